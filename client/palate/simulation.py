@@ -36,7 +36,7 @@ def simulate(
         delta: default min(1e-5, 1/(10 N)) for N training users.
         dp: who adds the noise: "distributed" (all devices together), "local" (each device by itself), "central" (the
             server), or "off" for research.
-        preset: movies, shop, news, music, ratings, or the path of a configuration.
+        preset: movies, shop, news, music, ratings, liang2018, chien2021, or the path of a configuration.
         algorithm: an installed algorithm.
         split: how users or events are held out.
         seed: of the split, ties and public randomness; never of a release's noise.

@@ -292,6 +292,7 @@ class Device(Closing):
         *,
         domains: Sequence[str] | None = None,
         fuse: bool | None = None,
+        recent_half_life_days: float | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         """Use this model for recommendations from now on.
@@ -302,12 +303,16 @@ class Device(Closing):
             domains: the domain of each item, such as "books"; None: all have the same.
             fuse: whether this device learns weights for the sources of the scores, such as popularity, collaborative
                 filtering, genres and titles; None: it does if the model has several sources of public features.
+            recent_half_life_days: in lists an event loses half its weight, against others, for each of these many days;
+                None: recent events count no more than old ones. A published model says it by itself.
             rng: random numbers for exploration.
 
         Raises:
-            InputError: the number of items is not the model's.
+            InputError: the number of items is not the model's, or the half-life is not positive and finite.
         """
-        self.recommendations.use_model(model, items, domains=domains, fuse=fuse, rng=rng)
+        self.recommendations.use_model(
+            model, items, domains=domains, fuse=fuse, recent_half_life_days=recent_half_life_days, rng=rng
+        )
 
     def forget_model(self) -> None:
         """Drop the model from memory, with the user's vector and scores."""

@@ -59,6 +59,21 @@ class Interactions:
         """Number of items per user, int64 [n_users]."""
         return np.diff(self.indptr)
 
+    def effective_counts(self) -> npt.NDArray[np.float64]:
+        """How many items of equal weight would tell as much as each user's, float64 [n_users].
+
+        It is (sum of weights)^2 / (sum of their squares), `counts` where all weights are the same: the effective sample
+        size of Kish, Survey Sampling (1965), section 11.2.
+        """
+        counts = self.counts().astype(np.float64)
+        if self.weights.strides == (0,) or (self.weights == 1).all():
+            return counts
+        weights = self.weights.astype(np.float64)
+        squares = segment_sum(weights**2, self.indptr)
+        filled = np.flatnonzero(counts)
+        counts[filled] = segment_sum(weights, self.indptr)[filled] ** 2 / squares[filled]
+        return counts
+
     @cached_property
     def item_counts(self) -> npt.NDArray[np.int64]:
         """Number of users who have each item, int64 [n_items]; counted once, in blocks of entries."""

@@ -23,6 +23,7 @@ from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.models.manifest import MANIFEST_TAG
@@ -220,6 +221,12 @@ def contribution() -> dict[str, Any]:
     popularity = Update((OuterBlock(log.indptr, log.indices, np.array([root, root, 1.0]), np.ones((2, 1)), 3),), 2)
     products = (BlockSpec(name="products", shape=(3, 2), weight=1.0),)
     taste = OuterBlock(log.indptr, log.indices, np.array([0.6, 0.8, 1.0]), np.array([[0.6, -0.8], [0.0, 1.0]]), 3)
+    along = np.array([2, 1, 1])
+    shift = np.array([(0.6 * 2 + 0.8) / 6, 1 / 6])  # a.c / c.c
+    centred = OuterBlock(log.indptr, log.indices, taste.rows, taste.columns, 3, along, shift)
+    some = Interactions.from_pairs([0, 0, 0, 1], [0, 2, 3, 1], n_users=2, n_items=4)
+    pairs = (BlockSpec(name="pairs", shape=(6,), weight=1.0),)
+    both = PairBlock(some.indptr, some.indices, np.array([1.0, 2.0, -0.5, 7.0]), 4)
     dense = (BlockSpec(name="a", shape=(2,), weight=0.6), BlockSpec(name="b", shape=(1,), weight=0.8))
     long = Update((DenseBlock(np.array([[3.0, 4.0]])), DenseBlock(np.array([[-12.0]]))), 1)
     return {
@@ -228,6 +235,8 @@ def contribution() -> dict[str, Any]:
             _case("counts: one factor a row", popularity, counts),
             _case("products: rows times columns, each on a grid of 32", Update((taste,), 2), products),
             _case("two dense blocks, clipped jointly", long, dense),
+            _case("products, centred along (2, 1, 1)", Update((centred,), 2), products),
+            _case("pairs of four rows: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)", Update((both,), 2), pairs),
         ],
     }
 
@@ -259,10 +268,15 @@ def _raw(update: Update, user: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         if isinstance(block, DenseBlock):
             parts.append(block.values[user].ravel())
             continue
-        rows = slice(block.indptr[user], block.indptr[user + 1])
-        spelled = np.zeros((block.n_rows, block.columns.shape[1]))
-        spelled[block.indices[rows]] = np.outer(block.rows[rows], block.columns[user])
-        parts.append(spelled.ravel())
+        own = slice(block.indptr[user], block.indptr[user + 1])
+        rows = np.zeros(block.n_rows)
+        rows[block.indices[own]] = block.rows[own]
+        if isinstance(block, PairBlock):
+            parts.append(np.outer(rows, rows)[np.triu_indices(block.n_rows, 1)])
+            continue
+        if block.along is not None and block.shift is not None:
+            rows -= block.shift[user] * block.along
+        parts.append(np.outer(rows, block.columns[user]).ravel())
     return np.concatenate(parts)
 
 

@@ -52,7 +52,8 @@ class DataSet:
 
     def overrides(self, **more: Any) -> dict[str, Any]:
         """Configuration keys for this set: delta, filters, the headline's list length."""
-        keys: dict[str, Any] = {"privacy.delta": DELTA, "evaluation.ks": [20], "evaluation.projection": []}
+        keys: dict[str, Any] = {"privacy.delta": DELTA, "evaluation.ks": [20]}
+        keys |= {"evaluation.projection": [], "evaluation.recency": []}
         return keys | {"filters.user_core": self.core, "filters.item_core": self.core} | more
 
 

@@ -152,8 +152,10 @@ class SplitConfig(_Section):
     """How users or events are held out."""
 
     name: str = "strong"
-    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, or item-cold: see
-    docs/configuration.md#splits."""
+    """strong, leave-last-out, temporal, random, loo-heldout-excluded, user-cold-1, -3 or -10, item-cold, liang2018 or
+    chien2021: see docs/configuration.md#splits."""
+    held_out_users: int | None = Field(default=None, ge=1)
+    """With liang2018: validation users, and as many test users. None: 10,000."""
 
 
 class PrivacyConfig(_Section):
@@ -230,6 +232,9 @@ class EvaluationConfig(_Section):
     large for ease."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
+    recency: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (14.0, 30.0, 60.0, 120.0)
+    """Half-lives in days that are tried for what devices recommend by, where the log has times and fits into memory,
+    under a temporal split of its own: see docs/runs.md#recent-events. "none" or [] for none."""
     look_users: int = Field(default=2000, ge=1)
     """Validation users on whom each release is looked at, the same ones every time, drawn by the seed; all where there
     are fewer."""
@@ -243,13 +248,13 @@ class EvaluationConfig(_Section):
     tensorboard: bool = False
     """Write TensorBoard events too; needs the package tensorboard."""
 
-    @field_validator("ks", "baselines", "projection", mode="before")
+    @field_validator("ks", "baselines", "projection", "recency", mode="before")
     @classmethod
     def _list_of_one_line(cls, value: Any) -> Any:
         """Parse a list as a shell passes it: `10,20`, `none`, or one value."""
         if isinstance(value, str):
             return () if value.strip() in ("", "none") else tuple(part.strip() for part in value.split(","))
-        return (value,) if isinstance(value, int) else value
+        return (value,) if isinstance(value, int | float) else value
 
 
 class ReleasesConfig(_Section):
@@ -288,10 +293,14 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """A preset as nested settings: the event weights, which devices read too, and what a simulation adds."""
+    """A preset as nested settings: the event weights, which devices read too, and what a simulation adds.
+
+    A preset has the weights of its own name, or, with a key `weights_of`, those of another, or "none".
+    """
     tree = tomllib.loads((resources.files("palate_sim") / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
-    shared = weighting_settings(name)
-    return {section: {**shared.get(section, {}), **tree.get(section, {})} for section in {**shared, **tree}}
+    weights = tree.pop("weights_of", name)
+    shared = {} if weights == "none" else weighting_settings(weights)
+    return {**tree, **{section: {**table, **tree.get(section, {})} for section, table in shared.items()}}
 
 
 def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = None) -> SimulationConfig:

@@ -14,7 +14,8 @@ from palate_common.models.model import GlobalModel
 
 Trained = Callable[..., GlobalModel]
 CASES: dict[str, dict[str, Any]] = {
-    "taste": {},
+    "taste": {"settings": {"pair_items": 0}},
+    "taste and links": {},
     "taste and content": {"features": True},
     "a small head": {"settings": {"head_items": 12}},
     "a small head and content": {"settings": {"head_items": 12}, "features": True},
@@ -25,12 +26,15 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_products_are_the_scores(trained: Trained, tastes: Interactions, case: str) -> None:
+def test_products_and_links_are_the_scores(trained: Trained, tastes: Interactions, case: str) -> None:
     model = trained(**CASES[case])
     factors = model.algorithm.factors(model.state)
     assert factors is not None
     scores = model.scores(tastes)
-    np.testing.assert_allclose(factors.users(tastes) @ factors.items().T, scores, rtol=1e-5, atol=1e-6 * scores.max())
+    products = factors.users(tastes) @ factors.items().T
+    for source, links in factors.links.items():
+        products += links.scores(tastes, factors.amounts(source, tastes))
+    np.testing.assert_allclose(products, scores, rtol=1e-5, atol=1e-6 * scores.max())
     ends = [(part.start, part.stop) for part in factors.parts.values()]
     assert [0, *(end for _, end in ends)] == [*(start for start, _ in ends), factors.items().shape[1]]
 

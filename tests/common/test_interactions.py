@@ -204,3 +204,26 @@ def test_weights_that_are_a_view_of_one_number_stay_one() -> None:
     assert kept.indptr.tolist() == [0, 1, 2]
     assert kept.weights.strides == (0,)
     assert kept.weights.tolist() == [1, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 40))
+def test_the_effective_count_is_the_count_where_weights_are_equal_and_lower_where_they_differ(
+    seed: int, n_users: int, n_items: int
+) -> None:
+    batch = made(seed, n_users, n_items)
+    found, counts = batch.effective_counts(), batch.counts()
+    assert (found <= counts * (1 + 1e-12)).all()
+    assert (found >= np.minimum(counts, 1) * (1 - 1e-12)).all()
+    scaled = Interactions(batch.indptr, batch.indices, batch.weights * 8, batch.n_items)
+    np.testing.assert_allclose(scaled.effective_counts(), found, rtol=1e-12)
+    for weight in (1.0, 0.7):
+        alike = Interactions(batch.indptr, batch.indices, np.full(batch.nnz, weight, np.float32), batch.n_items)
+        np.testing.assert_allclose(alike.effective_counts(), counts, rtol=1e-12)
+    alone = [batch.user(row).effective_counts()[0] for row in range(n_users)]
+    assert np.array_equal(alone, found), "the same bits in every batch"
+
+
+def test_one_event_that_outweighs_the_others_is_worth_about_one() -> None:
+    batch = Interactions.from_pairs([0, 0, 0], [0, 1, 2], [1000, 1, 1], n_users=1, n_items=3)
+    assert batch.effective_counts()[0] == pytest.approx(1002**2 / 1_000_002)

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
-from palate_common.algorithms.als.algorithm import VOTE, Als
+from palate_common.algorithms.als.algorithm import BALLOTS, Als
+from palate_common.algorithms.als.pairs import link_amounts
 from palate_common.algorithms.als.vote import (
     CHOICES,
     FIRST_RANKED,
+    ContentPart,
+    LinkPart,
     VoteTables,
     ballots,
     elected,
@@ -17,9 +20,11 @@ from palate_common.algorithms.als.vote import (
     thinning,
     voters,
 )
+from palate_common.algorithms.parts.links import Links
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import BlockSpec, DenseBlock, OuterBlock, Update, split_vector
+from palate_common.score_sources import CONTENT, PAIRS, PANEL
 
 GRID = 2**20
 N_USERS, N_ITEMS, GENRES = 1600, 120, 4
@@ -88,7 +93,7 @@ def test_the_vote_follows_what_people_do(mu: float, expected: float) -> None:
         state |= {"content": loudness * state["content"]}
         voted.append(float(after(algorithm, state, len(algorithm.shares) - 1, features)["content_weight"][0]))
     assert voted[1] < expected <= voted[0]
-    assert set(voted) <= set(CHOICES)
+    assert set(voted) <= set(CHOICES[CONTENT])
 
 
 @pytest.mark.parametrize(("mu", "blocks"), [(ALONE, ["vote"]), (BESIDE, ["products", "vote"])])
@@ -98,7 +103,9 @@ def test_the_last_round_votes_within_norm_one(mu: float, blocks: list[str]) -> N
     layout = algorithm.layout(state, last)
     assert [spec.name for spec in layout] == blocks
     assert math.isclose(sum(spec.weight**2 for spec in layout), 1)
-    assert all(VOTE not in (spec.name for spec in algorithm.layout(state, round_)) for round_ in range(last))
+    assert all(
+        BALLOTS[CONTENT] not in (spec.name for spec in algorithm.layout(state, round_)) for round_ in range(last)
+    )
     update = algorithm.contribute(state, last, HISTORIES)
     loose = clip(update, layout, clip_norm=1e6, grid=2**26)  # so coarse a clip that nothing is cut
     lengths = [math.hypot(*loose.vector(user).tolist()) * 1e6 / 2**26 for user in range(N_USERS)]
@@ -161,9 +168,9 @@ def test_half_of_each_history_is_hidden() -> None:
 def one_ballot(plain: np.ndarray, content: np.ndarray, shown: list[int], hidden: list[int]) -> np.ndarray:
     """The ballot of a user of level 1 who likes the only direction of content."""
     tables = VoteTables.of(plain, np.zeros(0, np.int32), np.zeros((0, 0)), content[:, None])
-    level, likes = np.ones(1), np.ones((1, 1))
-    parts = (Interactions.from_pairs([0] * len(part), part, n_users=1, n_items=len(plain)) for part in (shown, hidden))
-    return ballots(tables, level, np.zeros((1, 0)), likes, *parts)[0]
+    parts = {CONTENT: ContentPart(tables, np.ones((1, 1)))}
+    both = (Interactions.from_pairs([0] * len(part), part, n_users=1, n_items=len(plain)) for part in (shown, hidden))
+    return ballots(tables, np.ones(1), np.zeros((1, 0)), parts, {CONTENT: 1.0}, (CONTENT,), *both)[CONTENT][0]
 
 
 @pytest.mark.parametrize("n_items", [40, 5 * FIRST_RANKED])
@@ -188,28 +195,39 @@ def test_ballots_are_those_of_a_ranking_of_the_whole_catalogue() -> None:
     owners = np.repeat(np.arange(n_users), 12)
     items = rng.choice(n_items, len(owners), p=popularity / popularity.sum())
     shown, hidden = hide(Interactions.from_pairs(owners, items, n_users=n_users, n_items=n_items), 3)
+    linked = np.sort(rng.choice(n_items, 400, replace=False))
+    strong = rng.normal(size=(400, 400)) * popularity[linked].mean() ** 0.5
+    links = Links.strongest(linked, strong, most=30)
+    weights = {CONTENT: 0.5, PAIRS: 1.0, PANEL: 0.25}
     for head_items in (0, 300):
         head = np.sort(np.argsort(-popularity)[:head_items]).astype(np.int32)
         basis = rng.normal(size=(head_items, 2)) * popularity[head, None]
         taste = rng.normal(size=(n_users, 2))
-        voted = ballots(VoteTables.of(popularity, head, basis, content), level, taste, likes, shown, hidden)
+        tables = VoteTables.of(popularity, head, basis, content)
+        parts = {CONTENT: ContentPart(tables, likes), PAIRS: LinkPart(tables, links, shown, link_amounts)}
+        parts[PANEL] = LinkPart(tables, links, shown, lambda histories: 2 * link_amounts(histories))
+        added = {CONTENT: likes @ content.T, PAIRS: links.scores(shown, link_amounts(shown))}
+        added[PANEL] = 2 * added[PAIRS]
+        voted = ballots(tables, level, taste, parts, weights, tuple(parts), shown, hidden)
         for user in range(n_users):
             plain = level[user] * popularity
             plain[head] += basis @ taste[user]
             plain[shown.items_of(user)] = -np.inf
-            found = []
-            for weight in CHOICES:
-                top = np.argsort(-(plain + weight * (content @ likes[user])))[:20]
-                found.append(len(np.intersect1d(top, hidden.items_of(user))))
-            gained = 8 * (np.array(found[1:]) - found[0]) / min(len(hidden.items_of(user)), 20)
-            assert np.allclose(voted[user], gained / max(np.linalg.norm(gained), 1))
+            for source in parts:
+                others = sum(weights[other] * added[other][user] for other in parts if other != source)
+                found = []
+                for weight in CHOICES[source]:
+                    top = np.argsort(-(plain + others + weight * added[source][user]))[:20]
+                    found.append(len(np.intersect1d(top, hidden.items_of(user))))
+                gained = 8 * (np.array(found[1:]) - found[0]) / min(len(hidden.items_of(user)), 20)
+                assert np.allclose(voted[source][user], gained / max(np.linalg.norm(gained), 1))
 
 
 def test_the_expected_weight_wins_unless_the_ballots_stand_out_of_the_noise() -> None:
-    total = np.array([0.0, 0.0, 40.0])
-    assert elected(total, noise=0.0, voted=400, expected=0.5) == 1.0
-    assert elected(total, noise=200.0, voted=400, expected=0.5) == 0.5
-    assert elected(-np.array([10.0, 20.0, 40.0]), noise=1.0, voted=400, expected=1.0) == 0.0
+    total, choices = np.array([0.0, 0.0, 40.0]), CHOICES[CONTENT]
+    assert elected(total, choices, noise=0.0, voted=400, expected=0.5) == 1.0
+    assert elected(total, choices, noise=200.0, voted=400, expected=0.5) == 0.5
+    assert elected(-np.array([10.0, 20.0, 40.0]), choices, noise=1.0, voted=400, expected=1.0) == 0.0
 
 
 def test_as_many_vote_as_the_decision_needs() -> None:
@@ -231,7 +249,8 @@ def test_where_many_take_part_some_vote() -> None:
     facts = PublicFacts(n_users=40_000, n_items=N_ITEMS, n_features=GENRES, mu=BESIDE, seed=2)
     algorithm = make_algorithm("als", {}, facts)
     last = len(algorithm.shares) - 1
-    state = before_the_vote(made(BESIDE), FEATURES)
+    state = before_the_vote(made(BESIDE), MISLEADING)
+    state |= {"content": 4 * state["content"]}  # where products say it all, a whisper would not matter
     cast = algorithm.contribute(state, last, HISTORIES).blocks[-1]
     assert isinstance(cast, DenseBlock)
     assert 0 < len(np.flatnonzero(cast.values.any(axis=1))) < N_USERS / 4

@@ -36,7 +36,7 @@ from palate_server.service.setup import make_site
 from palate_sim.config import BASELINES, SimulationConfig, load_config, preset_names
 from palate_sim.data.columns import FIELDS, KNOWN_NAMES
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
-from palate_sim.preparation.splits import SPLITS
+from palate_sim.preparation.splits import PUBLISHED, SPLITS
 from palate_sim.run.experiment import start
 from palate_torch import ModuleSettings
 
@@ -127,7 +127,7 @@ def test_a_newcomer_is_told_every_preset() -> None:
 def test_named_choices_are_all_there(pages: dict[str, Any]) -> None:
     page = pages["docs/configuration.md"]
     first = {name for row in page.rows(page.text) for name in names(row[0])}
-    assert set(SPLITS) <= first
+    assert {*SPLITS, *PUBLISHED} <= first
     assert set(BASELINES) <= first
     assert set(preset_names()) == {names(row[0])[0] for row in page.rows(page.section("Presets")) if names(row[0])}
 

@@ -176,7 +176,9 @@ def test_contributions_by_hand() -> None:
             assert sum(q * q for q in integers) <= case["grid"] ** 2
             scaled = [value * weight for value, weight in zip(raw, weights, strict=True)]
             norm = max(case["clip_norm"], math.hypot(*scaled))
-            assert all(abs(q) <= abs(v) / norm * case["grid"] for q, v in zip(integers, scaled, strict=True))
+            assert math.hypot(*integers) <= math.hypot(*scaled) / norm * case["grid"]
+            if "centred" not in case["what"]:  # whose rounded shift can lengthen some numbers, and shortens others
+                assert all(abs(q) <= abs(v) / norm * case["grid"] for q, v in zip(integers, scaled, strict=True))
         assert decode(data, grid=case["grid"]).total.tolist() == steps
 
 

@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "evaluation.ks": [5],
     "evaluation.baselines": ["ease"],
     "evaluation.projection": [2],
+    "evaluation.recency": [45.5],
 }
 """A value of each key that is no number and no truth value, other than its default."""
 
@@ -143,7 +144,7 @@ def test_an_option_beats_a_file_and_a_file_beats_a_default(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_load(name: str) -> None:
-    assert preset_names() == ("movies", "music", "news", "ratings", "shop")
+    assert preset_names() == ("chien2021", "liang2018", "movies", "music", "news", "ratings", "shop")
     assert load_config(name, {"privacy.epsilon": 1}).privacy.epsilon == 1
 
 

@@ -14,9 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import film_archives
 from palate_common.errors import InputError, IntegrityError
 from palate_sim.data import describe, get, list_datasets, load, registry
 from palate_sim.data.download import Remote, cache_dir, fetch
@@ -97,6 +99,50 @@ def test_a_set_is_downloaded_once_verified_and_loaded(server: str, monkeypatch: 
     assert get("ml-1m", say=quiet) == cache_dir() / "ml-1m"
     assert Handler.asked == ["/ml-1m.zip"]
     assert leftovers() == ["ml-1m.zip", "movies.dat", "ratings.dat", "users.dat"]
+
+
+FILMS = {"ml-10m": ("ratings.dat", "movies.dat"), "ml-20m": ("ratings.csv", "movies.csv")}
+
+
+@pytest.mark.parametrize("name", sorted(FILMS))
+def test_the_large_movielens_archives_are_read_as_they_lie_at_their_address(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows = film_archives.write(name, tmp_path / f"{name}.zip", users=60, films=640, ratings=2_500)
+    archived = (tmp_path / f"{name}.zip").read_bytes()
+    monkeypatch.setattr(Handler, "files", {f"/{name}.zip": archived})
+    known = registry.dataset(name)
+    assert known.remotes[0].members == FILMS[name]
+    local = replace(known, remotes=(replace(known.remotes[0], url=f"{server}/{name}.zip", checksum=md5(archived)),))
+    monkeypatch.setitem(registry._BY_NAME, name, local)
+    log = load(name, say=quiet)
+    assert (len(log.frame), log.frame["user_id"].nunique(), log.terms) == (rows, 60, known.terms)
+    assert log.frame["value"].isin(np.arange(0.5, 5.5, 0.5)).all()
+    assert log.frame["timestamp"].min() > 1e9
+    assert log.items is not None
+    assert set(log.items["item_id"]) == set(log.frame["item_id"])
+    quoted = log.items.loc[log.items["title"].str.contains(", The"), "title"]
+    assert quoted.str.fullmatch(r'Film \d+, The: "Nobody" & Café \(\d{4}\)').all()
+    assert len(quoted)
+    assert leftovers() == sorted([f"{name}.zip", *FILMS[name]])
+
+
+def test_a_set_that_cannot_be_downloaded_says_why_it_does_not_come_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("PALATE_DATA", str(tmp_path))
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    url = f"http://127.0.0.1:{httpd.server_port}/ml-20m.zip"
+    httpd.server_close()
+    known = registry.dataset("ml-20m")
+    monkeypatch.setitem(registry._BY_NAME, "ml-20m", replace(known, remotes=(replace(known.remotes[0], url=url),)))
+    for call in (load, get):
+        with pytest.raises(InputError) as caught:
+            call("ml-20m", say=quiet)
+        message = str(caught.value)
+        assert message.isprintable()
+        assert f"put ml-20m.zip in {tmp_path / 'ml-20m'} (it doesn't come with Palate; {registry.GROUPLENS})" in message
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(server: str) -> None:

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from palate_client.store.store import EventStore
-from palate_common.score_sources import COLLABORATIVE, CONTENT, POPULARITY, family_of
+from palate_common.score_sources import COLLABORATIVE, CONTENT, PANEL, POPULARITY, family_of
 
 EXPLORATION = "exploration"
-SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, EXPLORATION)
+SOURCES = (POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION)
 PRIOR = 30.0
 """Weight of the prior: as many impressions at the mean rate of all sources."""
 MEMORY = 1000.0

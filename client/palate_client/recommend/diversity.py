@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.recommend.linked import Bonds
+
 
 def diverse(
     scores: npt.NDArray[np.float64],
@@ -16,6 +18,7 @@ def diverse(
     n: int,
     diversity: float,
     beside: npt.NDArray[np.float64] | None = None,
+    bonds: Bonds | None = None,
 ) -> npt.NDArray[np.int64]:
     """Positions of n candidates, each maximising (1 - diversity) * score - diversity * similarity to those before.
 
@@ -25,18 +28,24 @@ def diverse(
         n: how many to choose.
         diversity: weight of dissimilarity, from 0, only the score, to 1.
         beside: vectors of items that are in the list already, float64 [any, k].
+        bonds: of the candidates, then of the items beside them, where a model has links.
     """
     span = float(np.ptp(scores)) if len(scores) else 0.0
     worth = (1 - diversity) * ((scores - scores.min()) / span if span else np.zeros(len(scores)))
-    units = _units(vectors)
+    units, others = _units(vectors), _units(vectors[:0] if beside is None else beside)
     chosen = np.zeros(min(n, len(scores)), np.int64)
     likeness, free = np.zeros(len(scores)), np.ones(len(scores), bool)
-    if beside is not None:
-        likeness = (units @ _units(beside).T).max(axis=1, initial=0.0)
+    if len(others) and bonds is None:
+        likeness = (units @ others.T).max(axis=1, initial=0.0)
+    elif bonds is not None:
+        units = np.concatenate([units, others])
+        for place in range(len(scores), len(units)):
+            likeness = np.maximum(likeness, bonds.closer(units @ units[place], place)[: len(scores)])
     for place in range(len(chosen)):
         best = int(np.argmax(np.where(free, worth - diversity * likeness, -np.inf)))
         chosen[place], free[best] = best, False
-        likeness = np.maximum(likeness, units @ units[best])
+        near = units @ units[best] if bonds is None else bonds.closer(units @ units[best], best)[: len(scores)]
+        likeness = np.maximum(likeness, near)
     return chosen
 
 

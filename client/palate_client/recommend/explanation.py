@@ -1,4 +1,8 @@
-"""Explanation: a score as the sum of the contributions of the user's events."""
+"""Explanation: a score as the sum of the contributions of the user's events.
+
+A contribution comes through what many items have in common, or through a link between two: then people who have the one
+also have the other, and the reason says so.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ DID: Mapping[Kind, str] = {
 TOLD, LEAST = 3, 0.1
 """The most events in a reason; each must contribute at least this share of the first one's contribution."""
 POPULAR = "popular with others"
+TOGETHER = (": people who have it often have this too", ": people who have them often have this too")
+"""What a reason adds if it comes from links: for one item, and for several."""
 WHY = {POPULARITY: POPULAR, EXPLORATION: "something new"}
 """Reasons for sources that don't depend on the user's events."""
 
@@ -43,12 +49,14 @@ class Contribution:
         kind: the kind of the event on it with the highest weight.
         score: its contribution; below 0 for an item that the user dismissed.
         domain: the item's domain; None if there is only one.
+        linked: the part of `score` that comes through links between the two items; 0 if the model has none.
     """
 
     item: str
     kind: Kind
     score: float
     domain: str | None = None
+    linked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class Explanation:
 def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
     """A reason that names the events with the largest contributions, or popularity if there are none.
 
+    If more than half of what they contribute comes through links, it says that people have these items together.
+
     Args:
         contributions: the contributions, largest first.
         domain: domain of the explained item; events in another domain are given with theirs.
@@ -95,7 +105,9 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
         f"{DID[each.kind]} {each.item}" + (f" ({each.domain})" if each.domain not in (None, domain) else "")
         for each in told
     ]
-    return "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
+    because = "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
+    together = sum(each.linked for each in told) > sum(each.score for each in told) / 2
+    return because + (TOGETHER[len(did) > 1] if together else "")
 
 
 def largest(values: npt.NDArray[np.float64], most: int | None) -> npt.NDArray[np.int64]:

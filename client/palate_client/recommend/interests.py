@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence, Weighed
+from palate_client.recommend.recency import decaying, recent
 from palate_client.store.forking import ForkGuard
 from palate_client.store.reading import Mark, since
 from palate_client.store.store import SET_CLOCK, EventStore
@@ -41,6 +42,7 @@ class Look:
 
     Attributes:
         interactions: a batch of one: the items that count for the taste, with weights after decay.
+        recent: the same items, where recent events count more: what lists are made of, and nothing else.
         weighed: the events and weights that those were made of, in the same order.
         unwanted: int32, sorted; rows of rejected items without a later positive event.
         dismissed: int32, sorted; those that also count against the taste: dismissed last, since its last reset.
@@ -48,6 +50,7 @@ class Look:
     """
 
     interactions: Interactions
+    recent: Interactions
     weighed: Weighed
     unwanted: npt.NDArray[np.int32]
     dismissed: npt.NDArray[np.int32]
@@ -61,17 +64,26 @@ class Interests:
         store: the user's events.
         catalogue: item ids in row order.
         weighting: how much an event counts.
+        recent_half_life_days: of an event's weight in `Look.recent`; None: recent events count no more than old ones.
 
     Attributes:
         rows: item id -> its row.
 
     Raises:
-        InputError: an id is in the catalogue twice.
+        InputError: an id is in the catalogue twice, or the half-life is not positive and finite.
     """
 
-    def __init__(self, store: EventStore, catalogue: Sequence[str], weighting: Weighting) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        catalogue: Sequence[str],
+        weighting: Weighting,
+        *,
+        recent_half_life_days: float | None = None,
+    ) -> None:
         self.n_items = len(catalogue)
         self.weighting = weighting
+        self._recency = None if recent_half_life_days is None else decaying(weighting, recent_half_life_days)
         self.rows = {item: row for row, item in enumerate(catalogue)}
         if len(self.rows) != len(catalogue):
             raise InputError(
@@ -115,9 +127,13 @@ class Interests:
 
     def _made(self, evidence: Evidence, now: float) -> Look:
         """The interests of evidence at a time."""
-        weighed = evidence.positives.weighed(self.weighting, now if now >= SET_CLOCK else None)
+        at = now if now >= SET_CLOCK else None
+        weighed = evidence.positives.weighed(self.weighting, at)
         interactions = Interactions(np.array([0, len(weighed.rows)]), weighed.rows, weighed.weights, self.n_items)
-        return Look(interactions, weighed, evidence.unwanted, evidence.dismissed, evidence.resting())
+        lately = interactions
+        if self._recency is not None:
+            lately = recent(interactions, evidence.positives.weighed(self._recency, at).weights)
+        return Look(interactions, lately, weighed, evidence.unwanted, evidence.dismissed, evidence.resting())
 
     def _read(self, page: Sequence[tuple[Any, ...]]) -> npt.NDArray[np.void]:
         """The events of a page whose item is in the catalogue, as an array of `EVENT`."""

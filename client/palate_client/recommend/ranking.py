@@ -33,6 +33,8 @@ GROWTH, MOST = 8, 64
 """Factor by which the number of blocks grows with each step, and the most blocks of a step."""
 FEW = 256
 """The most items of a group whose highest score represents it."""
+SCATTERED = 4
+"""Rows here and there cost so many times as much as rows one after the other: above that share, all are multiplied."""
 LOWEST = np.finfo(np.float32).min
 
 
@@ -60,15 +62,25 @@ class Ranking:
         self._longest = longest.astype(np.float64) * (1 + (table.shape[1] + 2) * np.finfo(np.float32).eps)
 
     def top(
-        self, vector: Floats, *, n: int, without: Ints | None = None, among: Ints | None = None
+        self,
+        vector: Floats,
+        *,
+        n: int,
+        without: Ints | None = None,
+        among: Ints | None = None,
+        added: tuple[Ints, npt.NDArray[np.float64]] | None = None,
     ) -> npt.NDArray[np.int64]:
         """Rows of the n items with the highest scores, best first; of equals the lower row first.
+
+        Products are in single precision. With `added`, a margin for their rounding is kept, and those that reach it are
+        ordered in double precision.
 
         Args:
             vector: the user's vector, float [k].
             n: the most rows to return.
             without: rows to leave out.
             among: the only rows to consider; None: all.
+            added: rows, each once, and what is added to the product of each: they are all scored, and not searched.
         """
         single = vector.astype(np.float32)
         bounds = self._longest @ [math.sqrt(vector[columns] @ vector[columns]) for columns in self.parts.values()]
@@ -77,21 +89,27 @@ class Ranking:
             if rows is not None:
                 hidden[self._places[rows]] = is_hidden
         best, places = np.zeros(0, np.float32), np.zeros(0, np.int64)
-        least, blocks, step = LOWEST, np.argsort(-bounds, kind="stable"), 1
+        least, blocks, step, unsure = LOWEST, np.argsort(-bounds, kind="stable"), 1, 0.0
+        if added is not None:
+            best, places = self._with(single, *added, hidden)
+            highest = bounds.max(initial=0.0) + np.abs(added[1]).max(initial=0.0)
+            unsure = 2 * (len(vector) + 8) * float(np.finfo(np.float32).eps) * highest
+            best, places, least = _cut(best, places, n, unsure)
         while len(blocks):
             for first, end in _stretches(blocks[:step].tolist(), self.n_items):
                 scores = self._table[first:end] @ single
                 high = (scores >= least).nonzero()[0]
                 high = high[~hidden[first:end][high]]
                 best, places = np.concatenate([best, scores[high]]), np.concatenate([places, high + first])
-                if len(best) >= n:
-                    least = np.partition(best, -n)[-n]
-                    kept = best >= least
-                    best, places = best[kept], places[kept]
+                best, places, least = _cut(best, places, n, unsure)
             blocks, step = blocks[step:], min(step * GROWTH, MOST)
             blocks = blocks[bounds[blocks] >= least]
         found = self._rows[places]
-        return found[np.lexsort((found, -best))][:n].astype(np.int64)
+        if added is None:
+            return found[np.lexsort((found, -best))][:n].astype(np.int64)
+        exact, more = self.scores(vector, found), np.zeros(self.n_items)
+        more[added[0]] = added[1]
+        return found[np.lexsort((found, -(exact + more[found])))][:n].astype(np.int64)
 
     def alike(
         self, row: int, columns: npt.NDArray[np.float64], *, n: int, among: Ints | None = None
@@ -136,8 +154,31 @@ class Ranking:
         """Vectors of some items, float64 [len(rows), k]."""
         return self._table[self._places[rows]].astype(np.float64)
 
+    def _with(
+        self, single: Floats, rows: Ints, more: npt.NDArray[np.float64], hidden: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Scores and places of the rows that aren't hidden, with what is added; then they are all hidden."""
+        places = self._places[rows].astype(np.int64)
+        shown = ~hidden[places]
+        hidden[places] = True
+        places, more = places[shown], more[shown]
+        many = len(places) * SCATTERED > self.n_items
+        products = (self._table @ single)[places] if many else self._table[places] @ single
+        return (products + more).astype(np.float32), places
+
     def _split(self, vectors: Floats) -> list[Floats]:
         return [vectors[:, columns] for columns in self.parts.values()]
+
+
+def _cut(
+    best: npt.NDArray[np.float32], places: npt.NDArray[np.int64], n: int, unsure: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], np.float32]:
+    """The n best scores and their places, and those within `unsure` of them; and the least that is of interest."""
+    if len(best) < n:
+        return best, places, LOWEST
+    least = np.partition(best, -n)[-n] - np.float32(unsure)
+    kept = best >= least
+    return best[kept], places[kept], least
 
 
 def _reached(scores: npt.NDArray[np.float32], n: int) -> float:

@@ -57,10 +57,16 @@ class Recommendations:
         *,
         domains: Sequence[str] | None = None,
         fuse: bool | None = None,
+        recent_half_life_days: float | None = None,
         rng: np.random.Generator | None = None,
     ) -> None:
         """See `Device.use_model`."""
-        taken, interests = self._models.taken, Interests(self._store, items, self._weighting)
+        if recent_half_life_days is not None and model.learns_ratings:
+            raise InputError(
+                "`recent_half_life_days` must be None for a model that learns ratings, got "
+                f"{recent_half_life_days!r:.40}"
+            )
+        taken, interests = self._models.taken, self._interests(items, recent_half_life_days)
         blend = Blend(self._store)
         self._used = taken, ModelRecommender(model, items, interests, domains=domains, blend=blend, fuse=fuse, rng=rng)
 
@@ -82,7 +88,8 @@ class Recommendations:
             raise InputError(
                 "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
             )
-        interests, blend = Interests(self._store, published.items, self._weighting), Blend(self._store)
+        interests = self._interests(published.items, published.manifest.recent_half_life_days)
+        blend = Blend(self._store)
         made = ModelRecommender(published.model, published.items, interests, domains=published.domains, blend=blend)
         self._used = taken, made
         return made
@@ -132,6 +139,9 @@ class Recommendations:
             return self.recommender().fits(campaign.item, campaign.reach)
         except InputError:
             return False
+
+    def _interests(self, items: Sequence[str], half_life_days: float | None) -> Interests:
+        return Interests(self._store, items, self._weighting, recent_half_life_days=half_life_days)
 
     def _counts(self, event: Event) -> bool:
         value, kinds = np.array([np.nan if event.value is None else event.value]), [event.kind]

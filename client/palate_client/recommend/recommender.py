@@ -32,7 +32,7 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.domains import focused
 from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel, catalogue_hash
-from palate_common.score_sources import POPULARITY, family_of
+from palate_common.score_sources import CONTENT, POPULARITY, family_of
 
 TURNED_DOWN: Kind = "dismiss"
 POOL, SHORT = 4, 10
@@ -49,7 +49,8 @@ class Recommendation:
     Attributes:
         item: its id.
         score: its score; comparable only within a list.
-        source: where it came from: popularity, collaborative, content or exploration.
+        source: where it came from: popularity, collaborative, content, panel or exploration; or one of several of a
+            family, such as "collaborative:pairs".
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
     """
@@ -113,7 +114,7 @@ class ModelRecommender:
         self._scorer = scorer_of(model)
         self._crowd = RandomHistories(model.state.get(COUNTS, np.ones(len(items))))
         self._lock = threading.RLock()  # `_recommenders` takes it before a fork
-        several = any(family_of(source) != source for source in self._scorer.sources)
+        several = any(family_of(source) == CONTENT != source for source in self._scorer.sources)
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
         self._taste: Taste | None = None
         self._look: Look | None = None
@@ -251,7 +252,7 @@ class ModelRecommender:
         made_of = (debias, domain, counts)
         if self._taste is None or self._made_of != made_of or self._look is not look:
             kept = ~np.isin(look.interactions.indices, look.dismissed)
-            history = look.interactions.entries(kept)
+            history = look.recent.entries(kept)
             if domain is not None:
                 within = np.zeros(history.n_items, np.bool_)
                 within[self._selection.within(domain)] = True
@@ -276,7 +277,8 @@ class ModelRecommender:
         vectors = self._scorer.likeness(pool)
         others = None if beside is None else self._scorer.likeness(beside)
         scores = self._scorer.scores(taste, pool)
-        return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others)]
+        bonds = self._scorer.bonds(pool if beside is None else np.append(pool, beside))
+        return pool[diverse(scores, vectors, n=n, diversity=diversity, beside=others, bonds=bonds)]
 
     def _told(self, taste: Taste, order: Rows, explored: Collection[int], pool: Rows) -> list[Recommendation]:
         """Make recommendations of rows, with source and reason."""
@@ -298,7 +300,9 @@ class ModelRecommender:
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """The contributions of events to each item's score, largest first; the first `most`, or all."""
-        own, added = np.append(taste.history.indices, taste.less), self._scorer.contributions(taste, rows).T
+        own, added = taste.items, self._scorer.contributions(taste, rows).T
+        by_links = self._scorer.by_links(taste, rows)
+        linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
         places = [largest(each, most) for each in added]
         told = np.concatenate(places)
         liked, codes = told < len(self._weighed.rows), np.full(len(told), KINDS.index(TURNED_DOWN))
@@ -306,10 +310,10 @@ class ModelRecommender:
         kinds = iter(codes.tolist())
         return [
             tuple(
-                Contribution(self._items[item], KINDS[next(kinds)], more, self._selection.domain(item))
-                for item, more in zip(own[some].tolist(), each[some].tolist(), strict=True)
+                Contribution(self._items[item], KINDS[next(kinds)], more, self._selection.domain(item), through)
+                for item, more, through in zip(own[at].tolist(), each[at].tolist(), links[at].tolist(), strict=True)
             )
-            for some, each in zip(places, added, strict=True)
+            for at, each, links in zip(places, added, linked, strict=True)
         ]
 
 

@@ -1,8 +1,9 @@
 """Scoring: a model's scores for the user of a device, whether or not they are products of vectors.
 
 `ByFactors` holds the item vectors of a model that has them (see `palate_common.algorithms.base`) and searches
-them exactly. `ByScores` gets all scores from the algorithm. Both use the algorithm's own code on a batch of one: if
-every part has its own weight, and no item is dismissed, the scores are those of `GlobalModel.scores`.
+them exactly; items that the user's own have links to are scored one by one. `ByScores` gets all scores from the
+algorithm. Both use the algorithm's own code on a batch of one: if every part has its own weight, and no item is
+dismissed, the scores are those of `GlobalModel.scores`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from palate_client.recommend.linked import Bonds, Linked, closer
 from palate_client.recommend.ranking import Ranking
 from palate_common.algorithms import Factors
 from palate_common.interactions import Interactions, Ints
@@ -39,12 +41,21 @@ class Taste:
         less: rows of dismissed items, sorted, none of them in the history.
         vector: the user's vector, or all scores.
         adds: returns the contributions of interactions, then of rows of `less`, to the vector; None if it is scores.
+        amounts: source -> how much the links of interactions, then of rows of `less`, count.
+        linked: source -> what they add to the items that links reach.
     """
 
     history: Interactions
     less: npt.NDArray[np.int32]
     vector: Vector = field(repr=False)
     adds: Callable[[], Vector] | None = field(repr=False, default=None)
+    amounts: Mapping[str, Vector] = field(repr=False, default_factory=dict)
+    linked: Mapping[str, Vector] = field(repr=False, default_factory=dict)
+
+    @property
+    def items(self) -> npt.NDArray[np.int32]:
+        """Rows of the interactions, then those of `less`."""
+        return np.append(self.history.indices, self.less)
 
     @cached_property
     def added(self) -> Vector:
@@ -74,8 +85,14 @@ class Scorer(Protocol):
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
         """Contributions of interactions, then of rows of `less`, to items' scores: [nnz + less, len(rows)]."""
 
+    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
+        """The part of `contributions` that links make, of the same shape; None: the model has no links."""
+
     def likeness(self, rows: Ints) -> Vector:
-        """Vectors whose cosine is the similarity of items, [len(rows), any]."""
+        """Vectors whose cosine is the similarity of items, apart from `bonds`: [len(rows), any]."""
+
+    def bonds(self, rows: Ints) -> Bonds | None:
+        """How links bring these items together beside their vectors; a row once. None: the model has no links."""
 
     def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
         """The n items most similar to one, best first, of the rows `among` or all, and the similarities."""
@@ -88,34 +105,43 @@ def scorer_of(model: GlobalModel) -> Scorer:
 
 
 class ByFactors:
-    """A scorer for scores that are products of vectors."""
+    """A scorer for scores that are products of vectors, to which links may add."""
 
     def __init__(self, factors: Factors) -> None:
         self._factors = factors
         self._ranking = Ranking(factors.items(), factors.parts)
-        self._taste_columns = factors.trust.copy()
-        self._taste_columns[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
+        self._linked = Linked(factors.links, self._ranking.n_items)
+        self._told = np.ones(len(factors.trust))  # columns that say what an item is like, not how popular it is
+        self._told[factors.parts.get(POPULARITY, slice(0, 0))] = 0.0
+        self._taste_columns = factors.trust * self._told
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the parts of the vectors."""
-        return tuple(self._factors.parts)
+        """Names of the parts of the vectors, then those of the links."""
+        return (*self._factors.parts, *self._linked.sources)
 
     def taste(self, history: Interactions, less: npt.NDArray[np.int32], weights: Mapping[str, float]) -> Taste:
-        """The user's vector by fold-in, minus `LESS` times that of dismissed items, without popularity."""
+        """The user's vector by fold-in, minus `LESS` times that of dismissed items, without popularity; so with links.
+
+        A source of links that has no weight of its own follows its family, as any part does.
+        """
         columns = np.concatenate(
-            [
-                np.full(part.stop - part.start, weights.get(name, weights.get(family_of(name), 1.0)))
-                for name, part in self._factors.parts.items()
-            ]
+            [np.full(part.stop - part.start, _weight(weights, name)) for name, part in self._factors.parts.items()]
         )
         vector, taken = self._factors.users(history)[0], np.zeros((0, len(columns)))
+        amounts = {source: self._factors.amounts(source, history) for source in self._linked.sources}
         if len(less):
             together = history.joined(less, np.ones(len(less)))
-            taken = -LESS * self._factors.events(together)[np.isin(together.indices, less)]
+            dismissed = np.isin(together.indices, less)
+            taken = -LESS * self._factors.events(together)[dismissed]
             if POPULARITY in self._factors.parts:
                 taken[:, self._factors.parts[POPULARITY]] = 0.0
             vector = vector + taken.sum(axis=0)
+            for source, own in amounts.items():
+                amounts[source] = np.append(own, -LESS * self._factors.amounts(source, together)[dismissed])
+        amounts = {source: own * _weight(weights, source) for source, own in amounts.items()}
+        items = np.append(history.indices, less)
+        linked = {source: self._linked.sums(source, items, own) for source, own in amounts.items()}
 
         def adds() -> Vector:
             added = self._factors.events(history)
@@ -123,34 +149,100 @@ class ByFactors:
                 added = np.concatenate([added, taken])
             return added if (columns == 1).all() else added * columns  # x * 1 is x, and these are many numbers
 
-        return Taste(history, less, vector * columns, adds)
+        return Taste(history, less, vector * columns, adds, amounts, linked)
 
     def top(self, taste: Taste, *, n: int, without: Ints, among: Ints | None = None) -> npt.NDArray[np.int64]:
-        """By exact search."""
-        return self._ranking.top(taste.vector, n=n, without=without, among=among)
+        """By exact search, beside which all items are scored that links add to."""
+        added = None
+        if taste.linked:
+            more = sum(taste.linked.values(), np.zeros(len(self._linked.reached)))
+            touched = more.nonzero()[0]
+            added = self._linked.reached[touched], more[touched]
+        return self._ranking.top(taste.vector, n=n, without=without, among=among, added=added)
 
     def scores(self, taste: Taste, rows: Ints) -> Vector:
-        """By products of vectors."""
-        return self._ranking.scores(taste.vector, rows)
+        """By products of vectors, and links."""
+        scores = self._ranking.scores(taste.vector, rows)
+        for sums in taste.linked.values():
+            scores += self._linked.at(sums, rows)
+        return scores
 
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
-        """By products of the vectors' parts."""
+        """By products of the vectors' parts; links are parts of their own."""
         vectors = self._ranking.vectors(rows)
-        return {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
+        parts = {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
+        return parts | {source: self._linked.at(sums, rows) for source, sums in taste.linked.items()}
 
     def contributions(self, taste: Taste, rows: Ints) -> Vector:
-        """By products with contributions to the user's vector: they sum to the score minus the part of no event."""
+        """By products with contributions to the user's vector, and links: their sum is the score but for a default."""
         contributions: Vector = taste.added @ self._ranking.vectors(rows).T
-        return contributions
+        by_links = self.by_links(taste, rows)
+        return contributions if by_links is None else contributions + by_links
+
+    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
+        """What links add, event by event."""
+        if not taste.amounts:
+            return None
+        by_links = np.zeros((len(taste.items), len(rows)))
+        for source, own in taste.amounts.items():
+            by_links += self._linked.each(source, taste.items, own, rows)
+        return by_links
 
     def likeness(self, rows: Ints) -> Vector:
         """The item vectors, each column weighted by its trust, without popularity."""
         vectors: Vector = self._ranking.vectors(rows) * self._taste_columns
         return vectors
 
+    def bonds(self, rows: Ints) -> Bonds | None:
+        """What the one item alone adds to the other's score by links, beside what the like of it would by vectors."""
+        if not self._linked.sources:
+            return None
+        return Bonds.of(*self._said(rows, rows), len(rows))
+
     def similar(self, row: int, *, n: int, among: Ints | None = None) -> tuple[Ints, Vector]:
-        """By cosines of those vectors."""
-        return self._ranking.alike(row, self._taste_columns, n=n, among=among)
+        """By cosines of those vectors, and bonds."""
+        near = self._linked.around(row)
+        if among is not None:
+            near = near[np.isin(near, among)]
+        if not len(near):
+            return self._ranking.alike(row, self._taste_columns, n=n, among=among)
+        rows, cosines = self._ranking.alike(row, self._taste_columns, n=n + len(near), among=among)
+        own, pair = np.array([row]), np.zeros(len(near))
+        for place, said in ((1, self._said(own, near)), (0, self._said(near, own))):
+            pair += np.bincount(said[place], said[2], minlength=len(near)) / 2
+        vectors = self.likeness(np.append(own, near))
+        units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
+        bound = closer(units[1:] @ units[0], np.clip(pair, -1.0, 1.0))
+        others = ~np.isin(rows, near)
+        rows, likeness = np.append(rows[others], near).astype(np.int64), np.append(cosines[others], bound)
+        best = np.lexsort((rows, -likeness))[:n]
+        return rows[best], likeness[best]
+
+    def _said(self, items: Ints, rows: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Vector]:
+        """What links of items say about rows, each once: places of both, and the share of what vectors say at most.
+
+        At most is: of an item with the same direction, or by a link of the item, whichever is more.
+        """
+        alone = Interactions(
+            np.arange(len(items) + 1),
+            np.asarray(items, np.int32),
+            np.ones(len(items), np.float32),
+            self._ranking.n_items,
+        )
+        amounts = {source: self._factors.amounts(source, alone) for source in self._linked.sources}
+        says = np.linalg.norm(self._factors.users(alone) * self._told, axis=1)
+        hears = np.linalg.norm(self._ranking.vectors(rows) * self._told, axis=1)
+        scales = [np.abs(own) * self._linked.scale(source, items) for source, own in amounts.items()]
+        most = np.maximum(np.sum(scales, axis=0), TINY)
+        one, other, said = zip(*(self._linked.between(source, items, rows) for source in amounts), strict=True)
+        own = np.concatenate([each * amounts[source][at] for source, at, each in zip(amounts, one, said, strict=True)])
+        first, second = np.concatenate(one), np.concatenate(other)
+        return first, second, own / np.maximum(says[first] * hears[second], most[first])
+
+
+def _weight(weights: Mapping[str, float], source: str) -> float:
+    """The weight of a part of the score: its own, or that of its family, or 1."""
+    return weights.get(source, weights.get(family_of(source), 1.0))
 
 
 class ByScores:
@@ -211,6 +303,14 @@ class ByScores:
             )
             found[part] = full - self._model.scores(batch)[:, rows]
         return found
+
+    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
+        """None: what an algorithm's scores are made of is not known."""
+        return None
+
+    def bonds(self, rows: Ints) -> Bonds | None:
+        """None: see `likeness`."""
+        return None
 
     def likeness(self, rows: Ints) -> Vector:
         """The scores of a history of this item alone, minus those of an empty one, both scaled to 0 to 1."""

@@ -59,6 +59,8 @@ class Manifest(Shown):
     model_hash: str
     """SHA-256 of `model.safetensors`."""
     files: dict[str, FileFacts]
+    recent_half_life_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """When a device recommends, an event loses half its weight, against others, for each of these; None: it doesn't."""
     unpacked: FileFacts | None = None
     """The compact model before compression: the result of every delta."""
     public_key: str

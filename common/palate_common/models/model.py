@@ -65,6 +65,14 @@ class GlobalModel:
         return self.algorithm.expected_ratings(self.state, histories)
 
     @cached_property
+    def learns_ratings(self) -> bool:
+        """Whether weights of events are ratings to it, which don't fade with time."""
+        nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return (
+            self.expected_ratings(Interactions(np.zeros(2, np.int64), *nothing, self.header.facts.n_items)) is not None
+        )
+
+    @cached_property
     def data(self) -> bytes:
         """The bytes of the model file."""
         metadata = {METADATA_KEY: canonical_json(self.header.model_dump(mode="json")).decode()}

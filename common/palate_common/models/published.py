@@ -304,9 +304,12 @@ def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
 
 
 def _try_out(model: GlobalModel) -> None:
-    """Refuse a model that can't score a user without events: it can't be used at all."""
+    """Refuse a model that can't score a user without events, which can't be used at all, or whose links are none."""
     nobody = Interactions.from_pairs([], [], n_users=1, n_items=model.header.facts.n_items)
     try:
+        factors = model.algorithm.factors(model.state)
+        for source, links in (factors.links if factors is not None else {}).items():
+            links.check(source, nobody.n_items)
         scores = np.asarray(model.scores(nobody))
         fits = scores.shape == (1, nobody.n_items) and bool(np.isfinite(scores).all())
     except PalateError:

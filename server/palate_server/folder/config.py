@@ -169,6 +169,9 @@ class ReleaseSettings(_Section):
     """Gate: the least signal in the released values, see docs/operations.md#models."""
     keep: int = Field(default=5, ge=1)
     """Number of published models that are kept on the disk."""
+    recent_half_life_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """When devices recommend by the model, an event loses half its weight, against others, for each of these many days;
+    0: it doesn't. `palate simulate` chooses it on a log, see docs/runs.md#recent-events."""
 
 
 class GatewaySettings(_Section):

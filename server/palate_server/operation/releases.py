@@ -194,6 +194,10 @@ def _write(
     former, size = latest_manifest(site), shown.checkpoint.size
     if former is not None and (version := listed(site)[0][0]) >= size:
         raise IntegrityError(f"a model must have a version above {version}, got {size}")
+    if half_life := site.config.release.recent_half_life_days:
+        if model.learns_ratings:
+            raise InputError(f"`release.recent_half_life_days` must be 0 where ratings are learned, got {half_life:g}")
+        facts = {**facts, "recent_half_life_days": half_life}
     key = site.key()
     files = published.pack(model, site.catalogue, facts, key, population=site.config.population, shown=shown)
     name = digest(files[published.MANIFEST])

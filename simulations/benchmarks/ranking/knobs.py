@@ -16,9 +16,11 @@ from benchmarks.measure import DESKDROP, JOURNEY, ML_1M, ML_SMALL, RETAIL, TWEET
 from benchmarks.sheet import Table, cell, mean_error
 from palate_client.events import KINDS
 from palate_client.recommend.discovery import DISCOVERY
+from palate_client.recommend.evidence import Weighed
 from palate_client.recommend.interests import Look
 from palate_client.recommend.recommender import ModelRecommender
 from palate_common.interactions import Interactions
+from palate_common.weighting import Weighting
 from palate_sim.preparation.splits import Split
 
 EPSILON, N, LOSS_BAR = 5.0, 10, 0.05
@@ -35,19 +37,23 @@ class Held:
     Attributes:
         rows: item id -> its row.
         history: what counts.
+        weighting: how much an event would count.
     """
 
     rows: Mapping[str, int]
     history: Interactions = field(default_factory=lambda: Interactions.from_pairs([], [], n_users=1, n_items=0))
+    weighting: Weighting = field(default_factory=Weighting)
 
     @property
     def n_items(self) -> int:
         return len(self.rows)
 
     def look(self) -> Look:
-        likes = np.full(self.history.nnz, KINDS.index("like"))
+        history, places = self.history, np.arange(self.history.nnz)
+        factors, likes = history.weights.astype(np.float64), np.full(history.nnz, KINDS.index("like"))
+        weighed = Weighed(history.indices, history.weights, places, places + 1, factors, likes)
         nothing = np.zeros(0, np.int32)
-        return Look(self.history, likes, nothing, nothing, nothing)
+        return Look(history, history, weighed, nothing, nothing, nothing)
 
 
 def knobs(data: Path, seeds: int) -> Any:

@@ -16,13 +16,14 @@ import numpy as np
 
 from palate_audit.checks.events import one_event
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
+from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Floats, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "D sensitivity"
+DIRECTION: Floats = ALONG.astype(np.float64)
 USERS, SUBJECT = 12, 5
 SETTINGS = {
     "central, a node of four": Setting(),
@@ -48,6 +49,9 @@ QUICK = (
     "7 equal coordinates at the bound",
     "thirty events",
     "2^32 steps",
+    "a shift alone",
+    "the pairs at their bound",
+    "huge pairs: 1e30",
 )
 FIRST = (
     "central, a later round",
@@ -113,7 +117,7 @@ def others(setting: Setting) -> list[Gesture]:
     return [
         Gesture(plain=against),
         Gesture(plain=rng.normal(size=PLAIN) * 100, rows=rng.normal(size=ROWS), column=rng.normal(size=COLUMNS)),
-        Gesture(plain=rng.normal(size=PLAIN) / 100, square=rng.normal(size=(SQUARE, SQUARE)) / 100),
+        Gesture(plain=rng.normal(size=PLAIN) / 100, square=rng.normal(size=(SQUARE, SQUARE)) / 100, pairs=np.ones(3)),
     ]
 
 
@@ -122,11 +126,22 @@ def all_probes(setting: Setting) -> dict[str, list[Gesture]]:
     return {name: list(gestures) for part in (_bounds, _huge, _broken, _wraps) for name, gestures in part(setting)}
 
 
-def _at(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]], norm: float, block: str = "plain"
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _at(values: Floats, norm: float, block: str = "plain") -> Floats:
     """A vector with a given weighted norm."""
     return values * (norm / WEIGHTS[block] / float(np.linalg.norm(values)))
+
+
+def _centred(rows: Floats, norm: float) -> Gesture:
+    """Rows without their part along the direction, with a given weighted norm."""
+    shift = rows @ DIRECTION / (DIRECTION @ DIRECTION)
+    scale = norm / WEIGHTS["centred"] / float(np.linalg.norm(rows - shift * DIRECTION))
+    return Gesture(centred=rows * scale, shift=float(shift * scale), column=np.eye(COLUMNS)[0])
+
+
+def _paired(rows: Floats, norm: float) -> Floats:
+    """Rows whose pairs have a given weighted norm."""
+    pairs = np.outer(rows, rows)[np.triu_indices(len(rows), 1)]
+    return np.asarray(rows * (norm / WEIGHTS["pairs"] / float(np.linalg.norm(pairs))) ** 0.5)
 
 
 def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
@@ -134,14 +149,30 @@ def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
     c, ones, rng = setting.clip_norm, np.ones, np.random.default_rng(2)
     table = Gesture(rows=_at(ones(ROWS), c, "table"), column=np.eye(COLUMNS)[0])
     square = Gesture(square=_at(ones(SQUARE**2), c, "square").reshape(SQUARE, SQUARE))
+    centred, alone = _centred(rng.normal(size=ROWS), c), Gesture(shift=c, column=np.eye(COLUMNS)[0])
+    pairs = Gesture(pairs=_paired(ones(ROWS), c))
     yield "one coordinate at the bound", [Gesture(plain=_at(ones(1), c))]
     yield "against the others", [Gesture(plain=_at(ones(1), 1e6 * c))]
     yield "just above the bound", [Gesture(plain=_at(ones(1), c * (1 + 1e-12)))]
     yield "all coordinates at the bound", [Gesture(plain=_at(ones(PLAIN), c))]
     yield "the table at its bound", [table]
     yield "the square at its bound", [square]
-    yield "each block at its bound", [Gesture(plain=_at(ones(PLAIN), c)), table, square]
-    yield "each block above its bound", [Gesture(plain=_at(ones(PLAIN), 9 * c)), table, table, square, square]
+    yield "the centred table at its bound", [centred]
+    yield "a shift alone", [alone]
+    yield "a shift that is not the rows' own", [centred, alone]
+    yield (
+        "rows along the direction",
+        [Gesture(centred=9 * c * DIRECTION, shift=9 * c, column=np.eye(COLUMNS)[0])],
+    )
+    yield "the pairs at their bound", [pairs]
+    yield "pairs of one large row", [Gesture(pairs=_paired(np.array([1e9, *ones(ROWS - 1)]), c))]
+    for m in (2, 3, 5, 8):
+        yield f"pairs of {m} equal rows at the bound", [Gesture(pairs=_paired(ones(m), c))]
+    yield "each block at its bound", [Gesture(plain=_at(ones(PLAIN), c)), table, square, centred, pairs]
+    yield (
+        "each block above its bound",
+        [Gesture(plain=_at(ones(PLAIN), 9 * c)), table, table, square, square, centred, alone, pairs, pairs],
+    )
     yield "tiny", [Gesture(plain=np.full(PLAIN, 5e-324), rows=np.full(ROWS, 1e-300), column=ones(COLUMNS))]
     yield "thirty events", [Gesture(plain=_at(ones(PLAIN), c / 30)) for _ in range(30)]
     yield "thirty opposite events", [Gesture(plain=_at(ones(PLAIN), c) * (-1) ** k) for k in range(30)]
@@ -153,6 +184,11 @@ def _bounds(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
         mix = [Gesture(plain=_at(drawn[0], part)), Gesture(square=_at(drawn[3], part, "square").reshape(3, 3))]
         outer = Gesture(rows=_at(drawn[1], part, "table"), column=drawn[2] / np.linalg.norm(drawn[2]))
         yield f"direction {k} at the bound", [*mix, outer]
+        both = (
+            _centred(rng.normal(size=ROWS), c * 0.5**0.5),
+            Gesture(pairs=_paired(rng.normal(size=ROWS), c * 0.5**0.5)),
+        )
+        yield f"direction {k} of a centred table and pairs at the bound", [*both]
 
 
 def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
@@ -167,6 +203,16 @@ def _huge(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
     yield "tiny rows, huge columns", [Gesture(rows=np.full(ROWS, 1e-200), column=np.full(COLUMNS, 1e200))]
     yield "huge rows, no columns", [Gesture(rows=np.full(ROWS, 1e308))]
     yield "the square, huge", [Gesture(square=np.full((SQUARE, SQUARE), 1e12))]
+    for power in (3, 9, 30, 70, 100, 300):
+        huge = 10.0**power
+        yield f"a huge shift: 1e{power}", [Gesture(centred=np.ones(ROWS), shift=huge, column=np.ones(COLUMNS))]
+        yield f"huge centred rows: 1e{power}", [Gesture(centred=np.full(ROWS, huge), column=np.ones(COLUMNS))]
+        yield (
+            f"huge rows along the direction: 1e{power}",
+            [Gesture(centred=huge * DIRECTION, shift=huge, column=np.ones(COLUMNS))],
+        )
+        yield f"huge pairs: 1e{power}", [Gesture(pairs=np.full(ROWS, huge))]
+        yield f"a huge row of pairs: 1e{power}", [Gesture(pairs=np.array([huge, 1.0, 1 / huge]))]
 
 
 def _broken(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
@@ -180,6 +226,8 @@ def _broken(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
         yield f"{name} beside huge", [Gesture(plain=big)]
         yield f"{name} everywhere", [Gesture(plain=np.full(PLAIN, value), square=np.full((SQUARE, SQUARE), value))]
         yield f"{name} in the rows", [Gesture(rows=np.array([1e9, value]), column=np.ones(COLUMNS))]
+        yield f"{name} in the shift", [Gesture(centred=np.full(ROWS, 1e9), shift=value, column=np.ones(COLUMNS))]
+        yield f"{name} in the pairs", [Gesture(plain=np.full(PLAIN, 1e9), pairs=np.array([1e9, value, 1.0]))]
         yield f"{name} in the columns", [Gesture(rows=np.ones(ROWS) * 1e9, column=np.array([1.0, value, 0.0, 0.0]))]
         yield (
             f"{name} in the square, the rest huge",
@@ -200,3 +248,5 @@ def _wraps(setting: Setting) -> Iterator[tuple[str, list[Gesture]]]:
     for power in (15, 16, 17, 24, 31, 32, 33, 48, 52, 53, 62, 63, 64):
         yield f"2^{power} steps", [Gesture(plain=np.array([2.0**power * step]))]
         yield f"2^{power} steps, four times", [Gesture(plain=np.full(4, 2.0**power * step))]
+        pair = setting.clip_norm / setting.grid / WEIGHTS["pairs"]
+        yield f"pairs of 2^{power} steps", [Gesture(pairs=np.full(3, (2.0**power * pair) ** 0.5))]

@@ -25,14 +25,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, lent
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Layout, OuterBlock, Update
+from palate_common.mechanism.pairs import PairBlock
+from palate_common.mechanism.update import BlockSpec, DenseBlock, Int64, Layout, OuterBlock, Update
 
 Floats = npt.NDArray[np.float64]
 
 NAME = "audit-gestures"
 PLAIN, ROWS, COLUMNS, SQUARE = 24, 12, 4, 3
-WEIGHTS = {"plain": 0.6, "table": 0.64, "square": 0.48}
-"""Weights of the three blocks of both kinds; their squares sum to 1."""
+ALONG = 1 + np.arange(ROWS, dtype=np.int64) % 3
+"""The direction of the centred table."""
+WEIGHTS = {"plain": 0.6, "table": 0.64, "square": 0.288, "centred": 0.3072, "pairs": 0.2304}
+"""Weights of the blocks, of every kind; their squares sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,12 @@ class Gesture:
     Attributes:
         plain: float64 [width] or shorter.
         rows: float64 [k], the factor a of the block a b'.
-        column: float64 [COLUMNS], the factor b.
+        column: float64 [COLUMNS], the factor b of both tables.
         square: float64 [SQUARE, SQUARE].
-        at: int [k], the row indices; 0, 1, ... if None. A row may occur twice.
+        at: int [k], the indices of `rows`; 0, 1, ... if None. A row may occur twice.
+        centred: float64 [k], the factor a of the block (a - t c) b', at rows 0, 1, ...
+        shift: the factor t.
+        pairs: float64 [k], the rows 0, 1, ... whose pairs are sent.
         fails: whether the algorithm raises an error for a user with this gesture.
     """
 
@@ -53,6 +59,9 @@ class Gesture:
     column: Floats = field(default_factory=lambda: np.zeros(COLUMNS))
     square: Floats = field(default_factory=lambda: np.zeros((SQUARE, SQUARE)))
     at: tuple[int, ...] | None = None
+    centred: Floats = field(default_factory=lambda: np.zeros(0))
+    shift: float = 0.0
+    pairs: Floats = field(default_factory=lambda: np.zeros(0))
     fails: bool = False
 
 
@@ -99,15 +108,22 @@ class ProbeAlgorithm(Algorithm):
         return {spec.name: np.zeros(spec.shape) for spec in self.layout({}, 0)}
 
     def layout(self, state: State, round_: int) -> Layout:
-        """The three blocks, in every round."""
-        shapes = {"plain": (self.settings.width,), "table": (ROWS, COLUMNS), "square": (SQUARE, SQUARE)}
+        """The blocks, in every round."""
+        shapes = {
+            "plain": (self.settings.width,),
+            "table": (ROWS, COLUMNS),
+            "square": (SQUARE, SQUARE),
+            "centred": (ROWS, COLUMNS),
+            "pairs": (ROWS * (ROWS - 1) // 2,),
+        }
         return tuple(BlockSpec(name=name, shape=shape, weight=WEIGHTS[name]) for name, shape in shapes.items())
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """The sum of each user's gestures."""
         script, n = _script.get(), histories.n_users
         plain, square = np.zeros((n, self.settings.width)), np.zeros((n, SQUARE, SQUARE))
-        columns, tables = np.zeros((n, COLUMNS)), [dict[int, float]() for _ in range(n)]
+        columns, shift = np.zeros((n, COLUMNS)), np.zeros(n)
+        tables, centred, pairs = ([dict[int, float]() for _ in range(n)] for _ in range(3))
         given: dict[int, Gesture] = {}
         with np.errstate(over="ignore", invalid="ignore"):
             for user, item in zip(histories.owners().tolist(), histories.indices.tolist(), strict=True):
@@ -117,17 +133,19 @@ class ProbeAlgorithm(Algorithm):
                 plain[user, : len(gesture.plain)] += gesture.plain
                 square[user] += gesture.square
                 columns[user] += gesture.column
-                for row, value in enumerate(gesture.rows.tolist()):
-                    tables[user][row] = tables[user].get(row, 0.0) + value
+                shift[user] += gesture.shift
+                for found, numbers in ((tables, gesture.rows), (centred, gesture.centred), (pairs, gesture.pairs)):
+                    for row, value in enumerate(numbers.tolist()):
+                        found[user][row] = found[user].get(row, 0.0) + value
                 if gesture.at is not None:
                     given[user] = gesture
-        at: list[Sequence[int]] = [sorted(each) for each in tables]
-        rows = [[tables[user][row] for row in at[user]] for user in range(n)]
+        at, rows = _listed(tables)
         for user, gesture in given.items():
             at[user], rows[user] = gesture.at or (), gesture.rows.tolist()
-        ends = np.cumsum([0, *(len(each) for each in at)], dtype=np.int64)
-        table = OuterBlock(ends, _joined(at, np.int32), _joined(rows, np.float64), columns, ROWS)
-        return Update((DenseBlock(plain), table, DenseBlock(square)), n)
+        table = OuterBlock(*_sparse(at, rows), columns, ROWS)
+        taken = OuterBlock(*_sparse(*_listed(centred)), columns, ROWS, ALONG, shift)
+        both = PairBlock(*_sparse(*_listed(pairs)), ROWS)
+        return Update((DenseBlock(plain), table, DenseBlock(square), taken, both), n)
 
     def release(self, state: State, round_: int, sums: Mapping[str, Floats], noise: Mapping[str, float]) -> State:
         """Keep the noised sum."""
@@ -136,6 +154,20 @@ class ProbeAlgorithm(Algorithm):
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """All zero: the algorithm ranks nothing."""
         return np.zeros((histories.n_users, histories.n_items))
+
+
+def _listed(found: Sequence[Mapping[int, float]]) -> tuple[list[Sequence[int]], list[Sequence[float]]]:
+    """Each user's rows, rising, and their numbers."""
+    at: list[Sequence[int]] = [sorted(each) for each in found]
+    return at, [[found[user][row] for row in rows] for user, rows in enumerate(at)]
+
+
+def _sparse(
+    at: Sequence[Sequence[int]], rows: Sequence[Sequence[float]]
+) -> tuple[Int64, npt.NDArray[np.int32], Floats]:
+    """All users' rows one after the other."""
+    ends = np.cumsum([0, *(len(each) for each in at)], dtype=np.int64)
+    return ends, _joined(at, np.int32), _joined(rows, np.float64)
 
 
 def _joined(parts: Sequence[Sequence[float]], kind: Any) -> npt.NDArray[Any]:

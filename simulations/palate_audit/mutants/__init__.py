@@ -3,6 +3,7 @@
 from palate_audit.mutants import (
     accounting,
     aggregation,
+    blocks,
     clipping,
     draws,
     ledger,
@@ -17,6 +18,7 @@ from palate_audit.mutants.mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
     "clipping": clipping.MUTANTS,
+    "blocks": blocks.MUTANTS,
     "units": units.MUTANTS,
     "noise": noise.MUTANTS,
     "draws": draws.MUTANTS,

@@ -41,7 +41,7 @@ def rounding_after() -> Iterator[None]:
     test="D",
 )
 def scale_after() -> Iterator[None]:
-    """A block of weight 0.48 is sent at twice its clipped length."""
+    """A block of weight 0.64 is sent at twice its clipped length."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(block.square_norms() for block in update.blocks)

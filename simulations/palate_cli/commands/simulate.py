@@ -24,7 +24,8 @@ def simulate(
         str | None,
         typer.Argument(
             metavar="[PRESET|CONFIG.toml|LOG]",
-            help="A preset (movies, shop, news, music, ratings), a configuration, or the log of interactions. "
+            help="A preset (movies, shop, news, music, ratings, or a published protocol: liang2018, chien2021), a "
+            "configuration, or the log of interactions. "
             "Default: MovieLens small, which comes with palate[demo-data].",
         ),
     ] = None,

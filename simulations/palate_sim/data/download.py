@@ -72,13 +72,14 @@ def say_to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr) -> Path:
+def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr, *, terms: str = "") -> Path:
     """Make sure that the files of a set are in the cache.
 
     Args:
         name: the set, and its folder in the cache.
         remotes: its published files.
         say: called with one line for each download and for each pinned checksum.
+        terms: the publisher's terms, which an error names: they say why the files don't come with Palate.
 
     Returns:
         The folder. An archive that the user has put there by hand is checked and unpacked the same way.
@@ -95,7 +96,7 @@ def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr) -> P
             folder.mkdir(parents=True, exist_ok=True)
             archive = folder / remote.filename
             if not archive.is_file():
-                _transfer(remote, archive, say)
+                _transfer(remote, archive, say, terms)
             else:
                 _check(remote, archive, archive, say)
             if remote.members:
@@ -106,14 +107,14 @@ def fetch(name: str, remotes: tuple[Remote, ...], say: Say = say_to_stderr) -> P
     return folder
 
 
-def _transfer(remote: Remote, archive: Path, say: Say) -> None:
+def _transfer(remote: Remote, archive: Path, say: Say, terms: str) -> None:
     """Stream an address into `archive`, which appears only when whole and verified."""
     say(f"downloading {remote.url}")
     handle, temporary = tempfile.mkstemp(dir=archive.parent, prefix=".part-")
     part = Path(temporary)
     try:
         with os.fdopen(handle, "wb") as out:
-            for chunk in _chunks(remote, archive):
+            for chunk in _chunks(remote, archive, terms):
                 out.write(chunk)
         _check(remote, part, archive, say)
         part.replace(archive)
@@ -121,9 +122,10 @@ def _transfer(remote: Remote, archive: Path, say: Say) -> None:
         part.unlink(missing_ok=True)
 
 
-def _chunks(remote: Remote, archive: Path) -> Iterator[bytes]:
+def _chunks(remote: Remote, archive: Path, terms: str) -> Iterator[bytes]:
     """Yield the chunks at an address; if that fails, raise an error that says what to do."""
     by_hand = f"with a network, or put {remote.filename} in {archive.parent}"
+    by_hand += f" (it doesn't come with Palate; {terms})" if terms else ""
     if not remote.url.startswith(("https://", "http://")):
         raise InputError(f"`url` must be http or https, got {remote.url!r}")
     received = 0

@@ -100,6 +100,13 @@ _DATASETS = (
         ),
     ),
     Dataset(
+        "ml-10m",
+        "films: 69,878 users, 10,677 rated films, 10,000,054 ratings from half a star to five, genres",
+        GROUPLENS,
+        "https://grouplens.org/datasets/movielens/10m/",
+        (Remote(f"{_MOVIELENS}/ml-10m.zip", "md5:ce571fd55effeba0271552578f2648bd", ("ratings.dat", "movies.dat")),),
+    ),
+    Dataset(
         "ml-20m",
         "films: 138,493 users, 26,744 rated films, 20,000,263 ratings, genres",
         GROUPLENS,
@@ -188,7 +195,7 @@ def get(name: str, *, say: Say = say_to_stderr) -> Path | None:
     if known.shipped:
         known.shipped()
         return None
-    return fetch(name, known.remotes, say)
+    return fetch(name, known.remotes, say, terms=known.terms)
 
 
 def files_of(source: Source) -> list[list[str | int]] | None:
@@ -271,6 +278,6 @@ def load(
     if known.shipped:
         log = known.shipped()
     else:
-        place = fetch(source, known.remotes, say)
+        place = fetch(source, known.remotes, say, terms=known.terms)
         log = read_folder(place, name=source, workspace=workspace)
     return replace(log, name=source, terms=known.terms)

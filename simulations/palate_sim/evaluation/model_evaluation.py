@@ -163,7 +163,9 @@ def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | No
 
 
 def headline(split: Split, ks: Sequence[int]) -> str:
-    """The metric a run is summarised by: recall_capped at the longest list, as this split measures it."""
+    """The metric a run is summarised by: recall_capped at the longest list, or a published protocol's own."""
+    if split.metrics and int(split.metrics[0].partition("@")[2]) in ks:
+        return split.metrics[0]
     suffix = "" if split.sampled_negatives is None else f"[{split.sampled_negatives} negatives]"
     return f"recall_capped@{max(ks)}{suffix}"
 

@@ -107,11 +107,13 @@ def periods(log: InteractionLog, config: SimulationConfig) -> Iterator[Period]:
     count = config.releases.count
     edges = np.linspace(times.min(), times.max(), count + 2)
     edges[-1] = np.inf
-    before = _until(log, edges[1], config)
+    before = until(log, edges[1], config)
     for number in range(1, count + 1):
-        after = _until(log, edges[number + 1], config)
-        train = _interactions(before, before.users, before.items)
-        yield Period(number, float(edges[number]), train, before.items, after.items, _judged(before, after))
+        after = until(log, edges[number + 1], config)
+        train = interactions_of(before, before.users, before.items)
+        yield Period(
+            number, float(edges[number]), train, before.items, after.items, heldout_of(before, after, after.items)
+        )
         before = after
 
 
@@ -120,18 +122,30 @@ def is_validation(user: str) -> bool:
     return zlib.crc32(user.encode()) % 2 == 0
 
 
-def _until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
-    """The positives of the events before a time."""
+def until(log: InteractionLog, end: float, config: SimulationConfig) -> Pairs:
+    """The positives of the events before a time.
+
+    Raises:
+        InputError: there are none.
+    """
     log = log.only(lambda block: np.zeros(len(block), np.bool_) if block.times is None else block.times < end)
     if not log.rows.total:
         raise InputError("each span of `palate releases` must have events to train on, got none: use fewer releases")
     return weighed(log, config)
 
 
-def _judged(before: Pairs, after: Pairs) -> Heldout:
-    """The users with new items: what they had before as fold-in, the new items as target."""
-    known = after.items
-    old, new = _interactions(before, after.users, known), _interactions(after, after.users, known)
+def heldout_of(before: Pairs, after: Pairs, known: Sequence[str]) -> Heldout:
+    """The users with new items: what they had before as fold-in, the new items as target.
+
+    Args:
+        before: the pairs until a cut.
+        after: the pairs until a later one.
+        known: the catalogue, with every item of both.
+
+    Raises:
+        InputError: nobody has a new item.
+    """
+    old, new = interactions_of(before, after.users, known), interactions_of(after, after.users, known)
     fresh = ~np.isin(_keys(new), _keys(old))
     target = Interactions.from_pairs(
         new.owners()[fresh], new.indices[fresh], new.weights[fresh], n_users=new.n_users, n_items=new.n_items
@@ -147,7 +161,7 @@ def _keys(batch: Interactions) -> npt.NDArray[np.int64]:
     return batch.owners().astype(np.int64) * batch.n_items + batch.indices
 
 
-def _interactions(pairs: Pairs, users: Sequence[str], items: Sequence[str]) -> Interactions:
-    """Pairs as a batch over these users and items."""
+def interactions_of(pairs: Pairs, users: Sequence[str], items: Sequence[str]) -> Interactions:
+    """Pairs as a batch over these users and items, with every one of the pairs."""
     user_rows, item_rows = rows_of(pairs.users, users)[pairs.user_rows], rows_of(pairs.items, items)[pairs.item_rows]
     return Interactions.from_pairs(user_rows, item_rows, pairs.weights, n_users=len(users), n_items=len(items))

@@ -42,7 +42,7 @@ from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.provenance import preparation_sources
 from palate_sim.steps import Notify, step
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "prepared.json"
 LARGEST_MANIFEST = 2**24  # bytes
 CHUNK = 2**22  # bytes hashed at once
@@ -160,7 +160,7 @@ def write_kept(folder: Path, cut: Split, catalogue: pd.DataFrame | None, facts: 
         save_array(folder / "candidates.npy", cut.candidates)
     names = _files(folder)
     hashes = _hash(folder, names, notify)
-    about = {name: getattr(cut, name) for name in _ABOUT} | {"notes": list(cut.notes)}
+    about = {name: getattr(cut, name) for name in _ABOUT} | {name: list(getattr(cut, name)) for name in _LISTS}
     manifest = {
         "format": FORMAT,
         "facts": asdict(facts),
@@ -198,7 +198,7 @@ def open_kept(folder: Path, notify: Notify) -> tuple[Split, pd.DataFrame | None,
             test=_open_heldout(folder, "test"),
             items=tuple(IdList.load(folder / "items.arrow")),
             candidates=np.load(folder / "candidates.npy") if "candidates.npy" in files else None,
-            **(about | {"notes": tuple(about["notes"])}),
+            **(about | {name: tuple(about[name]) for name in _LISTS}),
         )
         catalogue = pd.read_parquet(folder / "catalogue.parquet") if "catalogue.parquet" in files else None
     except (OSError, ValueError, KeyError, TypeError, InputError, pa.ArrowException) as error:
@@ -210,7 +210,8 @@ def open_kept(folder: Path, notify: Notify) -> tuple[Split, pd.DataFrame | None,
     return cut, catalogue, facts
 
 
-_ABOUT = ("name", "skipped", "sampled_negatives", "negatives_exclude_heldout")
+_ABOUT = ("name", "skipped", "sampled_negatives", "negatives_exclude_heldout", "excluded")
+_LISTS = ("notes", "metrics")
 
 
 def _open_heldout(folder: Path, role: str) -> Heldout:

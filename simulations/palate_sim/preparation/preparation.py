@@ -69,6 +69,8 @@ class Prepared:
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
         kept: the folder that a large log's histories are mapped from; None: they are in memory.
         panel: the people whose log is open; None: nobody's is.
+        log: the filtered log, where its times are to be looked at too (`evaluation.recency`); None otherwise, and for a
+            log on disk.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Prepared:
     sources: dict[str, int] = field(default_factory=dict)
     kept: Kept | None = None
     panel: Panel | None = None
+    log: InteractionLog | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,10 +100,15 @@ class Prepared:
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
-        if not self.filtered:
-            return []
-        what = f"data preparation: what lies outside the {self.filtered} was left out"
-        return [{"what": what, "reason": "made on raw data before the experiment, not charged"}]
+        kept = [f"the {self.filtered}"] if self.filtered else []
+        kept += [self.split.excluded] if self.split.excluded else []
+        return [
+            {
+                "what": f"data preparation: what lies outside {each} was left out",
+                "reason": "made on raw data before the experiment, not charged",
+            }
+            for each in kept
+        ]
 
 
 def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
@@ -147,9 +155,13 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
     pairs = weighed(log, config, timed=config.split.name in NEEDS_TIMES, notify=notify, folder=draft.path)
     dropped |= pairs.excluded
     name, catalogue, repairs, terms, large = log.name, log.items, log.repairs, log.terms, log.rows.on_disk
+    dated = log if config.evaluation.recency and "times" in log.rows.names and not large else None
     del log  # and with it what lies on disk of it
     folder = draft.path() if large else None
-    cut = split(pairs, config.split.name, seed=config.seed, folder=folder, notify=notify)
+    chosen = config.split
+    cut = split(
+        pairs, chosen.name, seed=config.seed, held_out_users=chosen.held_out_users, folder=folder, notify=notify
+    )
     del pairs
     _check_negatives(cut)
     kept = None
@@ -159,7 +171,7 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
         folder = draft.keep()
         cut = moved(cut, folder)
         kept = Kept(folder, facts.fingerprint, draft)
-    found = Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept)
+    found = Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept, log=dated)
     return _with_inputs(config, found, notify)
 
 
@@ -385,4 +397,5 @@ def describe_split(split_: Split) -> dict[str, Any]:
         "test_targets_of_no_training_user": int((~seen[split_.test.target.indices]).sum()),
         "skipped": dict(split_.skipped),
         "notes": list(split_.notes),
+        "metrics": list(split_.metrics),
     }

@@ -19,6 +19,8 @@ rows: pairs come in canonical order, and each split draws from its own generator
 | `loo-heldout-excluded` | as `leave-last-out`, ranked against 99 sampled items, no held-out one | training users |
 | `user-cold-1`, `-3`, `-10` | as `strong`, but only each test user's first 1, 3 or 10 events are given | new |
 | `item-cold` | users as in `strong`; 10 % of items are nobody's training data, and are ranked among themselves | new |
+| `liang2018` | as published: 10,000 users for validation, 10,000 for test; of each, 20 % of the items | new |
+| `chien2021` | as published: 10 % of all pairs for test, 10 % for validation | training users |
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from palate_common.interactions import Interactions
 from palate_sim.data.ids import in_order
 from palate_sim.data.log import InteractionLog
 from palate_sim.data.positives import PairBlock, Pairs, groups_of, positives
+from palate_sim.preparation import published_splits as published
 from palate_sim.preparation.histories import HistoryWriter
 from palate_sim.steps import Notify, silent, step
 
@@ -50,7 +53,8 @@ class Heldout:
     """Users to evaluate on; row u of both batches is `users[u]`.
 
     Attributes:
-        foldin: what the model is given of each user; for splits whose users also train, their training part.
+        foldin: what the model is given of each user; for splits whose users also train, their training part, and in
+            `chien2021` for test the validation part too.
         target: what the model must predict, at least one item a user, disjoint from `foldin`.
         users: their ids.
         groups: group column -> one value a user, for evaluation by group.
@@ -81,6 +85,8 @@ class Split:
         candidates: bool [n_items], the items that are ranked; None means all.
         negatives_exclude_heldout: whether held-out items are never used as negatives, in training and evaluation: the
             protocol of some published figures, which makes them incomparable with a full ranking.
+        metrics: what a published protocol reports, its headline first; empty elsewhere.
+        excluded: what a published protocol leaves out of the log by looking at all of it; empty elsewhere.
     """
 
     name: str
@@ -94,17 +100,23 @@ class Split:
     sampled_negatives: int | None = None
     candidates: Mask | None = None
     negatives_exclude_heldout: bool = False
+    metrics: tuple[str, ...] = ()
+    excluded: str = ""
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """Which pairs of a block train, which are targets, which are given, and which of held-out users are neither."""
+    """Which pairs of a block train, which are targets, which are given, and which of held-out users are neither.
+
+    `given_for_test` is for splits in which test users are given more than validation users.
+    """
 
     train: Mask
     validation: Mask
     test: Mask
     foldin: Mask
     withheld: Mask | None = None
+    given_for_test: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -115,22 +127,37 @@ class _Rule:
         cut: cuts the next block.
         notes: what a reader must know.
         candidates: bool [n_items], the items that are ranked; None: all.
+        items: bool [n_items], the items that are in the catalogue at all; None: all.
+        skipped: users left out, reason -> number.
+        metrics: see `Split`.
+        excluded: see `Split`.
     """
 
     cut: Callable[[PairBlock], _Cut]
     notes: tuple[str, ...] = ()
     candidates: Mask | None = None
+    items: Mask | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    excluded: str = ""
 
 
 def split(
-    log: InteractionLog | Pairs, name: str, *, seed: int, folder: Path | None = None, notify: Notify = silent
+    log: InteractionLog | Pairs,
+    name: str,
+    *,
+    seed: int,
+    held_out_users: int | None = None,
+    folder: Path | None = None,
+    notify: Notify = silent,
 ) -> Split:
     """Cut a log for an experiment.
 
     Args:
         log: a log, whose every interaction then is a positive, or pairs from `positives`.
-        name: one of `SPLITS`.
+        name: one of `SPLITS` or `PUBLISHED`.
         seed: any whole number from 0; the same one gives the same cut.
+        held_out_users: for `liang2018`, validation users and as many test users; None: 10,000.
         folder: where the parts are written, a new folder; None: they stay in memory.
         notify: called with progress events.
 
@@ -141,24 +168,31 @@ def split(
         InputError: an unknown name, a negative seed, or a log too small for this cut.
         OSError: the disk is full.
     """
-    if name not in SPLITS:
-        raise InputError(f"`split` must be one of {', '.join(SPLITS)}, got {name!r}")
+    if name not in SPLITS and name not in PUBLISHED:
+        raise InputError(f"`split` must be one of {', '.join((*SPLITS, *PUBLISHED))}, got {name!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"`seed` must be a whole number from 0, got {seed!r}")
+    if held_out_users is not None and name != "liang2018":
+        raise InputError(f"`held_out_users` is for the split liang2018, got {held_out_users} for {name}")
     pairs = positives(log) if isinstance(log, InteractionLog) else log
     base = BASES.get(name, name)
-    rule = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
-    skipped: dict[str, int] = {}
+    if name in PUBLISHED:
+        rule = PUBLISHED[name](pairs, seed, held_out_users)
+    else:
+        rule = SPLITS[name](pairs, np.random.default_rng([seed, zlib.crc32(base.encode())]))
+    skipped = dict(rule.skipped)
+    items = pairs.items if rule.items is None else tuple(np.array(pairs.items, object)[rule.items].tolist())
+    columns = None if rule.items is None else (np.cumsum(rule.items) - 1).astype(np.int32)
     with ExitStack() as stack:
-        make = partial(_Part, stack, len(pairs.items), folder)
+        make = partial(_Part, stack, len(items), columns, folder)
         train, validation, test = make("train"), _Roles(make, "validation"), _Roles(make, "test")
         with step(notify, "splitting", of=len(pairs.users), unit="users") as advance:
             for block in pairs.blocks():
                 cut = rule.cut(block)
                 users = np.flatnonzero(_has(block, cut.train))
                 train.add(block, cut.train, users)
-                validation.add(block, cut, cut.validation)
-                test.add(block, cut, cut.test)
+                validation.add(block, cut, cut.validation, cut.foldin)
+                test.add(block, cut, cut.test, cut.foldin if cut.given_for_test is None else cut.given_for_test)
                 advance(len(block.indptr) - 1)
         rows = train.rows
         for role in (validation, test):
@@ -167,22 +201,25 @@ def split(
             what = "a user to test on" if not len(test.target.rows) else "a training user"
             raise InputError(f"`split` {name} must have {what}, got a log of {len(pairs.users)} users that leaves none")
         parts = train.finish(), validation.finish(pairs), test.finish(pairs)
-    if base == "strong":
+    if base in ("strong", "liang2018"):
         evaluated = len(validation.target.rows) + len(test.target.rows)
-        skipped["held_out_users_without_target"] = len(pairs.users) - len(rows) - evaluated
-    published = name == "loo-heldout-excluded"
+        left = len(pairs.users) - sum(rule.skipped.values()) - len(rows) - evaluated
+        skipped["held_out_users_without_target"] = left
+    sampled = name == "loo-heldout-excluded"
     return Split(
         name=name,
         train=parts[0],
         train_users=in_order(pairs.users, rows),
         validation=parts[1],
         test=cast("Heldout", parts[2]),
-        items=pairs.items,
+        items=items,
         skipped={reason: count for reason, count in skipped.items() if count},
         notes=rule.notes,
-        sampled_negatives=99 if published else None,
+        sampled_negatives=99 if sampled else None,
         candidates=rule.candidates,
-        negatives_exclude_heldout=published,
+        negatives_exclude_heldout=sampled,
+        metrics=rule.metrics,
+        excluded=rule.excluded,
     )
 
 
@@ -283,14 +320,7 @@ def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Rule:
 
 def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
-    n_known = pairs.n_timed
-    if not n_known:
-        raise InputError("`split` temporal must have a log with times, got none")
-    least, first, second = pairs.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
-    if least == first or first == second:
-        raise InputError(
-            f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"
-        )
+    first, second = temporal_cuts(pairs)
 
     def cut(block: PairBlock) -> _Cut:
         test = block.times >= second  # an unknown time is not
@@ -300,9 +330,28 @@ def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     notes = [
         f"cut at {first:.0f} and {second:.0f} seconds since 1970; a pair's time is when the user first met the item"
     ]
-    if n_known < pairs.n_pairs:
-        notes.append(f"{pairs.n_pairs - n_known} of {pairs.n_pairs} pairs of unknown time are in the training part")
+    if pairs.n_timed < pairs.n_pairs:
+        notes.append(
+            f"{pairs.n_pairs - pairs.n_timed} of {pairs.n_pairs} pairs of unknown time are in the training part"
+        )
     return _Rule(cut, tuple(notes))
+
+
+def temporal_cuts(pairs: Pairs) -> tuple[float, float]:
+    """The times at which 80 % and 90 % of the pairs of known time have happened.
+
+    Raises:
+        InputError: there are no times, or they can't be cut there.
+    """
+    n_known = pairs.n_timed
+    if not n_known:
+        raise InputError("`split` temporal must have a log with times, got none")
+    least, first, second = pairs.times_in_order(0, int(n_known * 0.8), int(n_known * 0.9))
+    if least == first or first == second:
+        raise InputError(
+            f"`split` temporal must have times that can be cut at 80 % and 90 %, got {first:g}, {second:g}"
+        )
+    return first, second
 
 
 def _random(pairs: Pairs, rng: np.random.Generator) -> _Rule:
@@ -316,6 +365,84 @@ def _random(pairs: Pairs, rng: np.random.Generator) -> _Rule:
         return _Cut(~(test | validation), validation, test, ~(test | validation))
 
     return _Rule(cut)
+
+
+def _liang2018(pairs: Pairs, seed: int, held_out_users: int | None) -> _Rule:
+    """Users apart, and only items of training users, by the draws of the published script.
+
+    Three passes: for the items of training users, for how many of them each held-out user has, and for the cut.
+
+    Source: Liang et al. (WWW 2018), section 4.1, and their script, see `published_splits`.
+    """
+    held = published.HELD_OUT if held_out_users is None else held_out_users
+    counts = np.diff(pairs.indptr)
+    places, numbers = published.file_order(pairs.users), published.file_order(pairs.items).astype(np.float64)
+    few = int((counts < published.LEAST_ITEMS).sum())
+    if held < 1 or len(counts) - few <= 2 * held:
+        least = f"users of {published.LEAST_ITEMS} items or more"
+        raise InputError(
+            f"`split` liang2018 must have more than {2 * held} {least}, to hold out {held} twice, got "
+            f"{len(counts) - few} {least}: `split.held_out_users` holds out fewer"
+        )
+    roles = published.user_roles(counts, places, held_out=held, seed=seed)
+    seen = np.zeros(len(pairs.items), np.bool_)
+    for block in pairs.blocks():
+        seen[block.item_rows[_role_of(block, roles) == published.TRAIN]] = True
+    known = np.zeros(len(counts), np.int64)
+    for block in pairs.blocks():
+        own = np.bincount(block.owners[seen[block.item_rows]], minlength=len(block.indptr) - 1)
+        known[block.first : block.first + len(own)] = own
+    begins, asked = published.targets(known, roles, places, seed=seed)
+
+    def cut(block: PairBlock) -> _Cut:
+        role = _role_of(block, roles)
+        kept = seen[block.item_rows] & (role > published.TRAIN)
+        owners = block.owners[kept]
+        target = np.zeros(len(role), np.bool_)
+        target[kept] = asked[begins[owners + block.first] + _ranks(owners, numbers[block.item_rows[kept]])]
+        validation, test = (target & (role == each) for each in (published.VALIDATION, published.TEST))
+        return _Cut(role == published.TRAIN, validation, test, kept & ~target)
+
+    excluded = f"users with {published.LEAST_ITEMS} positives or more and the items of training users"
+    return _Rule(
+        cut,
+        ("as in the script of Liang et al. (2018): for its log and seed the same users and items are held out",),
+        items=seen,
+        skipped={"users_with_fewer_than_5_items": few},
+        metrics=("recall_capped@20", "recall_capped@50", "ndcg@100"),
+        excluded=excluded,
+    )
+
+
+def _chien2021(pairs: Pairs, seed: int, _: int | None) -> _Rule:
+    """80, 10 and 10 % of all pairs, whoever's they are, by the draws of the published script.
+
+    A test user is given the training and the validation part. Takes a byte a pair, and ten while it draws.
+
+    Source: Chien et al. (ICML 2021) and their script, see `published_splits`.
+    """
+    counts = np.diff(pairs.indptr)
+    places, numbers = published.file_order(pairs.users), published.file_order(pairs.items).astype(np.float64)
+    by_place = np.argsort(places)
+    begins = np.empty(len(counts), np.int64)
+    begins[by_place] = np.cumsum(counts[by_place]) - counts[by_place]
+    parts = published.shares(pairs.n_pairs, seed=seed)
+
+    def cut(block: PairBlock) -> _Cut:
+        owners = block.owners
+        part = parts[begins[owners + block.first] + _ranks(owners, numbers[block.item_rows])]
+        train, validation, test = (part == each for each in (published.TRAIN, published.VALIDATION, published.TEST))
+        return _Cut(train, validation, test, train, given_for_test=~test)
+
+    note = "as in the script of Chien et al. (2021): for its log and seed the same ratings are held out"
+    given = "of a test user the training and the validation part are given"
+    return _Rule(cut, (note, given))
+
+
+def _role_of(block: PairBlock, roles: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """The role of each pair's user, int8 [n_pairs]."""
+    counts = np.diff(block.indptr)
+    return np.repeat(roles[block.first : block.first + len(counts)], counts)
 
 
 SPLITS: dict[str, Callable[[Pairs, np.random.Generator], _Rule]] = {
@@ -333,6 +460,10 @@ BASES = {"loo-heldout-excluded": "leave-last-out"} | dict.fromkeys(
     ("user-cold-1", "user-cold-3", "user-cold-10", "item-cold"), "strong"
 )
 """Splits that use the random draws of another split at the same seed."""
+
+
+PUBLISHED: dict[str, Callable[[Pairs, int, int | None], _Rule]] = {"liang2018": _liang2018, "chien2021": _chien2021}
+"""Splits whose draws are those of a published script, by the seed itself."""
 
 
 NEEDS_TIMES = frozenset(
@@ -372,7 +503,10 @@ def _has(block: PairBlock, mask: Mask) -> Mask:
 class _Part:
     """The interactions of some users, block after block."""
 
-    def __init__(self, stack: ExitStack, n_items: int, folder: Path | None, name: str) -> None:
+    def __init__(
+        self, stack: ExitStack, n_items: int, columns: npt.NDArray[np.int32] | None, folder: Path | None, name: str
+    ) -> None:
+        self._columns = columns  # the place of each item of the log in a smaller catalogue
         self._writer = stack.enter_context(HistoryWriter(n_items, None if folder is None else folder / name))
         self._rows: list[npt.NDArray[np.int64]] = []
         self.total = 0
@@ -393,9 +527,10 @@ class _Part:
         self.total += int(ends[-1])
         weights = block.weights
         plain = not weights.strides[0]
+        items = block.item_rows[mask]
         self._writer.add(
             np.diff(ends[block.indptr])[users],
-            block.item_rows[mask],
+            items if self._columns is None else self._columns[items],
             np.broadcast_to(weights[:1], int(ends[-1])) if plain and len(weights) else weights[mask],
         )
 
@@ -413,12 +548,12 @@ class _Roles:
         self._make = make
         self._withheld: _Part | None = None
 
-    def add(self, block: PairBlock, cut: _Cut, target: Mask) -> None:
+    def add(self, block: PairBlock, cut: _Cut, target: Mask, given: Mask) -> None:
         """Add the users of a block."""
         asked = np.flatnonzero(_has(block, target))
-        users = asked[_has(block, cut.foldin)[asked]]
+        users = asked[_has(block, given)[asked]]
         self.without_history += len(asked) - len(users)
-        self.foldin.add(block, cut.foldin, users)
+        self.foldin.add(block, given, users)
         self.target.add(block, target, users)
         if cut.withheld is not None:
             self._withheld = self._withheld or self._make(f"{self.name}/withheld")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp
 
-_BESIDE = ("ndcg@10", "ndcg@20", "hr@10", "coverage@20")
+_BESIDE = ("rmse", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
 
 def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
@@ -34,6 +34,8 @@ def result_table(result: Mapping[str, Any]) -> Group:
     parts.append(_models(result))
     if result.get("by_domain"):
         parts += [Text(), _domains(result)]
+    if told := _in_time(result):
+        parts.append(Text(f"\n{told}"))
     parts.append(Text(f"\n{privacy}"))
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
     return Group(*parts)
@@ -44,7 +46,8 @@ def _models(result: Mapping[str, Any]) -> Table:
     metric = primary_metric(result)
     metrics = result.get("metrics") or {}
     suffix = metric[metric.index("[") :] if "[" in metric else ""
-    others = [f"{m}{suffix}" for m in _BESIDE if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
+    beside = (*((result.get("split") or {}).get("metrics") or ()), *_BESIDE)
+    others = [f"{m}{suffix}" for m in beside if f"{m}{suffix}" in metrics and f"{m}{suffix}" != metric]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", max_width=34)
     table.add_column(_header(metric), justify="right")
@@ -66,6 +69,19 @@ def _models(result: Mapping[str, Any]) -> Table:
             style="bold cyan" if name == "palate" else "",
         )  # fmt: skip
     return table
+
+
+def _in_time(result: Mapping[str, Any]) -> str:
+    """The quality under a temporal split in a line or two; empty where the times weren't looked at."""
+    found = result.get("recency") or {}
+    tables, metric = found.get("metrics") or {}, found.get("metric", "")
+    own, recent = (point(tables.get(name), metric) for name in ("palate", "palate_recent"))
+    if own is None:
+        return ""
+    told = f"under a temporal split: {own[0]:.3f}"
+    if recent is None:
+        return f"{told}; recent events count no more than old ones"
+    return f"{told},\nwith recent events counting more (half-life {found['half_life_days']:g} days): {recent[0]:.3f}"
 
 
 def _domains(result: Mapping[str, Any]) -> Table:

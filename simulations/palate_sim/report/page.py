@@ -73,6 +73,8 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         metrics_table=tables.every_metric(result),
         domains_table=tables.by_domain(result),
         domain_sizes=tables.domain_sizes(result),
+        recency=sentences.recency(result),
+        recency_table=tables.recency(result),
         data=tables.data(result),
         setting=tables.flatten(result.get("config") or {}),
         card_groups=cards.card_groups(card),

@@ -9,6 +9,7 @@ It makes the prose of the page from the numbers of `result.json` and the card.
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
@@ -103,6 +104,32 @@ def _panel(result: Mapping[str, Any]) -> list[str]:
     if alone is not None and alone[0] > both[0]:
         said += " What they opened is better alone: here the rounds add nothing to it."
     return [said]
+
+
+def recency(result: Mapping[str, Any]) -> list[str]:
+    """What a temporal split is, and what it says about recent events; nothing where the times weren't looked at."""
+    found = result.get("recency") or {}
+    if "metrics" not in found:
+        return [f"Times were not looked at: {found['reason']}."] if "reason" in found else []
+    first, second = (datetime.fromtimestamp(cut, UTC).date().isoformat() for cut in found["cuts"])
+    users = f"{found['judged_users']:,} users"
+    said = [
+        "Which split is right depends on the question. The run's own asks what the model is worth to test users. The "
+        "temporal one asks what it is worth tomorrow: a model of the same settings, trained with seeded noise on what "
+        f"happened before {first}, makes lists for {users} on {second}, judged on what they did first after that."
+    ]
+    tried = " and ".join(", ".join(found["tried"]).rsplit(", ", 1))
+    tried = f"Half-lives of {tried} days were tried on validation users, between the two dates"
+    days = found["half_life_days"]
+    if days is None:
+        said.append(f"{tried}. None helped beyond its error, so recent events count no more than old ones.")
+    else:
+        said.append(
+            f"{tried}; {days:g} days helped them. This is a rule of the device's own, for its lists alone, and sends "
+            f"nothing. Devices follow it if the server's configuration has recent_half_life_days = {days:g} under "
+            "[release], or if the app gives it to use_model."
+        )
+    return said
 
 
 def _judges(result: Mapping[str, Any]) -> str:

@@ -125,6 +125,24 @@ def by_domain(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
     return ("model", "domain", metric, "95 % interval", "of those who are new there"), rows
 
 
+def recency(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
+    """Quality under the run's own split and a temporal one, there with and without recency; no rows if unknown."""
+    found = result.get("recency") or {}
+    metric, own = str(found.get("metric", "")), point((result.get("metrics") or {}).get(primary_metric(result)))
+    judged = {name: point(table.get(metric)) for name, table in (found.get("metrics") or {}).items()}
+    named = [(f"{(result.get('split') or {}).get('name', 'its own')}, the run's own", own)]
+    named.append(("temporal", judged.get("palate")))
+    if "palate_recent" in judged:
+        days = f"{found['half_life_days']:g} days"
+        named.append((f"temporal, recent events count more: half-life {days}", judged["palate_recent"]))
+    rows: Rows = [
+        (name, f"{value[0]:.3f}", f"{value[1]:.3f} to {value[2]:.3f}" if value[1] < value[2] else "")
+        for name, value in named
+        if value
+    ]
+    return ("split", metric, "95 % interval"), (rows if judged else [])
+
+
 def domain_sizes(result: Mapping[str, Any]) -> Rows:
     """What each domain holds, in words."""
     told = "{items:,} items, {events:,} interactions of training users; {users:,} test users, {new_users:,} of them new"

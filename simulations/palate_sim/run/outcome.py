@@ -41,6 +41,7 @@ from palate_sim.evaluation.model_evaluation import (
     without_weight,
 )
 from palate_sim.evaluation.on_device import OnDevice, weighs_sources
+from palate_sim.evaluation.recency import judge_recency
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
@@ -197,6 +198,9 @@ def _judged(
     if terms.epsilon is not None and config.evaluation.projection and rehearsed:
         budget = {"epsilon": terms.epsilon, "delta": terms.delta}
         projection = project(config, prepared, **budget, metric=metric, notify=notify)
+    recency = None
+    if rehearsed and config.evaluation.recency:
+        recency = judge_recency(config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify)
     if config.evaluation.save_recommendations:
         with step(notify, "writing recommendations and split"):
             own.save_recommendations(folder.path / "recommendations.csv.gz", split.items, split.test.users)
@@ -233,6 +237,7 @@ def _judged(
         "activity": [{"history": part.label, "users": part.users} for part in own.by_decile(metric)],
         "curve": trained.curve,
         "projection": projection,
+        "recency": recency,
         "bytes_per_client": _payload(trained),
         "repairs": dict(prepared.repairs),
         "preparation": dict(prepared.dropped),

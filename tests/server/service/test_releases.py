@@ -92,6 +92,13 @@ def test_gates_look_at_released_values_and_say_no(service: Any) -> None:
     assert latest(service.site).version == before, "nothing was published"
 
 
+def test_what_the_operator_says_of_recent_events_is_signed_with_each_model(service: Any) -> None:
+    run = runs(service)[0]
+    assert publish(service.site, run, card).manifest.recent_half_life_days is None
+    site = reconfigured(service, "\n[release]\nrecent_half_life_days = 30\n")
+    assert publish(site, run, card).manifest.recent_half_life_days == 30.0
+
+
 def test_signal_is_what_shows_above_the_noise() -> None:
     rng = np.random.default_rng(3)
     noise = rng.normal(0.0, 2.0, 10_000)

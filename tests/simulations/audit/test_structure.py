@@ -10,7 +10,7 @@ import pytest
 from palate_audit.checks.noise import _pairs, repeated_numbers
 from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_audit.harness.probe_algorithm import COLUMNS, PLAIN, ROWS, Gesture
+from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import Presence, conduct
@@ -60,6 +60,21 @@ def test_a_gesture_is_what_a_user_contributes() -> None:
     assert np.flatnonzero(moved).tolist() == [0, PLAIN + COLUMNS + 2]
     assert moved[0] == pytest.approx(0.25 * 0.6 * setting.grid, abs=1)
     assert moved[PLAIN + COLUMNS + 2] == pytest.approx(0.5 * 0.64 * setting.grid, abs=2**7)  # a product of two grids
+
+
+def test_a_gesture_can_take_a_direction_off_and_send_pairs() -> None:
+    setting = Setting(noise=Noise.SEEDED, clip_norm=1.0)
+    centred = Gesture(centred=np.array([0.0, 0.5]), shift=0.1, column=np.eye(COLUMNS)[1])
+    pairs = Gesture(pairs=np.array([1.0, 0.0, -0.5]))
+    moved = (released(setting, centred, pairs) - released(setting)) / setting.grid
+    table, triangle = np.split(moved[PLAIN + ROWS * COLUMNS + SQUARE**2 :], [ROWS * COLUMNS])
+    table = table.reshape(ROWS, COLUMNS)
+    expected = -0.1 * ALONG
+    expected[1] += 0.5
+    assert table[:, 1] == pytest.approx(expected * WEIGHTS["centred"], abs=0.016)  # two steps of rows in 128
+    assert not table[:, [0, 2, 3]].any()
+    assert np.flatnonzero(triangle).tolist() == [1]  # rows 0 and 2
+    assert triangle[1] == pytest.approx(-0.5 * WEIGHTS["pairs"], rel=0.05)  # rows of 61 steps
 
 
 def test_rows_may_be_given_twice_and_then_count_as_nothing() -> None:

@@ -84,7 +84,7 @@ def uncovered(content: Float64, head: npt.NDArray[np.int32], basis: Float64, cos
     return rest
 
 
-def content_trust(counts: npt.NDArray[np.int64]) -> Float64:
+def content_trust(counts: Float64) -> Float64:
     """Trust in the content directions after `counts` items: float64 [n_users, 1]."""
     trust: Float64 = (counts[:, None] / (counts[:, None] + CONTENT_SCALE)) ** 2
     return trust

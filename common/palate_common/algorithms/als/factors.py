@@ -6,7 +6,7 @@
 `level` is a history's part along the chance direction: how much, not what, its user likes. `base` is popularity,
 `basis` the released directions over the head, `content` the directions of item features and `weight` their weight.
 Links are those of pair counts and of an open panel. Scores are linear in the events, except that the trust in
-directions, and the amount of links, depend on the number of events.
+directions, and the amount of links, depend on the effective number of events.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AlsFactors(Factors):
     @property
     def trust(self) -> Float64:
         """Trust in each column after ten events, float64 [k]."""
-        counts, columns = np.array([TRUSTED_AFTER]), [np.ones(1)]
+        counts, columns = np.array([float(TRUSTED_AFTER)]), [np.ones(1)]
         if self._head is not None:
             columns.append(self._taste_weights(counts)[0])
         if CONTENT in self._state:
@@ -114,10 +114,10 @@ class AlsFactors(Factors):
         columns = [level]
         if self._head is not None:
             taste = self._along_directions("basis", seen, self._state["weight"])
-            columns.append(taste * self._taste_weights(seen.counts()))
+            columns.append(taste * self._taste_weights(seen.effective_counts()))
         if CONTENT in self._state:
             content = self._along_directions(CONTENT, histories, self.popularity)
-            columns.append(content * content_trust(histories.counts()))
+            columns.append(content * content_trust(histories.effective_counts()))
         return np.concatenate(columns, axis=1)
 
     def events(self, history: Interactions) -> Float64:
@@ -127,10 +127,10 @@ class AlsFactors(Factors):
         vectors[shown, 0] = self._along[seen.indices, 0] * seen.weights
         if self._head is not None:
             taste = self._each("basis", seen, self._state["weight"])
-            vectors[shown, self.parts[COLLABORATIVE]] = taste * self._taste_weights(np.array([seen.nnz]))
+            vectors[shown, self.parts[COLLABORATIVE]] = taste * self._taste_weights(seen.effective_counts())
         if CONTENT in self._state:
             content = self._each(CONTENT, history, self.popularity)
-            vectors[:, self.content] = content * content_trust(np.array([history.nnz]))
+            vectors[:, self.content] = content * content_trust(history.effective_counts())
         return vectors
 
     @cached_property
@@ -244,7 +244,7 @@ class AlsFactors(Factors):
         places = self._places[histories.indices]
         return Interactions(histories.indptr, places, histories.weights, len(self._head)).entries(places >= 0)
 
-    def _taste_weights(self, counts: npt.NDArray[np.int64]) -> Float64:
+    def _taste_weights(self, counts: Float64) -> Float64:
         """Trust in the released directions after `counts` items, float64 [n_users, d]."""
         strength, accuracy = self._state["strength"].astype(np.float64), self._state["accuracy"].astype(np.float64)
         return taste_weights(counts, strength, accuracy)

@@ -123,6 +123,5 @@ def balanced(
 
 def link_amounts(histories: Interactions) -> Float64:
     """How much the links of each interaction count, float64 [nnz]."""
-    counts = histories.counts()
-    gain = np.repeat(np.maximum(counts, 1).astype(np.float64) ** GAIN_EXPONENT, counts)
-    return np.asarray(histories.weights * gain)
+    gain = np.maximum(histories.effective_counts(), 1.0) ** GAIN_EXPONENT
+    return np.asarray(histories.weights * np.repeat(gain, histories.counts()))

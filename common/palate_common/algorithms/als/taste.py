@@ -8,7 +8,6 @@ direction. It is removed from every other direction: a history's part along it t
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Float64
@@ -64,7 +63,7 @@ def scaled_table(basis: Float64, values: Float64, popularity: Float64, fold: flo
     return table
 
 
-def taste_weights(counts: npt.NDArray[np.int64], strength: Float64, accuracy: Float64) -> Float64:
+def taste_weights(counts: Float64, strength: Float64, accuracy: Float64) -> Float64:
     """Weight of each released direction after `counts` items: float64 [n_users, d].
 
     k L / (1 + k L) is the posterior mean of a taste of variance L per item. The noise makes L too small where a

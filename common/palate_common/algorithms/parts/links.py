@@ -25,10 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.errors import IntegrityError
 from palate_common.interactions import Floats, Interactions, Ints
 from palate_common.mechanism.update import Float64
 
 TINY = 1e-30
+MOST_SHAPE = 1 + 1e-6
+"""The largest magnitude of a shape that is accepted: 1, and the rounding of a compact model."""
 LINK_PARTS = ("items", "to", "links", "scale")
 """Links as arrays of a state: NAME_items and so on."""
 PANEL_USERS = "panel_users"
@@ -96,7 +99,40 @@ class Links:
     @cached_property
     def values(self) -> Float64:
         """What each item says about the items of its list, float64 [h, n]."""
-        return self.shape.astype(np.float64) * self.scale[:, None]
+        return self.said(np.arange(len(self.items)))
+
+    def said(self, places: Ints, link: Ints | None = None) -> Float64:
+        """What the items at some places of `items` say, float64 [k, n]; with `link`, of one link each, float64 [k].
+
+        A device needs few of them: `values` in float64 is twice what the links take.
+        """
+        if link is not None:
+            return self.shape[places, link].astype(np.float64) * self.scale[places]
+        return self.shape[places].astype(np.float64) * self.scale[places, None]
+
+    def check(self, name: str, n_items: int) -> None:
+        """Refuse arrays that are no links between the items of a catalogue: of a model that somebody else made.
+
+        Raises:
+            IntegrityError: they don't fit together, name other rows or one twice, or hold absurd numbers.
+        """
+        n, wide = len(self.items) if self.items.ndim else 0, self.to.shape[1] if self.to.ndim == 2 else 0
+        wanted = {"i4": ((n,), (n, wide)), "f4": ((n, wide), (n,))}
+        found = {"i4": (self.items, self.to), "f4": (self.shape, self.scale)}
+        if any(
+            (array.dtype, array.shape) != (np.dtype(kind), shape)
+            for kind, shapes in wanted.items()
+            for array, shape in zip(found[kind], shapes, strict=True)
+        ):
+            raise IntegrityError(f"links {name!r} must be arrays that fit together, got others")
+        rows = np.sort(self.to, axis=1)
+        if not (_rise(self.items) and _within(self.items, n_items) and _rise(rows) and _within(rows, n_items)):
+            raise IntegrityError(
+                f"links {name!r} must be between {n_items} items, in lists that name one once, got others"
+            )
+        finite = np.isfinite(self.shape).all() and np.isfinite(self.scale).all()
+        if not finite or np.abs(self.shape).max(initial=0.0) > MOST_SHAPE or self.scale.min(initial=0.0) < 0:
+            raise IntegrityError(f"links {name!r} must be from -1 to 1 times a scale, got others")
 
     def of(self, items: Ints) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Which of some items have links, bool [k], and those items' places in `items`, int64."""
@@ -116,6 +152,16 @@ class Links:
         known, places = self.of(histories.indices)
         owners = histories.owners()[known].astype(np.int64)
         cells = (owners[:, None] * histories.n_items + self.to[places]).ravel()
-        added = (amounts[known, None] * self.values[places]).ravel()
+        added = (amounts[known, None] * self.said(places)).ravel()
         sums = np.bincount(cells, added, minlength=histories.n_users * histories.n_items).astype(np.float64, copy=False)
         return sums.reshape((histories.n_users, histories.n_items))
+
+
+def _rise(rows: Ints) -> bool:
+    """Whether each row of a list is above the one before."""
+    return bool((rows[..., 1:] > rows[..., :-1]).all())
+
+
+def _within(rows: Ints, n_items: int) -> bool:
+    """Whether all are rows of the catalogue."""
+    return not rows.size or bool(rows.min() >= 0 and rows.max() < n_items)
