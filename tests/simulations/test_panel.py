@@ -246,6 +246,23 @@ def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) 
     assert again.terms.about["panel"] == card["panel"]
 
 
+def test_a_run_goes_on_with_the_panel_that_it_began_with(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    frame(made(25, 40, seed=5), who="v").to_csv(opened, index=False)
+    begun = experiment.start(config(log, data__panel=str(opened)), out=tmp_path / "run")
+    frame(made(24, 40, seed=6), who="v").to_csv(opened, index=False)
+    with pytest.raises(InputError, match="needs the item features and the panel that the run was started with"):
+        experiment.reopen(tmp_path / "run")
+    frame(made(25, 40, seed=5), who="v").to_csv(opened, index=False)
+    assert experiment.reopen(tmp_path / "run").inputs.keys() == begun.inputs.keys()
+    begun.run()
+    frame(made(24, 40, seed=6), who="v").to_csv(opened, index=False)
+    again = experiment.reopen(tmp_path / "run")
+    for name in PANEL_INPUTS:
+        assert np.array_equal(again.inputs[name], begun.inputs[name]), "its folder has kept it"
+        assert np.array_equal(again.prepared.inputs[name], begun.inputs[name])
+
+
 def test_a_panel_that_stays_apart_says_so(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     experiment.start(config(log, data__panel=0.1, data__panel_apart=True), out=out).run()

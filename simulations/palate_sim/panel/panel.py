@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse.linalg  # type: ignore[import-untyped]  # scipy ships no types
+import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links, panel_size
@@ -239,8 +240,9 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
     ridge = np.float32(ease.default_ridge(people.nnz, people.n_items))
     seen = people.columns(items)
     few = ease.by_users(seen) or len(items) > ease.ITEM_LIMIT
-    blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
-    parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
+    with threadpoolctl.threadpool_limits(1, "blas"):  # the same bits, and so the same hash, on all cores
+        blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
+        parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
     return panel_inputs(Links.joined(parts), users=people.n_users)
 
 
