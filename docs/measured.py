@@ -26,7 +26,17 @@ BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of meas
 SHOWN = (("quality", "main"), ("quality", "sets"))
 """What the README shows."""
 TOPICS = {
-    "Quality": ("quality", "frontier", "population", "feasibility", "published", "tournament", "presets", "protocols"),
+    "Quality": (
+        "quality",
+        "frontier",
+        "population",
+        "feasibility",
+        "published",
+        "field",
+        "tournament",
+        "presets",
+        "protocols",
+    ),
     "New items, new users, time": ("coldstart", "recency", "domains", "fusion", "ranking", "download", "compression"),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "audit", "ledger"),
@@ -59,6 +69,16 @@ def recorded(benchmark: str) -> Iterator[tuple[Mapping[str, Any], Sequence[Table
         parts = importlib.import_module(f"benchmarks.{benchmark}.run").PARTS
         for name, record in records.items():
             yield record, parts[name].tables(record["figures"])
+
+
+def standing(benchmark: str) -> Sequence[Table]:
+    """Tables of published figures, ours beside them; none where a benchmark has no `published.json`."""
+    folder = BENCHMARKS / benchmark
+    if not (folder / "published.json").exists():
+        return ()
+    figures = {name: record["figures"] for name, record in Sheet(folder).parts.items()}
+    found: Sequence[Table] = importlib.import_module(f"benchmarks.{benchmark}.run").standing(figures)
+    return found
 
 
 def users() -> str:
@@ -104,6 +124,9 @@ def _benchmark(benchmark: str) -> str:
     folder = f"../simulations/benchmarks/{benchmark}"
     lines = [f"## {name}\n\n*{question[0].upper()}{question[1:]}.*\n", f"{text}\n"]
     notes = set[str]()
+    for table in standing(benchmark):
+        lines.append((replace(table, note="") if table.note in notes else table).markdown())
+        notes.add(table.note)
     for record, tables in recorded(benchmark):
         for table in tables:
             lines.append((replace(table, note="") if table.note in notes else table).markdown())

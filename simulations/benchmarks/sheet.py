@@ -62,10 +62,12 @@ class Part:
     Attributes:
         measure: from the data folder and the number of seeds, the figures, as JSON can hold them; None: nothing to run.
         tables: from recorded figures, the tables.
+        seeds: the seeds of a part that has its own, whatever the number of seeds; empty: those from 0.
     """
 
     measure: Callable[[Path, int], Any]
     tables: Callable[[Any], Sequence[Table]]
+    seeds: str = ""
 
 
 @dataclass
@@ -197,7 +199,8 @@ def main(
             if figures is None:
                 continue
             command = f"{command_of(folder.name)} --parts {name} --seeds {options.seeds}"
-            measured = {"command": command, "seeds": f"0 to {options.seeds - 1}", **facts}
+            seeds_ = parts[name].seeds or f"0 to {options.seeds - 1}"
+            measured = {"command": command, "seeds": seeds_, **facts}
             sheet.record(name, figures, facts=measured)
             sheet.write(tuple(parts))
             for table in parts[name].tables(sheet.parts[name]["figures"]):

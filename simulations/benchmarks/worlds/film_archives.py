@@ -37,7 +37,7 @@ from benchmarks.worlds import long_log
 LEAST = 20
 """Films of a user, at least, as in MovieLens."""
 GENRES = ("Action", "Comedy", "Drama", "Horror", "Romance", "Sci-Fi", "Thriller", "War")
-MIDDLE, QUALITY, KINDNESS, CHANCE = 3.45, 0.45, 0.4, 0.8
+MIDDLE, QUALITY, KINDNESS, CHANCE = 3.7, 0.45, 0.4, 0.8
 """Mean stars, and standard deviations of a film's, a user's and a rating's part in them."""
 
 Ints = npt.NDArray[np.int64]

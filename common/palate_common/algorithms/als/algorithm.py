@@ -82,6 +82,8 @@ FEWEST = 2
 """Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
+LEAST_PEOPLE, LEAST_HEAD = 3.0, 50
+"""So many people have each item of the head, if it has more than so many items."""
 ALONG = 0.85
 """The direction that a device takes off what it sends is popularity to this power."""
 LEAST_LEFT = 0.25
@@ -465,7 +467,10 @@ class Als(Algorithm):
             return state
         if self.plan.pair_items:
             state[PAIR_HEAD] = np.sort(np.argsort(-counts, kind="stable")[: self.plan.pair_items]).astype(np.int32)
-        head = np.sort(np.argsort(-counts, kind="stable")[: self.plan.head_items]).astype(np.int32)
+        # A user with k items adds 1 / sqrt(k) to each; what fewer than three people have teaches nothing about others.
+        common = int((counts * max(counts.sum(), 0.0) >= LEAST_PEOPLE * self.facts.n_users).sum())
+        size = min(self.plan.head_items, max(common, LEAST_HEAD, self.plan.embedding_size))
+        head = np.sort(np.argsort(-counts, kind="stable")[:size]).astype(np.int32)
         weight = relative_popularity(counts, floor, len(head))[head]
         rng, fold, size = np.random.default_rng(self.facts.seed), self.settings.fold_exponent, self.plan.embedding_size
         random = rng.normal(size=(len(head), size)) * np.sqrt(weight)[:, None]
