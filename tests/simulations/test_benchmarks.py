@@ -71,6 +71,7 @@ def bench(name: str, out: Path, *options: str, **environment: str) -> subprocess
                 ("speed", "command"),
                 ("speed", "steps"),
                 ("quality", "main"),
+                ("panel", "deskdrop"),
                 ("protocols", "ml-100k"),
                 ("attacks", "ml-1m"),
                 ("download", "int8"),

@@ -36,7 +36,7 @@ PANELS = (("random", 0.03), ("random", 0.1), ("activity", 0.1), ("taste", 0.1))
 WORSE = 0.99
 """A panel does harm if with it quality is less than this times that without one."""
 PROTOCOL = (
-    f"delta {DELTA:g}, unit user, adjacency zero-out; rehearsals, features where the log has them; test users once"
+    f"delta {DELTA:g}, unit user, adjacency zero-out; rehearsals, with features where there are any; test users once"
 )
 NO, ALONE, BOTH, PRIVATE = "no panel", "panel alone", "both", "both, weight 0"
 
