@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from pairs import Paired, paired
 
-from palate_common.algorithms import PublicFacts
+from palate_common.algorithms import PublicFacts, lent
 from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
@@ -211,6 +212,83 @@ def lie(state: dict[str, Any], **changes: Any) -> dict[str, bytes]:
 def test_a_signed_table_of_no_numbers_or_of_an_absurd_shape_is_refused(state: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         published.unpack(lie(state), public_key=KEY.public)
+
+
+def with_links(**changes: Any) -> dict[str, bytes]:
+    """A signed model whose links have such arrays, as its file."""
+    model = paired(n_linked=9, most=4)
+    files = make_files(model, ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+    files = {name: data for name, data in files.items() if name != published.COMPACT}
+    state = {name: changes.get(name, lambda array: array)(array) for name, array in model.state.items()}
+    metadata = {METADATA_KEY: canonical_json(model.header.model_dump(mode="json")).decode()}
+    return signed_again({**files, published.MODEL: safetensors.numpy.save(state, metadata)})
+
+
+def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Change one number of an array."""
+
+    def changed(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[place] = value
+        return array
+
+    return changed
+
+
+LIES: dict[str, tuple[dict[str, Callable[[np.ndarray], np.ndarray]], str]] = {
+    "a link to no item": ({"pairs_to": put(60, 3, 1)}, "of 60 items, in lists without repeats"),
+    "a link below all": ({"panel_to": put(-1, 0, 0)}, "of 60 items"),
+    "a link twice": ({"pairs_to": lambda to: np.repeat(to[:, :1], to.shape[1], 1)}, "without repeats"),
+    "no item": ({"panel_items": put(60, -1)}, "of 60 items"),
+    "an item below all": ({"panel_items": put(-1, 0)}, "of 60 items"),
+    "items that fall": ({"pairs_items": lambda items: items[::-1].copy()}, "of 60 items"),
+    "an item twice": ({"pairs_items": lambda items: np.full_like(items, 3)}, "of 60 items"),
+    "a list too many": ({"pairs_to": lambda to: np.concatenate([to, to])}, "fit together"),
+    "links too few": ({"pairs_links": lambda links: links[:, 1:].copy()}, "fit together"),
+    "scales too few": ({"pairs_scale": lambda scale: scale[1:].copy()}, "fit together"),
+    "a deep list": ({"pairs_to": lambda to: to[None].copy()}, "fit together"),
+    "a flat list": ({"pairs_to": lambda to: to[0].copy()}, "fit together"),
+    "one number": ({"pairs_items": lambda items: items[0].reshape(1)}, "fit together"),
+    "rows that aren't whole": ({"pairs_to": lambda to: to + np.float32(0.5)}, "fit together"),
+    "rows of another kind": ({"pairs_items": lambda items: items.astype(np.int64)}, "fit together"),
+    "an endless link": ({"pairs_links": put(2.0, 0, 0)}, "from -1 to 1 times a scale"),
+    "one below": ({"pairs_links": put(-1e30, 0, 0)}, "from -1 to 1 times a scale"),
+    "a scale below 0": ({"pairs_scale": put(-1.0, 0)}, "from -1 to 1 times a scale"),
+    "no number": ({"pairs_links": put(np.nan, 0, 0)}, "finite numbers"),
+    "an endless scale": ({"pairs_scale": put(np.inf, 0)}, "finite numbers"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_links_that_are_none_are_refused_in_one_line(lie: str) -> None:
+    with lent(Paired):
+        assert published.unpack(with_links(), public_key=KEY.public)
+        changes, told = LIES[lie]
+        with pytest.raises(IntegrityError, match=rf"\A[^\n]*{told}[^\n]*\Z"):
+            published.unpack(with_links(**changes), public_key=KEY.public)
+
+
+@pytest.mark.parametrize("part", ["items", "to", "links", "scale"])
+def test_links_that_lack_an_array_are_refused(part: str) -> None:
+    with lent(Paired):
+        model = paired(n_linked=9, most=4)
+        state = {name: array for name, array in model.state.items() if name != f"pairs_{part}"}
+        files = make_files(GlobalModel(model.header, state), ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+        with pytest.raises(IntegrityError, match=r"\Aa model must score its 60 items with finite numbers[^\n]*\Z"):
+            published.unpack(files, public_key=KEY.public)
+
+
+def test_a_compact_model_keeps_its_links_within_half_a_step() -> None:
+    with lent(Paired):
+        model = paired(n_linked=40, most=12)
+        files = make_files(model, ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+        small = {name: data for name, data in files.items() if name != published.MODEL}
+        state = published.unpack(small, public_key=KEY.public).model.state
+        for name in ("pairs", "panel"):
+            assert np.array_equal(state[f"{name}_to"], model.state[f"{name}_to"])
+            assert np.array_equal(state[f"{name}_items"], model.state[f"{name}_items"])
+            np.testing.assert_allclose(state[f"{name}_links"], model.state[f"{name}_links"], atol=0.501 / 127)
+            np.testing.assert_allclose(state[f"{name}_scale"], model.state[f"{name}_scale"], rtol=2**-11)
 
 
 def test_a_header_that_claims_a_table_of_ten_gigabytes_is_refused() -> None:
