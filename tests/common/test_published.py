@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
 from pairs import Paired, paired
 
 from palate_common.algorithms import PublicFacts, lent
@@ -16,7 +18,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact, expand
+from palate_common.models.compact import compact, compact_unpacked, deflated, expand
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
@@ -289,6 +291,49 @@ def test_a_compact_model_keeps_its_links_within_half_a_step() -> None:
             assert np.array_equal(state[f"{name}_items"], model.state[f"{name}_items"])
             np.testing.assert_allclose(state[f"{name}_links"], model.state[f"{name}_links"], atol=0.501 / 127)
             np.testing.assert_allclose(state[f"{name}_scale"], model.state[f"{name}_scale"], rtol=2**-11)
+
+
+@given(
+    n=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    most=st.sampled_from([9, 256, 257, 70_000, 2**24, 2**31 - 1]),
+    seed=st.integers(0, 99),
+)
+def test_lists_of_rising_rows_come_back_whole(n: tuple[int, int], most: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lists = np.sort(np.array([rng.choice(most + 1, n[1], replace=False, shuffle=False) for _ in range(n[0])]), axis=1)
+    lists[-1, -1] = most
+    model = GlobalModel(make_model().header, {"counts": np.ones(5, np.float32), "to": lists.astype(np.int32)})
+    plain = compact_unpacked(model)
+    assert np.array_equal(expand(deflated(plain), most=10**6).state["to"], lists)
+    assert expand(deflated(plain), most=10**6).state["to"].dtype == np.int32
+    assert len(safetensors.numpy.load(plain)["to gaps"]) <= (most.bit_length() + 7) // 8
+
+
+@pytest.mark.parametrize("lists", [[[3, 2]], [[2, 2]], [[-1, 2]], [[], []]], ids=["falls", "twice", "below", "empty"])
+def test_other_lists_are_kept_as_they_are(lists: list[list[int]]) -> None:
+    array = np.array(lists, np.int32)
+    model = GlobalModel(make_model().header, {"counts": np.ones(5, np.float32), "to": array})
+    assert np.array_equal(safetensors.numpy.load(compact_unpacked(model))["to"], array)
+    assert np.array_equal(expand(compact(model), most=10**6).state["to"], array)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        np.zeros((5, 2, 2), np.uint8),
+        np.zeros((0, 2, 2), np.uint8),
+        np.zeros((1, 0, 2), np.uint8),
+        np.zeros((2, 2), np.uint8),
+        np.zeros((1, 2, 2), np.int8),
+        np.full((4, 1, 1), 255, np.uint8),
+        np.full((4, 1, 9), 127, np.uint8),
+    ],
+)
+def test_gaps_that_are_none_are_refused(planes: np.ndarray) -> None:
+    metadata = {METADATA_KEY: canonical_json(make_model().header.model_dump(mode="json")).decode()}
+    data = zlib.compress(safetensors.numpy.save({"to gaps": planes}, metadata))
+    with pytest.raises(IntegrityError, match=r"\A'to gaps' must [^\n]*\Z"):
+        expand(data, most=10**6)
 
 
 def test_a_header_that_claims_a_table_of_ten_gigabytes_is_refused() -> None:
