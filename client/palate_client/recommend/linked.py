@@ -74,11 +74,11 @@ class Linked:
         known, places = self._links[source].of(items)
         columns, mark = self._columns_of(rows), np.full(len(self.reached), -1, np.int32)
         mark[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        columns = self._columns[source][places].ravel()
-        hits = np.flatnonzero((mark >= 0).take(columns))  # a byte a link, and then few
+        links = self._columns[source][places].ravel()
+        hits = np.flatnonzero((mark >= 0).take(links))  # a byte a link, and then few
         event, link = np.divmod(hits, max(self._columns[source].shape[1], 1))
         said = self._links[source].said(places[event], link)
-        return np.flatnonzero(known)[event], mark[columns[hits]].astype(np.int64), said
+        return np.flatnonzero(known)[event], mark[links[hits]].astype(np.int64), said
 
     def around(self, row: int) -> npt.NDArray[np.int32]:
         """Rows of the items that this one has a link to, or that have one to it, rising; without itself."""
