@@ -87,7 +87,8 @@ class Linked:
         for source, links in self._links.items():
             found.append(links.to[links.of(np.array([row]))[1]].ravel())
             if column >= 0:
-                found.append(links.items[(self._columns[source] == column).any(axis=1)])
+                width = max(links.to.shape[1], 1)
+                found.append(links.items[np.flatnonzero(self._columns[source] == column) // width])
         rows = np.unique(np.concatenate(found))
         others: npt.NDArray[np.int32] = rows[rows != row]
         return others
