@@ -300,8 +300,8 @@ class ModelRecommender:
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """The contributions of events to each item's score, largest first; the first `most`, or all."""
-        own, added = taste.items, self._scorer.contributions(taste, rows).T
-        by_links = self._scorer.by_links(taste, rows)
+        all_, by_links = self._scorer.contributions(taste, rows)
+        own, added = taste.items, all_.T
         linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
         places = [largest(each, most) for each in added]
         told = np.concatenate(places)

@@ -118,11 +118,9 @@ class Links:
             for array, shape in zip(found[kind], shapes, strict=True)
         ):
             raise IntegrityError(f"links {name!r} must be arrays that fit together, got others")
-        rows = np.sort(self.to, axis=1)
+        rows = self.to if _rise(self.to) else np.sort(self.to, axis=1)
         if not (_rise(self.items) and _within(self.items, n_items) and _rise(rows) and _within(rows, n_items)):
-            raise IntegrityError(
-                f"links {name!r} must be between {n_items} items, in lists that name one once, got others"
-            )
+            raise IntegrityError(f"links {name!r} must be of {n_items} items, in lists without repeats, got others")
         finite = np.isfinite(self.shape).all() and np.isfinite(self.scale).all()
         if not finite or np.abs(self.shape).max(initial=0.0) > MOST_SHAPE or self.scale.min(initial=0.0) < 0:
             raise IntegrityError(f"links {name!r} must be from -1 to 1 times a scale, got others")
