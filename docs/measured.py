@@ -27,7 +27,16 @@ SHOWN = (("quality", "main"), ("quality", "sets"))
 """What the README shows."""
 TOPICS = {
     "Quality": ("quality", "frontier", "population", "feasibility", "published", "tournament", "presets", "protocols"),
-    "New items, new users, time": ("coldstart", "recency", "domains", "fusion", "ranking", "download", "compression"),
+    "New items, new users, time": (
+        "coldstart",
+        "questions",
+        "recency",
+        "domains",
+        "fusion",
+        "ranking",
+        "download",
+        "compression",
+    ),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "audit", "ledger"),
     "Devices and servers": ("sdk", "durability", "doors", "secagg", "serve", "fleet", "loyalty"),
