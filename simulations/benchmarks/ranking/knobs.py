@@ -53,7 +53,7 @@ class Held:
         factors, likes = history.weights.astype(np.float64), np.full(history.nnz, KINDS.index("like"))
         weighed = Weighed(history.indices, history.weights, places, places + 1, factors, likes)
         nothing = np.zeros(0, np.int32)
-        return Look(history, history, weighed, nothing, nothing, nothing)
+        return Look(history, history, weighed, nothing, nothing, nothing, nothing)
 
 
 def knobs(data: Path, seeds: int) -> Any:
