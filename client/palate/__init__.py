@@ -65,12 +65,13 @@ if TYPE_CHECKING:
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
+    from palate_client.panel import OpenLog
     from palate_client.recommend.explanation import Contribution, Explanation
     from palate_client.recommend.recommender import Recommendation, Similar
     from palate_client.recommend.tuning import Tuning
     from palate_client.rounds.participation import Masked
     from palate_client.rounds.report import PrivacyReport, Spending
-    from palate_client.store.journal import Contact, Edition, Refusal, Sent
+    from palate_client.store.journal import Contact, Edition, Opened, Refusal, Sent
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
@@ -88,6 +89,8 @@ _LATER = {
     "GlobalModel": "palate_common.models.model",
     "Invitation": "palate_common.enrolment",
     "Loyalty": "palate_client.loyalty",
+    "OpenLog": "palate_client.panel",
+    "Opened": "palate_client.store.journal",
     "Masked": "palate_client.rounds.participation",
     "PrivacyReport": "palate_client.rounds.report",
     "Published": "palate_common.models.published",
@@ -133,6 +136,8 @@ __all__ = [
     "Masked",
     "Message",
     "Messenger",
+    "OpenLog",
+    "Opened",
     "PalateError",
     "Policy",
     "PrivacyReport",

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 
-Purpose = Literal["store", "train", "analytics", "messaging"]
+Purpose = Literal["store", "train", "analytics", "messaging", "panel"]
 """Purposes that a user can agree to."""
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
@@ -22,6 +22,8 @@ REMAINS: Mapping[Purpose, str] = {
     "train": "rounds that this device took part in stay released: its share of a noised sum can't be taken back",
     "analytics": "counts that were sent before stay in the noised figures they became part of",
     "messaging": "messages that were sent before stay sent",
+    "panel": "what was shared openly before can't be called back: copies and models made of it stay; the next panel is "
+    "made without it",
 }
 """What a revocation doesn't undo."""
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from palate_client.online.policy import Policy
     from palate_client.online.retry import Stop
     from palate_client.online.sync import SyncResult
+    from palate_client.panel import OpenLog
     from palate_client.recommend.explanation import Explanation
     from palate_client.recommend.recommendations import Recommendations
     from palate_client.recommend.recommender import Recommendation, Similar
@@ -593,6 +594,21 @@ class Device(Closing):
 
         spending = (lambda: None) if self.service is None else self.rounds.spending
         return PrivacyReport.of(self.app, self.store, self.consent, self.service, spending)
+
+    def open_log(self) -> OpenLog:
+        """What the user shares openly, for the app to deliver by its own means; Palate never sends it.
+
+        It needs the user's consent to `panel`, and a model in use, which gives the public catalogue. Items that count
+        for the user's taste, each once, with the day of the last time: no ids, no amounts, no rejections. It isn't
+        noised. The privacy report says when it was handed over.
+
+        Raises:
+            RefusedError: the user has not agreed, or there is no model yet; nothing is handed over.
+            PalateError: a file of the store can't be read or written; nothing is handed over.
+        """
+        from palate_client.panel import open_log  # here: as the parts
+
+        return open_log(self.store, self.consent, self.models, self.weighting)
 
     def export_lines(self) -> Iterator[str]:
         """All of the user's data as lines of JSON."""

@@ -30,7 +30,7 @@ CHECKPOINT = 100
 """Batches after which SQLite's log is moved to the main file, so that no commit of another thread has to."""
 OWN = (
     "consent", "outcome", "reset", "first", "sent", "refusal", "model", "contact", "participation", "channel",
-    "delivery", "problem", "unread",
+    "delivery", "problem", "unread", "opened",
 )  # fmt: skip
 """Types of lines of an export that are no events and belong to its device: an import skips them."""
 MAX_LINE = 2**16

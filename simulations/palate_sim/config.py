@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from palate_common.algorithms import admit, algorithm_class
+from palate_common.algorithms.parts.panel import takes_panel
 from palate_common.errors import InputError
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
@@ -31,6 +33,7 @@ BASELINES = (
     "popularity",
     "noised_popularity",
     "content_only",
+    "panel_only",
     "item_knn",
     "ease",
     "ease_sparse",
@@ -78,6 +81,26 @@ class DataConfig(_Section):
     out."""
     kind_values: dict[str, dict[float, float]] = Field(default_factory=dict)
     """Such steps by kind of event, for events of that kind in the place of `value_weights`."""
+    panel: float | str | None = None
+    """Whose log is open, as a public prior: a share of the training users, between 0 and 1, or a log of the same
+    catalogue, by path or registered name. None: nobody's. See docs/algorithm.md#an-open-panel."""
+    panel_by: Literal["random", "activity", "taste"] = "random"
+    """How a share is drawn: at random; the most active users; or users of one taste."""
+    panel_apart: bool = False
+    """Leave the panel out of the private rounds, where it otherwise takes part like everybody."""
+
+    @field_validator("panel", mode="before")
+    @classmethod
+    def _share_or_log(cls, value: Any) -> Any:
+        """Read a share as the command line passes it, and refuse one that isn't a part of the users."""
+        given = value
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = float(value)
+        number = isinstance(value, (int, float))
+        if given == "" or isinstance(value, bool) or (number and not 0 < value < 1):
+            raise PydanticCustomError("share", "must be a share above 0 and below 1, or a log")
+        return value
 
 
 class PositivesConfig(_Section):
@@ -324,6 +347,7 @@ def build_config(tree: Mapping[str, Any]) -> SimulationConfig:
         raise InputError(_one_line(error, SETTINGS, f"the algorithm {chosen.name}", settings.model_fields)) from None
     _check_masks(config)
     _check_unit(config)
+    _check_panel(config)
     unknown = [name for name in config.evaluation.baselines if name not in BASELINES]
     if unknown:
         raise InputError(f"`evaluation.baselines` must be among {', '.join(BASELINES)} or none, got {unknown[0]!r}")
@@ -358,6 +382,17 @@ def _check_unit(config: SimulationConfig) -> None:
         )
     if privacy.unit == "event" and config.warm_start is not None:
         raise InputError("`warm_start` must be left out with `privacy.unit` event")
+
+
+def _check_panel(config: SimulationConfig) -> None:
+    """Refuse a panel that the algorithm has no use for, and what is said about one that there isn't."""
+    data, chosen = config.data, config.algorithm.name
+    if data.panel is not None and not takes_panel(algorithm_class(chosen).public_inputs):
+        raise InputError(f"`data.panel` must be left out: {chosen} has no use for it")
+    if data.panel_by != "random" and not isinstance(data.panel, float):
+        raise InputError(f"`data.panel_by` {data.panel_by} needs `data.panel` to be a share, got {data.panel!r:.80}")
+    if data.panel_apart and data.panel is None:
+        raise InputError("`data.panel_apart` needs `data.panel`, got none")
 
 
 def config_keys() -> tuple[str, ...]:

@@ -14,11 +14,11 @@ from palate_common.errors import InputError
 
 def test_everything_is_denied_until_granted(open_device: Callable[..., Device]) -> None:
     device = open_device(consent=False)
-    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False] * 4
+    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False] * 5
     assert device.track("view", "a") is Tracked.NO_CONSENT
     assert not list(device.store.events())
     device.consent.grant("train")
-    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False, True, False, False]
+    assert [device.consent.get(purpose) for purpose in PURPOSES] == [False, True, False, False, False]
     assert device.track("view", "a") is Tracked.NO_CONSENT
 
 

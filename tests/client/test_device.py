@@ -74,7 +74,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 import palate
 with palate.open(sys.argv[1], app="shelf", key=bytes(range(32))) as device:
-    for purpose in ("store", "train", "analytics", "messaging"):
+    for purpose in ("store", "train", "analytics", "messaging", "panel"):
         device.consent.grant(purpose)
     device.track("view", "a")
     device.export(sys.argv[1] + ".jsonl")

@@ -102,7 +102,9 @@ class Positives:
         factors = factors * self.bursts
         starts = np.flatnonzero(np.concatenate(([True], self.rows[1:] != self.rows[:-1]))[: len(factors)])
         ends = np.append(starts[1:], len(factors))[: len(starts)]
-        return Weighed(self.rows[starts], weighting.combined(factors, starts), starts, ends, factors, self.codes)
+        return Weighed(
+            self.rows[starts], weighting.combined(factors, starts), starts, ends, factors, self.codes, self.times
+        )
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Weighed:
         ends: int64 [n_items]; index after the last event of each item.
         factors: float64 [n]; weight of each event.
         codes: int64 [n]; the kind of each event, as its position in `KINDS`.
+        times: float64 [n]; seconds since 1970; NaN: unknown.
     """
 
     rows: Rows
@@ -124,11 +127,12 @@ class Weighed:
     ends: npt.NDArray[np.int64]
     factors: Numbers
     codes: npt.NDArray[np.int64]
+    times: Numbers
 
     def only(self, kept: npt.NDArray[np.bool_]) -> Weighed:
         """Only the items where `kept`, bool [n_items], is true."""
         parts = self.rows[kept], self.weights[kept], self.starts[kept], self.ends[kept]
-        return Weighed(*parts, self.factors, self.codes)
+        return Weighed(*parts, self.factors, self.codes, self.times)
 
     def kinds(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The kind of the event with the highest weight for some of the items; of equals the first.

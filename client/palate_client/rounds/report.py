@@ -16,7 +16,7 @@ from typing import Any
 from palate_client.consent import PURPOSES, Consent, Decision
 from palate_client.ledger.device_ledger import Receipt
 from palate_client.service import Service
-from palate_client.store.journal import EVENTS, Contact, Edition, Journal, Refusal, Sent
+from palate_client.store.journal import EVENTS, Contact, Edition, Journal, Opened, Refusal, Sent
 from palate_client.store.store import EventStore
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
@@ -79,6 +79,7 @@ class PrivacyReport:
         decisions: all decisions on consent that were written.
         models: models that were taken into use, oldest first.
         contacts: the latest contacts with the server, oldest first.
+        opened: the latest logs that were handed to the app because the user shares theirs openly, oldest first.
     """
 
     app: str
@@ -92,6 +93,7 @@ class PrivacyReport:
     decisions: tuple[Decision, ...]
     models: tuple[Edition, ...]
     contacts: tuple[Contact, ...]
+    opened: tuple[Opened, ...] = ()
 
     @classmethod
     def of(
@@ -121,6 +123,7 @@ class PrivacyReport:
                 decisions=consent.history(),
                 models=journal.editions(),
                 contacts=journal.contacts(),
+                opened=journal.opened(),
             )
 
     @property
@@ -148,6 +151,7 @@ class PrivacyReport:
             "decisions": [asdict(each) for each in self.decisions],
             "models": [asdict(each) for each in self.models],
             "contacts": [asdict(each) for each in self.contacts],
+            "opened": [asdict(each) for each in self.opened],
         }
 
     def export_lines(self) -> Iterator[str]:
@@ -155,12 +159,13 @@ class PrivacyReport:
         if self.problem:
             yield json.dumps({"type": "problem", "reason": self.problem}, ensure_ascii=False)
         participations = () if self.spending is None else self.spending.receipts
-        parts: dict[str, tuple[Sent | Refusal | Edition | Contact | Receipt, ...]] = {
+        parts: dict[str, tuple[Sent | Refusal | Edition | Contact | Receipt | Opened, ...]] = {
             "sent": self.sent,
             "refusal": self.refusals,
             "model": self.models,
             "contact": self.contacts,
             "participation": participations,
+            "opened": self.opened,
         }
         for kind, entries in parts.items():
             for entry in entries:
@@ -189,6 +194,10 @@ class PrivacyReport:
         for each in self.sent:
             where = f"round {each.round}, attempt {each.attempt} of {each.run}"
             yield f"  {_date(each.time)}  {each.what}, {each.bytes:,} bytes, {where}; {_NOISE.get(each.dp, each.dp)}"
+        if self.opened:
+            yield f"Shared openly: {len(self.opened)} time(s), handed to the app, without any protection"
+            for opened in self.opened:
+                yield f"  {_date(opened.time)}  {opened.items:,} item(s), as agreed in version {opened.version}"
         yield f"Refused: {len(self.refusals)}"
         for refusal in self.refusals:
             yield f"  {_date(refusal.time)}  {refusal.what}: {refusal.reason}"

@@ -7,6 +7,7 @@ the other, and a version that was seen is never forgotten.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ _SCHEMA = (
     "CREATE TABLE contacts(seq INTEGER PRIMARY KEY, time REAL NOT NULL, ended TEXT NOT NULL, reason TEXT NOT NULL,"
     " rounds INTEGER NOT NULL, refused INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL)",
 )
+_OPENED = "opened logs"
+"""The name under which it is kept which logs were handed to the app."""
 KEPT = 1000
-"""The most refusals, and contacts, that are kept: a server whose plans are always refused must not fill the disk."""
+"""The most refusals, contacts and opened logs that are kept: a server whose plans are always refused must not fill
+the disk."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,21 @@ class Contact:
     refused: int
     sent: int
     received: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A log that was handed to the app because the user shares it openly. Palate sends it nowhere.
+
+    Attributes:
+        time: when, seconds since 1970.
+        items: how many items it named.
+        version: version of the text that the user had agreed to.
+    """
+
+    time: float
+    items: int
+    version: str
 
 
 class Journal(Closing):
@@ -220,6 +239,19 @@ class Journal(Closing):
         query = "SELECT time, ended, reason, rounds, refused, sent, received FROM contacts ORDER BY seq"
         with self._database.transaction() as connection:
             return tuple(Contact(*row) for row in connection.execute(query))
+
+    def open_log(self, opened: Opened) -> None:
+        """Record that the user's log is about to be handed to the app."""
+        with self._database.transaction(write=True) as connection:
+            row = connection.execute("SELECT value FROM secrets WHERE name = ?", (_OPENED,)).fetchone()
+            former = [] if row is None else json.loads(row[0])
+            kept = [*former, [opened.time, opened.items, opened.version]][-KEPT:]
+            connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (_OPENED, json.dumps(kept).encode()))
+
+    def opened(self) -> tuple[Opened, ...]:
+        """The latest logs that were handed to the app, oldest first."""
+        kept = self.kept(_OPENED)
+        return () if kept is None else tuple(Opened(*each) for each in json.loads(kept))
 
     def keep(self, name: str, value: bytes) -> None:
         """Store a value under a name; it replaces an earlier one."""

@@ -26,7 +26,7 @@ from palate_common.records.signing import verify
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import PANEL_FILE, Site
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
@@ -47,7 +47,8 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
         features = site.config.training.features
-        for name in (*FILES, *([features] if features else [])):
+        panel = [PANEL_FILE] if site.panel_file.exists() else []
+        for name in (*FILES, *([features] if features else []), *panel):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)

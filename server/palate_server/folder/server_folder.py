@@ -1,6 +1,7 @@
 """Site: the server folder with all of the server's files.
 
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
+    panel.safetensors     the public model of people who share their log openly, if there are any
     key, keys/            the release key (mode 0600); public keys of former ones, with the statements that ended them
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions and disputes
@@ -25,15 +26,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.parts.panel import MOST_LINKS, check_panel
 from palate_common.errors import InputError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
 from palate_server.ledger.ledger import Ledger
 
+PANEL_FILE = "panel.safetensors"
+"""The panel's model in a server folder."""
 MOST_FEATURES = 1024
 """The most features of an item."""
 
@@ -82,13 +88,48 @@ class Site:
             raise InputError(f"`items` must name at least one item, got an empty file: {path}")
         return ItemCatalogue(items)
 
-    @cached_property
+    @property
     def public_inputs(self) -> State:
-        """Public inputs of every run beside the catalogue: item features, if there are any, float32 [items, features].
+        """Public inputs of a run beside the catalogue: item features and a panel's model, if there are any.
+
+        The features are read once; the panel is read for each run, since the operator renews it between runs.
 
         Raises:
-            InputError: the file is no readable matrix of finite numbers with one row per item.
+            InputError: the features are no readable matrix of finite numbers with one row per item, or the panel is no
+                model of this catalogue.
         """
+        return self._features | self._panel()
+
+    @property
+    def panel_file(self) -> Path:
+        """The file of the panel's model."""
+        return self.folder / PANEL_FILE
+
+    def _panel(self) -> State:
+        """The panel's model; {} if nobody shares their log."""
+        rows = len(self.catalogue.items)
+        most = rows * (8 * MOST_LINKS + 8) + 2**16
+        try:
+            with self.panel_file.open("rb") as file:
+                data = file.read(most + 1)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise InputError(f"{PANEL_FILE} must be readable, got {self.panel_file}: {error.strerror}") from None
+        if len(data) > most:
+            raise InputError(f"{PANEL_FILE} must have at most {most} bytes for {rows} items: {self.panel_file}")
+        try:
+            found: State = safetensors.numpy.load(data)
+            check_panel(found, n_items=rows)
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{PANEL_FILE} must be what `palate serve panel` wrote for these items: {_line(error)}"
+            ) from None
+        return found
+
+    @cached_property
+    def _features(self) -> State:
+        """Item features, float32 [items, features]; {} if there are none."""
         if not self.config.training.features:
             return {}
         path, rows = self.folder / self.config.training.features, len(self.catalogue.items)
@@ -193,6 +234,11 @@ class Site:
         for path in (self.public, self.models, self.directories):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
+
+
+def _line(error: Exception) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def owner_only() -> None:

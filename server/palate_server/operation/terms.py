@@ -16,17 +16,23 @@ from typing import Any
 
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.parts.links import panel_size
+from palate_common.algorithms.parts.panel import PANEL_INPUTS, has_panel, takes_panel
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
+from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
+from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
 
 DAY = 86400.0
+GIVEN = "given by the operator"
+"""Where a deployment's panel comes from."""
 
 
 def period_of(config: ServerConfig, now: float) -> int:
@@ -68,6 +74,8 @@ def next_terms(
     features, training = inputs.get(FEATURES), config.training
     if features is not None and features.shape[1] and FEATURES not in algorithm_class(training.algorithm).public_inputs:
         raise InputError(f"`training.features` must be empty: {training.algorithm} has no use for features")
+    if has_panel(inputs) and not takes_panel(algorithm_class(training.algorithm).public_inputs):
+        raise InputError(f"a panel must be left out: {training.algorithm} has no use for it")
     return make_terms(
         population=config.population,
         run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
@@ -88,8 +96,16 @@ def next_terms(
         clip_norm=privacy.clip_norm,
         grid=privacy.grid,
         plan_seconds=config.cohort.plan_seconds,
-        about={**about, "deployed": True, "period": period_of(config, now)},
+        about={**about, **_panel(inputs), "deployed": True, "period": period_of(config, now)},
     )
+
+
+def _panel(inputs: State) -> dict[str, Any]:
+    """What a run's terms say about its panel; {} without one."""
+    if not has_panel(inputs):
+        return {}
+    opened = {name: inputs[name] for name in PANEL_INPUTS}
+    return {"panel": {"users": panel_size(inputs), "origin": GIVEN, "hash": digest(pack_inputs(opened))}}
 
 
 def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from palate_common.algorithms import State
+from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import lines
@@ -24,6 +26,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish_start
 from palate_server.operation.terms import check_config
+from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
 
 TEMPLATE = """\
@@ -87,7 +90,11 @@ def template(
 
 
 def make_site(
-    folder: Path, config: str, items: tuple[str, ...], features: npt.NDArray[np.floating[Any]] | None = None
+    folder: Path,
+    config: str,
+    items: tuple[str, ...],
+    features: npt.NDArray[np.floating[Any]] | None = None,
+    panel: State | None = None,
 ) -> Site:
     """Make a server folder.
 
@@ -96,6 +103,7 @@ def make_site(
         config: the text of its `server.toml`.
         items: the catalogue.
         features: public features of each item, [items, features], if `training.features` names a file.
+        panel: the public model of people who share their log openly; None if nobody does.
 
     Raises:
         InputError: the folder isn't empty, or no run is possible with the configuration.
@@ -113,6 +121,8 @@ def make_site(
             with io.BytesIO() as data:
                 np.save(data, features, allow_pickle=False)
                 write_durably(site.folder / site.config.training.features, data.getvalue())
+        if panel is not None:
+            write_durably(site.panel_file, pack_inputs(panel))
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         SigningKey.generate().save(site.folder / "key")
         make_authority(site.tls)
@@ -125,6 +135,29 @@ def make_site(
             site.folder.mkdir(mode=0o700)
         raise
     return site
+
+
+def renew_panel(site: Site, panel: State | None) -> None:
+    """Give the runs that begin from now on another panel, or none; one that is open keeps its own.
+
+    Args:
+        site: the server folder.
+        panel: the public model of people who share their log openly; None if nobody does.
+
+    Raises:
+        InputError: no run is possible with it, or the folder can't be written; the former panel stays.
+    """
+    if panel is not None:
+        check_panel(panel, n_items=len(site.catalogue.items))
+        inputs = without_panel(site.public_inputs) | panel
+        check_config(site.config, n_items=len(site.catalogue.items), inputs=inputs)
+    try:
+        if panel is None:
+            site.panel_file.unlink(missing_ok=True)
+        else:
+            write_durably(site.panel_file, pack_inputs(panel))
+    except OSError as error:
+        raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
 
 
 def make_certificates(site: Site) -> None:

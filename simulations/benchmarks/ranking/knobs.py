@@ -51,7 +51,9 @@ class Held:
     def look(self) -> Look:
         history, places = self.history, np.arange(self.history.nnz)
         factors, likes = history.weights.astype(np.float64), np.full(history.nnz, KINDS.index("like"))
-        weighed = Weighed(history.indices, history.weights, places, places + 1, factors, likes)
+        weighed = Weighed(
+            history.indices, history.weights, places, places + 1, factors, likes, np.full(len(places), np.nan)
+        )
         nothing = np.zeros(0, np.int32)
         return Look(history, history, weighed, nothing, nothing, nothing, nothing)
 

@@ -33,6 +33,13 @@ def simulate(
         str | None,
         typer.Option(metavar="NAME|PATH", help="The log, where the argument is a preset or a configuration."),
     ] = None,
+    panel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|PATH",
+            help="Whose log is open, as a public prior: a share of the training users, or a log of the same catalogue.",
+        ),
+    ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(metavar="E", help="Epsilon of the whole run: user-level, zero-out adjacency. Default 5."),
@@ -117,6 +124,7 @@ def simulate(
     from palate_sim.run.run_folder import RunFolder
 
     given = {
+        "data.panel": panel,
         "privacy.epsilon": epsilon,
         "privacy.delta": delta,
         "privacy.dp": dp,

@@ -9,16 +9,16 @@ One ridge regression in closed form; the strongest simple baseline where the cat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack, solve_triangular  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.linalg import lapack  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.baselines.sparse import cooccurrence, matrix
+from palate_sim.baselines.sparse import BLOCK_ENTRIES, cooccurrence, matrix
 
 ITEM_LIMIT = 20_000  # 1.6 GB of float32, and 8e12 multiply-adds to invert
 
@@ -56,11 +56,16 @@ class Ease:
                 f"that needs {needs}; ease_sparse fits any catalogue"
             )
         if regularization is None:
-            regularization = 35 * float(np.sqrt(max(train.nnz, 1) / train.n_items))
+            regularization = default_ridge(train.nnz, train.n_items)
         if not 0 < regularization < np.inf:
             raise InputError(f"`regularization` must be positive, got {regularization}")
-        few_users = train.n_users * 4 < train.n_items
-        item_map = (_by_users if few_users else _by_items)(train, np.float32(regularization))
+        ridge = np.float32(regularization)
+        if by_users(train):
+            item_map = np.empty((train.n_items, train.n_items), np.float32)
+            for rows, found in blocks_by_users(train, ridge):
+                item_map[rows] = found
+        else:
+            item_map = by_items(train, ridge)
         item_map[np.diag_indices(train.n_items)] = 0
         return cls(item_map, {"regularization": regularization})
 
@@ -69,37 +74,69 @@ class Ease:
         return np.asarray(matrix(foldin) @ self.item_map, np.float32)
 
 
-def _by_items(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
-    """The map from the inverse P of the items' Gramian: -P[i, j] / P[j, j]."""
+def default_ridge(interactions: int, n_items: int) -> float:
+    """The ridge without tuning, in users: 35 sqrt(users per item)."""
+    return 35 * float(np.sqrt(max(interactions, 1) / n_items))
+
+
+def by_users(train: Interactions) -> bool:
+    """Whether the users are so few that their Gramian is the one to invert."""
+    return train.n_users * 4 < train.n_items
+
+
+def by_items(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
+    """The map from the inverse P of the items' Gramian: -P[i, j] / P[j, j]; its diagonal says nothing.
+
+    Raises:
+        InputError: the ridge is too small to invert.
+    """
     gram = cooccurrence(train, slice(0, train.n_items))
     gram[np.diag_indices(train.n_items)] += ridge
-    # The matrix is symmetric: its transpose is the column order LAPACK works in, without a copy.
-    factor = _cholesky(gram.T, ridge)
-    precision, failed = lapack.spotri(factor, lower=True, overwrite_c=True)
-    if failed:
-        raise _singular(ridge)
-    inverse: npt.NDArray[np.float32] = precision.T  # its upper triangle is filled
-    for row in range(1, train.n_items):
-        inverse[row, :row] = inverse[:row, row]
+    inverse = _inverse(gram, ridge)
     inverse /= -inverse.diagonal().copy()
     return inverse
 
 
-def _by_users(train: Interactions, ridge: np.float32) -> npt.NDArray[np.float32]:
-    """The same from the users' Gramian, smaller with few users: ridge P = I - W'W with W = L^-1 X, LL' = XX' + ridge I.
+def blocks_by_users(train: Interactions, ridge: np.float32) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """The same map, some rows at a time: a slice of items, and float32 [items in it, n_items].
+
+    It inverts the users' Gramian, which is smaller with few users: ridge P = I - X'KX with K = (XX' + ridge I)^-1. The
+    whole map is never in memory.
 
     Source: the identity of Woodbury.
+
+    Raises:
+        InputError: the ridge is too small to invert.
     """
-    has = train.dense().astype(np.float32)
-    gram = has @ has.T
+    has = matrix(train)
+    gram = np.asarray((has @ has.T).toarray(), np.float32)
     gram[np.diag_indices(train.n_users)] += ridge
-    whitened = solve_triangular(_cholesky(gram.T, ridge), has, lower=True, overwrite_b=True, check_finite=False)
-    explained: npt.NDArray[np.float32] = whitened.T @ whitened
-    left = 1 - explained.diagonal()
+    inverse, flipped = _inverse(gram, ridge), has.T.tocsr()
+    size = max(1, BLOCK_ENTRIES // max(train.n_items, train.n_users))
+    slices = [slice(first, min(first + size, train.n_items)) for first in range(0, train.n_items, size)]
+    left = np.empty(train.n_items, np.float32)
+    for items in slices:
+        columns = np.asarray((flipped[items] @ inverse), np.float32)
+        left[items] = 1 - np.asarray(flipped[items].multiply(columns).sum(axis=1)).ravel()
     if not (left > 0).all():
         raise _singular(ridge)
-    explained /= left
-    return explained
+    for items in slices:
+        explained = np.asarray((flipped @ (flipped[items] @ inverse).T).T, np.float32)
+        explained /= left
+        yield items, explained
+
+
+def _inverse(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:
+    """The inverse of a symmetric positive matrix, in its place."""
+    # The matrix is symmetric: its transpose is the column order LAPACK works in, without a copy.
+    factor = _cholesky(gram.T, ridge)
+    found, failed = lapack.spotri(factor, lower=True, overwrite_c=True)
+    if failed:
+        raise _singular(ridge)
+    inverse: npt.NDArray[np.float32] = found.T  # its upper triangle is filled
+    for row in range(1, len(inverse)):
+        inverse[row, :row] = inverse[:row, row]
+    return inverse
 
 
 def _cholesky(gram: npt.NDArray[np.float32], ridge: np.float32) -> npt.NDArray[np.float32]:

@@ -26,7 +26,7 @@ from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds.terms import RunTerms
-from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, stamp
+from palate_sim.card.guarantee import adversary, collusion_threshold, guarantee, mechanism, panel_words, stamp
 
 CARD_TAG = "palate/privacy-card/1"
 SCHEMA = 2
@@ -95,6 +95,7 @@ def card_payload(extract: Extract) -> dict[str, Any]:
         "versions": about.get("versions", {}),
         "model_hash": closed["model_hash"],
         "builds_on": about.get("builds_on"),
+        "panel": about.get("panel"),
         "stamp": stamp(terms),
         "guarantee": guarantee(terms, epsilon=epsilon, mu=mu, together=lifetime),
         "unit": UNITS[terms.unit],
@@ -198,7 +199,10 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is excluded from the guarantee of every run, and of this one."""
     said = list(DEPLOYED if terms.about.get("deployed") else EXCLUSIONS)
-    if terms.inputs is not None and (terms.facts.n_features or "builds_on" not in terms.about):
+    panel = terms.about.get("panel")
+    if panel is not None:
+        said.append((f"the log that the {panel['users']:,} people of the panel have opened", panel_words(terms)))
+    if terms.inputs is not None and (terms.facts.n_features or not {"builds_on", "panel"} & set(terms.about)):
         said.append(("public inputs, such as item features", "taken as made from public facts, not from behaviour"))
     if extract.other_unprotected:
         said.append(

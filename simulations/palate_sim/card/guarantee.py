@@ -60,6 +60,19 @@ BUILDS_ON = (
     "ledger when it was made and costs nothing again: for all releases of this population together, eps = {together} "
     "with the same delta, unit and adjacency."
 )
+PANEL = (
+    " The {users} people of the panel ({origin}) have none for the log that they opened: it is a public input, used "
+    "without noise, and whoever has the model may find out what is in it."
+)
+IN_ROUNDS = (
+    "they take part in the rounds like everybody, and what they send there is protected like everybody's, which "
+    "doesn't hide what they have opened"
+)
+APART = "they take no part in the rounds of this run"
+OPENED = (
+    "public by their own will or by its publisher's, and not protected by anything in this run; {part}. Everybody "
+    "else's guarantee doesn't depend on it"
+)
 NO_GUARANTEE = "None. The run was made with dp off: no noise was added, and the model may reveal what any user did."
 
 
@@ -86,7 +99,14 @@ def guarantee(terms: RunTerms, *, epsilon: float, mu: float, together: float) ->
     if (former := terms.about.get("builds_on")) is not None:
         spent = _up(epsilon_of(mu=math.sqrt(together), delta=terms.noise_delta))
         words += BUILDS_ON.format(run=former["run"], model_hash=former["model_hash"], together=spent)
+    if (panel := terms.about.get("panel")) is not None:
+        words += PANEL.format(users=f"{panel['users']:,}", origin=panel["origin"])
     return SEEDED + words if terms.noise is Noise.SEEDED else words
+
+
+def panel_words(terms: RunTerms) -> str:
+    """Why the guarantee doesn't cover what a panel has opened, and what its people have part in."""
+    return OPENED.format(part=APART if terms.about["panel"].get("apart") else IN_ROUNDS)
 
 
 def stamp(terms: RunTerms) -> str | None:

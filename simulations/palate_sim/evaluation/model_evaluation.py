@@ -10,9 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.als.factors import LINKS
+from palate_common.algorithms.parts.panel import has_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
+from palate_common.score_sources import PANEL
+from palate_sim.baselines.panel_only import PanelOnly
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.blocks import cores
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, mean_rank, rating_errors
@@ -203,12 +207,14 @@ def judge_baselines(
     Returns:
         Evaluations by name, and the reason for each baseline that failed: a failed baseline doesn't fail the run.
     """
-    split, left_out = prepared.split, {}
+    split, left_out, panel = prepared.split, {}, has_panel(prepared.inputs)
     evaluations: dict[str, Evaluation] = {}
     metric = headline(split, config.evaluation.ks)
     for name in config.evaluation.baselines:
         scorer: CatalogueScorer
-        if (name == "noised_popularity" and epsilon is None) or (name == "content_only" and not prepared.inputs):
+        if name == "noised_popularity" and epsilon is None:
+            continue
+        if (name == "content_only" and FEATURES not in prepared.inputs) or (name == "panel_only" and not panel):
             continue
         if name in CONTROLS and config.privacy.unit != "user":
             continue  # their guarantee is user-level, and this run's is not
@@ -225,10 +231,12 @@ def judge_baselines(
                     delta=delta,
                     local=config.privacy.mode.alone,
                     seed=config.seed,
-                    inputs=prepared.inputs,
+                    inputs=without_panel(prepared.inputs),
                     notify=notify,
                     name=f"fitting {name}",
                 )
+            elif name == "panel_only":
+                scorer = PanelOnly.of(prepared.inputs)
             else:
                 with step(notify, f"fitting {name}"):
                     part = fitted_on(split, config, name)
@@ -243,6 +251,14 @@ def judge_baselines(
                 keep[name] = scorer
             notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
     return evaluations, left_out
+
+
+def without_weight(model: GlobalModel) -> GlobalModel | None:
+    """The same release as if nobody's log were open: the panel's weight is 0. None: the model has no such weight."""
+    weight = f"{LINKS[PANEL]}_weight"
+    if weight not in model.state:
+        return None
+    return GlobalModel(model.header, {**model.state, weight: np.zeros_like(model.state[weight])})
 
 
 def ease_limit() -> int:

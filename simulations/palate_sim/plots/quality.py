@@ -19,11 +19,18 @@ from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_
 from palate_sim.progress.wording import display_name, is_private, model_key, point, primary_metric
 
 # A bar's colour shows which data its model was allowed to read: compare models of one colour.
-_READS = {"palate": "Palate", "device_only": "alone on each device"}
-_SAME_BUDGET = ("noised_popularity", "content_only", "palate_fused")
+_OPEN = "only the log that a panel has opened"
+_READS = {"palate": "Palate", "device_only": "alone on each device", "panel_only": _OPEN}
+_SAME_BUDGET = ("noised_popularity", "content_only", "palate_fused", "palate_without_panel")
 MOST_GROUPS = 20
 RAW = "reads everybody's history, no privacy"
-_READ_COLOURS = {"Palate": ACCENT, "same privacy budget": "#7fb2e0", "alone on each device": "#1d9a80", RAW: "#8f959e"}
+_READ_COLOURS = {
+    "Palate": ACCENT,
+    "same privacy budget": "#7fb2e0",
+    "alone on each device": "#1d9a80",
+    _OPEN: "#b9873c",
+    RAW: "#8f959e",
+}
 
 
 def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[str, float, float, float]]:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
 from palate_common.errors import InputError
+from palate_common.interactions import Interactions
 from palate_common.records.canonical import canonical_json
 from palate_sim.config import SimulationConfig
 from palate_sim.data import Source, Workspace, domains_of, files_of, is_place, joined, load, positives
@@ -25,6 +27,7 @@ from palate_sim.data.positives import Pairs
 from palate_sim.data.readers import IN_MEMORY, no_room
 from palate_sim.data.sources import is_address
 from palate_sim.features.features import Matrix, item_features, joined_features
+from palate_sim.panel.panel import Panel, check_others, choose, fit_panel, people_of, reading, way_of
 from palate_sim.preparation.filters import k_core
 from palate_sim.preparation.kept import Draft, Facts, ReadyError, kept_folder, key_of, moved, open_kept, write_kept
 from palate_sim.preparation.splits import NEEDS_TIMES, Split, split
@@ -57,7 +60,7 @@ class Prepared:
         name: what to call the data.
         split: training users, held-out users and catalogue.
         catalogue: what is public about items (item_id, title, genres), or None.
-        inputs: public arrays made of it for the algorithm: item features, or nothing.
+        inputs: public arrays for the algorithm: item features and a panel's model, or nothing.
         repairs: what reading repaired, name -> count.
         dropped: what filters and the choice of positives removed, name -> count.
         terms: the publisher's terms of use.
@@ -65,6 +68,7 @@ class Prepared:
         domains: of each item of the split, such as "books"; None: there is only one.
         sources: name -> width of each source of features, in the order of their columns; {}: there is one, unnamed.
         kept: the folder that a large log's histories are mapped from; None: they are in memory.
+        panel: the people whose log is open; None: nobody's is.
         log: the filtered log, where its times are to be looked at too (`evaluation.recency`); None otherwise, and for a
             log on disk.
     """
@@ -80,6 +84,7 @@ class Prepared:
     domains: tuple[str, ...] | None = None
     sources: dict[str, int] = field(default_factory=dict)
     kept: Kept | None = None
+    panel: Panel | None = None
     log: InteractionLog | None = None
 
     @cached_property
@@ -89,8 +94,9 @@ class Prepared:
 
     @property
     def histories(self) -> Path | None:
-        """The folder of the training histories, where they are prepared on disk."""
-        return None if self.kept is None else self.kept.folder / "train"
+        """The folder of the training histories, where they are prepared on disk and all of them train."""
+        apart = self.panel is not None and self.panel.apart
+        return None if self.kept is None or apart else self.kept.folder / "train"
 
     def exclusions(self) -> list[dict[str, str]]:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
@@ -165,9 +171,8 @@ def _prepared(config: SimulationConfig, source: Source | None, draft: Draft, not
         folder = draft.keep()
         cut = moved(cut, folder)
         kept = Kept(folder, facts.fingerprint, draft)
-    return _with_features(
-        config, Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept, log=dated)
-    )
+    found = Prepared(name, cut, catalogue, {}, repairs, dropped, terms, bounds, kept=kept, log=dated)
+    return _with_inputs(config, found, notify)
 
 
 def _reopened(config: SimulationConfig, folder: Path, notify: Notify) -> Prepared:
@@ -177,15 +182,58 @@ def _reopened(config: SimulationConfig, folder: Path, notify: Notify) -> Prepare
     found = Prepared(
         facts.name, cut, catalogue, {}, facts.repairs, facts.dropped, facts.terms, facts.filtered, kept=kept
     )
-    return _with_features(config, found)
+    return _with_inputs(config, found, notify)
 
 
-def _with_features(config: SimulationConfig, prepared: Prepared) -> Prepared:
-    """The same with the configured features, and the domains of its items."""
+def _with_inputs(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
+    """The same with the configured features and panel, and the domains of its items."""
     catalogue, items = prepared.catalogue, prepared.split.items
     features, widths = run_features(catalogue, items, config)
     inputs: State = {} if features is None else {FEATURES: features}
-    return replace(prepared, inputs=inputs, domains=domains_of(catalogue, items), sources=widths)
+    prepared = replace(prepared, inputs=inputs, domains=domains_of(catalogue, items), sources=widths)
+    return prepared if config.data.panel is None else _with_panel(config, prepared, notify)
+
+
+def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
+    """The same with the model of the configured panel, and without its people if they stay apart."""
+    data, cut, held_out = config.data, prepared.split, 0
+    if isinstance(data.panel, str):
+        people, rows, held_out = _open_log(config, data.panel, cut, notify)
+        origin = f"the log {Path(data.panel).name}"
+    else:
+        rows = choose(cut.train, float(data.panel or 0), data.panel_by, seed=config.seed)
+        people = cut.train.users(rows)
+        origin = f"{100 * float(data.panel or 0):g} % of the training users, {way_of(data.panel_by)}"
+    with step(notify, "fitting the panel"):
+        inputs = fit_panel(people, seed=config.seed)
+    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out)
+    prepared = replace(prepared, inputs=prepared.inputs | inputs, panel=panel)
+    if not data.panel_apart:
+        return prepared
+    others = np.setdiff1d(np.arange(cut.train.n_users), rows)
+    users = [cut.train_users[row] for row in others.tolist()]
+    cut = replace(cut, train=cut.train.users(others), train_users=users)
+    kept = None if prepared.kept is None else replace(prepared.kept, fingerprint=fingerprint_of(cut, notify))
+    return replace(prepared, split=cut, kept=kept)
+
+
+def _open_log(
+    config: SimulationConfig, place: str, cut: Split, notify: Notify
+) -> tuple[Interactions, npt.NDArray[np.int64], int]:
+    """The people of an open log who aren't held out, the training users among them, and how many are held out."""
+    setting = "data.panel"
+    columns = {name: None if column == "" else column for name, column in config.data.columns.items()}
+    workspace = Workspace(notify, None, config.data.rows_in_memory)
+    with reading(setting):
+        pairs = weighed(load(place, columns=columns or None, workspace=workspace), config, timed=False, notify=notify)
+    parts = (part for part in (cut.validation, cut.test) if part is not None)
+    held_out = {user for part in parts for user in part.users}
+    people, names, out = people_of(pairs, cut.items, setting=setting, without=held_out.__contains__)
+    return people, check_others(names, cut.train_users, setting=setting), out
+
+
+_NOT_OF_THE_LOG = {"name", "path", "cache", "rows_in_memory", "panel", "panel_by", "panel_apart"}
+"""Settings of the data that say nothing about what is prepared of a log."""
 
 
 def _key(config: SimulationConfig, source: Source | None) -> str | None:
@@ -200,7 +248,7 @@ def _key(config: SimulationConfig, source: Source | None) -> str | None:
     here = is_place(chosen) and not is_address(chosen)
     sections: dict[str, Any] = {
         "name": str(Path(chosen).absolute()) if here else str(chosen),
-        "data": data.model_dump(mode="json", exclude={"name", "path", "cache", "rows_in_memory"}),
+        "data": data.model_dump(mode="json", exclude=_NOT_OF_THE_LOG),
         "positives": config.positives.model_dump(mode="json"),
         "filters": config.filters.model_dump(mode="json"),
         "split": config.split.model_dump(mode="json"),

@@ -15,7 +15,8 @@ from typing import Any
 
 PRIMARY = "recall_capped@20"
 _NAMES = {
-    "palate_fused": "Palate, fused on devices",
+    "palate_fused": "Palate, fused on devices", "palate_without_panel": "Palate without the panel",
+    "panel_only": "the panel alone",
     "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
     "ease_sparse": "sparse EASE",
     "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",

@@ -36,6 +36,8 @@ _GROUPS: dict[str, dict[str, str]] = {
     "Population and ledger": {
         "builds_on.run": "starts from the release of run", "builds_on.model_hash": "its model hash",
         "builds_on.releases": "its noised sums",
+        "panel.users": "people whose log is open", "panel.interactions": "open interactions",
+        "panel.origin": "the panel is", "panel.apart": "left out of the rounds", "panel.hash": "hash of its model",
         "population.name": "population", "population.horizon": "horizon",
         "population.other_runs": "other runs on it",
         "population.spent_mu2": "μ² spent", "population.remaining_mu2": "μ² left",

@@ -80,7 +80,30 @@ def lead(result: Mapping[str, Any]) -> list[str]:
     subject = f"A recommender for {items:,} items" if items is not None else "A recommender"
     whom = f" on the histories of {users:,} users" if users is not None else ""
     often = f", in {count} federated round{'' if count == 1 else 's'}" if count is not None else ""
-    return [f"{subject} was trained{whom}{often}. {_judges(result)}", *_quality(result)]
+    return [f"{subject} was trained{whom}{often}. {_judges(result)}", *_quality(result), *_panel(result)]
+
+
+def _panel(result: Mapping[str, Any]) -> list[str]:
+    """Whose log is open, and what the model is with and without it; nothing without a panel."""
+    panel, metric = result.get("panel"), primary_metric(result)
+    if not panel:
+        return []
+    part = "took no part in the rounds" if panel.get("apart") else "took part in the rounds like everybody"
+    said = (
+        f"{panel['users']:,} people have opened their log ({panel['origin']}; {panel['interactions']:,} interactions): "
+        f"it is a public prior, which costs no privacy and has none. They {part}."
+    )
+    alone, without = (
+        point((result.get("baselines") or {}).get(name), metric) for name in ("panel_only", "palate_without_panel")
+    )
+    both = point((result.get("metrics") or {}).get(metric))
+    if both is None:
+        return [said]
+    parts = [("what they opened alone", alone), ("what the rounds learned alone", without), ("both together", both)]
+    said += f" {metric}: {', '.join(f'{name} {found[0]:.3f}' for name, found in parts if found)}."
+    if alone is not None and alone[0] > both[0]:
+        said += " What they opened is better alone: here the rounds add nothing to it."
+    return [said]
 
 
 def recency(result: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ Nothing is written before the data is read and found usable, and `result.json` c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from palate_common.algorithms import State, make_algorithm
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT
+from palate_common.records.canonical import digest
 from palate_common.rounds.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
-from palate_server.rounds.registry import Registry, pack_inputs
+from palate_server.rounds.registry import INPUTS, Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
 from palate_sim.config import SimulationConfig, admit_own, build_config
 from palate_sim.data import Source, is_local, is_place
@@ -54,7 +55,7 @@ class Started:
         terms: what it promises.
         prepared: its data.
         ledger: the population's.
-        inputs: public arrays it starts from: item features, and what it takes from a former release.
+        inputs: public arrays it starts from: item features, a panel's model, and what it takes from a former release.
     """
 
     folder: RunFolder
@@ -138,6 +139,9 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
+    if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
+        panel = str(Path(config.data.panel).resolve())
+        config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})
     if config.data.domains:
         logs = {
             domain: str(Path(log).resolve()) if is_local(log) else log for domain, log in config.data.domains.items()
@@ -188,7 +192,20 @@ def reopen(out: Path, *, source: Source | None = None, notify: Notify = silent) 
         raise InputError("`--resume` needs the data that the run was started with, got other interactions")
     terms = RunTerms.model_validate(begun["terms"])
     former = former_release(config, population=terms.population, items=prepared.split.items, ledger=ledger)
-    return Started(folder, config, terms, prepared, ledger, all_inputs(prepared, former))
+    inputs = _inputs_of(folder, terms, all_inputs(prepared, former))
+    prepared = replace(prepared, inputs={name: inputs[name] for name in prepared.inputs})
+    return Started(folder, config, terms, prepared, ledger, inputs)
+
+
+def _inputs_of(folder: RunFolder, terms: RunTerms, made: State) -> State:
+    """The public inputs of a run that was begun: those in its folder, or else what is made of the same files again."""
+    if terms.inputs is None:
+        return made
+    if (folder.path / INPUTS).exists():
+        return Registry(folder.path).read_inputs(terms.inputs)
+    if digest(pack_inputs(made)) != terms.inputs:
+        raise InputError("`--resume` needs the item features and the panel that the run was started with, got others")
+    return made
 
 
 def _population(name: str, unit: str) -> str:

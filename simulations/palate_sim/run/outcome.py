@@ -38,6 +38,7 @@ from palate_sim.evaluation.model_evaluation import (
     judged,
     project,
     summary,
+    without_weight,
 )
 from palate_sim.evaluation.on_device import OnDevice, weighs_sources
 from palate_sim.evaluation.recency import judge_recency
@@ -191,6 +192,8 @@ def _judged(
     )
     if weighs_sources(trained.outcome.model):
         evaluations["palate_fused"] = judged(OnDevice(trained.outcome.model), prepared, config, notify, "fused lists")
+    if (private := without_weight(trained.outcome.model)) is not None:
+        evaluations["palate_without_panel"] = judged(private, prepared, config, notify, "the model without its panel")
     projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
     if terms.epsilon is not None and config.evaluation.projection and rehearsed:
         budget = {"epsilon": terms.epsilon, "delta": terms.delta}
@@ -215,6 +218,7 @@ def _judged(
         "interactions": split.train.nnz,
         "rounds": trained.outcome.model.header.releases,
         "builds_on": card["builds_on"],
+        "panel": card["panel"],
         "population_epsilon": card["population"]["spent_epsilon"],
         "epsilon": card["epsilon"],
         "epsilon_requested": terms.epsilon,

@@ -79,5 +79,6 @@ def simulated_terms(
             "data": prepared.name,
             "exclusions": prepared.exclusions(),
             **({} if former is None else {"builds_on": former.about}),
+            **({} if prepared.panel is None else {"panel": prepared.panel.about()}),
         },
     )

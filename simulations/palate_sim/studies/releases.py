@@ -291,3 +291,5 @@ def _check(config: SimulationConfig, seeds: int) -> None:
         raise InputError("`filters` must be off for releases: a core is made of the whole log, its future included")
     if config.warm_start is not None:
         raise InputError("`warm_start` must be left out for releases, which start from each other")
+    if config.data.panel is not None:
+        raise InputError("`data.panel` must be left out for releases: whose log is open would change with each of them")

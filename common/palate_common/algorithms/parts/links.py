@@ -17,7 +17,7 @@ Source: Sarwar et al. 2001, for neighbourhoods that are cut; Steck 2019 (EASE), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,23 +61,30 @@ class Links:
     scale: npt.NDArray[np.float32]
 
     @classmethod
-    def strongest(cls, items: Ints, item_map: Floats, *, most: int) -> Links:
-        """The strongest links of an item-item model.
+    def strongest(cls, items: Ints, item_map: Floats, *, most: int, first: int = 0) -> Links:
+        """The strongest links of an item-item model, or of a block of its rows; see `joined`.
 
         Args:
             items: rows of the catalogue, rising, [h].
-            item_map: float [h, h]; row i holds what the i-th of the items adds to the others' scores.
+            item_map: float [k, h]; row i holds what item `first + i` of the items adds to the others' scores.
             most: links an item at most.
+            first: the first item that the map has a row of.
         """
-        n = min(most, max(len(items) - 1, 0))
+        n, own = min(most, max(len(items) - 1, 0)), np.arange(len(item_map))
         size = np.abs(item_map)
-        np.fill_diagonal(size, -1.0)  # no item recommends itself
+        size[own, first + own] = -1.0  # no item recommends itself
         best = np.sort(np.argpartition(-size, max(n - 1, 0), axis=1)[:, :n], axis=1)
         values = np.take_along_axis(item_map, best, axis=1).astype(np.float64)
         scale = np.abs(values).max(axis=1, initial=0.0)
         rows = np.asarray(items, np.int32)
         shape = values / np.maximum(scale, TINY)[:, None]
-        return cls(rows, rows[best], shape.astype(np.float32), scale.astype(np.float32))
+        return cls(rows[first + own], rows[best], shape.astype(np.float32), scale.astype(np.float32))
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Links]) -> Links:
+        """Those of consecutive blocks of items, cut alike; at least one block."""
+        arrays = zip(*((each.items, each.to, each.shape, each.scale) for each in blocks), strict=True)
+        return cls(*(np.concatenate(parts) for parts in arrays))
 
     @classmethod
     def of_state(cls, state: Mapping[str, npt.NDArray[Any]], name: str) -> Links:

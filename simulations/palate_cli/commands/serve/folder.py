@@ -14,6 +14,7 @@ from palate_common.errors import InputError
 from palate_common.models.catalogue import read_lines
 
 if TYPE_CHECKING:
+    from palate_common.algorithms import State
     from palate_server.operation.outlook import Outlook
     from palate_server.service.status import Status
 
@@ -26,6 +27,9 @@ def init(
     items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
+    ] = None,
+    panel: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The log of people who share theirs openly: a public prior.")
     ] = None,
     name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
     port: Annotated[int, typer.Option(help="Port of the gateway; the next three serve the loopback.")] = 8443,
@@ -54,6 +58,7 @@ def init(
         from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
 
         matrix = item_features(None, listed, str(features), "--features")
+    opened = None if panel is None else _panel(panel, listed, "--panel")
     config = template(
         population=population,
         name=name,
@@ -64,7 +69,7 @@ def init(
         port=port,
         featured=matrix is not None,
     )
-    site = make_site(folder, config, listed, matrix)
+    site = make_site(folder, config, listed, matrix, opened)
     key = site.key().public
     typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
@@ -75,6 +80,36 @@ def init(
             f"attempts of {cohort} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
             f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
+
+
+def panel(
+    folder: Folder,
+    log: Annotated[
+        str | None, typer.Argument(metavar="[LOG]", help="The log of people who share theirs openly.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Nobody shares their log any more.")] = False,
+) -> None:
+    """Renew the panel, a public prior, for runs that begin from now on: whoever isn't in the log is no longer in it."""
+    from palate_common.algorithms.parts.links import panel_size
+    from palate_server.folder.server_folder import Site
+    from palate_server.service.setup import renew_panel
+
+    if (log is not None) == remove:
+        raise InputError("`LOG` must be given, or `--remove`, and not both")
+    site = Site.at(folder)
+    opened = None if log is None else _panel(log, site.catalogue.items, "LOG")
+    renew_panel(site, opened)
+    if opened is None:
+        typer.echo("no panel: runs that begin from now on use nobody's open log; models that are out keep theirs")
+        return
+    typer.echo(f"panel: {panel_size(opened):,} people, for the runs that begin from now on; models keep theirs")
+
+
+def _panel(log: str, items: tuple[str, ...], name: str) -> State:
+    """The public model of an open log over the catalogue."""
+    from palate_sim.panel.panel import panel_of  # needs pandas, which a server doesn't
+
+    return panel_of(log, items, name)
 
 
 def status(

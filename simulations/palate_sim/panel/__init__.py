@@ -1,0 +1,1 @@
+"""Panels: people whose log is open."""

@@ -1,0 +1,296 @@
+"""People who share their log openly: how they are chosen, what is made of their log, and what a run says about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from palate_cli.cli import run
+from palate_common.algorithms import Interactions
+from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import PANEL, PANEL_INPUTS, check_panel
+from palate_common.errors import InputError
+from palate_sim.baselines import ease
+from palate_sim.baselines.ease import Ease
+from palate_sim.config import SimulationConfig, load_config
+from palate_sim.panel import panel as panels
+from palate_sim.panel.panel import choose, fit_panel, panel_of
+from palate_sim.preparation.preparation import Prepared, prepare
+from palate_sim.run import experiment
+from palate_sim.studies.releases import measure
+
+QUICK = {"evaluation.baselines": "popularity,panel_only,content_only", "evaluation.projection": "none"}
+
+
+def made(n_users: int, n_items: int, seed: int = 1) -> Interactions:
+    """Users of two tastes: one likes even items, the other odd ones."""
+    rng = np.random.default_rng(seed)
+    odds = np.where((np.arange(n_users)[:, None] + np.arange(n_items)) % 2, 0.05, 0.4)
+    users, items = np.nonzero(rng.random((n_users, n_items)) < odds)
+    return Interactions.from_pairs(users, items, n_users=n_users, n_items=n_items)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "log.csv"
+    frame(made(200, 40)).to_csv(path, index=False)
+    return path
+
+
+def frame(histories: Interactions, who: str = "u") -> pd.DataFrame:
+    users = [f"{who}{user}" for user in histories.owners().tolist()]
+    return pd.DataFrame({"user_id": users, "item_id": [f"i{item}" for item in histories.indices.tolist()]})
+
+
+def config(log: Path, **settings: Any) -> SimulationConfig:
+    chosen = {name.replace("__", "."): value for name, value in settings.items()}
+    return load_config(None, {"data.path": str(log), "algorithm.name": "als"} | QUICK | chosen)
+
+
+@pytest.mark.parametrize(("n_users", "n_items"), [(6, 60), (80, 60), (1, 5), (30, 140)])
+def test_its_model_is_ease_of_its_people_cut_to_the_strongest_links(n_users: int, n_items: int) -> None:
+    people = made(n_users, n_items)
+    inputs = fit_panel(people, seed=0)
+    check_panel(inputs, n_items=n_items)
+    links, whole = Links.of_state(inputs, PANEL), Ease.fit(people).item_map
+    assert inputs["panel_users"].tolist() == [n_users]
+    assert np.array_equal(links.items, np.flatnonzero(people.item_counts))
+    np.testing.assert_allclose(links.values, whole[links.items[:, None], links.to], atol=2e-5)
+    for item, to in zip(links.items, links.to, strict=True):
+        others = np.setdiff1d(np.arange(n_items), [item, *to])
+        assert np.abs(whole[item, others]).max(initial=0) <= np.abs(whole[item, to]).min(initial=np.inf) + 2e-5
+
+
+def test_few_people_and_many_items_never_need_all_pairs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = made(20, 300)
+    whole = fit_panel(people, seed=0)
+    monkeypatch.setattr(ease, "BLOCK_ENTRIES", 300 * 7)
+    sizes = [len(rows) for _, rows in ease.blocks_by_users(people, np.float32(10))]
+    assert set(sizes) == {7, 300 % 7}
+    parts = fit_panel(people, seed=0)
+    for name in whole:
+        np.testing.assert_allclose(whole[name], parts[name], atol=1e-5)
+
+
+def test_of_a_large_catalogue_and_many_people_some_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ease, "ITEM_LIMIT", 30)
+    monkeypatch.setattr(panels, "MOST_PEOPLE", 15)
+    people = made(50, 40)
+    assert fit_panel(people, seed=0)["panel_users"].tolist() == [15]
+    assert fit_panel(people.users(slice(0, 15)), seed=0)["panel_users"].tolist() == [15]
+    monkeypatch.setattr(ease, "ITEM_LIMIT", 40)
+    assert fit_panel(people, seed=0)["panel_users"].tolist() == [50]
+
+
+def test_a_share_of_the_users_is_drawn_by_the_seed_by_activity_or_by_taste() -> None:
+    train = made(300, 60)
+    rows = choose(train, 0.1, "random", seed=0)
+    assert len(rows) == 30
+    assert (np.diff(rows) > 0).all()
+    assert np.array_equal(rows, choose(train, 0.1, "random", seed=0))
+    assert not np.array_equal(rows, choose(train, 0.1, "random", seed=1))
+    active = choose(train, 0.1, "activity", seed=0)
+    assert train.counts()[active].min() >= np.sort(train.counts())[-30]
+    alike = choose(train, 0.1, "taste", seed=0)
+    assert len(set((alike % 2).tolist())) == 1, "one of the two tastes"
+    assert np.array_equal(alike, choose(train, 0.1, "taste", seed=0))
+    assert len({tuple(choose(train, 0.1, "taste", seed=seed) % 2) for seed in range(8)}) == 2
+    assert len(choose(train, 1e-6, "random", seed=0)) == 1
+    assert len(choose(made(2, 2), 0.5, "taste", seed=0)) == 1
+    with pytest.raises(InputError, match=r"must leave a training user .* got 300 of 300"):
+        choose(train, 0.999, "random", seed=0)
+
+
+def prepared(log: Path, **settings: Any) -> Prepared:
+    return prepare(config(log, **settings))
+
+
+def test_its_people_are_training_users_and_take_part_unless_they_stay_apart(log: Path) -> None:
+    none, some = prepared(log), prepared(log, data__panel=0.1)
+    assert none.panel is None
+    assert not set(PANEL_INPUTS) & set(none.inputs)
+    assert some.split.train_users == none.split.train_users
+    assert some.fingerprint == none.fingerprint
+    assert some.panel is not None
+    assert some.panel.users == 16
+    rows = choose(none.split.train, 0.1, "random", seed=0)
+    assert some.panel.interactions == none.split.train.users(rows).nnz
+    assert some.panel.about()["origin"] == "10 % of the training users, drawn at random"
+    apart = prepared(log, data__panel=0.1, data__panel_apart=True)
+    others = [user for row, user in enumerate(none.split.train_users) if row not in rows]
+    assert list(apart.split.train_users) == others
+    assert apart.split.train.n_users == len(others)
+    assert apart.fingerprint != none.fingerprint
+    assert apart.panel is not None
+    assert apart.panel.about() == {**some.panel.about(), "apart": True}
+
+
+def test_a_large_log_is_kept_once_whatever_its_panel(log: Path, tmp_path: Path) -> None:
+    chosen = {"data__rows_in_memory": 100, "data__cache": str(tmp_path / "cache")}
+    none, some = (prepared(log, **chosen, data__panel=panel) for panel in (None, 0.1))
+    apart = prepared(log, **chosen, data__panel=0.1, data__panel_apart=True)
+    assert len([path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]) == 1
+    assert none.histories == some.histories is not None
+    assert some.fingerprint == none.fingerprint != apart.fingerprint
+    assert apart.histories is None, "engines get the users who are left, not the file of all"
+    whole = prepared(log, data__panel=0.1, data__panel_apart=True)
+    assert apart.fingerprint == whole.fingerprint
+
+
+def test_an_open_log_of_the_same_catalogue(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    frame(made(25, 40, seed=5), who="v").to_csv(opened, index=False)
+    found = prepared(log, data__panel=str(opened))
+    assert found.panel is not None
+    assert (found.panel.users, found.panel.held_out, found.panel.origin) == (25, 0, "the log open.csv")
+    assert found.split.items != tuple(f"i{n}" for n in range(40)), "rows follow the catalogue's order"
+    same = panel_of(str(opened), found.split.items, "--panel")
+    for name in PANEL_INPUTS:
+        np.testing.assert_allclose(same[name], found.inputs[name])
+
+
+def test_who_is_held_out_is_never_in_a_panel(log: Path, tmp_path: Path) -> None:
+    opened, none = tmp_path / "open.csv", prepared(log)
+    assert none.split.validation is not None
+    held_out = [*none.split.validation.users, *none.split.test.users]
+    whole = pd.read_csv(log)
+    some = [*held_out, *list(none.split.train_users)[:12]]
+    whole[whole["user_id"].isin(some)].to_csv(opened, index=False)
+    found = prepared(log, data__panel=str(opened))
+    assert found.panel is not None
+    assert (found.panel.users, found.panel.held_out) == (12, len(held_out))
+    apart = prepared(log, data__panel=str(opened), data__panel_apart=True)
+    assert list(apart.split.train_users) == list(none.split.train_users)[12:]
+
+
+def odd_logs(log: Path, folder: Path) -> dict[str, str]:
+    whole = pd.read_csv(log)
+    whole.to_csv(folder / "all.csv", index=False)
+    pd.concat([whole, pd.DataFrame({"user_id": ["v", "v"], "item_id": ["x", "y"]})]).to_csv(
+        folder / "other.csv", index=False
+    )
+    whole[:0].to_csv(folder / "empty.csv", index=False)
+    held_out = list(prepared(log).split.test.users)
+    whole[whole["user_id"].isin(held_out)].to_csv(folder / "held.csv", index=False)
+    return {path.stem: str(path) for path in folder.glob("*.csv")}
+
+
+def test_an_odd_panel_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:
+    odd = odd_logs(log, tmp_path)
+    for panel, message in (
+        (odd["other"], r"`data.panel` must have items of the catalogue only, got 'x' and 1 more"),
+        (odd["all"], r"`data.panel` must leave a training user whose log isn't open, got all 160"),
+        (odd["held"], r"`data.panel` must have people whose log may be used, got 20, none of them such"),
+        (odd["empty"], r"`data.panel` must be a log that can be read: "),
+        (str(tmp_path / "none.csv"), r"`data.panel` must be a log that can be read: .* must be an existing file"),
+        (0.999, r"`data.panel` must leave a training user whose log isn't open, got 160 of 160"),
+        (0, "`data.panel` must be a share above 0 and below 1, or a log, got 0"),
+        (1, "must be a share above 0"),
+        ("1.5", "must be a share above 0"),
+        ("nan", "must be a share above 0"),
+        ("", "must be a share above 0"),
+        (True, "must be a share above 0"),
+    ):
+        with pytest.raises(InputError, match=message) as refused:
+            prepared(log, data__panel=panel)
+        assert "\n" not in str(refused.value)
+
+
+def test_too_long_an_open_log_is_refused(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "MOST_INTERACTIONS", 10)
+    with pytest.raises(InputError, match="at most 10 interactions"):
+        panel_of(str(log), [f"i{n}" for n in range(40)], "LOG")
+
+
+def test_an_algorithm_without_use_for_a_panel_refuses_it(log: Path) -> None:
+    with pytest.raises(InputError, match=r"`data.panel` must be left out: popularity has no use for it"):
+        prepared(log, data__panel=0.1, algorithm__name="popularity")
+
+
+def test_a_series_of_releases_refuses_it(log: Path) -> None:
+    with pytest.raises(InputError, match=r"`data.panel` must be left out for releases"):
+        measure(load_config(None, {"data.path": str(log), "data.panel": 0.1, "algorithm.name": "als"}),
+                seeds=1, notify=lambda _: None)  # fmt: skip
+
+
+def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    experiment.start(config(log, data__panel=0.1), out=out).run()
+    result, card = (json.loads((out / name).read_bytes()) for name in ("result.json", "privacy_card.json"))
+    about = prepared(log, data__panel=0.1).panel
+    assert about is not None
+    assert result["panel"] == card["panel"] == about.about()
+    terms = json.loads((out / "run.json").read_bytes())["terms"]
+    assert terms["about"]["panel"] == card["panel"]
+    assert terms["inputs"] is not None, "the ledger says which panel"
+    assert (
+        "The 16 people of the panel (10 % of the training users, drawn at random) have none for the log"
+        in (card["guarantee"])
+    )
+    excluded = {entry["what"]: entry["reason"] for entry in card["exclusions"]}
+    said = excluded["the log that the 16 people of the panel have opened"]
+    assert "they take part in the rounds like everybody" in said
+    assert "public inputs, such as item features" not in excluded, "a panel isn't made of public facts"
+    beside = {"popularity", "panel_only", "palate_without_panel"}
+    assert result["baselines"].keys() == beside, "content only has no features here"
+    page = (out / "report.html").read_text()
+    assert "16 people have opened their log" in page
+    assert "what they opened alone" in page
+    again = experiment.reopen(out)
+    assert again.terms.about["panel"] == card["panel"]
+
+
+def test_a_run_goes_on_with_the_panel_that_it_began_with(log: Path, tmp_path: Path) -> None:
+    opened = tmp_path / "open.csv"
+    frame(made(25, 40, seed=5), who="v").to_csv(opened, index=False)
+    begun = experiment.start(config(log, data__panel=str(opened)), out=tmp_path / "run")
+    frame(made(24, 40, seed=6), who="v").to_csv(opened, index=False)
+    with pytest.raises(InputError, match="needs the item features and the panel that the run was started with"):
+        experiment.reopen(tmp_path / "run")
+    frame(made(25, 40, seed=5), who="v").to_csv(opened, index=False)
+    assert experiment.reopen(tmp_path / "run").inputs.keys() == begun.inputs.keys()
+    begun.run()
+    frame(made(24, 40, seed=6), who="v").to_csv(opened, index=False)
+    again = experiment.reopen(tmp_path / "run")
+    for name in PANEL_INPUTS:
+        assert np.array_equal(again.inputs[name], begun.inputs[name]), "its folder has kept it"
+        assert np.array_equal(again.prepared.inputs[name], begun.inputs[name])
+
+
+def test_a_panel_that_stays_apart_says_so(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    experiment.start(config(log, data__panel=0.1, data__panel_apart=True), out=out).run()
+    result, card = (json.loads((out / name).read_bytes()) for name in ("result.json", "privacy_card.json"))
+    assert result["users"] == 144
+    assert "no part in the rounds" in str(card["exclusions"])
+    assert "took no part in the rounds" in (out / "report.html").read_text()
+
+
+def test_the_controls_never_see_the_panel(log: Path, tmp_path: Path) -> None:
+    numbers = tmp_path / "features.csv"
+    pd.DataFrame({"item_id": [f"i{n}" for n in range(40)], "odd": np.arange(40) % 2, "n": np.arange(40)}).to_csv(
+        numbers, index=False
+    )
+    figures = []
+    for panel in (None, 0.1):
+        chosen = config(log, data__panel=panel, features__source=str(numbers), privacy__noise="seeded")
+        assert FEATURES in prepare(chosen).inputs
+        out = tmp_path / str(panel)
+        figures.append(experiment.start(chosen, out=out).run().summary["baselines"]["content_only"])
+    assert figures[0] == figures[1]
+
+
+def test_the_command_takes_a_share_or_a_log(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["simulate", str(log), "--set", "evaluation.baselines=none", "--set", "evaluation.projection=none",
+              "--algorithm", "als"]  # fmt: skip
+    assert run([*common, "--panel", "0.1", "--out", str(tmp_path / "share")]) == 0
+    assert json.loads((tmp_path / "share" / "result.json").read_bytes())["panel"]["users"] == 16
+    assert run([*common, "--panel", "2", "--out", str(tmp_path / "more")]) == 2
+    assert "`data.panel` must be a share above 0 and below 1" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "more").exists()
