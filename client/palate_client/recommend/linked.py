@@ -60,7 +60,7 @@ class Linked:
         known, places = self._links[source].of(items)
         if not len(places):
             return np.zeros(len(self.reached))
-        added = amounts[known, None] * self._links[source].said(places)
+        added = self._links[source].adds(places, amounts[known])
         cells = self._columns[source][places].ravel()
         return np.bincount(cells, added.ravel(), minlength=len(self.reached)).astype(np.float64, copy=False)
 

@@ -202,15 +202,14 @@ class ByFactors:
             near = near[np.isin(near, among)]
         if not len(near):
             return self._ranking.alike(row, self._taste_columns, n=n, among=among)
-        rows, cosines = self._ranking.alike(row, self._taste_columns, n=n + len(near), among=among)
+        rows, cosines = self._ranking.alike(row, self._taste_columns, n=n, among=among, without=near)
         own, pair = np.array([row]), np.zeros(len(near))
         for place, said in ((1, self._said(own, near)), (0, self._said(near, own))):
             pair += np.bincount(said[place], said[2], minlength=len(near)) / 2
         vectors = self.likeness(np.append(own, near))
         units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
         bound = closer(units[1:] @ units[0], np.clip(pair, -1.0, 1.0))
-        others = ~np.isin(rows, near)
-        rows, likeness = np.append(rows[others], near).astype(np.int64), np.append(cosines[others], bound)
+        rows, likeness = np.append(rows, near).astype(np.int64), np.append(cosines, bound)
         best = np.lexsort((rows, -likeness))[:n]
         return rows[best], likeness[best]
 

@@ -99,16 +99,18 @@ class Links:
     @cached_property
     def values(self) -> Float64:
         """What each item says about the items of its list, float64 [h, n]."""
-        return self.said(np.arange(len(self.items)))
+        return self.shape.astype(np.float64) * self.scale[:, None]
 
-    def said(self, places: Ints, link: Ints | None = None) -> Float64:
-        """What the items at some places of `items` say, float64 [k, n]; with `link`, of one link each, float64 [k].
+    def said(self, places: Ints, link: Ints) -> Float64:
+        """What items at some places of `items` say by one link each, float64 [k]."""
+        return self.shape[places, link].astype(np.float64) * self.scale[places]
+
+    def adds(self, places: Ints, amounts: Float64) -> Float64:
+        """What the items at some places of `items` add by each of their links, if they count so much: float64 [k, n].
 
         A device needs few of them: `values` in float64 is twice what the links take.
         """
-        if link is not None:
-            return self.shape[places, link].astype(np.float64) * self.scale[places]
-        return self.shape[places].astype(np.float64) * self.scale[places, None]
+        return np.multiply(self.shape[places], (amounts * self.scale[places])[:, None], dtype=np.float64)
 
     def check(self, name: str, n_items: int) -> None:
         """Refuse arrays that are no links between the items of a catalogue: of a model that somebody else made.
@@ -150,7 +152,7 @@ class Links:
         known, places = self.of(histories.indices)
         owners = histories.owners()[known].astype(np.int64)
         cells = (owners[:, None] * histories.n_items + self.to[places]).ravel()
-        added = (amounts[known, None] * self.said(places)).ravel()
+        added = self.adds(places, amounts[known]).ravel()
         sums = np.bincount(cells, added, minlength=histories.n_users * histories.n_items).astype(np.float64, copy=False)
         return sums.reshape((histories.n_users, histories.n_items))
 
