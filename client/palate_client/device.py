@@ -390,6 +390,14 @@ class Device(Closing):
         """
         return self.recommendations.feedback(shown, outcomes)
 
+    def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
+        """The items to ask a new user about, those first whose answers tell most; see `Recommender.questions`.
+
+        Store each answer before you ask for the next question: `like_to_start([item])` if they like it,
+        `less_of(item)` if they don't, `track("skip", item)` if they don't know it.
+        """
+        return self.recommendations.recommender().questions(n, items=items, domain=domain)
+
     def like_to_start(self, items: Iterable[str]) -> list[Tracked]:
         """Store a `like` of each item that a new user has picked from a selection."""
         check_items("items", items)

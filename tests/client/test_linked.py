@@ -63,7 +63,7 @@ def test_scores_and_their_order_are_those_of_the_algorithm(
     np.testing.assert_allclose(scorer.scores(taste, rows), expected, atol=1e-9)
     np.testing.assert_allclose(np.sum(list(scorer.by_part(taste, rows).values()), axis=0), expected, atol=1e-9)
     assert np.array_equal(scorer.top(taste, n=n_items, without=NOTHING), np.lexsort((rows, -expected)))
-    added = scorer.contributions(taste, rows).sum(axis=0)
+    added = scorer.contributions(taste, rows)[0].sum(axis=0)
     rest = expected - np.array(model.scores(history_of([], n_items))[0])  # popularity is of no event
     np.testing.assert_allclose(added, rest, atol=1e-9)
 
@@ -137,7 +137,7 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
         expected = factors.links[source].scores(together, amounts)[0]
         expected += factors.links[source].scores(history, factors.amounts(source, history))[0]
         np.testing.assert_allclose(scorer.by_part(taste, ROWS)[source], weight * expected, atol=1e-12)
-    contributions, by_links = scorer.contributions(taste, ROWS), scorer.by_links(taste, ROWS)
+    contributions, by_links = scorer.contributions(taste, ROWS)
     assert by_links is not None
     assert contributions.shape == by_links.shape == (history.nnz + len(less), 60)
     assert np.array_equal(taste.items, np.append(history.indices, less))
@@ -151,7 +151,7 @@ def test_a_model_without_links_has_none(trained: Callable[..., object]) -> None:
     for model in (trained(), trained(algorithm="dp-ease")):
         scorer = scorer_of(model)  # type: ignore[arg-type]  # a fixture's
         taste = scorer.taste(some(60, 0, 4), NOTHING, {})
-        assert scorer.by_links(taste, ROWS[:3]) is None
+        assert scorer.contributions(taste, ROWS[:3])[1] is None
         assert scorer.bonds(ROWS[:3]) is None
 
 

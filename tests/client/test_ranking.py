@@ -99,6 +99,10 @@ def test_the_most_alike_are_those_of_all_cosines(n: int, k: int, kinds: int, see
     lengths = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
     cosines = vectors @ vectors[row] / lengths / lengths[row]
     allowed = np.setdiff1d(np.arange(n) if among is None else among, [row])
+    less, _ = Ranking(items, PARTS).alike(row, columns, n=k, among=among, without=found[::2])
+    rest = np.setdiff1d(allowed, found[::2])
+    np.testing.assert_allclose(cosines[less], np.sort(cosines[rest])[::-1][:k], atol=1e-12)
+    assert np.isin(less, rest).all()
     assert np.isin(found, allowed).all()
     assert len(np.unique(found)) == len(found) == min(k, len(allowed))
     np.testing.assert_allclose(cosines[found], likeness, atol=1e-12)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.parts.links import Links
 from palate_common.errors import IntegrityError
 from palate_common.models.compact import compact, expand_unpacked, inflated
 from palate_common.models.delta import HEADER, MIX, REST, ROWS, DeltaHeader, apply_delta
@@ -84,6 +85,22 @@ def test_rows_of_a_head_follow_the_items_it_names() -> None:
     delta = make_delta(old, new, base_items=items, items=items)
     assert apply_delta(old, delta, most=MOST) == new
     assert len(delta) < 0.6 * len(zlib.compress(new, 9))
+
+
+def test_links_that_stay_cost_little_and_those_that_change_no_more_than_they_are() -> None:
+    items, rng = ids(3000), np.random.default_rng(6)
+    head = np.sort(rng.permutation(3000)[:400]).astype(np.int32)
+    drawn = rng.normal(size=(2, 400, 400))
+    few = np.where(rng.random((400, 1)) < 0.1, drawn[1], drawn[0])  # one list in ten is another
+    models = [Links.strongest(head, each.copy(), most=64).state("pairs") for each in (*drawn, few)]
+    old, other, near = (unpacked({"head": head, **state}, items) for state in models)
+    sizes = []
+    for new in (other, near):
+        delta = make_delta(old, new, base_items=items, items=items)
+        assert apply_delta(old, delta, most=MOST) == new
+        sizes.append(len(delta) / len(zlib.compress(new, 9)))
+    assert sizes[0] < 1.05
+    assert sizes[1] < 0.25
 
 
 @given(

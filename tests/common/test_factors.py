@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from pairs import Paired, paired
 
-from palate_common.algorithms import Algorithm, algorithm_class, algorithm_names
+from palate_common.algorithms import Algorithm, algorithm_class, algorithm_names, lent
 from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 
@@ -22,7 +23,15 @@ CASES: dict[str, dict[str, Any]] = {
     "content only": {"settings": {"rounds": 1}, "features": True},
     "popularity only": {"settings": {"rounds": 1}},
     "popularity": {"algorithm": "popularity"},
+    "links": {"links": True},
 }
+
+
+@pytest.fixture
+def trained(trained: Trained) -> Iterator[Trained]:
+    """Models that were trained, and one with links, which can be found meanwhile."""
+    with lent(Paired):
+        yield lambda **case: paired(**case) if case.pop("links", False) else trained(**case)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -30,11 +39,11 @@ def test_products_and_links_are_the_scores(trained: Trained, tastes: Interaction
     model = trained(**CASES[case])
     factors = model.algorithm.factors(model.state)
     assert factors is not None
-    scores = model.scores(tastes)
-    products = factors.users(tastes) @ factors.items().T
+    scores, made = model.scores(tastes), factors.users(tastes) @ factors.items().T
     for source, links in factors.links.items():
-        products += links.scores(tastes, factors.amounts(source, tastes))
-    np.testing.assert_allclose(products, scores, rtol=1e-5, atol=1e-6 * scores.max())
+        made += links.scores(tastes, factors.amounts(source, tastes))
+    np.testing.assert_allclose(made, scores, rtol=1e-5, atol=1e-6 * scores.max())
+    assert not {*factors.parts} & {*factors.links}
     ends = [(part.start, part.stop) for part in factors.parts.values()]
     assert [0, *(end for _, end in ends)] == [*(start for start, _ in ends), factors.items().shape[1]]
 
@@ -66,8 +75,12 @@ def test_a_user_and_an_event_have_the_same_bits_alone_and_among_others(
     factors = model.algorithm.factors(model.state)
     assert factors is not None
     together = factors.users(tastes)
+    amounts = {source: factors.amounts(source, tastes) for source in factors.links}
     for user in range(12):
         assert np.array_equal(factors.users(tastes.user(user))[0], together[user])
+        own = slice(tastes.indptr[user], tastes.indptr[user + 1])
+        for source, each in amounts.items():
+            assert np.array_equal(factors.amounts(source, tastes.user(user)), each[own])
     lonely = np.repeat(np.arange(tastes.n_users), tastes.counts() > 0)
     firsts = Interactions.from_pairs(
         np.arange(len(lonely)), tastes.indices[tastes.indptr[lonely]], tastes.weights[tastes.indptr[lonely]],

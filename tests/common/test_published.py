@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from pairs import Paired, paired
 
-from palate_common.algorithms import PublicFacts
+from palate_common.algorithms import PublicFacts, lent
 from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact, expand
+from palate_common.models.compact import compact, compact_unpacked, deflated, expand
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
@@ -211,6 +214,126 @@ def lie(state: dict[str, Any], **changes: Any) -> dict[str, bytes]:
 def test_a_signed_table_of_no_numbers_or_of_an_absurd_shape_is_refused(state: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         published.unpack(lie(state), public_key=KEY.public)
+
+
+def with_links(**changes: Any) -> dict[str, bytes]:
+    """A signed model whose links have such arrays, as its file."""
+    model = paired(n_linked=9, most=4)
+    files = make_files(model, ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+    files = {name: data for name, data in files.items() if name != published.COMPACT}
+    state = {name: changes.get(name, lambda array: array)(array) for name, array in model.state.items()}
+    metadata = {METADATA_KEY: canonical_json(model.header.model_dump(mode="json")).decode()}
+    return signed_again({**files, published.MODEL: safetensors.numpy.save(state, metadata)})
+
+
+def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Change one number of an array."""
+
+    def changed(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[place] = value
+        return array
+
+    return changed
+
+
+LIES: dict[str, tuple[dict[str, Callable[[np.ndarray], np.ndarray]], str]] = {
+    "a link to no item": ({"pairs_to": put(60, 3, 1)}, "of 60 items, in lists without repeats"),
+    "a link below all": ({"panel_to": put(-1, 0, 0)}, "of 60 items"),
+    "a link twice": ({"pairs_to": lambda to: np.repeat(to[:, :1], to.shape[1], 1)}, "without repeats"),
+    "no item": ({"panel_items": put(60, -1)}, "of 60 items"),
+    "an item below all": ({"panel_items": put(-1, 0)}, "of 60 items"),
+    "items that fall": ({"pairs_items": lambda items: items[::-1].copy()}, "of 60 items"),
+    "an item twice": ({"pairs_items": lambda items: np.full_like(items, 3)}, "of 60 items"),
+    "a list too many": ({"pairs_to": lambda to: np.concatenate([to, to])}, "fit together"),
+    "links too few": ({"pairs_links": lambda links: links[:, 1:].copy()}, "fit together"),
+    "scales too few": ({"pairs_scale": lambda scale: scale[1:].copy()}, "fit together"),
+    "a deep list": ({"pairs_to": lambda to: to[None].copy()}, "fit together"),
+    "a flat list": ({"pairs_to": lambda to: to[0].copy()}, "fit together"),
+    "one number": ({"pairs_items": lambda items: items[0].reshape(1)}, "fit together"),
+    "rows that aren't whole": ({"pairs_to": lambda to: to + np.float32(0.5)}, "fit together"),
+    "rows of another kind": ({"pairs_items": lambda items: items.astype(np.int64)}, "fit together"),
+    "an endless link": ({"pairs_links": put(2.0, 0, 0)}, "from -1 to 1 times a scale"),
+    "one below": ({"pairs_links": put(-1e30, 0, 0)}, "from -1 to 1 times a scale"),
+    "a scale below 0": ({"pairs_scale": put(-1.0, 0)}, "from -1 to 1 times a scale"),
+    "no number": ({"pairs_links": put(np.nan, 0, 0)}, "finite numbers"),
+    "an endless scale": ({"pairs_scale": put(np.inf, 0)}, "finite numbers"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_links_that_are_none_are_refused_in_one_line(lie: str) -> None:
+    with lent(Paired):
+        assert published.unpack(with_links(), public_key=KEY.public)
+        changes, told = LIES[lie]
+        with pytest.raises(IntegrityError, match=rf"\A[^\n]*{told}[^\n]*\Z"):
+            published.unpack(with_links(**changes), public_key=KEY.public)
+
+
+@pytest.mark.parametrize("part", ["items", "to", "links", "scale"])
+def test_links_that_lack_an_array_are_refused(part: str) -> None:
+    with lent(Paired):
+        model = paired(n_linked=9, most=4)
+        state = {name: array for name, array in model.state.items() if name != f"pairs_{part}"}
+        files = make_files(GlobalModel(model.header, state), ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+        with pytest.raises(IntegrityError, match=r"\Aa model must score its 60 items with finite numbers[^\n]*\Z"):
+            published.unpack(files, public_key=KEY.public)
+
+
+def test_a_compact_model_keeps_its_links_within_half_a_step() -> None:
+    with lent(Paired):
+        model = paired(n_linked=40, most=12)
+        files = make_files(model, ItemCatalogue(tuple(f"i{n:02d}" for n in range(60))))
+        small = {name: data for name, data in files.items() if name != published.MODEL}
+        state = published.unpack(small, public_key=KEY.public).model.state
+        for name in ("pairs", "panel"):
+            assert np.array_equal(state[f"{name}_to"], model.state[f"{name}_to"])
+            assert np.array_equal(state[f"{name}_items"], model.state[f"{name}_items"])
+            np.testing.assert_allclose(state[f"{name}_links"], model.state[f"{name}_links"], atol=0.501 / 127)
+            np.testing.assert_allclose(state[f"{name}_scale"], model.state[f"{name}_scale"], rtol=2**-11)
+
+
+@given(
+    n=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    most=st.sampled_from([9, 256, 257, 70_000, 2**24, 2**31 - 1]),
+    seed=st.integers(0, 99),
+)
+def test_lists_of_rising_rows_come_back_whole(n: tuple[int, int], most: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lists = np.sort(np.array([rng.choice(most + 1, n[1], replace=False, shuffle=False) for _ in range(n[0])]), axis=1)
+    lists[-1, -1] = most
+    model = GlobalModel(make_model().header, {"counts": np.ones(5, np.float32), "to": lists.astype(np.int32)})
+    plain = compact_unpacked(model)
+    assert np.array_equal(expand(deflated(plain), most=10**6).state["to"], lists)
+    assert expand(deflated(plain), most=10**6).state["to"].dtype == np.int32
+    assert len(safetensors.numpy.load(plain)["to gaps"]) <= (most.bit_length() + 7) // 8
+
+
+@pytest.mark.parametrize("lists", [[[3, 2]], [[2, 2]], [[-1, 2]], [[], []]], ids=["falls", "twice", "below", "empty"])
+def test_other_lists_are_kept_as_they_are(lists: list[list[int]]) -> None:
+    array = np.array(lists, np.int32)
+    model = GlobalModel(make_model().header, {"counts": np.ones(5, np.float32), "to": array})
+    assert np.array_equal(safetensors.numpy.load(compact_unpacked(model))["to"], array)
+    assert np.array_equal(expand(compact(model), most=10**6).state["to"], array)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        np.zeros((5, 2, 2), np.uint8),
+        np.zeros((0, 2, 2), np.uint8),
+        np.zeros((1, 0, 2), np.uint8),
+        np.zeros((2, 2), np.uint8),
+        np.zeros((1, 2, 2), np.int8),
+        np.full((4, 1, 1), 255, np.uint8),
+        np.full((4, 1, 9), 127, np.uint8),
+    ],
+)
+def test_gaps_that_are_none_are_refused(planes: np.ndarray) -> None:
+    metadata = {METADATA_KEY: canonical_json(make_model().header.model_dump(mode="json")).decode()}
+    data = zlib.compress(safetensors.numpy.save({"to gaps": planes}, metadata))
+    with pytest.raises(IntegrityError, match=r"\A'to gaps' must [^\n]*\Z"):
+        expand(data, most=10**6)
 
 
 def test_a_header_that_claims_a_table_of_ten_gigabytes_is_refused() -> None:

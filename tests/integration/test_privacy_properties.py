@@ -14,7 +14,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
 from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterSteps, Update
+from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
@@ -65,7 +65,10 @@ def raw_vectors(update: Update, user: int) -> list[bytes]:
             bits.append(block.values[user].tobytes())
         else:
             part = slice(block.indptr[user], block.indptr[user + 1])
-            bits += [block.indices[part].tobytes(), block.rows[part].tobytes(), block.columns[user].tobytes()]
+            bits += [block.indices[part].tobytes(), block.rows[part].tobytes()]
+        if isinstance(block, OuterBlock):
+            bits += [block.columns[user].tobytes()]
+            bits += [] if block.shift is None else [block.along.tobytes(), block.shift[user].tobytes()]
     return bits
 
 

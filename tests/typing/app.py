@@ -85,6 +85,7 @@ def on_home(device: palate.Device, model: palate.GlobalModel, items: list[str]) 
     assert_type(device.similar_items("book-7", 3, domain="books"), list[palate.Similar])
     assert_type(device.less_of("book-8"), palate.Tracked)
     assert_type(device.like_to_start(["book-7"]), list[palate.Tracked])
+    assert_type(device.questions(3, domain="books"), list[str])
     device.reset_taste()
     device.forget_model()
     return [f"{each.item}: {each.reason}" for each in shown]

@@ -161,6 +161,7 @@ class Evidence:
         shown_at: when those impressions were tracked, seconds since 1970.
         unwanted: int32, sorted; rows of rejected items without a later positive event.
         dismissed: int32, sorted; rows of items whose last judgement since the reset is a dismissal.
+        skipped: int32, sorted; rows of the items that were skipped since the reset.
         newest: when the last event since the reset was tracked.
         latest: the latest time of any event.
     """
@@ -170,6 +171,7 @@ class Evidence:
     shown_at: Numbers
     unwanted: Rows
     dismissed: Rows
+    skipped: Rows
     newest: float
     latest: float
 
@@ -198,6 +200,7 @@ class Evidence:
             shown_at=np.concatenate([self.shown_at[left], shows["received"]]),
             unwanted=unwanted,
             dismissed=_turned_down(self.dismissed, events, weighting, ("dismiss",)),
+            skipped=np.union1d(self.skipped, events["row"][events["code"] == CODES["skip"]]),
             newest=float(np.max(events["received"], initial=self.newest)),
             latest=latest,
         )
@@ -232,6 +235,7 @@ NOTHING = Evidence(
     Positives(_NO_ROWS, np.zeros(0, np.int64), _NONE, _NONE, _NONE, _NONE),
     _NO_ROWS,
     _NONE,
+    _NO_ROWS,
     _NO_ROWS,
     _NO_ROWS,
     -np.inf,

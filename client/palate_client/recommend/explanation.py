@@ -87,6 +87,11 @@ class Explanation:
         """The sum of contributions from other domains."""
         return sum(each.score for each in self.contributions if each.domain != self.domain)
 
+    @property
+    def linked(self) -> float:
+        """The sum of what contributions add through links."""
+        return sum(each.linked for each in self.contributions)
+
 
 def in_words(contributions: tuple[Contribution, ...], domain: str | None = None) -> str:
     """A reason that names the events with the largest contributions, or popularity if there are none.

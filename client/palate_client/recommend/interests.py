@@ -47,6 +47,7 @@ class Look:
         unwanted: int32, sorted; rows of rejected items without a later positive event.
         dismissed: int32, sorted; those that also count against the taste: dismissed last, since its last reset.
         resting: int32, sorted; rows of items that pause, as they were shown often without a reaction.
+        skipped: int32, sorted; rows of items that were skipped, such as those of which a new user knew nothing to say.
     """
 
     interactions: Interactions
@@ -55,6 +56,7 @@ class Look:
     unwanted: npt.NDArray[np.int32]
     dismissed: npt.NDArray[np.int32]
     resting: npt.NDArray[np.int32]
+    skipped: npt.NDArray[np.int32]
 
 
 class Interests:
@@ -133,7 +135,8 @@ class Interests:
         lately = interactions
         if self._recency is not None:
             lately = recent(interactions, evidence.positives.weighed(self._recency, at).weights)
-        return Look(interactions, lately, weighed, evidence.unwanted, evidence.dismissed, evidence.resting())
+        turned_down = evidence.unwanted, evidence.dismissed, evidence.resting(), evidence.skipped
+        return Look(interactions, lately, weighed, *turned_down)
 
     def _read(self, page: Sequence[tuple[Any, ...]]) -> npt.NDArray[np.void]:
         """The events of a page whose item is in the catalogue, as an array of `EVENT`."""

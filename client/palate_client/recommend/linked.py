@@ -60,7 +60,7 @@ class Linked:
         known, places = self._links[source].of(items)
         if not len(places):
             return np.zeros(len(self.reached))
-        added = amounts[known, None] * self._links[source].said(places)
+        added = self._links[source].adds(places, amounts[known])
         cells = self._columns[source][places].ravel()
         return np.bincount(cells, added.ravel(), minlength=len(self.reached)).astype(np.float64, copy=False)
 
@@ -69,22 +69,16 @@ class Linked:
         columns = self._columns_of(rows)
         return np.where(columns >= 0, sums[columns], 0.0)
 
-    def each(self, source: str, items: Ints, amounts: Vector, rows: Ints) -> Vector:
-        """What the links of each item add to each of some rows, float64 [len(items), len(rows)]; a row once."""
-        found = np.zeros((len(items), len(rows)))
-        first, second, said = self.between(source, items, rows)
-        found[first, second] = amounts[first] * said
-        return found
-
     def between(self, source: str, items: Ints, rows: Ints) -> Triples:
         """What some items' links say about some rows, of which each is given once."""
         known, places = self._links[source].of(items)
         columns, mark = self._columns_of(rows), np.full(len(self.reached), -1, np.int32)
         mark[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        marked = mark[self._columns[source][places]]
-        event, link = np.nonzero(marked >= 0)
+        links = self._columns[source][places].ravel()
+        hits = np.flatnonzero((mark >= 0).take(links))  # a byte a link, and then few
+        event, link = np.divmod(hits, max(self._columns[source].shape[1], 1))
         said = self._links[source].said(places[event], link)
-        return np.flatnonzero(known)[event], marked[event, link].astype(np.int64), said
+        return np.flatnonzero(known)[event], mark[links[hits]].astype(np.int64), said
 
     def around(self, row: int) -> npt.NDArray[np.int32]:
         """Rows of the items that this one has a link to, or that have one to it, rising; without itself."""
@@ -93,7 +87,8 @@ class Linked:
         for source, links in self._links.items():
             found.append(links.to[links.of(np.array([row]))[1]].ravel())
             if column >= 0:
-                found.append(links.items[(self._columns[source] == column).any(axis=1)])
+                width = max(links.to.shape[1], 1)
+                found.append(links.items[np.flatnonzero(self._columns[source] == column) // width])
         rows = np.unique(np.concatenate(found))
         others: npt.NDArray[np.int32] = rows[rows != row]
         return others

@@ -112,7 +112,13 @@ class Ranking:
         return found[np.lexsort((found, -(exact + more[found])))][:n].astype(np.int64)
 
     def alike(
-        self, row: int, columns: npt.NDArray[np.float64], *, n: int, among: Ints | None = None
+        self,
+        row: int,
+        columns: npt.NDArray[np.float64],
+        *,
+        n: int,
+        among: Ints | None = None,
+        without: Ints | None = None,
     ) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Rows of the n items most similar to one, best first, of equals the lower row first; and their cosines.
 
@@ -123,6 +129,7 @@ class Ranking:
             columns: float64 [k]; factor on each column of the vectors before they are compared.
             n: the most rows to return.
             among: the only rows to consider; None: all.
+            without: rows to leave out.
         """
         if self._compared is None or not np.array_equal(self._compared[0], columns):
             squares = (columns**2).astype(np.float32)
@@ -132,14 +139,17 @@ class Ranking:
         length = math.sqrt(own @ own)
         if not length:  # its cosine with every item is 0
             rows = np.arange(self.n_items) if among is None else among
-            return rows[rows != row][:n], np.zeros(len(rows[rows != row][:n]))
+            rows = rows[rows != row] if without is None else np.setdiff1d(rows, np.append(without, row))
+            return rows[:n], np.zeros(len(rows[:n]))
         cosines = (self._table @ (own * columns / length).astype(np.float32)) * self._compared[1]
+        if without is not None:
+            cosines[self._places[without]] = -np.inf
         near = cosines if among is None else cosines[self._places[among]]
         # The largest rounding error of the two products: see `_longest`.
         unsure = 2 * (len(columns) + 8) * np.finfo(np.float32).eps
         high = np.flatnonzero(near >= _reached(near, n + 1) - unsure)
         found = np.sort(self._rows[high]) if among is None else among[high]
-        found = found[found != row]
+        found = found[found != row] if without is None else np.setdiff1d(found, np.append(without, row))
         vectors = self.vectors(found) * columns
         exact = vectors @ own / np.maximum(np.linalg.norm(vectors, axis=1) * length, 1e-30)
         order = np.argsort(-exact, kind="stable")[:n]

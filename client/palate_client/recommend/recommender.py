@@ -25,6 +25,7 @@ from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explana
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.fusion import fused_weights
 from palate_client.recommend.interests import Interests, Look
+from palate_client.recommend.questions import questions
 from palate_client.recommend.scoring import Taste, scorer_of
 from palate_client.recommend.selection import Rows, Selection
 from palate_client.store.forking import ForkGuard
@@ -112,7 +113,8 @@ class ModelRecommender:
         self._selection = Selection(interests.rows, domains)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
-        self._crowd = RandomHistories(model.state.get(COUNTS, np.ones(len(items))))
+        self._popularity = model.state.get(COUNTS, np.ones(len(items)))
+        self._crowd = RandomHistories(self._popularity)
         self._lock = threading.RLock()  # `_recommenders` takes it before a fork
         several = any(family_of(source) == CONTENT != source for source in self._scorer.sources)
         self._fuse, self._fused = several if fuse is None else fuse, dict[str, float]()
@@ -186,6 +188,30 @@ class ModelRecommender:
                 found = self._varied(other, candidates, len(places), mix.diversity, kept)
                 order = np.insert(kept, places - np.arange(len(places)), found)
             return self._told(taste, order, {int(place) for place in places}, pool)
+
+    def questions(self, n: int = 1, *, items: Iterable[str] | None = None, domain: str | None = None) -> list[str]:
+        """Items to ask a new user about, those first whose answers tell most: see `palate_client.recommend.questions`.
+
+        Items with an event on them that counts, and items that were skipped, dismissed or hidden, are never among them.
+
+        Args:
+            n: the most items to return. Ask for one at a time, and each question follows from the answers before it.
+            items: ask about these only, such as those with a picture.
+            domain: ask about items of this domain only.
+
+        Raises:
+            InputError: `n` is not a number from 1, or the domain doesn't exist.
+            PalateError: the store can't be read.
+        """
+        _check_count(n)
+        check_items("items", items)
+        with self._lock:
+            allowed = self._selection.allowed(items, domain)
+            taste, look, _ = self._current(0.0, domain)
+            asked = np.unique(np.concatenate([look.interactions.indices, look.unwanted, look.skipped]))
+            among = np.setdiff1d(np.arange(len(self._items)) if allowed is None else allowed, asked)
+            rows = questions(self._scorer, self._popularity, taste, asked, among, n)
+        return [self._items[row] for row in rows.tolist()]
 
     def explain(
         self, item: str, *, domain: str | None = None, discovery: float | None = None, debias: float | None = None
@@ -300,8 +326,8 @@ class ModelRecommender:
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:
         """The contributions of events to each item's score, largest first; the first `most`, or all."""
-        own, added = taste.items, self._scorer.contributions(taste, rows).T
-        by_links = self._scorer.by_links(taste, rows)
+        all_, by_links = self._scorer.contributions(taste, rows)
+        own, added = taste.items, all_.T
         linked = np.broadcast_to(0.0, added.shape) if by_links is None else by_links.T
         places = [largest(each, most) for each in added]
         told = np.concatenate(places)

@@ -82,11 +82,11 @@ class Scorer(Protocol):
     def by_part(self, taste: Taste, rows: Ints) -> dict[str, Vector]:
         """The parts of the scores of some items."""
 
-    def contributions(self, taste: Taste, rows: Ints) -> Vector:
-        """Contributions of interactions, then of rows of `less`, to items' scores: [nnz + less, len(rows)]."""
+    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
+        """Contributions of interactions, then of rows of `less`, to items' scores: [nnz + less, len(rows)].
 
-    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
-        """The part of `contributions` that links make, of the same shape; None: the model has no links."""
+        Then the part of them that comes through links, of the same shape; None if the model has none.
+        """
 
     def likeness(self, rows: Ints) -> Vector:
         """Vectors whose cosine is the similarity of items, apart from `bonds`: [len(rows), any]."""
@@ -173,20 +173,16 @@ class ByFactors:
         parts = {name: vectors[:, part] @ taste.vector[part] for name, part in self._factors.parts.items()}
         return parts | {source: self._linked.at(sums, rows) for source, sums in taste.linked.items()}
 
-    def contributions(self, taste: Taste, rows: Ints) -> Vector:
+    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
         """By products with contributions to the user's vector, and links: their sum is the score but for a default."""
         contributions: Vector = taste.added @ self._ranking.vectors(rows).T
-        by_links = self.by_links(taste, rows)
-        return contributions if by_links is None else contributions + by_links
-
-    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
-        """What links add, event by event."""
         if not taste.amounts:
-            return None
-        by_links = np.zeros((len(taste.items), len(rows)))
+            return contributions, None
+        by_links = np.zeros(contributions.shape)
         for source, own in taste.amounts.items():
-            by_links += self._linked.each(source, taste.items, own, rows)
-        return by_links
+            first, second, said = self._linked.between(source, taste.items, rows)
+            by_links[first, second] += own[first] * said
+        return contributions + by_links, by_links
 
     def likeness(self, rows: Ints) -> Vector:
         """The item vectors, each column weighted by its trust, without popularity."""
@@ -206,15 +202,14 @@ class ByFactors:
             near = near[np.isin(near, among)]
         if not len(near):
             return self._ranking.alike(row, self._taste_columns, n=n, among=among)
-        rows, cosines = self._ranking.alike(row, self._taste_columns, n=n + len(near), among=among)
+        rows, cosines = self._ranking.alike(row, self._taste_columns, n=n, among=among, without=near)
         own, pair = np.array([row]), np.zeros(len(near))
         for place, said in ((1, self._said(own, near)), (0, self._said(near, own))):
             pair += np.bincount(said[place], said[2], minlength=len(near)) / 2
         vectors = self.likeness(np.append(own, near))
         units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), TINY)
         bound = closer(units[1:] @ units[0], np.clip(pair, -1.0, 1.0))
-        others = ~np.isin(rows, near)
-        rows, likeness = np.append(rows[others], near).astype(np.int64), np.append(cosines[others], bound)
+        rows, likeness = np.append(rows, near).astype(np.int64), np.append(cosines, bound)
         best = np.lexsort((rows, -likeness))[:n]
         return rows[best], likeness[best]
 
@@ -287,7 +282,7 @@ class ByScores:
         """The whole score as one part."""
         return {COLLABORATIVE if taste.history.nnz else POPULARITY: taste.vector[rows]}
 
-    def contributions(self, taste: Taste, rows: Ints) -> Vector:
+    def contributions(self, taste: Taste, rows: Ints) -> tuple[Vector, Vector | None]:
         """The change of the score if one interaction is left out: they need not sum to the score."""
         history = taste.history
         full, found = self._model.scores(history)[0, rows], np.zeros((history.nnz, len(rows)))
@@ -302,11 +297,7 @@ class ByScores:
                 history.n_items,
             )
             found[part] = full - self._model.scores(batch)[:, rows]
-        return found
-
-    def by_links(self, taste: Taste, rows: Ints) -> Vector | None:
-        """None: what an algorithm's scores are made of is not known."""
-        return None
+        return found, None
 
     def bonds(self, rows: Ints) -> Bonds | None:
         """None: see `likeness`."""

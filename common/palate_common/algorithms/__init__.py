@@ -4,6 +4,7 @@
 """
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, PublicFacts, State
+from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.registry import (
     add_adapter,
     admit,
@@ -25,6 +26,7 @@ __all__ = [
     "Factors",
     "Interactions",
     "Layout",
+    "Links",
     "OuterBlock",
     "PairBlock",
     "PublicFacts",

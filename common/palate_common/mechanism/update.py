@@ -17,7 +17,7 @@ from such.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from palate_common.interactions import Gather, alike, kept_rows, row_squares, segment_sum
+from palate_common.interactions import Gather, alike, kept_rows, row_chunks, row_squares, segment_sum
 from palate_common.mechanism.pairs import PairBlock, PairSteps
 
 Int64 = npt.NDArray[np.int64]
@@ -165,14 +165,14 @@ class OuterBlock:
     @cached_property
     def _moments(self) -> tuple[Float64, Float64]:
         """|a|^2 and a.c of each user, float64 [n_users]; the second is 0 where nothing is taken off."""
-        squares: Float64 = segment_sum(self.rows**2, self.indptr)
-        dots = np.zeros(len(squares)) if self.along is None else segment_sum(self.rows * self._own, self.indptr)
+        if self.along is None:
+            squares: Float64 = segment_sum(self.rows**2, self.indptr)
+            return squares, np.zeros(len(squares))
+        squares, dots = np.empty((2, len(self.indptr) - 1))
+        for users, part, ends, own in _parts(self, self.along):
+            squares[users] = segment_sum(self.rows[part] ** 2, ends)
+            dots[users] = segment_sum(self.rows[part] * own, ends)
         return squares, dots
-
-    @cached_property
-    def _own(self) -> Float64:
-        """The direction at each user's rows, float64 [nnz]."""
-        return np.zeros(len(self.rows)) if self.along is None else self.along.astype(np.float64)[self.indices]
 
     def keep(self, kept: Bools) -> OuterBlock:
         """The same block with zeros for the users that are not kept."""
@@ -196,19 +196,16 @@ class OuterBlock:
         whole, counts = columns.astype(np.int64), np.diff(self.indptr)
         per_user = scale * lengths * (grid / column_grid)
         if self.along is None or self.shift is None:
-            rows = np.repeat(per_user, counts)
-            rows *= self.rows
-            return OuterSteps(self.indptr, self.indices, rows.astype(np.int64), whole, self.n_rows)
+            per_entry = np.repeat(per_user, counts)
+            per_entry *= self.rows
+            return OuterSteps(self.indptr, self.indices, per_entry.astype(np.int64), whole, self.n_rows)
         shift, per_user = self._whole_shift(per_user, per_user * self.shift, float(np.square(self.along).sum()))
-        taken = np.repeat(shift, counts)
-        taken *= self._own
-        rows = np.repeat(per_user, counts)
-        rows *= self.rows
-        rows -= taken
-        np.trunc(rows, out=rows)
-        rows += taken
-        given = rows.astype(np.int64), whole, self.n_rows, self.along, shift.astype(np.int64)
-        return OuterSteps(self.indptr, self.indices, *given)
+        rows = np.empty(len(self.rows), np.int64)
+        for users, part, ends, own in _parts(self, self.along):
+            taken = np.repeat(shift[users], np.diff(ends)) * own
+            scaled = np.repeat(per_user[users], np.diff(ends)) * self.rows[part]
+            rows[part] = np.trunc(scaled - taken) + taken
+        return OuterSteps(self.indptr, self.indices, rows, whole, self.n_rows, self.along, shift.astype(np.int64))
 
     def _whole_shift(self, scale: Float64, shift: Float64, square: float) -> tuple[Float64, Float64]:
         """Each user's shift T in whole steps, and the largest scale r of their rows with |r a - T c| <= |s a - t c|.
@@ -232,6 +229,15 @@ class OuterBlock:
             left = factor**2 * squares - 2 * factor * dot + taken
             whole = np.where(left <= most + 2.0**-48 * (squares + taken), whole, 0.0)
         return whole, scale * factor
+
+
+def _parts(block: OuterBlock | OuterSteps, along: Int64) -> Iterator[tuple[slice, slice, Int64, Float64]]:
+    """(users, entries, segments, the direction at the entries): as many as the processor's cache holds."""
+    wide = along.astype(np.float64)  # a product of two types would be four times as slow,
+    for first, last in row_chunks(block.indptr):
+        part = slice(block.indptr[first], block.indptr[last])
+        own = wide[block.indices[part].astype(np.intp)]  # and so would be places of another type
+        yield slice(first, last), part, block.indptr[first : last + 1] - block.indptr[first], own
 
 
 def _column_grid(grid: int) -> int:
@@ -326,16 +332,16 @@ class OuterSteps:
         are the shift's part alone. A shift that could make a sum inexact counts as infinite.
         """
         columns = row_squares(self.columns)
-        rows = self.rows.astype(np.float64)
         if self.along is None or self.shift is None:
-            return segment_sum(np.square(rows, out=rows), self.indptr) * columns
-        along, shift = self.along.astype(np.float64), self.shift.astype(np.float64)
-        reach = np.abs(shift) * np.abs(along).max(initial=0) * np.abs(self.columns).max(axis=1, initial=0)
-        own = along[self.indices]
-        others = np.square(along).sum() - segment_sum(np.square(own), self.indptr)
-        own *= np.repeat(shift, np.diff(self.indptr))
-        rows -= own
-        squares = segment_sum(np.square(rows, out=rows), self.indptr) + shift**2 * others
+            return segment_sum(np.square(self.rows.astype(np.float64)), self.indptr) * columns
+        shift, largest = self.shift.astype(np.float64), float(np.abs(self.along).max(initial=0))
+        reach = np.abs(shift) * largest * np.abs(self.columns).max(axis=1, initial=0)
+        squares, whole = np.empty(len(shift)), np.square(self.along.astype(np.float64)).sum()
+        for users, part, ends, own in _parts(self, self.along):
+            others = whole - segment_sum(np.square(own), ends)
+            rows = self.rows[part].astype(np.float64)
+            rows -= np.repeat(shift[users], np.diff(ends)) * own
+            squares[users] = segment_sum(np.square(rows), ends) + shift[users] ** 2 * others
         return np.where(reach <= MOST_REACH, squares * columns, np.inf)
 
     def keep(self, kept: Bools) -> OuterSteps:

@@ -1,11 +1,12 @@
 """Compact model: a model for download with its tables in int8, a quarter of the size or less.
 
-    GlobalModel -> int8 tables, one scale a column; float16 vectors, one scale each -> safetensors -> deflate
+    GlobalModel -> int8 tables, one scale a column; float16 vectors, one scale each; gaps -> safetensors -> deflate
 
 A table's value is within half a step of what it was, a step being the column's largest magnitude / 127; a vector's is
-within 1 / 2048 of itself, unless it is tiny beside the largest. Arrays that the algorithm names as `training_only` are
-left out: ranking doesn't need them, and a round sends its own model file. The metadata is the model's, so that reading
-gives a `GlobalModel` like any other; its hash differs, as its numbers do.
+within 1 / 2048 of itself, unless it is tiny beside the largest. Lists of rising rows are kept exactly, as the gaps
+between them, lowest bytes first, which compresses better. Arrays that the algorithm names as `training_only` are left
+out: ranking doesn't need them, and a round sends its own model file. The metadata is the model's, so that reading gives
+a `GlobalModel` like any other; its hash differs, as its numbers do.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from palate_common.errors import IntegrityError
 from palate_common.models.model import METADATA_KEY, GlobalModel, read_model
 from palate_common.records.canonical import canonical_json
 
-SCALE = " scale"
-"""Suffix of the name under which an array's scales are stored; no algorithm's array has a space in its name."""
+SCALE, GAPS = " scale", " gaps"
+"""Suffixes of the names under which an array's scales are stored, and the gaps of lists in place of the lists; no
+algorithm's array has a space in its name."""
 
 
 def compact(model: GlobalModel) -> bytes:
@@ -45,6 +47,8 @@ def compact_unpacked(model: GlobalModel) -> bytes:
             continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
             tensors[name], tensors[name + SCALE] = _rounded(array)
+        elif array.ndim == 2 and array.dtype == np.int32 and array.size and _rises(array):
+            tensors[name + GAPS] = _gaps(array)
         else:
             tensors[name] = np.asarray(array, order="C")
     metadata = {METADATA_KEY: canonical_json(model.header.model_dump(mode="json")).decode()}
@@ -97,6 +101,9 @@ def expand_unpacked(plain: bytes) -> GlobalModel:
     for name, array in tensors.items():
         if name.endswith(SCALE):
             continue
+        if name.endswith(GAPS):
+            state[name.removesuffix(GAPS)] = _from_gaps(name, array)
+            continue
         scale = tensors.get(name + SCALE)
         if scale is None:
             state[name] = array
@@ -119,3 +126,31 @@ def _rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDAr
     if array.ndim == 1:
         return parts.astype(np.float16), scale
     return np.rint(np.clip(parts, -127, 127)).astype(np.int8), scale
+
+
+def _rises(lists: npt.NDArray[np.int32]) -> bool:
+    """Whether each list starts at 0 or above, and rises."""
+    return bool((lists[:, 0] >= 0).all() and (lists[:, 1:] > lists[:, :-1]).all())
+
+
+def _gaps(lists: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """How many rows lie between each and the one before it: uint8 [bytes of the largest, lists, length]."""
+    gaps = np.diff(lists.astype("<i4"), axis=1, prepend=np.int32(-1)) - np.int32(1)
+    planes = np.ascontiguousarray(gaps).view(np.uint8).reshape(*gaps.shape, 4)
+    width = max(1, (int(gaps.max()).bit_length() + 7) // 8)
+    return np.ascontiguousarray(np.moveaxis(planes[..., :width], -1, 0))
+
+
+def _from_gaps(name: str, planes: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """The inverse of `_gaps`.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    if planes.dtype != np.uint8 or planes.ndim != 3 or not 1 <= len(planes) <= 4 or not planes.size:
+        raise IntegrityError(f"{name!r} must be uint8, up to four bytes a gap, got another")
+    gaps = sum((plane.astype(np.int64) << 8 * place for place, plane in enumerate(planes)), np.zeros((), np.int64))
+    lists = np.cumsum(gaps + 1, axis=1) - 1
+    if lists[:, -1].max() >= 2**31:
+        raise IntegrityError(f"{name!r} must lead to rows below 2^31, got others")
+    return lists.astype(np.int32)

@@ -32,6 +32,7 @@ from benchmarks.measure import (
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms import State
+from palate_sim.baselines.ease import Ease
 from palate_sim.preparation.preparation import Prepared
 
 EPSILONS = (0.5, 1.0, 2.0, 5.0, 10.0, None)
@@ -49,6 +50,8 @@ FACTORS = (1, 10, 100)
 MODES = ((ML_1M, 5.0), (ML_1M, 1.0))
 LOCAL_SETS, LOCAL_EPSILON = (ML_1M, RETAIL, TWEETINGS), 8.0
 PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
+LINKED_SETS = (ML_1M, RETAIL, ML_SMALL, DESKDROP, TWEETINGS, JOURNEY)
+LINKED_CASES = ((None, 1), (5.0, 10), (5.0, 100), (1.0, 100))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
 
 
@@ -379,11 +382,60 @@ def projection_tables(figures: Any) -> list[Table]:
     return [table]
 
 
+def links(data: Path, seeds: int) -> Any:
+    """With and without pair counts, where the signal is large, beside EASE on the same splits. Rehearsals."""
+    figures = []
+    for set_ in LINKED_SETS:
+        sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
+        shown = {"set": set_.label, "users": sets[0].split.train.n_users}
+        if set_ is not JOURNEY:  # EASE inverts at most 20,000 items
+            ease = [
+                quality(Ease.fit(each.split.train), each.split.test, each.split, seed) for seed, each in enumerate(sets)
+            ]
+            figures.append({**shown, "model": "ease", "epsilon": None, "factor": 1, "quality": ease})
+        for epsilon, factor in LINKED_CASES:
+            for name, settings in (("without", {"pair_items": 0}), ("with", {})):
+                found = []
+                for seed, prepared in enumerate(sets):
+                    split = prepared.split
+                    asked = {"epsilon": epsilon, "seed": seed, "population": factor, "settings": settings}
+                    found.append(quality(rehearsed(split.train, **asked), split.test, split, seed))
+                figures.append({**shown, "model": name, "epsilon": epsilon, "factor": factor, "quality": found})
+    return figures
+
+
+def links_tables(figures: Any) -> list[Table]:
+    """One row a set and case."""
+    rows = []
+    for set_ in dict.fromkeys(each["set"] for each in figures):
+        own = {
+            (each["model"], each["epsilon"], each["factor"]): each["quality"] for each in figures if each["set"] == set_
+        }
+        ease, users = own.get(("ease", None, 1)), next(each["users"] for each in figures if each["set"] == set_)
+        for epsilon, factor in LINKED_CASES:
+            without, linked = own["without", epsilon, factor], own["with", epsilon, factor]
+            gain = cell([after - before for before, after in zip(without, linked, strict=True)])
+            over = f"{np.mean(linked) / np.mean(ease):.3f}" if ease else "not run"
+            case = f"{epsilon_label(epsilon)}, {factor} x" if factor > 1 else epsilon_label(epsilon)
+            rows.append((f"{set_}, {users:,} users", case, cell(without), cell(linked), gain, over))
+        if ease:
+            rows.append((f"{set_}, {users:,} users", "EASE", "", cell(ease), "", ""))
+    table = Table(
+        f"Links from pair counts: {METRIC} with large signal",
+        ("log", "eps, users", "without pairs", "with", "paired difference", "over EASE"),
+        rows,
+        "Rehearsals without item features. 10 x and 100 x are projections: sums are multiplied and the noise stays. EASE "
+        "sees the log without privacy, by its default.",
+    )
+    return [table]
+
+
 PARTS = {
     "main": Part(main_bars, main_tables),
     "sets": Part(other_sets, other_tables),
     "harm": Part(no_harm, harm_tables),
     "useless": Part(useless_features, useless_tables),
+    "links": Part(links, links_tables),
     "projection": Part(projection, projection_tables),
     "modes": Part(modes, modes_tables),
     "local": Part(local, local_tables),

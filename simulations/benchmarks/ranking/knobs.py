@@ -55,7 +55,7 @@ class Held:
             history.indices, history.weights, places, places + 1, factors, likes, np.full(len(places), np.nan)
         )
         nothing = np.zeros(0, np.int32)
-        return Look(history, history, weighed, nothing, nothing, nothing)
+        return Look(history, history, weighed, nothing, nothing, nothing, nothing)
 
 
 def knobs(data: Path, seeds: int) -> Any:

@@ -151,6 +151,8 @@ def explain(
         typer.echo(f"{each.score:+.6f} {each.item} ({each.kind}{f' in {each.domain}' if each.domain else ''})")
     if told.domain is not None:
         typer.echo(f"{told.elsewhere:+.6f} of it from other domains than {told.domain}")
+    if told.linked:
+        typer.echo(f"{told.linked:+.6f} of it through links between two items")
     typer.echo(f"{told.rest:+.6f} the rest; the score is {told.score:.6f}")
 
 

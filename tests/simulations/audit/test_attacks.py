@@ -23,8 +23,10 @@ from palate_audit.attacks.subject import load_subject
 from palate_audit.evidence.evidence import Finding, Section, Verdict
 from palate_cli.cli import run as palate
 from palate_client.rounds.contribution import Contributor
+from palate_common.algorithms import BlockSpec, DenseBlock, OuterBlock, PairBlock, Update
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
+from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
@@ -174,6 +176,24 @@ def test_without_privacy_every_attack_succeeds_and_nothing_is_claimed(home: Path
     assert len(released) == 5
     assert min(r["auc"][0] for r in released) > 0.99
     assert all(r["ceiling"] is None for r in section.series["measured"])
+
+
+def test_every_kind_of_block_is_spread_out() -> None:
+    rows = np.array([0, 2, 2, 3]), np.array([0, 2, 1], np.int32), np.array([3.0, -2.0, 5.0])
+    blocks = (
+        DenseBlock(np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 0.0]])),
+        OuterBlock(*rows, np.eye(3)[:, :2], 4),
+        OuterBlock(*rows, np.eye(3)[:, :2] + 1, 4, np.array([1, 2, 0, 1]), np.array([0.5, -0.2, 1.0])),
+        PairBlock(*rows, 4),
+    )
+    layout = tuple(BlockSpec(name=f"b{n}", shape=block.shape[1:], weight=0.5) for n, block in enumerate(blocks))
+    clipped = clip(Update(blocks, 3), layout, clip_norm=1.0, grid=2**20)
+    sent = spread(clipped)
+    for user in range(3):
+        dense = np.zeros(len(clipped.vector(user)))
+        part = slice(sent.indptr[user], sent.indptr[user + 1])
+        dense[sent.coords[part]] = sent.values[part]
+        assert dense.tolist() == clipped.vector(user).tolist()
 
 
 def test_what_is_sent_is_spread_out_exactly(private: Path) -> None:

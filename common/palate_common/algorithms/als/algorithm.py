@@ -92,7 +92,7 @@ DIRECTION_GRID = 2**20
 """Steps of the usual grid, for which the direction's whole numbers are chosen; others can bear them."""
 LEAST_ALONG = 0.08
 """It is taken off where histories drawn at random by popularity have this share of their square along it, or more."""
-PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 1.0
+PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 0.5
 """The items whose pairs are counted; the weight of their links before the vote."""
 PAIRS_BLOCK, TRACE, PAIR_SHARE, TRACE_SHARE = "pairs", "trace", 0.5, 0.002
 """Blocks of pair counts and of their trace; the pairs' share of mu^2 after round 0, and the trace's of the pairs'."""

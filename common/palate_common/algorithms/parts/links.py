@@ -99,16 +99,18 @@ class Links:
     @cached_property
     def values(self) -> Float64:
         """What each item says about the items of its list, float64 [h, n]."""
-        return self.said(np.arange(len(self.items)))
+        return self.shape.astype(np.float64) * self.scale[:, None]
 
-    def said(self, places: Ints, link: Ints | None = None) -> Float64:
-        """What the items at some places of `items` say, float64 [k, n]; with `link`, of one link each, float64 [k].
+    def said(self, places: Ints, link: Ints) -> Float64:
+        """What items at some places of `items` say by one link each, float64 [k]."""
+        return self.shape[places, link].astype(np.float64) * self.scale[places]
+
+    def adds(self, places: Ints, amounts: Float64) -> Float64:
+        """What the items at some places of `items` add by each of their links, if they count so much: float64 [k, n].
 
         A device needs few of them: `values` in float64 is twice what the links take.
         """
-        if link is not None:
-            return self.shape[places, link].astype(np.float64) * self.scale[places]
-        return self.shape[places].astype(np.float64) * self.scale[places, None]
+        return np.multiply(self.shape[places], (amounts * self.scale[places])[:, None], dtype=np.float64)
 
     def check(self, name: str, n_items: int) -> None:
         """Refuse arrays that are no links between the items of a catalogue: of a model that somebody else made.
@@ -125,11 +127,9 @@ class Links:
             for array, shape in zip(found[kind], shapes, strict=True)
         ):
             raise IntegrityError(f"links {name!r} must be arrays that fit together, got others")
-        rows = np.sort(self.to, axis=1)
+        rows = self.to if _rise(self.to) else np.sort(self.to, axis=1)
         if not (_rise(self.items) and _within(self.items, n_items) and _rise(rows) and _within(rows, n_items)):
-            raise IntegrityError(
-                f"links {name!r} must be between {n_items} items, in lists that name one once, got others"
-            )
+            raise IntegrityError(f"links {name!r} must be of {n_items} items, in lists without repeats, got others")
         finite = np.isfinite(self.shape).all() and np.isfinite(self.scale).all()
         if not finite or np.abs(self.shape).max(initial=0.0) > MOST_SHAPE or self.scale.min(initial=0.0) < 0:
             raise IntegrityError(f"links {name!r} must be from -1 to 1 times a scale, got others")
@@ -152,7 +152,7 @@ class Links:
         known, places = self.of(histories.indices)
         owners = histories.owners()[known].astype(np.int64)
         cells = (owners[:, None] * histories.n_items + self.to[places]).ravel()
-        added = (amounts[known, None] * self.said(places)).ravel()
+        added = self.adds(places, amounts[known]).ravel()
         sums = np.bincount(cells, added, minlength=histories.n_users * histories.n_items).astype(np.float64, copy=False)
         return sums.reshape((histories.n_users, histories.n_items))
 
