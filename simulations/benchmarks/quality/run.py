@@ -424,7 +424,7 @@ def links_tables(figures: Any) -> list[Table]:
         f"Links from pair counts: {METRIC} with large signal",
         ("log", "eps, users", "without pairs", "with", "paired difference", "over EASE"),
         rows,
-        "Rehearsals without item features. 10 x and 100 x are projections: sums are multiplied and the noise stays. EASE "
+        "Rehearsals without item features. 10 x and 100 x are projections: sums are multiplied, the noise stays. EASE "
         "sees the log without privacy, by its default.",
     )
     return [table]
