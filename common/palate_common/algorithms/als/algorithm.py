@@ -123,8 +123,8 @@ class AlsSettings(BaseModel):
     content_weight: float | None = Field(default=None, ge=0, le=4)
     """Weight of public features before the vote, and without one. None: 0.5 without collaborative rounds, else 1."""
     vote_share: float | None = Field(default=None, ge=0, lt=1)
-    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote. Of all votes
-    together it is below 1."""
+    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote. Of all
+    votes together it is below 1."""
     pair_items: int | None = Field(default=None, ge=0, le=4096)
     """Most popular items whose pairs are counted in round 1; 0: none."""
     feature_sources: dict[str, int] | None = None
