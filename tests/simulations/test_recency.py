@@ -131,9 +131,7 @@ def test_a_run_says_both_splits_in_plain_words() -> None:
         assert ("None helped beyond its error" in told) == (days is None)
         assert ("recent_half_life_days = 20 under [release]" in told) == (days is not None)
         printed = _in_time(result | {"recency": found | {"metrics": judged}})
-        assert printed.startswith(f"under a temporal split: {METRIC} 0."), (
-            "it isn't the table's metric of the own split"
-        )
+        assert printed.startswith(f"under a temporal split: {METRIC} 0.")
         rows = tables.recency(result | {"recency": found | {"metrics": judged}})[1]
         assert len(rows) == (2 if days is None else 3)
     assert "a model of the same settings, trained" in told
