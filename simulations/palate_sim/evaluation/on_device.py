@@ -1,7 +1,7 @@
 """OnDevice: scores a model as devices do, each with its own weights of the model's feature sources.
 
-The code is the client's own (`palate_client.recommend.adaptation.fusion`, `palate_client.recommend.scoring`). Oracle: it
-needs histories, which only a simulation has.
+The code is the client's own (`palate_client.recommend.adaptation.fusion`, `palate_client.recommend.scoring`). Oracle:
+it needs histories, which only a simulation has.
 """
 
 from __future__ import annotations
