@@ -131,6 +131,9 @@ def test_a_run_says_both_splits_in_plain_words() -> None:
         assert ("recent_half_life_days = 20 under [release]" in told) == (days is not None)
         rows = tables.recency(result | {"recency": found | {"metrics": judged}})[1]
         assert len(rows) == (2 if days is None else 3)
+    assert "a model of the same settings, trained" in told
+    opened = " ".join(sentences.recency(result | {"panel": {"users": 3}}))
+    assert "a model of the same settings, without the panel, trained" in opened
     assert sentences.recency({"recency": None}) == []
     assert sentences.recency({"recency": {"reason": "no times"}}) == ["Times were not looked at: no times."]
     assert tables.recency({})[1] == []

@@ -53,6 +53,7 @@ from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import (
     Block,
     BlockSpec,
@@ -122,7 +123,8 @@ class AlsSettings(BaseModel):
     content_weight: float | None = Field(default=None, ge=0, le=4)
     """Weight of public features before the vote, and without one. None: 0.5 without collaborative rounds, else 1."""
     vote_share: float | None = Field(default=None, ge=0, lt=1)
-    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
+    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote. Of all
+    votes together it is below 1."""
     pair_items: int | None = Field(default=None, ge=0, le=4096)
     """Most popular items whose pairs are counted in round 1; 0: none."""
     feature_sources: dict[str, int] | None = None
@@ -187,6 +189,11 @@ class AlsPlan:
         share = self._vote_share(settings, signal) if any(elections.values()) else 0.0
         self.votes = tuple(name for name, held in elections.items() if held and share)
         share *= len(self.votes)
+        if share >= 1:
+            raise InputError(
+                f"`vote_share` must be below 1 / {len(self.votes)} where {len(self.votes)} weights are voted on "
+                f"({', '.join(self.votes)}), got {settings.vote_share}"
+            )
         if self.later:
             self.vote_share = share
             first = settings.popularity_share or (WARM_SHARE if warm else float(np.clip(150 / signal, 0.04, 0.5)))
@@ -336,8 +343,7 @@ class Als(Algorithm):
         if not votes or self.plan.vote_share < 1:
             blocks.append(self._products(state, histories))
             if round_ == 1 and PAIR_HEAD in state:
-                length = self._length(state, state[PAIR_HEAD])
-                blocks += pair_blocks(histories.columns(state[PAIR_HEAD]), length)
+                blocks += self._pairs(state, histories)
         if votes:
             cast = self._ballots(state, histories)
             blocks += (DenseBlock(cast[source]) for source in votes)
@@ -367,6 +373,16 @@ class Als(Algorithm):
         rows /= np.repeat(lengths, seen.counts())
         shift /= np.maximum(lengths, TINY)
         return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items, along, shift)
+
+    def _pairs(self, state: State, histories: Interactions) -> tuple[PairBlock, DenseBlock]:
+        """The pairs of the head's items, and the trace.
+
+        Pairs are as many as the square of what a state takes, so no device believes a state that has more.
+        """
+        head = state[PAIR_HEAD]
+        if len(head) != self.plan.pair_items:
+            raise InputError(f"`{PAIR_HEAD}` must have the plan's {self.plan.pair_items} items, got {len(head)}")
+        return pair_blocks(histories.columns(head), self._length(state, head))
 
     def _ballots(self, state: State, histories: Interactions) -> dict[str, Float64]:
         """Each user's ballots, score source -> [n_users, choices - 1]; zeros for users who don't vote."""
