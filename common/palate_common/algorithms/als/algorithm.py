@@ -97,8 +97,11 @@ PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 0.5
 """The items whose pairs are counted; the weight of their links before the vote."""
 PAIRS_BLOCK, TRACE, PAIR_SHARE, TRACE_SHARE = "pairs", "trace", 0.5, 0.002
 """Blocks of pair counts and of their trace; the pairs' share of mu^2 after round 0, and the trace's of the pairs'."""
-PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2000
-"""Pairs are counted from this signal on; signal for each of their items; and most items: 2 M numbers."""
+PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2800
+"""Pairs are counted from this signal on; signal for each of their items; and most items: 4 M numbers."""
+OPTIMISM = 0.02
+"""What links may seem to find beyond what they do, in recall, for each of their items a user (Efron 2004: it falls with
+the users that a model of so many parameters is fitted to)."""
 PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
 """An open panel's weight before the vote: this times its people over the root of the signal, and the most."""
 SOURCES = "feature_sources"
@@ -462,7 +465,9 @@ class Als(Algorithm):
         """The weight that wins a vote."""
         expected = {CONTENT: self.plan.content_weight, PAIRS: PAIRS_WEIGHT, PANEL: self.plan.panel_weight}[source]
         voted = self.facts.n_users / self._one_votes_in()
-        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected)
+        # Voters have sent the pairs that they judge: the fewer users an item, the more of what they find is their own.
+        optimism = OPTIMISM * self.plan.pair_items / self.facts.n_users if source == PAIRS else 0.0
+        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected, optimism=optimism)
         return {f"{LINKS.get(source, source)}_weight": np.array([chosen], np.float32)}
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
