@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pairs import Paired, PairedFactors, paired
 
 from palate import Device, Event
-from palate_client.recommend.blending import RecommendationOutcome, weights_of
+from palate_client.recommend.adaptation.blending import RecommendationOutcome, weights_of
+from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.explanation import Contribution, in_words
-from palate_client.recommend.fusion import NOTHING, fused_weights
 from palate_client.recommend.linked import Bonds, Linked
 from palate_client.recommend.scoring import LESS, ByFactors, scorer_of
 from palate_common.algorithms import lent

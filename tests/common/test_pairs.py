@@ -125,7 +125,7 @@ def test_links_are_brought_to_the_spread_of_the_other_scores() -> None:
 
 @pytest.mark.parametrize(
     ("n_users", "mu", "expected"),
-    [(20_000, 1.0, 0), (40_000, 1.0, 1000), (1_000_000, 1.0, 2000), (1_000_000, 0.01, 0), (100, None, 2000)],
+    [(20_000, 1.0, 0), (40_000, 1.0, 1000), (1_000_000, 1.0, 2146), (1_000_000, 0.01, 0), (100, None, 2146)],
 )
 def test_pairs_follow_the_signal(n_users: int, mu: float | None, expected: int) -> None:
     algorithm = make_algorithm("als", {}, PublicFacts(n_users=n_users, n_items=3000, mu=mu))

@@ -84,6 +84,9 @@ PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 0.5
 """The items whose pairs are counted; the weight of their links before the vote."""
 PAIRS_BLOCK, TRACE, TRACE_SHARE = "pairs", "trace", 0.002
 """Blocks of pair counts and of their trace; the trace's share of the pairs' squared norm."""
+OPTIMISM = 0.02
+"""What links may seem to find beyond what they do, in recall, for each of their items a user (Efron 2004: it falls with
+the users that a model of so many parameters is fitted to)."""
 
 
 class Als(Algorithm):
@@ -290,7 +293,9 @@ class Als(Algorithm):
         """The weight that wins a vote."""
         expected = {CONTENT: self.plan.content_weight, PAIRS: PAIRS_WEIGHT, PANEL: self.plan.panel_weight}[source]
         voted = self.facts.n_users / self._one_votes_in()
-        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected)
+        # Voters have sent the pairs that they judge: the fewer users an item, the more of what they find is their own.
+        optimism = OPTIMISM * self.plan.pair_items / self.facts.n_users if source == PAIRS else 0.0
+        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected, optimism=optimism)
         return {f"{LINKS.get(source, source)}_weight": np.array([chosen], np.float32)}
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:

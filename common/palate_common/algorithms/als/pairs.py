@@ -30,7 +30,7 @@ RIDGE = 26.0
 """The ridge is this over the root of the mean number of events of an item, in units of a mean item's own count."""
 RIDGE_EXPONENT = 0.5
 """It grows with an item's count to this power."""
-LEAST_RIDGE = 1.5
+LEAST_RIDGE = 2.0
 """The ridge at least, in units of an item's own count."""
 FULL_AFTER = 1.5
 """From this many mean histories on, a user's norm is 1; the norm of shorter ones falls with the root."""

@@ -32,8 +32,8 @@ FEWEST = 2
 """Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
-PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2000
-"""Pairs are counted from this signal on; signal for each of their items; and most items: 2 M numbers."""
+PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2800
+"""Pairs are counted from this signal on; signal for each of their items; and most items: 4 M numbers."""
 PAIR_SHARE = 0.5
 """The pairs' share of mu^2 after round 0."""
 PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
