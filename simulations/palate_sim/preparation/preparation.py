@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from palate_common.algorithms import State, algorithm_class
-from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
+from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.als.plan import SOURCES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.records.canonical import canonical_json

@@ -15,7 +15,8 @@ from importlib import resources
 from typing import Any
 
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.als.algorithm import Als, AlsSettings
+from palate_common.algorithms.als.algorithm import Als
+from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
 from palate_common.rounds.wire import packed_bytes
