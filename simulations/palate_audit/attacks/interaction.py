@@ -1,8 +1,8 @@
 """Membership of one interaction: does user u have item i?
 
 One contribution reveals it: the item's rows, before popularity's direction is taken off, are zero or they are not. In
-the releases, an attacker who knows all other users sees those rows with noise (row norm); one who also knows the rest of
-u's history compares two exact hypotheses (likelihood ratio).
+the releases, an attacker who knows all other users sees those rows with noise (row norm); one who also knows the rest
+of u's history compares two exact hypotheses (likelihood ratio).
 
 The claim compares a user's history with an empty one. Two histories of which neither is empty may each be mu from the
 empty one, so the ceiling of any test between them is 2 mu.
