@@ -37,7 +37,7 @@ from palate_common.algorithms.als.vote import (
     CHOICES,
     ContentPart,
     LinkPart,
-    VotedPart,
+    ScorePart,
     VoteTables,
     ballots,
     elected,
@@ -221,7 +221,7 @@ class Als(Algorithm):
         shown, hidden = hide(histories.users(rows), self.facts.seed)
         factors = self._factors(state)
         vectors, taste = factors.users(shown), factors.parts.get(COLLABORATIVE, slice(0, 0))
-        tables, parts, weights = VoteTables.of(*factors.tables()), dict[str, VotedPart](), dict[str, float]()
+        tables, parts, weights = VoteTables.of(*factors.tables()), dict[str, ScorePart](), dict[str, float]()
         if CONTENT in state:
             parts[CONTENT], weights[CONTENT] = ContentPart(tables, vectors[:, factors.content]), factors.weight
         for source, name in LINKS.items():

@@ -35,7 +35,7 @@ WARM_SHARE = 0.3
 PAIRS_FROM, SIGNAL_AN_ITEM = 25_000.0, 40.0
 """Pairs are counted from this signal on; and signal for each of their items."""
 MOST_NUMBERS, LEFT_FOR_PAIRS = 4_000_000, 1_000_000
-"""Pairs and products together are this many numbers at most, what a server takes in one request; but a million pairs."""
+"""Pairs and products of a round are so many numbers at most, what a server takes in a request; but a million pairs."""
 PAIR_SHARE = 0.5
 """The pairs' share of mu^2 after round 0."""
 PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0

@@ -117,7 +117,7 @@ class VoteTables:
         return cls(base[order], rows, columns, place, np.maximum.accumulate(each[::-1])[::-1])
 
 
-class VotedPart(Protocol):
+class ScorePart(Protocol):
     """What one of the elected sources adds to scores at weight 1, of some users, in the order of `VoteTables.place`."""
 
     def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
@@ -199,7 +199,7 @@ def ballots(
     tables: VoteTables,
     level: Float64,
     taste: Float64,
-    parts: Mapping[str, VotedPart],
+    parts: Mapping[str, ScorePart],
     weights: Mapping[str, float],
     elections: Sequence[str],
     shown: Interactions,
@@ -247,7 +247,7 @@ def _found(
     hidden: Interactions,
     rows: npt.NDArray[np.int64],
     name: str,
-    parts: Mapping[str, VotedPart],
+    parts: Mapping[str, ScorePart],
     weights: Mapping[str, float],
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:
     """How many hidden items each weight finds among the first n items, and of which users no others can be found."""
