@@ -32,8 +32,10 @@ FEWEST = 2
 """Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
 WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
-PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2800
-"""Pairs are counted from this signal on; signal for each of their items; and most items: 4 M numbers."""
+PAIRS_FROM, SIGNAL_AN_ITEM = 25_000.0, 40.0
+"""Pairs are counted from this signal on; and signal for each of their items."""
+MOST_NUMBERS, LEFT_FOR_PAIRS = 4_000_000, 1_000_000
+"""Pairs and products of a round are so many numbers at most, what a server takes in a request; but a million pairs."""
 PAIR_SHARE = 0.5
 """The pairs' share of mu^2 after round 0."""
 PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
@@ -154,7 +156,8 @@ class AlsPlan:
             return 0
         else:
             products = self.later * self.head_items * self.embedding_size
-            wanted = int(min(facts.signal / SIGNAL_AN_ITEM, 2 * np.sqrt(products), MOST_PAIR_ITEMS))
+            left = max(MOST_NUMBERS - self.head_items * self.embedding_size, LEFT_FOR_PAIRS)
+            wanted = int(min(facts.signal / SIGNAL_AN_ITEM, 2 * np.sqrt(products), np.sqrt(2 * left)))
         size = min(wanted, facts.n_items)
         return size if size > 1 else 0
 
