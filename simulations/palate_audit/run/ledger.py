@@ -59,24 +59,50 @@ def audit_ledger(
         InputError: not a run folder, an invalid key, or a file of another kind than expected.
     """
     check_key(public_key)
-    records = records_of(folder, ledger=ledger)
+    records, unread = _collected(folder, ledger)
     outside = [read_receipts(path, population=records.population) for path in receipts]
     devices = folder / "devices.db"
-    inside, damaged = list[Receipts](), list[Finding]()
+    inside, damaged = list[Receipts](), [*unread]
     try:
         inside += [read_receipts(devices, population=records.population)] if devices.is_file() else []
-    except InputError:
+    except PalateError:
         damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
-        *checkpoints(records, expect_head, inside, outside, public_key),
+        *_guarded("G checkpoints", lambda: checkpoints(records, expect_head, inside, outside, public_key)),
         *_guarded("G files", lambda: completeness(records, public_key=public_key)),
         *_guarded("G accounts", lambda: accounts(records)),
         *damaged,
-        *_devices(records, inside, outside),
+        *_guarded("G devices", lambda: _devices(records, inside, outside)),
     ]
     assumed = (*_qualifiers(records), *ASSUMPTIONS)
     series = {"facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}}
     return Section("ledger", _subject(records), (*_worst_entry(findings, records), *findings), (), assumed, series)
+
+
+def _collected(folder: Path, ledger: Path | None) -> tuple[RunRecords, list[Finding]]:
+    """A run's records; where its extract is damaged or gone, the ledger's own entries, and a finding.
+
+    Raises:
+        InputError: as `audit_ledger`.
+    """
+    path, begun = folder / "ledger.json", RunFolder(folder).run_file.exists()
+    try:
+        return records_of(folder, ledger=ledger), []
+    except InputError as error:
+        if not begun or not (path.exists() or RunFolder(folder).finished):
+            raise
+        if ledger is not None:
+            read_live(ledger)  # what is wrong with a file that was named is an error, and no finding
+        said = str(error) if path.exists() else "ledger.json is gone, and the run is finished"
+        lost = Finding.checked("G extract", False, said, changed=["ledger.json"])
+    try:
+        live = _live(folder, ledger)
+    except InputError:
+        live = None
+    try:
+        return _records(folder, None, live), [lost]
+    except (InputError, KeyError, TypeError):
+        return RunRecords(folder, "unknown", "unknown", (), None, None), [lost]
 
 
 def records_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
@@ -134,8 +160,12 @@ def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[F
     """Findings of a part; if a tampered ledger makes it fail, that is a finding, too."""
     try:
         yield from findings()
-    except (PalateError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
+    except (
+        PalateError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, OSError, RecursionError,
+        MemoryError,
+    ) as error:  # fmt: skip  # what a forger writes may break anything that computes with it
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        yield Finding.checked(test, False, f"what the folder holds can't be audited: {said}")
 
 
 def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
