@@ -70,9 +70,16 @@ class AuditResult:
 
     @property
     def verdict(self) -> Verdict:
-        """ALARM: evidence exceeds the claim. PASS: nothing that was checked does. UNCHECKABLE: nothing was checked."""
+        """ALARM: evidence exceeds the claim. PASS: nothing checked does. UNCHECKABLE: nothing checked, or claimed."""
         found = {each.verdict for each in self.findings}
+        if self.unclaimed is not None and Verdict.ALARM not in found:
+            return Verdict.UNCHECKABLE
         return next((each for each in (Verdict.ALARM, Verdict.PASS) if each in found), Verdict.UNCHECKABLE)
+
+    @property
+    def unclaimed(self) -> str | None:
+        """The stamp of a run that claims no privacy, such as `NO PRIVACY: dp off`; None if it claims some."""
+        return next((section.unclaimed for section in self.sections if section.unclaimed is not None), None)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -141,8 +148,9 @@ class AuditResult:
     def _headline(self) -> str:
         """The verdict, and how many findings have it."""
         alarms, unchecked = len(self.alarms), len(self.unchecked)
-        passed = len(self.findings) - alarms - unchecked
-        return f"{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
+        passed = sum(section.counts[Verdict.PASS] for section in self.sections)
+        first = "" if self.unclaimed is None else f"{self.unclaimed}, nothing is claimed: "
+        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
 
     @staticmethod
     def _said_of(bound: Bound) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from palate_audit.evidence.claim import from_card
 from palate_audit.evidence.evidence import Finding, Section
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -72,7 +73,12 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         _witnessed(card),
     ]
     return Section(
-        "card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"facts": _facts(card), "card": card}
+        "card",
+        f"privacy card of {folder}",
+        tuple(findings),
+        (),
+        ASSUMPTIONS,
+        {"facts": _facts(card), "card": card, "claim": from_card(card)},
     )
 
 

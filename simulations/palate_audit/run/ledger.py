@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from palate_audit.evidence.claim import UNITS, stated
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.run.accounts import accounts
 from palate_audit.run.card import check_key, read_file
@@ -75,7 +77,11 @@ def audit_ledger(
         *_guarded("G devices", lambda: _devices(records, inside, outside)),
     ]
     assumed = (*_qualifiers(records), *ASSUMPTIONS)
-    series = {"facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}}
+    series: dict[str, Any] = {
+        "facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}
+    }
+    with suppress(PalateError):
+        series["claim"] = stated(records.terms, (records.read("privacy_card.json") or {}).get("epsilon"))
     return Section("ledger", _subject(records), (*_worst_entry(findings, records), *findings), (), assumed, series)
 
 
@@ -137,10 +143,6 @@ def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) 
     whole: Sequence[Entry] = live.entries if live is not None else ()
     own = [entry for entry in whole if getattr(entry, "run", run) == run]
     return RunRecords(folder, run, population, own, None, live)
-
-
-UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
-"""The protected unit, in words."""
 
 
 def _subject(records: RunRecords) -> str:

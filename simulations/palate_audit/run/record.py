@@ -69,7 +69,7 @@ def facts(sections: Sequence[Section], *, created: str, sha256: str) -> dict[str
 
 def _part(section: Section) -> dict[str, Any]:
     """One section's verdicts, numbers and bounds."""
-    counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
+    counts = section.counts
     told: Mapping[str, Any] = section.series.get("facts") or {}
     bounds = {
         f"{bound.rung.value} {bound.name}": {

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.audit.card import Folder, PublicKey
-from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
 
 
 def ledger(
@@ -33,12 +33,13 @@ def ledger(
     ] = None,
     public_key: PublicKey = None,
     out: Out = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Replay a run's ledger, recompute its claim, and account for every artefact. Reads only."""
     from palate_audit.run.ledger import audit_ledger, parse_head
 
-    check_out(out)
+    check_out(out, key)
     head = None if expect_head is None else parse_head(expect_head)
     section = audit_ledger(folder, ledger=live, expect_head=head, receipts=receipts or (), public_key=public_key)
-    conclude([section], out=out, as_json=as_json)
+    conclude([section], out=out, key=key, as_json=as_json)
