@@ -61,6 +61,27 @@ def completeness(records: RunRecords, *, public_key: str | None = None) -> Itera
     yield _names(records)
 
 
+def of_releases(records: RunRecords) -> Iterator[Finding]:
+    """The findings on a run's releases and inputs alone."""
+    yield _seals(records)
+    yield _files(records)
+    yield _plans(records)
+    yield _inputs(records)
+
+
+def replayed_hash(records: RunRecords) -> str:
+    """The hash of the model that the sealed releases give.
+
+    Raises:
+        IntegrityError: a release is missing or changed.
+    """
+    registry = Registry(records.folder)
+    replay = Replay(records.terms, registry.read_inputs(records.terms.inputs))
+    for (_, attempt), seal in sorted(records.seals.items()):
+        replay.read(registry, attempt, seal.release_hash)
+    return replay.model.hash
+
+
 def _seals(records: RunRecords) -> Finding:
     """Each sealed release has the sealed hash."""
     test, missing = "G sealed releases", []

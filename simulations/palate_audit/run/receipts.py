@@ -87,7 +87,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
         except InputError:
             raise InputError(f"`--receipts` must be a ledger of devices, got another database: {path}") from None
     known = _of_checkpoint(seen, str(path)) if seen else []
-    return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_evidence(signed or b"", str(path))])
+    return Receipts(str(path), charges, [seen] if seen else [], [*known, *of_evidence(signed or b"", str(path))])
 
 
 def _from_json(text: str, source: str, population: str) -> Receipts:
@@ -136,7 +136,7 @@ def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:
     return of_root(checkpoint.size, checkpoint.root, by=source)
 
 
-def _of_evidence(signed: bytes, source: str) -> list[Known]:
+def of_evidence(signed: bytes, source: str) -> list[Known]:
     """The known hashes in the signed plan or manifest of a checkpoint: a charge, and older sizes of the log."""
     shown = shown_by(signed)
     if shown is None:
