@@ -37,6 +37,7 @@ from palate_audit.report.page import render
 from palate_audit.run.card import audit_card
 from palate_audit.run.ledger import audit_ledger
 from palate_audit.run.mechanism import PAIRS, audit_mechanism
+from palate_audit.run.server_folder import is_server
 from palate_audit.targets.function import Function, Mechanism
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, check_delta, check_epsilon
@@ -70,9 +71,16 @@ class AuditResult:
 
     @property
     def verdict(self) -> Verdict:
-        """ALARM: evidence exceeds the claim. PASS: nothing that was checked does. UNCHECKABLE: nothing was checked."""
+        """ALARM: evidence exceeds the claim. PASS: nothing checked does. UNCHECKABLE: nothing checked, or claimed."""
         found = {each.verdict for each in self.findings}
+        if self.unclaimed is not None and Verdict.ALARM not in found:
+            return Verdict.UNCHECKABLE
         return next((each for each in (Verdict.ALARM, Verdict.PASS) if each in found), Verdict.UNCHECKABLE)
+
+    @property
+    def unclaimed(self) -> str | None:
+        """The stamp of a run that claims no privacy, such as `NO PRIVACY: dp off`; None if it claims some."""
+        return next((section.unclaimed for section in self.sections if section.unclaimed is not None), None)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -141,8 +149,9 @@ class AuditResult:
     def _headline(self) -> str:
         """The verdict, and how many findings have it."""
         alarms, unchecked = len(self.alarms), len(self.unchecked)
-        passed = len(self.findings) - alarms - unchecked
-        return f"{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
+        passed = sum(section.counts[Verdict.PASS] for section in self.sections)
+        first = "" if self.unclaimed is None else f"{self.unclaimed}, nothing is claimed: "
+        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
 
     @staticmethod
     def _said_of(bound: Bound) -> str:
@@ -173,7 +182,7 @@ def audit(
             and a user who doesn't take part has a row of zeros; it returns the array of real numbers that it would
             publish, with noise of its own or of `rng`, a numpy generator;
             an object with the members of `palate_audit.Target`, which brings its own claim;
-            the folder of a finished run: its ledger and its card are checked;
+            the folder of a finished run: its ledger and its card are checked; or a server folder: its ledger is;
             "palate" or None: the round that Palate's runs go through, `dp="distributed"`.
         epsilon: the claim for one user (unit: user, adjacency: zero-out); 5 by default for Palate's round.
         delta: of the claim; 1e-6 by default for Palate's round.
@@ -219,6 +228,8 @@ def audit(
             raise InputError(
                 f'`target` must be a function, a Target, a run folder or "palate", got {str(target)!r:.80}'
             )
+        if is_server(folder):
+            return AuditResult((audit_ledger(folder),), None)
         return AuditResult((audit_ledger(folder), audit_card(folder)), None)
     if isinstance(target, type):
         raise InputError(f"`target` must be a function or an object, got the class {target.__name__}: call it first")

@@ -11,7 +11,7 @@ Groups are genres where the data has them; else eight groups of items that co-oc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -294,5 +294,5 @@ def _control(clear: Guessed, alone: Estimate) -> Finding:
     test = f"{ATTACK}, control"
     line = f"{clear.inside} right from {clear.sees}, {alone} from half of the history alone"
     if (clear.inside.low or 0.0) > alone.value:
-        return Finding.checked(test, True, f"succeeds: {line}")
-    return Finding.missing(test, f"too weak here to prove anything: {line}")
+        return replace(Finding.checked(test, True, f"succeeds: {line}"), control=True)
+    return replace(Finding.missing(test, f"too weak here to prove anything: {line}"), control=True)

@@ -16,6 +16,8 @@ from palate_audit.evidence.evidence import Bound, Finding
 
 HEADER = ("sees", "sample", "in / out", "AUC", "at most", "TPR at 0.1 % FPR", "at most", "TPR at 1 % FPR", "at most")
 POINTS = 200
+NEAR = 0.9
+"""Share of its ceiling from which a figure is explained."""
 
 
 @dataclass(frozen=True)
@@ -181,3 +183,14 @@ def thinned(fpr: npt.NDArray[np.float64], tpr: npt.NDArray[np.float64]) -> tuple
         kept = np.unique(np.concatenate([[0], np.maximum(at, 0)]))
         fpr, tpr = fpr[kept], tpr[kept]
     return fpr.tolist(), tpr.tolist()
+
+
+def near(found: Estimate, most: float) -> str:
+    """Why a figure at its ceiling, or above it, is no alarm by itself; "" where it is far below."""
+    if found.value <= NEAR * most or found.low is None:
+        return ""
+    if found.value <= most:
+        return ", which the claim allows"
+    if found.low <= most:
+        return ", above it within chance: the interval reaches below"
+    return ", above it, which one interval of many does by chance: the p-value decides"

@@ -6,7 +6,7 @@ attack needs no shadow models. `shadow` has the black-box form, for an attacker 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 from palate_audit.attacks.ceiling import SHOWN, excess_p_value, lower_bounds, most_auc, smallest
 from palate_audit.attacks.contributions import Spread
 from palate_audit.attacks.likelihood import LikelihoodTrials, counted, own, play, presence
-from palate_audit.attacks.measured import HEADER, Found, Measured, measured
+from palate_audit.attacks.measured import HEADER, Found, Measured, measured, near
 from palate_audit.attacks.noise import TOLD, View, claimed, views_of
 from palate_audit.attacks.rates import Area
 from palate_audit.attacks.subject import Subject
@@ -151,22 +151,24 @@ def control(found: Measured) -> Finding:
     """The control: the attack must succeed on unprotected data."""
     test = f"{found.attack}, control"
     if found.auc.value >= 0.99:
-        return Finding.checked(test, True, f"succeeds on {found.sees}: AUC {found.auc.value:.4f}", **found.facts())
-    return Finding.missing(
+        worked = Finding.checked(test, True, f"succeeds on {found.sees}: AUC {found.auc.value:.4f}", **found.facts())
+        return replace(worked, control=True)
+    broken = Finding.missing(
         test,
         f"the attack is broken, for it must reach AUC 0.99 on {found.sees} and reaches {found.auc.value:.4f}: what it "
         "says of the releases means nothing",
         **found.facts(),
     )
+    return replace(broken, control=True)
 
 
 def said(found: Measured) -> str:
     """One line: the result, compared with the ceiling."""
     auc, *tprs = found.most
-    parts = [f"AUC {found.auc} of at most {auc:.3f}"]
+    parts = [f"AUC {found.auc} of at most {auc:.3f}{near(found.auc, auc)}"]
     for at, tpr, most in zip(SHOWN, found.tprs, tprs, strict=True):
         if tpr is not None:
-            parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}")
+            parts.append(f"TPR at {at:.1%} FPR {tpr} of at most {most:.3f}{near(tpr, most)}")
     return "; ".join(parts)
 
 

@@ -15,6 +15,7 @@ from palate_audit.attacks import attribute, interaction, membership, shadow, sub
 from palate_audit.attacks.measured import HEADER, Found, Measured
 from palate_audit.attacks.rehearsals import choose_targets, rehearse_runs
 from palate_audit.attacks.subject import Subject, load_subject
+from palate_audit.evidence.claim import stated
 from palate_audit.evidence.evidence import Finding, Section, judge
 from palate_audit.evidence.series import roc
 from palate_common.errors import InputError
@@ -156,6 +157,7 @@ def _section(subject: Subject, found: Found, *, users: int, repeats: int) -> Sec
         (*ASSUMPTIONS, f"Raw data from {subject.data.found}; {users} target users, {repeats} repeats."),
         {
             "facts": {"target users": users, "repeats": repeats},
+            "claim": stated(terms, subject.epsilon),
             "tables": [*_by_attack(found.rows), *found.tables],
             "intervals": found.intervals,
             "roc": [roc(f"{row.attack}: {row.sees}", *row.curve, mu=row.mu) for row in found.rows if row.drawn],

@@ -11,12 +11,12 @@ membership bits (Steinke, Nasr and Jagielski 2023), for which shared noise is no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from palate_audit.attacks.ceiling import SHOWN, one_run_p_value
-from palate_audit.attacks.measured import Estimate, Found, Measured, measured, thinned
+from palate_audit.attacks.measured import Estimate, Found, Measured, measured, near, thinned
 from palate_audit.attacks.rates import Area, Floats, curve
 from palate_audit.attacks.rehearsals import Bits, Rehearsed
 from palate_audit.attacks.subject import Subject
@@ -104,8 +104,8 @@ def attack(subject: Subject, rehearsed: Rehearsed, halves: Halves) -> Found:
         delta=subject.terms.delta,
     )
     line = (
-        f"AUC {row.auc} of at most {row.most[0]:.3f}; {right} of the {int(guessed.sum())} surest guesses of "
-        f"{bits.size:,} membership bits are right"
+        f"AUC {row.auc} of at most {row.most[0]:.3f}{near(row.auc, row.most[0])}; {right} of the "
+        f"{int(guessed.sum())} surest guesses of {bits.size:,} membership bits are right"
     )
     return Found(rows, [Finding.counted(f"{ATTACK}, rehearsals", p_value, line, **row.facts())])
 
@@ -165,9 +165,6 @@ def _control(row: Measured) -> Finding:
     test = f"{ATTACK}, control"
     low = row.auc.value if row.auc.low is None else row.auc.low
     if low > SUCCEEDS:
-        return Finding.checked(test, True, f"succeeds with dp off: AUC {row.auc}", **row.facts())
-    return Finding.missing(
-        test,
-        f"too weak here to prove anything: with dp off its AUC must be above {SUCCEEDS}, and is {row.auc}",
-        **row.facts(),
-    )
+        return replace(Finding.checked(test, True, f"succeeds with dp off: AUC {row.auc}", **row.facts()), control=True)
+    weak = f"too weak here to prove anything: with dp off its AUC must be above {SUCCEEDS}, and is {row.auc}"
+    return replace(Finding.missing(test, weak, **row.facts()), control=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,8 @@ def _judged(refusals: dict[str, str]) -> list[Finding]:
     findings = [Finding.checked(f"{ATTACK}, refused", all(refusals[name] for name in stopped), line, **figures)]
     if OPENLY in refusals:
         said = "refused" if refusals[OPENLY] else CHARGED
-        findings.append(Finding.checked(f"{ATTACK}, charged openly", True, f"{OPENLY}: {said}"))
+        openly = Finding.checked(f"{ATTACK}, charged openly", True, f"{OPENLY}: {said}")
+        findings.append(replace(openly, control=True))
     return findings
 
 

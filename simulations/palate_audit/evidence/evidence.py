@@ -58,6 +58,7 @@ class Finding:
         said: one line for people: the result, compared with the expected one.
         p_value: probability of such data or worse under the claim; None for a test that does not count.
         figures: the numbers behind it, JSON values.
+        control: it says whether a test or an attack works where it must, and nothing of the claim; it is counted apart.
     """
 
     test: str
@@ -65,6 +66,7 @@ class Finding:
     said: str
     p_value: float | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
+    control: bool = False
 
     def __post_init__(self) -> None:
         if self.p_value is not None and not 0 <= self.p_value <= 1:
@@ -143,6 +145,25 @@ class Section:
     def alarms(self) -> tuple[Finding, ...]:
         """Findings whose evidence exceeds the claim."""
         return tuple(found for found in self.findings if found.verdict is Verdict.ALARM)
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many findings have each verdict, without controls that worked."""
+        told = [found.verdict for found in self.findings if not (found.control and found.verdict is Verdict.PASS)]
+        return {verdict: told.count(verdict) for verdict in Verdict}
+
+    @property
+    def controls(self) -> int:
+        """How many controls worked."""
+        return sum(found.control and found.verdict is Verdict.PASS for found in self.findings)
+
+    @property
+    def unclaimed(self) -> str | None:
+        """The stamp of a run that claims no privacy, so that nothing can exceed its claim; None if it claims some."""
+        stated = self.series.get("claim")
+        if isinstance(stated, Mapping) and stated.get("epsilon") is None:
+            return str(stated.get("stamp") or "NO PRIVACY")
+        return None
 
 
 def judge(findings: Iterable[Finding], *, alpha: float = ALPHA) -> tuple[Finding, ...]:

@@ -10,6 +10,8 @@
 | `intervals` | list of `{"title": text, "axis": text, "ceiling": number or None, "rows": [{"name", "value", "low", "high"}, ...]}` | dots with whiskers |
 | `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |
 | `card` | a privacy card | as in the report of a run |
+| `claim` | `palate_audit.evidence.claim` | the first lines of the page |
+| `made` | `{"command": text, "created": text, "palate": version, "commit": text, ...}` | how the part was made |
 
     >>> bins = histogram("L2 canaries", [0.9, 1.1, 1.0], [0.1, -0.2, 0.0], bins=4)
     >>> bins["in"], bins["out"], len(bins["edges"])
@@ -26,7 +28,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 
-NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card")
+NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card", "claim", "made")
 """The names that the report can draw."""
 POINTS = 300
 """Points of a curve that are kept, to limit the size of the page."""

@@ -5,6 +5,7 @@
     Path("audit.html").write_text(render([section]))
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
-from palate_audit.evidence.evidence import ALPHA, Bound, Rung, Section, Verdict
+from palate_audit.evidence import claim as claims
+from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Rung, Section, Verdict
 from palate_audit.report import figures as plots
 from palate_sim.plots.theme import INK
 from palate_sim.report import card as cards
@@ -48,6 +50,57 @@ _RUNGS = {
 _VERDICTS = {Verdict.PASS: "pass", Verdict.ALARM: "ALARM", Verdict.UNCHECKABLE: "not checkable"}
 
 
+PARTS = {
+    "ledger": (
+        "palate audit ledger DIR",
+        "was everything charged, is the claim what the charges cost, was anything changed since?",
+    ),
+    "mechanism": ("palate audit mechanism", "does the code that clips, sums and adds noise do what it claims?"),
+    "mutants": ("palate audit mutants", "would this audit have found a broken mechanism?"),
+    "attacks": (
+        "palate audit attacks DIR",
+        "what does an attacker get out of the run, beside the most that its claim allows?",
+    ),
+    "card": ("palate audit card DIR", "does the card say what the ledger says, and who signed it?"),
+}  # fmt: skip
+"""Each part of an audit: the command that makes it, and what it asks."""
+LETTERS = {
+    "A": "Scores: is more told about a canary than the claim allows?",
+    "B": "Size of the noise: is there as much as was charged, everywhere?",
+    "B2": "Law of the noise: is it the one that was charged, tails included?",
+    "C": "Repeats between releases: is noise used again, turned over, scaled or moved?",
+    "C2": "Repeats between runs: is noise used again, turned over, scaled or moved?",
+    "D": "Sensitivity: can one user move a release by more than was charged?",
+    "E": "Side channels: does anything beside the noised numbers depend on one user's events?",
+    "F": "Counting: is each user in each sum at most once, and nobody else?",
+    "G": "Charges: is everything charged before a device has it, and at its price?",
+    "H": "The numbers as they were released: do their last digits tell anything?",
+    "I": "Idle rounds: is all of the noise there where nobody does anything?",
+    "J": "Repeats within a release: are there tiles, cycles or mirrors in the noise?",
+    "K": "Random source: can a seed be guessed, or are random words used twice?",
+    "S": "Secure aggregation: what does a lying server get out of devices under masks?",
+}
+"""What each letter of the battery asks."""
+OF_A_RUN = {"G": "Ledger, releases and files of the run: is everything charged, and as it was signed?"}
+"""The same in the audit of a run."""
+CONTROLS = "Controls: does each attack work where nothing protects?"
+WIDE_CHARTS = ("-roc", "-kills")
+"""Charts that need the whole width, by the end of their names."""
+WITHIN = "Attacks on what is protected: does any get more than the claim allows?"
+MANY = 3
+"""Groups from which all are folded, so that what they ask can be read on one screen."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings that ask the same: what they ask, how they came out, and whether they are folded."""
+
+    title: str
+    verdict: str
+    findings: list[tuple[str, str, str, str]]
+    folded: bool
+
+
 @dataclass(frozen=True)
 class ReportPart:
     """A section as the template shows it."""
@@ -56,7 +109,10 @@ class ReportPart:
     title: str
     subject: str
     verdict: str
-    findings: list[tuple[str, str, str, str]]
+    asks: str
+    urgent: list[tuple[str, str, str, str]]
+    groups: list[Group]
+    made: list[tuple[str, str]]
     bounds: Rows
     assumptions: Sequence[str]
     tiles: list[tuple[str, str]]
@@ -66,31 +122,68 @@ class ReportPart:
     card: Mapping[str, Any] | None
 
 
-def render(sections: Sequence[Section]) -> str:
-    """The page as text."""
+def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
+    """The page as text.
+
+    Args:
+        sections: the parts of the audit.
+        signer: the public key that the file beside it is signed with; None where it is unsigned.
+    """
     pages = environment()
     library = Markup(get_plotlyjs())  # noqa: S704  # plotly's own file, not data
     behaviour = Markup(pages.get_template("report.js.j2").render(ink=INK))  # noqa: S704  # our own file, without data
     charts: dict[str, Chart] = {}
     parts = [_part(section, charts) for section in sections]
-    alarms = [(part.title, *row) for part in parts for row in part.findings if row[0] == Verdict.ALARM.name.lower()]
-    counts = {verdict: sum(f.verdict is verdict for s in sections for f in s.findings) for verdict in Verdict}
+    counts = {verdict: sum(section.counts[verdict] for section in sections) for verdict in Verdict}
+    claim = _claim(sections)
+    unclaimed = next((section.unclaimed for section in sections if section.unclaimed is not None), None)
     return pages.get_template("audit.html.j2").render(
         parts=parts,
         charts=charts,
-        alarms=alarms,
-        headline=_headline(counts),
-        tiles=[(words(v.value), f"{counts[v]:,}", _TOLD[v]) for v in Verdict],
+        wide=WIDE_CHARTS,
+        claim=None if claim is None else claims.rows(claim),
+        stamp=None if claim is None else claim.get("stamp"),
+        unclaimed=unclaimed,
+        alarms=_all(parts, Verdict.ALARM),
+        unchecked=_all(parts, Verdict.UNCHECKABLE),
+        missing=[(_TITLES[name], *PARTS[name]) for name in PARTS if name not in {part.name for part in parts}],
+        headline=_headline(counts, unclaimed),
+        tiles=_tiles(counts, sum(section.controls for section in sections), claimed=unclaimed is None),
         alpha=f"{ALPHA:g}",
         rungs=[(rung.value, said) for rung, said in _RUNGS.items()],
         limits=LIMITS,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("palate"),
+        signer=signer,
         style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data
         library=library,
         behaviour=behaviour,
         policy=policy(library, behaviour),
     )
+
+
+def _claim(sections: Sequence[Section]) -> Mapping[str, Any] | None:
+    """What is claimed: by the ledger, or else by the first part that says so."""
+    told = [section.series["claim"] for section in sections if isinstance(section.series.get("claim"), Mapping)]
+    facts = [section.series.get("facts") or {} for section in sections]
+    return next(iter(told), None) or next(filter(None, map(claims.of_facts, facts)), None)
+
+
+def _all(parts: Sequence[ReportPart], verdict: Verdict) -> list[tuple[str, str, str]]:
+    """The part, test and sentence of each finding with a verdict."""
+    return [
+        (part.title, test, said)
+        for part in parts
+        for kind, _, test, said in part.urgent
+        if kind == verdict.name.lower()
+    ]
+
+
+def _tiles(counts: Mapping[Verdict, int], controls: int, *, claimed: bool) -> list[tuple[str, str, str]]:
+    """The counters; controls stand apart from passes."""
+    notes = _TOLD if claimed else {**_TOLD, Verdict.PASS: "files and records fit: that says nothing of privacy"}
+    told = [(words(verdict.value), f"{counts[verdict]:,}", notes[verdict]) for verdict in Verdict]
+    return told + ([("controls", f"{controls:,}", "attacks that work where nothing protects")] if controls else [])
 
 
 _TOLD = {
@@ -100,10 +193,12 @@ _TOLD = {
 }
 
 
-def _headline(counts: Mapping[Verdict, int]) -> str:
+def _headline(counts: Mapping[Verdict, int], unclaimed: str | None) -> str:
     """The result of the audit, in a sentence."""
     if counts[Verdict.ALARM]:
         return f"The evidence exceeds the claim: {counts[Verdict.ALARM]} finding(s)."
+    if unclaimed is not None:
+        return f"{unclaimed}. Nothing is claimed, so that nothing could be found to exceed it."
     if counts[Verdict.UNCHECKABLE]:
         said = "Nothing found that exceeds the claim" if counts[Verdict.PASS] else "Nothing was checked"
         return f"{said}; {counts[Verdict.UNCHECKABLE]} thing(s) could not be checked."
@@ -136,7 +231,10 @@ def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
         title=_TITLES.get(section.name, section.name),
         subject=section.subject,
         verdict=_summary(section),
-        findings=[(f.verdict.name.lower(), _VERDICTS[f.verdict], f.test, f.sentence) for f in section.findings],
+        asks=PARTS[section.name][1].capitalize() if section.name in PARTS else "",
+        urgent=[_row(found) for found in section.findings if found.verdict is not Verdict.PASS],
+        groups=_groups(section),
+        made=[(words(str(name)), str(value)) for name, value in (known.get("made") or {}).items() if value],
         bounds=[_bound(bound) for bound in section.bounds],
         assumptions=section.assumptions,
         tiles=tiles,
@@ -147,13 +245,40 @@ def _part(section: Section, charts: dict[str, Chart]) -> ReportPart:
     )
 
 
+def _row(found: Finding) -> tuple[str, str, str, str]:
+    """A finding as a row: kind, verdict in words, test, sentence."""
+    verdict = "works" if found.control and found.verdict is Verdict.PASS else _VERDICTS[found.verdict]
+    return found.verdict.name.lower(), verdict, found.test, found.sentence
+
+
+def _groups(section: Section) -> list[Group]:
+    """The findings that passed, by what they ask; long groups are folded."""
+    names = {**LETTERS, **(OF_A_RUN if section.name == "ledger" else {})}
+    grouped: dict[str, list[tuple[str, str, str, str]]] = {}
+    for found in section.findings:
+        if found.verdict is Verdict.PASS:
+            letter = re.match(r"([A-Z]2?) ", found.test) if section.name in ("ledger", "mechanism") else None
+            key = letter[1] if letter and letter[1] in names else ""
+            title = CONTROLS if found.control else f"{key}: {names[key]}" if key else ""
+            grouped.setdefault(title, []).append(_row(found))
+    rest = WITHIN if section.name == "attacks" else "Other tests" if len(grouped) > 1 else "Passed"
+    if "" in grouped:
+        grouped[rest] = grouped.pop("")
+    ordered = sorted(grouped, key=lambda title: (title == CONTROLS, title == rest, title.partition(":")))
+    return [
+        Group(title, f"{len(grouped[title])} {'work' if title == CONTROLS else 'passed'}", grouped[title],
+              len(grouped) > MANY)
+        for title in ordered
+    ]  # fmt: skip
+
+
 def _summary(section: Section) -> str:
     """The counts of a section's verdicts; if there are alarms, only their count."""
-    counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
+    counts, controls = section.counts, f", {section.controls} controls work" if section.controls else ""
     if counts[Verdict.ALARM]:
         return f"{counts[Verdict.ALARM]} ALARM{'S' if counts[Verdict.ALARM] > 1 else ''}"
     open_ = f", {counts[Verdict.UNCHECKABLE]} not checkable" if counts[Verdict.UNCHECKABLE] else ""
-    return f"{counts[Verdict.PASS]} passed{open_}"
+    return f"{counts[Verdict.PASS]} passed{open_}{controls}"
 
 
 def _bound(bound: Bound) -> tuple[str, ...]:
@@ -195,7 +320,11 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         rows = [
             (curve["name"], f"{x:.3g}", f"{y:.3g}") for curve in curves for x, y in _few(curve["fpr"], curve["tpr"])
         ]
-        caption = "Above the ceiling by more than chance, the claim is false. The unprotected control must succeed."
+        caption = (
+            "Each curve is an attack. One that keeps above its dashed ceiling by more than chance refutes the claim; "
+        )
+        caption += "near the ceiling or a little above it within chance, it only shows that the claim is not loose. "
+        caption += "Controls, where nothing protects, must lie far above: else the attack is too weak to tell anything."
         title, header = "Attacks, true against false positives", ("attack", "false positives", "true positives")
         alt = f"{title}: {', '.join(curve['name'] for curve in curves)}."
         found["roc"] = freeze(plots.rocs(curves), title, caption, header, rows, alt)
@@ -203,6 +332,11 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         rows = [(r["name"], *(f"{r[key]:.4g}" for key in ("value", "low", "high"))) for r in panel["rows"]]
         top = panel.get("ceiling")
         caption = "Whiskers are intervals." + ("" if top is None else f" The claim implies a ceiling of {top:.4g}.")
+        if top is not None and any(row["low"] > top for row in panel["rows"]):
+            caption += (
+                " An interval above it is no alarm by itself: one of many is by chance, and the finding's p-value,"
+            )
+            caption += " which counts them all, decides."
         columns = ("", str(panel["axis"]), "low", "high")
         found[f"intervals-{index}"] = freeze(plots.intervals(panel), panel["title"], caption, columns, rows)
     return found

@@ -46,7 +46,7 @@ def accounts(records: RunRecords) -> Iterator[Finding]:
         return
     if records.terms.noise is Noise.SEEDED:
         yield Finding.missing("G noise source", "seeded noise: whoever has the seed takes it off; nothing is claimed")
-    yield _costs(records)
+    yield charged_costs(records)
     yield from _epsilon(records)
     yield _claim_rule(records)
     yield _population(records)
@@ -68,7 +68,7 @@ def _adjacency(records: RunRecords) -> Finding:
     return Finding.checked(test, True, f"{own}, zero-out, in {', '.join(said)}")
 
 
-def _costs(records: RunRecords) -> Finding:
+def charged_costs(records: RunRecords) -> Finding:
     """Each charge is at least the cost of its noise, computed in fractions."""
     test = "G charges"
     for charge in records.charges.values():

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from palate_audit.evidence.claim import from_card
 from palate_audit.evidence.evidence import Finding, Section
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -38,11 +39,25 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         public_key: the operator's, from outside the folder, 64 hexadecimal digits; None uses the folder's own.
 
     Raises:
-        InputError: the folder has no card or no ledger extract, or the key is invalid.
+        InputError: not the folder of a finished run, or the key is invalid.
     """
     check_key(public_key)
-    data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
-    card, spelling = _read(data), Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
+    try:
+        data, extract = read_file(folder, "privacy_card.json"), read_file(folder, "ledger.json")
+        card = _read(data)
+    except InputError as error:
+        if not (RunFolder(folder).run_file.exists() and RunFolder(folder).finished):
+            raise
+        # The run is finished: then it had both, and what is not there was taken away.
+        gone = [name for name in ("privacy_card.json", "ledger.json") if not (folder / name).is_file()]
+        said = (
+            f"the run is finished, and {' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
+            if gone
+            else str(error)
+        )
+        lost = Finding.checked("card", False, said, changed=gone or ["privacy_card.json"])
+        return Section("card", f"privacy card of {folder}", (lost,), (), ASSUMPTIONS, {"facts": {}, "card": {}})
+    spelling = Finding.checked("card spelling", True, f"canonical JSON, {len(data):,} bytes")
     try:
         read_canonical(data, most=MOST_EXTRACT)
     except IntegrityError as error:
@@ -58,7 +73,12 @@ def audit_card(folder: Path, *, public_key: str | None = None) -> Section:
         _witnessed(card),
     ]
     return Section(
-        "card", f"privacy card of {folder}", tuple(findings), (), ASSUMPTIONS, {"facts": _facts(card), "card": card}
+        "card",
+        f"privacy card of {folder}",
+        tuple(findings),
+        (),
+        ASSUMPTIONS,
+        {"facts": _facts(card), "card": card, "claim": from_card(card)},
     )
 
 

@@ -55,17 +55,17 @@ def checkpoints(
     if live is None:
         yield Finding.missing("G live ledger", "it wasn't given: --ledger PATH")
     else:
-        yield _chain(live, signed)
+        yield chain(live, signed)
     if leaves is None:
         yield Finding.missing("G checkpoints", "other runs' entries are not in the extract: --ledger PATH")
     else:
-        yield _fits("G checkpoints", leaves, signed, "what the operator signed")
+        yield fits("G checkpoints", leaves, signed, "what the operator signed")
         for found in inside:
-            yield _fits("G devices of the folder", leaves, found.known, f"what {found.source} has seen")
-    yield from _rollback(records, leaves, expect_head, outside, signed)
+            yield fits("G devices of the folder", leaves, found.known, f"what {found.source} has seen")
+    yield from rollback(records, leaves, expect_head, outside, signed)
 
 
-def _chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
+def chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
     """Every row of the live ledger follows from the rows before it."""
     if live.broken is not None:
         last, reason = live.broken.last, live.broken.reason
@@ -105,7 +105,7 @@ def _signed_checkpoints(records: RunRecords) -> list[Known]:
     return found
 
 
-def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str) -> Finding:
+def fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str) -> Finding:
     """Whether a log matches the known hashes."""
     if not known:
         return Finding.missing(test, f"there is nothing to compare with {whose}")
@@ -118,7 +118,7 @@ def _fits(test: str, leaves: Sequence[bytes], known: Sequence[Known], whose: str
     return Finding.checked(test, False, f"{what} {whose}", first_bad=bad.start, last_suspect=bad[-1])
 
 
-def _rollback(
+def rollback(
     records: RunRecords,
     leaves: Sequence[bytes] | None,
     expect_head: Checkpoint | None,
@@ -134,7 +134,7 @@ def _rollback(
         if leaves is None and found.seen:
             yield Finding.missing("G rollback", f"{found.source} has seen other runs' entries: --ledger PATH")
         elif found.seen and leaves is not None:
-            yield _fits("G rollback", leaves, found.known, f"what {found.source} has seen")
+            yield fits("G rollback", leaves, found.known, f"what {found.source} has seen")
 
 
 def _head(

@@ -14,13 +14,18 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import Place, RunRecords
+from palate_audit.run.signed_files import private_keys, signed_files
+from palate_audit.run.statements import statements
 from palate_common.algorithms import algorithm_class
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import released_size
 from palate_common.models import published
+from palate_common.models.compact import compact_unpacked, expand_unpacked
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
+from palate_common.records.consistency import SPENT
+from palate_common.rounds.plan import Noise
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.replay import Replay
@@ -29,11 +34,15 @@ from palate_sim.run.run_folder import DRAFT
 RELEASE = re.compile(r"round-(\d+)-attempt-(\d+)\.safetensors")
 OUTSIDE = frozenset({
     "run.json", "key", "identities", "lock", "events.jsonl", "devices.db", "devices.db-wal", "devices.db-shm",
-    "ledger.json", "privacy_card.json", "result.json", "report.html", "recommendations.csv.gz", "split", "tensorboard",
-    "flower.log", "audit.html", "audit.json",
+    "ledger.json", "privacy_card.json", "result.json", "report.html", "files.json", "recommendations.csv.gz", "split",
+    "tensorboard", "flower.log", "ray.log", "audit.html", "audit.json",
 })  # fmt: skip
 """Files that are no releases: keys and evidence, or experiment output, which the card excludes by name."""
 MODEL_FILES = frozenset({published.MANIFEST, published.SIGNATURE})
+UNUSABLE = (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError, PalateError)
+"""What arrays that don't fit together raise when somebody computes with them."""
+ROUNDING = 0.05
+"""Difference of scores, of their range, that a smaller copy may have from its model."""
 PROBES = 64
 """Synthetic users whose scores compare two models that differ in their bytes."""
 
@@ -41,12 +50,36 @@ PROBES = 64
 def completeness(records: RunRecords, *, public_key: str | None = None) -> Iterator[Finding]:
     """Every finding on files; if the operator's key is known from outside, it must have signed."""
     yield _seals(records)
+    yield from signed_files(records, public_key=public_key)
+    yield from private_keys(records.folder, records.extract.public_key if records.extract else public_key)
     yield _files(records)
     yield _plans(records)
     yield from _model(records)
     yield _published(records, public_key)
     yield _inputs(records)
+    yield from statements(records)
     yield _names(records)
+
+
+def of_releases(records: RunRecords) -> Iterator[Finding]:
+    """The findings on a run's releases and inputs alone."""
+    yield _seals(records)
+    yield _files(records)
+    yield _plans(records)
+    yield _inputs(records)
+
+
+def replayed_hash(records: RunRecords) -> str:
+    """The hash of the model that the sealed releases give.
+
+    Raises:
+        IntegrityError: a release is missing or changed.
+    """
+    registry = Registry(records.folder)
+    replay = Replay(records.terms, registry.read_inputs(records.terms.inputs))
+    for (_, attempt), seal in sorted(records.seals.items()):
+        replay.read(registry, attempt, seal.release_hash)
+    return replay.model.hash
 
 
 def _seals(records: RunRecords) -> Finding:
@@ -61,7 +94,8 @@ def _seals(records: RunRecords) -> Finding:
                 test, False, f"{path.name} is not what entry {seal.seq} sealed", first_bad=seal.seq, file=path.name
             )
     if missing:
-        return Finding.missing(test, f"{len(missing)} sealed and not in the folder, first {missing[0]}")
+        said = f"{len(missing)} sealed and not in the folder, first {missing[0]}: what was charged and released is gone"
+        return Finding.checked(test, False, said, gone=missing)
     if not records.seals:
         return Finding.missing(test, "nothing is sealed: " + _why_unsealed(records))
     return Finding.checked(test, True, f"{len(records.seals)} files have the hashes that were sealed")
@@ -176,7 +210,10 @@ def _replayed(records: RunRecords, data: bytes) -> Finding:
         return Finding.checked(
             test, True, f"{replay.round} releases give it again, byte for byte: nothing else is in it"
         )
-    gap = _apart(replay.model, model)
+    try:
+        gap = _apart(replay.model, model)
+    except UNUSABLE as error:
+        return Finding.checked(test, False, f"the published model can't be used: {' '.join(str(error).split())[:120]}")
     said = f"made again from {replay.round} releases, its scores differ by {gap:.2g} of their range"
     return Finding.checked(
         test, gap < 1e-3, f"{said}: {'rounding' if gap < 1e-3 else 'something else is in it'}", gap=gap
@@ -212,9 +249,50 @@ def _published(records: RunRecords, public_key: str | None) -> Finding:
     strange = sorted(p.name for p in folder.iterdir() if p.name not in named and not DRAFT.fullmatch(p.name))
     if strange:
         return Finding.checked(test, False, f"model/{strange[0]} is published and no manifest names it")
-    if (found.manifest.model_extra or {}).get("run") != records.run:
-        return Finding.checked(test, False, "the manifest names another run")
+    try:
+        wrong = _foreign(records, found)
+    except UNUSABLE as error:
+        wrong = f"names a model that can't be used: {' '.join(str(error).split())[:120]}"
+    if wrong:
+        return Finding.checked(test, False, f"the manifest {wrong}")
     return Finding.checked(test, True, f"{len(named)} files, each named by the manifest that {key[:16]}… signed")
+
+
+def _foreign(records: RunRecords, found: published.Published) -> str:
+    """What a signed manifest says that the run's terms and model don't; "" if nothing."""
+    manifest, terms, header = found.manifest, records.terms, found.model.header
+    extra = manifest.model_extra or {}
+    if extra.get("run") != records.run:
+        return "names another run"
+    known = {"run", "dp", "noise", "for_release", "card", SPENT}
+    if strange := sorted(extra.keys() - known):
+        return f"has `{strange[0]}`, which Palate doesn't write: no charge covers it"
+    release = terms.mode.private and terms.noise is Noise.SECURE
+    stated = {"dp": terms.dp.value, "noise": terms.noise.value, "for_release": release}
+    if wrong := [name for name, value in stated.items() if extra.get(name) != value]:
+        return f"has another `{wrong[0]}` than the run's terms"
+    own = (header.algorithm, header.releases, len(found.items), found.model.hash)
+    if (manifest.algorithm, manifest.releases, manifest.items, manifest.model_hash) != own:
+        return "has other numbers than its model"
+    for name, facts in manifest.files.items():
+        path = records.folder / "model" / name
+        if path.is_file() and (digest(path.read_bytes()), path.stat().st_size) != (facts.sha256, facts.bytes):
+            return f"names another {name}"
+    return _smaller(records, found)
+
+
+def _smaller(records: RunRecords, found: published.Published) -> str:
+    """What is wrong with the model's smaller copy, which devices load; "" if nothing."""
+    path = records.folder / "model" / published.COMPACT
+    if not path.is_file():
+        return ""
+    plain = published.unpacked({published.COMPACT: path.read_bytes()}) or b""
+    if found.manifest.unpacked is not None and digest(plain) != found.manifest.unpacked.sha256:
+        return f"names another {published.COMPACT}"
+    if plain == compact_unpacked(found.model):
+        return ""
+    gap = _apart(found.model, expand_unpacked(plain))
+    return "" if gap < ROUNDING else f"names a {published.COMPACT} that is another model: scores differ by {gap:.2g}"
 
 
 def _lacking(records: RunRecords) -> str:

@@ -11,11 +11,14 @@ hashes from outside, a ledger that was rolled back and rewritten looks intact; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from palate_audit.evidence.claim import UNITS, stated
 from palate_audit.evidence.evidence import Finding, Section
+from palate_audit.evidence.guard import guarded
 from palate_audit.run.accounts import accounts
 from palate_audit.run.card import check_key, read_file
 from palate_audit.run.checkpoints import checkpoints
@@ -24,6 +27,7 @@ from palate_audit.run.extract import RunExtract, named, read_extract
 from palate_audit.run.live import LiveLedger, read_live
 from palate_audit.run.receipts import Receipts, participation, read_receipts, reconcile
 from palate_audit.run.run_records import RunRecords
+from palate_audit.run.server_folder import audit_server, is_server
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.history import Entry
@@ -49,7 +53,7 @@ def audit_ledger(
     """Replay and recompute a run's ledger.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, or a server folder.
         ledger: the population's live ledger; None uses the one that `run.json` names, if it exists.
         expect_head: size and root of the ledger, from a source outside the operator.
         receipts: files from devices.
@@ -59,24 +63,66 @@ def audit_ledger(
         InputError: not a run folder, an invalid key, or a file of another kind than expected.
     """
     check_key(public_key)
-    records = records_of(folder, ledger=ledger)
+    if is_server(folder):
+        found = [read_receipts(path, population=_population(folder, ledger)) for path in receipts]
+        return audit_server(folder, ledger=ledger, expect_head=expect_head, receipts=found, public_key=public_key)
+    records, unread = _collected(folder, ledger)
     outside = [read_receipts(path, population=records.population) for path in receipts]
     devices = folder / "devices.db"
-    inside, damaged = list[Receipts](), list[Finding]()
+    inside, damaged = list[Receipts](), [*unread]
     try:
         inside += [read_receipts(devices, population=records.population)] if devices.is_file() else []
-    except InputError:
+    except PalateError:
         damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
-        *checkpoints(records, expect_head, inside, outside, public_key),
-        *_guarded("G files", lambda: completeness(records, public_key=public_key)),
-        *_guarded("G accounts", lambda: accounts(records)),
+        *guarded("G checkpoints", lambda: checkpoints(records, expect_head, inside, outside, public_key)),
+        *guarded("G files", lambda: completeness(records, public_key=public_key)),
+        *guarded("G accounts", lambda: accounts(records)),
         *damaged,
-        *_devices(records, inside, outside),
+        *guarded("G devices", lambda: _devices(records, inside, outside)),
     ]
     assumed = (*_qualifiers(records), *ASSUMPTIONS)
-    series = {"facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}}
+    series: dict[str, Any] = {
+        "facts": {"run": records.run, "charges": len(records.charges), "releases": len(records.seals)}
+    }
+    with suppress(PalateError):
+        series["claim"] = stated(records.terms, (records.read("privacy_card.json") or {}).get("epsilon"))
     return Section("ledger", _subject(records), (*_worst_entry(findings, records), *findings), (), assumed, series)
+
+
+def _population(folder: Path, ledger: Path | None) -> str:
+    """Whose ledger a server folder has."""
+    try:
+        entries = read_live(folder / "ledger.db" if ledger is None else ledger).entries
+    except InputError:
+        return "unknown"
+    return str(getattr(entries[0], "population", "unknown")) if entries else "unknown"
+
+
+def _collected(folder: Path, ledger: Path | None) -> tuple[RunRecords, list[Finding]]:
+    """A run's records; where its extract is damaged or gone, the ledger's own entries, and a finding.
+
+    Raises:
+        InputError: as `audit_ledger`.
+    """
+    path, begun = folder / "ledger.json", RunFolder(folder).run_file.exists()
+    try:
+        return records_of(folder, ledger=ledger), []
+    except InputError as error:
+        if not begun or not (path.exists() or RunFolder(folder).finished):
+            raise
+        if ledger is not None:
+            read_live(ledger)  # what is wrong with a file that was named is an error, and no finding
+        said = str(error) if path.exists() else "ledger.json is gone, and the run is finished"
+        lost = Finding.checked("G extract", False, said, changed=["ledger.json"])
+    try:
+        live = _live(folder, ledger)
+    except InputError:
+        live = None
+    try:
+        return _records(folder, None, live), [lost]
+    except (InputError, KeyError, TypeError):
+        return RunRecords(folder, "unknown", "unknown", (), None, None), [lost]
 
 
 def records_of(folder: Path, *, ledger: Path | None = None) -> RunRecords:
@@ -113,10 +159,6 @@ def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) 
     return RunRecords(folder, run, population, own, None, live)
 
 
-UNITS = {"user": "user (one installation)", "event": "event (one item of one installation)"}
-"""The protected unit, in words."""
-
-
 def _subject(records: RunRecords) -> str:
     """What was audited, in one line."""
     live = "no live ledger" if records.live is None else f"live ledger {records.live.path}"
@@ -128,14 +170,6 @@ def _qualifiers(records: RunRecords) -> Iterator[str]:
     with suppress(IntegrityError):
         delta = records.terms.delta
         yield f"Every ε here is for δ = {delta!r}, unit: {UNITS[records.terms.unit]}, adjacency: zero-out."
-
-
-def _guarded(test: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Findings of a part; if a tampered ledger makes it fail, that is a finding, too."""
-    try:
-        yield from findings()
-    except (PalateError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        yield Finding.checked(test, False, f"what the ledger holds can't be audited: {' '.join(str(error).split())}")
 
 
 def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:

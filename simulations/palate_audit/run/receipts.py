@@ -87,7 +87,7 @@ def _from_ledger(path: Path, population: str) -> Receipts:
         except InputError:
             raise InputError(f"`--receipts` must be a ledger of devices, got another database: {path}") from None
     known = _of_checkpoint(seen, str(path)) if seen else []
-    return Receipts(str(path), charges, [seen] if seen else [], [*known, *_of_evidence(signed or b"", str(path))])
+    return Receipts(str(path), charges, [seen] if seen else [], [*known, *of_evidence(signed or b"", str(path))])
 
 
 def _from_json(text: str, source: str, population: str) -> Receipts:
@@ -136,7 +136,7 @@ def _of_checkpoint(checkpoint: Checkpoint, source: str) -> list[Known]:
     return of_root(checkpoint.size, checkpoint.root, by=source)
 
 
-def _of_evidence(signed: bytes, source: str) -> list[Known]:
+def of_evidence(signed: bytes, source: str) -> list[Known]:
     """The known hashes in the signed plan or manifest of a checkpoint: a charge, and older sizes of the log."""
     shown = shown_by(signed)
     if shown is None:
@@ -181,21 +181,25 @@ def reconcile(records: RunRecords, found: Receipts, *, test: str) -> Iterator[Fi
 
 
 def participation(records: RunRecords, found: Receipts) -> Finding:
-    """No device took part twice in an attempt, or in more attempts than were charged; no other user is in a sum."""
+    """No device took part twice in an attempt; every user of a sum has a receipt, and so has every release."""
     test, times = "G participation cap", dict[Place, list[Sequence[int] | npt.NDArray[np.int64]]]()
     for receipt, devices in found.receipts:
         if receipt.run == records.run:
             times.setdefault((receipt.round, receipt.attempt), []).append(devices)
-    if not times:
+    if not times and not records.seals:
         return Finding.missing(test, "no device has a receipt of this run")
     most = 0
-    for place, groups in sorted(times.items()):
-        ids, counts = np.unique(np.concatenate([np.asarray(group, np.int64) for group in groups]), return_counts=True)
+    for place in sorted(times.keys() | records.seals.keys()):
+        groups = [np.asarray(group, np.int64) for group in times.get(place, [])]
+        ids, counts = np.unique(np.concatenate([np.empty(0, np.int64), *groups]), return_counts=True)
         if (counts > 1).any():
             said = f"device {int(ids[counts > 1][0])} took part twice in round {place[0]}, attempt {place[1]}"
             return Finding.checked(test, False, said)
         most = max(most, len(ids))
         users = _users(records, place)
+        if not groups and users != 0:
+            said = f"round {place[0]}, attempt {place[1]} was released, and no device has a receipt of it: "
+            return Finding.checked(test, False, said + "participations were taken away")
         if users is not None and users > len(ids):
             said = f"round {place[0]}, attempt {place[1]} sums {users} users, and {len(ids)} devices took part"
             return Finding.checked(test, False, said)

@@ -21,6 +21,7 @@ from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
 from palate_sim.card.card import card_payload, sign_card
+from palate_sim.run.inventory import renew_inventory
 from palate_sim.run.run_folder import RunFolder
 
 
@@ -68,7 +69,7 @@ def facts(sections: Sequence[Section], *, created: str, sha256: str) -> dict[str
 
 def _part(section: Section) -> dict[str, Any]:
     """One section's verdicts, numbers and bounds."""
-    counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
+    counts = section.counts
     told: Mapping[str, Any] = section.series.get("facts") or {}
     bounds = {
         f"{bound.rung.value} {bound.name}": {
@@ -103,6 +104,7 @@ def _reissue(folder: Path, log: Ledger, run: str, key: SigningKey) -> None:
     card = sign_card(card_payload(verify_extract(extract, key.public)), key)
     place.write("ledger.json", extract)
     place.write("privacy_card.json", card)
+    renew_inventory(place, key, ("ledger.json", "privacy_card.json"))
     try:
         result = json.loads((folder / "result.json").read_bytes())
     except (OSError, ValueError):
@@ -111,5 +113,6 @@ def _reissue(folder: Path, log: Ledger, run: str, key: SigningKey) -> None:
 
     try:
         write_report(result, json.loads(card), folder)
+        renew_inventory(place, key, ("report.html",))
     except (KeyError, TypeError, ValueError) as error:
         raise PalateError(f"the report could not be written anew, all else was: {error}") from None

@@ -1,6 +1,7 @@
 """Outcome: what a trained run leaves in its folder, in an order that a crash can't turn into a false claim.
 
-publish model -> close the run in the ledger -> ledger.json -> privacy_card.json -> judge -> report -> result.json
+publish model -> close the run in the ledger -> ledger.json -> judge -> privacy_card.json -> report -> files.json
+    -> result.json
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.progress.tensorboard import export
 from palate_sim.run.clock import Clock
+from palate_sim.run.inventory import FILES, MARK, write_inventory
 from palate_sim.run.result import Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
@@ -104,7 +106,9 @@ def write_outcome(
             write_report(result, signed, folder.path)
         if config.evaluation.tensorboard:
             export(result, folder.path / "tensorboard")
-        folder.write("result.json", json.dumps(result, indent=1, allow_nan=False).encode())
+        data = json.dumps(result, indent=1, allow_nan=False).encode()
+        write_inventory(folder, trained.terms.run, key, soon={"result.json": data})
+        folder.write("result.json", data)
     notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
     return Result(folder.path, result, signed)
 
@@ -141,6 +145,7 @@ def _publish(
             "rounds": trained.rounds,
             "releases": model.header.releases,
             "second_accountant": _second_accountant(ledger, terms),
+            MARK: FILES,
         }
         ledger.close_run(terms.run, closing)
     extract = ledger.extract(terms.run, key)

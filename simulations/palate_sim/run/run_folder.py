@@ -4,6 +4,7 @@ run.json        configuration and data fingerprint, written first; makes the fol
 key             the run-local release key (mode 0600)
 identities      with masks: the simulated devices' own keys (mode 0600)
 devices.db      the simulated devices' own ledger
+files.json      hash and size of the other files, signed
 releases/ model/ ledger.json privacy_card.json result.json report.html events.jsonl
 """
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.worlds.surveys import World
+from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.survey import Survey
@@ -119,6 +120,18 @@ def test_its_result_is_kept_signed_and_can_be_made_again(service: Any, clock: An
     assert "suppressed" in palate("survey", "result", str(service.site.folder), "--week", "2026-11-16")
     with pytest.raises(InputError, match="`--week` must be one of 2026-11-16, 2026-11-23"):
         palate("survey", "result", str(service.site.folder), "--week", "2026-11-09")
+
+
+def test_an_audit_of_the_server_misses_figures_that_were_changed_or_taken_away(service: Any) -> None:
+    folder, path = service.site.folder, service.site.surveys / "2026-11-16.json"
+    assert audit_ledger(folder).alarms == ()
+    data = path.read_bytes()
+    for changed in (data.replace(b'"yearly_epsilon":', b'"yearly_epsilon" :'), data[:90], b"", None):
+        path.unlink() if changed is None else path.write_bytes(changed)
+        assert [found.test for found in audit_ledger(folder).alarms] == ["G surveys"]
+    (service.site.surveys / "2026-11-09.json").write_bytes(data)
+    path.write_bytes(data)
+    assert [found.test for found in audit_ledger(folder).alarms] == ["G surveys"]
 
 
 def test_a_survey_makes_no_model(service: Any) -> None:

@@ -88,14 +88,24 @@ def test_the_implied_risk_is_that_of_riskcal(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"nonsense"])
-def test_what_is_no_card_is_refused(bench: Any, data: bytes) -> None:
+def test_what_is_no_card_is_an_alarm_where_the_run_is_finished(bench: Any, data: bytes) -> None:
     (bench.folder / "privacy_card.json").write_bytes(data)
+    assert [found.said for found in audit_card(bench.folder).alarms] == [
+        "privacy_card.json must hold a JSON object, got something else"
+    ]
+    (bench.folder / "result.json").unlink()
     with pytest.raises(InputError, match=r"\Aprivacy_card.json must hold"):
         audit_card(bench.folder)
 
 
+def test_a_card_that_was_taken_away_is_an_alarm(bench: Any) -> None:
+    (bench.folder / "privacy_card.json").unlink()
+    assert "privacy_card.json is gone" in audit_card(bench.folder).alarms[0].said
+
+
 def test_what_is_no_finished_run_is_refused(bench: Any, tmp_path: Path) -> None:
     (bench.folder / "privacy_card.json").unlink()
+    (bench.folder / "result.json").unlink()
     for folder, said in (
         (bench.folder, "--resume"),
         (tmp_path, "without"),

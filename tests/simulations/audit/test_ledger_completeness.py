@@ -125,18 +125,25 @@ def test_what_was_tampered_with_is_an_alarm(bench: Any, finding: Any, what: str)
 @pytest.mark.parametrize(
     ("gone", "test"),
     [
-        ("releases/round-1-attempt-0.safetensors", "G sealed releases"),
         ("releases/round-1-attempt-0.safetensors", "G model from releases"),
         ("model/model.safetensors", "G model hash"),
         ("privacy_card.json", "G epsilon"),
         ("devices.db", "G participation cap"),
     ],
 )
-def test_what_is_missing_is_not_checkable_and_never_a_pass(bench: Any, finding: Any, gone: str, test: str) -> None:
+def test_what_is_missing_is_never_a_pass_and_is_missed(bench: Any, finding: Any, gone: str, test: str) -> None:
     (bench.folder / gone).unlink()
     section = bench.audit()
     assert finding(section, test).verdict is Verdict.UNCHECKABLE
-    assert section.alarms == ()
+    missed = finding(section, "G signed files")
+    assert (missed.verdict, missed.figures["gone"]) == (Verdict.ALARM, [gone])
+
+
+def test_a_sealed_release_that_is_gone_is_an_alarm_without_any_inventory(bench: Any, finding: Any) -> None:
+    release(bench).unlink()
+    (bench.folder / "files.json").unlink()
+    found = finding(bench.audit(), "G sealed releases")
+    assert (found.verdict, found.figures["gone"]) == (Verdict.ALARM, [release(bench).name])
 
 
 def test_a_stranger_in_the_folder_is_told(bench: Any, finding: Any) -> None:

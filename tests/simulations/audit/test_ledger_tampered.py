@@ -254,10 +254,11 @@ def test_a_receipt_that_the_ledger_does_not_bear_out_is_an_alarm(bench: Any, fin
 
 
 def test_a_run_that_is_not_finished_is_audited_by_its_live_ledger(bench: Any, finding: Any) -> None:
-    for name in ("ledger.json", "privacy_card.json", "result.json"):
+    for name in ("ledger.json", "privacy_card.json", "files.json", "result.json"):
         (bench.folder / name).unlink()
     section = bench.audit()
     assert section.alarms == ()
+    assert finding(section, "G signed files").verdict is Verdict.UNCHECKABLE
     assert finding(section, "G extract signature").verdict is Verdict.UNCHECKABLE
     assert finding(section, "G sealed releases").verdict is Verdict.PASS
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from palate_audit import AuditResult
+from palate_audit.attacks.measured import Estimate, near
 from palate_audit.evidence import document
-from palate_audit.evidence.evidence import Bound, Finding, Rung, Section
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.evidence.series import NAMES, histogram, roc
 from palate_audit.report import figures as plots
-from palate_audit.report.page import render
+from palate_audit.report.page import LETTERS, render
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 SERIES: dict[str, Any] = {
@@ -29,6 +33,10 @@ SERIES: dict[str, Any] = {
     "intervals": [{"title": "By decile", "axis": "TPR", "ceiling": 0.1,
                    "rows": [{"name": "decile 1", "value": 0.05, "low": 0.04, "high": 0.07}]}],
     "tables": [{"title": "Attributes", "header": ["attribute", "AUC"], "rows": [["age", 0.6123]]}],
+    "claim": {"epsilon": 5.0, "delta": 1e-6, "unit": "user (one installation)", "adjacency": "zero-out",
+              "mode": "central: the server adds the noise", "masks": None, "against": "anyone but the server",
+              "not_against": "the server's storage", "stamp": None},
+    "made": {"command": "palate audit mechanism --seed 7", "palate": "0.9", "commit": "0123abcd"},
 }  # fmt: skip
 
 
@@ -50,7 +58,7 @@ def section(**changes: Any) -> Section:
 def shown(page: str) -> str:
     """What a person reads."""
     text = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", text).split()))
 
 
 def test_everything_of_a_section_is_on_the_page() -> None:
@@ -124,3 +132,87 @@ def test_an_attack_stands_beside_the_most_that_its_claim_allows() -> None:
     at = list(ceiling.x).index(pytest.approx(0.01))
     assert ceiling.y[at] == pytest.approx(0.0924, abs=1e-4)  # Phi(Phi^-1(0.01) + 1)
     assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+
+
+def test_the_claim_stands_before_the_findings_and_everything_that_was_not_run_is_named() -> None:
+    page = shown(render([section()]))
+    claim = page.index("ε = 5 at δ = 1e-06, unit: user (one installation), adjacency: zero-out")
+    for words in ("anyone but the server", "the server's storage", "central: the server adds the noise"):
+        assert claim < page.index(words) < page.index("variance 1.0003"), words
+    for words in (
+        "palate audit ledger DIR",
+        "palate audit attacks DIR",
+        "palate audit card DIR",
+        "palate audit mutants",
+    ):
+        assert claim < page.index(words) < page.index("variance 1.0003"), words
+    assert "palate audit mechanism)" not in page
+    assert page.index("What could not be checked") < page.index("K seeds") < page.index("variance 1.0003")
+
+
+@pytest.mark.parametrize("stamp", ["NO PRIVACY: dp off", "NOT FOR RELEASE: seeded noise"])
+def test_a_run_that_claims_nothing_is_never_headed_nothing_found(stamp: str) -> None:
+    bare = {**SERIES["claim"], "epsilon": None, "stamp": stamp}
+    sections = [section(name="ledger", series={"claim": bare}), section(name="card", series={})]
+    page = shown(render(sections))
+    assert "Nothing found" not in page
+    assert page.index(stamp) < page.index("B noise")
+    assert f"{stamp}. Nothing is claimed" in page
+    result = AuditResult(tuple(sections), None)
+    assert result.verdict is Verdict.UNCHECKABLE
+    assert repr(result).startswith(f"audit: {stamp}, nothing is claimed")
+
+
+def test_the_facts_of_a_mechanism_are_its_claim() -> None:
+    facts = {"claimed_epsilon": 2.0, "delta": 1e-6, "unit": "user", "adjacency": "zero-out"}
+    assert "ε = 2 at δ = 1e-06" in shown(render([section(series={"facts": facts})]))
+
+
+def test_controls_stand_apart_from_passes() -> None:
+    works = replace(Finding.checked("membership, control", True, "succeeds: AUC 1"), control=True)
+    broken = replace(Finding.missing("other, control", "too weak"), control=True)
+    attacks = section(name="attacks", findings=(Finding.checked("membership", True, "AUC 0.6"), works, broken))
+    assert attacks.counts == {Verdict.PASS: 1, Verdict.ALARM: 0, Verdict.UNCHECKABLE: 1}
+    page = shown(render([attacks]))
+    assert "1 passed, 1 not checkable, 1 controls work" in page
+    assert "membership, control works succeeds" in page
+    assert "membership pass AUC 0.6" in page
+    assert document.read(document.write([attacks]))[0].findings == attacks.findings
+
+
+def test_every_letter_is_spelled_out() -> None:
+    findings = [Finding.checked(f"{letter} test", True, "good") for letter in LETTERS]
+    page = shown(render([section(findings=tuple(findings))]))
+    for letter, asks in LETTERS.items():
+        assert f"{letter}: {asks} (1 passed)" in page
+    ledger = shown(render([section(name="ledger", findings=(Finding.checked("G charges", True, "good"),))]))
+    assert "G: Ledger, releases and files of the run" in ledger
+    described = Path(__file__).parents[3] / "docs" / "audit.md"
+    named = set(re.findall(r"(?m)^\| ([A-Z]2?(?:, [A-Z]2?)*) \|", described.read_text(encoding="utf-8")))
+    assert {letter for cell in named for letter in cell.split(", ")} - {"L2"} == set(LETTERS)
+
+
+def test_how_it_was_made_and_who_signed_it_is_said() -> None:
+    page = shown(render([section()]))
+    for words in ("palate audit mechanism --seed 7", "0123abcd", "This report is unsigned"):
+        assert words in page, words
+    assert "ab" * 32 in shown(render([section()], signer="ab" * 32))
+
+
+def test_names_of_a_legend_are_whole_and_no_two_lines_look_alike() -> None:
+    names = [f"{attack}, likelihood ratio: {view}" for attack in ("interaction membership", "user membership")
+             for view in ("clipped update (server, central)", "noised share (server, no masks)", "releases (anybody)",
+                          "model learned with dp off")]  # fmt: skip
+    figure = plots.rocs([roc(name, [0.0, 0.01, 1.0], [0.0, 0.05, 1.0], mu=1.0) for name in names])
+    drawn = [trace for trace in figure.data if trace.line.shape == "hv"]
+    assert [trace.name.replace("<br>", " ") for trace in drawn] == names
+    assert len({(trace.line.color, trace.line.dash) for trace in drawn}) == len(names)
+    assert figure.layout.height - figure.layout.margin.b >= 400
+    assert figure.layout.legend.y < 0
+
+
+def test_a_figure_at_its_ceiling_is_explained() -> None:
+    assert near(Estimate(0.05, 0.04, 0.06), 0.114) == ""
+    assert "the claim allows" in near(Estimate(0.110, 0.08, 0.14), 0.114)
+    assert "within chance" in near(Estimate(0.130, 0.08, 0.18), 0.114)
+    assert "p-value decides" in near(Estimate(0.130, 0.12, 0.18), 0.114)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.audit import attacks, card, ledger, mechanism, mutants
+from palate_cli.commands.audit import attacks, card, ledger, mechanism, mutants, verify
 
 app = typer.Typer(
     help="Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
@@ -26,3 +26,4 @@ app.command("ledger")(ledger.ledger)
 app.command("attacks")(attacks.attacks)
 app.command("mechanism")(mechanism.mechanism)
 app.command("mutants")(mutants.mutants)
+app.command("verify")(verify.verify)

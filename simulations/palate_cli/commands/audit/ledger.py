@@ -1,4 +1,4 @@
-"""`palate audit ledger DIR`: the ledger of a run, replayed and recomputed, offline and without writing anything."""
+"""`palate audit ledger DIR`: the ledger of a run or a server, replayed and recomputed, offline and writing nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from palate_cli.commands.audit.card import Folder, PublicKey
-from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_cli.commands.audit.card import PublicKey
+from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
 
 
 def ledger(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or a server folder.")],
     live: Annotated[
         Path | None,
         typer.Option(
-            "--ledger", metavar="PATH", help="The population's ledger. Default: the one the run was made with."
+            "--ledger",
+            metavar="PATH",
+            help="The population's ledger. Default: the one the run was made with, or the server's.",
         ),
     ] = None,
     expect_head: Annotated[
@@ -33,12 +35,13 @@ def ledger(
     ] = None,
     public_key: PublicKey = None,
     out: Out = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Replay a run's ledger, recompute its claim, and account for every artefact. Reads only."""
+    """Replay the ledger of a run or a server, recompute the claim, and account for every file. Reads only."""
     from palate_audit.run.ledger import audit_ledger, parse_head
 
-    check_out(out)
+    check_out(out, key)
     head = None if expect_head is None else parse_head(expect_head)
     section = audit_ledger(folder, ledger=live, expect_head=head, receipts=receipts or (), public_key=public_key)
-    conclude([section], out=out, as_json=as_json)
+    conclude([section], out=out, key=key, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
 from palate_common.errors import InputError
 
 Mode = Annotated[
@@ -47,6 +47,7 @@ def mechanism(
     seed: Seed = None,
     run: Run = None,
     out: Out = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Run a mechanism with canaries, and test what it releases."""
@@ -57,7 +58,7 @@ def mechanism(
     from palate_audit.run.mechanism import audit_mechanism
     from palate_common.mechanism.accounting import check_delta, check_epsilon
 
-    check_out(out)
+    check_out(out, key)
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"`--seed` must be a whole number from 0, got {seed}")
     chosen = secrets.randbelow(2**31) if seed is None else seed
@@ -77,4 +78,4 @@ def mechanism(
             make = DeviceMessages if mode == "local" else partial(Production, dp=mode)
             targets.append(make(epsilon=asked[0], delta=asked[1]))
     section = audit_mechanism(*targets, seed=chosen, deep=deep, run=run)
-    conclude([section], out=out, as_json=as_json)
+    conclude([section], out=out, key=key, as_json=as_json, seed=chosen)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from palate_cli.commands.audit.outcome import Json, Out, check_out, conclude
+from palate_cli.commands.audit.outcome import Json, Key, Out, check_out, conclude
 from palate_common.errors import InputError
 
 Only = Annotated[
@@ -26,12 +26,13 @@ def mutants(
     quick: Quick = False,
     workers: Workers = None,
     out: Out = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Put known bugs into the production path, one after another, and see which test finds each."""
     from palate_audit.mutants.mutation_testing import CLEAN, MutantOutcome, audit_mutants
 
-    check_out(out)
+    check_out(out, key)
     runs = CLEAN if clean is None else clean
     if runs < 0 or (workers is not None and workers < 1):
         raise InputError(f"`--clean` must be from 0 and `--workers` from 1, got {clean} and {workers}")
@@ -41,4 +42,4 @@ def mutants(
         typer.echo(f"{outcome.name}: {found}", err=True)
 
     section = audit_mutants(only or (), clean=runs, quick=quick, workers=workers, notify=notify)
-    conclude([section], out=out, as_json=as_json)
+    conclude([section], out=out, key=key, as_json=as_json)

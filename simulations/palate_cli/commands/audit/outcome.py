@@ -4,16 +4,20 @@
     2  bad input
     4  the evidence exceeds the claim
 
-A command makes its sections and calls `conclude(sections, out=out, as_json=as_json)`.
+A command makes its sections and calls `conclude(sections, out=out, key=key, as_json=as_json)`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,9 +25,11 @@ from rich.table import Table
 
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
-from palate_common.errors import EvidenceError, InputError
+from palate_common.errors import EvidenceError, InputError, IntegrityError
 from palate_common.records.files import write_durably
+from palate_common.records.signing import SigningKey
 from palate_sim.progress.wording import clean
+from palate_sim.run.versions import versions
 
 Out = Annotated[
     Path | None,
@@ -34,20 +40,38 @@ Out = Annotated[
         "add up there.",
     ),
 ]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="With --out: sign the report with this key, the auditor's own; it is made if there is no such file.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the findings as JSON, and nothing else.")]
 
 _LOOK = {Verdict.PASS: "green", Verdict.ALARM: "bold red", Verdict.UNCHECKABLE: "yellow"}
 
 
-def conclude(sections: Sequence[Section], *, out: Path | None, as_json: bool) -> None:
+def conclude(
+    sections: Sequence[Section], *, out: Path | None, key: Path | None = None, as_json: bool, **chosen: int
+) -> None:
     """Print what was found and write the report.
+
+    Args:
+        sections: the parts that the command made.
+        out: where the report goes.
+        key: the auditor's key file, which signs it.
+        as_json: print JSON.
+        chosen: options that the command chose itself, such as a seed: they belong to the command that repeats it.
 
     Raises:
         EvidenceError: some finding is an alarm; everything was printed and written before.
         InputError: `out` can't be written, or holds something else than an audit.
     """
-    # First, so that an unwritable file fails before the long part.
-    written = None if out is None else _add(sections, out)
+    about = made(chosen)
+    sections = [replace(section, series={**section.series, "made": about}) for section in sections]
+    written = None if out is None else _add(sections, out, key)
     if as_json:
         typer.echo(json.dumps([document.as_json(section) for section in sections], indent=1, ensure_ascii=False))
     else:
@@ -64,11 +88,17 @@ def conclude(sections: Sequence[Section], *, out: Path | None, as_json: bool) ->
 
 def show(section: Section, console: Console) -> None:
     """One section on the terminal: verdicts, bounds, and what a pass assumes."""
+    if section.unclaimed is not None:
+        said = (
+            f"{section.unclaimed}. This run claims nothing, so that nothing can exceed its claim: passes say no more."
+        )
+        console.print(f"[bold red]{escape(clean(said))}[/]", soft_wrap=True, highlight=False)
     console.print(f"[bold]{escape(section.name)}[/]: {escape(clean(section.subject))}", soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for found in section.findings:
         said = escape(clean(found.sentence))
-        table.add_row(f"[{_LOOK[found.verdict]}]{found.verdict.value}[/]", escape(found.test), said)
+        word = "works" if found.control and found.verdict is Verdict.PASS else found.verdict.value
+        table.add_row(f"[{_LOOK[found.verdict]}]{word}[/]", escape(found.test), said)
     console.print(table)
     if section.bounds:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -80,33 +110,88 @@ def show(section: Section, console: Console) -> None:
         console.print(table)
     for assumed in section.assumptions:
         console.print(f"assumes: {escape(clean(assumed))}", soft_wrap=True, highlight=False, style="dim")
-    counts = {verdict: sum(found.verdict is verdict for found in section.findings) for verdict in Verdict}
+    counts, controls = section.counts, f", {section.controls} controls work" if section.controls else ""
     console.print(
-        f"{counts[Verdict.PASS]} passed, {counts[Verdict.ALARM]} alarms, {counts[Verdict.UNCHECKABLE]} not checkable",
+        f"{counts[Verdict.PASS]} passed, {counts[Verdict.ALARM]} alarms, {counts[Verdict.UNCHECKABLE]} not checkable"
+        f"{controls}",
         highlight=False,
     )
 
 
-def check_out(out: Path | None) -> None:
+def made(chosen: Mapping[str, int]) -> dict[str, Any]:
+    """How a part was made: the command that repeats it, when, and by which code."""
+    found = versions()
+    told: dict[str, Any] = {
+        name: found[name] for name in ("palate", "commit", "python", "environment") if name in found
+    }
+    return {"command": _command(chosen), "created": datetime.now(UTC).isoformat(timespec="seconds"), **told}
+
+
+def _command(chosen: Mapping[str, int]) -> str:
+    """The command line that was given, without the report's own options."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return ""
+    words = context.command_path.split()
+    for each in context.command.params:
+        value = chosen.get(each.name or "", context.params.get(each.name or ""))
+        if each.name in ("out", "key", "as_json") or value in (None, False, each.default, ()):
+            continue
+        flag = [] if isinstance(each, click.Argument) else [each.opts[0]]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [*flag, *([] if one is True else [str(one)])]
+    return shlex.join(words)
+
+
+def check_out(out: Path | None, key: Path | None = None) -> None:
     """Refuse a path that can't take a report, before a long audit begins.
 
     Raises:
-        InputError: it is in another kind of folder, or is another kind of file.
+        InputError: it is in another kind of folder, or is another kind of file; or the key isn't the one that signed
+            what is there.
     """
+    if out is None and key is not None:
+        raise InputError("`--key` must be given with --out: it signs the report that is written there")
     if out is not None:
-        _before(_files(out)[1])
+        data = _files(out)[1]
+        _before(data)
+        _check_signer(data, _key(key))
 
 
-def _add(sections: Sequence[Section], out: Path) -> Path:
+def _key(path: Path | None) -> SigningKey | None:
+    """The auditor's key, made if there is none; None without a path."""
+    if path is None:
+        return None
+    if not path.exists():
+        SigningKey.generate().save(path)
+    return SigningKey.load(path)
+
+
+def _check_signer(data: Path, key: SigningKey | None) -> None:
+    """Refuse to sign parts that somebody else made: a signature is for all of the report."""
+    if key is None or not data.exists():
+        return
+    try:
+        own = document.signer(data.read_bytes()) == key.public
+    except IntegrityError:
+        own = False
+    if not own:
+        raise InputError(f"`--key` must be the one that signed the parts that are there, and didn't: {data}")
+
+
+def _add(sections: Sequence[Section], out: Path, key_file: Path | None) -> Path:
     """Write the page and its JSON, keeping the parts that were there; return the page's path."""
     from palate_audit.report.page import render
 
     page, data = _files(out)
+    key = _key(key_file)
+    _check_signer(data, key)
     parts = document.together(_before(data), sections)
-    text = document.write(parts)
+    shown = render(parts, signer=None if key is None else key.public).encode()
+    text = document.write(parts, page=shown, key=key)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(page, render(parts).encode())
+        write_durably(page, shown)
         write_durably(data, text)
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None

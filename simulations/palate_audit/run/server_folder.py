@@ -1,0 +1,483 @@
+"""A server folder, audited: its ledger, the releases of each run, published models, surveys, directories, the witness.
+
+A folder that serves goes on changing, so that no list of its files is signed. What left it is: models with their
+manifests, surveys, plans in the witness folder. The ledger has to extend what each of them shows, and every run's files
+have to be those that the ledger charged and sealed. What nothing vouches for is named.
+
+    section = audit_server(Path("server"))
+    [found.said for found in section.alarms]
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from palate_audit.evidence.claim import stated
+from palate_audit.evidence.evidence import Finding, Section, Verdict
+from palate_audit.evidence.guard import guarded
+from palate_audit.run.accounts import charged_costs
+from palate_audit.run.checkpoints import chain, fits, rollback
+from palate_audit.run.completeness import of_releases, replayed_hash
+from palate_audit.run.extract import Known
+from palate_audit.run.live import LiveLedger, read_live
+from palate_audit.run.receipts import Receipts, of_evidence, reconcile
+from palate_audit.run.run_records import RunRecords
+from palate_audit.run.signed_files import private_keys
+from palate_audit.run.statements import ordered
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.errors import InputError, PalateError
+from palate_common.models import published
+from palate_common.models.catalogue import ItemCatalogue, read_lines
+from palate_common.models.manifest import Manifest, read_manifest
+from palate_common.models.model import GlobalModel
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.signing import SigningKey, verify
+from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
+from palate_common.secagg.directory import Directory
+from palate_common.survey import SURVEYING
+from palate_server.folder.witness import WITNESS
+from palate_server.ledger.history import ChargeEntry, Entry, PublishEntry, SealEntry
+from palate_server.operation.releases import CARD, LATEST
+from palate_server.operation.survey_results import read_result
+from palate_sim.card.card import verify_card
+from palate_sim.run.run_folder import DRAFT
+
+CONFIG, LEDGER, ITEMS, REGISTER = "server.toml", "ledger.db", "items", "enrolment.db"
+OPEN = frozenset({CONFIG, REGISTER, "panel.safetensors", "superlink.db", "tls", "state", "logs", "keys"})
+"""What nothing vouches for: it decides what a server does next, and is no release."""
+AUDITED = frozenset({LEDGER, ITEMS, "key", "runs", "surveys", "public", "witness", "audit.html", "audit.json"})
+OF_A_RUN = frozenset({"releases", "inputs.safetensors", "lock"})
+KEPT = 5
+"""Models that a server keeps, unless its configuration says otherwise."""
+ASSUMPTIONS = (
+    "Every release was charged before it was computed: a release that left no file, no charge and no receipt can't be "
+    "seen from files.",
+    "The stated code ran: this compares what was written down, and the mechanism's own tests are another part.",
+    "Configuration, register, certificates, state and logs are the operator's word: nothing vouches for them.",
+    "SHA-256 and Ed25519 are what they are held to be, and the operator's key has signed one story only.",
+)
+
+
+def is_server(folder: Path) -> bool:
+    """Whether a folder is a server's, and not a run's."""
+    return not (folder / "run.json").exists() and any((folder / name).is_file() for name in (CONFIG, LEDGER))
+
+
+@dataclass(frozen=True)
+class ServerRecords:
+    """The files of a server folder beside its ledger.
+
+    Attributes:
+        folder: the server folder.
+        live: its ledger.
+        pinned: the operator's public key from outside; None takes the one that the folder itself names.
+    """
+
+    folder: Path
+    live: LiveLedger
+    pinned: str | None
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration as it is written; {} if it can't be read."""
+        try:
+            return tomllib.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @cached_property
+    def key(self) -> str | None:
+        """The public key that the folder's signatures must be by."""
+        if self.pinned is not None:
+            return self.pinned
+        named = [self._named(folder) for folder in self.models]
+        told = [key for key in named if key]
+        if told:
+            return max(set(told), key=told.count)
+        try:
+            return SigningKey.from_pem((self.folder / "key").read_bytes()).public
+        except (OSError, InputError):
+            return None
+
+    @staticmethod
+    def _named(folder: Path) -> str | None:
+        """The key that a manifest names, if it is signed by it."""
+        try:
+            data = (folder / published.MANIFEST).read_bytes()
+            key = str(json.loads(data)["public_key"])
+            verify(key, published.MANIFEST_TAG, data, (folder / published.SIGNATURE).read_text("ascii"))
+        except (OSError, ValueError, KeyError, TypeError, PalateError):
+            return None
+        return key
+
+    @cached_property
+    def models(self) -> list[Path]:
+        """The folders of published models."""
+        place = self.folder / "public" / "models"
+        found = sorted(place.iterdir()) if place.is_dir() else []
+        return [path for path in found if path.is_dir() and not path.name.startswith(".")]
+
+    @cached_property
+    def runs(self) -> dict[str, RunRecords]:
+        """The records of each run that the ledger opened."""
+        names = dict.fromkeys(entry.run for entry in self.live.entries if entry.kind == "open")
+        return {name: self._run(name) for name in names}
+
+    def _run(self, name: str) -> RunRecords:
+        own = [entry for entry in self.live.entries if getattr(entry, "run", None) == name]
+        return RunRecords(self.folder / "runs" / name, name, self.population, own, None, self.live)
+
+    @cached_property
+    def population(self) -> str:
+        """Whose ledger it is."""
+        first = next((entry for entry in self.live.entries if entry.kind == "population"), None)
+        return str(getattr(first, "population", "unknown"))
+
+    def entries(self, kind: type[Entry]) -> list[Any]:
+        """The ledger's entries of a kind."""
+        return [entry for entry in self.live.entries if isinstance(entry, kind)]
+
+
+def audit_server(
+    folder: Path,
+    *,
+    ledger: Path | None = None,
+    expect_head: Checkpoint | None = None,
+    receipts: Sequence[Receipts] = (),
+    public_key: str | None = None,
+) -> Section:
+    """Replay the ledger of a server folder, and compare its files with it.
+
+    Args:
+        folder: the server folder, whether it serves or not; nothing is written and nothing is locked.
+        ledger: another copy of its ledger.
+        expect_head: size and root of the ledger, from a source outside the operator.
+        receipts: of devices.
+        public_key: the operator's, from outside the folder.
+
+    Raises:
+        InputError: `ledger` is given and no ledger.
+    """
+    damaged, live = list[Finding](), LiveLedger(folder / LEDGER, (), (), 0, None)
+    try:
+        live = read_live(folder / LEDGER if ledger is None else ledger)
+    except InputError as error:
+        if ledger is not None:
+            raise
+        what = "is gone" if not (folder / LEDGER).exists() else "is no ledger"
+        damaged.append(Finding.checked("G live ledger", False, f"{LEDGER} {what}: {error}", changed=[LEDGER]))
+    records, known = ServerRecords(folder, live, public_key), list[Known]()
+    models = [*guarded("G published models", lambda: _models(records, known))]
+    parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("G witness", lambda: _witness(records, known)),
+        ("G ledger", lambda: _ledger(records, known, expect_head, receipts)),
+        ("G private key", lambda: private_keys(folder, records.key)),
+        ("G runs", lambda: _runs(records)),
+        ("G surveys", lambda: _surveys(records)),
+        ("G directories", lambda: _directories(records)),
+        ("G catalogue", lambda: _catalogue(records)),
+        ("G files not covered", lambda: _names(records)),
+    ]
+    found = [*damaged, *models, *(each for test, part in parts for each in guarded(test, part))]
+    for receipt in receipts:
+        whole = RunRecords(folder, "", records.population, live.entries, None, live)
+        found += guarded("G receipts", partial(reconcile, whole, receipt, test="G receipts"))
+    series: dict[str, Any] = {"facts": {"population": records.population, "runs": len(records.runs)}}
+    for _, last in list(records.runs.items())[-1:]:
+        try:
+            series["claim"] = stated(last.terms, None)
+        except PalateError:
+            continue
+    subject = (
+        f"server folder {folder} of {records.population!r}: {len(records.runs)} runs, {len(records.models)} models"
+    )
+    return Section("ledger", subject, tuple(found), (), ASSUMPTIONS, series)
+
+
+def _ledger(
+    records: ServerRecords, known: Sequence[Known], head: Checkpoint | None, receipts: Sequence[Receipts]
+) -> Iterator[Finding]:
+    """The log by itself, and against everything that was signed."""
+    live = records.live
+    yield chain(live, known)
+    yield fits("G checkpoints", live.leaves, list(known), "what the operator signed")
+    whole = RunRecords(records.folder, "", records.population, live.entries, None, live)
+    yield from rollback(whole, live.leaves, head, receipts, known)
+    covered = max((node.end for node in known if node.start == 0), default=0)
+    if covered < len(live.leaves):
+        said = f"{len(live.leaves) - covered} entries of ledger.db, from entry {covered} on, are in nothing that was "
+        yield Finding.missing(
+            "G end of the ledger", said + "signed and kept here: only receipts or a head show a change"
+        )
+    if records.pinned is None:
+        named = (records.key or "no key")[:16]
+        yield Finding.missing(
+            "signing key", f"{named}… is what the folder itself names; give --public-key from outside"
+        )
+
+
+def _models(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
+    """Every published model is whole and signed, under its manifest's hash; collects what they show of the ledger."""
+    test, good, newest = "G published models", 0, (-1, "")
+    hashes = {entry.model_hash for entry in records.entries(PublishEntry)}
+    for folder in records.models:
+        reason, manifest = _model(records, folder, hashes)
+        if manifest is not None:
+            newest = max(newest, (manifest.version, folder.name))
+            data = (folder / published.MANIFEST).read_bytes()
+            evidence = {"manifest": json.loads(data), "signature": (folder / published.SIGNATURE).read_text("ascii")}
+            known += [
+                Known(0, manifest.checkpoint.size, manifest.checkpoint.root, f"public/models/{folder.name[:12]}…")
+            ]
+            known += of_evidence(canonical_json(evidence), f"public/models/{folder.name[:12]}…")
+        if reason:
+            yield Finding.checked(test, False, f"public/models/{folder.name[:16]}…: {reason}", folder=folder.name)
+        else:
+            good += 1
+    yield _kept(records, good)
+    yield _latest(records, newest)
+
+
+def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str, Manifest | None]:
+    """What is wrong with a published model, or ""; and its manifest, if that is signed."""
+    try:
+        files = {name: (folder / name).read_bytes() for name in (published.MANIFEST, published.SIGNATURE)}
+        manifest = read_manifest(files, records.key or "")
+    except OSError as error:
+        return f"{Path(str(error.filename)).name} is gone", None
+    except PalateError as error:
+        return f"{published.MANIFEST} or {published.SIGNATURE}: {error}", None
+    if digest(files[published.MANIFEST]) != folder.name:
+        return f"{published.MANIFEST} isn't the one that the folder is named after", manifest
+    named = {name: facts.sha256 for name, facts in manifest.files.items()}
+    if "card" in (manifest.model_extra or {}):
+        named[CARD] = str((manifest.model_extra or {})["card"])
+    for name, sha256 in named.items():
+        if not (folder / name).is_file():
+            return f"{name} is gone", manifest
+        if digest((folder / name).read_bytes()) != sha256:
+            return f"{name} isn't the one that was signed", manifest
+    known = named.keys() | {published.MANIFEST, published.SIGNATURE}
+    if strange := sorted(p.name for p in folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name)):
+        return f"{strange[0]} is published and no manifest names it", manifest
+    if manifest.releases and manifest.model_hash not in hashes:
+        return f"{published.MODEL} was never published by the ledger", manifest
+    try:
+        published.read(folder, public_key=records.key or "")
+        if CARD in named and json.loads((folder / CARD).read_bytes()).get("public_key") is not None:
+            verify_card(json.loads((folder / CARD).read_bytes()), public_key=records.key or "")
+    except PalateError as error:
+        return str(error), manifest
+    return "", manifest
+
+
+def _kept(records: ServerRecords, good: int) -> Finding:
+    """As many models are there as the server keeps of those that it published."""
+    test, release = "G models kept", records.config.get("release")
+    keep = release.get("keep", KEPT) if isinstance(release, Mapping) else KEPT
+    owed = min(int(keep), len(records.entries(PublishEntry)) + 1)
+    said = f"{len(records.models)} models, {good} of them whole; {owed} of all that were published are kept"
+    return Finding.checked(test, len(records.models) >= owed, said)
+
+
+def _latest(records: ServerRecords, newest: tuple[int, str]) -> Finding:
+    """`latest` names the newest model."""
+    test, path = "G latest model", records.folder / "public" / "models" / LATEST
+    try:
+        offer = json.loads(path.read_bytes())
+        good = (offer["version"], offer["manifest"]) == newest and canonical_json(offer) == path.read_bytes()
+    except OSError:
+        return Finding.checked(test, not records.models, f"public/models/{LATEST} is gone")
+    except (ValueError, KeyError, TypeError, PalateError):
+        good = False
+    said = (
+        f"public/models/{LATEST} names version {newest[0]}" if good else f"public/models/{LATEST} names another model"
+    )
+    return Finding.checked(test, good, said)
+
+
+def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
+    """The plan in the witness folder is signed and charged, and no sealed attempt came after it."""
+    test, backup = "G witness", records.config.get("backup")
+    place = str(backup.get("witness") or "") if isinstance(backup, Mapping) else ""
+    path = records.folder / (place or "witness") / WITNESS
+    sealed = [entry.seq for entry in records.entries(SealEntry)]
+    try:
+        data = path.read_bytes()
+    except OSError:
+        if not sealed:
+            yield Finding.missing(test, "nothing was sealed yet")
+        elif place:
+            yield Finding.missing(test, f"the witness folder isn't here: {path}")
+        else:
+            yield Finding.checked(test, False, f"witness/{WITNESS} is gone: attempts were sealed, which it must show")
+        return
+    try:
+        signed = read_plan(data)
+        verify(records.key or "", PLAN_TAG, signed_bytes(signed), signed.signature)
+    except PalateError as error:
+        yield Finding.checked(test, False, f"witness/{WITNESS}: {error}")
+        return
+    known += of_evidence(data, f"witness/{WITNESS}")
+    at = None if signed.charge is None else signed.charge.entry.get("seq")
+    charged = [entry.seq for entry in records.entries(ChargeEntry)]
+    before = [seq for seq in charged if sealed and seq < sealed[-1]]
+    if isinstance(at, int) and before and at < before[-1]:
+        said = f"witness/{WITNESS} is of entry {at}, and an attempt was sealed that was charged by entry {before[-1]}"
+        yield Finding.checked(test, False, said)
+        return
+    yield Finding.checked(
+        test, True, f"the plan of round {signed.plan.round} of {signed.plan.run}, charged by entry {at}"
+    )
+
+
+def _runs(records: ServerRecords) -> Iterator[Finding]:
+    """The files of each run; what holds for all of them is said once."""
+    by_test: dict[str, list[tuple[str, Finding]]] = {}
+    for name, run in records.runs.items():
+        for found in guarded("G run", partial(_run, run)):
+            by_test.setdefault(found.test, []).append((name, found))
+    for told in by_test.values():
+        passed = [found for _, found in told if found.verdict is Verdict.PASS]
+        for name, found in told:
+            if found.verdict is not Verdict.PASS:
+                yield replace(found, said=f"runs/{name}: {found.said}")
+        if passed:
+            yield replace(passed[-1], said=f"{len(passed)} runs; the last: {passed[-1].said}")
+    place = records.folder / "runs"
+    there = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    if strange := sorted(there - records.runs.keys()):
+        yield Finding.checked("G runs of the ledger", False, f"runs/{strange[0]} is no run that the ledger opened")
+    else:
+        yield Finding.checked(
+            "G runs of the ledger", True, f"{len(there)} folders, each of a run that the ledger opened"
+        )
+
+
+def _run(run: RunRecords) -> Iterator[Finding]:
+    yield from of_releases(run)
+    yield charged_costs(run)
+    if run.closed is not None and run.terms.mode.private:
+        found, owed = replayed_hash(run), run.closed.get("model_hash")
+        said = f"its releases give the model {found[:16]}…, closed with {str(owed)[:16]}…"
+        if run.terms.algorithm != SURVEYING or found == owed:
+            yield Finding.checked("G model from releases", found == owed, said)
+    known = {path.name for path in run.folder.iterdir()} if run.folder.is_dir() else set()
+    if strange := sorted(name for name in known - OF_A_RUN if not DRAFT.fullmatch(name)):
+        yield Finding.missing("G other files", f"{strange[0]} is nothing that Palate writes")
+    if (run.folder / "lock").is_file() and (run.folder / "lock").stat().st_size:
+        yield Finding.missing("G other files", "lock must be empty, and holds something")
+
+
+def _surveys(records: ServerRecords) -> Iterator[Finding]:
+    """The figures of each closed survey are there, and signed."""
+    test, place = "G surveys", records.folder / "surveys"
+    owed = {
+        f"{run.terms.settings['first_day']}.json": name
+        for name, run in records.runs.items()
+        if run.terms.algorithm == SURVEYING and run.closed is not None and run.seals
+    }
+    there = {path.name for path in place.iterdir() if not DRAFT.fullmatch(path.name)} if place.is_dir() else set()
+    for name in sorted(there | owed.keys()):
+        if name not in there:
+            yield Finding.checked(test, False, f"surveys/{name} is gone: its survey was released")
+            continue
+        try:
+            result = read_result((place / name).read_bytes(), public_key=records.key or "")
+        except PalateError as error:
+            yield Finding.checked(test, False, f"surveys/{name}: {error}")
+            continue
+        if (f"{result.get('week')}.json", result.get("run")) != (name, owed.get(name)):
+            yield Finding.checked(test, False, f"surveys/{name} is of another week or run")
+            continue
+        yield Finding.checked(test, True, f"surveys/{name} has the operator's signature")
+
+
+def _directories(records: ServerRecords) -> Iterator[Finding]:
+    """Each list of identities has the hash that it is named after; those of masked runs are there."""
+    test, place, good = "G directories", records.folder / "public" / "directory", 0
+    cohorts = [run.terms.cohort for run in records.runs.values()]
+    owed = {str(cohort.directory) for cohort in cohorts if cohort is not None and cohort.directory is not None}
+    there = {path.name for path in place.iterdir() if not DRAFT.fullmatch(path.name)} if place.is_dir() else set()
+    for name in sorted(there | owed):
+        if name not in there:
+            yield Finding.checked(test, False, f"public/directory/{name} is gone: a run's terms name it")
+            continue
+        try:
+            data = (place / name).read_bytes()
+            same = Directory.from_json(data).hash == name and Directory.from_json(data).to_json() == data
+        except PalateError:
+            same = False
+        if not same:
+            yield Finding.checked(test, False, f"public/directory/{name} isn't the list that it is named after")
+        good += same
+    if good:
+        yield Finding.checked(test, True, f"{good} lists of identities have the hashes that they are named after")
+
+
+def _catalogue(records: ServerRecords) -> Iterator[Finding]:
+    """The catalogue is the one of the last run, and its order doesn't follow the counts, as far as they show it."""
+    test, path = "G catalogue", records.folder / ITEMS
+    try:
+        items = read_lines(path.read_bytes())
+        now = ItemCatalogue(items).hash
+    except OSError:
+        yield Finding.checked(test, False, f"the file {ITEMS} is gone")
+        return
+    except (ValueError, PalateError):
+        yield Finding.checked(test, False, f"the file {ITEMS} is no catalogue")
+        return
+    trained = [run.terms.catalogue for run in records.runs.values() if run.terms.algorithm != SURVEYING]
+    trained = trained or [manifest for manifest in map(_catalogue_of, records.models) if manifest]
+    if not trained or trained[-1] != now:
+        yield Finding.missing(test, f"the file {ITEMS} is another than the one of the last run: nobody signed it")
+    else:
+        yield Finding.checked(test, True, f"{len(items):,} items, those of the last run's terms")
+    for folder in reversed(records.models):
+        try:
+            model = GlobalModel.from_bytes((folder / published.MODEL).read_bytes())
+            listed = read_lines((folder / published.ITEMS).read_bytes())
+        except (OSError, ValueError, PalateError):
+            continue
+        if model.header.releases:
+            yield ordered("G order of the catalogue", listed, model.state.get(COUNTS), own=False)
+            return
+
+
+def _catalogue_of(folder: Path) -> str | None:
+    """The catalogue that a manifest names."""
+    try:
+        return str(json.loads((folder / published.MANIFEST).read_bytes())["catalogue"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _names(records: ServerRecords) -> Iterator[Finding]:
+    """What nothing vouches for."""
+    folder = records.folder
+    if not (folder / CONFIG).is_file():
+        yield Finding.checked("G configuration", False, f"{CONFIG} is gone")
+    elif not records.config:
+        yield Finding.checked("G configuration", False, f"{CONFIG} can't be read")
+    elif records.config.get("population") != records.population:
+        said = f"{CONFIG} is of the population {records.config.get('population')!r:.60}, the ledger of another"
+        yield Finding.checked("G configuration", False, said)
+    there = {path.name for path in folder.iterdir() if not DRAFT.fullmatch(path.name)}
+    there -= {f"{name}{end}" for name in (LEDGER, REGISTER, "superlink.db") for end in ("-wal", "-shm", "-journal")}
+    features = (records.config.get("training") or {}).get("features")
+    loose = there & {*OPEN, str(features)}
+    inside = (path for name in loose for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in inside)
+    said = f"{', '.join(sorted(loose))}: nobody signs them; they decide what the server does next, and are no release"
+    yield Finding.missing("G files not covered", said, names=names)
+    if REGISTER not in there:
+        yield Finding.missing("G register", f"{REGISTER} isn't here: who is enrolled may be kept back")
+    if strange := sorted(there - AUDITED - loose):
+        yield Finding.missing("G other files", f"{strange[0]} is nothing that Palate writes", names=strange)
