@@ -193,17 +193,12 @@ class Als(Algorithm):
         rows = (weight**self.settings.contribution_exponent)[seen.indices]
         if weighted is not None:
             rows *= weighted
-        squares = segment_sum(rows**2, seen.indptr)
-        if "along" not in state:
-            rows /= np.repeat(np.sqrt(squares), seen.counts())
-            return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
-        along = state["along"].astype(np.int64)
-        own, square = along.astype(np.float64), float(along @ along)
-        shift = segment_sum(rows * own[seen.indices], seen.indptr) / square
-        lengths = np.sqrt(np.maximum(squares - shift**2 * square, LEAST_LEFT**2 * squares))
-        rows /= np.repeat(lengths, seen.counts())
-        shift /= np.maximum(lengths, TINY)
-        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items, along, shift)
+        given = seen.indptr, seen.indices
+        if "along" in state:
+            along = state["along"].astype(np.int64)
+            return OuterBlock.centred(*given, rows, users, seen.n_items, along=along, least_left=LEAST_LEFT)
+        rows /= np.repeat(np.sqrt(segment_sum(rows**2, seen.indptr)), seen.counts())
+        return OuterBlock(*given, rows, users, seen.n_items)
 
     def _pairs(self, state: State, histories: Interactions) -> tuple[PairBlock, DenseBlock]:
         """The pairs of the head's items, and the trace.
