@@ -40,8 +40,8 @@ Again = Callable[[Iterator[int], int], list[int]]
 """(words, how many numbers) -> the numbers that the reference makes of the next words."""
 
 TEST = "W words"
-LENGTHS = (1, 64, 4095, 4096, 4097)
-"""Around what a short and a long vector may be to an implementation; the last three also with 64 dummies less."""
+LENGTHS = (1, 64, 100, 4095, 4096, 4097)
+"""A single number, the dummies, a survey, and around what may be a long vector to an implementation."""
 SIGMAS = (1, 3, 64, 1001, 2**14 + 1)
 LARGEST = 2**30
 LAW = 4096

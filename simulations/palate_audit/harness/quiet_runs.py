@@ -1,8 +1,8 @@
 """Quiet runs: every road by which noise gets into a message or a release, with nobody doing anything.
 
-What comes out is noise and nothing else, with secure words, which are recorded: of the server, of nodes of one device
-and of seven, of devices with dp local, and of devices under masks, in rounds of equal noise, with an attempt that fails
-after everybody has made a vector. Each is run twice.
+What comes out is noise and nothing else, with secure words, which are recorded: of the server, in training and in a
+survey, of nodes of one device and of seven, of devices with dp local, and of devices under masks, in rounds of equal
+noise, with an attempt that fails after everybody has made a vector. Each is run twice.
 
     >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))})]
     [2, 2]
@@ -24,8 +24,10 @@ from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
+from palate_common.survey import SURVEYING, Survey
 
 DEVICES = 7
+SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Quiet:
 
 ROADS: Mapping[str, Quiet] = {
     "central": Quiet(Setting(noise=Noise.SECURE, rounds=3)),
+    "a survey": Quiet(
+        Setting(noise=Noise.SECURE, algorithm=SURVEYING, settings=SURVEY.model_dump(mode="json"), users_per_node=1)
+    ),
     "distributed, a node of seven": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=DEVICES)),
     "distributed, a device a node": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, rounds=2)),
     "local": Quiet(Setting(noise=Noise.SECURE, mode=LOCAL, users_per_node=1, rounds=2)),
@@ -86,7 +91,8 @@ def quiet_runs(roads: Mapping[str, Quiet] = ROADS) -> list[QuietRun]:
 
 def _run(name: str, quiet: Quiet) -> QuietRun:
     """One run from its first attempt to its last release."""
-    histories = crowd([[]] * DEVICES, n_items=1)
+    items = len(SURVEY.questions()) if quiet.setting.algorithm == SURVEYING else 1
+    histories = crowd([[]] * DEVICES, n_items=items)
     with recorded() as seen, probe_run(quiet.setting, histories, [Gesture()]) as stage:
         if quiet.late:
             with suppress(IntegrityError):
