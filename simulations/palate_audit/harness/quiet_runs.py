@@ -2,10 +2,10 @@
 
 What comes out is noise and nothing else, with secure words, which are recorded: of the server, in training and in a
 survey, of nodes of one device and of seven, of devices with dp local, and of devices under masks, in rounds of equal
-noise, with an attempt that fails after everybody has made a vector. Each is run twice.
+noise, with an attempt that fails after everybody has made a vector.
 
-    >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))})]
-    [2, 2]
+    >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))}, times=3)]
+    [2, 2, 2]
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class QuietRun:
     """What a run left.
 
     Attributes:
-        name: the road, and which of its two runs.
+        name: the road, and which of its runs.
         noises: by what they are, in the order in which they were made.
         sums: releases that are sums of those, by what they are.
         sources: that words were drawn from, in that order, too.
@@ -84,9 +84,9 @@ class QuietRun:
     sources: tuple[RecordedSource, ...]
 
 
-def quiet_runs(roads: Mapping[str, Quiet] = ROADS) -> list[QuietRun]:
-    """Each road twice."""
-    return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(2)]
+def quiet_runs(roads: Mapping[str, Quiet] = ROADS, *, times: int) -> list[QuietRun]:
+    """Each road so many times."""
+    return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(times)]
 
 
 def _run(name: str, quiet: Quiet) -> QuietRun:
