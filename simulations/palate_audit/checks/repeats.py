@@ -21,7 +21,7 @@ WORD = 2.0**-64
 def repeats(*, quick: bool = False) -> list[Finding]:
     """Repeated noise, and repeated words."""
     try:
-        runs = quiet_runs()
+        runs = quiet_runs(times=2)
     except PalateError as error:
         return [Finding.checked(f"{TEST} of noise", False, f"rounds in which nobody acts must end, got: {error}")]
     drawn = {name: each for run in runs for name, each in run.noises.items()}

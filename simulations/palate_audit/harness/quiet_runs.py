@@ -1,11 +1,11 @@
 """Quiet runs: every road by which noise gets into a message or a release, with nobody doing anything.
 
-What comes out is noise and nothing else, with secure words, which are recorded: of the server, of nodes of one device
-and of seven, of devices with dp local, and of devices under masks, in rounds of equal noise, with an attempt that fails
-after everybody has made a vector. Each is run twice.
+What comes out is noise and nothing else, with secure words, which are recorded: of the server, in training and in a
+survey, of nodes of one device and of seven, of devices with dp local, and of devices under masks, in rounds of equal
+noise, with an attempt that fails after everybody has made a vector.
 
-    >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))})]
-    [2, 2]
+    >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))}, times=3)]
+    [2, 2, 2]
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
+from palate_common.survey import SURVEYING, Survey
 
 DEVICES = 7
+SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Quiet:
 
 ROADS: Mapping[str, Quiet] = {
     "central": Quiet(Setting(noise=Noise.SECURE, rounds=3)),
+    "a survey": Quiet(
+        Setting(noise=Noise.SECURE, algorithm=SURVEYING, settings=SURVEY.model_dump(mode="json"), users_per_node=1)
+    ),
     "distributed, a node of seven": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=DEVICES)),
     "distributed, a device a node": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, rounds=2)),
     "local": Quiet(Setting(noise=Noise.SECURE, mode=LOCAL, users_per_node=1, rounds=2)),
@@ -67,7 +72,7 @@ class QuietRun:
     """What a run left.
 
     Attributes:
-        name: the road, and which of its two runs.
+        name: the road, and which of its runs.
         noises: by what they are, in the order in which they were made.
         sums: releases that are sums of those, by what they are.
         sources: that words were drawn from, in that order, too.
@@ -79,14 +84,15 @@ class QuietRun:
     sources: tuple[RecordedSource, ...]
 
 
-def quiet_runs(roads: Mapping[str, Quiet] = ROADS) -> list[QuietRun]:
-    """Each road twice."""
-    return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(2)]
+def quiet_runs(roads: Mapping[str, Quiet] = ROADS, *, times: int) -> list[QuietRun]:
+    """Each road so many times."""
+    return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(times)]
 
 
 def _run(name: str, quiet: Quiet) -> QuietRun:
     """One run from its first attempt to its last release."""
-    histories = crowd([[]] * DEVICES, n_items=1)
+    items = len(SURVEY.questions()) if quiet.setting.algorithm == SURVEYING else 1
+    histories = crowd([[]] * DEVICES, n_items=items)
     with recorded() as seen, probe_run(quiet.setting, histories, [Gesture()]) as stage:
         if quiet.late:
             with suppress(IntegrityError):

@@ -59,7 +59,7 @@ def kept() -> Iterator[None]:
     "masked attempts uncharged",
     bug="under masks the device's own ledger is never charged",
     seen="two ways into the device, of which one was written later",
-    test="G",
+    test="P",
 )
 def uncharged_masks() -> Iterator[None]:
     """Don't charge a masked attempt."""
