@@ -41,6 +41,7 @@ TOPICS = {
         "coldstart",
         "questions",
         "recency",
+        "panel",
         "domains",
         "fusion",
         "ranking",

@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
     from palate_client.panel import OpenLog
+    from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Contribution, Explanation
     from palate_client.recommend.recommender import Recommendation, Similar
-    from palate_client.recommend.tuning import Tuning
     from palate_client.rounds.participation import Masked
     from palate_client.rounds.report import PrivacyReport, Spending
     from palate_client.store.journal import Contact, Edition, Opened, Refusal, Sent
@@ -102,7 +102,7 @@ _LATER = {
     "Spending": "palate_client.rounds.report",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
-    "Tuning": "palate_client.recommend.tuning",
+    "Tuning": "palate_client.recommend.adaptation.tuning",
 }
 """Type -> its module, which is imported on first use."""
 

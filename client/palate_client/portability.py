@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from palate_client.consent import Consent
 from palate_client.events import Event, Tracked, event_from, event_line
-from palate_client.recommend.blending import Blend
+from palate_client.recommend.adaptation.blending import Blend
 from palate_client.store.pace import Pace
 from palate_client.store.store import EventStore
 from palate_common.errors import InputError, PalateError

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.checks.pair import LEAST
 from palate_audit.checks.seeds import WINDOW
+from palate_audit.counted.pair import LEAST
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
 from palate_audit.harness.claim import Claim

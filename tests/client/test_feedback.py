@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate import Device, Event, Tracked
-from palate_client.recommend.blending import MEMORY, SOURCES, Blend, RecommendationOutcome, exploration_of, weights_of
+from palate_client.recommend.adaptation.blending import (
+    MEMORY,
+    SOURCES,
+    Blend,
+    RecommendationOutcome,
+    exploration_of,
+    weights_of,
+)
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.recommender import Recommendation
 from palate_common.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate_client.recommend import fusion
-from palate_client.recommend.fusion import LEAST, NOTHING, fused_weights
+from palate_client.recommend.adaptation import fusion
+from palate_client.recommend.adaptation.fusion import LEAST, NOTHING, fused_weights
 from palate_client.recommend.recommender import ModelRecommender
 from palate_client.recommend.scoring import ByFactors, scorer_of
 from palate_common.algorithms.als.algorithm import FEATURES

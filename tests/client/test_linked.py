@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pairs import Paired, PairedFactors, paired
 
 from palate import Device, Event
-from palate_client.recommend.blending import RecommendationOutcome, weights_of
+from palate_client.recommend.adaptation.blending import RecommendationOutcome, weights_of
+from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.explanation import Contribution, in_words
-from palate_client.recommend.fusion import NOTHING, fused_weights
 from palate_client.recommend.linked import Bonds, Linked
 from palate_client.recommend.scoring import LESS, ByFactors, scorer_of
 from palate_common.algorithms import lent
@@ -148,7 +148,7 @@ def test_a_dismissed_item_takes_a_share_of_what_it_would_add(weights: dict[str, 
 
 
 def test_a_model_without_links_has_none(trained: Callable[..., object]) -> None:
-    for model in (trained(), trained(algorithm="dp-ease")):
+    for model in (trained(settings={"pair_items": 0}), trained(algorithm="dp-ease")):
         scorer = scorer_of(model)  # type: ignore[arg-type]  # a fixture's
         taste = scorer.taste(some(60, 0, 4), NOTHING, {})
         assert scorer.contributions(taste, ROWS[:3])[1] is None

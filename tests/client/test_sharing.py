@@ -420,7 +420,7 @@ def test_the_report_is_what_the_ledger_says(pair: Pair) -> None:
     said = json.loads(json.dumps(report.as_dict()))
     assert said["spending"]["epsilon"] == spending.epsilon
     assert {"unit", "adjacency", "accountant"} <= set(said)
-    assert said["consents"] == {"store": True, "train": True, "analytics": False, "messaging": False}
+    assert said["consents"] == {"store": True, "train": True, "analytics": False, "messaging": False, "panel": False}
     assert said["spending"]["seen"] == {"size": spending.seen.size, "root": spending.seen.root}  # type: ignore[union-attr]
     text = str(report)
     assert f"{spending.seen.size}:{spending.seen.root}" in text  # type: ignore[union-attr]

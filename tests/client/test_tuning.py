@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import palate
 from palate_client.loyalty import DAY
-from palate_client.recommend.tuning import LEAST, MOST, tuning
+from palate_client.recommend.adaptation.tuning import LEAST, MOST, tuning
 from palate_common.models.model import GlobalModel
 
 NOW = 1_790_000_000.0

@@ -50,6 +50,8 @@ def test_a_small_catalogues_counts_stay_whole() -> None:
 def test_too_few_numbers_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="`compression` must leave a round 16 numbers or more, got 1000: "):
         make_algorithm("als", {"compression": 1000}, PublicFacts(n_users=500, n_items=1000, mu=1.0))
+    with pytest.raises(InputError, match=r"`compression` must leave a round 16 numbers or more, got 2: 0\Z"):
+        make_algorithm("als", {"compression": 2, "rounds": 2}, PublicFacts(n_users=500, n_items=1, mu=1.0))
     with pytest.raises(InputError, match=r"`algorithm\.compression`: "):
         make_algorithm("als", {"compression": 0.5}, PublicFacts(n_users=500, n_items=1000))
 

@@ -11,6 +11,8 @@ from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import PAIR_HEAD, Als
 from palate_common.algorithms.als.pairs import balanced, item_map, link_amounts, pair_blocks
 from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import check_panel, panel_inputs
+from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
@@ -123,7 +125,7 @@ def test_links_are_brought_to_the_spread_of_the_other_scores() -> None:
 
 @pytest.mark.parametrize(
     ("n_users", "mu", "expected"),
-    [(20_000, 1.0, 0), (40_000, 1.0, 1000), (1_000_000, 1.0, 2000), (1_000_000, 0.01, 0), (100, None, 2000)],
+    [(20_000, 1.0, 0), (40_000, 1.0, 1000), (1_000_000, 1.0, 2146), (1_000_000, 0.01, 0), (100, None, 2146)],
 )
 def test_pairs_follow_the_signal(n_users: int, mu: float | None, expected: int) -> None:
     algorithm = make_algorithm("als", {}, PublicFacts(n_users=n_users, n_items=3000, mu=mu))
@@ -153,3 +155,36 @@ def test_an_open_panel_is_copied_and_weighted_by_a_public_rule() -> None:
             mu > 0.1
         )
     assert weights[0] == 2 > weights[1] > weights[2] > 0
+
+
+def test_votes_leave_the_products_their_part_however_many_there_are() -> None:
+    """A share is one vote's. Two of 0.5 would take the whole round, and three of 0.4 more than there is."""
+    few = PublicFacts(n_users=500, n_items=40, mu=0.3, n_features=3, panel_users=9)
+    many = few.model_copy(update={"mu": 3.0})
+    for facts, share, votes in ((few, 0.5, 2), (many, 0.5, 2), (many, 0.4, 3)):
+        pairs = {"pair_items": 9} if votes == 3 else {}
+        with pytest.raises(InputError, match=rf"\A`vote_share` must be below 1 / {votes} [^\n]*got {share}\Z"):
+            make_algorithm("als", pairs | {"vote_share": share}, facts)
+        algorithm = make_algorithm("als", pairs | {"vote_share": share / 2}, facts)
+        assert min(algorithm.shares) > 0
+        assert sum(algorithm.shares) == pytest.approx(1)
+
+
+def test_links_as_small_as_numbers_can_be_are_balanced_by_a_finite_factor() -> None:
+    links = Links.strongest(np.arange(40), np.full((40, 40), 1e-44), most=3)
+    algorithm = make_algorithm("als", {}, PublicFacts(n_users=3000, n_items=40, mu=1.0, panel_users=9))
+    inputs = panel_inputs(links, users=9)
+    check_panel(inputs, n_items=40)
+    counts = np.arange(40.0, 0, -1)
+    state = algorithm.release(algorithm.start() | inputs, 0, {"counts": counts}, {"counts": 0.1})
+    assert 0 < float(state["open_balance"][0]) < np.inf
+    assert np.isfinite(algorithm.scores(state, couples(9))).all()
+
+
+def test_a_state_cannot_have_a_device_count_more_pairs_than_the_plan_has() -> None:
+    """Pairs are as many as the square of what a model takes: 128 KiB of rows would be 4 GiB of numbers."""
+    histories = couples(20)
+    algorithm, before, _ = trained(histories)
+    more = before | {PAIR_HEAD: np.arange(2**15, dtype=np.int32)}
+    with pytest.raises(InputError, match=r"\A`pair_head` must have the plan's \d+ items, got 32768\Z"):
+        algorithm.contribute(more, 1, histories)

@@ -15,7 +15,7 @@ import palate
 from palate_client.consent import PURPOSES
 from palate_client.events import FIELDS, KINDS, MAX_ITEM, MAX_PROPS
 from palate_client.portability import ImportReport
-from palate_client.recommend.blending import SOURCES
+from palate_client.recommend.adaptation.blending import SOURCES
 from palate_client.recommend.discovery import DEBIAS, DISCOVERY, DIVERSITY, EXPLORE, NEW
 from palate_client.recommend.evidence import BURST, RESTED_DAYS, TIRED
 from palate_client.recommend.recommender import Recommendation

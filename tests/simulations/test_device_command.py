@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from palate_cli.cli import run
+from palate_client.consent import PURPOSES
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def test_the_commands_in_turn(where: list[str], tmp_path: Path, capsys: pytest.C
     assert said("consent", "revoke", "store").startswith("store: revoked; what was stored before is kept")
     assert said("erase") == "erased"
     assert said("open") == "0 event(s); consent to nothing"
+
+
+def test_every_purpose_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["device", "consent", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(purpose in told for purpose in PURPOSES)
 
 
 @pytest.mark.parametrize(

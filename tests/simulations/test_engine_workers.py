@@ -17,12 +17,16 @@ import pytest
 
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.algorithms import State
+from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.lock import RunLock
+from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import make_terms
 from palate_sim.cores import usable_cores
 from palate_sim.engines import Job, local
@@ -81,7 +85,7 @@ def workers_for_few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(local, "FEW", 0)
     yield
     assert workers_below(os.getpid()) == []
-    kept = {"release.key", "ledger.db", "devices.db", "lock", "releases", "inputs.npz"}
+    kept = {"release.key", "ledger.db", "devices.db", "lock", "releases", "inputs.safetensors"}
     assert {file.name for folder in tmp_path.glob("engine*") for file in folder.iterdir()} <= kept
 
 
@@ -96,12 +100,13 @@ def shared(tmp_path: Path, histories: Interactions) -> Path:
     return folder
 
 
-def distributed(histories: Interactions) -> Any:
+def distributed(histories: Interactions, inputs: State | None = None, **settings: Any) -> Any:
     """Terms under which each node draws noise, repeatable by the seed."""
     n = histories.n_users
     return make_terms(
-        population="readers", run="run-1", algorithm="als", settings={"popularity_only_below": 0.0}, n_users=n,
-        n_items=histories.n_items, catalogue="0" * 64, inputs={}, seed=3, dp="distributed", noise="seeded",
+        population="readers", run="run-1", algorithm="als", n_users=n,
+        settings={"popularity_only_below": 0.0, **settings}, n_items=histories.n_items, catalogue="0" * 64,
+        inputs=inputs or {}, seed=3, dp="distributed", noise="seeded",
         epsilon=5.0, delta=1e-5, cohort=choose_cohort(n_users=n, corrupt=0.0, dropout=0.0, directory=None),
         cohort_floor=1, per_node=64, about={},
     )  # fmt: skip
@@ -129,6 +134,22 @@ def test_the_model_does_not_depend_on_how_many_workers_there_are(
     assert models[0] == models[1] == models[2]
     rounds = range(outcome.model.header.releases)
     assert counted == [[(f"round {n + 1}: learning", histories.n_users, "users") for n in rounds]] * 3
+
+
+def test_nor_do_its_links_and_their_votes(make_run: Any, tmp_path: Path, histories: Interactions) -> None:
+    rng, n = np.random.default_rng(1), histories.n_items
+    opened = Links.strongest(np.arange(n), rng.normal(size=(n, n)), most=5)
+    inputs = panel_inputs(opened, users=9) | {"features": rng.normal(size=(n, 4)).astype(np.float32)}
+    run = make_run()
+    run.terms = distributed(histories, inputs, rounds=3, pair_items=4096, vote_share=0.2)
+    run.floors = Floors(allow_seeded=True, allow_unmasked=True).for_few()
+    models = []
+    for workers in (1, 2):
+        job = job_for(run, tmp_path / f"engine-{workers}", workers=workers)
+        Registry(job.folder).write_inputs(pack_inputs(inputs))
+        models.append(run_local(job, histories).model)
+    assert models[0].data == models[1].data
+    assert {"pairs_weight", "open_weight", "content_weight"} <= models[0].state.keys()
 
 
 def test_a_worker_that_is_killed_is_said_and_the_run_goes_on_later(make_run: Any, tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
+import numpy as np
 import pytest
 
 from palate_cli.cli import run
+from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.als.algorithm import Als
+from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import epsilon_of
-from palate_sim.studies.feasibility import band, measurements, plan
+from palate_common.mechanism.update import layout_size
+from palate_common.rounds.wire import packed_bytes
+from palate_sim.studies.feasibility import GRID, band, measurements, plan
 
 POINTS = [
     {"set": "a", "signal": 100, "kept": 0.2},
@@ -28,6 +34,22 @@ def test_more_users_buy_more_taste():
     assert few.embedding_size == 0
     assert some.embedding_size < many.embedding_size
     assert few.band.middle < many.band.middle
+
+
+def test_what_is_sent_has_the_pairs_and_what_is_received_the_links(capsys):
+    """As many numbers as the layouts of the same run have."""
+    planned = plan(users=100_000, items=5000, epsilon=5.0)
+    learner = Als(AlsSettings(), PublicFacts(n_users=100_000, n_items=5000, mu=planned.mu))
+    assert planned.pair_items == learner.plan.pair_items > 1000
+    state = {
+        "table": np.zeros((learner.plan.head_items, learner.plan.embedding_size)),
+        "pair_head": np.zeros(planned.pair_items),
+    }
+    for round_, sent in enumerate(planned.bytes_up):
+        assert sent == packed_bytes(layout_size(learner.layout(state, round_)), GRID)
+    assert planned.bytes_down[2] - planned.bytes_down[1] == planned.pair_items * (128 * 8 + 8)
+    assert run(["feasibility", "--users", "100000", "--items", "5000"]) == 0
+    assert f"pairs of {planned.pair_items:,}" in capsys.readouterr().out
 
 
 def test_the_band_is_that_of_the_neighbours_and_says_when_there_are_none():

@@ -239,11 +239,22 @@ def test_terms_card_and_report_say_whose_log_is_open(log: Path, tmp_path: Path) 
     assert "public inputs, such as item features" not in excluded, "a panel isn't made of public facts"
     beside = {"popularity", "panel_only", "palate_without_panel"}
     assert result["baselines"].keys() == beside, "content only has no features here"
+    assert "who is in the panel" not in str(excluded), "a draw at random depends on nothing that anybody did"
     page = (out / "report.html").read_text()
     assert "16 people have opened their log" in page
+    assert "The log that the 16 people of the panel have opened: it is public." in page, "among what isn't protected"
     assert "what they opened alone" in page
     again = experiment.reopen(out)
     assert again.terms.about["panel"] == card["panel"]
+
+
+@pytest.mark.parametrize("way", ["activity", "taste"])
+def test_the_card_says_where_the_draw_of_a_panel_follows_what_others_did(log: Path, way: str) -> None:
+    assert prepared(log, data__panel=0.1).exclusions() == []
+    said = prepared(log, data__panel=0.1, data__panel_by=way).exclusions()
+    assert len(said) == 1
+    assert said[0]["what"].startswith("who is in the panel: ")
+    assert said[0]["reason"].endswith("not charged")
 
 
 def test_a_run_goes_on_with_the_panel_that_it_began_with(log: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from palate_sim.config import load_config
 from palate_sim.data import read_log
 from palate_sim.evaluation.recency import Dated, choose_recency, dated, judge_recency
 from palate_sim.preparation.preparation import prepare
+from palate_sim.progress.table import _in_time
 from palate_sim.report import sentences, tables
 
 DAY = 86_400.0
@@ -129,8 +130,13 @@ def test_a_run_says_both_splits_in_plain_words() -> None:
         assert "Half-lives of 5, 20 and 80 days were tried on validation users" in told
         assert ("None helped beyond its error" in told) == (days is None)
         assert ("recent_half_life_days = 20 under [release]" in told) == (days is not None)
+        printed = _in_time(result | {"recency": found | {"metrics": judged}})
+        assert printed.startswith(f"under a temporal split: {METRIC} 0.")
         rows = tables.recency(result | {"recency": found | {"metrics": judged}})[1]
         assert len(rows) == (2 if days is None else 3)
+    assert "a model of the same settings, trained" in told
+    opened = " ".join(sentences.recency(result | {"panel": {"users": 3}}))
+    assert "a model of the same settings, without the panel, trained" in opened
     assert sentences.recency({"recency": None}) == []
     assert sentences.recency({"recency": {"reason": "no times"}}) == ["Times were not looked at: no times."]
     assert tables.recency({})[1] == []

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.events import Kind
-from palate_client.recommend.blending import EXPLORATION
+from palate_client.recommend.adaptation.blending import EXPLORATION
 from palate_common.score_sources import POPULARITY
 
 DID: Mapping[Kind, str] = {

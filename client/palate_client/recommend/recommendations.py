@@ -16,10 +16,10 @@ import numpy as np
 from palate_client.events import Event, Kind, Tracked
 from palate_client.loyalty import visits_of
 from palate_client.models import Models
-from palate_client.recommend.blending import EXPLORATION, Blend, RecommendationOutcome
+from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, RecommendationOutcome
+from palate_client.recommend.adaptation.tuning import Tuning, tuning
 from palate_client.recommend.interests import Interests
 from palate_client.recommend.recommender import ModelRecommender, Recommendation
-from palate_client.recommend.tuning import Tuning, tuning
 from palate_client.store.activity import Activity
 from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker

@@ -17,13 +17,13 @@ from typing import NoReturn
 import numpy as np
 
 from palate_client.events import KINDS, Kind, check_items
-from palate_client.recommend.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, exploration_of, weights_of
+from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
 from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
 from palate_client.recommend.exploration import RandomHistories, slots
-from palate_client.recommend.fusion import fused_weights
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
 from palate_client.recommend.scoring import Taste, scorer_of

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from palate_common.algorithms.als.algorithm import FEATURES, Als, AlsSettings
+from palate_common.algorithms.als.algorithm import FEATURES, Als
+from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.algorithms.als.taste import TINY
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.popularity import COUNTS

@@ -149,6 +149,38 @@ class OuterBlock:
         """(n_users, n_rows, width)."""
         return len(self.indptr) - 1, self.n_rows, *self.columns.shape[1:]
 
+    @classmethod
+    def centred(
+        cls,
+        indptr: Int64,
+        indices: npt.NDArray[np.int32],
+        rows: Float64,
+        columns: Float64,
+        n_rows: int,
+        *,
+        along: Int64,
+        least_left: float,
+    ) -> OuterBlock:
+        """Products of which nothing is along `along`, and whose left factor then has length 1.
+
+        Args:
+            indptr: as of the class, and so are the others that aren't named here.
+            indices: see there.
+            rows: see there, of any length.
+            columns: see there; a user's is divided by the length of what is left of their rows.
+            n_rows: see there.
+            along: public whole numbers, not all zero.
+            least_left: of rows that are nearly all along it, this share of their length is what they are divided by.
+        """
+        block = cls(indptr, indices, rows, columns, n_rows, along, np.zeros(len(columns)))
+        squares, dots = block._moments
+        square = float(np.square(along).sum())
+        shift = dots / square
+        lengths = np.sqrt(np.maximum(squares - shift**2 * square, least_left**2 * squares))
+        block = replace(block, columns=columns / np.where(lengths > 0, lengths, 1.0)[:, None], shift=shift)
+        vars(block)["_moments"] = squares, dots  # they take longer than all else here, and clipping needs them again
+        return block
+
     def square_norms(self) -> Float64:
         """Squared L2 norm of each user's product, float64 [n_users]; not finite where a number of it is not.
 

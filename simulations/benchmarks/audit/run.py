@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
-from palate_audit.checks.claims import lower_bounds
+from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.messages import DeviceMessages

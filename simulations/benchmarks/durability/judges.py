@@ -16,7 +16,7 @@ import palate
 from benchmarks.durability.victims import BOUND, SHOWN
 from benchmarks.durability.world import FIRST, KEPT, LINES, MODELS, World
 from palate_client.portability import BATCH
-from palate_client.recommend.blending import MEMORY, Blend
+from palate_client.recommend.adaptation.blending import MEMORY, Blend
 from palate_client.store import schema
 
 

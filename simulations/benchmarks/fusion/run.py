@@ -27,7 +27,7 @@ from benchmarks.measure import (
     rehearsed,
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
-from palate_client.recommend.fusion import NOTHING, fused_weights
+from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.scoring import Scorer as DeviceScorer
 from palate_client.recommend.scoring import scorer_of
 from palate_common.algorithms import State

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from benchmarks.measure import (
 )
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms import State
+from palate_common.algorithms.als import algorithm as learning
+from palate_common.models.compact import compact, expand
 from palate_sim.baselines.ease import Ease
 from palate_sim.preparation.preparation import Prepared
 
@@ -52,6 +55,9 @@ LOCAL_SETS, LOCAL_EPSILON = (ML_1M, RETAIL, TWEETINGS), 8.0
 PROJECTED = ((ML_1M, (0.5, 1.0, 2.0, 5.0, 10.0)), (ML_SMALL, (1.0, 5.0)))
 LINKED_SETS = (ML_1M, RETAIL, ML_SMALL, DESKDROP, TWEETINGS, JOURNEY)
 LINKED_CASES = ((None, 1), (5.0, 10), (5.0, 100), (1.0, 100))
+CENTRED_CASES = ((ML_1M, (1.0, 5.0, 10.0)), (ML_SMALL, (5.0,)), (RETAIL, (1.0, 5.0)))
+CUTS = (32, 64, 128, 256, 2800)
+CUT_CASES = ((ML_1M, None, 1), (ML_1M, 5.0, 100), (RETAIL, None, 1), (RETAIL, 5.0, 100), (ML_SMALL, None, 1))
 PROTOCOL = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out"
 
 
@@ -430,12 +436,82 @@ def links_tables(figures: Any) -> list[Table]:
     return [table]
 
 
+def centring(data: Path, seeds: int) -> Any:
+    """What devices gain that take popularity's part off what they send, at the same seeds. Rehearsals with features."""
+    figures = []
+    for set_, epsilons in CENTRED_CASES:
+        sets = [prepared_of(set_, data, seed) for seed in range(seeds)]
+        for epsilon in epsilons:
+            found: dict[str, list[float]] = {"without": [], "with": []}
+            for seed, prepared in enumerate(sets):
+                split = prepared.split
+                for name, least in (("without", np.inf), ("with", learning.LEAST_ALONG)):
+                    with patch.object(learning, "LEAST_ALONG", least):
+                        model = rehearsed(split.train, epsilon=epsilon, seed=seed, inputs=prepared.inputs)
+                    found[name].append(quality(model, split.test, split, seed))
+            figures.append({"set": set_.label, "epsilon": epsilon, **found})
+    return figures
+
+
+def centring_tables(figures: Any) -> list[Table]:
+    """One row a set and eps."""
+    rows = []
+    for each in figures:
+        gains = [after - before for before, after in zip(each["without"], each["with"], strict=True)]
+        rows.append((each["set"], f"{each['epsilon']:g}", cell(each["without"]), cell(each["with"]), cell(gains)))
+    table = Table(
+        f"Popularity's part of what is sent: {METRIC}",
+        ("log", "eps", "sent", "taken off", "paired difference"),
+        rows,
+        "Rehearsals with the logs' features: the same split, first table and noise keys on both sides.",
+    )
+    return [table]
+
+
+def cut(data: Path, seeds: int) -> Any:
+    """What is lost by cutting EASE to the strongest links of each item, and by int8. Validation users, rehearsals."""
+    figures = []
+    for set_, epsilon, factor in CUT_CASES:
+        found: dict[str, list[float]] = defaultdict(list)
+        for seed in range(seeds):
+            split = prepared_of(set_, data, seed).split
+            assert split.validation is not None  # noqa: S101 - every strong split of these logs has some
+            for most in CUTS:
+                with patch.object(learning, "MOST_LINKS", most):
+                    model = rehearsed(split.train, epsilon=epsilon, seed=seed, population=factor)
+                found[str(most)].append(quality(model, split.validation, split, seed))
+                if most == learning.MOST_LINKS:
+                    small = expand(compact(model), most=2**30)
+                    found["int8"].append(quality(small, split.validation, split, seed))
+        figures.append({"set": set_.label, "epsilon": epsilon, "factor": factor, **found})
+    return figures
+
+
+def cut_tables(figures: Any) -> list[Table]:
+    """One row a case."""
+    rows = []
+    for each in figures:
+        case = epsilon_label(each["epsilon"]) + (f", {each['factor']} x" if each["factor"] > 1 else "")
+        whole = float(np.mean(each[str(CUTS[-1])]))
+        kept = [f"{np.mean(each[name]) / whole:.3f}" for name in (*map(str, CUTS[:-1]), "int8")]
+        rows.append((each["set"], case, cell(each[str(CUTS[-1])]), *kept))
+    table = Table(
+        f"Links an item: {METRIC} of validation users, over that of all links",
+        ("log", "eps, users", "all links", *(f"{most} links" for most in CUTS[:-1]), "128 links, int8 download"),
+        rows,
+        "Rehearsals without features. The weight of links is voted on anew in each.",
+    )
+    return [table]
+
+
 PARTS = {
     "main": Part(main_bars, main_tables),
     "sets": Part(other_sets, other_tables),
     "harm": Part(no_harm, harm_tables),
     "useless": Part(useless_features, useless_tables),
     "links": Part(links, links_tables),
+    "centring": Part(centring, centring_tables),
+    "cut": Part(cut, cut_tables),
     "projection": Part(projection, projection_tables),
     "modes": Part(modes, modes_tables),
     "local": Part(local, local_tables),

@@ -11,7 +11,7 @@ The production functions make them (`Algorithm.contribute`, `clip`); this module
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,16 @@ def spread(clipped: ClippedUpdate) -> Spread:
     counts = np.bincount(whose, minlength=len(clipped.accepted))
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Spread(indptr, np.concatenate(coords)[order], np.concatenate(values)[order])
+
+
+def uncentred(clipped: ClippedUpdate) -> ClippedUpdate:
+    """The same batch with the rows that users have, before the public direction is taken off.
+
+    Whoever sees a whole centred contribution (A - T C) B' knows this: rows of items that the user doesn't have are
+    -T C_i B, and C is public, so that T, B and then A follow, in whole numbers exactly.
+    """
+    steps = (replace(each, along=None, shift=None) if isinstance(each, OuterSteps) else each for each in clipped.steps)
+    return replace(clipped, steps=tuple(steps))
 
 
 def _sparse(vector: Ints) -> tuple[Ints, Floats]:

@@ -1,8 +1,8 @@
 """Membership of one interaction: does user u have item i?
 
-One contribution reveals it: the item's rows are zero or they are not. In the releases, an attacker who knows all other
-users sees those rows with noise (row norm); one who also knows the rest of u's history compares two exact hypotheses
-(likelihood ratio).
+One contribution reveals it: the item's rows, before popularity's direction is taken off, are zero or they are not. In
+the releases, an attacker who knows all other users sees those rows with noise (row norm); one who also knows the rest
+of u's history compares two exact hypotheses (likelihood ratio).
 
 The claim compares a user's history with an empty one. Two histories of which neither is empty may each be mu from the
 empty one, so the ceiling of any test between them is 2 mu.
@@ -128,15 +128,19 @@ def attack(subject: Subject, pairs: UserItemPairs, *, repeats: int) -> Found:
 def row_norms(subject: Subject, view: View, pairs: UserItemPairs, *, repeats: int) -> tuple[Floats, Floats]:
     """The norm of the item's rows; with noise, how far it exceeds the expected norm of noise alone.
 
-    An item's rows are the coordinates that a history of this item alone touches.
+    An item's rows are the coordinates that a history of this item alone touches, before centring. Without noise, the
+    whole contribution is seen, and what was sent is centred no more (see `uncentred`).
 
     Returns:
         Two arrays [repeats, pairs], with the item and without it; both have the same noise.
     """
     found = np.zeros((2, repeats, len(pairs.inside)))
     for sealed in subject.releases:
-        places = subject.sent(sealed, pairs.alone)
-        sent = [subject.sent(sealed, histories).at(places) for histories in (pairs.having, pairs.lacking)]
+        places = subject.sent(sealed, pairs.alone, centred=False)
+        sent = [
+            subject.sent(sealed, histories, centred=view is not View.CLEAR).at(places)
+            for histories in (pairs.having, pairs.lacking)
+        ]
         ones = Spread(places.indptr, places.coords, np.ones(len(places.values)))
         sigma, widths = sigma_of(view, sealed.noisy), np.maximum(np.diff(places.indptr), 1)
         for repeat in range(repeats):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palate_audit.attacks.contributions import Spread, clipped_of, spread
+from palate_audit.attacks.contributions import Spread, clipped_of, spread, uncentred
 from palate_common.algorithms import Algorithm, State
 from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
@@ -97,9 +97,16 @@ class Subject:
         """Devices that took part."""
         return self.data.train.n_users
 
-    def sent(self, sealed: Sealed, histories: Interactions) -> Spread:
-        """The contributions of these histories to a release, in the state that the release started from."""
-        return spread(clipped_of(self.algorithm, sealed.state, sealed.plan, histories))
+    def sent(self, sealed: Sealed, histories: Interactions, *, centred: bool = True) -> Spread:
+        """The contributions of these histories to a release, in the state that the release started from.
+
+        Args:
+            sealed: the release.
+            histories: one contribution each.
+            centred: as they are sent; without it, see `uncentred`.
+        """
+        clipped = clipped_of(self.algorithm, sealed.state, sealed.plan, histories)
+        return spread(clipped if centred else uncentred(clipped))
 
     def total(self, sealed: Sealed) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The exact sum of all contributions to a release."""

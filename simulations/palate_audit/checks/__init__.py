@@ -1,1 +1,1 @@
-"""The battery of checks; each names the assumption of the privacy proof that it tests."""
+"""Checks of the path; each names the assumption of the privacy proof that it tests."""

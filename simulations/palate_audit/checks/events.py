@@ -15,9 +15,11 @@ from functools import lru_cache
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.recording import RecordedSource, recorded
 from palate_client.rounds import contribution
 from palate_common.algorithms import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
+from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
 from palate_common.mechanism.update import Float64, Int64, layout_size
@@ -107,6 +109,23 @@ def every_step() -> Iterator[Finding]:
         chance = float(chi2.cdf(ratio * len(noise), len(noise)))
         said = f"variance {ratio:.4f} of what was charged, on {len(noise)} numbers"
         yield Finding.counted(f"I idle rounds: local, {name}", chance, said, ratio=ratio)
+
+
+def recorded_steps() -> tuple[dict[str, tuple[Int64, int, int]], RecordedSource]:
+    """Few devices without events: (noise, sigma, devices that it is the noise of) of each step, and the one source."""
+    algorithm, state, plan = _made()
+    held = _Held(algorithm, np.zeros((1, SIZE)))
+    with recorded() as seen:
+        source = vars(contribution)["share_source"](plan, range(USERS))
+        sent = _steps(held, state, plan, _histories([[] for _ in range(USERS)]), source)
+    step = plan.clip_norm / plan.grid
+    noises = {
+        f"user step {number}": (np.rint(told.ravel() / step).astype(np.int64), plan.sigma, 1)
+        for number, told in enumerate(held.told)
+    }
+    if len(seen.sources) != 1:
+        raise IntegrityError(f"the steps of a device must have one source, got {len(seen.sources)}")
+    return {**noises, "item step": (sent, plan.share_sigma, USERS)}, seen.sources[0]
 
 
 def coins() -> Finding:

@@ -26,7 +26,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
-from palate_common.errors import PalateError
+from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.records.canonical import canonical_json
 from palate_common.rounds.plan import RoundPlan, SignedPlan
@@ -246,4 +246,6 @@ def _numbers(answer: bytes, *, first: int, rest: int = 0) -> bytes:
     start, size = 4 + int.from_bytes(answer[:4], "big"), _header(answer)["size"]
     numbers = np.full(size, rest, np.int64)
     numbers[0] = first
+    if len(answer) - start not in (4 * size, 8 * size):
+        raise IntegrityError(f"an answer of {size} numbers must have 4 or 8 bytes for each, got {len(answer) - start}")
     return answer[:start] + numbers.astype(f"<i{(len(answer) - start) // size}").tobytes()

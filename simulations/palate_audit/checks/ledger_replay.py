@@ -22,13 +22,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from palate_audit.checks.accountants import accountants
 from palate_audit.checks.refusals import refusals
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
+from palate_audit.reference.cost import epsilon
 from palate_common.errors import BudgetError, IntegrityError, PalateError
-from palate_common.mechanism.accounting import epsilon_of
 from palate_common.mechanism.update import released_size
 from palate_common.models.model import read_metadata
 from palate_common.rounds.plan import Noise, SignedPlan
@@ -47,9 +48,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, and two writers."""
+    """Every mode, what devices refuse, accountants, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += refusals()
+    found += [*refusals(), *accountants()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
@@ -280,7 +281,7 @@ def claims(rows: Rows, stage: WatchedRun) -> Iterator[str]:
     if not card["unit"].startswith("user") or card["adjacency"] != "zero-out":
         yield f"the card must speak of users under zero-out, got {card['unit']} under {card['adjacency']}"
     exact = sum((Fraction(row["mu2"]) for row in rows if row["kind"] == "charge"), Fraction(0))
-    owed = epsilon_of(mu=float(exact) ** 0.5 * (1 - 1e-12), delta=stage.terms.delta)
+    owed = epsilon(mu2=float(exact) * (1 - 1e-12), delta=stage.terms.delta)
     if card["epsilon"] is None or card["epsilon"] < owed:
         yield f"the charges are worth epsilon {owed:.6g}, the card says {card['epsilon']}"
     if card["sampling"]["rule"] != "full participation":

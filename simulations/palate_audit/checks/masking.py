@@ -27,6 +27,7 @@ from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import ATTACKS, small_rings
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
+from palate_audit.statistics.repeats import search
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.channels import PairwiseChannels
@@ -42,6 +43,8 @@ from palate_common.secagg.transcript import AttemptTerms
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24
+LONG = 3 * 2**15 + 5
+"""Numbers of a vector that is masked in several parts: 384 KB."""
 CHANCE = 3
 """Coordinates that may be equal by chance: of 4096 with 24 bits, four are with probability 10^-15."""
 
@@ -59,6 +62,7 @@ def masking(*, quick: bool = False) -> list[Finding]:
         ("shares of noise", noise_shares),
         ("graphs", graphs),
         ("sums", _sums),
+        ("long vectors", _long),
         *(() if quick else (("broken records", _fuzzed),)),
     ):
         try:
@@ -244,6 +248,22 @@ def _sums() -> Iterator[str]:
         except PalateError:
             continue
         yield f"6 of 9 devices are below the floor of 7, and were opened (lost at {step.name.lower()})"
+
+
+def _long() -> Iterator[str]:
+    """Vectors longer than what a device masks at once: no stretch of masks occurs twice, and sums are exact."""
+    world = _Watched(5, n_min=4, size=LONG, bits=BITS)
+    masks = {}
+    for attempt in range(2):
+        masked = world.masked()
+        for device, vector in enumerate(masked):
+            masks[f"attempt {attempt}, device {device}"] = (vector - world.vectors[device]) % 2**BITS
+    found = search(masks, chance=2.0**-BITS)
+    if found.hits:
+        yield f"masks repeat: {found}"
+    server = world.run()
+    if not np.array_equal(server.total, world.sum_of(server.survivors)):
+        yield "the sum of long vectors must be that of its survivors, got another"
 
 
 def _fuzzed() -> Iterator[str]:

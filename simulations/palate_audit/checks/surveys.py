@@ -144,12 +144,14 @@ LIVES: dict[str, Callable[[SurveyLife], None]] = {
 
 @dataclass(frozen=True)
 class SurveyTrace:
-    """What one life produced: the numbers that the device sent, all else that left or was kept, and all bytes."""
+    """What one life produced: the device's numbers, all else that left or was kept, all bytes, and both charges."""
 
     numbers: bytes
     beside: dict[str, Any]
     wire: bytes
     follows: bool
+    charged: tuple[float, ...]
+    own: tuple[float, ...]
 
 
 def surveys() -> list[Finding]:
@@ -159,7 +161,7 @@ def surveys() -> list[Finding]:
         refused = {name: _refused(live) for name, live in LIVES.items()}
     except PalateError as error:
         return [Finding.checked(TEST, False, f"a survey must be answered whatever one user did, got: {error}")]
-    return [_unasked(seen), _beside(seen), _marks(seen), _consent(refused)]
+    return [_unasked(seen), _beside(seen), _marks(seen), _receipts(seen), _consent(refused)]
 
 
 def _unasked(seen: dict[str, SurveyTrace]) -> Finding:
@@ -194,6 +196,16 @@ def _marks(seen: dict[str, SurveyTrace]) -> Finding:
     return Finding.checked(test, True, f"none in {sum(len(each.wire) for each in seen.values()):,} bytes")
 
 
+def _receipts(seen: dict[str, SurveyTrace]) -> Finding:
+    """The device must have charged the survey, at what the server's ledger has for it."""
+    test = f"{TEST}: receipts"
+    for name, each in seen.items():
+        if each.own != each.charged or len(each.own) != 1:
+            said = f"the server has charged mu^2 of {list(each.charged)}, the device {list(each.own)}, in `{name}`"
+            return Finding.checked(test, False, said)
+    return Finding.checked(test, True, f"one charge on both sides, in {len(seen)} lives")
+
+
 def _consent(refused: dict[str, bytes]) -> Finding:
     """Without consent to surveys there is one answer, the constant refusal."""
     test = f"{TEST}: without consent"
@@ -210,6 +222,9 @@ def _asked(live: Callable[[SurveyLife], None]) -> SurveyTrace:
         release = server.close_attempt({0: answer})
         with Ledger(folder / "ledger.db", population=POPULATION, read_only=True) as ledger:
             entries = [plain(entry.body) for entry in ledger.entries()]
+            charged = tuple(entry.mu2 for entry in ledger.entries() if entry.kind == "charge")
+        spending = device.privacy_report().spending
+        own = tuple(receipt.mu2 for receipt in (() if spending is None else spending.receipts))
         again = Coordinator(
             server.terms, ledger=server.ledger, registry=server.registry, key=server.key, lock=server.lock
         )
@@ -225,7 +240,9 @@ def _asked(live: Callable[[SurveyLife], None]) -> SurveyTrace:
         }
         numbers = decode(answer, grid=GRID).total.tobytes()
         wire = b"".join((answer, *files.values(), repr(figures(release.model)).encode()))
-        return SurveyTrace(numbers, beside, wire, repr(figures(again.model)) == repr(figures(release.model)))
+        return SurveyTrace(
+            numbers, beside, wire, repr(figures(again.model)) == repr(figures(release.model)), charged, own
+        )
 
 
 def _refused(live: Callable[[SurveyLife], None]) -> bytes:

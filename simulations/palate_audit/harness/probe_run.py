@@ -50,6 +50,7 @@ class Setting:
         lost: with distributed, how many lost devices an attempt tolerates.
         c_max: with distributed, how many devices may be corrupt.
         masks: with distributed, whether the sum is computed under masks.
+        events: with local, the probability with which an event takes part in a step, where the unit is one event.
         seed: the public seed, also of seeded noise.
         algorithm: an algorithm in the place of the probe algorithm.
         settings: of that algorithm.
@@ -66,13 +67,14 @@ class Setting:
     lost: int = 0
     c_max: int = 1
     masks: bool = False
+    events: float | None = None
     seed: int = 11
     algorithm: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
         """The terms of a run with so many users."""
-        cohort, delta = None, DELTA - self.mode.reserved_delta()
+        cohort, delta = None, DELTA - self.mode.reserved_delta(self.events)
         if self.mode.cohort:
             least = n_users - self.lost
             cohort = CohortTerms(
@@ -94,6 +96,7 @@ class Setting:
             grid=self.grid,
             cohort=cohort,
             per_node=self.users_per_node,
+            events=self.events,
         )
 
 

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import safetensors.numpy
@@ -29,6 +29,7 @@ from palate_client import flower
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -38,12 +39,24 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Noise, SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Step, step_of
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.grid import LocalGrid
-from palate_sim.engines.identities import Identities
+
+
+class Pinning(Protocol):
+    """The identities of a cohort under masks, such as `palate_sim.engines.identities.Identities`."""
+
+    @property
+    def directory(self) -> Directory:
+        """The pinned identities of all devices."""
+
+    def of(self, device: int, /) -> Identity:
+        """One device's."""
 
 
 class WatchedRun(Closing):
@@ -71,7 +84,7 @@ class WatchedRun(Closing):
         histories: Interactions,
         *,
         users_per_node: int,
-        identities: Identities | None = None,
+        identities: Pinning | None = None,
         algorithm: AbstractContextManager[object] | None = None,
         corrupt: int = 0,
         keep: bool = True,
@@ -91,6 +104,7 @@ class WatchedRun(Closing):
                 allow_seeded=terms.noise is Noise.SEEDED,
                 allow_central=terms.mode.trusts_server,
                 allow_unmasked=identities is None,
+                allow_events=terms.events is not None,
                 population=terms.population,
             ).for_few()
             self.host = Host(
@@ -127,18 +141,27 @@ class WatchedRun(Closing):
         self._server.close()
         self._open()
 
-    def play(self, *, rounds: int | None = None, absent: Collection[int] = (), repeated: Collection[int] = ()) -> None:
+    def play(
+        self,
+        *,
+        rounds: int | None = None,
+        absent: Collection[int] = (),
+        repeated: Collection[int] = (),
+        late: Collection[int] = (),
+    ) -> None:
         """Play the next rounds, or all that are left.
 
         Args:
             rounds: how many; None for all.
             absent: nodes whose messages are lost.
             repeated: nodes whose answers are delivered twice.
+            late: nodes whose masked vectors are made and lost.
 
         Raises:
             PalateError: the production path raised it.
         """
         self.grid.absent, self.grid.repeated = frozenset(absent), frozenset(repeated)
+        self.grid.late = frozenset(late)
         transport = GridTransport(self.grid, ttl=self.terms.plan_seconds)
         told, directory = self.releases.append, self.directory
         run_rounds(self.coordinator, transport, directory=directory, on_release=told, most=rounds)
@@ -191,6 +214,7 @@ class WatchedGrid(LocalGrid):
         self._reasons: _Reasons | None = None
         self.absent: frozenset[int] = frozenset()
         self.repeated: frozenset[int] = frozenset()
+        self.late: frozenset[int] = frozenset()
         self.before: Callable[[SignedPlan], None] | None = None
         self._place = (-1, -1)
 
@@ -231,6 +255,9 @@ class WatchedGrid(LocalGrid):
             share = ConfigRecord({"contribution": _nothing(plan or b"", self._corrupt)})
             return Message(RecordDict({RECORD: share}), reply_to=message)
         reply = super()._deliver(message)
+        request = _value(message, "request")
+        if node in self.late and request and step_of(request) is Step.INPUT:
+            return Message(Error(3), reply_to=message)
         answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
         if self._reasons is not None and answer == REFUSED:
             raise PalateError(f"a device of the audit must answer, and {self._reasons.last}")

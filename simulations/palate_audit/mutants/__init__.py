@@ -5,6 +5,7 @@ from palate_audit.mutants import (
     aggregation,
     blocks,
     clipping,
+    device,
     draws,
     ledger,
     local,
@@ -29,6 +30,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "secagg": secagg.MUTANTS,
     "release": release.MUTANTS,
     "local": local.MUTANTS,
+    "device": device.MUTANTS,
 }
 """Every mutant, by group."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
-from palate_common.mechanism.accounting import charged_mu2
+from palate_common.mechanism import accounting
+from palate_common.mechanism.accounting import Account, charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds import plan as plans
 from palate_common.rounds import privacy_mode
@@ -149,6 +151,71 @@ def tuning_claimed() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "sampled sums in one order only",
+    bug="sampled events are accounted in one order of the pair, and the other one is dearer",
+    seen="add-or-remove taken for remove: a curve of one side only",
+    test="G",
+)
+def one_order() -> Iterator[None]:
+    """Look at noise against the mixture only."""
+    real = accounting._Curve.of
+
+    def instead(mu: float, q: float, steps: int, *, removed: bool) -> accounting._Curve:
+        return real(mu, q, steps, removed=False)
+
+    accounting._sampled.cache_clear()
+    with mock.patch.object(accounting._Curve, "of", instead):
+        yield
+    accounting._sampled.cache_clear()
+
+
+@mutant(
+    "accountant's integral cut off",
+    bug="the integral of delta stops early, so that an epsilon of 5.9 is sold as 5",
+    seen="a quadrature that was tested where it is easy",
+    test="G",
+)
+def cut_integral() -> Iterator[None]:
+    """Leave out the far nodes."""
+    with _recounted(), mock.patch.object(accounting, "_NODES", accounting._NODES[:61]):
+        yield
+
+
+@mutant(
+    "composition by the maximum",
+    bug="several releases are accounted as the dearest of them",
+    seen="parallel composition, for releases of the same users",
+    test="G",
+)
+def by_maximum() -> Iterator[None]:
+    """Account the dearest release alone."""
+    real = accounting.account
+
+    def instead(events: Sequence[Any], *, delta: float) -> Account:
+        dearest = sorted(events, key=lambda event: event.mu2)[-1:] if events else events
+        return real(dearest, delta=delta)
+
+    with ExitStack() as patched:
+        for name, module in list(sys.modules.items()):  # whoever has imported it by its name
+            if name.startswith("palate_") and getattr(module, "account", None) is real:
+                patched.enter_context(mock.patch.object(module, "account", instead))
+        yield
+
+
+@contextmanager
+def _recounted() -> Iterator[None]:
+    """Nothing that was computed before is remembered, nor afterwards."""
+    caches = (accounting._epsilon, accounting._mu)
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        yield
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+
+
 MUTANTS = (
     fixed_as_poisson,
     shuffled_as_poisson,
@@ -158,4 +225,7 @@ MUTANTS = (
     rounded_down,
     other_adjacency,
     tuning_claimed,
+    one_order,
+    cut_integral,
+    by_maximum,
 )

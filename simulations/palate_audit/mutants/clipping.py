@@ -14,7 +14,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Int64, Update
+from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Int64, OuterBlock, Update
 
 Float64 = npt.NDArray[np.float64]
 Scale = Callable[[Float64, float], Float64]
@@ -198,4 +198,33 @@ def overflow_int32() -> Iterator[None]:
         yield
 
 
-MUTANTS = (no_clip, per_block_clip, clip_after_sum, shard_as_one, nan_bypass, overflow_int64, overflow_int32)
+@mutant(
+    "a row named twice counts twice",
+    bug="rows that one user names twice are accepted: the clip counts each by itself, the sum adds them up",
+    seen="sparse gradients before they are coalesced",
+    test="X",
+)
+def rows_named_twice() -> Iterator[None]:
+    """Check only that rows are in range."""
+    real = clipping._check_rows
+
+    def instead(name: str, block: OuterBlock | PairBlock) -> None:
+        owners = np.repeat(np.arange(len(block.indptr) - 1), np.diff(block.indptr))
+        twice = len({*zip(owners.tolist(), block.indices.tolist(), strict=False)}) < len(block.indices)
+        if not twice or not set(block.indices.tolist()) <= set(range(block.n_rows)):
+            real(name, block)
+
+    with mock.patch.object(clipping, "_check_rows", instead):
+        yield
+
+
+MUTANTS = (
+    no_clip,
+    per_block_clip,
+    clip_after_sum,
+    shard_as_one,
+    nan_bypass,
+    overflow_int64,
+    overflow_int32,
+    rows_named_twice,
+)

@@ -13,7 +13,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_audit.mutants.noise import Draw, sampled
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import Int64
+from palate_common.mechanism.update import DUMMIES, Int64
 from palate_server.rounds import noise
 
 
@@ -144,4 +144,52 @@ def off_grid() -> Iterator[None]:
         yield
 
 
-MUTANTS = (reused, antithetic, cycled, tiled, uniform, laplace, off_grid)
+@mutant(
+    "spare draws used again",
+    bug="a noise begins with the last 64 numbers of the one before, which were published as dummies",
+    seen="a buffer of draws that were made in advance, and of which the last are kept",
+    test="R",
+)
+def spare() -> Iterator[None]:
+    """Begin with the end of the last noise of the same sigma."""
+    kept: dict[int, Int64] = {}
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        found = sample_discrete_gaussian(n, sigma=sigma, source=source)
+        if source.secure:
+            old = kept.get(sigma, found[:0])[:n]
+            found[: len(old)] = old
+            kept[sigma] = found[-DUMMIES:].copy()
+        return found
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "dummies repeat the noise",
+    bug="dummies carry a copy of the first 64 numbers' noise, so that a release gives away those 64 sums exactly",
+    seen="np.resize, which fills up with repetitions",
+    test="R",
+)
+def copied_dummies() -> Iterator[None]:
+    """Draw for the contributions, and fill up with copies."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        return np.resize(sample_discrete_gaussian(max(1, n - DUMMIES), sigma=sigma, source=source), n)
+
+    with sampled(draw):
+        yield
+
+
+MUTANTS = (
+    reused,
+    antithetic,
+    cycled,
+    tiled,
+    uniform,
+    laplace,
+    off_grid,
+    spare,
+    copied_dummies,
+)

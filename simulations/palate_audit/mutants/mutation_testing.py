@@ -29,8 +29,8 @@ from palate_audit.run.structure import ASSUMPTIONS, STRUCTURE, structural
 from palate_common.errors import InputError
 
 MODES = ("central", "distributed", "local")
-COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K")
-TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "S")
+COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K", "R")
+TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "P", "R", "S", "W", "X")
 """Letters of the battery, as in the kill table."""
 SMALL, LARGE = 2**14, 2**17
 """Coordinates of each block in the quick battery, and in the thorough one."""

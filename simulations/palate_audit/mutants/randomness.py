@@ -183,6 +183,26 @@ def short_words() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "two words a noise",
+    bug="noise is a rounded normal of a public generator, whose seed is two words of the secure source",
+    seen="`np.random.default_rng(secrets.randbits(128))`: no test of the numbers can tell",
+    test="W",
+)
+def public_generator() -> Iterator[None]:
+    """Draw a seed, and all numbers from it."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        if not source.secure:
+            return sample_discrete_gaussian(n, sigma=sigma, source=source)
+        rng = np.random.Generator(np.random.PCG64([int(word) for word in source.words(2)]))
+        found: Int64 = np.rint(rng.normal(0.0, sigma, n)).astype(np.int64)
+        return found
+
+    with sampled(draw):
+        yield
+
+
 MUTANTS = (
     seed_of_round,
     seeded,
@@ -192,4 +212,5 @@ MUTANTS = (
     no_acceptance,
     bounded_proposal,
     short_words,
+    public_generator,
 )

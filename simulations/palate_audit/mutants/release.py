@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,12 @@ import numpy as np
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
+from palate_client.rounds.contribution import Contributor, Identity
+from palate_client.secagg.attempt import MaskedDevice
+from palate_common.errors import IntegrityError
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
+from palate_common.rounds import wire
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import ContributionHeader
 from palate_server.rounds.aggregation import Aggregate
@@ -149,4 +154,57 @@ def checkpoint() -> Iterator[None]:
         yield
 
 
-MUTANTS = (metric, clip_fraction, norm_log, raw_clip, raw_model, checkpoint)
+@mutant(
+    "a log of masked attempts",
+    bug="a node writes to its log with how many items it joins a masked attempt",
+    seen="a line for debugging, in the one path that the tests of logs don't take",
+    test="E",
+)
+def log_under_masks() -> Iterator[None]:
+    """Log the number of items, under masks only."""
+    real = Contributor.join
+
+    def instead(self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
+        logger.info("joins with %d items", self.histories.users(slice(None)).nnz)
+        return real(self, signed_plan, model_bytes, identity)
+
+    with mock.patch.object(Contributor, "join", instead):
+        yield
+
+
+@mutant(
+    "compressed answers",
+    bug="answers are compressed, and their length tells how much a user did",
+    seen="compression on the wire, over what is secret and what isn't",
+    test="E",
+)
+def compressed() -> Iterator[None]:
+    """Compress the numbers of a contribution."""
+    record, read = wire._record, wire.split
+
+    def packed(header: ContributionHeader, numbers: Any, dtype: Any) -> bytes:
+        data = record(header, numbers, dtype)
+        start = 4 + int.from_bytes(data[:4], "big")
+        return data[:start] + zlib.compress(data[start:])
+
+    def unpacked(data: bytes) -> tuple[ContributionHeader, memoryview]:
+        header, payload = read(data)
+        try:
+            return header, memoryview(zlib.decompress(payload))
+        except zlib.error:
+            raise IntegrityError("a contribution must be compressed") from None
+
+    with mock.patch.object(wire, "_record", packed), mock.patch.object(wire, "split", unpacked):
+        yield
+
+
+MUTANTS = (
+    metric,
+    clip_fraction,
+    norm_log,
+    raw_clip,
+    raw_model,
+    checkpoint,
+    log_under_masks,
+    compressed,
+)

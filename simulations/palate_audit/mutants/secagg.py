@@ -152,6 +152,25 @@ def touched_only() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "mask keystream restarts",
+    bug="the keystream of a mask begins anew every 128 KB, so that stretches of a vector share their masks",
+    seen="a cipher that is made inside the loop over parts",
+    test="S",
+)
+def restarting() -> Iterator[None]:
+    """Mask each part of a vector with the beginning of the keystream."""
+    real = Masker.apply
+
+    def instead(self: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
+        for start in range(0, self.size, self._step):
+            part = total[start : start + self._step]
+            real(Masker(len(part), 8 * self.dtype.itemsize), part, **keys)
+
+    with mock.patch.object(Masker, "apply", instead):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -160,4 +179,5 @@ MUTANTS = (
     no_attempt,
     one_self_mask,
     touched_only,
+    restarting,
 )

@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
-canaries -> runs of the target -> A B B2 C C2 H J K --+
-the production path, observed  -> D E F G I K S       --+-> verdicts given together -> Section
+canaries -> runs of the target -> A B B2 C C2 H J K R --+
+the production path, observed  -> D E F G I K P R S W X --+-> verdicts given together -> Section
 
 >>> from palate_audit.harness.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.checks.claims import claim_tests, lower_bounds, thresholds
-from palate_audit.checks.correlation import noise_correlation
-from palate_audit.checks.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
-from palate_audit.checks.pair import pair_bounds, pair_tests
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
+from palate_audit.counted.claims import claim_tests, lower_bounds, thresholds
+from palate_audit.counted.correlation import noise_correlation
+from palate_audit.counted.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
+from palate_audit.counted.pair import pair_bounds, pair_tests
+from palate_audit.counted.repeats import exact_repeats
 from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
 from palate_audit.evidence.series import histogram
 from palate_audit.harness.canaries import Canaries
@@ -44,6 +45,7 @@ COUNTED: tuple[Test, ...] = (
     noise_correlation,
     output_lattice,
     repeated_numbers,
+    exact_repeats,
     seed_search,
 )
 """Tests of the statistical part: they share the same runs."""

@@ -1,4 +1,4 @@
-"""Structure: the tests of Palate's own path that check its behaviour without statistics: D, E, F, G, I, K and S.
+"""Structure: the tests of Palate's own path that watch its behaviour: D, E, F, G, I, K, P, R, S, W and X.
 
 Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They don't depend on a
 target's claim: what they check must hold for every claim.
@@ -10,14 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from palate_audit.checks.differential import differential
 from palate_audit.checks.idle_rounds import idle_rounds
 from palate_audit.checks.inclusion import inclusion
 from palate_audit.checks.ledger_replay import ledger_replay
 from palate_audit.checks.masking import masking
+from palate_audit.checks.repeats import repeats
+from palate_audit.checks.roads import roads
 from palate_audit.checks.seeds import keystreams
 from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys
+from palate_audit.checks.words import words
 from palate_audit.evidence.evidence import Finding
 
 
@@ -51,7 +55,11 @@ STRUCTURE: tuple[Structural, ...] = (
     ),
     Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
     Structural("K", keystreams, "the operating system's random source."),
+    Structural("P", roads, "timing is not protected, and not compared."),
+    Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
+    Structural("W", words, "random words are uniform, which K and R look at."),
+    Structural("X", differential, "what an algorithm contributes for a user follows from that user alone."),
 )
 
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)

@@ -57,7 +57,7 @@ def open_(store: Store, key: Key, app: App = "palate") -> None:
 @app.command()
 def consent(
     decision: Annotated[str, typer.Argument(help="grant or revoke.")],
-    purpose: Annotated[str, typer.Argument(help="store, train, analytics or messaging.")],
+    purpose: Annotated[str, typer.Argument(help="store, train, analytics, messaging or panel.")],
     store: Store,
     key: Key,
     app: App = "palate",

@@ -31,6 +31,8 @@ def feasibility(
         released, noise, after, up, down = row
         table.add_row(str(table.row_count + 1), released, f"{noise:.2f}", f"{after:.3g}", _bytes(up), _bytes(down))
     console.print(table)
+    if planned.pair_items:
+        console.print(f"round 2 also counts the pairs of {planned.pair_items:,} items; later models have their links")
     console.print(
         f"ε = {planned.epsilon:g} (δ = {planned.delta:g}, unit: user, adjacency: zero-out, accountant: palate closed "
         f"form); mu = {planned.mu:.3f}, signal mu x users = {planned.signal:,.0f}",

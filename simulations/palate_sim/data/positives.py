@@ -38,7 +38,7 @@ STEPS_OF_TIMES = 1 << 16
 
 
 @dataclass(frozen=True)
-class PairBlock:
+class UserPairs:
     """The pairs of consecutive users.
 
     Attributes:
@@ -90,7 +90,7 @@ class Pairs:
         """How many pairs there are."""
         return int(self.indptr[-1])
 
-    def blocks(self) -> Iterator[PairBlock]:
+    def blocks(self) -> Iterator[UserPairs]:
         """The pairs in canonical order: at once where they are in memory, some thousand users at a time from disk."""
         if self.rows.on_disk:
             yield from map(self._in_order, self.rows)
@@ -98,17 +98,17 @@ class Pairs:
             yield self.whole
 
     @cached_property
-    def whole(self) -> PairBlock:
+    def whole(self) -> UserPairs:
         """All pairs as one block, for a log that fits into memory."""
         return self._in_order(EventBlock.joined(list(self.rows)))
 
-    def _in_order(self, block: EventBlock) -> PairBlock:
+    def _in_order(self, block: EventBlock) -> UserPairs:
         """Pairs of whole users, whose items rise already, by user."""
         if (np.diff(block.users) < 0).any():
             block = block.rows(stable_order((block.users - block.users.min(), int(np.ptp(block.users)) + 1)))
         first, last = int(self.numbers[block.users[0]]), int(self.numbers[block.users[-1]])
         ones, unknown = np.broadcast_to(np.float32(1), len(block)), np.broadcast_to(np.nan, len(block))
-        return PairBlock(
+        return UserPairs(
             first,
             self.indptr[first : last + 2] - self.indptr[first],
             block.items,

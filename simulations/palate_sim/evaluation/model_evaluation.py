@@ -16,6 +16,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.score_sources import PANEL
+from palate_sim.baselines import ease
 from palate_sim.baselines.panel_only import PanelOnly
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.blocks import cores
@@ -263,8 +264,6 @@ def without_weight(model: GlobalModel) -> GlobalModel | None:
 
 def ease_limit() -> int:
     """The largest catalogue that EASE is fitted on."""
-    from palate_sim.baselines import ease
-
     return ease.ITEM_LIMIT
 
 

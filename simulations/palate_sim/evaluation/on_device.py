@@ -1,7 +1,7 @@
 """OnDevice: scores a model as devices do, each with its own weights of the model's feature sources.
 
-The code is the client's own (`palate_client.recommend.fusion`, `palate_client.recommend.scoring`). Oracle: it needs
-histories, which only a simulation has.
+The code is the client's own (`palate_client.recommend.adaptation.fusion`, `palate_client.recommend.scoring`). Oracle:
+it needs histories, which only a simulation has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from palate_client.recommend.fusion import NOTHING, fused_weights
+from palate_client.recommend.adaptation.fusion import NOTHING, fused_weights
 from palate_client.recommend.scoring import Scorer, scorer_of
 from palate_common.interactions import Floats, Interactions
 from palate_common.models.model import GlobalModel

@@ -63,6 +63,7 @@ class Panel:
         origin: where it comes from, in words.
         apart: whether its people are left out of the rounds.
         held_out: people of its log who are held out for evaluation, and whose log was therefore not used.
+        way: how its people were drawn from the training users; None: it is a log of its own.
     """
 
     inputs: State
@@ -70,6 +71,7 @@ class Panel:
     origin: str
     apart: bool = False
     held_out: int = 0
+    way: Way | None = None
 
     @property
     def users(self) -> int:
@@ -80,6 +82,14 @@ class Panel:
         """What is open and whose, for a run's terms and its card."""
         facts = {"users": self.users, "interactions": self.interactions, "origin": self.origin, "apart": self.apart}
         return facts | {"hash": digest(pack_inputs(self.inputs))}
+
+    def exclusions(self) -> list[dict[str, str]]:
+        """What the privacy card says of how its people were drawn, where that depends on what others did."""
+        if self.way in (None, "random"):
+            return []
+        what = f"who is in the panel: {way_of(self.way)}"
+        reason = "drawn by what all training users did, in the place of people who volunteer: not charged"
+        return [{"what": what, "reason": reason}]
 
 
 def way_of(way: Way) -> str:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from palate_common.algorithms import State, algorithm_class
-from palate_common.algorithms.als.algorithm import FEATURES, SOURCES
+from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.als.plan import SOURCES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.records.canonical import canonical_json
@@ -102,13 +103,14 @@ class Prepared:
         """Exclusions of the preparation for the privacy card; without counts, which would be raw statistics."""
         kept = [f"the {self.filtered}"] if self.filtered else []
         kept += [self.split.excluded] if self.split.excluded else []
-        return [
+        prepared = [
             {
                 "what": f"data preparation: what lies outside {each} was left out",
                 "reason": "made on raw data before the experiment, not charged",
             }
             for each in kept
         ]
+        return prepared + ([] if self.panel is None else self.panel.exclusions())
 
 
 def prepare(config: SimulationConfig, source: Source | None = None, notify: Notify = silent) -> Prepared:
@@ -196,17 +198,18 @@ def _with_inputs(config: SimulationConfig, prepared: Prepared, notify: Notify) -
 
 def _with_panel(config: SimulationConfig, prepared: Prepared, notify: Notify) -> Prepared:
     """The same with the model of the configured panel, and without its people if they stay apart."""
-    data, cut, held_out = config.data, prepared.split, 0
+    data, cut, held_out, way = config.data, prepared.split, 0, None
     if isinstance(data.panel, str):
         people, rows, held_out = _open_log(config, data.panel, cut, notify)
         origin = f"the log {Path(data.panel).name}"
     else:
-        rows = choose(cut.train, float(data.panel or 0), data.panel_by, seed=config.seed)
+        way = data.panel_by
+        rows = choose(cut.train, float(data.panel or 0), way, seed=config.seed)
         people = cut.train.users(rows)
-        origin = f"{100 * float(data.panel or 0):g} % of the training users, {way_of(data.panel_by)}"
+        origin = f"{100 * float(data.panel or 0):g} % of the training users, {way_of(way)}"
     with step(notify, "fitting the panel"):
         inputs = fit_panel(people, seed=config.seed)
-    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out)
+    panel = Panel(inputs, people.nnz, origin, data.panel_apart, held_out, way)
     prepared = replace(prepared, inputs=prepared.inputs | inputs, panel=panel)
     if not data.panel_apart:
         return prepared

@@ -40,7 +40,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.data.ids import in_order
 from palate_sim.data.log import InteractionLog
-from palate_sim.data.positives import PairBlock, Pairs, groups_of, positives
+from palate_sim.data.positives import Pairs, UserPairs, groups_of, positives
 from palate_sim.preparation import published_splits as published
 from palate_sim.preparation.histories import HistoryWriter
 from palate_sim.steps import Notify, silent, step
@@ -133,7 +133,7 @@ class _Rule:
         excluded: see `Split`.
     """
 
-    cut: Callable[[PairBlock], _Cut]
+    cut: Callable[[UserPairs], _Cut]
     notes: tuple[str, ...] = ()
     candidates: Mask | None = None
     items: Mask | None = None
@@ -233,7 +233,7 @@ def _strong(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     drawn = rng.permutation(n_users)
     role[drawn[:held]], role[drawn[held : 2 * held]] = 1, 2
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         counts = np.diff(block.indptr)
         n_target = np.where(counts >= 2, np.maximum(1, np.round(counts / 5)), 0)
         of_user = role[block.first : block.first + len(counts)]
@@ -255,7 +255,7 @@ def _user_cold(given: int) -> Callable[[Pairs, np.random.Generator], _Rule]:
         strong = _strong(pairs, rng)
         ties = _later(rng, pairs.n_pairs)
 
-        def cut(block: PairBlock) -> _Cut:
+        def cut(block: UserPairs) -> _Cut:
             apart = strong.cut(block)
             held = ~apart.train
             known = ~np.isnan(block.times)
@@ -278,7 +278,7 @@ def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     cold = np.zeros(n_items, np.bool_)
     cold[_later(rng, pairs.n_pairs).permutation(n_items)[: max(2, round(n_items / 10))]] = True
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         apart = strong.cut(block)
         of_pair = cold[block.item_rows]
         asked = of_pair & ~apart.train
@@ -292,7 +292,7 @@ def _item_cold(pairs: Pairs, rng: np.random.Generator) -> _Rule:
 def _last(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By each user's own time: the last pair for test if one remains to train on, the one before if two remain."""
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         known = ~np.isnan(block.times)
         counts = np.diff(block.indptr)
         ranks = _ranks(block.owners, np.where(known, -block.times, np.inf), rng.random(len(known)))
@@ -311,7 +311,7 @@ def _heldout_excluded(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """As leave-last-out, but the user's other held-out item is not ranked beside the target."""
     rule = _last(pairs, rng)
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         found = rule.cut(block)
         return replace(found, withheld=found.validation | found.test)
 
@@ -322,7 +322,7 @@ def _temporal(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By global time: the first 80 % of pairs train, the next 10 % validate, the last 10 % test."""
     first, second = temporal_cuts(pairs)
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         test = block.times >= second  # an unknown time is not
         validation = (block.times >= first) & ~test
         return _Cut(~(test | validation), validation, test, ~(test | validation))
@@ -357,7 +357,7 @@ def temporal_cuts(pairs: Pairs) -> tuple[float, float]:
 def _random(pairs: Pairs, rng: np.random.Generator) -> _Rule:
     """By chance: 10 % of each user's pairs for test and 10 % for validation, rounded; from 5 pairs on that is one."""
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         counts = np.diff(block.indptr)
         each = np.repeat(np.floor(counts / 10 + 0.5), counts)
         ranks = _ranks(block.owners, rng.random(len(block.item_rows)))
@@ -394,7 +394,7 @@ def _liang2018(pairs: Pairs, seed: int, held_out_users: int | None) -> _Rule:
         known[block.first : block.first + len(own)] = own
     begins, asked = published.targets(known, roles, places, seed=seed)
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         role = _role_of(block, roles)
         kept = seen[block.item_rows] & (role > published.TRAIN)
         owners = block.owners[kept]
@@ -428,7 +428,7 @@ def _chien2021(pairs: Pairs, seed: int, _: int | None) -> _Rule:
     begins[by_place] = np.cumsum(counts[by_place]) - counts[by_place]
     parts = published.shares(pairs.n_pairs, seed=seed)
 
-    def cut(block: PairBlock) -> _Cut:
+    def cut(block: UserPairs) -> _Cut:
         owners = block.owners
         part = parts[begins[owners + block.first] + _ranks(owners, numbers[block.item_rows])]
         train, validation, test = (part == each for each in (published.TRAIN, published.VALIDATION, published.TEST))
@@ -439,7 +439,7 @@ def _chien2021(pairs: Pairs, seed: int, _: int | None) -> _Rule:
     return _Rule(cut, (note, given))
 
 
-def _role_of(block: PairBlock, roles: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def _role_of(block: UserPairs, roles: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """The role of each pair's user, int8 [n_pairs]."""
     counts = np.diff(block.indptr)
     return np.repeat(roles[block.first : block.first + len(counts)], counts)
@@ -493,7 +493,7 @@ def _ranks(owners: npt.NDArray[np.int64], *keys: npt.NDArray[np.float64]) -> npt
     return ranks
 
 
-def _has(block: PairBlock, mask: Mask) -> Mask:
+def _has(block: UserPairs, mask: Mask) -> Mask:
     """Which users of a block have a pair in `mask`, bool [n_users]."""
     ends = np.concatenate(([0], np.cumsum(mask)))
     found: Mask = np.diff(ends[block.indptr]) > 0
@@ -516,7 +516,7 @@ class _Part:
         """The users so far, int64, rising."""
         return np.concatenate([np.zeros(0, np.int64), *self._rows])
 
-    def add(self, block: PairBlock, mask: Mask, users: npt.NDArray[np.int64]) -> None:
+    def add(self, block: UserPairs, mask: Mask, users: npt.NDArray[np.int64]) -> None:
         """Add the pairs in `mask` of the given users of a block."""
         counts = np.diff(block.indptr)
         chosen = np.zeros(len(counts), np.bool_)
@@ -548,7 +548,7 @@ class _Roles:
         self._make = make
         self._withheld: _Part | None = None
 
-    def add(self, block: PairBlock, cut: _Cut, target: Mask, given: Mask) -> None:
+    def add(self, block: UserPairs, cut: _Cut, target: Mask, given: Mask) -> None:
         """Add the users of a block."""
         asked = np.flatnonzero(_has(block, target))
         users = asked[_has(block, given)[asked]]

@@ -78,7 +78,7 @@ def _in_time(result: Mapping[str, Any]) -> str:
     own, recent = (point(tables.get(name), metric) for name in ("palate", "palate_recent"))
     if own is None:
         return ""
-    told = f"under a temporal split: {own[0]:.3f}"
+    told = f"under a temporal split: {metric} {own[0]:.3f}"
     if recent is None:
         return f"{told}; recent events count no more than old ones"
     return f"{told},\nwith recent events counting more (half-life {found['half_life_days']:g} days): {recent[0]:.3f}"

@@ -113,9 +113,10 @@ def recency(result: Mapping[str, Any]) -> list[str]:
         return [f"Times were not looked at: {found['reason']}."] if "reason" in found else []
     first, second = (datetime.fromtimestamp(cut, UTC).date().isoformat() for cut in found["cuts"])
     users = f"{found['judged_users']:,} users"
+    whole = "a model of the same settings, without the panel" if result.get("panel") else "a model of the same settings"
     said = [
         "Which split is right depends on the question. The run's own asks what the model is worth to test users. The "
-        "temporal one asks what it is worth tomorrow: a model of the same settings, trained with seeded noise on what "
+        f"temporal one asks what it is worth tomorrow: {whole}, trained with seeded noise on what "
         f"happened before {first}, makes lists for {users} on {second}, judged on what they did first after that."
     ]
     tried = " and ".join(", ".join(found["tried"]).rsplit(", ", 1))
@@ -245,8 +246,10 @@ def limits(result: Mapping[str, Any]) -> list[str]:
             "A person with several devices as well as one with one: the unit is one installation; D devices make it "
             "D × μ."
         )
+    panel = result.get("panel")
     return [
         *([server] if server else []),
+        *([f"The log that the {panel['users']:,} people of the panel have opened: it is public."] if panel else []),
         f"That a user took part, when, and whether they dropped out: adjacency is zero-out, so what is hidden is "
         f"{hidden}, not that there is one.",
         whole,

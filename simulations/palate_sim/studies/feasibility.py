@@ -15,10 +15,14 @@ from importlib import resources
 from typing import Any
 
 from palate_common.algorithms import PublicFacts
-from palate_common.algorithms.als.algorithm import Als, AlsSettings
+from palate_common.algorithms.als.algorithm import Als
+from palate_common.algorithms.als.pairs import MOST_LINKS
+from palate_common.algorithms.als.plan import AlsSettings
+from palate_common.algorithms.als.vote import CHOICES
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
 from palate_common.rounds.wire import packed_bytes
+from palate_common.score_sources import PAIRS
 
 GRID = 2**20
 WINDOW = 2.0
@@ -53,6 +57,7 @@ class Feasibility:
         epsilon, delta, mu: the budget.
         rounds: releases, popularity included.
         embedding_size, head_items: the item table of the later rounds.
+        pair_items: items whose pairs are counted in the second round, 0 without.
         noise_multipliers: noise over sensitivity, by round.
         epsilon_after: spent after each round.
         bytes_up: what an installation sends, by round, as packed integers.
@@ -68,6 +73,7 @@ class Feasibility:
     rounds: int
     embedding_size: int
     head_items: int
+    pair_items: int
     noise_multipliers: tuple[float, ...]
     epsilon_after: tuple[float, ...]
     bytes_up: tuple[int, ...]
@@ -99,7 +105,12 @@ def plan(*, users: int, items: int, epsilon: float, delta: float | None = None) 
     mu = mu_of(epsilon=check_epsilon(epsilon), delta=delta)
     learner = Als(AlsSettings(), PublicFacts(n_users=users, n_items=items, mu=mu))
     shares, size, head = learner.shares, learner.plan.embedding_size, learner.plan.head_items
-    coordinates = [items, *[head * size] * (len(shares) - 1)]
+    later, paired = len(shares) - 1, learner.plan.pair_items
+    coordinates = [items, *[head * size] * later]
+    if paired:  # and their trace, and the vote on their links
+        coordinates[1] += paired * (paired - 1) // 2 + 1
+        coordinates[-1] += len(CHOICES[PAIRS]) - 1 if PAIRS in learner.plan.votes else 0
+    links = paired * (8 * min(MOST_LINKS, paired - 1) + 8) if paired else 0
     spent = [mu * math.sqrt(sum(shares[: last + 1])) for last in range(len(shares))]
     state = 4 * items + 4 * head * (2 + 2 * size)
     return Feasibility(
@@ -111,10 +122,11 @@ def plan(*, users: int, items: int, epsilon: float, delta: float | None = None) 
         rounds=len(shares),
         embedding_size=size if len(shares) > 1 else 0,
         head_items=head if len(shares) > 1 else 0,
+        pair_items=paired,
         noise_multipliers=tuple(sigma_for(mu_r=mu * math.sqrt(s), sensitivity=GRID) / GRID for s in shares),
         epsilon_after=tuple(min(epsilon_of(mu=m, delta=delta), epsilon) for m in spent),
         bytes_up=tuple(packed_bytes(count, GRID) for count in coordinates),
-        bytes_down=tuple(4 * items if last == 0 else state for last in range(len(shares))),
+        bytes_down=tuple(4 * items if last == 0 else state + (links if last > 1 else 0) for last in range(len(shares))),
         band=band(mu * users, measurements()),
     )
 

@@ -84,7 +84,10 @@ def test_the_version_is_told(palate: Any, tmp_path: Path) -> None:
         (["data", "lst"], "(see `palate data --help`)"),
         (["data", "get", "everything"], "`data` must be one of movielens-small,"),
         (["data", "describe", "nowhere.csv"], "`data` must be an existing file, got 'nowhere.csv'"),
-        (["config", "nowhere"], "`preset` must be one of movies, music, news, ratings, shop or a .toml file"),
+        (
+            ["config", "nowhere"],
+            "`preset` must be one of chien2021, liang2018, movies,",
+        ),
         (["config", "--set", "seed=-1"], "`seed` must be greater than or equal to 0"),
     ],
 )

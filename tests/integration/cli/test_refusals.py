@@ -104,7 +104,10 @@ DATA = {
     "a folder of no known layout": ("empty-folder.csv", "`data` must be a folder with one of"),
     "a file that isn't there": ("nowhere.csv", "`data` must be an existing file, got 'nowhere.csv'"),
     "a name that no file can have": (f"{LONG}.csv", "`data` must be a readable file"),
-    "an unknown preset or set": ("nonsense", "the argument must be a preset (movies, music, news, ratings, shop)"),
+    "an unknown preset or set": (
+        "nonsense",
+        "the argument must be a preset (chien2021, liang2018, movies,",
+    ),
     "no name": ("", "the argument must be a preset"),
 }
 

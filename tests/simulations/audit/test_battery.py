@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from palate_audit.checks import seeds
-from palate_audit.checks.claims import claim_tests, lower_bounds
-from palate_audit.checks.correlation import _crossed, _faces, _own
-from palate_audit.checks.noise import noise_shape
 from palate_audit.checks.seeds import birthdays, plan_seed
+from palate_audit.counted.claims import claim_tests, lower_bounds
+from palate_audit.counted.correlation import _crossed, _faces, _own
+from palate_audit.counted.noise import noise_shape
 from palate_audit.evidence.evidence import Finding, Rung, Verdict, judge
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.production import Production

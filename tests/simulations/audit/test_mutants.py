@@ -37,12 +37,23 @@ tail cut by a bounded proposal; attempt missing from the KDF; b reused"""
 
 QUICK = {
     "D": ["NaN bypasses the clip", "per-block clip", "adjacency mismatch"],
-    "E": ["un-noised norm log", "head chosen from raw counts"],
+    "E": ["un-noised norm log", "head chosen from raw counts", "a log of masked attempts", "compressed answers"],
     "F": ["delivery retry summed twice", "one user oversampled"],
-    "G": ["ledger reset on restart", "concurrent ledger writes", "tuning uncharged though claimed"],
+    "G": [
+        "ledger reset on restart",
+        "concurrent ledger writes",
+        "tuning uncharged though claimed",
+        "sampled sums in one order only",
+        "accountant's integral cut off",
+        "composition by the maximum",
+    ],
     "I": ["c_max ignored", "no noise share when the update is zero"],
     "K": ["16-bit seed", "keystream shared across fork"],
-    "S": ["two signatures accepted", "attempt missing from the KDF"],
+    "P": ["an empty history refuses", "masked attempts uncharged"],
+    "R": ["masked noise kept", "spare draws used again", "dummies repeat the noise"],
+    "S": ["two signatures accepted", "attempt missing from the KDF", "mask keystream restarts"],
+    "W": ["two words a noise", "sigma x0.9 for few numbers", "shares of many by a rounded root"],
+    "X": ["a row named twice counts twice"],
 }
 """Those that the tests of the project try, the first of each letter; `make soak` the others, and the command all.
 
@@ -63,6 +74,20 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
     part = text.partition("\n## Broken on purpose\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| ([A-Z]\d?) \|$", part, re.MULTILINE)
     assert rows == [(each.name, each.bug, each.test) for group in GROUPS.values() for each in group]
+
+
+def test_every_assumption_has_tests_and_every_test_and_mutant_an_assumption() -> None:
+    """The table of what the proof of privacy assumes is whole."""
+    text = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
+    part = text.partition("\n### What the proof assumes\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", part, re.MULTILINE)[1:]
+    tests = [test for _, named, _ in rows for test in named.split(", ")]
+    assert set(tests) == {*TESTS, "same path"}
+    known = {each.name: each for each in MUTANTS}
+    broken = [(named.split(", "), known.pop(name)) for _, named, names in rows for name in names.split("; ")]
+    assert known == {}, "a mutant breaks no assumption"
+    assert [mutant.name for named, mutant in broken if mutant.test not in named] == []
+    assert len(rows) == len({assumption for assumption, _, _ in rows}) == 8
 
 
 def state() -> dict[str, dict[str, int]]:

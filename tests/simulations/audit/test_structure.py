@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from palate_audit.checks.noise import _pairs, repeated_numbers
 from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
+from palate_audit.counted.noise import _pairs, repeated_numbers
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run

@@ -26,18 +26,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
 from palate_common.algorithms.als.factors import LINKS, AlsFactors
 from palate_common.algorithms.als.pairs import MOST_LINKS, balanced, item_map, pair_blocks
+from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.als.taste import TINY, centred, directions, relative_popularity, scaled_table
 from palate_common.algorithms.als.vote import (
     CHOICES,
     ContentPart,
     LinkPart,
-    Part,
+    ScorePart,
     VoteTables,
     ballots,
     elected,
@@ -47,12 +47,13 @@ from palate_common.algorithms.als.vote import (
 )
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
-from palate_common.algorithms.parts.compression import Sizes
-from palate_common.algorithms.parts.links import LINK_PARTS, PANEL_USERS, Links
+from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.panel import PANEL_INPUTS
 from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares, segment_sum
+from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import (
     Block,
     BlockSpec,
@@ -69,19 +70,6 @@ PRODUCTS = "products"
 FEATURES = "features"
 BALLOTS: Mapping[str, str] = {CONTENT: "vote", PAIRS: "pairs_vote", PANEL: "panel_vote"}
 """Score source -> the block of the vote on its weight."""
-PANEL_INPUTS = (*(f"panel_{part}" for part in LINK_PARTS), PANEL_USERS)
-CAUTIOUS_WEIGHT = 0.5
-"""Weight of features where users are too few for collaborative rounds: it did no harm on any data set."""
-VOTE_FROM = 100.0
-"""Below this signal, mu x users, there is no vote: it would be mostly noise."""
-VOTE_SIGNAL = 60.0
-"""A vote in a round of its own takes (this / signal)^2 of mu^2, within 0.01 .. 0.1."""
-VOTE_BESIDE_PRODUCTS = 0.02
-"""The vote's share of the squared norm beside the last round's products."""
-FEWEST = 2
-"""Collaborative rounds of a compressed run: at equal total size, two larger rounds were better than three."""
-WARM_SHARE = 0.3
-"""Round 0's share of mu^2 with a warm start, which has one more round."""
 LEAST_PEOPLE, LEAST_HEAD = 3.0, 50
 """So many people have each item of the head, if it has more than so many items."""
 ALONG = 0.85
@@ -94,161 +82,11 @@ LEAST_ALONG = 0.08
 """It is taken off where histories drawn at random by popularity have this share of their square along it, or more."""
 PAIR_HEAD, PAIRS_WEIGHT = "pair_head", 0.5
 """The items whose pairs are counted; the weight of their links before the vote."""
-PAIRS_BLOCK, TRACE, PAIR_SHARE, TRACE_SHARE = "pairs", "trace", 0.5, 0.002
-"""Blocks of pair counts and of their trace; the pairs' share of mu^2 after round 0, and the trace's of the pairs'."""
-PAIRS_FROM, SIGNAL_AN_ITEM, MOST_PAIR_ITEMS = 25_000.0, 40.0, 2000
-"""Pairs are counted from this signal on; signal for each of their items; and most items: 2 M numbers."""
-PANEL_WEIGHT, MOST_PANEL_WEIGHT = 0.2, 2.0
-"""An open panel's weight before the vote: this times its people over the root of the signal, and the most."""
-SOURCES = "feature_sources"
-"""The setting that names the sources of public features."""
-
-
-class AlsSettings(BaseModel):
-    """Settings; what is None follows from the public facts (see `AlsPlan`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    rounds: int | None = Field(default=None, ge=1, le=64)
-    """Releases in all, popularity (round 0) included."""
-    embedding_size: int | None = Field(default=None, ge=1, le=4096)
-    """d, the number of taste directions."""
-    head_items: int | None = Field(default=None, ge=1)
-    """Most popular items that take part in rounds 1 and later."""
-    popularity_share: float | None = Field(default=None, gt=0, lt=1)
-    """Round 0's share of mu^2."""
-    popularity_only_below: float = Field(default=350.0, ge=0)
-    """Below this mu x users, no round is collaborative."""
-    content_weight: float | None = Field(default=None, ge=0, le=4)
-    """Weight of public features before the vote, and without one. None: 0.5 without collaborative rounds, else 1."""
-    vote_share: float | None = Field(default=None, ge=0, lt=1)
-    """A vote's share of the last round's squared norm, or of mu^2 if it has a round of its own; 0: no vote."""
-    pair_items: int | None = Field(default=None, ge=0, le=4096)
-    """Most popular items whose pairs are counted in round 1; 0: none."""
-    feature_sources: dict[str, int] | None = None
-    """Public features of several sources: name -> width, their columns in alphabetical order; None: there is one."""
-    contribution_exponent: float = Field(default=-0.15, ge=-2, le=2)
-    """How a user's norm is split over their items: an item's weight is its popularity to this power."""
-    fold_exponent: float = Field(default=-0.3, ge=-2, le=2)
-    """An item's weight in a user's history: popularity to this power."""
-    score_exponent: float = Field(default=0.1, ge=-2, le=2)
-    """Popularity's part in the ranking: a score is multiplied by popularity to this power."""
-    whitening: float = Field(default=-0.3, ge=-1, le=0)
-    """The next table's directions are scaled by their singular value to this power."""
-    former_discount: float = Field(default=0.5, gt=0, le=1)
-    """Warm start: the share of its evidence that the former table keeps."""
-    compression: float = Field(default=1.0, ge=1, le=1024)
-    """Factor by which a device sends fewer numbers over the run than the other settings say; see
-    docs/algorithm.md#compression."""
-
-
-class AlsPlan:
-    """Rounds, sizes and budget, derived from public numbers only.
-
-    `signal` is that of `PublicFacts`; with a warm start, the former release's signal is added in squares, as mu^2 is.
-
-    Attributes:
-        shares: each release's share of mu^2, round 0 first.
-        counts: numbers of round 0, as many as items unless they are compressed.
-        later: collaborative rounds after round 0.
-        embedding_size: d.
-        head_items: items in the collaborative rounds.
-        content_weight: weight of public features before the vote.
-        sources: name -> columns of the public features; {"": all of them} where there is one source.
-        votes: the score sources whose weight is voted on in the last round.
-        vote_share: their share of its squared norm, 0 without a vote. It is 1 where no round is collaborative: the
-            votes then have the last round to themselves.
-        pair_items: items whose pairs are counted in round 1, 0 without.
-        pair_share: the pairs' share of that round's squared norm.
-        panel_weight: weight of an open panel's links before the vote.
-    """
-
-    def __init__(self, settings: AlsSettings, facts: PublicFacts) -> None:
-        self.sources = _columns(settings.feature_sources, facts.n_features)
-        warm = facts.former_signal > 0
-        signal = float(np.hypot(facts.signal, facts.former_signal))
-        content = facts.n_features > 0
-        later = self._later(settings, signal, warm=warm)
-        # Content covers the tail, so that with features the head grows more slowly.
-        wanted = 10 * np.sqrt(signal) if content else 1.2 * signal**0.75
-        head = int(np.clip(wanted, 50, facts.n_items)) if facts.n_items > 50 else facts.n_items
-        head = min(settings.head_items or head, facts.n_items)
-        size = 96 if facts.mu is None else int(np.clip(4 * np.round(0.1125 * np.sqrt(signal)), 8, 96))
-        sizes = Sizes(facts.n_items, later, head, min(settings.embedding_size or size, head))
-        sizes = sizes.compressed(settings.compression, fewest=FEWEST)
-        self.counts, self.later, self.head_items, self.embedding_size = (
-            sizes.counts, sizes.rounds, sizes.rows, sizes.width,
-        )  # fmt: skip
-        cautious = 1.0 if self.later else CAUTIOUS_WEIGHT
-        self.content_weight = cautious if settings.content_weight is None else settings.content_weight
-        self.panel_weight = float(np.clip(PANEL_WEIGHT * facts.panel_users / np.sqrt(signal), 0.0, MOST_PANEL_WEIGHT))
-        self.pair_items = self._pair_items(settings, facts)
-        elections = {CONTENT: content, PAIRS: self.pair_items > 0 and self.later > 1, PANEL: facts.panel_users > 0}
-        share = self._vote_share(settings, signal) if any(elections.values()) else 0.0
-        self.votes = tuple(name for name, held in elections.items() if held and share)
-        share *= len(self.votes)
-        if self.later:
-            self.vote_share = share
-            first = settings.popularity_share or (WARM_SHARE if warm else float(np.clip(150 / signal, 0.04, 0.5)))
-            doubling = 2.0 ** np.arange(self.later)  # later rounds count more: the last one is the model
-            pairs = PAIR_SHARE if self.pair_items else 0.0
-            rest = (1 - first) * (1 - pairs) * doubling / doubling.sum()
-            rest[0] += (1 - first) * pairs
-            self.pair_share = float((1 - first) * pairs / rest[0])
-            self.shares = (first, *(float(each) for each in rest))
-        else:
-            self.vote_share, self.pair_share = 1.0 if share else 0.0, 0.0
-            self.shares = (1 - share, share) if share else (1.0,)
-
-    def _pair_items(self, settings: AlsSettings, facts: PublicFacts) -> int:
-        """As set; else by the signal an item, where there is enough, for at most twice the numbers of all products."""
-        if not self.later or settings.compression > 1:
-            return 0
-        if settings.pair_items is not None:
-            wanted = settings.pair_items
-        elif facts.signal < PAIRS_FROM:
-            return 0
-        else:
-            products = self.later * self.head_items * self.embedding_size
-            wanted = int(min(facts.signal / SIGNAL_AN_ITEM, 2 * np.sqrt(products), MOST_PAIR_ITEMS))
-        size = min(wanted, facts.n_items)
-        return size if size > 1 else 0
-
-    @staticmethod
-    def _later(settings: AlsSettings, signal: float, *, warm: bool) -> int:
-        """How many rounds are collaborative."""
-        if settings.rounds is not None:
-            return settings.rounds - 1
-        if signal < settings.popularity_only_below:
-            return 0
-        if warm:
-            return 1  # a table that is known needs no rounds to be found
-        return 4 if signal >= 20_000 else 3
-
-    def _vote_share(self, settings: AlsSettings, signal: float) -> float:
-        """Of one vote: as set; else a constant beside products, or by the signal in a round of its own."""
-        if settings.vote_share is not None:
-            chosen = settings.vote_share
-        elif self.later:
-            chosen = VOTE_BESIDE_PRODUCTS
-        elif signal < VOTE_FROM:
-            chosen = 0.0
-        else:
-            chosen = float(np.clip((VOTE_SIGNAL / signal) ** 2, 0.01, 0.1))
-        return 0.0 if settings.rounds == 1 else chosen
-
-
-def _columns(widths: dict[str, int] | None, n_features: int) -> dict[str, slice]:
-    """Feature source -> its columns."""
-    if widths is None:
-        return {"": slice(0, n_features)}
-    if not widths or min(widths.values()) < 1 or sum(widths.values()) != n_features:
-        raise InputError(f"`{SOURCES}` must have widths that sum to {n_features}, the features' own, got {widths}")
-    columns, end = dict[str, slice](), 0
-    for name in sorted(widths):  # the order of canonical JSON
-        columns[name] = slice(end, end + widths[name])
-        end += widths[name]
-    return columns
+PAIRS_BLOCK, TRACE, TRACE_SHARE = "pairs", "trace", 0.002
+"""Blocks of pair counts and of their trace; the trace's share of the pairs' squared norm."""
+OPTIMISM = 0.02
+"""What links may seem to find beyond what they do, in recall, for each of their items a user (Efron 2004: it falls with
+the users that a model of so many parameters is fitted to)."""
 
 
 class Als(Algorithm):
@@ -336,8 +174,7 @@ class Als(Algorithm):
         if not votes or self.plan.vote_share < 1:
             blocks.append(self._products(state, histories))
             if round_ == 1 and PAIR_HEAD in state:
-                length = self._length(state, state[PAIR_HEAD])
-                blocks += pair_blocks(histories.columns(state[PAIR_HEAD]), length)
+                blocks += self._pairs(state, histories)
         if votes:
             cast = self._ballots(state, histories)
             blocks += (DenseBlock(cast[source]) for source in votes)
@@ -356,17 +193,22 @@ class Als(Algorithm):
         rows = (weight**self.settings.contribution_exponent)[seen.indices]
         if weighted is not None:
             rows *= weighted
-        squares = segment_sum(rows**2, seen.indptr)
-        if "along" not in state:
-            rows /= np.repeat(np.sqrt(squares), seen.counts())
-            return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items)
-        along = state["along"].astype(np.int64)
-        own, square = along.astype(np.float64), float(along @ along)
-        shift = segment_sum(rows * own[seen.indices], seen.indptr) / square
-        lengths = np.sqrt(np.maximum(squares - shift**2 * square, LEAST_LEFT**2 * squares))
-        rows /= np.repeat(lengths, seen.counts())
-        shift /= np.maximum(lengths, TINY)
-        return OuterBlock(seen.indptr, seen.indices, rows, users, seen.n_items, along, shift)
+        given = seen.indptr, seen.indices
+        if "along" in state:
+            along = state["along"].astype(np.int64)
+            return OuterBlock.centred(*given, rows, users, seen.n_items, along=along, least_left=LEAST_LEFT)
+        rows /= np.repeat(np.sqrt(segment_sum(rows**2, seen.indptr)), seen.counts())
+        return OuterBlock(*given, rows, users, seen.n_items)
+
+    def _pairs(self, state: State, histories: Interactions) -> tuple[PairBlock, DenseBlock]:
+        """The pairs of the head's items, and the trace.
+
+        Pairs are as many as the square of what a state takes, so no device believes a state that has more.
+        """
+        head = state[PAIR_HEAD]
+        if len(head) != self.plan.pair_items:
+            raise InputError(f"`{PAIR_HEAD}` must have the plan's {self.plan.pair_items} items, got {len(head)}")
+        return pair_blocks(histories.columns(head), self._length(state, head))
 
     def _ballots(self, state: State, histories: Interactions) -> dict[str, Float64]:
         """Each user's ballots, score source -> [n_users, choices - 1]; zeros for users who don't vote."""
@@ -374,7 +216,7 @@ class Als(Algorithm):
         shown, hidden = hide(histories.users(rows), self.facts.seed)
         factors = self._factors(state)
         vectors, taste = factors.users(shown), factors.parts.get(COLLABORATIVE, slice(0, 0))
-        tables, parts, weights = VoteTables.of(*factors.tables()), dict[str, Part](), dict[str, float]()
+        tables, parts, weights = VoteTables.of(*factors.tables()), dict[str, ScorePart](), dict[str, float]()
         if CONTENT in state:
             parts[CONTENT], weights[CONTENT] = ContentPart(tables, vectors[:, factors.content]), factors.weight
         for source, name in LINKS.items():
@@ -446,7 +288,9 @@ class Als(Algorithm):
         """The weight that wins a vote."""
         expected = {CONTENT: self.plan.content_weight, PAIRS: PAIRS_WEIGHT, PANEL: self.plan.panel_weight}[source]
         voted = self.facts.n_users / self._one_votes_in()
-        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected)
+        # Voters have sent the pairs that they judge: the fewer users an item, the more of what they find is their own.
+        optimism = OPTIMISM * self.plan.pair_items / self.facts.n_users if source == PAIRS else 0.0
+        chosen = elected(total, CHOICES[source], noise=noise, voted=voted, expected=expected, optimism=optimism)
         return {f"{LINKS.get(source, source)}_weight": np.array([chosen], np.float32)}
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:

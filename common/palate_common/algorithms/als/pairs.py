@@ -38,6 +38,8 @@ MOST_LINKS = 128
 """Links of an item."""
 GAIN_EXPONENT = 0.25
 """Links count with the number of a user's events to this power: the trust in directions grows with it as well."""
+MOST_BALANCE = 1e30
+"""The largest factor on links: those of an open panel may be as small as float32 allows, and a state is float32."""
 PROBES, PROBED_AT_ONCE = 128, 16
 """Histories drawn by popularity, on which links and the other scores are brought to one scale."""
 
@@ -118,7 +120,9 @@ def balanced(
         probes = Interactions.from_pairs(users, drawn.ravel(), n_users=PROBED_AT_ONCE, n_items=len(popularity))
         found.append((np.std(scores(probes), axis=1), np.std(links.scores(probes, link_amounts(probes)), axis=1)))
     spread, linked = np.concatenate(found, axis=1)
-    return float(np.median(spread[linked > 0] / linked[linked > 0])) if (linked > 0).any() else 0.0
+    if not (linked > 0).any():
+        return 0.0
+    return min(float(np.median(spread[linked > 0] / linked[linked > 0])), MOST_BALANCE)
 
 
 def link_amounts(histories: Interactions) -> Float64:

@@ -117,7 +117,7 @@ class VoteTables:
         return cls(base[order], rows, columns, place, np.maximum.accumulate(each[::-1])[::-1])
 
 
-class Part(Protocol):
+class ScorePart(Protocol):
     """What one of the elected sources adds to scores at weight 1, of some users, in the order of `VoteTables.place`."""
 
     def of(self, rows: npt.NDArray[np.int64], n: int) -> Float64:
@@ -199,7 +199,7 @@ def ballots(
     tables: VoteTables,
     level: Float64,
     taste: Float64,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, ScorePart],
     weights: Mapping[str, float],
     elections: Sequence[str],
     shown: Interactions,
@@ -247,7 +247,7 @@ def _found(
     hidden: Interactions,
     rows: npt.NDArray[np.int64],
     name: str,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, ScorePart],
     weights: Mapping[str, float],
 ) -> tuple[Float64, npt.NDArray[np.bool_]]:
     """How many hidden items each weight finds among the first n items, and of which users no others can be found."""
@@ -303,7 +303,9 @@ def _on_grid(rows: Float64, length: Float64) -> Float64:
     return rounded
 
 
-def elected(total: Float64, choices: Float64, *, noise: float, voted: float, expected: float) -> float:
+def elected(
+    total: Float64, choices: Float64, *, noise: float, voted: float, expected: float, optimism: float = 0.0
+) -> float:
     """The weight that wins by the noised sum of ballots.
 
     Args:
@@ -312,8 +314,9 @@ def elected(total: Float64, choices: Float64, *, noise: float, voted: float, exp
         noise: standard deviation of its noise.
         voted: about how many voted, by public facts.
         expected: the weight without a vote; a weight further from it needs more evidence.
+        optimism: about how much better than it is a source may look to voters from whom it was learned, in recall.
     """
     recall = np.concatenate([[0.0], total]) / (GAIN * voted)
     error = np.hypot(noise / (GAIN * voted), SPREAD / np.sqrt(voted))
     away = np.abs(choices - expected) / np.maximum(np.maximum(choices, expected), 1.0)
-    return float(choices[np.argmax(recall - DOUBT * error * away)])
+    return float(choices[np.argmax(recall - (DOUBT * error + optimism) * away)])

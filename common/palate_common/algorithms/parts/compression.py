@@ -69,10 +69,9 @@ class Sizes:
             return Sizes(max(budget, 1), 0, self.rows, self.width)
         counts = min(self.counts, budget // 2)
         each = (budget - counts) // rounds - self.beside
-        if each < min(LEAST, self.rows * self.width):
-            raise InputError(
-                f"`compression` must leave a round {LEAST} numbers or more, got {factor:g}: {max(each, 0)}"
-            )
+        if not counts or each < min(LEAST, self.rows * self.width):
+            left = max(each, 0) if counts else 0
+            raise InputError(f"`compression` must leave a round {LEAST} numbers or more, got {factor:g}: {left}")
         width = int(np.clip(np.sqrt(each / SHAPE), 1, self.width))
         rows = min(each // width, self.rows)
         return Sizes(counts, rounds, rows, min(each // rows, self.width), self.beside)

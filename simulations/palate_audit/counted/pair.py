@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.checks.claims import ALPHA, errors
+from palate_audit.counted.claims import ALPHA, errors
 from palate_audit.evidence.evidence import ALPHA as ALARM
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Verdict
 from palate_audit.harness.canaries import Floats

@@ -1,0 +1,115 @@
+"""G, accountants: what releases cost together, beside an accountant that shares nothing with Palate's.
+
+The reference composes exact fractions and turns mu^2 into epsilon by scipy's normal tails; sampled sums, in both orders
+of the pair, by quadrature of the hockey-stick integral. Palate may say more than that, and never less: over the whole
+range of budgets, for one release and many, with attempts that came to nothing and without.
+
+**Assumes:** nothing. Numbers are compared, with room for the last digits only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import product
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.reference import cost
+from palate_common.errors import PalateError
+from palate_common.mechanism import accounting
+from palate_common.mechanism.accounting import TAIL, GaussianEvent, epsilon_of, mu_of, sampled_mu2
+from palate_common.mechanism.cohort import shares_slack
+
+TEST = "G accountants"
+EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
+DIGITS = 1e-9
+"""Relative room for rounding, on either side."""
+TIGHT = 1e-3
+"""How much more than it costs a release may be said to cost."""
+GRID = 2**14
+SIGMAS = (GRID // 2, GRID, 2 * GRID, 5 * GRID + 1)
+SIZE = 1000
+"""Numbers of a release."""
+HISTORIES = (1, 2, 3, 8)
+"""Releases of a run."""
+SAMPLED = ((0.01, GRID), (0.1, GRID // 2), (0.1, 2 * GRID), (0.5, GRID // 2), (0.5, 2 * GRID), (0.9, GRID))
+"""Inclusion and sigma of sampled sums."""
+LOSSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5)
+"""Where their curves are compared, in epsilons at a delta of 1e-5."""
+
+
+def accountants() -> list[Finding]:
+    """Epsilon of a budget, composition, sampled sums."""
+    found = []
+    for what, check, right in (
+        ("epsilon", _epsilons, f"{len(EPSILONS) * len(DELTAS)} budgets cost what the reference says"),
+        ("composition", _composed, "releases of equal and unequal noise, with void attempts and without"),
+        ("sampled sums", _sampled, f"{len(SAMPLED)} curves above the exact ones, in both orders"),
+    ):
+        try:
+            wrong = next(check(), "")
+        except PalateError as error:
+            wrong = f"it must be possible to work out what a release costs, got: {error}"
+        found.append(Finding.checked(f"{TEST}: {what}", not wrong, wrong or right))
+    return found
+
+
+def _differs(said: str, told: float, owed: float) -> Iterator[str]:
+    """Less than it costs, or much more."""
+    if told < owed * (1 - DIGITS):
+        yield f"{said} costs epsilon {owed:.6g}, {told:.6g} is said"
+    if told > owed * (1 + TIGHT):
+        yield f"{said} costs epsilon {owed:.6g}, as much as {told:.6g} is said"
+
+
+def _epsilons() -> Iterator[str]:
+    """From epsilon to mu and back."""
+    for delta in DELTAS:
+        for epsilon in EPSILONS:
+            mu = mu_of(epsilon=epsilon, delta=delta)
+            yield from _differs(
+                f"the budget of {epsilon:g} at delta {delta:g}", epsilon, cost.epsilon(mu2=mu * mu, delta=delta)
+            )
+            owed = cost.epsilon(mu2=epsilon, delta=delta)
+            yield from _differs(
+                f"mu^2 {epsilon:g} at delta {delta:g}", epsilon_of(mu=math.sqrt(epsilon), delta=delta), owed
+            )
+
+
+def _composed() -> Iterator[str]:
+    """Several releases; a void attempt is one as well."""
+    for count, equal, shares in product(HISTORIES, (True, False), (1, 30)):
+        sigmas = [SIGMAS[2 if equal else place % len(SIGMAS)] for place in range(count)]
+        events = [
+            GaussianEvent(
+                sensitivity=GRID, sigma=sigma, dimension=SIZE, round=place // 2, attempt=place % 2, shares=shares
+            )
+            for place, sigma in enumerate(sigmas)
+        ]
+        mu2 = cost.composed(cost.charge(grid=GRID, sigma=sigma) for sigma in sigmas)
+        lost = sum((Fraction(shares_slack(sigma=sigma, shares=shares)) * SIZE for sigma in sigmas), Fraction(0))
+        told = accounting.account(events, delta=DELTAS[1])
+        owed = cost.epsilon(mu2=float(mu2), delta=DELTAS[1] * (1 - float(lost)))
+        yield from _differs(f"{count} releases of sigma {sigmas}", told.epsilon, owed)
+        if Fraction(told.mu2) < mu2:
+            yield f"{count} releases of sigma {sigmas} cost mu^2 {float(mu2):.9g}, {told.mu2:.9g} is said"
+
+
+def _sampled() -> Iterator[str]:
+    """One sampled sum: its delta at each epsilon is at most what its mu allows, and the tail."""
+    for inclusion, sigma in SAMPLED:
+        one = float(cost.charge(grid=GRID, sigma=sigma))
+        mu2 = sampled_mu2(sensitivity=GRID, sigma=sigma, inclusion=inclusion, steps=1)
+        if not mu2 <= one * (1 + DIGITS):
+            yield f"a sampled sum must cost at most the whole one, {one:.6g}, got {mu2:.6g}"
+        unit = cost.epsilon(mu2=mu2, delta=1e-5)
+        for epsilon in (part * unit for part in LOSSES):
+            allowed = TAIL + cost.delta(mu2=mu2, epsilon=epsilon) * (1 + DIGITS)
+            for removed in (True, False):
+                owed = cost.sampled_delta(mu2=one, inclusion=inclusion, epsilon=epsilon, removed=removed)
+                if owed > allowed + 1e-15:
+                    yield (
+                        f"a sum of sigma {sigma} with a coin of {inclusion:g} has delta {owed:.3g} at epsilon "
+                        f"{epsilon:.3g}, its mu^2 of {mu2:.3g} allows {allowed:.3g}"
+                    )

@@ -1,0 +1,1 @@
+"""Reference: the mechanism once more, in plain Python numbers, slow and easy to read; production must agree with it."""
