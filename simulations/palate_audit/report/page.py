@@ -78,7 +78,11 @@ LETTERS = {
     "I": "Idle rounds: is all of the noise there where nobody does anything?",
     "J": "Repeats within a release: are there tiles, cycles or mirrors in the noise?",
     "K": "Random source: can a seed be guessed, or are random words used twice?",
+    "P": "An app's own device: does it keep its rules with consent, store, retries and losses, masks included?",
+    "R": "Exact repeats: was any stretch of noise, however short, used twice?",
     "S": "Secure aggregation: what does a lying server get out of devices under masks?",
+    "W": "Random words: does each come from the secure source, and go into one noise only?",
+    "X": "A second mechanism: does the production code give the integers that a slow, plain one gives?",
 }
 """What each letter of the battery asks."""
 OF_A_RUN = {"G": "Ledger, releases and files of the run: is everything charged, and as it was signed?"}

@@ -20,7 +20,7 @@ from typing import Any
 
 from palate_audit.evidence.claim import stated
 from palate_audit.evidence.evidence import Finding, Section, Verdict
-from palate_audit.evidence.guard import guarded
+from palate_audit.evidence.guard import BROKEN, guarded
 from palate_audit.run.accounts import charged_costs
 from palate_audit.run.checkpoints import chain, fits, rollback
 from palate_audit.run.completeness import of_releases, replayed_hash
@@ -43,7 +43,7 @@ from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
 from palate_server.folder.witness import WITNESS
-from palate_server.ledger.history import ChargeEntry, Entry, PublishEntry, SealEntry
+from palate_server.ledger.history import ChargeEntry, Entry, PublishEntry, RestoredEntry, SealEntry
 from palate_server.operation.releases import CARD, LATEST
 from palate_server.operation.survey_results import read_result
 from palate_sim.card.card import verify_card
@@ -271,10 +271,10 @@ def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str,
         return f"{published.MODEL} was never published by the ledger", manifest
     try:
         published.read(folder, public_key=records.key or "")
-        if CARD in named and json.loads((folder / CARD).read_bytes()).get("public_key") is not None:
+        if CARD in named:
             verify_card(json.loads((folder / CARD).read_bytes()), public_key=records.key or "")
-    except PalateError as error:
-        return str(error), manifest
+    except BROKEN as error:
+        return " ".join(str(error).split())[:200] or type(error).__name__, manifest
     return "", manifest
 
 
@@ -308,12 +308,14 @@ def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     test, backup = "G witness", records.config.get("backup")
     place = str(backup.get("witness") or "") if isinstance(backup, Mapping) else ""
     path = records.folder / (place or "witness") / WITNESS
-    sealed = [entry.seq for entry in records.entries(SealEntry)]
+    restored = [entry.seq for entry in records.entries(RestoredEntry)]
+    since = restored[-1] if restored else -1  # a restored folder has the models of before, and no witness yet
+    sealed = [entry.seq for entry in records.entries(SealEntry) if entry.seq > since]
     try:
         data = path.read_bytes()
     except OSError:
         if not sealed:
-            yield Finding.missing(test, "nothing was sealed yet")
+            yield Finding.missing(test, f"nothing was sealed{' since the ledger was restored' if restored else ' yet'}")
         elif place:
             yield Finding.missing(test, f"the witness folder isn't here: {path}")
         else:
@@ -325,8 +327,11 @@ def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     except PalateError as error:
         yield Finding.checked(test, False, f"witness/{WITNESS}: {error}")
         return
-    known += of_evidence(data, f"witness/{WITNESS}")
     at = None if signed.charge is None else signed.charge.entry.get("seq")
+    if isinstance(at, int) and at < since and not sealed:
+        yield Finding.missing(test, f"the plan of entry {at} is from before the ledger was restored")
+        return
+    known += of_evidence(data, f"witness/{WITNESS}")
     charged = [entry.seq for entry in records.entries(ChargeEntry)]
     before = [seq for seq in charged if sealed and seq < sealed[-1]]
     if isinstance(at, int) and before and at < before[-1]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.signing import SigningKey, verify
@@ -30,6 +31,8 @@ SECRETS = frozenset({"key", "identities"})
 """Private keys, which nobody is handed."""
 GROWING = frozenset({"lock", "events.jsonl", "flower.log", "ray.log"})
 """Files that are written after the inventory."""
+BESIDE = ("-wal", "-shm")
+"""Ends of the names of files that SQLite keeps beside an open database."""
 OPTIONAL = ("recommendations.csv.gz", "split/", "tensorboard/")
 """What an operator may keep back from those who check a run: raw histories, and what is drawn of the results."""
 
@@ -88,7 +91,11 @@ def write_inventory(folder: RunFolder, run: str, key: SigningKey, *, soon: Mappi
         key: the run's.
         soon: files that are written after it, with their bytes.
     """
-    files = {name: facts_of(folder.path / name) for name in listed(folder.path) if name not in soon}
+    ledger = folder.path / "devices.db"
+    if ledger.exists():
+        DeviceLedger(ledger).close()  # what a process that was ended left in a log beside it becomes part of the file
+    named = [name for name in listed(folder.path) if name not in soon and not name.endswith(BESIDE)]
+    files = {name: facts_of(folder.path / name) for name in named}
     files |= {name: FileFacts(sha256=digest(data), bytes=len(data)) for name, data in soon.items()}
     _write(folder, run, files, key)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from palate_audit.run.ledger import audit_ledger
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.records.canonical import canonical_json
@@ -24,6 +25,7 @@ from palate_server.folder.witness import WITNESS
 from palate_server.operation.releases import latest, listed, publish
 from palate_server.operation.terms import budgets_of
 from palate_server.service.status import read_status, unpublished
+from palate_sim.card.card import card_payload, sign_card
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,7 @@ def published_run(service: Any) -> None:
     service.operate()
     with service.site.ledger(read_only=True) as ledger:
         run = unpublished(ledger)
-    publish(service.site, run, lambda extract: b"card")
+    publish(service.site, run, lambda extract: sign_card(card_payload(extract), service.site.key()))
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,16 @@ def test_the_ledger_goes_on_at_the_highest_witnessed_spend(lost: Any) -> None:
     assert [(version, name) for version, name, _ in listed(lost.site)] == [
         (version, name) for version, name, _ in lost.models
     ], "the same models"
+
+
+def test_an_audit_of_a_restored_server_raises_no_alarm(lost: Any) -> None:
+    """Neither before its first attempt, with a witness of before or none, nor afterwards."""
+    restore(lost, lost.site.folder, lost.witness)
+    assert audit_ledger(lost.site.folder).alarms == ()
+    shutil.copytree(lost.witness, lost.site.witness, dirs_exist_ok=True)
+    assert audit_ledger(lost.site.folder).alarms == ()
+    published_run(lost)
+    assert audit_ledger(lost.site.folder).alarms == ()
 
 
 def test_what_is_lost_counts_in_the_period_of_the_restoration(lost: Any) -> None:

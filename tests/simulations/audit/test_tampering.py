@@ -204,6 +204,29 @@ def test_a_file_that_came_later_is_named(bench: Any, finding: Any) -> None:
     assert (found.verdict, found.figures["names"]) == (Verdict.UNCHECKABLE, ["split/train.csv.gz"])
 
 
+def test_what_a_process_left_beside_the_devices_ledger_is_signed_with_it(bench: Any, finding: Any) -> None:
+    """A node that was ended leaves its last participations in a log beside the file, which the next reader merges."""
+    from palate_sim.run.inventory import write_inventory
+    from palate_sim.run.run_folder import RunFolder
+
+    path, folder = bench.folder / "devices.db", RunFolder(bench.folder)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("UPDATE charges SET time = time + 1")
+    connection.commit()
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{path}{end}.kept")
+    connection.close()
+    for end in ("", "-wal"):
+        Path(f"{path}{end}.kept").rename(f"{path}{end}")
+    inventory = json.loads((bench.folder / "files.json").read_bytes())
+    write_inventory(folder, inventory["run"], SigningKey.load(folder.key_file), soon={})
+    assert not Path(f"{path}-wal").exists()
+    assert finding(bench.audit(), "G signed files").verdict is Verdict.PASS
+    Path(f"{path}-wal").write_bytes(b"x")
+    assert finding(bench.audit(), "G files not signed").figures["names"] == ["devices.db-wal"]
+
+
 def test_a_private_key_is_named_wherever_it_lies_and_one_of_somebody_else_is_an_alarm(bench: Any, finding: Any) -> None:
     found = finding(bench.audit(), "G private key")
     assert (found.verdict, found.figures["names"]) == (Verdict.UNCHECKABLE, ["key"])
