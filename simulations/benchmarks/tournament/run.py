@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import DELTA, METRIC, ML_1M, RETAIL, TWEETINGS, DataSet, prepared_of, quality, rehearsed
+from benchmarks.measure import DELTA, METRIC, ML_1M, TWEETINGS, DataSet, prepared_of, quality, rehearsed
 from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.errors import InputError
 from palate_sim.preparation.preparation import Prepared
@@ -25,8 +25,6 @@ Figures = dict[str, list[list[float]]]
 """Entrant -> seed -> epsilon -> quality."""
 
 EPSILONS = (1.0, 5.0)
-LARGE = 100
-"""Times the users, for what is about large populations: a projection."""
 ERRORS, MARGIN = 2.0, 0.005
 PROTOCOL = f"split strong, validation users, delta {DELTA:g}, unit user, adjacency zero-out, seeded noise"
 
@@ -84,23 +82,9 @@ ENTRANTS = (
     Entrant("dp-fedavg", algorithm="dp-fedavg", features=False),
     Entrant("noised popularity", algorithm="popularity", features=False),
 )
-LARGE_ENTRANTS = (
-    Entrant("als, defaults", features=False),
-    Entrant("no pairs", {"pair_items": 0}, features=False),
-    Entrant("pairs of 500 items", {"pair_items": 500}, features=False),
-    Entrant("pairs of 1,000 items", {"pair_items": 1000}, features=False),
-    Entrant("pairs of 3,000 items", {"pair_items": 3000}, features=False),
-    Entrant("no vote", {"vote_share": 0.0}, features=False),
-    Entrant("3 releases", {"rounds": 3}, features=False),
-    Entrant("head 2,000", {"head_items": 2000}, features=False),
-    Entrant("d = 48", {"embedding_size": 48}, features=False),
-    Entrant("dp-als", algorithm="dp-als", features=False),
-    Entrant("dp-ease", algorithm="dp-ease", features=False),
-    Entrant("noised popularity", algorithm="popularity", features=False),
-)
 
 
-def judged(entrant: Entrant, prepared: Prepared, *, epsilon: float, seed: int, population: int = 1) -> float:
+def judged(entrant: Entrant, prepared: Prepared, *, epsilon: float, seed: int) -> float:
     """Quality on the validation users of a rehearsal."""
     split = prepared.split
     if split.validation is None:
@@ -112,25 +96,21 @@ def judged(entrant: Entrant, prepared: Prepared, *, epsilon: float, seed: int, p
         algorithm=entrant.algorithm,
         inputs=prepared.inputs if entrant.features else {},
         settings=entrant.settings,
-        population=population,
     )
     return quality(model, split.validation, split, seed)
 
 
-def tournament(set_: DataSet, population: int, data: Path, seeds: int) -> Any:
+def tournament(set_: DataSet, data: Path, seeds: int) -> Any:
     """Everybody on one set, at the same splits and noise keys."""
-    entrants = ENTRANTS if population == 1 else LARGE_ENTRANTS
-    found: Figures = {entrant.name: [] for entrant in entrants}
+    found: Figures = {entrant.name: [] for entrant in ENTRANTS}
     for seed in range(seeds):
         prepared = prepared_of(set_, data, seed)
-        for entrant in entrants:
-            found[entrant.name].append(
-                [judged(entrant, prepared, epsilon=e, seed=seed, population=population) for e in EPSILONS]
-            )
+        for entrant in ENTRANTS:
+            found[entrant.name].append([judged(entrant, prepared, epsilon=epsilon, seed=seed) for epsilon in EPSILONS])
     return {"epsilons": EPSILONS, METRIC: found}
 
 
-def tournament_tables(set_: DataSet, population: int, figures: Any) -> list[Table]:
+def tournament_tables(set_: DataSet, figures: Any) -> list[Table]:
     """Everybody, best first."""
     found: Figures = figures[METRIC]
     relative = {name: differences(found, name) for name in found}
@@ -140,7 +120,7 @@ def tournament_tables(set_: DataSet, population: int, figures: Any) -> list[Tabl
     ]
     said = verdict(relative)
     table = Table(
-        f"{set_.label}{f' with {population} times the users' if population > 1 else ''}: {METRIC} of validation users",
+        f"{set_.label}: {METRIC} of validation users",
         ("entrant", *(f"eps {epsilon:g}" for epsilon in EPSILONS), "to the defaults, mean"),
         rows,
         f"{said} Rehearsals, paired seeds, best first. What isn't named has its default.",
@@ -165,13 +145,8 @@ def verdict(relative: Mapping[str, Sequence[float]]) -> str:
 
 
 PARTS = {
-    name: Part(partial(tournament, set_, population), partial(tournament_tables, set_, population))
-    for name, set_, population in (
-        ("ml-1m", ML_1M, 1),
-        ("movietweetings", TWEETINGS, 1),
-        ("ml-1m-large", ML_1M, LARGE),
-        ("online-retail-large", RETAIL, LARGE),
-    )
+    name: Part(partial(tournament, set_), partial(tournament_tables, set_))
+    for name, set_ in (("ml-1m", ML_1M), ("movietweetings", TWEETINGS))
 }
 
 
