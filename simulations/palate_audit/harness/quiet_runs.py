@@ -4,7 +4,7 @@ What comes out is noise and nothing else, with secure words, which are recorded:
 survey, of nodes of one device and of seven, of devices with dp local, and of devices under masks, in rounds of equal
 noise, with an attempt that fails after everybody has made a vector.
 
-    >>> [len(run.noises) for run in quiet_runs({"central": Quiet(Setting(noise=Noise.SECURE, rounds=2))}, times=3)]
+    >>> [len(run.noises) for run in quiet_runs({"central": QuietRoad(Setting(noise=Noise.SECURE, rounds=2))}, times=3)]
     [2, 2, 2]
 """
 
@@ -31,22 +31,24 @@ SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), e
 
 
 @dataclass(frozen=True)
-class Quiet:
+class QuietRoad:
     """A setting, and whose vectors are lost in the first attempt, so that it has to be made again."""
 
     setting: Setting
     late: tuple[int, ...] = ()
 
 
-ROADS: Mapping[str, Quiet] = {
-    "central": Quiet(Setting(noise=Noise.SECURE, rounds=3)),
-    "a survey": Quiet(
+ROADS: Mapping[str, QuietRoad] = {
+    "central": QuietRoad(Setting(noise=Noise.SECURE, rounds=3)),
+    "a survey": QuietRoad(
         Setting(noise=Noise.SECURE, algorithm=SURVEYING, settings=SURVEY.model_dump(mode="json"), users_per_node=1)
     ),
-    "distributed, a node of seven": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=DEVICES)),
-    "distributed, a device a node": Quiet(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, rounds=2)),
-    "local": Quiet(Setting(noise=Noise.SECURE, mode=LOCAL, users_per_node=1, rounds=2)),
-    "masks": Quiet(
+    "distributed, a node of seven": QuietRoad(Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=DEVICES)),
+    "distributed, a device a node": QuietRoad(
+        Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, rounds=2)
+    ),
+    "local": QuietRoad(Setting(noise=Noise.SECURE, mode=LOCAL, users_per_node=1, rounds=2)),
+    "masks": QuietRoad(
         Setting(noise=Noise.SECURE, mode=DISTRIBUTED, users_per_node=1, rounds=3, lost=1, masks=True), late=(1, 4, 6)
     ),
 }
@@ -84,12 +86,12 @@ class QuietRun:
     sources: tuple[RecordedSource, ...]
 
 
-def quiet_runs(roads: Mapping[str, Quiet] = ROADS, *, times: int) -> list[QuietRun]:
+def quiet_runs(roads: Mapping[str, QuietRoad] = ROADS, *, times: int) -> list[QuietRun]:
     """Each road so many times."""
     return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(times)]
 
 
-def _run(name: str, quiet: Quiet) -> QuietRun:
+def _run(name: str, quiet: QuietRoad) -> QuietRun:
     """One run from its first attempt to its last release."""
     items = len(SURVEY.questions()) if quiet.setting.algorithm == SURVEYING else 1
     histories = crowd([[]] * DEVICES, n_items=items)

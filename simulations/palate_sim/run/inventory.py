@@ -37,7 +37,7 @@ OPTIONAL = ("recommendations.csv.gz", "split/", "tensorboard/")
 """What an operator may keep back from those who check a run: raw histories, and what is drawn of the results."""
 
 
-class FileFacts(BaseModel):
+class FileDigest(BaseModel):
     """Hash and size of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -52,7 +52,7 @@ class Inventory(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     run: str
-    files: dict[str, FileFacts]
+    files: dict[str, FileDigest]
     public_key: str
     signature: str
 
@@ -69,10 +69,10 @@ class Inventory(BaseModel):
         return self.files.get(name) == facts_of(data)
 
 
-def facts_of(path: Path) -> FileFacts:
+def facts_of(path: Path) -> FileDigest:
     """Hash and size of a file, read in pieces."""
     with path.open("rb") as file:
-        return FileFacts(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+        return FileDigest(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
 
 
 def listed(folder: Path) -> list[str]:
@@ -96,7 +96,7 @@ def write_inventory(folder: RunFolder, run: str, key: SigningKey, *, soon: Mappi
         DeviceLedger(ledger).close()  # what a process that was ended left in a log beside it becomes part of the file
     named = [name for name in listed(folder.path) if name not in soon and not name.endswith(BESIDE)]
     files = {name: facts_of(folder.path / name) for name in named}
-    files |= {name: FileFacts(sha256=digest(data), bytes=len(data)) for name, data in soon.items()}
+    files |= {name: FileDigest(sha256=digest(data), bytes=len(data)) for name, data in soon.items()}
     _write(folder, run, files, key)
 
 
@@ -127,7 +127,7 @@ def read_inventory(data: bytes) -> Inventory:
         raise IntegrityError(f"{FILES} must be the list of a run's files, and is not") from None
 
 
-def _write(folder: RunFolder, run: str, files: Mapping[str, FileFacts], key: SigningKey) -> None:
+def _write(folder: RunFolder, run: str, files: Mapping[str, FileDigest], key: SigningKey) -> None:
     said = {
         "run": run,
         "files": {name: facts.model_dump() for name, facts in sorted(files.items())},

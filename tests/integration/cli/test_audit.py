@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory, palate: Any, rows: Any, as_csv: Any, quick: Any) -> Path:
-    """A folder with the finished run `run`; nobody writes to it."""
+    """A folder with the finished run `run`."""
     folder = tmp_path_factory.mktemp("audited") / "work"
     folder.mkdir()
     (folder / "log.csv").write_text(as_csv(rows))
@@ -23,13 +23,15 @@ def audited(tmp_path_factory: pytest.TempPathFactory, palate: Any, rows: Any, as
 
 
 @pytest.fixture
-def work(audited: Path, tmp_path: Path) -> Path:
-    """A copy, with the ledger where the run names it."""
-    shutil.copytree(audited, tmp_path / "copy")
-    place = tmp_path / "copy" / "run" / "run.json"
-    started = json.loads(place.read_text())
-    place.write_text(json.dumps({**started, "ledger": str(tmp_path / "copy" / "log.ledger.db")}))
-    return tmp_path / "copy"
+def work(audited: Path) -> Path:
+    """The run as it was made, where it was made: `run.json` names its ledger by an absolute path, and is signed."""
+    made = audited.with_name("made")
+    if made.exists():
+        shutil.rmtree(audited)
+        shutil.copytree(made, audited)
+    else:
+        shutil.copytree(audited, made)
+    return audited
 
 
 def test_an_honest_run_passes_and_says_what_it_could_not_check(palate: Any, work: Path) -> None:
