@@ -188,3 +188,17 @@ def test_a_state_cannot_have_a_device_count_more_pairs_than_the_plan_has() -> No
     more = before | {PAIR_HEAD: np.arange(2**15, dtype=np.int32)}
     with pytest.raises(InputError, match=r"\A`pair_head` must have the plan's \d+ items, got 32768\Z"):
         algorithm.contribute(more, 1, histories)
+
+
+def test_popularity_has_one_unit_where_the_head_is_smaller_than_planned() -> None:
+    """Items that fewer than three people have are left out: scores and directions then count by the same mean."""
+    histories = couples(n_items=40)
+    rare = Interactions.from_pairs(
+        np.append(histories.owners(), np.arange(200)),
+        np.append(histories.indices, 40 + np.arange(200)),
+        n_users=histories.n_users, n_items=240,
+    )  # fmt: skip
+    algorithm, _, after = trained(rare)
+    assert 40 <= len(after["head"]) < algorithm.plan.head_items == 240
+    np.testing.assert_allclose(algorithm._popularity(after)[after["head"]], after["weight"], rtol=1e-6)
+    np.testing.assert_allclose(algorithm._factors(after).popularity[after["head"]], after["weight"], rtol=1e-6)

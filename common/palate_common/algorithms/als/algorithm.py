@@ -432,10 +432,14 @@ class Als(Algorithm):
             state,
             fold_exponent=self.settings.fold_exponent,
             score_exponent=self.settings.score_exponent,
-            head_items=self.plan.head_items,
+            head_items=self._head_size(state),
             sources=tuple(self.plan.sources),
         )
 
     def _popularity(self, state: State) -> Float64:
         """Relative popularity of all items."""
-        return relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), self.plan.head_items)
+        return relative_popularity(state[COUNTS].astype(np.float64), float(state["floor"][0]), self._head_size(state))
+
+    def _head_size(self, state: State) -> int:
+        """Items whose mean popularity is 1: those of the head, perhaps fewer than the plan says; else the plan's."""
+        return len(state["head"]) if "head" in state else self.plan.head_items
