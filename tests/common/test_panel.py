@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import (
-    MOST_LINKS,
     PANEL_INPUTS,
     check_panel,
     has_panel,
@@ -48,21 +47,21 @@ def test_blocks_of_a_map_have_the_links_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"panel_users": np.array([0])}, "`panel_users` must be one number from 1"),
-        ({"panel_users": np.array([3, 4])}, "`panel_users` must be one number"),
-        ({"panel_users": np.array([3], np.int32)}, "must be int64, got int32"),
-        ({"panel_links": INPUTS["panel_links"].astype(np.float64)}, "`panel_links` of a panel must be float32"),
-        ({"panel_links": INPUTS["panel_links"] * 2}, "between -1 and 1"),
-        ({"panel_links": INPUTS["panel_links"] * np.float32(np.nan)}, "between -1 and 1"),
-        ({"panel_scale": -INPUTS["panel_scale"]}, "at least 0"),
-        ({"panel_scale": INPUTS["panel_scale"] * np.float32(np.inf)}, "at least 0"),
-        ({"panel_scale": INPUTS["panel_scale"][:2]}, "a list of links an item"),
-        ({"panel_items": INPUTS["panel_items"][::-1].copy()}, "rising rows of the catalogue"),
-        ({"panel_items": np.array([1, 3, 5], np.int32)}, "rising rows of the catalogue"),
-        ({"panel_items": np.array([-1, 3, 4], np.int32)}, "rising rows of the catalogue"),
-        ({"panel_to": INPUTS["panel_to"] * 0}, "each once"),
-        ({"panel_to": np.array([[1, 5], [1, 4], [1, 3]], np.int32)}, "lead to the 5 items"),
-        ({"panel_to": INPUTS["panel_to"][:, :1]}, "1 to 5 items"),
+        ({"panel_users": np.array([0])}, "`panel_users` must be one whole number from 1"),
+        ({"panel_users": np.array([3, 4])}, "`panel_users` must be one whole number"),
+        ({"panel_users": np.array([3], np.int32)}, "one whole number from 1"),
+        ({"panel_links": INPUTS["panel_links"].astype(np.float64)}, "arrays that fit together"),
+        ({"panel_links": INPUTS["panel_links"] * 2}, "from -1 to 1 times a scale"),
+        ({"panel_links": INPUTS["panel_links"] * np.float32(np.nan)}, "from -1 to 1 times a scale"),
+        ({"panel_scale": -INPUTS["panel_scale"]}, "from -1 to 1 times a scale"),
+        ({"panel_scale": INPUTS["panel_scale"] * np.float32(np.inf)}, "from -1 to 1 times a scale"),
+        ({"panel_scale": INPUTS["panel_scale"][:2]}, "arrays that fit together"),
+        ({"panel_items": INPUTS["panel_items"][::-1].copy()}, "of 5 items, in lists without repeats"),
+        ({"panel_items": np.array([1, 3, 5], np.int32)}, "of 5 items, in lists without repeats"),
+        ({"panel_items": np.array([-1, 3, 4], np.int32)}, "of 5 items, in lists without repeats"),
+        ({"panel_to": INPUTS["panel_to"] * 0}, "lists without repeats"),
+        ({"panel_to": np.array([[1, 5], [1, 4], [1, 3]], np.int32)}, "of 5 items"),
+        ({"panel_to": INPUTS["panel_to"][:, :1]}, "arrays that fit together"),
         ({"features": MAP}, "must have the arrays"),
     ],
 )

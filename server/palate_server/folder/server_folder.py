@@ -31,7 +31,8 @@ import safetensors.numpy
 
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
-from palate_common.algorithms.parts.panel import MOST_LINKS, check_panel
+from palate_common.algorithms.parts.links import MOST_LINKS
+from palate_common.algorithms.parts.panel import check_panel
 from palate_common.errors import InputError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.signing import SigningKey

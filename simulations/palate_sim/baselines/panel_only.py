@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms.parts.links import Links
-from palate_common.algorithms.parts.panel import PANEL
 from palate_common.interactions import Interactions
+from palate_common.score_sources import PANEL
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ import scipy.sparse.linalg  # type: ignore[import-untyped]  # scipy ships no typ
 import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import State
-from palate_common.algorithms.parts.links import Links, panel_size
-from palate_common.algorithms.parts.panel import MOST_LINKS, panel_inputs
+from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
+from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares
 from palate_common.records.canonical import digest

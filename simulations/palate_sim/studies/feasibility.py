@@ -16,9 +16,9 @@ from typing import Any
 
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.als.algorithm import Als
-from palate_common.algorithms.als.pairs import MOST_LINKS
 from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.algorithms.als.vote import CHOICES
+from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import check_delta, check_epsilon, default_delta, epsilon_of, mu_of, sigma_for
 from palate_common.rounds.wire import packed_bytes

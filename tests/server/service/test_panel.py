@@ -87,7 +87,7 @@ def test_an_odd_file_is_refused_in_one_line(make_service: Maker, data: bytes, me
 def test_a_panel_that_does_not_fit_leaves_the_former_one(make_service: Maker) -> None:
     site = make_service(algorithm="als").site
     renew_panel(site, panel(9))
-    with pytest.raises(InputError, match="rising rows of the catalogue"):
+    with pytest.raises(InputError, match="of 12 items, in lists without repeats"):
         renew_panel(site, panel(9) | {"panel_items": np.arange(8, 14, dtype=np.int32)})
     assert site.public_inputs["panel_users"].tolist() == [9]
     other = make_service("other", algorithm="popularity").site

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from palate_common.algorithms.als import warm
 from palate_common.algorithms.als.content import content_state
 from palate_common.algorithms.als.factors import LINKS, AlsFactors
-from palate_common.algorithms.als.pairs import MOST_LINKS, balanced, item_map, pair_blocks
+from palate_common.algorithms.als.pairs import balanced, item_map, pair_blocks
 from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.als.taste import TINY, centred, directions, relative_popularity, scaled_table
 from palate_common.algorithms.als.vote import (
@@ -47,7 +47,7 @@ from palate_common.algorithms.als.vote import (
 )
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
-from palate_common.algorithms.parts.links import Links
+from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS
 from palate_common.algorithms.parts.sketch import Sketch
 from palate_common.algorithms.popularity import COUNTS, Ranked, popularity_block, popularity_layout

@@ -34,8 +34,6 @@ LEAST_RIDGE = 2.0
 """The ridge at least, in units of an item's own count."""
 FULL_AFTER = 1.5
 """From this many mean histories on, a user's norm is 1; the norm of shorter ones falls with the root."""
-MOST_LINKS = 128
-"""Links of an item."""
 GAIN_EXPONENT = 0.25
 """Links count with the number of a user's events to this power: the trust in directions grows with it as well."""
 MOST_BALANCE = 1e30

@@ -34,6 +34,8 @@ MOST_SHAPE = 1 + 1e-6
 """The largest magnitude of a shape that is accepted: 1, and the rounding of a compact model."""
 LINK_PARTS = ("items", "to", "links", "scale")
 """Links as arrays of a state: NAME_items and so on."""
+MOST_LINKS = 128
+"""The most links of an item in a model."""
 PANEL_USERS = "panel_users"
 """Public input beside the links of an open panel: int64 [1], how many people it has."""
 

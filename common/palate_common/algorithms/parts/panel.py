@@ -19,16 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.parts.links import LINK_PARTS, PANEL_USERS, Links
-from palate_common.errors import InputError
+from palate_common.algorithms.parts.links import LINK_PARTS, MOST_LINKS, PANEL_USERS, Links
+from palate_common.errors import InputError, IntegrityError
+from palate_common.score_sources import PANEL
 
-PANEL = "panel"
 PANEL_INPUTS = (*(f"{PANEL}_{part}" for part in LINK_PARTS), PANEL_USERS)
 """Names of the public inputs: the links, and the number of people."""
-MOST_LINKS = 128
-"""The most links of an item."""
-
-_TYPES = dict(zip(PANEL_INPUTS, (np.int32, np.int32, np.float32, np.float32, np.int64), strict=True))
 
 
 def panel_inputs(links: Links, *, users: int) -> dict[str, npt.NDArray[Any]]:
@@ -65,20 +61,12 @@ def check_panel(inputs: Mapping[str, npt.NDArray[Any]], *, n_items: int) -> None
         raise InputError(
             f"a panel must have the arrays {', '.join(PANEL_INPUTS)}, got {', '.join(sorted(inputs))!r:.99}"
         )
-    for name, kind in _TYPES.items():
-        if inputs[name].dtype != kind:
-            raise InputError(f"`{name}` of a panel must be {np.dtype(kind)}, got {inputs[name].dtype}")
-    items, to, shape, scale, users = (inputs[name] for name in PANEL_INPUTS)
-    if items.ndim != 1 or to.ndim != 2 or not (len(items) == len(to) == len(scale)) or scale.ndim != 1:
-        raise InputError(f"a panel must have a list of links an item, got {to.shape} for {items.shape}")
-    if to.shape != shape.shape or to.shape[1] > MOST_LINKS or not 1 <= len(items) <= n_items:
-        raise InputError(f"a panel must have 1 to {n_items} items of {MOST_LINKS} links at most, got {to.shape}")
-    if users.shape != (1,) or users[0] < 1:
-        raise InputError(f"`{PANEL_USERS}` must be one number from 1, got {users.tolist()!r:.80}")
-    listed = np.sort(to, axis=1)
-    if items[0] < 0 or items[-1] >= n_items or (np.diff(items) <= 0).any() or (np.diff(listed, axis=1) == 0).any():
-        raise InputError("a panel's items must be rising rows of the catalogue, each once, and so the links of an item")
-    if to.size and not 0 <= to.min() <= to.max() < n_items:
-        raise InputError(f"a panel's links must lead to the {n_items} items of the catalogue, got others")
-    if not (np.isfinite(shape).all() and np.isfinite(scale).all()) or (np.abs(shape) > 1).any() or (scale < 0).any():
-        raise InputError("a panel's links must be between -1 and 1, and their scale at least 0, got other numbers")
+    users, links = inputs[PANEL_USERS], Links.of_state(inputs, PANEL)
+    if users.dtype != np.int64 or users.shape != (1,) or users[0] < 1:
+        raise InputError(f"`{PANEL_USERS}` must be one whole number from 1, got {users.tolist()!r:.80}")
+    if links.to.ndim != 2 or links.to.shape[1] > MOST_LINKS or not 1 <= len(links.to) <= n_items:
+        raise InputError(f"a panel must have 1 to {n_items} items of {MOST_LINKS} links at most, got {links.to.shape}")
+    try:
+        links.check(PANEL, n_items)
+    except IntegrityError as error:
+        raise InputError(str(error)) from None
