@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.mutation import campaign, making, rooms
-from benchmarks.mutation.campaign import BUDGET, stage
+from benchmarks.mutation.campaign import BUDGET, step
 from benchmarks.mutation.choosing import Covered
 from benchmarks.mutation.hook.sitecustomize import MutantFinder
 from benchmarks.mutation.making import Mutant, Place, differs, mutated_source, places
@@ -148,22 +148,29 @@ def test_a_warmed_process_tells_a_mutant_that_a_test_finds_from_one_that_it_does
 
 def test_what_is_asked_next() -> None:
     tests = {"outcome": "survived", "budget": BUDGET, "groups": ["core"]}
-    assert stage({}, ["core"]) == 0
-    assert stage({"id": "a", "tests": tests}, ["audit", "core"]) == 1  # more of the suite is covered since
-    assert stage({"id": "a", "tests": {**tests, "budget": 6.0}}, ["core"]) == 1
-    assert stage({"id": "a", "tests": tests}, ["core"]) == 2
-    assert stage({"id": "a", "tests": tests, "audit": {"outcome": "survived"}}, ["core"]) is None
-    stages = [stage({"id": str(k), "tests": {"outcome": "killed"}}, ["core"]) for k in range(1000)]
-    assert 100 < stages.count(3) < 300
-    assert set(stages) == {3, None}
+    assert step({}, ["core"]) == "few"
+    assert step({"id": "a", "tests": tests}, ["audit", "core"]) == "all"  # more of the suite is covered since
+    assert step({"id": "a", "tests": {**tests, "budget": 4.0}}, ["core"]) == "all"
+    assert step({"id": "a", "tests": tests}, ["core"]) == "audit"
+    assert step({"id": "a", "tests": tests, "audit": {"outcome": "survived"}}, ["core"]) is None
+    steps = [step({"id": str(k), "tests": {"outcome": "killed"}}, ["core"]) for k in range(1000)]
+    assert 100 < steps.count("audit") < 300
+    assert set(steps) == {"audit", None}
 
 
-def test_a_mutant_that_has_a_result_is_not_asked_again() -> None:
+def test_a_mutant_that_has_a_result_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaign, "JUDGED", tmp_path / "judged.jsonl")
     sample = making.read(campaign.SAMPLE)[:50]
     done = {"outcome": "survived", "budget": BUDGET, "groups": ["core"]}
     results: dict[str, Any] = {each.id: {"id": each.id, "tests": done, "audit": done} for each in sample[:20]}
+    few, same, survivor = sample[20:23]
+    for each in (same, survivor):
+        results[each.id] = {"id": each.id, "tests": done}
+    campaign.write(campaign.JUDGED, {same.id: {"id": same.id, "class": "equivalent"}})
     left = campaign.pending(sample, results, ["core"])
     assert sorted(each.id for each in left) == sorted(each.id for each in sample[20:])
+    assert few in left[:-2]
+    assert left[-2:] == [survivor, same]  # what nothing can find comes last
 
 
 @pytest.mark.slow

@@ -40,11 +40,9 @@ GROUPS = {
     ),
     "audit": ("tests/simulations/audit",),
     "integration": ("tests/integration", "--ignore=tests/integration/online", "--ignore=tests/integration/serve"),
-    "online": ("tests/integration/online", "tests/integration/serve"),
-    "simulations": ("tests/server/service", "tests/simulations", "--ignore=tests/simulations/audit"),
 }
-"""Parts of the suite, covered one after another."""
-BUDGETS = (6.0, BUDGET)
+"""Parts of the suite, covered one after another: those that test the rooms in this process."""
+BUDGETS = {"few": 4.0, "all": BUDGET}
 """CPU seconds of the tests asked about a mutant, at first and at last."""
 AUDITED = 0.2
 """Share of the mutants that tests find which the audit is asked about, too: what it finds by itself."""
@@ -124,7 +122,7 @@ def loaded(mutant: Mutant) -> dict[str, str]:
 
 def tested(warm: Warm, mutant: Mutant, choice: Choice) -> dict[str, Any]:
     """What the covering tests find; a time-out counts where the same tests end in that time on the code as it is."""
-    job = {"tests": choice.tests, "cpu": 15 + 2 * choice.seconds, "wall": 90 + 12 * choice.seconds}
+    job = {"tests": choice.tests, "cpu": 8 + 2 * choice.seconds, "wall": 90 + 12 * choice.seconds}
     found = warm.run(job, loaded(mutant))
     if found.get("how") in ("cpu", "wall"):
         clean = warm.run(job)
@@ -145,36 +143,49 @@ def wants_audit(result: dict[str, Any]) -> bool:
     return result["tests"]["outcome"] != "killed" or draw(making.SEED, "audit " + result["id"]) < AUDITED
 
 
-def stage(result: dict[str, Any], groups: Sequence[str]) -> int | None:
-    """What is to be done next, if anything.
+def step(result: dict[str, Any], groups: Sequence[str]) -> str | None:
+    """What a mutant is asked next: a `few` tests, `all` that the budget allows, the `audit`; or nothing.
 
-    0 a few tests, 1 the tests that the budget allows, where those found nothing or not the whole suite was covered yet,
-    2 the audit where tests found nothing, 3 the audit of a share of what they found.
+    Tests are asked again where they found nothing and other groups of the suite are covered now.
     """
     if "tests" not in result:
-        return 0
+        return "few"
     killed = result["tests"]["outcome"] == "killed"
-    if not killed and (result["tests"]["budget"], result["tests"]["groups"]) != (BUDGET, list(groups)):
-        return 1
-    if "audit" in result or not wants_audit(result):
-        return None
-    return 3 if killed else 2
+    if not killed and (result["tests"]["budget"], result["tests"]["groups"]) != (BUDGETS["all"], list(groups)):
+        return "all"
+    return "audit" if "audit" not in result and wants_audit(result) else None
 
 
 def ask(mutant: Mutant, warm: Warm, covered: Covered, earlier: dict[str, Any]) -> dict[str, Any]:
-    """A mutant's result with its next stage."""
+    """A mutant's result with its next step."""
     result = {**earlier, "id": mutant.id, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-    place = stage(earlier, covered.groups)
-    if place is not None and place < len(BUDGETS):
-        found = tested(warm, mutant, covered.choose(mutant, BUDGETS[place]))
-        return {**result, "tests": {**found, "budget": BUDGETS[place], "groups": covered.groups}}
-    return {**result, "audit": audited(warm, mutant)}
+    following = step(earlier, covered.groups)
+    if following not in BUDGETS:
+        return {**result, "audit": audited(warm, mutant)}
+    budget = BUDGETS[following]
+    found = tested(warm, mutant, covered.choose(mutant, budget))
+    return {**result, "tests": {**found, "budget": budget, "groups": covered.groups}}
 
 
 def pending(sample: Sequence[Mutant], results: dict[str, dict[str, Any]], groups: Sequence[str]) -> list[Mutant]:
-    """What is to be done next: stage by stage, each in an order of chance; what is in at any time is a random part."""
-    stages = [(stage(results.get(each.id, {}), groups), draw(making.SEED, "order " + each.id), each) for each in sample]
-    return [each for _, _, each in sorted((place, chance, each) for place, chance, each in stages if place is not None)]
+    """What is to be done, in this order; in each step by chance: what is in at any time is a random part.
+
+    A few tests; all; the audit where they found nothing, what is judged last; the audit of a share of what they found;
+    and at the end whatever is judged to be the same as the original, which nothing can find.
+    """
+    judged, open_ = records(JUDGED), list[tuple[int, bool, float, Mutant]]()
+    for mutant in sample:
+        result, judgement = results.get(mutant.id, {}), judged.get(mutant.id, {}).get("class", "")
+        following = step(result, groups)
+        if following is None:
+            continue
+        place = {"few": 0, "all": 1, "audit": 2}[following]
+        if following == "audit" and result["tests"]["outcome"] == "killed":
+            place = 3
+        if following != "few" and judgement == "equivalent":
+            place = 4
+        open_.append((place, bool(judgement), draw(making.SEED, "order " + mutant.id), mutant))
+    return [mutant for *_, mutant in sorted(open_)]
 
 
 def test(workers: int, most: int, folder: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import re
 import sqlite3
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -152,9 +152,14 @@ class Covered:
         return (self.seconds[test] + OVERHEAD) * (self._size[test] + LINES)
 
     def _within(self, tests: set[str], first_ones: set[str], budget: float, by: str) -> Choice:
-        """As many as the budget allows, file after file."""
+        """As many as the budget allows, file after file; a test's second case counts twice, its third thrice."""
         spent, chosen, made = 0.0, list[str](), set[str]()
-        for test in sorted(tests, key=lambda each: (each not in first_ones, self._key(each), each)):
+        cases = Counter[str]()
+        keys = dict[str, float]()
+        for test in sorted(tests, key=lambda each: (self._key(each), each)):
+            cases[test.split("[")[0]] += 1
+            keys[test] = self._key(test) * cases[test.split("[")[0]]
+        for test in sorted(tests, key=lambda each: (each not in first_ones, keys[each], each)):
             more = [each for each in self.fixtures[test] if each not in made]
             cost = self.seconds[test] + sum(self.fixture_seconds.get(each, 0.0) for each in more)
             if spent + cost <= budget or not chosen:

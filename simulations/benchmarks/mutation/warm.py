@@ -55,8 +55,12 @@ MEMORY = 12 * 2**30
 """Bytes of addresses of a child: a mutant that asks for more has an error."""
 ALARM = 4
 """Exit code of an audit that found something."""
-WARM = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-"""Hypothesis is loaded before pytest could rewrite its asserts."""
+OPTIONS = (
+    *("-q", "--hypothesis-seed=0", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:anyio"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # hypothesis is there before pytest could rewrite its asserts
+)
+AT_FIRST = 2
+"""Files of tests that are collected before the others."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -95,25 +99,18 @@ def _last_line(text: str) -> str:
 def tests(names: Sequence[str], folder: Path, *, to_the_end: bool) -> dict[str, Any]:
     """Run tests until one fails, or all of them."""
     watch = Watch(names)
-    files = list(dict.fromkeys(name.split("::")[0] for name in names))
-    options = [
-        *([] if to_the_end else ["-x"]),
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:anyio",
-        "--hypothesis-seed=0",
-        *WARM,
-    ]
-    code = pytest.main([*options, f"--basetemp={folder / 'tests'}", *files], plugins=[watch])
     found = watch.found
+    files = list(dict.fromkeys(name.split("::")[0] for name in names))
+    parts = [files] if to_the_end else [files[:AT_FIRST], files[AT_FIRST:]]  # to collect all costs more than most kills
+    options = [*OPTIONS, f"--basetemp={folder / 'tests'}", *([] if to_the_end else ["-x"])]
+    for part in filter(None, parts):
+        code = int(pytest.main([*options, *part], plugins=[watch]))
+        if "by" not in found and code not in (0, 5):
+            found.update(by=f"pytest's exit code {code}", how="exit", said="")
+        if "by" in found and not to_the_end:
+            break
     if not to_the_end:
         del found["failed"]
-    if "by" not in found and int(code) not in (0, 5):
-        found.update(by=f"pytest's exit code {int(code)}", how="exit", said="")
     return found
 
 
