@@ -12,7 +12,7 @@ import pytest
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.checks import draw
-from palate_client.secagg.states import Agreed, Done
+from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
@@ -223,3 +223,9 @@ def at_input(world: MaskedCohort) -> Unmasking:
     while server.step < Step.INPUT:
         world.exchange(server, {})
     return server
+
+
+@pytest.mark.parametrize("state", [Fresh, Advertised, Shared, MaskedSent, Agreed])
+def test_a_state_does_not_show_its_secrets(state: type) -> None:
+    """Who logs a device's state, or an error with it, logs no key, nonce or share."""
+    assert state.__repr__ is object.__repr__

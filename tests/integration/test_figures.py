@@ -14,7 +14,7 @@ from palate_common.interactions import Interactions
 from palate_common.models.model import GlobalModel
 from palate_common.survey import Survey
 from palate_server.surveys.analytics import Figure, figures
-from palate_server.surveys.intervals import Arm, Noised, compare
+from palate_server.surveys.intervals import Arm, Noised, compare, ratio_interval
 
 SURVEY = Survey(first_day="2026-11-23", channels=("email",))
 
@@ -52,6 +52,14 @@ def test_a_lift_of_groups_that_are_alike_is_seldom_told(released: GlobalModel) -
         assert figure.high is not None
         told += not figure.low <= 0 <= figure.high
     assert told / trials < 0.05 + 4 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_the_stickiness_of_a_week_has_the_noise_of_its_seven_days(released: GlobalModel) -> None:
+    totals = {f"active:{day}": 400.0 + 10 * place for place, day in enumerate(SURVEY.days)} | {"month": 2000.0}
+    figure = found(released, totals, noise=6.0)["stickiness", ""]
+    mean = Noised(430.0, 6.0 / 7**0.5)
+    assert figure.value == pytest.approx(430 / 2000)
+    assert (figure.low, figure.high) == pytest.approx(ratio_interval(mean, Noised(2000.0, 6.0)))
 
 
 def test_a_confidence_is_a_share(released: GlobalModel) -> None:
