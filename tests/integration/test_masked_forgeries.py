@@ -311,6 +311,23 @@ def test_neighbours_that_the_seed_does_not_give_are_refused(
     choose_neighbours(small_ring)
 
 
+def equivocate(world: MaskedCohort) -> bytes:
+    """A neighbour that colludes shows the list one nonce, and in its signed advert another."""
+    request = shown(at(world, Step.SHARE), VICTIM)
+    (device, advert), *others = request.adverts
+    root = world.devices[VICTIM]._state.root  # type: ignore[union-attr]
+    other = signed(world, device, replace(advert, nonce=bytes(32)), root)
+    return show(world, VICTIM, replace(request, adverts=((device, other), *others)))
+
+
+def test_an_advert_with_another_nonce_than_the_list_is_refused(
+    small_ring: MaskedCohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(lambda: equivocate(small_ring), "must carry the nonce of the list")
+    without("advert_nonces", monkeypatch)
+    assert equivocate(small_ring)
+
+
 @pytest.mark.parametrize("stranger", [None, 24, 2**32 - 1])
 def test_an_advert_of_nobody_who_is_asked_is_refused(stranger: int | None, small_ring: MaskedCohort) -> None:
     """Somebody of the cohort who is no neighbour, or nobody at all."""

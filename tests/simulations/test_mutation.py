@@ -238,7 +238,7 @@ def test_the_table_counts_each_mutant_once() -> None:
     table = tables(json.loads(json.dumps(figures)))[0]
     assert table.rows[-1][1] == str(making.SIZE)
     for each in figures["rooms"].values():
-        assert each["mutants"] == sum(each[name] for name in ("tests", "audit", "survived", "not asked"))
+        assert each["mutants"] == sum(each[name] for name in ("tests", "audit", "tested", "survived", "not asked"))
     assert outcome({}, {}) == ["not asked"]
     assert outcome({"tests": {"outcome": "killed"}}, {}) == ["tests"]
     asked = {"tests": {"outcome": "survived"}, "audit": {"outcome": "killed"}}

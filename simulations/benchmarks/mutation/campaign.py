@@ -53,7 +53,7 @@ CLASSES = {
     "quality": "a model, list or figure is worse: nobody learns more",
     "message": "what a person reads is different",
     "reserve": "a second line of defence is weaker while the first stands, and a test shows that it does",
-    "tested": "it broke something: it has a test since",
+    "tested": "nothing found it, and it mattered: it has a test since, which finds it",
 }
 """What a survivor may be judged to be."""
 

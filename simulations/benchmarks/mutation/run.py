@@ -53,6 +53,8 @@ def outcome(result: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str
     """Columns that a mutant counts in."""
     if "tests" not in result:
         return ["not asked"]
+    if judgement.get("class") == "tested":
+        return ["tested"]
     if result["tests"]["outcome"] == "killed":
         return ["tests"]
     if result.get("audit", {}).get("outcome") == "killed":
@@ -64,7 +66,7 @@ def outcome(result: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str
 def tables(figures: Any) -> list[Table]:
     """One row a room, and one a family."""
     asked = {name: each["mutants"] - each.get("not asked", 0) for name, each in figures["rooms"].items()}
-    found = {name: each.get("tests", 0) + each.get("audit", 0) for name, each in figures["rooms"].items()}
+    found = {name: sum(each.get(kind, 0) for kind in ("tests", "audit")) for name, each in figures["rooms"].items()}
     whole = sum(asked.values())
     weights = {name: figures["sites"][name] for name, number in asked.items() if number}
     estimate = sum(weights[name] * found[name] / asked[name] for name in weights) / max(sum(weights.values()), 1)
@@ -72,7 +74,7 @@ def tables(figures: Any) -> list[Table]:
         f"{sum(figures['sites'].values()):,} places where an operator fits; {_total(figures, 'mutants')} drawn by seed "
         f"{figures['seed']}, {whole} asked so far, in an order of chance. Found: {sum(found.values())} of {whole}, "
         f"{_interval(sum(found.values()), whole)}; weighed by the places of each room, {100 * estimate:.0f} %. "
-        "Of the others, each is judged in one line in "
+        "Of the others, those that mattered have got a test (`tested`), and each is judged in one line in "
         "[judged.jsonl](../simulations/benchmarks/mutation/judged.jsonl): "
         + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
         + f". {_total(figures, 'audit not asked')} of them the audit wasn't asked about yet."
