@@ -17,14 +17,13 @@ from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions, Released
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.run.mechanism import QUICK, audit_mechanism
-from palate_audit.run.path import SOURCES, masks_change_nothing, same_sources
+from palate_audit.run.path import masks_change_nothing
 from palate_audit.run.structure import structural
 from palate_audit.statistics.counting import ErrorCounts
 from palate_audit.statistics.sampling import Sampled
 from palate_cli.cli import run
 from palate_common.errors import InputError
 from palate_server.rounds import noise as server_noise
-from palate_sim.provenance import ROOMS, mechanism_sources
 
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}
 
@@ -126,34 +125,6 @@ def test_masks_that_change_a_bit_are_found(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Production, "run", off_by_one)
     assert path.masks_change_nothing(target, seed=1).verdict is Verdict.ALARM
-
-
-def extract(folder: Path, about: dict[str, Any]) -> Path:
-    """A run folder with nothing but the extract of a ledger."""
-    from palate_common.records.signing import SigningKey
-    from palate_server.ledger.ledger import Ledger
-
-    folder.mkdir()
-    with Ledger(":memory:", population="readers") as ledger:
-        ledger.open_run("run-1", {"about": about})
-        (folder / "ledger.json").write_bytes(ledger.extract("run-1", SigningKey.generate()))
-    return folder
-
-
-def test_the_sources_of_a_run_are_compared_with_the_loaded_ones(tmp_path: Path) -> None:
-    loaded = mechanism_sources()
-    assert {name.rpartition(".")[0] for name in loaded} == set(ROOMS)
-    once_missing = ("palate_common.rounds.event_steps", "palate_client.secagg.attempt", "palate_server.secagg.recovery")
-    assert set(once_missing) <= set(loaded)
-    same = same_sources(extract(tmp_path / "same", {SOURCES: loaded}))
-    other = same_sources(extract(tmp_path / "other", {SOURCES: loaded | {"palate_common.mechanism.clipping": "00"}}))
-    renamed = same_sources(extract(tmp_path / "renamed", {SOURCES: {"palate_common.clipping": "00"}}))
-    older = same_sources(extract(tmp_path / "older", {}))
-    assert [found.verdict for found in (same, other, older)] == [Verdict.PASS, Verdict.ALARM, Verdict.UNCHECKABLE]
-    assert renamed.verdict is Verdict.ALARM
-    assert "of another version" in renamed.said
-    assert "palate_common.mechanism.clipping differs" in other.said
-    assert same_sources(None).verdict is Verdict.UNCHECKABLE
 
 
 def test_canaries_are_orthogonal_spread_over_blocks_and_repeat_with_the_seed() -> None:
