@@ -1,16 +1,14 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
 PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
-    [--parts tight,messages,covered,clean,deficit,cost,foreign,mutants] [--seeds 20]
+    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign,mutants] [--seeds 20]
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +16,7 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
+from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, whole, whole_tables
 from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
 from palate_audit.counted.claims import lower_bounds
@@ -32,12 +31,6 @@ from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.rounds import shares
 from palate_server.rounds import noise
 
-MODES = ("central", "distributed")
-EPSILONS = (1.0, 2.0, 4.0, 8.0, 13.0)
-DELTA = 1e-6
-CLEAN = 1000
-SMALL: dict[str, Any] = {"users": 2**11, "counts": 2**13, "products": 2**13, "users_per_node": 2**10}
-WORKERS = 4
 COVERED = 1000
 DEFICITS = (0.995, 0.998)
 FOREIGN = (
@@ -170,60 +163,6 @@ def covered_tables(figures: Any) -> list[Table]:
     return [Table("Bounds above the truth", ("epsilon", "bound", "above", "p"), rows, note)]
 
 
-def one_clean(seed: int) -> tuple[dict[str, float], int, float]:
-    """p-values, alarms and CPU seconds of one clean run."""
-    begun = time.process_time()
-    target = Production(dp=MODES[seed % 2], epsilon=EPSILONS[seed % 5], delta=DELTA, **SMALL)
-    found = judge(statistical(conduct(target, runs=QUICK, seed=seed)))
-    values = {each.test: each.p_value for each in found if each.p_value is not None}
-    return values, sum(each.verdict is Verdict.ALARM for each in found), time.process_time() - begun
-
-
-def clean(_: Path, seeds: int) -> Any:
-    """The statistical part on the production round, as it is."""
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        done = list(pool.map(one_clean, range(CLEAN), chunksize=10))
-    tests: dict[str, list[float]] = {}
-    for values, _, _ in done:
-        for name, value in values.items():
-            tests.setdefault(name, []).append(value)
-    seconds = [each for _, _, each in done]
-    return {
-        "alarms": sum(each for _, each, _ in done),
-        "runs": CLEAN,
-        "cpu_seconds": {"median": float(np.median(seconds)), "most": max(seconds)},
-        "p_values": {name: {**summary(found), "percentiles": percentiles(found)} for name, found in tests.items()},
-    }
-
-
-def summary(found: Sequence[float]) -> dict[str, float]:
-    """What the table says of a test's p-values."""
-    values = np.array(found)
-    return {"least": float(values.min())} | {f"<= {part:g}": float(np.mean(values <= part)) for part in (0.01, 0.1)}
-
-
-def percentiles(found: Sequence[float]) -> list[float]:
-    """The 1 % to 99 % points, of three digits: clean p-values lie on a straight line."""
-    return [float(f"{point:.3g}") for point in np.percentile(found, range(1, 100))]
-
-
-def clean_tables(figures: Any) -> list[Table]:
-    """One row a test."""
-    rows = [
-        (name, f"{found['least']:.1e}", *(f"{found[part]:.2%}" for part in ("<= 0.01", "<= 0.1")))
-        for name, found in figures["p_values"].items()
-    ]
-    users, size, seconds = SMALL["users"], SMALL["counts"] + SMALL["products"], figures["cpu_seconds"]
-    note = (
-        f"{figures['alarms']} alarms in {figures['runs']:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to "
-        f"{figures['runs'] - 1}, half of them `central` and half `distributed --masks off`, epsilon 1 to 13; "
-        f"{users:,} canaries, {size:,} coordinates, 3 runs of 3 releases. CPU seconds a run: median "
-        f"{seconds['median']:.2f}, most {seconds['most']:.2f}: the first of each process also makes the tables of "
-        "seeds."
-    )
-    return [Table("p-values of clean runs", ("test", "least", "p <= 0.01", "p <= 0.1"), rows, note)]
-
-
 @contextmanager
 def quieter(factor: float) -> Iterator[None]:
     """Every draw of noise is smaller than charged."""
@@ -351,6 +290,7 @@ PARTS = {
     "messages": Part(messages, messages_tables),
     "covered": Part(covered, covered_tables),
     "clean": Part(clean, clean_tables),
+    "whole": Part(whole, whole_tables),
     "deficit": Part(deficit, deficit_tables),
     "cost": Part(cost, cost_tables),
     "foreign": Part(foreign, foreign_tables),
