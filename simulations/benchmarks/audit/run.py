@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, whole, whole_tables
+from benchmarks.audit.cost import cost, cost_tables
 from benchmarks.audit.covered import covered, covered_tables
 from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
@@ -163,35 +164,6 @@ def deficit_tables(figures: Any) -> list[Table]:
     note = "Standard deviation of every draw, over what was charged. Family-wise alpha 1e-6."
     header = ("--dp", "noise", "battery", "numbers", "found", "by")
     return [Table("Noise that is too small", header, rows, note)]
-
-
-def cost(_: Path, seeds: int) -> Any:
-    """The whole battery."""
-    figures = []
-    for dp in MODES:
-        for deep in (False, True):
-            begun, begun_cpu = time.perf_counter(), time.process_time()
-            section = audit_mechanism(Production(dp=dp), seed=0, deep=deep)
-            wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
-            said = {"findings": len(section.findings), "alarms": len(section.alarms)}
-            figures.append({"dp": dp, "deep": deep, "cpu": cpu, "wall": wall, **said})
-    return figures
-
-
-def cost_tables(figures: Any) -> list[Table]:
-    """One row a mode and battery."""
-    rows = [
-        (
-            each["dp"],
-            "deep" if each["deep"] else "quick",
-            f"{each['cpu']:.1f}",
-            str(each["findings"]),
-            str(each["alarms"]),
-        )
-        for each in figures
-    ]
-    note = "CPU seconds of one process, one thread; the tables of 16-bit seeds are made once, for the first audit."
-    return [Table("Cost of the battery", ("--dp", "battery", "CPU s", "findings", "alarms"), rows, note)]
 
 
 def foreign(_: Path, seeds: int) -> Any:

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.audit.covered import ALPHA, EPSILONS, above_the_truth
@@ -94,6 +96,12 @@ def test_noncentral_t_is_scipys(t: float, freedom: int, centre: float) -> None:
 def test_noncentral_t_keeps_its_digits_where_p_values_are_small() -> None:
     found = noncentral_t_above(30.0, freedom=1000, centre=20.0)
     assert found == pytest.approx(3.6132e-17, rel=1e-4)
+
+
+@given(st.floats(-200, 200), st.integers(1, 10**6), st.floats(0, 300))
+def test_noncentral_t_is_a_probability(t: float, freedom: int, centre: float) -> None:
+    """The last digits of a sum that is 1 must not end an audit of noise that is far too large."""
+    assert 0 <= noncentral_t_above(t, freedom=freedom, centre=centre) <= 1
 
 
 def test_without_a_shift_the_two_sample_test_is_students() -> None:

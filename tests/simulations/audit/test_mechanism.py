@@ -26,6 +26,8 @@ from palate_common.errors import InputError
 from palate_server.rounds import noise as server_noise
 
 SMALL: dict[str, Any] = {"users": 1024, "counts": 4096, "products": 4096, "epsilon": 4.0}
+FEW = ["H repeated numbers", "same path"]
+"""What can't be checked on so few numbers, and without a run."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +45,7 @@ def verdicts(section: Section) -> dict[str, Verdict]:
 def test_the_production_round_passes_and_says_what_it_could_not_check(dp: str) -> None:
     section = audit_mechanism(Production(dp=dp, **SMALL), seed=2)
     assert section.alarms == ()
-    assert [test for test, verdict in verdicts(section).items() if verdict is Verdict.UNCHECKABLE] == ["same path"]
+    assert [test for test, verdict in verdicts(section).items() if verdict is Verdict.UNCHECKABLE] == FEW
     assert {name.split()[0] for name in verdicts(section)} >= {"A", "B", "B2", "C", "C2", "G", "H", "J", "K"}
     assert {bound.rung.value for bound in section.bounds} == {"L0", "L1", "L2"}
     assert "seed is 2" in section.subject
