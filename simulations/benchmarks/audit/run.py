@@ -1,44 +1,35 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
 PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
-    [--parts tight,messages,covered,clean,deficit,cost,foreign,mutants] [--seeds 20]
+    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign,mutants] [--seeds 20]
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from scipy import stats
 
+from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, whole, whole_tables
+from benchmarks.audit.cost import cost, cost_tables
+from benchmarks.audit.covered import covered, covered_tables
 from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_audit.harness.claim import Claim
 from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
-from palate_audit.harness.target import Contributions, Released, load_target
-from palate_audit.harness.trials import Presence, conduct
+from palate_audit.harness.target import load_target
+from palate_audit.harness.trials import conduct
 from palate_audit.run.mechanism import DEEP, QUICK, audit_mechanism, statistical
-from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.rounds import shares
 from palate_server.rounds import noise
 
-MODES = ("central", "distributed")
-EPSILONS = (1.0, 2.0, 4.0, 8.0, 13.0)
-DELTA = 1e-6
-CLEAN = 1000
-SMALL: dict[str, Any] = {"users": 2**11, "counts": 2**13, "products": 2**13, "users_per_node": 2**10}
-WORKERS = 4
-COVERED = 1000
 DEFICITS = (0.995, 0.998)
 FOREIGN = (
     "flower:fixed_clipping",
@@ -59,7 +50,7 @@ def tight(_: Path, seeds: int) -> Any:
             seconds = []
             for seed in range(seeds):
                 begun = time.process_time()
-                for bound in lower_bounds(conduct(target, runs=(Presence.ALL, Presence.HALF), seed=seed)):
+                for bound in lower_bounds(conduct(target, runs=QUICK, seed=seed)):
                     ratios.setdefault(f"{bound.rung.value} {bound.name}", []).append(bound.ratio)
                 seconds.append(time.process_time() - begun)
             figures.append({"dp": dp, "epsilon": epsilon, "ratios": ratios, "cpu_seconds": seconds})
@@ -77,7 +68,7 @@ def tight_tables(figures: Any) -> list[Table]:
     note = (
         f"Median over {seeds} seeds of lower bound / claimed epsilon, each bound at 95 % by itself, delta {DELTA:g}, "
         "unit user, adjacency zero-out; 65,536 canaries, 524,288 coordinates, 3 releases a run; `distributed` with "
-        "masks off. Two runs: one with all canaries for the known null, one with half. CPU seconds: the dearest seed."
+        "masks off. The runs of an audit. CPU seconds: the dearest seed."
     )
     return [Table("Lower bound / claimed epsilon", ("--dp", "epsilon", *names, "CPU s"), rows, note)]
 
@@ -125,105 +116,6 @@ def _medians(ratios: Mapping[str, Sequence[float]], names: Sequence[str]) -> lis
     return [f"{np.median(ratios[name]):.3f}" for name in names]
 
 
-class Ideal:
-    """A mechanism that is what it says: what coverage is measured on, thousands of times."""
-
-    name, dimension, blocks, users, repeatable = "an ideal Gaussian", 4096, (4096,), 4096, False
-
-    def __init__(self, mu: float, seed: int) -> None:
-        self.claim = Claim.gaussian(sensitivity=1.0, sigmas=(1 / mu,), delta=DELTA)
-        self._rng = np.random.default_rng([seed, 0x4944])
-
-    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
-        sums = np.zeros(self.dimension)
-        np.add.at(sums, contributions.indices, contributions.values / 2.0)
-        return Released((sums + self._rng.normal(0.0, self.claim.releases[0].sigma, self.dimension),))
-
-
-def covered(_: Path, seeds: int) -> Any:
-    """How often a bound lies above the truth."""
-    figures = []
-    for epsilon in (1.0, 4.0, 13.0):
-        mu = mu_of(epsilon=epsilon, delta=DELTA)
-        truth, above = epsilon_of(mu=mu, delta=DELTA), {}
-        for seed in range(COVERED):
-            trials = conduct(Ideal(mu, seed), runs=(Presence.ALL, Presence.HALF), seed=seed)
-            for bound in lower_bounds(trials):
-                name = f"{bound.rung.value} {bound.name}"
-                above[name] = above.get(name, 0) + (bound.epsilon > truth)
-        for name, count in above.items():
-            least = stats.binomtest(count, COVERED, 0.05, alternative="greater").pvalue
-            figures.append({"epsilon": epsilon, "bound": name, "above": int(count), "p": float(least)})
-    return figures
-
-
-def covered_tables(figures: Any) -> list[Table]:
-    """One row an epsilon and bound."""
-    rows = [
-        (f"{each['epsilon']:g}", each["bound"], f"{each['above']} of {COVERED:,}", f"{each['p']:.2g}")
-        for each in figures
-    ]
-    note = (
-        f"Seeds 0 to {COVERED - 1} of a Gaussian mechanism with 4,096 canaries that is exactly as claimed. Stated: at "
-        "most 5 %. p: of as many or more, were it 5 %; rungs L0 and the guesses of L1 are far from tight, hence 0."
-    )
-    return [Table("Bounds above the truth", ("epsilon", "bound", "above", "p"), rows, note)]
-
-
-def one_clean(seed: int) -> tuple[dict[str, float], int, float]:
-    """p-values, alarms and CPU seconds of one clean run."""
-    begun = time.process_time()
-    target = Production(dp=MODES[seed % 2], epsilon=EPSILONS[seed % 5], delta=DELTA, **SMALL)
-    found = judge(statistical(conduct(target, runs=QUICK, seed=seed)))
-    values = {each.test: each.p_value for each in found if each.p_value is not None}
-    return values, sum(each.verdict is Verdict.ALARM for each in found), time.process_time() - begun
-
-
-def clean(_: Path, seeds: int) -> Any:
-    """The statistical part on the production round, as it is."""
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        done = list(pool.map(one_clean, range(CLEAN), chunksize=10))
-    tests: dict[str, list[float]] = {}
-    for values, _, _ in done:
-        for name, value in values.items():
-            tests.setdefault(name, []).append(value)
-    seconds = [each for _, _, each in done]
-    return {
-        "alarms": sum(each for _, each, _ in done),
-        "runs": CLEAN,
-        "cpu_seconds": {"median": float(np.median(seconds)), "most": max(seconds)},
-        "p_values": {name: {**summary(found), "percentiles": percentiles(found)} for name, found in tests.items()},
-    }
-
-
-def summary(found: Sequence[float]) -> dict[str, float]:
-    """What the table says of a test's p-values."""
-    values = np.array(found)
-    return {"least": float(values.min())} | {f"<= {part:g}": float(np.mean(values <= part)) for part in (0.01, 0.1)}
-
-
-def percentiles(found: Sequence[float]) -> list[float]:
-    """The 1 % to 99 % points, of three digits: clean p-values lie on a straight line."""
-    return [float(f"{point:.3g}") for point in np.percentile(found, range(1, 100))]
-
-
-def clean_tables(figures: Any) -> list[Table]:
-    """One row a test."""
-    rows = [
-        (name, f"{found['least']:.1e}", *(f"{found[part]:.2%}" for part in ("<= 0.01", "<= 0.1")))
-        for name, found in figures["p_values"].items()
-    ]
-    users, size, seconds = SMALL["users"], SMALL["counts"] + SMALL["products"], figures["cpu_seconds"]
-    note = (
-        f"{figures['alarms']} alarms in {figures['runs']:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to "
-        f"{figures['runs'] - 1}, half of them `central` and half `distributed --masks off`, epsilon 1 to 13; "
-        f"{users:,} canaries, {size:,} coordinates, 3 runs of 3 releases. CPU seconds a run: median "
-        f"{seconds['median']:.2f}, most {seconds['most']:.2f}: the first of each process also makes the tables of "
-        "seeds."
-    )
-    return [Table("p-values of clean runs", ("test", "least", "p <= 0.01", "p <= 0.1"), rows, note)]
-
-
 @contextmanager
 def quieter(factor: float) -> Iterator[None]:
     """Every draw of noise is smaller than charged."""
@@ -250,7 +142,7 @@ def deficit(_: Path, seeds: int) -> Any:
                     with quieter(factor):
                         trials = conduct(
                             Production(dp=dp),
-                            runs=DEEP if deep else (Presence.HALF, Presence.ALL, Presence.NONE),
+                            runs=DEEP if deep else QUICK,
                             seed=seed,
                         )
                     found = judge(statistical(trials))
@@ -272,35 +164,6 @@ def deficit_tables(figures: Any) -> list[Table]:
     note = "Standard deviation of every draw, over what was charged. Family-wise alpha 1e-6."
     header = ("--dp", "noise", "battery", "numbers", "found", "by")
     return [Table("Noise that is too small", header, rows, note)]
-
-
-def cost(_: Path, seeds: int) -> Any:
-    """The whole battery."""
-    figures = []
-    for dp in MODES:
-        for deep in (False, True):
-            begun, begun_cpu = time.perf_counter(), time.process_time()
-            section = audit_mechanism(Production(dp=dp), seed=0, deep=deep)
-            wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
-            said = {"findings": len(section.findings), "alarms": len(section.alarms)}
-            figures.append({"dp": dp, "deep": deep, "cpu": cpu, "wall": wall, **said})
-    return figures
-
-
-def cost_tables(figures: Any) -> list[Table]:
-    """One row a mode and battery."""
-    rows = [
-        (
-            each["dp"],
-            "deep" if each["deep"] else "quick",
-            f"{each['cpu']:.1f}",
-            str(each["findings"]),
-            str(each["alarms"]),
-        )
-        for each in figures
-    ]
-    note = "CPU seconds of one process, one thread; the tables of 16-bit seeds are made once, for the first audit."
-    return [Table("Cost of the battery", ("--dp", "battery", "CPU s", "findings", "alarms"), rows, note)]
 
 
 def foreign(_: Path, seeds: int) -> Any:
@@ -351,6 +214,7 @@ PARTS = {
     "messages": Part(messages, messages_tables),
     "covered": Part(covered, covered_tables),
     "clean": Part(clean, clean_tables),
+    "whole": Part(whole, whole_tables),
     "deficit": Part(deficit, deficit_tables),
     "cost": Part(cost, cost_tables),
     "foreign": Part(foreign, foreign_tables),

@@ -141,7 +141,9 @@ def _worst_segment(trials: LikelihoodTrials, segments: Segments, mu: float) -> F
         if part.any()
     }
     p_values = [excess_p_value(at, mu=mu) for part in parts.values() for at in counted(part, part)]
-    areas = {name: Area.of(part.inside.ravel(), part.outside.ravel()).value for name, part in parts.items()}
+    areas = {
+        name: Area.of(part.inside.ravel(), part.outside.ravel(), paired=True).value for name, part in parts.items()
+    }
     worst = max(areas, key=lambda name: areas[name])
     line = f"{len(parts)} deciles of activity and groups; the largest AUC, {areas[worst]:.3f}, is that of {worst}"
     return Finding.counted(f"{ATTACK}, segments", smallest(p_values), line, worst=worst)

@@ -15,8 +15,8 @@ from fractions import Fraction
 from itertools import product
 
 from palate_audit.evidence.evidence import Finding
+from palate_audit.evidence.guard import BROKEN
 from palate_audit.reference import cost
-from palate_common.errors import PalateError
 from palate_common.mechanism import accounting
 from palate_common.mechanism.accounting import TAIL, GaussianEvent, epsilon_of, mu_of, sampled_mu2
 from palate_common.mechanism.cohort import shares_slack
@@ -33,6 +33,10 @@ SIZE = 1000
 """Numbers of a release."""
 HISTORIES = (1, 2, 3, 8)
 """Releases of a run."""
+DISCRETE = ((1, 64), (30, 64), (200, 64), (100, 300), (500, 131))
+"""Steps that one number moves by, and sigma, so small that it matters that noise is of whole numbers."""
+SHARED, MANY = ((64, 1024), (64, 900), (100, 2400), (2**14, 30)), 10**9
+"""Sigma and its number of shares, some of them as small as a share may be; numbers of a release."""
 SAMPLED = ((0.01, GRID), (0.1, GRID // 2), (0.1, 2 * GRID), (0.5, GRID // 2), (0.5, 2 * GRID), (0.9, GRID))
 """Inclusion and sigma of sampled sums."""
 LOSSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5)
@@ -45,11 +49,12 @@ def accountants() -> list[Finding]:
     for what, check, right in (
         ("epsilon", _epsilons, f"{len(EPSILONS) * len(DELTAS)} budgets cost what the reference says"),
         ("composition", _composed, "releases of equal and unequal noise, with void attempts and without"),
+        ("discrete noise", _discrete, f"{len(DISCRETE)} sums term by term, and {len(SHARED)} sums of shares"),
         ("sampled sums", _sampled, f"{len(SAMPLED)} curves above the exact ones, in both orders"),
     ):
         try:
             wrong = next(check(), "")
-        except PalateError as error:
+        except BROKEN as error:
             wrong = f"it must be possible to work out what a release costs, got: {error}"
         found.append(Finding.checked(f"{TEST}: {what}", not wrong, wrong or right))
     return found
@@ -88,12 +93,32 @@ def _composed() -> Iterator[str]:
             for place, sigma in enumerate(sigmas)
         ]
         mu2 = cost.composed(cost.charge(grid=GRID, sigma=sigma) for sigma in sigmas)
-        lost = sum((Fraction(shares_slack(sigma=sigma, shares=shares)) * SIZE for sigma in sigmas), Fraction(0))
+        lost = sum((Fraction(cost.shares_slack(sigma=sigma, shares=shares)) * SIZE for sigma in sigmas), Fraction(0))
         told = accounting.account(events, delta=DELTAS[1])
         owed = cost.epsilon(mu2=float(mu2), delta=DELTAS[1] * (1 - float(lost)))
         yield from _differs(f"{count} releases of sigma {sigmas}", told.epsilon, owed)
         if Fraction(told.mu2) < mu2:
             yield f"{count} releases of sigma {sigmas} cost mu^2 {float(mu2):.9g}, {told.mu2:.9g} is said"
+
+
+def _discrete() -> Iterator[str]:
+    """Integer noise costs at most what is charged; so do sums of shares, which may differ a little."""
+    for sensitivity, sigma in DISCRETE:
+        charged = accounting.charged_mu2(sensitivity=sensitivity, sigma=sigma)
+        if Fraction(charged) < cost.charge(grid=sensitivity, sigma=sigma):
+            yield f"sigma {sigma} for {sensitivity} steps is charged {charged!r}, less than the rule says"
+        for epsilon in (part * cost.epsilon(mu2=charged, delta=1e-5) for part in LOSSES):
+            owed = cost.discrete_delta(sensitivity=sensitivity, sigma=sigma, epsilon=epsilon)
+            allowed = accounting.delta_of(epsilon=epsilon, mu=math.sqrt(charged))
+            if owed > allowed * (1 + 1e-9) + 1e-14:
+                yield f"noise of sigma {sigma} for {sensitivity} steps has delta {owed:.6g}, {allowed:.6g} is said"
+    for sigma, shares in SHARED:
+        tau, bound = cost.shares_slack(sigma=sigma, shares=shares), shares_slack(sigma=sigma, shares=shares)
+        event = GaussianEvent(sensitivity=GRID, sigma=sigma, dimension=MANY, shares=shares)
+        single = GaussianEvent(sensitivity=GRID, sigma=sigma, dimension=MANY)
+        more = accounting.account([event], delta=1e-6).epsilon - accounting.account([single], delta=1e-6).epsilon
+        if bound < tau or more < 2 * MANY * tau - DIGITS:
+            yield f"{shares} shares of sigma {sigma} differ by {tau:.3g} from one draw, {bound:.3g} is counted"
 
 
 def _sampled() -> Iterator[str]:

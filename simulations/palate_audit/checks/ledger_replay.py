@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_audit.checks.accountants import accountants
+from palate_audit.checks.outside_accountants import outside_accountants
 from palate_audit.checks.refusals import refusals
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
@@ -50,7 +51,7 @@ SETTINGS = {
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Every mode, what devices refuse, accountants, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *accountants()]
+    found += [*refusals(), *accountants(), *outside_accountants(quick=quick)]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2, hypergeom  # type: ignore[import-untyped]  # scipy ships no types
 
+from palate_audit.evidence.chance import UNLIKELY
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
@@ -124,7 +125,7 @@ def _shown() -> Iterator[str]:
             yield f"{count} of {SIZE} coordinates of a vector are not masked"
         counts = np.bincount(masked[device] >> (BITS - 8), minlength=256)
         surprise = float(chi2.sf(((counts - SIZE / 256) ** 2).sum() / (SIZE / 256), 255))
-        if surprise < 1e-9:
+        if surprise < UNLIKELY:
             yield f"a masked vector is not uniform, by a chance of {surprise:.1e}"
     for size in (2, 3, 4, 5):
         for some in combinations(range(5), size):

@@ -89,7 +89,10 @@ def lower_bounds(trials: Trials) -> list[Bound]:
     if claim.mu is None:
         sampled = Sampled.of(claim).lower(counts[0], alpha=ALPHA)
         return [*found, Bound(Rung.L1, f"counts, {runs}, sampled", None, sampled, claim.epsilon)]
-    found.append(_of_mu(Rung.L1, f"counts, {runs}", mu_counted(counts[0], alpha=ALPHA), claim))
+    # As many on both sides: else the best test for all errors together isn't the one that looks at the middle.
+    n = min(len(inside), len(outside))
+    middle = errors(inside[:n], outside[:n], thresholds(claim)[0])
+    found.append(_of_mu(Rung.L1, f"counts, {runs}", mu_counted(middle, alpha=ALPHA), claim))
     if halves := trials.of(Presence.HALF):
         found += _one_run_bounds(halves[0], claim)
     return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]

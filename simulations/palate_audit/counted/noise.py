@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy import special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.evidence.evidence import Finding
+from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Bools, Floats
 from palate_audit.harness.trials import Presence, Trial, Trials
 
@@ -157,6 +157,8 @@ def noise_shape(trials: Trials) -> list[Finding]:
         numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.quiet])
         if len(numbers) < LEAST_OF_SHAPE:
             return [Finding.missing("B2 noise shape", f"at least {LEAST_OF_SHAPE} numbers a release are needed")]
+        if np.ptp(numbers) == 0:
+            return [Finding.counted("B2 noise shape", LEAST_P, f"release {round_}: all numbers are equal")]
         dither = 0.0 if release.spacing is None else release.spacing / release.sigma
         if len(numbers) >= MOMENTS:
             looks["skewness"].append((float(stats.skewtest(numbers).pvalue), round_, float(stats.skew(numbers))))
@@ -244,11 +246,11 @@ def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], modulus: int,
 
 REPEATED = "H repeated numbers"
 LEAST_PAIRS = 100.0
-"""Fewest expected equal pairs for which their number is normal; no finding is made below."""
+"""Fewest expected equal pairs for which their number is normal."""
 
 
 def repeated_numbers(trials: Trials) -> list[Finding]:
-    """Too many equal numbers in a release of noise alone; no finding where too few are expected."""
+    """Too many equal numbers in a release of noise alone."""
     looks: list[tuple[float, str]] = []
     for run in trials.of(Presence.NONE):
         for round_, (vector, claim) in enumerate(zip(run.released.vectors, trials.claim.releases, strict=True)):
@@ -261,7 +263,9 @@ def repeated_numbers(trials: Trials) -> list[Finding]:
                 p_value = float(stats.norm.sf((found - expected) / math.sqrt(variance)))
                 looks.append((p_value, f"release {round_}: {found:,.0f} equal pairs, {expected:,.0f} expected"))
     if not looks:
-        return []
+        if any(claim.spacing is None for claim in trials.claim.releases):
+            return [Finding.missing(REPEATED, "the mechanism claims no grid: its noise is in floating point")]
+        return [Finding.missing(REPEATED, f"{LEAST_PAIRS:g} equal pairs must be expected: more numbers, or less noise")]
     p_value, said = min(looks)
     return [Finding.counted(REPEATED, min(1.0, p_value * len(looks)), said)]
 

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.counted.claims import ALPHA, errors
-from palate_audit.evidence.evidence import ALPHA as ALARM
+from palate_audit.evidence.chance import ALPHA as ALARM
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Verdict
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.claim import Claim

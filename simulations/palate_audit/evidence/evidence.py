@@ -18,14 +18,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from palate_audit.evidence.chance import COUNTED
 from palate_common.errors import InputError
 
-ALPHA = 1e-6
-"""Family-wise error of one part of an audit: the chance that a correct mechanism raises any alarm."""
-BY_CHANCE = 0.05e-6
-"""The share of it for all tests that compare, and yet depend on random numbers; docs/audit.md lists them."""
-COUNTED = ALPHA - BY_CHANCE
-"""The share of it for all tests that have a p-value, by Holm's rule."""
 LEAST_P = 1e-300
 """Smaller p-values are given as this one."""
 

@@ -40,8 +40,8 @@ from palate_sim.engines.identities import Identities
 SHARES = (0.2, 0.3, 0.5)
 """Shares of mu^2: unequal, so that a round with another round's noise is noticed."""
 WIDTH = 4
-FRESH = 64
-"""Releases of one small run: with more of them, a new run is faster."""
+FRESH = 16
+"""Releases of one small run: a new run is faster than a longer one, whose ledger is read again in each round."""
 CORRUPT = 0.1
 
 

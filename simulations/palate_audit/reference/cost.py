@@ -42,6 +42,29 @@ def epsilon(*, mu2: float, delta: float) -> float:
     return float(optimize.brentq(_delta_less, 0.0, most, args=(mu2, delta), xtol=1e-13, rtol=1e-13))
 
 
+def shares_slack(*, sigma: int, shares: int) -> float:
+    """Tau of a sum of so many discrete Gaussian shares of at least sigma together, for each number of a release.
+
+    Kairouz, Liu and Steinke (2021), proposition 7, term by term: 10 sum over k of exp(-2 pi^2 s^2 k / (k + 1)).
+    """
+    share = max(2, math.floor(sigma / math.sqrt(shares)) - 1)
+    while share**2 * shares < sigma**2:
+        share += 1
+    return 10 * math.fsum(math.exp(-2 * math.pi**2 * share**2 * k / (k + 1)) for k in range(1, shares))
+
+
+def discrete_delta(*, sensitivity: int, sigma: int, epsilon: float) -> float:
+    """The delta of one integer with discrete Gaussian noise that is moved by `sensitivity`: the sum, term by term.
+
+    It is that of a release of which one number moves; where several move, by as much together, it is less.
+    """
+    reach = 12 * sigma + sensitivity
+    weights = [math.exp(-(x**2) / (2 * sigma**2)) for x in range(-reach, reach + 1)]
+    moved = [math.exp(-((x - sensitivity) ** 2) / (2 * sigma**2)) for x in range(-reach, reach + 1)]
+    excess = math.fsum(max(b - math.exp(epsilon) * a, 0.0) for a, b in zip(weights, moved, strict=True))
+    return excess / math.fsum(weights)
+
+
 def _delta_less(epsilon: float, mu2: float, wanted: float) -> float:
     """By how much the logarithm of delta is above that of the wanted one."""
     found = delta(mu2=mu2, epsilon=epsilon)

@@ -17,7 +17,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_audit.evidence import claim as claims
-from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Rung, Section, Verdict
+from palate_audit.evidence.chance import ALPHA
+from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.report import figures as plots
 from palate_sim.plots.theme import INK
 from palate_sim.report import card as cards

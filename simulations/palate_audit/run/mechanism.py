@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from palate_audit.checks import seeds
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_tests, lower_bounds, thresholds
 from palate_audit.counted.correlation import noise_correlation
 from palate_audit.counted.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
 from palate_audit.counted.pair import pair_bounds, pair_tests
 from palate_audit.counted.repeats import exact_repeats
-from palate_audit.evidence.evidence import ALPHA, Bound, Finding, Section, judge
+from palate_audit.evidence.chance import ALPHA
+from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.series import histogram
 from palate_audit.harness.canaries import Canaries
 from palate_audit.harness.messages import DeviceMessages
@@ -84,6 +86,7 @@ def audit_mechanism(
     *targets: Target,
     seed: int,
     deep: bool = False,
+    quick: bool = False,
     thorough: bool = True,
     run: Path | None = None,
     pairs: int = PAIRS,
@@ -95,6 +98,7 @@ def audit_mechanism(
         targets: the audited mechanisms; with several, each finding and bound carries the target's name.
         seed: of the audit's own choices: the canaries' coordinates, and who takes part.
         deep: more runs, for smaller faults.
+        quick: fewer cases in each test of the path, and fewer fresh releases; every test is still made.
         thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, for Palate's
             own round, those of its path.
         run: a run folder, whose ledger has the hashes of its sources.
@@ -114,7 +118,7 @@ def audit_mechanism(
         gaussian = bool(target.claim.releases)
         presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
         trials = conduct(target, runs=presences, seed=seed, canaries=canaries)
-        found = statistical(trials) + (again(trials) if thorough and gaussian else [])
+        found = statistical(trials) + (again(trials, quick=quick) if thorough and gaussian else [])
         low = lower_bounds(trials) if gaussian else pair_bounds(trials)
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
@@ -122,7 +126,7 @@ def audit_mechanism(
         series.append(_series(trials, low))
     findings += path
     if own and thorough:
-        findings += structural(quick=not deep)
+        findings += structural(quick=quick)
     joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",
@@ -142,9 +146,9 @@ def _subject(target: Target) -> str:
     return f"{target.name}: {said}" + (f", {len(claim.releases)} release(s)" if claim.releases else "")
 
 
-def again(trials: Trials) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet."""
-    found = plan_seed(trials) + birthdays(trials)
+def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
+    """Tests that run the target again; without verdicts yet. `quick`: with half of the fresh releases."""
+    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 2 if quick else None)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
         found.append(masks_change_nothing(target, seed=trials.seed))

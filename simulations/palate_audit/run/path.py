@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +14,17 @@ from palate_audit.harness.production import Production
 from palate_common.errors import InputError
 from palate_common.records.canonical import read_canonical
 from palate_server.ledger.extract import MOST_EXTRACT, verify_extract
-from palate_sim.provenance import mechanism_sources
+from palate_sim.provenance import auditors, loaded_from_elsewhere, run_sources
 
 SOURCES = "mechanism"
 """Key of the hashes in a run's terms, under `about`."""
 MASKED_USERS = 24
+SHOWN = 5
+"""Modules that a finding names in words; all of them stand in its figures."""
 
 
 def same_sources(run: Path | None) -> Finding:
-    """Compare the loaded modules with the hashes in a run's ledger.
+    """Compare the modules that a run may load, here and now, with the hashes in its ledger.
 
     Args:
         run: its folder; None: there is nothing to compare with.
@@ -30,17 +32,34 @@ def same_sources(run: Path | None) -> Finding:
     Raises:
         InputError: the folder has no extract of a ledger.
     """
-    test, loaded = "same path", mechanism_sources()
-    if run is None:
-        return Finding.missing(test, f"no run was given to compare {len(loaded)} modules with", sources=loaded)
-    recorded = _recorded(run)
+    test, here = "same path", run_sources()
+    recorded = None if run is None else _recorded(run)
+    if strays := [name for name in loaded_from_elsewhere() if not auditors(name)]:
+        said = f"{_few(strays)} not loaded from the files that are compared"
+        return Finding.checked(test, False, said, strays=strays, sources=here)
+    if recorded is None:
+        return Finding.missing(test, f"no run was given to compare {len(here)} modules with", sources=here)
     if not recorded:
-        return Finding.missing(test, "the run's ledger names no sources: it is of an older version", sources=loaded)
-    differ = sorted(name for name in {*loaded, *recorded} if loaded.get(name) != recorded.get(name))
-    said = f"{len(loaded)} modules of the mechanism are those of the run" if not differ else f"{differ[0]} differs"
-    if set(loaded) != set(recorded):
-        said = "the run's ledger names the modules of another version"
-    return Finding.checked(test, not differ, said, differ=differ, sources=loaded)
+        return Finding.missing(test, "the run's ledger names no sources: it is of an older version", sources=here)
+    differ = sorted(name for name in here.keys() & recorded.keys() if here[name] != recorded[name])
+    lacking, more = sorted(recorded.keys() - here.keys()), sorted(here.keys() - recorded.keys())
+    parts = [
+        f"{_few(names)} {what}"
+        for names, what in (
+            (differ, "of another source than the run's"),
+            (lacking, "only where the run was made"),
+            (more, "only here"),
+        )
+        if names
+    ]
+    said = "; ".join(parts) or f"all {len(here)} modules that a run, a device or a server may load are those of the run"
+    return Finding.checked(test, not parts, said, differ=differ, lacking=lacking, more=more, sources=here)
+
+
+def _few(names: Sequence[str]) -> str:
+    """Some of many names, with a verb."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more} {'is' if len(names) == 1 else 'are'}"
 
 
 def masks_change_nothing(target: Production, *, seed: int) -> Finding:

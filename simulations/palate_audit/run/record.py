@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from palate_audit.evidence import document
-from palate_audit.evidence.evidence import ALPHA, Section, Verdict
+from palate_audit.evidence.chance import ALPHA
+from palate_audit.evidence.evidence import Section, Verdict
 from palate_common.errors import InputError, PalateError
 from palate_common.records.canonical import digest
 from palate_common.records.signing import SigningKey

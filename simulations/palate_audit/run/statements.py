@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.evidence.evidence import ALPHA, Finding
+from palate_audit.evidence.chance import ALPHA
+from palate_audit.evidence.evidence import Finding
 from palate_audit.run.run_records import RunRecords
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import PalateError

@@ -86,7 +86,8 @@ def noncentral_t_above(t: float, *, freedom: int, centre: float) -> float:
     x = np.linspace(-width - 90 / freedom, width, _STEPS)
     density = freedom * x - freedom / 2 * np.expm1(2 * x)
     log_mass = density - special.logsumexp(density)
-    return float(np.exp(special.logsumexp(log_mass + special.log_ndtr(centre - t * np.exp(x)))))
+    above = special.logsumexp(log_mass + special.log_ndtr(centre - t * np.exp(x)))
+    return float(np.exp(min(above, 0.0)))  # a sum that is 1 but for its last digits
 
 
 def _quotient(shift: float, spread: float) -> float:

@@ -14,7 +14,7 @@ from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_sim.config import SimulationConfig
 from palate_sim.preparation.preparation import Prepared
-from palate_sim.provenance import mechanism_sources
+from palate_sim.provenance import run_sources
 from palate_sim.run.versions import versions
 from palate_sim.run.warm_start import FormerRelease
 
@@ -75,7 +75,7 @@ def simulated_terms(
         grid=privacy.grid,
         about={
             "versions": versions(),
-            "mechanism": mechanism_sources(),
+            "mechanism": run_sources(),
             "data": prepared.name,
             "exclusions": prepared.exclusions(),
             **({} if former is None else {"builds_on": former.about}),

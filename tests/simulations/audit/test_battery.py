@@ -12,12 +12,12 @@ from palate_audit.checks import seeds
 from palate_audit.checks.seeds import birthdays, plan_seed
 from palate_audit.counted.claims import claim_tests, lower_bounds
 from palate_audit.counted.correlation import _crossed, _faces, _own
-from palate_audit.counted.noise import noise_shape
+from palate_audit.counted.noise import noise_shape, repeated_numbers
 from palate_audit.evidence.evidence import Finding, Rung, Verdict, judge
 from palate_audit.harness.claim import Claim, ReleaseClaim
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Contributions, Released
-from palate_audit.harness.trials import Trials, conduct
+from palate_audit.harness.trials import Presence, Trials, conduct
 from palate_audit.run.mechanism import QUICK, statistical
 
 USERS, HALF, DUMMIES, GRID = 4096, 16384, 64, 2.0**20
@@ -275,3 +275,16 @@ def test_a_tiny_target_is_told_what_it_lacks(test: Callable[[Trials], list[Findi
     found = test(trials)
     assert alarms(found) == set()
     assert any(each.verdict is Verdict.UNCHECKABLE and "at least" in each.said for each in found)
+
+
+def test_noise_of_one_value_has_no_shape_and_is_no_pass() -> None:
+    """Moments of equal numbers are no numbers, which must not read as a p-value of 1."""
+    trials = conduct(Toy(lambda toy, round_, size: np.zeros(size)), runs=(Presence.NONE,), seed=5)
+    assert "B2 noise shape" in alarms(noise_shape(trials))
+
+
+def test_a_search_for_equal_numbers_that_has_too_few_says_so() -> None:
+    few = conduct(Production(users=64, counts=256, products=256), runs=QUICK, seed=1)
+    [found] = repeated_numbers(few)
+    assert found.verdict is Verdict.UNCHECKABLE
+    assert "100 equal pairs must be expected" in found.said

@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.audit.covered import ALPHA, EPSILONS, above_the_truth
 from palate_audit.evidence.evidence import LEAST_P
 from palate_audit.statistics.counting import (
     MOST_MU,
@@ -95,6 +98,12 @@ def test_noncentral_t_keeps_its_digits_where_p_values_are_small() -> None:
     assert found == pytest.approx(3.6132e-17, rel=1e-4)
 
 
+@given(st.floats(-200, 200), st.integers(1, 10**6), st.floats(0, 300))
+def test_noncentral_t_is_a_probability(t: float, freedom: int, centre: float) -> None:
+    """The last digits of a sum that is 1 must not end an audit of noise that is far too large."""
+    assert 0 <= noncentral_t_above(t, freedom=freedom, centre=centre) <= 1
+
+
 def test_without_a_shift_the_two_sample_test_is_students() -> None:
     rng = np.random.default_rng(1)
     inside, outside = rng.normal(0.1, 1, 50), rng.normal(0, 1, 70)
@@ -162,3 +171,49 @@ def test_the_l2_bound_is_above_the_truth_in_one_of_twenty(epsilon: float, times:
         )
     for count in above:
         assert stats.binomtest(int(count), times, 0.05).pvalue > 1e-4
+
+
+CENTRAL = 0.999
+"""What the number of bounds above the truth has to be inside of, with as many seeds."""
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "seeds"),
+    [(1.0, 100), (13.0, 100), *(pytest.param(epsilon, 1000, marks=pytest.mark.soak) for epsilon in EPSILONS)],
+)
+def test_bounds_are_above_the_truth_as_often_as_they_say(epsilon: float, seeds: int) -> None:
+    """Scores of a Gaussian mechanism that is as claimed, made directly. L0 and the guesses assume less."""
+    above = above_the_truth(epsilon, seeds)
+    low, high = stats.binom.interval(CENTRAL, seeds, ALPHA)
+    exact = {name for name in above if not name.startswith("L0") and "guesses" not in name}
+    assert exact == {"L1 counts, 3 runs", "L2 two samples, one run", "L2 known null, one run"}
+    for name, count in above.items():
+        assert count <= high, name
+        assert name not in exact or count >= low, name
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 400), (0.2, 1000), (0.9, 1000)])
+def test_errors_together_are_above_the_truth_as_often_as_stated(share: float, n: int) -> None:
+    """At the best threshold for sides of unequal size; at any other the bound is smaller."""
+    rng, mu, inside = np.random.default_rng(8), 2.0, round(share * n)
+    place = mu / 2 + math.log((1 - share) / share) / mu
+    rates = stats.norm.cdf(place - mu), stats.norm.sf(place)
+    above = sum(
+        mu_counted(
+            ErrorCounts(
+                int(rng.binomial(inside, rates[0])), inside, int(rng.binomial(n - inside, rates[1])), n - inside
+            ),
+            alpha=0.05,
+        )
+        > mu
+        for _ in range(1000)
+    )
+    low, high = stats.binom.interval(CENTRAL, 1000, 0.05)
+    assert above <= high
+    assert share != 0.5 or above >= low  # two rates that differ vary less than one
+
+
+def test_counts_without_a_side_or_without_a_difference_bound_nothing() -> None:
+    assert mu_counted(ErrorCounts(0, 0, 0, 100), alpha=0.05) == 0.0
+    assert mu_counted(ErrorCounts(50, 100, 50, 100), alpha=0.05) == 0.0
+    assert mu_counted(ErrorCounts(0, 10, 0, 1000), alpha=0.05) > 0.0

@@ -26,6 +26,7 @@ Epsilon = Annotated[
 ]
 Delta = Annotated[float | None, typer.Option(metavar="D", help="Default 1e-6.")]
 Deep = Annotated[bool, typer.Option("--deep", help="More runs, for smaller faults.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Every test with fewer cases, in half of the time.")]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="S", help="Seed of the audit's choices, never of noise. Default: a fresh one, printed."),
@@ -44,6 +45,7 @@ def mechanism(
     epsilon: Epsilon = None,
     delta: Delta = None,
     deep: Deep = False,
+    quick: Quick = False,
     seed: Seed = None,
     run: Run = None,
     out: Out = None,
@@ -59,6 +61,8 @@ def mechanism(
     from palate_common.mechanism.accounting import check_delta, check_epsilon
 
     check_out(out, key)
+    if deep and quick:
+        raise InputError("--deep and --quick are two speeds: give one of them")
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"`--seed` must be a whole number from 0, got {seed}")
     chosen = secrets.randbelow(2**31) if seed is None else seed
@@ -77,5 +81,5 @@ def mechanism(
         for mode in modes:
             make = DeviceMessages if mode == "local" else partial(Production, dp=mode)
             targets.append(make(epsilon=asked[0], delta=asked[1]))
-    section = audit_mechanism(*targets, seed=chosen, deep=deep, run=run)
+    section = audit_mechanism(*targets, seed=chosen, deep=deep, quick=quick, run=run)
     conclude([section], out=out, key=key, as_json=as_json, seed=chosen)

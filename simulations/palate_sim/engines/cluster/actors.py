@@ -25,7 +25,7 @@ from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.worker import Shared, Start
-from palate_sim.provenance import mechanism_sources
+from palate_sim.provenance import run_sources
 
 Arrays = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], int]
 """The histories of one node: `indptr`, `indices`, `weights` (one number where all are the same) and `n_items`."""
@@ -129,7 +129,7 @@ class RayWorker:
             self._mapped = Shards(self._start.place.open(), self._start.users_per_node)
         except InputError:
             self._mapped = None
-        sources = mechanism_sources()
+        sources = run_sources()
         return {"node": ray.get_runtime_context().get_node_id(), "sources": sources, "folder": self._mapped is not None}
 
     def hold(self, shared: Shared) -> None:

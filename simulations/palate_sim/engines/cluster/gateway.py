@@ -31,7 +31,7 @@ from palate_common.errors import InputError, PalateError
 from palate_sim.engines.cluster.actors import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Shared, begin
 from palate_sim.engines.workers import ONE_THREAD
-from palate_sim.provenance import mechanism_sources
+from palate_sim.provenance import run_sources
 
 POLL = 0.25
 """Seconds between two looks at what is done."""
@@ -101,7 +101,7 @@ class Gateway:
             found = ray.get(asked, timeout=READY)
         except RayError as error:
             raise PalateError(f"the Ray cluster must start {len(asked)} workers, got {_line(error)}") from None
-        if any(about["sources"] != mechanism_sources() for about in found):
+        if any(about["sources"] != run_sources() for about in found):
             raise InputError("every machine of the Ray cluster must have this version of Palate, got another on one")
         sys.stderr.write(f"{len(found)} workers on {len({about['node'] for about in found})} machines\n")
         if not all(about["folder"] for about in found):

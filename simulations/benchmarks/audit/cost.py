@@ -1,0 +1,106 @@
+"""Cost: CPU seconds of the whole command at each speed, and of each of its tests.
+
+Of the command it is what the operating system says of the process and its children, user and system together, with the
+start of Python and the writing of the report. Each speed has a bound that it must keep.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sheet import Table
+from palate_audit.checks.seeds import birthdays, plan_seed
+from palate_audit.counted.claims import lower_bounds
+from palate_audit.harness.production import Production
+from palate_audit.harness.trials import Trials, conduct
+from palate_audit.run.mechanism import COUNTED, DEEP, QUICK
+from palate_audit.run.path import masks_change_nothing, same_sources
+from palate_audit.run.structure import STRUCTURE
+
+SPEEDS = {"--quick": 25, "": 60, "--deep": 240}
+"""Option and most CPU seconds of the whole command."""
+LETTERS = {
+    "claim_tests": "A",
+    "noise_variance": "B",
+    "noise_shape": "B2",
+    "noise_correlation": "C, C2, J",
+    "output_lattice": "H",
+    "repeated_numbers": "H, repeated numbers",
+    "exact_repeats": "R, releases",
+    "seed_search": "K, seeds",
+}
+
+
+def cost(_: Path, seeds: int) -> Any:
+    """Each speed: the command, and its tests one by one."""
+    figures = []
+    for option, most in SPEEDS.items():
+        figures.append({"option": option, "most": most, "command": _command(option), "tests": _tests(option)})
+    return figures
+
+
+def _command(option: str) -> float:
+    """CPU seconds of `palate audit mechanism`."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "palate_cli", "audit", "mechanism", "--seed", "1", "--out", folder]
+        done = subprocess.Popen([*command, *filter(None, [option])], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(done.pid, 0)
+        if os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"{' '.join(command)} {option} must end well, got {os.waitstatus_to_exitcode(status)}")
+        return used.ru_utime + used.ru_stime
+
+
+def _tests(option: str) -> dict[str, float]:
+    """CPU seconds of each test, in this process."""
+    quick, target = option == "--quick", Production(dp="distributed")
+    found: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begun = _spent()
+        result = work()
+        found[name] = found.get(name, 0.0) + _spent() - begun
+        return result
+
+    trials: Trials = timed("runs", lambda: conduct(target, runs=DEEP if option == "--deep" else QUICK, seed=1))
+    for test in COUNTED:
+        timed(LETTERS[test.__name__], lambda test=test: test(trials))  # type: ignore[misc]  # a default, not an argument
+    timed("bounds", lambda: lower_bounds(trials))
+    timed("K, the plan's seed", lambda: plan_seed(trials))
+    timed("K, fresh releases", lambda: birthdays(trials, count=512 if quick else 1024))
+    timed("masks on and off", lambda: masks_change_nothing(target, seed=1))
+    timed("same path", lambda: same_sources(None))
+    for each in STRUCTURE:
+        timed(f"{each.letter}, path", lambda each=each: each.run(quick=quick))  # type: ignore[misc]
+    return found
+
+
+def _spent() -> float:
+    """CPU seconds of this process and its children so far."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def cost_tables(figures: Any) -> list[Table]:
+    """Commands, and a row a test."""
+    speeds = [f"`{each['option']}`" if each["option"] else "as it comes" for each in figures]
+    commands = [
+        (speed, f"{each['command']:.1f}", f"{each['most']}") for speed, each in zip(speeds, figures, strict=True)
+    ]
+    rows = [(name, *(f"{each['tests'][name]:.1f}" for each in figures)) for name in figures[0]["tests"]]
+    note = "CPU seconds of `palate audit mechanism`, user and system, from the start of Python to the report."
+    return [
+        Table("Cost of the battery", ("speed", "CPU s", "at most"), commands, note),
+        Table(
+            "Cost of each test, CPU s",
+            ("test", *speeds),
+            rows,
+            "The tables of 16-bit seeds are made once.",
+        ),
+    ]
