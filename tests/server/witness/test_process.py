@@ -17,6 +17,7 @@ from palate_common.records.notes import read_note, read_signatures
 from palate_common.records.witnessing import MOST_REQUEST, SIZE_TYPE, read_size
 from palate_server.witness.folder import WitnessFolder, log_id
 
+pytestmark = pytest.mark.slow
 Make = Callable[..., WitnessFolder]
 Start = Callable[[WitnessFolder], Running]
 
