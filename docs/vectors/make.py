@@ -35,6 +35,8 @@ from palate_common.records.cosignatures import Quorum, cosign
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, Note, VerifierKey, sign_note
 from palate_common.records.signing import SigningKey
+from palate_common.records.tiles import pack_entries, tile, tile_path
+from palate_common.records.witnessing import AddCheckpoint
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -188,6 +190,15 @@ def notes() -> dict[str, Any]:
         ],
         "needed": quorum.needed,
         "cosigned": {"note": note, "times": [each.time for each in quorum.cosigned(good, log=log)]},
+        "request": {
+            "old": 3,
+            "proof": list(tree.consistency_proof(3, 7)),
+            "body": AddCheckpoint(3, tree.consistency_proof(3, 7), plain).to_bytes().decode(),
+        },
+        "tiles": {
+            tile_path("entries", 0, 7): pack_entries([canonical_json({"seq": seq}) for seq in range(7)]).hex(),
+            tile_path(0, 0, 7): tile(tree, 0, 0, 7).hex(),
+        },
         "refused": [{"why": why, "note": each.to_bytes().decode()} for why, each in refused.items()],
         "malformed": malformed,
     }

@@ -158,6 +158,16 @@ def test_a_cosigned_checkpoint_by_hand() -> None:
     assert times == case["cosigned"]["times"]
 
 
+def test_a_request_to_a_witness_and_tiles_by_hand() -> None:
+    case, leaves = vectors("notes.json"), vectors("merkle.json")["leaves"]
+    request = case["request"]
+    proof = [base64.b64encode(bytes.fromhex(each)).decode() for each in request["proof"]]
+    assert request["body"] == "\n".join([f"old {request['old']}", *proof, "", case["checkpoint"]["note"]])
+    bundle = b"".join(len(leaf).to_bytes(2, "big") + leaf.encode() for leaf in leaves)
+    hashes = b"".join(hashlib.sha256(b"\x00" + leaf.encode()).digest() for leaf in leaves)
+    assert case["tiles"] == {"tile/entries/000.p/7": bundle.hex(), "tile/0/000.p/7": hashes.hex()}
+
+
 def test_what_a_quorum_takes_and_refuses() -> None:
     case = vectors("notes.json")
     own = case["checkpoint"]

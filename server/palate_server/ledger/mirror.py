@@ -28,7 +28,7 @@ class Mirror:
     """The files of a ledger in a folder.
 
     Args:
-        folder: where they are; it is made when it is needed.
+        folder: where they are; it is made when it is needed, and its parent must exist.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -108,12 +108,14 @@ class WitnessFolder:
         """Make a folder with a new key.
 
         Raises:
-            InputError: there is one already, or the name can't be a key's.
+            InputError: there is one already, the name can't be a key's, or the copy would be within the folder.
         """
         check_name(config.name)
         made = cls(folder)
         if made.config_file.exists() or made.key_file.exists():
             raise InputError(f"`FOLDER` must be new, got {folder}, which has a witness: a key is never replaced")
+        if config.copy_folder and (folder / config.copy_folder).absolute().is_relative_to(folder.absolute()):
+            raise InputError(f"`copy` must be outside the witness's folder, got {config.copy_folder}: {folder}")
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in made._folders(config):

@@ -28,7 +28,8 @@ def init(
 
     if not 0 < port < 2**16:
         raise InputError(f"`--port` must be 1 to 65535, got {port}")
-    made = WitnessFolder.make(folder, WitnessConfig(name=name, port=port, copy=copy))
+    elsewhere = str(Path(copy).absolute()) if copy else ""
+    made = WitnessFolder.make(folder, WitnessConfig(name=name, port=port, copy=elsewhere))
     typer.echo(str(made.verifier_key))
     if not copy:
         typer.echo("without --copy nothing but a log tells this witness that its folder was restored from a backup")

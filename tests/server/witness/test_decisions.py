@@ -189,9 +189,9 @@ def test_requests_at_once_are_answered_one_after_the_other(make: Make, log: Log)
     assert folder.state(log_id(log.verifier_key.name)).number == 1
 
 
-def test_durable_first(make: Make, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_durable_first(make: Make, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the state or its copy can't be written, no cosignature leaves."""
-    folder = make(log, copy="copy")
+    folder, copy = make(log, copy=str(tmp_path / "copy")), tmp_path / "copy"
     witness = Cosigner(folder)
     verified(folder, log, ask(witness, log, 0, 5), 5)
     name = log_id(log.verifier_key.name)
@@ -211,10 +211,10 @@ def test_durable_first(make: Make, log: Log, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(WitnessFolder, "keep", watched)
     verified(folder, log, ask(witness, log, 5, 7), 7)
     assert seen == [7]
-    copied = (folder.folder / "copy" / name).read_bytes()
+    copied = (copy / name).read_bytes()
     assert copied == (folder.folder / "states" / name).read_bytes()
-    shutil.rmtree(folder.folder / "copy")
-    (folder.folder / "copy").write_bytes(b"no folder")
+    shutil.rmtree(copy)
+    copy.write_bytes(b"no folder")
     assert ask(witness, log, 7, 8).status == 503
 
 
@@ -335,6 +335,9 @@ def test_folders_and_keys_that_are_refused(make: Make, log: Log, tmp_path: Path)
     folder = make(log)
     with pytest.raises(InputError, match="a key is never replaced"):
         WitnessFolder.make(folder.folder, folder.config)
+    for inside in ("copy", str(tmp_path / "inner" / "copy")):
+        with pytest.raises(InputError, match="must be outside the witness's folder"):
+            make(log, name="inner", copy=inside)
     with pytest.raises(InputError, match="must be one that `palate witness init` made"):
         WitnessFolder.at(tmp_path)
     with pytest.raises(InputError, match="must be of kind 1"):
