@@ -41,7 +41,7 @@ ASSUMPTIONS = (
 
 
 @dataclass(frozen=True)
-class Found:
+class FetchedLedger:
     """What was fetched of a mirror.
 
     Attributes:
@@ -93,7 +93,7 @@ def audit_mirror(
     except IntegrityError as error:
         finding = Finding.checked("G mirror", False, f"the mirror can't be read: {error}")
         return Section("ledger", f"mirror {source}", (finding,), (), ASSUMPTIONS)
-    found = Found(note, state.checkpoint, *_replayed(leaves))
+    found = FetchedLedger(note, state.checkpoint, *_replayed(leaves))
     findings = [
         Finding.checked("G mirror", True, f"{len(leaves)} entries, whose root is the checkpoint's"),
         *_rules(found),
@@ -127,7 +127,7 @@ def with_witnesses(section: Section, folder: Path, quorum: Quorum, public_key: s
     except IntegrityError as error:
         more = [Finding.checked("G witnesses", False, f"the mirror can't be read: {error}")]
     else:
-        found = Found(note, checkpoint, *_replayed(leaves))
+        found = FetchedLedger(note, checkpoint, *_replayed(leaves))
         more = [*_signed(found, public_key), *_witnesses(note, checkpoint, _log(found, public_key), quorum)]
     return replace(section, findings=(*section.findings, *more))
 
@@ -150,12 +150,12 @@ def _population(log: Log) -> str:
     return next((str(entry.body["population"]) for entry in log.entries()[:1] if entry.kind == "population"), "")
 
 
-def _log(found: Found, public_key: str | None) -> VerifierKey | None:
+def _log(found: FetchedLedger, public_key: str | None) -> VerifierKey | None:
     """The key that the ledger's checkpoints must be signed by; None if nobody has said."""
     return None if public_key is None else log_key(_population(found.log), public_key)
 
 
-def _rules(found: Found) -> Iterator[Finding]:
+def _rules(found: FetchedLedger) -> Iterator[Finding]:
     """Whether every entry may follow the ones before it, and what was spent."""
     if found.refused:
         yield Finding.checked("G rules", False, found.refused)
@@ -167,7 +167,7 @@ def _rules(found: Found) -> Iterator[Finding]:
     yield Finding.checked("G rules", True, said)
 
 
-def _tiles(fetch: Fetch, found: Found) -> Iterator[Finding]:
+def _tiles(fetch: Fetch, found: FetchedLedger) -> Iterator[Finding]:
     """Whether the tiles are the hashes of the entries."""
     tree = MerkleTree(found.leaves)
     count = 0
@@ -184,7 +184,7 @@ def _tiles(fetch: Fetch, found: Found) -> Iterator[Finding]:
     yield Finding.checked("G tiles", True, f"{count} tiles are what the entries hash to")
 
 
-def _signed(found: Found, public_key: str | None) -> Iterator[Finding]:
+def _signed(found: FetchedLedger, public_key: str | None) -> Iterator[Finding]:
     """Whether the operator has signed the checkpoint."""
     test, log = "G checkpoint", _log(found, public_key)
     if log is None:
@@ -198,7 +198,7 @@ def _signed(found: Found, public_key: str | None) -> Iterator[Finding]:
         yield Finding.checked(test, True, f"size {found.checkpoint.size} is signed by {log.public.hex()[:16]}…")
 
 
-def _head(found: Found, expected: Checkpoint | None) -> Iterator[Finding]:
+def _head(found: FetchedLedger, expected: Checkpoint | None) -> Iterator[Finding]:
     """Whether a state that is known from elsewhere is one of this log."""
     if expected is None:
         return
