@@ -98,6 +98,8 @@ class WitnessClient(Closing):
         self._thread: threading.Thread | None = None
         self._client: httpx.AsyncClient | None = None
         self._asked: dict[str, asyncio.Task[Signature | None]] = {}
+        self._had: dict[str, tuple[int, Note]] = {}
+        """By name, the largest checkpoint that a witness has cosigned here, with its cosignature."""
 
     def cosigned(self, note: Note, *, prove: Prove) -> Note:
         """Get enough cosignatures of a checkpoint.
@@ -185,6 +187,7 @@ class WitnessClient(Closing):
             self.troubles[name] = " ".join(str(error).split())[:200] or type(error).__name__
             return None
         self.sizes[name] = now.size
+        self._had[name] = now.size, note.with_signatures(signature)
         self.troubles.pop(name, None)
         return signature
 
@@ -212,6 +215,11 @@ class WitnessClient(Closing):
                 why = answer[:120].decode("utf-8", "replace")
                 raise IntegrityError(f"it refuses, with status {status}: {why}")
             self.sizes[witness.key.name] = size = read_size(answer)
+            had, shown = self._had.get(witness.key.name, (0, note))
+            if size < had:  # it is shown what it has forgotten, so that it knows that it was restored
+                own = AddCheckpoint(size, tuple(prove(size, had)), shown).to_bytes()
+                await _post(client, witness.url.rstrip("/") + PATH, own)
+                raise IntegrityError(f"it has forgotten that it cosigned size {had}, and says {size}: restored?")
             if size == old:
                 raise IntegrityError(f"it refuses size {old}, and says that it has cosigned that")
         raise IntegrityError(f"it must answer one of {ATTEMPTS} requests")

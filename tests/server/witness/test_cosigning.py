@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from witnessed import Log, Running, free_port
@@ -89,6 +91,29 @@ def test_a_ledger_that_was_rolled_back_gets_no_quorum(three: list[Running], log:
             ask(client, fork, 100)
         assert len(ask(client, log, 101)) >= 2
     assert sum(int(str(each.health()["forks"])) for each in three) >= 2
+
+
+def test_a_witness_that_was_restored_is_shown_what_it_has_forgotten(
+    make: Make, run_witness: Start, log: Log, tmp_path: Path
+) -> None:
+    folder, name = make(log), log_id(log.verifier_key.name)
+    witness = run_witness(folder)
+    with client_of([witness], log, 1) as client:
+        ask(client, log, 5)
+        witness.stop()
+        shutil.copytree(folder.folder / "states", tmp_path / "backup")
+        witness = run_witness(folder)
+        ask(client, log, 9)
+        witness.stop()
+        shutil.rmtree(folder.folder / "states")
+        shutil.copytree(tmp_path / "backup", folder.folder / "states")
+        witness = run_witness(folder)
+        with pytest.raises(TooFewWitnessesError, match="has forgotten that it cosigned size 9, and says 5"):
+            ask(client, log, 10)
+        assert folder.was_restored(name)
+        with pytest.raises(TooFewWitnessesError, match="status 503"):
+            ask(client, log, 10)
+    assert witness.health()["refused"] == 1
 
 
 class Hostile:
