@@ -55,6 +55,7 @@ COMMANDS = {
     "data": ("data:app", "Named data sets, and what is in a log."),
     "device": ("online:app", "A device's encrypted store: what the SDK does, from a shell."),
     "serve": ("serve:app", "A server that devices take part in: rounds, models, budgets."),
+    "witness": ("witness:app", "A witness of ledgers: it cosigns what only ever grew."),
     "survey": ("survey:app", "Surveys of a server: figures for the operator, and what they cost."),
     "bench": ("bench:app", "What Palate costs on this machine."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import importlib.util
@@ -25,8 +26,11 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
 from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.checkpoints import log_key
 from palate_common.records.consistency import check_growth
+from palate_common.records.cosignatures import Quorum
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_common.records.notes import VerifierKey, read_note, verify_note
 from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
@@ -35,7 +39,7 @@ from palate_common.secagg.graph_terms import graph_terms
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
     *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
-    *("manifest.json", "delta.json", "enrolment.json", "fleet.json"),
+    *("notes.json", "manifest.json", "delta.json", "enrolment.json", "fleet.json"),
 )
 
 
@@ -103,6 +107,84 @@ def path(index: int, leaves: list[bytes]) -> list[str]:
     if index < split:
         return [*path(index, leaves[:split]), tree_hash(leaves[split:]).hex()]
     return [*path(index - split, leaves[split:]), tree_hash(leaves[:split]).hex()]
+
+
+def signed_lines(note: str) -> tuple[bytes, list[tuple[str, bytes, bytes]]]:
+    """Text, and name, key id and signature of each line, as the specification of signed notes has them."""
+    text, _, lines = note.rpartition("\n\n")
+    found = []
+    for line in lines.splitlines():
+        dash, name, value = line.split(" ")
+        assert dash == "\u2014"
+        data = base64.b64decode(value)
+        found.append((name, data[:4], data[4:]))
+    return f"{text}\n".encode(), found
+
+
+def key_by_hand(text: str, kind: int) -> tuple[str, bytes, Ed25519PublicKey]:
+    """Name, id and key of a verifier key."""
+    name, key_id, data = text.split("+", 2)
+    raw = base64.b64decode(data)
+    assert raw[0] == kind
+    assert hashlib.sha256(f"{name}\n".encode() + raw).digest()[:4].hex() == key_id
+    return name, bytes.fromhex(key_id), Ed25519PublicKey.from_public_bytes(raw[1:])
+
+
+def test_a_note_by_hand() -> None:
+    case = vectors("notes.json")["note"]
+    text, [(name, key_id, signature)] = signed_lines(case["note"])
+    assert key_by_hand(case["verifier_key"], 1)[:2] == (name, key_id)
+    assert Ed25519PrivateKey.from_private_bytes(bytes.fromhex(case["secret_key"])).sign(text) == signature
+    verify_note(read_note(case["note"].encode()), VerifierKey.read(case["verifier_key"]))
+
+
+def test_a_cosigned_checkpoint_by_hand() -> None:
+    case = vectors("notes.json")
+    own, leaves = case["checkpoint"], [leaf.encode() for leaf in vectors("merkle.json")["leaves"]]
+    binding = b"palate ledger origin 1\x00" + bytes.fromhex(own["public_key"]) + own["population"].encode()
+    origin = "palate/ledger/1/" + hashlib.sha256(binding).hexdigest()
+    text, lines = signed_lines(case["cosigned"]["note"])
+    assert text.decode() == f"{origin}\n7\n{base64.b64encode(tree_hash(leaves)).decode()}\n"
+    assert (own["size"], own["root"]) == (7, tree_hash(leaves).hex())
+    name, key_id, key = key_by_hand(own["log_key"], 1)
+    assert lines[0][:2] == (name, key_id) == (origin, key_id)
+    key.verify(lines[0][2], text)
+    times = []
+    for line, place in zip(lines[1:], (0, 2), strict=True):
+        name, key_id, key = key_by_hand(case["witnesses"][place]["verifier_key"], 4)
+        assert line[:2] == (name, key_id)
+        times.append(int.from_bytes(line[2][:8], "big"))
+        key.verify(line[2][8:], b"cosignature/v1\ntime %d\n" % times[-1] + text)
+    assert times == case["cosigned"]["times"]
+
+
+def test_a_request_to_a_witness_and_tiles_by_hand() -> None:
+    case, leaves = vectors("notes.json"), vectors("merkle.json")["leaves"]
+    request = case["request"]
+    proof = [base64.b64encode(bytes.fromhex(each)).decode() for each in request["proof"]]
+    assert request["body"] == "\n".join([f"old {request['old']}", *proof, "", case["checkpoint"]["note"]])
+    bundle = b"".join(len(leaf).to_bytes(2, "big") + leaf.encode() for leaf in leaves)
+    hashes = b"".join(hashlib.sha256(b"\x00" + leaf.encode()).digest() for leaf in leaves)
+    assert case["tiles"] == {"tile/entries/000.p/7": bundle.hex(), "tile/0/000.p/7": hashes.hex()}
+
+
+def test_what_a_quorum_takes_and_refuses() -> None:
+    case = vectors("notes.json")
+    own = case["checkpoint"]
+    quorum = Quorum.of([witness["verifier_key"] for witness in case["witnesses"]], needed=case["needed"])
+    log, now = log_key(own["population"], own["public_key"]), Checkpoint(own["size"], own["root"])
+    assert str(log) == own["log_key"]
+    note = read_note(case["cosigned"]["note"].encode())
+    assert [each.time for each in quorum.check(note, log=log, checkpoint=now)] == case["cosigned"]["times"]
+    for refused in case["refused"]:
+        with pytest.raises(IntegrityError):
+            quorum.check(read_note(refused["note"].encode()), log=log, checkpoint=now)
+
+
+@pytest.mark.parametrize("text", vectors("notes.json")["malformed"])
+def test_malformed_notes_are_refused(text: str) -> None:
+    with pytest.raises(IntegrityError):
+        read_note(text.encode())
 
 
 def test_merkle_by_hand() -> None:

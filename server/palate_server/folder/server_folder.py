@@ -9,6 +9,7 @@
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
     public/directory/SHA  lists of identities, by hash
+    public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
     superlink.db          Flower's messages: deleted after each attempt, and not in backups
     tls/                  the folder's own certificate authority, and its certificates
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
@@ -203,6 +204,11 @@ class Site:
         return self.public / "directory"
 
     @property
+    def mirror(self) -> Path:
+        """The folder of the ledger's mirror."""
+        return self.public / "ledger"
+
+    @property
     def tls(self) -> Path:
         """The folder of certificates."""
         return self.folder / "tls"
@@ -232,7 +238,7 @@ class Site:
         """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.public, self.models, self.directories):
+        for path in (self.public, self.models, self.directories, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
 

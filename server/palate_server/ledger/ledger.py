@@ -30,7 +30,7 @@ from typing import Any
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.consistency import MOST_EPOCHS, PROVED, Shown
 from palate_common.records.entries import Entry
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.extract import Extract, verify_extract, write_extract
 from palate_server.ledger.ledger_file import KIND, LedgerFile
@@ -252,6 +252,17 @@ class Ledger(LedgerFile):
         """
         with self._view():
             return self._log.tree.consistency_proof(old, new)
+
+    def leaves(self, size: int) -> tuple[MerkleTree, tuple[bytes, ...]]:
+        """The Merkle tree, and the bytes of the first entries, for a mirror.
+
+        Raises:
+            InputError: it never had that many.
+        """
+        with self._view():
+            self._log.tree.checkpoint(size)
+            leaves = tuple(self._log.leaves[:size])
+        return MerkleTree(leaves), leaves
 
     def shown(self, size: int | None = None) -> Shown:
         """The state of the log, now or at a size, with proofs for everyone who has seen an earlier state.

@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from palate_common.errors import BudgetError, IntegrityError, LockedError, PalateError
+from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
+from palate_common.records.checkpoints import origin_of, sign_checkpoint
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import Note
 from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
 from palate_server.folder.enrolments import Enrolments
@@ -21,6 +24,7 @@ from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.mirror import Mirror
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
@@ -58,6 +62,7 @@ class Operation:
         self._register = Enrolments(site.enrolment_file)
         self._surveys = Surveys(site.config, self.events)
         self._witness, self._witness_pause = Witness(site.witness), 0.0
+        self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._restraint, self._absences = restraint_of(site), Absences()
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
@@ -78,6 +83,7 @@ class Operation:
             with self.site.ledger() as ledger:
                 if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed()):
                     self._step(ledger)
+                self._mirrored(ledger)
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
@@ -121,6 +127,22 @@ class Operation:
         self._witness_pause = min(max(2 * self._witness_pause, TRY_AGAIN[0]), TRY_AGAIN[1])
         self._not_before = time.time() + self._witness_pause
 
+    def _mirrored(self, ledger: Ledger) -> None:
+        """Write what is new in the ledger to its mirror. A failure is told once, and holds up nothing."""
+
+        def signed(checkpoint: Checkpoint) -> Note:
+            key = self.site.key()
+            return sign_checkpoint(checkpoint, origin_of(self.config.population, key.public), key)
+
+        reason = ""
+        try:
+            self._mirror.update(ledger, signed)
+        except (OSError, InputError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        if reason and reason != self._unmirrored:
+            self.events.tell("unmirrored", reason=reason)
+        self._unmirrored = reason
+
     def _step(self, ledger: Ledger) -> None:
         """Gather a cohort, and open a run with it or continue one."""
         run, least = unfinished_run(ledger), self._bounds()
@@ -148,6 +170,7 @@ class Operation:
             tries = 0
             while not coordinator.over:
                 released = self._try(coordinator, directory, cohort)
+                self._mirrored(ledger)
                 if released is None or coordinator.over:
                     break
                 tries = 0 if released else tries + 1

@@ -3,6 +3,7 @@
     POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
     POST /v1/enroll                -> the enrolment service, on loopback
     GET  /models/..., /directory/  -> files, by hash
+    GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
 Flower's port also answers control, runtime and documentation requests without authentication: only requests of the list
@@ -148,13 +149,30 @@ http {{
             disable_symlinks on;
         }}
 
+        location ^~ /ledger/ {{
+            limit_except GET {{ deny all; }}
+            disable_symlinks on;
+        }}
+
+        location = /ledger/checkpoint {{
+            limit_except GET {{ deny all; }}
+            default_type "text/plain; charset=utf-8";
+            disable_symlinks on;
+            add_header Cache-Control "no-cache";
+        }}
+
         location / {{ return 404; }}
     }}
 }}
 """
 
 
-ALLOWED = "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64})$"
+LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
+"""The files of the ledger's mirror."""
+ALLOWED = (
+    "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
+    f"{LEDGER})$"
+)
 """The allowed request paths."""
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
@@ -269,7 +287,7 @@ def write_configuration(site: Site) -> Path:
     Raises:
         InputError: nginx is missing, or refuses the configuration.
     """
-    for folder in (site.public, site.models, site.directories):
+    for folder in (site.public, site.models, site.directories, site.mirror):
         folder.chmod(0o755)  # independent of the umask when it was made
     path = site.state / "nginx.conf"
     path.write_text(configuration(site), encoding="utf-8")

@@ -35,7 +35,11 @@ from palate_server.folder.server_folder import Site
 REFUSAL = {"error": "the enrolment is refused"}
 """The same answer for every reason; only the operator's log has the reason."""
 FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
-PUBLIC = re.compile(r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64})", re.ASCII)
+PUBLIC = re.compile(
+    r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64}|ledger/checkpoint|"
+    r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
+    re.ASCII,
+)
 DEV_BODY = 2**26
 """The most bytes of a request that is forwarded with `--dev`."""
 MANY = 10

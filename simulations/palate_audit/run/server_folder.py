@@ -11,6 +11,7 @@ have to be those that the ledger charged and sealed. What nothing vouches for is
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +38,11 @@ from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import Manifest, read_manifest
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.checkpoints import log_key, open_checkpoint
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.notes import read_note
 from palate_common.records.signing import SigningKey, verify
+from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, tile_path, tiles_of
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
@@ -54,6 +58,8 @@ OPEN = frozenset({CONFIG, REGISTER, "panel.safetensors", "superlink.db", "tls", 
 """What nothing vouches for: it decides what a server does next, and is no release."""
 AUDITED = frozenset({LEDGER, ITEMS, "key", "runs", "surveys", "public", "witness", "audit.html", "audit.json"})
 OF_A_RUN = frozenset({"releases", "inputs.safetensors", "lock"})
+MIRROR = "public/ledger"
+TILE = re.compile(r"tile/(?P<level>[0-9]|entries)/(?P<index>(x\d{3}/)*\d{3})(\.p/(?P<width>[1-9]\d{0,2}))?", re.ASCII)
 KEPT = 5
 """Models that a server keeps, unless its configuration says otherwise."""
 ASSUMPTIONS = (
@@ -182,6 +188,7 @@ def audit_server(
         ("G runs", lambda: _runs(records)),
         ("G surveys", lambda: _surveys(records)),
         ("G directories", lambda: _directories(records)),
+        ("G mirror", lambda: _mirror(records)),
         ("G catalogue", lambda: _catalogue(records)),
         ("G files not covered", lambda: _names(records)),
     ]
@@ -427,6 +434,54 @@ def _directories(records: ServerRecords) -> Iterator[Finding]:
         yield Finding.checked(test, True, f"{good} lists of identities have the hashes that they are named after")
 
 
+def _mirror(records: ServerRecords) -> Iterator[Finding]:
+    """The mirror is of this ledger, file by file, and its checkpoint is signed by the operator."""
+    test, place, leaves = "G mirror", records.folder / MIRROR, records.live.leaves
+    files = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
+    files = {name: path for name, path in files.items() if not DRAFT.fullmatch(path.name)}
+    if not files:
+        yield Finding.missing(test, f"{MIRROR} is empty: the server has not run yet")
+        return
+    if records.key is None:
+        yield Finding.missing(test, "whose ledger it is isn't known: give --public-key from outside")
+        return
+    tree, wrong = MerkleTree(leaves), list[str]()
+    try:
+        note = read_note(files.pop(CHECKPOINT).read_bytes()) if CHECKPOINT in files else None
+        now = None if note is None else open_checkpoint(note, log_key(records.population, records.key))
+        if now is None or now.size > tree.size or tree.root(now.size) != now.root:
+            wrong.append(CHECKPOINT)
+    except PalateError:
+        now, wrong = None, [CHECKPOINT]
+    size = tree.size if now is None else min(now.size, tree.size)
+    owed = {tile_path(level, index, width) for level, index, width in tiles_of(size)}
+    owed |= {tile_path("entries", index, width) for level, index, width in tiles_of(size) if level == 0}
+    wrong += sorted(owed - set(files))
+    wrong += sorted(name for name, path in files.items() if mirrored(name, tree, leaves) != path.read_bytes())
+    for name in wrong[:1]:
+        said = f"{MIRROR}/{name} is gone, or isn't what this ledger's is"
+        yield Finding.checked(test, False, said, changed=[f"{MIRROR}/{each}" for each in wrong])
+    if not wrong:
+        yield Finding.checked(
+            test, True, f"size {size} in {len(files)} files: checkpoint, tiles and entries of this ledger"
+        )
+
+
+def mirrored(name: str, tree: MerkleTree, leaves: Sequence[bytes]) -> bytes | None:
+    """What a file of a ledger's mirror must have; None if it has no such file."""
+    found = TILE.fullmatch(name)
+    if found is None:
+        return None
+    index, width = int(found["index"].replace("x", "").replace("/", "")), int(found["width"] or WIDTH)
+    try:
+        if found["level"] != "entries":
+            return tile(tree, int(found["level"]), index, width)
+        part = leaves[index * WIDTH : index * WIDTH + width]
+        return pack_entries(part) if len(part) == width else None
+    except InputError:
+        return None
+
+
 def _catalogue(records: ServerRecords) -> Iterator[Finding]:
     """The catalogue is the one of the last run, and its order doesn't follow the counts, as far as they show it."""
     test, path = "G catalogue", records.folder / ITEMS
@@ -479,7 +534,8 @@ def _names(records: ServerRecords) -> Iterator[Finding]:
     features = (records.config.get("training") or {}).get("features")
     loose = there & {*OPEN, str(features)}
     inside = (path for name in loose for path in (folder / name, *(folder / name).rglob("*")) if path.is_file())
-    names = sorted(path.relative_to(folder).as_posix() for path in inside)
+    former = [path for path in (folder / MIRROR).rglob("*.p/*") if path.is_file()]  # whether one is gone can't be seen
+    names = sorted(path.relative_to(folder).as_posix() for path in (*inside, *former))
     said = f"{', '.join(sorted(loose))}: nobody signs them; they decide what the server does next, and are no release"
     yield Finding.missing("G files not covered", said, names=names)
     if REGISTER not in there:

@@ -20,8 +20,10 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.errors import InputError
+from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
 from palate_server.folder.server_folder import Site
+from palate_server.ledger.mirror import Mirror
 from palate_server.service import gateway, processes
 from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
 from palate_server.service.processes import Child
@@ -190,6 +192,41 @@ def test_models_and_directories_are_files(outside: Outside) -> None:
         "/key",
     ):
         assert b"200 OK" not in outside.ask("GET", path)
+
+
+def test_the_ledgers_mirror_is_files(outside: Outside) -> None:
+    with outside.site.ledger() as ledger:
+        key = outside.site.key()
+        log = log_key(outside.site.config.population, key.public)
+        Mirror(outside.site.mirror).update(ledger, lambda checkpoint: sign_checkpoint(checkpoint, log.name, key))
+        size = ledger.checkpoint().size
+    whole = outside.ask("GET", "/ledger/checkpoint")
+    assert whole.startswith(b"HTTP/1.1 200")
+    assert b"Content-Type: text/plain; charset=utf-8\r\n" in whole
+    assert b"Cache-Control: no-cache\r\n" in whole
+    for level in ("0", "entries"):
+        found = outside.ask("GET", f"/ledger/tile/{level}/000.p/{size}")
+        assert found.startswith(b"HTTP/1.1 200")
+        assert b"Content-Type: application/octet-stream\r\n" in found
+    (outside.site.mirror / "tile" / "0" / "001").symlink_to(outside.site.folder / "key")
+    for path in (
+        "/ledger",
+        "/ledger/",
+        "/ledger/tile",
+        "/ledger/tile/0/",
+        "/ledger/tile/0/000",
+        "/ledger/tile/0/001",
+        f"/ledger/tile/00/000.p/{size}",
+        f"/ledger/tile/0/000.p/0{size}",
+        f"/ledger/tile/0/000xp/{size}",
+        f"/ledger/tile/0/x000/../000.p/{size}",
+        "/ledger/checkpoint/",
+        "/ledger/../key",
+        "/ledger/.checkpoint",
+    ):
+        assert b"200 OK" not in outside.ask("GET", path)
+    assert b"200 OK" not in outside.ask("POST", "/ledger/checkpoint", body=b"x")
+    (outside.site.mirror / "tile" / "0" / "001").unlink()
 
 
 def test_workers_are_not_roots(outside: Outside) -> None:

@@ -19,6 +19,11 @@ from palate_cli.cli import run as command
 from palate_common.models import published
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.consistency import Shown
+from palate_common.records.cosignatures import cosign
+from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
+from palate_common.records.signing import SigningKey
+from palate_common.records.tiles import CHECKPOINT
+from palate_server.ledger.mirror import Mirror
 from palate_server.operation.releases import publish
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload, sign_card
@@ -123,6 +128,24 @@ def test_an_honest_server_raises_no_alarm(server: Path) -> None:
     assert palate.audit(server).verdict is Verdict.PASS
     assert command(["audit", "ledger", str(server)]) == 0
     assert command(["audit", "card", str(server)]) == 2
+
+
+def test_what_witnesses_say_of_a_server(server: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror, key = Mirror(server / "public" / "ledger"), SigningKey.load(server / "key").public
+    witnesses = [SigningKey.generate() for _ in range(2)]
+    keys = [VerifierKey.of(f"w{place}.example/1", each, COSIGNATURE) for place, each in enumerate(witnesses)]
+    data = (mirror.folder / CHECKPOINT).read_bytes()
+    note = read_note(data)
+    mirror.cosign(note.with_signatures(cosign(note.text, keys[0].name, witnesses[0], time=1)))
+    asked = ["audit", "ledger", str(server), "--public-key", key]
+    try:
+        assert command([*asked, "--witness", str(keys[0])]) == 0
+        assert "1 of 1 have cosigned" in " ".join(capsys.readouterr().out.split())
+        assert command([*asked, "--witness", str(keys[0]), "--witness", str(keys[1]), "--quorum", "1"]) == 0
+        assert command([*asked, "--witness", str(keys[0]), "--witness", str(keys[1])]) == 4
+        assert command([*asked, "--witness", str(keys[1])]) == 4
+    finally:
+        (mirror.folder / CHECKPOINT).write_bytes(data)
 
 
 def test_every_file_that_is_touched_is_found_or_named_as_not_covered(

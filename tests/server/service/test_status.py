@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from palate_cli.cli import run
+from palate_common.records.checkpoints import log_key
 from palate_common.rounds.wire import REFUSED
 from palate_server.flower.service_app import main
 from palate_server.folder.witness import WitnessError
@@ -86,7 +87,8 @@ def test_a_run_without_a_release_is_told_as_one_with_what_was_wrong_and_when_the
     assert told["next_run"] == found.next_run
     assert run(["serve", "status", str(service.site.folder)]) == 0
     said = capsys.readouterr().out
-    for line in (f"next run: {found.next_run['at']} (1 charge(s) in a row", "latest trouble: ", "release key: "):
+    log = f"ledger, for witnesses: {log_key(service.site.config.population, told['release_key'])}\n"
+    for line in (f"next run: {found.next_run['at']} (1 charge(s) in a row", "latest trouble: ", "release key: ", log):
         assert line in said
 
 

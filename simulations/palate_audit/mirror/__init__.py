@@ -1,0 +1,1 @@
+"""A ledger's mirror, audited by whoever can fetch it."""

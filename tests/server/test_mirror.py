@@ -1,0 +1,130 @@
+"""The ledger's mirror: files that only grow, and that anybody can replay."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.checkpoints import log_key, open_checkpoint, sign_checkpoint
+from palate_common.records.cosignatures import cosign
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import Note, read_note
+from palate_common.records.signing import SigningKey
+from palate_common.records.tiles import CHECKPOINT, read_log, tile, tile_path, tiles_of
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.mirror import Mirror
+
+KEY = SigningKey.generate()
+LOG = log_key("readers", KEY.public)
+
+
+def sign(checkpoint: Checkpoint) -> Note:
+    return sign_checkpoint(checkpoint, LOG.name, KEY)
+
+
+def grow(ledger: Ledger, to: int) -> None:
+    while (size := ledger.checkpoint().size) < to:
+        ledger.open_run(f"run-{size}", {"number": size})
+
+
+def fetched(folder: Path, path: str, most: int) -> bytes:
+    data = (folder / path).read_bytes()
+    if len(data) > most:
+        raise IntegrityError("too large")
+    return data
+
+
+def check(folder: Path, ledger: Ledger) -> None:
+    """The mirror is the ledger, file by file."""
+    note = read_note((folder / CHECKPOINT).read_bytes())
+    now = open_checkpoint(note, LOG)
+    assert now == ledger.checkpoint()
+    leaves = read_log(lambda path, most: fetched(folder, path, most), now, most=10**8)
+    tree, own = ledger.leaves(now.size)
+    assert leaves == own
+    for level, index, width in tiles_of(now.size):
+        assert (folder / tile_path(level, index, width)).read_bytes() == tile(tree, level, index, width)
+
+
+def test_it_grows_with_the_ledger(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "ledger")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        assert mirror.checkpoint() is None
+        for size in (1, 2, 3, 255, 256, 257, 300, 513):
+            grow(ledger, size)
+            before = {path: path.read_bytes() for path in mirror.folder.rglob("*") if path.is_file()}
+            assert mirror.update(ledger, sign)
+            check(mirror.folder, ledger)
+            for path, data in before.items():  # what is there stays as it is, or gives way to the whole file
+                if path.name != CHECKPOINT and path.exists():
+                    assert path.read_bytes() == data
+            assert not mirror.update(ledger, sign)
+        partial = sorted(str(path.relative_to(mirror.folder)) for path in mirror.folder.rglob("*.p/*"))
+        assert partial == ["tile/0/002.p/1", "tile/1/000.p/1", "tile/1/000.p/2", "tile/entries/002.p/1"]
+        assert all(path.stat().st_mode & 0o777 == 0o644 for path in mirror.folder.rglob("*") if path.is_file())
+        assert all(path.stat().st_mode & 0o777 == 0o755 for path in mirror.folder.rglob("*") if path.is_dir())
+
+
+def test_the_mirror_of_another_history_is_written_anew(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "ledger")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        grow(ledger, 5)
+    shutil.copy(tmp_path / "ledger.db", tmp_path / "backup.db")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        grow(ledger, 300)
+        mirror.update(ledger, sign)
+        latest = ledger.checkpoint()
+    with Ledger(tmp_path / "backup.db", population="readers") as ledger:
+        mirror.update(ledger, sign)  # smaller
+        check(mirror.folder, ledger)
+        ledger.restore(witness=latest, spent=0.0)
+        mirror.update(ledger, sign)
+        check(mirror.folder, ledger)
+        (mirror.folder / CHECKPOINT).write_bytes(b"damaged")
+        assert mirror.update(ledger, sign)
+        check(mirror.folder, ledger)
+
+
+def test_the_checkpoint_comes_last(tmp_path: Path) -> None:
+    """Until all files are there, the former checkpoint is."""
+    mirror = Mirror(tmp_path / "ledger")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        grow(ledger, 3)
+        mirror.update(ledger, sign)
+        before = mirror.checkpoint()
+        grow(ledger, 4)
+
+        def fails(checkpoint: Checkpoint) -> Note:
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(OSError, match="No space"):
+            mirror.update(ledger, fails)
+        assert mirror.checkpoint() == before
+        assert mirror.update(ledger, sign)
+        check(mirror.folder, ledger)
+
+
+def test_cosignatures_are_added(tmp_path: Path) -> None:
+    mirror, theirs = Mirror(tmp_path / "ledger"), SigningKey.generate()
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        mirror.update(ledger, sign)
+        note = sign(ledger.checkpoint())
+        note = note.with_signatures(cosign(note.text, "w.example/1", theirs, time=1))
+        mirror.cosign(note)
+        assert (mirror.folder / CHECKPOINT).read_bytes() == note.to_bytes()
+        grow(ledger, 3)
+        mirror.update(ledger, sign)
+        mirror.cosign(note)  # of an earlier state: nothing happens
+        check(mirror.folder, ledger)
+
+
+def test_an_entry_that_is_too_large_is_told(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "ledger")
+    with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        ledger.open_run("large", {"text": "x" * 2**16})
+        with pytest.raises(InputError, match="must have at most 65535 bytes to be mirrored"):
+            mirror.update(ledger, sign)
+        assert mirror.checkpoint() is None

@@ -1,0 +1,101 @@
+"""What tests of witnesses share: a log that grows, and a witness that runs as a process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.notes import Note, VerifierKey
+from palate_common.records.signing import SigningKey
+from palate_common.records.witnessing import PATH, AddCheckpoint
+from palate_server.witness.folder import WitnessFolder
+
+
+@dataclass
+class Log:
+    """A log with a key, which signs what it is asked to."""
+
+    population: str = "readers"
+    key: SigningKey = field(default_factory=SigningKey.generate)
+    tree: MerkleTree = field(default_factory=MerkleTree)
+
+    def grow(self, to: int, what: str = "entry") -> None:
+        while self.tree.size < to:
+            self.tree.append(f"{what} {self.tree.size}".encode())
+
+    @property
+    def verifier_key(self) -> VerifierKey:
+        return log_key(self.population, self.key.public)
+
+    def note(self, size: int, root: str | None = None) -> Note:
+        now = self.tree.checkpoint(size) if root is None else Checkpoint(size, root)
+        return sign_checkpoint(now, self.verifier_key.name, self.key)
+
+    def request(self, old: int, size: int) -> AddCheckpoint:
+        proof = self.tree.consistency_proof(old, size) if old <= size else ()
+        return AddCheckpoint(old, proof, self.note(size))
+
+
+@dataclass
+class Running:
+    """A witness that runs as `palate witness run`."""
+
+    folder: WitnessFolder
+    process: subprocess.Popen[str]
+
+    def ask(self, body: bytes, method: str = "POST", path: str = PATH) -> tuple[int, bytes, str]:
+        """Status, body and content type of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.folder.config.port, timeout=20)
+        try:
+            connection.request(method, path, body if method == "POST" else None)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.headers.get("Content-Type", "")
+        finally:
+            connection.close()
+
+    def health(self) -> dict[str, object]:
+        status, body, _ = self.ask(b"", "GET", "/health")
+        assert status == 200
+        return dict(json.loads(body))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def start(folder: WitnessFolder) -> Running:
+    """Start a witness; a process that couldn't listen has ended when this returns."""
+    command = [sys.executable, "-m", "palate_cli", "witness", "run", str(folder.folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        process.wait(20)
+    else:
+        assert "listens on" in line
+    return Running(folder, process)
+
+
+def end(running: Running) -> None:
+    """End a witness, if it runs."""
+    if running.process.poll() is None:
+        running.kill()
+    for pipe in (running.process.stdout, running.process.stderr):
+        if pipe is not None:
+            pipe.close()
