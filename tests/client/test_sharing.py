@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from palate_client.rounds import contribution, participation
 from palate_client.rounds.contribution import Contributor
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.store.journal import Journal
+from palate_client.store.store import EventStore
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
@@ -493,6 +496,39 @@ def test_nothing_is_computed_of_a_charge_that_the_store_does_not_know_of(
     monkeypatch.setattr(participation.OwnHistory, "users", lambda *_: pytest.fail("read the user's history"))
     assert device.contribute(*pair.run.first()) == REFUSED
     assert device.refusal == "the disk is full"
+
+
+def test_how_many_charges_there_are_is_on_the_disk_before_anything_is_computed(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut that took the number back would let an older ledger pass for the whole one."""
+    device, seen = pair.ready(), list[int]()
+    real = own_ledger.know_charges
+
+    def know(store: EventStore, count: int) -> None:
+        transaction = store.file.open().transaction
+
+        @contextmanager
+        def noting(*, write: bool) -> Iterator[sqlite3.Connection]:
+            with transaction(write=write) as connection:
+                seen.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+                yield connection
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.file.open(), "transaction", noting)
+            real(store, count)
+
+    monkeypatch.setattr(own_ledger, "know_charges", know)
+    assert device.contribute(*pair.run.first()) != REFUSED
+    assert seen == [2]  # FULL: the commit waits for the disk
+
+
+@pytest.mark.parametrize("limit", [{"participations": 1}, {"epsilon": 0.01}])
+def test_one_limit_of_the_user_is_enough_to_end_taking_part(pair: Pair, limit: dict[str, Any]) -> None:
+    device = pair.ready()
+    assert device.contribute(*pair.run.first()) != REFUSED
+    assert not device.rounds.at_limit()
+    assert replace(device.rounds, service=pair.service(**limit)).at_limit()
 
 
 def test_nothing_beside_the_store_can_be_read_without_its_key_and_all_of_it_is_erased(pair: Pair, folder: Path) -> None:

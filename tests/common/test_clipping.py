@@ -190,6 +190,15 @@ def test_a_sparse_total_is_that_of_a_dense_product(grid: int, users_at_once: int
     assert (total - np.arange(n_rows * 3)).tolist() == expected.tolist()
 
 
+def test_a_sum_of_batches_has_all_their_users() -> None:
+    """A node's noise, and what its sum may weigh, follow from the number of users."""
+    layout = (BlockSpec(name="x", shape=(2,), weight=1.0),)
+    batches = [clip(Update((DenseBlock(np.ones((n, 2))),), n), layout, clip_norm=1.0, grid=1000) for n in (3, 1, 2)]
+    found = update.ClippedSum.of(iter(batches), layout, grid=1000)
+    assert (found.users, found.grid) == (6, 1000)
+    assert found.total().tolist() == sum(batch.total() for batch in batches).tolist()
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e200, 1.7e308])
 @pytest.mark.parametrize("block", [0, 1])
 def test_a_contribution_that_is_not_finite_is_zeroed_and_the_others_are_kept(odd: float, block: int) -> None:

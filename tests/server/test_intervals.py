@@ -53,6 +53,21 @@ def test_arms_that_are_alike_are_seldom_called_different() -> None:
     assert called / 2000 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 2000)
 
 
+def test_the_noise_of_the_variance_is_that_of_both_sums() -> None:
+    """The variance is square / users - (outcome / users)^2: each sum's noise moves it by its own derivative."""
+    users, outcome, square, noise = 400.0, 160.0, 70.0, 6.0
+    found = Arm(Noised(users, 0.0), Noised(outcome, noise), Noised(square, noise)).mean()
+
+    def spread(outcome: float, square: float) -> float:
+        return square / users - (outcome / users) ** 2
+
+    by_outcome = (spread(outcome + 1e-3, square) - spread(outcome - 1e-3, square)) / 2e-3 * noise
+    by_square = (spread(outcome, square + 1e-3) - spread(outcome, square - 1e-3)) / 2e-3 * noise
+    variance = spread(outcome, square) + math.hypot(by_outcome, by_square)
+    assert found.value == outcome / users
+    assert found.noise == pytest.approx(math.sqrt(variance / users + (noise / users) ** 2), rel=1e-6)
+
+
 def test_arms_that_differ_are_called_so() -> None:
     rng = np.random.default_rng(RNG_SEED)
     a, b = (arm(rng, users=3000, mean=mean, noise=12.0) for mean in (0.4, 0.5))
