@@ -251,7 +251,8 @@ def _sampled(rng: np.random.Generator, cases: int) -> Iterator[str]:
         (epsilon, delta), grid = _budget(rng), int(rng.choice(GRIDS[1:]))
         steps, inclusion = int(rng.choice(STEPS if epsilon > 1 else STEPS[:2])), float(rng.choice(INCLUSIONS))
         mu = mu_of(epsilon=epsilon, delta=delta - TAIL)
-        if number % CHOSEN == 0:
+        chosen = number % CHOSEN == CHOSEN - 1
+        if chosen:
             steps = min(steps, 2)
             sigma = noise_for(mu_r=mu, sensitivity=grid, inclusion=inclusion, steps=steps)
         else:
@@ -259,7 +260,7 @@ def _sampled(rng: np.random.Generator, cases: int) -> Iterator[str]:
             sigma = max(LEAST, round(whole * min(1.0, 3 * inclusion)))
         cost = sampled_mu2(sensitivity=grid, sigma=sigma, inclusion=inclusion, steps=steps)
         said = f"{steps} steps of noise {sigma} for {grid} with a coin of {inclusion:g}"
-        if number % CHOSEN == 0 and cost > mu * mu:
+        if chosen and cost > mu * mu:
             yield f"{said} cost mu^2 {cost:.6g}, and were to cost {mu * mu:.6g} at most"
         yield from _orders(said, multipliers(grid, [sigma])[0], inclusion, steps, cost, epsilon)
 
