@@ -73,7 +73,7 @@ def _tests(option: str) -> dict[str, float]:
         timed(LETTERS[test.__name__], lambda test=test: test(trials))  # type: ignore[misc]  # a default, not an argument
     timed("bounds", lambda: lower_bounds(trials))
     timed("K, the plan's seed", lambda: plan_seed(trials))
-    timed("K, fresh releases", lambda: birthdays(trials, count=512 if quick else 1024))
+    timed("K, fresh releases", lambda: birthdays(trials, count=256 if quick else 1024))
     timed("masks on and off", lambda: masks_change_nothing(target, seed=1))
     timed("same path", lambda: same_sources(None))
     for each in STRUCTURE:

@@ -147,8 +147,8 @@ def _subject(target: Target) -> str:
 
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet. `quick`: with half of the fresh releases."""
-    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 2 if quick else None)
+    """Tests that run the target again; without verdicts yet. `quick`: with a quarter of the fresh releases."""
+    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 4 if quick else None)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
         found.append(masks_change_nothing(target, seed=trials.seed))

@@ -193,7 +193,7 @@ def test_bounds_are_above_the_truth_as_often_as_they_say(epsilon: float, seeds: 
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.5, 400), (0.2, 1000), (0.9, 1000)])
-def test_errors_together_are_above_the_truth_as_often_as_stated(share: float, n: int) -> None:
+def test_mu_counted_is_above_the_truth_as_often_as_stated(share: float, n: int) -> None:
     """At the best threshold for sides of unequal size; at any other the bound is smaller."""
     rng, mu, inside = np.random.default_rng(8), 2.0, round(share * n)
     place = mu / 2 + math.log((1 - share) / share) / mu
