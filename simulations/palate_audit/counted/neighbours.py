@@ -36,7 +36,7 @@ from palate_audit.evidence.evidence import ALPHA, LEAST_P, Finding
 from palate_audit.harness.canaries import Floats, OrthogonalCanaries
 from palate_audit.harness.target import Contributions, Released
 from palate_audit.harness.trials import Presence, Trials
-from palate_audit.harness.worlds import Deadline, Ending, Pair, end, pairs, reordered, same
+from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, reordered, same
 from palate_audit.statistics.counting import epsilon_trade_off, refuted
 
 ROOM = 0.01
@@ -68,7 +68,7 @@ class Lab:
     """
 
     trials: Trials
-    deadline: Deadline
+    deadline: TimeBudget
     tell: Notify = lambda _: None
     seeded: bool = False
     _known: dict[tuple[int, bytes], Ending] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Lab:
         return self._known[key]
 
 
-def neighbours(trials: Trials, *, deadline: Deadline | None = None, tell: Notify = lambda _: None) -> list[Finding]:
+def neighbours(trials: Trials, *, deadline: TimeBudget | None = None, tell: Notify = lambda _: None) -> list[Finding]:
     """All tests of this module; without verdicts yet.
 
     Args:
@@ -90,7 +90,7 @@ def neighbours(trials: Trials, *, deadline: Deadline | None = None, tell: Notify
         deadline: when to stop; worlds that weren't reached are not checkable.
         tell: called after each run with 1.
     """
-    lab = Lab(trials, deadline or Deadline(), tell)
+    lab = Lab(trials, deadline or TimeBudget(), tell)
     if not trials.claim.releases:
         lab.seeded = _repeats(lab)
         uneven = list(_uneven(lab)) if lab.seeded else []

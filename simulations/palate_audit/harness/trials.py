@@ -19,7 +19,7 @@ import numpy as np
 from palate_audit.harness.canaries import Bools, Canaries, Floats, orthogonal
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Released, Target
-from palate_audit.harness.worlds import Deadline, fault_of, one_line
+from palate_audit.harness.worlds import TimeBudget, fault_of, one_line
 from palate_common.errors import InputError, PalateError
 
 
@@ -104,7 +104,7 @@ def conduct(
     runs: Sequence[Presence],
     seed: int,
     canaries: Canaries | None = None,
-    deadline: Deadline | None = None,
+    deadline: TimeBudget | None = None,
     tell: Callable[[int], None] = lambda _: None,
     lenient: bool = False,
 ) -> Trials:

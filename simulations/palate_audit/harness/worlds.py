@@ -314,7 +314,7 @@ def reordered(rows: Contributions) -> Contributions:
 
 
 @dataclass(frozen=True)
-class Deadline:
+class TimeBudget:
     """When an audit of a slow mechanism has to end.
 
     Attributes:
@@ -324,7 +324,7 @@ class Deadline:
     at: float | None = None
 
     @classmethod
-    def after(cls, seconds: float | None) -> Deadline:
+    def after(cls, seconds: float | None) -> TimeBudget:
         """So many seconds from now."""
         return cls(None if seconds is None else time.monotonic() + seconds)
 

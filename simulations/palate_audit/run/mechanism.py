@@ -35,7 +35,7 @@ from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
-from palate_audit.harness.worlds import Deadline
+from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import masks_change_nothing, same_sources
 from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
 from palate_audit.run.structure import structural
@@ -190,7 +190,7 @@ def _foreign_runs(
 ) -> tuple[Trials, list[Finding]]:
     """The runs of somebody else's mechanism, and their findings."""
     gaussian = bool(target.claim.releases)
-    every, ordinary = Deadline.after(budget), Deadline.after(None if budget is None else ORDINARY * budget)
+    every, ordinary = TimeBudget.after(budget), TimeBudget.after(None if budget is None else ORDINARY * budget)
     with step(notify, "runs of the mechanism", of=len(presences), unit="runs") as tell:
         trials = conduct(
             target,

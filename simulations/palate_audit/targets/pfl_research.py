@@ -187,7 +187,7 @@ class PflRound:
         data, backend = _library("pfl.data.federated_dataset"), _library("pfl.aggregate.simulate")
         datasets: Any = _library("pfl.data.dataset").Dataset
 
-        class Rows(base.FederatedAlgorithm):  # type: ignore[misc]  # pfl is imported late
+        class RowTraining(base.FederatedAlgorithm):  # type: ignore[misc]  # pfl is imported late
             def get_next_central_contexts(self, *_: Any, **__: Any) -> Any:
                 raise NotImplementedError
 
@@ -201,7 +201,7 @@ class PflRound:
         central = mechanism
         if not isinstance(mechanism, privacy.CentrallyAppliedPrivacyMechanism):
             central = privacy.CentrallyAppliedPrivacyMechanism(mechanism)
-        algorithm, found = Rows(), []
+        algorithm, found = RowTraining(), []
         for number, rows in enumerate(cohorts):
             everybody = iter(list(range(len(rows))))
             federated = data.FederatedDataset(

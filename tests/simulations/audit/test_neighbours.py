@@ -17,7 +17,7 @@ from palate_audit.evidence.evidence import judge
 from palate_audit.evidence.guard import survived
 from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import Presence, conduct
-from palate_audit.harness.worlds import Deadline, end, pairs, same, same_noise
+from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
 from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.run.structure import STRUCTURE, Structural, structural
 from palate_audit.targets.function import Function
@@ -275,11 +275,11 @@ def test_numbers_beside_a_nan_may_not_move_further_than_is_claimed() -> None:
 def test_a_deadline_keeps_what_was_made() -> None:
     target = Function(plain, Claim.pair(epsilon=2.3, delta=DELTA), 16, 16)
     told: list[int] = []
-    trials = conduct(target, runs=(Presence.HALF,) * 99, seed=1, deadline=Deadline.after(0), tell=told.append)
+    trials = conduct(target, runs=(Presence.HALF,) * 99, seed=1, deadline=TimeBudget.after(0), tell=told.append)
     assert (len(trials.runs), sum(told)) == (1, 1)
-    found = neighbours(conduct(target, runs=(Presence.HALF,) * 512, seed=1), deadline=Deadline.after(0))
+    found = neighbours(conduct(target, runs=(Presence.HALF,) * 512, seed=1), deadline=TimeBudget.after(0))
     assert "no time was left" in next(each.said for each in found if each.test == "D some worlds")
-    assert Deadline().left == np.inf
+    assert TimeBudget().left == np.inf
 
 
 def test_a_slow_mechanism_ends_within_its_budget_and_says_what_would_have_shown() -> None:
