@@ -28,6 +28,8 @@ def audit(
     score: Score | None = None,
     runs: int | None = None,
     seed: int | None = None,
+    budget: float | None = None,
+    progress: bool | None = None,
 ) -> AuditResult:
     """Look for evidence against a privacy claim (unit: user, adjacency: zero-out).
 
@@ -45,6 +47,8 @@ def audit(
         score: for a function: `score(released, canaries)`, one number for each canary.
         runs: for a function: how often it runs.
         seed: of the audit's choices and of `rng`; by default a fresh one.
+        budget: for a function or a Target: seconds after which it isn't run any more; 300 by default.
+        progress: show how far it is on stderr; by default on a terminal and in a notebook.
 
     Returns:
         `verdict`, `epsilon` (a lower bound), `findings`, `bounds`, and `report(path)`.
@@ -59,5 +63,5 @@ def audit(
         raise InputError(f"`palate.audit` needs {error.name}: pip install 'palate[simulations]'") from None
     return auditing.audit(
         target, epsilon=epsilon, delta=delta, clip_norm=clip_norm, noise_multiplier=noise_multiplier,
-        dimension=dimension, canaries=canaries, score=score, runs=runs, seed=seed,
+        dimension=dimension, canaries=canaries, score=score, runs=runs, seed=seed, budget=budget, progress=progress,
     )  # fmt: skip

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Set
+import sys
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html import escape
 from numbers import Integral, Real
@@ -27,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.checks.seeds import WINDOW
+from palate_audit.counted.claims import ROUNDED
 from palate_audit.counted.pair import LEAST
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
@@ -42,6 +45,8 @@ from palate_audit.targets.function import Function, Mechanism
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, check_delta, check_epsilon
 from palate_common.records.files import write_durably
+from palate_sim.progress import Progress
+from palate_sim.steps import Notify
 
 EPSILON, DELTA = 5.0, 1e-6
 """Defaults for Palate's own round."""
@@ -53,8 +58,8 @@ KNOWN_CANARIES, KNOWN_DIMENSION = 1024, 8192
 """The same of a function whose noise is known: it runs three times."""
 ROOM = 2**24
 """Numbers of all rows together: with longer ones, fewer canaries."""
-ROUNDED = 1e-3
-"""Tolerance for an epsilon that is stated with three digits."""
+BUDGET = 300.0
+"""Seconds after which a slow mechanism isn't run any more."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,19 @@ class AuditResult:
         lines = [f"audit: {self._headline()}", *(f"  {section.subject}" for section in self.sections)]
         if self.bound is not None:
             lines.append(f"  {self._said_of(self.bound)}")
+        lines += [f"  {said}" for said in self._shows()]
         lines += [f"  ALARM {found.test}: {found.sentence}" for found in self.alarms]
-        return "\n".join([*lines, *(f"  not checkable: {found.test}: {found.said}" for found in self.unchecked)])
+        lacking = [found for found in self.unchecked if not found.figures.get("foreign")]
+        lines += [f"  not checkable: {found.test}: {found.said}" for found in lacking]
+        if letters := sorted(found.test.split()[0] for found in self.unchecked if found.figures.get("foreign")):
+            named = ", ".join(letters)
+            lines.append(f"  not checkable, as nobody but Palate's round has all tests: {named}; `findings` says why")
+        return "\n".join(lines)
+
+    def _shows(self) -> list[str]:
+        """How large a fault the runs of a claim of epsilon and delta alone would have shown."""
+        facts = [section.series.get("facts") or {} for section in self.sections]
+        return [str(each["would_show"]) for each in facts if "would_show" in each]
 
     def _repr_html_(self) -> str:
         """The findings as an HTML table, for a notebook."""
@@ -173,6 +189,8 @@ def audit(
     score: Score | None = None,
     runs: int | None = None,
     seed: int | None = None,
+    budget: float | None = None,
+    progress: bool | None = None,
 ) -> AuditResult:
     """Look for evidence against a privacy claim.
 
@@ -196,12 +214,15 @@ def audit(
             likely took part; by default the release's projection on each.
         runs: of a function: how often it runs; not with `noise_multiplier`, which needs three.
         seed: of the audit's choices and of `rng`; by default a fresh one, which the result has.
+        budget: of a function or a Target: seconds after which it isn't run any more, 300 by default. What was made by
+            then is tested, and the result says how large a fault that would have shown.
+        progress: show on stderr how far it is and how long it will take; by default on a terminal and in a notebook.
 
     Returns:
         Verdict, findings and bounds.
 
     Raises:
-        InputError: what was given doesn't go together, or isn't what it must be.
+        InputError: what was given doesn't go together, or isn't what it must be; or the mechanism's first run fails.
 
     **Guarantees:** a stock mechanism raises no alarm: one that keeps its claim does once in a million audits.
     **Assumes:** independent canaries, for a function of which epsilon and delta are all that is claimed; for others,
@@ -209,9 +230,10 @@ def audit(
     """
     asked = {
         "epsilon": epsilon, "delta": delta, "clip_norm": clip_norm, "noise_multiplier": noise_multiplier,
-        "dimension": dimension, "canaries": canaries, "score": score, "runs": runs,
+        "dimension": dimension, "canaries": canaries, "score": score, "runs": runs, "budget": budget,
     }  # fmt: skip
     given = {name for name, value in asked.items() if value is not None}
+    seconds = BUDGET if budget is None else _positive("budget", budget)
     chosen = secrets.randbelow(2**31) if seed is None else _whole("seed", seed, least=0)
     if target is None or (isinstance(target, str) and target == "palate"):
         _only(given, {"epsilon", "delta"}, "Palate's own round")
@@ -234,8 +256,10 @@ def audit(
     if isinstance(target, type):
         raise InputError(f"`target` must be a function or an object, got the class {target.__name__}: call it first")
     if hasattr(target, "run"):
-        _only(given, set(), "a Target, which brings its own claim")
-        return AuditResult((audit_mechanism(check_target(target, type(target).__name__), seed=chosen),), chosen)
+        _only(given - {"budget"}, set(), "a Target, which brings its own claim")
+        checked = check_target(target, type(target).__name__)
+        with _shown(progress) as notify:
+            return AuditResult((audit_mechanism(checked, seed=chosen, budget=seconds, notify=notify),), chosen)
     if not callable(target):
         raise InputError(f'`target` must be a function, a Target, a run folder or "palate", got {target!r:.80}')
     if delta is None:
@@ -249,7 +273,9 @@ def audit(
         if refused := given & {"canaries", "score", "runs"}:
             raise InputError(f"`{min(refused)}` must be left out with `noise_multiplier`: the battery brings its own")
         noise = _positive("noise_multiplier", noise_multiplier)
-        return AuditResult((_known(target, epsilon, delta, clip, noise, dimension, chosen),), chosen)
+        with _shown(progress) as notify:
+            known = _known(target, epsilon, delta, clip, noise, dimension, chosen, seconds, notify)
+        return AuditResult((known,), chosen)
     if epsilon is None:
         raise InputError("`epsilon` must be given with a function, or `noise_multiplier`, from which it follows")
     claim = Claim.pair(epsilon=_epsilon(epsilon), delta=check_delta(delta))
@@ -268,7 +294,19 @@ def audit(
         users, size = vectors.shape
     function = Function(target, claim, size, users, clip, score is None, chosen)
     own_canaries = None if vectors is None else OwnCanaries(vectors, score)
-    return AuditResult((audit_mechanism(function, seed=chosen, pairs=often, canaries=own_canaries),), chosen)
+    with _shown(progress) as notify:
+        section = audit_mechanism(
+            function, seed=chosen, pairs=often, canaries=own_canaries, budget=seconds, notify=notify
+        )
+    return AuditResult((section,), chosen)
+
+
+@contextmanager
+def _shown(progress: bool | None) -> Iterator[Notify]:
+    """Show steps, if asked to; by default on a terminal and in a notebook."""
+    wanted = sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
+    with Progress(quiet=not wanted) as notify:
+        yield notify
 
 
 def _known(
@@ -279,13 +317,16 @@ def _known(
     noise_multiplier: float,
     dimension: int | None,
     seed: int,
+    budget: float,
+    notify: Notify,
 ) -> Section:
     """The battery on a function that says what its noise is, and whether its epsilon is what that costs."""
     stated = None if epsilon is None else _epsilon(epsilon)
     claim = Claim.gaussian(sensitivity=clip_norm, sigmas=(noise_multiplier * clip_norm,), delta=delta)
     size = KNOWN_DIMENSION if dimension is None else _whole("dimension", dimension, least=WINDOW)
     users = min(KNOWN_CANARIES, size, max(CANARIES, ROOM // size))
-    section = audit_mechanism(Function(mechanism, claim, size, users, clip_norm, seed=seed), seed=seed)
+    function = Function(mechanism, claim, size, users, clip_norm, seed=seed)
+    section = audit_mechanism(function, seed=seed, budget=budget, notify=notify)
     if stated is None:
         return section
     said = (

@@ -18,6 +18,7 @@ import numpy as np
 from palate_audit.evidence.evidence import LEAST_P, Bound, Finding, Rung
 from palate_audit.harness.canaries import Bools, Floats
 from palate_audit.harness.claim import Claim
+from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trial, Trials
 from palate_audit.statistics.counting import (
     MOST_MU,
@@ -42,6 +43,10 @@ GUESSED = (0.01, 0.1, 1.0)
 TAIL = 1.5
 LEAST = 20
 """Fewest canaries on a side for a bound."""
+ROUNDED = 1e-3
+"""Tolerance for an epsilon that is stated with three digits."""
+STATED = 5e-3
+"""Tolerance for another accountant's: its grid is its own."""
 
 
 def thresholds(claim: Claim) -> tuple[float, float]:
@@ -96,6 +101,45 @@ def lower_bounds(trials: Trials) -> list[Bound]:
     if halves := trials.of(Presence.HALF):
         found += _one_run_bounds(halves[0], claim)
     return found + [_of_mu(Rung.L2, name, shift.lower(ALPHA), claim) for name, shift in _shifts(trials)]
+
+
+def claim_cost(target: Target) -> list[Finding]:
+    """G: whether the claimed epsilon is what the claimed releases cost, by this package and by dp-accounting's PLD.
+
+    A target may say what its own library's accountant states of the same releases, at the same delta: `stated`.
+
+    Args:
+        target: one that claims releases.
+    """
+    claim = target.claim
+    if not claim.releases:
+        return [
+            Finding.missing("G cost of the claim", "nothing is claimed of the noise that epsilon could follow from")
+        ]
+    if claim.mu is None:
+        costs = {"dp-accounting, PLD": Sampled.of(claim).epsilon}
+    else:
+        from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
+
+        whole = pld.from_gaussian_mechanism(1 / claim.strength, value_discretization_interval=1e-3)
+        costs = {
+            "closed form": epsilon_of(mu=claim.strength, delta=claim.delta),
+            "dp-accounting, PLD": float(whole.get_epsilon_for_delta(claim.delta)),
+        }
+    least = min(costs.values())
+    told = ", ".join(f"{cost:.4g} ({name})" for name, cost in costs.items())
+    about = f"delta {claim.delta:g}, unit {claim.unit}, adjacency {claim.adjacency}"
+    found = [
+        Finding.checked(
+            "G cost of the claim",
+            claim.epsilon >= least * (1 - ROUNDED),
+            f"epsilon {claim.epsilon:.4g} is claimed; its releases cost {told} ({about})",
+        )
+    ]
+    for name, epsilon in dict(getattr(target, "stated", {})).items():
+        said = f"{name} states {epsilon:.4g}; these releases cost {told} ({about})"
+        found.append(Finding.checked(f"G stated by {name}", epsilon >= least * (1 - STATED), said, stated=epsilon))
+    return found
 
 
 def errors(inside: Floats, outside: Floats, threshold: float) -> ErrorCounts:

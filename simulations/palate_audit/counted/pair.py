@@ -26,6 +26,7 @@ from palate_audit.harness.canaries import Floats
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Trials
 from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, refuted
+from palate_common.mechanism.accounting import mu_of
 
 CHOOSING = 8
 """One of this many runs is used to select the rule."""
@@ -99,9 +100,9 @@ def counted(trials: Trials) -> Counted | None:
         scores, inside = _alone(scores, noise, chosen), inside[:, :1]
         if inside[early].all() or not inside[early].any():
             return None
-    threshold = _threshold(scores[early][inside[early]], scores[early][~inside[early]], trials.claim.delta)
+    cut, _ = threshold(scores[early][inside[early]], scores[early][~inside[early]], trials.claim.delta)
     kept, present = scores[late], inside[late]
-    wrong = errors(kept[present], kept[~present], threshold)
+    wrong = errors(kept[present], kept[~present], cut)
     return Counted(wrong, len(kept), kept.shape[1], noise.shape[1], p_independent)
 
 
@@ -118,19 +119,51 @@ def _alone(scores: Floats, noise: Floats, chosen: int) -> Floats:
     return (rest if better else scores[:, 0])[:, None]
 
 
-def _threshold(inside: Floats, outside: Floats, delta: float) -> float:
-    """The score above which a canary is called present: the one with the largest bound at the level of an alarm."""
+def threshold(inside: Floats, outside: Floats, delta: float, *, grow: float = CHOOSING - 1) -> tuple[float, float]:
+    """Choose the score above which a canary is called present: the one with the largest bound at an alarm's level.
+
+    Args:
+        inside: scores of canaries that took part.
+        outside: scores of canaries that did not.
+        delta: of the claim.
+        grow: how many times as many scores the rule will be counted on.
+
+    Returns:
+        The score, and the bound on epsilon that is to be expected.
+    """
     parts = np.concatenate((np.geomspace(1 / len(outside), 0.5, CANDIDATES), 1 - np.geomspace(0.5, 1e-4, CANDIDATES)))
     looks = np.unique(np.concatenate((np.quantile(outside, parts), np.quantile(inside, parts))))
 
-    def bound(threshold: float) -> float:
-        found = errors(inside, outside, threshold)
+    def bound(cut: float) -> float:
+        found = errors(inside, outside, cut)
         # Scaled to the other runs, with one more error of each kind: a rule without errors was lucky.
-        misses, false = ((each + 1) * (CHOOSING - 1) for each in (found.misses, found.false))
-        sizes = ((found.inside + 1) * (CHOOSING - 1), (found.outside + 1) * (CHOOSING - 1))
+        misses, false = (round((each + 1) * grow) for each in (found.misses, found.false))
+        sizes = (round((found.inside + 1) * grow), round((found.outside + 1) * grow))
         return epsilon_raw(ErrorCounts(misses, sizes[0], false, sizes[1]), delta=delta, alpha=ALARM)
 
-    return float(max(looks.tolist(), key=bound))
+    best = max(looks.tolist(), key=bound)
+    return float(best), bound(best)
+
+
+def would_show(found: Counted, claim: Claim) -> str:
+    """How large a fault these runs would have shown: noise of a Gaussian mechanism, and the largest epsilon."""
+    few = min(found.errors.inside, found.errors.outside)
+    curve, mu = epsilon_trade_off(claim.epsilon, claim.delta), mu_of(epsilon=claim.epsilon, delta=claim.delta)
+
+    def shows(part: float) -> bool:
+        centre = mu / part
+        for cut in np.linspace(-5.0, centre + 5.0, 64).tolist():
+            rates = stats.norm.cdf(cut - centre), stats.norm.sf(cut)
+            wrong = ErrorCounts(round(few * rates[0]), few, round(few * rates[1]), few)
+            if refuted(wrong, curve) <= ALARM:
+                return True
+        return False
+
+    part = next((part / 20 for part in range(19, 0, -1) if shows(part / 20)), None)
+    most = few and 1 - (ALARM / 2) ** (1 / few)
+    largest = math.log((1 - most) / most) if 0 < most < 0.5 else 0.0
+    less = "no smaller noise" if part is None else f"{part:.0%} of a Gaussian's noise, and less"
+    return f"{found.runs:,} runs would show {less}; without noise, an epsilon of up to {largest:.3g}"
 
 
 def _p_independent(scores: Floats) -> float:

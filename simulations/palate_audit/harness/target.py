@@ -17,20 +17,25 @@ vectors that it would publish. A complete foreign one:
     1
 
 `palate audit mechanism --target your.module:factory` calls `factory()` and audits what it returns.
+
+Optional members: `fresh(count)`, see `FreshReleases`; `seedable`, True where `run` takes a seed for tests though it
+isn't `repeatable`; `stated`, what the library's own accountant says the releases cost, epsilon by name.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_audit.harness.claim import Claim
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 Vector = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -168,21 +173,34 @@ MEMBERS = ("name", "dimension", "blocks", "users", "claim", "repeatable", "run")
 
 
 def load_target(spec: str) -> Target:
-    """Make the target that `package.module:factory` names.
+    """Make the target that `module:factory` names; modules of the current folder are found, too.
 
     Raises:
         InputError: there is no such factory, or its result is no target.
     """
     module, _, name = spec.partition(":")
     if not module or not name:
-        raise InputError(f"`--target` must be package.module:factory, got {spec!r}")
+        raise InputError(f"`--target` must be module:factory, got {spec!r}")
+    # A console script's path doesn't begin with the current folder, as that of a script or a notebook does.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         factory: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"`--target` must name a factory that can be imported, got {spec!r}: {error}") from None
+    except Exception as error:  # whatever the module raises while it is loaded
+        raise InputError(
+            f"`--target` must name a factory that can be imported, got {spec!r}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from None
     if not callable(factory):
         raise InputError(f"`--target` must name a function or class without required arguments, got {spec!r}")
-    return check_target(factory(), spec)
+    try:
+        return check_target(factory(), spec)
+    except PalateError:
+        raise
+    except Exception as error:  # the factory is somebody else's, and so are the target's properties
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"`--target` must name a factory that makes a target, got {spec!r}: {said}") from None
 
 
 def check_target(target: object, named: str) -> Target:

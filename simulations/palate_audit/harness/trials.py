@@ -10,7 +10,7 @@ The audit's seed, which the report prints, decides who takes part. The mechanism
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,7 +19,8 @@ import numpy as np
 from palate_audit.harness.canaries import Bools, Canaries, Floats, orthogonal
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.target import Released, Target
-from palate_common.errors import InputError
+from palate_audit.harness.worlds import TimeBudget, fault_of, one_line
+from palate_common.errors import InputError, PalateError
 
 
 class Presence(StrEnum):
@@ -61,12 +62,14 @@ class Trials:
         canaries: its canaries.
         runs: the runs.
         seed: of the audit's own choices.
+        faults: how runs ended that released nothing which can be tested, after one that did.
     """
 
     target: Target
     canaries: Canaries
     runs: tuple[Trial, ...]
     seed: int
+    faults: tuple[tuple[Presence, str], ...] = ()
 
     @property
     def claim(self) -> Claim:
@@ -95,7 +98,16 @@ class Trials:
         return np.concatenate(inside), np.concatenate(outside)
 
 
-def conduct(target: Target, *, runs: Sequence[Presence], seed: int, canaries: Canaries | None = None) -> Trials:
+def conduct(
+    target: Target,
+    *,
+    runs: Sequence[Presence],
+    seed: int,
+    canaries: Canaries | None = None,
+    deadline: TimeBudget | None = None,
+    tell: Callable[[int], None] = lambda _: None,
+    lenient: bool = False,
+) -> Trials:
     """Run a target with secret noise, once for each presence.
 
     Args:
@@ -103,25 +115,41 @@ def conduct(target: Target, *, runs: Sequence[Presence], seed: int, canaries: Ca
         runs: which canaries take part in each run.
         seed: of the coins, and of the canaries.
         canaries: the auditor's own; None: orthogonal ones in the target's blocks.
+        deadline: when to stop, with what was made by then; the first run is always made.
+        tell: called with 1 after each run.
+        lenient: whether a run that fails after one that didn't is one of `faults`, and no error.
 
     Raises:
-        InputError: the releases don't fit the target's description.
+        InputError: the releases don't fit the target's description, or, `lenient`, the first run fails at all.
     """
     canaries = canaries or orthogonal(target.blocks, users=target.users, seed=seed)
     rng = np.random.default_rng([seed, 0x494E])
-    done = []
+    done: list[Trial] = []
+    faults: list[tuple[Presence, str]] = []
     for presence in runs:
+        if done and deadline is not None and deadline.over:
+            break
         coins = rng.random(canaries.users) < 0.5
         inside = coins if presence is Presence.HALF else np.full(canaries.users, presence is Presence.ALL)
-        released = target.run(canaries.rows.only(inside))
-        check_released(released, target)
+        try:
+            released = target.run(canaries.rows.only(inside))
+            check_released(released, target)
+        except Exception as error:  # whatever somebody else's code raises
+            if not lenient:
+                raise
+            fault = one_line(error) if isinstance(error, PalateError) else f"raised {one_line(error)}"
+            if not done:
+                raise InputError(fault if target.name in fault else f"{target.name} {fault}") from error
+            faults.append((presence, fault))
+            continue
         scores = canaries.scores(released, target.claim)
         if target.claim.releases:
             residuals = canaries.residuals(inside, released, target.claim)
             done.append(Trial(presence, inside, released, scores, residuals))
         else:  # there are thousands of runs, and tests read the scores only
             done.append(Trial(presence, inside, Released(()), scores, ()))
-    return Trials(target, canaries, tuple(done), seed)
+        tell(1)
+    return Trials(target, canaries, tuple(done), seed, tuple(faults))
 
 
 def check_released(released: Released, target: Target) -> None:
@@ -130,10 +158,5 @@ def check_released(released: Released, target: Target) -> None:
     Raises:
         InputError: another number or size of vectors, or numbers that aren't real and finite.
     """
-    if odd := [vector.dtype for vector in released.vectors if vector.dtype.kind not in "biuf"]:
-        raise InputError(f"{target.name} must release real numbers, got {odd[0]}")
-    sizes, expected = [len(vector) for vector in released.vectors], target.dimension + released.dummies
-    if target.claim.releases and sizes != [expected] * len(target.claim.releases):
-        raise InputError(f"{target.name} must release {len(target.claim.releases)} of {expected}, got {sizes}")
-    if wrong := sum(int((~np.isfinite(vector)).sum()) for vector in released.vectors):
-        raise InputError(f"{target.name} must release finite numbers, got {wrong} of NaN or infinity")
+    if fault := fault_of(released, target):
+        raise InputError(f"{target.name} {fault}")

@@ -2,6 +2,7 @@
 
 canaries -> runs of the target -> A B B2 C C2 H J K R --+
 the production path, observed  -> D E F G I K P R S W X --+-> verdicts given together -> Section
+or somebody else's, observed   -> D F G I ----------------+
 
 >>> from palate_audit.harness.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,27 @@ import numpy as np
 
 from palate_audit.checks import seeds
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
-from palate_audit.counted.claims import claim_tests, lower_bounds, thresholds
+from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
 from palate_audit.counted.correlation import noise_correlation
+from palate_audit.counted.neighbours import neighbours
 from palate_audit.counted.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
-from palate_audit.counted.pair import pair_bounds, pair_tests
+from palate_audit.counted.pair import counted, pair_bounds, pair_tests, would_show
 from palate_audit.counted.repeats import exact_repeats
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
+from palate_audit.evidence.guard import survived
 from palate_audit.evidence.series import histogram
 from palate_audit.harness.canaries import Canaries
 from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
+from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import masks_change_nothing, same_sources
 from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
 from palate_audit.run.structure import structural
 from palate_common.mechanism.accounting import delta_of
+from palate_sim.steps import Notify, silent, step
 
 Test = Callable[[Trials], list[Finding]]
 
@@ -57,7 +63,21 @@ QUICK = (Presence.HALF, Presence.ALL, Presence.NONE)
 DEEP = (*QUICK, Presence.HALF, Presence.ALL, Presence.HALF, Presence.NONE, Presence.HALF)
 PAIRS = 2**14
 """Runs of a mechanism of unknown structure: enough to find half of the noise where epsilon is from 1 to 5."""
+ORDINARY = 0.6
+"""The part of a budget for the runs with all, half and none of the canaries; the rest is for neighbouring worlds."""
 _EPSILONS = 120
+
+NOT_OF_OTHERS = {
+    "E": "only what the mechanism returns is seen, and not its logs, files, sizes or errors",
+    "P": "there is no device of Palate's in it",
+    "S": "nothing is masked by Palate's secure aggregation",
+    "W": "its random words aren't recorded, so that their source and their number aren't known",
+    "X": "there is no second, plain implementation of it",
+}
+"""What Palate's own round is tested for, and a foreign target isn't."""
+UNKNOWN = "nothing is claimed of its noise, as `noise_multiplier` or a Target's releases do"
+NOT_OF_PAIRS = {**dict.fromkeys(("B", "B2", "C", "C2", "H", "J", "K", "R"), UNKNOWN), "G": UNKNOWN}
+"""What a target isn't tested for that claims epsilon and delta alone."""
 
 ASSUMPTIONS = (
     "A, rungs L0: canaries are independent; they share no coordinate, and C and J look for noise that does.",
@@ -91,6 +111,8 @@ def audit_mechanism(
     run: Path | None = None,
     pairs: int = PAIRS,
     canaries: Canaries | None = None,
+    budget: float | None = None,
+    notify: Notify = silent,
 ) -> Section:
     """Run a target and test its releases.
 
@@ -104,9 +126,14 @@ def audit_mechanism(
         run: a run folder, whose ledger has the hashes of its sources.
         pairs: number of runs of a target that claims only epsilon and delta.
         canaries: the auditor's own; None: orthogonal ones.
+        budget: seconds after which runs of a foreign target end; what was made by then is tested. None: no limit.
+        notify: receives the steps of a foreign target's runs, with the time left.
 
     Returns:
         Findings with verdicts at a joint family-wise alpha of 1e-6, bounds at 95 % each.
+
+    Raises:
+        InputError: a foreign target's first run fails. Whatever fails later is a finding.
     """
     # First, so that an unreadable folder fails before the long part.
     own = any(isinstance(target, (Production, DeviceMessages)) for target in targets)
@@ -117,8 +144,15 @@ def audit_mechanism(
     for target in targets:
         gaussian = bool(target.claim.releases)
         presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
-        trials = conduct(target, runs=presences, seed=seed, canaries=canaries)
-        found = statistical(trials) + (again(trials, quick=quick) if thorough and gaussian else [])
+        if isinstance(target, (Production, DeviceMessages)):
+            kept: list[Trials] = []
+            made = survived("A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
+            if not kept:
+                findings += made
+                continue
+            [trials], found = kept, made
+        else:
+            trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
         low = lower_bounds(trials) if gaussian else pair_bounds(trials)
         mark = f" [{target.name}]" if len(targets) > 1 else ""
         findings += [replace(each, test=each.test + mark) for each in found]
@@ -126,8 +160,9 @@ def audit_mechanism(
         series.append(_series(trials, low))
     findings += path
     if own and thorough:
-        findings += structural(quick=quick)
-    joined: dict[str, Any] = {**series[0], "scores": [each for one in series for each in one["scores"]]}
+        findings += structural(quick=quick, whole=True)
+    first = series[0] if series else {"facts": {}}
+    joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
     return Section(
         name="mechanism",
         subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
@@ -137,6 +172,60 @@ def audit_mechanism(
         + (OF_THE_PATH if thorough and own else ()),
         series=joined,
     )
+
+
+def _own_runs(
+    target: Target, presences: Sequence[Presence], seed: int, thorough: bool, quick: bool, kept: list[Trials]
+) -> list[Finding]:
+    """Findings of Palate's own round; `kept` receives its runs."""
+    trials = conduct(target, runs=presences, seed=seed)
+    kept.append(trials)
+    return statistical(trials) + (again(trials, quick=quick) if thorough and trials.claim.releases else [])
+
+
+def _foreign_runs(
+    target: Target,
+    presences: Sequence[Presence],
+    seed: int,
+    canaries: Canaries | None,
+    thorough: bool,
+    budget: float | None,
+    notify: Notify,
+) -> tuple[Trials, list[Finding]]:
+    """The runs of somebody else's mechanism, and their findings."""
+    gaussian = bool(target.claim.releases)
+    every, ordinary = TimeBudget.after(budget), TimeBudget.after(None if budget is None else ORDINARY * budget)
+    with step(notify, "runs of the mechanism", of=len(presences), unit="runs") as tell:
+        trials = conduct(
+            target,
+            runs=presences,
+            seed=seed,
+            canaries=canaries,
+            deadline=None if gaussian else ordinary,
+            tell=tell,
+            lenient=True,
+        )
+    found = _faults(trials)
+    for test in (*(COUNTED if gaussian else OF_PAIRS), *((again,) if thorough and gaussian else ())):
+        found += survived(f"A {test.__name__.replace('_', ' ')}", partial(test, trials), ours=False)
+    if thorough:
+        with step(notify, "neighbouring worlds", unit="runs") as tell:
+            found += neighbours(trials, deadline=every, tell=tell)
+        found += claim_cost(target) if gaussian else []
+        lacking = NOT_OF_OTHERS if gaussian else {**NOT_OF_PAIRS, **NOT_OF_OTHERS}
+        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in lacking.items()]
+    return trials, found
+
+
+def _faults(trials: Trials) -> list[Finding]:
+    """What runs ended with that failed after others didn't: where nobody takes part, that tells who doesn't."""
+    idle = [fault for presence, fault in trials.faults if presence is Presence.NONE]
+    others = [fault for presence, fault in trials.faults if presence is not Presence.NONE]
+    found = [Finding.checked("I empty rounds", False, f"with nobody in it: {idle[0]}")] if idle else []
+    if others:
+        said = f"{len(others):,} of {len(trials.runs) + len(trials.faults):,} runs failed, the first: {others[0]}"
+        found.append(Finding.missing("A failed runs", said))
+    return found
 
 
 def _subject(target: Target) -> str:
@@ -158,6 +247,7 @@ def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
 def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
     """The claim, the runs, and the numbers of the charts."""
     claim, (inside, outside) = trials.claim, trials.pooled()
+    known = None if claim.releases else counted(trials)
     found: dict[str, Any] = {
         "facts": {
             "claimed_epsilon": claim.epsilon,
@@ -169,6 +259,7 @@ def _series(trials: Trials, bounds: Sequence[Bound]) -> Mapping[str, Any]:
             "canaries": trials.canaries.users,
             "coordinates": trials.target.dimension,
             **_of_the_noise(trials),
+            **({} if known is None else {"would_show": would_show(known, claim)}),
             "alpha": ALPHA,
             "seed": trials.seed,
         },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from palate_audit.checks.differential import differential
@@ -23,6 +24,7 @@ from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
 from palate_audit.evidence.evidence import Finding
+from palate_audit.evidence.guard import survived
 
 
 class Run(Protocol):
@@ -65,14 +67,18 @@ STRUCTURE: tuple[Structural, ...] = (
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
 
 
-def structural(*, quick: bool = False, letters: Iterable[str] | None = None) -> list[Finding]:
+def structural(*, quick: bool = False, letters: Iterable[str] | None = None, whole: bool = False) -> list[Finding]:
     """Findings of all or some tests; without verdicts yet.
 
     Args:
         quick: seconds instead of a minute.
         letters: of the tests to run; None for all.
+        whole: whether a test that fails is a finding, and the others still run.
     """
     chosen = None if letters is None else set(letters)
-    return [
-        finding for test in STRUCTURE if chosen is None or test.letter in chosen for finding in test.run(quick=quick)
-    ]
+    found: list[Finding] = []
+    for test in STRUCTURE:
+        if chosen is None or test.letter in chosen:
+            run = partial(test.run, quick=quick)
+            found += survived(f"{test.letter} the test itself", run) if whole else run()
+    return found

@@ -1,6 +1,8 @@
-"""Flower's own DP strategies with server-side clipping, over a grid in this process.
+"""Flower's own DP strategies, over a grid in this process.
 
     ServerApp strategy.start(grid) -> a reply of arrays a client -> clip -> FedAvg -> noise -> arrays
+
+With client-side clipping, Flower's own mod clips in the client app, before the reply leaves it.
 
 Each canary is a client whose reply is the global array plus its own row. The audit tests how far the array moved.
 Flower divides by the norm of an update, so a client that changes nothing raises an error: an absent canary moves one
@@ -23,7 +25,9 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.mod import fixedclipping_mod
 from flwr.serverapp.strategy import (
+    DifferentialPrivacyClientSideFixedClipping,
     DifferentialPrivacyServerSideAdaptiveClipping,
     DifferentialPrivacyServerSideFixedClipping,
     FedAvg,
@@ -54,6 +58,7 @@ class FlowerStrategy:
         examples: number that the canaries report; the other clients report 1.
         users: canaries among the clients; the others change nothing.
         clients: number of all clients.
+        mods: of the client app.
     """
 
     option: str
@@ -65,6 +70,7 @@ class FlowerStrategy:
     clients: int = CLIENTS
     dimension: int = SIZE
     repeatable: bool = False
+    mods: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,7 +101,7 @@ class FlowerStrategy:
 
     def _client(self, contributions: Contributions) -> ClientApp:
         """A client app that replies with the array plus the client's row."""
-        client = ClientApp()
+        client = ClientApp(mods=list(self.mods))
 
         @client.train()
         def train(message: Message, context: Context) -> Message:
@@ -120,6 +126,12 @@ class FlowerStrategy:
 def fixed_clipping() -> FlowerStrategy:
     """Fixed clipping, clients of equal weight."""
     return FlowerStrategy("server-side fixed clipping, equal num-examples", _fixed, _mean_noise(NOISE_MULTIPLIER))
+
+
+def client_side_clipping() -> FlowerStrategy:
+    """Fixed clipping by the mod in the client app, clients of equal weight."""
+    option = "client-side fixed clipping by its mod, equal num-examples"
+    return FlowerStrategy(option, _client_side, _mean_noise(NOISE_MULTIPLIER), mods=(fixedclipping_mod,))
 
 
 def fixed_clipping_weighted() -> FlowerStrategy:
@@ -148,6 +160,12 @@ def _mean_noise(noise_multiplier: float) -> float:
 
 def _fixed(inner: FedAvg) -> Any:
     return DifferentialPrivacyServerSideFixedClipping(
+        inner, noise_multiplier=NOISE_MULTIPLIER, clipping_norm=CLIPPING_NORM, num_sampled_clients=CLIENTS
+    )
+
+
+def _client_side(inner: FedAvg) -> Any:
+    return DifferentialPrivacyClientSideFixedClipping(
         inner, noise_multiplier=NOISE_MULTIPLIER, clipping_norm=CLIPPING_NORM, num_sampled_clients=CLIENTS
     )
 

@@ -41,6 +41,7 @@ class Function:
         clip_norm: the norm that rows are clipped to; contributions come in this unit.
         sized: whether a release has `dimension` numbers.
         seed: of the generator that the function receives.
+        seedable: `run` takes a seed; what it repeats is the function's noise only if that comes from the generator.
     """
 
     mechanism: Mechanism
@@ -51,6 +52,7 @@ class Function:
     sized: bool = True
     seed: int = 0
     repeatable: bool = field(default=False, init=False)
+    seedable: bool = field(default=True, init=False)
 
     @property
     def name(self) -> str:
@@ -65,11 +67,16 @@ class Function:
     def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
         """Call the function once.
 
+        Args:
+            contributions: the users' rows, in clip norms.
+            seed: of the generator for this call; None: the one that goes on from call to call.
+
         Raises:
             InputError: it returns no array of numbers, or one of another size than a row.
         """
         data = contributions.dense() * self.clip_norm
-        returned = self.mechanism(data, self._rng) if self._takes_rng else self.mechanism(data)
+        rng = self._rng if seed is None else np.random.default_rng([seed, 0x46554E])
+        returned = self.mechanism(data, rng) if self._takes_rng else self.mechanism(data)
         vector = np.atleast_1d(numbers(returned, f"`{self.name}` must return an array of numbers"))
         if self.sized and vector.size != self.dimension:
             raise InputError(

@@ -34,7 +34,9 @@ FEW = ["H repeated numbers", "same path"]
 def few_fresh_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand take some seconds, and the tests of the path, one of which runs here, have tests of their own."""
     monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
-    monkeypatch.setattr("palate_audit.run.mechanism.structural", lambda quick: structural(quick=True, letters=["G"]))
+    monkeypatch.setattr(
+        "palate_audit.run.mechanism.structural", lambda quick, whole: structural(quick=True, letters=["G"])
+    )
 
 
 def verdicts(section: Section) -> dict[str, Verdict]:
@@ -99,7 +101,7 @@ def small_production(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--deep", "--quick"], "--deep and --quick are two speeds"),
         (["--delta", "2"], "`delta` must be a number in"),
         (["--seed", "-1"], "`--seed` must be a whole number from 0"),
-        (["--target", "nowhere"], "`--target` must be package.module:factory"),
+        (["--target", "nowhere"], "`--target` must be module:factory"),
         (["--target", "a.b:c", "--dp", "central"], "`--target` comes with its own claim"),
         (["--run", "nowhere"], "`--run` must be a run folder with ledger.json"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,15 @@ Mode = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="PKG.MOD:FACTORY", help="A foreign mechanism, which the factory makes."),
+    typer.Option(
+        "--target",
+        metavar="MODULE:FACTORY",
+        help="A foreign mechanism, which the factory makes. Modules of the current folder are found.",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="With --target: when it isn't run any more. Default 300."),
 ]
 Epsilon = Annotated[
     float | None,
@@ -42,6 +51,7 @@ MOST = 100.0
 def mechanism(
     dp: Mode = None,
     target: Target = None,
+    budget: Budget = None,
     epsilon: Epsilon = None,
     delta: Delta = None,
     deep: Deep = False,
@@ -59,6 +69,7 @@ def mechanism(
     from palate_audit.harness.target import load_target
     from palate_audit.run.mechanism import audit_mechanism
     from palate_common.mechanism.accounting import check_delta, check_epsilon
+    from palate_sim.progress import Progress
 
     check_out(out, key)
     if deep and quick:
@@ -66,6 +77,8 @@ def mechanism(
     if seed is not None and not 0 <= seed < 2**63:
         raise InputError(f"`--seed` must be a whole number from 0, got {seed}")
     chosen = secrets.randbelow(2**31) if seed is None else seed
+    if budget is not None and (target is None or not 0 < budget < math.inf):
+        raise InputError("`--budget` must be seconds above 0, with --target")
     targets: list[Audited] = []
     if target is not None:
         if (dp, epsilon, delta, run) != (None, None, None, None):
@@ -81,5 +94,7 @@ def mechanism(
         for mode in modes:
             make = DeviceMessages if mode == "local" else partial(Production, dp=mode)
             targets.append(make(epsilon=asked[0], delta=asked[1]))
-    section = audit_mechanism(*targets, seed=chosen, deep=deep, quick=quick, run=run)
+    seconds = 300.0 if budget is None else budget
+    with Progress(quiet=as_json or target is None) as notify:
+        section = audit_mechanism(*targets, seed=chosen, deep=deep, quick=quick, run=run, budget=seconds, notify=notify)
     conclude([section], out=out, key=key, as_json=as_json, seed=chosen)

@@ -1,0 +1,374 @@
+"""Worlds that differ in one user: classes of faults in somebody else's mechanism are found, and right ones pass."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from palate_audit import Claim, Contributions, Finding, Released, Verdict
+from palate_audit.counted.neighbours import needed, neighbours
+from palate_audit.counted.pair import threshold
+from palate_audit.evidence.evidence import judge
+from palate_audit.evidence.guard import survived
+from palate_audit.harness.target import load_target
+from palate_audit.harness.trials import Presence, conduct
+from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
+from palate_audit.run.mechanism import QUICK, audit_mechanism
+from palate_audit.run.structure import STRUCTURE, Structural, structural
+from palate_audit.targets.function import Function
+from palate_common.errors import InputError
+
+Floats = npt.NDArray[np.float64]
+SIGMA, DELTA = 2.0, 1e-6
+
+
+def clip(data: Floats, bound: float = 1.0) -> Floats:
+    return np.asarray(data / np.maximum(np.linalg.norm(data, axis=1, keepdims=True) / bound, 1.0))
+
+
+def noise(data: Floats, rng: np.random.Generator, sigma: float = SIGMA) -> Floats:
+    return rng.normal(0.0, sigma, data.shape[1])
+
+
+def present(data: Floats) -> int:
+    return int((data != 0).any(axis=1).sum())
+
+
+def plain(data: Floats, rng: np.random.Generator) -> Floats:
+    return clip(data).sum(axis=0) + noise(data, rng)
+
+
+def own_generator(data: Floats) -> Floats:
+    return plain(data, np.random.default_rng())
+
+
+def secret(data: Floats) -> Floats:
+    return plain(data, np.random.Generator(np.random.PCG64(secrets.randbits(128))))
+
+
+def single(data: Floats, rng: np.random.Generator) -> Floats:
+    return np.asarray(clip(data.astype(np.float32)).sum(axis=0) + noise(data, rng).astype(np.float32), np.float64)
+
+
+def mean_of_rows(data: Floats, rng: np.random.Generator) -> Floats:
+    return plain(data, rng) / len(data) * len(data)
+
+
+def by_place(data: Floats, rng: np.random.Generator) -> Floats:
+    return (clip(data) * np.linspace(0.5, 1.0, len(data))[:, None]).sum(axis=0) + noise(data, rng)
+
+
+def layers_of_their_own(data: Floats, rng: np.random.Generator) -> Floats:
+    half = data.shape[1] // 2
+    parts = [clip(part, np.sqrt(0.5)).sum(axis=0) for part in (data[:, :half], data[:, half:])]
+    return np.concatenate(parts) + noise(data, rng)
+
+
+def louder(data: Floats, rng: np.random.Generator) -> Floats:
+    return clip(data).sum(axis=0) + noise(data, rng, 1.3 * SIGMA)
+
+
+RIGHT = [plain, own_generator, secret, single, mean_of_rows, by_place, layers_of_their_own, louder]
+
+
+def by_users_with_data(data: Floats, rng: np.random.Generator) -> Floats:
+    return clip(data).sum(axis=0) * len(data) / max(1, present(data)) + noise(data, rng)
+
+
+def all_by_users_with_data(data: Floats, rng: np.random.Generator) -> Floats:
+    return plain(data, rng) * len(data) / max(1, present(data))
+
+
+def silent_when_empty(data: Floats, rng: np.random.Generator) -> Floats:
+    return plain(data, rng) if data.any() else np.zeros(data.shape[1])
+
+
+def layers_claimed_as_one(data: Floats, rng: np.random.Generator) -> Floats:
+    half = data.shape[1] // 2
+    return np.concatenate([clip(data[:, :half]).sum(axis=0), clip(data[:, half:]).sum(axis=0)]) + noise(data, rng)
+
+
+def clipped_by_the_median(data: Floats, rng: np.random.Generator) -> Floats:
+    lengths = np.linalg.norm(data, axis=1)
+    median = np.median(lengths[lengths > 0]) if data.any() else 1.0
+    return clip(data, min(1.0, max(float(median), 1e-9))).sum(axis=0) + noise(data, rng)
+
+
+def noise_by_the_longest(data: Floats, rng: np.random.Generator) -> Floats:
+    return clip(data).sum(axis=0) + noise(data, rng, SIGMA * (1 + np.linalg.norm(data, axis=1).max() / 100))
+
+
+def one_counts_twice(data: Floats, rng: np.random.Generator) -> Floats:
+    return plain(data, rng) + clip(data)[len(data) // 3]
+
+
+def not_a_number_is_short(data: Floats, rng: np.random.Generator) -> Floats:
+    lengths = np.linalg.norm(data, axis=1, keepdims=True)
+    with np.errstate(all="ignore"):
+        return np.nan_to_num(np.where(lengths > 1, data / lengths, data)).sum(axis=0) + noise(data, rng)
+
+
+def copies_count_squared(data: Floats, rng: np.random.Generator) -> Floats:
+    rows, times = np.unique(data, axis=0, return_counts=True)
+    return (clip(rows) * (times**2)[:, None]).sum(axis=0) + noise(data, rng)
+
+
+class Remembers:
+    """Adds half of the sum of the run before."""
+
+    def __init__(self) -> None:
+        self.last: Any = 0.0
+
+    def __call__(self, data: Floats, rng: np.random.Generator) -> Floats:
+        released = plain(data, rng) + 0.5 * self.last
+        self.last = clip(data).sum(axis=0)
+        return np.asarray(released)
+
+
+WRONG: list[tuple[Any, str]] = [
+    (by_users_with_data, "D neighbouring worlds"),
+    (all_by_users_with_data, "B noise whoever takes part"),
+    (silent_when_empty, "B noise whoever takes part"),
+    (layers_claimed_as_one, "D neighbouring worlds"),
+    (clipped_by_the_median, "D neighbouring worlds"),
+    (noise_by_the_longest, "D neighbouring worlds"),
+    (one_counts_twice, "F each user's share"),
+    (not_a_number_is_short, "D neighbouring worlds"),
+    (copies_count_squared, "D neighbouring worlds"),
+    (Remembers(), "F users of the run before"),
+]
+
+
+def looked_at(mechanism: Any, *, size: int = 512, users: int = 64, epsilon: float | None = None) -> dict[str, Finding]:
+    """Findings of the neighbouring worlds, by name, with verdicts given together."""
+    claim = Claim.gaussian(sensitivity=1.0, sigmas=(SIGMA,), delta=DELTA)
+    if epsilon is not None:
+        claim = Claim.pair(epsilon=epsilon, delta=DELTA)
+    target = Function(mechanism, claim, size, users, seed=1)
+    runs = QUICK if epsilon is None else (Presence.HALF,) * 4096
+    found = judge(neighbours(conduct(target, runs=runs, seed=3, lenient=True)))
+    return {each.test: each for each in found}
+
+
+def alarms(found: dict[str, Finding]) -> set[str]:
+    return {name for name, each in found.items() if each.verdict is Verdict.ALARM}
+
+
+@pytest.mark.parametrize("mechanism", RIGHT)
+def test_a_right_mechanism_raises_no_alarm(mechanism: Any) -> None:
+    found = looked_at(mechanism)
+    assert alarms(found) == set()
+    assert ("more of it" in found["B noise above the claim"].said) == (mechanism is louder)
+    if mechanism is secret:
+        assert found["F each user's share, order and memory"].verdict is Verdict.UNCHECKABLE
+    else:
+        assert found["D neighbouring worlds"].figures["moved"] == pytest.approx(1.0, abs=0.02)
+        assert ("no fault" in found["F order of users"].said) == (mechanism is by_place)
+
+
+@pytest.mark.parametrize(("mechanism", "test"), WRONG, ids=lambda each: getattr(each, "__name__", None))
+def test_a_class_of_faults_is_found(mechanism: Any, test: str) -> None:
+    assert test in alarms(looked_at(mechanism, users=512))
+
+
+@pytest.mark.parametrize("what", ["raises", "is NaN", "has another size"])
+@pytest.mark.parametrize("epsilon", [None, 2.3])
+def test_a_round_that_ends_otherwise_where_nobody_takes_part_is_found(what: str, epsilon: float | None) -> None:
+    def mechanism(data: Floats, rng: np.random.Generator) -> Floats:
+        if data.any():
+            return plain(data, rng)
+        if what == "raises":
+            raise ZeroDivisionError("nobody\nis here")
+        return np.full(data.shape[1], np.nan) if what == "is NaN" else np.zeros(0)
+
+    found = looked_at(mechanism, size=64, users=16, epsilon=epsilon)["I nobody takes part"]
+    assert found.verdict is Verdict.ALARM
+    assert "\n" not in found.said
+
+
+@pytest.mark.parametrize("mechanism", [by_users_with_data, silent_when_empty, all_by_users_with_data])
+def test_epsilon_alone_is_enough_for_gross_faults(mechanism: Any) -> None:
+    assert "D neighbouring worlds" in alarms(looked_at(mechanism, size=128, users=64, epsilon=2.3))
+
+
+def test_a_right_mechanism_passes_where_epsilon_is_all_that_is_claimed() -> None:
+    assert alarms(looked_at(plain, size=64, users=64, epsilon=2.3)) == set()
+
+
+def test_where_nothing_is_claimed_of_noise_an_uneven_share_is_said() -> None:
+    found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["F each user's share"]
+    assert found.verdict is Verdict.UNCHECKABLE
+    assert found.figures["most"] == pytest.approx(np.sqrt(2), abs=0.01)
+    assert "F each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
+
+
+class TwoRounds:
+    """The second release follows from the first: users then contribute something else, and that is no fault."""
+
+    name, dimension, blocks, users, repeatable = "two rounds", 256, (256,), 32, False
+    claim = Claim.gaussian(sensitivity=1.0, sigmas=(SIGMA, SIGMA), delta=DELTA)
+    second = 1.0
+
+    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
+        rng, rows = np.random.default_rng(), contributions.dense()
+        first = clip(rows).sum(axis=0) + rng.normal(0.0, SIGMA, 256)
+        again = clip(rows * np.sign(first), self.second)
+        return Released((first, again.sum(axis=0) + rng.normal(0.0, SIGMA, 256)))
+
+
+def test_later_releases_may_follow_from_earlier_ones() -> None:
+    found = {each.test: each for each in judge(neighbours(conduct(TwoRounds(), runs=QUICK, seed=3)))}
+    assert found["D neighbouring worlds"].verdict is Verdict.PASS
+    assert found["D later releases"].verdict is Verdict.UNCHECKABLE
+
+
+def test_the_same_noise_comes_from_every_usual_generator_and_they_go_on_afterwards() -> None:
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
+    with same_noise(7):
+        one = (np.random.normal(), np.random.default_rng().normal())
+    with same_noise(7):
+        assert one == (np.random.normal(), np.random.default_rng().normal())
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+    assert np.random.default_rng().normal() != np.random.default_rng().normal()
+
+
+def test_draws_that_depend_on_data_are_told_apart() -> None:
+    def draws_more(data: Floats, rng: np.random.Generator) -> Floats:
+        rng.normal(size=present(data))
+        return plain(data, rng)
+
+    target = Function(draws_more, Claim.gaussian(sensitivity=1.0, sigmas=(SIGMA,), delta=DELTA), 64, 4)
+    pair = pairs(Contributions.of(np.eye(4, 64) * 2))[0]
+    one, other = end(target, pair.without, seed=1), end(target, pair.within, seed=1)
+    assert one.draws != other.draws
+    assert same(one, end(target, pair.without, seed=1))
+    assert "which random numbers are drawn" in looked_at(draws_more)["D some worlds"].said
+
+
+def test_a_refusal_of_rows_that_the_auditor_made_up_is_no_alarm() -> None:
+    def careful(data: Floats, rng: np.random.Generator) -> Floats:
+        if not np.abs(data).max(initial=0.0) < 100:
+            raise ValueError("rows must be small")
+        return plain(data, rng)
+
+    found = looked_at(careful)
+    assert alarms(found) == set()
+    assert "rows must be small" in found["D rows that it doesn't take"].said
+
+
+def test_numbers_beside_a_nan_may_not_move_further_than_is_claimed() -> None:
+    def compares(data: Floats, rng: np.random.Generator) -> Floats:
+        lengths = np.linalg.norm(data, axis=1, keepdims=True)
+        return np.asarray(
+            (data * np.where(lengths > 1, 1 / np.maximum(lengths, 1), 1.0)).sum(axis=0) + noise(data, rng)
+        )
+
+    assert "D rows that are no numbers" in alarms(looked_at(compares))
+    assert "noise follows from data" in looked_at(noise_by_the_longest)["F each user's share"].said
+
+
+def test_a_deadline_keeps_what_was_made() -> None:
+    target = Function(plain, Claim.pair(epsilon=2.3, delta=DELTA), 16, 16)
+    told: list[int] = []
+    trials = conduct(target, runs=(Presence.HALF,) * 99, seed=1, deadline=TimeBudget.after(0), tell=told.append)
+    assert (len(trials.runs), sum(told)) == (1, 1)
+    found = neighbours(conduct(target, runs=(Presence.HALF,) * 512, seed=1), deadline=TimeBudget.after(0))
+    assert "no time was left" in next(each.said for each in found if each.test == "D some worlds")
+    assert TimeBudget().left == np.inf
+
+
+def test_a_slow_mechanism_ends_within_its_budget_and_says_what_would_have_shown() -> None:
+    section = audit_mechanism(Function(plain, Claim.pair(epsilon=2.3, delta=DELTA), 64, 64), seed=1, budget=1.0)
+    assert section.alarms == ()
+    assert "runs would show" in section.series["facts"]["would_show"]
+
+
+def test_runs_that_fail_later_are_kept_apart() -> None:
+    calls = iter(range(100))
+
+    def sometimes(data: Floats, rng: np.random.Generator) -> Floats:
+        if next(calls) % 10 == 5:
+            raise RuntimeError("once in a while")
+        return plain(data, rng)
+
+    target = Function(sometimes, Claim.pair(epsilon=2.3, delta=DELTA), 16, 16)
+    trials = conduct(target, runs=(Presence.HALF,) * 20, seed=1, lenient=True)
+    assert (len(trials.runs), len(trials.faults)) == (18, 2)
+    assert trials.faults[0][1] == "raised RuntimeError: once in a while"
+    calls = iter([5])
+    with pytest.raises(InputError, match="sometimes raised RuntimeError: once in a while"):
+        conduct(target, runs=(Presence.HALF,), seed=1, lenient=True)
+
+
+def test_a_rule_is_chosen_where_its_bound_is_largest() -> None:
+    rng = np.random.default_rng(1)
+    cut, bound = threshold(rng.normal(6.0, 1.0, 4000), rng.normal(0.0, 1.0, 4000), DELTA)
+    assert 1.0 < cut < 5.0
+    assert bound > 2
+    assert needed(2.3, DELTA) < needed(5.0, DELTA)
+
+
+def test_a_test_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*, quick: bool = False) -> list[Finding]:
+        raise KeyError("lost\nit")
+
+    def lacks(*, quick: bool = False) -> list[Finding]:
+        raise OSError("no fork here")
+
+    def works(*, quick: bool = False) -> list[Finding]:
+        return [Finding.checked("G works", True, "it does")]
+
+    tests = (Structural("D", breaks, ""), Structural("E", lacks, ""), Structural("G", works, ""))
+    monkeypatch.setattr("palate_audit.run.structure.STRUCTURE", tests)
+    found = structural(quick=True, whole=True)
+    assert [each.verdict for each in found] == [Verdict.ALARM, Verdict.UNCHECKABLE, Verdict.PASS]
+    assert found[0].said == "it ended with KeyError: 'lost\\nit'"
+    with pytest.raises(KeyError):
+        structural(quick=True)
+    assert len(STRUCTURE) > 5
+    theirs = survived("A odd", lambda: [][1], ours=False)
+    assert theirs[0].verdict is Verdict.UNCHECKABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('a\\nb')", "can be imported, got 'their_mechanism:make': RuntimeError: a b"),
+        ("def make():\n    return 1 / 0", "makes a target, got 'their_mechanism:make': ZeroDivisionError"),
+        ("def make():\n    return 3", "their_mechanism:make has no `name`"),
+    ],
+)
+def test_a_target_of_the_current_folder_is_found_and_its_errors_are_one_line(
+    text: str, said: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [each for each in sys.path if each])
+    monkeypatch.delitem(sys.modules, "their_mechanism", raising=False)
+    (tmp_path / "their_mechanism.py").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_target("their_mechanism:make")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_are_told() -> None:
+    seen: list[Any] = []
+    target = Function(plain, Claim.pair(epsilon=2.3, delta=DELTA), 16, 16)
+    audit_mechanism(target, seed=1, pairs=64, notify=seen.append)
+    assert {event["step"] for event in seen} == {"runs of the mechanism", "neighbouring worlds"}
+
+
+def test_rows_that_are_no_numbers_have_a_direction() -> None:
+    """A score that is NaN would be on no side of any threshold, and look like a perfect rule."""
+
+    def votes(data: Floats, rng: np.random.Generator) -> Floats:
+        return np.sign(np.nan_to_num(data)).sum(axis=0) * 0 + rng.laplace(0.0, 1.0, data.shape[1])
+
+    for pair in pairs(Contributions.of(np.eye(8, 32) * 2)):
+        assert np.isfinite(pair.direction[1]).all()
+    assert alarms(looked_at(votes, size=32, users=16, epsilon=1.0)) == set()
