@@ -69,6 +69,8 @@ LAW: Mapping[str, str] = {
 LEAST = {"_CHUNK": 64, "masking._STEP": 16, "packing._STEP": 64, "MORE_RANKED": 2, "FIRST_RANKED": 20}
 """Sizes of which lower ones make no sense: candidates of which one is kept, a block of a cipher, a word's pattern, a
 factor by which something grows, a list's length."""
+UNITS = {"masking._STEP": 16}
+"""Sizes that are whole multiples."""
 PARTNERS: Mapping[str, tuple[ModuleType, str]] = {"_CHUNK": (noise, "BATCH")}
 """Sizes that the reference knows by another name, as the format of seeded noise has them."""
 TINY_DEFAULT = 8
@@ -95,10 +97,10 @@ class Constant:
         """Its name, and the room's last part."""
         return f"{self.place.rsplit('.', 1)[-1]}.{self.name}"
 
-    @property
-    def least(self) -> int:
-        """The lowest value with which there is something to do."""
-        return min(self.value, LEAST.get(str(self), LEAST.get(self.name, 1)))
+    def low(self, more: int) -> int:
+        """The lowest value with which there is something to do, or the next ones, but none above its own."""
+        least = LEAST.get(str(self), LEAST.get(self.name, 1))
+        return min(self.value, least + more * UNITS.get(str(self), 1))
 
 
 @lru_cache(maxsize=1)

@@ -100,6 +100,7 @@ ROADS = (
 def noise_of_roads(*, quick: bool = False) -> list[Finding]:
     """Numbers of users, sums, calls, and what stays."""
     found = []
+    _plan.cache_clear()  # it is a plan of the code as it is now
     for road in ROADS:
         for name, check in (("nodes", _nodes), ("sums", _sums), ("calls", _calls)):
             wrong = next(check(road, quick), "")

@@ -18,12 +18,12 @@ Cases are the same in every audit and whole numbers are compared, so there is no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -39,16 +39,17 @@ from palate_audit.reference.cases import Case, of_all_lengths
 from palate_audit.reference.cases import cases as made_cases
 from palate_audit.reference.contribution import total
 from palate_client.rounds import contribution
+from palate_common.mechanism.update import Int64
 from palate_common.secagg import masking, packing, shamir
 
 TEST = "Z sizes"
 SEED = 23
 VALUES = 3
-"""A size is lowered to its least value, to twice or to thrice as much."""
+"""A size is lowered to one of so many lowest values."""
 TOGETHER = 8
 """So often many are lowered together, every second one to one of these values."""
-MADE, OF_ALGORITHMS = 20, 3
-"""Made cases, and cases of each algorithm."""
+MADE, OF_EACH_KIND = 20, 1
+"""Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
 WORDS, BITS = 150, (20, 33)
 
 Lowered = Mapping[Constant, int]
@@ -59,17 +60,17 @@ Say = Callable[[], Iterator[str]]
 def sizes_alone(*, quick: bool = False) -> list[Finding]:
     """Every kind of result; `quick` lowers sizes together only."""
     tried = list(_lowerings(quick=quick))
-    return [_unchanged(name, check, tried) for name, check in CHECKS.items()]
+    return [_unchanged(name, prepared(), tried) for name, prepared in CHECKS.items()]
 
 
 def _lowerings(*, quick: bool) -> Iterator[Lowered]:
     """Each size by itself, and all together."""
     found, rng = sizes(), np.random.default_rng(SEED)
     for place, each in enumerate(found if not quick else ()):
-        yield {each: min(each.value, each.least * (1 + place % VALUES))}
+        yield {each: each.low(place % VALUES)}
     for _ in range(TOGETHER):
         chosen = [each for each in found if rng.random() < 0.5]
-        yield {each: min(each.value, each.least * int(rng.integers(1, VALUES + 1))) for each in chosen}
+        yield {each: each.low(int(rng.integers(VALUES))) for each in chosen}
 
 
 def _unchanged(name: str, check: Say, tried: list[Lowered]) -> Finding:
@@ -94,44 +95,48 @@ def _safely(check: Say) -> Iterator[str]:
         yield f"it must be possible, got {type(error).__name__}: {error}"
 
 
-@lru_cache(maxsize=1)
-def _made() -> tuple[tuple[Case, list[int]], ...]:
-    """Made contributions, and the reference's sum of each."""
+def _sums() -> Say:
+    """Sums of made contributions, against the reference's."""
     every = (*made_cases(MADE, seed=SEED), *of_all_lengths())
-    return tuple((each, total(each.update, each.layout, clip_norm=each.clip_norm, grid=each.grid)) for each in every)
+    expected = [total(each.update, each.layout, clip_norm=each.clip_norm, grid=each.grid) for each in every]
+    return partial(_summed, list(zip(every, expected, strict=True)))
 
 
-def _sums() -> Iterator[str]:
-    """Sums of made contributions."""
+def _summed(made: list[tuple[Case, list[int]]]) -> Iterator[str]:
     clip = vars(contribution)["clip"]
-    for case, expected in _made():
+    for case, expected in made:
         found = clip(case.update, case.layout, clip_norm=case.clip_norm, grid=case.grid).total().tolist()
         if wrong := sum(one != other for one, other in zip(found, expected, strict=True)):
             yield f"{wrong} of {len(expected)} numbers are not the reference's ({case.name})"
 
 
-@lru_cache(maxsize=1)
-def _of_algorithms() -> tuple[tuple[str, Callable[[], npt.NDArray[np.int64]], npt.NDArray[np.int64]], ...]:
-    """Rounds of algorithms: name, how the sum is made, and the sum."""
-    found = list[tuple[str, Callable[[], npt.NDArray[np.int64]], npt.NDArray[np.int64]]]()
+def _algorithms() -> Say:
+    """Sums of algorithms, against those before: a few rounds with each set of blocks."""
+    found, met = list[tuple[str, Callable[[], Int64], Int64]](), Counter[tuple[Any, ...]]()
     for name in names():
-        every = cases(name)
-        for case in every[:: max(1, len(every) // OF_ALGORITHMS)]:
+        for case in cases(name):
             make = partial(everybody, histories=case.histories())
             for algorithm, stage in rounds(case, make):
-                again = partial(make, algorithm, stage)
-                found.append((f"{case}, round {stage.round}", again, again()))
-    return tuple(found)
+                kind = (name, case.weighted, stage.round == 0, *(spec.name for spec in stage.layout))
+                met[kind] += 1
+                if met[kind] <= OF_EACH_KIND:
+                    again = partial(make, algorithm, stage)
+                    found.append((f"{case}, round {stage.round}", again, again()))
+    return partial(_as_before, found)
 
 
-def _algorithms() -> Iterator[str]:
-    """Sums of algorithms."""
-    for name, again, expected in _of_algorithms():
+def _as_before(made: list[tuple[str, Callable[[], Int64], Int64]]) -> Iterator[str]:
+    for name, again, expected in made:
         if wrong := int((again() != expected).sum()):
             yield f"{wrong} of {len(expected)} numbers are others than before ({name})"
 
 
-def _masks() -> Iterator[str]:
+def _masks() -> Say:
+    """Masks, packed numbers and secrets."""
+    return _masked
+
+
+def _masked() -> Iterator[str]:
     """Masks are the cipher's, packed numbers are one long number, and secrets come back."""
     rng, key = np.random.default_rng(SEED), bytes(range(32))
     for bits in BITS:
@@ -158,11 +163,6 @@ def _masks() -> Iterator[str]:
         yield "secrets don't come back from their shares"
 
 
-@lru_cache(maxsize=1)
-def _unlowered() -> list[bytes | None]:
-    return _answers()
-
-
 def _answers() -> list[bytes | None]:
     """What nodes of eleven devices answer."""
     rng = np.random.default_rng(SEED)
@@ -173,17 +173,21 @@ def _answers() -> list[bytes | None]:
         return [answers[0] for answers in stage.seen.replies.values()]
 
 
-def _nodes() -> Iterator[str]:
+def _nodes() -> Say:
     """Answers of nodes, byte by byte after their headers, which name the run."""
-    for node, (found, before) in enumerate(zip(_answers(), _unlowered(), strict=True)):
+    return partial(_answered, _answers())
+
+
+def _answered(made: list[bytes | None]) -> Iterator[str]:
+    for node, (found, before) in enumerate(zip(_answers(), made, strict=True)):
         if found is None or before is None or found[-(len(before) // 2) :] != before[-(len(before) // 2) :]:
             yield f"node {node} answers other numbers"
 
 
-CHECKS: Mapping[str, Say] = {
+CHECKS: Mapping[str, Callable[[], Say]] = {
     "sums of made contributions": _sums,
     "sums of algorithms": _algorithms,
-    "noise": noises,
+    "noise": lambda: noises,
     "masks and shares": _masks,
     "answers of nodes": _nodes,
 }

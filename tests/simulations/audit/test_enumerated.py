@@ -116,7 +116,7 @@ def test_a_law_that_is_taken_for_a_size_is_an_alarm() -> None:
     with mock.patch.dict(constants.LAW):
         del constants.LAW["LIST"]
         tried = [{each: 3} for each in constants.sizes() if each.name == "LIST"]
-    found = sizes._unchanged("sums of algorithms", sizes.CHECKS["sums of algorithms"], tried)
+    found = sizes._unchanged("sums of algorithms", sizes.CHECKS["sums of algorithms"](), tried)
     assert found.verdict is Verdict.ALARM
     assert "vote.LIST at 3" in found.said
 
