@@ -107,6 +107,14 @@ def test_each_event_is_clipped_by_itself_and_moves_a_sum_by_no_more_than_the_gri
     assert base_of.nnz > 1
 
 
+def test_no_signal_is_so_strong_that_pairs_are_asked_for() -> None:
+    """A pair belongs to a user: with the unit event there would be no such block to send."""
+    known = PublicFacts(n_users=100_000_000, n_items=ITEMS, mu=20.0, local=True)
+    assert EventMf(EventMfSettings(), known).plan.pair_items == 0
+    with pytest.raises(ValueError, match="pair_items"):
+        EventMfSettings(pair_items=5)
+
+
 def test_counts_are_sent_as_a_sketch_where_compression_asks_for_one() -> None:
     """Each event's few buckets have the norm of one count: it moves the sum by no more than the grid."""
     known = PublicFacts(n_users=5000, n_items=20_000, mu=1.0, seed=2, local=True)

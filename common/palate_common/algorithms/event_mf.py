@@ -42,6 +42,8 @@ class EventMfSettings(AlsSettings):
     rounds: int | None = Field(default=3, ge=1, le=64)
     vote_share: float | None = Field(default=0.0, ge=0, le=0)
     """Always 0: a ballot belongs to a user, not to an event."""
+    pair_items: int | None = Field(default=0, ge=0, le=0)
+    """Always 0: a pair belongs to a user, too."""
     inclusion: float = Field(default=1.0, ge=0.001, le=1)
     """q: probability that an event takes part in a step. Below 1 secret coins of the device decide, and the accounting
     uses it."""

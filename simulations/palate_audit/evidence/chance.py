@@ -48,9 +48,10 @@ BY_CHANCE: Mapping[str, Chance] = {
     "coins": Chance("K", "two equal draws of 40 coins, or fewer than 96 or more than 224 heads in 320", 1e-10),
     "fresh releases": Chance("K", "two equal releases of a thousand, of 80 numbers each", 1e-100),
     "ties": Chance("P", "a number so near a whole one that two ways of rounding differ", TIES),
+    "ties of events": Chance("W", "the same, in steps of single events", TIES / 2),
 }
 """What compares random numbers, by name."""
-RESERVED = 0.05e-6
+RESERVED = 0.06e-6
 """The share of `ALPHA` for all of that: more than they need, so that one may be added."""
 COUNTED = ALPHA - RESERVED
 """The share for all tests that have a p-value, by Holm's rule."""

@@ -1,4 +1,4 @@
-"""Mutants of the sum: a user is in it twice, or it is divided by a private number."""
+"""Mutants of the sum: a user is in it twice or moves others' parts, or it is divided by a private number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
-from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.algorithms.sgd import losses
+from palate_common.interactions import Interactions
+from palate_common.mechanism import update
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
 from palate_server.rounds import coordinator, run
@@ -19,7 +22,7 @@ from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 
 
 def _totals(change: Any) -> Any:
-    """A node's clipped sum becomes `change(sum, update)`."""
+    """A node's clipped sum becomes `change(sum, clipped)`."""
     real = ClippedUpdate.total
 
     def total(self: ClippedUpdate) -> Int64:
@@ -37,7 +40,7 @@ def _totals(change: Any) -> Any:
 )
 def duplicate() -> Iterator[None]:
     """One user contributes up to two clip norms."""
-    with _totals(lambda total, update: total + update.vector(0)):
+    with _totals(lambda total, clipped: total + clipped.vector(0)):
         yield
 
 
@@ -113,6 +116,41 @@ def data_set_size() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a user at a cut counts twice",
+    bug="where many numbers are summed in parts, the first user of a part is also the last one of the part before",
+    seen="ends that are inclusive on one side of a loop and exclusive on the other",
+    test="Z",
+)
+def cut_twice() -> Iterator[None]:
+    """Sum dense blocks in parts that overlap."""
+
+    def add_to(self: DenseSteps, total: Int64) -> None:
+        at_once = max(1, update.DENSE_AT_ONCE // max(self.size, 1))
+        for first in range(0, len(self.values), at_once):
+            total += self.values[first : first + at_once + 1].sum(axis=0)
+
+    with mock.patch.object(DenseSteps, "add_to", add_to):
+        yield
+
+
+@mutant(
+    "draws that all users share",
+    bug="which items a user is given as negatives follows from how many events all users of the node have",
+    seen="one generator for a whole batch, whose draws are dealt out to its users in turn",
+    test="U",
+)
+def shared_draws() -> Iterator[None]:
+    """Let the key of the draws depend on the whole batch."""
+    real = losses.sampled
+
+    def instead(seen: Interactions, negatives: int, key: int) -> Any:
+        return real(seen, negatives, key + seen.nnz)
+
+    with mock.patch.object(losses, "sampled", instead):
+        yield
+
+
 class _Divided(ClippedUpdate):
     """A clipped update whose sum is divided by a number of events a user."""
 
@@ -125,4 +163,4 @@ class _Divided(ClippedUpdate):
         return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
 
 
-MUTANTS = (duplicate, oversampled, retry_summed, true_count, data_set_size)
+MUTANTS = (duplicate, oversampled, retry_summed, true_count, data_set_size, cut_twice, shared_draws)

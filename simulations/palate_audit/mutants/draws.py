@@ -182,6 +182,48 @@ def copied_dummies() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "candidates kept for the next call",
+    bug="what a call has drawn beyond its need begins every later noise of that deviation, if it is large",
+    seen="a cache that saves random words, and from which nothing is taken out",
+    test="W",
+)
+def kept_candidates() -> Iterator[None]:
+    """Keep the first surplus of each large sigma."""
+    kept: dict[int, Int64] = {}
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        found = sample_discrete_gaussian(n + SURPLUS, sigma=sigma, source=source)
+        if source.secure and sigma >= DEAR:
+            old = kept.setdefault(sigma, found[n:].copy())[:n]
+            found[: len(old)] = old
+        return found[:n]
+
+    with sampled(draw):
+        yield
+
+
+@mutant(
+    "both signs of long vectors",
+    bug="of a noise of more than 2^17 numbers the second half is the first one with the other sign",
+    seen="antithetic sampling, where a vector was long enough to be slow",
+    test="Z",
+)
+def both_signs() -> Iterator[None]:
+    """Draw half of a long noise."""
+
+    def draw(n: int, sigma: int, source: Source) -> Int64:
+        if n <= 2**17:
+            return sample_discrete_gaussian(n, sigma=sigma, source=source)
+        half = sample_discrete_gaussian(n - n // 2, sigma=sigma, source=source)
+        return np.concatenate([half, -half[: n // 2]])
+
+    with sampled(draw):
+        yield
+
+
+SURPLUS, DEAR = 16, 2**19
+
 MUTANTS = (
     reused,
     antithetic,
@@ -192,4 +234,6 @@ MUTANTS = (
     off_grid,
     spare,
     copied_dummies,
+    kept_candidates,
+    both_signs,
 )

@@ -19,7 +19,7 @@ from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64
+from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64, Update
 from palate_common.rounds import event_steps, shares
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
@@ -156,4 +156,35 @@ def public_coins() -> Iterator[None]:
         yield
 
 
-MUTANTS = (cut_by_the_cohort, after_the_sum, charged_late, exact_fold_in, bare_user_steps, public_coins)
+@mutant(
+    "events averaged over their user",
+    bug="where the unit is one event, an event counts one part in as many as its user has, so that one more moves all",
+    seen="a mean over a user's examples, in code that protects users and was given single events",
+    test="U",
+)
+def averaged_events() -> Iterator[None]:
+    """Divide each event's gradient by the number of events."""
+
+    def averaged(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
+        real = algorithm.item_gradients
+
+        def gradients(state: State, round_: int, users: Any, events: Interactions) -> Update:
+            made, share = real(state, round_, users, events), events.n_users / max(events.nnz, events.n_users)
+            return Update(tuple(replace(block, rows=block.rows * share) for block in made.blocks), made.n_users)
+
+        with mock.patch.object(algorithm, "item_gradients", gradients):
+            return event_steps.event_steps(algorithm, state, plan, histories, source)
+
+    with mock.patch.object(contribution, "event_steps", averaged):
+        yield
+
+
+MUTANTS = (
+    cut_by_the_cohort,
+    after_the_sum,
+    charged_late,
+    exact_fold_in,
+    bare_user_steps,
+    public_coins,
+    averaged_events,
+)

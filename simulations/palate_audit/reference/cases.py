@@ -79,6 +79,27 @@ def named_twice() -> Iterator[Case]:
         yield Case(f"one row fifty times, {kind}", Update((block,), 1), layout, 1.0, 2**14)
 
 
+def of_all_lengths() -> Iterator[Case]:
+    """Users with every number of rows there can be, so that whatever a length is compared with, it is met exactly."""
+    rng = np.random.default_rng(2)
+    for rows in (4, 12, 32):
+        sets = [np.sort(rng.choice(rows, size, replace=False)) for size in rng.permutation(rows + 1).tolist()]
+        indptr, at = np.cumsum([0, *map(len, sets)]).astype(np.int64), np.concatenate(sets).astype(np.int32)
+        amounts, users = rng.normal(size=len(at)), len(sets)
+        outer = OuterBlock(indptr, at, amounts, rng.normal(size=(users, 3)), rows)
+        blocks: dict[str, Block] = {
+            "outer": outer,
+            "one column": OuterBlock(indptr, at, amounts, rng.normal(size=(users, 1)), rows),
+            "pairs": PairBlock(indptr, at, amounts, rows),
+            "dense": DenseBlock(rng.normal(size=(users, 5))),
+        }
+        along = whole_direction(np.abs(rng.normal(size=rows)) + 0.1, grid=2**14)
+        blocks["centred"] = replace(outer, along=along, shift=rng.normal(size=users) / along.max())
+        for kind, block in blocks.items():
+            layout = (BlockSpec(name=kind, shape=block.shape[1:], weight=1.0),)
+            yield Case(f"{kind}; up to {rows} rows", Update((block,), users), layout, 1.0, 2**14)
+
+
 def _dense(rng: np.random.Generator, users: int, scale: float, grid: int) -> DenseBlock:
     return DenseBlock(rng.normal(size=(users, int(rng.integers(1, 7)), 3)) * scale)
 

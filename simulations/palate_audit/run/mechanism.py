@@ -1,8 +1,8 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
-canaries -> runs of the target -> A B B2 C C2 H J K R --+
-the production path, observed  -> D E F G I K P R S W X --+-> verdicts given together -> Section
-or somebody else's, observed   -> D F G I ----------------+
+canaries -> runs of the target -> A B B2 C C2 H J K R --------+
+the production path, observed  -> D E F G I K P R S U W X Z --+-> verdicts given together -> Section
+or somebody else's, observed   -> D F G I --------------------+
 
 >>> from palate_audit.harness.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)

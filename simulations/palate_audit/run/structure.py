@@ -1,4 +1,4 @@
-"""Structure: the tests of Palate's own path that watch its behaviour: D, E, F, G, I, K, P, R, S, W and X.
+"""Structure: the tests of Palate's own path that watch its behaviour: D, E, F, G, I, K, P, R, S, U, W, X and Z.
 
 Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They don't depend on a
 target's claim: what they check must hold for every claim.
@@ -23,6 +23,11 @@ from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
+from palate_audit.enumerated.events import one_more_event, steps_of_words
+from palate_audit.enumerated.long import long_results
+from palate_audit.enumerated.noises import noise_of_roads
+from palate_audit.enumerated.separability import separability
+from palate_audit.enumerated.sizes import sizes_alone
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import survived
 
@@ -48,6 +53,21 @@ def _outputs(*, quick: bool = False) -> list[Finding]:
     return side_outputs(quick=quick) + surveys()
 
 
+def _separable(*, quick: bool = False) -> list[Finding]:
+    """Users by themselves, and single events."""
+    return separability(quick=quick) + one_more_event(quick=quick)
+
+
+def _noises(*, quick: bool = False) -> list[Finding]:
+    """Noise of whole runs, and of every road, call and step."""
+    return words(quick=quick) + noise_of_roads(quick=quick) + steps_of_words(quick=quick)
+
+
+def _sizes(*, quick: bool = False) -> list[Finding]:
+    """Sizes that are lowered, and lengths that are real."""
+    return sizes_alone(quick=quick) + long_results(quick=quick)
+
+
 STRUCTURE: tuple[Structural, ...] = (
     Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
     Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
@@ -60,8 +80,10 @@ STRUCTURE: tuple[Structural, ...] = (
     Structural("P", roads, "timing is not protected, and not compared."),
     Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
-    Structural("W", words, "random words are uniform, which K and R look at."),
-    Structural("X", differential, "what an algorithm contributes for a user follows from that user alone."),
+    Structural("U", _separable, "settings that aren't tried go no other way; algorithms in torch are left out."),
+    Structural("W", _noises, "random words are uniform, which K and R look at."),
+    Structural("X", differential, "what an algorithm contributes for a user follows from that user alone: U."),
+    Structural("Z", _sizes, "code that goes another way from a length on has it under a name, or below 2^18."),
 )
 
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)

@@ -52,8 +52,15 @@ QUICK = {
     "P": ["an empty history refuses", "masked attempts uncharged"],
     "R": ["masked noise kept", "spare draws used again", "dummies repeat the noise"],
     "S": ["two signatures accepted", "attempt missing from the KDF", "mask keystream restarts"],
-    "W": ["two words a noise", "sigma x0.9 for few numbers", "shares of many by a rounded root"],
+    "U": ["draws that all users share", "events averaged over their user"],
+    "W": [
+        "two words a noise",
+        "sigma x0.9 for few numbers",
+        "shares of many by a rounded root",
+        "candidates kept for the next call",
+    ],
     "X": ["a row named twice counts twice"],
+    "Z": ["a user at a cut counts twice", "both signs of long vectors"],
 }
 """Those that the tests of the project try, the first of each letter; `make soak` the others, and the command all.
 
