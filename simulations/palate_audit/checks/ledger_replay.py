@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from palate_audit.checks.accountants import accountants
+from palate_audit.checks.ledgers.device import device_ledger
+from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.refusals import refusals
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
@@ -48,9 +50,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, accountants, and two writers."""
+    """Every mode, what devices refuse, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *accountants()]
+    found += [*refusals(), *accountants(), *population_ledger(), *device_ledger()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
