@@ -184,7 +184,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         device.track_many([Event("like", names[item]) for item in items])
-        pinned = _pinned(device) if road.masks else None
+        pinned = identities_with(device) if road.masks else None
         directory = None if pinned is None else pinned.directory.hash
         stage = stack.enter_context(
             WatchedRun(
@@ -232,7 +232,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         return lived
 
 
-def _pinned(device: Device) -> Pinned:
+def identities_with(device: Device) -> Pinned:
     """Identities of which one is the app's."""
     keys = tuple(SigningKey.generate() for _ in range(DEVICES))
     publics = [key.public if place != OURS else device.identity for place, key in enumerate(keys)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from palate_audit.checks.consent.revocation import consents
 from palate_audit.checks.differential import differential
 from palate_audit.checks.idle_rounds import idle_rounds
 from palate_audit.checks.inclusion import inclusion
@@ -46,6 +47,11 @@ def _outputs(*, quick: bool = False) -> list[Finding]:
     return side_outputs(quick=quick) + surveys()
 
 
+def _device(*, quick: bool = False) -> list[Finding]:
+    """An app's own device on every road, and its user's consent at every step."""
+    return roads(quick=quick) + consents()
+
+
 STRUCTURE: tuple[Structural, ...] = (
     Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
     Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
@@ -55,7 +61,7 @@ STRUCTURE: tuple[Structural, ...] = (
     ),
     Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
     Structural("K", keystreams, "the operating system's random source."),
-    Structural("P", roads, "timing is not protected, and not compared."),
+    Structural("P", _device, "timing is not protected, and not compared."),
     Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
     Structural("W", words, "random words are uniform, which K and R look at."),
