@@ -23,6 +23,8 @@ from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
+from palate_audit.checks.worlds.algorithms import every_mode
+from palate_audit.checks.worlds.engines import engines
 from palate_audit.evidence.evidence import Finding
 
 
@@ -43,8 +45,8 @@ class Structural:
 
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
-    """Everything that leaves beside the noised numbers, of training and of surveys."""
-    return side_outputs(quick=quick) + surveys()
+    """Everything that leaves beside the noised numbers, of every algorithm in every mode, of surveys, of an engine."""
+    return side_outputs(quick=quick) + every_mode(quick=quick) + surveys() + engines()
 
 
 def _device(*, quick: bool = False) -> list[Finding]:
