@@ -40,9 +40,10 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
+from palate_server.operation import terms as operation
 from palate_server.operation.outlook import could_have
 from palate_server.operation.surveys import as_run
-from palate_server.operation.terms import Budget, budgets_of, check_budgets, next_terms
+from palate_server.operation.terms import Budget, next_terms
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import noise_delta
 
@@ -339,7 +340,7 @@ def _months(config: ServerConfig) -> Iterator[str]:
             asked = as_run(config, config.surveys.survey(monday)) if rng.random() < 0.5 else trained
             yield from _compared(asked, ledger, book, now, period, most)
             cost = mu_of(epsilon=asked.privacy.epsilon, delta=delta) ** 2
-            if not done(partial(check_budgets, asked, ledger, now=now)):
+            if not done(partial(operation.check_budgets, asked, ledger, now=now)):
                 continue
             terms = next_terms(
                 asked,
@@ -396,7 +397,7 @@ def _compared(
     spent = {"lifetime": book.spent(), "period": book.in_period(period)}
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
     cost = Fraction(mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2)
-    budgets: tuple[Budget, ...] = budgets_of(config, ledger, now=now)
+    budgets: tuple[Budget, ...] = operation.budgets_of(config, ledger, now=now)
     if [budget.name for budget in budgets] != list(spent):
         yield f"the budgets must be {list(spent)}, got {[budget.name for budget in budgets]}"
     for budget in budgets:
@@ -406,7 +407,7 @@ def _compared(
         if not _alike(budget.left, rest) or budget.covers(float(cost)) != _covers(cost, rest):
             yield f"the {budget.name} has {float(rest):.6g} left, and says {budget.left:.6g}"
     rest = min(most[name] - spent[name] for name in spent)
-    if done(lambda: check_budgets(config, ledger, now=now)) != _covers(cost, rest):
+    if done(lambda: operation.check_budgets(config, ledger, now=now)) != _covers(cost, rest):
         yield f"a run of mu^2 {float(cost):.6g} with {float(rest):.6g} left: begun or refused, wrongly"
     if (could_have(config, budgets) > 0) != _covers(cost, rest):
         yield f"the outlook of a run of mu^2 {float(cost):.6g} with {float(rest):.6g} left is wrong"

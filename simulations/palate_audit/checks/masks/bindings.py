@@ -27,7 +27,7 @@ from palate_common.mechanism.update import released_size
 from palate_common.records import entries
 from palate_common.records.consistency import Epoch
 from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.masked_attempt import attempt_terms
+from palate_common.rounds import masked_attempt
 from palate_common.rounds.plan import Sampling, SignedPlan, signed_bytes
 from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg import transcript
@@ -78,13 +78,13 @@ def bindings() -> Iterator[str]:
         return
     yield from _terms(signed)
     made = {"its hash": lambda each: each.plan.hash, "what is signed": signed_bytes,
-            "the context of its attempt": lambda each: attempt_terms(each).context}  # fmt: skip
+            "the context of its attempt": lambda each: masked_attempt.attempt_terms(each).context}  # fmt: skip
     for name, other in variants(plan):
         yield from _unbound(f"a plan's `{name}`", made, signed, {"plan": other})
     shown = {"what is signed": signed_bytes}
     for name, proof in variants(charge):
         yield from _unbound(f"a charge's `{name}`", shown, signed, {"charge": proof})
-    context = {"the context of its attempt": lambda each: attempt_terms(each).context}
+    context = {"the context of its attempt": lambda each: masked_attempt.attempt_terms(each).context}
     for name, state in (("size", Checkpoint(charge.checkpoint.size + 1, charge.checkpoint.root)),
                         ("root", Checkpoint(charge.checkpoint.size, HASH))):  # fmt: skip
         proof = charge.model_copy(update={"checkpoint": state})
@@ -95,7 +95,7 @@ def bindings() -> Iterator[str]:
 
 def _terms(signed: SignedPlan) -> Iterator[str]:
     """A masked attempt's terms, beside the plan."""
-    plan, terms = signed.plan, attempt_terms(signed)
+    plan, terms = signed.plan, masked_attempt.attempt_terms(signed)
     cohort = plan.cohort
     if cohort is None:
         return
