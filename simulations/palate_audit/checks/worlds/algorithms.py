@@ -1,10 +1,10 @@
 """E, every mode: the side outputs of every algorithm's run, in every mode, whoever did something.
 
 Three worlds: everybody as they are, one user emptied, everybody emptied, so that whole blocks are zero and nobody has
-anything to tell. Each registered algorithm, and a survey, is run in them: with noise of the server, of devices, of each
-device alone, and under masks; a user a node, and many. What is compared is all of `side_outputs`: sizes, headers and
-refusals of answers, the metadata of sealed releases, plans, charges, counts, logs, files, both ledgers; and that a
-restarted server knows as much.
+anything to tell. Each registered algorithm, and a survey, is run in them, in two of the modes, which take turns: with
+noise of the server, of devices, of each device alone, and under masks; a user a node, and many. What is compared is all
+of `side_outputs`: sizes, headers and refusals of answers, metadata of sealed releases, plans, charges, counts, logs,
+files, both ledgers; and that a restarted server knows as much.
 
 **Assumes:** timing is not protected, and was left out, as were hashes of noised numbers.
 """
@@ -45,20 +45,20 @@ MODES: Mapping[str, Mode] = {
     "local": Mode(LOCAL),
     "masks": Mode(DISTRIBUTED, masks=True),
 }
-TURNS = 2
-"""Modes of an algorithm in the quick form: two of them, others for the next algorithm."""
+TURNS = {False: 2, True: 1}
+"""How many modes an algorithm meets, and in the quick form: other ones than the algorithm before it."""
 
 
 def every_mode(*, quick: bool = False) -> list[Finding]:
-    """Every algorithm in every mode; in the quick form each meets some modes, and each mode some algorithms."""
+    """Every algorithm, and every mode: each meets some of the others; `quick` with half of the pairs."""
     wrong: dict[str, str] = {}
+    turns = TURNS[quick]
     count = dict.fromkeys(MODES, 0)
     for number, (name, run) in enumerate(_runs(quick=quick)):
         for turn, mode in enumerate(MODES):
             if run.events is not None and MODES[mode].mode is not LOCAL:
                 continue
-            due = run.events is not None or (turn - TURNS * number) % len(MODES) < TURNS
-            if quick and not due:
+            if run.events is None and (turn - turns * number) % len(MODES) >= turns:
                 continue
             count[mode] += 1
             if mode not in wrong and (told := next(_told(run, MODES[mode]), "")):
