@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from palate_audit.checks.accountants import accountants
+from palate_audit.checks.consent.floors import floors
+from palate_audit.checks.ledgers.device import device_ledger
+from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.outside_accountants import outside_accountants
 from palate_audit.checks.refusals import refusals
 from palate_audit.evidence.evidence import Finding
@@ -49,9 +52,10 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, accountants, and two writers."""
+    """Every mode, what devices refuse, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *accountants(), *outside_accountants(quick=quick)]
+    found += [*refusals(), *floors(), *accountants(), *outside_accountants(quick=quick)]
+    found += [*population_ledger(), *device_ledger()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 

@@ -3,7 +3,8 @@
 The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
 What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
 attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
-those of `palate_common.mechanism.cohort` and `palate_common.secagg.graph_terms`; the tails are scipy's.
+those of `palate_common.mechanism.cohort`. The room `masks` has the rest: secrets by count, keystreams by full length,
+the graph by its proof, and what binds an attempt.
 
 **Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; unknown attacks were not tried.
 """
@@ -18,8 +19,12 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2, hypergeom  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
+from palate_audit.checks.masks.bindings import bindings
+from palate_audit.checks.masks.graphs import graphs
+from palate_audit.checks.masks.keystreams import keystreams
+from palate_audit.checks.masks.secrets import secrets
 from palate_audit.evidence.chance import UNLIKELY
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
@@ -28,19 +33,18 @@ from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import ATTACKS, small_rings
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
+from palate_audit.secagg.watching import watched
 from palate_audit.statistics.repeats import search
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.channels import PairwiseChannels
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import SIGNATURE, Step, read
 from palate_common.secagg.packing import unpack
-from palate_common.secagg.transcript import AttemptTerms
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24
@@ -54,8 +58,12 @@ Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 def masking(*, quick: bool = False) -> list[Finding]:
     """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums, broken records."""
-    found = list(_attacks())
+    with watched() as seen:
+        found = list(_attacks())
     for name, make in (
+        ("secrets", partial(secrets, seen)),
+        ("keystreams", keystreams),
+        ("bindings", bindings),
         ("masked vectors", _shown),
         ("fresh secrets", _fresh),
         ("bound keys", _bound),
@@ -273,10 +281,6 @@ def _fuzzed() -> Iterator[str]:
     yield from ()
 
 
-COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (300, 270, 20), (600, 560, 30))
-"""Devices, fewest survivors, corrupt devices: complete graphs and rings."""
-
-
 def noise_shares() -> Iterator[str]:
     """`n_min - c_max` shares of noise have at least the charged variance; and no sum wraps the modulus."""
     with probe_run(Setting(mode=DISTRIBUTED), crowd([[0]] * 4, n_items=PLAIN), [Gesture()]) as stage:
@@ -294,28 +298,3 @@ def noise_shares() -> Iterator[str]:
                 most = cohort.n_max * plan.grid + 12 * math.sqrt(cohort.n_max) * share
                 if most >= 2 ** (plan.bits(1) - 1):
                     yield f"a sum over {cohort.n_max} devices wraps {plan.bits(1)} bits"
-
-
-def graphs() -> Iterator[str]:
-    """Threshold and windows of each graph, against independent tails of the hypergeometric distribution."""
-    for n, n_min, corrupt in COHORTS:
-        terms = AttemptTerms(
-            context=bytes(32), size=1, bits=20, n_max=n, n_min=n_min, c_max=corrupt, directory="ab" * 32
-        )
-        try:
-            cohort = Cohort(terms, toss=0, ids=range(n), root=bytes(32), nonces=[bytes(32)] * n)
-        except InputError as error:
-            yield f"{n} devices with {corrupt} corrupt must have a graph, got: {error}"
-            continue
-        k, t = cohort.degree, cohort.threshold
-        if k == n - 1:
-            if 2 * t <= k + corrupt:
-                yield f"{corrupt} corrupt of {n} can open both secrets of a device, with a threshold of {t} of {k}"
-            continue
-        # Each of these is far above the graph's allowed failure: 2^-40 over all members and 2^10 tosses.
-        near = int(hypergeom.isf(2.0**-30 / n, n - 1, corrupt, k))
-        window = int(hypergeom.isf(2.0**-15 / n, n, corrupt, k // 2))
-        if 2 * t <= k + near:
-            yield f"{near} corrupt neighbours, as luck may have it, can open both secrets: the threshold is {t} of {k}"
-        if t < k // 2 + window + 2:
-            yield f"{window} corrupt in a window, as luck may have it, can cut the ring with a threshold of {t} of {k}"

@@ -6,7 +6,8 @@ others are simulated. With secure noise, and rounds that fail after everybody ha
 - **what it sends** is the reference's message for its own events and words, number by number, whatever its user did;
   also that it answers, how long it is, and what is written in its header;
 - **a masked sum** is the sum of the vectors of those who were not lost, number by number;
-- **receipts**: each device has charged each attempt that it was in, once, at what the server's ledger has for it.
+- **receipts**: each device has charged each attempt that it was in, once, at what the server's ledger has for it, and
+  remembers the state of the ledger that its plan has shown.
 
 Noise is drawn anew in each audit, and with it what devices compute. That a number lies so near a whole one that two
 ways of rounding differ has a probability below 1e-8 in all of them.
@@ -183,7 +184,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
         device.track_many([Event("like", names[item]) for item in items])
-        pinned = _pinned(device) if road.masks else None
+        pinned = identities_with(device) if road.masks else None
         directory = None if pinned is None else pinned.directory.hash
         stage = stack.enter_context(
             WatchedRun(
@@ -214,8 +215,9 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
                 else:
                     stage.play(rounds=1, late=LATE[:1] if road.masks else ())
             lived.wrong = lived.wrong or next(_numbers(stage, seen, model, device, lived), "")
+            lived.receipts = lived.receipts or next(_seen(stage, device), "")
         receipts = device.privacy_report().spending
-        lived.receipts = next(_receipts(stage, () if receipts is None else receipts.receipts), "")
+        lived.receipts = lived.receipts or next(_receipts(stage, () if receipts is None else receipts.receipts), "")
         report = device.privacy_report()
         lived.beside = {
             "answers": [
@@ -230,7 +232,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         return lived
 
 
-def _pinned(device: Device) -> Pinned:
+def identities_with(device: Device) -> Pinned:
     """Identities of which one is the app's."""
     keys = tuple(SigningKey.generate() for _ in range(DEVICES))
     publics = [key.public if place != OURS else device.identity for place, key in enumerate(keys)]
@@ -274,6 +276,16 @@ def _vectors(stage: WatchedRun, seen: Recording) -> list[tuple[int, Int64]]:
     """What each device put under its masks in the latest attempt."""
     context = attempt_terms(stage.seen.plans[-1]).context
     return [(device, steps) for of, device, steps in seen.vectors if of == context]
+
+
+def _seen(stage: WatchedRun, device: Device) -> Iterator[str]:
+    """After each attempt, devices remember the state of the population's ledger that its plan has shown."""
+    signed, spending = stage.seen.plans[-1], device.privacy_report().spending
+    shown = None if signed.charge is None else signed.charge.checkpoint
+    kept = {"the app's device": spending and spending.seen, "a device": stage.devices.seen_checkpoint(POPULATION)}
+    for who, seen in kept.items():
+        if seen != shown:
+            yield f"{who} has to remember the ledger's state of round {signed.plan.round}, and remembers another"
 
 
 def _receipts(stage: WatchedRun, own: tuple[Receipt, ...]) -> Iterator[str]:

@@ -106,7 +106,7 @@ def _gestured(setting: Setting, gestures: Sequence[Any]) -> Seen | str:
     script = [*others(setting), *gestures]
     acts = [[user % 3] for user in range(USERS)]
     acts[SUBJECT] = list(range(3, len(script)))
-    return _observed(setting, crowd(acts, n_items=64), script)
+    return observed(setting, crowd(acts, n_items=64), script)
 
 
 def _learned(setting: Setting, events: int) -> Seen | str:
@@ -116,10 +116,10 @@ def _learned(setting: Setting, events: int) -> Seen | str:
     acts = [rng.choice(30, rng.integers(1, 12), replace=False, p=odds / odds.sum()).tolist() for _ in range(40)]
     # Items that no other user has: raw counts would reveal them.
     acts[SUBJECT] = list(range(25, 30)) if events else []
-    return _observed(setting, crowd(acts, n_items=30), ())
+    return observed(setting, crowd(acts, n_items=30), ())
 
 
-def _observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -> Seen | str:
+def observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -> Seen | str:
     """One run, and all of its outputs."""
     try:
         with _heard() as said, probe_run(setting, histories, script) as stage:

@@ -94,7 +94,7 @@ class WatchedRun(Closing):
         self.directory = None if identities is None else identities.directory
         self._stack = ExitStack()
         try:
-            self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=_memory(), prefix="palate-")))
+            self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
             if algorithm is not None:
                 self._stack.enter_context(algorithm)
             self.key = release_key()
@@ -278,7 +278,7 @@ def release_key() -> SigningKey:
     return SigningKey.generate()
 
 
-def _memory() -> Path | None:
+def memory() -> Path | None:
     """A folder in memory where the system has one: these files needn't survive a power failure."""
     memory = Path("/dev/shm")  # noqa: S108, a folder of our own is made in it
     return memory if os.access(memory, os.W_OK) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 from weakref import WeakKeyDictionary
@@ -11,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
+from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.online.hosting import OwnHost
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Histories
 from palate_client.rounds.participation import Rounds, purpose_of
 from palate_common.errors import RefusedError
 from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import shares
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
@@ -94,4 +99,59 @@ def refuses_when_idle() -> Iterator[None]:
         yield
 
 
-MUTANTS = (kept, uncharged_masks, refuses_when_idle)
+@mutant(
+    "a state of the ledger not remembered",
+    bug="under masks a device doesn't keep the state of the population's ledger that its plan has shown",
+    seen="somebody else is thought to be a witness already",
+    test="P",
+)
+def unseen_states() -> Iterator[None]:
+    """Don't keep what a masked plan shows."""
+    real = DeviceLedger.see
+
+    def instead(self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+        if b'"masks":true' not in signed:
+            real(self, population, checkpoint, signed)
+
+    with mock.patch.object(DeviceLedger, "see", instead):
+        yield
+
+
+@mutant(
+    "an upload outlives consent",
+    bug="later answers of a masked attempt are sent on after their purpose was revoked",
+    seen="consent that is asked for once, when an attempt begins",
+    test="P",
+)
+def sent_on() -> Iterator[None]:
+    """Forget what a later answer is for."""
+    real = OwnHost.go_on
+
+    def instead(self: OwnHost, node: int, request: bytes) -> bytes:
+        answer = real(self, node, request)
+        self.purpose = None
+        return answer
+
+    with mock.patch.object(OwnHost, "go_on", instead):
+        yield
+
+
+@mutant(
+    "a loosening that loosens more",
+    bug="floors for a small deployment also allow the server to add the noise",
+    seen="one switch for tests, which grows",
+    test="G",
+)
+def loosened_more() -> Iterator[None]:
+    """Trust the server where there are few devices."""
+    real = Floors.for_few
+
+    def instead(self: Floors) -> Floors:
+        return replace(real(self), allow_central=True)
+
+    instead.__annotations__ = real.__annotations__
+    with mock.patch.object(Floors, "for_few", instead):
+        yield
+
+
+MUTANTS = (kept, uncharged_masks, refuses_when_idle, unseen_states, sent_on, loosened_more)

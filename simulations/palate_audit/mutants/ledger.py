@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import BudgetError
 from palate_common.rounds import plan as plans
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
-from palate_server.ledger.history import ChargeEntry, Entry, History, entry_from
+from palate_server.folder.config import ServerConfig
+from palate_server.ledger.history import ChargeEntry, Entry, History, OpenEntry, entry_from
 from palate_server.ledger.ledger import Ledger
+from palate_server.operation import terms
+from palate_server.operation.terms import Budget
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.registry import Registry
 
@@ -190,6 +195,54 @@ def own_charges_only() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "old charges forgotten",
+    bug="a device that opens its ledger reads its latest charges only, so that a limit for ever is a window",
+    seen="an old file that is opened fast; sums that no longer read what was moved to an archive",
+    test="G",
+)
+def recent_only() -> Iterator[None]:
+    """Skip all charges but the latest 64 when the file is opened."""
+    view = DeviceLedger._view
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        if not self._seq:
+            with self._database.transaction(write=write) as connection:
+                (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM charges").fetchone()
+            self._seq = max(newest - 64, 0)
+        with view(self, write=write) as connection:
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
+@mutant(
+    "a budget for each algorithm",
+    bug="a period's budget counts the runs of the configured algorithm, so that surveys and training have one each",
+    seen="a query that is filtered by whatever the present configuration has",
+    test="G",
+)
+def budget_each() -> Iterator[None]:
+    """Leave out other algorithms' runs."""
+    real = terms.budgets_of
+
+    def instead(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
+        entries = ledger.entries()
+        others = {
+            each.run
+            for each in entries
+            if isinstance(each, OpenEntry) and each.facts.get("algorithm") != config.training.algorithm
+        }
+        lifetime, period = real(config, ledger, now=now)
+        foreign = sum(each.mu2 for each in entries if isinstance(each, ChargeEntry) and each.run in others)
+        return lifetime, replace(period, spent=max(0.0, period.spent - foreign))
+
+    with mock.patch.object(terms, "budgets_of", instead):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -197,4 +250,6 @@ MUTANTS = (
     reset_on_restart,
     rolled_back,
     own_charges_only,
+    recent_only,
+    budget_each,
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -24,6 +26,7 @@ from palate_common.rounds.wire import ContributionHeader
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import NoisyAggregate
+from palate_sim.engines import shared_histories
 
 logger = logging.getLogger("palate_client.rounds.contribution")
 
@@ -198,6 +201,22 @@ def compressed() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "histories in a file",
+    bug="an engine's scratch file of all histories has a name, and stays in the run folder",
+    seen="a temporary file that other processes are to open by its name",
+    test="E",
+)
+def named_histories() -> Iterator[None]:
+    """Give the file a name."""
+
+    def named(*, dir: Any) -> Any:
+        return tempfile.NamedTemporaryFile(dir=dir, prefix="histories-", delete=False)
+
+    with mock.patch.object(shared_histories, "tempfile", SimpleNamespace(TemporaryFile=named)):
+        yield
+
+
 MUTANTS = (
     metric,
     clip_fraction,
@@ -207,4 +226,5 @@ MUTANTS = (
     checkpoint,
     log_under_masks,
     compressed,
+    named_histories,
 )

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from palate_audit.mutants.mutant import mutant
+from palate_client.rounds import contribution
 from palate_client.secagg import attempt as masked
 from palate_client.secagg import channels as masked_letters
 from palate_client.secagg import checks as masked_checks
 from palate_client.secagg.states import Advertised, Shared
-from palate_common.secagg import cohort
+from palate_common.rounds import masked_attempt
+from palate_common.rounds.plan import SignedPlan
+from palate_common.secagg import cohort, shamir
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.packing import Residues
-from palate_common.secagg.transcript import ADVERT, advert_payload, pair_info, sign
+from palate_common.secagg.transcript import ADVERT, AttemptTerms, advert_payload, pair_info, sign
+from palate_server.rounds import coordinator
 from palate_server.secagg import recovery
 
 Latch = Callable[[str, str], None]
@@ -171,6 +178,89 @@ def restarting() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "absent devices counted as corrupt",
+    bug="devices that stay away are taken off the corrupt ones, so that a smaller cohort has a weaker threshold",
+    seen="a share of those who have come, where the plan has a number",
+    test="S",
+)
+def absent_corrupt() -> Iterator[None]:
+    """Make the graph for as many fewer corrupt devices as are absent."""
+    real = cohort.Cohort.__init__
+
+    def instead(self: cohort.Cohort, terms: AttemptTerms, *, ids: Sequence[int], **rest: Any) -> None:
+        graph: Callable[..., GraphTerms] = vars(cohort)["graph_terms"]
+
+        def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
+            return graph(n, corrupt=max(1, corrupt - (terms.n_max - n)), dropped=dropped)
+
+        with mock.patch.object(cohort, "graph_terms", shape):
+            real(self, terms, ids=ids, **rest)
+
+    with mock.patch.object(cohort.Cohort, "__init__", instead):
+        yield
+
+
+@mutant(
+    "coefficients for two secrets",
+    bug="both secrets of a device are split with the same random coefficients",
+    seen="fewer random bytes; one share of both gives their difference",
+    test="S",
+)
+def shared_coefficients() -> Iterator[None]:
+    """Split the halves of a long secret alike."""
+    real = shamir.split
+
+    def instead(secret: bytes, *, shares: int, threshold: int) -> Any:
+        if len(secret) != 64:
+            return real(secret, shares=shares, threshold=threshold)
+        first = real(secret[:32], shares=shares, threshold=threshold)
+        difference = np.frombuffer(bytes(a ^ b for a, b in zip(secret[:32], secret[32:], strict=True)), np.uint8)
+        return np.concatenate([first, first ^ difference], axis=1)
+
+    with mock.patch.object(masked, "split", instead):
+        yield
+
+
+@mutant(
+    "a draw that can be foretold",
+    bug="which members a device asks follows from its place and the cohort's size",
+    seen="a seeded generator, so that a repeated request gets the same answer",
+    test="S",
+)
+def foretold_draw() -> Iterator[None]:
+    """Draw from a seed."""
+
+    def instead(n: int, me: int, size: int) -> set[int]:
+        drawn = random.Random(f"{n}/{me}").sample(range(n - 1), size)  # noqa: S311 - that is the bug
+        return {member + (member >= me) for member in drawn}
+
+    with mock.patch.object(masked_checks, "draw", instead):
+        yield
+
+
+@mutant(
+    "a context that lacks the plan",
+    bug="an attempt's context names its round, and neither attempt nor plan nor ledger",
+    seen="a hash over the fields that somebody thought of",
+    test="S",
+)
+def context_of_a_round() -> Iterator[None]:
+    """Hash the round alone."""
+    real = masked_attempt.attempt_terms
+
+    def instead(signed: SignedPlan) -> AttemptTerms:
+        named = f"{signed.plan.run}/{signed.plan.round}".encode()
+        return replace(real(signed), context=hashlib.sha256(named).digest())
+
+    with (
+        mock.patch.object(masked_attempt, "attempt_terms", instead),
+        mock.patch.object(contribution, "attempt_terms", instead),
+        mock.patch.object(coordinator, "attempt_terms", instead),
+    ):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -180,4 +270,8 @@ MUTANTS = (
     one_self_mask,
     touched_only,
     restarting,
+    absent_corrupt,
+    shared_coefficients,
+    foretold_draw,
+    context_of_a_round,
 )

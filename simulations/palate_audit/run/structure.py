@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from palate_audit.checks.consent.revocation import consents
 from palate_audit.checks.differential import differential
 from palate_audit.checks.idle_rounds import idle_rounds
 from palate_audit.checks.inclusion import inclusion
@@ -23,6 +24,8 @@ from palate_audit.checks.sensitivity import sensitivity
 from palate_audit.checks.side_outputs import side_outputs
 from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
+from palate_audit.checks.worlds.algorithms import every_mode
+from palate_audit.checks.worlds.engines import engines
 from palate_audit.enumerated.events import one_more_event, steps_of_words
 from palate_audit.enumerated.long import long_results
 from palate_audit.enumerated.noises import noise_of_roads
@@ -49,8 +52,13 @@ class Structural:
 
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
-    """Everything that leaves beside the noised numbers, of training and of surveys."""
-    return side_outputs(quick=quick) + surveys()
+    """Everything that leaves beside the noised numbers, of every algorithm in every mode, of surveys, of an engine."""
+    return side_outputs(quick=quick) + every_mode(quick=quick) + surveys() + engines()
+
+
+def _device(*, quick: bool = False) -> list[Finding]:
+    """An app's own device on every road, and its user's consent at every step."""
+    return roads(quick=quick) + consents()
 
 
 def _separable(*, quick: bool = False) -> list[Finding]:
@@ -77,7 +85,7 @@ STRUCTURE: tuple[Structural, ...] = (
     ),
     Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
     Structural("K", keystreams, "the operating system's random source."),
-    Structural("P", roads, "timing is not protected, and not compared."),
+    Structural("P", _device, "timing is not protected, and not compared."),
     Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
     Structural("U", _separable, "settings that aren't tried go no other way; algorithms in torch are left out."),

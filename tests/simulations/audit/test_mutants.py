@@ -66,7 +66,7 @@ QUICK = {
 
 Of S the test of the command finds one: "b reused".
 """
-PRODUCTION = ("palate_common", "palate_client", "palate_server", "palate_sim.card.card")
+PRODUCTION = ("palate_common", "palate_client", "palate_server", "palate_sim.card.card", "palate_sim.engines")
 
 
 def test_every_class_of_bug_is_there() -> None:

@@ -1,0 +1,261 @@
+"""P, consent: once a purpose is revoked nothing more of it leaves, whatever step an attempt is at.
+
+An app's device is in whole attempts: training and a survey, in the clear and under masks, as its sync hosts it. Before
+each answer its user takes back the purpose of the plan and keeps all others: the device must refuse, and charge nothing
+that it had not begun. Then the user agrees, the answer is made, and the user changes their mind while it is being sent,
+or while it is computed: no further byte may go. The same for the log that is shared openly.
+
+Steps are those that the server asks for, so that a new one is among them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd
+from palate_audit.harness.watched_run import WatchedRun, memory, release_key
+from palate_client.consent import PURPOSES, Purpose
+from palate_client.device import Device, open_device
+from palate_client.events import Event
+from palate_client.floors import Floors
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.online import sync
+from palate_client.online.hosting import OwnHost
+from palate_client.recommend.interests import Interests
+from palate_client.rounds.contribution import Contributor
+from palate_client.service import Service
+from palate_common.errors import PalateError, RefusedError
+from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.model import catalogue_hash
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DISTRIBUTED
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.messages import step_of
+from palate_common.survey import SURVEYING, Survey
+
+TEST = "P consent"
+SURVEY = Survey(first_day="2026-11-23")
+ITEMS = 6
+CASES: dict[str, tuple[Purpose, bool]] = {
+    "training under masks": ("train", True),
+    "a survey under masks": ("analytics", True),
+    "training": ("train", False),
+    "a survey": ("analytics", False),
+}
+"""Purpose of the plan, and whether there are masks."""
+
+
+@dataclass
+class _Reply:
+    """An answer that is being sent; it counts the pieces that go."""
+
+    pieces: int = 0
+
+    def go_on(self) -> None:
+        """Send the next piece."""
+        self.pieces += 1
+
+
+class RevokingHost(AppHost):
+    """Simulated devices, and an app's whose user changes their mind at every step."""
+
+    own: OwnHost
+    purpose: Purpose
+    during: bool = False
+    wrong: list[str]
+    steps: list[str]
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        """A plan without masks."""
+        if node != OURS:
+            return super().answer(node, plan, model)
+        return self._asked("contribution", lambda: self.own.answer(node, plan, model))
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """The first request of a masked attempt."""
+        if node != OURS:
+            return super().join(node, plan, model, request)
+        return self._asked(step_of(request).name, lambda: self.own.join(node, plan, model, request))
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        """A later one."""
+        if node != OURS:
+            return super().go_on(node, request)
+        return self._asked(step_of(request).name, lambda: self.own.go_on(node, request))
+
+    def leave(self) -> None:
+        """Leave the attempt that has begun."""
+        self.own.close()
+
+    def _asked(self, step: str, ask: Callable[[], bytes]) -> bytes:
+        """One answer, before, while and after which the user changes their mind."""
+        consent, what = self.app.consent, f"{step.lower()} for `{self.purpose}`"
+        charged = _charges(self.app)
+        consent.revoke(self.purpose)
+        if ask() != REFUSED:
+            self.wrong.append(f"{what} is answered without consent")
+        if _charges(self.app) != charged:
+            self.wrong.append(f"{what} is charged without consent")
+        consent.grant(self.purpose)
+        computed: list[bool] = []
+        real = Contributor._clipped
+
+        def revoking(contributor: Contributor, *given: Any) -> Any:
+            if isinstance(contributor.ledger, OwnLedger) and self.during:
+                computed.append(True)
+                consent.revoke(self.purpose)
+            return real(contributor, *given)
+
+        with mock.patch.object(Contributor, "_clipped", revoking):
+            answer = ask()
+        if computed:
+            if answer != REFUSED:
+                self.wrong.append(f"{what} is answered, although consent was taken back while it was computed")
+            consent.grant(self.purpose)
+            again = ask()  # under masks the same answer is there; in the clear the attempt is over for this device
+            answer = again if again != REFUSED else answer
+        elif answer == REFUSED:
+            self.wrong.append(f"{what} must be answered with consent, and is refused")
+        self.steps.append(step)
+        if answer != REFUSED:
+            self._sent(what)
+        return answer
+
+    def _sent(self, what: str) -> None:
+        """Send the answer in pieces; consent is taken back between two of them."""
+        send, reply, consent = vars(sync)["_send"], _Reply(), self.app.consent
+        send(reply, self.own)
+        if reply.pieces != 1:
+            self.wrong.append(f"{what} must be sent with consent, and is not")
+        consent.revoke(self.purpose)
+        send(reply, self.own)
+        if reply.pieces != 1:
+            self.wrong.append(f"{what} goes on being sent after consent was taken back")
+        consent.grant(self.purpose)
+
+
+@dataclass
+class _Played:
+    """What one case has shown."""
+
+    wrong: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+
+
+def consents() -> list[Finding]:
+    """Every case, with a change of mind between steps and while something is computed; and the open log."""
+    found = []
+    for name, (purpose, masks) in CASES.items():
+        played = _Played()
+        try:
+            for during in (True,) if masks else (False, True):
+                _play(purpose, masks, during, played)
+            wrong = next(iter(played.wrong), "")
+        except PalateError as error:
+            wrong = f"the run must end, got: {error}"
+        said = f"{len(played.steps)} answers, and nothing after a revocation"
+        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
+    wrong = next(_opened(), "")
+    found.append(Finding.checked(f"{TEST}: the open log", not wrong, wrong or "handed over with consent only"))
+    return found
+
+
+def _play(purpose: Purpose, masks: bool, during: bool, played: _Played) -> None:
+    """One release with an app among the devices, whose user agrees to everything but what is taken back."""
+    names = list(SURVEY.questions()) if purpose == "analytics" else [f"item-{row}" for row in range(ITEMS)]
+    with ExitStack() as stack:
+        device = _app(stack, masks)
+        device.track_many([Event("like", names[0]), Event("like", names[-1])])
+        keys = identities_with(device) if masks else None
+        setting = Setting(
+            mode=DISTRIBUTED, noise=Noise.SECURE, users_per_node=1, lost=1, masks=masks, epsilon=20.0,
+            algorithm=SURVEYING if purpose == "analytics" else "popularity",
+            settings=SURVEY.model_dump(mode="json") if purpose == "analytics" else {},
+        )  # fmt: skip
+        directory = None if keys is None else keys.directory.hash
+        terms = setting.terms(str(setting.algorithm), n_users=DEVICES, n_items=len(names), directory=directory)
+        terms = terms.model_copy(update={"catalogue": catalogue_hash(names)})
+        histories = crowd([[0]] * DEVICES, n_items=len(names))
+        stage = stack.enter_context(WatchedRun(terms, histories, users_per_node=1, identities=keys))
+        _publish(stage, device, names)
+        host = RevokingHost(
+            stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
+        )
+        listed: Any = None if keys is None else keys.directory
+        own = OwnHost(device.store, device.rounds, OURS, lambda _: listed)
+        host.take(app=device, own=own, purpose=purpose, during=during, wrong=played.wrong, steps=played.steps)
+        stack.callback(host.leave)
+        stage.host = host
+        stage.play(rounds=1)
+
+
+def _app(stack: ExitStack, masks: bool) -> Device:
+    """A device in a folder of its own, with consent to everything; both last as long as the stack."""
+    service = Service(
+        public_key=release_key().public,
+        population=POPULATION,
+        epsilon=50.0,
+        floors=Floors(allow_unmasked=not masks).for_few(),
+    )
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+    device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
+    for each in PURPOSES:
+        device.consent.grant(each)
+    return device
+
+
+def _publish(stage: WatchedRun, device: Device, names: list[str]) -> None:
+    """A model with which the device knows the catalogue."""
+    stage.coordinator.registry.publish(
+        stage.coordinator.model, ItemCatalogue(tuple(names)), {}, stage.key,
+        population=POPULATION, shown=stage.ledger.shown(),
+    )  # fmt: skip
+    device.update_model(stage.coordinator.registry.folder / "model")
+
+
+def _charges(device: Device) -> int:
+    """How many attempts the device's own ledger has."""
+    with OwnLedger(device.store, device.rounds.service) as ledger:  # type: ignore[arg-type]  # it has one
+        return ledger.size()
+
+
+def _opened() -> Iterator[str]:
+    """The log that is shared openly: not without consent, and not when it is taken back meanwhile."""
+    with ExitStack() as stack:
+        device = _app(stack, False)
+        names = [f"item-{row}" for row in range(ITEMS)]
+        terms = Setting(algorithm="popularity").terms("popularity", n_users=4, n_items=ITEMS, directory=None)
+        stage = stack.enter_context(WatchedRun(terms, crowd([[0]] * 4, n_items=ITEMS), users_per_node=1))
+        _publish(stage, device, names)
+        device.track_many([Event("like", names[0])])
+        if device.open_log().items != (names[0],):
+            yield "a log must be handed over with consent to it, got another"
+        device.consent.revoke("panel")
+        if _hands_over(device):
+            yield "a log is handed over without consent"
+        device.consent.grant("panel")
+        real = Interests.look
+
+        def revoking(interests: Interests) -> Any:
+            device.consent.revoke("panel")
+            return real(interests)
+
+        with mock.patch.object(Interests, "look", revoking):
+            if _hands_over(device):
+                yield "a log is handed over, although consent was taken back while it was read"
+
+
+def _hands_over(device: Device) -> bool:
+    try:
+        device.open_log()
+    except RefusedError:
+        return False
+    return True

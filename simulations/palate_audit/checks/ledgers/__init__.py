@@ -1,0 +1,1 @@
+"""Ledgers: both sides' ledgers beside a second one of plain lists, through hundreds of generated steps."""

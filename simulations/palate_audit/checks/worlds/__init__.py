@@ -1,0 +1,1 @@
+"""Worlds that differ in what users did, and in nothing else: all that leaves beside noised numbers is the same."""
