@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2, hypergeom  # type: ignore[import-untyped]  # scipy ships no types
 
+from palate_audit.checks import blame
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
@@ -63,6 +64,9 @@ def masking(*, quick: bool = False) -> list[Finding]:
         ("graphs", graphs),
         ("sums", _sums),
         ("long vectors", _long),
+        ("who is named", blame.named),
+        ("evidence", blame.evidence),
+        ("openings", blame.openings),
         *(() if quick else (("broken records", _fuzzed),)),
     ):
         try:
