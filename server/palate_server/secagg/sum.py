@@ -12,7 +12,6 @@ from palate_common.secagg.messages import (
     SHARE,
     SIGNATURE,
     Flags,
-    Secret,
     Step,
     pack_flags,
     read_fixed,
@@ -142,9 +141,11 @@ class UnmaskStage(BaseStage):
         tree = tree_of([pieces.get(slot, NONE) for slot in range(held.cohort.degree)])
         payload, signature = reveal_payload(held.cohort.binding, root_of(tree)), data[-SIGNATURE:]
         check_signature(self.attempt.directory.identities[device], REVEAL, payload, signature)
-        boxes = held.boxes[held.neighbours[member, slots], held.cohort.slots(member)[slots]]
-        for (slot, piece), box in zip(pieces.items(), map(bytes, boxes), strict=True):
-            if piece[0] != self._secret_of(int(held.neighbours[member, slot])):
+        around = held.neighbours[member, slots]
+        boxes = map(bytes, held.boxes[around, held.cohort.slots(member)[slots]])
+        lost = (~self._survivors[around]).tolist()
+        for (slot, piece), box, mask_key in zip(pieces.items(), boxes, lost, strict=True):
+            if piece[0] != mask_key:
                 raise IntegrityError("each share must be of the secret that is to be opened, got one of the other")
             if not piece_fits(piece, box):
                 label, _ = held.received(member, slot)
@@ -183,10 +184,6 @@ class UnmaskStage(BaseStage):
             raise IntegrityError("each secret must be the advertised one, got another: its device has dealt bad shares")
         total = unmask(self._total, wanted, secrets, bits=self.terms.bits)
         return UnmaskedSum(total, tuple(held.ids(self._survivors)))
-
-    def _secret_of(self, owner: int) -> Secret:
-        """Which secret of a member is opened."""
-        return Secret.SELF_MASK if self._survivors[owner] else Secret.MASK_KEY
 
     def _mend(self, wanted: Wanted, secrets: dict[int, bytes], member: int) -> bool:
         """Find a secret among shares that don't fit together, and name who has dealt them; whether it is found."""
