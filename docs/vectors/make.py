@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import safetensors.numpy
@@ -40,15 +41,29 @@ from palate_common.records.witnessing import AddCheckpoint
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
+from palate_common.secagg import boxes
 from palate_common.secagg.agreement import KeyPair, agree, seal
+from palate_common.secagg.boxes import Label, make_box, open_box, path_of, root_of, tree_of
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import Scene, ShownBox, ShownReceipt
 from palate_common.secagg.graph import Ring
 from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Complaint, Header, Step, pack_flags, write
+from palate_common.secagg.messages import Complaint, Header, Receipt, Secret, Step, pack_flags, write
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
-from palate_common.secagg.transcript import COMPLAINT, cohort_binding, complaint_payload, share_digest, sign
+from palate_common.secagg.transcript import BOX as BOX_TAG
+from palate_common.secagg.transcript import (
+    OPENING,
+    RECEIPT,
+    REVEAL,
+    box_info,
+    cohort_binding,
+    opening_payload,
+    receipt_payload,
+    reveal_payload,
+    sign,
+)
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
 
@@ -382,8 +397,11 @@ def secagg() -> dict[str, Any]:
             for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
         ],
         "directory": _directory(),
-        "share_digest": _share_digest(),
-        "complaint": _complaint(),
+        "box": _box(),
+        "receipt": _receipt(),
+        "open": _open(),
+        "reveal": _reveal(),
+        "evidence": _evidence(),
     }
 
 
@@ -464,23 +482,103 @@ def _ring(n: int) -> dict[str, Any]:
     }
 
 
-def _share_digest() -> dict[str, Any]:
-    """What a dealer shows of a share."""
-    share = bytes(range(32))
-    return {"share": share.hex(), "digest": share_digest(share).hex()}
+CONTEXT, TOSS, ROOT, SEED = bytes(range(32)), 3, bytes(range(32, 64)), bytes(range(64, 96))
+"""Of the toss in which the following records are made."""
+DEVICES = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)) for number in range(1, 6))
+"""The identities of the directory of five devices, in a complete graph with 3 of 4 shares."""
 
 
-def _complaint() -> dict[str, Any]:
-    """A whole record: device 7 of a toss complains of its first and last of ten neighbours."""
-    key, context, root, seed = test_key(), bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
-    u1, accused = np.ones(11, np.bool_), np.isin(np.arange(10), (0, 9))
-    binding = cohort_binding(context, 3, root, seed)
-    signature = sign(key, COMPLAINT, complaint_payload(binding, pack_flags(u1), pack_flags(accused)))
-    header = Header(Step.INPUT, 3, 7, context)
-    record = write(header, Complaint(accused, signature).encode(), answer=True, complaint=True)
-    facts = {"context": context.hex(), "toss": 3, "device": 7, "root": root.hex(), "seed": seed.hex()}
-    facts |= {"u1": pack_flags(u1).hex(), "accused": [0, 9], "neighbours": 10}
-    return {**facts, "tag": COMPLAINT, "public_key": key.public, "record": record.hex()}
+class _Fixed(KeyPair):
+    """A key pair for each box, the same each time: only for vectors."""
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        return KeyPair.from_private(bytes(range(100, 132)))
+
+
+def _label(sender: int, receiver: int) -> Label:
+    """What is signed with a box of one device for another."""
+    key = KeyPair.from_private(bytes([200 + receiver]) * 32).public
+    slot = receiver - (receiver > sender)
+    binding = cohort_binding(CONTEXT, TOSS, ROOT, SEED)
+    return Label(binding=binding, sender=sender, receiver=receiver, slot=slot, degree=4, threshold=3, key=key)
+
+
+def _made_box(sender: int, receiver: int) -> bytes:
+    """A good box."""
+    with mock.patch.object(boxes, "KeyPair", _Fixed):
+        return make_box(_label(sender, receiver), bytes(range(64)), DEVICES[sender])[0]
+
+
+def _place() -> dict[str, Any]:
+    return {"context": CONTEXT.hex(), "toss": TOSS, "root": ROOT.hex(), "seed": SEED.hex()}
+
+
+def _box() -> dict[str, Any]:
+    """Device 1's box for device 3: what it is made of, and what is signed with it."""
+    label, box = _label(1, 3), _made_box(1, 3)
+    info = box_info(CONTEXT, TOSS, label.ends, box[:32], label.key)
+    facts = {"sender": 1, "receiver": 3, "slot": label.slot, "degree": 4, "threshold": 3}
+    return {
+        **_place(), **facts, "made_with": bytes(range(100, 132)).hex(), "receiver_private": (bytes([203]) * 32).hex(),
+        "receiver_key": label.key.hex(), "shares": bytes(range(64)).hex(), "info_hex": info.hex(), "tag": BOX_TAG,
+        "public_key": DEVICES[1].public, "box": box.hex(),
+    }  # fmt: skip
+
+
+def _received() -> tuple[list[bytes], Receipt]:
+    """Device 3 complains of device 1's box and has none of device 4; leaves by slot."""
+    leaves = [_label(sender, 3).leaf(_made_box(sender, 3)) for sender in (0, 1, 2)] + [b""]
+    root, accused = root_of(tree_of(leaves)), np.array([False, True, False, False])
+    payload = receipt_payload(cohort_binding(CONTEXT, TOSS, ROOT, SEED), root, pack_flags(accused))
+    return leaves, Receipt(root, accused, sign(DEVICES[3], RECEIPT, payload))
+
+
+def _receipt() -> dict[str, Any]:
+    """A whole record: device 3 signs for three boxes, and complains of the second."""
+    leaves, receipt = _received()
+    record = write(Header(Step.CHECK, TOSS, 3, CONTEXT), receipt.encode(), answer=True)
+    facts = {"device": 3, "leaves_hex": [leaf.hex() for leaf in leaves], "accused": [1], "tag": RECEIPT}
+    return {**_place(), **facts, "public_key": DEVICES[3].public, "record": record.hex()}
+
+
+def _open() -> dict[str, Any]:
+    """Two whole records: device 1 is shown that complaint, and opens its box."""
+    leaves, receipt = _received()
+    asked = Complaint(3, receipt, path_of(tree_of(leaves), 1)).encode()
+    secret, header = bytes(range(100, 132)), Header(Step.OPEN, TOSS, 1, CONTEXT)
+    payload = opening_payload(cohort_binding(CONTEXT, TOSS, ROOT, SEED), 3, secret)
+    answer = secret + sign(DEVICES[1], OPENING, payload)
+    request = write(header, asked, answer=False).hex()
+    shown = {"request": request, "answer": write(header, answer, answer=True).hex(), "tag": OPENING}
+    return {**_place(), "device": 1, "complains": 3, **shown, "public_key": DEVICES[1].public}
+
+
+def _reveal() -> dict[str, Any]:
+    """A whole record: device 3 gives its share of device 0's b, and of device 2's mask key; the others are lost."""
+    pieces = [b""] * 4
+    for slot, secret in ((0, Secret.SELF_MASK), (2, Secret.MASK_KEY)):
+        pair = KeyPair.from_private(bytes([203]) * 32)
+        dealt = open_box(_label(slot, 3), _made_box(slot, 3), pair)
+        pieces[slot] = b"" if dealt is None else dealt.piece(secret)
+    payload = reveal_payload(cohort_binding(CONTEXT, TOSS, ROOT, SEED), root_of(tree_of(pieces)))
+    body = b"".join(pieces) + sign(DEVICES[3], REVEAL, payload)
+    record = write(Header(Step.UNMASK, TOSS, 3, CONTEXT), body, answer=True)
+    facts = {"device": 3, "slots": [0, 2], "tag": REVEAL}
+    return {**_place(), **facts, "public_key": DEVICES[3].public, "record": record.hex()}
+
+
+def _evidence() -> dict[str, Any]:
+    """Device 3 has complained of a good box: a record that names it, and one that names nobody."""
+    leaves, receipt = _received()
+    label, box, scene = _label(1, 3), _made_box(1, 3), Scene(cohort_binding(CONTEXT, TOSS, ROOT, SEED))
+    path = tuple(each.hex() for each in path_of(tree_of(leaves), 1))
+    shown = ShownReceipt(receipt=receipt.encode().hex(), degree=4, slot=1, path=path)
+    secret = bytes(range(100, 132)).hex()
+    record = scene.record("complaint", 3, box=ShownBox.of(label, box), secret=secret, receipt=shown)
+    wrong = scene.record("box", 1, box=ShownBox.of(label, box), secret=secret)
+    directory = Directory(tuple(key.public for key in DEVICES)).to_json().decode()
+    return {"directory": directory, "names": 3, "record": record.to_bytes().decode(), "none": wrong.to_bytes().decode()}
 
 
 def _directory() -> dict[str, Any]:

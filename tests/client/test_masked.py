@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
+from palate_audit.secagg.hostile import PLANS, Turn
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.checks import draw
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
@@ -18,7 +20,19 @@ from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.graph_terms import graph_terms
-from palate_common.secagg.messages import BOX, HEADER, SHARE, Step, UnmaskRequest, is_complaint
+from palate_common.secagg.messages import (
+    BOX,
+    HEADER,
+    PIECE,
+    SIGNATURE,
+    CheckRequest,
+    Complaint,
+    Receipt,
+    Step,
+    UnmaskRequest,
+    pack_flags,
+)
+from palate_common.secagg.transcript import RECEIPT, receipt_payload, sign
 from palate_server.secagg.attempt import Unmasking
 
 
@@ -93,35 +107,46 @@ def test_the_vector_is_made_once_and_only_after_every_check() -> None:
     made = []
     world.devices[0]._vector = lambda: made.append(1) or world.vectors[0]
     request = server.request(0)
-    boxes = len(request) - 4 * BOX
     for position in range(len(request)):
         changed = bytearray(request)
         changed[position] ^= 1
-        device = copy.copy(world.devices[0])
-        if position < boxes:
-            with pytest.raises((IntegrityError, RefusedError)):
-                device.answer(Step.INPUT, bytes(changed))
-        else:
-            complaint = device.answer(Step.INPUT, bytes(changed))
-            assert is_complaint(complaint)
-            assert complaint[HEADER] == 1 << (position - boxes) // BOX
-    assert (made, world.latches[0].held) == ([], {})
+        with pytest.raises((IntegrityError, RefusedError)):
+            copy.copy(world.devices[0]).answer(Step.INPUT, bytes(changed))
+    assert made == []
+    assert "input" not in world.latches[0].held
     answer = world.devices[0].answer(Step.INPUT, request)
     assert world.devices[0].answer(Step.INPUT, request) == answer
     assert made == [1]
 
 
-def test_a_complaint_ends_it() -> None:
+def test_a_box_that_its_sender_has_not_signed_is_received_as_none_and_its_sender_not_masked_with() -> None:
     world = MaskedCohort(5, n_min=4)
-    server = at_input(world)
-    device, request = world.devices[0], server.request(0)
-    changed = request[:-1] + bytes([request[-1] ^ 1])
-    complaint = device.answer(Step.INPUT, changed)
-    assert device.answer(Step.INPUT, changed) == complaint, "made once"
-    assert len(complaint) == HEADER + 1 + 64, "its own signature, and not a bit for more than its four neighbours"
-    assert (device._state, device._vector) == (Done(0), None)
-    with pytest.raises(RefusedError, match="not due"):
-        device.answer(Step.INPUT, request)
+    server = at(world, Step.CHECK)
+    request = server.request(0)
+    for position in range(len(request) - 4 * BOX, len(request), 7):
+        device, changed = copy.copy(world.devices[0]), bytearray(request)
+        changed[position] ^= 1
+        receipt = Receipt.decode(device.answer(Step.CHECK, bytes(changed))[HEADER:], k=4)
+        assert not receipt.accused.any()
+        slot = (position - (len(request) - 4 * BOX)) // BOX
+        assert sorted({*range(4)} - {*device._state.shares}) == [slot]  # type: ignore[union-attr]
+    world.exchange(server, {})
+    with pytest.raises(RefusedError, match="each neighbour in the list must have sent a good box"):
+        device.answer(Step.INPUT, server.request(0))
+
+
+def test_a_box_withheld_is_not_masked_with_either() -> None:
+    world = MaskedCohort(5, n_min=4)
+    server = at(world, Step.CHECK)
+    request = server.request(0)
+    whole = CheckRequest.decode(request[HEADER:], n=5)
+    fewer = CheckRequest(whole.shared & (np.arange(5) != 3), whole.boxes[:2] + whole.boxes[3:])
+    world.devices[0].answer(Step.CHECK, request[:HEADER] + fewer.encode())
+    for device in range(1, 5):
+        server.receive(device, world.devices[device].answer(Step.CHECK, server.request(device)))
+    assert not server.receive(0, world.devices[0].answer(Step.CHECK, request[:HEADER] + fewer.encode()))
+    server.close()
+    assert server.asked == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(4, np.int64), np.zeros(5, np.int32), np.zeros((5, 1), np.int64)])
@@ -189,7 +214,7 @@ def test_a_wrong_signature_counts_for_nobody_that_is_drawn(monkeypatch: pytest.M
 
 def test_an_honest_request_meets_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     world, whole, _ = at_unmask(monkeypatch)
-    assert len(world.devices[0].answer(Step.UNMASK, whole)) == HEADER + 8 * SHARE
+    assert len(world.devices[0].answer(Step.UNMASK, whole)) == HEADER + 8 * PIECE + SIGNATURE
 
 
 def test_a_draw_is_uniform_among_the_others() -> None:
@@ -219,8 +244,12 @@ def test_a_cohort_too_small_for_a_safe_graph_is_refused_by_both_sides() -> None:
 
 
 def at_input(world: MaskedCohort) -> Unmasking:
+    return at(world, Step.INPUT)
+
+
+def at(world: MaskedCohort, step: Step) -> Unmasking:
     server = world.begin()
-    while server.step < Step.INPUT:
+    while server.step < step:
         world.exchange(server, {})
     return server
 
@@ -229,3 +258,85 @@ def at_input(world: MaskedCohort) -> Unmasking:
 def test_a_state_does_not_show_its_secrets(state: type) -> None:
     """Who logs a device's state, or an error with it, logs no key, nonce or share."""
     assert state.__repr__ is object.__repr__
+
+
+@pytest.fixture
+def asked() -> tuple[Adversary, list[Complaint]]:
+    """Devices that have received their boxes; device 2 complains of the boxes that 0 and 1 have made for it."""
+    evil = Adversary(MaskedCohort(12, n_min=9))
+    turn = Turn(Step.CHECK, evil.world.devices[2], evil.server.request(2), {}, {}, np.random.default_rng(1))
+    receipt = Receipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
+    for device in range(12):
+        evil.check(device, evil.all_but())
+    return evil, [evil.forged_complaint(2, 0, receipt=receipt)]
+
+
+def test_opens_a_box_only_after_a_complaint_signed_of_this_very_box_and_once(
+    asked: tuple[Adversary, list[Complaint]],
+) -> None:
+    evil, (complaint,) = asked
+    unsigned = evil.forged_complaint(2, 0)
+    fine = Receipt(complaint.receipt.root, np.zeros(11, np.bool_), complaint.receipt.signature)
+    elsewhere = evil.forged_complaint(2, 1, receipt=complaint.receipt).path
+    wrong = {
+        "signature": [unsigned],
+        "without a complaint": [replace(complaint, receipt=fine)],
+        "a neighbour": [replace(complaint, device=99)],
+        "signature ": [replace(complaint, device=3)],
+        "must lead to": [replace(complaint, path=elsewhere)],
+        "at most 1 others": [complaint, complaint],
+        "at most 1 others ": [complaint, evil.forged_complaint(3, 0)],
+    }
+    for reason, complaints in wrong.items():
+        assert evil.open_boxes(0, complaints) == []
+        assert reason.strip() in evil.refusals[-1]
+    assert "open" not in evil.world.latches[0].held
+    device = copy.copy(evil.world.devices[0])
+    (secret,) = evil.open_boxes(0, [complaint])
+    assert evil.open_boxes(0, [complaint]) == [secret], "the same answer to the same request"
+    evil.loot_boxes(0, [2], [secret])
+    assert len(evil._shares["self", 0]) == len(evil._shares["mask", 0]) == 1, "what device 2 knows, and no more"
+    other = evil.forged_complaint(3, 0, receipt=signed_complaint(evil, 3))
+    assert evil.open_boxes(0, [other]) == []
+    assert "not due" in evil.refusals[-1]
+    assert evil.open_boxes(0, [other], machine=device) == [], "nor does its copy, for another device"
+    assert "latched" in evil.refusals[-1]
+
+
+def test_opens_a_box_never_once_it_has_masked(asked: tuple[Adversary, list[Complaint]]) -> None:
+    evil, complaints = asked
+    before = copy.copy(evil.world.devices[0])
+    evil.mask(0, evil.all_but())
+    assert evil.open_boxes(0, complaints) == []
+    assert "not due" in evil.refusals[-1]
+    assert evil.open_boxes(0, complaints, machine=before) == []
+    assert "latched" in evil.refusals[-1]
+
+
+def test_a_broken_open_request_is_refused_and_changes_nothing(asked: tuple[Adversary, list[Complaint]]) -> None:
+    evil, (complaint,) = asked
+    device, body = evil.world.devices[0], complaint.encode()
+    before, rng = device._state, np.random.default_rng(5)
+    for _ in range(300):
+        broken = bytearray(body)
+        broken[rng.integers(len(body))] ^= 1 << int(rng.integers(8))
+        if rng.integers(3) == 0:
+            broken = broken[: rng.integers(len(body))]
+        if bytes(broken) != body:
+            assert evil.ask(0, Step.OPEN, bytes(broken)) is None
+    assert device._state is before
+    assert evil.open_boxes(0, [complaint])
+
+
+def test_a_device_that_has_opened_boxes_masks_all_the_same(asked: tuple[Adversary, list[Complaint]]) -> None:
+    evil, complaints = asked
+    assert evil.open_boxes(0, complaints)
+    evil.mask(0, evil.all_but())
+    assert evil.refusals == []
+
+
+def signed_complaint(evil: Adversary, device: int) -> Receipt:
+    """A receipt in which a device complains of its first neighbour's box, signed."""
+    made = evil.forged_complaint(device, 0).receipt
+    payload = receipt_payload(evil.cohort.binding, made.root, pack_flags(made.accused))
+    return Receipt(made.root, made.accused, sign(evil.world.identities[device], RECEIPT, payload))

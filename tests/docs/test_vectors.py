@@ -34,6 +34,8 @@ from palate_common.records.notes import VerifierKey, read_note, verify_note
 from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import check
 from palate_common.secagg.graph_terms import graph_terms
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
@@ -385,18 +387,96 @@ def test_directory_by_hand() -> None:
     assert set(json.loads(case["file"])) == {"version", "identities"}
 
 
-def test_share_digest_and_complaint_by_hand() -> None:
-    found = vectors("secagg.json")["share_digest"]
-    hashed = hashlib.sha256(b"palate/secagg/share/1\0" + bytes.fromhex(found["share"])).hexdigest()
-    assert hashed[:32] == found["digest"]
-    case = vectors("secagg.json")["complaint"]
-    record, context = bytes.fromhex(case["record"]), bytes.fromhex(case["context"])
-    assert record[:8] == bytes([2, 4 + 64 + 128]) + case["toss"].to_bytes(2, "little") + (7).to_bytes(4, "little")
-    assert (record[8:40], record[40:42]) == (context, bytes([1, 2])), "its first and last of ten neighbours"
-    binding = context + case["toss"].to_bytes(2, "little") + bytes.fromhex(case["root"] + case["seed"])
-    signed = b"palate signature 1\0" + bytes([len(case["tag"])]) + case["tag"].encode()
-    signed += binding + bytes.fromhex(case["u1"]) + record[40:42]
-    Ed25519PublicKey.from_public_bytes(bytes.fromhex(case["public_key"])).verify(record[42:], signed)
+def signed_by(case: dict[str, Any], tag: str, payload: bytes, signature: bytes) -> None:
+    """Check a signature with the library alone."""
+    signed = b"palate signature 1\0" + bytes([len(tag)]) + tag.encode() + payload
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(case["public_key"])).verify(signature, signed)
+
+
+def binding_of(case: dict[str, Any]) -> bytes:
+    parts = (
+        bytes.fromhex(case["context"]),
+        case["toss"].to_bytes(2, "little"),
+        bytes.fromhex(case["root"] + case["seed"]),
+    )
+    return b"".join(parts)
+
+
+def header_of(case: dict[str, Any], kind: int) -> bytes:
+    return (
+        bytes([3, kind]) + case["toss"].to_bytes(2, "little") + case["device"].to_bytes(4, "little") + bytes(range(32))
+    )
+
+
+def root_by_hand(leaves: list[bytes]) -> bytes:
+    nodes = [hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]
+    while len(nodes) > 1:
+        nodes = [
+            hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(nodes[::2], nodes[1::2], strict=True)
+        ]
+    return nodes[0]
+
+
+def test_a_box_by_hand() -> None:
+    case = vectors("secagg.json")["box"]
+    box, info = bytes.fromhex(case["box"]), bytes.fromhex(case["info_hex"])
+    made_with, receiver = (
+        X25519PrivateKey.from_private_bytes(bytes.fromhex(case[key])) for key in ("made_with", "receiver_private")
+    )
+    ends = (1).to_bytes(4, "little") + (3).to_bytes(4, "little")
+    assert box[:32] == made_with.public_key().public_bytes_raw()
+    assert case["receiver_key"] == receiver.public_key().public_bytes_raw().hex()
+    head = b"palate/secagg/seal/1\0" + binding_of(case)[:34]
+    assert info == head + ends + box[:32] + bytes.fromhex(case["receiver_key"])
+    for shared in (made_with.exchange(receiver.public_key()), receiver.exchange(made_with.public_key())):
+        extracted = hmac.digest(bytes(32), shared, "sha256")
+        key = hmac.digest(extracted, info + b"\x01", "sha256")
+        salts = hmac.digest(extracted, key + info + b"\x02", "sha256")
+        aad = bytes.fromhex(case["context"] + case["root"]) + ends
+        assert AESGCM(key).decrypt(bytes(12), box[32:112], aad).hex() == case["shares"]
+    for which in (0, 1):
+        share, salt = bytes.fromhex(case["shares"])[32 * which :][:32], salts[16 * which :][:16]
+        commitment = hashlib.sha256(b"palate/secagg/share/2\0" + salt + share).digest()[:16]
+        assert box[112 + 16 * which :][:16] == commitment
+    place = b"".join(case[name].to_bytes(2, "little") for name in ("slot", "degree", "threshold"))
+    payload = binding_of(case) + ends + place + bytes.fromhex(case["receiver_key"]) + box[:144]
+    signed_by(case, case["tag"], payload, box[144:])
+
+
+def test_a_receipt_and_what_follows_from_it_by_hand() -> None:
+    found = vectors("secagg.json")
+    case = found["receipt"]
+    record, leaves = bytes.fromhex(case["record"]), [bytes.fromhex(leaf) for leaf in case["leaves_hex"]]
+    assert record[:40] == header_of(case, 4 + 128)
+    assert record[40:73] == root_by_hand(leaves) + bytes([2]), "the second of four neighbours"
+    signed_by(case, case["tag"], binding_of(case) + record[40:73], record[73:])
+    opened = found["open"]
+    request, answer = bytes.fromhex(opened["request"]), bytes.fromhex(opened["answer"])
+    assert (request[:40], answer[:40]) == (header_of(opened, 5), header_of(opened, 5 + 128))
+    assert request[40:44] + request[44:141] == (3).to_bytes(4, "little") + record[40:]
+    first, last = (hashlib.sha256(b"\0" + leaves[at]).digest() for at in (0, 2))
+    empty = hashlib.sha256(b"\0").digest()
+    assert request[141:] == first + hashlib.sha256(b"\1" + last + empty).digest()
+    assert answer[40:72].hex() == found["box"]["made_with"]
+    signed_by(opened, opened["tag"], binding_of(opened) + (3).to_bytes(4, "little") + answer[40:72], answer[72:])
+
+
+def test_a_reveal_by_hand() -> None:
+    case = vectors("secagg.json")["reveal"]
+    record = bytes.fromhex(case["record"])
+    assert record[:40] == header_of(case, 8 + 128)
+    pieces = [record[40:89], record[89:138]]
+    assert [piece[0] for piece in pieces] == [0, 1]
+    leaves = [pieces[0], b"", pieces[1], b""]
+    signed_by(case, case["tag"], binding_of(case) + root_by_hand(leaves), record[138:])
+
+
+def test_evidence_names_one_device_or_none() -> None:
+    case = vectors("secagg.json")["evidence"]
+    directory = Directory.from_json(case["directory"].encode())
+    assert check(case["record"].encode(), directory) == case["names"] == 3
+    with pytest.raises(IntegrityError, match="as it must be"):
+        check(case["none"].encode(), directory)
 
 
 def test_the_table_of_terms_is_what_the_code_says() -> None:

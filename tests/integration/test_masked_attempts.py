@@ -42,6 +42,7 @@ def test_sixty_devices_with_a_loss_at_every_step_give_the_survivors_sum() -> Non
     assert server.counts == {
         Step.ADVERTISE: 59,
         Step.SHARE: 57,
+        Step.CHECK: 57,
         Step.INPUT: 54,
         Step.CONSISTENCY: 53,
         Step.UNMASK: 51,
@@ -66,7 +67,7 @@ def test_a_ring_tosses_again_for_a_missing_nonce_and_gives_the_survivors_sum(n: 
         steps.append(server.step)
         # The two show no nonce at first, and nobody who is lost comes back for the second toss.
         world.exchange(server, missing)
-    assert steps == [Step.COMMIT, Step.ADVERTISE, *Step]
+    assert steps == [Step.COMMIT, Step.ADVERTISE, *(step for step in Step if step is not Step.OPEN)]
     assert server.survivors == tuple(sorted(set(range(n)) - {1, 2, 3, 50, 55, 5, 27, 30}))
     assert server.total.tolist() == world.sum_of(server.survivors).tolist()
     assert world.refusals == []

@@ -125,7 +125,7 @@ def test_masks_change_nothing_but_who_sees_what(
     again = clear(make_run, tmp_path / "clear", **distributed())
     assert [r.model.data for r in releases] == [r.model.data for r in again]
     assert [r.participation.users for r in releases] == [DEVICES] * ROUNDS
-    assert len(grid.exchanges) == 5  # up to 250 devices nothing is committed to
+    assert len(grid.exchanges) == 6  # up to 250 devices nothing is committed to
 
 
 def test_fewer_numbers_are_summed_under_masks_as_in_the_clear(
@@ -187,7 +187,7 @@ def test_an_aborted_attempt_is_tried_again_with_fresh_everything(
     # A latch is of one device and one attempt.
     with run.devices._view() as connection:
         held = connection.execute("SELECT device, round, attempt, step FROM latches").fetchall()
-    attempts, steps = [(0, 0), (0, 1), (1, 0)], ("input", "consistency")
+    attempts, steps = [(0, 0), (0, 1), (1, 0)], ("open", "input", "consistency")
     assert sorted(held) == sorted((d, *a, s) for d in range(DEVICES) for a in attempts for s in steps)
 
 
@@ -423,14 +423,14 @@ class Blank(Lossy):
         return Message(RecordDict(), reply_to=message) if blank else reply
 
 
-def test_a_reply_without_an_answer_is_malformed(make_run: Callable[..., Any], identities: Identities) -> None:
-    """An honest device refuses with the constant; whoever sends nothing at all is counted towards the quarantine."""
+def test_a_reply_without_an_answer_is_as_silence(make_run: Callable[..., Any], identities: Identities) -> None:
+    """An honest device refuses with the constant; who sends what nobody has signed is named for nothing."""
     run = make_run(**distributed(identities, n_min=FEWER, c_max=3))
     host = Host(Shards(run.histories, 1), run.devices, run.key.public, run.floors, identity_of=identities.of)
     grid = Blank(node_app(lambda _: host), nodes=DEVICES, lost={})
     coordinator = run.coordinator()
     play(coordinator, grid, identities.directory, most=1)
-    assert coordinator.conduct.offenders == {3}
+    assert (coordinator.conduct.unsigned, coordinator.conduct.named) == ({3}, set())
 
 
 def test_another_runs_identities_cost_nothing(make_run: Callable[..., Any], identities: Identities) -> None:

@@ -33,19 +33,21 @@ def test_the_floor_is_what_the_protocol_prescribes(counted: list[Operations]) ->
     assert (cost.survivors, cost.timed, cost.graph.neighbours) == (survivors, survivors, k)
     # The server's masks: one a survivor, and one a pair of survivor and lost; a device's: its own, one a neighbour.
     assert sum(each.streams for each in counted) == survivors + lost * survivors + survivors * (k + 1)
-    assert sum(each.agreements for each in counted) == lost * survivors + survivors * 2 * k
-    # The server checks adverts, inputs and lists; a device its neighbours' adverts, U1, and the survivors' signatures.
-    assert sum(each.checks for each in counted) == n + 2 * survivors + survivors * (k + 1 + survivors - 1)
-    assert sum(each.signatures for each in counted) == 1 + survivors * 3
-    assert set(cost.server.taken) == {step.name for step in Step} - {"COMMIT"}
+    assert sum(each.agreements for each in counted) == lost * survivors + survivors * 4 * k
+    # The server checks adverts, receipts, inputs, lists and shares; a device its neighbours' adverts and boxes, U1, and
+    # the survivors' signatures.
+    assert sum(each.checks for each in counted) == 2 * n + 3 * survivors + survivors * (2 * k + 1 + survivors - 1)
+    assert sum(each.signatures for each in counted) == 1 + survivors * (5 + k)
+    assert set(cost.server.taken) == {step.name for step in Step} - {"COMMIT", "OPEN"}
     assert cost.server.ratio > 1
     assert cost.device.ratio > 1
 
 
 def test_the_upload_is_all_that_a_device_sends() -> None:
     cost = measure(Scale(devices=12, coordinates=50, corrupt=1, dropped=2))
-    headers, advert, boxes, signature, shares = 5 * 40, 3 * 32 + 64, 11 * 112, 64, 11 * 32
-    assert cost.upload == headers + advert + boxes + cost.packed + signature + signature + shares
+    headers, advert, boxes, signature, shares = 6 * 40, 3 * 32 + 64, 11 * 208, 64, 11 * 49
+    receipt = 32 + 2 + signature
+    assert cost.upload == headers + advert + boxes + receipt + cost.packed + 3 * signature + shares
     assert cost.packed == -(-(50 + 64) * cost.bits // 8)
 
 

@@ -1,6 +1,6 @@
 """MaskedDevice: one device in one masked attempt, from its first nonce to the shares that open the sum.
 
-    commit -> advertise -> share -> input -> consistency -> unmask
+    commit -> advertise -> share -> check (-> open) -> input -> consistency -> unmask
 
 The server sends as little as possible: the device derives its neighbours, thresholds and positions of shares from the
 terms and the seed. All checks of a request (`palate_client.secagg.checks`) come before any change; a refused request
@@ -14,28 +14,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from palate_client.secagg import checks as checks
 from palate_client.secagg.channels import PairwiseChannels
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared, State
+from palate_client.secagg.states import Advertised, Agreed, Checked, Done, Fresh, MaskedSent, Shared, State
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.update import Int64
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import (
     HASH,
-    SHARE,
     Advert,
+    CheckRequest,
     Commit,
     Complaint,
     Header,
     InputRequest,
+    Receipt,
+    Secret,
     ShareRequest,
     Step,
     UnmaskRequest,
@@ -52,17 +56,21 @@ from palate_common.secagg.shamir import split
 from palate_common.secagg.transcript import (
     ADVERT,
     COMMIT,
-    COMPLAINT,
     CONSISTENCY,
     INPUT,
+    OPENING,
+    RECEIPT,
+    REVEAL,
     AttemptTerms,
     advert_payload,
     cohort_root,
     commit_payload,
     commitment_to,
-    complaint_payload,
     consistency_payload,
     members_payload,
+    opening_payload,
+    receipt_payload,
+    reveal_payload,
     sign,
 )
 
@@ -73,7 +81,8 @@ class MaskedDevice:
     **Guarantees:** the vector is made once and only after every check: of U1.
     **Guarantees:** signs no second list: so of each neighbour it gives one share, of b or of the mask key.
     **Guarantees:** another is refused: then the device is where it was before that request; a draw not met ends it.
-    **Guarantees:** a complaint ends it: who can't open a box says whose, sends no vector, and drops its secrets.
+    **Guarantees:** opens a box only after a complaint: signed by its receiver, of this very box, for c_max devices at
+        most, and never once it has masked.
     **Guarantees:** secrets are dropped: once its shares are out, it refers to none (CPython can't erase).
     **Assumes:** charged: the attempt was checked against floors and written to the device's ledger before.
     **Assumes:** the latch outlives the process: what it has accepted survives a crash and a restored backup.
@@ -126,11 +135,7 @@ class MaskedDevice:
             return self._answers[step][1]
         toss, body = read(request, step=step, device=self.id, context=self.terms.context, answer=False)
         state, reply = self._take(step, toss, body)
-        header, complaint = (
-            Header(step, toss, self.id, self.terms.context),
-            step is Step.INPUT and isinstance(state, Done),
-        )
-        answer = write(header, reply, answer=True, complaint=complaint)
+        answer = write(Header(step, toss, self.id, self.terms.context), reply, answer=True)
         kept = {} if step is Step.COMMIT else self._answers
         self._state, self._answers = state, {**kept, step: (digest, answer)}
         return answer
@@ -144,7 +149,11 @@ class MaskedDevice:
                 return self._advertise(state, toss, body)
             case Step.SHARE, Advertised() as state:
                 return self._share(state, toss, body)
-            case Step.INPUT, Shared() as state:
+            case Step.CHECK, Shared() as state:
+                return self._check(state, toss, body)
+            case Step.OPEN, Checked() as state if state.made_with:
+                return self._open(state, toss, body)
+            case Step.INPUT, Checked() as state:
                 return self._input(state, toss, body)
             case Step.CONSISTENCY, MaskedSent() as state:
                 return self._agree(state, toss, body)
@@ -188,18 +197,40 @@ class MaskedDevice:
         )
         mine = (state.share_pair.public, state.mask_pair.public)
         checks.distinct_keys([*mine, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
-        box_keys = []
-        for device, advert in adverts:
-            box_keys.append(self._channels.key("share", toss, state.share_pair, device, advert.share_key))
         secret = state.self_mask + state.mask_pair.private_bytes()
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
-        boxes = [
-            self._channels.seal(keys, cohort.root, device, share.tobytes())
-            for device, keys, share in zip(names, box_keys, shares, strict=True)
+        share_keys, mask_keys = zip(*((advert.share_key, advert.mask_key) for _, advert in adverts), strict=True)
+        made = [
+            make_box(self._label(cohort, names, share_keys, slot), shares[slot].tobytes(), self._identity)
+            for slot in range(cohort.degree)
         ]
-        mask_keys = tuple(advert.mask_key for _, advert in adverts)
-        after = Shared(toss, cohort, me, neighbours, mask_keys, tuple(box_keys), state.mask_pair, state.self_mask)
+        boxes, made_with = zip(*made, strict=True)
+        after = Shared(
+            toss,
+            cohort,
+            me,
+            neighbours,
+            share_keys,
+            mask_keys,
+            boxes,
+            made_with,
+            state.share_pair,
+            state.mask_pair,
+            state.self_mask,
+        )
         return after, b"".join(boxes)
+
+    def _label(self, cohort: Cohort, names: list[int], keys: Sequence[bytes], slot: int) -> Label:
+        """What this device signs with its box for the neighbour at a slot."""
+        return Label(
+            binding=cohort.binding,
+            sender=self.id,
+            receiver=names[slot],
+            slot=slot,
+            degree=cohort.degree,
+            threshold=cohort.threshold,
+            key=keys[slot],
+        )
 
     def _cohort(self, state: Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
         """Check the cohort; returns it and the adverts of this device's neighbours."""
@@ -228,11 +259,80 @@ class MaskedDevice:
         except InputError as error:
             raise RefusedError(f"the cohort is too small for these terms: {error}") from None
 
-    def _input(self, state: Shared, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Check the list of devices that have shared, then compute the vector and mask it with exactly those.
+    def _check(self, state: Shared, toss: int, body: bytes) -> tuple[State, bytes]:
+        """Open the neighbours' boxes, and sign a receipt that says which they are, and which of them are none."""
+        cohort = state.cohort
+        request = CheckRequest.decode(body, n=len(cohort))
+        checks.same_toss(toss, state.toss)
+        checks.listed(request.shared, state.me)
+        slots = np.flatnonzero(request.shared[state.neighbours]).tolist()
+        if len(request.boxes) != len(slots):
+            raise IntegrityError(f"a check request must have {len(slots)} boxes, got {len(request.boxes)}")
+        names, places = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
+        leaves, shares = [NONE] * cohort.degree, dict[int, Dealt]()
+        accused = np.zeros(cohort.degree, np.bool_)
+        for slot, box in zip(slots, request.boxes, strict=True):
+            label = Label(
+                binding=cohort.binding,
+                sender=names[slot],
+                receiver=self.id,
+                slot=places[slot],
+                degree=cohort.degree,
+                threshold=cohort.threshold,
+                key=state.share_pair.public,
+            )
+            try:
+                check_signed(label, box, self._directory.identities[names[slot]])
+            except IntegrityError:
+                continue  # what its sender hasn't signed is no box, and nobody's fault
+            leaves[slot] = label.leaf(box)
+            dealt = open_box(label, box, state.share_pair)
+            if dealt is None:
+                accused[slot] = True
+            else:
+                shares[slot] = dealt
+        root = root_of(tree_of(leaves))
+        signature = sign(self._identity, RECEIPT, receipt_payload(cohort.binding, root, pack_flags(accused)))
+        after = Checked(
+            toss,
+            cohort,
+            state.me,
+            state.neighbours,
+            state.share_keys,
+            state.mask_keys,
+            state.boxes,
+            state.made_with,
+            state.mask_pair,
+            state.self_mask,
+            shares,
+        )
+        return after, Receipt(root, accused, signature).encode()
 
-        If a box can't be opened, the answer is a complaint, and the attempt is over for this device.
-        """
+    def _open(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
+        """Show the keys of boxes that their receivers complain of: each opens one box."""
+        cohort = state.cohort
+        complaints = Complaint.decode_all(body, k=cohort.degree, depth=depth_of(cohort.degree), most=cohort.degree)
+        checks.same_toss(toss, state.toss)
+        checks.few_openings(complaints, terms=self.terms)
+        names, theirs = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
+        slot_of = {device: slot for slot, device in enumerate(names)}
+        opened = list[bytes]()
+        for complaint in complaints:
+            if complaint.device not in slot_of:
+                raise RefusedError(f"a box is opened for a neighbour, got a complaint of device {complaint.device}")
+            slot = slot_of[complaint.device]
+            public = self._directory.identities[complaint.device]
+            checks.complained_of(complaint, slot=theirs[slot], binding=cohort.binding, public=public)
+            leaf = self._label(cohort, names, state.share_keys, slot).leaf(state.boxes[slot])
+            checks.own_box(complaint, slot=theirs[slot], leaf=leaf)
+            secret = state.made_with[slot].private_bytes()
+            payload = opening_payload(cohort.binding, complaint.device, secret)
+            opened.append(secret + sign(self._identity, OPENING, payload))
+        checks.latched_openings(self._latch, hashlib.sha256(cohort.binding + body).hexdigest())
+        return replace(state, boxes=(), made_with=(), answered=body), b"".join(opened)
+
+    def _input(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
+        """Check the list of devices that have shared, then compute the vector and mask it with exactly those."""
         cohort, terms = state.cohort, self.terms
         request = InputRequest.decode(body, n=len(cohort))
         checks.same_toss(toss, state.toss)
@@ -242,33 +342,19 @@ class MaskedDevice:
         u1 = pack_flags(request.u1)
         checks.signed_members(cohort, u1, request.signature, server_key=self._server_key)
         slots = np.flatnonzero(request.u1[state.neighbours]).tolist()
-        if len(request.boxes) != len(slots):
-            raise IntegrityError(f"an input request must have {len(slots)} boxes, got {len(request.boxes)}")
+        checks.every_box(slots, state.shares)
         names = cohort.ids[state.neighbours].tolist()
-        opened = [
-            self._channels.open(state.box_keys[slot], cohort.root, names[slot], box)
-            for slot, box in zip(slots, request.boxes, strict=True)
-        ]
-        if checks.every_box(opened):
-            self._vector = None
-            return Done(toss), self._complaint(state, u1, [s for s, b in zip(slots, opened, strict=True) if b is None])
-        shares = {slot: box for slot, box in zip(slots, opened, strict=True) if box is not None}
+        shares = {slot: state.shares[slot] for slot in slots if slot in state.shares}
         keys = [
             (slot, self._channels.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
             for slot in shares
         ]
+        checks.latched_openings(self._latch, hashlib.sha256(cohort.binding + state.answered).hexdigest())
         checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
         masked = self._mask(state, keys) + sign(self._identity, INPUT, members_payload(cohort.binding, u1))
         return MaskedSent(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
 
-    def _complaint(self, state: Shared, u1: bytes, slots: list[int]) -> bytes:
-        """A signed list of the neighbours whose boxes can't be opened. It contains nothing about this device."""
-        accused = np.zeros(len(state.neighbours), np.bool_)
-        accused[slots] = True
-        payload = complaint_payload(state.cohort.binding, u1, pack_flags(accused))
-        return Complaint(accused, sign(self._identity, COMPLAINT, payload)).encode()
-
-    def _mask(self, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
+    def _mask(self, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
         """Compute the vector, mask it with b and one mask per neighbour, and pack it."""
         make, self._vector = self._vector, None
         self._state = Done(state.toss)  # noise is drawn only once: if computing the vector fails, the attempt is over
@@ -317,5 +403,8 @@ class MaskedDevice:
         drawn = signed.keys() & checks.draw(len(cohort), state.me, cohort.sample)
         checks.enough_of_cohort(len(drawn), cohort.quorum)
         checks.signed_survivors(drawn - near, signed, payload=payload, cohort=cohort, keys=self._directory)
-        shares = [both[:SHARE] if survivors[slot] else both[SHARE:] for slot, both in state.shares.items()]
-        return Done(toss), b"".join(shares)
+        pieces = [NONE] * cohort.degree
+        for slot, dealt in state.shares.items():
+            pieces[slot] = dealt.piece(Secret.SELF_MASK if survivors[slot] else Secret.MASK_KEY)
+        root = root_of(tree_of(pieces))
+        return Done(toss), b"".join(pieces) + sign(self._identity, REVEAL, reveal_payload(cohort.binding, root))

@@ -11,19 +11,22 @@ from itertools import pairwise
 from secrets import SystemRandom
 
 from palate_common.errors import IntegrityError, RefusedError
+from palate_common.secagg.boxes import check_path
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Advert, Flags
+from palate_common.secagg.messages import Advert, Complaint, Flags, pack_flags
 from palate_common.secagg.transcript import (
     ADVERT,
     CONSISTENCY,
     INPUT,
     MEMBERS,
+    RECEIPT,
     AttemptTerms,
     advert_payload,
     check_signature,
     commitment_to,
     members_payload,
+    receipt_payload,
 )
 
 
@@ -119,12 +122,37 @@ def signed_members(cohort: Cohort, u1: bytes, signature: bytes, *, server_key: s
     check_signature(server_key, MEMBERS, members_payload(cohort.binding, u1), signature)
 
 
-def every_box(opened: Sequence[object]) -> bool:
-    """Whether a box couldn't be opened: by withholding boxes a server could remove masks until the ring is split.
+def every_box(wanted: Collection[int], held: Collection[int]) -> None:
+    """Refuse a list with a neighbour without a good box: by withholding boxes a server could split the ring."""
+    if not set(held).issuperset(wanted):
+        raise RefusedError("each neighbour in the list must have sent a good box, got one without")
 
-    It raises no error, because the device sends a complaint; False if this check is switched off.
-    """
-    return any(box is None for box in opened)
+
+def few_openings(complaints: Sequence[Complaint], *, terms: AttemptTerms) -> None:
+    """Refuse to open boxes for one device twice, or for more than may be corrupt: their shares add up to a secret."""
+    receivers = {each.device for each in complaints}
+    if len(receivers) != len(complaints) or len(receivers) > terms.c_max:
+        raise RefusedError(f"a device opens boxes for at most {terms.c_max} others, each once, got {len(complaints)}")
+
+
+def complained_of(complaint: Complaint, *, slot: int, binding: bytes, public: str) -> None:
+    """Refuse to open a box without its receiver's signed complaint: an honest one's share would be shown."""
+    if not complaint.receipt.accused[slot]:
+        raise RefusedError("a box is opened for a device that complains of it, got a receipt without a complaint")
+    receipt = complaint.receipt
+    payload = receipt_payload(binding, receipt.root, pack_flags(receipt.accused))
+    check_signature(public, RECEIPT, payload, receipt.signature)
+
+
+def own_box(complaint: Complaint, *, slot: int, leaf: bytes) -> None:
+    """Refuse a complaint of another box: a server makes an honest device complain of a box that it has made itself."""
+    receipt = complaint.receipt
+    check_path(leaf, slot=slot, slots=len(receipt.accused), root=receipt.root, path=complaint.path)
+
+
+def latched_openings(latch: Callable[[str, str], None], digest: str) -> None:
+    """Store durably which complaints were answered: no others ever are, also after a restart; and none after input."""
+    latch("open", digest)
 
 
 def still_there(survivors: Flags, u1: Flags) -> None:

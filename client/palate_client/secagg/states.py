@@ -1,6 +1,6 @@
 """States of a device in a masked attempt: each has only what the next steps need.
 
-    Fresh -> Advertised -> Shared -> MaskedSent -> Agreed -> Done
+    Fresh -> Advertised -> Shared -> Checked -> MaskedSent -> Agreed -> Done
 
 A state's `repr` doesn't show its secrets.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.boxes import Dealt
 from palate_common.secagg.cohort import Cohort, Members
 from palate_common.secagg.messages import Advert, Flags
 
@@ -39,16 +40,41 @@ class Advertised:
 
 @dataclass(frozen=True, repr=False)
 class Shared:
-    """The shares were sent: no other toss can follow."""
+    """The shares were sent: no other toss can follow. `boxes` are as they were sent, `made_with` their own keys."""
 
     toss: int
     cohort: Cohort
     me: int
     neighbours: Members
+    share_keys: tuple[bytes, ...]
     mask_keys: tuple[bytes, ...]
-    box_keys: tuple[bytes, ...]
+    boxes: tuple[bytes, ...]
+    made_with: tuple[KeyPair, ...]
+    share_pair: KeyPair
     mask_pair: KeyPair
     self_mask: bytes
+
+
+@dataclass(frozen=True, repr=False)
+class Checked:
+    """The neighbours' boxes were opened, and a receipt for them was sent.
+
+    `shares` are those of good boxes, by slot. Once complaints were `answered`, which happens once, `boxes` and
+    `made_with` are empty.
+    """
+
+    toss: int
+    cohort: Cohort
+    me: int
+    neighbours: Members
+    share_keys: tuple[bytes, ...]
+    mask_keys: tuple[bytes, ...]
+    boxes: tuple[bytes, ...]
+    made_with: tuple[KeyPair, ...]
+    mask_pair: KeyPair
+    self_mask: bytes
+    shares: dict[int, Dealt]
+    answered: bytes = b""
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,7 +86,7 @@ class MaskedSent:
     me: int
     neighbours: Members
     u1: Flags
-    shares: dict[int, bytes]
+    shares: dict[int, Dealt]
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,9 +100,9 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Done:
-    """Shares or a complaint were sent, or computing the vector failed: all secrets are dropped."""
+    """Shares were sent, or computing the vector failed: all secrets are dropped."""
 
     toss: int
 
 
-State = Fresh | Advertised | Shared | MaskedSent | Agreed | Done
+State = Fresh | Advertised | Shared | Checked | MaskedSent | Agreed | Done

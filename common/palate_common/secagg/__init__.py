@@ -9,6 +9,8 @@ a server that may lie. In path order:
     graph_terms how many neighbours and shares, and their failure bounds
     cohort      the graph and the thresholds of one cohort
     shamir      secrets split among the neighbours
+    boxes       shares sealed for a neighbour, which can be opened to anybody if one of the two lies
+    evidence    who has signed what is false, for anybody to check
     masking     the masks that cancel in the sum (HAZMAT)
     packing     residues as bits on the wire
     messages    the records, as strict bytes

@@ -1,10 +1,10 @@
 r"""Messages: every record that a device and the server exchange in one masked attempt, as strict bytes.
 
-    commit -> advertise -> share -> input -> consistency -> unmask
+    commit -> advertise -> share -> check (-> open) -> input -> consistency -> unmask
 
 A record is a header of 40 bytes and a body. Integers are little endian:
 
-    u8 version, u8 kind (the step; + 128 from a device, + 64 a complaint), u16 toss, u32 device, 32 bytes context, body
+    u8 version, u8 kind (the step; + 128 from a device), u16 toss, u32 device, 32 bytes context, body
 
 Lengths follow from what the reader already knows and are checked before anything is used; a byte too few or too many,
 another version, step, device or attempt, and bits set where a bitmap has no member are refused.
@@ -30,30 +30,45 @@ from palate_common.errors import IntegrityError
 Flags = npt.NDArray[np.bool_]
 Data = TypeVar("Data", bytes, memoryview)
 
-VERSION = 2
-HASH, KEY, SIGNATURE, SHARE, DIGEST = 32, 32, 64, 32, 16
+VERSION = 3
+HASH, KEY, SIGNATURE, SHARE, DIGEST, SALT = 32, 32, 64, 32, 16, 16
 SEALED = 2 * SHARE + 16
 """Bytes of a sealed pair of shares: of b, of the mask key, and the tag."""
-BOX = SEALED + 2 * DIGEST
-"""Bytes of a box from one neighbour to another: the sealed pair, and the digests of both shares in the clear."""
+BOX_BODY = KEY + SEALED + 2 * DIGEST
+"""Bytes of what a box's sender signs: the key it was made with, the sealed pair, a commitment to each share."""
+BOX = BOX_BODY + SIGNATURE
+"""Bytes of a box from one neighbour to another."""
+PIECE = 1 + SHARE + SALT
+"""Bytes of a share that is given: which secret it is of, the share, and the salt of its commitment."""
+OPENING = KEY + SIGNATURE
+"""Bytes of a box's opening: the private half of the key it was made with, and its sender's signature."""
 ENTRY = 4 + 2 * HASH
 """Bytes of a line of the cohort list: id, commitment, nonce."""
 
 _HEADER = struct.Struct("<BBHI32s")
 HEADER = _HEADER.size
 """Bytes before the body."""
-_ANSWER, _COMPLAINT = 128, 64
+_ANSWER = 128
 
 
 class Step(IntEnum):
-    """The exchanges of an attempt, in order. Without a ring there is no commit."""
+    """The exchanges of an attempt, in order: no commit without a ring, and nothing to open without a complaint."""
 
     COMMIT = 1
     ADVERTISE = 2
     SHARE = 3
-    INPUT = 4
-    CONSISTENCY = 5
-    UNMASK = 6
+    CHECK = 4
+    OPEN = 5
+    INPUT = 6
+    CONSISTENCY = 7
+    UNMASK = 8
+
+
+class Secret(IntEnum):
+    """Which of its owner's two secrets a share is of."""
+
+    SELF_MASK = 0
+    MASK_KEY = 1
 
 
 @dataclass(frozen=True)
@@ -66,15 +81,13 @@ class Header:
     context: bytes
 
 
-def write(header: Header, body: bytes, *, answer: bool, complaint: bool = False) -> bytes:
-    """Encode a record: the server's, or a device's answer, or its complaint instead of an answer."""
-    kind = header.step + _ANSWER * answer + _COMPLAINT * complaint
+def write(header: Header, body: bytes, *, answer: bool) -> bytes:
+    """Encode a record: the server's, or a device's answer."""
+    kind = header.step + _ANSWER * answer
     return _HEADER.pack(VERSION, kind, header.toss, header.device, header.context) + body
 
 
-def read(
-    data: Data, *, step: Step, device: int, context: bytes, answer: bool, complaint: bool = False
-) -> tuple[int, Data]:
+def read(data: Data, *, step: Step, device: int, context: bytes, answer: bool) -> tuple[int, Data]:
     """Check a record's step, device and attempt: its toss and its body. The body of a view is a view.
 
     Raises:
@@ -84,19 +97,14 @@ def read(
         raise IntegrityError(f"a record must have a header of {HEADER} bytes, got {len(data)} bytes")
     version, kind, toss, who, attempt = _HEADER.unpack_from(data)
     if version != VERSION:
-        raise IntegrityError(f"a record must be of version {VERSION}, got {version}")
-    if kind != step + _ANSWER * answer + _COMPLAINT * complaint:
+        raise IntegrityError(f"a record must be of version {VERSION}, got {version}: device and server must be of one")
+    if kind != step + _ANSWER * answer:
         raise IntegrityError(f"a record must be of the step {step.name.lower()}, got kind {kind}")
     if who != device:
         raise IntegrityError(f"a record must be for or from device {device}, got {who}")
     if attempt != context:
         raise IntegrityError("a record must be of this attempt, got another's")
     return toss, data[HEADER:]
-
-
-def is_complaint(data: bytes) -> bool:
-    """Whether an answer is marked as a complaint; `read` checks everything else."""
-    return len(data) > 1 and bool(data[1] & _COMPLAINT)
 
 
 def step_of(data: bytes) -> Step:
@@ -233,52 +241,104 @@ def share_body(entries: bytes, adverts: bytes, count: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Complaint:
-    """The neighbours in U1 whose box a device can't open, or whose shares don't fit the digests that they showed.
+class CheckRequest:
+    """Who has shared, and the boxes of the receiver's neighbours among them."""
+
+    shared: Flags
+    boxes: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Encode the body."""
+        return pack_flags(self.shared) + b"".join(self.boxes)
+
+    @classmethod
+    def decode(cls, body: bytes, *, n: int) -> CheckRequest:
+        """Decode a body for a cohort of `n`."""
+        head = -(-n // 8)
+        if not head <= len(body) <= head + n * BOX:
+            raise IntegrityError(f"a check request must have {head} bytes and at most {n} boxes, got {len(body)} bytes")
+        return cls(unpack_flags(body[:head], n), split_pieces("boxes", body[head:], BOX))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a device says of the boxes that it was handed: which they are, and which of them are none.
 
     Attributes:
-        accused: by slot, bool [k]; one at least.
-        signature: of the device that complains.
+        root: of the tree of the boxes, by slot (`palate_common.secagg.boxes.tree_of`).
+        accused: by slot, whether a box can't be opened, or holds other shares than were committed to: bool [k].
+        signature: of the device.
     """
 
+    root: bytes
     accused: Flags
     signature: bytes
 
     def encode(self) -> bytes:
         """Encode the body."""
-        return pack_flags(self.accused) + self.signature
+        return self.root + pack_flags(self.accused) + self.signature
 
     @classmethod
-    def decode(cls, body: bytes, *, k: int) -> Complaint:
+    def length(cls, k: int) -> int:
+        """Bytes of an encoded receipt of a device with `k` neighbours."""
+        return HASH + -(-k // 8) + SIGNATURE
+
+    @classmethod
+    def decode(cls, body: bytes, *, k: int) -> Receipt:
         """Decode a body of a device with `k` neighbours."""
-        head = -(-k // 8)
-        _exactly("a complaint", body, head + SIGNATURE)
-        return cls(unpack_flags(body[:head], k), body[head:])
+        _exactly("a receipt", body, cls.length(k))
+        return cls(body[:HASH], unpack_flags(body[HASH:-SIGNATURE], k), body[-SIGNATURE:])
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A receipt in which a device complains of the receiver's box, and the way from its root to that box.
+
+    Attributes:
+        device: the device that complains.
+        receipt: signed by it.
+        path: hashes, from the box upwards.
+    """
+
+    device: int
+    receipt: Receipt
+    path: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Encode one complaint of an open request."""
+        return struct.pack("<I", self.device) + self.receipt.encode() + b"".join(self.path)
+
+    @classmethod
+    def decode_all(cls, body: bytes, *, k: int, depth: int, most: int) -> tuple[Complaint, ...]:
+        """Decode the body of an open request: one to `most` complaints."""
+        length, head = Receipt.length(k), 4
+        width = head + length + depth * HASH
+        if not 0 < len(body) <= most * width:
+            raise IntegrityError(f"an open request must have 1 to {most} complaints, got {len(body)} bytes")
+        found = []
+        for each in split_pieces("complaints", body, width):
+            receipt = Receipt.decode(each[head : head + length], k=k)
+            found.append(cls(_id(each), receipt, tuple(_pieces(each[head + length :], HASH))))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
 class InputRequest:
-    """Who has shared (U1), signed by the server, and the boxes of the receiver's neighbours among them."""
+    """Who takes part in the sum (U1), signed by the server."""
 
     u1: Flags
     signature: bytes
-    boxes: tuple[bytes, ...]
 
     def encode(self) -> bytes:
         """Encode the body."""
-        return pack_flags(self.u1) + self.signature + b"".join(self.boxes)
+        return pack_flags(self.u1) + self.signature
 
     @classmethod
     def decode(cls, body: bytes, *, n: int) -> InputRequest:
         """Decode a body for a cohort of `n`."""
         head = -(-n // 8)
-        if not head + SIGNATURE <= len(body) <= head + SIGNATURE + n * BOX:
-            least = head + SIGNATURE
-            raise IntegrityError(
-                f"an input request must have {least} bytes and at most {n} boxes, got {len(body)} bytes"
-            )
-        u1 = unpack_flags(body[:head], n)
-        return cls(u1, body[head : head + SIGNATURE], split_pieces("boxes", body[head + SIGNATURE :], BOX))
+        _exactly("an input request", body, head + SIGNATURE)
+        return cls(unpack_flags(body[:head], n), body[head:])
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,37 @@ def combine_all(held: npt.NDArray[np.bool_], shares: Shares) -> Shares:
     return secrets
 
 
+def misfits(indices: Sequence[int], shares: Shares, *, threshold: int, total: int) -> npt.NDArray[np.bool_]:
+    """Which shares are not on the polynomials that most of them are on.
+
+    Source: Berlekamp and Welch (1986), on random combinations of the shares' bytes: with e wrong shares of m there is a
+    polynomial E of degree e, zero where a share is wrong, and Q of degree below e + threshold with Q(x) = y E(x).
+
+    Args:
+        indices: the shares' indices, distinct.
+        shares: uint8 [m, bytes].
+        threshold: how many give the secret.
+        total: how many shares were made; it decides the field.
+
+    Returns:
+        bool [m]. It is right, up to a chance of 2^-32, if at most (m - threshold) / 2 are wrong. All are true if there
+        is no such polynomial. Compare the secret with what was committed to.
+    """
+    field, points = _field_for(total), np.asarray(indices, np.int64)
+    rows = np.ascontiguousarray(shares).view(field.kind).astype(np.int64)
+    most, bad = (len(points) - threshold) // 2, np.zeros(len(points), np.bool_)
+    if most < 1:
+        return ~bad
+    random = np.frombuffer(os.urandom(4 * 8 * rows.shape[1]), np.uint64).reshape(4, -1)
+    for weights in (random % np.uint64(field.order)).astype(np.int64) + 1:
+        values = np.bitwise_xor.reduce(field.times(rows, weights), axis=1)
+        found = field.errors(points, values, threshold=threshold, most=most)
+        if found is None:
+            return np.ones(len(points), np.bool_)
+        bad |= found
+    return bad
+
+
 @dataclass(frozen=True)
 class _Field:
     """GF(2^bits) with tables for its public elements."""
@@ -153,6 +184,59 @@ class _Field:
         apart = logs[points[:, None] ^ points].sum(axis=1)
         weights: npt.NDArray[np.int64] = self.exponents[(logs[points].sum() - logs[points] - apart) % self.order]
         return weights
+
+    def times(self, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Products of elements, by tables: for shares that their holders have given, which are no secret any more."""
+        product = self.exponents[(self.logarithms[one] + self.logarithms[other]) % self.order]
+        found: npt.NDArray[np.int64] = np.where((one == 0) | (other == 0), 0, product)
+        return found
+
+    def errors(
+        self, points: npt.NDArray[np.int64], values: npt.NDArray[np.int64], *, threshold: int, most: int
+    ) -> npt.NDArray[np.bool_] | None:
+        """Where values are not those of one polynomial, bool [m]; None if more than `most` of them may be wrong."""
+        logs = self.logarithms[points][:, None]
+        powers = self.exponents[logs * np.arange(most + threshold) % self.order]
+        locator = self.times(powers[:, : most + 1], values[:, None])
+        # E's highest coefficient is 1: the last column, on the right side.
+        solution = self._solve(np.concatenate([powers, locator[:, :most]], axis=1), locator[:, most])
+        if solution is None:
+            return None
+        located = np.bitwise_xor.reduce(
+            self.times(powers[:, : most + 1], np.append(solution[most + threshold :], 1)[None, :]), axis=1
+        )
+        # E may have zeros at good values, too: the polynomial through some of the others tells which are wrong.
+        good = np.flatnonzero(located)[:threshold]
+        through = self._solve(powers[good, :threshold], values[good])
+        if through is None:
+            return None
+        expected = np.bitwise_xor.reduce(self.times(powers[:, :threshold], through[None, :]), axis=1)
+        wrong: npt.NDArray[np.bool_] = expected != values
+        return wrong if int(wrong.sum()) <= most else None
+
+    def _solve(self, matrix: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """One solution of linear equations, with zeros for what is free; None if there is none."""
+        rows, columns = np.concatenate([matrix, right[:, None]], axis=1), matrix.shape[1]
+        pivots, row = list[int](), 0
+        for column in range(columns):
+            nonzero = np.flatnonzero(rows[row:, column])
+            if not len(nonzero):
+                continue
+            rows[[row, row + nonzero[0]]] = rows[[row + nonzero[0], row]]
+            inverse = self.exponents[-self.logarithms[rows[row, column]] % self.order]
+            rows[row] = self.times(rows[row], inverse)
+            others = np.flatnonzero(rows[:, column])
+            others = others[others != row]
+            rows[others] ^= self.times(rows[others, column][:, None], rows[row][None, :])
+            pivots.append(column)
+            row += 1
+            if row == len(rows):
+                break
+        if rows[row:, columns].any():
+            return None
+        solution = np.zeros(columns, np.int64)
+        solution[pivots] = rows[: len(pivots), columns]
+        return solution
 
     def many_weights(self, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Lagrange's weights of many sets of the points 1 to total, [sets, total]; 0 where a point isn't held."""

@@ -24,14 +24,18 @@ ADVERT = "palate/secagg/advert/1"
 MEMBERS = "palate/secagg/members/1"
 INPUT = "palate/secagg/input/1"
 CONSISTENCY = "palate/secagg/consistency/1"
-COMPLAINT = "palate/secagg/complaint/1"
+BOX = "palate/secagg/box/1"
+RECEIPT = "palate/secagg/receipt/1"
+OPENING = "palate/secagg/opening/1"
+REVEAL = "palate/secagg/reveal/1"
 
 MAX_DEVICES = 2**20
 
 _NONCE = b"palate/secagg/nonce/1\x00"
 _ROOT = b"palate/secagg/root/1\x00"
 _SEED = b"palate/secagg/seed/1\x00"
-_SHARE = b"palate/secagg/share/1\x00"
+_SHARE = b"palate/secagg/share/2\x00"
+_BOX = b"palate/secagg/seal/1\x00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,18 +126,41 @@ def consistency_payload(binding: bytes, u1: bytes, survivors: bytes) -> bytes:
     return binding + u1 + survivors
 
 
-def complaint_payload(binding: bytes, u1: bytes, accused: bytes) -> bytes:
-    """What a device signs when it complains instead of sending a vector: which neighbours' boxes are invalid."""
-    return binding + u1 + accused
+def box_payload(binding: bytes, ends: tuple[int, int], place: tuple[int, int, int], key: bytes, body: bytes) -> bytes:
+    """What the sender of a box signs: everything that is needed to judge it later.
 
-
-def share_digest(share: bytes) -> bytes:
-    """The digest of a share that its dealer shows, 16 bytes. It exposes whoever deals or gives another share.
-
-    A share is 32 uniform bytes to whoever holds fewer than the threshold of the others, so its hash hides it as SHA-256
-    hides b. Sixteen bytes do: with two shares of one digest, a dealer could only deal a secret that doesn't open.
+    Args:
+        binding: of the cohort.
+        ends: sender and receiver.
+        place: the share's slot, the number of shares, and how many of them give the secret.
+        key: the receiver's share key, for which the box was made.
+        body: the box itself.
     """
-    return hashlib.sha256(_SHARE + share).digest()[:16]
+    return binding + _u32(ends[0]) + _u32(ends[1]) + b"".join(_u16(value) for value in place) + key + body
+
+
+def receipt_payload(binding: bytes, root: bytes, accused: bytes) -> bytes:
+    """What a device signs of the boxes it was handed: the root of their tree, and the bitmap of those that are none."""
+    return binding + root + accused
+
+
+def opening_payload(binding: bytes, receiver: int, secret: bytes) -> bytes:
+    """What a device signs when it opens one of its boxes: for whom it was, and the private key it was made with."""
+    return binding + _u32(receiver) + secret
+
+
+def reveal_payload(binding: bytes, root: bytes) -> bytes:
+    """What a device signs when it gives its shares: the root of their tree."""
+    return binding + root
+
+
+def share_commitment(share: bytes, salt: bytes) -> bytes:
+    """A dealer's commitment to a share, 16 bytes. It exposes whoever deals or gives another share.
+
+    The salt is 16 bytes that only dealer and holder know, so the commitment says nothing about the share. Whoever finds
+    two shares of one commitment has dealt both; to find a second one of somebody else's takes 2^128 hashes.
+    """
+    return hashlib.sha256(_SHARE + salt + share).digest()[:16]
 
 
 def cohort_root(context: bytes, toss: int, entries: bytes) -> bytes:
@@ -160,6 +187,11 @@ def pair_info(role: str, context: bytes, toss: int, lower: tuple[int, bytes], hi
 def box_aad(context: bytes, root: bytes, sender: int, receiver: int) -> bytes:
     """Associated data of a sealed box: a box for another device, direction or cohort doesn't open."""
     return context + root + _u32(sender) + _u32(receiver)
+
+
+def box_info(context: bytes, toss: int, ends: tuple[int, int], made_with: bytes, key: bytes) -> bytes:
+    """The `info` of a box's key and salts: sender and receiver, the key it was made with, the receiver's share key."""
+    return _BOX + context + _u16(toss) + _u32(ends[0]) + _u32(ends[1]) + made_with + key
 
 
 def _u16(value: int) -> bytes:

@@ -142,7 +142,7 @@ class CohortSettings(_Section):
     participations: int = Field(default=100, ge=1)
     """The most attempts that a device is invited to in a period."""
     strikes: int = Field(default=2, ge=1)
-    """Malformed answers after which a device is quarantined."""
+    """Without masks: malformed answers after which a device is quarantined. Under masks it takes evidence."""
     quarantine_days: float = Field(default=30.0, gt=0)
     """Days of a quarantine."""
     plan_seconds: int = Field(default=3600, ge=1)

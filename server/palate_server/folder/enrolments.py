@@ -35,8 +35,7 @@ _SCHEMA = (
 )
 _CONDUCT = (
     "CREATE TABLE IF NOT EXISTS named(device INTEGER PRIMARY KEY)",
-    "CREATE TABLE IF NOT EXISTS disputes(low INTEGER NOT NULL, high INTEGER NOT NULL, PRIMARY KEY(low, high))"
-    " WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS evidence(device INTEGER PRIMARY KEY, record BLOB NOT NULL)",
 )
 """Tables that are added to a file of an earlier version. They have no times, which would show who took part when."""
 _COLUMNS = (
@@ -88,10 +87,10 @@ class Enrolments(Closing):
         driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
         self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT, driver=driver)
         with self._database.transaction() as connection:
-            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'disputes'").fetchone()
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evidence'").fetchone()
         if known is None:
             with self._database.transaction(write=True) as connection:
-                for statement in _CONDUCT:
+                for statement in (*_CONDUCT, "DROP TABLE IF EXISTS disputes"):
                     connection.execute(statement)
 
     def close(self) -> None:
@@ -169,27 +168,35 @@ class Enrolments(Closing):
             )
             return changed.rowcount
 
-    def disputes(self) -> set[tuple[int, int]]:
-        """Pairs of devices, the lower first, of which one has complained about the other without proof."""
-        with self._database.transaction() as connection:
-            return set(connection.execute("SELECT low, high FROM disputes"))
+    def name(self, evidence: Mapping[int, bytes]) -> None:
+        """Exclude devices until they are pardoned, each with the first record that names it.
 
-    def settle(self, named: Collection[int], disputes: Collection[tuple[int, int]]) -> None:
-        """Exclude devices until they are pardoned, and store the disputes that are open after an attempt."""
+        The caller has checked the records. There is one a device, of bounded size.
+        """
         with self._database.transaction(write=True) as connection:
-            connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(number,) for number in named])
-            connection.execute("DELETE FROM disputes")
-            connection.executemany("INSERT INTO disputes VALUES (?, ?)", sorted(disputes))
+            connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", [(number,) for number in evidence])
+            connection.executemany("INSERT OR IGNORE INTO evidence VALUES (?, ?)", list(evidence.items()))
+
+    def evidence(self, number: int) -> bytes | None:
+        """The record for which a device is named; None if it isn't, or was by an earlier version.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        with self._database.transaction() as connection:
+            self._device(connection, number)
+            row = connection.execute("SELECT record FROM evidence WHERE device = ?", (number,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def pardon(self, number: int) -> EnrolledDevice:
-        """Delete a device's exclusion, disputes, strikes and quarantine.
+        """Delete a device's exclusion with its evidence, its strikes and its quarantine.
 
         Raises:
             InputError: there is no such device.
         """
         with self._database.transaction(write=True) as connection:
             connection.execute("DELETE FROM named WHERE device = ?", (number,))
-            connection.execute("DELETE FROM disputes WHERE low = ? OR high = ?", (number, number))
+            connection.execute("DELETE FROM evidence WHERE device = ?", (number,))
             connection.execute("UPDATE devices SET strikes = 0, free_at = NULL WHERE number = ?", (number,))
             return self._device(connection, number)
 

@@ -4,7 +4,7 @@
     panel.safetensors     the public model of people who share their log openly, if there are any
     key, keys/            the release key (mode 0600); public keys of former ones, with the statements that ended them
     ledger.db             the population's privacy ledger
-    enrolment.db          tokens (hashed), devices, quarantines, exclusions and disputes
+    enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
     runs/RUN/             a run's terms, releases and inputs
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
+from palate_common.errors import BudgetError, InputError, LockedError, PalateError
 from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import Evidence
 from palate_common.survey import Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
@@ -38,7 +39,7 @@ from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import open_run, run_round
-from palate_server.secagg.disputes import Conduct, without_disputes
+from palate_server.secagg.conduct import Conduct
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
@@ -211,8 +212,8 @@ class Operation:
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: Release | None = None
         failed: PalateError | OSError | None = None
-        lost = False
         coordinator.conduct = Conduct()  # misconduct in the former attempt is recorded already
+        coordinator.on_evidence = self._keep  # in case this process doesn't see the attempt's end
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
@@ -224,16 +225,15 @@ class Operation:
         except (PalateError, OSError) as error:
             failed = error
             facts |= {"reason": reason_of(error), "words": str(error)}
-            lost = isinstance(error, IntegrityError) and coordinator.spent > spent
         finally:
             try:
                 strike(  # before all else, because this process may be killed
-                    coordinator, cohort, lost=lost,
+                    coordinator, cohort, directory=directory,
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
             finally:
                 self._purge()
-        self._pass_over(cohort)
+        self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
             self.events.tell("aborted", **facts)
@@ -247,9 +247,14 @@ class Operation:
         )  # fmt: skip
         return True
 
-    def _pass_over(self, cohort: Mapping[int, int]) -> None:
-        """Record invited devices that didn't answer, which aren't invited for a time."""
-        heard = [device for device, node in cohort.items() if node in self._messenger.heard]
+    def _keep(self, device: int, record: Evidence) -> None:
+        """Name a device as soon as there is evidence against it."""
+        self._register.name({device: record.to_bytes()})
+
+    def _pass_over(self, cohort: Mapping[int, int], conduct: Conduct) -> None:
+        """Record invited devices that didn't answer, or not with what they signed, which aren't invited for a time."""
+        as_silent = conduct.unsigned | conduct.unrevealed
+        heard = [device for device, node in cohort.items() if node in self._messenger.heard and device not in as_silent]
         if silent := self._absences.note(list(cohort), heard=heard):
             self.events.tell("silent", devices=silent)
 
@@ -276,14 +281,8 @@ class Operation:
             present = self._absences.present(eligible)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
-            came = {node: present[node] for node in online if node in present}
-            here = without_disputes(came, self._register.disputes())
-            try:
-                cohort = appointment.look(here, enough=enough)
-            except TooFewError as error:
-                if not (away := len(came) - len(here)):
-                    raise
-                raise TooFewError(f"{error}; disputes keep {away} more away: see `palate serve pardon`") from None
+            here = {node: present[node] for node in online if node in present}
+            cohort = appointment.look(here, enough=enough)
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))

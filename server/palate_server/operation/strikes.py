@@ -1,7 +1,7 @@
 """Strikes: records misconduct of devices in an attempt, before the next one is charged.
 
-Conduct -> a strike for a malformed answer, quarantine after a few
-        -> after a lost attempt, or with more disputes than an honest device can have: excluded ("named")
+Conduct -> with masks: named with evidence that was checked, until the operator pardons it; nobody without evidence
+        -> without: a strike for a malformed answer, quarantine after a few
 """
 
 from __future__ import annotations
@@ -9,43 +9,52 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from palate_common.secagg.directory import Directory
 from palate_server.folder.config import CohortSettings
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.operation.terms import DAY
 from palate_server.rounds.coordinator import Coordinator
-from palate_server.secagg.disputes import Conduct, judge_disputes
+from palate_server.secagg.conduct import holds
 
 
 def strike(
     coordinator: Coordinator,
     cohort: Mapping[int, int],
     *,
-    lost: bool,
+    directory: Directory | None,
     register: Enrolments,
     events: EventLog,
     settings: CohortSettings,
 ) -> None:
     """Record misconduct in the latest attempt. The log gets the number of devices, never which.
 
+    **Guarantees:** nobody is struck without evidence: of this attempt, which holds by itself. Only without masks,
+        where devices sign nothing, the server's own word counts.
+
     Args:
         coordinator: the coordinator of the attempt.
         cohort: the invited devices, device -> node.
-        lost: whether it was charged, and failed because of devices.
+        directory: the identities of a run with masks.
         register: the register of devices.
         events: the log.
         settings: the number of strikes before a quarantine, and its length.
     """
-    terms, conduct = coordinator.terms.cohort, coordinator.conduct
-    if terms is None or not terms.masks:
-        devices = {node: device for device, node in cohort.items()}
-        conduct = Conduct(offenders={devices[node] for node in conduct.offenders})
-    if numbers := conduct.offenders | conduct.unrevealed:
+    conduct, context = coordinator.conduct, coordinator.context
+    if directory is not None and context is not None:
+        found = {
+            device: record
+            for device, record in conduct.evidence.items()
+            if record.device == device and holds(record, directory, context=context)
+        }
+        if found:
+            register.name({device: record.to_bytes() for device, record in found.items()})
+            events.tell("named", devices=len(found))
+        if conduct.unsigned:
+            events.tell("unsigned", devices=len(conduct.unsigned))
+        return
+    devices = {node: device for device, node in cohort.items()}
+    if numbers := {devices[node] for node in conduct.offenders}:
         until = time.time() + settings.quarantine_days * DAY
         held = register.strike(numbers, limit=settings.strikes, until=until)
         events.tell("malformed", devices=len(numbers), quarantined=held)
-    if conduct.complaints or (lost and conduct.offenders):
-        most = terms.c_max if terms is not None else 1
-        named, disputes = judge_disputes(conduct, register.disputes(), most=most, lost=lost)
-        register.settle(named, disputes)
-        events.tell("disputed", complaints=len(conduct.complaints), named=len(named))

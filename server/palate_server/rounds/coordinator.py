@@ -23,6 +23,7 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import Evidence
 from palate_server.ledger.history import one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
@@ -33,7 +34,7 @@ from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 from palate_server.secagg.attempt import Unmasking
-from palate_server.secagg.disputes import Conduct
+from palate_server.secagg.conduct import Conduct
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class Coordinator:
         self._signed: SignedPlan | None = None
         self.conduct = Conduct()
         """Misconduct of devices, or, without masks, of nodes in the latest attempt; a refusal is none."""
+        self.context: bytes | None = None
+        """What names the latest masked attempt, in all that its devices have signed."""
+        self.on_evidence: Callable[[int, Evidence], None] | None = None
+        """Called with each device that is named in a masked attempt, and the record, as soon as it is found."""
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -136,7 +141,7 @@ class Coordinator:
             IntegrityError: another process has continued the run.
             LockedError: this process no longer owns the run.
         """
-        self._signed, self.conduct = None, Conduct()
+        self._signed, self.conduct, self.context = None, Conduct(), None
         self.lock.check()
         entries = self.ledger.entries()
         if self.round == self.rounds:
@@ -209,7 +214,8 @@ class Coordinator:
         if self._signed is None:
             raise InputError("an attempt must be opened before its masks are")
         machine = Unmasking(attempt_terms(self._signed), directory, self.key, invited=invited)
-        self.conduct = machine.conduct
+        machine.conduct.on_evidence = self.on_evidence
+        self.conduct, self.context = machine.conduct, machine.terms.context
         return machine
 
     def close_masked(self, attempt: Unmasking) -> Release:

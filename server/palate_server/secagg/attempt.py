@@ -1,6 +1,6 @@
 """Unmasking: the server's part in one masked attempt; it can see only the sum of the survivors.
 
-    commit -> advertise -> share -> input -> consistency -> unmask -> total
+    commit -> advertise -> share -> check (-> open) -> input -> consistency -> unmask -> total
 
 The caller moves the bytes:
 
@@ -10,8 +10,8 @@ The caller moves the bytes:
     attempt.total
 
 Late, repeated, malformed or unrequested answers are dropped and counted. If too few devices are left, or a secret can't
-be opened, the attempt ends with an error and without a sum: it never gives a wrong sum. In any case `conduct` has the
-devices' misconduct.
+be opened, the attempt ends with an error and without a sum: it never gives a wrong sum. In any case `conduct` has
+evidence against who has signed what is false.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from palate_common.mechanism.update import Int64
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Header, Step, is_complaint, read, write
+from palate_common.secagg.messages import Header, Step, read, write
 from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.cohort import first_stage
-from palate_server.secagg.disputes import Conduct
+from palate_server.secagg.conduct import Conduct
 from palate_server.secagg.stage import Attempt, Stage, UnmaskedSum
 
 
@@ -70,7 +70,7 @@ class Unmasking:
         self.dropped: Counter[str] = Counter()
         """Reason -> number of dropped answers: late, duplicate, malformed, refused, unknown."""
         self.conduct = Conduct()
-        """Misconduct of devices, and complaints."""
+        """Evidence against devices, and who was missing."""
         self._stage: Stage | None = first_stage(Attempt(terms, directory, key, self.conduct), devices)
         self._answered: set[int] = set()
         self._result: UnmaskedSum | None = None
@@ -114,13 +114,13 @@ class Unmasking:
         return write(Header(stage.step, stage.toss, device, self.terms.context), stage.body(device), answer=False)
 
     def receive(self, device: int, answer: bytes) -> bool:
-        """Take one answer or complaint; returns whether it was used. A masked vector is added to the sum at once."""
+        """Take one answer; returns whether it was used. A masked vector is added to the sum at once."""
         stage = self._current
         reason = self._refused(stage, device, answer)
         if reason:
             self.dropped[reason] += 1
-            if reason == "malformed":
-                self.conduct.offenders.add(device)
+            if reason == "malformed" and device not in self.conduct.evidence:
+                self.conduct.unsigned.add(device)
             return False
         self._answered.add(device)
         return True
@@ -133,8 +133,6 @@ class Unmasking:
         """
         stage, self._stage = self._current, None  # an error below ends the attempt
         self.counts[stage.step] = len(self._answered)
-        if stage.step >= Step.INPUT:
-            self.conduct.silent |= stage.asked_set - self._answered
         self._answered = set()
         after = stage.close()
         if isinstance(after, UnmaskedSum):
@@ -172,28 +170,26 @@ class Unmasking:
             return "duplicate"
         if answer == REFUSED:
             return "refused"
-        context, complains = self.terms.context, is_complaint(answer)
+        context = self.terms.context
         try:
-            toss, body = read(
-                memoryview(answer), step=stage.step, device=device, context=context, answer=True, complaint=complains
-            )
+            toss, body = read(memoryview(answer), step=stage.step, device=device, context=context, answer=True)
         except IntegrityError:
             return "late" if self._is_late(stage, device, answer) else "malformed"
         if toss != stage.toss:
             return "late"
         try:
-            (stage.complain if complains else stage.accept)(device, body)
+            stage.accept(device, body)
         except IntegrityError:
             return "malformed"
         return ""
 
     def _is_late(self, stage: Stage, device: int, answer: bytes) -> bool:
         """Whether an answer belongs to an earlier step of this attempt."""
-        context, complaint = self.terms.context, is_complaint(answer)
+        context = self.terms.context
         for step in Step:
             if step < stage.step:
                 try:
-                    read(answer, step=step, device=device, context=context, answer=True, complaint=complaint)
+                    read(answer, step=step, device=device, context=context, answer=True)
                 except IntegrityError:
                     continue
                 return True

@@ -12,10 +12,9 @@ import numpy as np
 from palate_common.errors import InputError, IntegrityError
 from palate_common.secagg.agreement import check_public
 from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.evidence import Scene
 from palate_common.secagg.messages import (
     BOX,
-    DIGEST,
-    SEALED,
     Advert,
     Commit,
     Step,
@@ -33,8 +32,9 @@ from palate_common.secagg.transcript import (
     commit_payload,
     commitment_to,
 )
+from palate_server.secagg.boxes import CheckStage
+from palate_server.secagg.shared import SharedCohort
 from palate_server.secagg.stage import Attempt, BaseStage, Stage, member_of, pieces
-from palate_server.secagg.sum import InputStage, SharedCohort
 
 
 def first_stage(attempt: Attempt, devices: Sequence[int]) -> Stage:
@@ -51,7 +51,7 @@ class CommitStage(BaseStage):
 
     def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int]) -> None:
         super().__init__(attempt, toss, asked)
-        self._commitments: dict[int, bytes] = {}
+        self._commits: dict[int, Commit] = {}
 
     def body(self, device: int) -> bytes:
         """Empty: the device draws a nonce."""
@@ -62,12 +62,12 @@ class CommitStage(BaseStage):
         commit = Commit.decode(bytes(body))
         payload = commit_payload(self.terms.context, self.toss, device, commit.commitment)
         check_signature(self.attempt.directory.identities[device], COMMIT, payload, commit.signature)
-        self._commitments[device] = commit.commitment
+        self._commits[device] = commit
 
     def close(self) -> Stage:
         """Fix all commitments; the next stage shows their root."""
-        self.require(len(self._commitments))
-        return AdvertiseStage(self.attempt, self.toss, sorted(self._commitments), self._commitments)
+        self.require(len(self._commits))
+        return AdvertiseStage(self.attempt, self.toss, sorted(self._commits), self._commits)
 
 
 class AdvertiseStage(BaseStage):
@@ -75,9 +75,10 @@ class AdvertiseStage(BaseStage):
 
     step = Step.ADVERTISE
 
-    def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int], commitments: dict[int, bytes]) -> None:
+    def __init__(self, attempt: Attempt, toss: int, asked: Sequence[int], commits: dict[int, Commit]) -> None:
         super().__init__(attempt, toss, asked)
-        self._commitments = commitments
+        self._commits = commits
+        self._commitments = commitments = {device: commit.commitment for device, commit in commits.items()}
         listed = encode_commitments([(device, commitments[device]) for device in asked] if commitments else [])
         self._root = cohort_root(self.terms.context, toss, listed) if commitments else b""
         self._adverts: dict[int, Advert] = {}
@@ -90,22 +91,33 @@ class AdvertiseStage(BaseStage):
     def accept(self, device: int, body: memoryview) -> None:
         """Take a nonce that fits its commitment, and keys that no honest device refuses."""
         advert = Advert.decode(bytes(body), committed=self.terms.committed)
-        if self.terms.committed and commitment_to(advert.nonce) != self._commitments[device]:
-            raise IntegrityError("a nonce must fit its commitment, got another")
         payload = advert_payload(self.terms.context, self.toss, self._root, device, advert.body)
         check_signature(self.attempt.directory.identities[device], ADVERT, payload, advert.signature)
+        # The cohort's binding as far as it is known; without a ring the root isn't in an advert.
+        scene = Scene(self.terms.context + self.toss.to_bytes(2, "little") + self._root)
+        if self.terms.committed and commitment_to(advert.nonce) != self._commitments[device]:
+            commit = self._commits[device].encode().hex()
+            self.attempt.name(scene.record("nonce", device, commit=commit, advert=advert.encode().hex()))
+            raise IntegrityError("a nonce must fit its commitment, got another")
         keys = {advert.share_key, advert.mask_key}
-        if len(keys) < 2 or keys & self._keys:
+        try:
+            for key in keys:
+                check_public(key)
+            if len(keys) < 2:
+                raise IntegrityError("all public keys must be distinct, got one twice")
+        except IntegrityError:
+            self.attempt.name(scene.record("advert", device, advert=advert.encode().hex()))
+            raise
+        if keys & self._keys:
             raise IntegrityError("all public keys must be distinct, got one twice")
-        for key in keys:
-            check_public(key)
         self._keys |= keys
         self._adverts[device] = advert
 
     def close(self) -> Stage:
         """Fix the cohort, or draw the seed again among the devices that have answered."""
         if self.terms.committed:
-            self.attempt.conduct.unrevealed |= self.asked_set - self._adverts.keys()
+            named = self.attempt.conduct.named
+            self.attempt.conduct.unrevealed |= self.asked_set - self._adverts.keys() - named
         self.require(len(self._adverts))
         left = sorted(self._adverts)
         if self.terms.committed and len(left) < len(self.asked):
@@ -154,7 +166,7 @@ class ShareStage(BaseStage):
         return share_body(self._entries, self._table.take(around, axis=0).tobytes(), len(around))
 
     def accept(self, device: int, body: memoryview) -> None:
-        """Take one box per neighbour; only its receiver can check its contents against its digests."""
+        """Take one box per neighbour; only its receiver can look into it."""
         n_boxes = self._cohort.degree
         member = member_of(self._cohort, device)
         self._boxes[member] = pieces("shares", body, n_boxes, BOX)
@@ -163,8 +175,9 @@ class ShareStage(BaseStage):
     def close(self) -> Stage:
         """Leave out devices that have not shared; nobody has masked with them yet."""
         self.require(int(self._shared.sum()))
-        digests = self._boxes[..., SEALED:].reshape(*self._neighbours.shape, 2, DIGEST)
-        dealt = digests[self._neighbours, self._cohort.slot_table()]
-        held = SharedCohort(self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, self._shared, dealt)
+        here = self._shared
+        held = SharedCohort(
+            self.attempt, self.toss, self._cohort, self._adverts, self._neighbours, here, here, self._boxes
+        )
         held.openable(self._shared, "shares")
-        return InputStage(held, self._boxes)
+        return CheckStage(held)

@@ -2,13 +2,14 @@
 
 Of a survivor the server learns b, of a device that has shared but not survived its mask key, never both. Each share is
 the one that its owner has sent: that was checked on arrival. Each secret is checked against its owner's advert, so that
-a device which has sent shares of another secret is found, and no wrong sum stays unnoticed.
+a device which has sent shares of another secret is found, and no wrong sum stays unnoticed. Where few shares of a
+secret are wrong, the others give it all the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,97 +17,122 @@ import numpy.typing as npt
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
 from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.evidence import secret_fits
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Advert, Flags
+from palate_common.secagg.messages import Flags, Secret
 from palate_common.secagg.packing import Residues
-from palate_common.secagg.shamir import combine_all
+from palate_common.secagg.shamir import combine, combine_all, misfits
 from palate_common.secagg.transcript import pair_info
+from palate_server.secagg.shared import SharedCohort
+from palate_server.secagg.stage import Bytes
 
-Bytes = npt.NDArray[np.uint8]
+
+@dataclass(frozen=True)
+class Wanted:
+    """The secrets that a sum needs, and the shares that were given of them.
+
+    Attributes:
+        held: the cohort.
+        survivors: members whose vectors are in the sum.
+        shares: shares that each member has given of its neighbours in U1, uint8 [n, k, 32].
+        opened: members that have given shares.
+    """
+
+    held: SharedCohort
+    survivors: Flags
+    shares: Bytes
+    opened: Flags
+
+    @property
+    def members(self) -> list[int]:
+        """Those who take part: of each a secret is needed."""
+        return [int(member) for member in np.flatnonzero(self.held.u1)]
+
+    def secrets(self) -> dict[int, bytes]:
+        """Each member's secret, from as many shares as are needed.
+
+        Raises:
+            IntegrityError: a secret has fewer shares than the threshold.
+        """
+        cohort, members = self.held.cohort, np.asarray(self.members, np.intp)
+        around = self.held.neighbours[members]
+        held = self.opened[around]
+        held &= np.cumsum(held, axis=1) <= cohort.threshold
+        fewest = int(held.sum(axis=1).min())
+        if fewest < cohort.threshold:
+            raise IntegrityError(f"each secret must have {cohort.threshold} shares, got {fewest}")
+        found = combine_all(held, self.shares[around, cohort.slot_table()[members]])
+        return {member: secret.tobytes() for member, secret in zip(self.members, found, strict=True)}
+
+    def which(self, member: int) -> Secret:
+        """Which secret of a member is needed."""
+        return Secret.SELF_MASK if self.survivors[member] else Secret.MASK_KEY
+
+    def fits(self, member: int, secret: bytes) -> bool:
+        """Whether this is the secret that a member has advertised."""
+        return secret_fits(secret, self.which(member), self.held.adverts[member])
+
+    def wrong(self, secrets: dict[int, bytes]) -> list[int]:
+        """The members whose secret isn't the advertised one."""
+        return [member for member, secret in secrets.items() if not self.fits(member, secret)]
+
+    def holders(self, member: int) -> list[tuple[int, int, int]]:
+        """Who has given a share of a member: its slot, the holder, and the slot at which the holder has the member."""
+        around, places = self.held.neighbours[member], self.held.cohort.slots(member)
+        each = zip(range(len(around)), around.tolist(), places.tolist(), strict=True)
+        return [(slot, holder, place) for slot, holder, place in each if self.opened[holder]]
+
+    def combined(self, member: int, slots: Sequence[int]) -> bytes:
+        """The secret of a member by the shares of some slots."""
+        return combine([slot + 1 for slot in slots], self._rows(member, slots), total=self.held.cohort.degree)
+
+    def decoded(self, member: int, slots: Sequence[int]) -> bytes | None:
+        """The secret of a member of whose shares some are wrong; None if it isn't found."""
+        threshold, degree = self.held.cohort.threshold, self.held.cohort.degree
+        bad = misfits([slot + 1 for slot in slots], self._rows(member, slots), threshold=threshold, total=degree)
+        good = [slot for slot, wrong in zip(slots, bad, strict=True) if not wrong]
+        if len(good) < threshold:
+            return None
+        secret = self.combined(member, good[:threshold])
+        return secret if self.fits(member, secret) else None
+
+    def _rows(self, member: int, slots: Sequence[int]) -> Bytes:
+        """Shares of a member, uint8 [slots, 32]."""
+        at = np.asarray(slots, np.intp)
+        rows: Bytes = self.shares[self.held.neighbours[member, at], self.held.cohort.slots(member)[at]]
+        return rows
 
 
-def open_sum(
-    total: Residues,
-    *,
-    bits: int,
-    context: bytes,
-    toss: int,
-    cohort: Cohort,
-    adverts: Sequence[Advert],
-    neighbours: npt.NDArray[np.intp],
-    u1: Flags,
-    survivors: Flags,
-    shares: Bytes,
-    opened: Flags,
-) -> tuple[Int64, list[int]]:
+def unmask(total: Residues, wanted: Wanted, secrets: dict[int, bytes], *, bits: int) -> Int64:
     """Remove all masks from a sum of masked vectors.
 
     Args:
         total: the sum, [size]; overwritten.
+        wanted: who has survived.
+        secrets: the advertised secret of each member.
         bits: the sum is modulo 2^bits.
-        context: the context of the attempt.
-        toss: the toss of the cohort.
-        cohort: the members of the attempt.
-        adverts: adverts of the members, in their order.
-        neighbours: neighbours of each member, intp [n, k].
-        u1: members that have shared.
-        survivors: members whose vectors are in the sum.
-        shares: shares that each member has opened of its neighbours in U1, uint8 [n, k, 32].
-        opened: members that have opened shares.
 
     Returns:
-        The sum, int64 [size], in [-2^(bits-1), 2^(bits-1)), and the members whose secret isn't the advertised one; if
-        there are any, the sum is wrong.
-
-    Raises:
-        IntegrityError: a secret has fewer shares than the threshold.
+        The sum, int64 [size], in [-2^(bits-1), 2^(bits-1)).
     """
-    masker, self_masks, liars = Masker(len(total), bits), list[bytes](), list[int]()
-    ends = [(device, advert.mask_key) for device, advert in zip(cohort.ids.tolist(), adverts, strict=True)]
-    members = np.flatnonzero(u1)
-    for member, secret in zip(members.tolist(), _secrets(members, cohort, neighbours, shares, opened), strict=True):
-        if survivors[member]:
-            if not self_mask_fits(secret, adverts[member]):
-                liars.append(member)
+    held = wanted.held
+    masker, self_masks, context = Masker(len(total), bits), list[bytes](), held.attempt.terms.context
+    ends = [(device, advert.mask_key) for device, advert in zip(held.cohort.ids.tolist(), held.adverts, strict=True)]
+    for member, secret in secrets.items():
+        if wanted.survivors[member]:
             self_masks.append(secret)
             continue
         pair = KeyPair.from_private(secret)
-        if not mask_key_fits(pair, adverts[member]):
-            liars.append(member)
         # A survivor has added the pair's mask if it is the lower of the two, otherwise subtracted it.
         added, subtracted = list[bytes](), list[bytes]()
-        for other in neighbours[member, survivors[neighbours[member]]].tolist():
-            info = pair_info("mask", context, toss, *sorted((ends[member], ends[other])))
+        around: npt.NDArray[np.intp] = held.neighbours[member]
+        for other in around[wanted.survivors[around]].tolist():
+            info = pair_info("mask", context, held.toss, *sorted((ends[member], ends[other])))
             key = agree(pair, ends[other][1], info=info)[:32]
             (subtracted if other < member else added).append(key)
         masker.apply(total, added=added, subtracted=subtracted)
     masker.apply(total, subtracted=self_masks)
-    return _centred(total, bits), liars
-
-
-def _secrets(
-    members: npt.NDArray[np.intp], cohort: Cohort, neighbours: npt.NDArray[np.intp], shares: Bytes, opened: Flags
-) -> list[bytes]:
-    """The secrets of some members, from the shares that their neighbours have opened."""
-    around = neighbours[members]
-    held = opened[around]
-    held &= np.cumsum(held, axis=1) <= cohort.threshold
-    fewest = int(held.sum(axis=1).min())
-    if fewest < cohort.threshold:
-        raise IntegrityError(f"each secret must have {cohort.threshold} shares, got {fewest}")
-    secrets = combine_all(held, shares[around, cohort.slot_table()[members]])
-    return [secret.tobytes() for secret in secrets]
-
-
-def self_mask_fits(secret: bytes, advert: Advert) -> bool:
-    """Whether this is the advertised b: another one would leave an unnoticed error in the sum."""
-    return hashlib.sha256(secret).digest() == advert.self_digest
-
-
-def mask_key_fits(pair: KeyPair, advert: Advert) -> bool:
-    """Whether this is the advertised mask key: another one would leave masks in the sum."""
-    return pair.public == advert.mask_key
+    return _centred(total, bits)
 
 
 def _centred(total: Residues, bits: int) -> Int64:

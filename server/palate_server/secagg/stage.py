@@ -1,7 +1,8 @@
 """Stage: one step of a masked attempt on the server: its requests, the checks of answers, and the next stage.
 
 A stage checks all that an honest device would check of another one, so that a dishonest device is left out instead of
-stopping the others. The stages are in `cohort` (until the shares are sent) and `sum` (from the masked vectors on).
+stopping the others. The stages are in `cohort` (until the shares are sent), `boxes` (who has dealt well)
+and `sum` (from the masked vectors on).
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import Evidence
 from palate_common.secagg.messages import Flags, Step, read_fixed
 from palate_common.secagg.transcript import AttemptTerms
-from palate_server.secagg.disputes import Conduct
-from palate_server.secagg.recovery import Bytes
+from palate_server.secagg.conduct import Conduct
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Attempt:
     directory: Directory
     key: SigningKey
     conduct: Conduct = field(default_factory=Conduct)
+
+    def name(self, record: Evidence) -> bool:
+        """Name a device for what it has signed, if the record holds."""
+        return self.conduct.name(record, self.directory, context=self.terms.context)
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,6 @@ class Stage(Protocol):
         """Take an answer; IntegrityError if it is invalid."""
         ...
 
-    def complain(self, device: int, body: memoryview) -> None:
-        """Take a complaint instead of an answer; IntegrityError if it is invalid."""
-        ...
-
     def close(self) -> Stage | UnmaskedSum:
         """End the stage; returns the next one, or the sum."""
         ...
@@ -75,10 +79,6 @@ class BaseStage:
         self.attempt, self.terms, self.toss = attempt, attempt.terms, toss
         self.asked = tuple(asked)
         self.asked_set = frozenset(self.asked)
-
-    def complain(self, device: int, body: memoryview) -> None:
-        """Refuse complaints: they are about boxes, which devices get only at the step `input`."""
-        raise IntegrityError(f"a complaint must answer a request for input, got one after {self.step.name.lower()}")
 
     def require(self, left: int) -> None:
         """End the attempt if too few devices are left."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from palate_common.errors import IntegrityError
-from palate_common.secagg.cohort import Cohort
+from palate_common.secagg.boxes import NONE, path_of, piece_fits, root_of, tree_of
+from palate_common.secagg.evidence import ShownBox, ShownPiece
 from palate_common.secagg.messages import (
+    PIECE,
     SHARE,
     SIGNATURE,
-    Advert,
-    Complaint,
     Flags,
     Step,
     pack_flags,
@@ -22,60 +19,29 @@ from palate_common.secagg.messages import (
 )
 from palate_common.secagg.packing import PackedSum, Residues
 from palate_common.secagg.transcript import (
-    COMPLAINT,
     CONSISTENCY,
     INPUT,
     MEMBERS,
+    REVEAL,
     check_signature,
-    complaint_payload,
     consistency_payload,
     members_payload,
-    share_digest,
+    reveal_payload,
     sign,
 )
-from palate_server.secagg.recovery import Bytes, open_sum
-from palate_server.secagg.stage import Attempt, BaseStage, PiecesByMember, Stage, UnmaskedSum, member_of
-
-
-@dataclass(frozen=True)
-class SharedCohort:
-    """The data of all stages after the shares: the cohort, its adverts, its neighbours, U1, and digests of the shares.
-
-    `digests` are uint8 [n, k, 2, 16], of the two shares that each member has from each of its neighbours.
-    """
-
-    attempt: Attempt
-    toss: int
-    cohort: Cohort
-    adverts: list[Advert]
-    neighbours: npt.NDArray[np.intp]
-    u1: Flags
-    digests: Bytes
-
-    def openable(self, alive: Flags, what: str) -> None:
-        """End the attempt if a member's secrets can't be opened, or devices would refuse."""
-        fewest = int(alive[self.neighbours[self.u1]].sum(axis=1).min())
-        if fewest < self.cohort.threshold:
-            raise IntegrityError(
-                f"each device must have {self.cohort.threshold} neighbours with {what}, got one with {fewest}"
-            )
-        if self.cohort.cut(alive):
-            raise IntegrityError("too many in a row of the ring are missing")
-
-    def ids(self, members: Flags) -> list[int]:
-        """The numbers of the devices of some members."""
-        return [int(device) for device in self.cohort.ids[members]]
+from palate_server.secagg.recovery import Wanted, unmask
+from palate_server.secagg.shared import Receipts, SharedCohort, shown_receipt, tree_for
+from palate_server.secagg.stage import BaseStage, PiecesByMember, Stage, UnmaskedSum, member_of
 
 
 class InputStage(BaseStage):
-    """Devices get the signed list U1 and their boxes, and send masked vectors, which are added at once."""
+    """Devices get the signed list U1, and send masked vectors, which are added at once."""
 
     step = Step.INPUT
 
-    def __init__(self, held: SharedCohort, boxes: Bytes) -> None:
+    def __init__(self, held: SharedCohort, receipts: Receipts) -> None:
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
-        self._held, self._boxes = held, boxes
-        self._boxes_for = PiecesByMember(boxes[held.neighbours, held.cohort.slot_table()], held.u1[held.neighbours])
+        self._held, self._receipts = held, receipts
         self._list = pack_flags(held.u1)
         self._payload = members_payload(held.cohort.binding, self._list)
         self._signature = sign(held.attempt.key, MEMBERS, self._payload)
@@ -84,8 +50,8 @@ class InputStage(BaseStage):
         self._survivors = np.zeros(len(held.cohort), np.bool_)
 
     def body(self, device: int) -> bytes:
-        """U1, signed, and the boxes that this device's neighbours have encrypted to it."""
-        return self._list + self._signature + self._boxes_for[member_of(self._held.cohort, device)]
+        """U1, signed."""
+        return self._list + self._signature
 
     def accept(self, device: int, body: memoryview) -> None:
         """Add a masked vector to the sum, and keep the signature on the U1 for which it is masked."""
@@ -96,22 +62,11 @@ class InputStage(BaseStage):
         self._signatures[member] = signature
         self._survivors[member] = True
 
-    def complain(self, device: int, body: memoryview) -> None:
-        """Record a device's complaint about boxes. The device has dropped out; which of the two lies isn't known."""
-        held, member = self._held, member_of(self._held.cohort, device)
-        complaint = Complaint.decode(bytes(body), k=held.cohort.degree)
-        payload = complaint_payload(held.cohort.binding, self._list, bytes(body[:-SIGNATURE]))
-        check_signature(self.attempt.directory.identities[device], COMPLAINT, payload, complaint.signature)
-        accused = held.neighbours[member, complaint.accused]
-        if not len(accused) or not held.u1[accused].all():
-            raise IntegrityError("a complaint must be of neighbours in the list, got one of nobody or of others")
-        self.attempt.conduct.complaints |= {(device, int(held.cohort.ids[other])) for other in accused}
-
     def close(self) -> Stage:
         """Devices that have shared, but sent no vector, have dropped out: their mask keys will be opened."""
         self.require(int(self._survivors.sum()))
         self._held.openable(self._survivors, "vectors")
-        return ConsistencyStage(self._held, self._survivors, self._sum.values(), self._signatures)
+        return ConsistencyStage(self._held, self._receipts, self._survivors, self._sum.values(), self._signatures)
 
 
 class ConsistencyStage(BaseStage):
@@ -119,9 +74,11 @@ class ConsistencyStage(BaseStage):
 
     step = Step.CONSISTENCY
 
-    def __init__(self, held: SharedCohort, survivors: Flags, total: Residues, sharers: dict[int, bytes]) -> None:
+    def __init__(
+        self, held: SharedCohort, receipts: Receipts, survivors: Flags, total: Residues, sharers: dict[int, bytes]
+    ) -> None:
         super().__init__(held.attempt, held.toss, held.ids(survivors))
-        self._held, self._survivors, self._total = held, survivors, total
+        self._held, self._receipts, self._survivors, self._total = held, receipts, survivors, total
         self._list = pack_flags(survivors)
         self._payload = consistency_payload(held.cohort.binding, pack_flags(held.u1), self._list)
         self._signatures, self._sharers = dict[int, bytes](), sharers
@@ -138,7 +95,7 @@ class ConsistencyStage(BaseStage):
 
     def close(self) -> Stage:
         """Devices that have not signed open no shares, but stay in the sum."""
-        return UnmaskStage(self._held, self._survivors, self._total, self._signatures, self._sharers)
+        return UnmaskStage(self._held, self._receipts, self._survivors, self._total, self._signatures, self._sharers)
 
 
 class UnmaskStage(BaseStage):
@@ -149,6 +106,7 @@ class UnmaskStage(BaseStage):
     def __init__(
         self,
         held: SharedCohort,
+        receipts: Receipts,
         survivors: Flags,
         total: Residues,
         signatures: dict[int, bytes],
@@ -160,53 +118,89 @@ class UnmaskStage(BaseStage):
         ready = self._signed & (self._signed[held.neighbours].sum(axis=1) >= held.cohort.threshold)
         held.openable(ready, "signatures")
         super().__init__(held.attempt, held.toss, held.ids(ready))
-        self._held, self._survivors, self._total = held, survivors, total
+        self._held, self._receipts, self._survivors, self._total = held, receipts, survivors, total
         given = np.zeros((n, SIGNATURE), np.uint8)
         for member, signature in (sharers | signatures).items():
             given[member] = np.frombuffer(signature, np.uint8)
         self._signatures = pack_flags(self._signed) + given[self._signed].tobytes()
         self._others = PiecesByMember(given[held.neighbours], (survivors & ~self._signed)[held.neighbours])
         self._owners = held.u1[held.neighbours]
-        # Of the two digests, the one of the share that is to be opened.
-        self._digests = np.where(survivors[held.neighbours][..., None], held.digests[:, :, 0], held.digests[:, :, 1])
-        self._bodies: dict[int, bytes] = {}
+        self._pieces: dict[int, dict[int, bytes]] = {}
+        """Member -> slot -> what it has given of that neighbour."""
 
     def body(self, device: int) -> bytes:
         """All signatures on the survivors; of surviving neighbours without one, their signatures on U1."""
         return self._signatures + self._others[member_of(self._held.cohort, device)]
 
     def accept(self, device: int, body: memoryview) -> None:
-        """Take one share of each neighbour in U1: the one that it got, otherwise it would have complained."""
-        member = member_of(self._held.cohort, device)
-        digests = self._digests[member, self._owners[member]]
-        shares = bytes(read_fixed("shares", body, len(digests) * SHARE))
-        if b"".join(share_digest(share) for share in split_pieces("shares", shares, SHARE)) != digests.tobytes():
-            raise IntegrityError("each share must be the one that was dealt, got another")
-        self._bodies[member] = shares
+        """Take one share of each neighbour in U1, as it was dealt, with its holder's signature on all of them."""
+        held, member = self._held, member_of(self._held.cohort, device)
+        slots = np.flatnonzero(self._owners[member]).tolist()
+        data = bytes(read_fixed("shares", body, len(slots) * PIECE + SIGNATURE))
+        pieces = dict(zip(slots, split_pieces("shares", data[:-SIGNATURE], PIECE), strict=True))
+        tree = tree_of([pieces.get(slot, NONE) for slot in range(held.cohort.degree)])
+        payload, signature = reveal_payload(held.cohort.binding, root_of(tree)), data[-SIGNATURE:]
+        check_signature(self.attempt.directory.identities[device], REVEAL, payload, signature)
+        around = held.neighbours[member, slots]
+        boxes = map(bytes, held.boxes[around, held.cohort.slots(member)[slots]])
+        lost = (~self._survivors[around]).tolist()
+        for (slot, piece), box, mask_key in zip(pieces.items(), boxes, lost, strict=True):
+            if piece[0] != mask_key:
+                raise IntegrityError("each share must be of the secret that is to be opened, got one of the other")
+            if not piece_fits(piece, box):
+                label, _ = held.received(member, slot)
+                receipt = self._receipts[member]
+                self.attempt.name(
+                    held.scene.record(
+                        "share",
+                        device,
+                        box=ShownBox.of(label, box),
+                        receipt=shown_receipt(receipt, tree_for(held, member, receipt), slot),
+                        piece=ShownPiece(
+                            root=root_of(tree).hex(),
+                            signature=signature.hex(),
+                            path=tuple(each.hex() for each in path_of(tree, slot)),
+                            piece=piece.hex(),
+                        ),
+                    )
+                )
+                raise IntegrityError("each share must be the one that was dealt, got another")
+        self._pieces[member] = pieces
 
     def close(self) -> UnmaskedSum:
-        """Open the sum; an error if a secret is wrong."""
+        """Open the sum; an error if a secret can't be opened."""
         held = self._held
         opened = np.zeros(len(held.cohort), np.bool_)
-        opened[list(self._bodies)] = True
+        opened[list(self._pieces)] = True
         held.openable(opened, "opened shares")
         shares = np.zeros((*held.neighbours.shape, SHARE), np.uint8)
-        whole = b"".join(self._bodies[member] for member in sorted(self._bodies))
-        shares[self._owners & opened[:, None]] = np.frombuffer(whole, np.uint8).reshape(-1, SHARE)
-        total, liars = open_sum(
-            self._total,
-            bits=self.terms.bits,
-            context=self.terms.context,
-            toss=self.toss,
-            cohort=held.cohort,
-            adverts=held.adverts,
-            neighbours=held.neighbours,
-            u1=held.u1,
-            survivors=self._survivors,
-            shares=shares,
-            opened=opened,
-        )
-        if liars:
-            self.attempt.conduct.offenders.update(int(held.cohort.ids[member]) for member in liars)
+        whole = b"".join(piece for member in sorted(self._pieces) for piece in self._pieces[member].values())
+        given = np.frombuffer(whole, np.uint8).reshape(-1, PIECE)[:, 1 : 1 + SHARE]
+        shares[self._owners & opened[:, None]] = given
+        wanted = Wanted(held, self._survivors, shares, opened)
+        secrets = wanted.secrets()
+        lost = [member for member in wanted.wrong(secrets) if not self._mend(wanted, secrets, member)]
+        if lost:
             raise IntegrityError("each secret must be the advertised one, got another: its device has dealt bad shares")
+        total = unmask(self._total, wanted, secrets, bits=self.terms.bits)
         return UnmaskedSum(total, tuple(held.ids(self._survivors)))
+
+    def _mend(self, wanted: Wanted, secrets: dict[int, bytes], member: int) -> bool:
+        """Find a secret among shares that don't fit together, and name who has dealt them; whether it is found."""
+        held = self._held
+        holders = [(slot, held.received(holder, place)) for slot, holder, place in wanted.holders(member)]
+        signed = [slot for slot, (label, box) in holders if held.is_signed(label, box)]
+        if len(signed) < held.cohort.threshold:
+            return False
+        boxes, chosen = dict(holders), signed[: held.cohort.threshold]
+        if (found := wanted.combined(member, chosen)) and wanted.fits(member, found):
+            secrets[member] = found  # the shares that nobody has signed were wrong
+            return True
+        pieces = {slot: self._pieces[holder][place] for slot, holder, place in wanted.holders(member)}
+        dealt = tuple((ShownBox.of(*boxes[slot]), pieces[slot].hex()) for slot in chosen)
+        advert = held.adverts[member].encode().hex()
+        self.attempt.name(held.scene.record("dealt", int(held.cohort.ids[member]), advert=advert, dealt=dealt))
+        if (mended := wanted.decoded(member, signed)) is None:
+            return False
+        secrets[member] = mended
+        return True

@@ -1,7 +1,7 @@
 """Secure aggregation: what masks cost a server and a device, beside the cryptography that nobody can do without.
 
 PYTHONPATH=simulations python simulations/benchmarks/secagg/run.py \\
-    [--parts small,vector,large,flower,dropouts,hostile,fuzz] [--seeds 1]
+    [--parts small,vector,large,flower,dropouts,hostile,blame,crowd,fuzz] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.secagg.dropouts import outcomes
 from benchmarks.sheet import Part, Table, main
 from palate_audit.secagg.cost import MaskingCost, Scale, measure
 from palate_audit.secagg.fuzz import fuzz
-from palate_audit.secagg.hostile import HOSTILE, PLANS, POISON, live
+from palate_audit.secagg.hostile import HOSTILE, NAMED, PLANS, POISON, live, play
 from palate_common.errors import PalateError
 from palate_common.secagg.graph_terms import LARGEST_COMPLETE
 
@@ -31,9 +31,25 @@ HOSTILE_PLANS = {
     300: LARGE_PLANS,
 }
 """Everything at 8 devices; the larger the cohort, the fewer."""
+COUNTED = ("deals wrong shares to one", "deals wrong shares to one and is lost")
+"""Of those that deal another secret, who leaves enough of the right shares."""
+LIES = {
+    "false boxes": (*NAMED["box"], *NAMED["opening"]),
+    "false complaints": tuple(plan for plan in NAMED["complaint"] if "at check" not in plan),
+    "false shares": NAMED["share"],
+    "false reveals of nonces": NAMED["nonce"],
+    "keys that are none": NAMED["advert"],
+    "few wrong shares dealt": COUNTED,
+    "mixtures of these": tuple(plan for kind in NAMED if kind != "dealt" for plan in NAMED[kind]),
+    "another secret dealt": ("deals another secret",),
+}
+HONEST_ROUNDS, CROWD, LIARS = 10_000, 30, 3
+BEFORE = {"device_ms": 29.1, "server_ms": 159.0, "upload": 314_936, "packed": 300_192}
+"""Version 2 of the records, at commit 47802b8: one attempt at the scale of `MIDDLE`, the best of three."""
 SMALL = Scale(devices=60, coordinates=10_000, corrupt=6, dropped=6)
 VECTOR = Scale(devices=1000, coordinates=100_000, corrupt=100, dropped=100)
 LARGE = Scale(devices=1000, coordinates=1_000_000, corrupt=100, dropped=100)
+MIDDLE = Scale(devices=100, coordinates=100_000, corrupt=10, dropped=10)
 BESIDE = Scale(devices=50, coordinates=100_000, corrupt=5, dropped=5)
 
 
@@ -164,7 +180,7 @@ def hostile(_: Path, seeds: int) -> Any:
         for plan in plans:
             n_max = devices if devices > LARGEST_COMPLETE else None
             life = live(plan, devices=devices, n_min=devices - dropped, c_max=dropped, n_max=n_max)
-            if life.lost > 1 or life.named - {HOSTILE} or (life.lost and not life.named):
+            if life.lost > 1 or life.named.keys() - {HOSTILE} or (life.lost and not life.named):
                 raise PalateError(f"one attempt at most may be lost, and its device named, got {life} of {plan}")
             found.append({"devices": devices, "plan": plan, "lost": life.lost, "named": len(life.named)})
     return found
@@ -175,6 +191,71 @@ def hostile_tables(found: Any) -> list[Table]:
     rows = [(str(each["devices"]), each["plan"], str(each["lost"]), "yes" if each["named"] else "no") for each in found]
     note = "Two attempts with one device that does this; 10 % corrupt are borne, 10 % may be lost. Sums exact."
     return [Table("One hostile device", ("devices", "it", "attempts lost", "named"), rows, note)]
+
+
+def blame(_: Path, seeds: int) -> Any:
+    """Ten of a hundred that lie, and what it costs those who don't that they are named."""
+    kinds = {plan: kind for kind, plans in NAMED.items() for plan in plans}
+    hundred = []
+    for what, plans in LIES.items():
+        rng = np.random.default_rng(1)
+        liars = {int(device): plans[each % len(plans)] for each, device in enumerate(rng.permutation(100)[:10])}
+        life = play(liars, devices=100, n_min=90, c_max=10, n_max=251, attempts=2, seed=1)
+        right = life.named == {device: kinds[plan] for device, plan in liars.items()}
+        hundred.append({"what": what, "lost": life.lost, "named": len(life.named), "right": right})
+    costs = [measure(MIDDLE, seed=seed) for seed in range(3)]
+    best = min(costs, key=lambda cost: cost.device.seconds)
+    after = {"device_ms": best.device.seconds * 1e3, "server_ms": best.server.seconds * 1e3}
+    after |= {"upload": best.upload, "packed": best.packed}
+    return {"hundred": hundred, "before": BEFORE, "after": after}
+
+
+def blame_tables(found: Any) -> list[Table]:
+    """Who is named, and what that costs."""
+    rows = [
+        (each["what"], str(each["named"]), "yes" if each["right"] else "NO", str(each["lost"]))
+        for each in found["hundred"]
+    ]
+    note = "100 devices, 10 of which do this, 10 % may be lost; two attempts. Sums exact, records checked."
+    before, after = found["before"], found["after"]
+    costs = [
+        (name, *(f"{each[key] / (1000 if key == 'upload' else 1):,.1f}" for each in (before, after)))
+        for name, key in (
+            ("CPU of a device, ms", "device_ms"),
+            ("CPU of the server, ms", "server_ms"),
+            ("sent by a device, kB", "upload"),
+        )
+    ]  # fmt: skip
+    scale = f"{MIDDLE.devices} devices, 99 neighbours, {MIDDLE.coordinates:,} coordinates, 10 lost; the best of three."
+    return [
+        Table("Ten of a hundred lie", ("they send", "named", "all of them, nobody else", "attempts lost"), rows, note),
+        Table("What evidence costs", ("", "without: version 2", "with: version 3"), costs, scale),
+    ]
+
+
+def crowd(_: Path, seeds: int) -> Any:
+    """Liars up to c_max beside devices that are lost."""
+    plans = sorted(PLANS.keys() - POISON)
+    honest = attempts = named = struck = released = 0
+    while honest < HONEST_ROUNDS:
+        rng = np.random.default_rng(attempts)
+        liars = {int(device): str(rng.choice(plans)) for device in rng.permutation(CROWD)[:LIARS]}
+        life = play(liars, devices=CROWD, n_min=22, c_max=LIARS, n_max=251, attempts=3, lost=0.1, seed=attempts)
+        honest += (CROWD - LIARS) * (life.released + life.lost)
+        attempts, released = attempts + life.released + life.lost, released + life.released
+        named, struck = named + len(life.named), struck + len(life.named.keys() - liars.keys())
+    return {"honest": honest, "attempts": attempts, "released": released, "named": named, "struck": struck}
+
+
+def crowd_tables(crowd: Any) -> list[Table]:
+    """Whom ten thousand honest device-rounds name."""
+    row = (
+        f"{crowd['honest']:,} honest device-rounds",
+        str(crowd["attempts"]), str(crowd["released"]), str(crowd["named"]), str(crowd["struck"]),
+    )  # fmt: skip
+    beside = f"Cohorts of {CROWD}, {LIARS} of which do anything at all; each honest device is lost with chance 10 %."
+    heads = ("", "attempts", "released", "liars named", "honest struck")
+    return [Table("Nobody honest is struck", heads, [row], beside)]
 
 
 def broken(_: Path, seeds: int) -> Any:
@@ -199,6 +280,8 @@ PARTS = {
     "flower": Part(flower, flower_tables),
     "dropouts": Part(dropouts, dropouts_tables),
     "hostile": Part(hostile, hostile_tables),
+    "blame": Part(blame, blame_tables),
+    "crowd": Part(crowd, crowd_tables),
     "fuzz": Part(broken, broken_tables),
 }
 

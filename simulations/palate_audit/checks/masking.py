@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
+from palate_audit.checks import blame
 from palate_audit.checks.masks.bindings import bindings
 from palate_audit.checks.masks.graphs import graphs
 from palate_audit.checks.masks.keystreams import keystreams
@@ -72,6 +73,9 @@ def masking(*, quick: bool = False) -> list[Finding]:
         ("graphs", graphs),
         ("sums", _sums),
         ("long vectors", _long),
+        ("who is named", blame.named),
+        ("evidence", blame.evidence),
+        ("openings", blame.openings),
         *(() if quick else (("broken records", _fuzzed),)),
     ):
         try:

@@ -1,4 +1,4 @@
-"""Mutants of secure aggregation: a device that signs twice, keys that are reused, coordinates without masks."""
+"""Mutants of secure aggregation: foretold or reused secrets, bare coordinates, two signatures, baseless strikes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from palate_client.rounds import contribution
 from palate_client.secagg import attempt as masked
 from palate_client.secagg import channels as masked_letters
 from palate_client.secagg import checks as masked_checks
-from palate_client.secagg.states import Advertised, Shared
+from palate_client.secagg.states import Advertised, Checked
 from palate_common.rounds import masked_attempt
 from palate_common.rounds.plan import SignedPlan
-from palate_common.secagg import cohort, shamir
+from palate_common.secagg import boxes, cohort, shamir
+from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import Evidence
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.packing import Residues
 from palate_common.secagg.transcript import ADVERT, AttemptTerms, advert_payload, pair_info, sign
 from palate_server.rounds import coordinator
-from palate_server.secagg import recovery
+from palate_server.secagg import conduct, recovery
+from palate_server.secagg import sum as unmasking
 
 Latch = Callable[[str, str], None]
 
@@ -144,7 +148,7 @@ def touched_only() -> Iterator[None]:
     """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
-    def mask(self: masked.MaskedDevice, state: Shared, keys: list[tuple[int, bytes]]) -> bytes:
+    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
         apply = Masker.apply
 
         def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
@@ -261,6 +265,93 @@ def context_of_a_round() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "strike without evidence",
+    bug="the server strikes a device for a record that doesn't hold",
+    seen="a record that is kept as it came, since it was made here",
+    test="S",
+)
+def unchecked_strike() -> Iterator[None]:
+    """Take every record of this attempt."""
+
+    def holds(record: Evidence, directory: Any, *, context: bytes) -> bool:
+        return record.attempt == context.hex()
+
+    with mock.patch.object(conduct, "holds", holds):
+        yield
+
+
+@mutant(
+    "evidence of another attempt accepted",
+    bug="the server strikes a device, in one attempt after another, for what it has signed in one",
+    seen="signatures are checked, and what they are of isn't",
+    test="S",
+)
+def old_evidence() -> Iterator[None]:
+    """Take records of every attempt."""
+
+    def holds(record: Evidence, directory: Directory, *, context: bytes) -> bool:
+        return real(record, directory, context=bytes.fromhex(record.attempt))
+
+    real = conduct.holds
+    with mock.patch.object(conduct, "holds", holds):
+        yield
+
+
+@mutant(
+    "commitment not compared, by the receiver",
+    bug="a device signs for a box whose share isn't the one that is committed to",
+    seen="authenticated encryption is taken for a proof of what was dealt; later the device is named for its share",
+    test="S",
+)
+def careless_receiver() -> Iterator[None]:
+    """Take whatever a box can be opened to."""
+    real = boxes.open_box
+
+    def opened(label: boxes.Label, box: bytes, pair: KeyPair) -> boxes.Dealt | None:
+        with mock.patch.object(boxes, "commitments_of", return_value=mock.ANY):
+            return real(label, box, pair)
+
+    with mock.patch.object(masked, "open_box", opened):
+        yield
+
+
+@mutant(
+    "commitment not compared, by the server",
+    bug="the server takes shares that aren't those that were dealt",
+    seen="shares are combined first, and a wrong secret has no author",
+    test="S",
+)
+def careless_server() -> Iterator[None]:
+    """Take whatever share is given."""
+    with mock.patch.object(unmasking, "piece_fits", return_value=True):
+        yield
+
+
+@mutant(
+    "opening without a signed complaint",
+    bug="a device opens its box for whomever the server names",
+    seen="the server is believed about who complains",
+    test="S",
+)
+def unsigned_complaint() -> Iterator[None]:
+    """Don't check the complaint's signature."""
+    with mock.patch.object(masked_checks, "complained_of"):
+        yield
+
+
+@mutant(
+    "opening after the latch",
+    bug="a device that was restored opens its boxes again, after it has masked",
+    seen="the latch covers what is signed about the sum, and openings were added later",
+    test="S",
+)
+def late_openings() -> Iterator[None]:
+    """Don't bind a device to the complaints it has answered."""
+    with mock.patch.object(masked_checks, "latched_openings"):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -274,4 +365,10 @@ MUTANTS = (
     shared_coefficients,
     foretold_draw,
     context_of_a_round,
+    unchecked_strike,
+    old_evidence,
+    careless_receiver,
+    careless_server,
+    unsigned_complaint,
+    late_openings,
 )

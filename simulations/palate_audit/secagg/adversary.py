@@ -18,18 +18,26 @@ from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.secagg.agreement import KeyPair, agree
+from palate_common.secagg.boxes import Label, open_box, path_of, root_of, tree_of
+from palate_common.secagg.evidence import secret_fits
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import (
     BOX,
+    KEY,
+    OPENING,
+    PIECE,
     SHARE,
     SIGNATURE,
     Advert,
+    CheckRequest,
+    Complaint,
     Flags,
     Header,
     InputRequest,
+    Receipt,
+    Secret,
     Step,
     UnmaskRequest,
-    is_complaint,
     pack_flags,
     read,
     split_pieces,
@@ -47,7 +55,7 @@ from palate_common.secagg.transcript import (
     sign,
 )
 from palate_server.secagg.attempt import Unmasking
-from palate_server.secagg.recovery import _centred, mask_key_fits, self_mask_fits
+from palate_server.secagg.recovery import _centred
 
 
 class Adversary:
@@ -64,7 +72,7 @@ class Adversary:
     def __init__(self, world: MaskedCohort, colluders: Collection[int] = ()) -> None:
         self.world, self.colluders = world, frozenset(colluders)
         self.server = world.begin()
-        while self.server.step < Step.INPUT:
+        while self.server.step < Step.CHECK:
             world.exchange(self.server, {})
         self.read_stage(self.server)
         self._pairs: dict[int, KeyPair] = {i: world.devices[i]._state.mask_pair for i in self.colluders}  # type: ignore[union-attr]
@@ -84,9 +92,9 @@ class Adversary:
         return self
 
     def read_stage(self, server: Unmasking) -> None:
-        """Take over the state of an honest server that awaits inputs."""
-        stage = server._stage
-        self.held, self.boxes = stage._held, stage._boxes  # type: ignore[union-attr]  # the stage before inputs
+        """Take over the state of an honest server that has all shares."""
+        self.held = server._stage._held  # type: ignore[union-attr]  # the stage before inputs
+        self.boxes = self.held.boxes
         self.cohort = self.held.cohort
         self.n = len(self.cohort)
 
@@ -109,33 +117,63 @@ class Adversary:
         except PalateError as error:
             self.refusals.append(str(error))
             return None
-        if is_complaint(answer):
-            self.refusals.append("complains of a box")
-            return None
         return read(answer, step=step, device=device, context=context, answer=True)[1]
 
-    def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
-        """Ask for a masked vector under any list; the boxes of the `withheld` senders are zeros."""
+    def check(
+        self, device: int, shared: Flags, *, withheld: Collection[int] = (), forged: dict[int, bytes] | None = None
+    ) -> Receipt | None:
+        """Hand a device its boxes; those of the `withheld` senders are zeros, and others may be forged."""
         around, slots = self.held.neighbours[device], self.cohort.slots(device)
         boxes = [
-            bytes(BOX) if sender in withheld else self.boxes[sender, slot].tobytes()
+            bytes(BOX) if sender in withheld else (forged or {}).get(sender, self.boxes[sender, slot].tobytes())
             for sender, slot in zip(around.tolist(), slots.tolist(), strict=True)
-            if u1[sender]
+            if shared[sender]
         ]
+        body = self.ask(device, Step.CHECK, CheckRequest(shared, tuple(boxes)).encode())
+        return None if body is None else Receipt.decode(body, k=self.cohort.degree)
+
+    def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
+        """Ask for a masked vector under any list; the boxes of the `withheld` senders were zeros."""
+        around = self.held.neighbours[device]
+        receipt = self.check(device, u1, withheld=withheld)
+        if receipt is not None and receipt.accused.any():
+            self.refusals.append("complains of a box")
         signature = sign(self.world.server, MEMBERS, members_payload(self.cohort.binding, pack_flags(u1)))
-        body = self.ask(device, Step.INPUT, InputRequest(u1, signature, tuple(boxes)).encode())
+        body = self.ask(device, Step.INPUT, InputRequest(u1, signature).encode())
         if body is not None:
             self._inputs[device], self._sharers[device], self._u1[device] = body[:-SIGNATURE], body[-SIGNATURE:], u1
             self._masked_with[device] = {other for other in around.tolist() if u1[other] and other not in withheld}
         if device in self.colluders:
             self._loot(device)
 
+    def open_boxes(
+        self, device: int, complaints: Iterable[Complaint], *, machine: MaskedDevice | None = None
+    ) -> list[bytes]:
+        """Ask a device to open boxes for others; the keys that it shows."""
+        body = self.ask(device, Step.OPEN, b"".join(each.encode() for each in complaints), machine=machine)
+        return [] if body is None else [each[:KEY] for each in split_pieces("openings", body, OPENING)]
+
+    def forged_complaint(self, holder: int, sender: int, *, receipt: Receipt | None = None) -> Complaint:
+        """A complaint of a member's box that its holder hasn't signed, or another receipt, with the true way to it."""
+        slot = self.held.neighbours[holder].tolist().index(sender)
+        leaves = [Label.leaf(*self.held.received(holder, at)) for at in range(self.cohort.degree)]
+        tree = tree_of(leaves)
+        accused = np.arange(self.cohort.degree) == slot
+        return Complaint(holder, receipt or Receipt(root_of(tree), accused, bytes(SIGNATURE)), path_of(tree, slot))
+
+    def loot_boxes(self, sender: int, holders: Iterable[int], secrets: Iterable[bytes]) -> None:
+        """Keep the shares in a member's boxes whose keys are known."""
+        for holder, secret in zip(holders, secrets, strict=False):
+            label, box = self.held.received(holder, self.held.neighbours[holder].tolist().index(sender))
+            dealt = open_box(label, box, KeyPair.from_private(secret))
+            if dealt is not None:
+                self._shares["self", sender][holder], self._shares["mask", sender][holder] = dealt.shares
+
     def _loot(self, device: int) -> None:
         """Collect all shares that a colluder holds."""
-        for slot, both in self.world.devices[device]._state.shares.items():  # type: ignore[union-attr]
+        for slot, dealt in self.world.devices[device]._state.shares.items():  # type: ignore[union-attr]
             owner = int(self.held.neighbours[device, slot])
-            self._shares["self", owner][device] = both[:SHARE]
-            self._shares["mask", owner][device] = both[SHARE:]
+            self._shares["self", owner][device], self._shares["mask", owner][device] = dealt.shares
 
     def agree(self, device: int, survivors: Flags, *, machine: MaskedDevice | None = None) -> None:
         """Ask for a signature on any list of survivors."""
@@ -166,8 +204,10 @@ class Adversary:
         if body is None:
             return
         owners = [other for other in around if other in self._masked_with[device]]
-        for owner, share in zip(owners, split_pieces("shares", body, SHARE, len(owners)), strict=True):
-            self._shares["self" if survivors[owner] else "mask", owner][device] = share
+        pieces = split_pieces("shares", body[:-SIGNATURE], PIECE, len(owners))
+        for owner, piece in zip(owners, pieces, strict=True):
+            kind = "self" if piece[0] == Secret.SELF_MASK else "mask"
+            self._shares[kind, owner][device] = piece[1 : 1 + SHARE]
 
     def _sharer(self, device: int, u1: Flags) -> bytes:
         """A device's signature on U1: its own, or a colluder's on any list."""
@@ -188,9 +228,8 @@ class Adversary:
         rows = np.stack([np.frombuffer(found[around[slot]], np.uint8) for slot in points])
         secret = combine([slot + 1 for slot in points], rows, total=self.cohort.degree)
         advert: Advert = self.held.adverts[owner]
-        own = kind == "self"
-        fits = self_mask_fits(secret, advert) if own else mask_key_fits(KeyPair.from_private(secret), advert)
-        return secret if fits else None
+        which = Secret.SELF_MASK if kind == "self" else Secret.MASK_KEY
+        return secret if secret_fits(secret, which, advert) else None
 
     def recover(self, group: Collection[int]) -> Int64 | None:
         """The sum of some devices' vectors without masks, or None if a mask's key isn't known."""

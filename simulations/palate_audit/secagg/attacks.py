@@ -218,6 +218,29 @@ def stretches_of_their_own() -> bool:
     return len(group) < world.terms.n_min - world.terms.c_max and evil.wins(group)
 
 
+def opened_for_many() -> bool:
+    """The victim is shown complaints that the server has written itself, and opens most of its boxes."""
+    evil = Adversary(complete(9))
+    for device in range(12):
+        evil.check(device, evil.all_but())
+    evil.loot_boxes(0, range(1, 8), evil.open_boxes(0, [evil.forged_complaint(holder, 0) for holder in range(1, 8)]))
+    evil.mask(0, evil.all_but())
+    return evil.wins([0])
+
+
+def opened_one_by_one() -> bool:
+    """When the victim has masked, its copies from before are each asked to open one box."""
+    evil = Adversary(complete(9))
+    for device in range(12):
+        evil.check(device, evil.all_but())
+    copies = [copy.copy(evil.world.devices[0]) for _ in range(7)]
+    evil.mask(0, evil.all_but())
+    for holder, machine in zip(range(1, 8), copies, strict=True):
+        found = evil.open_boxes(0, [evil.forged_complaint(holder, 0)], machine=machine)
+        evil.loot_boxes(0, [holder] if found else [], found)
+    return evil.wins([0])
+
+
 def everyone_masks(evil: Adversary) -> None:
     """All devices mask for all members."""
     for device in range(evil.n):
@@ -265,4 +288,6 @@ ATTACKS = [
     Attack(dropped_neighbourhood, ("listed", "no_cut", "surviving_signers")),
     Attack(cut_ring, ("no_cut", "threshold")),
     Attack(stretches_of_their_own, ("enough_of_cohort",)),
+    Attack(opened_for_many, ("few_openings", "complained_of")),
+    Attack(opened_one_by_one, ("complained_of", "latched_openings")),
 ]

@@ -248,7 +248,7 @@ class _Run:
             self.device_floor[step.name] += self.floor.seconds(self._needed_by_device(step, alive + drawn))
         if step is Step.INPUT:
             device._answers.clear()  # a device keeps its vector to send it again; a thousand don't fit into memory
-        if step is Step.UNMASK or (step is Step.SHARE and number in self.lost):
+        if step is Step.UNMASK or (step is Step.CHECK and number in self.lost):
             self.devices[number] = None
 
     def _needed_by_device(self, step: Step, signers: int) -> Operations:
@@ -257,22 +257,24 @@ class _Run:
         return {
             Step.COMMIT: Operations(signatures=1),
             Step.ADVERTISE: Operations(signatures=1),
-            Step.SHARE: Operations(agreements=k, checks=k),
+            Step.SHARE: Operations(agreements=2 * k, signatures=k, checks=k),
+            Step.CHECK: Operations(agreements=k, signatures=1, checks=k),
+            Step.OPEN: Operations(),
             Step.INPUT: Operations(streams=k + 1, agreements=k, signatures=1, checks=1),
             Step.CONSISTENCY: Operations(signatures=1),
-            Step.UNMASK: Operations(checks=signers),
+            Step.UNMASK: Operations(signatures=1, checks=signers),
         }[step]
 
     def _needed_of_answer(self, step: Step) -> Operations:
-        """The server's necessary operations for an answer: its signature, which the last step doesn't have."""
-        return Operations(checks=int(step not in (Step.SHARE, Step.UNMASK)))
+        """The server's necessary operations for an answer: its signature, which boxes have for their receivers."""
+        return Operations(checks=int(step is not Step.SHARE))
 
     def _needed_to_close(self, step: Step) -> Operations:
         """The server's necessary operations between two steps."""
         if step is Step.UNMASK:
             survivors = self.scale.devices - self.scale.dropped
             return Operations(streams=survivors + self.pairs, agreements=self.pairs)
-        return Operations(signatures=int(step is Step.SHARE))  # on the list of devices that have shared
+        return Operations(signatures=int(step is Step.CHECK))  # on the list of devices that have shared
 
 
 def measure(scale: Scale, *, seed: int = 1) -> MaskingCost:

@@ -1,11 +1,11 @@
-"""One hostile device among honest ones over several attempts: its possible messages at each step, and their cost.
+"""Hostile devices among honest ones over several attempts: their possible messages at each step, and their cost.
 
     >>> life = live("deals rubbish to all", devices=8, n_min=7)
     >>> life.lost, life.named, life.released
-    (1, {3}, 1)
+    (0, {3: 'box'}, 2)
 
-All devices are the real implementation; the hostile one changes some messages. After each attempt, devices that are
-named as faulty, or have a dispute, are excluded or not invited together again, as in the service.
+All devices are the real implementation; hostile ones change some messages. After each attempt, devices that are named
+are excluded, as in the service.
 """
 
 from __future__ import annotations
@@ -22,32 +22,45 @@ import numpy as np
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg import attempt as masked
 from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.states import Advertised, Shared
+from palate_client.secagg.states import Advertised, Agreed, Shared
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.secagg import shamir
+from palate_common.secagg.boxes import NONE, root_of, tree_of
+from palate_common.secagg.evidence import Evidence, check
 from palate_common.secagg.messages import (
-    BOX,
+    BOX_BODY,
     HEADER,
+    KEY,
+    OPENING,
+    PIECE,
     SEALED,
     SHARE,
+    SIGNATURE,
     Commit,
     Complaint,
     Header,
+    Receipt,
     Step,
     pack_flags,
+    split_pieces,
     write,
 )
 from palate_common.secagg.transcript import (
     ADVERT,
+    BOX,
     COMMIT,
-    COMPLAINT,
     CONSISTENCY,
+    RECEIPT,
+    REVEAL,
     advert_payload,
     commit_payload,
-    complaint_payload,
+    opening_payload,
+    receipt_payload,
+    reveal_payload,
     sign,
 )
-from palate_server.secagg.disputes import judge_disputes, without_disputes
+from palate_common.secagg.transcript import OPENING as OPENING_TAG
+from palate_server.secagg.attempt import Unmasking
 
 HOSTILE = 3
 
@@ -69,11 +82,11 @@ class Turn:
         """The answer of an honest device."""
         return self.device.answer(self.step, self.request)
 
-    def write(self, body: bytes, *, complaint: bool = False, step: Step | None = None) -> bytes:
+    def write(self, body: bytes, *, step: Step | None = None) -> bytes:
         """Any body with the device's own header."""
         toss = int.from_bytes(self.request[2:4], "little")
         header = Header(step or self.step, toss, self.device.id, self.device.terms.context)
-        return write(header, body, answer=True, complaint=complaint)
+        return write(header, body, answer=True)
 
 
 Move = Callable[[Turn], bytes | None]
@@ -83,17 +96,62 @@ def _parts(how: str, count: int) -> list[int]:
     return {"one": [0], "two": [0, 1], "half": list(range(0, count, 2)), "all": list(range(count))}[how]
 
 
-def _spoiled(how: str, width: int, start: int, length: int) -> Move:
-    """The honest answer with `length` bytes of some pieces changed."""
+def _boxes(how: str, start: int, length: int, *, signed: bool = True, key: bool = False) -> Move:
+    """The honest boxes with `length` bytes of some changed, signed as they are then."""
 
     def move(turn: Turn) -> bytes:
-        answer = bytearray(turn.honest())
-        for piece in _parts(how, (len(answer) - HEADER) // width):
-            at = HEADER + piece * width + start
-            answer[at : at + length] = turn.rng.bytes(length)
-        return bytes(answer)
+        turn.honest()
+        state = turn.device._state
+        if not isinstance(state, Shared):
+            raise PalateError("boxes must have been made")
+        boxes, names = list(state.boxes), state.cohort.ids[state.neighbours].tolist()
+        for slot in _parts(how, len(boxes)):
+            box = bytearray(boxes[slot])
+            box[start : start + length] = bytes(length) if key else turn.rng.bytes(length)
+            if signed:
+                label = turn.device._label(state.cohort, names, state.share_keys, slot)
+                box[BOX_BODY:] = sign(turn.device._identity, BOX, label.payload(bytes(box)))
+            boxes[slot] = bytes(box)
+        turn.device._state = replace(state, boxes=tuple(boxes))
+        return turn.write(b"".join(boxes))
 
     return move
+
+
+def _gives(how: str, *, other: bool = False) -> Move:
+    """Signed shares that aren't those it was dealt, or said to be of the other secret."""
+
+    def move(turn: Turn) -> bytes:
+        state = turn.device._state
+        answer = turn.honest()
+        if not isinstance(state, Agreed):
+            raise PalateError("a list must have been signed")
+        pieces = [bytearray(piece) for piece in split_pieces("shares", answer[HEADER:-SIGNATURE], PIECE)]
+        for at in _parts(how, len(pieces)):
+            if other:
+                pieces[at][0] ^= 1
+            else:
+                pieces[at][1 : 1 + SHARE] = turn.rng.bytes(SHARE)
+        leaves = [NONE] * state.masked.cohort.degree
+        for slot, piece in zip(state.masked.shares, pieces, strict=True):
+            leaves[slot] = bytes(piece)
+        payload = reveal_payload(state.masked.cohort.binding, root_of(tree_of(leaves)))
+        return turn.write(b"".join(leaves) + sign(turn.device._identity, REVEAL, payload))
+
+    return move
+
+
+def _opens_otherwise(turn: Turn) -> bytes:
+    """Signed openings by another key than the boxes were made with."""
+    state, answer = turn.device._state, turn.honest()
+    cohort, depth = state.cohort, (state.cohort.degree - 1).bit_length()  # type: ignore[union-attr]  # after the shares
+    asked = Complaint.decode_all(turn.request[HEADER:], k=cohort.degree, depth=depth, most=cohort.degree)
+    made = []
+    for each in asked[: (len(answer) - HEADER) // OPENING]:
+        secret = turn.rng.bytes(KEY)
+        payload = opening_payload(cohort.binding, each.device, secret)
+        made.append(secret + sign(turn.device._identity, OPENING_TAG, payload))
+    return turn.write(b"".join(made))
 
 
 def _deals(how: str) -> Move:
@@ -144,17 +202,26 @@ def _complains(how: str) -> Move:
 
     def move(turn: Turn) -> bytes:
         state = turn.device._state
-        if not isinstance(state, Shared):
-            return turn.write(os.urandom(65), complaint=True)
-        n = len(state.cohort)
-        u1 = turn.request[HEADER : HEADER + -(-n // 8)]
-        accused = np.zeros(len(state.neighbours), np.bool_)
-        accused[_parts(how, len(accused)) if how != "nobody" else []] = True
-        payload = complaint_payload(state.cohort.binding, u1, pack_flags(accused))
-        body = Complaint(accused, sign(turn.device._identity, COMPLAINT, payload)).encode()
-        return turn.write(body, complaint=True)
+        if turn.step is not Step.CHECK or not isinstance(state, Shared):
+            return turn.write(turn.rng.bytes(32) + b"\1" + turn.rng.bytes(SIGNATURE))
+        receipt = Receipt.decode(turn.honest()[HEADER:], k=state.cohort.degree)
+        accused = receipt.accused.copy()
+        accused[_parts(how, len(accused))] = True
+        payload = receipt_payload(state.cohort.binding, receipt.root, pack_flags(accused))
+        return turn.write(Receipt(receipt.root, accused, sign(turn.device._identity, RECEIPT, payload)).encode())
 
     return move
+
+
+def _signs_for_others(turn: Turn) -> bytes:
+    """A receipt for other boxes than it was handed."""
+    state = turn.device._state
+    honest = turn.honest()
+    if not isinstance(state, Shared):
+        raise PalateError("shares must have been sent")
+    receipt, root = Receipt.decode(honest[HEADER:], k=state.cohort.degree), os.urandom(32)
+    payload = receipt_payload(state.cohort.binding, root, pack_flags(receipt.accused))
+    return turn.write(Receipt(root, receipt.accused, sign(turn.device._identity, RECEIPT, payload)).encode())
 
 
 def _commits_to_another(turn: Turn) -> bytes:
@@ -201,26 +268,52 @@ PLANS: dict[str, dict[Step, Move]] = {
        for what in ("another digest", "another mask key", "a key of low order", "one key twice")},
     "advertises another mask key and is lost": {
         Step.ADVERTISE: _advertises("another mask key"), Step.INPUT: ANYWHERE["is silent"]},
-    **{f"deals rubbish to {how}": {Step.SHARE: _spoiled(how, BOX, 0, SEALED)} for how in ("one", "two", "half", "all")},
-    **{f"deals false digests to {how}": {Step.SHARE: _spoiled(how, BOX, SEALED, 16)} for how in ("one", "half", "all")},
+    **{f"deals rubbish to {how}": {Step.SHARE: _boxes(how, KEY, SEALED)} for how in ("one", "two", "half", "all")},
+    **{f"deals false commitments to {how}": {Step.SHARE: _boxes(how, KEY + SEALED, 16)}
+       for how in ("one", "half", "all")},
+    **{f"deals boxes without a key to {how}": {Step.SHARE: _boxes(how, 0, KEY, key=True)} for how in ("one", "all")},
+    "deals boxes with another key": {Step.SHARE: _boxes("two", 0, KEY - 1)},
+    **{f"signs no box for {how}": {Step.SHARE: _boxes(how, BOX_BODY, 8, signed=False)} for how in ("one", "all")},
     **{f"deals wrong shares to {how}": {Step.SHARE: _deals(how)} for how in ("one", "half", "all")},
     **{f"deals wrong shares to {how} and is lost": {Step.SHARE: _deals(how), Step.INPUT: ANYWHERE["is silent"]}
        for how in ("one", "half")},
     "deals another secret": {Step.SHARE: _deals("another secret")},
     "deals another secret and is lost": {Step.SHARE: _deals("another secret"), Step.INPUT: ANYWHERE["is silent"]},
     **{f"deals rubbish to one and is lost at {step.name.lower()}":
-       {Step.SHARE: _spoiled("one", BOX, 0, SEALED), step: ANYWHERE["is silent"]}
-       for step in (Step.INPUT, Step.CONSISTENCY, Step.UNMASK)},
-    "deals rubbish to one and gives wrong shares": {
-        Step.SHARE: _spoiled("one", BOX, 0, SEALED), Step.UNMASK: _spoiled("all", SHARE, 0, SHARE)},
-    **{f"complains of {how}": {Step.INPUT: _complains(how)} for how in ("nobody", "half", "all")},
+       {Step.SHARE: _boxes("one", KEY, SEALED), step: ANYWHERE["is silent"]}
+       for step in (Step.CHECK, Step.OPEN)},
+    "deals rubbish to two and opens otherwise": {Step.SHARE: _boxes("two", KEY, SEALED), Step.OPEN: _opens_otherwise},
+    "deals rubbish to two and opens with random bytes": {
+        Step.SHARE: _boxes("two", KEY, SEALED), Step.OPEN: ANYWHERE["sends random bytes under its header"]},
+    **{f"complains of {how}": {Step.CHECK: _complains(how)} for how in ("one", "half", "all")},
+    "complains of one and is lost": {Step.CHECK: _complains("one"), Step.INPUT: ANYWHERE["is silent"]},
+    "deals rubbish to one and complains of all": {
+        Step.SHARE: _boxes("one", KEY, SEALED), Step.CHECK: _complains("all")},
+    "signs for other boxes": {Step.CHECK: _signs_for_others},
     "commits to another nonce": {Step.COMMIT: _commits_to_another},
     "signs another list": {Step.CONSISTENCY: _signs_another_list},
-    **{f"gives wrong shares of {how}": {Step.UNMASK: _spoiled(how, SHARE, 0, SHARE)} for how in ("one", "half", "all")},
+    **{f"gives wrong shares of {how}": {Step.UNMASK: _gives(how)} for how in ("one", "half", "all")},
+    "gives shares of the other secret": {Step.UNMASK: _gives("one", other=True)},
 }  # fmt: skip
 """The moves of one hostile device, in every attempt that it is invited to."""
 POISON = {"advertises another mask key"}
 """Plans that make the sum wrong, which is undetectable: any vector could do the same."""
+NAMED = {
+    "nonce": ("commits to another nonce",),
+    "advert": ("advertises a key of low order", "advertises one key twice"),
+    "box": (*(f"deals rubbish to {how}" for how in ("one", "two", "half", "all")),
+            *(f"deals false commitments to {how}" for how in ("one", "half", "all")),
+            *(f"deals boxes without a key to {how}" for how in ("one", "all"))),
+    "opening": ("deals boxes with another key", "deals rubbish to two and opens otherwise"),
+    "complaint": (*(f"complains of {how}" for how in ("one", "half", "all")), "complains of one and is lost",
+                  "complains of one at check", "deals rubbish to one and complains of all"),
+    "share": tuple(f"gives wrong shares of {how}" for how in ("one", "half", "all")),
+    "dealt": (*(f"deals wrong shares to {how}" for how in ("one", "half", "all")),
+              *(f"deals wrong shares to {how} and is lost" for how in ("one", "half")),
+              "deals another secret", "deals another secret and is lost",
+              "advertises another digest", "advertises another mask key and is lost"),
+}  # fmt: skip
+"""Kind of evidence -> the plans in which the hostile device signs what is false; it is named by that."""
 
 
 @dataclass
@@ -230,18 +323,18 @@ class Life:
     Attributes:
         lost: charged attempts that released nothing.
         released: attempts that released an exact sum.
-        named: devices that are excluded.
+        named: devices that are excluded -> the kind of the evidence.
+        evidence: the records, as bytes.
         tosses: rings that were drawn again.
-        disputes: pairs with an open dispute at the end.
-        met: attempts that the hostile device was invited to.
+        met: attempts that a hostile device was invited to.
     """
 
     lost: int = 0
     released: int = 0
     tosses: int = 0
     met: int = 0
-    named: set[int] = field(default_factory=set)
-    disputes: set[tuple[int, int]] = field(default_factory=set)
+    named: dict[int, str] = field(default_factory=dict)
+    evidence: dict[int, bytes] = field(default_factory=dict)
 
 
 def live(
@@ -254,60 +347,92 @@ def live(
     attempts: int = 2,
     seed: int = 0,
 ) -> Life:
-    """Run several attempts with one hostile device.
+    """Run several attempts with one hostile device, `HOSTILE`; see `play`."""
+    return play({HOSTILE: plan}, devices=devices, n_min=n_min, c_max=c_max, n_max=n_max, attempts=attempts, seed=seed)
+
+
+def play(
+    plans: Mapping[int, str],
+    *,
+    devices: int,
+    n_min: int,
+    c_max: int = 1,
+    n_max: int | None = None,
+    attempts: int = 2,
+    lost: float = 0.0,
+    seed: int = 0,
+) -> Life:
+    """Run several attempts with hostile devices.
 
     Args:
-        plan: its moves, a key of `PLANS`.
+        plans: hostile device -> its moves, a key of `PLANS`.
         devices: number of devices; all are invited that are not excluded.
         n_min: fewest devices that must remain.
         c_max: how many corrupt devices are tolerated.
         n_max: above 250 the devices form a ring.
-        attempts: number of attempts; one more follows after the hostile device was named.
-        seed: of the changed bytes.
+        attempts: number of attempts; one more follows after all that can be named are.
+        lost: the chance of each honest device to be lost in an attempt, at any of its steps.
+        seed: of the changed bytes and the losses.
 
     Raises:
-        PalateError: a sum isn't exact, or an honest device refuses.
+        PalateError: a sum isn't exact, an honest device refuses, or a record of evidence doesn't hold.
     """
     world = MaskedCohort(devices, n_min=n_min, c_max=c_max, n_max=n_max or devices, size=3)
-    life, rng, own = Life(), np.random.default_rng(seed), dict[Step, bytes]()
+    life, rng, own = Life(), np.random.default_rng(seed), {device: dict[Step, bytes]() for device in plans}
     for _ in range(attempts):
-        over = HOSTILE in life.named
-        invited = without_disputes({i: i for i in range(devices) if i not in life.named}, life.disputes)
-        server = world.begin(sorted(invited))
-        life.met += HOSTILE in invited
+        over = life.named.keys() >= plans.keys()
+        invited = sorted(set(range(devices)) - life.named.keys())
+        server = world.begin(invited)
+        life.met += any(device in invited for device in plans)
+        steps = list(Step) if n_max else list(Step)[1:]
+        away = {i: steps[rng.integers(len(steps))] for i in invited if i not in plans and rng.random() < lost}
         try:
             while not server.finished:
                 life.tosses += server.step is Step.COMMIT
-                _exchange(world, server, PLANS[plan], rng, own)
+                _exchange(world, server, plans, away, rng, own)
         except IntegrityError:
             life.lost += 1
         else:
             life.released += 1
-            if plan not in POISON and server.total.tolist() != world.sum_of(server.survivors).tolist():
+            poisoned = POISON.intersection(plans.values())
+            if not poisoned and server.total.tolist() != world.sum_of(server.survivors).tolist():
                 raise PalateError("a sum must be exact, got another")
         life.tosses -= n_max is not None
-        named, life.disputes = judge_disputes(server.conduct, life.disputes, most=c_max, lost=not server.finished)
-        life.named |= named
+        for device, record in server.conduct.evidence.items():
+            data = record.to_bytes()
+            if check(Evidence.from_bytes(data), world.directory) != device:
+                raise PalateError("evidence must hold by itself, got a record that doesn't")
+            life.named[device], life.evidence[device] = record.kind, data
         if over:
             break
     return life
 
 
-def _exchange(world: MaskedCohort, server: Any, plan: Mapping[Step, Move], rng: Any, own: dict[Step, bytes]) -> None:
-    """One step: the hostile device answers last, after it has seen the others' answers."""
+def _exchange(
+    world: MaskedCohort,
+    server: Unmasking,
+    plans: Mapping[int, str],
+    away: Mapping[int, Step],
+    rng: np.random.Generator,
+    own: Mapping[int, dict[Step, bytes]],
+) -> None:
+    """One step: hostile devices answer last, after they have seen the others' answers."""
     step, answers = server.step, dict[int, bytes]()
     for i in server.asked:
-        if i != HOSTILE:
+        if i not in plans and step < away.get(i, len(Step) + 1):
             answers[i] = world.devices[i].answer(step, server.request(i))
-    if HOSTILE in server.asked:
-        turn = Turn(step, world.devices[HOSTILE], server.request(HOSTILE), answers, own, rng)
+    honest = dict(answers)
+    for i in server.asked:
+        if i not in plans:
+            continue
+        moves = PLANS[plans[i]]
+        turn = Turn(step, world.devices[i], server.request(i), honest, own[i], rng)
         try:
-            answer = plan[step](turn) if step in plan else turn.honest()
+            answer = moves[step](turn) if step in moves else turn.honest()
         except PalateError:
             answer = None  # its earlier moves leave it nothing to answer
         if answer is not None:
-            own[step] = answer
-            answers[HOSTILE] = answer
+            own[i][step] = answers[i] = answer
     for i, answer in answers.items():
         server.receive(i, answer)
     server.close()

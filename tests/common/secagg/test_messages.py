@@ -13,10 +13,12 @@ from palate_common.errors import IntegrityError
 from palate_common.secagg.messages import (
     BOX,
     Advert,
+    CheckRequest,
     Commit,
     Complaint,
     Header,
     InputRequest,
+    Receipt,
     ShareRequest,
     Step,
     UnmaskRequest,
@@ -41,24 +43,36 @@ def test_a_record_is_read_only_as_what_it_is(step: Step, answer: bool) -> None:
     right = {"step": step, "device": 70_000, "context": CONTEXT, "answer": answer}
     assert read(record, **right) == (513, b"body")
     others = [{"step": other} for other in Step if other != step]
-    for wrong in [*others, {"device": 7}, {"context": bytes(32)}, {"answer": not answer}, {"complaint": True}]:
+    for wrong in [*others, {"device": 7}, {"context": bytes(32)}, {"answer": not answer}]:
         with pytest.raises(IntegrityError, match="a record must be"):
             read(record, **{**right, **wrong})
-    with pytest.raises(IntegrityError, match="version 2, got 3"):
-        read(b"\3" + record[1:], **right)
+    for other in (1, 2, 4):
+        with pytest.raises(IntegrityError, match=f"version 3, got {other}: device and server must be of one"):
+            read(bytes([other]) + record[1:], **right)
     for end in range(40):
         with pytest.raises(IntegrityError, match="a header of 40 bytes"):
             read(record[:end], **right)
 
 
-def test_a_complaint_names_slots_and_is_nothing_but_that_and_a_signature() -> None:
+def test_a_receipt_names_a_root_and_slots_and_is_nothing_but_that_and_a_signature() -> None:
     accused = np.arange(11) % 3 == 0
-    body = Complaint(accused, bytes(64)).encode()
-    assert len(body) == 2 + 64
-    assert Complaint.decode(body, k=11).accused.tolist() == accused.tolist()
-    for wrong in (body[:-1], body + b"\0", b"\0\x08" + body[2:]):
+    body = Receipt(CONTEXT, accused, bytes(64)).encode()
+    assert len(body) == Receipt.length(11) == 32 + 2 + 64
+    assert Receipt.decode(body, k=11).accused.tolist() == accused.tolist()
+    for wrong in (body[:-1], body + b"\0", body[:33] + b"\x08" + body[34:]):
         with pytest.raises(IntegrityError):
-            Complaint.decode(wrong, k=11)
+            Receipt.decode(wrong, k=11)
+
+
+def test_an_open_request_holds_whole_complaints_and_not_more_than_may_be_answered() -> None:
+    receipt = Receipt(CONTEXT, np.arange(5) == 2, bytes(64))
+    complaints = tuple(Complaint(device, receipt, (bytes([device]) * 32,) * 3) for device in range(3))
+    body = b"".join(each.encode() for each in complaints)
+    found = Complaint.decode_all(body, k=5, depth=3, most=3)
+    assert [(each.device, each.path) for each in found] == [(each.device, each.path) for each in complaints]
+    for wrong, most in ((body, 2), (b"", 3), (body[:-1], 3), (body + b"\0", 3)):
+        with pytest.raises(IntegrityError):
+            Complaint.decode_all(wrong, k=5, depth=3, most=most)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
@@ -80,11 +94,12 @@ def test_bodies_are_read_back_and_no_byte_may_be_missing_or_more(committed: bool
     entries = tuple((i, os.urandom(32), os.urandom(32)) for i in range(n)) if committed else ()
     share = ShareRequest(entries, tuple((i, advert(committed)) for i in range(n)))
     u1 = np.arange(n) % 2 == 0
-    masked = InputRequest(u1, os.urandom(64), tuple(os.urandom(BOX) for _ in range(n)))
+    check, masked = CheckRequest(u1, tuple(os.urandom(BOX) for _ in range(n))), InputRequest(u1, os.urandom(64))
     unmask = UnmaskRequest(u1, tuple(os.urandom(64) for _ in range(int(u1.sum()))), tuple([os.urandom(64)] * (n // 2)))
     commit, sent = Commit(os.urandom(32), os.urandom(64)), advert(committed)
     for value, decode in (
         (share, lambda body: ShareRequest.decode(body, committed=committed, n_max=n)),
+        (check, lambda body: CheckRequest.decode(body, n=n)),
         (masked, lambda body: InputRequest.decode(body, n=n)),
         (unmask, lambda body: UnmaskRequest.decode(body, n=n)),
         (commit, Commit.decode),
@@ -104,10 +119,10 @@ def test_counts_are_checked_before_they_are_used(counts: tuple[int, int]) -> Non
 
 
 def test_no_request_has_more_boxes_or_signatures_than_there_are_members() -> None:
-    masked = InputRequest(np.ones(3, bool), bytes(64), (bytes(BOX),) * 4)
+    check = CheckRequest(np.ones(3, bool), (bytes(BOX),) * 4)
     unmask = UnmaskRequest(np.ones(3, bool), (bytes(64),) * 3, (bytes(64),))
     with pytest.raises(IntegrityError, match="at most 3 boxes"):
-        InputRequest.decode(masked.encode(), n=3)
+        CheckRequest.decode(check.encode(), n=3)
     with pytest.raises(IntegrityError, match="at most 3 signatures"):
         UnmaskRequest.decode(unmask.encode(), n=3)
 
@@ -131,7 +146,9 @@ def test_pieces_are_whole() -> None:
 def test_other_bytes_are_refused_or_have_this_spelling(body: bytes, n: int, committed: bool) -> None:
     for decode in (
         lambda: ShareRequest.decode(body, committed=committed, n_max=n),
+        lambda: CheckRequest.decode(body, n=n),
         lambda: InputRequest.decode(body, n=n),
+        lambda: Receipt.decode(body, k=n),
         lambda: UnmaskRequest.decode(body, n=n),
         lambda: Commit.decode(body),
         lambda: Advert.decode(body, committed=committed),

@@ -1,5 +1,6 @@
 import itertools
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from palate_common.errors import InputError
-from palate_common.secagg.shamir import MAX_SHARES, combine, combine_all, split
+from palate_common.secagg.shamir import MAX_SHARES, combine, combine_all, misfits, split
 
 
 def times(a, b, bits):
@@ -191,3 +192,26 @@ def test_many_secrets_of_other_shapes():
     held[1, 1:] = False
     with pytest.raises(InputError, match="two shares"):
         combine_all(held, rows)
+
+
+@given(st.integers(2, 12), st.integers(0, 9), st.booleans(), st.randoms(use_true_random=False))
+def test_wrong_shares_are_found_among_enough_right_ones(threshold: int, wrong: int, large: bool, random: Any) -> None:
+    total = 300 if large else threshold + 2 * wrong + 1
+    secret = os.urandom(32)
+    held = sorted(random.sample(range(total), threshold + 2 * wrong))
+    shares = split(secret, shares=total, threshold=threshold)[held].copy()
+    bad = sorted(random.sample(range(len(held)), wrong))
+    shares[bad] ^= np.frombuffer(os.urandom(31) + b"\1", np.uint8)  # none stays as it was
+    found = misfits([at + 1 for at in held], shares, threshold=threshold, total=total)
+    if wrong == 0:
+        assert found.all(), "there are none to spare, so that nothing can be told"
+        return
+    assert np.flatnonzero(found).tolist() == bad
+    good = [at for at in range(len(held)) if at not in bad][:threshold]
+    assert combine([held[at] + 1 for at in good], shares[good], total=total) == secret
+
+
+def test_of_too_many_wrong_shares_nothing_is_said() -> None:
+    shares = split(os.urandom(32), shares=9, threshold=5).copy()
+    shares[:5] = np.frombuffer(os.urandom(5 * 32), np.uint8).reshape(5, 32)
+    assert misfits(range(1, 10), shares, threshold=5, total=9).all()

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.app import Message
 
+from palate_audit.secagg.hostile import PLANS, Turn
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import step_of
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
@@ -65,6 +68,8 @@ class Devices:
     """Who doesn't come."""
     spoil: Callable[[int, bytes], bytes] = lambda device, answer: answer
     """What becomes of a device's answer on the way."""
+    lies: dict[int, str] = field(default_factory=dict)
+    """Who lies under masks, and how: a key of the auditor's `PLANS`."""
     silent: set[int] = field(default_factory=set)
     """Who comes, and never says anything."""
     heard: set[int] = field(default_factory=set)
@@ -152,6 +157,11 @@ class _Spoiling(Host):
         object.__setattr__(self, name, value)
 
     def go_on(self, node: int, request: bytes) -> bytes:
+        moves = PLANS[self.devices.lies[node]] if node in self.devices.lies else {}
+        if (step := step_of(request)) in moves:
+            machine = self._masked[node][1]
+            turn = Turn(step, machine, request, {}, {}, np.random.default_rng(node))
+            return self.devices.spoil(node, moves[step](turn) or b"")
         return self.devices.spoil(node, super().go_on(node, request))
 
 

@@ -94,15 +94,16 @@ def test_a_named_device_is_left_out_until_it_is_pardoned() -> None:
     with Enrolments(":memory:") as register:
         for number, identity in enumerate((A, B)):
             enrolled(register, f"key-{number}", identity)
-        register.settle({1}, {(0, 1)})
-        register.settle({1}, {(0, 1), (1, 2)})
+        register.name({1: b"a record"})
+        register.name({1: b"a later one"})
         assert list(register.eligible(period=0, most=9, now=9e9).values()) == [0]
-        assert (register.counts(now=0.0)["named"], register.disputes()) == (1, {(0, 1), (1, 2)})
+        assert (register.counts(now=0.0)["named"], register.evidence(0), register.evidence(1)) == (1, None, b"a record")
         assert not register.pardon(1).named
         assert list(register.eligible(period=0, most=9, now=0.0).values()) == [0, 1]
-        assert register.disputes() == set()
-        with pytest.raises(InputError, match="enrolled device"):
-            register.pardon(2)
+        assert register.evidence(1) is None
+        for ask in (register.pardon, register.evidence):
+            with pytest.raises(InputError, match="enrolled device"):
+                ask(2)
 
 
 def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
@@ -110,9 +111,13 @@ def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
     with Enrolments(path) as register:
         enrolled(register, "key-0", A)
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE named; DROP TABLE disputes")
+        connection.executescript("DROP TABLE named; DROP TABLE evidence; CREATE TABLE disputes(low, high)")
     with Enrolments(path) as register:
         assert not register.devices()[0].named
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert {"named", "evidence"} <= tables
+    assert "disputes" not in tables, "which pairs were once in one cohort is forgotten"
 
 
 def test_a_device_is_invited_so_often_in_a_period_and_no_more() -> None:

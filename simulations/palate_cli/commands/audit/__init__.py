@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.audit import attacks, card, ledger, mechanism, mutants, verify
+from palate_cli.commands.audit import attacks, card, evidence, ledger, mechanism, mutants, verify
 
 app = typer.Typer(
     help="Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
@@ -27,3 +27,4 @@ app.command("attacks")(attacks.attacks)
 app.command("mechanism")(mechanism.mechanism)
 app.command("mutants")(mutants.mutants)
 app.command("verify")(verify.verify)
+app.command("evidence")(evidence.evidence)

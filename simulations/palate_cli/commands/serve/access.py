@@ -1,4 +1,4 @@
-"""`palate serve enroll`, `revoke` and `pardon`: who may take part."""
+"""`palate serve enroll`, `revoke`, `pardon` and `evidence`: who may take part."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def pardon(
         int | None, typer.Argument(help="The device's number; all of them are listed when left out.")
     ] = None,
 ) -> None:
-    """List the devices that are excluded for a failed attempt or have a dispute, or clear one device's record."""
+    """List the devices that are named for breaking an attempt, and by what, or clear one device's record."""
+    from palate_common.secagg.evidence import Evidence
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
@@ -87,8 +88,38 @@ def pardon(
             register.pardon(device)
             typer.echo(f"device {device} is pardoned")
             return
-        named = [str(each.number) for each in register.devices() if each.named]
-        disputes = sorted(register.disputes())
+        named = []
+        for each in register.devices():
+            if each.named:
+                record = register.evidence(each.number)
+                named.append(f"{each.number} ({'-' if record is None else Evidence.from_bytes(record).kind})")
     typer.echo(f"named: {', '.join(named)}" if named else "nobody is named")
-    if disputes:
-        typer.echo(f"open disputes: {', '.join(f'{low} and {high}' for low, high in disputes)}")
+
+
+def evidence(
+    folder: Folder,
+    device: Annotated[int, typer.Argument(help="The device's number.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New folder for the record and the directory; printed when left out."),
+    ] = None,
+) -> None:
+    """Show, or export, the record for which a device is named: for that device alone, or whom it asks to judge."""
+    from palate_common.secagg.evidence import check
+    from palate_server.folder.enrolments import Enrolments
+    from palate_server.folder.server_folder import Site
+
+    with Enrolments(Site.at(folder).enrolment_file) as register:
+        record, directory = register.evidence(device), register.directory()
+    if record is None or directory is None:
+        raise InputError(f"`device` must be named with evidence, got {device}: see `palate serve pardon`")
+    check(record, directory)
+    if out is None:
+        typer.echo(record.decode())
+        return
+    if out.exists():
+        raise InputError(f"`--out` must be a new folder, got {out}")
+    out.mkdir(parents=True)
+    create_durably(out / "evidence.json", record, mode=0o600)
+    create_durably(out / "directory.json", directory.to_json(), mode=0o600)
+    typer.echo(f"evidence against device {device}: {out}")

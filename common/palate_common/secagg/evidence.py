@@ -1,0 +1,444 @@
+"""Evidence: that one device broke a masked attempt, from what it has signed, for anybody to check.
+
+    what a device signed, and what was opened -> Evidence -> canonical JSON -> `check` -> the device, or an error
+
+A record stands for itself: whoever has the directory of identities checks it without a server. It holds signatures of
+one toss of one attempt, so nothing of another attempt fits. A server that forges must forge a signature.
+
+    kind        the device has signed                              and yet
+    nonce       a commitment, and an advert of the same toss       the advert's nonce is another
+    advert      an advert                                          its keys are none, or one key twice
+    box         a box                                              opened by its own key it is none
+    opening     an opening of one of its boxes                     the key is not the one that the box was made with
+    receipt     a receipt for a box, without complaint             the box's sender has not signed it
+    complaint   a receipt in which it complains of a box           there is no box, or it is a good one
+    share       a receipt for a box, and a share                   the box commits to another share
+    dealt       an advert, and boxes of one threshold              their shares make another secret than advertised
+
+Silence is nobody's fault, and what isn't signed is as silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.secagg.agreement import KeyPair, check_public
+from palate_common.secagg.boxes import (
+    BINDING,
+    NONE,
+    Label,
+    check_path,
+    check_signed,
+    open_box,
+    piece_fits,
+)
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, Commit, Receipt, Secret
+from palate_common.secagg.shamir import combine
+from palate_common.secagg.transcript import (
+    ADVERT,
+    COMMIT,
+    MAX_DEVICES,
+    OPENING,
+    RECEIPT,
+    REVEAL,
+    advert_payload,
+    check_signature,
+    commit_payload,
+    commitment_to,
+    opening_payload,
+    receipt_payload,
+    reveal_payload,
+)
+
+VERSION: Final = 1
+MOST: Final = 2**18
+"""Bytes of the largest record: shares of one secret from the most neighbours there can be."""
+MOST_SLOTS: Final = 2**10
+
+_Number = Annotated[int, Field(ge=0, lt=MAX_DEVICES, strict=True)]
+_Hex = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2})*\z", max_length=2**12, strict=True)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ShownBox(_Record):
+    """A box with its sender's signature, and what was signed with it; the cohort's binding is the record's."""
+
+    sender: _Number
+    receiver: _Number
+    slot: _Number
+    degree: _Number
+    threshold: _Number
+    key: _Hex
+    box: _Hex
+
+    @classmethod
+    def of(cls, label: Label, box: bytes) -> Self:
+        """A box as it is shown."""
+        return cls(
+            sender=label.sender,
+            receiver=label.receiver,
+            slot=label.slot,
+            degree=label.degree,
+            threshold=label.threshold,
+            key=label.key.hex(),
+            box=box.hex(),
+        )
+
+
+class ShownReceipt(_Record):
+    """A receipt, and the way from its root to one slot, at which the record's box stands, or nothing."""
+
+    receipt: _Hex
+    degree: Annotated[int, Field(ge=2, le=MOST_SLOTS, strict=True)]
+    slot: _Number
+    path: tuple[_Hex, ...] = Field(max_length=16)
+
+
+class ShownPiece(_Record):
+    """A share as it was given, and the way to it from the root that its holder has signed."""
+
+    root: _Hex
+    signature: _Hex
+    path: tuple[_Hex, ...] = Field(max_length=16)
+    piece: _Hex
+
+
+class Evidence(_Record):
+    """One record. Build it by the functions below; `check` says whether it holds.
+
+    Attributes:
+        kind: what the device did, see above.
+        device: whom the record names.
+        attempt: the attempt's context, hexadecimal.
+        toss: the toss.
+        root: root of the cohort; empty where none was fixed yet.
+        seed: of the ring.
+        commit: a signed commitment.
+        advert: a signed advert.
+        box: a box that is judged.
+        secret: the private key that it was opened with.
+        signature: of an opening.
+        receipt: a receipt that is judged.
+        piece: a share that is judged.
+        dealt: boxes and the shares that were given of them, all of one secret.
+    """
+
+    palate: str = "evidence"
+    version: int = VERSION
+    kind: str
+    device: _Number
+    attempt: _Hex
+    toss: Annotated[int, Field(ge=0, lt=2**16, strict=True)]
+    root: _Hex = ""
+    seed: _Hex = ""
+    commit: _Hex = ""
+    advert: _Hex = ""
+    box: ShownBox | None = None
+    secret: _Hex = ""
+    signature: _Hex = ""
+    receipt: ShownReceipt | None = None
+    piece: ShownPiece | None = None
+    dealt: tuple[tuple[ShownBox, _Hex], ...] = Field(default=(), max_length=MOST_SLOTS)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, without what a kind doesn't have."""
+        return canonical_json(self.model_dump(mode="json", exclude_defaults=True) | _HEAD)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Evidence:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            IntegrityError: no record of this version, or more than `MOST` bytes.
+        """
+        try:
+            found = cls.model_validate(read_canonical(data, most=MOST))
+        except ValidationError:
+            raise IntegrityError("evidence must be a record of this version, got something else") from None
+        if (found.palate, found.version) != ("evidence", VERSION) or found.to_bytes() != data:
+            raise IntegrityError(f"evidence must be a record of version {VERSION}, got something else")
+        return found
+
+    @property
+    def binding(self) -> bytes:
+        """The binding of the cohort."""
+        made = _bytes(self.attempt) + self.toss.to_bytes(2, "little") + _bytes(self.root) + _bytes(self.seed)
+        return _sized("a cohort's binding", made, BINDING)
+
+
+_HEAD = {"palate": "evidence", "version": VERSION}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where something happened: the facts that all records of one toss share.
+
+    Attributes:
+        binding: of the cohort: context, toss, root, seed; context and toss alone before there is one.
+    """
+
+    binding: bytes
+
+    def record(self, kind: str, device: int, **shown: Any) -> Evidence:
+        """A record of this toss."""
+        parts = self.binding[:32], self.binding[34:66], self.binding[66:]
+        toss = int.from_bytes(self.binding[32:34], "little")
+        attempt, root, seed = (part.hex() for part in parts)
+        return Evidence(kind=kind, device=device, attempt=attempt, toss=toss, root=root, seed=seed, **shown)
+
+
+def check(evidence: Evidence | bytes, directory: Directory) -> int:
+    """The device that a record convicts.
+
+    **Guarantees:** signed by the one it names: no record convicts a device without its signature on what is false.
+    **Guarantees:** an honest device is never convicted: whatever the server and all other devices sign.
+    **Assumes:** ed25519: nobody signs in another's name; SHA-256 has no second preimages; and an honest device isn't
+        run twice from one copy of its memory.
+
+    Args:
+        evidence: a record.
+        directory: the identities, by number.
+
+    Returns:
+        The device's number. The caller compares attempt, if it expects one.
+
+    Raises:
+        IntegrityError: it isn't a record, a signature doesn't fit, or what was signed is not false.
+    """
+    found = Evidence.from_bytes(evidence) if isinstance(evidence, bytes) else evidence
+    judge = _JUDGES.get(found.kind)
+    if judge is None:
+        raise IntegrityError(f"evidence must be of a known kind, got {found.kind!r:.40}")
+    if found.device >= len(directory):
+        raise IntegrityError(f"evidence must name one of {len(directory)} devices, got {found.device}")
+    _sized("an attempt's context", _bytes(found.attempt), HASH)
+    false = judge(found, directory)
+    if not false:
+        raise IntegrityError(f"evidence must show something false, got a {found.kind} that is as it must be")
+    return found.device
+
+
+def _nonce(found: Evidence, directory: Directory) -> bool:
+    """A nonce that isn't the one committed to."""
+    commit, advert = Commit.decode(_bytes(found.commit)), _advert(found, directory)
+    payload = commit_payload(_bytes(found.attempt), found.toss, found.device, commit.commitment)
+    check_signature(directory.identities[found.device], COMMIT, payload, commit.signature)
+    return bool(advert.nonce) and commitment_to(advert.nonce) != commit.commitment
+
+
+def _keys(found: Evidence, directory: Directory) -> bool:
+    """An advert with keys that nobody can use."""
+    advert = _advert(found, directory)
+    try:
+        check_public(advert.share_key)
+        check_public(advert.mask_key)
+    except IntegrityError:
+        return True
+    return advert.share_key == advert.mask_key
+
+
+def _advert(found: Evidence, directory: Directory) -> Advert:
+    """The signed advert of the device that is named."""
+    data, length = _bytes(found.advert), Advert.length(committed=False)
+    advert = Advert.decode(data, committed=len(data) != length)
+    # Without a ring the cohort's root is over the adverts, so it isn't in them.
+    root = _bytes(found.root) if advert.nonce else b""
+    payload = advert_payload(_bytes(found.attempt), found.toss, root, found.device, advert.body)
+    check_signature(directory.identities[found.device], ADVERT, payload, advert.signature)
+    return advert
+
+
+def _box(found: Evidence, directory: Directory) -> bool:
+    """A box that is none."""
+    label, box = _signed_box(found, found.box, directory)
+    _names(found, label.sender)
+    try:
+        check_public(box[:KEY])
+    except IntegrityError:
+        return True  # nobody can open it
+    return open_box(label, box, _key_of(found, box)) is None
+
+
+def _opening(found: Evidence, directory: Directory) -> bool:
+    """An opening by another key."""
+    label, box = _signed_box(found, found.box, directory)
+    _names(found, label.sender)
+    secret = _bytes(found.secret)
+    payload = opening_payload(found.binding, label.receiver, secret)
+    check_signature(directory.identities[found.device], OPENING, payload, _signature(found.signature))
+    return KeyPair.from_private(secret).public != box[:KEY]
+
+
+def _receipt(found: Evidence, directory: Directory) -> bool:
+    """A receipt for a box that its sender hasn't signed."""
+    shown, receipt = _signed_receipt(found, directory)
+    if receipt.accused[shown.slot] or found.box is None:
+        raise IntegrityError("evidence must show a box that was received without complaint, got none")
+    label, box = _received(found, found.box)
+    if label.sender >= len(directory):
+        return True
+    try:
+        check_signed(label, box, directory.identities[label.sender])
+    except IntegrityError:
+        return True
+    return False
+
+
+def _complaint(found: Evidence, directory: Directory) -> bool:
+    """A complaint of a good box, or of none."""
+    shown, receipt = _signed_receipt(found, directory)
+    if not receipt.accused[shown.slot]:
+        raise IntegrityError("evidence must show a complaint of this box, got a receipt without")
+    if found.box is None:
+        return True
+    label, box = _signed_box(found, found.box, directory)
+    return open_box(label, box, _key_of(found, box)) is not None
+
+
+def _share(found: Evidence, directory: Directory) -> bool:
+    """A share that isn't the one it was dealt."""
+    shown, receipt = _signed_receipt(found, directory)
+    if receipt.accused[shown.slot] or found.piece is None or found.box is None:
+        raise IntegrityError("evidence must show a share of a box that was received without complaint, got none")
+    _, box = _received(found, found.box)
+    piece, root = _bytes(found.piece.piece), _sized("a root", _bytes(found.piece.root), HASH)
+    payload = reveal_payload(found.binding, root)
+    check_signature(directory.identities[found.device], REVEAL, payload, _signature(found.piece.signature))
+    path = tuple(map(_bytes, found.piece.path))
+    check_path(piece, slot=shown.slot, slots=shown.degree, root=root, path=path)
+    return not piece_fits(piece, box)
+
+
+def _dealt(found: Evidence, directory: Directory) -> bool:
+    """Shares of another secret than the advertised one."""
+    advert = _advert(found, directory)
+    slots, rows, secrets = list[int](), list[bytes](), set[int]()
+    terms = set[tuple[int, int]]()
+    for shown, given in found.dealt:
+        label, box = _signed_box(found, shown, directory)
+        _names(found, label.sender)
+        piece = _sized("a share", _bytes(given), PIECE)
+        if not piece_fits(piece, box):
+            raise IntegrityError("evidence must show the shares that were dealt, got another")
+        secrets.add(piece[0])
+        terms.add((label.degree, label.threshold))
+        slots.append(label.slot)
+        rows.append(piece[1 : 1 + SHARE])
+    if len(secrets) != 1 or len(terms) != 1:
+        raise IntegrityError("evidence must show shares of one secret, dealt alike, got others")
+    ((degree, threshold),) = terms
+    if len(slots) != threshold or len(set(slots)) != threshold or max(slots) >= degree:
+        raise IntegrityError(f"evidence must show {threshold} shares of {degree}, each once, got {len(slots)}")
+    shares = np.frombuffer(b"".join(rows), np.uint8).reshape(threshold, SHARE)
+    try:
+        secret = combine([slot + 1 for slot in slots], shares, total=degree)
+    except InputError as error:
+        raise IntegrityError(f"evidence must show shares that make a secret: {error}") from None
+    return not secret_fits(secret, Secret(secrets.pop()), advert)
+
+
+def secret_fits(secret: bytes, which: Secret, advert: Advert) -> bool:
+    """Whether this is the secret that a device has advertised: another one would leave masks in the sum."""
+    if which is Secret.SELF_MASK:
+        return hashlib.sha256(secret).digest() == advert.self_digest
+    return KeyPair.from_private(secret).public == advert.mask_key
+
+
+_JUDGES: Mapping[str, Callable[[Evidence, Directory], bool]] = {
+    "nonce": _nonce,
+    "advert": _keys,
+    "box": _box,
+    "opening": _opening,
+    "receipt": _receipt,
+    "complaint": _complaint,
+    "share": _share,
+    "dealt": _dealt,
+}
+KINDS: Final = tuple(_JUDGES)
+
+
+def _received(found: Evidence, shown: ShownBox) -> tuple[Label, bytes]:
+    """A box as its receiver has signed for it, whatever its sender has done."""
+    if shown.sender == shown.receiver:
+        raise IntegrityError(f"a box must go from one device to another, got {shown.sender} to itself")
+    if not max(shown.slot, shown.degree, shown.threshold) < 2**16:
+        raise IntegrityError("a box must be for a slot of its sender, got another number")
+    label = Label(
+        binding=found.binding,
+        sender=shown.sender,
+        receiver=shown.receiver,
+        slot=shown.slot,
+        degree=shown.degree,
+        threshold=shown.threshold,
+        key=_sized("a share key", _bytes(shown.key), KEY),
+    )
+    return label, _sized("a box", _bytes(shown.box), BOX)
+
+
+def _signed_box(found: Evidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:
+    """A box that its sender has signed."""
+    if shown is None:
+        raise IntegrityError(f"evidence of a {found.kind} must show a box, got none")
+    label, box = _received(found, shown)
+    if label.sender >= len(directory):
+        raise IntegrityError(f"a box must be of one of {len(directory)} devices, got one of {label.sender}")
+    check_signed(label, box, directory.identities[label.sender])
+    return label, box
+
+
+def _signed_receipt(found: Evidence, directory: Directory) -> tuple[ShownReceipt, Receipt]:
+    """The receipt of the device that is named, for the box that is shown."""
+    shown = found.receipt
+    if shown is None:
+        raise IntegrityError(f"evidence of a {found.kind} must show a receipt, got none")
+    receipt = Receipt.decode(_bytes(shown.receipt), k=shown.degree)
+    payload = receipt_payload(found.binding, receipt.root, _bytes(shown.receipt)[HASH:-SIGNATURE])
+    check_signature(directory.identities[found.device], RECEIPT, payload, receipt.signature)
+    leaf = NONE
+    if found.box is not None:
+        label, box = _received(found, found.box)
+        _names(found, label.receiver)
+        leaf = label.leaf(box)
+    path = tuple(map(_bytes, shown.path))
+    check_path(leaf, slot=shown.slot, slots=shown.degree, root=receipt.root, path=path)
+    return shown, receipt
+
+
+def _key_of(found: Evidence, box: bytes) -> KeyPair:
+    """The key pair that a box was made with."""
+    pair = KeyPair.from_private(_bytes(found.secret))
+    if pair.public != box[:KEY]:
+        raise IntegrityError("evidence must open a box by the key that it was made with, got another")
+    return pair
+
+
+def _names(found: Evidence, device: int) -> None:
+    """Refuse a record that names somebody else than who has signed."""
+    if device != found.device:
+        raise IntegrityError(f"evidence must name device {device}, got {found.device}")
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def _signature(text: str) -> bytes:
+    return _sized("a signature", _bytes(text), SIGNATURE)
+
+
+def _sized(name: str, data: bytes, length: int) -> bytes:
+    if len(data) != length:
+        raise IntegrityError(f"{name} must be {length} bytes, got {len(data)}")
+    return data
