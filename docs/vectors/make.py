@@ -49,7 +49,7 @@ from palate_common.secagg.evidence import Scene, ShownBox, ShownReceipt
 from palate_common.secagg.graph import Ring
 from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Complaint, Header, Receipt, Secret, Step, pack_flags, write
+from palate_common.secagg.messages import BoxReceipt, Complaint, Header, Secret, Step, pack_flags, write
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.transcript import BOX as BOX_TAG
@@ -526,12 +526,12 @@ def _box() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _received() -> tuple[list[bytes], Receipt]:
+def _received() -> tuple[list[bytes], BoxReceipt]:
     """Device 3 complains of device 1's box and has none of device 4; leaves by slot."""
     leaves = [_label(sender, 3).leaf(_made_box(sender, 3)) for sender in (0, 1, 2)] + [b""]
     root, accused = root_of(tree_of(leaves)), np.array([False, True, False, False])
     payload = receipt_payload(cohort_binding(CONTEXT, TOSS, ROOT, SEED), root, pack_flags(accused))
-    return leaves, Receipt(root, accused, sign(DEVICES[3], RECEIPT, payload))
+    return leaves, BoxReceipt(root, accused, sign(DEVICES[3], RECEIPT, payload))
 
 
 def _receipt() -> dict[str, Any]:

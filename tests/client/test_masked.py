@@ -25,9 +25,9 @@ from palate_common.secagg.messages import (
     HEADER,
     PIECE,
     SIGNATURE,
+    BoxReceipt,
     CheckRequest,
     Complaint,
-    Receipt,
     Step,
     UnmaskRequest,
     pack_flags,
@@ -126,7 +126,7 @@ def test_a_box_that_its_sender_has_not_signed_is_received_as_none_and_its_sender
     for position in range(len(request) - 4 * BOX, len(request), 7):
         device, changed = copy.copy(world.devices[0]), bytearray(request)
         changed[position] ^= 1
-        receipt = Receipt.decode(device.answer(Step.CHECK, bytes(changed))[HEADER:], k=4)
+        receipt = BoxReceipt.decode(device.answer(Step.CHECK, bytes(changed))[HEADER:], k=4)
         assert not receipt.accused.any()
         slot = (position - (len(request) - 4 * BOX)) // BOX
         assert sorted({*range(4)} - {*device._state.shares}) == [slot]  # type: ignore[union-attr]
@@ -265,7 +265,7 @@ def asked() -> tuple[Adversary, list[Complaint]]:
     """Devices that have received their boxes; device 2 complains of the boxes that 0 and 1 have made for it."""
     evil = Adversary(MaskedCohort(12, n_min=9))
     turn = Turn(Step.CHECK, evil.world.devices[2], evil.server.request(2), {}, {}, np.random.default_rng(1))
-    receipt = Receipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
+    receipt = BoxReceipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
     for device in range(12):
         evil.check(device, evil.all_but())
     return evil, [evil.forged_complaint(2, 0, receipt=receipt)]
@@ -276,7 +276,7 @@ def test_opens_a_box_only_after_a_complaint_signed_of_this_very_box_and_once(
 ) -> None:
     evil, (complaint,) = asked
     unsigned = evil.forged_complaint(2, 0)
-    fine = Receipt(complaint.receipt.root, np.zeros(11, np.bool_), complaint.receipt.signature)
+    fine = BoxReceipt(complaint.receipt.root, np.zeros(11, np.bool_), complaint.receipt.signature)
     elsewhere = evil.forged_complaint(2, 1, receipt=complaint.receipt).path
     wrong = {
         "signature": [unsigned],
@@ -335,8 +335,8 @@ def test_a_device_that_has_opened_boxes_masks_all_the_same(asked: tuple[Adversar
     assert evil.refusals == []
 
 
-def signed_complaint(evil: Adversary, device: int) -> Receipt:
+def signed_complaint(evil: Adversary, device: int) -> BoxReceipt:
     """A receipt in which a device complains of its first neighbour's box, signed."""
     made = evil.forged_complaint(device, 0).receipt
     payload = receipt_payload(evil.cohort.binding, made.root, pack_flags(made.accused))
-    return Receipt(made.root, made.accused, sign(evil.world.identities[device], RECEIPT, payload))
+    return BoxReceipt(made.root, made.accused, sign(evil.world.identities[device], RECEIPT, payload))

@@ -25,10 +25,10 @@ from palate_common.secagg.messages import (
     SEALED,
     SIGNATURE,
     Advert,
+    BoxReceipt,
     CheckRequest,
     Header,
     InputRequest,
-    Receipt,
     ShareRequest,
     Step,
     encode_commitments,
@@ -356,7 +356,7 @@ def test_a_toss_is_never_repeated_and_never_goes_back(
     assert toss(1)[40:72] != third[40:72]
 
 
-def swap_boxes(world: MaskedCohort, how: str) -> Receipt:
+def swap_boxes(world: MaskedCohort, how: str) -> BoxReceipt:
     server = at(world, Step.CHECK)
     held, context = server._stage._held, world.terms.context  # type: ignore[union-attr]
     _, body = read(server.request(VICTIM), step=Step.CHECK, device=VICTIM, context=context, answer=False)
@@ -371,7 +371,7 @@ def swap_boxes(world: MaskedCohort, how: str) -> Receipt:
     else:
         byte = {"one bit changed": KEY + SEALED, "another commitment": BOX_BODY, "another signature": BOX}[how] - 1
         boxes[0] = boxes[0][:byte] + bytes([boxes[0][byte] ^ 1]) + boxes[0][byte + 1 :]
-    receipt = Receipt.decode(show(world, VICTIM, replace(request, boxes=tuple(boxes))), k=11)
+    receipt = BoxReceipt.decode(show(world, VICTIM, replace(request, boxes=tuple(boxes))), k=11)
     for device in range(1, 12):
         server.receive(device, world.devices[device].answer(Step.CHECK, server.request(device)))
     server.close()

@@ -33,12 +33,12 @@ from palate_common.secagg.masking import Masker
 from palate_common.secagg.messages import (
     HASH,
     Advert,
+    BoxReceipt,
     CheckRequest,
     Commit,
     Complaint,
     Header,
     InputRequest,
-    Receipt,
     Secret,
     ShareRequest,
     Step,
@@ -306,7 +306,7 @@ class MaskedDevice:
             state.self_mask,
             shares,
         )
-        return after, Receipt(root, accused, signature).encode()
+        return after, BoxReceipt(root, accused, signature).encode()
 
     def _open(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
         """Show the keys of boxes that their receivers complain of: each opens one box."""

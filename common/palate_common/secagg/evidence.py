@@ -1,6 +1,6 @@
 """Evidence: that one device broke a masked attempt, from what it has signed, for anybody to check.
 
-    what a device signed, and what was opened -> Evidence -> canonical JSON -> `check` -> the device, or an error
+    what a device signed, and what was opened -> FaultEvidence -> canonical JSON -> `check` -> the device, or an error
 
 A record stands for itself: whoever has the directory of identities checks it without a server. It holds signatures of
 one toss of one attempt, so nothing of another attempt fits. A server that forges must forge a signature.
@@ -41,7 +41,7 @@ from palate_common.secagg.boxes import (
     piece_fits,
 )
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, Commit, Receipt, Secret
+from palate_common.secagg.messages import BOX, HASH, KEY, PIECE, SHARE, SIGNATURE, Advert, BoxReceipt, Commit, Secret
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.transcript import (
     ADVERT,
@@ -115,7 +115,7 @@ class ShownPiece(_Record):
     piece: _Hex
 
 
-class Evidence(_Record):
+class FaultEvidence(_Record):
     """One record. Build it by the functions below; `check` says whether it holds.
 
     Attributes:
@@ -157,7 +157,7 @@ class Evidence(_Record):
         return canonical_json(self.model_dump(mode="json", exclude_defaults=True) | _HEAD)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Evidence:
+    def from_bytes(cls, data: bytes) -> FaultEvidence:
         """Read what `to_bytes` wrote.
 
         Raises:
@@ -191,15 +191,15 @@ class Scene:
 
     binding: bytes
 
-    def record(self, kind: str, device: int, **shown: Any) -> Evidence:
+    def record(self, kind: str, device: int, **shown: Any) -> FaultEvidence:
         """A record of this toss."""
         parts = self.binding[:32], self.binding[34:66], self.binding[66:]
         toss = int.from_bytes(self.binding[32:34], "little")
         attempt, root, seed = (part.hex() for part in parts)
-        return Evidence(kind=kind, device=device, attempt=attempt, toss=toss, root=root, seed=seed, **shown)
+        return FaultEvidence(kind=kind, device=device, attempt=attempt, toss=toss, root=root, seed=seed, **shown)
 
 
-def check(evidence: Evidence | bytes, directory: Directory) -> int:
+def check(evidence: FaultEvidence | bytes, directory: Directory) -> int:
     """The device that a record convicts.
 
     **Guarantees:** signed by the one it names: no record convicts a device without its signature on what is false.
@@ -217,7 +217,7 @@ def check(evidence: Evidence | bytes, directory: Directory) -> int:
     Raises:
         IntegrityError: it isn't a record, a signature doesn't fit, or what was signed is not false.
     """
-    found = Evidence.from_bytes(evidence) if isinstance(evidence, bytes) else evidence
+    found = FaultEvidence.from_bytes(evidence) if isinstance(evidence, bytes) else evidence
     judge = _JUDGES.get(found.kind)
     if judge is None:
         raise IntegrityError(f"evidence must be of a known kind, got {found.kind!r:.40}")
@@ -230,7 +230,7 @@ def check(evidence: Evidence | bytes, directory: Directory) -> int:
     return found.device
 
 
-def _nonce(found: Evidence, directory: Directory) -> bool:
+def _nonce(found: FaultEvidence, directory: Directory) -> bool:
     """A nonce that isn't the one committed to."""
     commit, advert = Commit.decode(_bytes(found.commit)), _advert(found, directory)
     payload = commit_payload(_bytes(found.attempt), found.toss, found.device, commit.commitment)
@@ -238,7 +238,7 @@ def _nonce(found: Evidence, directory: Directory) -> bool:
     return bool(advert.nonce) and commitment_to(advert.nonce) != commit.commitment
 
 
-def _keys(found: Evidence, directory: Directory) -> bool:
+def _keys(found: FaultEvidence, directory: Directory) -> bool:
     """An advert with keys that nobody can use."""
     advert = _advert(found, directory)
     try:
@@ -249,7 +249,7 @@ def _keys(found: Evidence, directory: Directory) -> bool:
     return advert.share_key == advert.mask_key
 
 
-def _advert(found: Evidence, directory: Directory) -> Advert:
+def _advert(found: FaultEvidence, directory: Directory) -> Advert:
     """The signed advert of the device that is named."""
     data, length = _bytes(found.advert), Advert.length(committed=False)
     advert = Advert.decode(data, committed=len(data) != length)
@@ -260,7 +260,7 @@ def _advert(found: Evidence, directory: Directory) -> Advert:
     return advert
 
 
-def _box(found: Evidence, directory: Directory) -> bool:
+def _box(found: FaultEvidence, directory: Directory) -> bool:
     """A box that is none."""
     label, box = _signed_box(found, found.box, directory)
     _names(found, label.sender)
@@ -271,7 +271,7 @@ def _box(found: Evidence, directory: Directory) -> bool:
     return open_box(label, box, _key_of(found, box)) is None
 
 
-def _opening(found: Evidence, directory: Directory) -> bool:
+def _opening(found: FaultEvidence, directory: Directory) -> bool:
     """An opening by another key."""
     label, box = _signed_box(found, found.box, directory)
     _names(found, label.sender)
@@ -281,7 +281,7 @@ def _opening(found: Evidence, directory: Directory) -> bool:
     return KeyPair.from_private(secret).public != box[:KEY]
 
 
-def _receipt(found: Evidence, directory: Directory) -> bool:
+def _receipt(found: FaultEvidence, directory: Directory) -> bool:
     """A receipt for a box that its sender hasn't signed."""
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.box is None:
@@ -296,7 +296,7 @@ def _receipt(found: Evidence, directory: Directory) -> bool:
     return False
 
 
-def _complaint(found: Evidence, directory: Directory) -> bool:
+def _complaint(found: FaultEvidence, directory: Directory) -> bool:
     """A complaint of a good box, or of none."""
     shown, receipt = _signed_receipt(found, directory)
     if not receipt.accused[shown.slot]:
@@ -307,7 +307,7 @@ def _complaint(found: Evidence, directory: Directory) -> bool:
     return open_box(label, box, _key_of(found, box)) is not None
 
 
-def _share(found: Evidence, directory: Directory) -> bool:
+def _share(found: FaultEvidence, directory: Directory) -> bool:
     """A share that isn't the one it was dealt."""
     shown, receipt = _signed_receipt(found, directory)
     if receipt.accused[shown.slot] or found.piece is None or found.box is None:
@@ -321,7 +321,7 @@ def _share(found: Evidence, directory: Directory) -> bool:
     return not piece_fits(piece, box)
 
 
-def _dealt(found: Evidence, directory: Directory) -> bool:
+def _dealt(found: FaultEvidence, directory: Directory) -> bool:
     """Shares of another secret than the advertised one."""
     advert = _advert(found, directory)
     slots, rows, secrets = list[int](), list[bytes](), set[int]()
@@ -356,7 +356,7 @@ def secret_fits(secret: bytes, which: Secret, advert: Advert) -> bool:
     return KeyPair.from_private(secret).public == advert.mask_key
 
 
-_JUDGES: Mapping[str, Callable[[Evidence, Directory], bool]] = {
+_JUDGES: Mapping[str, Callable[[FaultEvidence, Directory], bool]] = {
     "nonce": _nonce,
     "advert": _keys,
     "box": _box,
@@ -369,7 +369,7 @@ _JUDGES: Mapping[str, Callable[[Evidence, Directory], bool]] = {
 KINDS: Final = tuple(_JUDGES)
 
 
-def _received(found: Evidence, shown: ShownBox) -> tuple[Label, bytes]:
+def _received(found: FaultEvidence, shown: ShownBox) -> tuple[Label, bytes]:
     """A box as its receiver has signed for it, whatever its sender has done."""
     if shown.sender == shown.receiver:
         raise IntegrityError(f"a box must go from one device to another, got {shown.sender} to itself")
@@ -387,7 +387,7 @@ def _received(found: Evidence, shown: ShownBox) -> tuple[Label, bytes]:
     return label, _sized("a box", _bytes(shown.box), BOX)
 
 
-def _signed_box(found: Evidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:
+def _signed_box(found: FaultEvidence, shown: ShownBox | None, directory: Directory) -> tuple[Label, bytes]:
     """A box that its sender has signed."""
     if shown is None:
         raise IntegrityError(f"evidence of a {found.kind} must show a box, got none")
@@ -398,12 +398,12 @@ def _signed_box(found: Evidence, shown: ShownBox | None, directory: Directory) -
     return label, box
 
 
-def _signed_receipt(found: Evidence, directory: Directory) -> tuple[ShownReceipt, Receipt]:
+def _signed_receipt(found: FaultEvidence, directory: Directory) -> tuple[ShownReceipt, BoxReceipt]:
     """The receipt of the device that is named, for the box that is shown."""
     shown = found.receipt
     if shown is None:
         raise IntegrityError(f"evidence of a {found.kind} must show a receipt, got none")
-    receipt = Receipt.decode(_bytes(shown.receipt), k=shown.degree)
+    receipt = BoxReceipt.decode(_bytes(shown.receipt), k=shown.degree)
     payload = receipt_payload(found.binding, receipt.root, _bytes(shown.receipt)[HASH:-SIGNATURE])
     check_signature(directory.identities[found.device], RECEIPT, payload, receipt.signature)
     leaf = NONE
@@ -416,7 +416,7 @@ def _signed_receipt(found: Evidence, directory: Directory) -> tuple[ShownReceipt
     return shown, receipt
 
 
-def _key_of(found: Evidence, box: bytes) -> KeyPair:
+def _key_of(found: FaultEvidence, box: bytes) -> KeyPair:
     """The key pair that a box was made with."""
     pair = KeyPair.from_private(_bytes(found.secret))
     if pair.public != box[:KEY]:
@@ -424,7 +424,7 @@ def _key_of(found: Evidence, box: bytes) -> KeyPair:
     return pair
 
 
-def _names(found: Evidence, device: int) -> None:
+def _names(found: FaultEvidence, device: int) -> None:
     """Refuse a record that names somebody else than who has signed."""
     if device != found.device:
         raise IntegrityError(f"evidence must name device {device}, got {found.device}")

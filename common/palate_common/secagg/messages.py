@@ -261,7 +261,7 @@ class CheckRequest:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class BoxReceipt:
     """What a device says of the boxes that it was handed: which they are, and which of them are none.
 
     Attributes:
@@ -284,7 +284,7 @@ class Receipt:
         return HASH + -(-k // 8) + SIGNATURE
 
     @classmethod
-    def decode(cls, body: bytes, *, k: int) -> Receipt:
+    def decode(cls, body: bytes, *, k: int) -> BoxReceipt:
         """Decode a body of a device with `k` neighbours."""
         _exactly("a receipt", body, cls.length(k))
         return cls(body[:HASH], unpack_flags(body[HASH:-SIGNATURE], k), body[-SIGNATURE:])
@@ -301,7 +301,7 @@ class Complaint:
     """
 
     device: int
-    receipt: Receipt
+    receipt: BoxReceipt
     path: tuple[bytes, ...]
 
     def encode(self) -> bytes:
@@ -311,13 +311,13 @@ class Complaint:
     @classmethod
     def decode_all(cls, body: bytes, *, k: int, depth: int, most: int) -> tuple[Complaint, ...]:
         """Decode the body of an open request: one to `most` complaints."""
-        length, head = Receipt.length(k), 4
+        length, head = BoxReceipt.length(k), 4
         width = head + length + depth * HASH
         if not 0 < len(body) <= most * width:
             raise IntegrityError(f"an open request must have 1 to {most} complaints, got {len(body)} bytes")
         found = []
         for each in split_pieces("complaints", body, width):
-            receipt = Receipt.decode(each[head : head + length], k=k)
+            receipt = BoxReceipt.decode(each[head : head + length], k=k)
             found.append(cls(_id(each), receipt, tuple(_pieces(each[head + length :], HASH))))
         return tuple(found)
 

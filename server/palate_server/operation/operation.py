@@ -18,7 +18,7 @@ from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.evidence import Evidence
+from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
@@ -247,7 +247,7 @@ class Operation:
         )  # fmt: skip
         return True
 
-    def _keep(self, device: int, record: Evidence) -> None:
+    def _keep(self, device: int, record: FaultEvidence) -> None:
         """Name a device as soon as there is evidence against it."""
         self._register.name({device: record.to_bytes()})
 

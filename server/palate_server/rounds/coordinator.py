@@ -23,7 +23,7 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.evidence import Evidence
+from palate_common.secagg.evidence import FaultEvidence
 from palate_server.ledger.history import one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
@@ -94,7 +94,7 @@ class Coordinator:
         """Misconduct of devices, or, without masks, of nodes in the latest attempt; a refusal is none."""
         self.context: bytes | None = None
         """What names the latest masked attempt, in all that its devices have signed."""
-        self.on_evidence: Callable[[int, Evidence], None] | None = None
+        self.on_evidence: Callable[[int, FaultEvidence], None] | None = None
         """Called with each device that is named in a masked attempt, and the record, as soon as it is found."""
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm

@@ -17,7 +17,7 @@ from palate_common.errors import IntegrityError
 from palate_common.secagg.agreement import KeyPair, check_public
 from palate_common.secagg.boxes import NONE, open_box, path_of, root_of, tree_of
 from palate_common.secagg.evidence import ShownBox
-from palate_common.secagg.messages import KEY, OPENING, Complaint, Flags, Receipt, Step, pack_flags, split_pieces
+from palate_common.secagg.messages import KEY, OPENING, BoxReceipt, Complaint, Flags, Step, pack_flags, split_pieces
 from palate_common.secagg.transcript import OPENING as OPENING_TAG
 from palate_common.secagg.transcript import RECEIPT, check_signature, opening_payload, receipt_payload
 from palate_server.secagg.shared import Receipts, SharedCohort, shown_receipt, tree_for
@@ -34,7 +34,7 @@ class CheckStage(BaseStage):
         super().__init__(held.attempt, held.toss, held.ids(held.u1))
         self._held = held
         self._list = pack_flags(held.u1)
-        self._receipts: dict[int, Receipt] = {}
+        self._receipts: dict[int, BoxReceipt] = {}
         self._unsigned = np.zeros(len(held.cohort), np.bool_)
         """Members of whose boxes one isn't signed."""
 
@@ -49,7 +49,7 @@ class CheckStage(BaseStage):
     def accept(self, device: int, body: memoryview) -> None:
         """Take a receipt for exactly the boxes that this device was handed."""
         held, member = self._held, member_of(self._held.cohort, device)
-        receipt = Receipt.decode(bytes(body), k=held.cohort.degree)
+        receipt = BoxReceipt.decode(bytes(body), k=held.cohort.degree)
         payload = receipt_payload(held.cohort.binding, receipt.root, pack_flags(receipt.accused))
         check_signature(self.attempt.directory.identities[device], RECEIPT, payload, receipt.signature)
         leaves = held.leaves(member)

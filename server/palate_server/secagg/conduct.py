@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from palate_common.errors import IntegrityError
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.evidence import Evidence, check
+from palate_common.secagg.evidence import FaultEvidence, check
 
 
 @dataclass
@@ -31,17 +31,17 @@ class Conduct:
     """
 
     offenders: set[int] = field(default_factory=set)
-    evidence: dict[int, Evidence] = field(default_factory=dict)
+    evidence: dict[int, FaultEvidence] = field(default_factory=dict)
     unsigned: set[int] = field(default_factory=set)
     unrevealed: set[int] = field(default_factory=set)
-    on_evidence: Callable[[int, Evidence], None] | None = field(default=None, repr=False, compare=False)
+    on_evidence: Callable[[int, FaultEvidence], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def named(self) -> set[int]:
         """The devices that are named with evidence."""
         return set(self.evidence)
 
-    def name(self, record: Evidence, directory: Directory, *, context: bytes) -> bool:
+    def name(self, record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
         """Keep a record if it holds; whether its device is named."""
         if not holds(record, directory, context=context):
             return False
@@ -52,7 +52,7 @@ class Conduct:
         return True
 
 
-def holds(record: Evidence, directory: Directory, *, context: bytes) -> bool:
+def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
     """Whether a record is of this attempt and convicts its device."""
     try:
         return record.attempt == context.hex() and check(record, directory) == record.device

@@ -13,10 +13,10 @@ from palate_common.records.merkle import MerkleTree
 from palate_common.secagg.boxes import BINDING, NONE, Label, check_signed, path_of, root_of, tree_of
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.evidence import Scene, ShownReceipt
-from palate_common.secagg.messages import Advert, Flags, Receipt
+from palate_common.secagg.messages import Advert, BoxReceipt, Flags
 from palate_server.secagg.stage import Attempt, Bytes
 
-Receipts = Mapping[int, Receipt]
+Receipts = Mapping[int, BoxReceipt]
 """Member -> the receipt that it has signed."""
 
 
@@ -107,7 +107,7 @@ class SharedCohort:
         return True
 
 
-def tree_for(held: SharedCohort, member: int, receipt: Receipt) -> MerkleTree:
+def tree_for(held: SharedCohort, member: int, receipt: BoxReceipt) -> MerkleTree:
     """The tree that a receipt is for; boxes that aren't signed count as none if the root says so."""
     leaves = held.leaves(member)
     tree = tree_of(leaves)
@@ -119,7 +119,7 @@ def tree_for(held: SharedCohort, member: int, receipt: Receipt) -> MerkleTree:
     return tree
 
 
-def shown_receipt(receipt: Receipt, tree: MerkleTree, slot: int) -> ShownReceipt:
+def shown_receipt(receipt: BoxReceipt, tree: MerkleTree, slot: int) -> ShownReceipt:
     """A receipt as evidence shows it."""
     path = tuple(each.hex() for each in path_of(tree, slot))
     return ShownReceipt(receipt=receipt.encode().hex(), degree=len(receipt.accused), slot=slot, path=path)

@@ -19,7 +19,7 @@ from palate_common.mechanism.update import Int64
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.evidence import Evidence
+from palate_common.secagg.evidence import FaultEvidence
 from palate_common.secagg.messages import Flags, Step, read_fixed
 from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.conduct import Conduct
@@ -36,7 +36,7 @@ class Attempt:
     key: SigningKey
     conduct: Conduct = field(default_factory=Conduct)
 
-    def name(self, record: Evidence) -> bool:
+    def name(self, record: FaultEvidence) -> bool:
         """Name a device for what it has signed, if the record holds."""
         return self.conduct.name(record, self.directory, context=self.terms.context)
 

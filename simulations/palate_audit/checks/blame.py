@@ -18,8 +18,8 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import HOSTILE, PLANS, Turn, live
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import IntegrityError
-from palate_common.secagg.evidence import Evidence, check
-from palate_common.secagg.messages import HEADER, Complaint, Receipt, Step
+from palate_common.secagg.evidence import FaultEvidence, check
+from palate_common.secagg.messages import HEADER, BoxReceipt, Complaint, Step
 from palate_server.secagg.conduct import Conduct
 
 LIES = {
@@ -55,14 +55,14 @@ def evidence() -> Iterator[str]:
             yield f"there must be a record of a device {plan}, got none"
             continue
         data = found[HOSTILE]
-        record = Evidence.from_bytes(data)
+        record = FaultEvidence.from_bytes(data)
         if check(data, world.directory) != HOSTILE:
             yield "a record must name its device from its bytes alone"
         for what, other in {
             "of another attempt": record,
             "in another's name": record.model_copy(update={"device": 0, "attempt": world.terms.context.hex()}),
             "with another attempt written in": record.model_copy(update={"attempt": world.terms.context.hex()}),
-            "of nothing": Evidence(kind="silence", device=0, attempt=world.terms.context.hex(), toss=0),
+            "of nothing": FaultEvidence(kind="silence", device=0, attempt=world.terms.context.hex(), toss=0),
         }.items():
             conduct = Conduct()
             if conduct.name(other, world.directory, context=world.terms.context) or conduct.named:
@@ -73,7 +73,7 @@ def openings() -> Iterator[str]:
     """A device opens a box for whoever has signed a complaint of it, once, before it masks; and for nobody else."""
     evil = Adversary(MaskedCohort(12, n_min=9))
     turn = Turn(Step.CHECK, evil.world.devices[2], evil.server.request(2), {}, {}, np.random.default_rng(1))
-    signed = Receipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
+    signed = BoxReceipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
     for device in range(12):
         evil.check(device, evil.all_but())
     before = [copy.copy(evil.world.devices[0]) for _ in range(4)]

@@ -26,7 +26,7 @@ import numpy as np
 
 from palate_audit.enumerated.noises import ROADS, plan_of
 from palate_audit.enumerated.separability import everybody
-from palate_audit.enumerated.settings import ITEMS, Case, Stage, cases, names, rounds
+from palate_audit.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.recording import recorded
 from palate_audit.reference.message import noised
@@ -79,7 +79,7 @@ def steps_of_words(*, quick: bool = False) -> list[Finding]:
     return found
 
 
-def _chosen(case: Case) -> float:
+def _chosen(case: SettingsCase) -> float:
     """The probability with which an event takes part in a step."""
     algorithm = case.algorithm()
     return algorithm.inclusion if isinstance(algorithm, EventAlgorithm) else 1.0
@@ -121,20 +121,22 @@ def _of_events() -> list[str]:
     return [name for name in names() if algorithm_class(name).unit == "event"]
 
 
-def _plan(algorithm: Algorithm, stage: Stage, *, inclusion: float) -> RoundPlan:
+def _plan(algorithm: Algorithm, stage: RoundStage, *, inclusion: float) -> RoundPlan:
     """The round's plan, with noise that isn't chosen for a budget."""
     events = Sampling(inclusion=inclusion, steps=algorithm.steps(stage.round))
     plan = plan_of(ROADS[-1], sigma=SIGMA, layout=stage.layout)
     return plan.model_copy(update={"events": events, "round": stage.round, "grid": GRID, "clip_norm": 1.0})
 
 
-def _message(algorithm: Algorithm, stage: Stage, plan: RoundPlan, histories: Interactions, source: Source) -> Int64:
+def _message(
+    algorithm: Algorithm, stage: RoundStage, plan: RoundPlan, histories: Interactions, source: Source
+) -> Int64:
     """A node's message; the function is looked up where the device looks it up."""
     found: Int64 = vars(contribution)["event_steps"](algorithm, stage.state, plan, histories, source).steps
     return found
 
 
-def _drawn(algorithm: Algorithm, stage: Stage, histories: Interactions) -> Iterator[str]:
+def _drawn(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Iterator[str]:
     """How a message differs from the reference's of the same words."""
     plan = _plan(algorithm, stage, inclusion=algorithm.inclusion if isinstance(algorithm, EventAlgorithm) else 1.0)
     plan = plan.model_copy(update={"grid": COARSE})
@@ -169,7 +171,7 @@ def _held(algorithm: Algorithm) -> Iterator[list[Float64]]:
         yield told
 
 
-def _moved(algorithm: Algorithm, stage: Stage, before: Interactions, after: Interactions) -> Iterator[str]:
+def _moved(algorithm: Algorithm, stage: RoundStage, before: Interactions, after: Interactions) -> Iterator[str]:
     """How far sums move beside the new event's own terms."""
     plan, parts = _plan(algorithm, stage, inclusion=1.0), list[list[Int64]]()
     new = after.entries(~np.isin(after.indices, before.indices))

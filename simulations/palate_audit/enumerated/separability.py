@@ -26,7 +26,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.enumerated.settings import GRID, Stage, cases, names, rounds
+from palate_audit.enumerated.settings import GRID, RoundStage, cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.algorithms import Algorithm, EventAlgorithm
@@ -86,13 +86,13 @@ def _separable(name: str, *, quick: bool) -> Finding:
     return Finding.checked(f"{TEST}: {name}", not wrong, wrong or said)
 
 
-def everybody(algorithm: Algorithm, stage: Stage, histories: Interactions) -> Int64:
+def everybody(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Int64:
     """The sum that is released."""
     *_, (_, summed) = _parts(algorithm, stage, histories)
     return summed.of(np.arange(summed.units))
 
 
-def _parts(algorithm: Algorithm, stage: Stage, histories: Interactions) -> Iterator[tuple[str, Summed]]:
+def _parts(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Iterator[tuple[str, Summed]]:
     """The sums of a round: one over users, or, where the unit is one event, two over events."""
     if isinstance(algorithm, EventAlgorithm):
         yield from _over_events(algorithm, stage, histories)
@@ -100,7 +100,7 @@ def _parts(algorithm: Algorithm, stage: Stage, histories: Interactions) -> Itera
         yield "", _over_users(algorithm, stage, histories)
 
 
-def _over_users(algorithm: Algorithm, stage: Stage, histories: Interactions) -> Summed:
+def _over_users(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Summed:
     """Of the users' contributions."""
 
     def of(some: Interactions) -> Int64:
@@ -113,7 +113,7 @@ def _over_users(algorithm: Algorithm, stage: Stage, histories: Interactions) -> 
     return Summed(histories.n_users, lambda rows: of(histories.users(rows)), without, of(nobody))
 
 
-def _over_events(algorithm: EventAlgorithm, stage: Stage, histories: Interactions) -> Iterator[tuple[str, Summed]]:
+def _over_events(algorithm: EventAlgorithm, stage: RoundStage, histories: Interactions) -> Iterator[tuple[str, Summed]]:
     """Of the events' gradients: by the users' own vectors, and by what is sent."""
     rng = np.random.default_rng(stage.round)
     vectors = algorithm.user_start(stage.state, histories.n_users)

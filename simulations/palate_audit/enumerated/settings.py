@@ -4,7 +4,7 @@ For each field of an algorithm's settings, and of the public facts, the schema s
 both truths, whole numbers and fractions from their least on. Each two values of two fields meet in a case. Public
 inputs are made for all names that an algorithm can use.
 
-registry -> schema -> `Case`s -> `rounds`: the state and layout of each round, with noise as in a run
+registry -> schema -> `SettingsCase`s -> `rounds`: the state and layout of each round, with noise as in a run
 
     >>> found = cases("sgd", ITEMS)
     >>> {case.settings.get("loss") for case in found} >= {"implicit", "logistic", "ratings"}
@@ -49,7 +49,7 @@ QUESTIONS = Survey(first_day="2026-11-23", channels=("email",), items=("asked",)
 
 
 @dataclass(frozen=True)
-class Case:
+class SettingsCase:
     """An algorithm as a run may have it.
 
     Attributes:
@@ -88,7 +88,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Stage:
+class RoundStage:
     """One round: what devices start from, and what they send."""
 
     round: int
@@ -96,7 +96,9 @@ class Stage:
     layout: Layout
 
 
-def rounds(case: Case, sums: Callable[[Algorithm, Stage], npt.NDArray[np.int64]]) -> Iterator[tuple[Algorithm, Stage]]:
+def rounds(
+    case: SettingsCase, sums: Callable[[Algorithm, RoundStage], npt.NDArray[np.int64]]
+) -> Iterator[tuple[Algorithm, RoundStage]]:
     """Each round of a case: its server goes on from the sums that it is given, with noise.
 
     Args:
@@ -106,7 +108,7 @@ def rounds(case: Case, sums: Callable[[Algorithm, Stage], npt.NDArray[np.int64]]
     algorithm, rng = case.algorithm(), np.random.default_rng(SEED)
     state = algorithm.start() | dict(case.inputs)
     for number in range(len(algorithm.shares)):
-        stage = Stage(number, state, algorithm.layout(state, number))
+        stage = RoundStage(number, state, algorithm.layout(state, number))
         yield algorithm, stage
         if number == len(algorithm.shares) - 1:
             return
@@ -120,15 +122,15 @@ def rounds(case: Case, sums: Callable[[Algorithm, Stage], npt.NDArray[np.int64]]
 
 
 @lru_cache(maxsize=64)
-def cases(name: str, n_items: int = ITEMS) -> tuple[Case, ...]:
+def cases(name: str, n_items: int = ITEMS) -> tuple[SettingsCase, ...]:
     """Cases in which each two values of two fields meet, of the settings and of the public facts.
 
     That a field is left out is one of its values. What an algorithm refuses is left out.
     """
     if name == SURVEYING:
         facts = PublicFacts(n_users=len(SIZES), n_items=len(QUESTIONS.questions()), mu=2.0)
-        return (Case(name, QUESTIONS.model_dump(mode="json"), facts),)
-    cls, found = algorithm_class(name), dict[Case, None]()
+        return (SettingsCase(name, QUESTIONS.model_dump(mode="json"), facts),)
+    cls, found = algorithm_class(name), dict[SettingsCase, None]()
     asked = {key: (UNSET, *values(info)) for key, info in cls.Settings.model_fields.items()}
     asked |= {key: several for key, several in public(cls).items()} | {"weighted": (False, True)}
     for chosen in _meeting(asked, np.random.default_rng([SEED, *name.encode()])):
@@ -171,7 +173,7 @@ def _meeting(asked: Mapping[str, tuple[Any, ...]], rng: np.random.Generator) -> 
         yield {key: asked[key][at] for key, at in chosen.items()}
 
 
-def _possible(name: str, chosen: dict[str, Any], n_items: int) -> Case | None:
+def _possible(name: str, chosen: dict[str, Any], n_items: int) -> SettingsCase | None:
     """A case with as many of the chosen values as go together, the first ones in any event; None if those don't."""
     case = _made(name, chosen, n_items)
     while case is None and len(chosen) > 1:
@@ -180,13 +182,13 @@ def _possible(name: str, chosen: dict[str, Any], n_items: int) -> Case | None:
     return case
 
 
-def _made(name: str, chosen: Mapping[str, Any], n_items: int) -> Case | None:
+def _made(name: str, chosen: Mapping[str, Any], n_items: int) -> SettingsCase | None:
     """The case of some values; None if the algorithm refuses them."""
     cls = algorithm_class(name)
     of_facts = {key: value for key, value in chosen.items() if key in PublicFacts.model_fields}
     settings = {key: value for key, value in chosen.items() if key in cls.Settings.model_fields and value is not UNSET}
     facts = PublicFacts(**{"n_users": len(SIZES), "n_items": n_items, "mu": 50.0} | of_facts)
-    case = Case(name, settings, facts, _inputs(cls, facts), bool(chosen.get("weighted")))
+    case = SettingsCase(name, settings, facts, _inputs(cls, facts), bool(chosen.get("weighted")))
     try:
         case.algorithm()
     except (PalateError, ValueError):
@@ -260,10 +262,10 @@ def _inputs(cls: type[Algorithm], facts: PublicFacts) -> dict[str, npt.NDArray[A
 @lru_cache(maxsize=8)
 def _former(name: str, n_items: int) -> dict[str, npt.NDArray[Any]]:
     """What a former run hands over; its sums are made up."""
-    case = Case(name, {}, PublicFacts(n_users=len(SIZES), n_items=n_items, mu=2000.0))
+    case = SettingsCase(name, {}, PublicFacts(n_users=len(SIZES), n_items=n_items, mu=2000.0))
     rng = np.random.default_rng(SEED)
 
-    def sums(algorithm: Algorithm, stage: Stage) -> npt.NDArray[np.int64]:
+    def sums(algorithm: Algorithm, stage: RoundStage) -> npt.NDArray[np.int64]:
         size = sum(spec.size for spec in stage.layout)
         return (rng.random(size) * GRID).astype(np.int64)
 

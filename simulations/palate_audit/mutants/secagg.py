@@ -22,7 +22,7 @@ from palate_common.rounds.plan import SignedPlan
 from palate_common.secagg import boxes, cohort, shamir
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.directory import Directory
-from palate_common.secagg.evidence import Evidence
+from palate_common.secagg.evidence import FaultEvidence
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.masking import Masker
 from palate_common.secagg.packing import Residues
@@ -274,7 +274,7 @@ def context_of_a_round() -> Iterator[None]:
 def unchecked_strike() -> Iterator[None]:
     """Take every record of this attempt."""
 
-    def holds(record: Evidence, directory: Any, *, context: bytes) -> bool:
+    def holds(record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
         return record.attempt == context.hex()
 
     with mock.patch.object(conduct, "holds", holds):
@@ -290,7 +290,7 @@ def unchecked_strike() -> Iterator[None]:
 def old_evidence() -> Iterator[None]:
     """Take records of every attempt."""
 
-    def holds(record: Evidence, directory: Directory, *, context: bytes) -> bool:
+    def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
         return real(record, directory, context=bytes.fromhex(record.attempt))
 
     real = conduct.holds

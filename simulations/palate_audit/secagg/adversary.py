@@ -29,12 +29,12 @@ from palate_common.secagg.messages import (
     SHARE,
     SIGNATURE,
     Advert,
+    BoxReceipt,
     CheckRequest,
     Complaint,
     Flags,
     Header,
     InputRequest,
-    Receipt,
     Secret,
     Step,
     UnmaskRequest,
@@ -121,7 +121,7 @@ class Adversary:
 
     def check(
         self, device: int, shared: Flags, *, withheld: Collection[int] = (), forged: dict[int, bytes] | None = None
-    ) -> Receipt | None:
+    ) -> BoxReceipt | None:
         """Hand a device its boxes; those of the `withheld` senders are zeros, and others may be forged."""
         around, slots = self.held.neighbours[device], self.cohort.slots(device)
         boxes = [
@@ -130,7 +130,7 @@ class Adversary:
             if shared[sender]
         ]
         body = self.ask(device, Step.CHECK, CheckRequest(shared, tuple(boxes)).encode())
-        return None if body is None else Receipt.decode(body, k=self.cohort.degree)
+        return None if body is None else BoxReceipt.decode(body, k=self.cohort.degree)
 
     def mask(self, device: int, u1: Flags, *, withheld: Collection[int] = ()) -> None:
         """Ask for a masked vector under any list; the boxes of the `withheld` senders were zeros."""
@@ -153,13 +153,13 @@ class Adversary:
         body = self.ask(device, Step.OPEN, b"".join(each.encode() for each in complaints), machine=machine)
         return [] if body is None else [each[:KEY] for each in split_pieces("openings", body, OPENING)]
 
-    def forged_complaint(self, holder: int, sender: int, *, receipt: Receipt | None = None) -> Complaint:
+    def forged_complaint(self, holder: int, sender: int, *, receipt: BoxReceipt | None = None) -> Complaint:
         """A complaint of a member's box that its holder hasn't signed, or another receipt, with the true way to it."""
         slot = self.held.neighbours[holder].tolist().index(sender)
         leaves = [Label.leaf(*self.held.received(holder, at)) for at in range(self.cohort.degree)]
         tree = tree_of(leaves)
         accused = np.arange(self.cohort.degree) == slot
-        return Complaint(holder, receipt or Receipt(root_of(tree), accused, bytes(SIGNATURE)), path_of(tree, slot))
+        return Complaint(holder, receipt or BoxReceipt(root_of(tree), accused, bytes(SIGNATURE)), path_of(tree, slot))
 
     def loot_boxes(self, sender: int, holders: Iterable[int], secrets: Iterable[bytes]) -> None:
         """Keep the shares in a member's boxes whose keys are known."""

@@ -26,7 +26,7 @@ from palate_client.secagg.states import Advertised, Agreed, Shared
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.secagg import shamir
 from palate_common.secagg.boxes import NONE, root_of, tree_of
-from palate_common.secagg.evidence import Evidence, check
+from palate_common.secagg.evidence import FaultEvidence, check
 from palate_common.secagg.messages import (
     BOX_BODY,
     HEADER,
@@ -36,10 +36,10 @@ from palate_common.secagg.messages import (
     SEALED,
     SHARE,
     SIGNATURE,
+    BoxReceipt,
     Commit,
     Complaint,
     Header,
-    Receipt,
     Step,
     pack_flags,
     split_pieces,
@@ -204,11 +204,11 @@ def _complains(how: str) -> Move:
         state = turn.device._state
         if turn.step is not Step.CHECK or not isinstance(state, Shared):
             return turn.write(turn.rng.bytes(32) + b"\1" + turn.rng.bytes(SIGNATURE))
-        receipt = Receipt.decode(turn.honest()[HEADER:], k=state.cohort.degree)
+        receipt = BoxReceipt.decode(turn.honest()[HEADER:], k=state.cohort.degree)
         accused = receipt.accused.copy()
         accused[_parts(how, len(accused))] = True
         payload = receipt_payload(state.cohort.binding, receipt.root, pack_flags(accused))
-        return turn.write(Receipt(receipt.root, accused, sign(turn.device._identity, RECEIPT, payload)).encode())
+        return turn.write(BoxReceipt(receipt.root, accused, sign(turn.device._identity, RECEIPT, payload)).encode())
 
     return move
 
@@ -219,9 +219,9 @@ def _signs_for_others(turn: Turn) -> bytes:
     honest = turn.honest()
     if not isinstance(state, Shared):
         raise PalateError("shares must have been sent")
-    receipt, root = Receipt.decode(honest[HEADER:], k=state.cohort.degree), os.urandom(32)
+    receipt, root = BoxReceipt.decode(honest[HEADER:], k=state.cohort.degree), os.urandom(32)
     payload = receipt_payload(state.cohort.binding, root, pack_flags(receipt.accused))
-    return turn.write(Receipt(root, receipt.accused, sign(turn.device._identity, RECEIPT, payload)).encode())
+    return turn.write(BoxReceipt(root, receipt.accused, sign(turn.device._identity, RECEIPT, payload)).encode())
 
 
 def _commits_to_another(turn: Turn) -> bytes:
@@ -400,7 +400,7 @@ def play(
         life.tosses -= n_max is not None
         for device, record in server.conduct.evidence.items():
             data = record.to_bytes()
-            if check(Evidence.from_bytes(data), world.directory) != device:
+            if check(FaultEvidence.from_bytes(data), world.directory) != device:
                 raise PalateError("evidence must hold by itself, got a record that doesn't")
             life.named[device], life.evidence[device] = record.kind, data
         if over:

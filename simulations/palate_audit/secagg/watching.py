@@ -35,7 +35,7 @@ Shares = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Split:
+class SecretSplit:
     """One secret that was split: what went in, what came out, and the bytes that were drawn for it."""
 
     secret: bytes
@@ -70,7 +70,7 @@ class Call:
     refused: bool = True
     drawn: list[bytes] = field(default_factory=list)
     pairs: list[bytes] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
+    splits: list[SecretSplit] = field(default_factory=list)
     sealed: list[tuple[bytes, bytes]] = field(default_factory=list)
     added: list[bytes] = field(default_factory=list)
     subtracted: list[bytes] = field(default_factory=list)
@@ -136,7 +136,7 @@ def watched() -> Iterator[Watch]:
     def dealt(secret: bytes, *, shares: int, threshold: int) -> Shares:
         call, before = seen.now, len(seen.now.drawn)
         found: Shares = split(secret, shares=shares, threshold=threshold)
-        call.splits.append(Split(secret, threshold, found.copy(), b"".join(call.drawn[before:])))
+        call.splits.append(SecretSplit(secret, threshold, found.copy(), b"".join(call.drawn[before:])))
         return found
 
     class Sealing:

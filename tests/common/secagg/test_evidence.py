@@ -22,14 +22,14 @@ from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import (
     KINDS,
     MOST,
-    Evidence,
+    FaultEvidence,
     Scene,
     ShownBox,
     ShownPiece,
     ShownReceipt,
     check,
 )
-from palate_common.secagg.messages import Advert, Receipt, Secret, pack_flags
+from palate_common.secagg.messages import Advert, BoxReceipt, Secret, pack_flags
 from palate_common.secagg.shamir import split
 from palate_common.secagg.transcript import (
     ADVERT,
@@ -56,13 +56,13 @@ def found() -> dict[str, tuple[Life, Directory]]:
     }
 
 
-def records(found: dict[str, tuple[Life, Directory]]) -> Iterator[tuple[str, Evidence, Directory]]:
+def records(found: dict[str, tuple[Life, Directory]]) -> Iterator[tuple[str, FaultEvidence, Directory]]:
     for kind, (life, directory) in found.items():
         assert life.named == {HOSTILE: kind}
-        yield kind, Evidence.from_bytes(life.evidence[HOSTILE]), directory
+        yield kind, FaultEvidence.from_bytes(life.evidence[HOSTILE]), directory
 
 
-def convicts(record: Evidence, directory: Directory) -> bool:
+def convicts(record: FaultEvidence, directory: Directory) -> bool:
     try:
         check(record.to_bytes(), directory)
     except IntegrityError:
@@ -146,13 +146,13 @@ class Honest:
         facts = {"slot": slot, "degree": 4, "threshold": 3, "key": self.pairs[receiver].public, **changes}
         return Label(binding=self.binding, sender=sender, receiver=receiver, **facts)
 
-    def receipt(self, boxes: dict[int, tuple[Label, bytes]], accused: list[int], by: int) -> tuple[Receipt, Any]:
+    def receipt(self, boxes: dict[int, tuple[Label, bytes]], accused: list[int], by: int) -> tuple[BoxReceipt, Any]:
         tree = tree_of([boxes[slot][0].leaf(boxes[slot][1]) if slot in boxes else b"" for slot in range(4)])
         flags = np.isin(np.arange(4), accused)
         payload = receipt_payload(self.binding, root_of(tree), pack_flags(flags))
-        return Receipt(root_of(tree), flags, sign(self.keys[by], RECEIPT, payload)), tree
+        return BoxReceipt(root_of(tree), flags, sign(self.keys[by], RECEIPT, payload)), tree
 
-    def shown(self, receipt: Receipt, tree: Any, slot: int) -> ShownReceipt:
+    def shown(self, receipt: BoxReceipt, tree: Any, slot: int) -> ShownReceipt:
         path = tuple(each.hex() for each in path_of(tree, slot))
         return ShownReceipt(receipt=receipt.encode().hex(), degree=4, slot=slot, path=path)
 
@@ -181,7 +181,7 @@ def test_an_honest_device_is_never_convicted() -> None:
     reveal = sign(world.keys[0], REVEAL, reveal_payload(world.binding, root_of(revealed)))
     opening = sign(world.keys[0], OPENING, opening_payload(world.binding, 2, sent[1][1].private_bytes()))
 
-    scene, tries = world.scene, list[Evidence]()
+    scene, tries = world.scene, list[FaultEvidence]()
     for to, (box, pair) in enumerate(sent, 1):
         shown = ShownBox.of(world.label(0, to), box)
         for key in (pair, bad_pair, world.pairs[to]):

@@ -13,12 +13,12 @@ from palate_common.errors import IntegrityError
 from palate_common.secagg.messages import (
     BOX,
     Advert,
+    BoxReceipt,
     CheckRequest,
     Commit,
     Complaint,
     Header,
     InputRequest,
-    Receipt,
     ShareRequest,
     Step,
     UnmaskRequest,
@@ -56,16 +56,16 @@ def test_a_record_is_read_only_as_what_it_is(step: Step, answer: bool) -> None:
 
 def test_a_receipt_names_a_root_and_slots_and_is_nothing_but_that_and_a_signature() -> None:
     accused = np.arange(11) % 3 == 0
-    body = Receipt(CONTEXT, accused, bytes(64)).encode()
-    assert len(body) == Receipt.length(11) == 32 + 2 + 64
-    assert Receipt.decode(body, k=11).accused.tolist() == accused.tolist()
+    body = BoxReceipt(CONTEXT, accused, bytes(64)).encode()
+    assert len(body) == BoxReceipt.length(11) == 32 + 2 + 64
+    assert BoxReceipt.decode(body, k=11).accused.tolist() == accused.tolist()
     for wrong in (body[:-1], body + b"\0", body[:33] + b"\x08" + body[34:]):
         with pytest.raises(IntegrityError):
-            Receipt.decode(wrong, k=11)
+            BoxReceipt.decode(wrong, k=11)
 
 
 def test_an_open_request_holds_whole_complaints_and_not_more_than_may_be_answered() -> None:
-    receipt = Receipt(CONTEXT, np.arange(5) == 2, bytes(64))
+    receipt = BoxReceipt(CONTEXT, np.arange(5) == 2, bytes(64))
     complaints = tuple(Complaint(device, receipt, (bytes([device]) * 32,) * 3) for device in range(3))
     body = b"".join(each.encode() for each in complaints)
     found = Complaint.decode_all(body, k=5, depth=3, most=3)
@@ -148,7 +148,7 @@ def test_other_bytes_are_refused_or_have_this_spelling(body: bytes, n: int, comm
         lambda: ShareRequest.decode(body, committed=committed, n_max=n),
         lambda: CheckRequest.decode(body, n=n),
         lambda: InputRequest.decode(body, n=n),
-        lambda: Receipt.decode(body, k=n),
+        lambda: BoxReceipt.decode(body, k=n),
         lambda: UnmaskRequest.decode(body, n=n),
         lambda: Commit.decode(body),
         lambda: Advert.decode(body, committed=committed),

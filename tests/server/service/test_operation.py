@@ -15,7 +15,7 @@ from palate_cli.cli import run
 from palate_cli.commands.serve.access import pardon
 from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.evidence import Evidence, check
+from palate_common.secagg.evidence import FaultEvidence, check
 from palate_common.secagg.messages import Step
 from palate_server.folder.enrolments import Enrolments
 from palate_server.operation.releases import latest, publish
@@ -124,7 +124,7 @@ def test_a_device_that_deals_boxes_nobody_can_open_is_named_and_costs_nothing(ma
         assert [device.number for device in register.devices() if device.named] == [5]
         directory, record = register.directory(), register.evidence(5)
         assert register.evidence(4) is None
-    assert (check(record, directory), Evidence.from_bytes(record).kind) == (5, "box")
+    assert (check(record, directory), FaultEvidence.from_bytes(record).kind) == (5, "box")
     told = "".join(path.read_text() for path in service.site.folder.rglob("*.jsonl"))
     assert record.decode()[:40] not in told
 
@@ -133,9 +133,9 @@ def test_nobody_is_struck_without_evidence_of_this_attempt_that_holds(
     make_service: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = make_service()
-    made: list[Evidence] = []
+    made: list[FaultEvidence] = []
 
-    def forged(conduct: Conduct, record: Evidence, directory: Any, *, context: bytes) -> bool:
+    def forged(conduct: Conduct, record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
         """A server that takes a record of one attempt for another, and against another device."""
         made.append(record)
         conduct.evidence[record.device] = record.model_copy(update={"attempt": "ab" * 32})
@@ -195,7 +195,7 @@ def test_evidence_is_exported_and_checked_without_the_server(
     capsys.readouterr()
     shutil.rmtree(service.site.folder)
     assert run(["audit", "evidence", str(record)]) == 0
-    attempt = Evidence.from_bytes(shown).attempt
+    attempt = FaultEvidence.from_bytes(shown).attempt
     told = capsys.readouterr().out
     assert f"{record}: device 3, share" in told
     assert attempt in told

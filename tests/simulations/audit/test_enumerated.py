@@ -14,7 +14,7 @@ from palate_audit.enumerated import constants, noises, sizes
 from palate_audit.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
 from palate_audit.enumerated.events import one_more_event
 from palate_audit.enumerated.separability import everybody, separability
-from palate_audit.enumerated.settings import Case, _inputs, cases, names, public, rounds, values
+from palate_audit.enumerated.settings import SettingsCase, _inputs, cases, names, public, rounds, values
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.reference.long_noise import MOST, Taken, long_gaussian, long_shares
 from palate_audit.reference.noise import discrete_gaussian, shares
@@ -28,7 +28,7 @@ from palate_common.mechanism.randomness import SeededSource
 from palate_common.rounds import event_steps
 
 
-def blocks(case: Case) -> set[str]:
+def blocks(case: SettingsCase) -> set[str]:
     """The names of all blocks that a case sends."""
     histories = case.histories()
 

@@ -39,6 +39,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.extract import verify_extract
+from palate_server.ledger.history import entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import terms as operation
 from palate_server.operation.outlook import could_have
@@ -454,8 +455,6 @@ def _priced(
     whole: Fraction,
 ) -> str | None:
     """One price; None: there is none, as too little is left."""
-    from palate_server.ledger.history import entry_from
-
     rest = whole - book.of_run("run")
     planned = whole * Fraction(shares[round_])
     fair = min(planned, rest * Fraction(shares[round_]) / sum(map(Fraction, shares[round_:])))

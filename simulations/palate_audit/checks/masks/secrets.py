@@ -27,7 +27,7 @@ from dataclasses import fields
 from palate_audit.reference.shamir import polynomial
 from palate_audit.secagg.attacks import small_rings
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.watching import Call, Split, Watch, watched
+from palate_audit.secagg.watching import Call, SecretSplit, Watch, watched
 from palate_client.secagg import attempt
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent
 from palate_common.secagg.agreement import KeyPair
@@ -154,7 +154,7 @@ def _signatures(calls: list[Call]) -> Iterator[str]:
                 yield f"what is signed as {tag} does not name its attempt and toss"
 
 
-def _splits() -> Iterator[Split]:
+def _splits() -> Iterator[SecretSplit]:
     """Secrets split one by one, in both fields, by the function that devices use."""
     with watched() as seen:
         for size, shares, threshold in SPLITS:
@@ -167,7 +167,7 @@ def _splits() -> Iterator[Split]:
                 seen.open.pop()
 
 
-def _shares(watched_splits: list[Split], direct: list[Split]) -> Iterator[str]:
+def _shares(watched_splits: list[SecretSplit], direct: list[SecretSplit]) -> Iterator[str]:
     """The polynomial of some splits has the secret first, and then what was drawn."""
     if not watched_splits:
         yield "secrets must be split, and none were"
@@ -183,7 +183,7 @@ def _shares(watched_splits: list[Split], direct: list[Split]) -> Iterator[str]:
             yield from _coefficients(each)
 
 
-def _coefficients(split: Split) -> Iterator[str]:
+def _coefficients(split: SecretSplit) -> Iterator[str]:
     """What the polynomial through the first shares, and through the last ones, is made of."""
     bits, total = 8 if len(split.shares) <= 255 else 16, len(split.shares)
     for first in {0, total - split.threshold}:

@@ -22,7 +22,7 @@ def evidence(
 ) -> None:
     """Check a record of evidence against a device: from what the device signed, and the directory, alone."""
     from palate_common.secagg.directory import Directory
-    from palate_common.secagg.evidence import MOST, Evidence, check
+    from palate_common.secagg.evidence import MOST, FaultEvidence, check
 
     place = directory or file.parent / "directory.json"
     try:
@@ -32,7 +32,7 @@ def evidence(
         raise InputError(f"`FILE` must be a readable record, got {file}: {error.strerror}") from None
     identities = Directory.load(place)
     try:
-        device, found = check(data, identities), Evidence.from_bytes(data)
+        device, found = check(data, identities), FaultEvidence.from_bytes(data)
     except IntegrityError as error:
         raise EvidenceError(f"{file} convicts nobody: {error}") from None
     if attempt not in (None, found.attempt):

@@ -79,7 +79,7 @@ def pardon(
     ] = None,
 ) -> None:
     """List the devices that are named for breaking an attempt, and by what, or clear one device's record."""
-    from palate_common.secagg.evidence import Evidence
+    from palate_common.secagg.evidence import FaultEvidence
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
@@ -92,7 +92,7 @@ def pardon(
         for each in register.devices():
             if each.named:
                 record = register.evidence(each.number)
-                named.append(f"{each.number} ({'-' if record is None else Evidence.from_bytes(record).kind})")
+                named.append(f"{each.number} ({'-' if record is None else FaultEvidence.from_bytes(record).kind})")
     typer.echo(f"named: {', '.join(named)}" if named else "nobody is named")
 
 
