@@ -24,6 +24,7 @@ from typing import Any
 
 from palate_audit.checks.accountants import accountants
 from palate_audit.checks.refusals import refusals
+from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
@@ -48,9 +49,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, accountants, and two writers."""
+    """Every mode, what devices refuse, witnesses, accountants, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *accountants()]
+    found += [*refusals(), *witnessed(), *accountants()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
