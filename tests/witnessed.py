@@ -8,14 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
+from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import Note, VerifierKey
+from palate_common.records.notes import Note, VerifierKey, read_signatures
 from palate_common.records.signing import SigningKey
-from palate_common.records.witnessing import PATH, AddCheckpoint
-from palate_server.witness.folder import WitnessFolder
+from palate_common.records.witnessing import PATH, SIZE_TYPE, AddCheckpoint, read_size
+from palate_server.ledger.ledger import Ledger
+from palate_server.witness.cosigner import Cosigner
+from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 
 @dataclass
@@ -99,3 +104,67 @@ def end(running: Running) -> None:
     for pipe in (running.process.stdout, running.process.stderr):
         if pipe is not None:
             pipe.close()
+
+
+@dataclass
+class Committee:
+    """Witnesses in this process, which decide as `palate witness run` does."""
+
+    folders: list[WitnessFolder]
+
+    def __post_init__(self) -> None:
+        self.cosigners = [Cosigner(folder) for folder in self.folders]
+
+    @classmethod
+    def make(cls, folder: Path, number: int, *, prefix: str = "w") -> Committee:
+        names = [f"{prefix}{place}" for place in range(number)]
+        return cls(
+            [
+                WitnessFolder.make(folder / name, WitnessConfig(name=f"{name}.example/palate", per_second=1e4))
+                for name in names
+            ]
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(str(folder.verifier_key) for folder in self.folders)
+
+    def watch(self, log: VerifierKey) -> None:
+        for folder in self.folders:
+            folder.add(log, origin=log.name)
+
+    def cosigned(self, note: Note, ledger: Ledger, *, asked: Sequence[int] | None = None) -> Note:
+        """The note with the cosignatures of all of the asked that cosign it."""
+        size = read_state(note.text).checkpoint.size
+        for place in range(len(self.cosigners)) if asked is None else asked:
+            old = 0
+            for _ in range(2):
+                proof = ledger.consistency_proof(old, size) if old <= size else ()
+                answer = self.cosigners[place].answer(AddCheckpoint(old, proof, note).to_bytes())
+                if answer.status != 409 or answer.content_type != SIZE_TYPE:
+                    break
+                old = read_size(answer.body)
+                if old > size:
+                    break
+            if answer.status == 200:
+                note = note.with_signatures(*read_signatures(answer.body))
+        return note
+
+
+@dataclass
+class Asked:
+    """Asks a committee in this process for what a server asks its witnesses for; with fewer than enough it goes on."""
+
+    committee: Committee
+    log: VerifierKey
+    key: SigningKey
+    asked: Sequence[int] | None = None
+
+    def ready(self, ledger: Ledger) -> None:
+        self.shown(ledger)
+
+    def shown(self, ledger: Ledger, size: int | None = None) -> Shown:
+        shown = ledger.shown(size)
+        note = sign_checkpoint(shown.checkpoint, self.log.name, self.key)
+        note = self.committee.cosigned(note, ledger, asked=self.asked)
+        return shown.model_copy(update={"cosigned": note.to_bytes().decode()})

@@ -33,6 +33,7 @@ from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_m
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, map_interactions
+from palate_common.records.pinned import Pinned
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import step_of
 
@@ -79,6 +80,7 @@ class Host:
         floors: the conditions of the devices on a plan.
         identity_of: gives a device's identity, for masked attempts.
         advance: called with a number of users whose updates are made, in the course of a node's answer.
+        pinned: the release key with the witnesses that the devices' app pins; None: it pins none.
     """
 
     source: HistorySource
@@ -87,6 +89,7 @@ class Host:
     floors: Floors = field(default_factory=Floors)
     identity_of: Callable[[int], Identity] | None = None
     advance: Callable[[int], None] = unseen
+    pinned: Pinned | None = None
     _reader: ModelReader = field(default_factory=ModelReader, init=False, repr=False)
     _masked: dict[int, tuple[bytes, MaskedDevice]] = field(default_factory=dict, init=False, repr=False)
 
@@ -138,7 +141,14 @@ class Host:
         """The installations of a node, for one message."""
         histories, devices = self.source.shard(node)
         return Contributor(
-            histories, devices, self.ledger, self.public_key, self.floors, reader=self._reader, advance=self.advance
+            histories,
+            devices,
+            self.ledger,
+            self.public_key,
+            self.floors,
+            reader=self._reader,
+            advance=self.advance,
+            pinned=self.pinned,
         )
 
     def device(self, node: int) -> int:

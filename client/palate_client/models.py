@@ -22,7 +22,7 @@ from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
 from palate_common.models.published import Published
 from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown, check_growth, shown_by, spend_shown
+from palate_common.records.consistency import Shown, check_growth, check_pinned, shown_by, spend_shown
 from palate_common.records.merkle import Checkpoint
 
 
@@ -71,8 +71,9 @@ class Models:
 
         Raises:
             RefusedError: it is of another population, or older than the one in use.
-            IntegrityError: its ledger does not extend the one seen last, in a plan or a model; or, if a plan has shown
-                a later state, that state does not extend the model's ledger.
+            IntegrityError: too few of the app's witnesses have cosigned the state that it shows; or its ledger does not
+                extend the one seen last, in a plan or a model; or, if a plan has shown a later state, that state does
+                not extend the model's ledger.
         """
         service = required(self._service)
         with OwnLedger(self._store, service) as ledger:
@@ -92,11 +93,14 @@ class Models:
         evidence = evidence_of(found.files)
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
-            check_growth("model", manifest, seen=seen, evidence=lambda: kept, spent=spent)
+            check_growth("model", manifest, seen=seen, evidence=lambda: kept, spent=spent, pinned=service.pinned)
             # A model that doesn't say what was spent must not make this device forget what an earlier one said.
             silent = math.isinf(spent) and math.isfinite(before)
+            if silent and manifest.handovers:
+                raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
+            check_pinned("model", manifest, pinned=service.pinned, seen=seen, evidence=lambda: kept)
             later = shown_by(kept)
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)

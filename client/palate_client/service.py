@@ -8,9 +8,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from palate_client.floors import Floors
 from palate_common.errors import InputError
+
+if TYPE_CHECKING:
+    from palate_common.records.pinned import Pinned
 
 _MARGIN = 1e-9
 """Added to the epsilon of the Gaussian: discrete noise and its sharing add less than this, see
@@ -30,6 +35,11 @@ class Service:
         participations: the most rounds that it ever takes part in.
         floors: conditions on each plan; only simulations loosen them.
         most_bytes: the most bytes of a model file that is read.
+        witnesses: verifier keys of the witnesses of the population's ledger, built into the app; (): it pins none, and
+            a device relies on what it has seen itself.
+        quorum: how many of them must have cosigned what a plan or a model shows; at least 1 with witnesses.
+        next_witnesses: while a witness changes its key: all keys as they will be. As many of them suffice as well.
+        first_key: the release key with which the ledger began, where `public_key` is a later one; empty: the same.
 
     Raises:
         InputError: a member is invalid.
@@ -42,6 +52,10 @@ class Service:
     participations: int = 1000
     floors: Floors = field(default_factory=Floors)
     most_bytes: int = 2**28
+    witnesses: tuple[str, ...] = ()
+    quorum: int = 0
+    next_witnesses: tuple[str, ...] = ()
+    first_key: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.public_key, str) or not _KEY.fullmatch(self.public_key):
@@ -58,7 +72,27 @@ class Service:
                 raise InputError(f"`{name}` must be a whole number from 0, got {value!r}")
         if self.noise_delta <= 0:
             raise InputError(f"`delta` must be above {self.delta - self.noise_delta:.2g}, got {self.delta!r}")
+        self.pinned  # noqa: B018 - refuse malformed witnesses
         object.__setattr__(self, "floors", replace(self.floors, population=self.population))
+
+    @cached_property
+    def pinned(self) -> Pinned:
+        """The release key with the witnesses that must have cosigned what is shown, if the app pins any.
+
+        Raises:
+            InputError: a key is malformed, they aren't as many as `quorum` needs, or there is a quorum without them.
+        """
+        from palate_common.records.pinned import Pinned
+
+        if not self.witnesses and (self.quorum or self.next_witnesses):
+            raise InputError(f"`witnesses` must be given with a quorum of {self.quorum!r:.20}, got none")
+        sets = [keys for keys in (self.witnesses, self.next_witnesses) if keys]
+        return Pinned.of(self.population, self.public_key, *sets, needed=self.quorum, first_key=self.first_key)
+
+    @property
+    def began_with(self) -> str:
+        """The release key with which the population's ledger began."""
+        return self.first_key or self.public_key
 
     @property
     def noise_delta(self) -> float:

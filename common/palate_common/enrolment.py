@@ -23,10 +23,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.cosignatures import MOST_WITNESSES
+from palate_common.records.pinned import MOST_HANDOVERS, Pinned
 from palate_common.records.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
@@ -127,16 +129,37 @@ class Invitation(_Strict):
         public_key: the release key.
         population: the population that the device joins.
         token: valid for one enrolment.
+        witnesses: verifier keys of the witnesses that cosign the population's ledger; with version 2, and only then.
+        quorum: how many of them must have cosigned what a plan or a model shows.
+        former_keys: the release keys before `public_key`, oldest first, which were handed over; with version 2 only.
     """
 
     palate: Literal["invitation"] = "invitation"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     server: Annotated[str, Field(pattern=_NAME, max_length=253)]
     port: Annotated[int, Field(ge=1, le=65535)]
     ca: Annotated[str, Field(max_length=65536)]
     public_key: Hex64
     population: Population
     token: Token
+    witnesses: Annotated[list[str], Field(max_length=MOST_WITNESSES, exclude_if=lambda keys: not keys)] = []
+    quorum: Annotated[int, Field(ge=0, exclude_if=lambda needed: needed == 0)] = 0
+
+    former_keys: Annotated[list[Hex64], Field(max_length=MOST_HANDOVERS, exclude_if=lambda keys: not keys)] = []
+
+    @model_validator(mode="after")
+    def _has_its_version(self) -> Self:
+        """Check that witnesses make a quorum, and that version 2 says what version 1 can't."""
+        if (self.version == 2) != bool(self.witnesses or self.former_keys):
+            raise ValueError("witnesses or former keys without version 2, or version 2 without them")
+        if bool(self.quorum) != bool(self.witnesses):
+            raise ValueError("witnesses without a quorum, or a quorum without witnesses")
+        if self.witnesses:
+            try:
+                Pinned.of(self.population, self.public_key, self.witnesses, needed=self.quorum)
+            except InputError:
+                raise ValueError("witnesses that make no quorum") from None
+        return self
 
     @field_validator("ca")
     @classmethod

@@ -9,7 +9,7 @@ secret half is printed in the vectors, so nothing that it signs may ever be trus
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +34,8 @@ from palate_common.records.checkpoints import log_key, origin_of, sign_checkpoin
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import Quorum, cosign
 from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey, sign_note
+from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey, sign_note
+from palate_common.records.pinned import HANDOVER_TAG, handover_bytes, make_handover
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
 from palate_common.records.witnessing import AddCheckpoint
@@ -259,6 +260,101 @@ def manifest() -> dict[str, Any]:
         "device_has_seen": {"size": charge.checkpoint.size, "root": charge.checkpoint.root},
         "manifest": payload.decode(),
         "signature": test_key().sign(MANIFEST_TAG, payload),
+    }
+
+
+def witnessed() -> dict[str, Any]:
+    """A cosigned plan by the first release key, a handover, and a cosigned model by the second one; and what to refuse.
+
+    An app pins the first key, and two of three witnesses. It reads the plan, and then the model.
+    """
+    first, second = test_key(), SigningKey(Ed25519PrivateKey.from_private_bytes(SECRET[::-1]))
+    secrets = [bytes([number] * 32) for number in (1, 2, 3)]
+    keys = [SigningKey(Ed25519PrivateKey.from_private_bytes(secret)) for secret in secrets]
+    names = [f"witness-{place}.example/palate" for place in range(3)]
+    origin = origin_of("readers", first.public)
+    before = SignedPlan.model_validate_json(plan()["signed_plan"])
+    if before.charge is None:
+        raise ValueError("the plan of the vectors is charged")
+    log = Log()
+
+    def take(fields: Mapping[str, Any]) -> int:
+        entry = entry_from({**fields, "seq": log.size})
+        log.take(entry, entry.leaf())
+        return entry.seq
+
+    def shown(key: SigningKey, *places: int, since: Sequence[int], seqs: Sequence[int] = ()) -> Shown:
+        note = sign_checkpoint(log.tree.checkpoint(), origin, key)
+        signatures = (cosign(note.text, names[at], keys[at], time=1_750_000_000 + at) for at in places)
+        entries = [log.entries()[seq] for seq in seqs]
+        made = Shown.of(log.tree, log.size, since=since, handovers=entries)
+        return made.model_copy(update={"cosigned": note.with_signatures(*signatures).to_bytes().decode()})
+
+    for fields in BEFORE:
+        take(fields)
+    charged = take(before.charge.entry)
+
+    def signed(what: Shown, key: SigningKey) -> str:
+        proof = log.tree.inclusion_proof(charged, what.checkpoint.size)
+        charge = ChargeProof(**dict(what), version=2, entry=log.entries()[charged].body, inclusion=proof)
+        return sign_plan(before.plan, charge, key).to_bytes().decode()
+
+    good = shown(first, 0, 2, since=[2])
+    plans = {"cosigned by two": signed(good, first)}
+    refused = {
+        "cosigned by one": signed(shown(first, 0, since=[2]), first),
+        "not cosigned": before.to_bytes().decode(),
+        "signed by the second key before the handover": signed(good, second),
+    }
+    seen = log.tree.checkpoint()
+    handover = make_handover("readers", log.size, first, second)
+    at = take({name: value for name, value in handover.body.items() if name != "seq"})
+    facts = {"sha256": digest(b"apple\npear\nplum\n"), "bytes": 16}
+
+    def manifest_of(what: Shown, key: SigningKey) -> dict[str, str]:
+        payload = canonical_json(
+            {
+                **what.model_dump(mode="json"),
+                "format": 3,
+                "population": "readers",
+                "algorithm": "popularity",
+                "releases": 1,
+                "catalogue": catalogue_hash(["apple", "pear", "plum"]),
+                "items": 3,
+                "model_hash": before.plan.model_hash,
+                "files": {"items": facts},
+                "public_key": key.public,
+                "spent_mu2": before.plan.mu2,
+            }
+        )
+        return {"manifest": payload.decode(), "signature": key.sign(MANIFEST_TAG, payload)}
+
+    since = [2, seen.size]
+    stolen = shown(first, 0, 1, since=since)
+    return {
+        "population": "readers",
+        "public_key": first.public,
+        "second_key": second.public,
+        "witnesses": [str(VerifierKey.of(name, key, COSIGNATURE)) for name, key in zip(names, keys, strict=True)],
+        "needed": 2,
+        "log_keys": [str(VerifierKey(origin, ED25519, bytes.fromhex(key.public))) for key in (first, second)],
+        "plans": plans,
+        "refused_plans": refused,
+        "handover": {
+            "tag": HANDOVER_TAG,
+            "signed": handover_bytes("readers", at, first.public, second.public).decode(),
+            "entry": handover.body,
+        },
+        "device_has_seen": {"size": seen.size, "root": seen.root},
+        "models": {"after the handover": manifest_of(shown(second, 0, 1, since=since, seqs=[at]), second)},
+        "refused_models": {
+            "cosigned by one": manifest_of(shown(second, 2, since=since, seqs=[at]), second),
+            "signed by the first key": manifest_of(shown(first, 0, 1, since=since, seqs=[at]), first),
+            "the second key without its handover": manifest_of(shown(second, 0, 1, since=since), second),
+            "a note by the first key": manifest_of(
+                shown(second, since=since, seqs=[at]).model_copy(update={"cosigned": stolen.cosigned}), second
+            ),
+        },
     }
 
 
@@ -661,6 +757,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "merkle.json": merkle,
     "notes.json": notes,
     "plan.json": plan,
+    "witnessed.json": witnessed,
     "manifest.json": manifest,
     "contribution.json": contribution,
     "secagg.json": secagg,

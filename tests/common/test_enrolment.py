@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 from typing import Any
 
 import pytest
+from certificates import certificate
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,16 +18,8 @@ from palate_common import enrolment
 from palate_common.enrolment import Enrolled, EnrolRequest, Invitation, NodeKey
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.canonical import canonical_json
+from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_common.records.signing import SigningKey
-
-
-def certificate() -> str:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(1))
-    made = builder.sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +124,25 @@ def test_an_invitation_is_one_line_and_reads_back(fields: dict[str, Any]) -> Non
     assert "\n" not in text
     assert Invitation.from_json(text) == invitation
     assert json.loads(text) == {"palate": "invitation", "version": 1, **fields}
+
+
+def test_an_invitation_names_witnesses_and_former_keys_with_version_2(fields: dict[str, Any]) -> None:
+    keys = [str(VerifierKey.of(f"w{n}.example", SigningKey.generate(), COSIGNATURE)) for n in range(3)]
+    for more in ({"witnesses": keys, "quorum": 2}, {"former_keys": ["cd" * 32]}):
+        made = Invitation(**fields, version=2, **more)
+        assert Invitation.from_json(made.to_json()) == made
+        assert json.loads(made.to_json()) == {"palate": "invitation", "version": 2, **fields, **more}
+    for wrong in (
+        {"version": 2},
+        {"version": 1, "witnesses": keys, "quorum": 2},
+        {"version": 2, "witnesses": keys, "quorum": 0},
+        {"version": 2, "witnesses": keys, "quorum": 4},
+        {"version": 2, "witnesses": keys[:1] * 2, "quorum": 1},
+        {"version": 2, "quorum": 1},
+        {"version": 2, "former_keys": ["xy"]},
+    ):
+        with pytest.raises(InputError, match="an invitation must have the members of one"):
+            Invitation.from_json(json.dumps({**fields, **wrong}))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from palate_common.records.consistency import check_growth
 from palate_common.records.cosignatures import Quorum
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 from palate_common.records.notes import VerifierKey, read_note, verify_note
+from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
@@ -41,7 +42,7 @@ from palate_common.secagg.graph_terms import graph_terms
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
     *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
-    *("notes.json", "manifest.json", "delta.json", "enrolment.json", "fleet.json"),
+    *("notes.json", "witnessed.json", "manifest.json", "delta.json", "enrolment.json", "fleet.json"),
 )
 
 
@@ -243,6 +244,44 @@ def test_manifest_as_a_device_reads_it() -> None:
         check_growth("model", manifest, seen=seen, evidence=lambda: None)
         with pytest.raises(IntegrityError):
             check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=lambda: None)
+
+
+def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
+    case = vectors("witnessed.json")
+    first = case["public_key"]
+    pinned = Pinned.of(case["population"], first, case["witnesses"], needed=case["needed"])
+    assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
+    asked: Any = {"public_key": first, "last_seen": lambda _: None}
+    for plan in case["plans"].values():
+        signed = open_plan(plan.encode(), pinned=pinned, **asked)
+        assert signed.charge is not None
+        assert signed.charge.version == 2
+    for plan in case["refused_plans"].values():
+        with pytest.raises(IntegrityError):
+            open_plan(plan.encode(), pinned=pinned, **asked)
+    seen = Checkpoint(**case["device_has_seen"])
+
+    def read(model: Any) -> None:
+        files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
+        manifest = read_manifest(files, first)
+        check_growth("model", manifest, seen=seen, evidence=lambda: None, pinned=pinned)
+
+    for model in case["models"].values():
+        read(model)
+    for model in case["refused_models"].values():
+        with pytest.raises(IntegrityError):
+            read(model)
+
+
+def test_a_handover_by_hand() -> None:
+    case = vectors("witnessed.json")
+    handover, entry = case["handover"], case["handover"]["entry"]
+    said = {"population": "readers", **{name: entry[name] for name in ("seq", "old_key", "new_key")}}
+    assert json.dumps(said, sort_keys=True, separators=(",", ":")) == handover["signed"]
+    message = b"palate signature 1\x00" + bytes([len(handover["tag"])]) + handover["tag"].encode()
+    for name in ("old", "new"):
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(entry[f"{name}_key"]))
+        key.verify(bytes.fromhex(entry[f"{name}_signature"]), message + handover["signed"].encode())
 
 
 def test_contributions_by_hand() -> None:

@@ -41,7 +41,7 @@ class Enrolment:
         server: the server's name.
         port: its port.
         ca: PEM certificates of the authorities that may have signed the server's certificate.
-        public_key: the release key.
+        public_key: the release key with which the population's ledger began.
         population: the population that it belongs to.
         device: its number in the population.
         node_key: the node's private key, PEM.

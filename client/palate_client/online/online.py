@@ -19,7 +19,7 @@ from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, Stop
 from palate_client.online.sync import Session, SyncOptions, SyncResult
 from palate_client.rounds.participation import Rounds
-from palate_client.service import Service
+from palate_client.service import Service, required
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, RefusedError
@@ -78,7 +78,8 @@ class Online:
         invited = self._trusted(invitation)
         if not agreed(self.consent):
             raise RefusedError("the user has not agreed to take part in training")
-        return enroll(self.store, invited, self.rounds.identity())
+        began = required(self.service).began_with  # of all release keys of a population, the one that stays the same
+        return enroll(self.store, invited.model_copy(update={"public_key": began}), self.rounds.identity())
 
     @property
     def enrolment(self) -> Enrolment | None:
@@ -119,6 +120,12 @@ class Online:
             raise InputError("`service` must be given to `palate.open`: an invitation alone is no reason for trust")
         for name in ("public_key", "population"):
             expected, got = getattr(self.service, name), getattr(invited, name)
-            if expected != got:
+            if expected != got and not (name == "public_key" and expected in invited.former_keys):
                 raise InputError(f"the invitation's {name} must be the service's, {expected:.16}, got {got:.16}")
+        pinned = {frozenset(keys) for keys in (self.service.witnesses, self.service.next_witnesses) if keys}
+        if pinned and (frozenset(invited.witnesses) not in pinned or invited.quorum != self.service.quorum):
+            raise InputError(
+                f"the invitation's witnesses must be the service's, {self.service.quorum} of "
+                f"{len(self.service.witnesses)}, got {invited.quorum} of {len(invited.witnesses)}, or other keys"
+            )
         return invited

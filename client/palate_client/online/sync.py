@@ -165,7 +165,8 @@ class Session:
         enrolment, service = enrolment_of(self.store), self.service
         if enrolment is None or service is None:
             return SyncEnd("not enrolled", "this device must be enrolled first, and its app have a service")
-        if (enrolment.public_key, enrolment.population) != (service.public_key, service.population):
+        keys = (service.began_with, service.public_key)
+        if enrolment.public_key not in keys or enrolment.population != service.population:
             return SyncEnd("not enrolled", "this device must be enrolled with its app's service, and is with another")
         return enrolment, service
 

@@ -30,10 +30,11 @@ from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.event_steps import event_steps
 from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan
+from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan, signer
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 from palate_common.secagg.directory import Directory
@@ -117,6 +118,7 @@ class Contributor:
         catalogue: hash of the item ids of the histories; None: any catalogue of the right size.
         reader: reads models; nodes of one process may share it.
         advance: called with a number of users whose updates are made, to show how far a large node is.
+        pinned: the release key with the witnesses that the app pins; None: it pins none.
         refusal: why the last plan was refused, for the user; empty if it was answered.
 
     Raises:
@@ -132,6 +134,7 @@ class Contributor:
     catalogue: str | None = None
     reader: ModelReader = field(default_factory=ModelReader)
     advance: Callable[[int], None] = unseen
+    pinned: Pinned | None = None
     refusal: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -224,7 +227,7 @@ class Contributor:
             id=device,
             identity=identity.key,
             directory=identity.directory,
-            server_key=self.public_key,
+            server_key=signer(signed, self.public_key),
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
@@ -240,6 +243,7 @@ class Contributor:
             last_seen=self.ledger.seen_checkpoint,
             evidence=self.ledger.seen_payload,
             accept=accept,
+            pinned=self.pinned,
         )
         return signed, self._model(signed.plan, model_bytes)
 

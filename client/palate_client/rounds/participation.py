@@ -210,7 +210,8 @@ class Rounds:
         histories, catalogue = self._histories(asked.plan)
         self.models.see(service, ledger)
         key, floors, clock = service.public_key, service.floors, self.store.clock
-        return Contributor(histories, [number], ledger, key, floors, clock, catalogue=catalogue)
+        pinned = service.pinned
+        return Contributor(histories, [number], ledger, key, floors, clock, catalogue=catalogue, pinned=pinned)
 
     def _histories(self, plan: RoundPlan) -> tuple[Histories, str]:
         """The history, or answers, to contribute from, which is read after the charge; and its catalogue's hash."""

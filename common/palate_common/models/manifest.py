@@ -10,13 +10,14 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
+from palate_common.records.pinned import MOST_HANDOVERS, Handover, signer_of
 from palate_common.records.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
@@ -48,8 +49,9 @@ class Manifest(Shown):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    format: Literal[1, 2] = 1
-    """1 has no proofs: a device accepts it only if it has seen no state of the ledger yet, or the very same one."""
+    format: Literal[1, 2, 3] = 1
+    """1 has no proofs: a device accepts it only if it has seen no state of the ledger yet, or the very same one. 3 has
+    cosignatures or handovers, and no other."""
     population: str
     algorithm: str
     releases: int
@@ -65,6 +67,12 @@ class Manifest(Shown):
     """The compact model before compression: the result of every delta."""
     public_key: str
 
+    @model_validator(mode="after")
+    def _has_its_format(self) -> Self:
+        if (self.format == 3) != self.beyond_proofs:
+            raise ValueError("a manifest of format 3 has cosignatures or handovers, and no other")
+        return self
+
     def names(self, name: str, data: bytes | None) -> bool:
         """Whether these are the signed bytes of a file."""
         facts = self.unpacked if name == UNPACKED else self.files.get(name)
@@ -79,16 +87,38 @@ class Manifest(Shown):
 def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     """The manifest, its signature verified.
 
+    Args:
+        files: `manifest.json` and `signature`.
+        public_key: the release key that the reader trusts; a later one is followed by the manifest's handovers.
+
     Raises:
         IntegrityError: not signed by that key, or no manifest.
     """
     payload, signature = files.get(MANIFEST, b""), files.get(SIGNATURE, b"")
-    verify(public_key, MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
+    verify(_signer(payload, public_key), MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
     try:
         return Manifest.model_validate(read_canonical(payload, most=MOST_SIGNED))
     except ValidationError as error:
         wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
         raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
+
+
+class _Links(BaseModel):
+    """What is read of a manifest before it is known who must have signed it."""
+
+    population: str
+    handovers: tuple[Handover, ...] = Field(max_length=MOST_HANDOVERS)
+
+
+def _signer(payload: bytes, public_key: str) -> str:
+    """The release key that must have signed a manifest: the pinned one, or the one to which its handovers lead."""
+    if b'"handovers":' not in payload:
+        return public_key
+    try:
+        links = _Links.model_validate(read_canonical(payload, most=MOST_SIGNED))
+    except (ValidationError, IntegrityError):
+        return public_key
+    return signer_of(public_key, links.population, links.handovers)
 
 
 def evidence_of(files: Mapping[str, bytes]) -> bytes:

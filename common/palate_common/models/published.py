@@ -157,7 +157,7 @@ def pack(
     manifest = {
         **facts,
         **shown.model_dump(mode="json"),
-        "format": 2,
+        "format": 3 if shown.beyond_proofs else 2,
         "population": population,
         "algorithm": model.header.algorithm,
         "releases": model.header.releases,

@@ -30,6 +30,7 @@ ORIGIN = "palate/ledger/1/"
 MOST_SIZE = 2**63 - 1
 """The largest size of a log in a checkpoint."""
 _ORIGIN_TAG = b"palate ledger origin 1\x00"
+_EPOCH_TAG = b"palate ledger epoch 1\x00"
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _PUBLIC = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -55,7 +56,7 @@ class LogState:
         return "".join(f"{line}\n" for line in (*lines, *self.extensions))
 
 
-def origin_of(population: str, public: str) -> str:
+def origin_of(population: str, public: str, epoch: int = 0) -> str:
     """The origin of a population's ledger.
 
     Two operators' ledgers of populations with one name have two origins, and a witness doesn't learn the name.
@@ -63,13 +64,15 @@ def origin_of(population: str, public: str) -> str:
     Args:
         population: the population.
         public: the release key with which the ledger began, 64 lower-case hexadecimal digits.
+        epoch: how many times it was restored with entries lost: for witnesses it is another log then.
 
     Raises:
         InputError: the key is malformed.
     """
     if not _PUBLIC.fullmatch(public):
         raise InputError(f"a release key must be 64 lower-case hexadecimal digits, got {public!r:.80}")
-    return ORIGIN + hashlib.sha256(_ORIGIN_TAG + bytes.fromhex(public) + population.encode()).hexdigest()
+    tag = _EPOCH_TAG + epoch.to_bytes(8, "big") if epoch else _ORIGIN_TAG
+    return ORIGIN + hashlib.sha256(tag + bytes.fromhex(public) + population.encode()).hexdigest()
 
 
 def log_key(population: str, public: str) -> VerifierKey:

@@ -1,6 +1,7 @@
 """Consistency: checks that the ledger which a plan or a model shows extends the state that was seen last.
 
-    a plan's charge, a model's manifest -> Shown (state and proofs) -> check_growth <- the last state that was seen here
+    a plan's charge, a model's manifest -> Shown (state, proofs, cosignatures) -> check_growth
+                           what the app pins: witnesses, and the last state that was seen here -^
 
     >>> from palate_common.records.merkle import MerkleTree
     >>> tree = MerkleTree([b"a", b"b", b"c"])
@@ -21,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.canonical import read_canonical
-from palate_common.records.entries import Entry, RestoredEntry, entry_from
+from palate_common.records.entries import MOST_COSIGNED, Entry, RestoredEntry, entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_common.records.pinned import MOST_HANDOVERS, Handover, Pinned
 
 MOST_EPOCHS = 16
 """Most restorations of a ledger that are shown."""
@@ -57,9 +59,26 @@ class Shown(BaseModel):
     """RFC 9162 consistency proofs from earlier states that plans and models have shown, by size."""
     epochs: tuple[Epoch, ...] = Field(default=(), max_length=MOST_EPOCHS, exclude_if=lambda epochs: not epochs)
     """The latest restorations of the ledger from a backup, oldest first: a device may have been away for several."""
+    cosigned: str | None = Field(default=None, max_length=MOST_COSIGNED, exclude_if=lambda note: note is None)
+    """The checkpoint as a signed note with the cosignatures of witnesses; None: nobody has cosigned it."""
+    handovers: tuple[Handover, ...] = Field(default=(), max_length=MOST_HANDOVERS, exclude_if=lambda links: not links)
+    """The latest handovers of the release key, oldest first."""
+
+    @property
+    def beyond_proofs(self) -> bool:
+        """Whether it has what a version of its message must announce: cosignatures, or handovers."""
+        return self.cosigned is not None or bool(self.handovers)
 
     @classmethod
-    def of(cls, tree: MerkleTree, size: int, *, since: Iterable[int], restored: Iterable[Entry] = ()) -> Shown:
+    def of(
+        cls,
+        tree: MerkleTree,
+        size: int,
+        *,
+        since: Iterable[int],
+        restored: Iterable[Entry] = (),
+        handovers: Iterable[Entry] = (),
+    ) -> Shown:
         """A state of a log, with proofs.
 
         Args:
@@ -67,6 +86,7 @@ class Shown(BaseModel):
             size: of the log in that state.
             since: sizes of the earlier states.
             restored: entries of restorations.
+            handovers: entries of handovers of the release key.
 
         Raises:
             InputError: the log has fewer entries.
@@ -75,13 +95,22 @@ class Shown(BaseModel):
             checkpoint=tree.checkpoint(size),
             consistency={old: tree.consistency_proof(old, size) for old in since},
             epochs=tuple(Epoch(entry=e.body, inclusion=tree.inclusion_proof(e.seq, size)) for e in restored),
+            handovers=tuple(Handover(entry=e.body, inclusion=tree.inclusion_proof(e.seq, size)) for e in handovers),
         )
 
 
 def check_growth(
-    what: str, shown: Shown, *, seen: Checkpoint | None, evidence: Callable[[], bytes | None], spent: float = math.inf
+    what: str,
+    shown: Shown,
+    *,
+    seen: Checkpoint | None,
+    evidence: Callable[[], bytes | None],
+    spent: float = math.inf,
+    pinned: Pinned | None = None,
 ) -> None:
-    """Refuse a state that doesn't extend the one that was seen last, or has spent less.
+    """Refuse a state that no quorum has cosigned, that doesn't extend the one that was seen last, or has spent less.
+
+    **Guarantees:** two ledgers for plans and models can not both have a quorum: a witness cosigns one history only.
 
     Args:
         what: "plan" or "model", for errors.
@@ -89,11 +118,15 @@ def check_growth(
         seen: the last state that was seen, or None.
         evidence: gives the signed bytes that showed `seen`: a restored ledger must include their spend.
         spent: the population's mu^2 in the message that shows the new state.
+        pinned: what the app pins; None: nothing beside the key that has signed the message.
 
     Raises:
-        IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
+        IntegrityError: as `check_pinned`; or another ledger of the same size, no proof that this one extends it, or a
+            lower spend.
     """
     now = shown.checkpoint
+    if pinned is not None:
+        check_pinned(what, shown, pinned=pinned, seen=seen, evidence=evidence)
     if seen is None or seen == now:
         return
     if seen.size == now.size:
@@ -101,7 +134,7 @@ def check_growth(
     before = spend_shown(evidence())
     if math.isfinite(before) and not spent >= before:
         raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {before:g}")
-    if any(_covers(epoch, seen, now, before) for epoch in shown.epochs):
+    if any(_covers(epoch, seen, shown, before, pinned) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
@@ -109,10 +142,59 @@ def check_growth(
     verify_consistency(old_size=seen.size, old_root=seen.root, new_size=now.size, new_root=now.root, proof=proof)
 
 
-def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bool:
+def check_pinned(
+    what: str, shown: Shown, *, pinned: Pinned, seen: Checkpoint | None, evidence: Callable[[], bytes | None]
+) -> None:
+    """Refuse a state that the app's witnesses haven't cosigned, or by a key that was handed over already.
+
+    Args:
+        what: "plan" or "model", for errors.
+        shown: the state.
+        pinned: what the app pins.
+        seen: the last state that was seen, or None.
+        evidence: gives the signed bytes that showed it.
+
+    Raises:
+        IntegrityError: too few cosignatures, a handover that isn't in the ledger, or one that was followed before and
+            isn't shown.
+    """
+    before = None if seen is None else shown_by(evidence())
+    if before is not None and before.handovers:
+        pinned.check_follows(what, before.handovers, shown.handovers)
+    epoch = 0
+    if pinned.quorums and shown.epochs:
+        epoch = _restored(shown.epochs[-1], shown.checkpoint).epoch or 0
+    pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, epoch)
+
+
+def _covers(epoch: Epoch, seen: Checkpoint, shown: Shown, spent: float, pinned: Pinned | None) -> bool:
     """Whether the epoch explains that the last seen state was lost, without forgetting its spend.
 
     The entry is in the log that this and every later state extends, so a device that is shown two logs can prove it.
+    Where witnesses are pinned, a quorum must have cosigned where the lost log ended, and none of it was seen beyond.
+    """
+    entry = _restored(epoch, shown.checkpoint)
+    if not entry.base < seen.size <= entry.seq:
+        return False
+    if not entry.spent >= spent:
+        raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
+    if pinned is not None and pinned.quorums:
+        if entry.epoch is None:
+            raise IntegrityError("a restored ledger must show what witnesses cosigned last before, got no cosignature")
+        end = Checkpoint(entry.witness_size, entry.witness_root)
+        pinned.check_former(end, entry.cosigned, shown.handovers, entry.epoch - 1)
+        if seen.size > end.size or (seen.size == end.size and seen.root != end.root):
+            raise IntegrityError(
+                f"a restored ledger must go on from all that was seen here, size {seen.size}, and knows of {end.size}"
+            )
+    return True
+
+
+def _restored(epoch: Epoch, now: Checkpoint) -> RestoredEntry:
+    """The entry of an epoch, which must be in the log.
+
+    Raises:
+        IntegrityError: it isn't, or is another kind of entry.
     """
     try:
         entry = entry_from(epoch.entry)
@@ -121,11 +203,7 @@ def _covers(epoch: Epoch, seen: Checkpoint, now: Checkpoint, spent: float) -> bo
     if not isinstance(entry, RestoredEntry):
         raise IntegrityError(f"an epoch must be a restored entry of the ledger, got a {entry.kind} entry")
     verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=epoch.inclusion)
-    if not entry.base < seen.size <= entry.seq:
-        return False
-    if not entry.spent >= spent:
-        raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
-    return True
+    return entry
 
 
 def spend_shown(evidence: bytes | None) -> float:

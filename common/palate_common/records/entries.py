@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json
+from palate_common.records.cosignatures import MOST_WITNESSES, Quorum
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sig = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+Key = Annotated[str, Field(min_length=1, max_length=400)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
+MOST_COSIGNED = 2**14
+"""Characters of the largest cosigned checkpoint that an entry, a plan or a model carries."""
 MOST_ENTRY = 2**20
 """Bytes of the largest entry that is read."""
 _SHORT = reprlib.Repr()
@@ -137,6 +142,49 @@ class RestoredEntry(_Entry):
     """Root of that state."""
     created: str | None = Field(default=None, exclude_if=lambda created: created is None)
     """Time of the restoration, ISO 8601, UTC: lost entries may include evaluations of A/B tests that began before."""
+    epoch: Annotated[int | None, Field(ge=1, le=10_000)] = Field(default=None, exclude_if=lambda epoch: epoch is None)
+    """Number of the ledger's epoch from here on, where it has witnesses: its checkpoints have another origin."""
+    cosigned: Annotated[str | None, Field(max_length=MOST_COSIGNED)] = Field(
+        default=None, exclude_if=lambda note: note is None
+    )
+    """The last checkpoint of the epoch before that is known to be cosigned, with its cosignatures: the state of
+    `witness_size` and `witness_root`."""
+
+    @model_validator(mode="after")
+    def _epochs_are_cosigned(self) -> Self:
+        if (self.epoch is None) != (self.cosigned is None):
+            raise ValueError("an epoch must have the cosigned checkpoint of the one before, and only then")
+        return self
+
+
+class WitnessesEntry(_Entry):
+    """Who is asked to cosign from here on: whoever reads the ledger sees each change of witnesses and quorum."""
+
+    kind: Literal["witnesses"] = "witnesses"
+    keys: Annotated[list[Key], Field(max_length=MOST_WITNESSES)]
+    """Verifier keys; empty: nobody is asked any more."""
+    needed: Annotated[int, Field(ge=0, le=MOST_WITNESSES)]
+
+    @model_validator(mode="after")
+    def _makes_a_quorum(self) -> Self:
+        if self.keys or self.needed:
+            Quorum.of(self.keys, self.needed)
+        return self
+
+
+class HandoverEntry(_Entry):
+    """The release key changes: after this entry plans, models and checkpoints are signed by the new one.
+
+    Both keys sign the change, for this population and this place in its ledger (`pinned.handover_bytes`). Where the
+    old key was lost, the new one alone does: no device follows that, and apps have to pin the new key.
+    """
+
+    kind: Literal["handover"] = "handover"
+    old_key: Hash
+    new_key: Hash
+    old_signature: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")]
+    """Empty: the old key was lost."""
+    new_signature: Sig
 
 
 Entry = (
@@ -150,6 +198,8 @@ Entry = (
     | PublishEntry
     | LostEntry
     | RestoredEntry
+    | WitnessesEntry
+    | HandoverEntry
 )
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 

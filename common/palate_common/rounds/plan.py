@@ -29,6 +29,7 @@ from palate_common.records.canonical import canonical_json, digest, read_canonic
 from palate_common.records.consistency import Shown, check_growth, spend_shown
 from palate_common.records.entries import ChargeEntry, entry_from
 from palate_common.records.merkle import Checkpoint, verify_inclusion
+from palate_common.records.pinned import Pinned, signer_of
 from palate_common.records.signing import SigningKey, verify
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 
@@ -151,10 +152,18 @@ class RoundPlan(_Frozen):
 class ChargeProof(Shown):
     """Proof that the ledger was charged for the plan before it was signed, in a state of the ledger that it shows."""
 
+    version: Literal[1, 2] = Field(default=1, exclude_if=lambda version: version == 1)
+    """2 with cosignatures or handovers, and only then."""
     entry: dict[str, Any]
     """The ledger entry, a leaf of the log."""
     inclusion: tuple[str, ...]
     """RFC 9162 inclusion proof of the entry in the checkpoint."""
+
+    @model_validator(mode="after")
+    def _has_its_version(self) -> Self:
+        if (self.version == 2) != self.beyond_proofs:
+            raise ValueError("a charge of version 2 has cosignatures or handovers, and no other")
+        return self
 
 
 class SignedPlan(_Frozen):
@@ -178,6 +187,16 @@ def sign_plan(plan: RoundPlan, charge: ChargeProof | None, key: SigningKey) -> S
 def signed_bytes(signed: SignedPlan) -> bytes:
     """The bytes that a plan's signature covers."""
     return _payload(signed.plan, signed.charge)
+
+
+def signer(signed: SignedPlan, public_key: str) -> str:
+    """The release key that must have signed a plan: the pinned one, or the one to which the plan's handovers lead.
+
+    Raises:
+        IntegrityError: they don't come from the pinned key, or one isn't signed by both of its keys.
+    """
+    handovers = () if signed.charge is None else signed.charge.handovers
+    return signer_of(public_key, signed.plan.population, handovers)
 
 
 def read_plan(data: bytes) -> SignedPlan:
@@ -204,8 +223,9 @@ def open_plan(
     last_seen: Callable[[str], Checkpoint | None],
     evidence: Callable[[str], bytes | None] = lambda _: None,
     accept: Callable[[RoundPlan], None] = lambda _: None,
+    pinned: Pinned | None = None,
 ) -> SignedPlan:
-    """Verify a plan as a device does: signature, floors, cost, charge, and that the ledger only ever grew.
+    """Verify a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew.
 
     Args:
         data: the signed plan's bytes.
@@ -214,6 +234,7 @@ def open_plan(
         evidence: the signed bytes that showed it, or None: a restored ledger must include their spend.
         accept: checks the device's own floors, and raises. It runs before the cost is computed, so that a plan below
             the floors costs only a signature check.
+        pinned: the witnesses that the app pins; None: it pins none.
 
     Raises:
         IntegrityError: any part does not verify.
@@ -221,7 +242,7 @@ def open_plan(
     """
     signed = read_plan(data)
     plan, charge = signed.plan, signed.charge
-    verify(public_key, PLAN_TAG, _payload(plan, charge), signed.signature)
+    verify(signer(signed, public_key), PLAN_TAG, _payload(plan, charge), signed.signature)
     accept(plan)
     _verify_cost(plan)
     private = plan.mode.private
@@ -230,7 +251,14 @@ def open_plan(
     if charge is not None:
         _verify_charge(plan, charge)
         seen = last_seen(plan.population)
-        check_growth("plan", charge, seen=seen, evidence=lambda: evidence(plan.population), spent=spend_shown(data))
+        check_growth(
+            "plan",
+            charge,
+            seen=seen,
+            evidence=lambda: evidence(plan.population),
+            spent=spend_shown(data),
+            pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
+        )
     return signed
 
 

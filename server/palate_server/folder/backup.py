@@ -2,7 +2,8 @@
 
 Charges after the backup are lost with the machine, but devices have seen their signed plans, and `backup.witness` has
 the latest one. A restored ledger is extended to the size that was witnessed and continues at the spend that was
-witnessed (`Ledger.restore`): devices accept that once, and refuse a ledger that lacks charges.
+witnessed (`Ledger.restore`): devices accept that once, and refuse a ledger that lacks charges. A mirror of the ledger
+has the lost entries themselves: what is read from one isn't lost, and to the witnesses of the ledger it goes on.
 """
 
 from __future__ import annotations
@@ -12,23 +13,28 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.models import published
-from palate_common.models.manifest import MOST_SIGNED
-from palate_common.models.published import MANIFEST, MANIFEST_TAG, SIGNATURE
-from palate_common.records.canonical import read_canonical
+from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.records.checkpoints import open_checkpoint, read_state
 from palate_common.records.consistency import SPENT, spend_shown
 from palate_common.records.files import write_durably
 from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import ED25519, VerifierKey, read_note
+from palate_common.records.pinned import Handover, signer_of
 from palate_common.records.signing import verify
-from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
+from palate_common.records.tiles import CHECKPOINT, read_log
+from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import PANEL_FILE, Site
+from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
+
+MOST_MIRROR = 2**28
+"""Bytes of the entries of the largest mirror that is read."""
 
 
 def write_backup(site: Site, archive: Path) -> Checkpoint:
@@ -79,13 +85,17 @@ class Witnessed:
     Attributes:
         checkpoint: the state.
         spent: the population's mu^2 in it; None if it wasn't shown, as by models of earlier versions.
+        cosigned: the checkpoint with cosignatures, if it was shown with some.
     """
 
     checkpoint: Checkpoint
     spent: float | None
+    cosigned: str | None = None
 
 
-def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], without_witness: bool) -> str:
+def read_backup(
+    archive: Path, folder: Path, *, witnesses: Sequence[Path], without_witness: bool, mirror: Path | None = None
+) -> str:
     """Restore a server folder from a backup; returns what was done with the ledger, in words.
 
     Args:
@@ -93,6 +103,7 @@ def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], witho
         folder: a new or empty folder.
         witnesses: folders or files with signed plans and published models.
         without_witness: whether there is no witness; then the whole lifetime budget counts as spent.
+        mirror: a copy of the ledger's mirror, from which entries after the backup are read.
 
     Raises:
         InputError: the archive or the folder can't be used, or not exactly one of witness and `without_witness`.
@@ -107,7 +118,9 @@ def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], witho
         unpack(archive, folder)
         site = Site.at(folder)
         site.make_folders()
-        return _new_epoch(site, witnesses)
+        with site.ledger(read_only=True) as ledger:
+            since = ledger.checkpoint().size
+        return _recovered(site, mirror) + _new_epoch(site, witnesses, since)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if there:
@@ -115,26 +128,65 @@ def read_backup(archive: Path, folder: Path, *, witnesses: Sequence[Path], witho
         raise
 
 
-def _new_epoch(site: Site, witnesses: Sequence[Path]) -> str:
-    """Extend the ledger to the witnessed state; returns what was done, in words."""
-    key = site.key().public
+def _recovered(site: Site, mirror: Path | None) -> str:
+    """Append what a mirror has and the backup lacks; says so, in words."""
+    if mirror is None:
+        return ""
+    try:
+        note = read_note((mirror / CHECKPOINT).read_bytes())
+    except OSError as error:
+        raise InputError(f"`--mirror` must be a copy of a ledger's mirror, got {mirror}: {error.strerror}") from None
+
+    def fetch(path: str, most: int) -> bytes:
+        try:
+            with (mirror / path).open("rb") as file:
+                return file.read(most)
+        except OSError as error:
+            raise InputError(f"`--mirror` must have {path}, got {error.strerror}: {mirror}") from None
+
     with site.ledger() as ledger:
+        now = open_checkpoint(note, ledger.log_key(site.key().public))
+        found = ledger.recover(read_log(fetch, now, most=MOST_MIRROR))
+    return f"{found} entries are read from the mirror; " if found else ""
+
+
+def _close_lost(ledger: Ledger, since: int) -> None:
+    """Close the runs that went on after the backup, as far as their entries are known: their files are gone."""
+    entries = ledger.entries()
+    closed = {entry.body["run"] for entry in entries if entry.kind == "close"}
+    for run in dict.fromkeys(entry.body["run"] for entry in entries[since:] if "run" in entry.body):
+        if run not in closed:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            ledger.close_run(run, {"created": created, "releases": 0, "lost": True})
+
+
+def _new_epoch(site: Site, witnesses: Sequence[Path], since: int) -> str:
+    """Extend the ledger to the witnessed state; returns what was done, in words. `since` is the backup's size."""
+    with site.ledger() as ledger:
+        key = site.key().public
+        first = ledger.first_key(key)
         backed_up = ledger.checkpoint()
-        seen = [found for path in witnesses for found in _read_witness(path, key, site.config.population)]
+        seen = [found for path in witnesses for found in _read_witness(path, first, key, site.config.population)]
         if witnesses:
             _check_witnesses(seen, witnesses[0])
         shown = [each.spent for each in seen if each.spent is not None]
         if not seen:
             budget = min((entry.mu2 for entry in ledger.entries() if entry.kind == "budget"), default=math.inf)
             seen, shown = [Witnessed(Checkpoint(backed_up.size + 1, "0" * 64), budget)], [budget]
-        latest = max(seen, key=lambda each: each.checkpoint.size)
-        new = ledger.restore(witness=latest.checkpoint, spent=max(shown))
+        latest = max(seen, key=lambda each: (each.checkpoint.size, each.cosigned is not None))
+        new = ledger.restore(witness=latest.checkpoint, spent=max(shown), cosigned=latest.cosigned)
+        log = ledger.log_key(key)
+        if new is None:
+            _close_lost(ledger, since)
     if new is None:
         return f"restored: the backup has all that was witnessed, {backed_up.size} entries"
-    return (
-        f"restored: a new epoch; {latest.checkpoint.size - backed_up.size} entries are lost, the ledger goes on at "
-        f"{new.size} entries"
-    )
+    said = f"restored: a new epoch; {latest.checkpoint.size - backed_up.size} entries are lost, the ledger goes on at "
+    said += f"{new.size} entries"
+    if site.config.witnesses.keys:
+        said += f"; its witnesses must be given {log}"
+        if latest.cosigned is None:
+            said += ", and devices whose app pins witnesses refuse it, as nothing shows what those have cosigned last"
+    return said
 
 
 def _check_witnesses(seen: Sequence[Witnessed], where: Path) -> None:
@@ -156,23 +208,34 @@ def _check_witnesses(seen: Sequence[Witnessed], where: Path) -> None:
         raise InputError(f"`--witness` must show what was spent at {size} entries, got a model without `{SPENT}`")
 
 
-def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witnessed]:
+def _read_witness(path: Path, first: str, present: str, population: str) -> Iterator[Witnessed]:
     """The verified states that a folder or a file shows; other files are skipped.
 
+    Args:
+        path: the folder or file.
+        first: the release key with which the ledger began.
+        present: the release key of the backup.
+        population: the population.
+
     Raises:
-        InputError: it can't be read.
+        InputError: it can't be read, or the release key was handed over after the backup.
         IntegrityError: it is signed by another key.
     """
     if path.is_dir():
         if (path / MANIFEST).is_file():
-            payload, signature = (path / MANIFEST).read_bytes(), (path / SIGNATURE).read_text()
-            verify(public_key, MANIFEST_TAG, payload, signature)
-            manifest = published.Manifest.model_validate(read_canonical(payload, most=MOST_SIGNED))
+            manifest = read_manifest({name: (path / name).read_bytes() for name in (MANIFEST, SIGNATURE)}, first)
+            _same_key(manifest.handovers, present, population)
             if manifest.population == population:
-                yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT))
+                yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT), manifest.cosigned)
         for each in sorted(path.iterdir()):
-            if each.is_dir() or each.name == WITNESS:
-                yield from _read_witness(each, public_key, population)
+            if each.name == COSIGNED:
+                note, spent = read_cosigned(each)
+                state = read_state(note.text)
+                if not any(note.by(VerifierKey(state.origin, ED25519, bytes.fromhex(key))) for key in (first, present)):
+                    raise IntegrityError(f"`--witness` must be of this server, got another's checkpoint: {each}")
+                yield Witnessed(state.checkpoint, spent, note.to_bytes().decode())
+            elif each.is_dir() or each.name == WITNESS:
+                yield from _read_witness(each, first, present, population)
         return
     try:
         data = path.read_bytes()
@@ -181,10 +244,21 @@ def _read_witness(path: Path, public_key: str, population: str) -> Iterator[Witn
         raise InputError(f"`--witness` must be readable, got {path}: {error.strerror}") from None
     except IntegrityError:
         raise InputError(f"`--witness` must be a signed plan, or a folder with some, got {path}") from None
-    verify(public_key, PLAN_TAG, signed_bytes(signed), signed.signature)
+    verify(signer(signed, first), PLAN_TAG, signed_bytes(signed), signed.signature)
     if signed.plan.population != population or signed.charge is None:
         raise IntegrityError(f"a witness must be of the population {population!r}, got {signed.plan.population!r}")
-    yield Witnessed(signed.charge.checkpoint, spend_shown(data))
+    _same_key(signed.charge.handovers, present, population)
+    yield Witnessed(signed.charge.checkpoint, spend_shown(data), signed.charge.cosigned)
+
+
+def _same_key(handovers: Sequence[Handover], present: str, population: str) -> None:
+    """Refuse a backup of before a handover that others have seen: what it could sign, nobody would take.
+
+    Raises:
+        InputError: the release key was handed over since.
+    """
+    if handovers and signer_of(present, population, handovers) != present:
+        raise InputError("`ARCHIVE` must be from after the last handover of the release key, got an earlier one")
 
 
 def _drafts(_: str, names: list[str]) -> set[str]:

@@ -10,16 +10,21 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_common.errors import InputError
 from palate_common.mechanism.clipping import CLIP_NORMS
+from palate_common.records.cosignatures import Quorum
+from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
 from palate_server.ledger.history import one_line
+
+if TYPE_CHECKING:
+    from palate_server.ledger.cosigning import WitnessAddress
 
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name in TLS (RFC 1123)."""
@@ -209,6 +214,42 @@ class BackupSettings(_Section):
     lost with it."""
 
 
+class WitnessSettings(_Section):
+    """Who cosigns the ledger, so that nobody has to take the operator's word for it."""
+
+    keys: list[str] = Field(default_factory=list)
+    """Verifier keys of the witnesses, as `palate witness init` prints them, which apps pin. Empty: there are none."""
+    urls: list[str] = Field(default_factory=list)
+    """Where each of them is asked, in the same order: `https://...`, to which `/add-checkpoint` is added."""
+    needed: int = Field(default=1, ge=1)
+    """How many of them must have cosigned a charge before its plan is sent, and a model before it is published."""
+    seconds: float = Field(default=5.0, gt=0, le=300)
+    """How long the witnesses may take together. They are asked before each charge whether enough of them are there, so
+    that one that is down costs no charge."""
+
+    @model_validator(mode="after")
+    def _makes_a_quorum(self) -> Self:
+        if len(self.keys) != len(self.urls):
+            raise ValueError(f"keys and urls must be as many, got {len(self.keys)} and {len(self.urls)}")
+        try:
+            if self.keys:
+                Quorum.of(self.keys, self.needed)
+                self.addresses()
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def addresses(self) -> list[WitnessAddress]:
+        """The witnesses, and where each is asked.
+
+        Raises:
+            InputError: a key or an address is malformed.
+        """
+        from palate_server.ledger.cosigning import WitnessAddress  # loads an HTTP client
+
+        return [WitnessAddress(VerifierKey.read(key), url) for key, url in zip(self.keys, self.urls, strict=True)]
+
+
 class ServerConfig(_Section):
     """All settings of an operator."""
 
@@ -226,6 +267,7 @@ class ServerConfig(_Section):
     release: ReleaseSettings = ReleaseSettings()
     gateway: GatewaySettings = GatewaySettings()
     backup: BackupSettings = BackupSettings()
+    witnesses: WitnessSettings = WitnessSettings()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:

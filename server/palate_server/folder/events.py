@@ -132,6 +132,7 @@ def reason_of(error: Exception) -> str:
     words = str(error)
     for part, reason in (
         ("backup.witness", "witness"),
+        ("witnesses must cosign", "witnesses"),
         ("nothing is charged", "cohort"),
         ("devices must be left", "dropout"),
         ("must have at least", "dropout"),

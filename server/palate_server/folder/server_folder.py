@@ -2,7 +2,7 @@
 
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
     panel.safetensors     the public model of people who share their log openly, if there are any
-    key, keys/            the release key (mode 0600); public keys of former ones, with the statements that ended them
+    key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
     runs/RUN/             a run's terms, releases and inputs
@@ -22,9 +22,11 @@ The population's ledger and `enrolment.db` can't be recreated: see `palate serve
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
@@ -34,12 +36,22 @@ from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.algorithms.parts.panel import check_panel
-from palate_common.errors import InputError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.checkpoints import read_state
+from palate_common.records.consistency import SPENT
+from palate_common.records.files import write_durably
+from palate_common.records.notes import MOST_NOTE, Note, read_note
 from palate_common.records.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
 from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.mirror import Mirror
 
+if TYPE_CHECKING:
+    from palate_server.ledger.witnesses import Witnesses
+
+COSIGNED = "checkpoint.json"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
 MOST_FEATURES = 1024
@@ -159,6 +171,40 @@ class Site:
         """Open the population's ledger; the caller has to close it."""
         return Ledger(self.ledger_file, population=self.config.population, read_only=read_only)
 
+    def witnesses(self, ledger: Ledger) -> Witnesses | None:
+        """The ledger's witnesses, if the configuration names any; the caller has to close them.
+
+        Each cosigned checkpoint is written to the folder of `backup.witness` before anybody is shown it, and to the
+        mirror with its entries, so that what witnesses have seen can be read there.
+        """
+        settings = self.config.witnesses
+        if not settings.keys:
+            return None
+        from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
+
+        def keep(ledger: Ledger, note: Note) -> None:
+            kept = {"cosigned": note.to_bytes().decode(), SPENT: ledger.spent()}
+            write_durably(self.cosigned_file, canonical_json(kept))
+            mirror = Mirror(self.mirror)
+            with suppress(OSError, InputError):  # the operation tells of a mirror that can't be written
+                same = ledger.checkpoint() == read_state(note.text).checkpoint
+                if not (same and mirror.update(ledger, lambda _: note)):
+                    mirror.cosign(note)
+
+        key = self.key()
+        log = ledger.log_key(key.public)
+        return Witnesses(
+            settings.addresses(), log=log, key=key, needed=settings.needed, seconds=settings.seconds, keep=keep
+        )
+
+    @property
+    def cosigned_file(self) -> Path:
+        """The latest checkpoint that a quorum of witnesses has cosigned, and what was spent by then.
+
+        It is beside the copy of the latest charge.
+        """
+        return self.witness / COSIGNED
+
     def run(self, name: str) -> Path:
         """The folder of a run."""
         return self.folder / "runs" / name
@@ -241,6 +287,20 @@ class Site:
         for path in (self.public, self.models, self.directories, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
+
+
+def read_cosigned(path: Path) -> tuple[Note, float]:
+    """Read what `Site.witnesses` keeps: the latest cosigned checkpoint, not verified, and the mu^2 that was spent.
+
+    Raises:
+        OSError: it can't be read.
+        IntegrityError: it is something else.
+    """
+    value = read_canonical(path.read_bytes(), most=MOST_NOTE)
+    try:
+        return read_note(str(value["cosigned"]).encode()), float(value[SPENT])
+    except (KeyError, TypeError, ValueError):
+        raise IntegrityError(f"{path.name} must be a cosigned checkpoint, got something else: {path}") from None
 
 
 def _line(error: Exception) -> str:

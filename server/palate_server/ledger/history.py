@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from palate_common.errors import BudgetError, InputError
+from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.mechanism.accounting import round_up
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.records.entries import (
@@ -29,15 +29,18 @@ from palate_common.records.entries import (
     ChargeEntry,
     CloseEntry,
     Entry,
+    HandoverEntry,
     LostEntry,
     OpenEntry,
     PopulationEntry,
     PublishEntry,
     RestoredEntry,
     SealEntry,
+    WitnessesEntry,
     entry_from,
     one_line,
 )
+from palate_common.records.pinned import check_handover, check_new_start
 from palate_common.survey import SURVEYING
 from palate_server.ledger.interim_looks import InterimLooks
 
@@ -47,6 +50,7 @@ __all__ = [
     "ChargeEntry",
     "CloseEntry",
     "Entry",
+    "HandoverEntry",
     "History",
     "LostEntry",
     "OpenEntry",
@@ -54,6 +58,7 @@ __all__ = [
     "PublishEntry",
     "RestoredEntry",
     "SealEntry",
+    "WitnessesEntry",
     "entry_from",
     "one_line",
     "reserves",
@@ -79,7 +84,8 @@ class History:
     run's charges never exceed the limit given with them; an attempt is charged once and sealed at most once; an attempt
     is never sealed after a later one of its round was charged, or after its run was closed; a survey looks at an A/B
     test no more often than was registered (`InterimLooks`); the number of attempts that use a reserved part of delta is
-    at most the number for which it was reserved, in all runs together, lost ones included.
+    at most the number for which it was reserved, in all runs together, lost ones included; the release key is handed
+    over by the present one only, so that there is one chain of keys.
 
     **Assumes:** every release is charged here before it is computed, at its true mu^2.
     """
@@ -90,6 +96,10 @@ class History:
         self.budget: BudgetEntry | None = None
         self._spent = Fraction(0)
         self._runs: dict[str, _Run] = {}
+        self.witnesses: WitnessesEntry | None = None
+        self.handovers: list[HandoverEntry] = []
+        self.former_keys: set[str] = set()
+        self.epoch = 0
         self._lost = 0
         self._looks = InterimLooks()
         self._attempts = 0
@@ -139,10 +149,16 @@ class History:
                 self._attempts += 1
             case RestoredEntry():
                 self._lost = 0
+                self.epoch = entry.epoch or self.epoch
                 self._looks.restored(entry.created)
                 self._spent = max(self._spent, Fraction(entry.spent))
                 for run in self._runs.values():
                     run.closed = True  # its charges and seals since the backup are lost, so it can't continue
+            case WitnessesEntry():
+                self.witnesses = entry
+            case HandoverEntry():
+                self.handovers = [*self.handovers, entry] if entry.old_signature else []
+                self.former_keys |= {entry.old_key}
             case PublishEntry() | AuditEntry():
                 pass
 
@@ -183,10 +199,12 @@ class History:
             case AuditEntry():
                 if not (entry.run in self._runs and self._runs[entry.run].closed):
                     raise InputError(f"an audit must be of a run that is closed, got {entry.run!r}: close it first")
-            case LostEntry():
+            case LostEntry() | WitnessesEntry():
                 pass
             case RestoredEntry():
                 self._admit_restored(entry)
+            case HandoverEntry():
+                self._admit_handover(entry)
 
     def _admit_restored(self, entry: RestoredEntry) -> None:
         """Check an entry that starts a new epoch: it states where the backup ended, and omits no charge."""
@@ -194,10 +212,26 @@ class History:
             raise InputError(f"`base` must be where the lost entries begin, {entry.seq - self._lost}, got {entry.base}")
         if not entry.base <= entry.witness_size <= entry.seq:
             raise InputError(f"`witness_size` must be of the lost log, got {entry.witness_size} at entry {entry.seq}")
+        if entry.epoch not in (None, self.epoch + 1):
+            raise InputError(f"`epoch` must be {self.epoch + 1}, or left out without witnesses, got {entry.epoch}")
         if Fraction(entry.spent) < self._spent:
             raise BudgetError(
                 f"`spent` must be at least the {round_up(self._spent)!r} that is charged, got {entry.spent!r}"
             )
+
+    def _admit_handover(self, entry: HandoverEntry) -> None:
+        """Check a handover: both keys have signed it, it goes on from the present key, and to none that was before.
+
+        Where the old key was lost, the new one alone has: a new start, which no device follows.
+        """
+        present = self.handovers[-1].new_key if self.handovers else entry.old_key
+        if entry.old_key != present or entry.new_key in self.former_keys | {present}:
+            raise InputError("a handover must go on from the present release key, to a new one, got another: forked")
+        try:
+            check = check_handover if entry.old_signature else check_new_start
+            check(self.population or "", entry)
+        except IntegrityError as error:
+            raise InputError(f"a handover must be signed by both keys: {error}") from None
 
     def _open(self, run: str) -> _Run:
         """The state of a run that must be open."""

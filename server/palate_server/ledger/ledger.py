@@ -21,21 +21,26 @@ detects changes, but not an older copy of the file: compare checkpoints kept els
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records.canonical import read_canonical
+from palate_common.records.checkpoints import origin_of
 from palate_common.records.consistency import MOST_EPOCHS, PROVED, Shown
-from palate_common.records.entries import Entry
+from palate_common.records.entries import MOST_ENTRY, Entry, HandoverEntry
 from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records.notes import ED25519, VerifierKey
+from palate_common.records.pinned import MOST_HANDOVERS, make_handover, make_new_start
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.extract import Extract, verify_extract, write_extract
 from palate_server.ledger.ledger_file import KIND, LedgerFile
 
-_MODELS, _OTHERS = ("population", "budget", "publish", "restored"), ("open", "seal", "close", "audit")
+_MODELS = ("population", "budget", "publish", "restored", "witnesses", "handover")
+_OTHERS = ("open", "seal", "close", "audit")
 """Kinds of the last entry when a server publishes a model, and when other programs may do so."""
 
 __all__ = ["KIND", "Charge", "Checkpoint", "Entry", "Extract", "Ledger", "verify_extract"]
@@ -180,7 +185,110 @@ class Ledger(LedgerFile):
             self._append(connection, kind="publish", run=run, model_hash=model_hash)
             return self._log.tree.checkpoint()
 
-    def restore(self, *, witness: Checkpoint, spent: float) -> Checkpoint | None:
+    def set_witnesses(self, keys: Sequence[str], needed: int) -> bool:
+        """Record who is asked to cosign from here on; returns whether that is new.
+
+        Args:
+            keys: the witnesses' verifier keys; empty: nobody.
+            needed: how many of them must cosign.
+
+        Raises:
+            InputError: they make no quorum.
+        """
+        wanted = {"keys": list(keys), "needed": needed if keys else 0}
+        with self._view(write=True) as connection:
+            now = self._log.history.witnesses
+            if wanted["keys"] == [] if now is None else now.model_dump(include=set(wanted)) == wanted:
+                return False
+            self._append(connection, kind="witnesses", **wanted)
+            return True
+
+    def hand_over(self, old: SigningKey, new: SigningKey) -> Checkpoint:
+        """Record that the release key changes; returns the log's state, from which on the new key signs.
+
+        Raises:
+            InputError: `old` isn't the present key, or `new` was one before.
+        """
+        with self._view(write=True) as connection:
+            entry = make_handover(self.population, self._log.size, old, new)
+            self._append(connection, **{name: value for name, value in entry.body.items() if name != "seq"})
+            return self._log.tree.checkpoint()
+
+    def start_anew(self, old_key: str, new: SigningKey) -> Checkpoint:
+        """Record that the release key was lost: apps have to pin the new one, from which the origin is derived now.
+
+        Raises:
+            InputError: `old_key` isn't the present key, or `new` was one before.
+        """
+        with self._view(write=True) as connection:
+            entry = make_new_start(self.population, self._log.size, old_key, new)
+            self._append(connection, **{name: value for name, value in entry.body.items() if name != "seq"})
+            return self._log.tree.checkpoint()
+
+    def handed_over(self) -> tuple[HandoverEntry, ...]:
+        """The handovers of the release key, oldest first; since the key was lost, if it ever was."""
+        with self._view():
+            return tuple(self._log.history.handovers)
+
+    def log_key(self, present: str) -> VerifierKey:
+        """The ledger's verifier key, which witnesses are given.
+
+        Its origin stays when the release key is handed over, and changes with each epoch.
+
+        Args:
+            present: the present release key, hexadecimal.
+
+        Raises:
+            IntegrityError: the ledger's last handover is to another key.
+        """
+        origin = origin_of(self.population, self.first_key(present), self.epoch)
+        return VerifierKey(origin, ED25519, bytes.fromhex(present))
+
+    @property
+    def epoch(self) -> int:
+        """How many times the ledger was restored with cosigned entries lost."""
+        with self._view():
+            return self._log.history.epoch
+
+    def first_key(self, present: str) -> str:
+        """The release key with which the ledger began.
+
+        Raises:
+            IntegrityError: the ledger's last handover is to another key than the present one.
+        """
+        with self._view():
+            handovers = self._log.history.handovers
+        if handovers and handovers[-1].new_key != present:
+            raise IntegrityError(
+                "the release key must be the one that the ledger was handed over to, got another: "
+                "`palate serve rotate-key` finishes what was interrupted"
+            )
+        return handovers[0].old_key if handovers else present
+
+    def recover(self, leaves: Sequence[bytes]) -> int:
+        """Append the entries that a copy of this ledger has and this file lacks; returns how many.
+
+        Args:
+            leaves: all entries of the copy, which was verified.
+
+        Raises:
+            IntegrityError: the copy is of another ledger, or the rules refuse an entry of it.
+        """
+        with self._view(write=True) as connection:
+            base = self._log.size
+            known = self._log.leaves[: len(leaves)]
+            if list(leaves[: len(known)]) != known:
+                raise IntegrityError("the mirror must be of the ledger that was backed up, got another's")
+            for leaf in leaves[base:]:
+                fields = read_canonical(leaf, most=MOST_ENTRY)
+                entry = self._append(connection, **{name: value for name, value in fields.items() if name != "seq"})
+                if entry.leaf() != leaf:
+                    raise IntegrityError(
+                        f"entry {entry.seq} of the mirror must be one of a ledger, got another spelling"
+                    )
+            return max(0, len(leaves) - base)
+
+    def restore(self, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
         """Start a new epoch after this file was restored from a backup, unless nothing was lost.
 
         The log is extended to the size that was witnessed, so that its size never falls, and continues at the spend
@@ -189,6 +297,7 @@ class Ledger(LedgerFile):
         Args:
             witness: the latest state of the lost log that anybody is known to have seen.
             spent: the highest mu^2 of the population that a signed plan has shown.
+            cosigned: the note of that state, if witnesses have cosigned it: the new epoch is another log to them.
 
         Returns:
             The new state, or None if this file has all that was witnessed.
@@ -205,8 +314,10 @@ class Ledger(LedgerFile):
             for _ in range(base, witness.size):
                 self._append(connection, kind="lost")
             most = max(float(spent), self._log.history.spent())
-            seen = {"witness_size": witness.size, "witness_root": witness.root}
+            seen: dict[str, Any] = {"witness_size": witness.size, "witness_root": witness.root}
             seen |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+            if cosigned is not None:
+                seen |= {"epoch": self._log.history.epoch + 1, "cosigned": cosigned}
             self._append(connection, kind="restored", base=base, spent=most, **seen)
             return self._log.tree.checkpoint()
 
@@ -281,7 +392,9 @@ class Ledger(LedgerFile):
                 for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
             ]
             restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
-            return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored)
+            since_lost = self._log.history.handovers
+            handovers = [entry for entry in since_lost if entry.seq < size][-MOST_HANDOVERS:]
+            return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored, handovers=handovers)
 
     def extract(self, run: str, key: SigningKey) -> bytes:
         """Make a signed extract of a run, with proofs: the bytes of its folder's `ledger.json`. See `verify_extract`.

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from palate_common.errors import BudgetError, InputError, LockedError, PalateError
-from palate_common.records.checkpoints import origin_of, sign_checkpoint
+from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.secagg.directory import Directory
@@ -26,6 +26,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
+from palate_server.ledger.witnesses import UncosignedError, Witnesses
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
@@ -44,7 +45,8 @@ from palate_server.secagg.conduct import Conduct
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
 TRY_AGAIN = 60.0, 3600.0
-"""Seconds after which a witness that can't be written is tried again: at first, then doubled, and at most."""
+"""Seconds after which a witness that can't be written, or witnesses that are too few, are tried again: at first, then
+doubled, and at most."""
 
 
 class Operation:
@@ -62,27 +64,33 @@ class Operation:
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
         self._surveys = Surveys(site.config, self.events)
-        self._witness, self._witness_pause = Witness(site.witness), 0.0
+        self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
+        self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
-        with self._register:
+        with self._register, ExitStack() as stack:
+            if self.config.witnesses.keys:
+                with self.site.ledger() as ledger:
+                    self._cosigners = self.site.witnesses(ledger)
+                if self._cosigners is not None:
+                    stack.enter_context(self._cosigners)
             self._serve(until)
 
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
         self._purge()  # messages of an attempt in which a former process ended
         self.events.tell("serving")
-        self._witnessed()
         with self.site.ledger() as ledger:
+            self._witnessed(ledger)
             self._take_over(ledger)
         while not until():
             with self.site.ledger() as ledger:
-                if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed()):
+                if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed(ledger)):
                     self._step(ledger)
                 self._mirrored(ledger)
                 now, due = time.time(), self._due(ledger)
@@ -110,21 +118,33 @@ class Operation:
             planned = min(planned, self._surveys.next(ledger, now=time.time()))
         return max(self._not_before, self._restraint.until(entries), planned)
 
-    def _witnessed(self) -> bool:
-        """Whether a charge can be witnessed now."""
+    def _witnessed(self, ledger: Ledger) -> bool:
+        """Whether a charge can be witnessed now: written to the witness folder, and cosigned by a quorum."""
         try:
-            self._witness.check()
-        except WitnessError as error:
+            self._check_witnesses(ledger)
+        except (WitnessError, UncosignedError) as error:
             self._unwitnessed(error)
             return False
-        if self._witness_pause:
-            self.events.tell("witnessed")
-        self._witness_pause = 0.0
+        if self._unwitnessed_by:
+            self.events.tell(self._unwitnessed_by.removeprefix("un"))
+        self._witness_pause, self._unwitnessed_by = 0.0, ""
         return True
 
-    def _unwitnessed(self, error: WitnessError) -> None:
-        """Pause, twice as long as the last time, because the witness can't be written."""
-        self.events.tell("unwitnessed", reason=str(error))
+    def _check_witnesses(self, ledger: Ledger) -> None:
+        """Try the witness folder, and ask the witnesses of the ledger, if there are any.
+
+        Raises:
+            WitnessError: the folder can't be written.
+            UncosignedError: too few witnesses are there.
+        """
+        self._witness.check()
+        if self._cosigners is not None:
+            self._cosigners.ready(ledger)
+
+    def _unwitnessed(self, error: WitnessError | UncosignedError) -> None:
+        """Pause, twice as long as the last time, because the witness can't be written, or too few have cosigned."""
+        self._unwitnessed_by = "unwitnessed" if isinstance(error, WitnessError) else "uncosigned"
+        self.events.tell(self._unwitnessed_by, reason=str(error))
         self._witness_pause = min(max(2 * self._witness_pause, TRY_AGAIN[0]), TRY_AGAIN[1])
         self._not_before = time.time() + self._witness_pause
 
@@ -133,11 +153,13 @@ class Operation:
 
         def signed(checkpoint: Checkpoint) -> Note:
             key = self.site.key()
-            return sign_checkpoint(checkpoint, origin_of(self.config.population, key.public), key)
+            return sign_checkpoint(checkpoint, ledger.log_key(key.public).name, key)
 
         reason = ""
         try:
-            self._mirror.update(ledger, signed)
+            if self._mirror.update(ledger, signed) and self._cosigners is not None:
+                with suppress(UncosignedError):  # the next charge, or model, says so
+                    self._cosigners.shown(ledger)
         except (OSError, InputError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         if reason and reason != self._unmirrored:
@@ -161,7 +183,7 @@ class Operation:
         except BudgetError as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
-        except WitnessError as error:
+        except (WitnessError, UncosignedError) as error:
             self._unwitnessed(error)
 
     def _train(self, ledger: Ledger, run: str, cohort: Mapping[int, int]) -> None:
@@ -184,7 +206,9 @@ class Operation:
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
         """Open a run, as its only owner."""
         folder, key, witness = self.site.run(run), self.site.key(), self._witness.write
-        return open_run(terms_of(ledger, run), folder, ledger=ledger, key=key, on_charge=witness)
+        return open_run(
+            terms_of(ledger, run), folder, ledger=ledger, key=key, on_charge=witness, witnesses=self._cosigners
+        )
 
     def _close(self, ledger: Ledger, coordinator: Coordinator) -> None:
         runs.close(self.site, ledger, coordinator)
@@ -206,8 +230,9 @@ class Operation:
             BudgetError: the run's budget allows no attempt; nothing is charged.
             LockedError: another process owns the run.
             WitnessError: the witness can't be written; nothing is charged until it can.
+            UncosignedError: too few witnesses cosign the ledger; nothing is charged until they do.
         """
-        self._witness.check()
+        self._check_witnesses(coordinator.ledger)
         begun, spent = time.monotonic(), coordinator.spent
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: Release | None = None
@@ -237,7 +262,7 @@ class Operation:
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
             self.events.tell("aborted", **facts)
-            if isinstance(failed, WitnessError):
+            if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
         found = released.participation

@@ -29,6 +29,7 @@ TROUBLES = {
     "restarted": "read the log of that part; it was started again by itself",
     "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
     "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
+    "uncosigned": "see that enough of `witnesses.urls` answer, and watch this ledger: nothing is charged until they do",
     "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
@@ -121,7 +122,7 @@ def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None
 
 
 def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Part -> when it was last started; "" is the whole server, "witness" when it was last lost or restored."""
+    """Part -> when it was last started; "" is the whole server, "witness" and "witnesses" when last lost or back."""
     found: dict[str, str] = {}
     for event in events:
         match event["event"]:
@@ -133,6 +134,8 @@ def since(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
                 found["serverapp"] = found["witness"] = _told(event)
             case "witnessed" | "unwitnessed":
                 found["witness"] = _told(event)
+            case "cosigned" | "uncosigned":
+                found["witnesses"] = _told(event)
     return found
 
 
@@ -164,6 +167,8 @@ def _next(
     told = {event["event"]: place for place, event in enumerate(events)}
     if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
         return None, "`backup.witness` can't be written"
+    if told.get("uncosigned", -1) > max(told.get("cosigned", -1), told.get("serving", -1)):
+        return None, f"too few of the {len(config.witnesses.keys)} witnesses cosign the ledger"
     waits = [
         (now, "now, when enough devices are there"),
         (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +24,14 @@ from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
+from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.manifest import Manifest, read_manifest
 from palate_common.models.model import GlobalModel
 from palate_common.models.published import Published
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.consistency import SPENT, Shown
 from palate_common.records.files import write_durably
+from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
@@ -38,6 +42,9 @@ from palate_server.operation.terms import next_terms
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay, model_header
 from palate_server.rounds.terms import RunTerms
+
+if TYPE_CHECKING:
+    from palate_server.ledger.witnesses import Witnesses
 
 LATEST, CARD = "latest", "privacy_card.json"
 
@@ -104,6 +111,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
 
     Raises:
         RefusedError: a gate refuses it.
+        UncosignedError: too few witnesses are there; or they were a moment ago, and it must be published again.
         InputError, IntegrityError: as `candidate`.
     """
     with site.ledger() as ledger:
@@ -114,11 +122,15 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
             raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
         key = site.key()
         data = card(verify_extract(ledger.extract(run, key), key.public))
-        checkpoint = ledger.publish(run, found.model.hash)
+        with _cosigning(site, ledger) as witnesses:
+            if witnesses is not None:
+                witnesses.ready(ledger)
+            checkpoint = ledger.publish(run, found.model.hash)
+            shown = ledger.shown(checkpoint.size) if witnesses is None else witnesses.shown(ledger)
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
         facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
-        return _write(site, found.model, facts, ledger.shown(checkpoint.size), {CARD: data})
+        return _write(site, found.model, site.catalogue, facts, shown, {CARD: data})
 
 
 def publish_start(site: Site) -> Published:
@@ -134,7 +146,83 @@ def publish_start(site: Site) -> Published:
     )
     model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
-        return _write(site, model, {"for_release": True, SPENT: ledger.spent()}, ledger.shown(), {})
+        facts = {"for_release": True, SPENT: ledger.spent()}
+        return _write(site, model, catalogue, facts, ledger.shown(), {})
+
+
+def unwritten(site: Site, ledger: Ledger) -> str | None:
+    """The run whose model the ledger says was published last, if it isn't there: witnesses were lost meanwhile."""
+    published_last = [entry for entry in ledger.entries() if entry.kind == "publish"][-1:]
+    there = listed(site)[:1]
+    if not published_last or (there and there[0][0] > published_last[0].seq):
+        return None
+    return str(published_last[0].body["run"])
+
+
+def renew(site: Site) -> Published | None:
+    """Publish the latest model again if witnesses or release key have changed since; None if there is no need.
+
+    The ledger gets an entry about the witnesses first, so that the model has a higher version, and whoever reads the
+    ledger sees who is asked.
+
+    Raises:
+        UncosignedError: too few witnesses have cosigned; it must be done again.
+        IntegrityError: the latest model isn't the signed one.
+    """
+    settings, key = site.config.witnesses, site.key()
+    with site.ledger() as ledger:
+        ledger.set_witnesses(settings.keys, settings.needed)
+        former = latest_manifest(site)
+        if former is None:
+            return None
+        folder, first = site.models / former, ledger.first_key(key.public)
+        signed = {name: (folder / name).read_bytes() for name in (published.MANIFEST, published.SIGNATURE)}
+        if _is_current(site, read_manifest(signed, first), ledger):
+            return None
+    found = published.read(folder, public_key=first)
+    return republish(site, found)
+
+
+def republish(site: Site, found: Published) -> Published:
+    """Publish a model again, in the present state of the ledger, by the present release key.
+
+    Raises:
+        UncosignedError: too few witnesses have cosigned that state.
+    """
+    folder = site.models / digest(found.files[published.MANIFEST])
+    with site.ledger() as ledger:
+        with _cosigning(site, ledger) as witnesses:
+            shown = ledger.shown() if witnesses is None else witnesses.shown(ledger)
+        said = found.manifest.model_dump(mode="json")
+        facts = {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
+        extra = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
+        return _write(site, found.model, found.catalogue, {**facts, SPENT: ledger.spent()}, shown, extra)
+
+
+def _is_current(site: Site, manifest: Manifest, ledger: Ledger) -> bool:
+    """Whether a model is signed by the present release key, and cosigned by a quorum of the present witnesses."""
+    settings, present = site.config.witnesses, site.key().public
+    sets = [settings.keys] if settings.keys else []
+    first = ledger.first_key(present)
+    pinned = Pinned.of(site.config.population, first, *sets, needed=settings.needed)
+    if manifest.public_key != present:
+        return False
+    try:
+        pinned.check("model", manifest.checkpoint, manifest.cosigned, manifest.handovers, ledger.epoch)
+    except IntegrityError:
+        return False
+    return True
+
+
+@contextmanager
+def _cosigning(site: Site, ledger: Ledger) -> Iterator[Witnesses | None]:
+    """The witnesses of the ledger, for one publication; None where there are none."""
+    witnesses = site.witnesses(ledger)
+    if witnesses is None:
+        yield None
+        return
+    with witnesses:
+        yield witnesses
 
 
 def latest(site: Site) -> Published | None:
@@ -144,7 +232,11 @@ def latest(site: Site) -> Published | None:
         IntegrityError: it isn't the signed one.
     """
     manifest = latest_manifest(site)
-    return None if manifest is None else published.read(site.models / manifest, public_key=site.key().public)
+    if manifest is None:
+        return None
+    with site.ledger(read_only=True) as ledger:  # a model of before a handover may still be the latest
+        first = ledger.first_key(site.key().public)
+    return published.read(site.models / manifest, public_key=first)
 
 
 def latest_manifest(site: Site) -> str | None:
@@ -188,7 +280,12 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
 
 
 def _write(
-    site: Site, model: GlobalModel, facts: Mapping[str, Any], shown: Shown, extra: Mapping[str, bytes]
+    site: Site,
+    model: GlobalModel,
+    catalogue: ItemCatalogue,
+    facts: Mapping[str, Any],
+    shown: Shown,
+    extra: Mapping[str, bytes],
 ) -> Published:
     """Write the model's folder under its hash, then `latest`; then delete the oldest models."""
     former, size = latest_manifest(site), shown.checkpoint.size
@@ -199,7 +296,7 @@ def _write(
             raise InputError(f"`release.recent_half_life_days` must be 0 where ratings are learned, got {half_life:g}")
         facts = {**facts, "recent_half_life_days": half_life}
     key = site.key()
-    files = published.pack(model, site.catalogue, facts, key, population=site.config.population, shown=shown)
+    files = published.pack(model, catalogue, facts, key, population=site.config.population, shown=shown)
     name = digest(files[published.MANIFEST])
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)

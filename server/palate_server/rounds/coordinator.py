@@ -1,7 +1,7 @@
 """Coordinator: the server's side of a run, one attempt at a time.
 
-    open_attempt   charge the ledger, then sign the plan           -> bytes for every node
-    close_attempt  check, sum, noise, persist, seal, post-process  <- one answer per node
+    open_attempt   charge the ledger, have it cosigned, then sign the plan   -> bytes for every node
+    close_attempt  check, sum, noise, persist, seal, post-process            <- one answer per node
 
 All state is rebuilt from the ledger and the sealed releases, so an interrupted run continues where it stopped: a charge
 without a seal is void, never refunded, and its round is repeated with what is left of the run's budget.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -35,6 +35,9 @@ from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.conduct import Conduct
+
+if TYPE_CHECKING:
+    from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Coordinator:
         lock: the lock on the run folder, checked before each charge.
         clock: returns the time in seconds since 1970.
         on_charge: called with each signed plan after its charge and before it is sent; an error voids the attempt.
+        witnesses: those that must cosign the ledger after each charge; None: nobody is asked.
 
     Raises:
         InputError: the ledger is of another population, the terms or the folder are another run's, the shares are
@@ -80,11 +84,12 @@ class Coordinator:
         lock: RunLock,
         clock: Callable[[], float] = time.time,
         on_charge: Callable[[bytes], None] | None = None,
+        witnesses: Witnesses | None = None,
     ) -> None:
         self.terms, self.ledger, self.registry, self.key, self.lock, self.clock = (
             terms, ledger, registry, key, lock, clock,
         )  # fmt: skip
-        self._on_charge = on_charge
+        self._on_charge, self._witnesses = on_charge, witnesses
         if terms.population != ledger.population:
             raise InputError(f"`population` must be the ledger's, {ledger.population!r}, got {terms.population!r}")
         if terms.unit != ledger.unit:
@@ -134,8 +139,12 @@ class Coordinator:
         """Charge the next attempt and return its signed plan.
 
         **Guarantees:** the charge is in the ledger before the plan is signed: durably.
+        **Guarantees:** nothing is charged while too few witnesses are there: and a quorum has cosigned each charge
+        before its plan is signed.
 
         Raises:
+            UncosignedError: too few witnesses are there, and nothing is charged; or they were a moment ago, and the
+                attempt is void.
             BudgetError: the run's or the population's budget doesn't allow it; nothing is charged.
             InputError: the run is finished, or its algorithm's layout is invalid.
             IntegrityError: another process has continued the run.
@@ -178,6 +187,8 @@ class Coordinator:
             )
         except ValidationError as error:
             raise InputError(f"the algorithm must fit a plan: {one_line(error)}") from None
+        if private and self._witnesses is not None:
+            self._witnesses.ready(self.ledger)
         charge = self._charge(plan) if private else None
         signed = sign_plan(plan, charge, self.key)
         data = signed.to_bytes()
@@ -268,13 +279,19 @@ class Coordinator:
             facts=facts,
             run_limit=self._budget.budget,
         )
-        shown = self.ledger.shown(charged.checkpoint.size)
+        if self._witnesses is None:
+            shown = self.ledger.shown(charged.checkpoint.size)
+        else:
+            shown = self._witnesses.shown(self.ledger)
         return ChargeProof(
+            version=2 if shown.beyond_proofs else 1,
             entry=charged.entry.body,
             inclusion=self.ledger.inclusion_proof(charged.seq, shown.checkpoint.size),
             checkpoint=shown.checkpoint,
             consistency=shown.consistency,
             epochs=shown.epochs,
+            cosigned=shown.cosigned,
+            handovers=shown.handovers,
         )
 
     def _resume(self) -> None:

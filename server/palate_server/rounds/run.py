@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.signing import SigningKey
@@ -27,6 +27,9 @@ from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.terms import RunTerms
+
+if TYPE_CHECKING:
+    from palate_server.ledger.witnesses import Witnesses  # loads an HTTP client
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def open_run(
     key: SigningKey,
     clock: Callable[[], float] = time.time,
     on_charge: Callable[[bytes], None] | None = None,
+    witnesses: Witnesses | None = None,
 ) -> Iterator[Coordinator]:
     """Open or resume a run; its folder is locked while the context lasts.
 
@@ -48,6 +52,7 @@ def open_run(
         key: the release key.
         clock: returns the time in seconds since 1970.
         on_charge: see `Coordinator`.
+        witnesses: see `Coordinator`.
 
     Raises:
         LockedError: another process owns the run folder.
@@ -58,7 +63,16 @@ def open_run(
         if not isinstance(ledger, Ledger):
             ledger = stack.enter_context(Ledger(ledger, population=terms.population, unit=terms.unit))
         registry = Registry(folder)
-        yield Coordinator(terms, ledger=ledger, registry=registry, key=key, lock=lock, clock=clock, on_charge=on_charge)
+        yield Coordinator(
+            terms,
+            ledger=ledger,
+            registry=registry,
+            key=key,
+            lock=lock,
+            clock=clock,
+            on_charge=on_charge,
+            witnesses=witnesses,
+        )
 
 
 @dataclass(frozen=True)

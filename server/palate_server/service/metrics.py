@@ -55,7 +55,11 @@ class Metrics:
         self._voids = Gauge("palate_voids", "Charged attempts in a row that have released nothing.", registry=own)
         self._witness = Gauge("palate_witness", "Whether the witness could be written when last tried.", registry=own)
         self._witness.set(1)
+        self._witnesses = Gauge("palate_witnesses", "Whether enough witnesses cosigned when last asked.", registry=own)
+        self._witnesses.set(1)
         self._health, self._most = {"witness": True, "attempts": True}, site.config.cohort.attempts
+        if site.config.witnesses.keys:
+            self._health["witnesses"] = True
         self._in_vain = 0
         self._enrolments = Counter("palate_enrolments", "Requests to enrol, by outcome.", ["outcome"], registry=own)
         self._restarts = Counter("palate_starts", "Starts of a part, the first included.", ["part"], registry=own)
@@ -93,6 +97,10 @@ class Metrics:
             case "serving" | "witnessed" | "unwitnessed" as what:
                 self._health["witness"] = what != "unwitnessed"
                 self._witness.set(what != "unwitnessed")
+                if what == "serving":
+                    self._tell_cosigned(True)
+            case "cosigned" | "uncosigned" as what:
+                self._tell_cosigned(what == "cosigned")
             case "silent":
                 self._silent.inc(event["devices"])
             case "malformed":
@@ -101,6 +109,12 @@ class Metrics:
                 self._runs.labels(what).inc()
             case "enrolled" | "enrolment refused" | "enrolment failed" as what:
                 self._enrolments.labels(what.removeprefix("enrolment ")).inc(event.get("count", 1))
+
+    def _tell_cosigned(self, enough: bool) -> None:
+        """Set whether enough witnesses were there when they were last asked."""
+        if "witnesses" in self._health:
+            self._health["witnesses"] = enough
+        self._witnesses.set(enough)
 
     def _tell_voids(self, count: int) -> None:
         """Set the number of charged attempts in a row without a release."""

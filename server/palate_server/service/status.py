@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from palate_common.errors import PalateError
+from palate_common.records.checkpoints import read_state
+from palate_common.records.notes import VerifierKey
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
 from palate_server.operation.releases import listed
@@ -39,6 +42,8 @@ class Status:
         models: published models on the disk, newest first.
         epochs: number of restorations of the ledger.
         ledger: size and root of the ledger, to be kept elsewhere as evidence.
+        witnesses: who must cosign it: `needed` of `names`, what was cosigned last (`size`; None: nothing), and the
+            verifier key of the ledger (`log`), which witnesses are given.
         sizes: bytes of each database, with its write-ahead log.
         release_key: the public key of plans and models, Ed25519, hexadecimal, which apps pin.
     """
@@ -58,6 +63,7 @@ class Status:
     models: list[dict[str, Any]]
     epochs: int
     ledger: dict[str, Any]
+    witnesses: dict[str, Any]
     sizes: dict[str, int]
     release_key: str
 
@@ -75,6 +81,7 @@ def read_status(site: Site) -> Status:
     delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
     with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
+        log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
     budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
     kinds = [entry.kind for entry in entries]
@@ -97,6 +104,7 @@ def read_status(site: Site) -> Status:
         ],
         epochs=kinds.count("restored"),
         ledger={"size": checkpoint.size, "root": checkpoint.root},
+        witnesses=_witnesses(site, log),
         sizes={path.name: _size(path) for path in (site.ledger_file, site.enrolment_file, site.superlink_file)},
         release_key=site.key().public,
     )
@@ -130,6 +138,21 @@ def unpublished(ledger: Ledger) -> str | None:
         if state == "closed":
             return run
     return None
+
+
+def _witnesses(site: Site, log: VerifierKey) -> dict[str, Any]:
+    settings = site.config.witnesses
+    try:
+        note, _ = read_cosigned(site.cosigned_file)
+        size = read_state(note.text).checkpoint.size
+    except (OSError, PalateError):
+        size = None
+    return {
+        "names": [VerifierKey.read(key).name for key in settings.keys],
+        "needed": settings.needed if settings.keys else 0,
+        "size": size,
+        "log": str(log),
+    }
 
 
 def _size(path: Path) -> int:

@@ -11,6 +11,7 @@ It has no state of its own: after a kill at any moment, it finds all state in th
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -33,7 +34,8 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
-from palate_server.operation.releases import CardMaker, publish
+from palate_server.ledger.witnesses import RECENT, UncosignedError
+from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
@@ -98,6 +100,7 @@ class Supervisor(Closing):
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
+        self._renew_at, self._uncosigned = 0.0, False
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can connect.
@@ -234,23 +237,53 @@ class Supervisor(Closing):
         return False
 
     def _publish(self) -> None:
-        """Publish the model of the last closed run, once, if that is automatic."""
+        """Publish the model of the last closed run, once, if that is automatic; and the latest again, where it must."""
+        if time.monotonic() >= self._renew_at:
+            self._renew()
         if not self.site.config.release.automatic:
             return
+        if self._renew_at != math.inf:
+            return  # witnesses are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
         if news == self._ledger_stamp:
             return
         self._ledger_stamp = news
         with self.site.ledger(read_only=True) as ledger:
-            run = unpublished(ledger)
+            run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
             return
         try:
             found = publish(self.site, run, self._card)
             self._events.tell("published", run=run, version=found.version)
+            self._tell_cosigned()
+        except UncosignedError as error:
+            self._tell_uncosigned(error)
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))
+
+    def _renew(self) -> None:
+        """Publish the latest model again if the witnesses have changed; where they are too few, a minute later."""
+        self._renew_at = math.inf
+        try:
+            if (found := renew(self.site)) is not None:
+                self._events.tell("published", run=found.manifest.model_dump().get("run"), version=found.version)
+            self._tell_cosigned()
+        except UncosignedError as error:
+            self._tell_uncosigned(error)
+        except PalateError as error:
+            self._events.tell("held", reason=str(error))
+
+    def _tell_uncosigned(self, error: UncosignedError) -> None:
+        """What waits for witnesses is tried again after a minute."""
+        self._events.tell("uncosigned", reason=str(error))
+        self._uncosigned, self._renew_at, self._ledger_stamp = True, time.monotonic() + RECENT, None
+
+    def _tell_cosigned(self) -> None:
+        """Say that enough witnesses are there again, if they weren't."""
+        if self._uncosigned:
+            self._events.tell("cosigned")
+        self._uncosigned = False
 
     def _wal_stamp(self) -> int:
         wal = self.site.folder / f"{self.site.ledger_file.name}-wal"

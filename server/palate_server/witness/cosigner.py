@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from palate_common.errors import InputError, IntegrityError
-from palate_common.records.checkpoints import LogState, read_state
+from palate_common.records.checkpoints import ORIGIN, LogState, read_state
 from palate_common.records.cosignatures import cosign, open_cosignature
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency
 from palate_common.records.notes import Note, VerifierKey, read_note
@@ -133,6 +133,7 @@ class Cosigner:
             now, next_ = state.checkpoint, new.checkpoint
             if now.size == next_.size and now.root != next_.root and state.note:
                 self._folder.tell_fork(log, state, signed.to_bytes().decode())
+            self._refuse_former_key(log, state, signed)
             if request.old != now.size:
                 return Answer(409, size_answer(now.size), SIZE_TYPE)
             if now.size == next_.size and now.root != next_.root and state.note:
@@ -179,6 +180,20 @@ class Cosigner:
             raise IntegrityError(
                 "the witness has cosigned more than it knows: its folder was restored from a backup, its key must go"
             )
+
+    def _refuse_former_key(self, log: str, state: State, signed: Note) -> None:
+        """Refuse a ledger of Palate by a release key before the one that it was handed over to, once that has signed.
+
+        Keys are watched in the order in which they were added. Other logs may have several keys at a time.
+        """
+        if not state.note or not state.origin.startswith(ORIGIN):
+            return
+        keys, before = self._folder.keys(log), read_note(state.note.encode())
+        latest = [
+            max((place for place, key in enumerate(keys) if note.by(key)), default=0) for note in (before, signed)
+        ]
+        if latest[1] < latest[0]:
+            raise _RefusedError(403, "the checkpoint must be signed by the log's present key, got a former one's")
 
     def _lock_of(self, log: str) -> threading.Lock:
         with self._guard:

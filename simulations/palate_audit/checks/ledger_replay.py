@@ -28,6 +28,7 @@ from palate_audit.checks.ledgers.device import device_ledger
 from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.outside_accountants import outside_accountants
 from palate_audit.checks.refusals import refusals
+from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
@@ -52,9 +53,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, accountants, second ledgers, and two writers."""
+    """Every mode, what devices refuse, witnesses, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *floors(), *accountants(), *outside_accountants(quick=quick)]
+    found += [*refusals(), *floors(), *witnessed(), *accountants(), *outside_accountants(quick=quick)]
     found += [*population_ledger(), *device_ledger()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 

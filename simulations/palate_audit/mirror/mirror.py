@@ -19,11 +19,11 @@ from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.run.card import check_key
 from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
 from palate_common.records.canonical import read_canonical
-from palate_common.records.checkpoints import log_key, open_checkpoint, read_state
+from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
 from palate_common.records.cosignatures import Quorum
 from palate_common.records.entries import entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import MOST_NOTE, Note, VerifierKey, read_note
+from palate_common.records.notes import ED25519, MOST_NOTE, Note, VerifierKey, read_note
 from palate_common.records.tiles import CHECKPOINT, Fetch, read_log, tile, tile_path, tiles_of
 from palate_server.ledger.log import Log
 
@@ -101,6 +101,7 @@ def audit_mirror(
         *_signed(found, public_key),
         *_head(found, expect_head),
         *_witnesses(found.note, found.checkpoint, _log(found, public_key), quorum),
+        *_on_record(found.log, quorum),
     ]
     population = _population(found.log)
     facts = {"population": population, "entries": len(leaves), "mu2": found.log.history.spent()}
@@ -129,6 +130,7 @@ def with_witnesses(section: Section, folder: Path, quorum: Quorum, public_key: s
     else:
         found = FetchedLedger(note, checkpoint, *_replayed(leaves))
         more = [*_signed(found, public_key), *_witnesses(note, checkpoint, _log(found, public_key), quorum)]
+        more += _on_record(found.log, quorum)
     return replace(section, findings=(*section.findings, *more))
 
 
@@ -151,8 +153,17 @@ def _population(log: Log) -> str:
 
 
 def _log(found: FetchedLedger, public_key: str | None) -> VerifierKey | None:
-    """The key that the ledger's checkpoints must be signed by; None if nobody has said."""
-    return None if public_key is None else log_key(_population(found.log), public_key)
+    """The key that the ledger's checkpoints must be signed by; None if nobody has said.
+
+    A release key that was handed over in the ledger leads to the present one: the rules have checked both signatures.
+    """
+    if public_key is None:
+        return None
+    population, history = _population(found.log), found.log.history
+    first = present = public_key
+    if any(public_key in (each.old_key, each.new_key) for each in history.handovers):
+        first, present = history.handovers[0].old_key, history.handovers[-1].new_key
+    return VerifierKey(origin_of(population, first, history.epoch), ED25519, bytes.fromhex(present))
 
 
 def _rules(found: FetchedLedger) -> Iterator[Finding]:
@@ -226,6 +237,25 @@ def _witnesses(note: Note, checkpoint: Checkpoint, log: VerifierKey | None, quor
         share = f"{len(counted)} of {len(quorum.witnesses)}"
         said = f"{share} have cosigned, the first at {first:%Y-%m-%d %H:%M:%S} UTC: {names}"
         yield Finding.checked(test, True, said)
+
+
+def _on_record(log: Log, quorum: Quorum | None) -> Iterator[Finding]:
+    """Whether the ledger says that the operator asks those witnesses, and as many of them: apps may pin others."""
+    test, said = "G witnesses on record", log.history.witnesses
+    if quorum is None or said is None:
+        if said is not None:
+            kept = f"{said.needed} of {len(said.keys)} must cosign: {', '.join(_names(said.keys))}"
+            yield Finding.missing(test, f"the ledger says that {kept}; give --witness for those that apps pin")
+        return
+    lacking = [key.name for key in quorum.witnesses if str(key) not in said.keys]
+    good = not lacking and said.needed >= quorum.needed
+    asked = f"{said.needed} of {len(said.keys)} are asked since entry {said.seq}"
+    gone = f", and not {', '.join(lacking)}" if lacking else ""
+    yield Finding.checked(test, good, f"{asked}{gone}: {', '.join(_names(said.keys)) or 'nobody'}")
+
+
+def _names(keys: Sequence[str]) -> list[str]:
+    return [VerifierKey.read(key).name for key in keys]
 
 
 def _files(folder: Path) -> Fetch:

@@ -14,6 +14,7 @@ from palate_audit.mutants import (
     release,
     secagg,
     units,
+    witnesses,
 )
 from palate_audit.mutants.mutant import Mutant
 
@@ -31,6 +32,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "release": release.MUTANTS,
     "local": local.MUTANTS,
     "device": device.MUTANTS,
+    "witnesses": witnesses.MUTANTS,
 }
 """Every mutant, by group."""
 

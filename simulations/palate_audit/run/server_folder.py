@@ -14,6 +14,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,22 +33,22 @@ from palate_audit.run.run_records import RunRecords
 from palate_audit.run.signed_files import private_keys
 from palate_audit.run.statements import ordered
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import Manifest, read_manifest
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.checkpoints import log_key, open_checkpoint
+from palate_common.records.checkpoints import open_checkpoint, origin_of
 from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import read_note
+from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
 from palate_common.records.signing import SigningKey, verify
 from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, tile_path, tiles_of
-from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes
+from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
 from palate_server.folder.witness import WITNESS
-from palate_server.ledger.history import ChargeEntry, Entry, PublishEntry, RestoredEntry, SealEntry
+from palate_server.ledger.history import ChargeEntry, Entry, HandoverEntry, PublishEntry, RestoredEntry, SealEntry
 from palate_server.operation.releases import CARD, LATEST
 from palate_server.operation.survey_results import read_result
 from palate_sim.card.card import verify_card
@@ -111,6 +112,22 @@ class ServerRecords:
             return SigningKey.from_pem((self.folder / "key").read_bytes()).public
         except (OSError, InputError):
             return None
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The release keys that the ledger was handed over along, oldest first; the one alone if there was no handover.
+
+        Replaying the ledger has checked that each handover goes on from the one before, signed by both keys.
+        """
+        handovers = self.entries(HandoverEntry)
+        lost = max((place for place, each in enumerate(handovers) if not each.old_signature), default=-1)
+        handovers = handovers[lost + 1 :]
+        chain = [each.old_key for each in handovers[:1]] + [each.new_key for each in handovers]
+        return chain if self.key in chain else [self.key or ""]
+
+    def among(self, named: object) -> str:
+        """A key that something names, if it is one of the release keys; else the present one, which won't fit."""
+        return str(named) if named in self.keys else self.keys[-1]
 
     @staticmethod
     def _named(folder: Path) -> str | None:
@@ -184,7 +201,7 @@ def audit_server(
     parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("G witness", lambda: _witness(records, known)),
         ("G ledger", lambda: _ledger(records, known, expect_head, receipts)),
-        ("G private key", lambda: private_keys(folder, records.key)),
+        ("G private key", lambda: private_keys(folder, records.key and records.keys[-1])),
         ("G runs", lambda: _runs(records)),
         ("G surveys", lambda: _surveys(records)),
         ("G directories", lambda: _directories(records)),
@@ -256,7 +273,7 @@ def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str,
     """What is wrong with a published model, or ""; and its manifest, if that is signed."""
     try:
         files = {name: (folder / name).read_bytes() for name in (published.MANIFEST, published.SIGNATURE)}
-        manifest = read_manifest(files, records.key or "")
+        manifest = read_manifest(files, records.keys[0])
     except OSError as error:
         return f"{Path(str(error.filename)).name} is gone", None
     except PalateError as error:
@@ -277,9 +294,10 @@ def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str,
     if manifest.releases and manifest.model_hash not in hashes:
         return f"{published.MODEL} was never published by the ledger", manifest
     try:
-        published.read(folder, public_key=records.key or "")
+        published.read(folder, public_key=records.keys[0])
         if CARD in named:
-            verify_card(json.loads((folder / CARD).read_bytes()), public_key=records.key or "")
+            card = json.loads((folder / CARD).read_bytes())
+            verify_card(card, public_key=records.among(card.get("public_key")))
     except BROKEN as error:
         return " ".join(str(error).split())[:200] or type(error).__name__, manifest
     return "", manifest
@@ -330,7 +348,7 @@ def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
         return
     try:
         signed = read_plan(data)
-        verify(records.key or "", PLAN_TAG, signed_bytes(signed), signed.signature)
+        verify(signer(signed, records.keys[0]), PLAN_TAG, signed_bytes(signed), signed.signature)
     except PalateError as error:
         yield Finding.checked(test, False, f"witness/{WITNESS}: {error}")
         return
@@ -402,7 +420,7 @@ def _surveys(records: ServerRecords) -> Iterator[Finding]:
             yield Finding.checked(test, False, f"surveys/{name} is gone: its survey was released")
             continue
         try:
-            result = read_result((place / name).read_bytes(), public_key=records.key or "")
+            result = _result((place / name).read_bytes(), records.keys)
         except PalateError as error:
             yield Finding.checked(test, False, f"surveys/{name}: {error}")
             continue
@@ -448,7 +466,7 @@ def _mirror(records: ServerRecords) -> Iterator[Finding]:
     tree, wrong = MerkleTree(leaves), list[str]()
     try:
         note = read_note(files.pop(CHECKPOINT).read_bytes()) if CHECKPOINT in files else None
-        now = None if note is None else open_checkpoint(note, log_key(records.population, records.key))
+        now = None if note is None else open_checkpoint(note, _log_of(note, records))
         if now is None or now.size > tree.size or tree.root(now.size) != now.root:
             wrong.append(CHECKPOINT)
     except PalateError:
@@ -465,6 +483,25 @@ def _mirror(records: ServerRecords) -> Iterator[Finding]:
         yield Finding.checked(
             test, True, f"size {size} in {len(files)} files: checkpoint, tiles and entries of this ledger"
         )
+
+
+def _log_of(note: Note, records: ServerRecords) -> VerifierKey:
+    """The ledger's key that has signed a checkpoint: one of before a handover or epoch may still be in the mirror."""
+    epochs = [0, *(entry.epoch for entry in records.entries(RestoredEntry) if entry.epoch)]
+    keys = [
+        VerifierKey(origin_of(records.population, records.keys[0], epoch), ED25519, bytes.fromhex(key))
+        for epoch in epochs
+        for key in records.keys
+    ]
+    return next((key for key in reversed(keys) if note.by(key)), keys[-1])
+
+
+def _result(data: bytes, keys: Sequence[str]) -> dict[str, Any]:
+    """A survey's result, signed by one of the release keys."""
+    for key in keys[:-1]:
+        with suppress(IntegrityError):
+            return read_result(data, public_key=key)
+    return read_result(data, public_key=keys[-1])
 
 
 def mirrored(name: str, tree: MerkleTree, leaves: Sequence[bytes]) -> bytes | None:

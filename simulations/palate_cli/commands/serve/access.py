@@ -32,17 +32,24 @@ def enroll(
         raise InputError(f"`--out` must be a new file, got {out}")
     site = Site.at(folder)
     config, anchor, key = site.config, trust_anchor(site), site.key().public
+    witnesses = config.witnesses
+    with site.ledger(read_only=True) as ledger:
+        former = [each.old_key for each in ledger.handed_over()]
     lines = []
     with Enrolments(site.enrolment_file) as register:
         for _ in range(count):
             token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
             made = Invitation(
+                version=2 if witnesses.keys or former else 1,
                 server=config.name,
                 port=config.gateway.port,
                 ca=anchor,
                 public_key=key,
                 population=config.population,
                 token=token,
+                witnesses=witnesses.keys,
+                quorum=witnesses.needed if witnesses.keys else 0,
+                former_keys=former,
             )
             lines.append(made.to_json())
     if out is None:

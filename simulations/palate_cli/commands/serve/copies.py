@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from palate_cli.commands.serve.folder import Folder
+from palate_common.errors import InputError
 
 
 def backup(
@@ -23,6 +24,38 @@ def backup(
     typer.echo("it holds the release key and who is enrolled: keep it encrypted, elsewhere")
 
 
+def rotate_key(
+    folder: Folder,
+    archive: Annotated[
+        Path | None, typer.Argument(metavar="[ARCHIVE]", help="A new file for the backup that is made before.")
+    ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only make the key, to tell the witnesses of the ledger before.")
+    ] = False,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The key is gone, so that nothing can be handed over: apps must pin another.")
+    ] = False,
+) -> None:
+    """Hand the ledger over to a new release key, which devices follow; the server must be stopped."""
+    from palate_server.folder.server_folder import Site
+    from palate_server.operation import rotation
+
+    if [archive is not None, prepare, lost].count(True) != 1:
+        raise InputError("one of `ARCHIVE`, `--prepare` and `--lost` must be given, and no two of them")
+    site = Site.at(folder)
+    if lost:
+        made = rotation.replace_lost_key(site)
+        typer.echo(f"release key: {made.new}, in the place of the lost {made.old}\nledger, for witnesses: {made.log}")
+        typer.echo("apps have to pin it: no device follows without the lost key's signature")
+        return
+    if archive is None:
+        typer.echo(f"ledger, for witnesses, from the next release key on: {rotation.prepare(site)}")
+        return
+    done = rotation.rotate_key(site, archive)
+    typer.echo(f"release key: {done.new}, handed over from {done.old}\nledger, for witnesses: {done.log}")
+    typer.echo(f"{archive} has the former key; apps that pin that one follow, and new apps pin either")
+
+
 def restore(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What `palate serve backup` wrote.")],
     folder: Folder,
@@ -35,9 +68,13 @@ def restore(
     without_witness: Annotated[
         bool, typer.Option(help="There is none: the whole lifetime budget counts as spent.")
     ] = False,
+    mirror: Annotated[
+        Path | None,
+        typer.Option(help="A copy of the ledger's mirror: the entries after the backup, which then aren't lost."),
+    ] = None,
 ) -> None:
     """Make a server folder from a backup: a new epoch of the ledger, at the highest spend that was witnessed."""
     from palate_server.folder.backup import read_backup
 
-    found = read_backup(archive, folder, witnesses=witness or [], without_witness=without_witness)
+    found = read_backup(archive, folder, witnesses=witness or [], without_witness=without_witness, mirror=mirror)
     typer.echo(found)

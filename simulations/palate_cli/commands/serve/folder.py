@@ -12,7 +12,6 @@ import typer
 
 from palate_common.errors import InputError
 from palate_common.models.catalogue import read_lines
-from palate_common.records.checkpoints import log_key
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
@@ -140,7 +139,11 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     period, due = outlook.period, outlook.next_run
     yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
     yield f"release key: {found.release_key}"
-    yield f"ledger, for witnesses: {log_key(found.population, found.release_key)}"
+    asked = found.witnesses
+    yield f"ledger, for witnesses: {asked['log']}"
+    if asked["names"]:
+        size = "nothing yet" if asked["size"] is None else f"size {asked['size']} last"
+        yield f"witnesses: {asked['needed']} of {len(asked['names'])} must cosign, {size}: {', '.join(asked['names'])}"
     yield (
         f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
         f"{period['epsilon_limit']:g} in the period until {period['until']} (δ = {found.delta:g}, unit: user, "

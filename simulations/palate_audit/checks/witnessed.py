@@ -1,0 +1,228 @@
+"""G, witnesses: a device that pins witnesses takes no plan or state that too few have cosigned, nor another's key.
+
+There is one plan of the production path with the cosignatures of two of three witnesses, which a device that pins them
+answers. Then one thing at a time is wrong: one cosignature less, one of them twice, those of another state, log or
+key, a handover that isn't one; the device must send the constant refusal. And a server whose witnesses don't answer
+must send nothing.
+
+**Assumes:** fewer witnesses than a quorum work for the operator, and the app pins those that it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_algorithm import PLAIN, Gesture
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
+from palate_audit.harness.watched_run import WatchedRun
+from palate_client.floors import Floors
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.rounds.contribution import Contributor
+from palate_common.errors import PalateError
+from palate_common.records.checkpoints import origin_of, sign_checkpoint
+from palate_common.records.consistency import Shown
+from palate_common.records.cosignatures import cosign
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
+from palate_common.records.pinned import Pinned, make_handover
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import ChargeProof, SignedPlan, sign_plan
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.cosigning import WitnessAddress
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.witnesses import UncosignedError, Witnesses
+
+TEST = "G witnesses"
+SETTING = Setting(users_per_node=1)
+USERS = 3
+NEEDED, WITNESSES = 2, 3
+TIME = 1_750_000_000
+NOBODY = "http://127.0.0.1:9"
+"""An address at which nobody answers: the port of the discard protocol."""
+
+
+@dataclass
+class _Operator:
+    """An operator with a ledger and a release key, and the witnesses of that ledger.
+
+    Attributes:
+        stage: the run.
+        names: of the witnesses.
+        keys: of the witnesses; an honest operator has none of them.
+    """
+
+    stage: WatchedRun
+    names: list[str] = field(default_factory=lambda: [f"witness-{place}.example" for place in range(WITNESSES)])
+    keys: list[SigningKey] = field(default_factory=lambda: [SigningKey.generate() for _ in range(WITNESSES)])
+
+    @property
+    def pinned(self) -> Pinned:
+        """What the device's app pins."""
+        vkeys = [str(VerifierKey.of(name, key, COSIGNATURE)) for name, key in zip(self.names, self.keys, strict=True)]
+        return Pinned.of(POPULATION, self.stage.key.public, vkeys, needed=NEEDED)
+
+    def note(
+        self, state: Checkpoint, *places: int, population: str = POPULATION, key: SigningKey | None = None
+    ) -> Note:
+        """A signed checkpoint with the cosignatures of some witnesses."""
+        note = sign_checkpoint(state, origin_of(population, self.stage.key.public), key or self.stage.key)
+        return note.with_signatures(
+            *(cosign(note.text, self.names[each], self.keys[each], time=TIME + each) for each in places)
+        )
+
+
+def witnessed() -> list[Finding]:
+    """What a device refuses, and what a server doesn't send."""
+    script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
+    histories = crowd([[user] for user in range(USERS)], n_items=PLAIN)
+    try:
+        with probe_run(SETTING, histories, script) as stage:
+            stage.play()
+            return [_devices(_Operator(stage)), _server(_Operator(stage))]
+    except PalateError as error:
+        return [Finding.checked(TEST, False, f"the round must end, got: {error}")]
+
+
+def _devices(operator: _Operator) -> Finding:
+    """The first wrong plan that a device answers, if any."""
+    asked, model = operator.stage.seen.asked
+    signed = SignedPlan.model_validate_json(asked)
+    if signed.charge is None:
+        return Finding.checked(TEST, False, "a plan must have a charge")
+    good = operator.note(signed.charge.checkpoint, 0, 2)
+    if not _answers(operator, _carrying(operator, signed, good), model):
+        return Finding.checked(TEST, False, "a device must answer a plan that a quorum has cosigned")
+    count = 0
+    for what, plan, before in _wrong(operator, signed, signed.charge):
+        count += 1
+        if _answers(operator, plan, model, before):
+            return Finding.checked(TEST, False, f"a device takes part although {what}")
+    return Finding.checked(TEST, True, f"{count} plans with one thing wrong each, and all are refused")
+
+
+def _carrying(operator: _Operator, signed: SignedPlan, note: Note | None) -> bytes:
+    """The plan with a note, signed by the release key."""
+    if signed.charge is None or note is None:
+        return sign_plan(signed.plan, signed.charge, operator.stage.key).to_bytes()
+    return _signed(operator, signed, {"version": 2, "cosigned": note.to_bytes().decode()}, operator.stage.key)
+
+
+def _signed(operator: _Operator, signed: SignedPlan, changes: dict[str, object], key: SigningKey) -> bytes:
+    if signed.charge is None:
+        raise PalateError("a plan of the audit must have a charge")
+    fields = {name: getattr(signed.charge, name) for name in ChargeProof.model_fields}
+    return sign_plan(signed.plan, ChargeProof.model_validate({**fields, **changes}), key).to_bytes()
+
+
+def _wrong(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Iterator[tuple[str, bytes, bytes | None]]:
+    """What is wrong, the plan, and the signed bytes that the device has seen before."""
+    now, ledger = charge.checkpoint, operator.stage.coordinator.ledger
+    before = ledger.checkpoint(now.size - 1)
+    old, strange = operator.note(before, 0, 2), operator.note(now, 0, 2, population="strangers")
+    twice = operator.note(now, 0)
+    twice = twice.with_signatures(cosign(twice.text, operator.names[0], operator.keys[0], time=TIME + 9))
+    alone = operator.note(now)
+    own = SigningKey.generate()
+    swapped = alone.with_signatures(*(cosign(alone.text, name, own, time=TIME) for name in operator.names))
+    notes = {
+        "nobody has cosigned it": None,
+        "one witness of two has cosigned it": operator.note(now, 1),
+        "one witness has cosigned it twice": twice,
+        "an earlier state was cosigned": old,
+        "another root of its size was cosigned": operator.note(Checkpoint(now.size, "ab" * 32), 0, 2),
+        "another log was cosigned": strange,
+        "keys of the operator's own have cosigned it": swapped,
+    }
+    for what, note in notes.items():
+        yield what, _carrying(operator, signed, note), None
+    yield from _handed_over(operator, signed, charge)
+
+
+def _handed_over(
+    operator: _Operator, signed: SignedPlan, charge: ChargeProof
+) -> Iterator[tuple[str, bytes, bytes | None]]:
+    """Plans by another key, with handovers that lead to it, or don't."""
+    old, new, other = operator.stage.key, SigningKey.generate(), SigningKey.generate()
+    with Ledger(":memory:", population=POPULATION) as ledger:  # a ledger that has the plan's charge after a handover
+        ledger.hand_over(old, new)
+        ledger.open_run(signed.plan.run, {})
+        plan, entry = signed.plan, charge.entry
+        made = ledger.charge(
+            run=plan.run,
+            round_=plan.round,
+            attempt=plan.attempt,
+            plan_hash=plan.hash,
+            mu2=plan.mu2,
+            run_limit=entry["run_limit"] or 1e9,
+            facts=entry["facts"],
+        )
+        shown = ledger.shown()
+        inclusion = ledger.inclusion_proof(made.seq, shown.checkpoint.size)
+
+    def by(key: SigningKey, shown: Shown, note: Note) -> bytes:
+        changes = {**dict(shown), "version": 2, "entry": made.entry.body, "inclusion": inclusion}
+        return _signed(operator, signed, {**changes, "cosigned": note.to_bytes().decode()}, key)
+
+    whole, by_old = operator.note(shown.checkpoint, 0, 1, key=new), operator.note(shown.checkpoint, 0, 1)
+    seen = by(new, shown, whole)
+    yield "the former key signs it after a handover", by(old, shown.model_copy(update={"handovers": ()}), by_old), seen
+    yield "its checkpoint is by the former key", by(new, shown, by_old), None
+    link = shown.handovers[0]
+    forged = make_handover(POPULATION, 1, old, other).model_copy(update={"old_signature": "00" * 64})
+    stolen = link.model_copy(update={"entry": forged.body})
+    note = operator.note(shown.checkpoint, 0, 1, key=other)
+    yield (
+        "the former key hasn't signed the handover",
+        by(other, shown.model_copy(update={"handovers": (stolen,)}), note),
+        None,
+    )
+    elsewhere = link.model_copy(update={"entry": make_handover(POPULATION, 1, old, other).body})
+    yield (
+        "the handover isn't in the ledger",
+        by(other, shown.model_copy(update={"handovers": (elsewhere,)}), note),
+        None,
+    )
+
+
+def _answers(operator: _Operator, plan: bytes, model: bytes, before: bytes | None = None) -> bool:
+    """Whether a device answers, or charges itself in spite of its refusal."""
+    stage = operator.stage
+    with DeviceLedger(":memory:", durable=False) as ledger:
+        if before is not None:
+            charge = SignedPlan.model_validate_json(before).charge
+            if charge is not None:
+                ledger.see(POPULATION, charge.checkpoint, before)
+        device = Contributor(
+            stage.histories.users(np.arange(1)),
+            [0],
+            ledger,
+            stage.key.public,
+            Floors(allow_seeded=True, allow_central=True).for_few(),
+            clock=lambda: 0.0,
+            pinned=operator.pinned,
+        )
+        return device.answer(plan, model) != REFUSED or bool(ledger.receipts(0))
+
+
+def _server(operator: _Operator) -> Finding:
+    """Whether a server sends a plan, or charges one, although its witnesses don't answer."""
+    test = f"{TEST}: server"
+    with Ledger(":memory:", population=POPULATION) as ledger:
+        before = ledger.checkpoint()
+        addresses = [WitnessAddress(key, NOBODY) for key in operator.pinned.quorums[0].witnesses]
+        log, key = operator.pinned.log(operator.stage.key.public), operator.stage.key
+        with closing(Witnesses(addresses, log=log, key=key, needed=NEEDED, seconds=2.0)) as witnesses:
+            for what, ask in (("it is ready to charge", witnesses.ready), ("a state is shown", witnesses.shown)):
+                try:
+                    ask(ledger)
+                except UncosignedError:
+                    continue
+                return Finding.checked(test, False, f"{what} although no witness has cosigned")
+        if ledger.checkpoint() != before:
+            return Finding.checked(test, False, "asking witnesses must leave the ledger as it is")
+    return Finding.checked(test, True, "without a quorum nothing is charged, and no state is shown")

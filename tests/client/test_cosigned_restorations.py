@@ -1,0 +1,155 @@
+"""A ledger that was restored with entries lost is another log to witnesses: when a device goes along, and when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watched_world import World, make_world
+from witnessed import Asked
+
+import palate
+from palate_common.errors import IntegrityError
+from palate_common.records.consistency import Shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import read_note
+from palate_common.records.tiles import read_log
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.mirror import Mirror
+
+
+@pytest.fixture
+def world(make_run: Callable[..., Any], open_device: Callable[..., palate.Device], tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield make_world(make_run(), open_device, tmp_path, stack)
+
+
+def restored(world: World, backup: Ledger, note: Shown | None, *, spent: float, watched: bool = True) -> Asked:
+    """Restore a backup as an operator would, tell the witnesses of the new log, and give what asks them."""
+    end = world.run.ledger.checkpoint() if note is None else note.checkpoint
+    backup.restore(witness=end, spent=spent, cosigned=None if note is None else note.cosigned)
+    backup.open_run("run-2", {})
+    log = backup.log_key(world.run.key.public)
+    if watched:
+        world.committee.watch(log)
+    return replace(world.honest, log=log)
+
+
+def charged(world: World, asked: Asked, ledger: Ledger) -> bytes:
+    assert world.base is not None
+    world.base = world.base.model_copy(update={"plan": world.base.plan.model_copy(update={"run": "run-2"})})
+    return world.plan(ledger, asked.shown)
+
+
+def test_a_device_goes_along_with_an_epoch_that_begins_where_witnesses_cosigned_last(world: World) -> None:
+    device, backup = world.device("one"), world.fork("backup")
+    world.accepts(device, world.plan(world.run.ledger))
+    last = world.cosigned(world.run.ledger)
+    before = world.honest.log
+    asked = restored(world, backup, last, spent=world.run.ledger.spent())
+    assert asked.log.name != before.name, "for witnesses it is another log"
+    world.accepts(device, charged(world, asked, backup))
+    backup.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(backup, asked.shown(backup)))
+    fresh = world.open_device(path=world.folder / "fresh", service=world.service())
+    backup.set_budget(mu2=49.0, epsilon=80.0, delta=1e-5)
+    assert fresh.update_model(world.model(backup, asked.shown(backup)))
+
+
+def test_what_goes_on_in_the_log_of_before_is_refused_after_that(world: World) -> None:
+    device, backup = world.device("one"), world.fork("backup")
+    world.accepts(device, world.plan(world.run.ledger))
+    asked = restored(world, backup, world.cosigned(world.run.ledger), spent=world.run.ledger.spent())
+    world.accepts(device, charged(world, asked, backup))
+    while world.run.ledger.checkpoint().size <= backup.checkpoint().size:
+        world.run.ledger.set_budget(mu2=90.0 - world.run.ledger.checkpoint().size, epsilon=80.0, delta=1e-5)
+    model = world.model(world.run.ledger)
+    with pytest.raises(IntegrityError, match=r"must (extend|prove|be one)|must not go down"):
+        device.update_model(model)
+
+
+def test_a_device_that_saw_a_later_cosigned_state_refuses(world: World) -> None:
+    """Whatever the operator says was lost: a quorum has cosigned what this device saw."""
+    device, ledger = world.device("one"), world.run.ledger
+    backup = world.fork("backup")
+    world.plan(ledger)
+    early = world.cosigned(ledger)
+    world.accepts(device, world.plan(ledger))
+    # as many lost entries as hide the later state
+    end = ledger.checkpoint()
+    claimed = early.model_copy(update={"checkpoint": Checkpoint(end.size, early.checkpoint.root)})
+    for shown, why in ((claimed, "the cosigned checkpoint must be of size"), (early, "must")):
+        fork = world.stack.enter_context(_copy(world, backup, f"liar-{why[-4:]}"))
+        asked = restored(world, fork, shown, spent=ledger.spent())
+        world.refuses(device, charged(world, asked, fork), why)
+
+
+def _copy(world: World, ledger: Ledger, name: str) -> Ledger:
+    ledger.copy(world.folder / f"{name}.db")
+    return Ledger(world.folder / f"{name}.db", population="readers")
+
+
+def test_an_epoch_without_the_cosignatures_of_the_one_before_is_refused(world: World) -> None:
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    alone = world.cosigned(ledger, (1,))
+    bare = _copy(world, backup, "bare")
+    with bare:
+        asked = restored(world, bare, None, spent=ledger.spent())
+        assert asked.log.name == world.honest.log.name
+        world.refuses(device, charged(world, asked, bare), "must be cosigned by 2 of 3 witnesses, got 0")
+    asked = restored(world, backup, alone, spent=ledger.spent())
+    world.refuses(device, charged(world, asked, backup), "must be cosigned by 2 of 3 witnesses, got 1")
+
+
+def test_an_epoch_that_forgets_some_of_the_spend_is_refused(world: World) -> None:
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    asked = restored(world, backup, world.cosigned(ledger), spent=0.0)
+    world.refuses(device, charged(world, asked, backup), "must")
+
+
+def test_two_restorations_of_one_backup_can_not_both_have_a_quorum(world: World) -> None:
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    last, spent = world.cosigned(ledger), ledger.spent()
+    other = world.stack.enter_context(_copy(world, backup, "other"))
+    one = restored(world, backup, last, spent=spent)
+    one.shown(backup)
+    two = restored(world, other, last, spent=spent + 0.25)
+    assert one.log.name == two.log.name
+    world.refuses(device, charged(world, two, other), "must be cosigned by 2 of 3 witnesses, got 0")
+    world.accepts(device, charged(world, one, backup))
+
+
+def test_an_epoch_that_witnesses_do_not_know_has_no_quorum(world: World) -> None:
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    asked = restored(world, backup, world.cosigned(ledger), spent=ledger.spent(), watched=False)
+    world.refuses(device, charged(world, asked, backup), "must be cosigned by 2 of 3 witnesses, got 0")
+
+    def hidden(ledger: Ledger) -> Shown:
+        return asked.shown(ledger).model_copy(update={"epochs": ()})
+
+    world.refuses(device, world.plan(backup, hidden), "the note must be signed by palate/ledger/1/")
+
+
+def test_what_a_mirror_has_is_not_lost_and_goes_on_for_witnesses_and_devices(world: World) -> None:
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    mirror = Mirror(world.folder / "mirror")
+    mirror.update(ledger, lambda _: read_note((world.cosigned(ledger).cosigned or "").encode()))
+    leaves = read_log(
+        lambda path, most: (mirror.folder / path).read_bytes()[: most + 1], ledger.checkpoint(), most=2**20
+    )
+    assert backup.recover(leaves) == ledger.checkpoint().size - backup.checkpoint(3).size
+    assert backup.checkpoint() == ledger.checkpoint()
+    assert backup.recover(leaves) == 0
+    world.accepts(device, world.plan(backup))
+    strange = world.stack.enter_context(Ledger(":memory:", population="readers"))
+    with pytest.raises(IntegrityError, match="of the ledger that was backed up"):
+        strange.recover(leaves)

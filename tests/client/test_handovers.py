@@ -1,0 +1,204 @@
+"""The release key changes: devices follow a signed handover in the ledger, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watched_world import World, make_world
+
+import palate
+from palate_common.errors import IntegrityError
+from palate_common.records.consistency import Shown
+from palate_common.records.notes import ED25519, VerifierKey
+from palate_common.records.pinned import MOST_HANDOVERS, Handover, follow, make_handover
+from palate_common.records.signing import SigningKey
+from palate_server.ledger.ledger import Ledger
+
+
+@pytest.fixture
+def world(make_run: Callable[..., Any], open_device: Callable[..., palate.Device], tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield make_world(make_run(), open_device, tmp_path, stack)
+
+
+def rotate(world: World, new: SigningKey, ledger: Ledger | None = None, *, watched: bool = True) -> Any:
+    """Hand over, let the witnesses know the new key, and give what asks them for its checkpoints from now on."""
+    ledger = ledger or world.run.ledger
+    ledger.hand_over(world.run.key, new)
+    log = ledger.log_key(new.public)
+    if watched:
+        world.committee.watch(log)
+    return replace(world.honest, log=log, key=new)
+
+
+def test_a_device_follows_a_handover_in_plans_and_models(world: World) -> None:
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    world.accepts(device, world.plan(ledger))
+    asked = rotate(world, new)
+    world.accepts(device, world.plan(ledger, asked.shown, key=new))
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(ledger, asked.shown(ledger), key=new))
+    last = SigningKey.generate()
+    ledger.hand_over(new, last)
+    log = ledger.log_key(last.public)
+    world.committee.watch(log)
+    assert log.name == world.honest.log.name, "the log is the same one"
+    again = replace(asked, log=log, key=last)
+    world.accepts(device, world.plan(ledger, again.shown, key=last))
+    for pinned, first in ((world.run.key, ""), (new, world.run.key.public), (last, world.run.key.public)):
+        fresh = world.open_device(
+            path=world.folder / pinned.public[:8], service=world.service(public_key=pinned.public, first_key=first)
+        )
+        fresh.consent.grant("train")
+        ledger.set_budget(mu2=69.0, epsilon=80.0, delta=1e-5)
+        assert fresh.update_model(world.model(ledger, again.shown(ledger), key=last))
+        world.accepts(fresh, world.plan(ledger, again.shown, key=last))
+
+
+def test_a_device_that_was_away_follows_several_at_once_and_one_without_witnesses_too(world: World) -> None:
+    away, unpinned = world.device("one"), world.device("two", witnesses=(), quorum=0)
+    ledger, now = world.run.ledger, world.run.key
+    for _ in range(3):
+        new = SigningKey.generate()
+        ledger.hand_over(now, new)
+        now = new
+    log = ledger.log_key(now.public)
+    world.committee.watch(log)
+    asked = replace(world.honest, log=log, key=now)
+    plan = world.plan(ledger, asked.shown, key=now)
+    world.accepts(away, plan)
+    world.accepts(unpinned, plan)
+    old = world.plan(ledger, lambda ledger: ledger.shown().model_copy(update={"handovers": ()}))
+    world.refuses(unpinned, old, "to which the ledger was handed over")
+
+
+def test_what_the_old_key_signs_after_a_handover_is_refused(world: World) -> None:
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    earlier = world.model(ledger)
+    asked = rotate(world, new)
+    world.accepts(device, world.plan(ledger, asked.shown, key=new))
+
+    def hidden(ledger: Ledger) -> Shown:
+        return world.cosigned(ledger).model_copy(update={"handovers": ()})
+
+    world.refuses(device, world.plan(ledger, hidden), "to which the ledger was handed over")
+    world.refuses(device, world.plan(ledger), "signature must be by key")
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    for shown in (hidden(ledger), hidden(ledger)):
+        with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
+            device.update_model(world.model(ledger, shown))
+    assert earlier.exists()
+
+
+def test_witnesses_that_know_the_new_key_do_not_cosign_for_the_old_one(world: World) -> None:
+    """So a device that has not heard of the handover isn't fooled by whoever has the old key."""
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    asked = rotate(world, new)
+    asked.shown(ledger)
+
+    def hidden(ledger: Ledger) -> Shown:
+        return world.cosigned(ledger).model_copy(update={"handovers": ()})
+
+    world.refuses(device, world.plan(ledger, hidden), "must be cosigned by 2 of 3 witnesses, got 0")
+
+
+def test_a_handover_that_no_quorum_has_cosigned_is_refused(world: World) -> None:
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    asked = rotate(world, new, watched=False)
+    world.refuses(device, world.plan(ledger, asked.shown, key=new), "must be cosigned by 2 of 3 witnesses, got 0")
+
+
+def test_a_handover_to_a_second_key_is_refused(world: World) -> None:
+    """In another ledger at the same place, and in the same ledger at a later one."""
+    device, ledger = world.device("one"), world.run.ledger
+    first, second = SigningKey.generate(), SigningKey.generate()
+    fork, fresh = world.fork("fork"), world.device("fresh")
+    unpinned = world.device("two", witnesses=(), quorum=0)
+    asked = rotate(world, first)
+    world.accepts(device, world.plan(ledger, asked.shown, key=first))
+    other = rotate(world, second, fork)  # witnesses are even told of this key
+    plan = world.plan(fork, other.shown, key=second)
+    world.refuses(device, plan, "to which the ledger was handed over")
+    world.refuses(fresh, plan, "must be cosigned by 2 of 3 witnesses, got 0")
+    world.accepts(unpinned, world.plan(ledger, asked.shown, key=first))
+    world.refuses(unpinned, plan, "to which the ledger was handed over")
+    assert world.audited(fork) >= {"G witnesses"}
+
+
+def test_a_second_handover_within_one_ledger_breaks_its_rules_and_the_chain_that_a_device_has_followed(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    first, second = SigningKey.generate(), SigningKey.generate()
+    asked = rotate(world, first)
+    world.accepts(device, world.plan(ledger, asked.shown, key=first))
+    with pytest.raises(Exception, match="forked"):
+        rotate(world, second)
+    monkeypatch.setattr("palate_server.ledger.history.History._admit_handover", lambda *_: None)
+    twice = rotate(world, second)
+
+    def only_the_second(ledger: Ledger) -> Shown:
+        shown = twice.shown(ledger)
+        return shown.model_copy(update={"handovers": shown.handovers[1:]})
+
+    world.refuses(device, world.plan(ledger, only_the_second, key=second), "to which the ledger was handed over")
+    world.refuses(device, world.plan(ledger, twice.shown, key=second), "a handover must go on from")
+    monkeypatch.undo()
+    assert "G rules" in world.audited(ledger)
+
+
+def test_a_handover_must_be_signed_by_both_keys_for_this_place_and_be_in_the_ledger(world: World) -> None:
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    seq = ledger.checkpoint().size
+    good = make_handover("readers", seq, world.run.key, new)
+    unsigned = good.model_copy(update={"old_signature": good.new_signature})
+    elsewhere = make_handover("strangers", seq, world.run.key, new)
+    moved = good.model_copy(update={"seq": seq + 1})
+    for entry, why in (
+        (unsigned, "signature"),
+        (elsewhere, "signature"),
+        (moved, "signature"),
+        (good, "inclusion proof"),
+    ):
+        link = Handover(entry=entry.body, inclusion=("ab" * 32,))
+
+        def forged(ledger: Ledger, link: Handover = link) -> Shown:
+            return world.cosigned(ledger).model_copy(update={"handovers": (link,)})
+
+        world.refuses(device, world.plan(ledger, forged, key=new), why)
+        with pytest.raises(IntegrityError, match=why):
+            device.update_model(world.model(ledger, forged(ledger), key=new))
+
+
+def test_a_chain_is_bounded_and_comes_from_the_pinned_key() -> None:
+    keys = [SigningKey.generate() for _ in range(MOST_HANDOVERS + 2)]
+    links = [
+        Handover(entry=make_handover("readers", seq, *pair).body, inclusion=())
+        for seq, pair in enumerate(itertools.pairwise(keys))
+    ]
+    chain = follow(keys[0].public, "readers", links[:MOST_HANDOVERS])
+    assert chain[-1].new_key == keys[MOST_HANDOVERS].public
+    assert len(follow(keys[3].public, "readers", links[:5])) == 2
+    assert follow(keys[5].public, "readers", links[:5]) == ()
+    for bad, why in (
+        (links, "at most"),
+        ([links[0], links[2]], "go on from"),
+    ):
+        with pytest.raises(IntegrityError, match=why):
+            follow(keys[0].public, "readers", bad)
+    with pytest.raises(IntegrityError, match="must come from the pinned one"):
+        follow(SigningKey.generate().public, "readers", links[:2])
+
+
+def test_the_note_of_a_ledger_that_was_handed_over_keeps_its_origin(world: World) -> None:
+    new = SigningKey.generate()
+    rotate(world, new)
+    pinned = world.service().pinned
+    assert pinned.log(new.public) == VerifierKey(world.honest.log.name, ED25519, bytes.fromhex(new.public))

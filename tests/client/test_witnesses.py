@@ -1,0 +1,316 @@
+"""An operator with every key but the witnesses' shows devices another ledger: each refuses, in plans and in models."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from certificates import certificate
+from watched_world import WITNESSES, World, make_world
+from witnessed import Committee
+
+import palate
+from palate_common.errors import InputError, IntegrityError, RefusedError
+from palate_common.models import published
+from palate_common.records.canonical import canonical_json
+from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_common.records.consistency import Shown
+from palate_common.records.cosignatures import cosign
+from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import PLAN_TAG, open_plan
+from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
+
+
+@pytest.fixture
+def world(make_run: Callable[..., Any], open_device: Callable[..., palate.Device], tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield make_world(make_run(), open_device, tmp_path, stack)
+
+
+def test_a_quorum_suffices_for_plans_and_models(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    world.accepts(device, world.plan(ledger))
+    world.accepts(device, world.plan(ledger, lambda ledger: world.cosigned(ledger, (0, 2))))
+    ledger.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(ledger, world.cosigned(ledger, (1, 2))))
+    kept = device.privacy_report().spending
+    assert kept is not None
+    assert kept.seen == ledger.checkpoint()
+
+
+def test_a_device_refuses_what_too_few_have_cosigned_and_takes_it_where_its_app_pins_no_witnesses(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    unpinned = world.device("two", witnesses=(), quorum=0)
+    plan = world.plan(ledger, lambda ledger: world.cosigned(ledger, (1,)))
+    world.refuses(device, plan, "must be cosigned by 2 of 3 witnesses, got 1")
+    world.accepts(unpinned, plan)
+    plain = world.plan(ledger, lambda ledger: ledger.shown())
+    assert b'"version":2' not in plain
+    assert b"cosigned" not in plain
+    world.refuses(device, plain, "must be cosigned by 2 of 3 witnesses, got no cosignature")
+    world.accepts(unpinned, plain)
+    with pytest.raises(IntegrityError, match="got no cosignature"):
+        device.update_model(world.model(ledger, ledger.shown()))
+    assert unpinned.update_model(world.model(ledger, ledger.shown()))
+
+
+def test_a_fork_for_one_device_has_no_quorum(world: World) -> None:
+    one, ledger = world.device("one"), world.run.ledger
+    fork = world.fork("fork")
+    fork.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    world.accepts(world.device("two"), world.plan(ledger))
+    world.refuses(one, world.plan(fork), "must be cosigned by 2 of 3 witnesses, got 0")
+    assert world.audited(fork) == {"G witnesses"}
+    assert world.audited(ledger) == set()
+    with pytest.raises(IntegrityError, match="must be cosigned by 2 of 3 witnesses, got 0"):
+        one.update_model(world.model(fork))
+
+
+def test_a_fork_for_half_of_the_devices_has_a_quorum_in_one_half(world: World) -> None:
+    halves = [world.device("one"), world.device("two")]
+    ledgers = [world.run.ledger, world.fork("fork")]
+    ledgers[1].set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    plans = [world.plan(ledgers[0], lambda ledger: world.cosigned(ledger, (0, 1)))]
+    plans.append(world.plan(ledgers[1], lambda ledger: world.cosigned(ledger, (2, 0, 1))))
+    world.accepts(halves[0], plans[0])
+    world.refuses(halves[1], plans[1], "must be cosigned by 2 of 3 witnesses, got 1")
+    assert [world.audited(ledger) for ledger in ledgers] == [set(), {"G witnesses"}]
+
+
+def test_a_rollback_is_refused_by_who_saw_more_and_can_not_be_gone_on_from(world: World) -> None:
+    device, ledger, fresh = world.device("one"), world.run.ledger, world.device("fresh")
+    back = world.fork("back")
+    earlier = world.model(ledger)
+    world.accepts(device, world.plan(ledger))
+    ledger.set_budget(mu2=60.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(ledger))
+    with pytest.raises(RefusedError, match="must be of version"):
+        device.update_model(earlier)
+    for each in (device, fresh):
+        assert each.contribute(world.plan(back), world.model_bytes) == REFUSED
+        assert "must be cosigned" in each.refusal
+    assert world.audited(back) == {"G witnesses"}
+
+
+def test_a_ledger_that_is_restored_without_an_epoch_has_no_quorum(world: World) -> None:
+    """Its lost entries are made anew, until it is as large: whatever it says, the witnesses have seen others."""
+    device, ledger = world.device("one"), world.run.ledger
+    backup = world.fork("backup")
+    world.accepts(device, world.plan(ledger))
+    budgets = iter(range(50, 0, -1))
+    while backup.checkpoint().size < ledger.checkpoint().size:
+        backup.set_budget(mu2=float(next(budgets)), epsilon=80.0, delta=1e-5)
+    fresh = world.device("two")
+    for each in (device, fresh):
+        world.refuses(each, world.plan(backup), "must be cosigned by 2 of 3 witnesses, got 0")
+    assert world.audited(backup) == {"G witnesses"}
+
+
+def test_a_ledger_without_one_of_its_entries_has_no_quorum(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    without = world.fork("without")
+    world.plan(ledger)
+    later = world.plan(ledger)
+    hidden = world.plan(without)  # the same place, and no entry of the attempt before it
+    world.refuses(device, hidden, "must be cosigned by 2 of 3 witnesses, got 0")
+    assert world.audited(without) == {"G witnesses"}
+    world.accepts(device, later)
+
+
+def test_two_ledgers_for_plans_and_models_can_not_both_have_a_quorum(world: World) -> None:
+    """The one whose models are shown can be clean; what is charged in the other, no quorum has cosigned."""
+    device, charged = world.device("one"), world.run.ledger
+    clean = world.fork("clean")
+    clean.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
+    assert device.update_model(world.model(clean))
+    world.refuses(device, world.plan(charged), "must be cosigned by 2 of 3 witnesses, got 0")
+    assert [world.audited(ledger) for ledger in (clean, charged)] == [set(), {"G witnesses"}]
+    fresh = world.open_device(path=world.folder / "fresh", service=world.service())
+    assert fresh.update_model(world.model(clean))
+
+
+def test_cosignatures_of_another_state_or_ledger_do_not_count(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    before = world.cosigned(ledger).cosigned
+
+    def old(ledger: Ledger) -> Shown:
+        return ledger.shown().model_copy(update={"cosigned": before})
+
+    world.refuses(device, world.plan(ledger, old), "the cosigned checkpoint must be of size")
+
+    def of_another_log(ledger: Ledger) -> Shown:
+        shown, key = ledger.shown(), world.run.key
+        log = log_key("strangers", key.public)
+        world.committee.watch(log)
+        note = sign_checkpoint(shown.checkpoint, log.name, key)
+        note = world.committee.cosigned(note, ledger)
+        assert len(note.signatures) == 1 + WITNESSES
+        return shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+
+    world.refuses(device, world.plan(ledger, of_another_log), "the note must be signed by palate/ledger/1/")
+
+    def moved(ledger: Ledger) -> Shown:
+        """The witnesses' signatures of the old state, under this one."""
+        shown, key = ledger.shown(), world.run.key
+        note = sign_checkpoint(shown.checkpoint, world.honest.log.name, key)
+        signatures = read_note((before or "").encode()).signatures[1:]
+        return shown.model_copy(update={"cosigned": note.with_signatures(*signatures).to_bytes().decode()})
+
+    world.refuses(device, world.plan(ledger, moved), "the cosignature must be by")
+    for show in (of_another_log, moved):
+        note = read_note((show(ledger).cosigned or "").encode())
+        assert world.audited(ledger, note=note) >= {"G witnesses"}
+
+
+def test_equal_sizes_with_other_roots_are_refused(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    fork = world.fork("fork")
+    world.accepts(device, world.plan(ledger))
+    honest = world.cosigned(ledger).cosigned
+
+    def borrowed(fork: Ledger) -> Shown:
+        assert fork.checkpoint().size == ledger.checkpoint().size
+        return fork.shown().model_copy(update={"cosigned": honest})
+
+    world.refuses(device, world.plan(fork, borrowed), "the cosigned checkpoint must be of size")
+    assert world.audited(fork) == {"G witnesses"}
+
+
+def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(world: World) -> None:
+    """Its new key is another witness's to the log; two pins for a while, and then one."""
+    ledger, committee = world.run.ledger, world.committee
+    successor = Committee.make(world.folder / "next", 1, prefix="next")
+    successor.watch(world.honest.log)
+    later = (*committee.keys[:2], *successor.keys)
+    for_a_while = world.device("one", next_witnesses=later)
+    only_old, only_new = world.device("two"), world.service(witnesses=later)
+    world.accepts(for_a_while, world.plan(ledger))
+
+    def by_the_new(ledger: Ledger) -> Shown:
+        note = read_note((world.cosigned(ledger, (0,)).cosigned or "").encode())
+        note = successor.cosigned(note, ledger)
+        return ledger.shown().model_copy(update={"cosigned": note.to_bytes().decode()})
+
+    plan = world.plan(ledger, by_the_new)
+    world.accepts(for_a_while, plan)
+    world.refuses(only_old, plan, "must be cosigned by 2 of 3 witnesses, got 1")
+    opened = open_plan(
+        plan,
+        public_key=world.run.key.public,
+        last_seen=lambda _: None,
+        pinned=only_new.pinned,
+    )
+    assert opened.charge is not None
+
+
+def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could(world: World) -> None:
+    """Version and cosignatures come together: neither can be put there, or taken away, without the other."""
+    key, ledger = world.run.key, world.run.ledger
+    signed = json.loads(world.plan(ledger))
+    for changes in ({"version": 1}, {"cosigned": None}):
+        parts = {"plan": signed["plan"], "charge": {**signed["charge"], **changes}}
+        data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
+        with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):
+            open_plan(data, public_key=key.public, last_seen=lambda _: None)
+    manifest = json.loads((world.model(ledger) / published.MANIFEST).read_bytes())
+    assert manifest["format"] == 3
+    for changes in ({"format": 2}, {"cosigned": None}):
+        with pytest.raises(ValueError, match="a manifest of format 3 has cosignatures"):
+            published.Manifest.model_validate({**manifest, **changes})
+
+
+def test_an_invitation_with_other_witnesses_or_a_smaller_quorum_is_refused(world: World) -> None:
+    keys, service = world.committee.keys, world.service(next_witnesses=(*world.committee.keys[:2], other_key()))
+    device = world.open_device(path=world.folder / "one", service=service)
+    device.consent.grant("train")
+    fields: dict[str, Any] = {"server": "127.0.0.1", "port": 9, "ca": certificate(), "population": "readers"}
+    fields |= {"public_key": service.public_key, "token": "t" * 43, "version": 2, "quorum": 2}
+    for witnesses, quorum in ((keys, 1), ((*keys[:2], other_key()), 2), (keys[:2], 2)):
+        invited = palate.Invitation(**{**fields, "witnesses": list(witnesses), "quorum": quorum})
+        with pytest.raises(InputError, match="the invitation's witnesses must be the service's, 2 of 3"):
+            device.enroll(invited)
+    bare = palate.Invitation(**{**fields, "version": 1, "quorum": 0})
+    with pytest.raises(InputError, match="got 0 of 0"):
+        device.enroll(bare)
+    rotated = {"public_key": "ab" * 32, "former_keys": [service.public_key]}
+    for changes in ({}, {"witnesses": list(service.next_witnesses)}, rotated):
+        with pytest.raises(palate.UnreachableError):  # it is asked, and there is nobody
+            device.enroll(palate.Invitation(**{**fields, "witnesses": list(keys), **changes}))
+
+
+def other_key() -> str:
+    return str(VerifierKey.of("w2.example/palate", SigningKey.generate(), COSIGNATURE))
+
+
+def test_a_service_without_a_quorum_for_its_witnesses_is_refused(world: World) -> None:
+    keys = world.committee.keys
+    for changes, why in (
+        ({"quorum": 0}, "a quorum must need 1 to 3 witnesses"),
+        ({"quorum": 4}, "a quorum must need 1 to 3 witnesses"),
+        ({"witnesses": (keys[0], keys[0])}, "a name of its own"),
+        ({"witnesses": ("nobody",)}, "a verifier key must be"),
+        ({"witnesses": ()}, "`witnesses` must be given"),
+        ({"first_key": "xy"}, "a release key must be 64"),
+    ):
+        with pytest.raises(InputError, match=why):
+            world.service(**changes)
+    theirs = VerifierKey.of("log.example", world.run.key, COSIGNATURE)
+    with pytest.raises(InputError, match="a key of its own, got the release key"):
+        world.service(witnesses=(str(theirs),), quorum=1)
+
+
+def forged(world: World, ledger: Ledger, *, under: str | None) -> Shown:
+    """The operator cosigns by keys of its own: under the witnesses' names, or under one of its own for all of them."""
+    shown, key = ledger.shown(), world.run.key
+    note = sign_checkpoint(shown.checkpoint, world.honest.log.name, key)
+    made: list[Any] = []
+    for text in world.committee.keys:
+        name = VerifierKey.read(text).name
+        mine = cosign(note.text, under or name, SigningKey.generate(), time=int(time.time()))
+        made.append(mine if under else replace(mine, key_id=VerifierKey.read(text).key_id))
+    return shown.model_copy(update={"cosigned": note.with_signatures(*made).to_bytes().decode()})
+
+
+def test_a_swapped_witness_key_does_not_count(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    world.refuses(device, world.plan(ledger, lambda ledger: forged(world, ledger, under="mine.example")), "got 0")
+    world.refuses(
+        device, world.plan(ledger, lambda ledger: forged(world, ledger, under=None)), "the cosignature must be by"
+    )
+    note = read_note((forged(world, ledger, under=None).cosigned or "").encode())
+    assert world.audited(ledger, note=note) == {"G witnesses"}
+    mine = VerifierKey.of("w0.example/palate", SigningKey.generate(), COSIGNATURE)
+    ledger.set_witnesses([str(mine), *world.committee.keys[1:]], 2)
+    assert world.audited(ledger) == {"G witnesses on record"}, "its own witnesses are others than apps pin"
+
+
+def test_a_shrunk_quorum_does_not_count(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+    ledger.set_witnesses(world.committee.keys, 1)
+    plan = world.plan(ledger, lambda ledger: world.cosigned(ledger, (0,)))
+    world.refuses(device, plan, "must be cosigned by 2 of 3 witnesses, got 1")
+    assert world.audited(ledger) == {"G witnesses on record"}
+    assert world.audited(ledger, quorum=1) == set()
+    alone = read_note((world.cosigned(ledger, (0,)).cosigned or "").encode())
+    assert world.audited(ledger, note=alone) == {"G witnesses", "G witnesses on record"}
+
+
+def test_one_witness_counts_once(world: World) -> None:
+    device, ledger = world.device("one"), world.run.ledger
+
+    def twice(ledger: Ledger) -> Shown:
+        note = read_note((world.cosigned(ledger, (1,)).cosigned or "").encode())
+        theirs = world.committee.folders[1]
+        name = theirs.verifier_key.name
+        more = cosign(note.text, name, theirs.key, time=1_700_000_000)
+        return ledger.shown().model_copy(update={"cosigned": note.with_signatures(more).to_bytes().decode()})
+
+    world.refuses(device, world.plan(ledger, twice), "must have one cosignature by w1.example/palate, got 2")
