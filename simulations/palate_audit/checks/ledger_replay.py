@@ -22,11 +22,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.accountants import accountants
 from palate_audit.checks.consent.floors import floors
+from palate_audit.checks.costs.accountants import accountants
+from palate_audit.checks.costs.outside_accountants import outside_accountants
 from palate_audit.checks.ledgers.device import device_ledger
 from palate_audit.checks.ledgers.population import population_ledger
-from palate_audit.checks.outside_accountants import outside_accountants
 from palate_audit.checks.refusals import refusals
 from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.checks import blame
+from palate_audit.checks.masks import blame
 from palate_audit.checks.masks.bindings import bindings
 from palate_audit.checks.masks.graphs import graphs
 from palate_audit.checks.masks.keystreams import keystreams

@@ -114,7 +114,7 @@ class AppHost(Host):
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedSource:
     """The identities of the cohort: simulated ones, and the app's."""
 
     keys: tuple[SigningKey, ...]
@@ -232,11 +232,11 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         return lived
 
 
-def identities_with(device: Device) -> Pinned:
+def identities_with(device: Device) -> PinnedSource:
     """Identities of which one is the app's."""
     keys = tuple(SigningKey.generate() for _ in range(DEVICES))
     publics = [key.public if place != OURS else device.identity for place, key in enumerate(keys)]
-    return Pinned(keys, Directory(tuple(publics)))
+    return PinnedSource(keys, Directory(tuple(publics)))
 
 
 def _numbers(stage: WatchedRun, seen: Recording, model: Any, device: Device, lived: Lived) -> Iterator[str]:

@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 
-from palate_audit.checks import accountants as own
-from palate_audit.checks import outside_accountants as outside
-from palate_audit.checks.accountants import accountants
-from palate_audit.checks.outside_accountants import compared, outside_accountants
+from palate_audit.checks.costs import accountants as own
+from palate_audit.checks.costs import outside_accountants as outside
+from palate_audit.checks.costs.accountants import accountants
+from palate_audit.checks.costs.outside_accountants import compared, outside_accountants
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.mechanism import accounting
 from palate_common.rounds.privacy_mode import PrivacyMode

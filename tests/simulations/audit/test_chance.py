@@ -110,7 +110,7 @@ def test_searches_for_repeats_have_their_p_value() -> None:
 
 
 DRAWS = {
-    "blame": "keys are random, names and refusals are compared",
+    "masks/blame": "keys are random, names and refusals are compared",
     "consent/floors": "noise is random, refusals are compared",
     "consent/revocation": "noise is random, what leaves and what doesn't is compared",
     "enumerated/events": "ties of events",
@@ -123,11 +123,12 @@ DRAWS = {
     "idle_rounds": "p-values",
     "ledger_replay": "noise is random, ledgers are compared",
     "masking": "masked vectors, equal coordinates, equal stretches",
-    "outside_accountants": "nothing is drawn: terms of runs with secure noise are priced",
+    "costs/outside_accountants": "nothing is drawn: terms of runs with secure noise are priced",
     "refusals": "noise is random, refusals are compared",
     "repeats": "p-values",
     "roads": "ties",
     "seeds": "p-values, equal words, fresh releases",
+    "witnessed": "keys are random, refusals are compared",
     "words": "whole numbers of recorded words, p-values",
 }
 """Files of the battery that draw at random, and where the chance of a false alarm is."""

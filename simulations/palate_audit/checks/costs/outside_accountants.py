@@ -11,7 +11,7 @@ outside:                   the noise of each attempt         -> epsilon     | co
 Both have errors of their own: distributions are rounded to a grid, whose width follows the case. `ROOM` is far above
 them, and far below what any of the errors that matter changes.
 
-**Assumes:** discrete noise costs what continuous noise of variance sigma^2 - 4 does; `checks.accountants` compares it.
+**Assumes:** discrete noise costs what continuous noise of variance sigma^2 - 4 does; `costs.accountants` compares it.
 """
 
 from __future__ import annotations

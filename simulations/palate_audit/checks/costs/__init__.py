@@ -1,0 +1,1 @@
+"""Costs: what releases cost, by accountants that share nothing with production, and by those of other people."""
