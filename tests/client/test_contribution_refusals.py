@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from palate_client.floors import Floors
+from palate_client.ledger.trust import Trust
 from palate_client.rounds.contribution import Contributor, check_floors
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
@@ -108,6 +109,7 @@ def test_a_floor_on_what_an_attempt_costs_if_all_others_are_the_servers(
     data, _ = make_run(dp=dp, epsilon=5.01, facts=facts, **terms).first()
     plan = SignedPlan.model_validate_json(data).plan
     assert plan.mu2_alone == pytest.approx(alone * plan.mu2, rel=0.02)
+    assert Trust.of(plan).alone_mu2 == (plan.mu2_alone if math.isfinite(alone) else None)  # what the ledger keeps
     loose = Floors(allow_seeded=True, allow_unmasked=True, allow_central=True)
     check_floors(plan, replace(loose, max_alone_mu2=plan.mu2_alone), now=0.0)
     with pytest.raises(RefusedError, match="alone, one attempt may cost"):

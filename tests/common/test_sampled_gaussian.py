@@ -95,6 +95,14 @@ def test_secret_coins() -> None:
         assert delta_of(epsilon=1.0, mu=1 / multiplier) > charged
 
 
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize(("mu", "inclusion"), [(1.0, 0.1), (5.0, 0.1), (3.0, 0.5), (0.5, 0.01)])
+def test_no_probability_of_a_step_is_left_out(mu: float, inclusion: float, removed: bool) -> None:
+    """What is missing costs nothing, and losses of many steps add up."""
+    _, masses, lost = accounting._step(mu, inclusion, 1e-3, removed=removed)
+    assert masses.sum() + lost == pytest.approx(1.0, abs=1e-12)
+
+
 def test_sampled_at_most_whole() -> None:
     for multiplier, inclusion, steps in CASES:
         sigma = round(multiplier * GRID)

@@ -170,10 +170,13 @@ def test_another_runs_release_or_a_release_again_is_not_applied(run: Any) -> Non
     run.one_round(run.coordinator())
     (file,) = (run.folder / "releases").iterdir()
     noisy = run.registry.read(0, 0, digest(file.read_bytes()))
-    with pytest.raises(IntegrityError, match=r"must be of run and round \('run-2', 0\), got \('run-1', 0\)"):
-        Replay(run.terms.model_copy(update={"run": "run-2"})).apply(noisy)
+    for other in ("run-0", "run-2"):
+        with pytest.raises(IntegrityError, match=rf"must be of run and round \('{other}', 0\), got \('run-1', 0\)"):
+            Replay(run.terms.model_copy(update={"run": other})).apply(noisy)
     state = Replay(run.terms)
+    assert state.model.header.releases == 0
     state.apply(noisy)
+    assert state.model.header.releases == 1
     with pytest.raises(IntegrityError, match=r"must be of run and round \('run-1', 1\), got \('run-1', 0\)"):
         state.apply(noisy)
 

@@ -241,7 +241,9 @@ def test_the_table_counts_each_mutant_once() -> None:
         assert each["mutants"] == sum(each[name] for name in ("tests", "audit", "tested", "survived", "not asked"))
     assert outcome({}, {}) == ["not asked"]
     assert outcome({"tests": {"outcome": "killed"}}, {}) == ["tests"]
-    asked = {"tests": {"outcome": "survived"}, "audit": {"outcome": "killed"}}
+    asked = {"tests": {"outcome": "survived", "budget": 4.0}}
+    assert outcome(asked, {}) == ["survived", "unjudged", "few", "audit not asked"]
+    asked = {"tests": {"outcome": "survived", "budget": BUDGET}, "audit": {"outcome": "killed"}}
     assert outcome(asked, {}) == ["audit"]
     asked["audit"] = {"outcome": "survived"}
     assert outcome(asked, {}) == ["survived", "unjudged"]

@@ -16,6 +16,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -188,14 +189,14 @@ def pending(sample: Sequence[Mutant], results: dict[str, dict[str, Any]], groups
     return [mutant for *_, mutant in sorted(open_)]
 
 
-def test(workers: int, most: int, folder: Path) -> None:
+def test(workers: int, most: int, folder: Path, only: str) -> None:
     """Ask about each mutant that has no result; write each result at once."""
     covered = Covered(folder)
     results, lock = records(RESULTS), threading.Lock()
     for each in making.read(SAMPLE):
         if not making.is_current(each.id):
             sys.exit(f"mutation: {each.id} is of a function that has changed: campaign.py sample")
-    sample = making.read(SAMPLE)
+    sample = [each for each in making.read(SAMPLE) if re.search(only, each.id)]
     busy = set[str]()
     left = [most]
 
@@ -312,14 +313,17 @@ def main() -> None:
     parser.add_argument("id", nargs="?", default="", help="of `source`")
     parser.add_argument("--workers", type=int, default=1, help="of `test`: processes beside each other")
     parser.add_argument("--most", type=int, default=10**9, help="of `test`: how many steps now")
+    parser.add_argument("--only", default="", help="of `test`: those whose id this pattern finds")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results are kept; default %(default)s")
     parser.add_argument("--again", action="store_true", help="of `cover`: also what is there")
     default = user_cache_path("palate") / "mutation"
     parser.add_argument("--cache", type=Path, default=default, help="which tests execute what; default %(default)s")
     options = parser.parse_args()
+    globals()["RESULTS"] = options.results
     does: dict[str, Callable[[], object]] = {
         "cover": lambda: cover(options.cache, again=options.again),
         "sample": lambda: making.write(making.sample(), SAMPLE),
-        "test": lambda: test(options.workers, options.most, options.cache),
+        "test": lambda: test(options.workers, options.most, options.cache, options.only),
         "confirm": confirm,
         "survivors": print_survivors,
         "source": lambda: print_source(options.id),

@@ -8,6 +8,7 @@ name, or of the module, those in files with its name first. Imports nothing of P
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sqlite3
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ class Choice:
 def _every(module: str) -> range:
     """All lines of a module."""
     return range(1, len(source_of(module).splitlines()) + 1)
+
+
+@cache
+def _called(module: str) -> frozenset[int]:
+    """Lines within a function: who executes another one has only imported the module first."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    found = set[int]()
+    for node in ast.walk(ast.parse(source_of(module))):
+        if isinstance(node, functions):
+            body = node.body if isinstance(node.body, list) else [node.body]
+            found.update(range(body[0].lineno, (node.end_lineno or 0) + 1))
+    return frozenset(found)
 
 
 def _with(file: str, name: str) -> set[int]:
@@ -127,8 +140,9 @@ class Covered:
         file = str(rooms.file_of(mutant.module))
         first, last, begin, end = mutant.lines
         ranges = {"line": [mutant.line], "statement": range(first, last + 1), "function": range(begin, end + 1)}
+        called = _called(mutant.module)
         for by, lines in ranges.items():
-            if tests := self.executing(file, lines):
+            if tests := self.executing(file, called.intersection(lines)):
                 return self._within(tests, set(), budget, by)
         stem = f"test_{Path(file).stem}"
         named = {test for test in self.seconds if stem in Path(test.split("::")[0]).name}
@@ -143,7 +157,9 @@ class Covered:
             "room": [(str(each), set(_every(rooms.module_of(each)))) for each in rooms.files(mutant.room)],
         }
         for by, places in wider.items():
-            found = set[str]().union(*(self.executing(each, lines) for each, lines in places))
+            found = set[str]().union(
+                *(self.executing(each, lines & _called(rooms.module_of(Path(each)))) for each, lines in places)
+            )
             if found:
                 return self._within(found | named, named, budget, by)
         return Choice((), 0.0, "")

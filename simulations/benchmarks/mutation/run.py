@@ -60,6 +60,8 @@ def outcome(result: Mapping[str, Any], judgement: Mapping[str, Any]) -> list[str
     if result.get("audit", {}).get("outcome") == "killed":
         return ["audit"]
     found = ["survived", judgement.get("class", "unjudged")]
+    if result["tests"].get("budget", 0.0) < campaign.BUDGETS["all"]:
+        found.append("few")
     return found if "audit" in result else [*found, "audit not asked"]
 
 
@@ -77,7 +79,8 @@ def tables(figures: Any) -> list[Table]:
         "Of the others, those that mattered have got a test (`tested`), and each is judged in one line in "
         "[judged.jsonl](../simulations/benchmarks/mutation/judged.jsonl): "
         + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
-        + f". {_total(figures, 'audit not asked')} of them the audit wasn't asked about yet."
+        + f". {_total(figures, 'few')} of them have met the first, few tests only, and about "
+        f"{_total(figures, 'audit not asked')} the audit wasn't asked yet."
     )
     columns = ("tests", "audit", *campaign.CLASSES, "unjudged")
     header = ("mutants", "asked", "found by tests", "by the audit", *campaign.CLASSES, "unjudged")
