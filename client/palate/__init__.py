@@ -60,6 +60,8 @@ from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
+    from palate_client.leaving.later_models import Verdict
+    from palate_client.leaving.statement import Statement
     from palate_client.ledger.device_ledger import Receipt
     from palate_client.loyalty import Loyalty
     from palate_client.online.enrolment import Enrolment
@@ -100,9 +102,11 @@ _LATER = {
     "Sent": "palate_client.store.journal",
     "Similar": "palate_client.recommend.recommender",
     "Spending": "palate_client.rounds.report",
+    "Statement": "palate_client.leaving.statement",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
     "Tuning": "palate_client.recommend.adaptation.tuning",
+    "Verdict": "palate_client.leaving.later_models",
 }
 """Type -> its module, which is imported on first use."""
 
@@ -155,11 +159,13 @@ __all__ = [
     "Service",
     "Similar",
     "Spending",
+    "Statement",
     "SyncResult",
     "Syncing",
     "Tracked",
     "Tuning",
     "UnreachableError",
+    "Verdict",
     "Weighting",
     "WrongKeyError",
     "apprise_sender",

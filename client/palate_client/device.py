@@ -28,6 +28,7 @@ from __future__ import annotations
 import time as _time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from palate_client.delivery.channel import Channel, Sender
     from palate_client.delivery.messages import Messages
     from palate_client.delivery.messenger import Messenger
+    from palate_client.leaving.statement import Statement
     from palate_client.loyalty import Loyalty
     from palate_client.models import Models
     from palate_client.online.enrolment import Enrolment
@@ -640,18 +642,54 @@ class Device(Closing):
             raise InputError(f"`path` must be a file that can be written, got {path}: {error.strerror}") from None
         return written
 
-    def erase(self) -> None:
+    def statement(self) -> Statement:
+        """What would remain if the user left now, in words and numbers; see [Leaving](sdk.md#leaving).
+
+        To make it writes nothing to the store, and nothing is erased.
+
+        Raises:
+            InputError: this device took part in rounds, and `palate.open` was given no service.
+            PalateError: a file of the store can't be read.
+        """
+        return self._statement(final=False)
+
+    @overload
+    def erase(self, *, statement: None = None) -> None: ...
+
+    @overload
+    def erase(self, *, statement: Path | str | Literal[True]) -> Statement: ...
+
+    def erase(self, *, statement: Path | str | Literal[True] | None = None) -> Statement | None:
         """Destroy the store's key, then its files. Nobody can read the data after that, not even from a copy.
 
         The device is closed; `palate.open` makes a new, empty store without any consent.
 
+        Args:
+            statement: make a statement of what remains before the key is destroyed, and return it. A path: it is also
+                written there as JSON, for its owner alone; an existing file is replaced. None: none is made.
+
         Raises:
             LockedError: another process is opening or erasing the store; nothing was erased.
-            PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
-                the keyring or a file can't be removed now.
+            InputError: the statement's file can't be written, or see `statement`; nothing was erased.
+            PalateError: the key can't be overwritten, or no statement be made, and nothing was erased; or the key is
+                destroyed, but its entry in the keyring or a file can't be removed now.
         """
         self.forget_model()
-        self.store.erase()
+        if statement is None:
+            self.store.erase()
+            return None
+        from palate_client.leaving.erasure import erase_with_statement  # here: as the parts
+
+        path = None if statement is True else Path(statement)
+        return erase_with_statement(self.store, partial(self._statement, final=True), path)
+
+    def _statement(self, *, final: bool) -> Statement:
+        """What remains; `final`: the store is erased next."""
+        from palate_client.leaving.statement import Statement  # here: as the parts
+
+        report = self.privacy_report()
+        evidence = None if report.spending is None else self.rounds.evidence()
+        return Statement.of(report, self.store, self.consent, self.service, evidence=evidence, final=final)
 
     def close(self) -> None:
         """Close the files. Not needed at exit: tracked events are stored."""

@@ -101,7 +101,7 @@ def open_log(store: EventStore, consent: Consent, models: Models, weighting: Wei
     latest = np.fmax.reduceat(found.times, found.starts) if len(found.starts) else np.zeros(0)
     items = tuple(current.items[row] for row in found.rows.tolist())
     log = OpenLog(items, _days(latest.tolist(), store.clock()), version)
-    with Journal(store.file) as journal:
+    with Journal(store.file) as journal, store.file.there():
         journal.open_log(Opened(store.clock(), len(items), version))
     if _agreed(consent) != version:
         raise RefusedError("the user has decided anew meanwhile: ask again")

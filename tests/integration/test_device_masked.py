@@ -15,6 +15,7 @@ from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import Step
@@ -73,6 +74,12 @@ def device_of(tmp_path: Path) -> Callable[[Any], palate.Device]:
     return make
 
 
+def make_run_again(run: Any, ledger: Any) -> Any:
+    """The next run of the same population and cohort."""
+    run.again("run-2")
+    return run.coordinator(ledger=ledger)
+
+
 def test_a_device_masks_as_a_simulated_one_does(
     make_run: Callable[..., Any], device_of: Callable[[Any], palate.Device], tmp_path: Path
 ) -> None:
@@ -104,6 +111,21 @@ def test_a_device_masks_as_a_simulated_one_does(
         ][:5]
         assert {sent.dp for sent in report.sent} == {"distributed"}
 
+        # All of it is in the statement, with what its cost relies on, and so is the ledger's state.
+        made = device.statement()
+        assert [(each.round, each.attempt, each.purpose, each.dp) for each in made.rounds] == [
+            (round_, 0, "train", "distributed") for round_ in range(3)
+        ]
+        assert all(each.contributed for each in made.rounds)
+        assert made.conditions == ("at most 1 of the 40 devices of a cohort are the operator's",)
+        assert made.bounds[0].true_positives is not None
+        assert made.bounds[0].alone is not None
+        assert made.bounds[0].true_positives < made.bounds[0].alone
+        last = SignedPlan.model_validate_json(host.plan)
+        assert last.charge is not None
+        assert made.state is not None
+        assert (made.state.size, made.state.root) == (last.charge.checkpoint.size, last.charge.checkpoint.root)
+
         # Revoking stops what has begun, and what follows; a directory without this device is none of its business.
         device.consent.revoke("train")
         assert host.machine is not None
@@ -114,6 +136,14 @@ def test_a_device_masks_as_a_simulated_one_does(
         device.consent.grant("train")
         assert device.join(host.plan, b"", Directory(tuple(each.public for each in keys))) is None
         assert "must name this device" in device.refusal
+
+        # An attempt that it joined, and in which nothing but keys left, can't have it.
+        coordinator = make_run_again(run, coordinator.ledger)
+        begun = coordinator.open_attempt()
+        machine = device.join(begun, coordinator.model.data, directory)
+        assert machine is not None, device.refusal
+        machine.close()
+        assert [each.contributed for each in device.statement().rounds] == [True, True, True, False]
 
     clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms(None))
     clear.folder = tmp_path / "clear"

@@ -211,8 +211,12 @@ def on_leave(device: palate.Device) -> list[str]:
     assert_type(lines, list[str])
     assert_type(device.more_of("book-1"), palate.Tracked)
     assert_type(device.hide("book-2"), palate.Tracked)
+    assert_type(device.statement(), palate.Statement)
     try:
-        device.erase()
+        left = device.erase(statement=Path("what-remains.json"))
+        assert_type(left, palate.Statement)
+        assert_type(left.anonymous(), palate.Statement)
+        assert_type(left.verify("models/latest"), palate.Verdict)
     except palate.LockedError:
         return []
     except palate.PalateError as error:

@@ -42,7 +42,7 @@ _KIND = 0x50414432  # "PAD2"
 _SCHEMA = (
     "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
     " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL,"
-    " trust TEXT)",
+    " trust TEXT, purpose TEXT)",
     "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
     " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
     "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
@@ -62,6 +62,7 @@ class Receipt:
         n_bytes: bytes that the device had to send.
         time: when it was charged, seconds since 1970.
         trust: what that cost relies on; None: unknown, as an older version charged it.
+        purpose: what the user had agreed to for it, "train" or "analytics"; None: unknown, as `trust`.
     """
 
     run: str
@@ -72,6 +73,7 @@ class Receipt:
     n_bytes: int
     time: float
     trust: Trust | None = None
+    purpose: str | None = None
 
 
 class DeviceLedger(Closing):
@@ -135,6 +137,7 @@ class DeviceLedger(Closing):
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
         trust: Trust | None = None,
+        purpose: str | None = None,
     ) -> npt.NDArray[np.bool_]:
         """Record, before they compute, that devices take part in an attempt.
 
@@ -147,6 +150,7 @@ class DeviceLedger(Closing):
             n_bytes: bytes that each will send.
             devices: ids [n], each once, in any order.
             trust: what the cost relies on.
+            purpose: what the user has agreed to for it.
 
         Returns:
             bool [n], aligned with `devices`: which may take part. The others would exceed a limit and aren't charged.
@@ -170,9 +174,9 @@ class DeviceLedger(Closing):
                 packed = pack(IdRuns(runs.first[allowed], runs.last[allowed]).joined())
                 values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), packed)
                 connection.execute(
-                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*values, None if trust is None else trust.text),
+                    "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust, purpose)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, None if trust is None else trust.text, purpose),
                 )
         by_id = np.repeat(allowed, runs.lengths())
         if place is None:
@@ -213,11 +217,12 @@ class DeviceLedger(Closing):
 
     def _charges(self) -> list[tuple[Receipt, IdRuns]]:
         """Every charge, oldest first, with the runs of the devices that took part in it."""
-        query = "SELECT devices, trust, run, round, attempt, plan_hash, mu2, n_bytes, time FROM charges ORDER BY seq"
+        columns = "devices, trust, purpose, run, round, attempt, plan_hash, mu2, n_bytes, time"
+        query = f"SELECT {columns} FROM charges ORDER BY seq"  # noqa: S608 # constant
         with self._view() as connection:
             return [
-                (Receipt(*[*values, Trust.read(trust)]), unpack(packed))
-                for packed, trust, *values in connection.execute(query)
+                (Receipt(*[*values, Trust.read(trust), purpose]), unpack(packed))
+                for packed, trust, purpose, *values in connection.execute(query)
             ]
 
     def size(self) -> int:
@@ -270,14 +275,13 @@ class DeviceLedger(Closing):
         return None if row is None else (Checkpoint(row[0], row[1]), row[2])
 
     def _migrate(self) -> None:
-        """Add the column that ledgers of older versions lack."""
-        missing = "SELECT count(*) = 0 FROM pragma_table_info('charges') WHERE name = 'trust'"
+        """Add the columns that ledgers of older versions lack."""
         with self._database.transaction() as connection:
-            (found,) = connection.execute(missing).fetchone()
-        if found:
+            missing = _lacking(connection)
+        if missing:
             with self._database.transaction(write=True) as connection:
-                if connection.execute(missing).fetchone()[0]:  # no other process has done so in the meantime
-                    connection.execute("ALTER TABLE charges ADD COLUMN trust TEXT")
+                for name in _lacking(connection):  # another process may have done so in the meantime
+                    connection.execute(f"ALTER TABLE charges ADD COLUMN {name} TEXT")
 
     @contextmanager
     def _view(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -288,6 +292,12 @@ class DeviceLedger(Closing):
                 self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
                 self._seq = seq
             yield connection
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str]:
+    """The columns of charges that came later than the first version, and aren't there."""
+    there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('charges')")}
+    return [name for name in ("trust", "purpose") if name not in there]
 
 
 def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:

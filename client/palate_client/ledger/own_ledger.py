@@ -62,10 +62,12 @@ class OwnLedger(DeviceLedger):
         n_bytes: int,
         devices: Sequence[int] | range | Ids,
         trust: Trust | None = None,
+        purpose: str | None = None,
     ) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`, for this installation; it also updates the store's count of charges."""
+        place = {"round_": round_, "attempt": attempt}
         charged = super().charge(
-            plan_hash, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=n_bytes, devices=[ONE], trust=trust
+            plan_hash, run=run, **place, mu2=mu2, n_bytes=n_bytes, devices=[ONE], trust=trust, purpose=purpose
         )
         know_charges(self._store, self.size())
         return charged

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import Trust
-from palate_client.rounds.admission import check_floors
+from palate_client.rounds.admission import check_floors, purpose_of
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import EventAlgorithm
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
@@ -280,6 +280,7 @@ class Contributor:
             mu2=plan.mu2,
             n_bytes=vector_bytes(plan),
             trust=Trust.of(plan),
+            purpose=purpose_of(plan),
             devices=self.devices,
         )
 

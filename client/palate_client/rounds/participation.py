@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.consent import Consent, Purpose
+from palate_client.consent import Consent
 from palate_client.delivery.calendar import Calendar
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
+from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
@@ -68,11 +69,6 @@ class OwnHistory:
     def users(self, rows: slice | npt.NDArray[np.integer[Any]]) -> Interactions:
         """The user's interactions."""
         return self.interests.interactions().users(rows)
-
-
-def purpose_of(plan: RoundPlan) -> Purpose:
-    """What the user must have agreed to before this device answers a plan."""
-    return "analytics" if plan.algorithm == ANALYTICS else "train"
 
 
 class Masked:
@@ -204,6 +200,16 @@ class Rounds:
             seen=seen,
         )
 
+    def evidence(self) -> bytes | None:
+        """The signed plan, or manifest, that has shown the last state of the population's ledger; None: none has.
+
+        Raises:
+            IntegrityError: as `spending`.
+        """
+        service = required(self.service)
+        with OwnLedger(self.store, service) as ledger:
+            return ledger.seen_payload(service.population)
+
     def _contributor(self, service: Service, ledger: OwnLedger, number: int, asked: SignedPlan) -> Contributor:
         """The contributor, as in simulations, for this user's history or their answers to a survey."""
         self._check_consent(asked.plan)
@@ -230,10 +236,10 @@ class Rounds:
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")
 
     def _note(self, plan: RoundPlan, what: str, data: bytes) -> None:
-        """Record in the journal what is about to be sent."""
+        """Record in the journal what is about to be sent. No statement for an erasure can be made meanwhile."""
         dp = plan.dp.value if plan.events is None else EVENTS
         sent = Sent(what, dp, plan.run, plan.round, plan.attempt, len(data), self.store.clock())
-        with Journal(self.store.file) as journal:
+        with Journal(self.store.file) as journal, self.store.file.there():
             journal.record(sent)
 
     @contextmanager

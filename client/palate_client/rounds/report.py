@@ -193,7 +193,7 @@ class PrivacyReport:
         yield f"Left this device: {len(self.sent)} message(s), {sum(each.bytes for each in self.sent):,} bytes"
         for each in self.sent:
             where = f"round {each.round}, attempt {each.attempt} of {each.run}"
-            yield f"  {_date(each.time)}  {each.what}, {each.bytes:,} bytes, {where}; {_NOISE.get(each.dp, each.dp)}"
+            yield f"  {_date(each.time)}  {each.what}, {each.bytes:,} bytes, {where}; {NOISED.get(each.dp, each.dp)}"
         if self.opened:
             yield f"Shared openly: {len(self.opened)} time(s), handed to the app, without any protection"
             for opened in self.opened:
@@ -211,13 +211,14 @@ class PrivacyReport:
             yield f"  {_date(last.time)}  {last.ended}{': ' if last.reason else ''}{last.reason}"
 
 
-_NOISE = {
+NOISED = {
     "distributed": "its noise was added here",
     "local": "all of its noise was added here",
     EVENTS: "all of its noise was added here, and protects single events, not all of them together",
     "central": "the server saw it and added the noise",
     "off": "NO NOISE",
 }
+"""`Sent.dp` -> what that means for the message, in words."""
 
 
 def _spent(spending: Spending, unit: str) -> Iterator[str]:

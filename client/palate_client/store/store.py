@@ -187,15 +187,15 @@ class EventStore(Closing):
         with self.transaction() as connection:
             return _get(connection, "first")
 
-    def erase(self) -> None:
-        """Destroy the key and remove the files, for every process that has the store open.
+    def erase(self, *, still: Callable[[], bool] = lambda: True) -> bool:
+        """Destroy the key and remove the files, for every process that has the store open; see `StoreFile.erase`.
 
         Raises:
             LockedError: another process is opening or erasing it; nothing was erased.
             PalateError: the key can't be overwritten, and nothing was erased; or the key is destroyed, but its entry in
                 the keyring or a file can't be removed now.
         """
-        self.file.erase()
+        return self.file.erase(still=still)
 
     def _accept(
         self, connection: sqlite3.Connection, recent: RecentEvents, events: Sequence[Event], now: float, imported: bool

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -193,8 +193,27 @@ class StoreFile(Closing):
         names = os.listdir(self.folder.path)  # noqa: PTH208 # called often, and only names are needed
         return self._denied | {name.removeprefix(start) for name in names if name.startswith(start)}
 
-    def erase(self) -> None:
+    @contextmanager
+    def there(self) -> Iterator[None]:
+        """While the context lasts, no thread or process erases the store.
+
+        Raises:
+            ErasedError: the store was erased.
+            ClosedError: the store was closed.
+        """
+        self._check_end()
+        with self._opening, self.folder.lock():
+            self._check()
+            yield
+
+    def erase(self, *, still: Callable[[], bool] = lambda: True) -> bool:
         """Destroy the store's key, and remove its files; every process that has it open notices it.
+
+        Args:
+            still: asked when nobody can leave `there` any more, and may open no file: whether to go on.
+
+        Returns:
+            Whether it was erased: False as `still` said.
 
         Raises:
             LockedError: another process is opening or erasing it; nothing was erased.
@@ -202,12 +221,15 @@ class StoreFile(Closing):
                 the keyring or a file can't be removed now.
         """
         with self.lock, self.folder.lock():
+            if not still():
+                return False
             self.disconnect()
             try:
                 self.folder.erase(self._store)
             finally:
                 if self.folder.vault.store() != self._store:
                     self._end = ErasedError(_ERASED)
+        return True
 
     def _checkpoint_every(self, pages: int) -> None:
         with self.lock:  # no fork can close the file meanwhile

@@ -16,8 +16,9 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds import contribution
+from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories
-from palate_client.rounds.participation import Rounds, purpose_of
+from palate_client.rounds.participation import Rounds
 from palate_common.errors import RefusedError
 from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64

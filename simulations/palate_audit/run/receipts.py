@@ -29,7 +29,7 @@ from palate_common.rounds.plan import SignedPlan
 from palate_server.rounds.registry import Registry
 
 SQLITE = b"SQLite format 3\x00"
-_FIELDS = tuple(each.name for each in fields(Receipt) if each.name != "trust")
+_FIELDS = tuple(each.name for each in fields(Receipt) if each.name not in ("trust", "purpose"))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from palate_client.consent import Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Kind
 from palate_client.floors import Floors
+from palate_client.leaving.statement import Statement
 from palate_client.recommend.recommender import Recommendation
 from palate_client.service import Service
 from palate_client.store.vault import new_key
@@ -26,6 +27,8 @@ Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with th
 App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
 PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
 Population = Annotated[str, typer.Option(help="The population of the service.")]
+KnownKey = Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service, if there is one.")]
+KnownPopulation = Annotated[str | None, typer.Option(help="The population of the service, if there is one.")]
 Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, ratings, shop or plain.")]
 
 
@@ -237,28 +240,77 @@ def report(
     store: Store,
     key: Key,
     app: App = "palate",
-    public_key: Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service.")] = None,
-    population: Annotated[str | None, typer.Option(help="The population of the service.")] = None,
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print the privacy report; it includes the spent budget if the service is named."""
-    if (public_key is None) != (population is None):
-        raise InputError("`--public-key` and `--population` must be given together, got one of them")
-    service = None
-    if public_key is not None and population is not None:
-        service = Service(public_key=public_key, population=population)
-    with _device(store, key, app, service) as device:
+    with _device(store, key, app, _service(public_key, population)) as device:
         found = device.privacy_report()
-    shown: Any = json.dumps(found.as_dict(), indent=1, ensure_ascii=False) if as_json else found
-    typer.echo(str(shown))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+        return
+    typer.echo(str(found))
+    typer.echo("What would remain if you left: `palate device statement`, or `erase --statement FILE`")
 
 
 @app.command()
-def erase(store: Store, key: Key, app: App = "palate") -> None:
+def statement(
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `verify`.")] = False,
+    anonymous: Annotated[bool, typer.Option(help="Leave out what names this installation to the server.")] = False,
+) -> None:
+    """Print what would remain if the user left now. Nothing is erased, and nothing is kept of it."""
+    with _device(store, key, app, _service(public_key, population)) as device:
+        made = device.statement()
+    made = made.anonymous() if anonymous else made
+    typer.echo(made.to_bytes().decode() if as_json else str(made))
+
+
+@app.command()
+def erase(
+    store: Store,
+    key: Key,
+    app: App = "palate",
+    statement: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Before, write here what remains, and print it.")
+    ] = None,
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
+) -> None:
     """Destroy the store's own key, and its files. The file of --key is not removed."""
-    with _device(store, key, app) as device:
-        device.erase()
+    with _device(store, key, app, _service(public_key, population)) as device:
+        if statement is None:
+            device.erase()
+        else:
+            typer.echo(str(device.erase(statement=statement)))
     typer.echo("erased")
+
+
+@app.command()
+def verify(
+    statement: Annotated[Path, typer.Argument(help="What `erase --statement` or `statement --json` wrote.")],
+    model: Annotated[Path, typer.Argument(help="The folder of a published model, with its privacy card.")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="Models that it started from, or in between.")
+    ] = None,
+) -> None:
+    """Print what a published model still has of the installation that a statement is of; it needs no store."""
+    made = Statement.from_bytes(_bytes(statement, "statement").rstrip(b"\n"))
+    typer.echo(str(made.verify(model, *(others or ()))))
+
+
+def _service(public_key: str | None, population: str | None) -> Service | None:
+    """The service, if it is named."""
+    if (public_key is None) != (population is None):
+        raise InputError("`--public-key` and `--population` must be given together, got one of them")
+    if public_key is None or population is None:
+        return None
+    return Service(public_key=public_key, population=population)
 
 
 def _outcome(text: str) -> tuple[str, Kind]:
