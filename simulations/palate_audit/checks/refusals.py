@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.entries import ChargeEntry, entry_from
+from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
@@ -156,11 +158,26 @@ def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterat
     more = plan.model_copy(update={"sigma": plan.sigma - 1})
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()
     yield "it has no charge", sign_plan(plan, None, stage.key).to_bytes()
-    for name, value in (("plan_hash", "0" * 64), ("mu2", plan.mu2 / 2)):
-        other = charge.model_copy(update={"entry": {**charge.entry, name: value}})
-        yield f"what was charged has another {name}", sign_plan(plan, other, stage.key).to_bytes()
+    for name in sorted(ChargeEntry.model_fields.keys() & {*RoundPlan.model_fields, "plan_hash"} - {"facts"}):
+        lie = {**charge.entry, name: _other(charge.entry[name])}
+        yield f"what was charged has another {name}", sign_plan(plan, _logged(charge, lie), stage.key).to_bytes()
     root = charge.model_copy(update={"checkpoint": Checkpoint(charge.checkpoint.size, "0" * 64)})
     yield "its charge is not in the log", sign_plan(plan, root, stage.key).to_bytes()
+
+
+def _other(value: object) -> object:
+    """Another value of the same kind, such as an operator would rather be charged with."""
+    if isinstance(value, float):
+        return value / 2
+    return value + 1 if isinstance(value, int) else "0" * len(str(value))
+
+
+def _logged(charge: ChargeProof, entry: dict[str, Any]) -> ChargeProof:
+    """A charge with another entry, which really is in the log that it shows: only the entry itself lies."""
+    leaf, seq, size = entry_from(entry).leaf(), charge.entry["seq"], charge.checkpoint.size
+    tree = MerkleTree([leaf if place == seq else bytes([place % 256]) for place in range(size)])
+    made = {"entry": entry, "checkpoint": tree.checkpoint(), "inclusion": tree.inclusion_proof(seq, size)}
+    return charge.model_copy(update={**made, "consistency": {}, "epochs": ()})
 
 
 def _used(

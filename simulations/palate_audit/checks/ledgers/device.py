@@ -2,9 +2,9 @@
 
 Some installations in one file, with ids of their own and in runs, are charged by several runs: the first time, again
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
-below. The file is closed and opened, also after hundreds of charges, and written by a second handle. They see states
-of the population's ledger: longer, shorter, forked, the same. After each step every public answer is the book's: who
-takes part, what each has spent, its receipts, the number of charges, and the state seen last.
+below. The file is closed and opened, each time years later, also after hundreds of charges, and written by a second
+handle. They see states of the population's ledger: longer, shorter, forked, the same. After each step every public
+answer is the book's: who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
 
 The same with an app's own encrypted ledger, whose report must say what was spent, whether the limits are reached, and
 an epsilon that is not below what that costs.
@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -43,6 +45,7 @@ STEPS, MANY = 240, 330
 IDS = (0, 1, 2, 3, 5, 7, 8, 1000, -4, 2**40)
 LIMITS = ((2.0, None), (0.7, 40), (None, 25), (0.30000000000000004, None))
 """Most mu^2 and most charges of a device; the third sum of 0.1 in floats is above three times 0.1."""
+YEAR = 365 * 86400
 COSTS = (0.125, 0.1, 1 / 30, 1 / 70, 2.0**-40, 0.0625)
 
 
@@ -67,13 +70,16 @@ class _Pair:
 
     def __init__(self, path: Path, limit: float | None, most: int | None) -> None:
         self.path, self.limit, self.most = path, limit, most
+        self.years = 0.0
         self.book = DeviceBook(None if limit is None else Fraction(limit), most)
         self.ledger = self.opened()
         self.plans = 0
 
     def opened(self) -> DeviceLedger:
-        """The file, opened once more."""
-        return DeviceLedger(self.path, limit_mu2=self.limit, max_participations=self.most, durable=False)
+        """The file, opened once more, a year and a half after the last time: charges don't grow old."""
+        self.years += 1.5
+        with mock.patch("time.time", return_value=time.time() + self.years * YEAR):
+            return DeviceLedger(self.path, limit_mu2=self.limit, max_participations=self.most, durable=False)
 
     def reopen(self) -> None:
         """Close it, and open it again."""
