@@ -27,18 +27,28 @@ from palate_common.mechanism.update import released_size
 from palate_common.records import entries
 from palate_common.records.consistency import Epoch
 from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import COSIGNATURE, VerifierKey
+from palate_common.records.pinned import Handover
 from palate_common.rounds import masked_attempt
 from palate_common.rounds.plan import Sampling, SignedPlan, signed_bytes
 from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg import transcript
 
 HASH = "ab" * 32
-GIVEN: Mapping[str, Any] = {"events": Sampling(inclusion=0.5, steps=2), "mu": 1.0, "run_limit": 1.0, "created": "2026"}
+WITNESS = VerifierKey("witness.example", COSIGNATURE, bytes(32))
+GIVEN: Mapping[str, Any] = {
+    "events": Sampling(inclusion=0.5, steps=2),
+    "mu": 1.0,
+    "run_limit": 1.0,
+    "created": "2026",
+    "cosigned": "a note",
+}
 """Values for fields that may be empty and are."""
 EMPTY: Mapping[str, Any] = {
     "consistency": {1: (HASH,)},
     "inclusion": (HASH,),
     "epochs": (Epoch(entry={"kind": "restored"}, inclusion=()),),
+    "handovers": (Handover(entry={"kind": "handover"}, inclusion=()),),
     "settings": {"a": 1},
     "facts": {"a": 1},
 }
@@ -61,7 +71,10 @@ ENTRIES: tuple[Mapping[str, Any], ...] = (
     {"kind": "audit", "run": "one", "facts": {}},
     {"kind": "publish", "run": "one", "model_hash": HASH},
     {"kind": "lost"},
-    {"kind": "restored", "base": 1, "spent": 0.5, "witness_size": 2, "witness_root": HASH, "created": "2026"},
+    {"kind": "restored", "base": 1, "spent": 0.5, "witness_size": 2, "witness_root": HASH, "created": "2026",
+     "epoch": 1, "cosigned": "a note"},
+    {"kind": "witnesses", "keys": [str(WITNESS)], "needed": 1},
+    {"kind": "handover", "old_key": HASH, "new_key": HASH, "old_signature": 2 * HASH, "new_signature": 2 * HASH},
 )  # fmt: skip
 """One entry of each kind."""
 
