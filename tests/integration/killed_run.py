@@ -220,6 +220,7 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start background jobs without it
     if len(sys.argv) > 1:
         sys.exit(perform(json.loads(sys.argv[1])))
     serve()
