@@ -150,6 +150,30 @@ def test_what_a_mirror_has_is_not_lost_and_goes_on_for_witnesses_and_devices(wor
     assert backup.checkpoint() == ledger.checkpoint()
     assert backup.recover(leaves) == 0
     world.accepts(device, world.plan(backup))
-    strange = world.stack.enter_context(Ledger(":memory:", population="readers"))
+    strange = world.stack.enter_context(Ledger(":memory:", population="readers", unit="event"))
     with pytest.raises(IntegrityError, match="of the ledger that was backed up"):
         strange.recover(leaves)
+
+
+def test_a_device_that_crossed_into_an_epoch_is_not_led_into_another_by_the_log_of_before(world: World) -> None:
+    """The old log goes on beside the epoch, and a second epoch goes on from it as if the first had not been."""
+    device, ledger, backup = world.device("one"), world.run.ledger, world.fork("backup")
+    fork = world.stack.enter_context(_copy(world, backup, "fork"))
+    world.accepts(device, world.plan(ledger))
+    asked = restored(world, backup, world.cosigned(ledger), spent=ledger.spent())
+    world.accepts(device, charged(world, asked, backup))
+    crossed = device.privacy_report().spending
+    assert crossed is not None
+    budgets = iter(range(90, 0, -1))
+    while ledger.checkpoint().size <= backup.checkpoint().size:
+        ledger.set_budget(mu2=float(next(budgets)), epsilon=80.0, delta=1e-5)
+    spent = backup.spent()
+    fork.restore(witness=ledger.checkpoint(), spent=spent, cosigned=world.cosigned(ledger).cosigned)
+    end = Checkpoint(fork.checkpoint().size + 1, "0" * 64)
+    fork.restore(witness=end, spent=spent, cosigned="none")
+    fork.open_run("run-2", {})
+    log = fork.log_key(world.run.key.public)
+    assert log.name not in (asked.log.name, world.honest.log.name)
+    world.committee.watch(log)
+    led = charged(world, replace(world.honest, log=log), fork)
+    world.refuses(device, led, "must prove that its ledger extends")

@@ -14,8 +14,9 @@ from watched_world import World, make_world
 
 import palate
 from palate_common.errors import IntegrityError
+from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.consistency import Shown
-from palate_common.records.notes import ED25519, VerifierKey
+from palate_common.records.notes import ED25519, VerifierKey, read_note
 from palate_common.records.pinned import MOST_HANDOVERS, Handover, follow, make_handover
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
@@ -97,7 +98,7 @@ def test_what_the_old_key_signs_after_a_handover_is_refused(world: World) -> Non
 
 
 def test_witnesses_that_know_the_new_key_do_not_cosign_for_the_old_one(world: World) -> None:
-    """So a device that has not heard of the handover isn't fooled by whoever has the old key."""
+    """So nothing that the old key signs alone is in a ledger that a device takes."""
     device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
     asked = rotate(world, new)
     asked.shown(ledger)
@@ -202,3 +203,25 @@ def test_the_note_of_a_ledger_that_was_handed_over_keeps_its_origin(world: World
     rotate(world, new)
     pinned = world.service().pinned
     assert pinned.log(new.public) == VerifierKey(world.honest.log.name, ED25519, bytes.fromhex(new.public))
+
+
+def test_what_can_not_be_told_a_cosigned_state_is_public_and_says_nothing_of_the_key_that_has_signed_it(
+    world: World,
+) -> None:
+    """A thief of the former key puts the cosignatures of a later state under its own signature, and shows a model.
+
+    A device that has not followed the handover takes it; one that has refuses. A plan needs a charge in the ledger.
+    """
+    away, followed, ledger = world.device("away"), world.device("followed"), world.run.ledger
+    new = SigningKey.generate()
+    asked = rotate(world, new)
+    world.accepts(followed, world.plan(ledger, asked.shown, key=new))
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    shown = asked.shown(ledger)
+    public = read_note((shown.cosigned or "").encode())
+    note = sign_checkpoint(shown.checkpoint, asked.log.name, world.run.key).with_signatures(*public.signatures)
+    forged = shown.model_copy(update={"handovers": (), "cosigned": note.to_bytes().decode()})
+    model = world.model(ledger, forged)
+    with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
+        followed.update_model(model)
+    assert away.update_model(model)

@@ -98,6 +98,10 @@ def test_a_log_is_read_back_and_another_is_refused() -> None:
             read_log(fetch, other, most=10**6)
     with pytest.raises(IntegrityError):
         read_log(fetch, tree.checkpoint(), most=100)
+    fetched: list[str] = []
+    with pytest.raises(IntegrityError, match="at most 2097152 entries to be read, got 134217728"):  # of no bytes each
+        read_log(lambda path, most: fetched.append(path) or b"", Checkpoint(2**27, "ab" * 32), most=2**28)
+    assert not fetched
     files[tile_path("entries", 1, 44)] = pack_entries([*leaves[256:299], b"another"])
     with pytest.raises(IntegrityError, match="must be those of the checkpoint"):
         read_log(fetch, tree.checkpoint(), most=10**6)

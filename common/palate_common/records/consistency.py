@@ -134,7 +134,7 @@ def check_growth(
     before = spend_shown(evidence())
     if math.isfinite(before) and not spent >= before:
         raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {before:g}")
-    if any(_covers(epoch, seen, shown, before, pinned) for epoch in shown.epochs):
+    if any(_covers(epoch, seen, shown, before, pinned, shown_by(evidence())) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
@@ -161,20 +161,32 @@ def check_pinned(
     before = None if seen is None else shown_by(evidence())
     if before is not None and before.handovers:
         pinned.check_follows(what, before.handovers, shown.handovers)
-    epoch = 0
-    if pinned.quorums and shown.epochs:
-        epoch = _restored(shown.epochs[-1], shown.checkpoint).epoch or 0
-    pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, epoch)
+    pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, _epoch_of(shown) if pinned.quorums else 0)
 
 
-def _covers(epoch: Epoch, seen: Checkpoint, shown: Shown, spent: float, pinned: Pinned | None) -> bool:
+def _epoch_of(shown: Shown) -> int:
+    """Which epoch of the ledger a state says it is of.
+
+    Raises:
+        IntegrityError: the entry about it isn't in the log.
+    """
+    return (_restored(shown.epochs[-1], shown.checkpoint).epoch or 0) if shown.epochs else 0
+
+
+def _covers(
+    epoch: Epoch, seen: Checkpoint, shown: Shown, spent: float, pinned: Pinned | None, before: Shown | None
+) -> bool:
     """Whether the epoch explains that the last seen state was lost, without forgetting its spend.
 
     The entry is in the log that this and every later state extends, so a device that is shown two logs can prove it.
-    Where witnesses are pinned, a quorum must have cosigned where the lost log ended, and none of it was seen beyond.
+    Where witnesses are pinned, a quorum must have cosigned where the lost log ended, and none of it was seen beyond;
+    and the epoch that was lost must be the one that was seen: the log before it may have gone on, too.
     """
     entry = _restored(epoch, shown.checkpoint)
     if not entry.base < seen.size <= entry.seq:
+        return False
+    watched = pinned is not None and bool(pinned.quorums)
+    if watched and before is not None and entry.epoch not in (None, _epoch_of(before) + 1):
         return False
     if not entry.spent >= spent:
         raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")

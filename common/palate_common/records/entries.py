@@ -24,6 +24,8 @@ Sig = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 Key = Annotated[str, Field(min_length=1, max_length=400)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0)]
+MOST_EPOCH = 10_000
+"""The most epochs of a ledger."""
 MOST_COSIGNED = 2**14
 """Characters of the largest cosigned checkpoint that an entry, a plan or a model carries."""
 MOST_ENTRY = 2**20
@@ -142,7 +144,9 @@ class RestoredEntry(_Entry):
     """Root of that state."""
     created: str | None = Field(default=None, exclude_if=lambda created: created is None)
     """Time of the restoration, ISO 8601, UTC: lost entries may include evaluations of A/B tests that began before."""
-    epoch: Annotated[int | None, Field(ge=1, le=10_000)] = Field(default=None, exclude_if=lambda epoch: epoch is None)
+    epoch: Annotated[int | None, Field(ge=1, le=MOST_EPOCH)] = Field(
+        default=None, exclude_if=lambda epoch: epoch is None
+    )
     """Number of the ledger's epoch from here on, where it has witnesses: its checkpoints have another origin."""
     cosigned: Annotated[str | None, Field(max_length=MOST_COSIGNED)] = Field(
         default=None, exclude_if=lambda note: note is None

@@ -26,6 +26,8 @@ MOST_LEAF = 2**16 - 1
 """Bytes of the largest entry that a bundle can have."""
 MOST_BUNDLE = WIDTH * (MOST_LEAF + 2)
 """Bytes of the largest bundle."""
+LEAF_COST = 2**7
+"""What an entry counts beside its bytes where a log is read: its hashes are in memory, too, and it may be empty."""
 CHECKPOINT = "checkpoint"
 """Where the signed note is."""
 
@@ -99,13 +101,15 @@ def read_log(fetch: Fetch, checkpoint: Checkpoint, *, most: int) -> tuple[bytes,
     Args:
         fetch: gives a file.
         checkpoint: of a note that is verified.
-        most: bytes of all entries together.
+        most: bytes of all entries together, with `LEAF_COST` for each.
 
     Raises:
         IntegrityError: they aren't, or are more bytes.
     """
     leaves: list[bytes] = []
-    tree, left = MerkleTree(), most
+    tree, left = MerkleTree(), most - LEAF_COST * checkpoint.size
+    if left < 0:
+        raise IntegrityError(f"a log must have at most {most // LEAF_COST} entries to be read, got {checkpoint.size}")
     for index in range(-(-checkpoint.size // WIDTH)):
         width = min(WIDTH, checkpoint.size - index * WIDTH)
         data = fetch(tile_path("entries", index, width), min(left, width * (MOST_LEAF + 2)))

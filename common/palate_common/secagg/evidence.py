@@ -60,12 +60,13 @@ from palate_common.secagg.transcript import (
 )
 
 VERSION: Final = 1
-MOST: Final = 2**18
-"""Bytes of the largest record: shares of one secret from the most neighbours there can be."""
-MOST_SLOTS: Final = 2**10
+MOST: Final = 2**22
+"""Bytes of the largest record: shares of one secret from 6,000 neighbours."""
+MOST_SLOTS: Final = 2**16 - 1
+"""The most neighbours of a device: a slot is written in 16 bits."""
 
 _Number = Annotated[int, Field(ge=0, lt=MAX_DEVICES, strict=True)]
-_Hex = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2})*\z", max_length=2**12, strict=True)]
+_Hex = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2})*\z", max_length=2**15, strict=True)]
 
 
 class _Record(BaseModel):

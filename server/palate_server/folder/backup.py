@@ -18,11 +18,12 @@ from pathlib import Path
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
-from palate_common.records.checkpoints import open_checkpoint, read_state
+from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
 from palate_common.records.consistency import SPENT, spend_shown
+from palate_common.records.entries import MOST_EPOCH
 from palate_common.records.files import write_durably
 from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import ED25519, VerifierKey, read_note
+from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
 from palate_common.records.pinned import Handover, signer_of
 from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
@@ -230,10 +231,7 @@ def _read_witness(path: Path, first: str, present: str, population: str) -> Iter
         for each in sorted(path.iterdir()):
             if each.name == COSIGNED:
                 note, spent = read_cosigned(each)
-                state = read_state(note.text)
-                if not any(note.by(VerifierKey(state.origin, ED25519, bytes.fromhex(key))) for key in (first, present)):
-                    raise IntegrityError(f"`--witness` must be of this server, got another's checkpoint: {each}")
-                yield Witnessed(state.checkpoint, spent, note.to_bytes().decode())
+                yield Witnessed(_own(note, first, present, population, each), spent, note.to_bytes().decode())
             elif each.is_dir() or each.name == WITNESS:
                 yield from _read_witness(each, first, present, population)
         return
@@ -249,6 +247,20 @@ def _read_witness(path: Path, first: str, present: str, population: str) -> Iter
         raise IntegrityError(f"a witness must be of the population {population!r}, got {signed.plan.population!r}")
     _same_key(signed.charge.handovers, present, population)
     yield Witnessed(signed.charge.checkpoint, spend_shown(data), signed.charge.cosigned)
+
+
+def _own(note: Note, first: str, present: str, population: str, path: Path) -> Checkpoint:
+    """The state of a checkpoint of this ledger, in whatever epoch, signed by its present or its first release key.
+
+    Raises:
+        IntegrityError: it is of another ledger, or not signed by that key.
+    """
+    origin, epochs = read_state(note.text).origin, range(MOST_EPOCH + 1)
+    logs = [VerifierKey(origin, ED25519, bytes.fromhex(key)) for key in (present, first)]
+    log = next((each for each in logs if note.by(each)), None)
+    if log is None or all(origin != origin_of(population, first, epoch) for epoch in epochs):
+        raise IntegrityError(f"`--witness` must be of this server, got another's checkpoint: {path}")
+    return open_checkpoint(note, log)
 
 
 def _same_key(handovers: Sequence[Handover], present: str, population: str) -> None:

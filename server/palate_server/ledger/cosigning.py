@@ -212,7 +212,7 @@ class WitnessClient(Closing):
             if status == httpx.codes.OK:
                 return _cosignature(answer, note.text, witness.key)
             if status != httpx.codes.CONFLICT or kind != SIZE_TYPE:
-                why = answer[:120].decode("utf-8", "replace")
+                why = "".join(each if each.isprintable() else " " for each in answer[:120].decode("utf-8", "replace"))
                 raise IntegrityError(f"it refuses, with status {status}: {why}")
             self.sizes[witness.key.name] = size = read_size(answer)
             had, shown = self._had.get(witness.key.name, (0, note))

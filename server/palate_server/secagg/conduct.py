@@ -53,8 +53,8 @@ class Conduct:
 
 
 def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
-    """Whether a record is of this attempt and convicts its device."""
+    """Whether a record is of this attempt and convicts its device, by the bytes that are kept of it."""
     try:
-        return record.attempt == context.hex() and check(record, directory) == record.device
+        return record.attempt == context.hex() and check(record.to_bytes(), directory) == record.device
     except IntegrityError:
         return False

@@ -110,10 +110,20 @@ class Cosigner:
             return refusal.answer
 
     def latest(self, log: str) -> bytes | None:
-        """The last checkpoint of a log that was cosigned, with its cosignature; None if there is none."""
+        """The last checkpoint of a log that was cosigned, with its cosignature; None if there is none.
+
+        Raises:
+            IntegrityError: the state can't be read, or not be written to the copy.
+        """
         if not self._folder.keys(log):
             return None
-        return self._folder.state(log).note.encode() or None
+        with self._lock_of(log):
+            state = self._state(log)
+            try:
+                self._folder.settle(log, state)
+            except OSError as error:
+                raise IntegrityError(f"the witness must be able to write its state, got {error.strerror}") from None
+        return state.note.encode() or None
 
     def health(self) -> dict[str, object]:
         """How many logs are watched, how many forks were shown, and how many logs are refused for their state."""
@@ -148,6 +158,8 @@ class Cosigner:
                 kept = State(origin=new.origin, number=state.number + 1, size=next_.size, root=next_.root, note=note)
                 self._folder.keep(log, kept)
                 self._last[log] = kept.number
+            else:
+                self._folder.settle(log, state)
         except IntegrityError as error:
             raise _RefusedError(503, str(error)) from None
         except OSError as error:

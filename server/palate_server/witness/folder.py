@@ -261,6 +261,16 @@ class WitnessFolder:
         if self.copy is not None:
             write_durably(self.copy / log, state.to_bytes(), mode=0o600)
 
+    def settle(self, log: str, state: State) -> None:
+        """Write the copy of a state that is on disk already, where it lacks it: it was full when the state was kept.
+
+        Raises:
+            OSError: it can't be written: nothing may be cosigned.
+            IntegrityError: the copy isn't a state.
+        """
+        if self.copy is not None and _read(self.copy / log) != state:
+            write_durably(self.copy / log, state.to_bytes(), mode=0o600)
+
     def tell_fork(self, log: str, state: State, note: str) -> None:
         """Keep evidence that a log has signed another root of the size that was cosigned.
 

@@ -8,9 +8,10 @@ witnesses vouch for that, and the devices that insist on them.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,15 @@ def audit_mirror(
         InputError: there is no mirror, or an argument is invalid.
     """
     check_key(public_key)
-    fetch = _files(source) if isinstance(source, Path) else _address(source, ca)
+    with ExitStack() as stack:
+        fetch = _files(source) if isinstance(source, Path) else _address(source, ca, stack)
+        return _audited(fetch, source, public_key, expect_head, quorum)
+
+
+def _audited(
+    fetch: Fetch, source: str | Path, public_key: str | None, expect_head: Checkpoint | None, quorum: Quorum | None
+) -> Section:
+    """The section about a mirror whose files `fetch` gives."""
     try:
         note = read_note(fetch(CHECKPOINT, MOST_NOTE))
         state = read_state(note.text)
@@ -276,8 +285,8 @@ def _files(folder: Path) -> Fetch:
     return fetch
 
 
-def _address(prefix: str, ca: Path | None) -> Fetch:
-    """Fetches a mirror's files over HTTP: no redirects, bounded in size and time."""
+def _address(prefix: str, ca: Path | None, stack: ExitStack) -> Fetch:
+    """Fetches a mirror's files over HTTP until the stack ends: no redirects, bounded in size and time."""
     import httpx  # here, since reading files needs no network
 
     context = ssl.create_default_context()
@@ -286,23 +295,31 @@ def _address(prefix: str, ca: Path | None) -> Fetch:
             context = ssl.create_default_context(cafile=str(ca))
         except (OSError, ssl.SSLError):
             raise InputError(f"`--ca` must be a file of PEM certificates, got {ca}") from None
-    client = httpx.Client(
+    runner = stack.enter_context(asyncio.Runner())  # so a limit holds for a whole file, whatever of it is slow
+    client = httpx.AsyncClient(
         verify=context, timeout=30.0, trust_env=False, follow_redirects=False, headers={"Accept-Encoding": "identity"}
     )
 
+    stack.callback(lambda: runner.run(client.aclose()))
+
+    async def fetched(path: str, most: int) -> bytes:
+        data = bytearray()
+        async with asyncio.timeout(FILE_SECONDS), client.stream("GET", f"{prefix.rstrip('/')}/{path}") as response:
+            if response.status_code != httpx.codes.OK:
+                raise IntegrityError(f"{path} must be there, got status {response.status_code}")
+            async for piece in response.aiter_raw():
+                data += piece
+                if len(data) > most:
+                    raise IntegrityError(f"{path} must have at most {most} bytes, got more")
+        return bytes(data)
+
     def fetch(path: str, most: int) -> bytes:
-        until, data = time.monotonic() + FILE_SECONDS, bytearray()
         try:
-            with client.stream("GET", f"{prefix.rstrip('/')}/{path}") as response:
-                if response.status_code != httpx.codes.OK:
-                    raise IntegrityError(f"{path} must be there, got status {response.status_code}")
-                for piece in response.iter_raw():
-                    data += piece
-                    if len(data) > most or time.monotonic() > until:
-                        raise IntegrityError(f"{path} must have at most {most} bytes and come in time")
+            return runner.run(fetched(path, most))
+        except TimeoutError:
+            raise IntegrityError(f"{path} must come within {FILE_SECONDS:g} s, got a part of it, or nothing") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(f"the mirror must be reachable, got {why}: {prefix:.200}") from None
-        return bytes(data)
 
     return fetch

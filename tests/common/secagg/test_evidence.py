@@ -240,3 +240,37 @@ def test_ed25519(found: dict[str, tuple[Life, Directory]]) -> None:
     for _, record, directory in records(found):
         swapped = (*directory.identities[:HOSTILE], *directory.identities[HOSTILE + 1 :], directory.identities[HOSTILE])
         assert not convicts(record, Directory(swapped))
+
+
+def test_a_device_with_many_neighbours_is_named_by_bytes_that_anybody_can_read() -> None:
+    """Of 2,000 devices, 20 % of them corrupt and 30 % lost, each has 1,184 neighbours, and 768 open a secret."""
+    degree, threshold, liar, pair = 1184, 768, SigningKey.generate(), KeyPair.generate()
+    directory = Directory((liar.public, SigningKey.generate().public))
+    context, root = bytes(32), b"r" * 32
+    binding = context + bytes(2) + root + bytes(32)
+    accused = np.ones(degree, np.bool_)
+    empty = tree_of([b""] * degree)
+    signature = sign(liar, RECEIPT, receipt_payload(binding, root_of(empty), pack_flags(accused)))
+    path = tuple(each.hex() for each in path_of(empty, 1100))
+    receipt = BoxReceipt(root_of(empty), accused, signature).encode().hex()
+    shown = ShownReceipt(receipt=receipt, degree=degree, slot=1100, path=path)
+    assert check(Scene(binding).record("complaint", 0, receipt=shown).to_bytes(), directory) == 0
+
+    own = Advert(
+        bytes([1] * 32), KeyPair.generate().public, KeyPair.generate().public, hashlib.sha256(b"").digest(), b""
+    )
+    signed = sign(liar, ADVERT, advert_payload(context, 0, root, 0, own.body))
+    advert = Advert(own.nonce, own.share_key, own.mask_key, own.self_digest, signed)
+    shares = split(bytes(64), shares=degree, threshold=threshold)
+    dealt = []
+    for slot in range(threshold):
+        label = Label(
+            binding=binding, sender=0, receiver=1, slot=slot, degree=degree, threshold=threshold, key=pair.public
+        )
+        box, _ = make_box(label, shares[slot].tobytes(), liar)
+        opened = open_box(label, box, pair)
+        assert opened is not None
+        dealt.append((ShownBox.of(label, box), opened.piece(Secret.SELF_MASK).hex()))
+    record = Scene(binding).record("dealt", 0, advert=advert.encode().hex(), dealt=tuple(dealt))
+    assert check(record.to_bytes(), directory) == 0
+    assert len(record.to_bytes()) * 6000 < MOST * threshold, "as many shares as are said to fit"

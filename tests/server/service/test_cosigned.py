@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 from witnessed import Running, end, free_port, start
 
-from palate_common.errors import InputError
-from palate_common.records.checkpoints import read_state
+from palate_common.errors import InputError, IntegrityError
+from palate_common.records.canonical import canonical_json
+from palate_common.records.checkpoints import LogState, origin_of, read_state, sign_checkpoint
 from palate_common.records.consistency import SPENT, check_growth
-from palate_common.records.notes import read_note
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import Note, Signature, read_note
 from palate_common.records.pinned import Pinned
+from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import COSIGNED, Site
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.operation import Operation
@@ -241,6 +244,16 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
     assert seen is not None
 
     ports = {"witnesses": [kept], "without_witness": False}
+    true, thief = json.loads((kept / COSIGNED).read_bytes()), SigningKey.generate()
+    with site.ledger(read_only=True) as ledger:
+        log, larger = ledger.log_key(site.key().public), Checkpoint(ledger.checkpoint().size + 2**40, "ab" * 32)
+    named = Signature(log.name, log.key_id, thief.sign_text(LogState(log.name, larger).text))
+    elsewhere = sign_checkpoint(larger, origin_of("others", site.key().public), site.key())
+    for forged in (Note(LogState(log.name, larger).text, (named,)), elsewhere):
+        (kept / COSIGNED).write_bytes(canonical_json(true | {"cosigned": forged.to_bytes().decode()}))
+        with pytest.raises(IntegrityError, match=r"signature must be by key|another's checkpoint"):
+            read_backup(tmp_path / "a.tar", tmp_path / "forged", **ports)
+    (kept / COSIGNED).write_bytes(canonical_json(true))
     said = read_backup(tmp_path / "a.tar", tmp_path / "whole", mirror=mirror, **ports)
     assert "entries are read from the mirror; restored: the backup has all that was witnessed" in said
     whole = Site(tmp_path / "whole")

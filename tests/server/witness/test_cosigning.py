@@ -189,6 +189,7 @@ HOSTILE: dict[str, Callable[[], Callable[[socket.socket, bytes], None]]] = {
     "a page": lambda: reply(b"<html>hello</html>\n"),
     "redirect": lambda: reply(b"", "302 Found", "Location: http://127.0.0.1:1/add-checkpoint\r\n"),
     "bomb": lambda: reply(gzip.compress(bytes(10**7)), "200 OK", "Content-Encoding: gzip\r\n"),
+    "a terminal's words": lambda: reply(b"\x1b]0;all is well\x07\x1b[2Jno\n", "500 Internal Server Error"),
     "server error": lambda: reply(b"no\n", "500 Internal Server Error"),
     "too many": lambda: reply(b"later\n", "429 Too Many Requests"),
     "same size": lambda: reply(b"0\n", "409 Conflict", TLOG),
@@ -206,8 +207,9 @@ def test_bounded(kind: str, log: Log) -> None:
     try:
         with WitnessClient([hostile.address], log=log.verifier_key, needed=1, seconds=0.7) as client:
             began = time.monotonic()
-            with pytest.raises(TooFewWitnessesError, match=r"\A[^\n]*got 0: hostile[^\n]*\Z"):
+            with pytest.raises(TooFewWitnessesError, match=r"\A[^\n]*got 0: hostile[^\n]*\Z") as refused:
                 ask(client, log, 5)
+            assert str(refused.value).isprintable()
             assert time.monotonic() - began < 4.0
             with pytest.raises(TooFewWitnessesError):
                 ask(client, log, 6)

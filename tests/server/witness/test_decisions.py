@@ -19,6 +19,7 @@ from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, Note, Signature, VerifierKey, read_note, read_signatures, sign_note
 from palate_common.records.signing import SigningKey
 from palate_common.records.witnessing import MOST_REQUEST, SIZE_TYPE, AddCheckpoint, read_request, read_size
+from palate_server.witness import folder as witness_folder
 from palate_server.witness.cosigner import MOST_TEXT, Answer, Cosigner, evidence_of_fork
 from palate_server.witness.folder import MOST_EVIDENCE, State, WitnessFolder, log_id
 
@@ -216,6 +217,39 @@ def test_durable_first(make: Make, log: Log, tmp_path: Path, monkeypatch: pytest
     shutil.rmtree(copy)
     copy.write_bytes(b"no folder")
     assert ask(witness, log, 7, 8).status == 503
+
+
+def test_what_the_copy_lacks_is_not_cosigned_when_it_is_asked_for_again(
+    make: Make, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy's disk is full, and the state is written by then: nothing shows a cosignature before the copy has it."""
+    folder, copy, name = make(log, copy=str(tmp_path / "copy")), tmp_path / "copy", log_id(log.verifier_key.name)
+    witness, write, room = Cosigner(folder), witness_folder.write_durably, [True]
+    verified(folder, log, ask(witness, log, 0, 5), 5)
+    shutil.copytree(folder.folder / "states", tmp_path / "backup")
+
+    def full(path: Path, data: bytes, *, mode: int) -> None:
+        if path.parent == copy and not room[0]:
+            raise OSError(28, "No space left on device")
+        write(path, data, mode=mode)
+
+    monkeypatch.setattr(witness_folder, "write_durably", full)
+    room[0] = False
+    assert ask(witness, log, 5, 9).status == 503
+    assert folder.state(name).size == 9
+    again = ask(witness, log, 9, 9)
+    assert (again.status, b"No space left" in again.body) == (503, True)
+    with pytest.raises(IntegrityError, match="No space left"):
+        witness.latest(name)
+    room[0] = True
+    verified(folder, log, ask(witness, log, 9, 9), 9)
+    assert (copy / name).read_bytes() == (folder.folder / "states" / name).read_bytes()
+    assert b"\n9\n" in (witness.latest(name) or b"")
+    restore(folder, tmp_path / "backup")
+    fork = Log(key=log.key)
+    fork.grow(5)
+    fork.grow(9, "other")
+    assert ask(Cosigner(folder), fork, 5, 9).status == 503
 
 
 def restore(folder: WitnessFolder, backup: Path) -> None:

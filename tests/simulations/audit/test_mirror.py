@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from palate_audit.evidence.evidence import Section, Verdict
+from palate_audit.mirror import mirror as mirrors
 from palate_audit.mirror.mirror import audit_mirror
 from palate_cli.cli import run
 from palate_common.errors import InputError
@@ -194,6 +198,28 @@ def served(mirror: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/m"
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.parametrize("slow", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+def test_a_mirror_that_answers_byte_by_byte_holds_up_nobody(slow: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "FILE_SECONDS", 0.5)
+
+    def serve() -> None:
+        with server.accept()[0] as connection, suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(slow)
+            for _ in range(100):
+                connection.sendall(b"a")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        began = time.monotonic()
+        section = audit_mirror(f"http://127.0.0.1:{server.getsockname()[1]}/m", public_key=KEY.public)
+    assert time.monotonic() - began < 3.0
+    assert [each.said for each in section.findings] == [
+        "the mirror can't be read: checkpoint must come within 0.5 s, got a part of it, or nothing"
+    ]
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
