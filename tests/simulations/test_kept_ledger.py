@@ -1,0 +1,38 @@
+"""The devices' ledger as workers on a cluster see it: what it refuses is refused there, and nothing goes on before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from palate_common.errors import RefusedError
+from palate_sim.engines.cluster.actors import KeptLedger, LedgerKeeper
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptLedger:
+    """A real keeper; a call to it is made when its result is asked for, as late as a cluster may make it."""
+    keeper = LedgerKeeper(str(tmp_path / "devices.db"))
+
+    def get(call: Callable[[], Any]) -> Any:
+        return call()
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=get))
+    return KeptLedger(SimpleNamespace(call=SimpleNamespace(remote=partial(partial, keeper.call))))
+
+
+def test_a_charge_is_made_before_it_returns_and_what_is_refused_is_refused(kept: KeptLedger, tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"run": "one", "round_": 0, "mu2": 0.5, "n_bytes": 1, "devices": [0, 1]}
+    assert kept.charge("a" * 64, attempt=0, **facts).tolist() == [True, True]
+    reader = LedgerKeeper(str(tmp_path / "devices.db"))
+    assert reader.call("size") == 1
+    with pytest.raises(RefusedError, match="must be above every earlier one"):
+        kept.charge("b" * 64, attempt=0, **facts)
+    assert reader.call("size") == 1
+    reader.close()
