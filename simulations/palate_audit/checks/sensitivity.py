@@ -62,12 +62,32 @@ FIRST = (
 """The other settings of the quick battery."""
 
 
-def sensitivity(*, quick: bool = False) -> list[Finding]:
-    """Every probe in every setting: the largest move, and the probe that caused it."""
+def sensitivity(*, quick: bool = False, turns: bool = True) -> list[Finding]:
+    """Every probe: the largest move, and the probe that caused it.
+
+    Args:
+        quick: a few probes.
+        turns: the settings with every probe take turns, except for those few.
+    """
     probes = {name: probe for name, probe in all_probes(Setting()).items() if not quick or name in QUICK}
     # The settings differ in who adds the noise and in the devices per node, not in the path of a user's numbers.
     few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
-    found = [_worst(name, setting, probes, n_users=USERS) for name, setting in SETTINGS.items()]
+    parts = (
+        [
+            {
+                probe: made
+                for place, (probe, made) in enumerate(probes.items())
+                if probe in QUICK or place % len(SETTINGS) == turn
+            }
+            for turn in range(len(SETTINGS))
+        ]
+        if turns
+        else [probes] * len(SETTINGS)
+    )
+    found = [
+        _worst(name, setting, part, n_users=USERS)
+        for (name, setting), part in zip(SETTINGS.items(), parts, strict=True)
+    ]
     return [*found, one_event()] + [
         _worst(name, setting, few, n_users=max(USERS, setting.users_per_node))
         for name, setting in OTHERS.items()

@@ -160,7 +160,7 @@ def audit_mechanism(
         series.append(_series(trials, low))
     findings += path
     if own and thorough:
-        findings += structural(quick=quick, whole=True)
+        findings += structural(quick=quick, deep=deep, whole=True)
     first = series[0] if series else {"facts": {}}
     joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
     return Section(

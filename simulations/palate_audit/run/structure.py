@@ -44,11 +44,12 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Structural:
-    """A test, its letter, and what a pass assumes."""
+    """A test, its letter, and what a pass assumes; `deep`: with every case in every setting, which else take turns."""
 
     letter: str
     run: Run
     assumes: str
+    deep: Run | None = None
 
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
@@ -77,7 +78,12 @@ def _sizes(*, quick: bool = False) -> list[Finding]:
 
 
 STRUCTURE: tuple[Structural, ...] = (
-    Structural("D", sensitivity, "a seeded source goes through the code that a secure one goes through."),
+    Structural(
+        "D",
+        sensitivity,
+        "a seeded source goes through the code that a secure one goes through.",
+        deep=partial(sensitivity, turns=False),
+    ),
     Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
     Structural("F", inclusion, "a seeded source goes through the code that a secure one goes through."),
     Structural(
@@ -97,11 +103,14 @@ STRUCTURE: tuple[Structural, ...] = (
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
 
 
-def structural(*, quick: bool = False, letters: Iterable[str] | None = None, whole: bool = False) -> list[Finding]:
+def structural(
+    *, quick: bool = False, deep: bool = False, letters: Iterable[str] | None = None, whole: bool = False
+) -> list[Finding]:
     """Findings of all or some tests; without verdicts yet.
 
     Args:
         quick: seconds instead of a minute.
+        deep: every case in every setting.
         letters: of the tests to run; None for all.
         whole: whether a test that fails is a finding, and the others still run.
     """
@@ -109,6 +118,6 @@ def structural(*, quick: bool = False, letters: Iterable[str] | None = None, who
     found: list[Finding] = []
     for test in STRUCTURE:
         if chosen is None or test.letter in chosen:
-            run = partial(test.run, quick=quick)
+            run = partial(test.deep if deep and test.deep else test.run, quick=quick)
             found += survived(f"{test.letter} the test itself", run) if whole else run()
     return found

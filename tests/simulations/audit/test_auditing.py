@@ -296,7 +296,7 @@ def test_palates_own_round(monkeypatch: pytest.MonkeyPatch) -> None:
     real = auditing.Production
     monkeypatch.setattr(auditing, "Production", lambda **asked: real(**(asked | small)))
     monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
-    monkeypatch.setattr(battery, "structural", lambda quick, whole: structural(quick=True, letters=["G"]))
+    monkeypatch.setattr(battery, "structural", lambda quick, deep, whole: structural(quick=True, letters=["G"]))
     result = palate.audit(epsilon=4.0, seed=1)
     assert result.verdict is Verdict.PASS
     assert [found.test for found in result.unchecked] == ["H repeated numbers", "same path"]  # on so few numbers

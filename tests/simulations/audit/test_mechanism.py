@@ -35,7 +35,7 @@ def few_fresh_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand take some seconds, and the tests of the path, one of which runs here, have tests of their own."""
     monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
     monkeypatch.setattr(
-        "palate_audit.run.mechanism.structural", lambda quick, whole: structural(quick=True, letters=["G"])
+        "palate_audit.run.mechanism.structural", lambda quick, deep, whole: structural(quick=True, letters=["G"])
     )
 
 
