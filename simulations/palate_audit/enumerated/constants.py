@@ -44,7 +44,7 @@ LAW: Mapping[str, str] = {
     "BOX": "wire format", "DIGEST": "wire format", "ENTRY": "wire format", "HASH": "wire format",
     "HEADER": "wire format", "KEY": "wire format", "SEALED": "wire format", "SHARE": "wire format",
     "SIGNATURE": "wire format", "VERSION": "wire format", "KEY_BYTES": "wire format", "AGREED_BYTES": "wire format",
-    "TAG_BYTES": "wire format", "_ANSWER": "wire format", "_COMPLAINT": "wire format", "MOST_HEADER": "wire format",
+    "TAG_BYTES": "wire format", "_ANSWER": "wire format", "MOST_HEADER": "wire format",
     "MOST_PLAN": "wire format", "DUMMIES": "coordinates of a release", "WORD": "bits of a word",
     "_KEY_BYTES": "length of a key", "_SEED_BYTES": "length of a key", "_BLOCK": "bytes of a cipher's block",
     "_FIELD": "the field of the keys", "_forks": "counts forks",

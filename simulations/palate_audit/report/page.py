@@ -82,8 +82,10 @@ LETTERS = {
     "P": "An app's own device: does it keep its rules with consent, store, retries and losses, masks included?",
     "R": "Exact repeats: was any stretch of noise, however short, used twice?",
     "S": "Secure aggregation: what does a lying server get out of devices under masks?",
+    "U": "Users by themselves: does anybody's presence move a number that is another user's, or another event's?",
     "W": "Random words: does each come from the secure source, and go into one noise only?",
     "X": "A second mechanism: does the production code give the integers that a slow, plain one gives?",
+    "Z": "Sizes: does a result change where code cuts its work, or at real lengths?",
 }
 """What each letter of the battery asks."""
 OF_A_RUN = {"G": "Ledger, releases and files of the run: is everything charged, and as it was signed?"}
