@@ -227,6 +227,55 @@ def test_later_releases_may_follow_from_earlier_ones() -> None:
     assert found["D later releases"].verdict is Verdict.UNCHECKABLE
 
 
+class Learns:
+    """Federated averaging: what clients send follows from the model, which is the sum of former releases."""
+
+    name, dimension, blocks, users, repeatable = "learns", 2000, (2000,), 200, False
+    claim = Claim.gaussian(sensitivity=1 / 200, sigmas=(1.2 / 200,) * 4, delta=DELTA)
+
+    def __init__(self, pull: float = -0.5, *, hidden: bool = False, reused: float = 0.0) -> None:
+        self.pull, self.hidden, self.reused = pull, hidden, reused
+
+    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
+        rng = np.random.Generator(np.random.PCG64(secrets.randbits(128))) if self.hidden else np.random.default_rng()
+        rows = contributions.dense()
+        there, model = rows.any(axis=1), np.zeros(self.dimension)
+        released: list[Floats] = []
+        noises: list[Floats] = []
+        for _ in self.claim.releases:
+            total = (clip(rows + self.pull * model) * there[:, None]).sum(axis=0)
+            fresh = rng.normal(0.0, 1.2, self.dimension)
+            noises.append(self.reused * noises[-1] + np.sqrt(1 - self.reused**2) * fresh if noises else fresh)
+            released.append((total + noises[-1]) / self.users)
+            model = model + released[-1]
+        return Released(tuple(released))
+
+
+@pytest.mark.parametrize("pull", [-0.5, 1.0])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_releases_that_follow_from_former_ones_correlate_and_that_is_no_alarm(pull: float, hidden: bool) -> None:
+    section = audit_mechanism(Learns(pull, hidden=hidden), seed=1)
+    assert section.alarms == ()
+    found = {each.test: each for each in section.findings}
+    across = found["C correlation across releases"]
+    assert across.verdict is Verdict.UNCHECKABLE
+    assert "follow from former releases" in across.said
+    assert ("can't be seen" in across.said) == hidden
+    assert found["C noise beside former releases"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_noise_that_was_used_again_shows_where_releases_follow_from_each_other(hidden: bool) -> None:
+    section = audit_mechanism(Learns(hidden=hidden, reused=0.6), seed=1)
+    assert "C noise beside former releases" in {each.test for each in section.alarms}
+
+
+def test_noise_of_any_size_is_no_memory() -> None:
+    found = looked_at(all_by_users_with_data, users=512)
+    assert found["F users of the run before"].verdict is Verdict.PASS
+    assert found["F memory between runs"].verdict is Verdict.PASS
+
+
 def test_the_same_noise_comes_from_every_usual_generator_and_they_go_on_afterwards() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index]
     with same_noise(7):
