@@ -28,6 +28,7 @@ from palate_audit.counted.neighbours import LATER, UNSEEN, neighbours
 from palate_audit.counted.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
 from palate_audit.counted.pair import counted, pair_bounds, pair_tests, would_show
 from palate_audit.counted.repeats import exact_repeats
+from palate_audit.counted.sampled import sampling_tests
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
@@ -83,6 +84,7 @@ ASSUMPTIONS = (
     "A, rungs L0: canaries are independent; they share no coordinate, and C and J look for noise that does.",
     "A, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
     "A, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. B2, C and J test this.",
+    "A, hidden sampling: users count 1 at most, which D and F test; many are drawn, and many aren't.",
     "B: noise is Gaussian and independent, else its variance has another law than chi^2. B2, C and J test this.",
     "B2, H remainders and repeats: numbers are independent. C and J test this.",
     "C, C2, J: noise is symmetric and there is much of it, so that correlations are normal.",
@@ -206,7 +208,7 @@ def _foreign_runs(
             lenient=True,
         )
     found = _faults(trials)
-    tests = (*(COUNTED if gaussian else OF_PAIRS), *((again,) if thorough and gaussian else ()))
+    tests = (*((*COUNTED, sampling_tests) if gaussian else OF_PAIRS), *((again,) if thorough and gaussian else ()))
     for test in tests:
         if thorough and test is noise_correlation:  # it has to know whether releases follow from each other
             continue
