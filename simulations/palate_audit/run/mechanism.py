@@ -222,8 +222,9 @@ def _foreign_runs(
                 "A noise correlation", partial(adaptive_correlation, trials, _steady(trials, apart)), ours=False
             )
         found += claim_cost(target) if gaussian else []
-        lacking = NOT_OF_OTHERS if gaussian else {**NOT_OF_PAIRS, **NOT_OF_OTHERS}
-        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in lacking.items()]
+        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in NOT_OF_OTHERS.items()]
+        unknown = {} if gaussian else NOT_OF_PAIRS
+        found += [Finding.missing(f"{letter} of the noise", why, unknown=True) for letter, why in unknown.items()]
     return trials, found
 
 

@@ -206,6 +206,7 @@ def test_where_nothing_is_claimed_of_noise_an_uneven_share_is_said() -> None:
     found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["F each user's share"]
     assert found.verdict is Verdict.UNCHECKABLE
     assert found.figures["most"] == pytest.approx(np.sqrt(2), abs=0.01)
+    assert found.figures["warning"].endswith("1.41 times as far as another")
     assert "F each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
 
 
