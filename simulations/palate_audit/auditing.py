@@ -140,11 +140,17 @@ class AuditResult:
             lines.append(f"  {self._said_of(self.bound)}")
         lines += [f"  {said}" for said in self._shows()]
         lines += [f"  ALARM {found.test}: {found.sentence}" for found in self.alarms]
-        lacking = [found for found in self.unchecked if not found.figures.get("foreign")]
+        kinds = ("foreign", "unknown")
+        lacking = [found for found in self.unchecked if not any(found.figures.get(kind) for kind in kinds)]
         lines += [f"  not checkable: {found.test}: {found.said}" for found in lacking]
-        if letters := sorted(found.test.split()[0] for found in self.unchecked if found.figures.get("foreign")):
-            named = ", ".join(letters)
-            lines.append(f"  not checkable, as nobody but Palate's round has all tests: {named}; `findings` says why")
+        foreign, unknown = (
+            ", ".join(sorted(found.test.split()[0] for found in self.unchecked if found.figures.get(kind)))
+            for kind in kinds
+        )
+        if unknown:
+            lines.append(f"  not checkable: give `noise_multiplier`, or a Target with releases, for {unknown}")
+        if foreign:
+            lines.append(f"  not checkable, as only Palate's round has these tests: {foreign}; `findings` says why")
         return "\n".join(lines)
 
     def _shows(self) -> list[str]:
@@ -163,11 +169,12 @@ class AuditResult:
         return f"<b>{escape(self._headline())}</b><p>{subjects}</p>{bound}<table>{rows}</table>"
 
     def _headline(self) -> str:
-        """The verdict, and how many findings have it."""
+        """The verdict, how many findings have it, and what is odd though nothing is claimed of it."""
         alarms, unchecked = len(self.alarms), len(self.unchecked)
         passed = sum(section.counts[Verdict.PASS] for section in self.sections)
         first = "" if self.unclaimed is None else f"{self.unclaimed}, nothing is claimed: "
-        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable)"
+        last = next((f"; {each.figures['warning']}" for each in self.unchecked if "warning" in each.figures), "")
+        return f"{first}{self.verdict.value} ({passed} passed, {alarms} alarms, {unchecked} not checkable){last}"
 
     @staticmethod
     def _said_of(bound: Bound) -> str:

@@ -21,12 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.evidence.evidence import Finding
+from palate_audit.evidence.chance import ALPHA
+from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats
-from palate_audit.harness.trials import Trials
+from palate_audit.harness.trials import Presence, Trials
 
 Spectrum = npt.NDArray[np.complex128]
 FACES = ("numbers", "sizes")
+RELEASES, RUNS = "C correlation across releases", "C2 correlation across runs"
+WITHIN, LEFT = "J correlation within a vector", "C noise beside former releases"
 DIRECTIONS = ("shifted", "mirrored and shifted")
 
 
@@ -47,20 +50,93 @@ Faces = tuple[_Face, ...]
 
 
 def noise_correlation(trials: Trials) -> list[Finding]:
-    """C across the releases of a run, C2 across runs, J within a vector."""
+    """C across the releases of a run, C2 across runs, J within a vector; no release follows from a former one."""
+    within, across, own = _looks(trials)
+    return [
+        _finding(RELEASES, [look for _, look in within], "one release a run"),
+        _finding(RUNS, [look for _, look in across], "one run"),
+        _finding(WITHIN, [look for _, look in own], "no release"),
+    ]
+
+
+def adaptive_correlation(trials: Trials, steady: int | None) -> list[Finding]:
+    """C, C2 and J of a mechanism whose releases may follow from former ones, as adaptive composition allows.
+
+    Then residuals have more in them than noise: what users contributed because of a former release. It follows from
+    that release, and may correlate with it. Noise is new all the same if enough of a release is left beside the former
+    one: whatever it has from there, what stands across has the energy of all its numbers but one, at least.
+
+    Args:
+        trials: the ordinary runs.
+        steady: so many releases, from the first on, have sums that don't follow from former ones; None: not known.
+    """
+    made = noise_correlation(trials)
+    if len(trials.claim.releases) < 2 or trials.claim.sampling < 1:
+        return made
+    if steady is not None and steady >= len(trials.claim.releases):
+        return made
+    found = []
+    for finding, looks in zip(made, _looks(trials), strict=True):
+        sure = [look for later, look in looks if later < (steady or 1)]
+        rest = [look for later, look in looks if later >= (steady or 1)]
+        beyond = min(1.0, min(rest)[0] * len(rest)) if rest else 1.0
+        # What isn't known to follow from former releases counts as before, unless it would be an alarm.
+        if beyond > ALPHA and (steady is None or finding.test != RELEASES):
+            found.append(finding)
+            continue
+        if sure:
+            found.append(_finding(finding.test, sure, "one release a run"))
+        why = f"from release {steady} on, sums follow from former releases"
+        if steady is None:
+            why = "whether later sums follow from former releases can't be seen, as its noise can't be repeated"
+        said = f"{why}: that correlates and is no fault; the most: {min(rest)[1]}"
+        found.append(Finding.missing(f"{finding.test}, later" if sure else finding.test, said))
+    return [*found, _left(trials)]
+
+
+def _left(trials: Trials) -> Finding:
+    """How much noise a release has beside what a former one of its run foretells of it, at the best shift.
+
+    Given all former releases, a release is a function of them, plus its own noise of the charged size or more. So its
+    energy across a former one, in whichever direction and at whichever shift, is no less than chi^2 with one degree of
+    freedom less than it has numbers.
+    """
+    looks: list[tuple[float, str]] = []
+    for number, run in enumerate(trials.quiet):
+        faces = [_faces(residual)[0] for residual in run.residuals]
+        for first, second in combinations(range(len(faces)), 2):
+            one, other = faces[first], faces[second]
+            size = other.size
+            energy = float(np.square(run.residuals[second][:size]).sum())
+            tried = [np.abs(each).max() / math.sqrt(size) for each in list(_crossed((one,), (other,)))]
+            part = max(0.0, 1 - max(tried) ** 2)
+            p_value = min(1.0, float(stats.chi2.cdf(energy * part, size - 1)) * size * len(tried)) if size > 1 else 1.0
+            said = f"run {number}: beside release {first}, release {second} has {math.sqrt(energy * part / size):.4f}"
+            looks.append((p_value, f"{said} of the charged deviation"))
+    return _finding(LEFT, [(max(LEAST_P, p_value), said) for p_value, said in looks], "one release a run")
+
+
+Look = tuple[int, tuple[float, str]]
+"""From which release on it is one of later releases only, and the p-value with words."""
+
+
+def _looks(trials: Trials) -> tuple[list[Look], list[Look], list[Look]]:
+    """Comparisons across releases, across runs and within a vector."""
     seen = [(name, _faces(residual)) for name, _, residual in trials.noises()]
     each_run = len(trials.claim.releases)
-    within: list[tuple[float, str]] = []
-    across: list[tuple[float, str]] = []
+    idle = [run.presence is Presence.NONE for run in trials.quiet]
+    within: list[Look] = []
+    across: list[Look] = []
     for (a, (first, one)), (b, (second, other)) in combinations(enumerate(seen), 2):
-        same = a // each_run == b // each_run
-        (within if same else across).append(_least(_crossed(one, other), f"{first} and {second}"))
-    own = [_least(_own(faces), f"{name} and itself") for name, faces in seen]
-    return [
-        _finding("C correlation across releases", within, "one release a run"),
-        _finding("C2 correlation across runs", across, "one run"),
-        _finding("J correlation within a vector", own, "no release"),
-    ]
+        (run_a, round_a), (run_b, round_b) = divmod(a, each_run), divmod(b, each_run)
+        look = _least(_crossed(one, other), f"{first} and {second}")
+        if run_a == run_b:
+            within.append((max(round_a, round_b), look))
+        else:
+            # Runs without users share nothing with others, whatever their sums follow from.
+            across.append((0 if idle[run_a] or idle[run_b] else min(round_a, round_b), look))
+    own = [(at % each_run, _least(_own(faces), f"{name} and itself")) for at, (name, faces) in enumerate(seen)]
+    return within, across, own
 
 
 def _finding(test: str, looks: Sequence[tuple[float, str]], otherwise: str) -> Finding:

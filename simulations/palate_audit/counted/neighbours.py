@@ -18,14 +18,15 @@ And of the ordinary runs, where all, half and none of the canaries take part:
 
 4. The noise has one size in all of them (F test). A canary moves the release by as much beside all others as beside
    half (normal test). **Assumes:** Gaussian noise of the charged size, which B and B2 test.
-5. What one run saw doesn't show in the next (normal test of the scores of those who were in before).
+5. What one run saw doesn't show in the next (Student's test of the scores of those who were in before, so that noise of
+   any size is no memory). **Assumes:** Gaussian noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
@@ -36,7 +37,7 @@ from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats, OrthogonalCanaries
 from palate_audit.harness.target import Contributions, Released
-from palate_audit.harness.trials import Presence, Trials
+from palate_audit.harness.trials import Presence, Trial, Trials
 from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, reordered, same
 from palate_audit.statistics.counting import epsilon_trade_off, refuted
 
@@ -52,6 +53,7 @@ NEIGHBOURS, NAMED = "D neighbouring worlds", 3
 SHARE, ORDER, MEMORY = "F each user's share", "F order of users", "F memory between runs"
 IDLE, REFUSED, ODD = "I nobody takes part", "D rows that it doesn't take", "D rows that are no numbers"
 SIZE, SCALE, SHOWN = "B noise whoever takes part", "F share whoever takes part", "F users of the run before"
+LATER, UNSEEN = "D later releases", f"{SHARE}, order and memory"
 SEED = 0x5EED
 
 Notify = Callable[[int], None]
@@ -98,8 +100,17 @@ def neighbours(trials: Trials, *, deadline: TimeBudget | None = None, tell: Noti
         lab.seeded = False
         return [*_shown(trials), *_counted_worlds(lab), *uneven]
     lab.seeded = _repeats(lab)
-    found = [*_whoever(trials), *_shown(trials)]
+    steady = steady_releases(lab)
+    found = [*_whoever(trials, steady), *_shown(trials)]
     return [*found, *(_same_noise(lab) if lab.seeded else _known_noise(lab))]
+
+
+def steady_releases(lab: Lab) -> int | None:
+    """How many releases, from the first on, have sums that don't follow from former ones; None: that can't be seen."""
+    releases, rows = len(lab.trials.claim.releases), lab.trials.canaries.rows
+    if releases == 1:
+        return 1
+    return _steady(lab, rows.only(np.zeros(rows.n_users, np.bool_)), rows) if lab.seeded else None
 
 
 def _repeats(lab: Lab) -> bool:
@@ -111,11 +122,30 @@ def _repeats(lab: Lab) -> bool:
     return same(one, two) and not same(one, other)
 
 
-def _whoever(trials: Trials) -> list[Finding]:
-    """Size of the noise, and a canary's share, in runs with all, half and none of the canaries."""
+def _whoever(trials: Trials, steady: int | None) -> list[Finding]:
+    """Size of the noise, and a canary's share, in runs with all, half and none of the canaries.
+
+    Where a release follows from former ones, so may both: then releases before it are compared. If that isn't known,
+    later ones count unless they would raise an alarm that the first doesn't.
+    """
     found = [_more(trials)] if trials.quiet else []
+    last = len(trials.claim.releases)
+    if trials.claim.sampling < 1:  # only runs without users are compared
+        steady = last
+    for test in (_sizes, _shares):
+        finding = test(trials, last if steady is None else steady)
+        if steady is None and last > 1 and finding.p_value is not None and finding.p_value <= ALPHA:
+            said = "whether later sums follow from former releases can't be seen, as its noise can't be repeated"
+            found.append(Finding.missing(f"{finding.test}, later", f"{said}: {finding.said}"))
+            finding = test(trials, 1)
+        found.append(finding)
+    return found
+
+
+def _sizes(trials: Trials, kept: int) -> Finding:
+    """Whether the noise of the first releases has one size, whoever takes part."""
     looks: list[tuple[float, str]] = []
-    for round_ in range(len(trials.claim.releases)):
+    for round_ in range(kept):
         sizes = [(run, float((run.residuals[round_] ** 2).sum()), len(run.residuals[round_])) for run in trials.quiet]
         for number, (one, square, count) in enumerate(sizes):
             for other, square_, count_ in sizes[number + 1 :]:
@@ -126,23 +156,30 @@ def _whoever(trials: Trials) -> list[Finding]:
                     f"{other.presence.value}"
                 )
                 looks.append((min(1.0, 2 * float(min(law.cdf(ratio), law.sf(ratio)))), said))
-    if looks:
-        p_value, said = min(looks)
-        found.append(Finding.counted(SIZE, max(LEAST_P, min(1.0, p_value * len(looks))), said))
-    else:
-        found.append(Finding.missing(SIZE, "with hidden sampling, noise shows only where nobody takes part"))
+    if not looks:
+        return Finding.missing(SIZE, "with hidden sampling, noise shows only where nobody takes part")
+    p_value, said = min(looks)
+    return Finding.counted(SIZE, max(LEAST_P, min(1.0, p_value * len(looks))), said)
+
+
+def _shares(trials: Trials, kept: int) -> Finding:
+    """Whether a canary moves the first releases by as much beside all others as beside half."""
     halves, full = trials.of(Presence.HALF), trials.of(Presence.ALL)
     if trials.claim.sampling < 1 or not halves or not full:
-        found.append(Finding.missing(SCALE, "with hidden sampling, who is in a step isn't known"))
-        return found
-    inside = np.concatenate([run.scores[run.inside] for run in halves])
-    beside = np.concatenate([run.scores for run in full])
+        return Finding.missing(SCALE, "with hidden sampling, who is in a step isn't known")
+    claim = replace(trials.claim, releases=trials.claim.releases[:kept])
+
+    def scores(run: Trial) -> Floats:
+        return trials.canaries.scores(replace(run.released, vectors=run.released.vectors[:kept]), claim)
+
+    inside = np.concatenate([scores(run)[run.inside] for run in halves])
+    beside = np.concatenate([scores(run) for run in full])
     if min(len(inside), len(beside)) < 1:
-        return [*found, Finding.missing(SCALE, "no canary took part in a run with half of them")]
-    apart = float(inside.mean() - beside.mean()) * trials.claim.strength
+        return Finding.missing(SCALE, "no canary took part in a run with half of them")
+    apart = float(inside.mean() - beside.mean()) * claim.strength
     p_value = 2 * float(stats.norm.sf(abs(apart) / math.sqrt(1 / len(inside) + 1 / len(beside))))
     said = f"a canary counts {inside.mean():.3f} beside half of the others, and {beside.mean():.3f} beside all"
-    return [*found, Finding.counted(SCALE, max(LEAST_P, min(1.0, p_value)), said)]
+    return Finding.counted(SCALE, max(LEAST_P, min(1.0, p_value)), said)
 
 
 def _more(trials: Trials) -> Finding:
@@ -163,13 +200,18 @@ def _shown(trials: Trials) -> list[Finding]:
         return [Finding.missing(SHOWN, "with hidden sampling, scores are no sums")]
     before, after = [run.inside for run in trials.runs[:-1]], trials.runs[1:]
     if claim.releases:
+        # Student's test: noise of any size, as of a divisor that depends on data, is no memory.
         kept = [run.scores[~run.inside & was] for was, run in zip(before, after, strict=True)]
         scores = np.concatenate(kept) if kept else np.zeros(0)
-        if not len(scores):
-            return [Finding.missing(SHOWN, "no canary was in a run and not in the next")]
-        centre = float(scores.mean())
-        p_value = 2 * float(stats.norm.sf(abs(centre) * claim.strength * math.sqrt(len(scores))))
-        said = f"canaries that were in the run before count {centre:+.4f} where they are not"
+        spread = float(scores.std(ddof=1)) if len(scores) > 2 else 0.0
+        if not 0 < spread < math.inf:
+            return [Finding.missing(SHOWN, "too few canaries were in a run and not in the next")]
+        apart = float(scores.mean()) / spread * math.sqrt(len(scores))
+        p_value = 2 * float(stats.t.sf(abs(apart), len(scores) - 1))
+        said = (
+            f"canaries that were in the run before count {scores.mean():+.4f} where they are not, {apart:+.1f} standard"
+            " errors"
+        )
         return [Finding.counted(SHOWN, max(LEAST_P, min(1.0, p_value)), said)]
     # Coins of two runs are independent, so that shuffling them, given all scores, gives the law: here its normal limit.
     was = np.stack(before).astype(np.float64) - 0.5
@@ -195,7 +237,7 @@ def _same_noise(lab: Lab) -> Iterator[Finding]:
     trials, rows = lab.trials, lab.trials.canaries.rows
     nobody, all_of_them = rows.only(np.zeros(rows.n_users, np.bool_)), rows
     first = lab.end(all_of_them)
-    kept = _steady(lab, nobody, all_of_them)
+    kept = steady_releases(lab) or 1
     yield _share(lab, nobody, all_of_them, kept)
     worlds = _Worlds()
     for pair in pairs(rows, quantiles=True):
@@ -217,8 +259,9 @@ def _same_noise(lab: Lab) -> Iterator[Finding]:
     yield from worlds.findings(_furthest(worlds.moved))
     if kept < len(trials.claim.releases):
         yield Finding.missing(
-            "D later releases",
+            LATER,
             f"from release {kept} on, sums follow from what was released before: the first is tested",
+            steady=kept,
         )
     turned = lab.end(reordered(rows))
     if turned.fault or not first.vectors or turned.draws != first.draws:
@@ -319,10 +362,11 @@ def _furthest(moved: Sequence[tuple[float, float, str]]) -> Finding | None:
     if not moved:
         return None
     beyond, most, name = max(moved)
-    said = (
-        f"{len(moved)} pairs with the same noise: one user moves a release by at most {most:.4g} of the claimed "
-        f"sensitivity ({name})"
-    )
+    said = f"{len(moved)} pairs with the same noise: one user moves a release by "
+    if beyond > 1:
+        said += f"{most:.4g} times the claimed sensitivity ({name})"
+    else:
+        said += f"at most {most:.4g} of the claimed sensitivity ({name})"
     return Finding.checked(NEIGHBOURS, beyond <= 1, said, moved=most)
 
 
@@ -394,13 +438,20 @@ def _and_more(names: Sequence[str], shown: int = 1) -> str:
 def _known_noise(lab: Lab) -> Iterator[Finding]:
     """One run in each world: along the user, along the others, and energy."""
     worlds, looks = _Worlds(), list[tuple[float, str]]()
+    later = list[tuple[float, str]]()
     for pair in pairs(lab.trials.canaries.rows):
         if lab.deadline.over:
             worlds.late.append(pair.name)
             continue
         one, other = lab.end(pair.without), lab.end(pair.within)
         if not worlds.ended(pair, one, other):
-            looks += [(p_value, f"{pair.name}: {said}") for p_value, said in _tests(lab, pair, one, other)]
+            for number, p_value, said in _tests(lab, pair, one, other):
+                (later if number else looks).append((p_value, f"{pair.name}: {said}"))
+    if later and min(later)[0] * (len(looks) + len(later)) > ALPHA:
+        looks += later
+    elif later:
+        why = "whether later sums follow from former releases can't be seen, as its noise can't be repeated"
+        yield Finding.missing(LATER, f"{why}: {min(later)[1]}")
     measured = None
     if looks:
         p_value, said = min(looks)
@@ -408,12 +459,12 @@ def _known_noise(lab: Lab) -> Iterator[Finding]:
         measured = Finding.counted(NEIGHBOURS, max(LEAST_P, min(1.0, p_value * len(looks))), said)
     yield from worlds.findings(measured)
     yield Finding.missing(
-        f"{SHARE}, order and memory",
+        UNSEEN,
         "its noise can't be repeated, so that small differences don't show: draw it from `rng`, or take a seed",
     )
 
 
-def _tests(lab: Lab, pair: Pair, one: Ending, other: Ending) -> Iterator[tuple[float, str]]:
+def _tests(lab: Lab, pair: Pair, one: Ending, other: Ending) -> Iterator[tuple[int, float, str]]:
     """p-values of a difference, release by release; with hidden sampling a user may also have been left out."""
     indices, values = pair.direction
     rest = np.zeros(pair.within.dimension)
@@ -425,7 +476,11 @@ def _tests(lab: Lab, pair: Pair, one: Ending, other: Ending) -> Iterator[tuple[f
         if not sampled or not length:  # other users, sampled anew, move it, too
             energy = float((apart**2).sum()) / 2
             bound = stats.ncx2.sf(energy, len(apart), claim.mu**2 / 2)
-            yield float(np.nan_to_num(bound)), f"release {number} moved by {math.sqrt(2 * energy):.3g} of its noise"
+            yield (
+                number,
+                float(np.nan_to_num(bound)),
+                f"release {number} moved by {math.sqrt(2 * energy):.3g} of its noise",
+            )
         if sampled and length:
             continue
         looks = [("its row", float(apart[indices] @ values))]
@@ -433,7 +488,11 @@ def _tests(lab: Lab, pair: Pair, one: Ending, other: Ending) -> Iterator[tuple[f
             looks.append(("the others' rows", float(apart @ rest) / length))
         for name, along in looks:
             p_value = 2 * float(stats.norm.sf((abs(along) - claim.mu) / math.sqrt(2)))
-            yield min(1.0, p_value), f"release {number} moved {along / claim.mu:+.3g} sensitivities along {name}"
+            yield (
+                number,
+                min(1.0, p_value),
+                f"release {number} moved {along / claim.mu:+.3g} sensitivities along {name}",
+            )
 
 
 # Epsilon and delta alone.
@@ -513,6 +572,7 @@ def _uneven(lab: Lab) -> Iterator[Finding]:
             f"with the same noise, one user moves the release {most / min(usual):.3g} times as far as another ({name}):"
             " whether the noise is enough for that, `noise_multiplier` tests",
             most=most / min(usual),
+            warning=f"not checkable: one user moves the release {most / min(usual):.3g} times as far as another",
         )
 
 

@@ -76,7 +76,8 @@ class Finding:
         """`said`, with the p-value if there is one; `LEAST_P` is a bound of it."""
         if self.p_value is None:
             return self.said
-        return f"{self.said} (p {'<' if self.p_value <= LEAST_P else '='} {self.p_value:.2g})"
+        shown = f"< {LEAST_P:g}" if self.p_value <= LEAST_P else f"= {self.p_value:.2g}"
+        return f"{self.said} (p {shown})"
 
     @classmethod
     def counted(cls, test: str, p_value: float, said: str, **figures: Any) -> Self:

@@ -23,11 +23,12 @@ import numpy as np
 from palate_audit.checks import seeds
 from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
-from palate_audit.counted.correlation import noise_correlation
-from palate_audit.counted.neighbours import neighbours
+from palate_audit.counted.correlation import adaptive_correlation, noise_correlation
+from palate_audit.counted.neighbours import LATER, UNSEEN, neighbours
 from palate_audit.counted.noise import noise_shape, noise_variance, output_lattice, repeated_numbers
 from palate_audit.counted.pair import counted, pair_bounds, pair_tests, would_show
 from palate_audit.counted.repeats import exact_repeats
+from palate_audit.counted.sampled import sampling_tests
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
@@ -83,6 +84,7 @@ ASSUMPTIONS = (
     "A, rungs L0: canaries are independent; they share no coordinate, and C and J look for noise that does.",
     "A, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
     "A, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. B2, C and J test this.",
+    "A, hidden sampling: users count 1 at most, which D and F test; many are drawn, and many aren't.",
     "B: noise is Gaussian and independent, else its variance has another law than chi^2. B2, C and J test this.",
     "B2, H remainders and repeats: numbers are independent. C and J test this.",
     "C, C2, J: noise is symmetric and there is much of it, so that correlations are normal.",
@@ -206,15 +208,32 @@ def _foreign_runs(
             lenient=True,
         )
     found = _faults(trials)
-    for test in (*(COUNTED if gaussian else OF_PAIRS), *((again,) if thorough and gaussian else ())):
+    tests = (*((*COUNTED, sampling_tests) if gaussian else OF_PAIRS), *((again,) if thorough and gaussian else ()))
+    for test in tests:
+        if thorough and test is noise_correlation:  # it has to know whether releases follow from each other
+            continue
         found += survived(f"A {test.__name__.replace('_', ' ')}", partial(test, trials), ours=False)
     if thorough:
         with step(notify, "neighbouring worlds", unit="runs") as tell:
-            found += neighbours(trials, deadline=every, tell=tell)
+            apart = neighbours(trials, deadline=every, tell=tell)
+        found += apart
+        if gaussian:
+            found += survived(
+                "A noise correlation", partial(adaptive_correlation, trials, _steady(trials, apart)), ours=False
+            )
         found += claim_cost(target) if gaussian else []
-        lacking = NOT_OF_OTHERS if gaussian else {**NOT_OF_PAIRS, **NOT_OF_OTHERS}
-        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in lacking.items()]
+        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in NOT_OF_OTHERS.items()]
+        unknown = {} if gaussian else NOT_OF_PAIRS
+        found += [Finding.missing(f"{letter} of the noise", why, unknown=True) for letter, why in unknown.items()]
     return trials, found
+
+
+def _steady(trials: Trials, found: Sequence[Finding]) -> int | None:
+    """How many releases don't follow from former ones, by what neighbouring worlds have shown; None: not known."""
+    said = {each.test: each for each in found}
+    if UNSEEN in said:
+        return None
+    return int(said[LATER].figures["steady"]) if LATER in said else len(trials.claim.releases)
 
 
 def _faults(trials: Trials) -> list[Finding]:

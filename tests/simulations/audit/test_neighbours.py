@@ -13,8 +13,10 @@ import pytest
 from palate_audit import Claim, Contributions, Finding, Released, Verdict
 from palate_audit.counted.neighbours import needed, neighbours
 from palate_audit.counted.pair import threshold
+from palate_audit.counted.sampled import sampling_tests
 from palate_audit.evidence.evidence import judge
 from palate_audit.evidence.guard import survived
+from palate_audit.harness.claim import ReleaseClaim
 from palate_audit.harness.target import load_target
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
@@ -204,6 +206,7 @@ def test_where_nothing_is_claimed_of_noise_an_uneven_share_is_said() -> None:
     found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["F each user's share"]
     assert found.verdict is Verdict.UNCHECKABLE
     assert found.figures["most"] == pytest.approx(np.sqrt(2), abs=0.01)
+    assert found.figures["warning"].endswith("1.41 times as far as another")
     assert "F each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
 
 
@@ -225,6 +228,124 @@ def test_later_releases_may_follow_from_earlier_ones() -> None:
     found = {each.test: each for each in judge(neighbours(conduct(TwoRounds(), runs=QUICK, seed=3)))}
     assert found["D neighbouring worlds"].verdict is Verdict.PASS
     assert found["D later releases"].verdict is Verdict.UNCHECKABLE
+
+
+class Learns:
+    """Federated averaging: what clients send follows from the model, which is the sum of former releases."""
+
+    name, dimension, blocks, users, repeatable = "learns", 2000, (2000,), 200, False
+    claim = Claim.gaussian(sensitivity=1 / 200, sigmas=(1.2 / 200,) * 4, delta=DELTA)
+
+    def __init__(self, pull: float = -0.5, *, hidden: bool = False, reused: float = 0.0) -> None:
+        self.pull, self.hidden, self.reused = pull, hidden, reused
+
+    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
+        rng = np.random.Generator(np.random.PCG64(secrets.randbits(128))) if self.hidden else np.random.default_rng()
+        rows = contributions.dense()
+        there, model = rows.any(axis=1), np.zeros(self.dimension)
+        released: list[Floats] = []
+        noises: list[Floats] = []
+        for _ in self.claim.releases:
+            total = (clip(rows + self.pull * model) * there[:, None]).sum(axis=0)
+            fresh = rng.normal(0.0, 1.2, self.dimension)
+            noises.append(self.reused * noises[-1] + np.sqrt(1 - self.reused**2) * fresh if noises else fresh)
+            released.append((total + noises[-1]) / self.users)
+            model = model + released[-1]
+        return Released(tuple(released))
+
+
+@pytest.mark.parametrize("pull", [-0.5, 1.0])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_releases_that_follow_from_former_ones_correlate_and_that_is_no_alarm(pull: float, hidden: bool) -> None:
+    section = audit_mechanism(Learns(pull, hidden=hidden), seed=1)
+    assert section.alarms == ()
+    found = {each.test: each for each in section.findings}
+    across = found["C correlation across releases"]
+    assert across.verdict is Verdict.UNCHECKABLE
+    assert "follow from former releases" in across.said
+    assert ("can't be seen" in across.said) == hidden
+    assert found["C noise beside former releases"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_noise_that_was_used_again_shows_where_releases_follow_from_each_other(hidden: bool) -> None:
+    section = audit_mechanism(Learns(hidden=hidden, reused=0.6), seed=1)
+    assert "C noise beside former releases" in {each.test for each in section.alarms}
+
+
+class Drawn:
+    """Six sums of users who are drawn in secret."""
+
+    name, dimension, blocks, users, repeatable = "drawn", 2400, (2400,), 600, False
+    claim = Claim(
+        epsilon=9.5, delta=DELTA, releases=(ReleaseClaim(sensitivity=1.0, sigma=0.8),) * 6, mu=None, sampling=0.3,
+        adjacency="add or remove",
+    )  # fmt: skip
+
+    def __init__(self, how: str, pull: float = 0.0, seed: int = 3) -> None:
+        self.how, self.pull, self.rng = how, pull, np.random.default_rng(seed)
+
+    def run(self, contributions: Contributions, *, seed: int | None = None) -> Released:
+        rng, rows = self.rng, contributions.dense()
+        there, model = rows.any(axis=1), np.zeros(self.dimension)
+        batch = rng.random(self.users) < 0.3
+        released = []
+        for _ in self.claim.releases:
+            if self.how != "one sample":
+                batch = rng.random(self.users) < (0.6 if self.how == "twice as often" else 0.3)
+            if self.how == "one coin":
+                batch = np.full(self.users, rng.random() < 0.3)
+            if self.how == "less often":
+                batch = rng.random(self.users) < 0.1
+            total = clip(rows + self.pull * model)[batch & there].sum(axis=0)
+            released.append(total + rng.normal(0.0, 0.8, self.dimension))
+            model = model + released[-1] / self.users
+        return Released(tuple(released))
+
+
+def drawn(how: str, pull: float = 0.0, seed: int = 3) -> dict[str, Finding]:
+    found = judge(sampling_tests(conduct(Drawn(how, pull, seed), runs=QUICK, seed=seed)))
+    return {each.test: each for each in found}
+
+
+@pytest.mark.parametrize("how", ["as claimed", "less often"])
+@pytest.mark.parametrize("pull", [0.0, 1.0, -3.0])
+def test_hidden_sampling_as_claimed_raises_no_alarm_and_says_what_would_have_shown(how: str, pull: float) -> None:
+    found = drawn(how, pull)
+    assert alarms(found) == set()
+    assert "would show" in found["A rate of the sampling"].said
+    assert found["A rate of the sampling"].figures["rate"] < 0.36
+
+
+@pytest.mark.parametrize(
+    ("how", "test"),
+    [
+        ("twice as often", "A rate of the sampling"),
+        ("one sample", "A each step's own sampling"),
+        ("one coin", "A each user's own sampling"),
+    ],
+)
+def test_hidden_sampling_other_than_claimed_is_found(how: str, test: str) -> None:
+    assert test in alarms(drawn(how))
+
+
+def test_p_values_of_hidden_sampling_are_none_too_small() -> None:
+    found = [drawn("as claimed", seed=seed) for seed in range(30)]
+    for test in drawn("as claimed"):
+        least = min(p_value for each in found if (p_value := each[test].p_value) is not None)
+        assert 1e-4 < least < 0.3
+
+
+def test_without_a_claimed_sampling_there_is_nothing_to_test() -> None:
+    assert sampling_tests(conduct(TwoRounds(), runs=QUICK, seed=3)) == []
+    found = sampling_tests(conduct(Drawn("as claimed"), runs=(Presence.NONE,), seed=3))
+    assert [each.verdict for each in found] == [Verdict.UNCHECKABLE] * 3
+
+
+def test_noise_of_any_size_is_no_memory() -> None:
+    found = looked_at(all_by_users_with_data, users=512)
+    assert found["F users of the run before"].verdict is Verdict.PASS
+    assert found["F memory between runs"].verdict is Verdict.PASS
 
 
 def test_the_same_noise_comes_from_every_usual_generator_and_they_go_on_afterwards() -> None:

@@ -100,7 +100,7 @@ def test_a_library_that_isnt_palates_is_asked_for_in_one_line(library: str, monk
 
     module = importlib.import_module(f"palate_audit.targets.{library}")
     monkeypatch.setattr(module, "_library", partial(_asked, module._library, monkeypatch, missing))
-    with pytest.raises(InputError, match=r"this target needs \w+: pip install"):
+    with pytest.raises(InputError, match=r"this target needs [\w.]+: pip install"):
         load_target(f"palate_audit.targets.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}")
 
 
