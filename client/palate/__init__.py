@@ -60,7 +60,7 @@ from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
-    from palate_client.leaving.later_models import Verdict
+    from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.ledger.device_ledger import Receipt
     from palate_client.loyalty import Loyalty
@@ -105,8 +105,8 @@ _LATER = {
     "Statement": "palate_client.leaving.statement",
     "SyncResult": "palate_client.online.sync",
     "Syncing": "palate_client.online.online",
+    "Traces": "palate_client.leaving.later_models",
     "Tuning": "palate_client.recommend.adaptation.tuning",
-    "Verdict": "palate_client.leaving.later_models",
 }
 """Type -> its module, which is imported on first use."""
 
@@ -162,10 +162,10 @@ __all__ = [
     "Statement",
     "SyncResult",
     "Syncing",
+    "Traces",
     "Tracked",
     "Tuning",
     "UnreachableError",
-    "Verdict",
     "Weighting",
     "WrongKeyError",
     "apprise_sender",

@@ -216,7 +216,7 @@ def on_leave(device: palate.Device) -> list[str]:
         left = device.erase(statement=Path("what-remains.json"))
         assert_type(left, palate.Statement)
         assert_type(left.anonymous(), palate.Statement)
-        assert_type(left.verify("models/latest"), palate.Verdict)
+        assert_type(palate.Traces.of(left, "models/latest"), palate.Traces)
     except palate.LockedError:
         return []
     except palate.PalateError as error:

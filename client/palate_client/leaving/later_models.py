@@ -1,6 +1,6 @@
 """Later models: what a published model still has of an installation that has left.
 
-    Statement + manifest, signature, privacy card -> signature, growth of the ledger -> the card's attempts -> Verdict
+    Statement + manifest, signature, privacy card -> signature, growth of the ledger -> the card's attempts -> Traces
 
 A manifest names its privacy card by hash, and so the release key signs for it. The card lists the attempts that the
 run was charged for in the population's ledger, which of them were released, and the model that the run started from.
@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from palate_client.leaving.statement import State, Statement
+from palate_client.leaving.statement import SeenState, Statement
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.manifest import (
     MANIFEST,
@@ -50,7 +50,7 @@ Holds = Literal["no", "yes", "inherited", "not known"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Traces:
     """What one published model has of an installation.
 
     Attributes:
@@ -79,8 +79,23 @@ class Verdict:
     opened: bool
     final: bool
 
+    @classmethod
+    def of(cls, statement: Statement, model: Path | str, *others: Path | str) -> Traces:
+        """What a published model still has of the installation that a statement is about; see `verify`.
+
+        Args:
+            statement: what was said at leaving.
+            model: the folder of the published model, with `manifest.json`, `signature` and `privacy_card.json`.
+            others: folders of models that it started from, and of models in between.
+
+        Raises:
+            InputError: the statement names no population.
+            IntegrityError: a file is not what the operator signed, or the model's ledger is another one.
+        """
+        return verify(statement, model, *others)
+
     def __str__(self) -> str:
-        """The verdict in words."""
+        """It in words."""
         said = {
             "no": "it has nothing of this installation",
             "yes": "it has this installation's part, by at most the statement's bound",
@@ -110,7 +125,7 @@ class _Read:
     card: Mapping[str, Any] | None
 
 
-def verify(statement: Statement, model: Path | str, *others: Path | str) -> Verdict:
+def verify(statement: Statement, model: Path | str, *others: Path | str) -> Traces:
     """What a published model still has of the installation that a statement is of.
 
     **Guarantees:** no released attempt is overlooked: a model that has one that the statement lists is never said to
@@ -141,7 +156,7 @@ def verify(statement: Statement, model: Path | str, *others: Path | str) -> Verd
     formers = {each.manifest.model_hash: each for each in beside}
     holds, releases, reason = _held(statement, asked, formers, set())
     card = asked.card or {}
-    return Verdict(
+    return Traces(
         version=asked.manifest.version,
         run=_run(asked),
         after=after,
@@ -207,7 +222,7 @@ def _giving(evidence: bytes | None) -> Callable[[], bytes | None]:
     return lambda: evidence
 
 
-def _evidence(statement: Statement, state: State) -> bytes | None:
+def _evidence(statement: Statement, state: SeenState) -> bytes | None:
     """The signed bytes that showed the state at leaving, verified; None if they weren't kept."""
     if state.evidence is None:
         return None

@@ -21,9 +21,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,15 +42,12 @@ from palate_common.records.consistency import MOST_KEPT, shown_by
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 
-if TYPE_CHECKING:
-    from palate_client.leaving.later_models import Verdict
-
 MOST_STATEMENT = 2**23
 """Bytes of the largest statement that is read."""
 SHOWN = (0.01, 0.1)
 """False-positive rates at which the bound is said."""
 _DISCRETE = 1e-9
-"""Bound of what discrete noise and its sharing add to epsilon, as in `palate_client.service`."""
+"""TellingBound of what discrete noise and its sharing add to epsilon, as in `palate_client.service`."""
 NAMED = 3
 """Runs that may go on, which are named one by one in the text."""
 _NORMAL = NormalDist()
@@ -103,7 +99,7 @@ class Round(_Frozen):
     """Who added the noise to what left, see `palate.Sent`; empty if nothing did."""
 
 
-class Bound(_Frozen):
+class TellingBound(_Frozen):
     """How much anybody can still tell: whether this user's data was in, or an empty history instead."""
 
     false_positives: float
@@ -129,7 +125,7 @@ class Left(_Frozen):
     stops: str
 
 
-class State(_Frozen):
+class SeenState(_Frozen):
     """The last state of the population's ledger that this device has seen: not before its last contribution."""
 
     size: int
@@ -187,9 +183,9 @@ class Statement(_Frozen):
     conditions: tuple[str, ...]
     epsilon_alone: float | None
     """The same if all other devices are the operator's; None: not bounded, or not known."""
-    bounds: tuple[Bound, ...]
+    bounds: tuple[TellingBound, ...]
     left: tuple[Left, ...]
-    state: State | None
+    state: SeenState | None
     ended: str | None
     """The run of the model in use, which is over; None: there is none, or it doesn't say."""
     server: AtServer | None = Field(default=None)
@@ -248,7 +244,7 @@ class Statement(_Frozen):
             conditions=() if spending is None else spending.conditions,
             epsilon_alone=None if spending is None or not known else spending.epsilon_alone,
             bounds=tuple(
-                Bound(
+                TellingBound(
                     false_positives=rate,
                     true_positives=_most(rate, None if epsilon is None else mu2, reserved),
                     alone=_most(rate, None if alone is None or not known else total_mu2(alone), reserved),
@@ -287,21 +283,6 @@ class Statement(_Frozen):
     def anonymous(self) -> Statement:
         """The same without what names the installation to the server."""
         return self.model_copy(update={"server": None})
-
-    def verify(self, model: Path | str, *others: Path | str) -> Verdict:
-        """What a published model still has of this installation; see `palate_client.leaving.later_models.verify`.
-
-        Args:
-            model: the folder of the published model, with `manifest.json`, `signature` and `privacy_card.json`.
-            others: folders of models that it started from, and of models in between.
-
-        Raises:
-            InputError: the statement names no population.
-            IntegrityError: a file is not what the operator signed, or the model's ledger is another one.
-        """
-        from palate_client.leaving.later_models import verify  # here: it reads statements
-
-        return verify(self, model, *others)
 
     @property
     def unfinished(self) -> dict[str, tuple[int, int]]:
@@ -397,13 +378,13 @@ def _left(
     )
 
 
-def _state(seen: Checkpoint, evidence: bytes | None) -> State:
+def _state(seen: Checkpoint, evidence: bytes | None) -> SeenState:
     """The last state that was seen and that the operator has signed, else the last one that was seen."""
     shown = shown_by(evidence)
     if shown is None or evidence is None:
-        return State(size=seen.size, root=seen.root, evidence=None)
+        return SeenState(size=seen.size, root=seen.root, evidence=None)
     kept = read_canonical(evidence, most=MOST_KEPT)
-    return State(size=shown.checkpoint.size, root=shown.checkpoint.root, evidence=kept)
+    return SeenState(size=shown.checkpoint.size, root=shown.checkpoint.root, evidence=kept)
 
 
 def _run_in_use(journal: Journal) -> str | None:

@@ -13,6 +13,7 @@ from palate_client.consent import Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Kind
 from palate_client.floors import Floors
+from palate_client.leaving.later_models import Traces
 from palate_client.leaving.statement import Statement
 from palate_client.recommend.recommender import Recommendation
 from palate_client.service import Service
@@ -301,7 +302,7 @@ def verify(
 ) -> None:
     """Print what a published model still has of the installation that a statement is of; it needs no store."""
     made = Statement.from_bytes(_bytes(statement, "statement").rstrip(b"\n"))
-    typer.echo(str(made.verify(model, *(others or ()))))
+    typer.echo(str(Traces.of(made, model, *(others or ()))))
 
 
 def _service(public_key: str | None, population: str | None) -> Service | None:
