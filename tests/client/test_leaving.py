@@ -24,6 +24,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_client.store.journal import EVENTS, Journal, Sent
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import ErasedError, InputError, IntegrityError, LockedError
+from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.canonical import digest
@@ -142,10 +143,7 @@ def population(make_run: Callable[..., Any], open_device: Callable[..., palate.D
 
 
 def local() -> dict[str, Any]:
-    from conftest import MU, made_histories
-
-    made = made_histories()
-    facts = PublicFacts(n_users=made.n_users, n_items=made.n_items, mu=MU, seed=3, local=True)
+    facts = PublicFacts(n_users=40, n_items=30, mu=mu_of(epsilon=5.0, delta=1e-5), seed=3, local=True)
     return {"dp": "local", "facts": facts, "epsilon": 5.01}
 
 
