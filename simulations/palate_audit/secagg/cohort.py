@@ -156,6 +156,6 @@ def _made_vectors(n: int, size: int, bits: int, seed: int) -> npt.NDArray[np.int
     return np.random.default_rng(seed).integers(-bound, bound, size=(n, size), endpoint=True)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _keys(n: int) -> tuple[SigningKey, ...]:
     return tuple(SigningKey.generate() for _ in range(n))
