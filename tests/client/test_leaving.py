@@ -621,3 +621,24 @@ def test_a_ledger_that_has_grown_for_long_is_proved_by_models_in_between(lived: 
         verify(made, last)
     found = verify(made, last, between)
     assert (found.holds, found.after) == ("no", True)
+
+
+def test_what_the_key_signs_to_which_the_ledger_was_handed_over_counts(population: Population) -> None:
+    first, new = population.first.key, SigningKey.generate()
+    earlier = population.trained("spring", **local())
+    population.ledger.hand_over(first, new)
+    population.first.key = new
+    population.trained("summer", **local())
+    made = population.device.erase(statement=True)
+    assert made.public_key == first.public
+    autumn = population.trained("autumn", with_device=False)
+    assert [verify(made, each).holds for each in (earlier, population.models["summer"], autumn)] == ["yes", "yes", "no"]
+    shown = population.ledger.shown()
+    hidden, (handover,) = shown.model_copy(update={"handovers": ()}), shown.handovers
+    elsewhere = shown.model_copy(update={"handovers": (handover.model_copy(update={"inclusion": ()}),)})
+    model = published.read(autumn, public_key=first.public).model
+    facts, card = {"run": "winter", SPENT: population.ledger.spent()}, (autumn / "privacy_card.json").read_bytes()
+    with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
+        verify(made, population.write("winter", model, facts, hidden, first, card))
+    with pytest.raises(IntegrityError, match="inclusion"):
+        verify(made, population.write("winter", model, facts, elsewhere, new, card))

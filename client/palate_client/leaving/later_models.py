@@ -28,7 +28,6 @@ from palate_client.leaving.statement import SeenState, Statement
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.manifest import (
     MANIFEST,
-    MANIFEST_TAG,
     MOST_SIGNED,
     SIGNATURE,
     Manifest,
@@ -39,8 +38,9 @@ from palate_common.models.manifest import (
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.consistency import Shown, check_growth, shown_by, spend_shown
 from palate_common.records.merkle import Checkpoint
+from palate_common.records.pinned import Pinned, check_included
 from palate_common.records.signing import verify as verify_signature
-from palate_common.rounds.plan import PLAN_TAG, SignedPlan, signed_bytes
+from palate_common.rounds.plan import PLAN_TAG, SignedPlan, signed_bytes, signer
 
 CARD = "privacy_card.json"
 MOST_CARD = 2**24
@@ -145,7 +145,8 @@ def verify(statement: Statement, model: Path | str, *others: Path | str) -> Trac
 
     Raises:
         InputError: the statement names no population.
-        IntegrityError: a file is not what the operator signed, or the ledgers are not one.
+        IntegrityError: a file is not what the operator signed, with the statement's release key or one to which the
+            ledger was handed over since, or the ledgers are not one.
     """
     key, population = statement.public_key, statement.population
     if key is None or population is None:
@@ -176,6 +177,7 @@ def _read(folder: Path, key: str, population: str) -> _Read:
     manifest = read_manifest(files, key)
     if manifest.population != population:
         raise IntegrityError(f"a model must be of {population!r}, got one of {manifest.population!r:.80}")
+    check_included(manifest.handovers, manifest.checkpoint)
     named, card = (manifest.model_extra or {}).get("card"), None
     if named is not None and (folder / CARD).exists():
         data = read_file(folder / CARD, most=MOST_CARD)
@@ -211,8 +213,10 @@ def _one_ledger(statement: Statement, asked: _Read, beside: Iterable[_Read]) -> 
         check_growth("state at leaving", later, seen=before, evidence=lambda: asked.evidence, spent=spend_shown(kept))
         return False
     between = [each for each in beside if state.size < each.manifest.version < asked.manifest.version]
+    pinned = Pinned(asked.manifest.population, statement.public_key or "")
     for each in [*sorted(between, key=lambda read: read.manifest.version), asked]:
-        check_growth("model", each.manifest, seen=seen, evidence=_giving(kept), spent=spend_shown(each.evidence))
+        spent = spend_shown(each.evidence)
+        check_growth("model", each.manifest, seen=seen, evidence=_giving(kept), spent=spent, pinned=pinned)
         seen, kept = each.manifest.checkpoint, each.evidence
     return True
 
@@ -228,14 +232,14 @@ def _evidence(statement: Statement, state: SeenState) -> bytes | None:
         return None
     data, key = canonical_json(state.evidence), statement.public_key or ""
     if "manifest" in state.evidence:
-        payload = canonical_json(state.evidence["manifest"])
-        verify_signature(key, MANIFEST_TAG, payload, str(state.evidence.get("signature")))
+        signature = str(state.evidence.get("signature")).encode()
+        read_manifest({MANIFEST: canonical_json(state.evidence["manifest"]), SIGNATURE: signature}, key)
     else:
         try:
             plan = SignedPlan.model_validate(state.evidence)
         except (ValidationError, InputError):
             raise IntegrityError("the state at leaving must be shown by a plan or a manifest, got neither") from None
-        verify_signature(key, PLAN_TAG, signed_bytes(plan), plan.signature)
+        verify_signature(signer(plan, key), PLAN_TAG, signed_bytes(plan), plan.signature)
     shown = shown_by(data)
     if shown is None or shown.checkpoint != Checkpoint(state.size, state.root):
         raise IntegrityError("the state at leaving must be the one that its signed plan or manifest shows, got another")
