@@ -93,18 +93,18 @@ class Models:
         evidence = evidence_of(found.files)
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
-            check_growth("model", manifest, seen=seen, evidence=lambda: kept, spent=spent, pinned=service.pinned)
+            check_growth("model", manifest, seen=seen, evidence=kept, spent=spent, pinned=service.pinned)
             # A model that doesn't say what was spent must not make this device forget what an earlier one said.
             silent = math.isinf(spent) and math.isfinite(before)
             if silent and manifest.handovers:
                 raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
-            check_pinned("model", manifest, pinned=service.pinned, seen=seen, evidence=lambda: kept)
             later = shown_by(kept)
+            check_pinned("model", manifest, pinned=service.pinned, before=later)
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)
-            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=lambda: evidence, spent=before)
+            check_growth("ledger that was seen last", later, seen=checkpoint, evidence=evidence, spent=before)
         edition = Edition(manifest.population, checkpoint.size, checkpoint.root, signed, self._store.clock())
         with Journal(self._store.file) as journal:
             adopted = journal.adopt(edition, found.files)

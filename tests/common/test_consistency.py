@@ -33,7 +33,7 @@ def test_a_ledger_proves_its_latest_charges_and_publications_by_themselves() -> 
         charges = [entry.seq + 1 for entry in ledger.entries() if entry.kind == "charge"]
         assert set(charges[-PROVED - 1 : -1]) <= set(shown.consistency)
         assert not set(charges[:4]) & set(shown.consistency)
-        check_growth("plan", shown, seen=model, evidence=lambda: None)
+        check_growth("plan", shown, seen=model, evidence=None)
 
 
 @pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.003, False), (None, False), (True, False)])
@@ -44,10 +44,10 @@ def test_a_restored_ledger_must_not_forget_what_a_model_has_shown(spent: object,
         ledger.restore(witness=seen.checkpoint, spent=0.002)
         evidence = manifest(seen, spent)
         if accepted:
-            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: evidence)
+            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
         else:
             with pytest.raises(IntegrityError, match="has forgotten some"):
-                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: evidence)
+                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=evidence)
 
 
 @pytest.mark.parametrize(("spent", "accepted"), [(0.002, True), (0.001, False), (float("nan"), False)])
@@ -59,10 +59,10 @@ def test_what_was_spent_never_goes_down(spent: float, accepted: bool) -> None:
         ledger.close_run("a", {})
         kept = manifest(seen, 0.002)
         if accepted:
-            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: kept, spent=spent)
+            check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
         else:
             with pytest.raises(IntegrityError, match="must not go down"):
-                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=lambda: kept, spent=spent)
+                check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=kept, spent=spent)
 
 
 def test_evidence_tells_what_it_showed() -> None:

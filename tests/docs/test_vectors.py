@@ -241,9 +241,9 @@ def test_manifest_as_a_device_reads_it() -> None:
     tree = MerkleTree(leaf.encode() for leaf in case["log"])
     assert manifest.checkpoint == tree.checkpoint()
     for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
-        check_growth("model", manifest, seen=seen, evidence=lambda: None)
+        check_growth("model", manifest, seen=seen, evidence=None)
         with pytest.raises(IntegrityError):
-            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=lambda: None)
+            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=None)
 
 
 def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
@@ -264,7 +264,7 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     def read(model: Any) -> None:
         files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
         manifest = read_manifest(files, first)
-        check_growth("model", manifest, seen=seen, evidence=lambda: None, pinned=pinned)
+        check_growth("model", manifest, seen=seen, evidence=None, pinned=pinned)
 
     for model in case["models"].values():
         read(model)

@@ -17,7 +17,7 @@ else, is what `palate audit ledger` checks in a server folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,20 +210,15 @@ def _one_ledger(statement: Statement, asked: _Read, beside: Iterable[_Read]) -> 
     if asked.manifest.version <= state.size:
         before = asked.manifest.checkpoint
         later = shown_by(kept) or Shown(checkpoint=seen)
-        check_growth("state at leaving", later, seen=before, evidence=lambda: asked.evidence, spent=spend_shown(kept))
+        check_growth("state at leaving", later, seen=before, evidence=asked.evidence, spent=spend_shown(kept))
         return False
     between = [each for each in beside if state.size < each.manifest.version < asked.manifest.version]
     pinned = Pinned(asked.manifest.population, statement.public_key or "")
     for each in [*sorted(between, key=lambda read: read.manifest.version), asked]:
         spent = spend_shown(each.evidence)
-        check_growth("model", each.manifest, seen=seen, evidence=_giving(kept), spent=spent, pinned=pinned)
+        check_growth("model", each.manifest, seen=seen, evidence=kept, spent=spent, pinned=pinned)
         seen, kept = each.manifest.checkpoint, each.evidence
     return True
-
-
-def _giving(evidence: bytes | None) -> Callable[[], bytes | None]:
-    """A function that returns these bytes."""
-    return lambda: evidence
 
 
 def _evidence(statement: Statement, state: SeenState) -> bytes | None:

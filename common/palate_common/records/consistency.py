@@ -6,7 +6,7 @@
     >>> from palate_common.records.merkle import MerkleTree
     >>> tree = MerkleTree([b"a", b"b", b"c"])
     >>> now = Shown.of(tree, 3, since=[2])
-    >>> check_growth("model", now, seen=tree.checkpoint(2), evidence=lambda: None)
+    >>> check_growth("model", now, seen=tree.checkpoint(2), evidence=None)
 
 A device keeps one state for both, with the signed bytes that showed it, so that charges and publications can't come
 from two ledgers.
@@ -15,7 +15,7 @@ from two ledgers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -104,7 +104,7 @@ def check_growth(
     shown: Shown,
     *,
     seen: Checkpoint | None,
-    evidence: Callable[[], bytes | None],
+    evidence: bytes | None,
     spent: float = math.inf,
     pinned: Pinned | None = None,
 ) -> None:
@@ -116,7 +116,7 @@ def check_growth(
         what: "plan" or "model", for errors.
         shown: the new state with its proofs, from a message whose signature is verified.
         seen: the last state that was seen, or None.
-        evidence: gives the signed bytes that showed `seen`: a restored ledger must include their spend.
+        evidence: the signed bytes that showed `seen`, or None: a restored ledger must include their spend.
         spent: the population's mu^2 in the message that shows the new state.
         pinned: what the app pins; None: nothing beside the key that has signed the message.
 
@@ -124,17 +124,17 @@ def check_growth(
         IntegrityError: as `check_pinned`; or another ledger of the same size, no proof that this one extends it, or a
             lower spend.
     """
-    now = shown.checkpoint
+    now, before = shown.checkpoint, shown_by(evidence)
     if pinned is not None:
-        check_pinned(what, shown, pinned=pinned, seen=seen, evidence=evidence)
+        check_pinned(what, shown, pinned=pinned, before=before)
     if seen is None or seen == now:
         return
     if seen.size == now.size:
         raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
-    before = spend_shown(evidence())
-    if math.isfinite(before) and not spent >= before:
-        raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {before:g}")
-    if any(_covers(epoch, seen, shown, before, pinned, shown_by(evidence())) for epoch in shown.epochs):
+    known = spend_shown(evidence)
+    if math.isfinite(known) and not spent >= known:
+        raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {known:g}")
+    if any(_covers(epoch, seen, shown, known, pinned, before) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
@@ -142,23 +142,19 @@ def check_growth(
     verify_consistency(old_size=seen.size, old_root=seen.root, new_size=now.size, new_root=now.root, proof=proof)
 
 
-def check_pinned(
-    what: str, shown: Shown, *, pinned: Pinned, seen: Checkpoint | None, evidence: Callable[[], bytes | None]
-) -> None:
+def check_pinned(what: str, shown: Shown, *, pinned: Pinned, before: Shown | None) -> None:
     """Refuse a state that the app's witnesses haven't cosigned, or by a key that was handed over already.
 
     Args:
         what: "plan" or "model", for errors.
         shown: the state.
         pinned: what the app pins.
-        seen: the last state that was seen, or None.
-        evidence: gives the signed bytes that showed it.
+        before: the last state that was seen, with its proofs, or None.
 
     Raises:
         IntegrityError: too few cosignatures, a handover that isn't in the ledger, or one that was followed before and
             isn't shown.
     """
-    before = None if seen is None else shown_by(evidence())
     if before is not None and before.handovers:
         pinned.check_follows(what, before.handovers, shown.handovers)
     pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, _epoch_of(shown) if pinned.quorums else 0)
@@ -185,16 +181,16 @@ def _covers(
     entry = _restored(epoch, shown.checkpoint)
     if not entry.base < seen.size <= entry.seq:
         return False
-    watched = pinned is not None and bool(pinned.quorums)
-    if watched and before is not None and entry.epoch not in (None, _epoch_of(before) + 1):
+    watched = pinned if pinned is not None and pinned.quorums else None
+    if watched is not None and before is not None and entry.epoch not in (None, _epoch_of(before) + 1):
         return False
     if not entry.spent >= spent:
         raise IntegrityError("a restored ledger must go on from the spend that was seen here, and has forgotten some")
-    if pinned is not None and pinned.quorums:
+    if watched is not None:
         if entry.epoch is None:
             raise IntegrityError("a restored ledger must show what witnesses cosigned last before, got no cosignature")
         end = Checkpoint(entry.witness_size, entry.witness_root)
-        pinned.check_former(end, entry.cosigned, shown.handovers, entry.epoch - 1)
+        watched.check_former(end, entry.cosigned, shown.handovers, entry.epoch - 1)
         if seen.size > end.size or (seen.size == end.size and seen.root != end.root):
             raise IntegrityError(
                 f"a restored ledger must go on from all that was seen here, size {seen.size}, and knows of {end.size}"

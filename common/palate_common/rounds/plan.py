@@ -255,7 +255,7 @@ def open_plan(
             "plan",
             charge,
             seen=seen,
-            evidence=lambda: evidence(plan.population),
+            evidence=evidence(plan.population),
             spent=spend_shown(data),
             pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
         )

@@ -277,7 +277,7 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
         "model",
         found.manifest,
         seen=seen.checkpoint,
-        evidence=lambda: data,
+        evidence=data,
         spent=float(found.manifest.model_dump()[SPENT]),
         pinned=pinned,
     )
