@@ -2,7 +2,7 @@
 
 HAZMAT. A key agreed for one purpose and used for another, or a second message under one sealing key, reveals what the
 protocol hides, and nothing downstream can notice. `info` must name the role, the attempt, both parties and both keys;
-each of the two directional keys seals only one message.
+a key that seals is agreed for one box, by a pair made for it, and seals only that message.
 
 Path: key pair -> `agree` -> `Masker` for masks, `seal` for boxes of shares.
 
@@ -129,12 +129,12 @@ def check_public(public: bytes) -> None:
 
 
 def seal(key: bytes, plaintext: bytes, *, aad: bytes) -> bytes:
-    """Encrypt the one message of a directional key: ciphertext, then 16 bytes of tag.
+    """Encrypt the one message of a key: ciphertext, then 16 bytes of tag.
 
     **Assumes:** one message: the key never seals a second plaintext, because the nonce is zero.
 
     Args:
-        key: 32 bytes, half of what `agree` gave.
+        key: 32 bytes of what `agree` gave.
         plaintext: the message.
         aad: bytes that aren't sent, but must be the same when it is opened: context, sender, receiver.
 
