@@ -24,8 +24,6 @@ WIDTH = 256
 """Entries or hashes of a whole file."""
 MOST_LEAF = 2**16 - 1
 """Bytes of the largest entry that a bundle can have."""
-MOST_BUNDLE = WIDTH * (MOST_LEAF + 2)
-"""Bytes of the largest bundle."""
 LEAF_COST = 2**7
 """What an entry counts beside its bytes where a log is read: its hashes are in memory, too, and it may be empty."""
 CHECKPOINT = "checkpoint"
