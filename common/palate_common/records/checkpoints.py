@@ -91,12 +91,23 @@ def read_state(text: str) -> LogState:
         IntegrityError: it is none, or another spelling of one.
     """
     lines = text.split("\n")
-    if len(lines) < 4 or lines.pop() or not all(lines) or not _DECIMAL.fullmatch(lines[1]):
+    if len(lines) < 4 or lines.pop() or not all(lines):
         raise IntegrityError(f"a checkpoint must be origin, size and root, each on a line, got {text!r:.80}")
-    root = from_base64(lines[2])
-    if len(root) != 32 or int(lines[1]) > MOST_SIZE:
-        raise IntegrityError(f"a checkpoint must have a size below 2^63 and a root of 32 bytes, got {text!r:.80}")
-    return LogState(lines[0], Checkpoint(int(lines[1]), root.hex()), tuple(lines[3:]))
+    size, root = read_decimal(lines[1]), from_base64(lines[2])
+    if len(root) != 32:
+        raise IntegrityError(f"a checkpoint must have a root of 32 bytes, got {text!r:.80}")
+    return LogState(lines[0], Checkpoint(size, root.hex()), tuple(lines[3:]))
+
+
+def read_decimal(text: str) -> int:
+    """Read the size of a log, as checkpoints and witnesses write it.
+
+    Raises:
+        IntegrityError: it is none, or another spelling of one.
+    """
+    if not _DECIMAL.fullmatch(text) or int(text) > MOST_SIZE:
+        raise IntegrityError(f"a size must be a decimal below 2^63 without leading zeros, got {text!r:.80}")
+    return int(text)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, origin: str, key: SigningKey) -> Note:

@@ -16,11 +16,10 @@ True
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from palate_common.errors import IntegrityError
-from palate_common.records.checkpoints import MOST_SIZE
+from palate_common.records.checkpoints import read_decimal
 from palate_common.records.notes import MOST_NOTE, Note, from_base64, read_note, to_base64
 
 PATH = "/add-checkpoint"
@@ -33,7 +32,6 @@ MOST_REQUEST = MOST_NOTE + 2**12
 """Bytes of the largest request."""
 MOST_ANSWER = 2**14
 """Bytes of the largest answer that a log reads."""
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def read_request(data: bytes) -> AddCheckpoint:
     proof = [from_base64(each) for each in hashes]
     if any(len(each) != 32 for each in proof):
         raise IntegrityError("each hash of a proof must have 32 bytes, got another length")
-    return AddCheckpoint(_size(first[4:]), tuple(each.hex() for each in proof), read_note(rest))
+    return AddCheckpoint(read_decimal(first[4:]), tuple(each.hex() for each in proof), read_note(rest))
 
 
 def size_answer(size: int) -> bytes:
@@ -93,10 +91,4 @@ def read_size(data: bytes) -> int:
     text = data[:32].decode("ascii", "replace")
     if len(data) > 20 or not text.endswith("\n"):
         raise IntegrityError(f"a size must be a number and a newline, got {text!r}")
-    return _size(text[:-1])
-
-
-def _size(text: str) -> int:
-    if not _SIZE.fullmatch(text) or int(text) > MOST_SIZE:
-        raise IntegrityError(f"a size must be a decimal below 2^63 without leading zeros, got {text!r:.80}")
-    return int(text)
+    return read_decimal(text[:-1])
