@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -201,36 +201,17 @@ class MaskedDevice:
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
         share_keys, mask_keys = zip(*((advert.share_key, advert.mask_key) for _, advert in adverts), strict=True)
         made = [
-            make_box(self._label(cohort, names, share_keys, slot), shares[slot].tobytes(), self._identity)
+            make_box(
+                Label.of(cohort, sender=self.id, receiver=names[slot], slot=slot, key=share_keys[slot]),
+                shares[slot].tobytes(),
+                self._identity,
+            )
             for slot in range(cohort.degree)
         ]
         boxes, made_with = zip(*made, strict=True)
-        after = Shared(
-            toss,
-            cohort,
-            me,
-            neighbours,
-            share_keys,
-            mask_keys,
-            boxes,
-            made_with,
-            state.share_pair,
-            state.mask_pair,
-            state.self_mask,
-        )
+        kept = toss, cohort, me, neighbours, share_keys, mask_keys, boxes, made_with, state.mask_pair, state.self_mask
+        after = Shared(*kept, state.share_pair)
         return after, b"".join(boxes)
-
-    def _label(self, cohort: Cohort, names: list[int], keys: Sequence[bytes], slot: int) -> Label:
-        """What this device signs with its box for the neighbour at a slot."""
-        return Label(
-            binding=cohort.binding,
-            sender=self.id,
-            receiver=names[slot],
-            slot=slot,
-            degree=cohort.degree,
-            threshold=cohort.threshold,
-            key=keys[slot],
-        )
 
     def _cohort(self, state: Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
         """Check the cohort; returns it and the adverts of this device's neighbours."""
@@ -272,15 +253,8 @@ class MaskedDevice:
         leaves, shares = [NONE] * cohort.degree, dict[int, Dealt]()
         accused = np.zeros(cohort.degree, np.bool_)
         for slot, box in zip(slots, request.boxes, strict=True):
-            label = Label(
-                binding=cohort.binding,
-                sender=names[slot],
-                receiver=self.id,
-                slot=places[slot],
-                degree=cohort.degree,
-                threshold=cohort.threshold,
-                key=state.share_pair.public,
-            )
+            ends = {"sender": names[slot], "receiver": self.id}
+            label = Label.of(cohort, **ends, slot=places[slot], key=state.share_pair.public)
             try:
                 check_signed(label, box, self._directory.identities[names[slot]])
             except IntegrityError:
@@ -293,19 +267,8 @@ class MaskedDevice:
                 shares[slot] = dealt
         root = root_of(tree_of(leaves))
         signature = sign(self._identity, RECEIPT, receipt_payload(cohort.binding, root, pack_flags(accused)))
-        after = Checked(
-            toss,
-            cohort,
-            state.me,
-            state.neighbours,
-            state.share_keys,
-            state.mask_keys,
-            state.boxes,
-            state.made_with,
-            state.mask_pair,
-            state.self_mask,
-            shares,
-        )
+        kept = state.share_keys, state.mask_keys, state.boxes, state.made_with, state.mask_pair, state.self_mask
+        after = Checked(toss, cohort, state.me, state.neighbours, *kept, shares)
         return after, BoxReceipt(root, accused, signature).encode()
 
     def _open(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
@@ -323,8 +286,9 @@ class MaskedDevice:
             slot = slot_of[complaint.device]
             public = self._directory.identities[complaint.device]
             checks.complained_of(complaint, slot=theirs[slot], binding=cohort.binding, public=public)
-            leaf = self._label(cohort, names, state.share_keys, slot).leaf(state.boxes[slot])
-            checks.own_box(complaint, slot=theirs[slot], leaf=leaf)
+            ends = {"sender": self.id, "receiver": complaint.device}
+            label = Label.of(cohort, **ends, slot=slot, key=state.share_keys[slot])
+            checks.own_box(complaint, slot=theirs[slot], leaf=label.leaf(state.boxes[slot]))
             secret = state.made_with[slot].private_bytes()
             payload = opening_payload(cohort.binding, complaint.device, secret)
             opened.append(secret + sign(self._identity, OPENING, payload))

@@ -39,8 +39,8 @@ class Advertised:
 
 
 @dataclass(frozen=True, repr=False)
-class Shared:
-    """The shares were sent: no other toss can follow. `boxes` are as they were sent, `made_with` their own keys."""
+class _Dealt:
+    """From the shares to the masked vector. `boxes` are as they were sent, `made_with` their own keys."""
 
     toss: int
     cohort: Cohort
@@ -50,29 +50,25 @@ class Shared:
     mask_keys: tuple[bytes, ...]
     boxes: tuple[bytes, ...]
     made_with: tuple[KeyPair, ...]
-    share_pair: KeyPair
     mask_pair: KeyPair
     self_mask: bytes
 
 
 @dataclass(frozen=True, repr=False)
-class Checked:
+class Shared(_Dealt):
+    """The shares were sent: no other toss can follow."""
+
+    share_pair: KeyPair
+
+
+@dataclass(frozen=True, repr=False)
+class Checked(_Dealt):
     """The neighbours' boxes were opened, and a receipt for them was sent.
 
     `shares` are those of good boxes, by slot. Once complaints were `answered`, which happens once, `boxes` and
     `made_with` are empty.
     """
 
-    toss: int
-    cohort: Cohort
-    me: int
-    neighbours: Members
-    share_keys: tuple[bytes, ...]
-    mask_keys: tuple[bytes, ...]
-    boxes: tuple[bytes, ...]
-    made_with: tuple[KeyPair, ...]
-    mask_pair: KeyPair
-    self_mask: bytes
     shares: dict[int, Dealt]
     answered: bytes = b""
 

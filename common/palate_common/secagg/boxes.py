@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from palate_common.errors import IntegrityError
 from palate_common.records.merkle import MerkleTree, verify_inclusion
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.agreement import KEY_BYTES, KeyPair, agree, seal, unseal
+from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.messages import BOX_BODY, DIGEST, KEY, PIECE, SALT, SEALED, SHARE, Secret
 from palate_common.secagg.transcript import (
     BOX,
@@ -64,6 +65,19 @@ class Label:
     degree: int
     threshold: int
     key: bytes
+
+    @classmethod
+    def of(cls, cohort: Cohort, *, sender: int, receiver: int, slot: int, key: bytes) -> Self:
+        """The label of a box between two neighbours of a cohort."""
+        return cls(
+            binding=cohort.binding,
+            sender=sender,
+            receiver=receiver,
+            slot=slot,
+            degree=cohort.degree,
+            threshold=cohort.threshold,
+            key=key,
+        )
 
     @property
     def ends(self) -> tuple[int, int]:

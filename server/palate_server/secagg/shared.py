@@ -70,15 +70,8 @@ class SharedCohort:
     def received(self, member: int, slot: int) -> tuple[Label, bytes]:
         """The box that a member has from the neighbour at one of its slots, and what that neighbour signs with it."""
         sender, place = int(self.neighbours[member, slot]), int(self.cohort.slots(member)[slot])
-        label = Label(
-            binding=self.cohort.binding,
-            sender=int(self.cohort.ids[sender]),
-            receiver=int(self.cohort.ids[member]),
-            slot=place,
-            degree=self.cohort.degree,
-            threshold=self.cohort.threshold,
-            key=self.adverts[member].share_key,
-        )
+        ends = {"sender": int(self.cohort.ids[sender]), "receiver": int(self.cohort.ids[member])}
+        label = Label.of(self.cohort, **ends, slot=place, key=self.adverts[member].share_key)
         return label, self.boxes[sender, place].tobytes()
 
     def leaves(self, member: int) -> list[bytes]:

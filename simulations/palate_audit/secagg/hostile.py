@@ -25,7 +25,7 @@ from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import Advertised, Agreed, Shared
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.secagg import shamir
-from palate_common.secagg.boxes import NONE, root_of, tree_of
+from palate_common.secagg.boxes import NONE, Label, root_of, tree_of
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_common.secagg.messages import (
     BOX_BODY,
@@ -109,7 +109,8 @@ def _boxes(how: str, start: int, length: int, *, signed: bool = True, key: bool 
             box = bytearray(boxes[slot])
             box[start : start + length] = bytes(length) if key else turn.rng.bytes(length)
             if signed:
-                label = turn.device._label(state.cohort, names, state.share_keys, slot)
+                ends = {"sender": turn.device.id, "receiver": names[slot]}
+                label = Label.of(state.cohort, **ends, slot=slot, key=state.share_keys[slot])
                 box[BOX_BODY:] = sign(turn.device._identity, BOX, label.payload(bytes(box)))
             boxes[slot] = bytes(box)
         turn.device._state = replace(state, boxes=tuple(boxes))
