@@ -47,7 +47,7 @@ MOST_STATEMENT = 2**23
 SHOWN = (0.01, 0.1)
 """False-positive rates at which the bound is said."""
 _DISCRETE = 1e-9
-"""TellingBound of what discrete noise and its sharing add to epsilon, as in `palate_client.service`."""
+"""Bound of what discrete noise and its sharing add to epsilon, as in `palate_client.service`."""
 NAMED = 3
 """Runs that may go on, which are named one by one in the text."""
 _NORMAL = NormalDist()

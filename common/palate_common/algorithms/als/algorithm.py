@@ -239,7 +239,7 @@ class Als(Algorithm):
             counts, unsure = self.sketch.recovered(sums[COUNTS], noise[COUNTS])
             state = self._first(counts, unsure, state)
             if panel:
-                state |= self._weighted(PANEL, Links.of_state(panel, "panel"), self.plan.panel_weight)
+                state |= self._weighted(PANEL, Links.of_state(panel, PANEL), self.plan.panel_weight)
         else:
             if PRODUCTS in sums:
                 state = state | self._next(state, sums[PRODUCTS], noise[PRODUCTS])
