@@ -28,7 +28,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from palate_common.errors import InputError
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.cosignatures import MOST_WITNESSES
-from palate_common.records.pinned import MOST_HANDOVERS, Pinned
+from palate_common.records.handovers import MOST_HANDOVERS
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"

@@ -33,9 +33,9 @@ from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.checkpoints import log_key, origin_of, sign_checkpoint
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import Quorum, cosign
+from palate_common.records.handovers import HANDOVER_TAG, handover_bytes, make_handover
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey, sign_note
-from palate_common.records.pinned import HANDOVER_TAG, handover_bytes, make_handover
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
 from palate_common.records.witnessing import AddCheckpoint

@@ -16,8 +16,8 @@ import palate
 from palate_common.errors import IntegrityError
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.consistency import Shown
+from palate_common.records.handovers import MOST_HANDOVERS, Handover, follow, make_handover
 from palate_common.records.notes import ED25519, VerifierKey, read_note
-from palate_common.records.pinned import MOST_HANDOVERS, Handover, follow, make_handover
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 

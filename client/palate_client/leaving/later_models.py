@@ -37,8 +37,9 @@ from palate_common.models.manifest import (
 )
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.consistency import Shown, check_growth, shown_by, spend_shown
+from palate_common.records.handovers import check_included
 from palate_common.records.merkle import Checkpoint
-from palate_common.records.pinned import Pinned, check_included
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import verify as verify_signature
 from palate_common.rounds.plan import PLAN_TAG, SignedPlan, signed_bytes, signer
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
-from palate_common.records.pinned import MOST_HANDOVERS, Handover, signer_of
+from palate_common.records.handovers import MOST_HANDOVERS, Handover, signer_of
 from palate_common.records.signing import verify
 
 MANIFEST_TAG = "palate/model/1"

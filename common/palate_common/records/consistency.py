@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.canonical import read_canonical
 from palate_common.records.entries import MOST_COSIGNED, Entry, RestoredEntry, entry_from
+from palate_common.records.handovers import MOST_HANDOVERS, Handover
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
-from palate_common.records.pinned import MOST_HANDOVERS, Handover, Pinned
+from palate_common.records.pinned import Pinned
 
 MOST_EPOCHS = 16
 """Most restorations of a ledger that are shown."""

@@ -179,7 +179,7 @@ class WitnessesEntry(_Entry):
 class HandoverEntry(_Entry):
     """The release key changes: after this entry plans, models and checkpoints are signed by the new one.
 
-    Both keys sign the change, for this population and this place in its ledger (`pinned.handover_bytes`). Where the
+    Both keys sign the change, for this population and this place in its ledger (`handovers.handover_bytes`). Where the
     old key was lost, the new one alone does: no device follows that, and apps have to pin the new key.
     """
 

@@ -28,8 +28,9 @@ from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown, check_growth, spend_shown
 from palate_common.records.entries import ChargeEntry, entry_from
+from palate_common.records.handovers import signer_of
 from palate_common.records.merkle import Checkpoint, verify_inclusion
-from palate_common.records.pinned import Pinned, signer_of
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey, verify
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 

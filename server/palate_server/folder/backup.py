@@ -22,9 +22,9 @@ from palate_common.records.checkpoints import open_checkpoint, origin_of, read_s
 from palate_common.records.consistency import SPENT, spend_shown
 from palate_common.records.entries import MOST_EPOCH
 from palate_common.records.files import write_durably
+from palate_common.records.handovers import Handover, signer_of
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
-from palate_common.records.pinned import Handover, signer_of
 from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer

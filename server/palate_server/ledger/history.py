@@ -40,7 +40,7 @@ from palate_common.records.entries import (
     entry_from,
     one_line,
 )
-from palate_common.records.pinned import check_handover, check_new_start
+from palate_common.records.handovers import check_handover, check_new_start
 from palate_common.survey import SURVEYING
 from palate_server.ledger.interim_looks import InterimLooks
 

@@ -4,7 +4,7 @@
     replace_lost_key   a new start where there is no key to hand over with: apps have to pin the new one
     rotate_key   backup -> handover in the ledger, signed by both keys -> the new key is the key -> latest model again
 
-Devices follow the handover (`palate_common.records.pinned`). Each step can be done again: a rotation that was
+Devices follow the handover (`palate_common.records.handovers`). Each step can be done again: a rotation that was
 interrupted is finished by the next.
 """
 

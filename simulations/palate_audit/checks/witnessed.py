@@ -27,9 +27,10 @@ from palate_common.errors import PalateError
 from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import cosign
+from palate_common.records.handovers import make_handover
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
-from palate_common.records.pinned import Pinned, make_handover
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED

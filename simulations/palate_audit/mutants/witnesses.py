@@ -9,7 +9,7 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_common.errors import IntegrityError
-from palate_common.records import pinned
+from palate_common.records import handovers, pinned
 from palate_common.records.checkpoints import open_checkpoint, read_state
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import Cosigned, Quorum, open_cosignature
@@ -109,7 +109,7 @@ def of_another_log() -> Iterator[None]:
 def unchecked() -> Iterator[None]:
     """Follow whatever names the present key, and is in some ledger."""
     with (
-        mock.patch.object(pinned, "check_handover"),
+        mock.patch.object(handovers, "check_handover"),
         mock.patch.object(pinned, "check_included"),
     ):
         yield

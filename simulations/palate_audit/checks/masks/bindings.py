@@ -26,9 +26,9 @@ from palate_common.errors import InputError, PalateError
 from palate_common.mechanism.update import released_size
 from palate_common.records import entries
 from palate_common.records.consistency import Epoch
+from palate_common.records.handovers import Handover
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.pinned import Handover
 from palate_common.rounds import masked_attempt
 from palate_common.rounds.plan import Sampling, SignedPlan, signed_bytes
 from palate_common.rounds.privacy_mode import DISTRIBUTED
