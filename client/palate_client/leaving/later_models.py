@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from palate_client.leaving.statement import SeenState, Statement
+from palate_client.leaving.statement import Round, SeenState, Statement
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.manifest import (
     MANIFEST,
@@ -282,6 +282,6 @@ def _same(mine: str | None, other: object) -> bool:
     return mine is not None and mine == other
 
 
-def _place(mine: Any, run: str | None, other: Mapping[str, Any]) -> bool:
+def _place(mine: Round, run: str | None, other: Mapping[str, Any]) -> bool:
     """Whether these are one attempt of one run."""
     return (mine.run, mine.round, mine.attempt) == (run, other["round"], other["attempt"])

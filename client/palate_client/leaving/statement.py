@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.anchor import known_charges
+from palate_client.ledger.device_ledger import Receipt
 from palate_client.ledger.trust import worst_case_costs
 from palate_client.online.enrolment import enrolment_of
 from palate_client.rounds.report import ADJACENCY, EVENT, NOISED, PrivacyReport
@@ -332,25 +333,25 @@ def _rounds(report: PrivacyReport) -> tuple[Round, ...]:
         sent.setdefault((each.run, each.round, each.attempt), []).append(each)
     found = []
     for receipt in () if report.spending is None else report.spending.receipts:
-        left = sent.pop((receipt.run, receipt.round, receipt.attempt), [])
-        purpose = receipt.purpose if receipt.purpose in ("train", "analytics") else None
-        found.append(_round(receipt.run, receipt.round, receipt.attempt, receipt.time, left, receipt, purpose))
-    for (run, round_, attempt), left in sent.items():
-        found.append(_round(run, round_, attempt, left[0].time, left, None, None))
+        place = receipt.run, receipt.round, receipt.attempt
+        found.append(_round(place, receipt.time, sent.pop(place, []), receipt))
+    for place, left in sent.items():
+        found.append(_round(place, left[0].time, left, None))
     return tuple(found)
 
 
-def _round(run: str, round_: int, attempt: int, time: float, left: Sequence[Sent], receipt: Any, purpose: Any) -> Round:
+def _round(place: tuple[str, int, int], time: float, left: Sequence[Sent], receipt: Receipt | None) -> Round:
     """One attempt."""
     vectors = [each for each in left if each.what in _VECTORS]
+    purpose: Any = None if receipt is None else receipt.purpose
     return Round(
-        run=run,
-        round=round_,
-        attempt=attempt,
+        run=place[0],
+        round=place[1],
+        attempt=place[2],
         day=_day(time),
         mu2=None if receipt is None else receipt.mu2,
         plan_hash=None if receipt is None else receipt.plan_hash,
-        purpose=purpose,
+        purpose=purpose if purpose in ("train", "analytics") else None,
         contributed=bool(vectors),
         dp=vectors[0].dp if vectors else "",
     )
