@@ -274,3 +274,12 @@ def test_a_device_with_many_neighbours_is_named_by_bytes_that_anybody_can_read()
     record = Scene(binding).record("dealt", 0, advert=advert.encode().hex(), dealt=tuple(dealt))
     assert check(record.to_bytes(), directory) == 0
     assert len(record.to_bytes()) * 6000 < MOST * threshold, "as many shares as are said to fit"
+
+
+def test_a_slot_that_cannot_be_signed_is_refused_when_it_is_read() -> None:
+    label = Label(binding=bytes(98), sender=0, receiver=1, slot=0, degree=4, threshold=3, key=bytes(32))
+    record = Scene(bytes(98)).record("box", 0, box=ShownBox.of(label, b"")).to_bytes()
+    assert FaultEvidence.from_bytes(record).box is not None
+    for field in (b'"slot":0', b'"degree":4', b'"threshold":3'):
+        with pytest.raises(IntegrityError, match="must be a record"):
+            FaultEvidence.from_bytes(record.replace(field, field[:-1] + b"65536"))
