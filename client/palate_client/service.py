@@ -72,7 +72,8 @@ class Service:
                 raise InputError(f"`{name}` must be a whole number from 0, got {value!r}")
         if self.noise_delta <= 0:
             raise InputError(f"`delta` must be above {self.delta - self.noise_delta:.2g}, got {self.delta!r}")
-        self.pinned  # noqa: B018 - refuse malformed witnesses
+        if self.witnesses or self.next_witnesses or self.quorum or self.first_key:  # else nothing is loaded for it here
+            self.pinned  # noqa: B018 - refuse malformed witnesses
         object.__setattr__(self, "floors", replace(self.floors, population=self.population))
 
     @cached_property
