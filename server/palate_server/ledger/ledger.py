@@ -230,6 +230,12 @@ class Ledger(LedgerFile):
         with self._view():
             return tuple(self._log.history.handovers)
 
+    @property
+    def lost_key(self) -> str | None:
+        """The release key that was lost last, hexadecimal, by which older models are; None if none ever was."""
+        with self._view():
+            return self._log.history.lost_key
+
     def log_key(self, present: str) -> VerifierKey:
         """The ledger's verifier key, which witnesses are given.
 
