@@ -371,15 +371,14 @@ class Ledger(LedgerFile):
             return self._log.tree.consistency_proof(old, new)
 
     def leaves(self, size: int) -> tuple[MerkleTree, tuple[bytes, ...]]:
-        """The Merkle tree, and the bytes of the first entries, for a mirror.
+        """The Merkle tree, which may grow and changes no hash, and the bytes of the first entries, for a mirror.
 
         Raises:
             InputError: it never had that many.
         """
         with self._view():
             self._log.tree.checkpoint(size)
-            leaves = tuple(self._log.leaves[:size])
-        return MerkleTree(leaves), leaves
+            return self._log.tree, tuple(self._log.leaves[:size])
 
     def shown(self, size: int | None = None) -> Shown:
         """The state of the log, now or at a size, with proofs for everyone who has seen an earlier state.
