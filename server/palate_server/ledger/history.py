@@ -99,6 +99,7 @@ class History:
         self.witnesses: WitnessesEntry | None = None
         self.handovers: list[HandoverEntry] = []
         self.former_keys: set[str] = set()
+        self.lost_key: str | None = None
         self.epoch = 0
         self._lost = 0
         self._looks = InterimLooks()
@@ -159,6 +160,7 @@ class History:
             case HandoverEntry():
                 self.handovers = [*self.handovers, entry] if entry.old_signature else []
                 self.former_keys |= {entry.old_key}
+                self.lost_key = self.lost_key if entry.old_signature else entry.old_key
             case PublishEntry() | AuditEntry():
                 pass
 

@@ -230,6 +230,12 @@ class Ledger(LedgerFile):
         with self._view():
             return tuple(self._log.history.handovers)
 
+    @property
+    def lost_key(self) -> str | None:
+        """The release key that was lost last, hexadecimal, by which older models are; None if none ever was."""
+        with self._view():
+            return self._log.history.lost_key
+
     def log_key(self, present: str) -> VerifierKey:
         """The ledger's verifier key, which witnesses are given.
 
@@ -365,15 +371,14 @@ class Ledger(LedgerFile):
             return self._log.tree.consistency_proof(old, new)
 
     def leaves(self, size: int) -> tuple[MerkleTree, tuple[bytes, ...]]:
-        """The Merkle tree, and the bytes of the first entries, for a mirror.
+        """The Merkle tree, which may grow and changes no hash, and the bytes of the first entries, for a mirror.
 
         Raises:
             InputError: it never had that many.
         """
         with self._view():
             self._log.tree.checkpoint(size)
-            leaves = tuple(self._log.leaves[:size])
-        return MerkleTree(leaves), leaves
+            return self._log.tree, tuple(self._log.leaves[:size])
 
     def shown(self, size: int | None = None) -> Shown:
         """The state of the log, now or at a size, with proofs for everyone who has seen an earlier state.

@@ -85,7 +85,7 @@ class Mirror:
             write_durably(self.folder / path, data)
         for path in made:
             if ".p/" not in path:
-                self._forget(self.folder / f"{path}.p")
+                shutil.rmtree(self.folder / f"{path}.p", ignore_errors=True)  # partial ones of what is whole now
 
     def _folder_of(self, path: str) -> None:
         """Make the folders of a file, durably, and readable by the gateway."""
@@ -93,14 +93,6 @@ class Mirror:
         for part in ("", *path.split("/")[:-1]):
             folder = folder / part
             if not folder.is_dir():
-                folder.mkdir(mode=0o755)
+                folder.mkdir(mode=0o755, exist_ok=True)  # a publication's process writes the mirror, too
                 folder.chmod(0o755)  # whatever the umask is
                 sync_folder(folder.parent)
-
-    @staticmethod
-    def _forget(partial: Path) -> None:
-        """Remove the partial files of one that is whole now."""
-        if partial.is_dir():
-            for path in partial.iterdir():
-                path.unlink()
-            partial.rmdir()

@@ -84,20 +84,21 @@ class Witnesses(Closing):
         Raises:
             UncosignedError: too few witnesses have cosigned it.
         """
-        for left in reversed(range(RACES)):
+        tried = 0
+        while True:
             shown = ledger.shown()
             note = sign_checkpoint(shown.checkpoint, self._log.name, self._key)
             try:
                 cosigned = self._client.cosigned(note, prove=ledger.consistency_proof)
             except TooFewWitnessesError as error:
-                if left and ledger.checkpoint() != shown.checkpoint:
+                tried += 1
+                if tried < RACES and ledger.checkpoint() != shown.checkpoint:
                     continue  # another process has shown them a later state of this ledger
                 self._answered = -math.inf
                 raise UncosignedError(str(error)) from None
             self._answered = self._clock()
             self._keep(ledger, cosigned)
             return shown.model_copy(update={"cosigned": cosigned.to_bytes().decode()})
-        raise UncosignedError(f"the ledger must hold still, and has grown {RACES} times while witnesses were asked")
 
     def close(self) -> None:
         """End the connections; closing twice is fine."""

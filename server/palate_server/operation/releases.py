@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
 
 LATEST, CARD = "latest", "privacy_card.json"
+MANIFEST_FILES = (published.MANIFEST, published.SIGNATURE)
 
 CardMaker = Callable[[Extract], bytes]
 """A function that makes a signed privacy card of a run's ledger extract."""
@@ -175,12 +176,11 @@ def renew(site: Site) -> Published | None:
         former = latest_manifest(site)
         if former is None:
             return None
-        folder, first = site.models / former, ledger.first_key(key.public)
-        signed = {name: (folder / name).read_bytes() for name in (published.MANIFEST, published.SIGNATURE)}
-        if _is_current(site, read_manifest(signed, first), ledger):
+        folder = site.models / former
+        trusted = _trusted(ledger, folder, key.public)
+        if _is_current(site, _manifest(folder, trusted), ledger):
             return None
-    found = published.read(folder, public_key=first)
-    return republish(site, found)
+    return republish(site, published.read(folder, public_key=trusted))
 
 
 def republish(site: Site, found: Published) -> Published:
@@ -197,6 +197,26 @@ def republish(site: Site, found: Published) -> Published:
         facts = {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
         extra = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
         return _write(site, found.model, found.catalogue, {**facts, SPENT: ledger.spent()}, shown, extra)
+
+
+def _manifest(folder: Path, public_key: str) -> Manifest:
+    """The manifest of a published model, verified."""
+    return read_manifest({name: (folder / name).read_bytes() for name in MANIFEST_FILES}, public_key)
+
+
+def _trusted(ledger: Ledger, folder: Path, present: str) -> str:
+    """The key by which a published model is read: the one with which the ledger began, or one that was lost since.
+
+    The latest model is by the lost key until it is published again, for which witnesses may be waited for.
+    """
+    first, lost = ledger.first_key(present), ledger.lost_key
+    if lost is None:
+        return first
+    try:
+        _manifest(folder, first)
+    except IntegrityError:
+        return lost
+    return first
 
 
 def _is_current(site: Site, manifest: Manifest, ledger: Ledger) -> bool:
@@ -234,9 +254,10 @@ def latest(site: Site) -> Published | None:
     manifest = latest_manifest(site)
     if manifest is None:
         return None
+    folder = site.models / manifest
     with site.ledger(read_only=True) as ledger:  # a model of before a handover may still be the latest
-        first = ledger.first_key(site.key().public)
-    return published.read(site.models / manifest, public_key=first)
+        trusted = _trusted(ledger, folder, site.key().public)
+    return published.read(folder, public_key=trusted)
 
 
 def latest_manifest(site: Site) -> str | None:

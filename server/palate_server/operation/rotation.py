@@ -26,6 +26,7 @@ from palate_common.records.signing import SigningKey
 from palate_server.folder.backup import write_backup
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest_manifest, renew, republish
 from palate_server.operation.restraint import restraint_of
 from palate_server.rounds.lock import RunLock
@@ -42,7 +43,8 @@ class Rotation:
         old: the former release key, public, hexadecimal.
         new: the present one.
         log: the ledger's verifier key from now on, which witnesses are given.
-        published: the latest model, signed by the new key; None if there is none.
+        published: the latest model, signed by the new key; None if there is none, or too few witnesses know the new
+            log yet: it is published when the server runs and they do.
     """
 
     old: str
@@ -107,7 +109,6 @@ def replace_lost_key(site: Site) -> Rotation:
     Raises:
         LockedError: the server runs.
         InputError: the key is there, or nothing says which one it was.
-        UncosignedError: as `rotate_key`.
     """
     with ExitStack() as stack:
         _lock(site, stack)
@@ -125,7 +126,10 @@ def replace_lost_key(site: Site) -> Rotation:
         write_durably(site.folder / "keys" / f"{old}.pub", f"{old}\n".encode())
         with site.ledger() as ledger:
             log = ledger.log_key(new.public)
-    return Rotation(old, new.public, log, republish(site, found))
+    try:
+        return Rotation(old, new.public, log, republish(site, found))
+    except UncosignedError:  # whoever reads the new log's key here is who tells the witnesses of it
+        return Rotation(old, new.public, log, None)
 
 
 def _lock(site: Site, stack: ExitStack) -> None:

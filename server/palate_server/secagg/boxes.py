@@ -54,7 +54,8 @@ class CheckStage(BaseStage):
         check_signature(self.attempt.directory.identities[device], RECEIPT, payload, receipt.signature)
         leaves = held.leaves(member)
         if root_of(tree_of(leaves)) != receipt.root:
-            self._without_unsigned(member, leaves)
+            unsigned = held.empty_unsigned(member, leaves)
+            self._unsigned[held.neighbours[member, unsigned]] = True
             if root_of(tree_of(leaves)) != receipt.root:
                 raise IntegrityError("a receipt must be for the boxes that were handed out, got one for others")
         self._receipts[member] = receipt
@@ -83,13 +84,6 @@ class CheckStage(BaseStage):
         if pending:
             return OpenStage(held, left, self._receipts, pending)
         return begin_input(held, left, self._receipts)
-
-    def _without_unsigned(self, member: int, leaves: list[bytes]) -> None:
-        """Empty the slots whose boxes aren't signed by their senders, which are left out."""
-        for slot, leaf in enumerate(leaves):
-            if leaf != NONE and not self._held.is_signed(*self._held.received(member, slot)):
-                leaves[slot] = NONE
-                self._unsigned[self._held.neighbours[member, slot]] = True
 
     def _spoiled(self, sender: int, complaints: list[tuple[int, int]]) -> bool:
         """Whether one of the boxes complained of is signed and can't be opened by anybody; then its sender is named."""

@@ -43,18 +43,13 @@ class Wanted:
     shares: Bytes
     opened: Flags
 
-    @property
-    def members(self) -> list[int]:
-        """Those who take part: of each a secret is needed."""
-        return [int(member) for member in np.flatnonzero(self.held.u1)]
-
     def secrets(self) -> dict[int, bytes]:
-        """Each member's secret, from as many shares as are needed.
+        """The secret of each member that takes part, from as many shares as are needed.
 
         Raises:
             IntegrityError: a secret has fewer shares than the threshold.
         """
-        cohort, members = self.held.cohort, np.asarray(self.members, np.intp)
+        cohort, members = self.held.cohort, np.flatnonzero(self.held.u1)
         around = self.held.neighbours[members]
         held = self.opened[around]
         held &= np.cumsum(held, axis=1) <= cohort.threshold
@@ -62,7 +57,7 @@ class Wanted:
         if fewest < cohort.threshold:
             raise IntegrityError(f"each secret must have {cohort.threshold} shares, got {fewest}")
         found = combine_all(held, self.shares[around, cohort.slot_table()[members]])
-        return {member: secret.tobytes() for member, secret in zip(self.members, found, strict=True)}
+        return {member: secret.tobytes() for member, secret in zip(members.tolist(), found, strict=True)}
 
     def which(self, member: int) -> Secret:
         """Which secret of a member is needed."""

@@ -99,15 +99,24 @@ class SharedCohort:
             return False
         return True
 
+    def empty_unsigned(self, member: int, leaves: list[bytes]) -> list[int]:
+        """Empty the slots of a member's leaves whose boxes aren't signed by their senders; returns the slots."""
+        found = [
+            slot
+            for slot, leaf in enumerate(leaves)
+            if leaf != NONE and not self.is_signed(*self.received(member, slot))
+        ]
+        for slot in found:
+            leaves[slot] = NONE
+        return found
+
 
 def tree_for(held: SharedCohort, member: int, receipt: BoxReceipt) -> MerkleTree:
     """The tree that a receipt is for; boxes that aren't signed count as none if the root says so."""
     leaves = held.leaves(member)
     tree = tree_of(leaves)
     if root_of(tree) != receipt.root:
-        for slot in range(held.cohort.degree):
-            if leaves[slot] != NONE and not held.is_signed(*held.received(member, slot)):
-                leaves[slot] = NONE
+        held.empty_unsigned(member, leaves)
         tree = tree_of(leaves)
     return tree
 

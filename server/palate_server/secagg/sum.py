@@ -188,15 +188,16 @@ class UnmaskStage(BaseStage):
     def _mend(self, wanted: Wanted, secrets: dict[int, bytes], member: int) -> bool:
         """Find a secret among shares that don't fit together, and name who has dealt them; whether it is found."""
         held = self._held
-        holders = [(slot, held.received(holder, place)) for slot, holder, place in wanted.holders(member)]
-        signed = [slot for slot, (label, box) in holders if held.is_signed(label, box)]
+        holders = wanted.holders(member)
+        boxes = {slot: held.received(holder, place) for slot, holder, place in holders}
+        signed = [slot for slot, (label, box) in boxes.items() if held.is_signed(label, box)]
         if len(signed) < held.cohort.threshold:
             return False
-        boxes, chosen = dict(holders), signed[: held.cohort.threshold]
-        if (found := wanted.combined(member, chosen)) and wanted.fits(member, found):
+        chosen = signed[: held.cohort.threshold]
+        if wanted.fits(member, found := wanted.combined(member, chosen)):
             secrets[member] = found  # the shares that nobody has signed were wrong
             return True
-        pieces = {slot: self._pieces[holder][place] for slot, holder, place in wanted.holders(member)}
+        pieces = {slot: self._pieces[holder][place] for slot, holder, place in holders}
         dealt = tuple((ShownBox.of(*boxes[slot]), pieces[slot].hex()) for slot in chosen)
         advert = held.adverts[member].encode().hex()
         self.attempt.name(held.scene.record("dealt", int(held.cohort.ids[member]), advert=advert, dealt=dealt))

@@ -103,7 +103,7 @@ class Metrics:
                 self._tell_cosigned(what == "cosigned")
             case "silent":
                 self._silent.inc(event["devices"])
-            case "malformed":
+            case "malformed" | "unsigned" | "named":  # the last two under masks
                 self._malformed.inc(event["devices"])
             case "opened" | "closed" | "published" | "held" | "no cohort" | "refused" as what:
                 self._runs.labels(what).inc()

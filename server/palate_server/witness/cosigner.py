@@ -141,12 +141,13 @@ class Cosigner:
             state = self._state(log)
             self._refuse_restored(log, state, request.note)
             now, next_ = state.checkpoint, new.checkpoint
-            if now.size == next_.size and now.root != next_.root and state.note:
+            forked = bool(state.note) and now.size == next_.size and now.root != next_.root
+            if forked:
                 self._folder.tell_fork(log, state, signed.to_bytes().decode())
             self._refuse_former_key(log, state, signed)
             if request.old != now.size:
                 return Answer(409, size_answer(now.size), SIZE_TYPE)
-            if now.size == next_.size and now.root != next_.root and state.note:
+            if forked:
                 raise _RefusedError(409, "the log must be one, got another root of the same size")
             _extends(now, next_, request.proof)
             grows = next_ != now or not state.note

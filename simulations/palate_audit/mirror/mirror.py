@@ -96,24 +96,21 @@ def _audited(
 ) -> Section:
     """The section about a mirror whose files `fetch` gives."""
     try:
-        note = read_note(fetch(CHECKPOINT, MOST_NOTE))
-        state = read_state(note.text)
-        leaves = read_log(fetch, state.checkpoint, most=MOST)
+        found = _fetched(fetch)
     except IntegrityError as error:
         finding = Finding.checked("G mirror", False, f"the mirror can't be read: {error}")
         return Section("ledger", f"mirror {source}", (finding,), (), ASSUMPTIONS)
-    found = FetchedLedger(note, state.checkpoint, *_replayed(leaves))
     findings = [
-        Finding.checked("G mirror", True, f"{len(leaves)} entries, whose root is the checkpoint's"),
+        Finding.checked("G mirror", True, f"{len(found.leaves)} entries, whose root is the checkpoint's"),
         *_rules(found),
         *_tiles(fetch, found),
         *_signed(found, public_key),
         *_head(found, expect_head),
-        *_witnesses(found.note, found.checkpoint, _log(found, public_key), quorum),
+        *_witnesses(found, public_key, quorum),
         *_on_record(found.log, quorum),
     ]
     population = _population(found.log)
-    facts = {"population": population, "entries": len(leaves), "mu2": found.log.history.spent()}
+    facts = {"population": population, "entries": len(found.leaves), "mu2": found.log.history.spent()}
     return Section("ledger", f"mirror {source} of {population!r}", tuple(findings), (), ASSUMPTIONS, {"facts": facts})
 
 
@@ -126,21 +123,29 @@ def with_witnesses(section: Section, folder: Path, quorum: Quorum, public_key: s
         quorum: the witnesses that must have cosigned.
         public_key: the operator's release key, from outside.
     """
-    mirror = folder / "public" / "ledger"
     try:
-        note = read_note((mirror / CHECKPOINT).read_bytes())
-        checkpoint = read_state(note.text).checkpoint
-        leaves = read_log(_files(mirror), checkpoint, most=MOST)
-    except (OSError, InputError):
+        found = _fetched(_files(folder / "public" / "ledger"))
+    except InputError:
         said = "there is no checkpoint with cosignatures: only a server's mirror has one"
         more = [Finding.missing("G witnesses", said)]
     except IntegrityError as error:
         more = [Finding.checked("G witnesses", False, f"the mirror can't be read: {error}")]
     else:
-        found = FetchedLedger(note, checkpoint, *_replayed(leaves))
-        more = [*_signed(found, public_key), *_witnesses(note, checkpoint, _log(found, public_key), quorum)]
+        more = [*_signed(found, public_key), *_witnesses(found, public_key, quorum)]
         more += _on_record(found.log, quorum)
     return replace(section, findings=(*section.findings, *more))
+
+
+def _fetched(fetch: Fetch) -> FetchedLedger:
+    """Fetch a mirror's checkpoint and entries, and replay them.
+
+    Raises:
+        IntegrityError: they can't be read, or the entries aren't the checkpoint's.
+        InputError: the mirror can't be reached.
+    """
+    note = read_note(fetch(CHECKPOINT, MOST_NOTE))
+    checkpoint = read_state(note.text).checkpoint
+    return FetchedLedger(note, checkpoint, *_replayed(read_log(fetch, checkpoint, most=MOST)))
 
 
 def _replayed(leaves: Sequence[bytes]) -> tuple[Log, tuple[bytes, ...], str]:
@@ -228,16 +233,16 @@ def _head(found: FetchedLedger, expected: Checkpoint | None) -> Iterator[Finding
     yield Finding.checked("G expected head", fits, said)
 
 
-def _witnesses(note: Note, checkpoint: Checkpoint, log: VerifierKey | None, quorum: Quorum | None) -> Iterator[Finding]:
+def _witnesses(found: FetchedLedger, public_key: str | None, quorum: Quorum | None) -> Iterator[Finding]:
     """Whether enough witnesses have cosigned the checkpoint."""
-    test = "G witnesses"
+    test, log = "G witnesses", _log(found, public_key)
     if quorum is None:
         yield Finding.missing(test, "nobody outside is known to have seen this ledger: give --witness")
     elif log is None:
         yield Finding.missing(test, "whose ledger they have cosigned isn't known: give --public-key from outside")
     else:
         try:
-            counted = quorum.check(note, log=log, checkpoint=checkpoint)
+            counted = quorum.check(found.note, log=log, checkpoint=found.checkpoint)
         except PalateError as error:
             yield Finding.checked(test, False, str(error))
             return

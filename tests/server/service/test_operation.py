@@ -22,6 +22,7 @@ from palate_server.operation.releases import latest, publish
 from palate_server.operation.restraint import Restraint
 from palate_server.rounds.lock import RunLock
 from palate_server.secagg.conduct import Conduct
+from palate_server.service.metrics import Metrics
 from palate_server.service.status import read_status, unpublished
 
 pytestmark = pytest.mark.slow
@@ -106,6 +107,10 @@ def test_a_device_that_sends_what_it_has_not_signed_is_passed_over_as_a_silent_o
     assert [event["devices"] for event in service.events("unsigned")] == [1] * any(
         2 in cohort for cohort in service.devices.cohorts
     )
+    metrics = Metrics(service.site, lambda: {})
+    metrics.follow()
+    counted = metrics.registry.get_sample_value("palate_malformed_total")
+    assert counted == len(service.events("unsigned")), "an alert on it sees masked attempts, too"
     with Enrolments(service.site.enrolment_file) as register:
         found = register.devices()[2]
     assert (found.strikes, found.free_at, found.named) == (0, None, False), "nothing is held against it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from palate_common.records.canonical import digest
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import WITNESS
+from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation import rotation
-from palate_server.operation.releases import latest, publish
+from palate_server.operation.releases import latest, publish, renew
 from palate_server.operation.rotation import prepare, replace_lost_key, rotate_key
 from palate_server.rounds.lock import RunLock
 from palate_server.service.status import read_status, unpublished
@@ -180,3 +182,29 @@ def test_a_lost_key_is_replaced_on_record_and_no_device_follows(service: Any, tm
     section = audit_ledger(site.folder, public_key=done.new)
     said = {each.test for each in section.findings if each.verdict == "alarm"}
     assert said == {"G published models"}, "those of before the loss are by another key"
+
+
+def test_a_lost_key_is_replaced_while_no_witness_knows_the_new_ledger(service: Any, tmp_path: Path) -> None:
+    """Its ledger is new to witnesses: the key to tell them is printed, and the model waits for them."""
+    old, config = service.site.key().public, service.site.config_file
+    alone = config.read_text()
+    keys, urls = list(Committee.make(tmp_path / "witnesses", 2).keys), ["http://127.0.0.1:1"] * 2
+    config.write_text(f"{alone}\n[witnesses]\nkeys = {json.dumps(keys)}\nurls = {json.dumps(urls)}\nneeded = 2\n")
+    (service.site.folder / "key").unlink()
+    made = CliRunner().invoke(app, ["serve", "rotate-key", str(service.site.folder), "--lost"])
+    assert made.exit_code == 0, made.output
+    site = Site(service.site.folder)
+    new = site.key().public
+    with site.ledger() as ledger:
+        assert f"ledger, for witnesses: {ledger.log_key(new)}" in made.stdout
+    assert "when the server runs and enough witnesses watch" in made.stdout
+    found = latest(site)
+    assert found is not None
+    assert found.manifest.public_key == old, "runs still start from it"
+    with pytest.raises(UncosignedError):
+        renew(site)
+    config.write_text(alone)
+    again = renew(Site(site.folder))
+    assert again is not None
+    assert (again.manifest.public_key, again.model.hash) == (new, found.model.hash)
+    assert renew(Site(site.folder)) is None

@@ -47,6 +47,8 @@ def rotate_key(
         made = rotation.replace_lost_key(site)
         typer.echo(f"release key: {made.new}, in the place of the lost {made.old}\nledger, for witnesses: {made.log}")
         typer.echo("apps have to pin it: no device follows without the lost key's signature")
+        if made.published is None:
+            typer.echo("the model is published by it when the server runs and enough witnesses watch that ledger")
         return
     if archive is None:
         typer.echo(f"ledger, for witnesses, from the next release key on: {rotation.prepare(site)}")
