@@ -271,16 +271,19 @@ class _Worlds:
     late: list[str] = field(default_factory=list)
     few: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    empty: bool = False
 
     def ended(self, pair: Pair, one: Ending, other: Ending) -> bool:
         """Whether one of both runs failed, which is kept by what it means."""
+        empty = not np.diff(pair.without.indptr).any()
         if not one.fault and not other.fault:
+            self.empty |= empty
             return False
         if one.fault and other.fault:
             self.failed.append(f"{pair.name}: {one.fault}")
         elif pair.kind != "usual":
             self.odd.append(f"{pair.name}: {other.fault or one.fault}")
-        elif one.fault and not np.diff(pair.without.indptr).any():
+        elif one.fault and empty:
             self.idle.append(f"where nobody takes part it {one.fault}; with one user it doesn't")
         else:
             self.broke.append(
@@ -298,8 +301,10 @@ class _Worlds:
             yield Finding.missing(NEIGHBOURS, "no pair of worlds could be compared")
         if self.idle:
             yield Finding.checked(IDLE, False, self.idle[0])
-        elif not self.failed:
+        elif self.empty and not self.failed:
             yield Finding.checked(IDLE, True, "a run in which nobody takes part ends as any other")
+        elif not self.failed:
+            yield Finding.missing(IDLE, "no run in which nobody takes part was made")
         if self.leaks:
             yield Finding.checked(ODD, False, self.leaks[0])
         if self.odd:

@@ -62,6 +62,8 @@ def run_before(trials: Trials) -> Finding:
             " errors"
         )
         return Finding.counted(SHOWN, max(LEAST_P, min(1.0, p_value)), said)
+    if not after:
+        return Finding.missing(SHOWN, "there is one run only")
     # Coins of two runs are independent, so that shuffling them, given all scores, gives the law: here its normal limit.
     was = np.stack(before).astype(np.float64) - 0.5
     scores = np.stack([run.scores for run in after])
