@@ -1,4 +1,4 @@
-"""D, F and I of somebody else's mechanism: worlds that differ in one user, and runs that differ in who takes part.
+"""D, F and I of somebody else's mechanism: worlds that differ in one user.
 
 `palate_audit.harness.worlds` has the worlds: a user beside nobody, beside a few, beside all, beside rows of all
 lengths; a user whose row is a canary, dense, long, short, a copy of another's, huge, NaN. Divisors that depend on
@@ -14,30 +14,26 @@ depends on what is known:
    energy, has a normal or a noncentral chi-square law under the claim.
 3. **Epsilon and delta alone.** Many runs in each world. A rule is chosen on some of them and counted on the others.
 
-And of the ordinary runs, where all, half and none of the canaries take part:
-
-4. The noise has one size in all of them (F test). A canary moves the release by as much beside all others as beside
-   half (normal test). **Assumes:** Gaussian noise of the charged size, which B and B2 test.
-5. What one run saw doesn't show in the next (Student's test of the scores of those who were in before, so that noise of
-   any size is no memory). **Assumes:** Gaussian noise.
+`palate_audit.counted.presence` compares the ordinary runs, where all, half and none of the canaries take part.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.counted.claims import errors
 from palate_audit.counted.pair import threshold
+from palate_audit.counted.presence import run_before, whoever_takes_part
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats, OrthogonalCanaries
 from palate_audit.harness.target import Contributions, Released
-from palate_audit.harness.trials import Presence, Trial, Trials
+from palate_audit.harness.trials import Trials
 from palate_audit.harness.worlds import Ending, Pair, TimeBudget, end, pairs, reordered, same
 from palate_audit.statistics.counting import epsilon_trade_off, refuted
 
@@ -52,7 +48,6 @@ FEW_RUNS, MANY_RUNS = 128, 4096
 NEIGHBOURS, NAMED = "D neighbouring worlds", 3
 SHARE, ORDER, MEMORY = "F each user's share", "F order of users", "F memory between runs"
 IDLE, REFUSED, ODD = "I nobody takes part", "D rows that it doesn't take", "D rows that are no numbers"
-SIZE, SCALE, SHOWN = "B noise whoever takes part", "F share whoever takes part", "F users of the run before"
 LATER, UNSEEN = "D later releases", f"{SHARE}, order and memory"
 SEED = 0x5EED
 
@@ -98,10 +93,10 @@ def neighbours(trials: Trials, *, deadline: TimeBudget | None = None, tell: Noti
         lab.seeded = _repeats(lab)
         uneven = list(_uneven(lab)) if lab.seeded else []
         lab.seeded = False
-        return [*_shown(trials), *_counted_worlds(lab), *uneven]
+        return [run_before(trials), *_counted_worlds(lab), *uneven]
     lab.seeded = _repeats(lab)
     steady = steady_releases(lab)
-    found = [*_whoever(trials, steady), *_shown(trials)]
+    found = [*whoever_takes_part(trials, steady), run_before(trials)]
     return [*found, *(_same_noise(lab) if lab.seeded else _known_noise(lab))]
 
 
@@ -120,113 +115,6 @@ def _repeats(lab: Lab) -> bool:
     other = end(target, rows, seed=SEED + 1)
     lab.tell(3)
     return same(one, two) and not same(one, other)
-
-
-def _whoever(trials: Trials, steady: int | None) -> list[Finding]:
-    """Size of the noise, and a canary's share, in runs with all, half and none of the canaries.
-
-    Where a release follows from former ones, so may both: then releases before it are compared. If that isn't known,
-    later ones count unless they would raise an alarm that the first doesn't.
-    """
-    found = [_more(trials)] if trials.quiet else []
-    last = len(trials.claim.releases)
-    if trials.claim.sampling < 1:  # only runs without users are compared
-        steady = last
-    for test in (_sizes, _shares):
-        finding = test(trials, last if steady is None else steady)
-        if steady is None and last > 1 and finding.p_value is not None and finding.p_value <= ALPHA:
-            said = "whether later sums follow from former releases can't be seen, as its noise can't be repeated"
-            found.append(Finding.missing(f"{finding.test}, later", f"{said}: {finding.said}"))
-            finding = test(trials, 1)
-        found.append(finding)
-    return found
-
-
-def _sizes(trials: Trials, kept: int) -> Finding:
-    """Whether the noise of the first releases has one size, whoever takes part."""
-    looks: list[tuple[float, str]] = []
-    for round_ in range(kept):
-        sizes = [(run, float((run.residuals[round_] ** 2).sum()), len(run.residuals[round_])) for run in trials.quiet]
-        for number, (one, square, count) in enumerate(sizes):
-            for other, square_, count_ in sizes[number + 1 :]:
-                ratio = max(square / count, 1e-300) / max(square_ / count_, 1e-300)
-                law = stats.f(count, count_)
-                said = (
-                    f"release {round_}: noise with {one.presence.value} is {math.sqrt(ratio):.4f} of that with "
-                    f"{other.presence.value}"
-                )
-                looks.append((min(1.0, 2 * float(min(law.cdf(ratio), law.sf(ratio)))), said))
-    if not looks:
-        return Finding.missing(SIZE, "with hidden sampling, noise shows only where nobody takes part")
-    p_value, said = min(looks)
-    return Finding.counted(SIZE, max(LEAST_P, min(1.0, p_value * len(looks))), said)
-
-
-def _shares(trials: Trials, kept: int) -> Finding:
-    """Whether a canary moves the first releases by as much beside all others as beside half."""
-    halves, full = trials.of(Presence.HALF), trials.of(Presence.ALL)
-    if trials.claim.sampling < 1 or not halves or not full:
-        return Finding.missing(SCALE, "with hidden sampling, who is in a step isn't known")
-    claim = replace(trials.claim, releases=trials.claim.releases[:kept])
-
-    def scores(run: Trial) -> Floats:
-        return trials.canaries.scores(replace(run.released, vectors=run.released.vectors[:kept]), claim)
-
-    inside = np.concatenate([scores(run)[run.inside] for run in halves])
-    beside = np.concatenate([scores(run) for run in full])
-    if min(len(inside), len(beside)) < 1:
-        return Finding.missing(SCALE, "no canary took part in a run with half of them")
-    apart = float(inside.mean() - beside.mean()) * claim.strength
-    p_value = 2 * float(stats.norm.sf(abs(apart) / math.sqrt(1 / len(inside) + 1 / len(beside))))
-    said = f"a canary counts {inside.mean():.3f} beside half of the others, and {beside.mean():.3f} beside all"
-    return Finding.counted(SCALE, max(LEAST_P, min(1.0, p_value)), said)
-
-
-def _more(trials: Trials) -> Finding:
-    """More noise than claimed: that is said, and is no alarm."""
-    square = sum(float((residual**2).sum()) for _, _, residual in trials.noises())
-    count = sum(len(residual) for _, _, residual in trials.noises())
-    ratio = math.sqrt(square / count)
-    said = f"noise is {ratio:.4f} of the claimed deviation"
-    if float(stats.chi2.sf(square, count)) <= ALPHA:
-        said += ": there is more of it than the claim needs, which costs quality and no privacy"
-    return Finding.checked("B noise above the claim", True, said, ratio=ratio)
-
-
-def _shown(trials: Trials) -> list[Finding]:
-    """Whether canaries of the run before show in a run in which they are not."""
-    claim = trials.claim
-    if claim.sampling < 1:
-        return [Finding.missing(SHOWN, "with hidden sampling, scores are no sums")]
-    before, after = [run.inside for run in trials.runs[:-1]], trials.runs[1:]
-    if claim.releases:
-        # Student's test: noise of any size, as of a divisor that depends on data, is no memory.
-        kept = [run.scores[~run.inside & was] for was, run in zip(before, after, strict=True)]
-        scores = np.concatenate(kept) if kept else np.zeros(0)
-        spread = float(scores.std(ddof=1)) if len(scores) > 2 else 0.0
-        if not 0 < spread < math.inf:
-            return [Finding.missing(SHOWN, "too few canaries were in a run and not in the next")]
-        apart = float(scores.mean()) / spread * math.sqrt(len(scores))
-        p_value = 2 * float(stats.t.sf(abs(apart), len(scores) - 1))
-        said = (
-            f"canaries that were in the run before count {scores.mean():+.4f} where they are not, {apart:+.1f} standard"
-            " errors"
-        )
-        return [Finding.counted(SHOWN, max(LEAST_P, min(1.0, p_value)), said)]
-    # Coins of two runs are independent, so that shuffling them, given all scores, gives the law: here its normal limit.
-    was = np.stack(before).astype(np.float64) - 0.5
-    scores = np.stack([run.scores for run in after])
-    present = np.stack([run.inside for run in after])
-    apart = scores[present].mean() - scores[~present].mean() if present.any() and not present.all() else 0.0
-    rest = np.where(present, scores - apart, scores)
-    rest = rest - rest.mean(axis=0)
-    spread = math.sqrt(float((rest**2).sum()) * 0.25)
-    along = float((was * rest).sum())
-    if spread <= 1e-12 * max(1.0, float(np.abs(scores).max())):
-        return [Finding.missing(SHOWN, "scores are the same in every run")]
-    p_value = min(1.0, 2 * float(stats.norm.sf(abs(along) / spread)))
-    said = f"scores know who was in the run before by {along / spread:+.1f} standard errors"
-    return [Finding.counted(SHOWN, max(LEAST_P, p_value), said)]
 
 
 # The same noise in both worlds.
@@ -383,16 +271,19 @@ class _Worlds:
     late: list[str] = field(default_factory=list)
     few: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    empty: bool = False
 
     def ended(self, pair: Pair, one: Ending, other: Ending) -> bool:
         """Whether one of both runs failed, which is kept by what it means."""
+        empty = not np.diff(pair.without.indptr).any()
         if not one.fault and not other.fault:
+            self.empty |= empty
             return False
         if one.fault and other.fault:
             self.failed.append(f"{pair.name}: {one.fault}")
         elif pair.kind != "usual":
             self.odd.append(f"{pair.name}: {other.fault or one.fault}")
-        elif one.fault and not np.diff(pair.without.indptr).any():
+        elif one.fault and empty:
             self.idle.append(f"where nobody takes part it {one.fault}; with one user it doesn't")
         else:
             self.broke.append(
@@ -410,8 +301,10 @@ class _Worlds:
             yield Finding.missing(NEIGHBOURS, "no pair of worlds could be compared")
         if self.idle:
             yield Finding.checked(IDLE, False, self.idle[0])
-        elif not self.failed:
+        elif self.empty and not self.failed:
             yield Finding.checked(IDLE, True, "a run in which nobody takes part ends as any other")
+        elif not self.failed:
+            yield Finding.missing(IDLE, "no run in which nobody takes part was made")
         if self.leaks:
             yield Finding.checked(ODD, False, self.leaks[0])
         if self.odd:

@@ -36,7 +36,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DUMMIES, Int64
 from palate_common.records.closing import Closing
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise, SignedPlan
+from palate_common.rounds.plan import Noise, RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
 from palate_common.secagg.directory import Directory
@@ -216,7 +216,7 @@ class WatchedGrid(LocalGrid):
         self.repeated: frozenset[int] = frozenset()
         self.late: frozenset[int] = frozenset()
         self.before: Callable[[SignedPlan], None] | None = None
-        self._place = (-1, -1)
+        self._asked: SignedPlan | None = None
 
     @contextmanager
     def strict(self) -> Iterator[None]:
@@ -242,17 +242,16 @@ class WatchedGrid(LocalGrid):
         node = message.metadata.dst_node_id - 1
         plan = _value(message, "plan")
         if plan:
-            signed = SignedPlan.model_validate_json(plan)
+            if self._asked is None or plan != self.seen.asked[0]:  # nodes are sent the same bytes
+                self._asked = SignedPlan.model_validate_json(plan)
+                self.seen.plans.append(self._asked)
             self.seen.asked = (plan, _value(message, "model") or b"")
-            if not self.seen.plans or self.seen.plans[-1] != signed:
-                self.seen.plans.append(signed)
-            self._place = (signed.plan.round, signed.plan.attempt)
             if self.before is not None:
-                self.before(signed)
+                self.before(self._asked)
         if node in self.absent:
             return Message(Error(3), reply_to=message)
-        if node >= self._honest:
-            share = ConfigRecord({"contribution": _nothing(plan or b"", self._corrupt)})
+        if node >= self._honest and self._asked is not None:
+            share = ConfigRecord({"contribution": _nothing(self._asked.plan, self._corrupt)})
             return Message(RecordDict({RECORD: share}), reply_to=message)
         reply = super()._deliver(message)
         request = _value(message, "request")
@@ -261,8 +260,9 @@ class WatchedGrid(LocalGrid):
         answer = None if reply.has_error() else _value(reply, "contribution") or _value(reply, "answer")
         if self._reasons is not None and answer == REFUSED:
             raise PalateError(f"a device of the audit must answer, and {self._reasons.last}")
-        if self._keep:
-            self.seen.replies.setdefault((*self._place, node), []).append(answer)
+        if self._keep and self._asked is not None:
+            place = (self._asked.plan.round, self._asked.plan.attempt, node)
+            self.seen.replies.setdefault(place, []).append(answer)
         return reply
 
 
@@ -294,9 +294,8 @@ class _Reasons(logging.Handler):
         self.last = record.getMessage()
 
 
-def _nothing(plan: bytes, users: int) -> bytes:
+def _nothing(asked: RoundPlan, users: int) -> bytes:
     """The answer of corrupt devices: a zero share."""
-    asked = SignedPlan.model_validate_json(plan).plan
     size = sum(spec.size for spec in asked.layout) + DUMMIES
     header = ContributionHeader(
         run=asked.run, round=asked.round, attempt=asked.attempt, plan_hash=asked.hash,

@@ -409,6 +409,17 @@ def test_a_slow_mechanism_ends_within_its_budget_and_says_what_would_have_shown(
     assert "runs would show" in section.series["facts"]["would_show"]
 
 
+def test_with_no_time_left_nothing_more_is_said_than_was_looked_at() -> None:
+    def said(claim: Claim, test: str) -> Verdict:
+        section = audit_mechanism(Function(plain, claim, 64, 64), seed=1, budget=1e-9)
+        assert section.alarms == ()
+        return next(each.verdict for each in section.findings if each.test == test)
+
+    assert said(Claim.pair(epsilon=2.3, delta=DELTA), "F users of the run before") is Verdict.UNCHECKABLE
+    known = Claim.gaussian(sensitivity=1.0, sigmas=(SIGMA,), delta=DELTA)
+    assert said(known, "I nobody takes part") is Verdict.UNCHECKABLE
+
+
 def test_runs_that_fail_later_are_kept_apart() -> None:
     calls = iter(range(100))
 

@@ -25,7 +25,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.checks.ledgers.population import done, up
+from palate_audit.checks.ledgers.books import beside, done, up
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory, release_key
@@ -39,7 +39,6 @@ from palate_client.service import Service
 from palate_common.errors import PalateError
 from palate_common.records.merkle import Checkpoint
 
-TEST = "G second ledger"
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""
 IDS = (0, 1, 2, 3, 5, 7, 8, 1000, -4, 2**40)
@@ -51,18 +50,7 @@ COSTS = (0.125, 0.1, 1 / 30, 1 / 70, 2.0**-40, 0.0625)
 
 def device_ledger() -> list[Finding]:
     """Ledgers of several installations, a long one, and an app's own."""
-    found = []
-    for name, make in (("devices'", _lived), ("many charges", _long), ("an app's own", _own)):
-        steps, wrong = 0, ""
-        try:
-            for wrong in make():
-                if wrong:
-                    break
-                steps += 1
-        except PalateError as error:
-            wrong = f"a step that nothing forbids must be made, got: {error}"
-        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or f"the same after each of {steps} steps"))
-    return found
+    return beside({"devices'": _lived, "many charges": _long, "an app's own": _own})
 
 
 class _Pair:

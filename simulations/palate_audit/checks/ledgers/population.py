@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
+from palate_audit.checks.ledgers.books import beside, done, up
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory, release_key
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, PopulationBook
-from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.records.merkle import Checkpoint
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED
@@ -48,7 +48,6 @@ from palate_server.operation.terms import Budget, next_terms
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import noise_delta
 
-TEST = "G second ledger"
 STEPS = 260
 RUNS, ROUNDS = 6, 3
 HASH = "ab" * 32
@@ -58,27 +57,7 @@ COSTS = (0.125, 0.0625, 0.1, 1 / 30, 1 / 70, 2.0**-40, 1 / 7)
 
 def population_ledger() -> list[Finding]:
     """The ledger itself, the operation's budgets, and the prices of attempts."""
-    found = []
-    for name, make in (("the population's", _lived), ("budgets of the operation", _budgets), ("prices", _prices)):
-        try:
-            steps, wrong = 0, ""
-            for wrong in make():
-                if wrong:
-                    break
-                steps += 1
-        except PalateError as error:
-            wrong = f"a step that nothing forbids must be made, got: {error}"
-        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or f"the same after each of {steps} steps"))
-    return found
-
-
-def done(step: Callable[[], object]) -> bool:
-    """Whether a step was made; if not, it was refused."""
-    try:
-        step()
-    except PalateError:
-        return False
-    return True
+    return beside({"the population's": _lived, "budgets of the operation": _budgets, "prices": _prices})
 
 
 def near(rest: Fraction, rng: np.random.Generator) -> float:
@@ -147,12 +126,6 @@ class _Pair:
             yield f"the runs are {list(book.opened)}, and are said to be {list(ledger.runs())}"
         if ledger.checkpoint().size != book.entries:
             yield f"the log must have {book.entries} entries, got {ledger.checkpoint().size}"
-
-
-def up(exact: Fraction) -> float:
-    """The smallest float that isn't below a fraction."""
-    near = float(exact)
-    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
 
 
 def _lived() -> Iterator[str]:
