@@ -78,8 +78,13 @@ def no_parts(reply: Reply) -> Reply:
 
 
 def a_crowd(reply: Reply) -> Reply:
-    """A message of far more objects than one has."""
-    parts = [f"ConfigRecord  {len(body)}".encode() + b"\0" + body for body in (b"\x0a\0" * n for n in range(20))]
+    """A message of far more objects than one has, and of none that another liar's answer consists of.
+
+    Flower deletes a refused message with all of its objects that belong to no other message. `no_message` is an object
+    that is no part of one: were it among these, it would go with them, if it came between the poll and the refusal.
+    """
+    bodies = (b"\x0a\0" * n for n in range(1, 21))
+    parts = [f"ConfigRecord  {len(body)}".encode() + b"\0" + body for body in bodies]
     root = f"Message {','.join(map(digest, parts))} 0".encode() + b"\0"
     made = with_root(reply, root, b"".join(blob(2, text(1, digest(part))) for part in parts))
     return replace(made, objects={digest(part): part for part in (*parts, root)})

@@ -27,7 +27,8 @@ Floats = npt.NDArray[np.float64]
 Noise = Callable[[int, np.random.Generator], Any]
 NOISE, DELTA = 2.0, 1e-6
 EPSILON = epsilon_of(mu=1 / NOISE, delta=DELTA)
-RUNS = 2**12
+RUNS, FEW = 2**12, 2**11
+"""Runs and numbers of a row that show what is as wrong as here; by default there are four times as many."""
 
 
 def summed(noise: Noise, *, clip: float = 1.0) -> Callable[[Floats, np.random.Generator], Floats]:
@@ -65,7 +66,7 @@ BROKEN: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
 @pytest.mark.parametrize("known", [False, True], ids=["pair", "noise known"])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_mechanism_is_found(name: str, known: bool) -> None:
-    more = {"noise_multiplier": NOISE} if known else {"runs": RUNS}
+    more = {"noise_multiplier": NOISE, "dimension": FEW} if known else {"runs": RUNS}
     result = palate.audit(BROKEN[name], epsilon=EPSILON, delta=DELTA, seed=4, **more)
     assert result.verdict is Verdict.ALARM
     assert result.alarms
@@ -95,9 +96,10 @@ def test_noise_that_is_not_gaussian_is_judged_by_its_epsilon_alone() -> None:
 
 
 def test_what_is_known_of_the_noise_finds_smaller_faults() -> None:
-    known = palate.audit(summed(gaussian(0.9 * NOISE)), delta=DELTA, noise_multiplier=NOISE, seed=4)
+    said = {"delta": DELTA, "noise_multiplier": NOISE, "dimension": FEW, "seed": 4}
+    known = palate.audit(summed(gaussian(0.9 * NOISE)), **said)  # type: ignore[arg-type]
     assert "B noise variance" in {found.test for found in known.alarms}
-    assert palate.audit(summed(gaussian(NOISE)), delta=DELTA, noise_multiplier=NOISE, seed=4).verdict is Verdict.PASS
+    assert palate.audit(summed(gaussian(NOISE)), **said).verdict is Verdict.PASS  # type: ignore[arg-type]
     blind = palate.audit(summed(gaussian(0.9 * NOISE)), epsilon=EPSILON, delta=DELTA, runs=RUNS, seed=4)
     assert blind.verdict is Verdict.PASS
 
@@ -172,7 +174,7 @@ def test_noise_that_changes_a_little_from_run_to_run_is_found_where_it_is_known(
         kept.append(fresh if not kept else 0.9 * kept[-1] + np.sqrt(1 - 0.9**2) * fresh)
         return kept[-1]
 
-    known = palate.audit(summed(slow), delta=DELTA, noise_multiplier=NOISE, seed=4)
+    known = palate.audit(summed(slow), delta=DELTA, noise_multiplier=NOISE, dimension=FEW, seed=4)
     assert "C2 correlation across runs" in {found.test for found in known.alarms}
     kept.clear()
     blind = palate.audit(summed(slow), epsilon=EPSILON, delta=DELTA, runs=256, seed=4)
@@ -296,7 +298,7 @@ def test_palates_own_round(monkeypatch: pytest.MonkeyPatch) -> None:
     real = auditing.Production
     monkeypatch.setattr(auditing, "Production", lambda **asked: real(**(asked | small)))
     monkeypatch.setattr("palate_audit.checks.seeds.FRESH", 64)
-    monkeypatch.setattr(battery, "structural", lambda quick, deep, whole: structural(quick=True, letters=["G"]))
+    monkeypatch.setattr(battery, "structural", lambda quick, deep, whole: structural(quick=True, letters=["X"]))
     result = palate.audit(epsilon=4.0, seed=1)
     assert result.verdict is Verdict.PASS
     assert [found.test for found in result.unchecked] == ["H repeated numbers", "same path"]  # on so few numbers
@@ -326,7 +328,8 @@ def test_the_page_shows_no_fact_that_is_not_there(tmp_path: Path) -> None:
     assert alarm.sentence == f"{alarm.said} (p < 1e-300)"
     page = pair.report(tmp_path / "page.html").read_text()
     assert "(p &lt; 1e-300)" in page
-    known = palate.audit(summed(gaussian(NOISE)), epsilon=1.0, delta=DELTA, noise_multiplier=NOISE, seed=3)
+    said = {"epsilon": 1.0, "delta": DELTA, "noise_multiplier": NOISE, "dimension": FEW}
+    known = palate.audit(summed(gaussian(NOISE)), seed=3, **said)  # type: ignore[arg-type]
     assert {"mu", "rounds", "numbers"} <= set(known.sections[0].series["facts"])
     assert f"delta {DELTA:g}, unit user, adjacency zero-out, accountant: palate closed form" in known.findings[0].said
 

@@ -81,6 +81,9 @@ def test_the_table_of_the_docs_is_that_of_the_code() -> None:
     part = text.partition("\n## Broken on purpose\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| ([A-Z]\d?) \|$", part, re.MULTILINE)
     assert rows == [(each.name, each.bug, each.test) for group in GROUPS.values() for each in group]
+    assert f"All {len(MUTANTS)} are found by the test that they name." in part
+    for page in ("README.md", "CHANGELOG.md"):
+        assert f" {len(MUTANTS)} known bugs " in (Path(__file__).parents[3] / page).read_text()
 
 
 def test_every_assumption_has_tests_and_every_test_and_mutant_an_assumption() -> None:
@@ -147,7 +150,7 @@ def test_a_mutant_of_the_noise_is_found_by_the_test_it_names(name: str) -> None:
     assert found.test in {each.test.split()[0] for each in judged if each.verdict is Verdict.ALARM}
 
 
-@mutant("harmless", bug="none", seen="here", test="G")
+@mutant("harmless", bug="none", seen="here", test="I")
 def harmless() -> Iterator[None]:
     yield
 
@@ -212,7 +215,7 @@ def test_a_mutant_that_nothing_finds_is_exit_code_4(
 ) -> None:
     monkeypatch.setattr(kills, "MUTANTS", (*MUTANTS, harmless))
     assert run(["audit", "mutants", "--only", "harmless", "--quick", "--clean", "0", "--workers", "1"]) == 4
-    assert "mutant: harmless: G did not find: none" in capfd.readouterr().err
+    assert "mutant: harmless: I did not find: none" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

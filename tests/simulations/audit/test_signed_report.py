@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,20 @@ from palate_common.errors import IntegrityError
 from palate_common.records.signing import SigningKey
 
 PART = Section("mechanism", "x", (Finding.counted("B noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
+
+SUM = """
+import numpy as np
+from palate_audit import Claim, Released
+
+class Sum:
+    name, dimension, blocks, users, repeatable = "a sum", 1024, (1024,), 64, False
+    claim = Claim.gaussian(sensitivity=1.0, sigmas=(2.0,), delta=1e-6)
+
+    def run(self, contributions, *, seed=None):
+        rows = contributions.dense()
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0)
+        return Released((rows.sum(axis=0) + np.random.default_rng().normal(0.0, 2.0, 1024),))
+"""
 
 
 @pytest.fixture
@@ -87,11 +103,10 @@ def test_what_is_signed_reads_back() -> None:
             document.signer(changed)
 
 
-def test_the_command_repeats_what_was_chosen(tmp_path: Path) -> None:
-    out = tmp_path / "audit"
-    words = ["audit", "mechanism", "--target", "palate_audit.targets.flower:fixed_clipping", "--out", str(out)]
-    run(words)
-    made = document.read((out / "audit.json").read_bytes())[0].series["made"]
-    assert made["command"].startswith(
-        "palate audit mechanism --target palate_audit.targets.flower:fixed_clipping --seed "
-    )
+def test_the_command_repeats_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_sum_of_rows", raising=False)
+    Path("a_sum_of_rows.py").write_text(SUM)
+    assert run(["audit", "mechanism", "--target", "a_sum_of_rows:Sum", "--out", "audit"]) == 0
+    made = document.read(Path("audit/audit.json").read_bytes())[0].series["made"]
+    assert re.fullmatch(r"palate audit mechanism --target a_sum_of_rows:Sum --seed \d+", made["command"])
