@@ -14,8 +14,8 @@ from witnessed import Log, Running
 from palate_cli.cli import run
 from palate_common.records.cosignatures import Quorum
 from palate_common.records.notes import read_note, read_signatures
-from palate_common.records.witnessing import MOST_REQUEST, SIZE_TYPE, read_size
 from palate_server.witness.folder import WitnessFolder, log_id
+from palate_server.witness.witnessing import MOST_REQUEST, SIZE_TYPE, read_size
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., WitnessFolder]
