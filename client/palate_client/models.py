@@ -22,7 +22,7 @@ from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
 from palate_common.models.published import Published
 from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown, check_growth, check_pinned, shown_by, spend_shown
+from palate_common.records.consistency import Shown, check_growth, check_pinned, kept_by, spend_shown
 from palate_common.records.merkle import Checkpoint
 
 
@@ -73,7 +73,7 @@ class Models:
             RefusedError: it is of another population, or older than the one in use.
             IntegrityError: too few of the app's witnesses have cosigned the state that it shows; or its ledger does not
                 extend the one seen last, in a plan or a model; or, if a plan has shown a later state, that state does
-                not extend the model's ledger.
+                not extend the model's ledger; or what was kept of that state can't be read.
         """
         service = required(self._service)
         with OwnLedger(self._store, service) as ledger:
@@ -100,7 +100,7 @@ class Models:
                 raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
-            later = shown_by(kept)
+            later = kept_by(kept)
             check_pinned("model", manifest, pinned=service.pinned, before=later)
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)

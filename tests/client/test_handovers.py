@@ -13,6 +13,7 @@ import pytest
 from watched_world import World, make_world
 
 import palate
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.errors import IntegrityError
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.consistency import Shown
@@ -36,6 +37,13 @@ def rotate(world: World, new: SigningKey, ledger: Ledger | None = None, *, watch
     if watched:
         world.committee.watch(log)
     return replace(world.honest, log=log, key=new)
+
+
+def resigned(world: World, shown: Shown) -> Shown:
+    """A state without its handovers: the witnesses' cosignatures, which are public, under the former key's own."""
+    public = read_note((shown.cosigned or "").encode())
+    note = sign_checkpoint(shown.checkpoint, world.honest.log.name, world.run.key).with_signatures(*public.signatures)
+    return shown.model_copy(update={"handovers": (), "cosigned": note.to_bytes().decode()})
 
 
 def test_a_device_follows_a_handover_in_plans_and_models(world: World) -> None:
@@ -95,6 +103,21 @@ def test_what_the_old_key_signs_after_a_handover_is_refused(world: World) -> Non
         with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
             device.update_model(world.model(ledger, shown))
     assert earlier.exists()
+
+
+def test_a_device_whose_evidence_is_broken_takes_nothing_from_the_former_key_and_nothing_else(world: World) -> None:
+    """It can't know any more that it has followed a handover."""
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    asked = rotate(world, new)
+    world.accepts(device, world.plan(ledger, asked.shown, key=new))
+    with OwnLedger(device.store, world.service()) as own, own._view(write=True) as connection:
+        connection.execute("UPDATE seen SET signed = ?", (b'{"charge":{}}',))
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    shown = asked.shown(ledger)
+    for model in (world.model(ledger, resigned(world, shown)), world.model(ledger, shown, key=new)):
+        with pytest.raises(IntegrityError, match="can't be read: nothing is taken after it"):
+            device.update_model(model)
+    world.refuses(device, world.plan(ledger, asked.shown, key=new), "can't be read: nothing is taken after it")
 
 
 def test_witnesses_that_know_the_new_key_do_not_cosign_for_the_old_one(world: World) -> None:
@@ -217,11 +240,7 @@ def test_what_can_not_be_told_a_cosigned_state_is_public_and_says_nothing_of_the
     asked = rotate(world, new)
     world.accepts(followed, world.plan(ledger, asked.shown, key=new))
     ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
-    shown = asked.shown(ledger)
-    public = read_note((shown.cosigned or "").encode())
-    note = sign_checkpoint(shown.checkpoint, asked.log.name, world.run.key).with_signatures(*public.signatures)
-    forged = shown.model_copy(update={"handovers": (), "cosigned": note.to_bytes().decode()})
-    model = world.model(ledger, forged)
+    model = world.model(ledger, resigned(world, asked.shown(ledger)))
     with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
         followed.update_model(model)
     assert away.update_model(model)
