@@ -175,14 +175,20 @@ class Ledger(LedgerFile):
         with self._view(write=True) as connection:
             self._append(connection, kind="audit", run=run, facts=dict(facts))
 
-    def publish(self, run: str, model_hash: str) -> Checkpoint:
-        """Record that a closed run's model is published; returns the log's state, whose size is the model's version.
+    def publish(self, run: str | None, model_hash: str, manifest: str | None = None) -> Checkpoint:
+        """Record that a model is published; returns the log's state, whose size is the model's version.
+
+        Args:
+            run: the closed run that it is of; None: the initial model, or one whose run this ledger doesn't know.
+            model_hash: of the model.
+            manifest: hash of what its manifest says, `manifest.said_by`: so that it can show this entry.
 
         Raises:
-            InputError: the run is unknown or open.
+            InputError: the run is unknown or open; or neither run nor manifest is given.
         """
+        said = {name: value for name, value in (("run", run), ("manifest", manifest)) if value is not None}
         with self._view(write=True) as connection:
-            self._append(connection, kind="publish", run=run, model_hash=model_hash)
+            self._append(connection, kind="publish", model_hash=model_hash, **said)
             return self._log.tree.checkpoint()
 
     def set_witnesses(self, keys: Sequence[str], needed: int) -> bool:

@@ -100,7 +100,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     assert renewed is not None
     assert renew(site) is None
     with site.ledger() as ledger:
-        assert [entry.kind for entry in ledger.entries()][-1] == "witnesses"
+        assert [entry.kind for entry in ledger.entries()][-2:] == ["witnesses", "publish"]
     service.operate()
     rounds = service.events("round")
     assert rounds
@@ -112,7 +112,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     with site.ledger() as ledger:
         run = unpublished(ledger)
     found = publish(site, str(run), lambda extract: b"{}")
-    assert found.manifest.format == 3
+    assert (found.manifest.format, found.manifest.publication is not None) == (4, True)
     assert len(pinned.check("model", found.manifest.checkpoint, found.manifest.cosigned)) == 2
     told = read_status(site).witnesses
     assert (told["needed"], told["size"]) == (2, found.version)
