@@ -397,12 +397,13 @@ class Ledger(LedgerFile):
         """
         with self._view():
             size = self._log.size if size is None else size
-            entries = self._log.entries()[:size]
+            kinds = self._log.kinds[:size]  # a charge waits for this: no entry is parsed that isn't shown
             sizes = [
-                [entry.seq + 1 for entry in entries[:-1] if entry.kind in kinds][-most:]
-                for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
+                [seq + 1 for seq, kind in enumerate(kinds[:-1]) if kind in wanted][-most:]
+                for wanted, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
             ]
-            restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
+            places = [seq for seq, kind in enumerate(kinds) if kind == "restored"]
+            restored = [self._log.entry(seq) for seq in places[-MOST_EPOCHS:]]
             since_lost = self._log.history.handovers
             handovers = [entry for entry in since_lost if entry.seq < size][-MOST_HANDOVERS:]
             return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored, handovers=handovers)

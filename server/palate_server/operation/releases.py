@@ -13,7 +13,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -334,7 +334,7 @@ def _write(
         raise IntegrityError(f"a model must have a version above {version}, got {size + 1}")
     made = published.contents(model, catalogue, facts, population=site.config.population, public_key=key.public)
     with _cosigning(site, ledger) if cosigned else nullcontext() as witnesses:
-        said, shown, publication = _entered(ledger, witnesses, made)
+        said, shown, publication = _entered(site, ledger, witnesses, made)
     size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
     draft = site.models / f".draft-{secrets.token_hex(8)}"
@@ -352,8 +352,12 @@ def _write(
     return published.read(site.models / name, public_key=key.public)
 
 
-def _entered(ledger: Ledger, witnesses: Witnesses | None, made: Contents) -> tuple[Contents, Shown, Publication]:
+def _entered(
+    site: Site, ledger: Ledger, witnesses: Witnesses | None, made: Contents
+) -> tuple[Contents, Shown, Publication]:
     """Enter what a manifest says in the ledger; returns that, and the state in which it is the last entry.
+
+    The mirror has what was cosigned before the model is shown to anybody.
 
     Where another process has written into the ledger meanwhile, it is entered once more.
 
@@ -370,6 +374,9 @@ def _entered(ledger: Ledger, witnesses: Witnesses | None, made: Contents) -> tup
         now = ledger.publish(known, made.said["model_hash"], said.hash)
         shown = ledger.shown(now.size) if witnesses is None else witnesses.shown(ledger)
         if (shown.checkpoint, ledger.spent()) == (now, spent):
+            if witnesses is not None:
+                with suppress(OSError, InputError):  # the operation tells of a mirror that can't be written
+                    site.mirror_cosigned(ledger)
             entry = read_canonical(ledger.leaves(now.size)[1][-1], most=MOST_ENTRY)
             return said, shown, Publication(entry=entry, inclusion=ledger.inclusion_proof(now.size - 1, now.size))
     from palate_server.ledger.witnesses import UncosignedError  # loads an HTTP client
