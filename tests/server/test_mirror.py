@@ -10,12 +10,22 @@ from typing import Any
 import pytest
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import log_key, open_checkpoint, sign_checkpoint
 from palate_common.records.cosignatures import cosign
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import Note, read_note
 from palate_common.records.signing import SigningKey
-from palate_common.records.tiles import CHECKPOINT, HASH_BYTES, fetch_tile, read_log, tile, tile_path, tiles_of
+from palate_common.records.tiles import (
+    CHECKPOINT,
+    HASH_BYTES,
+    MOST_LEAF,
+    fetch_tile,
+    read_log,
+    tile,
+    tile_path,
+    tiles_of,
+)
 from palate_server.ledger import mirror as mirror_file
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
@@ -199,10 +209,22 @@ def test_cosignatures_are_added(tmp_path: Path) -> None:
         check(mirror.folder, ledger)
 
 
-def test_an_entry_that_is_too_large_is_told(tmp_path: Path) -> None:
+def test_an_entry_that_is_too_large_is_not_made_and_is_told_where_an_older_ledger_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mirror = Mirror(tmp_path / "ledger")
     with Ledger(tmp_path / "ledger.db", population="readers") as ledger:
+        for text in (2**16, 2**16 - 40):
+            with pytest.raises(InputError, match="must have at most 65535 bytes, so that its mirror can have it"):
+                ledger.open_run("large", {"text": "x" * text})
+        assert ledger.checkpoint().size == 1
+        around = len(canonical_json({"facts": {"text": ""}, "kind": "open", "run": "largest", "seq": 1}))
+        ledger.open_run("largest", {"text": "x" * (MOST_LEAF - around)})
+        assert len(ledger.leaves(2)[1][1]) == MOST_LEAF
+        assert mirror.update(ledger, sign)
+        check(mirror.folder, ledger)
+        monkeypatch.setattr("palate_server.ledger.ledger_file.MOST_LEAF", 2**20)  # as before
         ledger.open_run("large", {"text": "x" * 2**16})
         with pytest.raises(InputError, match="must have at most 65535 bytes to be mirrored"):
             mirror.update(ledger, sign)
-        assert mirror.checkpoint() is None
+        assert mirror.checkpoint() == ledger.checkpoint(2)
