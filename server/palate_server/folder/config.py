@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name in TLS (RFC 1123)."""
+SPACING = 10
+"""Difference between the ports of two SuperLinks."""
+MOST_PORT = 65535
 
 
 class _Section(BaseModel):
@@ -188,6 +191,9 @@ class GatewaySettings(_Section):
     """Port of the gateway."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
     """Port of Flower's SuperLink, on the loopback interface, like the next two."""
+    superlinks: int = Field(default=1, ge=1, le=32)
+    """Number of SuperLinks, each a process and so at most one core; above 1 see docs/operations.md#many-devices. Each
+    further one listens ten ports above the one before."""
     enrolment_port: int = Field(default=8445, ge=1, le=65535)
     """Port of enrolment."""
     metrics_port: int = Field(default=8446, ge=1, le=65535)
@@ -203,6 +209,11 @@ class GatewaySettings(_Section):
     that authority."""
     certificate_key: str = ""
     """The certificate's private key."""
+
+    @property
+    def superlink_ports(self) -> list[int]:
+        """The port of each SuperLink, by place."""
+        return [self.superlink_port + SPACING * place for place in range(self.superlinks)]
 
 
 class BackupSettings(_Section):
@@ -281,9 +292,12 @@ class ServerConfig(_Section):
             )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
-        ports = [self.gateway.port, self.gateway.superlink_port, self.gateway.enrolment_port, self.gateway.metrics_port]
+        gateway = self.gateway
+        ports = [gateway.port, *gateway.superlink_ports, gateway.enrolment_port, gateway.metrics_port]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
+        if max(ports) > MOST_PORT:
+            raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self
 
 

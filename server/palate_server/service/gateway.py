@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 from palate_common.errors import InputError
+from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 
 TEMPLATE = """\
@@ -74,12 +75,7 @@ http {{
     ssl_session_cache shared:tls:8m;
     ssl_session_tickets off;
 
-    upstream superlink {{
-        server 127.0.0.1:{superlink_port};
-        keepalive 32;
-        keepalive_timeout 60s;
-    }}
-
+{upstreams}
     # Whoever doesn't know the name gets no handshake.
     server {{
         listen {listen}:{port} ssl default_server;
@@ -108,7 +104,7 @@ http {{
             limit_except POST {{ deny all; }}
             client_max_body_size {body}m;
             client_body_buffer_size {body}m;
-            proxy_pass https://superlink;
+            proxy_pass https://{superlink};
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host localhost;
@@ -167,6 +163,19 @@ http {{
 """
 
 
+UPSTREAM = """\
+    upstream {name} {{
+        server 127.0.0.1:{port};
+        keepalive 32;
+        keepalive_timeout 60s;
+    }}
+"""
+SPLIT = """\
+    # Each node is at one SuperLink, by its key: see palate_server.folder.places.
+    split_clients "$http_flwr_public_key" $superlink {{
+{slots}
+    }}
+"""
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 ALLOWED = (
@@ -189,11 +198,12 @@ def check_ports(site: Site, *, dev: bool) -> None:
         InputError: a port isn't free; the message names it.
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
-    hosts = {"port": loopback if dev else gateway.listen, "superlink_port": loopback, "metrics_port": loopback}
-    hosts |= {} if dev else {"enrolment_port": loopback}
+    wanted = [("port", loopback if dev else gateway.listen, gateway.port)]
+    wanted += [("superlink_port", loopback, port) for port in gateway.superlink_ports]
+    wanted.append(("metrics_port", loopback, gateway.metrics_port))
+    wanted += [] if dev else [("enrolment_port", loopback, gateway.enrolment_port)]
     deadline = time.monotonic() + FREED
-    for name, host in hosts.items():
-        port = getattr(gateway, name)
+    for name, host, port in wanted:
         while (reason := _taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
@@ -225,7 +235,8 @@ def configuration(site: Site) -> str:
         "burst": 20 * gateway.requests_per_second,
         "enrol_rate": site.config.enrolment.requests_per_minute,
         "enrol_burst": site.config.enrolment.requests_per_minute,
-        "superlink_port": gateway.superlink_port,
+        "upstreams": _upstreams(gateway.superlink_ports),
+        "superlink": "superlink" if gateway.superlinks == 1 else "$superlink",
         "enrolment_port": gateway.enrolment_port,
         "listen": gateway.listen,
         "port": gateway.port,
@@ -238,9 +249,22 @@ def configuration(site: Site) -> str:
         "allowed": ALLOWED,
     }
     for name, value in values.items():
-        if name not in ("user", "allowed") and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
+        if name not in ("user", "allowed", "upstreams", "superlink") and any(
+            sign in str(value) for sign in " \t\n;{}\"'$\\#"
+        ):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
     return TEMPLATE.format(**values)
+
+
+def _upstreams(ports: list[int]) -> str:
+    """The SuperLinks as nginx's upstreams, and, if there are several, which of them a request goes to."""
+    if len(ports) == 1:
+        return UPSTREAM.format(name="superlink", port=ports[0])
+    made = "\n".join(UPSTREAM.format(name=f"superlink{place + 1}", port=port) for place, port in enumerate(ports))
+    share = 100 / SLOTS
+    slots = [f"        {share:g}% superlink{place_of_slot(slot, len(ports)) + 1};" for slot in range(SLOTS - 1)]
+    last = f"        * superlink{place_of_slot(SLOTS - 1, len(ports)) + 1};"
+    return f"{made}\n{SPLIT.format(slots=chr(10).join([*slots, last]))}"
 
 
 def _user() -> str:

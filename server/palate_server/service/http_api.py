@@ -30,6 +30,7 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventTally
+from palate_server.folder.places import place_of_header, split
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
@@ -111,7 +112,9 @@ class EnrolmentService(Closing):
             node = self._register_node(request.node_key)
             register.registered(device.number, node)
             self._events.tell("enrolled")
-        return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
+        # A device knows its node by the number that its SuperLink has given it.
+        answer = Enrolled(device=device.number, population=self._site.config.population, node=split(node)[1])
+        return 200, answer.to_bytes()
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
         """The constant refusal; the reason, which identifies no device, is counted for the log."""
@@ -150,11 +153,11 @@ def application(site: Site, enrolling: EnrolmentService, *, stand_in: bool) -> S
 
 
 class _Upstream:
-    """Forwards fleet requests to the SuperLink, for `--dev`."""
+    """Forwards fleet requests to the SuperLink of the node, for `--dev`."""
 
     def __init__(self, site: Site) -> None:
         context = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
-        self._address = f"https://localhost:{site.config.gateway.superlink_port}"
+        self._addresses = [f"https://localhost:{port}" for port in site.config.gateway.superlink_ports]
         self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False)
 
     async def forward(self, request: Request) -> Response:
@@ -163,8 +166,11 @@ class _Upstream:
         if body is None or not FLEET.fullmatch(request.url.path):
             return Response(status_code=404)
         headers = {name: value for name, value in request.headers.items() if name not in ("host", "connection")}
+        place = place_of_header(request.headers.get("flwr-public-key", "").encode(), len(self._addresses))
         try:
-            found = await self._client.post(f"{self._address}{request.url.path}", content=body, headers=headers)
+            found = await self._client.post(
+                f"{self._addresses[place]}{request.url.path}", content=body, headers=headers
+            )
         except httpx.HTTPError:
             return Response(status_code=502)
         kept = {name: value for name, value in found.headers.items() if name.startswith(("content-type", "flwr"))}

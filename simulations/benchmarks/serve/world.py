@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpx
 
 from palate_common.enrolment import Invitation
 from palate_common.errors import PalateError
+from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.service.gateway import trust_anchor
@@ -48,6 +49,7 @@ participations = 1000000
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 5000
@@ -64,6 +66,22 @@ MARKS = {
 }
 
 
+def free_ports(superlinks: int) -> list[int]:
+    """A free port for each of the four settings; those of further SuperLinks are free, too."""
+    while True:
+        with ExitStack() as stack:
+            probes = [stack.enter_context(socket.socket()) for _ in range(4)]
+            for probe in probes:
+                probe.bind(("127.0.0.1", 0))
+            ports: list[int] = [probe.getsockname()[1] for probe in probes]
+            try:
+                for place in range(1, superlinks):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", ports[1] + SPACING * place))
+            except (OSError, OverflowError):
+                continue
+            return ports
+
+
 class World:
     """A server folder, served."""
 
@@ -78,15 +96,13 @@ class World:
         settings: str = "{}",
         noise: str = "secure",
         exchange_seconds: float = 30.0,
+        superlinks: int = 1,
     ) -> None:
-        probes = [socket.socket() for _ in range(4)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in probes]
-        for probe in probes:
-            probe.close()
-        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
-        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
+        ports = free_ports(superlinks)
+        given: dict[str, Any] = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours}
+        given["settings"] = settings
+        given |= {"noise": noise, "exchange_seconds": exchange_seconds, "superlinks": superlinks}
+        text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
@@ -142,6 +158,9 @@ class World:
             except OSError:
                 continue
             part = next((name for mark, name in MARKS.items() if mark in command), None)
+            ports = self.site.config.gateway.superlink_ports
+            if part == "SuperLink" and (place := next(n for n, port in enumerate(ports) if f"\0{port}\0" in command)):
+                part = f"SuperLink {place + 1}"
             if part is not None:
                 found.setdefault(part, []).append(pid)
         return found

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from flwr.server.superlink.linkstate import LinkStateFactory
+from flwr.server.superlink.linkstate import LinkStateFactory, SqlLinkState, sql_linkstate
+from flwr.server.superlink.linkstate.utils import generate_rand_int_from_bytes as draw
 from flwr.supercore import cli, sql_mixin
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler, update_console_handler
@@ -48,6 +49,8 @@ def test_logs_that_go_to_a_file_have_no_colours(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(SqlCoreState, "_cleanup_expired_task_tokens", SqlCoreState._cleanup_expired_task_tokens)
     monkeypatch.setattr(uvicorn, "run", uvicorn.run)
+    monkeypatch.setattr(SqlLinkState, "create_node", SqlLinkState.create_node)
+    monkeypatch.setattr(sql_linkstate, "generate_rand_int_from_bytes", draw)
     monkeypatch.setattr(sys, "argv", ["-c"])
     level = FLOWER_LOGGER.level
     try:
