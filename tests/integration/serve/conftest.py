@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 import palate
+from benchmarks.serve.world import free_ports
 from palate_client.online.sync import SyncResult
 from palate_client.service import Service
 from palate_common.enrolment import Invitation
@@ -47,20 +47,11 @@ pause_seconds = 60.0
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 500
 """
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @dataclass
@@ -205,16 +196,23 @@ class Fleet:
 
 
 def make_server(
-    folder: Path, *, size: int = 6, dropout: float = 0.17, every_hours: float = 720.0, dev: bool = True
+    folder: Path,
+    *,
+    size: int = 6,
+    dropout: float = 0.17,
+    every_hours: float = 720.0,
+    dev: bool = True,
+    superlinks: int = 1,
 ) -> Server:
-    config = CONFIG.format(size=size, dropout=dropout, every_hours=every_hours, ports=free_ports(4))
-    return Server(make_site(folder, config, ITEMS), dev)
+    given = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
+    return Server(make_site(folder, CONFIG.format(**given, ports=free_ports(superlinks)), ITEMS), dev)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server; a module says with `DEV = False` that it wants nginx."""
-    found = make_server(tmp_path_factory.mktemp("serve") / "site", dev=getattr(request.module, "DEV", True))
+    """A running server; a module says with `DEV = False` that it wants nginx, and how many `SUPERLINKS`."""
+    wanted = {"dev": getattr(request.module, "DEV", True), "superlinks": getattr(request.module, "SUPERLINKS", 1)}
+    found = make_server(tmp_path_factory.mktemp("serve") / "site", **wanted)
     try:
         found.start()
         yield found

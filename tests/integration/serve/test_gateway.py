@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,14 +19,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.serve.world import free_ports
 from palate_cli.cli import run
+from palate_common.enrolment import new_node_key
 from palate_common.errors import InputError
 from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
+from palate_server.folder.places import place_of
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.service import gateway, processes
-from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
+from palate_server.service.gateway import UPSTREAM, check_ports, configuration, nginx_command, write_configuration
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_site
 
@@ -38,6 +42,7 @@ size = 20
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = {rate}
@@ -51,10 +56,13 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers everything, and remembers what it was asked."""
 
     protocol_version = "HTTP/1.1"
+    server: http.server.ThreadingHTTPServer
     seen: list[tuple[str, str]]
+    at: list[int]
 
     def answer(self) -> None:
         self.seen.append((self.command, self.path))
+        self.at.append(self.server.server_port)
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.endswith("/broken"):
             self.close_connection = True
@@ -77,6 +85,8 @@ class Outside:
 
     site: Site
     seen: list[tuple[str, str]] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    """The port at which each of them came."""
 
     @property
     def port(self) -> int:
@@ -115,9 +125,19 @@ class Outside:
                         break
                 return bytes(answer)
 
-    def ask(self, method: str, path: str, *, host: str = NAME, body: bytes = b"", before_reading: float = 0.0) -> bytes:
-        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        return self.send(head.encode() + body, before_reading=before_reading)
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        host: str = NAME,
+        body: bytes = b"",
+        key: bytes = b"",
+        before_reading: float = 0.0,
+    ) -> bytes:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        head += f"flwr-public-key: {key.decode()}\r\n" if key else ""
+        return self.send(f"{head}\r\n".encode() + body, before_reading=before_reading)
 
 
 @pytest.fixture(scope="module")
@@ -125,24 +145,20 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     yield from started(tmp_path_factory.mktemp("gateway") / "site", rate=100_000)
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def made(folder: Path, *, rate: int, superlinks: int = 1) -> Site:
+    ports = free_ports(superlinks)
+    return make_site(folder, CONFIG.format(ports=ports, rate=rate, superlinks=superlinks), ("a", "b"))
 
 
-def started(folder: Path, *, rate: int) -> Iterator[Outside]:
-    ports = free_ports(4)
-    found = Outside(make_site(folder, CONFIG.format(ports=ports, rate=rate), ("a", "b")))
-    handler = type("Handler", (Recorder,), {"seen": found.seen})
-    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports[1:3]]
+def started(folder: Path, *, rate: int, superlinks: int = 1) -> Iterator[Outside]:
+    found = Outside(made(folder, rate=rate, superlinks=superlinks))
+    handler = type("Handler", (Recorder,), {"seen": found.seen, "at": found.at})
+    ports = [found.site.config.gateway.enrolment_port, *found.site.config.gateway.superlink_ports]
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(found.site.tls / "superlink.pem", found.site.tls / "superlink.key")
-    servers[0].socket = tls.wrap_socket(servers[0].socket, server_side=True, do_handshake_on_connect=False)
+    for server in servers[1:]:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -171,6 +187,17 @@ def test_what_is_meant_gets_through(outside: Outside, path: str) -> None:
     before = len(outside.seen)
     assert b"reached" in outside.ask("POST", path, body=b"x")
     assert outside.seen[before:] == [("POST", path)]
+
+
+def test_a_nodes_requests_go_to_the_superlink_of_its_place(tmp_path: Path) -> None:
+    """Which is the one where enrolment and a restart register it."""
+    keys = [new_node_key().public for _ in range(40)]
+    for three in started(tmp_path / "site", rate=100_000, superlinks=3):
+        for key in keys:
+            three.ask("POST", "/v1/fleet/pull-messages", key=b64encode(key.encode()))
+        ports = three.site.config.gateway.superlink_ports
+        assert [ports.index(port) for port in three.at] == [place_of(key, 3) for key in keys]
+        assert set(three.at) == set(ports)
 
 
 def test_models_and_directories_are_files(outside: Outside) -> None:
@@ -371,7 +398,7 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
 ) -> None:
     monkeypatch.setattr(gateway, "FREED", 0.0)
     monkeypatch.setattr(processes, "FIRST_PAUSE", 0.0)
-    found = Outside(make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=100_000), ("a", "b")))
+    found = Outside(made(tmp_path / "site", rate=100_000))
     write_configuration(found.site)
     pid_file = found.site.state / "nginx.pid"
     child = Child(
@@ -411,7 +438,7 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gateway, "FREED", 0.0)
-    site = make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=1), ("a", "b"))
+    site = made(tmp_path / "site", rate=1)
     for name, options in (("port", ()), ("superlink_port", ()), ("enrolment_port", ()), ("metrics_port", ("--dev",))):
         port = getattr(site.config.gateway, name)
         with socket.create_server(("127.0.0.1", port)):
@@ -425,7 +452,7 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
 
 
 def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:
-    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in TEMPLATE
+    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in UPSTREAM
 
 
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_ssl_verify on;"])
