@@ -16,7 +16,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, suppress
 from typing import Final
 
@@ -68,6 +68,8 @@ class Connection:
 
     def __init__(self, place: int, join: Callable[[RetryInvoker], HttpGrid]) -> None:
         self.place, self._join = place, join
+        self.failures = 0
+        """Number of requests that have failed so far."""
         self._grid: HttpGrid | None = None
         self._guard, self._patience = threading.Lock(), threading.local()
         self._looking: threading.Thread | None = None
@@ -91,12 +93,14 @@ class Connection:
                         self._grid = self._join(self._retry)
                     return self._grid
             except (httpx.HTTPError, PalateError):
+                self.failures += 1
                 if until():
                     raise
                 time.sleep(AGAIN)
 
     def failed(self, error: Exception) -> None:
         """Note a failure; a task that the SuperLink has given up is not used again."""
+        self.failures += 1
         logger.warning("SuperLink %d: %s", self.place + 1, type(error).__name__)
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in OVER:
             self._lose()
@@ -137,6 +141,7 @@ class Connection:
             self._grid = None
 
     def _gives_up(self, error: Exception) -> bool:
+        self.failures += 1
         passing = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in PASSING
         return not passing or self._patience.over()
 
@@ -161,12 +166,14 @@ class Exchange:
     ) -> None:
         self._connection, self._replies, self._deadline, self._stopped = connection, replies, deadline, stopped
         self._unsent: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._stuck = False
+        self._asked: set[int] = set()
+        self._failures, self._stuck = connection.failures, False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def send(self, message: Message) -> None:
         """Hand over a message; it waits until earlier ones are sent, unless the SuperLink takes none."""
+        self._asked.add(message.metadata.dst_node_id)
         since, size = time.monotonic(), self._unsent.qsize()
         while size >= MOST_UNSENT and not self._stuck and self._thread.is_alive():
             time.sleep(0.002)
@@ -178,6 +185,11 @@ class Exchange:
     def close(self) -> None:
         """Say that there are no more messages."""
         self._unsent.put(None)
+
+    @property
+    def excused(self) -> Set[int]:
+        """The nodes that were asked, if the SuperLink failed meanwhile: they may have been unable to answer."""
+        return self._asked if self._connection.failures > self._failures else set()
 
     def _over(self) -> bool:
         return self._stopped.is_set() or time.monotonic() >= self._deadline
@@ -215,7 +227,7 @@ class SpreadGrid:
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
         self.heard: set[int] = set()
-        """Nodes that have answered anything; the caller empties it."""
+        """Nodes that have answered anything, or whose SuperLink has failed meanwhile; the caller empties it."""
         threading.Thread(target=self._beat, daemon=True).start()
 
     @classmethod
@@ -287,6 +299,7 @@ class SpreadGrid:
             stopped.set()
             for part in parts.values():
                 part.close()
+                self.heard |= part.excused
 
     def _beat(self) -> None:
         """Keep the tasks at further SuperLinks; Flower itself keeps the first."""

@@ -6,7 +6,6 @@ PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.restoring import lost_and_restored
-from benchmarks.serve.world import World
+from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
 from palate_common.errors import PalateError
@@ -49,13 +48,13 @@ def cost(_: Path, __: int) -> Any:
             before = world.cpu()
             with world.fleet(COHORT // 2) as fleet:
                 time.sleep(20.0)
-                waiting = _totals(fleet)
+                waiting = totals(fleet)
             looks = _used(before, world.cpu())
             with world.fleet(COHORT) as fleet:
                 before = world.cpu()
                 world.wait(lambda: bool(world.events("closed")), seconds=900.0)
                 after = world.cpu()
-                counted = _totals(fleet)
+                counted = totals(fleet)
             rounds, aborted = world.events("round"), len(world.events("aborted"))
         finally:
             world.stop()
@@ -86,13 +85,6 @@ def cost_tables(figures: Any) -> list[Table]:
     return [Table("Server CPU per message exchange", header, rows, note)]
 
 
-def _totals(fleet: Any) -> dict[str, int]:
-    """End the devices, and ask what they did."""
-    out, _ = fleet.communicate(timeout=120.0)
-    found: dict[str, int] = json.loads(out.splitlines()[-1])
-    return found
-
-
 def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PROCESSES}
 
@@ -111,7 +103,7 @@ def idle(_: Path, __: int) -> Any:
             away = _watched(world)
             with world.fleet(PRESENT, patient=True) as fleet:
                 present = _watched(world)
-                present["visits"] = _totals(fleet)["syncs"]
+                present["visits"] = totals(fleet)["syncs"]
         finally:
             world.stop()
     visit = (present["spent"] - away["spent"]) / present["visits"]

@@ -18,6 +18,7 @@ import httpx
 
 from palate_common.enrolment import Invitation
 from palate_common.errors import PalateError
+from palate_common.rounds.plan import Noise
 from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
@@ -80,6 +81,13 @@ def free_ports(superlinks: int) -> list[int]:
             except (OSError, OverflowError):
                 continue
             return ports
+
+
+def totals(fleet: subprocess.Popen[str]) -> dict[str, int]:
+    """End the devices, and ask what they did."""
+    out, _ = fleet.communicate(timeout=120.0)
+    found: dict[str, int] = json.loads(out.splitlines()[-1])
+    return found
 
 
 class World:
@@ -212,6 +220,7 @@ class World:
         """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
+        job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))
         log = (self.folder / "fleet.log").open("ab")
