@@ -13,6 +13,7 @@ Numbers of nodes are those of the register, see `palate_server.folder.places`: t
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -46,6 +47,8 @@ LOOK: Final = 5.0
 """Seconds to wait for who is online at a SuperLink."""
 BEAT: Final = 20.0
 """Seconds between two heartbeats of a task; without any the SuperLink gives it up after sixty."""
+RECOVERING: Final = 60.0
+"""Seconds after a failure of a SuperLink in which its devices may still wait before they try again."""
 MOST_UNSENT: Final = 16
 """Messages to a SuperLink that are made before it has taken the earlier ones, as long as it takes any."""
 STUCK: Final = 1.0
@@ -68,8 +71,8 @@ class Connection:
 
     def __init__(self, place: int, join: Callable[[RetryInvoker], HttpGrid]) -> None:
         self.place, self._join = place, join
-        self.failures = 0
-        """Number of requests that have failed so far."""
+        self.failed_at = -math.inf
+        """When a request failed last, on the monotonic clock."""
         self._grid: HttpGrid | None = None
         self._guard, self._patience = threading.Lock(), threading.local()
         self._looking: threading.Thread | None = None
@@ -93,14 +96,14 @@ class Connection:
                         self._grid = self._join(self._retry)
                     return self._grid
             except (httpx.HTTPError, PalateError):
-                self.failures += 1
+                self.failed_at = time.monotonic()
                 if until():
                     raise
                 time.sleep(AGAIN)
 
     def failed(self, error: Exception) -> None:
         """Note a failure; a task that the SuperLink has given up is not used again."""
-        self.failures += 1
+        self.failed_at = time.monotonic()
         logger.warning("SuperLink %d: %s", self.place + 1, type(error).__name__)
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in OVER:
             self._lose()
@@ -141,7 +144,7 @@ class Connection:
             self._grid = None
 
     def _gives_up(self, error: Exception) -> bool:
-        self.failures += 1
+        self.failed_at = time.monotonic()
         passing = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in PASSING
         return not passing or self._patience.over()
 
@@ -167,7 +170,7 @@ class Exchange:
         self._connection, self._replies, self._deadline, self._stopped = connection, replies, deadline, stopped
         self._unsent: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._asked: set[int] = set()
-        self._failures, self._stuck = connection.failures, False
+        self._since, self._stuck = time.monotonic() - RECOVERING, False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -188,8 +191,8 @@ class Exchange:
 
     @property
     def excused(self) -> Set[int]:
-        """The nodes that were asked, if the SuperLink failed meanwhile: they may have been unable to answer."""
-        return self._asked if self._connection.failures > self._failures else set()
+        """The nodes that were asked, if the SuperLink failed just before or meanwhile: they may wait to try again."""
+        return self._asked if self._connection.failed_at > self._since else set()
 
     def _over(self) -> bool:
         return self._stopped.is_set() or time.monotonic() >= self._deadline
@@ -227,7 +230,7 @@ class SpreadGrid:
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
         self.heard: set[int] = set()
-        """Nodes that have answered anything, or whose SuperLink has failed meanwhile; the caller empties it."""
+        """Nodes that have answered anything, or whose SuperLink has just failed; the caller empties it."""
         threading.Thread(target=self._beat, daemon=True).start()
 
     @classmethod

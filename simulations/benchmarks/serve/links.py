@@ -23,7 +23,7 @@ from palate_server.folder.places import split
 from palate_server.operation.releases import latest_manifest
 
 DEVICES, ROUNDS = 16, 2
-LOST, LEAST = 12, 7
+LOST, LEAST = 12, 8
 """Devices of the second part, and how many of them must remain."""
 REQUESTS = 6
 """Of a device, for one message: pull, one object of it, push, three objects of the answer."""
@@ -72,23 +72,25 @@ def compared(superlinks: int) -> dict[str, Any]:
 def one_lost(killed: int) -> dict[str, Any]:
     """Of three SuperLinks some are killed in an attempt, and whenever they come back, until the attempt is over."""
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=LOST, settings="{rounds = 3}", dropout=0.42, exchange_seconds=20.0, superlinks=3)
+        world = World(Path(home), size=LOST, settings="{rounds = 3}", dropout=0.4, exchange_seconds=40.0, superlinks=3)
         world.start()
         try:
             with world.fleet(LOST):
                 world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
                 at = places(world, of=range(LOST))
                 ordered = sorted(range(3), key=lambda place: (at[place], place))
-                gone = ordered[1:] if killed == 2 else ordered[1:2]
-                gathered, over, charged = (len(world.events("gathered")), _over(world), _charges(world))
-                world.wait(lambda: len(world.events("gathered")) > gathered, seconds=300.0)
+                few = [place for place in ordered if at[place] <= LOST - LEAST]
+                gone = few[-1:] if killed == 1 else ordered[1:]
+                charged = _charges(world)
+                world.wait(lambda: _charges(world) > charged, seconds=300.0)
+                over = _over(world)
                 time.sleep(1.0)
                 while _over(world) == over:
                     _kill(world, gone)
                     time.sleep(0.1)
                 ended = world.events("round", "aborted")[-1]
-                charges = _charges(world) - charged
-                seconds = world.wait(lambda: len(world.events("round")) >= _rounds(ended, world), seconds=400.0)
+                charges, rounds = _charges(world) - charged, len(world.events("round"))
+                seconds = world.wait(lambda: len(world.events("round")) > rounds, seconds=400.0)
                 after = world.events("round")[-1]
             silent = sum(event["devices"] for event in world.events("silent"))
         finally:
@@ -112,10 +114,6 @@ def places(world: World, *, of: range) -> Counter[int]:
     """Place -> how many of these devices it has."""
     with Enrolments(world.site.enrolment_file) as register:
         return Counter(split(device.node or 0)[0] for device in register.devices() if device.number in of)
-
-
-def _rounds(ended: dict[str, Any], world: World) -> int:
-    return [event["at"] for event in world.events("round")].index(ended["at"]) + 2 if ended["event"] == "round" else 2
 
 
 def _over(world: World) -> int:
