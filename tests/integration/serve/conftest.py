@@ -154,6 +154,8 @@ class Server:
                 public_key=self.site.key().public,
                 population=config.population,
                 token=token,
+                path=config.gateway.path,
+                version=2 if config.gateway.path else 1,
             )
             for token in tokens
         ]

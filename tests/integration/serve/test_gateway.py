@@ -25,7 +25,7 @@ from palate_server.flower.superlink import KEEP_SECONDS
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.service import gateway, processes
-from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
+from palate_server.service.gateway import BEHIND, Front, check_ports, configuration, nginx_command, write_configuration
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_site
 
@@ -146,8 +146,8 @@ def started(folder: Path, *, rate: int) -> Iterator[Outside]:
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    write_configuration(found.site)
-    with subprocess.Popen(nginx_command(found.site), cwd=found.site.public) as nginx:
+    write_configuration(Front.alone(found.site))
+    with subprocess.Popen(nginx_command(Front.alone(found.site)), cwd=found.site.public) as nginx:
         try:
             deadline = time.monotonic() + 20
             while True:
@@ -372,11 +372,11 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
     monkeypatch.setattr(gateway, "FREED", 0.0)
     monkeypatch.setattr(processes, "FIRST_PAUSE", 0.0)
     found = Outside(make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=100_000), ("a", "b")))
-    write_configuration(found.site)
+    write_configuration(Front.alone(found.site))
     pid_file = found.site.state / "nginx.pid"
     child = Child(
         "gateway",
-        nginx_command(found.site),
+        nginx_command(Front.alone(found.site)),
         log=tmp_path / "log",
         environment={},
         folder=found.site.public,
@@ -395,7 +395,7 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
             wait(lambda: child.up)
             assert found.ask("GET", "/models/latest").startswith(b"HTTP/1.1 200")
             with pytest.raises(InputError, match=rf"^`gateway.port` must be .*, got {found.port}: Address already"):
-                check_ports(found.site, dev=False)
+                check_ports(found.site)
             master = child.pid
             assert master is not None
             os.kill(master, signal.SIGKILL)
@@ -403,7 +403,7 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
     finally:
         child.stop()
     monkeypatch.undo()
-    check_ports(found.site, dev=False)
+    check_ports(found.site)
     assert "bind()" not in found.log
 
 
@@ -425,9 +425,9 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
 
 
 def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:
-    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in TEMPLATE
+    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in BEHIND
 
 
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_ssl_verify on;"])
 def test_the_configuration_says(outside: Outside, line: str) -> None:
-    assert line in configuration(outside.site)
+    assert line in configuration(Front.alone(outside.site))
