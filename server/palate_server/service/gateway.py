@@ -25,7 +25,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,6 +212,7 @@ class Front:
         listen: the address on which it listens.
         port: its port.
         sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
+        shut: name and path of populations that aren't served now: their devices are told to come again.
     """
 
     folder: Path
@@ -220,6 +221,7 @@ class Front:
     listen: str
     port: int
     sites: Mapping[str, Site]
+    shut: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def alone(cls, site: Site) -> Front:
@@ -280,10 +282,13 @@ def configuration(front: Front) -> str:
         named.setdefault(site.config.name, []).append(_values(front, mark, site))
     servers = []
     for name, group in named.items():
-        paths = "|".join(str(each["path"]) for each in group)
+        used = [str(each["path"]) for each in group]
+        shut = sorted({path for where, path in front.shut if where == name and path not in used})
         places = [PLACES.format_map(each) for each in group]
-        if all(each["path"] for each in group):
+        places += [f"\n        location {path}/ {{ return 503; }}\n" for path in shut]
+        if "" not in (*used, *shut):
             places.append("\n        location / { return 404; }\n")
+        paths = "|".join((*used, *shut))
         shared = {"name": name, "allowed": f"^({paths}){ALLOWED}$", "places": "".join(places)}
         servers.append(SERVER.format_map({**group[0], **shared}))
     count = max(1, len(front.sites))

@@ -80,7 +80,7 @@ class Supervisor(Closing):
         extra, logs = environment(site), site.logs
         superexec = superexec_command(site, parent=os.getpid())
         self._children = [
-            Child("superlink", superlink_command(site), log=logs / "superlink.log", environment=extra),
+            Child("superlink", superlink_command(site), log=logs / "superlink.log", environment=extra, umask=0o077),
             Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
         ]
         if not dev and not housed:
