@@ -209,6 +209,11 @@ class GatewaySettings(_Section):
     certificate_key: str = ""
     """The certificate's private key."""
 
+    @property
+    def loopback_ports(self) -> list[int]:
+        """All ports on the loopback interface."""
+        return [self.superlink_port, self.enrolment_port, self.metrics_port]
+
 
 class BackupSettings(_Section):
     """What survives the loss of this machine."""
@@ -286,7 +291,7 @@ class ServerConfig(_Section):
             )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
-        ports = [self.gateway.port, self.gateway.superlink_port, self.gateway.enrolment_port, self.gateway.metrics_port]
+        ports = [self.gateway.port, *self.gateway.loopback_ports]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
         return self

@@ -251,7 +251,7 @@ class House:
             )
         taken = {self.config.port: "the house", self.config.metrics_port: "the house"}
         for other, there in others.items():
-            taken |= dict.fromkeys(_ports(there.config), other)
+            taken |= dict.fromkeys(there.config.gateway.loopback_ports, other)
             for what, own, theirs in (
                 ("`population`", site.config.population, there.config.population),
                 ("the release key", site.key().public, there.key().public),
@@ -262,7 +262,7 @@ class House:
                     raise InputError(f"{what} of {name} must be its own, got what {other} has: {own}")
             if there.config.name == site.config.name and _certificate(there) != _certificate(site):
                 raise InputError(f"`gateway.certificate` of {name} must be what {other} has under the same `name`")
-        for port in _ports(site.config):
+        for port in site.config.gateway.loopback_ports:
             if port in taken:
                 raise InputError(f"the ports of {name} must be its own, got one that {taken[port]} has: {port}")
 
@@ -274,7 +274,7 @@ class House:
         """
         taken = {self.config.port, self.config.metrics_port}
         for site in self.sites(self.names()).values():
-            taken.update(_ports(site.config))
+            taken.update(site.config.gateway.loopback_ports)
         first = (self.config.port // BLOCK + 1) * BLOCK
         for base in range(first, 65536 - BLOCK, BLOCK):
             if not taken.intersection(range(base, base + BLOCK)):
@@ -323,11 +323,6 @@ def check_name(name: str) -> None:
     """
     if not _FOLDER.fullmatch(name):
         raise InputError(f"a population's folder in a house must be named by a-z, 0-9 and -, got {name!r:.80}")
-
-
-def _ports(config: ServerConfig) -> tuple[int, int, int]:
-    gateway = config.gateway
-    return gateway.superlink_port, gateway.enrolment_port, gateway.metrics_port
 
 
 def _place(config: ServerConfig) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -231,6 +232,12 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture(scope="session")
+def parts() -> SimpleNamespace:
+    """What tests make servers and devices of that are arranged in another way; they can't import this file."""
+    return SimpleNamespace(CONFIG=CONFIG, ITEMS=ITEMS, Server=Server, Fleet=Fleet, free_ports=free_ports)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from palate_cli.cli import run
 from palate_common.errors import InputError
 from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
+from palate_server.folder.house import make_house
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.service import gateway, processes
@@ -77,6 +78,7 @@ class Outside:
 
     site: Site
     seen: list[tuple[str, str]] = field(default_factory=list)
+    ca: Path | None = None
 
     @property
     def port(self) -> int:
@@ -100,7 +102,7 @@ class Outside:
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as plain:
             connection = plain
             if name is not None:
-                context = ssl.create_default_context(cafile=str(self.site.tls / "ca.pem"))
+                context = ssl.create_default_context(cafile=str(self.ca or self.site.tls / "ca.pem"))
                 context.check_hostname = False
                 connection = context.wrap_socket(plain, server_hostname=name)
             with connection:
@@ -136,18 +138,39 @@ def free_ports(count: int) -> list[int]:
 
 
 def started(folder: Path, *, rate: int) -> Iterator[Outside]:
-    ports = free_ports(4)
-    found = Outside(make_site(folder, CONFIG.format(ports=ports, rate=rate), ("a", "b")))
+    found = Outside(make_site(folder, CONFIG.format(ports=free_ports(4), rate=rate), ("a", "b")))
+    with recorded(found):
+        front = Front.alone(found.site)
+        write_configuration(front)
+        with answering(front, found):
+            yield found
+
+
+@contextmanager
+def recorded(found: Outside) -> Iterator[None]:
+    """Behind the gateway: what listens in the place of a SuperLink, and of the enrolment service."""
     handler = type("Handler", (Recorder,), {"seen": found.seen})
-    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports[1:3]]
+    gateway = found.site.config.gateway
+    ports = (gateway.superlink_port, gateway.enrolment_port)
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(found.site.tls / "superlink.pem", found.site.tls / "superlink.key")
     servers[0].socket = tls.wrap_socket(servers[0].socket, server_side=True, do_handshake_on_connect=False)
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    write_configuration(Front.alone(found.site))
-    with subprocess.Popen(nginx_command(Front.alone(found.site)), cwd=found.site.public) as nginx:
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+@contextmanager
+def answering(front: Front, found: Outside) -> Iterator[None]:
+    """nginx, once it answers."""
+    with subprocess.Popen(nginx_command(front), cwd=front.folder) as nginx:
         try:
             deadline = time.monotonic() + 20
             while True:
@@ -157,13 +180,10 @@ def started(folder: Path, *, rate: int) -> Iterator[Outside]:
                 except OSError:
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
-            yield found
+            yield
         finally:
             nginx.terminate()
             nginx.wait(20)
-            for server in servers:
-                server.shutdown()
-                server.server_close()
 
 
 @pytest.mark.parametrize("path", ["/v1/fleet/pull-messages", "/v1/fleet/activate-node", "/v1/enroll"])
@@ -364,6 +384,60 @@ def test_one_address_asks_so_often_and_no_more(tmp_path: Path) -> None:
         assert 20 <= refused <= 45
         assert len(slow.seen) == 60 - refused
         assert slow.log == "", "who was refused is nobody's business either"
+
+
+def test_of_two_populations_each_has_its_places_and_its_limits(tmp_path: Path) -> None:
+    """What goes below one path reaches that one's ports; who is refused there is let in at the other."""
+    house = make_house(tmp_path / "house", name=NAME, port=8443)
+    ports = dict(zip(("shop", "news"), (free_ports(4), free_ports(4)), strict=True))
+    shared = free_ports(1)[0]
+    found: dict[str, Outside] = {}
+    with ExitStack() as stack:
+        for name, own in ports.items():
+            text = CONFIG.format(ports=[shared, *own[1:]], rate=1 if name == "shop" else 100_000)
+            text += (
+                f'path = "/p/{name}"\ncertificate = "../../tls/server.pem"\ncertificate_key = "../../tls/server.key"\n'
+            )
+            found[name] = Outside(make_site(house.populations / name, text, ("a", "b")), ca=house.tls / "ca.pem")
+            stack.enter_context(recorded(found[name]))
+        sites = {name: outside.site for name, outside in found.items()}
+        shut = [(NAME, "/p/closed")]
+        front = Front(house.populations, house.state, house.logs, "127.0.0.1", shared, sites, shut)
+        if os.geteuid() == 0:
+            for folder in (house.populations, *(site.folder for site in sites.values())):
+                folder.chmod(0o711)
+        write_configuration(front)
+        stack.enter_context(answering(front, found["news"]))
+        for name, other in (("shop", "news"), ("news", "shop")):
+            for path in ("/v1/fleet/pull-messages", "/v1/enroll"):
+                assert b"reached" in found[name].ask("POST", f"/p/{name}{path}", body=b"x")
+                assert found[name].seen[-1] == ("POST", path), "the population doesn't know of the path before its own"
+            assert len(found[name].seen) == 2
+            mine = found[name].site.models / "latest"
+            assert found[name].ask("GET", f"/p/{name}/models/latest").endswith(mine.read_bytes())
+            (found[name].site.directories / ("ab" * 32)).write_text(name)
+            assert found[other].ask("GET", f"/p/{name}/directory/{'ab' * 32}").endswith(name.encode())
+        for path in BEYOND:
+            for asked in (path, f"/p/shop{path}", f"/p/shop/../news{path}", f"/p/shop/%2e%2e/news{path}", f"/p{path}"):
+                for method in ("GET", "POST"):
+                    assert not found["shop"].ask(method, asked).startswith(b"HTTP/1.1 2"), asked
+        for path in (
+            "/v1/enroll",
+            "/models/latest",
+            "/p/other/models/latest",
+            "/p/shop",
+            "/p/shop/key",
+            "/p/news/items",
+        ):
+            assert found["shop"].ask("GET", path).startswith(b"HTTP/1.1 404")
+        assert found["shop"].ask("POST", "/p/closed/v1/enroll").startswith(b"HTTP/1.1 503")
+        assert [len(each.seen) for each in found.values()] == [2, 2]
+
+        answers = [found["shop"].ask("POST", "/p/shop/v1/fleet/pull-messages") for _ in range(60)]
+        assert sum(answer.startswith(b"HTTP/1.1 429") for answer in answers) >= 20
+        answers = [found["news"].ask("POST", "/p/news/v1/fleet/pull-messages") for _ in range(60)]
+        assert all(b"reached" in answer for answer in answers), "the same address, and another population"
+        assert (house.logs / "gateway.log").read_text() == ""
 
 
 def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening(
