@@ -63,6 +63,13 @@ MESSAGES = (
     "objects",
 )
 """Tables with messages or parts of them, in an order that foreign keys allow."""
+BLUNT = (
+    "UPDATE node SET registered_at = substr(registered_at, 1, 10),"
+    " last_activated_at = substr(last_activated_at, 1, 10), last_deactivated_at = substr(last_deactivated_at, 1, 10),"
+    " online_until = CASE WHEN status = 'online' THEN online_until"
+    " ELSE 86400.0 * CAST(online_until / 86400 AS INTEGER) END"
+)
+"""Leaves of a node's times the day: to the second, those at two populations tell which nodes are one device."""
 
 
 def check_version() -> None:
@@ -226,7 +233,7 @@ def _project(folder: Path) -> str:
 
 
 def purge(database: Path) -> int:
-    """Delete all messages and their parts from Flower's database and from the disk.
+    """Delete all messages and their parts from Flower's database and from the disk, and the hours of who was online.
 
     Call it between two attempts, when no message is expected. Free pages are returned to the file system, and the
     write-ahead log is truncated, so that no update outlives its attempt.
@@ -242,6 +249,7 @@ def purge(database: Path) -> int:
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("BEGIN IMMEDIATE")
             removed = sum(connection.execute(f"DELETE FROM {table}").rowcount for table in MESSAGES)  # noqa: S608 - ours
+            connection.execute(BLUNT)
             connection.execute("COMMIT")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -216,6 +216,11 @@ class Site:
         return self.folder / "surveys"
 
     @property
+    def address(self) -> str:
+        """Where devices find the gateway."""
+        return f"https://{self.config.name}:{self.config.gateway.port}{self.config.gateway.path}"
+
+    @property
     def config_file(self) -> Path:
         """The file of the configuration."""
         return self.folder / "server.toml"

@@ -203,10 +203,13 @@ def _said(status: Status) -> str:
 
 def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
+    return read_answer(site.config.gateway.metrics_port, "health")
+
+
+def read_answer(port: int, question: str) -> dict[str, bool]:
+    """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
     try:
-        answer = httpx.get(
-            f"http://127.0.0.1:{site.config.gateway.metrics_port}/health", timeout=5.0, trust_env=False
-        ).json()
+        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=5.0, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return {}
     return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}

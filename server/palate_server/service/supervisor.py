@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end.
 
     SuperLinks (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
-    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process
+    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process, or the house's
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -37,7 +37,7 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
-from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
+from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
@@ -57,6 +57,7 @@ class Supervisor(Closing):
         site: the server folder.
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
+        housed: whether a house's nginx is the gateway of this folder, too.
 
     Raises:
         InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
@@ -64,9 +65,9 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, housed: bool = False) -> None:
         check_version()
-        self.site, self.dev = site, dev
+        self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
         self._card, self._events, self._links = card, EventLog(site.events), Links(site)
         self._stopping = threading.Event()
@@ -82,15 +83,16 @@ class Supervisor(Closing):
             *map(self._superlink, range(site.config.gateway.superlinks)),
             Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
         ]
-        if not dev:
-            write_configuration(site)
+        if not dev and not housed:
+            front = Front.alone(site)
+            write_configuration(front)
             self._children.append(
                 Child(
                     "gateway",
-                    nginx_command(site),
+                    nginx_command(front),
                     log=logs / "gateway.log",
                     environment={},
-                    folder=site.public,
+                    folder=front.folder,
                     pid_file=site.state / "nginx.pid",
                 )
             )
@@ -109,7 +111,7 @@ class Supervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the SuperLink or the gateway doesn't start.
         """
-        check_ports(self.site, dev=self.dev)
+        check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
             self._listeners["metrics"].start()
@@ -117,7 +119,7 @@ class Supervisor(Closing):
             self._await("SuperLink", self._links.ready)
             self._links.reconcile()
             self._listeners["front"].start()
-            self._await("gateway", lambda: self.parts()["gateway"])
+            self._await("gateway", lambda: self.parts().get("gateway", self.housed))
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
@@ -166,6 +168,7 @@ class Supervisor(Closing):
             superlink_command(self.site, place),
             log=log,
             environment=environment(self.site, place),
+            umask=0o077,
         )
 
     def _make_listeners(self) -> dict[str, Listener]:

@@ -67,11 +67,11 @@ MARKS = {
 }
 
 
-def free_ports(superlinks: int) -> list[int]:
-    """A free port for each of the four settings; those of further SuperLinks are free, too."""
+def free_ports(count: int = 4, *, superlinks: int = 1) -> list[int]:
+    """So many free ports; those that further SuperLinks have, if the second is the first SuperLink's, are free, too."""
     while True:
         with ExitStack() as stack:
-            probes = [stack.enter_context(socket.socket()) for _ in range(4)]
+            probes = [stack.enter_context(socket.socket()) for _ in range(count)]
             for probe in probes:
                 probe.bind(("127.0.0.1", 0))
             ports: list[int] = [probe.getsockname()[1] for probe in probes]
@@ -106,7 +106,7 @@ class World:
         exchange_seconds: float = 30.0,
         superlinks: int = 1,
     ) -> None:
-        ports = free_ports(superlinks)
+        ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours}
         given["settings"] = settings
         given |= {"noise": noise, "exchange_seconds": exchange_seconds, "superlinks": superlinks}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -145,6 +146,8 @@ class Server:
                 public_key=self.site.key().public,
                 population=config.population,
                 token=token,
+                path=config.gateway.path,
+                version=2 if config.gateway.path else 1,
             )
             for token in tokens
         ]
@@ -205,7 +208,7 @@ def make_server(
     superlinks: int = 1,
 ) -> Server:
     given = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
-    return Server(make_site(folder, CONFIG.format(**given, ports=free_ports(superlinks)), ITEMS), dev)
+    return Server(make_site(folder, CONFIG.format(**given, ports=free_ports(superlinks=superlinks)), ITEMS), dev)
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +230,12 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture(scope="session")
+def parts() -> SimpleNamespace:
+    """What tests make servers and devices of that are arranged in another way; they can't import this file."""
+    return SimpleNamespace(CONFIG=CONFIG, ITEMS=ITEMS, Server=Server, Fleet=Fleet, free_ports=free_ports)
 
 
 @pytest.fixture(autouse=True)

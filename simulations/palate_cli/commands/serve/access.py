@@ -40,7 +40,7 @@ def enroll(
         for _ in range(count):
             token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
             made = Invitation(
-                version=2 if witnesses.keys or former else 1,
+                version=2 if witnesses.keys or former or config.gateway.path else 1,
                 server=config.name,
                 port=config.gateway.port,
                 ca=anchor,
@@ -50,6 +50,7 @@ def enroll(
                 witnesses=witnesses.keys,
                 quorum=witnesses.needed if witnesses.keys else 0,
                 former_keys=former,
+                path=config.gateway.path,
             )
             lines.append(made.to_json())
     if out is None:
