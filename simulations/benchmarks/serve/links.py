@@ -81,15 +81,15 @@ def one_lost(killed: int) -> dict[str, Any]:
                 ordered = sorted(range(3), key=lambda place: (at[place], place))
                 few = [place for place in ordered if at[place] <= LOST - LEAST]
                 gone = few[-1:] if killed == 1 else ordered[1:]
-                charged = _charges(world)
-                world.wait(lambda: _charges(world) > charged, seconds=300.0)
+                before = charged(world)
+                world.wait(lambda: charged(world) > before, seconds=300.0)
                 over = _over(world)
                 time.sleep(1.0)
                 while _over(world) == over:
                     _kill(world, gone)
                     time.sleep(0.1)
                 ended = world.events("round", "aborted")[-1]
-                charges, rounds = _charges(world) - charged, len(world.events("round"))
+                charges, rounds = charged(world) - before, len(world.events("round"))
                 seconds = world.wait(lambda: len(world.events("round")) > rounds, seconds=400.0)
                 after = world.events("round")[-1]
             silent = sum(event["devices"] for event in world.events("silent"))
@@ -120,7 +120,8 @@ def _over(world: World) -> int:
     return len(world.events("round", "aborted"))
 
 
-def _charges(world: World) -> int:
+def charged(world: World) -> int:
+    """The charges in the ledger."""
     with world.site.ledger(read_only=True) as ledger:
         return sum(entry.kind == "charge" for entry in ledger.entries())
 
