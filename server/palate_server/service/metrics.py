@@ -172,11 +172,10 @@ class _State(Collector):
         for state, count in status.devices.items():
             devices.add_metric([state], count)
         yield devices
-        if status.superlinks:
-            nodes = GaugeMetricFamily("palate_superlink_devices", "Devices of a SuperLink.", labels=["superlink"])
-            for number, count in status.superlinks.items():
-                nodes.add_metric([number], count)
-            yield nodes
+        nodes = GaugeMetricFamily("palate_superlink_devices", "Devices of a SuperLink.", labels=["superlink"])
+        for number, count in status.superlinks.items():
+            nodes.add_metric([number], count)
+        yield nodes
         version = status.models[0]["version"] if status.models else math.nan
         yield GaugeMetricFamily("palate_model_version", "Version of the latest model: size of the ledger.", version)
         files = GaugeMetricFamily("palate_file_bytes", "Size of a database, its log included.", labels=["file"])

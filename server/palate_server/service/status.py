@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Status:
         attempts: number of the population's charges, sealed or not.
         releases: number of the population's seals.
         runs: run -> open, closed, closed without a release, published or lost, newest first.
-        superlinks: how many devices, revoked ones aside, each SuperLink has, by its number; empty if there is only one.
+        superlinks: how many devices, revoked ones aside, each SuperLink has, by its number.
         devices: numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations.
         models: published models on the disk, newest first.
         epochs: number of restorations of the ledger.
@@ -87,7 +88,7 @@ def read_status(site: Site) -> Status:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
         log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
-        places = _places(register, site.config.gateway.superlinks)
+        places = _places(register, devices, site.config.gateway.superlinks)
     budget = min((entry.mu2 for entry in entries if entry.kind == "budget"), default=0.0)
     kinds = [entry.kind for entry in entries]
     return Status(
@@ -149,10 +150,10 @@ def unpublished(ledger: Ledger) -> str | None:
     return None
 
 
-def _places(register: Enrolments, count: int) -> dict[str, int]:
-    """How many devices each SuperLink has; nothing if there is only one."""
+def _places(register: Enrolments, devices: Mapping[str, int], count: int) -> dict[str, int]:
+    """How many devices each SuperLink has."""
     if count == 1:
-        return {}
+        return {"1": devices["enrolled"] - devices["revoked"]}
     there = Counter(split(device.node)[0] for device in register.devices() if device.node and device.revoked is None)
     return {str(place + 1): there[place] for place in range(count)}
 

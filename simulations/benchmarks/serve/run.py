@@ -292,8 +292,8 @@ def links_soak_tables(figures: Any) -> list[Table]:
     ]
     header = ("dp", "rounds", "aborted", "charges", *(f"{part}, MiB" for part in parts), "open files", "databases, KiB")
     note = (
-        "12 devices, of which a fifth stays away each time; cohorts of 10. A charge beyond rounds and aborted ones is of "
-        "the attempt that was under way."
+        "12 devices, of which a fifth stays away each time; cohorts of 10. A charge beyond rounds and aborted ones "
+        "is of the attempt that was under way."
     )
     return [Table("Soak with two SuperLinks", header, rows, note)]
 

@@ -168,7 +168,7 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     """Enrolled devices, spent budget, and the next events."""
     period, due = outlook.period, outlook.next_run
     yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
-    if found.superlinks:
+    if len(found.superlinks) > 1:
         yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
     yield f"release key: {found.release_key}"
     asked = found.witnesses
