@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, suppress
+from itertools import takewhile
 from typing import Final
 
 import httpx
@@ -75,7 +76,7 @@ class Connection:
         """When a request failed last, on the monotonic clock."""
         self._grid: HttpGrid | None = None
         self._guard, self._patience = threading.Lock(), threading.local()
-        self._looking: threading.Thread | None = None
+        self._looking, self._looked_at = threading.Thread(), -math.inf
         self._online: list[int] = []
         self._retry = RetryInvoker(
             lambda: constant(AGAIN), (httpx.TransportError, httpx.HTTPStatusError), None, None,
@@ -108,17 +109,19 @@ class Connection:
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in OVER:
             self._lose()
 
-    def look(self) -> threading.Thread:
+    def look(self) -> None:
         """Begin to ask who is online, unless that is being asked already; `online` has the answer."""
-        if self._looking is None or not self._looking.is_alive():
-            self._online = []
+        if not self._looking.is_alive():
+            self._online, self._looked_at = [], time.monotonic()
             self._looking = threading.Thread(target=self._look, daemon=True)
             self._looking.start()
-        return self._looking
 
     @property
     def online(self) -> list[int]:
-        """The register's numbers of the nodes that were online at the latest look; none before there is an answer."""
+        """The register's numbers of the nodes that are online; none if there is no answer in time."""
+        left = self._looked_at + LOOK - time.monotonic()
+        if self._looking.is_alive() and left > 0:
+            self._looking.join(left)
         return list(self._online)
 
     def beat(self) -> None:
@@ -201,7 +204,7 @@ class Exchange:
         """Send, then pass replies on. Whatever fails here is this SuperLink's trouble only."""
         try:
             grid = self._connection.grid(until=self._over)
-            messages = (_addressed(message, grid.run) for message in iter(self._unsent.get, None))
+            messages = (_addressed(message, grid.run) for message in takewhile(self._goes_on, self._waiting()))
             prompt = PromptGrid(grid)
             for reply in prompt.send_and_receive(messages, timeout=max(0.0, self._deadline - time.monotonic())):
                 reply.metadata.__dict__["_src_node_id"] = number_at(self._connection.place, reply.metadata.src_node_id)
@@ -212,6 +215,14 @@ class Exchange:
             self._connection.failed(error)
         finally:
             self._pass_on(None)
+
+    def _waiting(self) -> Iterator[Message]:
+        """The messages that were handed over, until there are no more."""
+        return iter(self._unsent.get, None)
+
+    def _goes_on(self, _: Message) -> bool:
+        """Whether a message is still to be sent: nobody would wait for its reply once the exchange is over."""
+        return not self._over()
 
     def _pass_on(self, reply: Message | None) -> None:
         while not self._over():
@@ -255,16 +266,17 @@ class SpreadGrid:
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are online, at the SuperLinks that answer in time."""
-        deadline = time.monotonic() + LOOK
-        for looking in [connection.look() for connection in self._connections]:
-            looking.join(max(0.0, deadline - time.monotonic()))
+        for connection in self._connections:
+            connection.look()
         return [node for connection in self._connections for node in connection.online]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages, and return the ids of those that a SuperLink has taken."""
+        """Send messages, and return the ids of those that were taken; a SuperLink that has just failed is left out."""
         sent: list[str] = []
         for message in messages:
             connection = self._connections[split(message.metadata.dst_node_id)[0]]
+            if time.monotonic() - connection.failed_at < LOOK:
+                continue
             try:
                 grid = connection.grid()
                 sent += grid.push_messages([_addressed(message, grid.run)])

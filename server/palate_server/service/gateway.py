@@ -188,7 +188,7 @@ UPSTREAM = """\
 """
 SPLIT = """\
     # Each node is at one SuperLink, by its key: see palate_server.folder.places.
-    split_clients "$http_flwr_public_key" $superlink{mark} {{
+    split_clients "$http_flwr_public_key" {variable} {{
 {slots}
     }}
 """
@@ -361,14 +361,19 @@ def _upstreams(mark: str, ports: Sequence[int]) -> str:
     made = [UPSTREAM.format(name=name, port=port) for name, port in zip(names, ports, strict=True)]
     shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"]
     slots = [f"        {share} {names[place_of_slot(slot, len(ports))]};" for slot, share in enumerate(shares)]
-    return "\n".join([*made, SPLIT.format(mark=mark, slots="\n".join(slots))])
+    return "\n".join([*made, SPLIT.format(variable=_variable(mark), slots="\n".join(slots))])
 
 
 def _to_superlink(path: str, mark: str, count: int) -> str:
     """Where a device's request goes: nginx takes no part of a path beside a variable."""
     if count == 1:
         return f"proxy_pass https://superlink{mark}/v1/fleet/;"
-    return f"rewrite ^{path}(/.*)$ $1 break;\n{' ' * 16}proxy_pass https://$superlink{mark};"
+    return f"rewrite ^{path}(/.*)$ $1 break;\n{' ' * 16}proxy_pass https://{_variable(mark)};"
+
+
+def _variable(mark: str) -> str:
+    """The variable that names the SuperLink of a request; such a name has no hyphen, and a mark no underscore."""
+    return f"$superlink{mark.replace('-', '_')}"
 
 
 def _user() -> str:

@@ -13,7 +13,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,10 +160,10 @@ def made(folder: Path, *, rate: int, superlinks: int = 1, path: str = "") -> Sit
     return make_site(folder, config, ("a", "b"))
 
 
-def started(folder: Path, *, rate: int, superlinks: int = 1, path: str = "") -> Iterator[Outside]:
+def started(folder: Path, *, rate: int, superlinks: int = 1, path: str = "", mark: str = "") -> Iterator[Outside]:
     found = Outside(made(folder, rate=rate, superlinks=superlinks, path=path))
     with recorded(found):
-        front = Front.alone(found.site)
+        front = replace(Front.alone(found.site), sites={mark: found.site})
         write_configuration(front)
         with answering(front, found):
             yield found
@@ -217,11 +217,11 @@ def test_what_is_meant_gets_through(outside: Outside, path: str) -> None:
     assert outside.seen[before:] == [("POST", path)]
 
 
-@pytest.mark.parametrize("path", ["", "/p/shelf"])
-def test_a_nodes_requests_go_to_the_superlink_of_its_place(tmp_path: Path, path: str) -> None:
-    """Which is the one where enrolment and a restart register it."""
-    keys = [new_node_key().public for _ in range(40)]
-    for three in started(tmp_path / "site", rate=100_000, superlinks=3, path=path):
+@pytest.mark.parametrize("mark", ["", "a-shelf"])
+def test_a_nodes_requests_go_to_the_superlink_of_its_place(tmp_path: Path, mark: str) -> None:
+    """Which is the one where enrolment and a restart register it; in a house, too."""
+    keys, path = [new_node_key().public for _ in range(40)], f"/p/{mark}" if mark else ""
+    for three in started(tmp_path / "site", rate=100_000, superlinks=3, path=path, mark=mark):
         for key in keys:
             three.ask("POST", f"{path}/v1/fleet/pull-messages", key=b64encode(key.encode()))
         assert three.seen == len(keys) * [("POST", "/v1/fleet/pull-messages")]
