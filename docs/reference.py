@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from palate_cli.cli import app
 from palate_common.algorithms import algorithm_class
 from palate_server.folder.config import ServerConfig
+from palate_server.folder.house import HouseConfig
 from palate_sim.config import SimulationConfig
 from palate_torch import ModuleSettings
 
@@ -119,7 +120,8 @@ def settings() -> str:
 
 def server_settings() -> str:
     """What stands between the marks of operations.md."""
-    return _table(ServerConfig).strip()
+    shared = "`house.toml`, which [several populations](#several-populations) have in common:"
+    return f"{_table(ServerConfig)}\n{shared}\n\n{_table(HouseConfig)}".strip()
 
 
 HEADER = ("| key | default | meaning |", "|---|---|---|")

@@ -43,6 +43,7 @@ TOKEN_BYTES: Final = 32
 _HEX = r"^[0-9a-f]{64}$"
 _TOKEN = r"^[A-Za-z0-9_-]{20,128}$"  # noqa: S105 # the shape of one
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$"
+_PATH = r"^(/p/[a-z0-9][a-z0-9-]{0,62})?$"
 
 Hex64 = Annotated[str, Field(pattern=_HEX)]
 Token = Annotated[str, Field(pattern=_TOKEN)]
@@ -133,6 +134,8 @@ class Invitation(_Strict):
         witnesses: verifier keys of the witnesses that cosign the population's ledger; with version 2, and only then.
         quorum: how many of them must have cosigned what a plan or a model shows.
         former_keys: the release keys before `public_key`, oldest first, which were handed over; with version 2 only.
+        path: what each request's path begins with, `/p/NAME`, where several populations share a name and a port; with
+            version 2 only.
     """
 
     palate: Literal["invitation"] = "invitation"
@@ -147,12 +150,13 @@ class Invitation(_Strict):
     quorum: Annotated[int, Field(ge=0, exclude_if=lambda needed: needed == 0)] = 0
 
     former_keys: Annotated[list[Hex64], Field(max_length=MOST_HANDOVERS, exclude_if=lambda keys: not keys)] = []
+    path: Annotated[str, Field(pattern=_PATH, exclude_if=lambda path: not path)] = ""
 
     @model_validator(mode="after")
     def _has_its_version(self) -> Self:
         """Check that witnesses make a quorum, and that version 2 says what version 1 can't."""
-        if (self.version == 2) != bool(self.witnesses or self.former_keys):
-            raise ValueError("witnesses or former keys without version 2, or version 2 without them")
+        if (self.version == 2) != bool(self.witnesses or self.former_keys or self.path):
+            raise ValueError("witnesses, former keys or a path without version 2, or version 2 without them")
         if bool(self.quorum) != bool(self.witnesses):
             raise ValueError("witnesses without a quorum, or a quorum without witnesses")
         if self.witnesses:

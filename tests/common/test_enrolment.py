@@ -126,9 +126,9 @@ def test_an_invitation_is_one_line_and_reads_back(fields: dict[str, Any]) -> Non
     assert json.loads(text) == {"palate": "invitation", "version": 1, **fields}
 
 
-def test_an_invitation_names_witnesses_and_former_keys_with_version_2(fields: dict[str, Any]) -> None:
+def test_an_invitation_names_witnesses_former_keys_and_a_path_with_version_2(fields: dict[str, Any]) -> None:
     keys = [str(VerifierKey.of(f"w{n}.example", SigningKey.generate(), COSIGNATURE)) for n in range(3)]
-    for more in ({"witnesses": keys, "quorum": 2}, {"former_keys": ["cd" * 32]}):
+    for more in ({"witnesses": keys, "quorum": 2}, {"former_keys": ["cd" * 32]}, {"path": "/p/shop"}):
         made = Invitation(**fields, version=2, **more)
         assert Invitation.from_json(made.to_json()) == made
         assert json.loads(made.to_json()) == {"palate": "invitation", "version": 2, **fields, **more}
@@ -140,6 +140,8 @@ def test_an_invitation_names_witnesses_and_former_keys_with_version_2(fields: di
         {"version": 2, "witnesses": keys[:1] * 2, "quorum": 1},
         {"version": 2, "quorum": 1},
         {"version": 2, "former_keys": ["xy"]},
+        {"version": 1, "path": "/p/shop"},
+        *({"version": 2, "path": path} for path in ("", "/p/", "p/shop", "/p/shop/", "/p/../x", "/v1", "/p/shop\n", 1)),
     ):
         with pytest.raises(InputError, match="an invitation must have the members of one"):
             Invitation.from_json(json.dumps({**fields, **wrong}))

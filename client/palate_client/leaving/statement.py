@@ -258,7 +258,7 @@ class Statement(_Frozen):
             server=None
             if enrolled is None
             else AtServer(
-                server=f"{enrolled.server}:{enrolled.port}",
+                server=f"{enrolled.server}:{enrolled.port}{enrolled.path}",
                 device=enrolled.device,
                 identity=None if identity is None else SigningKey.from_pem(identity).public,
             ),

@@ -46,6 +46,7 @@ class Enrolment:
         device: its number in the population.
         node_key: the node's private key, PEM.
         node: Flower's number of the node, from the enrolment or the last time online; 0: unknown.
+        path: what each request's path begins with, where the server is one of several at this name and port.
     """
 
     server: str
@@ -56,14 +57,15 @@ class Enrolment:
     device: int
     node_key: str
     node: int = 0
+    path: str = ""
 
     def __repr__(self) -> str:
-        return f"Enrolment({self.server}:{self.port}, device {self.device} of {self.population!r})"
+        return f"Enrolment({self.server}:{self.port}{self.path}, device {self.device} of {self.population!r})"
 
     @property
     def address(self) -> Address:
         """The address of its server."""
-        return Address(self.server, self.port, self.ca)
+        return Address(self.server, self.port, self.ca, self.path)
 
     @property
     def key(self) -> NodeKey:
@@ -103,7 +105,7 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
         name = f"node key {token_hash(invitation.token)}"
         key = NodeKey.from_pem(journal.secret(name, new_node_key().to_pem()))
     request = make_request(invitation.token, key.public, identity).to_bytes()
-    address = Address(invitation.server, invitation.port, invitation.ca)
+    address = Address(invitation.server, invitation.port, invitation.ca, invitation.path)
     with Https(address, until=time.monotonic() + seconds) as https:
         headers = {"content-type": "application/json"}
         reply = https.request("POST", ENROL_PATH, request, headers, most=_MOST_ANSWER)
@@ -129,6 +131,7 @@ def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, s
         answer.device,
         key.to_pem().decode(),
         answer.node,
+        invitation.path,
     )
     keep(store, enrolment)
     return enrolment

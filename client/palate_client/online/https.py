@@ -56,11 +56,13 @@ class Address:
         server: its host name, which its certificate must have.
         port: its port.
         ca: PEM certificates; a chain must end in one of them.
+        path: what each request's path begins with, where the server is one of several at this name and port.
     """
 
     server: str
     port: int
     ca: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class Https(Closing):
 
         Args:
             method: GET or POST.
-            path: the absolute path.
+            path: the absolute path, below the address's own.
             body: the body of a POST.
             headers: further headers.
             most: the most bytes of the reply's body.
@@ -208,6 +210,7 @@ class Https(Closing):
     def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str], most: int) -> HttpResponse:
         self._left()
         self.requests += 1
+        path = self._address.path + path
         self._connection.request(method, path, body=body if method == "POST" else None, headers=dict(headers))
         self.sent += len(body) + len(path)
         response = self._connection.getresponse()

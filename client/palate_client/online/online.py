@@ -99,7 +99,7 @@ class Online:
         server = None
         if options.invitation is not None:
             invited = self._trusted(options.invitation)
-            server = Address(invited.server, invited.port, invited.ca)
+            server = Address(invited.server, invited.port, invited.ca, invited.path)
 
         def run(stop: Stop | None) -> SyncResult:
             deadline = Deadline(

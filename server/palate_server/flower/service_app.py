@@ -12,11 +12,14 @@ import time
 import traceback
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.logger import update_console_handler
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
@@ -26,6 +29,9 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.operation.operation import Operation
 from palate_server.rounds.lock import RunLock
+
+if TYPE_CHECKING:
+    from palate_server.flower.spread_grid import SpreadGrid
 
 app = ServerApp()
 
@@ -42,11 +48,11 @@ class GridMessenger:
     """Carries an operation's messages over a Flower grid.
 
     Args:
-        grid: Flower's grid.
+        grid: the grid of the server's SuperLink, or of all of them.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = PromptGrid(grid)
+    def __init__(self, grid: PromptGrid | SpreadGrid) -> None:
+        self._grid = grid
 
     @property
     def heard(self) -> Set[int]:
@@ -83,12 +89,39 @@ def main(grid: Grid, context: Context) -> None:
     site = Site.at(Path(str(context.run_config["folder"])))
     try:
         with _own(site):
-            Operation(site, GridMessenger(grid), lambda: purge(site.superlink_file)).serve()
+            Operation(site, GridMessenger(_grid(site, grid)), partial(_purge, site)).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)
         _log(site, error, text)
         raise
+
+
+def _grid(site: Site, grid: Grid) -> PromptGrid | SpreadGrid:
+    """The grid of the server's SuperLink, or of all of them."""
+    if site.config.gateway.superlinks == 1:
+        return PromptGrid(grid)
+    from palate_server.flower.spread_grid import SpreadGrid  # loads what starts runs
+
+    if not isinstance(grid, HttpGrid):
+        raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")
+    return SpreadGrid.over(site, grid)
+
+
+def _purge(site: Site) -> None:
+    """Delete the messages of each SuperLink; of all others, too, if one is busy.
+
+    Raises:
+        PalateError: as `purge`.
+    """
+    failed: PalateError | None = None
+    for file in site.superlink_files:
+        try:
+            purge(file)
+        except PalateError as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 def _log(site: Site, error: Exception, text: str) -> None:

@@ -40,6 +40,8 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from palate_server.flower.node_numbers import adapt_numbers
+
 KEEP_SECONDS = 75
 """Seconds that an idle connection is kept. The gateway closes its own after 60. If the SuperLink closed first, as
 uvicorn does after five, a request could meet a connection that was just closed, and the device would get a 502."""
@@ -194,6 +196,7 @@ def adapt() -> None:
     FLOWER_LOGGER.setLevel(logging.WARNING)
     FLOWER_LOGGER.addFilter(hide_sender)
     update_console_handler(colored=False)  # the log is a file
+    adapt_numbers()
     middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: [Middleware(BodyLimit), *trim_middlewares(middlewares())]
     vars(fleet_handlers)["push_messages"] = only_from_sender(fleet_handlers.push_messages)

@@ -38,6 +38,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 
 from palate_common.errors import InputError, PalateError
+from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site
 
 SUPEREXEC = """\
@@ -62,6 +63,13 @@ MESSAGES = (
     "objects",
 )
 """Tables with messages or parts of them, in an order that foreign keys allow."""
+BLUNT = (
+    "UPDATE node SET registered_at = substr(registered_at, 1, 10),"
+    " last_activated_at = substr(last_activated_at, 1, 10), last_deactivated_at = substr(last_deactivated_at, 1, 10),"
+    " online_until = CASE WHEN status = 'online' THEN online_until"
+    " ELSE 86400.0 * CAST(online_until / 86400 AS INTEGER) END"
+)
+"""Leaves of a node's times the day: to the second, those at two populations tell which nodes are one device."""
 
 
 def check_version() -> None:
@@ -81,16 +89,16 @@ def scripts() -> Path:
     return Path(sysconfig.get_path("scripts"))
 
 
-def superlink_command(site: Site) -> list[str]:
-    """The SuperLink's command: loopback, TLS, node authentication, SQLite, and the ServerApp in another process."""
-    tls, port = site.tls, site.config.gateway.superlink_port
+def superlink_command(site: Site, place: int = 0) -> list[str]:
+    """A SuperLink's command: loopback, TLS, node authentication, SQLite, and the ServerApp in another process."""
+    tls, port = site.tls, site.config.gateway.superlink_ports[place]
     return [
         *(sys.executable, "-m", "palate_server.flower.superlink"),
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--ssl-certfile", str(tls / "superlink.pem"), "--ssl-keyfile", str(tls / "superlink.key")),
         *("--ssl-ca-certfile", str(tls / "ca.pem")),
         *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
-        *("--database", str(site.superlink_file)),
+        *("--database", str(site.superlink_files[place])),
         *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),
     ]
 
@@ -105,11 +113,11 @@ def superexec_command(site: Site, *, parent: int) -> list[str]:
     ]
 
 
-def environment(site: Site) -> dict[str, str]:
-    """Environment variables for Flower's processes, in addition to this process's."""
+def environment(site: Site, place: int = 0) -> dict[str, str]:
+    """Environment variables for Flower's processes, in addition to this process's; each SuperLink has its own home."""
     return {
         "PATH": f"{scripts()}{os.pathsep}{os.environ.get('PATH', '')}",  # SuperExec starts flwr-serverapp by name
-        "FLWR_HOME": str(site.state / "flower"),
+        "FLWR_HOME": str(site.state / f"flower{place + 1 if place else ''}"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -119,17 +127,18 @@ def environment(site: Site) -> dict[str, str]:
 
 
 class LinkControl:
-    """Controls a server folder's SuperLink, as Flower's own command line does.
+    """Controls one of a server folder's SuperLinks, as Flower's own command line does.
 
     Args:
         site: the server folder.
+        place: which of them, see `palate_server.folder.places`; numbers of nodes are those of the register.
 
     Raises:
         PalateError: from each method, if the SuperLink doesn't answer or refuses.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, place: int = 0) -> None:
+        self._site, self._place = site, place
         self._tls: ssl.SSLContext | None = None
 
     def ready(self) -> bool:
@@ -143,24 +152,26 @@ class LinkControl:
         """Public key (PEM) -> number of every registered node."""
         with self._client() as client:
             found = client.ListNodes(ListNodesRequest()).nodes_info
-            return {node.public_key.decode(): node.node_id for node in found if node.status != "unregistered"}
+            there = [node for node in found if node.status != "unregistered"]
+            return {node.public_key.decode(): number_at(self._place, node.node_id) for node in there}
 
     def register(self, node_key: str) -> int:
         """Register the public key of a node, if it isn't yet; returns the node's number."""
         with self._client() as client:
             try:
-                return int(client.RegisterNode(RegisterNodeRequest(public_key=node_key.encode())).node_id)
+                number = int(client.RegisterNode(RegisterNodeRequest(public_key=node_key.encode())).node_id)
+                return number_at(self._place, number)
             except httpx.HTTPStatusError:
                 pass  # the key may be registered already, if an enrolment was interrupted here
-        number = self.nodes().get(node_key)
-        if number is None:
+        found = self.nodes().get(node_key)
+        if found is None:
             raise PalateError("the SuperLink must register a node's key, and refused it")
-        return number
+        return found
 
     def unregister(self, node: int) -> None:
         """Remove a node's access."""
         with self._client() as client:
-            client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+            client.UnregisterNode(UnregisterNodeRequest(node_id=split(node)[1]))
 
     def start_run(self) -> int:
         """Start this folder's ServerApp; returns the run's number at the SuperLink."""
@@ -183,7 +194,7 @@ class LinkControl:
 
     @property
     def _address(self) -> str:
-        return f"https://localhost:{self._site.config.gateway.superlink_port}"
+        return f"https://localhost:{self._site.config.gateway.superlink_ports[self._place]}"
 
     @property
     def _context(self) -> ssl.SSLContext:
@@ -222,7 +233,7 @@ def _project(folder: Path) -> str:
 
 
 def purge(database: Path) -> int:
-    """Delete all messages and their parts from Flower's database and from the disk.
+    """Delete all messages and their parts from Flower's database and from the disk, and the hours of who was online.
 
     Call it between two attempts, when no message is expected. Free pages are returned to the file system, and the
     write-ahead log is truncated, so that no update outlives its attempt.
@@ -238,6 +249,7 @@ def purge(database: Path) -> int:
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("BEGIN IMMEDIATE")
             removed = sum(connection.execute(f"DELETE FROM {table}").rowcount for table in MESSAGES)  # noqa: S608 - ours
+            connection.execute(BLUNT)
             connection.execute("COMMIT")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,10 +9,10 @@ delivers one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 
 from palate_server.rounds.run import Request
 
@@ -22,18 +22,28 @@ FIRST, NEXT = MessageType.TRAIN, "train.masked"
 """Message types: the plan, in a masked attempt with the first request; and every later request."""
 
 
+class Exchanging(Protocol):
+    """What a transport needs of a grid: Flower's `Grid`, or one over several SuperLinks."""
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes that are online."""
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages, and yield their replies, for `timeout` seconds at most."""
+
+
 class GridTransport:
     """A `Transport` over a Flower grid.
 
     Args:
-        grid: Flower's grid.
+        grid: Flower's grid, or one over several SuperLinks.
         ttl: seconds in which a message may be answered: as long as a plan is valid.
         timeout: seconds to wait for the answers of an exchange; None: `ttl`.
         cohort: device -> node of the devices to ask; None: all that are online.
     """
 
     def __init__(
-        self, grid: Grid, *, ttl: float, timeout: float | None = None, cohort: Mapping[int, int] | None = None
+        self, grid: Exchanging, *, ttl: float, timeout: float | None = None, cohort: Mapping[int, int] | None = None
     ) -> None:
         self._grid, self._ttl, self._timeout = grid, float(ttl), float(ttl if timeout is None else timeout)
         self._given, self._nodes, self._attempts = cohort, dict[int, int](), 0
@@ -77,7 +87,7 @@ class GridTransport:
             yield Message(content, self._nodes[party], kind, ttl=self._ttl, group_id=group)
 
 
-def roll_call(grid: Grid, *, ttl: float, timeout: float) -> dict[int, int]:
+def roll_call(grid: Exchanging, *, ttl: float, timeout: float) -> dict[int, int]:
     """The node of each device that answers. A false claim is useless, because devices sign their messages."""
     asked = RecordDict({RECORD: ConfigRecord({"who": True})})
     queries = (Message(asked, node, MessageType.QUERY, ttl=ttl) for node in grid.get_node_ids())

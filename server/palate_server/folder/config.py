@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
 """A host name in TLS (RFC 1123)."""
+FOLDER_NAME = "[a-z0-9][a-z0-9-]{0,62}"
+"""Name of a population's folder in a house, and of its place in the gateway's paths."""
+SPACING = 10
+"""Difference between the ports of two SuperLinks."""
+MOST_PORT = 65535
 
 
 class _Section(BaseModel):
@@ -186,8 +191,14 @@ class GatewaySettings(_Section):
     """Address on which the gateway listens."""
     port: int = Field(default=8443, ge=1, le=65535)
     """Port of the gateway."""
+    path: str = Field(default="", pattern=rf"^(/p/{FOLDER_NAME})?$")
+    """What each request's path begins with, `/p/NAME`, so that several populations share a name and a port, see
+    docs/operations.md#several-populations. Invitations contain it; devices that are enrolled keep theirs."""
     superlink_port: int = Field(default=8444, ge=1, le=65535)
     """Port of Flower's SuperLink, on the loopback interface, like the next two."""
+    superlinks: int = Field(default=1, ge=1, le=32)
+    """Number of SuperLinks, each a process and so at most one core; above 1 see docs/operations.md#many-devices. Each
+    further one listens ten ports above the one before."""
     enrolment_port: int = Field(default=8445, ge=1, le=65535)
     """Port of enrolment."""
     metrics_port: int = Field(default=8446, ge=1, le=65535)
@@ -203,6 +214,16 @@ class GatewaySettings(_Section):
     that authority."""
     certificate_key: str = ""
     """The certificate's private key."""
+
+    @property
+    def superlink_ports(self) -> list[int]:
+        """The port of each SuperLink, by place."""
+        return [self.superlink_port + SPACING * place for place in range(self.superlinks)]
+
+    @property
+    def loopback_ports(self) -> list[int]:
+        """All ports on the loopback interface."""
+        return [*self.superlink_ports, self.enrolment_port, self.metrics_port]
 
 
 class BackupSettings(_Section):
@@ -281,9 +302,11 @@ class ServerConfig(_Section):
             )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
-        ports = [self.gateway.port, self.gateway.superlink_port, self.gateway.enrolment_port, self.gateway.metrics_port]
+        ports = [self.gateway.port, *self.gateway.loopback_ports]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
+        if max(ports) > MOST_PORT:
+            raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self
 
 

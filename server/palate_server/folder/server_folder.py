@@ -11,6 +11,7 @@
     public/directory/SHA  lists of identities, by hash
     public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
     superlink.db          Flower's messages: deleted after each attempt, and not in backups
+    superlinks/N.db       the same of the second SuperLink and each further one, if there are any
     tls/                  the folder's own certificate authority, and its certificates
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
@@ -233,6 +234,11 @@ class Site:
         return self.folder / "surveys"
 
     @property
+    def address(self) -> str:
+        """Where devices find the gateway."""
+        return f"https://{self.config.name}:{self.config.gateway.port}{self.config.gateway.path}"
+
+    @property
     def config_file(self) -> Path:
         """The file of the configuration."""
         return self.folder / "server.toml"
@@ -249,8 +255,19 @@ class Site:
 
     @property
     def superlink_file(self) -> Path:
-        """The file of Flower's database."""
+        """The file of Flower's database; of the first one, if there are several SuperLinks."""
         return self.folder / "superlink.db"
+
+    @property
+    def superlinks(self) -> Path:
+        """The folder of the databases of further SuperLinks, which is made only if there are any."""
+        return self.folder / "superlinks"
+
+    @property
+    def superlink_files(self) -> list[Path]:
+        """The file of each SuperLink's database, by place."""
+        further = [self.superlinks / f"{place + 1}.db" for place in range(1, self.config.gateway.superlinks)]
+        return [self.superlink_file, *further]
 
     @property
     def public(self) -> Path:

@@ -6,6 +6,9 @@
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
+The gateway of a house is the same for several populations: each has these places below a path `/p/NAME`, or below a
+host name of its own, and limits of its own.
+
 Flower's port also answers control, runtime and documentation requests without authentication: only requests of the list
 above may reach it.
 
@@ -22,9 +25,12 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from palate_common.errors import InputError
+from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 
 TEMPLATE = """\
@@ -34,6 +40,7 @@ error_log {logs}/gateway.log error;  # of nginx itself
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {files};
+worker_shutdown_timeout 120s;  # of a former configuration, after a population was opened or shut
 events {{ worker_connections {connections}; }}
 
 http {{
@@ -50,10 +57,6 @@ http {{
     # Neither a request nor an answer ever lies in one of these folders.
     client_body_buffer_size 16k;
     proxy_max_temp_file_size 0;
-
-    limit_req_zone $binary_remote_addr zone=requests:16m rate={rate}r/s;
-    limit_req_zone $binary_remote_addr zone=enrolments:4m rate={enrol_rate}r/m;
-    limit_conn_zone $binary_remote_addr zone=connections:16m;
     limit_req_status 429;
     limit_conn_status 429;
 
@@ -74,27 +77,27 @@ http {{
     ssl_session_cache shared:tls:8m;
     ssl_session_tickets off;
 
-    upstream superlink {{
-        server 127.0.0.1:{superlink_port};
-        keepalive 32;
-        keepalive_timeout 60s;
-    }}
-
     # Whoever doesn't know the name gets no handshake.
     server {{
         listen {listen}:{port} ssl default_server;
         ssl_reject_handshake on;
     }}
+{behind}{servers}}}
+"""
+BEHIND = """
+    limit_req_zone $binary_remote_addr zone=requests{mark}:16m rate={rate}r/s;
+    limit_req_zone $binary_remote_addr zone=enrolments{mark}:4m rate={enrol_rate}r/m;
+    limit_conn_zone $binary_remote_addr zone=connections{mark}:16m;
 
+{upstreams}"""
+"""What is a population's own, apart from its places: whoever fills one's limits leaves the others'."""
+SERVER = """
     server {{
         listen {listen}:{port} ssl;
         server_name {name};
         ssl_certificate {certificate};
         ssl_certificate_key {certificate_key};
-        root .;  # nginx is started in the folder of what is public
         autoindex off;
-        limit_conn connections {per_address};
-        limit_req zone=requests burst={burst} nodelay;
 
         # The request as it was sent, before any decoding: what isn't spelled exactly so goes nowhere.
         if ($request_uri !~ "{allowed}") {{
@@ -103,77 +106,99 @@ http {{
         if ($host != "{name}") {{
             return 404;
         }}
-
-        location ^~ /v1/fleet/ {{
-            limit_except POST {{ deny all; }}
-            client_max_body_size {body}m;
-            client_body_buffer_size {body}m;
-            proxy_pass https://superlink;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host localhost;
-            proxy_ssl_verify on;
-            proxy_ssl_trusted_certificate {authority};
-            proxy_ssl_name localhost;
-            proxy_ssl_server_name on;
-            proxy_ssl_session_reuse on;
-            proxy_connect_timeout 5s;
-            proxy_read_timeout 60s;
-            proxy_send_timeout 60s;  # the SuperLink takes few large ones at a time
-            proxy_next_upstream off;
-        }}
-
-        location = /v1/enroll {{
-            limit_except POST {{ deny all; }}
-            limit_req zone=enrolments burst={enrol_burst} nodelay;
-            client_max_body_size 4k;
-            proxy_pass http://127.0.0.1:{enrolment_port};
-            proxy_connect_timeout 5s;
-            proxy_read_timeout 30s;
-        }}
-
-        location ^~ /models/ {{
-            limit_except GET {{ deny all; }}
-            disable_symlinks on;
-        }}
-
-        location = /models/latest {{
-            limit_except GET {{ deny all; }}
-            default_type application/json;
-            disable_symlinks on;
-            add_header Cache-Control "no-cache";
-        }}
-
-        location ^~ /directory/ {{
-            limit_except GET {{ deny all; }}
-            disable_symlinks on;
-        }}
-
-        location ^~ /ledger/ {{
-            limit_except GET {{ deny all; }}
-            disable_symlinks on;
-        }}
-
-        location = /ledger/checkpoint {{
-            limit_except GET {{ deny all; }}
-            default_type "text/plain; charset=utf-8";
-            disable_symlinks on;
-            add_header Cache-Control "no-cache";
-        }}
-
-        location / {{ return 404; }}
-    }}
-}}
+{places}    }}
 """
+PLACES = """
+        location {path}/ {{
+            limit_conn connections{mark} {per_address};
+            limit_req zone=requests{mark} burst={burst} nodelay;
+            return 404;
 
+            location ^~ {path}/v1/fleet/ {{
+                limit_except POST {{ deny all; }}
+                client_max_body_size {body}m;
+                client_body_buffer_size {body}m;
+                {to_superlink}
+                proxy_http_version 1.1;
+                proxy_set_header Connection "";
+                proxy_set_header Host localhost;
+                proxy_ssl_verify on;
+                proxy_ssl_trusted_certificate {authority};
+                proxy_ssl_name localhost;
+                proxy_ssl_server_name on;
+                proxy_ssl_session_reuse on;
+                proxy_connect_timeout 5s;
+                proxy_read_timeout 60s;
+                proxy_send_timeout 60s;  # the SuperLink takes few large ones at a time
+                proxy_next_upstream off;
+            }}
 
+            location = {path}/v1/enroll {{
+                limit_except POST {{ deny all; }}
+                limit_req zone=enrolments{mark} burst={enrol_burst} nodelay;
+                client_max_body_size 4k;
+                proxy_pass http://127.0.0.1:{enrolment_port}/v1/enroll;
+                proxy_connect_timeout 5s;
+                proxy_read_timeout 30s;
+            }}
+
+            # Paths of files are relative to the folder that nginx is started in.
+            location ^~ {path}/models/ {{
+                limit_except GET {{ deny all; }}
+                alias {public}models/;
+                disable_symlinks on;
+            }}
+
+            location = {path}/models/latest {{
+                limit_except GET {{ deny all; }}
+                default_type application/json;
+                alias {public}models/latest;
+                disable_symlinks on;
+                add_header Cache-Control "no-cache";
+            }}
+
+            location ^~ {path}/directory/ {{
+                limit_except GET {{ deny all; }}
+                alias {public}directory/;
+                disable_symlinks on;
+            }}
+
+            location ^~ {path}/ledger/ {{
+                limit_except GET {{ deny all; }}
+                alias {public}ledger/;
+                disable_symlinks on;
+            }}
+
+            location = {path}/ledger/checkpoint {{
+                limit_except GET {{ deny all; }}
+                default_type "text/plain; charset=utf-8";
+                alias {public}ledger/checkpoint;
+                disable_symlinks on;
+                add_header Cache-Control "no-cache";
+            }}
+        }}
+"""
+"""Where a population's requests go: `path` is empty, or `/p/NAME` where several share a name and a port."""
+UPSTREAM = """\
+    upstream {name} {{
+        server 127.0.0.1:{port};
+        keepalive 32;
+        keepalive_timeout 60s;
+    }}
+"""
+SPLIT = """\
+    # Each node is at one SuperLink, by its key: see palate_server.folder.places.
+    split_clients "$http_flwr_public_key" {variable} {{
+{slots}
+    }}
+"""
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 ALLOWED = (
-    "^/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
-    f"{LEDGER})$"
+    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
+    f"{LEDGER})"
 )
-"""The allowed request paths."""
+"""The allowed request paths, after a population's own."""
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
@@ -182,22 +207,68 @@ FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
 
 
-def check_ports(site: Site, *, dev: bool) -> None:
+@dataclass(frozen=True)
+class Front:
+    """An nginx, and whom it is the gateway of.
+
+    Attributes:
+        folder: the folder that it is started in. Workers need no access to the folders above it, which another account
+            can't read.
+        state: the folder of its configuration and process id.
+        logs: the folder of its log.
+        listen: the address on which it listens.
+        port: its port.
+        sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
+        shut: name and path of populations that aren't served now: their devices are told to come again.
+    """
+
+    folder: Path
+    state: Path
+    logs: Path
+    listen: str
+    port: int
+    sites: Mapping[str, Site]
+    shut: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def alone(cls, site: Site) -> Front:
+        """The gateway of one server folder."""
+        gateway = site.config.gateway
+        return cls(site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site})
+
+
+def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
     """Refuse to start if a port isn't free, for example because a part of a former server still listens.
+
+    Args:
+        site: the server folder.
+        dev: whether there is no nginx.
+        housed: whether the gateway is a house's, which has its port already.
 
     Raises:
         InputError: a port isn't free; the message names it.
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
-    hosts = {"port": loopback if dev else gateway.listen, "superlink_port": loopback, "metrics_port": loopback}
-    hosts |= {} if dev else {"enrolment_port": loopback}
+    wanted = [] if housed else [("port", loopback if dev else gateway.listen, gateway.port)]
+    wanted += [("superlink_port", loopback, port) for port in gateway.superlink_ports]
+    wanted.append(("metrics_port", loopback, gateway.metrics_port))
+    wanted += [] if dev else [("enrolment_port", loopback, gateway.enrolment_port)]
+    for name, host, port in wanted:
+        check_free({f"gateway.{name}": (host, port)})
+
+
+def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
+    """Refuse ports, setting -> host and port, that don't become free within a few seconds.
+
+    Raises:
+        InputError: a port isn't free; the message names it.
+    """
     deadline = time.monotonic() + FREED
-    for name, host in hosts.items():
-        port = getattr(gateway, name)
+    for name, (host, port) in ports.items():
         while (reason := _taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
-            raise InputError(f"`gateway.{name}` must be a port that is free on {host}, got {port}: {reason}")
+            raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}")
 
 
 def _taken(host: str, port: int) -> str:
@@ -212,35 +283,97 @@ def _taken(host: str, port: int) -> str:
     return ""
 
 
-def configuration(site: Site) -> str:
+def configuration(front: Front) -> str:
     """Make the text of nginx's configuration."""
-    gateway = site.config.gateway
-    values = {
+    named: dict[str, list[Mapping[str, object]]] = {}
+    for mark, site in front.sites.items():
+        named.setdefault(site.config.name, []).append(_values(front, mark, site))
+    servers = []
+    for name, group in named.items():
+        used = [str(each["path"]) for each in group]
+        shut = sorted({path for where, path in front.shut if where == name and path not in used})
+        places = [PLACES.format_map(each) for each in group]
+        places += [f"\n        location {path}/ {{ return 503; }}\n" for path in shut]
+        if "" not in (*used, *shut):
+            places.append("\n        location / { return 404; }\n")
+        paths = "|".join((*used, *shut))
+        shared = {"name": name, "allowed": f"^({paths}){ALLOWED}$", "places": "".join(places)}
+        servers.append(SERVER.format_map({**group[0], **shared}))
+    count = max(1, len(front.sites))
+    values: dict[str, object] = {
         "user": _user() if os.geteuid() == 0 else "",
-        "state": site.state,
-        "logs": site.logs,
-        "files": 8192,
-        "connections": 4096,
-        "rate": gateway.requests_per_second,
-        "burst": 20 * gateway.requests_per_second,
-        "enrol_rate": site.config.enrolment.requests_per_minute,
-        "enrol_burst": site.config.enrolment.requests_per_minute,
-        "superlink_port": gateway.superlink_port,
-        "enrolment_port": gateway.enrolment_port,
-        "listen": gateway.listen,
-        "port": gateway.port,
-        "name": site.config.name,
-        "certificate": certificate(site)[0],
-        "certificate_key": certificate(site)[1],
-        "per_address": gateway.connections,
-        "body": gateway.body_mib,
-        "authority": site.tls / "ca.pem",
-        "allowed": ALLOWED,
+        "files": 8192 * count,
+        "connections": 4096 * count,
+        "behind": "".join(BEHIND.format_map(each) for group in named.values() for each in group),
+        "servers": "".join(servers),
     }
-    for name, value in values.items():
-        if name not in ("user", "allowed") and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
+    return TEMPLATE.format_map(_plain(front) | values)
+
+
+def _plain(front: Front) -> dict[str, object]:
+    """What all of nginx has in common."""
+    return _harmless({"state": front.state, "logs": front.logs, "listen": front.listen, "port": front.port})
+
+
+def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
+    """What nginx is told of one population."""
+    gateway = site.config.gateway
+    public = site.public.relative_to(front.folder).as_posix()
+    mark, ports = f"_{mark}" if mark else "", gateway.superlink_ports
+    behind = {"upstreams": _upstreams(mark, ports), "to_superlink": _to_superlink(gateway.path, mark, len(ports))}
+    return (
+        _plain(front)
+        | behind
+        | _harmless(
+            {
+                "mark": mark,
+                "path": gateway.path,
+                "public": f"{public}/",
+                "rate": gateway.requests_per_second,
+                "burst": 20 * gateway.requests_per_second,
+                "enrol_rate": site.config.enrolment.requests_per_minute,
+                "enrol_burst": site.config.enrolment.requests_per_minute,
+                "enrolment_port": gateway.enrolment_port,
+                "name": site.config.name,
+                "certificate": certificate(site)[0],
+                "certificate_key": certificate(site)[1],
+                "per_address": gateway.connections,
+                "body": gateway.body_mib,
+                "authority": site.tls / "ca.pem",
+            }
+        )
+    )
+
+
+def _harmless(values: dict[str, object]) -> dict[str, object]:
+    """The same values; refuse those that nginx would read otherwise."""
+    for value in values.values():
+        if any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
-    return TEMPLATE.format(**values)
+    return values
+
+
+def _upstreams(mark: str, ports: Sequence[int]) -> str:
+    """A population's SuperLinks as nginx's upstreams, and, if there are several, which of them a request goes to."""
+    if len(ports) == 1:
+        return UPSTREAM.format(name=f"superlink{mark}", port=ports[0])
+    names = [f"superlink{mark}_{place + 1}" for place in range(len(ports))]
+    made = [UPSTREAM.format(name=name, port=port) for name, port in zip(names, ports, strict=True)]
+    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"]
+    slots = [f"        {share} {names[place_of_slot(slot, len(ports))]};" for slot, share in enumerate(shares)]
+    return "\n".join([*made, SPLIT.format(variable=_variable(mark), slots="\n".join(slots))])
+
+
+def _to_superlink(path: str, mark: str, count: int) -> str:
+    """Where a device's request goes: nginx takes no part of a path beside a variable."""
+    if count == 1:
+        return f"proxy_pass https://superlink{mark}/v1/fleet/;"
+    return f"rewrite ^{path}(/.*)$ $1 break;\n{' ' * 16}proxy_pass https://{_variable(mark)};"
+
+
+def _variable(mark: str) -> str:
+    """The variable that names the SuperLink of a request; such a name has no hyphen, and a mark no underscore."""
+    return f"$superlink{mark.replace('-', '_')}"
 
 
 def _user() -> str:
@@ -281,32 +414,35 @@ def nginx() -> str:
     return found
 
 
-def write_configuration(site: Site) -> Path:
-    """Write nginx's configuration and let nginx check it; make the public folders readable for its workers.
+def write_configuration(front: Front) -> Path:
+    """Write nginx's configuration once nginx has checked it; make the public folders readable for its workers.
 
     Raises:
-        InputError: nginx is missing, or refuses the configuration.
+        InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
-    for folder in (site.public, site.models, site.directories, site.mirror):
-        folder.chmod(0o755)  # independent of the umask when it was made
-    path = site.state / "nginx.conf"
-    path.write_text(configuration(site), encoding="utf-8")
+    for site in front.sites.values():
+        for folder in (site.public, site.models, site.directories, site.mirror):
+            folder.chmod(0o755)  # independent of the umask when it was made
+    path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
+    new.write_text(configuration(front), encoding="utf-8")
     done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
-        [*nginx_command(site), "-t", "-q"],
+        [*_command(front, new), "-t", "-q"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        cwd=front.folder,
     )
     if done.returncode:
         raise InputError(f"nginx must accept the gateway's configuration, got {' '.join(done.stderr.split())[-300:]}")
+    new.replace(path)
     return path
 
 
-def nginx_command(site: Site) -> list[str]:
-    """The command of the gateway, to be run in the folder `site.public` after `write_configuration`.
+def nginx_command(front: Front) -> list[str]:
+    """The command of the gateway, to be run in `front.folder` after `write_configuration`."""
+    return _command(front, front.state / "nginx.conf")
 
-    Paths of served files are relative to that folder: workers need no access to the folders above it, which another
-    account can't read.
-    """
-    return [nginx(), "-p", "./", "-e", str(site.logs / "gateway.log"), "-c", str(site.state / "nginx.conf")]
+
+def _command(front: Front, configured: Path) -> list[str]:
+    return [nginx(), "-p", "./", "-e", str(front.logs / "gateway.log"), "-c", str(configured)]

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolRequest, read_request, token_hash
 from palate_common.errors import IntegrityError, PalateError, RefusedError
@@ -30,13 +30,14 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, EventTally
+from palate_server.folder.places import place_of_header, split
 from palate_server.folder.server_folder import Site
 
 REFUSAL = {"error": "the enrolment is refused"}
 """The same answer for every reason; only the operator's log has the reason."""
 FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
 PUBLIC = re.compile(
-    r"/(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64}|ledger/checkpoint|"
+    r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64}|ledger/checkpoint|"
     r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
     re.ASCII,
 )
@@ -111,7 +112,9 @@ class EnrolmentService(Closing):
             node = self._register_node(request.node_key)
             register.registered(device.number, node)
             self._events.tell("enrolled")
-        return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
+        # A device knows its node by the number that its SuperLink has given it.
+        answer = Enrolled(device=device.number, population=self._site.config.population, node=split(node)[1])
+        return 200, answer.to_bytes()
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
         """The constant refusal; the reason, which identifies no device, is counted for the log."""
@@ -139,32 +142,36 @@ def application(site: Site, enrolling: EnrolmentService, *, stand_in: bool) -> S
         status, answer = await run_in_threadpool(enrolling.answer, body)
         return Response(answer, status_code=status, media_type="application/json")
 
-    routes = [Route(ENROL_PATH, enrol, methods=["POST"])]
+    routes: list[BaseRoute] = [Route(ENROL_PATH, enrol, methods=["POST"])]
     if stand_in:
         upstream = _Upstream(site)
         routes += [
             Route("/v1/fleet/{name}", upstream.forward, methods=["POST"]),
-            Route("/{path:path}", lambda request: _static(site.public, request.url.path), methods=["GET"]),
+            Route("/{path:path}", lambda request: _static(site.public, request.path_params["path"]), methods=["GET"]),
         ]
+        if site.config.gateway.path:
+            routes = [Mount(site.config.gateway.path, routes=routes)]
     return Starlette(routes=routes)
 
 
 class _Upstream:
-    """Forwards fleet requests to the SuperLink, for `--dev`."""
+    """Forwards fleet requests to the SuperLink of the node, for `--dev`."""
 
     def __init__(self, site: Site) -> None:
         context = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
-        self._address = f"https://localhost:{site.config.gateway.superlink_port}"
+        self._addresses = [f"https://localhost:{port}" for port in site.config.gateway.superlink_ports]
         self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False)
 
     async def forward(self, request: Request) -> Response:
         """Forward a request, and return the SuperLink's answer."""
         body = await _bounded(request, DEV_BODY)
-        if body is None or not FLEET.fullmatch(request.url.path):
+        path = f"/v1/fleet/{request.path_params['name']}"
+        if body is None or not FLEET.fullmatch(path):
             return Response(status_code=404)
         headers = {name: value for name, value in request.headers.items() if name not in ("host", "connection")}
+        place = place_of_header(request.headers.get("flwr-public-key", "").encode(), len(self._addresses))
         try:
-            found = await self._client.post(f"{self._address}{request.url.path}", content=body, headers=headers)
+            found = await self._client.post(f"{self._addresses[place]}{path}", content=body, headers=headers)
         except httpx.HTTPError:
             return Response(status_code=502)
         kept = {name: value for name, value in found.headers.items() if name.startswith(("content-type", "flwr"))}
@@ -173,7 +180,7 @@ class _Upstream:
 
 def _static(public: Path, path: str) -> Response:
     """A published file, or 404."""
-    file = public / path.lstrip("/")
+    file = public / path
     return FileResponse(file) if PUBLIC.fullmatch(path) and file.is_file() else Response(status_code=404)
 
 

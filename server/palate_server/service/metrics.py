@@ -172,6 +172,10 @@ class _State(Collector):
         for state, count in status.devices.items():
             devices.add_metric([state], count)
         yield devices
+        nodes = GaugeMetricFamily("palate_superlink_devices", "Devices of a SuperLink.", labels=["superlink"])
+        for number, count in status.superlinks.items():
+            nodes.add_metric([number], count)
+        yield nodes
         version = status.models[0]["version"] if status.models else math.nan
         yield GaugeMetricFamily("palate_model_version", "Version of the latest model: size of the ledger.", version)
         files = GaugeMetricFamily("palate_file_bytes", "Size of a database, its log included.", labels=["file"])
@@ -198,10 +202,13 @@ def _said(status: Status) -> str:
 
 def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
+    return read_answer(site.config.gateway.metrics_port, "health")
+
+
+def read_answer(port: int, question: str) -> dict[str, bool]:
+    """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
     try:
-        answer = httpx.get(
-            f"http://127.0.0.1:{site.config.gateway.metrics_port}/health", timeout=5.0, trust_env=False
-        ).json()
+        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=5.0, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return {}
     return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}

@@ -33,6 +33,8 @@ class Child:
         environment: variables in addition to this process's.
         folder: its working directory; None: this process's.
         pid_file: the file to which it writes its id once it listens; None: it is up as soon as it runs.
+        umask: of the files that it makes; -1: this process's.
+        patience: seconds that it may take to end after SIGTERM.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Child:
         environment: Mapping[str, str],
         folder: Path | None = None,
         pid_file: Path | None = None,
+        umask: int = -1,
+        patience: float = PATIENCE,
     ) -> None:
         self.name, self.starts = name, 0
         self._command, self._log, self._environment = list(command), log, {**os.environ, **environment}
-        self._folder, self._pid_file = folder, pid_file
+        self._folder, self._pid_file, self._umask, self._patience = folder, pid_file, umask, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._started, self._pause = 0.0, FIRST_PAUSE
 
@@ -67,19 +71,23 @@ class Child:
             return self._pid_file.read_text().strip() == str(pid)
         return False
 
-    def keep(self) -> bool:
-        """Start it if it doesn't run and its pause is over; returns whether it was started."""
+    def is_due(self) -> bool:
+        """Whether it doesn't run and its pause is over."""
         if self.pid is not None:
             return False
         self._bury()
-        now = time.monotonic()
+        ago = time.monotonic() - self._started
+        if ago > STEADY:
+            self._pause = FIRST_PAUSE
+        return not self.starts or ago >= self._pause
+
+    def keep(self) -> bool:
+        """Start it if it doesn't run and its pause is over; returns whether it was started."""
+        if not self.is_due():
+            return False
         if self.starts:
-            if now - self._started > STEADY:
-                self._pause = FIRST_PAUSE
-            if now - self._started < self._pause:
-                return False
             self._pause = min(2 * self._pause, LAST_PAUSE)
-        self._started = now
+        self._started = time.monotonic()
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - commands of our own
                 self._command,
@@ -89,10 +97,16 @@ class Child:
                 env=self._environment,
                 cwd=self._folder,
                 start_new_session=True,
+                umask=self._umask,
                 preexec_fn=_end_with_parent,
             )
         self.starts += 1
         return True
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if (pid := self.pid) is not None:
+            os.kill(pid, number)
 
     def stop(self) -> None:
         """End it, and all processes that it has started."""
@@ -101,7 +115,7 @@ class Child:
             return
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
         while not _ended(process) and time.monotonic() < deadline:
             time.sleep(0.02)
         self._bury()

@@ -44,9 +44,14 @@ size = {size}                    # most devices in an attempt
 
 [gateway]
 port = {port}                   # the gateway's; the others are on the loopback interface alone
-superlink_port = {ports[0]}
+{shared}superlink_port = {ports[0]}
 enrolment_port = {ports[1]}
 metrics_port = {ports[2]}
+"""
+SHARED = """\
+path = {path}               # of this population, at the house's name and port
+certificate = {certificate[0]}          # the house's
+certificate_key = {certificate[1]}
 """
 FEATURED = """
 [training]
@@ -64,6 +69,9 @@ def template(
     size: int,
     port: int,
     featured: bool = False,
+    loopback: tuple[int, int, int] | None = None,
+    path: str = "",
+    certificate: tuple[str, str] | None = None,
 ) -> str:
     """Make the text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
 
@@ -76,8 +84,14 @@ def template(
         size: the most devices in an attempt.
         port: the gateway's port; the next three are for the loopback interface.
         featured: whether items have public features.
+        loopback: the three ports for the loopback interface, where they aren't the next ones.
+        path: what the paths begin with, at the name and port of a house.
+        certificate: the house's certificate and its key, as seen from the folder, with `path`.
     """
+    named = [json.dumps(each) for each in certificate or ()]
+    shared = SHARED.format(path=json.dumps(path), certificate=named) if named else ""
     return (TEMPLATE + FEATURED * featured).format(
+        shared=shared,
         population=json.dumps(population, ensure_ascii=False),
         name=json.dumps(name),
         epsilon=float(epsilon),
@@ -85,7 +99,7 @@ def template(
         period=float(period),
         size=size,
         port=port,
-        ports=[port + 1, port + 2, port + 3],
+        ports=loopback or (port + 1, port + 2, port + 3),
     )
 
 

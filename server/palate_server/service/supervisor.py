@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end.
 
-    SuperLink (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
-    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process
+    SuperLinks (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
+    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process, or the house's
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -23,14 +23,13 @@ from types import FrameType
 
 from palate_common.errors import LockedError, PalateError
 from palate_common.records.closing import Closing
+from palate_server.flower.links import Links, remove_former
 from palate_server.flower.superlink_state import (
-    LinkControl,
     check_version,
     environment,
     superexec_command,
     superlink_command,
 )
-from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
@@ -38,7 +37,7 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
-from palate_server.service.gateway import certificate, check_ports, nginx_command, write_configuration
+from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.metrics import Metrics
 from palate_server.service.processes import Child
@@ -58,6 +57,7 @@ class Supervisor(Closing):
         site: the server folder.
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
+        housed: whether a house's nginx is the gateway of this folder, too.
 
     Raises:
         InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
@@ -65,37 +65,39 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False) -> None:
+    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, housed: bool = False) -> None:
         check_version()
-        self.site, self.dev = site, dev
+        self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
-        self._card, self._events, self._link = card, EventLog(site.events), LinkControl(site)
+        self._card, self._events, self._links = card, EventLog(site.events), Links(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)
+        remove_former(site)
         extra, logs = environment(site), site.logs
         superexec = superexec_command(site, parent=os.getpid())
         self._children = [
-            Child("superlink", superlink_command(site), log=logs / "superlink.log", environment=extra),
+            *map(self._superlink, range(site.config.gateway.superlinks)),
             Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
         ]
-        if not dev:
-            write_configuration(site)
+        if not dev and not housed:
+            front = Front.alone(site)
+            write_configuration(front)
             self._children.append(
                 Child(
                     "gateway",
-                    nginx_command(site),
+                    nginx_command(front),
                     log=logs / "gateway.log",
                     environment={},
-                    folder=site.public,
+                    folder=front.folder,
                     pid_file=site.state / "nginx.pid",
                 )
             )
         self._metrics = Metrics(site, self.parts)
-        self._enrolling = EnrolmentService(site, self._link.register)
+        self._enrolling = EnrolmentService(site, self._links.register)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -109,15 +111,15 @@ class Supervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the SuperLink or the gateway doesn't start.
         """
-        check_ports(self.site, dev=self.dev)
+        check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
             self._listeners["metrics"].start()
             self._keep()
-            self._await("SuperLink", self._link.ready)
-            self._reconcile()
+            self._await("SuperLink", self._links.ready)
+            self._links.reconcile()
             self._listeners["front"].start()
-            self._await("gateway", lambda: self.parts()["gateway"])
+            self._await("gateway", lambda: self.parts().get("gateway", self.housed))
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
@@ -157,6 +159,18 @@ class Supervisor(Closing):
         self._await_serverapps_end()
         self._lock.close()
 
+    def _superlink(self, place: int) -> Child:
+        """The process of a SuperLink; a further one has its number in the name and the log."""
+        number = f" {place + 1}" if place else ""
+        log = self.site.logs / f"superlink{number.replace(' ', '-')}.log"
+        return Child(
+            f"superlink{number}",
+            superlink_command(self.site, place),
+            log=log,
+            environment=environment(self.site, place),
+            umask=0o077,
+        )
+
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
@@ -188,23 +202,6 @@ class Supervisor(Closing):
                 raise PalateError(f"the {part} must answer within {STARTING:g} s, and does not: see {self.site.logs}")
             time.sleep(0.2)
 
-    def _reconcile(self) -> None:
-        """Register exactly the nodes of the register at the SuperLink, whose database may be new or older."""
-        with Enrolments(self.site.enrolment_file) as register:
-            there = self._link.nodes()
-            for device in register.devices():
-                node = there.pop(device.node_key, None)
-                if device.revoked is not None:
-                    if node is not None:
-                        self._link.unregister(node)
-                    continue
-                if node is None:
-                    node = self._link.register(device.node_key)
-                if node != device.node:
-                    register.registered(device.number, node)
-            for node in there.values():
-                self._link.unregister(node)
-
     def _keep_serverapp(self) -> None:
         """Start a ServerApp if none owns the folder; Flower's runs without a ServerApp are stopped first."""
         if self._served():
@@ -216,15 +213,15 @@ class Supervisor(Closing):
             if not ended or time.monotonic() - self._submitted < 10.0:
                 return
         with suppress(PalateError):
-            for run in self._link.unfinished():
-                self._link.stop_run(run)
-            self._link.start_run()
+            for run in self._links.first.unfinished():
+                self._links.first.stop_run(run)
+            self._links.first.start_run()
             self._metrics.started("serverapp")
             self._submitted = time.monotonic()
 
     def _link_unfinished(self) -> list[int] | None:
         try:
-            return self._link.unfinished()
+            return self._links.first.unfinished()
         except PalateError:
             return None
 

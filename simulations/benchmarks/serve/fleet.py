@@ -20,7 +20,7 @@ from palate_client.service import Service
 def main(file: Path) -> None:
     job = json.loads(file.read_text())
     first = json.loads(job["invitations"][0])
-    floors = palate.Floors(allow_central=True).for_few()
+    floors = palate.Floors(allow_central=True, allow_seeded=job["seeded"]).for_few()
     service = Service(
         public_key=first["public_key"],
         population=first["population"],
@@ -30,6 +30,7 @@ def main(file: Path) -> None:
     )
     over = threading.Event()
     count, enrolled = len(job["invitations"]), threading.Barrier(len(job["invitations"]) + 1)
+    turn, turns = threading.Condition(), [0]  # device numbers are those of the events
     totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0}
     lock = threading.Lock()
 
@@ -42,7 +43,11 @@ def main(file: Path) -> None:
                     device.consent.grant(purpose, version="1")
                 for step in range(5):
                     device.track("view", f"item-{(number * 13 + step * step * 7) % 200}")
-                device.enroll(job["invitations"][number])
+                with turn:
+                    turn.wait_for(lambda: turns[0] == number)
+                    device.enroll(job["invitations"][number])
+                    turns[0] += 1
+                    turn.notify_all()
                 enrolled.wait()
                 while not over.is_set():
                     if rng.random() < job["churn"]:

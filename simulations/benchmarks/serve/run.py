@@ -1,12 +1,11 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak] \\
-    [--seeds KILLS]
+PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak,\\
+    links,lost,links-kills,links-soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import socket
@@ -18,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serve.links import LEAST, LOST, REQUESTS, charged, compared, one_lost
 from benchmarks.serve.restoring import lost_and_restored
-from benchmarks.serve.world import World
+from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
 from palate_common.enrolment import new_node_key
 from palate_common.errors import PalateError
@@ -28,9 +28,8 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.operation.releases import latest
 
 EXCHANGE_BAR, EXCHANGES_BAR, IDLE_BAR = 120.0, 6, 2.0
+SHARE, SOON = 0.85, 100.0
 COHORT, ROUNDS = 8, 2
-REQUESTS = 6
-"""Of a device, for one message: pull, one object of it, push, three objects of the answer."""
 ENROLLED, PRESENT, WATCHED = 1000, 50, 40.0
 PAUSES = (24 * 3600.0, 600.0)
 GARBAGE = 10_000
@@ -49,13 +48,13 @@ def cost(_: Path, __: int) -> Any:
             before = world.cpu()
             with world.fleet(COHORT // 2) as fleet:
                 time.sleep(20.0)
-                waiting = _totals(fleet)
+                waiting = totals(fleet)
             looks = _used(before, world.cpu())
             with world.fleet(COHORT) as fleet:
                 before = world.cpu()
                 world.wait(lambda: bool(world.events("closed")), seconds=900.0)
                 after = world.cpu()
-                counted = _totals(fleet)
+                counted = totals(fleet)
             rounds, aborted = world.events("round"), len(world.events("aborted"))
         finally:
             world.stop()
@@ -86,13 +85,6 @@ def cost_tables(figures: Any) -> list[Table]:
     return [Table("Server CPU per message exchange", header, rows, note)]
 
 
-def _totals(fleet: Any) -> dict[str, int]:
-    """End the devices, and ask what they did."""
-    out, _ = fleet.communicate(timeout=120.0)
-    found: dict[str, int] = json.loads(out.splitlines()[-1])
-    return found
-
-
 def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {part: after.get(part, 0.0) - before.get(part, 0.0) for part in PROCESSES}
 
@@ -111,7 +103,7 @@ def idle(_: Path, __: int) -> Any:
             away = _watched(world)
             with world.fleet(PRESENT, patient=True) as fleet:
                 present = _watched(world)
-                present["visits"] = _totals(fleet)["syncs"]
+                present["visits"] = totals(fleet)["syncs"]
         finally:
             world.stop()
     visit = (present["spent"] - away["spent"]) / present["visits"]
@@ -143,21 +135,39 @@ def _parts(figure: dict[str, Any]) -> str:
     return ", ".join(f"{part} {seconds:.2f}" for part, seconds in figure["cpu"].items())
 
 
-def kills(_: Path, repetitions: int) -> Any:
+def kills(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
     """SIGKILL of each part at random moments of running rounds: what must hold afterwards, and how soon it goes on."""
     rng, figures = random.Random(11), []  # noqa: S311 - moments
+    parts = ("ServerApp", "SuperLink", *(f"SuperLink {number}" for number in range(2, superlinks + 1)), "gateway")
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17)
+        world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17, superlinks=superlinks)
         world.start()
         try:
             with world.fleet(12):
                 world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
                 for number in range(repetitions):
-                    for part in ("ServerApp", "SuperLink", "gateway"):
+                    for part in parts:
                         figures.append(_kill(world, part, number, rng.uniform(0.0, 12.0)))
         finally:
             world.stop()
     return figures
+
+
+def links_kills(_: Path, repetitions: int) -> Any:
+    """The same with two SuperLinks."""
+    return kills(_, repetitions, superlinks=2)
+
+
+def links_kills_tables(figures: Any) -> list[Table]:
+    """One row a process; the bar is the time, too."""
+    rows = []
+    for part in ("ServerApp", "SuperLink", "SuperLink 2", "gateway"):
+        mine = [figure for figure in figures if figure["part"] == part]
+        good, worst = sum(figure["sound"] for figure in mine), max(figure["seconds"] for figure in mine)
+        rows.append((part, str(len(mine)), str(good), f"{worst:.0f}", _met(good == len(mine) and worst <= SOON)))
+    title = f"SIGKILL at {len(figures)} random moments, with two SuperLinks"
+    header = ("killed", "times", "sound", "seconds to the next round, worst", f"bar: all sound, {SOON:g} s")
+    return [Table(title, header, rows, "Sound, as above: of the ledger, the releases, the witness and the model.")]
 
 
 def kills_tables(figures: Any) -> list[Table]:
@@ -240,23 +250,52 @@ def outside_tables(figures: Any) -> list[Table]:
     return [Table("10,000 garbage requests", header, rows, note)]
 
 
-def soak(_: Path, repetitions: int) -> Any:
-    """Rounds and rounds with devices that come and go: memory, open files and the database over time."""
+def soak(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
+    """Rounds and rounds with devices that come and go: memory, open files and the databases over time."""
     figures = []
     for dp, wanted in (("central", 30 * repetitions), ("distributed", 6 * repetitions)):
         with tempfile.TemporaryDirectory() as home:
-            world = World(Path(home), size=10, dp=dp, settings="{rounds = 3}", dropout=0.2)
+            settings = "{rounds = 3}"
+            world = World(Path(home), size=10, dp=dp, settings=settings, dropout=0.2, superlinks=superlinks)
             world.start()
             try:
                 with world.fleet(12, churn=0.2):
                     for share in (0.2, 0.6, 1.0):
                         world.wait(lambda: len(world.events("round")) >= share * wanted, seconds=7200.0)  # noqa: B023
-                        size = world.site.superlink_file.stat().st_size
+                        size = sum(file.stat().st_size for file in world.site.superlink_files)
                         done = len(world.events("round")), len(world.events("aborted"))
-                        figures.append({"dp": dp, "done": done, "memory": world.memory(), "database": size})
+                        found = {"dp": dp, "done": done, "memory": world.memory(), "database": size}
+                        figures.append(found | ({"charges": charged(world)} if superlinks > 1 else {}))
             finally:
                 world.stop()
     return figures
+
+
+def links_soak(_: Path, repetitions: int) -> Any:
+    """The same with two SuperLinks."""
+    return soak(_, repetitions, superlinks=2)
+
+
+def links_soak_tables(figures: Any) -> list[Table]:
+    """One row a moment."""
+    parts = ("SuperLink", "SuperLink 2", "ServerApp", "supervisor")
+    rows = [
+        (
+            figure["dp"],
+            *map(str, figure["done"]),
+            str(figure["charges"]),
+            *(f"{figure['memory'].get(part, (0, 0))[0]:.0f}" for part in parts),
+            str(sum(files for _, files in figure["memory"].values())),
+            f"{figure['database'] / 1024:.0f}",
+        )
+        for figure in figures
+    ]
+    header = ("dp", "rounds", "aborted", "charges", *(f"{part}, MiB" for part in parts), "open files", "databases, KiB")
+    note = (
+        "12 devices, of which a fifth stays away each time; cohorts of 10. A charge beyond rounds and aborted ones "
+        "is of the attempt that was under way."
+    )
+    return [Table("Soak with two SuperLinks", header, rows, note)]
 
 
 def soak_tables(figures: Any) -> list[Table]:
@@ -282,6 +321,56 @@ def soak_tables(figures: Any) -> list[Table]:
         "database, KiB",
     )
     return [Table("Soak", header, rows, "12 devices, of which a fifth stays away each time; cohorts of 10.")]
+
+
+def links(_: Path, __: int) -> Any:
+    """The same devices and rounds at one SuperLink and at two."""
+    return [compared(superlinks) for superlinks in (1, 2)]
+
+
+def links_tables(figures: Any) -> list[Table]:
+    """One row a SuperLink."""
+    one = figures[0]["superlinks"][0]["rate"]
+    rows = []
+    for figure in figures:
+        for number, each in enumerate(figure["superlinks"], 1):
+            share = each["rate"] / one
+            verdict = "" if figure is figures[0] else _met(share >= SHARE)
+            name = f"{number} of {len(figure['superlinks'])}"
+            rows.append(
+                (name, str(each["devices"]), f"{each['cpu']:.2f}", f"{each['rate']:.1f}", f"{share:.2f}", verdict)
+            )
+    same = figures[0]["arrays"] == figures[1]["arrays"]
+    note = (
+        f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. Looks for messages are taken "
+        f"off, as above. The models are the same, bit for bit: {_met(same)}."
+    )
+    header = ("SuperLink", "devices", "CPU-seconds", "exchanges a CPU-second", "of one's", f"bar: {SHARE:g}")
+    return [Table("Two SuperLinks beside one", header, rows, note)]
+
+
+def lost(_: Path, repetitions: int) -> Any:
+    """Of three SuperLinks one is killed in an attempt, and then two."""
+    return [one_lost(1) for _ in range(max(1, repetitions // 3))] + [one_lost(2)]
+
+
+def lost_tables(figures: Any) -> list[Table]:
+    """One row an attempt."""
+    rows = []
+    for each in figures:
+        enough = each["left"] >= LEAST
+        ended = f"released, {each['users']} in the sum" if each["released"] else f"void ({each['reason']})"
+        good = each["released"] == enough and each["charges"] == 1 and each["next"] == LOST and not each["silent"]
+        there = ", ".join(map(str, each["devices"]))
+        row = (there, str(each["left"]), ended, str(each["charges"]), str(each["next"]), f"{each['seconds']:.0f}")
+        rows.append((*row, _met(good)))
+    header = ("devices at each", "left", "the attempt", "charges", "users of the next round", "seconds to it", "bar")
+    note = (
+        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged, and whenever the supervisor has "
+        "started one of them again, until the attempt is over. Bar: released if enough are left, one charge, all "
+        "devices in the next round."
+    )
+    return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
 
 
 def _enrol_silent(world: World, count: int) -> None:
@@ -385,6 +474,10 @@ PARTS = {
     "restore": Part(restore, restore_tables),
     "outside": Part(outside, outside_tables),
     "soak": Part(soak, soak_tables),
+    "links": Part(links, links_tables),
+    "lost": Part(lost, lost_tables),
+    "links-kills": Part(links_kills, links_kills_tables),
+    "links-soak": Part(links_soak, links_soak_tables),
 }
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import httpx
 
 from palate_common.enrolment import Invitation
 from palate_common.errors import PalateError
+from palate_common.rounds.plan import Noise
+from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.service.gateway import trust_anchor
@@ -48,6 +50,7 @@ participations = 1000000
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 5000
@@ -64,6 +67,29 @@ MARKS = {
 }
 
 
+def free_ports(count: int = 4, *, superlinks: int = 1) -> list[int]:
+    """So many free ports; those that further SuperLinks have, if the second is the first SuperLink's, are free, too."""
+    while True:
+        with ExitStack() as stack:
+            probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+            for probe in probes:
+                probe.bind(("127.0.0.1", 0))
+            ports: list[int] = [probe.getsockname()[1] for probe in probes]
+            try:
+                for place in range(1, superlinks):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", ports[1] + SPACING * place))
+            except (OSError, OverflowError):
+                continue
+            return ports
+
+
+def totals(fleet: subprocess.Popen[str]) -> dict[str, int]:
+    """End the devices, and ask what they did."""
+    out, _ = fleet.communicate(timeout=120.0)
+    found: dict[str, int] = json.loads(out.splitlines()[-1])
+    return found
+
+
 class World:
     """A server folder, served."""
 
@@ -78,15 +104,13 @@ class World:
         settings: str = "{}",
         noise: str = "secure",
         exchange_seconds: float = 30.0,
+        superlinks: int = 1,
     ) -> None:
-        probes = [socket.socket() for _ in range(4)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in probes]
-        for probe in probes:
-            probe.close()
-        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
-        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
+        ports = free_ports(superlinks=superlinks)
+        given: dict[str, Any] = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours}
+        given["settings"] = settings
+        given |= {"noise": noise, "exchange_seconds": exchange_seconds, "superlinks": superlinks}
+        text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
@@ -142,6 +166,9 @@ class World:
             except OSError:
                 continue
             part = next((name for mark, name in MARKS.items() if mark in command), None)
+            ports = self.site.config.gateway.superlink_ports
+            if part == "SuperLink" and (place := next(n for n, port in enumerate(ports) if f"\0{port}\0" in command)):
+                part = f"SuperLink {place + 1}"
             if part is not None:
                 found.setdefault(part, []).append(pid)
         return found
@@ -193,6 +220,7 @@ class World:
         """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
+        job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))
         log = (self.folder / "fleet.log").open("ab")

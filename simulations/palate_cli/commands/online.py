@@ -68,7 +68,8 @@ def enroll(
     service = Service(public_key=found[0].public_key, population=found[0].population)
     with open_store(store, key, app, service) as device:
         enrolled = device.enroll(found[0])
-    typer.echo(f"enrolled as device {enrolled.device} of {enrolled.population} at {enrolled.server}:{enrolled.port}")
+    at = f"{enrolled.server}:{enrolled.port}{enrolled.path}"
+    typer.echo(f"enrolled as device {enrolled.device} of {enrolled.population} at {at}")
 
 
 def sync(

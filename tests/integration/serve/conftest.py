@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -12,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 import palate
+from benchmarks.serve.world import free_ports
 from palate_client.online.sync import SyncResult
 from palate_client.service import Service
 from palate_common.enrolment import Invitation
@@ -47,20 +48,11 @@ pause_seconds = 60.0
 listen = "127.0.0.1"
 port = {ports[0]}
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 500
 """
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @dataclass
@@ -154,6 +146,8 @@ class Server:
                 public_key=self.site.key().public,
                 population=config.population,
                 token=token,
+                path=config.gateway.path,
+                version=2 if config.gateway.path else 1,
             )
             for token in tokens
         ]
@@ -205,16 +199,23 @@ class Fleet:
 
 
 def make_server(
-    folder: Path, *, size: int = 6, dropout: float = 0.17, every_hours: float = 720.0, dev: bool = True
+    folder: Path,
+    *,
+    size: int = 6,
+    dropout: float = 0.17,
+    every_hours: float = 720.0,
+    dev: bool = True,
+    superlinks: int = 1,
 ) -> Server:
-    config = CONFIG.format(size=size, dropout=dropout, every_hours=every_hours, ports=free_ports(4))
-    return Server(make_site(folder, config, ITEMS), dev)
+    given = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
+    return Server(make_site(folder, CONFIG.format(**given, ports=free_ports(superlinks=superlinks)), ITEMS), dev)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server; a module says with `DEV = False` that it wants nginx."""
-    found = make_server(tmp_path_factory.mktemp("serve") / "site", dev=getattr(request.module, "DEV", True))
+    """A running server; a module says with `DEV = False` that it wants nginx, and how many `SUPERLINKS`."""
+    wanted = {"dev": getattr(request.module, "DEV", True), "superlinks": getattr(request.module, "SUPERLINKS", 1)}
+    found = make_server(tmp_path_factory.mktemp("serve") / "site", **wanted)
     try:
         found.start()
         yield found
@@ -229,6 +230,12 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
         yield found
     finally:
         found.close()
+
+
+@pytest.fixture(scope="session")
+def parts() -> SimpleNamespace:
+    """What tests make servers and devices of that are arranged in another way; they can't import this file."""
+    return SimpleNamespace(CONFIG=CONFIG, ITEMS=ITEMS, Server=Server, Fleet=Fleet, free_ports=free_ports)
 
 
 @pytest.fixture(autouse=True)

@@ -10,22 +10,34 @@ import ssl
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.serve.world import free_ports
 from palate_cli.cli import run
+from palate_common.enrolment import new_node_key
 from palate_common.errors import InputError
 from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_server.flower.superlink import KEEP_SECONDS
+from palate_server.folder.house import make_house
+from palate_server.folder.places import place_of
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
 from palate_server.service import gateway, processes
-from palate_server.service.gateway import TEMPLATE, check_ports, configuration, nginx_command, write_configuration
+from palate_server.service.gateway import (
+    UPSTREAM,
+    Front,
+    check_ports,
+    configuration,
+    nginx_command,
+    write_configuration,
+)
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_site
 
@@ -37,7 +49,9 @@ size = 20
 [gateway]
 listen = "127.0.0.1"
 port = {ports[0]}
+path = "{path}"
 superlink_port = {ports[1]}
+superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = {rate}
@@ -51,10 +65,13 @@ class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers everything, and remembers what it was asked."""
 
     protocol_version = "HTTP/1.1"
+    server: http.server.ThreadingHTTPServer
     seen: list[tuple[str, str]]
+    at: list[int]
 
     def answer(self) -> None:
         self.seen.append((self.command, self.path))
+        self.at.append(self.server.server_port)
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.endswith("/broken"):
             self.close_connection = True
@@ -77,6 +94,9 @@ class Outside:
 
     site: Site
     seen: list[tuple[str, str]] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    """The port at which each of them came."""
+    ca: Path | None = None
 
     @property
     def port(self) -> int:
@@ -100,7 +120,7 @@ class Outside:
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as plain:
             connection = plain
             if name is not None:
-                context = ssl.create_default_context(cafile=str(self.site.tls / "ca.pem"))
+                context = ssl.create_default_context(cafile=str(self.ca or self.site.tls / "ca.pem"))
                 context.check_hostname = False
                 connection = context.wrap_socket(plain, server_hostname=name)
             with connection:
@@ -115,9 +135,19 @@ class Outside:
                         break
                 return bytes(answer)
 
-    def ask(self, method: str, path: str, *, host: str = NAME, body: bytes = b"", before_reading: float = 0.0) -> bytes:
-        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        return self.send(head.encode() + body, before_reading=before_reading)
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        host: str = NAME,
+        body: bytes = b"",
+        key: bytes = b"",
+        before_reading: float = 0.0,
+    ) -> bytes:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        head += f"flwr-public-key: {key.decode()}\r\n" if key else ""
+        return self.send(f"{head}\r\n".encode() + body, before_reading=before_reading)
 
 
 @pytest.fixture(scope="module")
@@ -125,29 +155,46 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     yield from started(tmp_path_factory.mktemp("gateway") / "site", rate=100_000)
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def made(folder: Path, *, rate: int, superlinks: int = 1, path: str = "") -> Site:
+    config = CONFIG.format(ports=free_ports(superlinks=superlinks), rate=rate, superlinks=superlinks, path=path)
+    return make_site(folder, config, ("a", "b"))
 
 
-def started(folder: Path, *, rate: int) -> Iterator[Outside]:
-    ports = free_ports(4)
-    found = Outside(make_site(folder, CONFIG.format(ports=ports, rate=rate), ("a", "b")))
-    handler = type("Handler", (Recorder,), {"seen": found.seen})
-    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports[1:3]]
+def started(folder: Path, *, rate: int, superlinks: int = 1, path: str = "", mark: str = "") -> Iterator[Outside]:
+    found = Outside(made(folder, rate=rate, superlinks=superlinks, path=path))
+    with recorded(found):
+        front = replace(Front.alone(found.site), sites={mark: found.site})
+        write_configuration(front)
+        with answering(front, found):
+            yield found
+
+
+@contextmanager
+def recorded(found: Outside) -> Iterator[None]:
+    """Behind the gateway: what listens in the place of each SuperLink, and of the enrolment service."""
+    handler = type("Handler", (Recorder,), {"seen": found.seen, "at": found.at})
+    gateway = found.site.config.gateway
+    ports = [gateway.enrolment_port, *gateway.superlink_ports]
+    servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) for port in ports]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(found.site.tls / "superlink.pem", found.site.tls / "superlink.key")
-    servers[0].socket = tls.wrap_socket(servers[0].socket, server_side=True, do_handshake_on_connect=False)
+    for server in servers[1:]:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    write_configuration(found.site)
-    with subprocess.Popen(nginx_command(found.site), cwd=found.site.public) as nginx:
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+@contextmanager
+def answering(front: Front, found: Outside) -> Iterator[None]:
+    """nginx, once it answers."""
+    with subprocess.Popen(nginx_command(front), cwd=front.folder) as nginx:
         try:
             deadline = time.monotonic() + 20
             while True:
@@ -157,13 +204,10 @@ def started(folder: Path, *, rate: int) -> Iterator[Outside]:
                 except OSError:
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
-            yield found
+            yield
         finally:
             nginx.terminate()
             nginx.wait(20)
-            for server in servers:
-                server.shutdown()
-                server.server_close()
 
 
 @pytest.mark.parametrize("path", ["/v1/fleet/pull-messages", "/v1/fleet/activate-node", "/v1/enroll"])
@@ -171,6 +215,19 @@ def test_what_is_meant_gets_through(outside: Outside, path: str) -> None:
     before = len(outside.seen)
     assert b"reached" in outside.ask("POST", path, body=b"x")
     assert outside.seen[before:] == [("POST", path)]
+
+
+@pytest.mark.parametrize("mark", ["", "a-shelf"])
+def test_a_nodes_requests_go_to_the_superlink_of_its_place(tmp_path: Path, mark: str) -> None:
+    """Which is the one where enrolment and a restart register it; in a house, too."""
+    keys, path = [new_node_key().public for _ in range(40)], f"/p/{mark}" if mark else ""
+    for three in started(tmp_path / "site", rate=100_000, superlinks=3, path=path, mark=mark):
+        for key in keys:
+            three.ask("POST", f"{path}/v1/fleet/pull-messages", key=b64encode(key.encode()))
+        assert three.seen == len(keys) * [("POST", "/v1/fleet/pull-messages")]
+        ports = three.site.config.gateway.superlink_ports
+        assert [ports.index(port) for port in three.at] == [place_of(key, 3) for key in keys]
+        assert set(three.at) == set(ports)
 
 
 def test_models_and_directories_are_files(outside: Outside) -> None:
@@ -366,17 +423,70 @@ def test_one_address_asks_so_often_and_no_more(tmp_path: Path) -> None:
         assert slow.log == "", "who was refused is nobody's business either"
 
 
+def test_of_two_populations_each_has_its_places_and_its_limits(tmp_path: Path) -> None:
+    """What goes below one path reaches that one's ports; who is refused there is let in at the other."""
+    house = make_house(tmp_path / "house", name=NAME, port=8443)
+    ports = dict(zip(("shop", "news"), (free_ports(4), free_ports(4)), strict=True))
+    shared = free_ports(1)[0]
+    found: dict[str, Outside] = {}
+    with ExitStack() as stack:
+        for name, own in ports.items():
+            given = {"rate": 1 if name == "shop" else 100_000, "superlinks": 1, "path": f"/p/{name}"}
+            text = CONFIG.format(ports=[shared, *own[1:]], **given)
+            text += 'certificate = "../../tls/server.pem"\ncertificate_key = "../../tls/server.key"\n'
+            found[name] = Outside(make_site(house.populations / name, text, ("a", "b")), ca=house.tls / "ca.pem")
+            stack.enter_context(recorded(found[name]))
+        sites = {name: outside.site for name, outside in found.items()}
+        shut = [(NAME, "/p/closed")]
+        front = Front(house.populations, house.state, house.logs, "127.0.0.1", shared, sites, shut)
+        if os.geteuid() == 0:
+            for folder in (house.populations, *(site.folder for site in sites.values())):
+                folder.chmod(0o711)
+        write_configuration(front)
+        stack.enter_context(answering(front, found["news"]))
+        for name, other in (("shop", "news"), ("news", "shop")):
+            for path in ("/v1/fleet/pull-messages", "/v1/enroll"):
+                assert b"reached" in found[name].ask("POST", f"/p/{name}{path}", body=b"x")
+                assert found[name].seen[-1] == ("POST", path), "the population doesn't know of the path before its own"
+            assert len(found[name].seen) == 2
+            mine = found[name].site.models / "latest"
+            assert found[name].ask("GET", f"/p/{name}/models/latest").endswith(mine.read_bytes())
+            (found[name].site.directories / ("ab" * 32)).write_text(name)
+            assert found[other].ask("GET", f"/p/{name}/directory/{'ab' * 32}").endswith(name.encode())
+        for path in BEYOND:
+            for asked in (path, f"/p/shop{path}", f"/p/shop/../news{path}", f"/p/shop/%2e%2e/news{path}", f"/p{path}"):
+                for method in ("GET", "POST"):
+                    assert not found["shop"].ask(method, asked).startswith(b"HTTP/1.1 2"), asked
+        for path in (
+            "/v1/enroll",
+            "/models/latest",
+            "/p/other/models/latest",
+            "/p/shop",
+            "/p/shop/key",
+            "/p/news/items",
+        ):
+            assert found["shop"].ask("GET", path).startswith(b"HTTP/1.1 404")
+        assert found["shop"].ask("POST", "/p/closed/v1/enroll").startswith(b"HTTP/1.1 503")
+        assert [len(each.seen) for each in found.values()] == [2, 2]
+
+        answers = [found["shop"].ask("POST", "/p/shop/v1/fleet/pull-messages") for _ in range(60)]
+        assert sum(answer.startswith(b"HTTP/1.1 429") for answer in answers) >= 20
+        answers = [found["news"].ask("POST", "/p/news/v1/fleet/pull-messages") for _ in range(60)]
+        assert all(b"reached" in answer for answer in answers), "the same address, and another population"
+        assert (house.logs / "gateway.log").read_text() == ""
+
+
 def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "FREED", 0.0)
     monkeypatch.setattr(processes, "FIRST_PAUSE", 0.0)
-    found = Outside(make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=100_000), ("a", "b")))
-    write_configuration(found.site)
+    found = Outside(made(tmp_path / "site", rate=100_000))
+    write_configuration(Front.alone(found.site))
     pid_file = found.site.state / "nginx.pid"
     child = Child(
         "gateway",
-        nginx_command(found.site),
+        nginx_command(Front.alone(found.site)),
         log=tmp_path / "log",
         environment={},
         folder=found.site.public,
@@ -395,7 +505,7 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
             wait(lambda: child.up)
             assert found.ask("GET", "/models/latest").startswith(b"HTTP/1.1 200")
             with pytest.raises(InputError, match=rf"^`gateway.port` must be .*, got {found.port}: Address already"):
-                check_ports(found.site, dev=False)
+                check_ports(found.site)
             master = child.pid
             assert master is not None
             os.kill(master, signal.SIGKILL)
@@ -403,7 +513,7 @@ def test_a_gateway_whose_master_is_killed_comes_back_and_leaves_nobody_listening
     finally:
         child.stop()
     monkeypatch.undo()
-    check_ports(found.site, dev=False)
+    check_ports(found.site)
     assert "bind()" not in found.log
 
 
@@ -411,7 +521,7 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gateway, "FREED", 0.0)
-    site = make_site(tmp_path / "site", CONFIG.format(ports=free_ports(4), rate=1), ("a", "b"))
+    site = made(tmp_path / "site", rate=1)
     for name, options in (("port", ()), ("superlink_port", ()), ("enrolment_port", ()), ("metrics_port", ("--dev",))):
         port = getattr(site.config.gateway, name)
         with socket.create_server(("127.0.0.1", port)):
@@ -425,9 +535,9 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
 
 
 def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:
-    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in TEMPLATE
+    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in UPSTREAM
 
 
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_ssl_verify on;"])
 def test_the_configuration_says(outside: Outside, line: str) -> None:
-    assert line in configuration(outside.site)
+    assert line in configuration(Front.alone(outside.site))

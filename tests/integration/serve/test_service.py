@@ -19,11 +19,13 @@ from palate_common.models import published
 from palate_common.rounds.plan import SignedPlan
 from palate_server.flower.superlink_state import MESSAGES, LinkControl
 from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.places import split
 from palate_server.folder.witness import WITNESS
 from palate_server.service.status import read_status
 from palate_sim.card.card import verify_card
 
 pytestmark = pytest.mark.slow
+SUPERLINKS = 2
 
 
 def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,16 +69,21 @@ def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys
         key = "".join(device.node_key.splitlines()[1:-1])
         for name in (device.identity, str(device.node), key, key[:40], mine.enrolment.node_key.splitlines()[1]):
             assert name not in said
-        assert mine.enrolment.node == device.node
+        assert mine.enrolment.node == split(device.node)[1]
+    assert sum(status.superlinks.values()) == 6
 
     assert run(["serve", "status", str(server.site.folder)]) == 0
     assert "6 enrolled" in capsys.readouterr().out
 
 
 def held(server: Any) -> dict[str, int]:
-    """How many rows Flower's database has of messages, and of parts of them."""
-    with closing(sqlite3.connect(server.site.superlink_file)) as connection:
-        return {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in MESSAGES}  # noqa: S608
+    """How many rows Flower's databases have of messages, and of parts of them."""
+    found = dict.fromkeys(MESSAGES, 0)
+    for file in server.site.superlink_files:
+        with closing(sqlite3.connect(file)) as connection:
+            for table in MESSAGES:
+                found[table] += connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+    return found
 
 
 def test_an_invitation_enrols_one_device(server: Any, fleet: Any) -> None:
@@ -99,7 +106,7 @@ def test_a_revoked_device_is_out_for_good(server: Any, fleet: Any, capsys: pytes
     assert (result.ended, result.exchanges) == ("revoked", 0) or result.ended in ("unreachable", "refused"), result
     with Enrolments(server.site.enrolment_file) as register:
         revoked = register.devices()[number]
-    assert revoked.node_key not in LinkControl(server.site).nodes()
+    assert all(revoked.node_key not in LinkControl(server.site, place).nodes() for place in range(SUPERLINKS))
     assert run(["serve", "revoke", str(server.site.folder), "999"]) == 2
 
 

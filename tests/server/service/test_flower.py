@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from flwr.server.superlink.linkstate import LinkStateFactory
+from flwr.server.superlink.linkstate import LinkStateFactory, SqlLinkState, sql_linkstate
+from flwr.server.superlink.linkstate.utils import generate_rand_int_from_bytes as draw
 from flwr.supercore import cli, sql_mixin
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler, update_console_handler
@@ -48,6 +49,8 @@ def test_logs_that_go_to_a_file_have_no_colours(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(SqlCoreState, "_cleanup_expired_task_tokens", SqlCoreState._cleanup_expired_task_tokens)
     monkeypatch.setattr(uvicorn, "run", uvicorn.run)
+    monkeypatch.setattr(SqlLinkState, "create_node", SqlLinkState.create_node)
+    monkeypatch.setattr(sql_linkstate, "generate_rand_int_from_bytes", draw)
     monkeypatch.setattr(sys, "argv", ["-c"])
     level = FLOWER_LOGGER.level
     try:
@@ -106,6 +109,29 @@ def test_an_update_is_gone_from_the_disk_after_the_purge(database: Path) -> None
         assert any(secret[:64] in file.read_bytes() for file in files if file.exists())
         assert purge(database) == 1
         assert not any(secret[:31] in file.read_bytes() for file in files if file.exists())
+
+
+def test_of_when_a_node_was_there_the_day_is_left(database: Path) -> None:
+    """To the second it would tell which nodes of two populations are one device; who is online stays so."""
+    day, at = "2026-11-24", 1795532345.678
+    with closing(sqlite3.connect(database)) as connection:
+        for number, status in enumerate(("online", "offline")):
+            times = (f"{day}T14:59:05.678+00:00",) * 3
+            connection.execute(
+                "INSERT INTO node(node_id, status, registered_at, last_activated_at, last_deactivated_at, online_until)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (number, status, *times, at),
+            )
+        connection.execute("INSERT INTO node(node_id, status) VALUES (2, 'registered')")
+        connection.commit()
+        purge(database)
+        query = "SELECT registered_at, last_activated_at, last_deactivated_at, online_until FROM node ORDER BY node_id"
+        assert connection.execute(query).fetchall() == [
+            (day, day, day, at),
+            (day, day, day, at - at % 86400),
+            (None, None, None, None),
+        ]
+    assert b"14:59:05" not in b"".join(path.read_bytes() for path in database.parent.glob("superlink.db*"))
 
 
 def test_a_database_that_is_none_is_not_purged(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def enroll(
         for _ in range(count):
             token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
             made = Invitation(
-                version=2 if witnesses.keys or former else 1,
+                version=2 if witnesses.keys or former or config.gateway.path else 1,
                 server=config.name,
                 port=config.gateway.port,
                 ca=anchor,
@@ -50,6 +50,7 @@ def enroll(
                 witnesses=witnesses.keys,
                 quorum=witnesses.needed if witnesses.keys else 0,
                 former_keys=former,
+                path=config.gateway.path,
             )
             lines.append(made.to_json())
     if out is None:
@@ -64,7 +65,7 @@ def revoke(
     device: Annotated[int, typer.Argument(help="The device's number.")],
 ) -> None:
     """Exclude a device for ever: its node loses access, and no attempt invites it again."""
-    from palate_server.flower.superlink_state import LinkControl
+    from palate_server.flower.links import Links
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
@@ -73,7 +74,7 @@ def revoke(
         found = register.revoke(device, now=time.time())
     try:
         if found.node is not None:
-            LinkControl(site).unregister(found.node)
+            Links(site).unregister(found.node)
         typer.echo(f"device {device} is revoked")
     except PalateError:
         typer.echo(f"device {device} is revoked; its node loses access when the server starts")

@@ -15,10 +15,13 @@ from palate_common.models.catalogue import read_lines
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
+    from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import Outlook
     from palate_server.service.status import Status
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
+Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]]]
+"""What a server's status is told from: ledger and register, what is due, and its parts."""
 
 
 def init(
@@ -31,8 +34,13 @@ def init(
     panel: Annotated[
         str | None, typer.Option(metavar="PATH", help="The log of people who share theirs openly: a public prior.")
     ] = None,
-    name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
-    port: Annotated[int, typer.Option(help="Port of the gateway; the next three serve the loopback.")] = 8443,
+    name: Annotated[
+        str | None, typer.Option(help="The host name that devices connect to. Default localhost, or the house's.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443, or the house's."),
+    ] = None,
     cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
     epsilon: Annotated[float, typer.Option(help="Epsilon of one run; unit: user, adjacency: zero-out.")] = 2.0,
     period_epsilon: Annotated[float, typer.Option(help="Epsilon of the runs that begin in one period.")] = 4.0,
@@ -40,9 +48,15 @@ def init(
 ) -> None:
     """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
     from palate_client.floors import Floors
+    from palate_server.folder.house import POPULATIONS, House
     from palate_server.rounds.cohort import choose_cohort
     from palate_server.service.setup import make_site, template
 
+    house = House.of(folder)
+    if house is not None and port not in (None, house.config.port):
+        raise InputError(
+            f"`--port` must be left out in a house, which has one for all: {house.config.port}, got {port}"
+        )
     try:
         listed = read_lines(items.read_bytes())
     except OSError as error:
@@ -59,20 +73,26 @@ def init(
 
         matrix = item_features(None, listed, str(features), "--features")
     opened = None if panel is None else _panel(panel, listed, "--panel")
+    shared = house is not None and name in (None, house.config.name)  # with another name it has a place of its own
     config = template(
         population=population,
-        name=name,
+        name=name or ("localhost" if house is None else house.config.name),
         epsilon=epsilon,
         lifetime=lifetime_epsilon,
         period=period_epsilon,
         size=cohort,
-        port=port,
+        port=port or (8443 if house is None else house.config.port),
         featured=matrix is not None,
+        loopback=None if house is None else house.next_ports(),
+        path=f"/{POPULATIONS}/{folder.resolve().name}" if shared else "",
+        certificate=house.certificate_seen if house is not None and shared else None,
     )
     site = make_site(folder, config, listed, matrix, opened)
     key = site.key().public
     typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
+    if house is not None:
+        typer.echo(f"in the house {house.folder}: served once `palate serve open` says so, at {site.address}")
     privacy = site.config.privacy
     bounds = choose_cohort(n_users=cohort, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
     if bounds.shares < Floors.min_honest:
@@ -113,20 +133,18 @@ def _panel(log: str, items: tuple[str, ...], name: str) -> State:
 
 
 def status(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
-    from palate_server.folder.events import EventLog
+    from palate_cli.commands.serve.houses import house_status
+    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
-    from palate_server.operation.outlook import read_outlook, since
-    from palate_server.service.metrics import read_health
-    from palate_server.service.status import read_status
 
-    site = Site.at(folder)
-    found, outlook, health = read_status(site), read_outlook(site, now=time.time()), read_health(site)
-    began = since(EventLog(site.events).all())
-    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
+    if House(folder).config_file.is_file():
+        house_status(House.at(folder), as_json=as_json)
+        return
+    found, outlook, parts = ask(Site.at(folder))
     if as_json:
         told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
@@ -134,10 +152,24 @@ def status(
     typer.echo("\n".join([*_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
 
 
+def ask(site: Site) -> Asked:
+    """Ask a server folder, and its processes if they run."""
+    from palate_server.folder.events import EventLog
+    from palate_server.operation.outlook import read_outlook, since
+    from palate_server.service.metrics import read_health
+    from palate_server.service.status import read_status
+
+    began = since(EventLog(site.events).all())
+    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in read_health(site).items()}
+    return read_status(site), read_outlook(site, now=time.time()), parts
+
+
 def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     """Enrolled devices, spent budget, and the next events."""
     period, due = outlook.period, outlook.next_run
     yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
+    if len(found.superlinks) > 1:
+        yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
     yield f"release key: {found.release_key}"
     asked = found.witnesses
     yield f"ledger, for witnesses: {asked['log']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.serve import access, copies, folder, running
+from palate_cli.commands.serve import access, copies, folder, houses, running
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 app.command("init")(folder.init)
@@ -19,3 +19,6 @@ app.command("release")(running.release)
 app.command("backup")(copies.backup)
 app.command("rotate-key")(copies.rotate_key)
 app.command("restore")(copies.restore)
+app.command("house")(houses.house)
+app.command("open")(houses.open_)
+app.command("shut")(houses.shut)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,26 +15,44 @@ from palate_common.records.signing import SigningKey
 from palate_server.ledger.extract import Extract
 from palate_sim.card.card import card_payload, sign_card
 
+if TYPE_CHECKING:
+    from palate_server.folder.house import House
+
 
 def run(
-    folder: Folder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
     dev: Annotated[bool, typer.Option("--dev", help="Loopback only, without nginx: to try things out.")] = False,
+    housed: Annotated[bool, typer.Option("--housed", help="Behind a house's gateway: it starts its own so.")] = False,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics."""
+    """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
+    from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.service.supervisor import Supervisor, warn_of_dev
 
+    if House(folder).config_file.is_file():
+        if dev:
+            raise InputError(f"`--dev` must be for one population, got a house: {folder}")
+        _run_house(House.at(folder))
+        return
     site = Site.at(folder)
     if dev:
         warn_of_dev()
-    with Supervisor(site, card=_card_maker(site.key), dev=dev) as supervisor:
+    with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed) as supervisor:
         supervisor.take_signals()
-        gateway = site.config.gateway
-        address, health = (
-            f"https://{site.config.name}:{gateway.port}",
-            f"http://127.0.0.1:{gateway.metrics_port}/health",
-        )
-        supervisor.run(lambda: typer.echo(f"serving {address} · health: {health}"))
+        health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
+        supervisor.run(lambda: typer.echo(f"serving {site.address} · health: {health}"))
+
+
+def _run_house(house: House) -> None:
+    """Serve all open populations, each by a process of its own that runs this command for its folder."""
+    from palate_server.service.house import HouseSupervisor
+
+    command = (sys.executable, "-m", "palate_cli", "serve", "run")
+    with HouseSupervisor(house, command=lambda folder: [*command, str(folder), "--housed"]) as supervisor:
+        supervisor.take_signals()
+        config = house.config
+        typer.echo(f"house https://{config.name}:{config.port} · health: http://127.0.0.1:{config.metrics_port}/health")
+        supervisor.run(lambda name, address: typer.echo(f"serving {name}: {address}"))
 
 
 def release(

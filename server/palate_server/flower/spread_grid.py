@@ -1,0 +1,359 @@
+"""SpreadGrid: one grid over all SuperLinks of a server, each of which knows its own nodes only.
+
+    send_and_receive -> by the place of each message's node -> a thread a SuperLink, with a PromptGrid -> replies
+
+The ServerApp is a task of the first SuperLink, which Flower has given it. At each further one it starts a run and takes
+its task, as a SuperExec does. A SuperLink that doesn't answer keeps back its own devices' replies and no others':
+requests to it are tried again until the exchange is over, since the supervisor restarts it within seconds, and its
+messages are on the disk. Devices that it keeps from answering have dropped out.
+
+Numbers of nodes are those of the register, see `palate_server.folder.places`: those that SuperLinks give may collide.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import closing, suppress
+from itertools import takewhile
+from typing import Final
+
+import httpx
+from flwr.app import Message
+from flwr.common.serde import run_from_proto
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, SendTaskHeartbeatRequest
+from flwr.supercore.auth.superexec_secret import load_superexec_auth_secret
+from flwr.supercore.constant import TaskType
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.retry import RetryInvoker, constant
+from flwr.supercore.run import Run
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.grid.http_grid import HttpGrid
+
+from palate_common.errors import PalateError
+from palate_server.flower.grid import PromptGrid
+from palate_server.flower.superlink_state import LinkControl
+from palate_server.folder.places import number_at, split
+from palate_server.folder.server_folder import Site
+
+logger = logging.getLogger("palate")
+
+AGAIN: Final = 0.5
+"""Seconds before a request that failed is tried again."""
+LOOK: Final = 5.0
+"""Seconds to wait for who is online at a SuperLink."""
+BEAT: Final = 20.0
+"""Seconds between two heartbeats of a task; without any the SuperLink gives it up after sixty."""
+RECOVERING: Final = 60.0
+"""Seconds after a failure of a SuperLink in which its devices may still wait before they try again."""
+MOST_UNSENT: Final = 16
+"""Messages to a SuperLink that are made before it has taken the earlier ones, as long as it takes any."""
+STUCK: Final = 1.0
+"""Seconds after which a SuperLink that takes no message is no longer waited for."""
+MOST_UNREAD: Final = 2
+"""Replies that are in memory before they are asked for, beside one a SuperLink."""
+PASSING: Final = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
+OVER: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
+"""What a SuperLink answers if it doesn't know the task any more."""
+ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
+
+
+class Connection:
+    """The ServerApp's connection to one SuperLink; it is made when it is needed, and again after it was lost.
+
+    Args:
+        place: which SuperLink.
+        join: makes a grid there; it may raise `httpx.HTTPError` or `PalateError`.
+    """
+
+    def __init__(self, place: int, join: Callable[[RetryInvoker], HttpGrid]) -> None:
+        self.place, self._join = place, join
+        self.failed_at = -math.inf
+        """When a request failed last, on the monotonic clock."""
+        self._grid: HttpGrid | None = None
+        self._guard, self._patience = threading.Lock(), threading.local()
+        self._looking, self._looked_at = threading.Thread(), -math.inf
+        self._online: list[int] = []
+        self._retry = RetryInvoker(
+            lambda: constant(AGAIN), (httpx.TransportError, httpx.HTTPStatusError), None, None,
+            jitter=None, should_giveup=self._gives_up,
+        )  # fmt: skip
+
+    def grid(self, *, until: Callable[[], bool] = lambda: True) -> HttpGrid:
+        """The grid, for this thread, whose requests are tried again until `until` says that it is enough.
+
+        Raises:
+            httpx.HTTPError, PalateError: the SuperLink doesn't answer, or refuses.
+        """
+        self._patience.over = until
+        while True:
+            try:
+                with self._guard:
+                    if self._grid is None:
+                        self._grid = self._join(self._retry)
+                    return self._grid
+            except (httpx.HTTPError, PalateError):
+                self.failed_at = time.monotonic()
+                if until():
+                    raise
+                time.sleep(AGAIN)
+
+    def failed(self, error: Exception) -> None:
+        """Note a failure; a task that the SuperLink has given up is not used again."""
+        self.failed_at = time.monotonic()
+        logger.warning("SuperLink %d: %s", self.place + 1, type(error).__name__)
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in OVER:
+            self._lose()
+
+    def look(self) -> None:
+        """Begin to ask who is online, unless that is being asked already; `online` has the answer."""
+        if not self._looking.is_alive():
+            self._online, self._looked_at = [], time.monotonic()
+            self._looking = threading.Thread(target=self._look, daemon=True)
+            self._looking.start()
+
+    @property
+    def online(self) -> list[int]:
+        """The register's numbers of the nodes that are online; none if there is no answer in time."""
+        left = self._looked_at + LOOK - time.monotonic()
+        if self._looking.is_alive() and left > 0:
+            self._looking.join(left)
+        return list(self._online)
+
+    def beat(self) -> None:
+        """Say that the task is alive, if there is one."""
+        grid = self._grid
+        if grid is None:
+            return
+        self._patience.over = lambda: True
+        try:
+            if not grid._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
+                self._lose()
+        except httpx.HTTPError as error:
+            self.failed(error)
+
+    def _look(self) -> None:
+        try:
+            self._online = [number_at(self.place, node) for node in self.grid().get_node_ids()]
+        except (httpx.HTTPError, PalateError) as error:
+            self.failed(error)
+
+    def _lose(self) -> None:
+        with self._guard:
+            self._grid = None
+
+    def _gives_up(self, error: Exception) -> bool:
+        self.failed_at = time.monotonic()
+        passing = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in PASSING
+        return not passing or self._patience.over()
+
+
+class Exchange:
+    """The part of an exchange at one SuperLink, in a thread.
+
+    Args:
+        connection: the connection to it.
+        replies: where each reply goes; None when there are no more.
+        deadline: when the exchange is over, on the monotonic clock.
+        stopped: whether it is over before that.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        replies: queue.Queue[Message | None],
+        *,
+        deadline: float,
+        stopped: threading.Event,
+    ) -> None:
+        self._connection, self._replies, self._deadline, self._stopped = connection, replies, deadline, stopped
+        self._unsent: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._asked: set[int] = set()
+        self._since, self._stuck = time.monotonic() - RECOVERING, False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Hand over a message; it waits until earlier ones are sent, unless the SuperLink takes none."""
+        self._asked.add(message.metadata.dst_node_id)
+        since, size = time.monotonic(), self._unsent.qsize()
+        while size >= MOST_UNSENT and not self._stuck and self._thread.is_alive():
+            time.sleep(0.002)
+            left = self._unsent.qsize()
+            since, size = (time.monotonic(), left) if left < size else (since, size)
+            self._stuck = time.monotonic() - since > STUCK
+        self._unsent.put(message)
+
+    def close(self) -> None:
+        """Say that there are no more messages."""
+        self._unsent.put(None)
+
+    @property
+    def excused(self) -> Set[int]:
+        """The nodes that were asked, if the SuperLink failed just before or meanwhile: they may wait to try again."""
+        return self._asked if self._connection.failed_at > self._since else set()
+
+    def _over(self) -> bool:
+        return self._stopped.is_set() or time.monotonic() >= self._deadline
+
+    def _run(self) -> None:
+        """Send, then pass replies on. Whatever fails here is this SuperLink's trouble only."""
+        try:
+            grid = self._connection.grid(until=self._over)
+            messages = (_addressed(message, grid.run) for message in takewhile(self._goes_on, self._waiting()))
+            prompt = PromptGrid(grid)
+            for reply in prompt.send_and_receive(messages, timeout=max(0.0, self._deadline - time.monotonic())):
+                reply.metadata.__dict__["_src_node_id"] = number_at(self._connection.place, reply.metadata.src_node_id)
+                self._pass_on(reply)
+                if self._over():
+                    break
+        except Exception as error:
+            self._connection.failed(error)
+        finally:
+            self._pass_on(None)
+
+    def _waiting(self) -> Iterator[Message]:
+        """The messages that were handed over, until there are no more."""
+        return iter(self._unsent.get, None)
+
+    def _goes_on(self, _: Message) -> bool:
+        """Whether a message is still to be sent: nobody would wait for its reply once the exchange is over."""
+        return not self._over()
+
+    def _pass_on(self, reply: Message | None) -> None:
+        while not self._over():
+            with suppress(queue.Full):
+                self._replies.put(reply, timeout=AGAIN)
+                return
+
+
+class SpreadGrid:
+    """A grid over several SuperLinks: what of Flower's `Grid` a `GridTransport` and a `GridMessenger` use.
+
+    Args:
+        connections: one for each, by place.
+    """
+
+    def __init__(self, connections: Sequence[Connection]) -> None:
+        self._connections = connections
+        self.heard: set[int] = set()
+        """Nodes that have answered anything, or whose SuperLink has just failed; the caller empties it."""
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    @classmethod
+    def over(cls, site: Site, grid: HttpGrid) -> SpreadGrid:
+        """The grid over a server folder's SuperLinks.
+
+        Args:
+            site: the server folder.
+            grid: the ServerApp's own grid, at the first SuperLink.
+        """
+
+        def own(retry: RetryInvoker) -> HttpGrid:
+            made = HttpGrid(grid._addr, grid._insecure, grid._cert, token=grid._token)
+            made._retry_invoker = retry
+            made.set_run(grid.run)
+            return made
+
+        def further(place: int) -> Connection:
+            return Connection(place, lambda retry: join(site, place, retry))
+
+        return cls([Connection(0, own), *map(further, range(1, site.config.gateway.superlinks))])
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes that are online, at the SuperLinks that answer in time."""
+        for connection in self._connections:
+            connection.look()
+        return [node for connection in self._connections for node in connection.online]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages, and return the ids of those that were taken; a SuperLink that has just failed is left out."""
+        sent: list[str] = []
+        for message in messages:
+            connection = self._connections[split(message.metadata.dst_node_id)[0]]
+            if time.monotonic() - connection.failed_at < LOOK:
+                continue
+            try:
+                grid = connection.grid()
+                sent += grid.push_messages([_addressed(message, grid.run)])
+            except (httpx.HTTPError, PalateError) as error:
+                connection.failed(error)
+        return sent
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Send messages, and yield each reply as it comes, for `timeout` seconds at most."""
+        deadline = time.monotonic() + (86400.0 if timeout is None else timeout)
+        replies, stopped = queue.Queue[Message | None](MOST_UNREAD), threading.Event()
+        parts: dict[int, Exchange] = {}
+        try:
+            for message in messages:
+                place = split(message.metadata.dst_node_id)[0]
+                if place not in parts:
+                    connection = self._connections[place]
+                    parts[place] = Exchange(connection, replies, deadline=deadline, stopped=stopped)
+                parts[place].send(message)
+            for part in parts.values():
+                part.close()
+            going = len(parts)
+            while going and (left := deadline - time.monotonic()) > 0:
+                try:
+                    reply = replies.get(timeout=left)
+                except queue.Empty:
+                    break
+                if reply is None:
+                    going -= 1
+                    continue
+                if not reply.has_error():
+                    self.heard.add(reply.metadata.src_node_id)
+                yield reply
+        finally:
+            stopped.set()
+            for part in parts.values():
+                part.close()
+                self.heard |= part.excused
+
+    def _beat(self) -> None:
+        """Keep the tasks at further SuperLinks; Flower itself keeps the first."""
+        while True:
+            time.sleep(BEAT)
+            for connection in self._connections[1:]:
+                connection.beat()
+
+
+def join(site: Site, place: int, retry: RetryInvoker) -> HttpGrid:
+    """Start a run at a further SuperLink, take its task, and return its grid; runs of former ServerApps are stopped.
+
+    Raises:
+        httpx.HTTPError, PalateError: the SuperLink doesn't answer, or refuses.
+    """
+    control = LinkControl(site, place)
+    for run in control.unfinished():
+        control.stop_run(run)
+    control.start_run()
+    address, certificate = f"localhost:{site.config.gateway.superlink_ports[place]}", (site.tls / "ca.pem").read_bytes()
+    secret = load_superexec_auth_secret(str(site.state / "superexec.secret")) or b""
+    interceptors = (
+        RuntimeVersionHttpInterceptor(component_name="SuperExec"),
+        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE}),
+    )
+    with closing(RuntimeHttpClient.from_server_address(address, False, certificate, interceptors)) as client:
+        found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
+    if not found.token:
+        raise PalateError(f"SuperLink {place + 1} must give the ServerApp its task, and has none")
+    grid = HttpGrid(address, False, certificate, token=found.token)
+    grid._retry_invoker = retry
+    grid.set_run(run_from_proto(grid._runtime_client.PullTaskInput(PullTaskInputRequest()).run))
+    return grid
+
+
+def _addressed(message: Message, run: Run) -> Message:
+    """Give a message the numbers of its SuperLink, in place of the register's and those of the ServerApp's own run."""
+    fields = message.metadata.__dict__
+    fields["_dst_node_id"] = split(message.metadata.dst_node_id)[1]
+    if fields["_run_id"] != run.run_id:
+        fields["_run_id"], fields["_src_task_id"] = run.run_id, run.primary_task_id
+    return message

@@ -1,0 +1,333 @@
+"""Two populations in one house, with real devices, nginx, TLS and masks: each has nothing of the other's.
+
+The same apps are in both: each has two stores, and so two node keys.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from palate_cli.cli import run
+from palate_client.online.enrolment import keep
+from palate_client.online.flower_wire import Fleet as Wire
+from palate_client.online.https import Https, RejectedError
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.records.checkpoints import read_state
+from palate_common.records.notes import read_note
+from palate_common.rounds.wire import REFUSED
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import EventLog
+from palate_server.folder.house import House, make_house
+from palate_server.folder.witness import WITNESS
+from palate_server.ledger.ledger import Ledger
+from palate_server.service.setup import make_site
+from palate_server.service.status import read_status
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("shop", "news")
+
+
+@dataclass
+class Housed:
+    """A house, the process that serves it, and its populations."""
+
+    house: House
+    servers: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.house.folder)]
+        with (self.house.logs / "command.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.wait("shop", "news")
+
+    def wait(self, *names: str, seconds: float = 180.0) -> None:
+        """Until the house says that these populations are well, and the gateway is."""
+        deadline = time.monotonic() + seconds
+        while not all(self.health().get(name) for name in ("gateway", *names)):
+            assert self.process is not None
+            assert self.process.poll() is None, self.words()
+            assert time.monotonic() < deadline, self.words()
+            time.sleep(0.2)
+
+    def health(self) -> dict[str, bool]:
+        try:
+            found: dict[str, bool] = httpx.get(f"http://127.0.0.1:{self.house.config.metrics_port}/health").json()
+            return found
+        except (httpx.HTTPError, ValueError):
+            return {}
+
+    def words(self) -> str:
+        own = "\n".join(f"== {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.house.logs.iterdir()))
+        return "\n".join((own, *(server.words() for server in self.servers.values())))
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(90.0)
+            self.process = None
+
+    def get(self, path: str) -> int:
+        context = ssl.create_default_context(cafile=str(self.house.tls / "ca.pem"))
+        url = f"https://localhost:{self.house.config.port}{path}"
+        return httpx.get(url, verify=context, trust_env=False).status_code
+
+
+def make_housed(parts: Any, folder: Path, *, size: int, every_hours: float = 720.0) -> Housed:
+    ports = parts.free_ports(8)
+    house = make_house(folder / "house", name="localhost", port=ports[0])
+    house.config_file.write_text(
+        f'name = "localhost"\nlisten = "127.0.0.1"\nport = {ports[0]}\nmetrics_port = {ports[1]}\n'
+    )
+    house = House.at(house.folder)
+    servers = {}
+    for number, name in enumerate(NAMES):
+        own = [ports[0], *ports[2 + 3 * number : 5 + 3 * number]]
+        text = parts.CONFIG.format(size=size, dropout=0.17, every_hours=every_hours, superlinks=1, ports=own)
+        text = text.replace('"readers"', f'"{name}"').replace("[gateway]", f'[gateway]\npath = "/p/{name}"')
+        text += 'certificate = "../../tls/server.pem"\ncertificate_key = "../../tls/server.key"\n'
+        servers[name] = parts.Server(make_site(house.populations / name, text, parts.ITEMS), dev=False)
+        house.open(name)
+    return Housed(house, servers)
+
+
+@pytest.fixture(scope="module")
+def housed(parts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Housed]:
+    found = make_housed(parts, tmp_path_factory.mktemp("housed"), size=6)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="module")
+def fleets(parts: Any, housed: Housed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Six apps that are in both populations."""
+    found = {name: parts.Fleet(server, tmp_path_factory.mktemp(name)) for name, server in housed.servers.items()}
+    try:
+        for fleet in found.values():
+            fleet.enrol(6)
+        yield found
+    finally:
+        for fleet in found.values():
+            fleet.close()
+
+
+@pytest.mark.soak
+def test_one_that_is_killed_in_its_round_leaves_the_others_round_alone(parts: Any, tmp_path: Path) -> None:
+    """Ten devices each. All processes of one, its supervisor too, are killed once its round is charged: twice."""
+    housed = make_housed(parts, tmp_path, size=10, every_hours=0.0)
+    shop, news = (housed.servers[name] for name in NAMES)
+    fleets = {name: parts.Fleet(server, tmp_path / f"devices-{name}") for name, server in housed.servers.items()}
+    try:
+        housed.start()
+        for fleet in fleets.values():
+            fleet.enrol(10)
+        steady = {part: news.pid_of(part) for part in ("superlink", "superexec", "serverapp")}
+        for turn in range(2):
+            before = read_status(news.site).releases
+            found: dict[str, list[Any]] = {}
+            charged = read_status(shop.site).attempts
+            syncing = threading.Thread(target=lambda found=found: found.update(at_once(fleets, seconds=150.0)))
+            syncing.start()
+            shop.wait(lambda charged=charged: read_status(shop.site).attempts > charged, seconds=150.0)
+            for part in ("supervisor", "superlink", "superexec", "serverapp"):
+                for pid in shop.pid_of(part) if part != "supervisor" else supervisors(shop.site.folder):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            syncing.join()
+            assert all(each.ended == "come back" and each.rounds >= 1 for each in found["news"]), found["news"]
+            assert read_status(news.site).releases > before, f"turn {turn}"
+            housed.wait("shop", "news")
+        assert {part: news.pid_of(part) for part in steady} == steady
+        assert not [event for kind in ("aborted", "lost", "restarted", "failed") for event in news.events(kind)]
+        status = read_status(shop.site)
+        deadline = time.monotonic() + 400.0
+        while read_status(shop.site).releases == status.releases:
+            assert time.monotonic() < deadline, housed.words()
+            fleets["shop"].sync(seconds=60.0)
+        assert read_status(shop.site).attempts > read_status(shop.site).releases, "what was cut off stays charged"
+        assert {event["part"] for event in EventLog(housed.house.events).all() if event["event"] == "restarted"} == {
+            "shop"
+        }
+    finally:
+        for fleet in fleets.values():
+            fleet.close()
+        housed.stop()
+
+
+def supervisors(folder: Path) -> list[int]:
+    """The process that serves this folder in a house."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdecimal() and f"\0{folder}\0--housed".encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def at_once(fleets: dict[str, Any], *, seconds: float = 120.0) -> dict[str, list[Any]]:
+    """All devices of all fleets sync at one time."""
+    found: dict[str, list[Any]] = {}
+    threads = [
+        threading.Thread(target=lambda name=name: found.update({name: fleets[name].sync(seconds=seconds)}))
+        for name in fleets
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_both_release_and_what_is_ones_is_nothing_to_the_other(housed: Housed, fleets: dict[str, Any]) -> None:
+    """A token, a node key, a model, a directory, a plan and a ledger of one, where the other's belong."""
+    results = at_once(fleets)
+    for name, server in housed.servers.items():
+        assert [(each.ended, each.rounds) for each in results[name]] == [("come back", 1)] * 6, housed.words()
+        server.wait(lambda server=server: bool(server.events("published")), seconds=60.0)
+        status = read_status(server.site)
+        assert (status.attempts, status.releases, status.devices["enrolled"]) == (1, 1, 6)
+        assert 0.0 < status.epsilon_spent <= 2.0 + 1e-6, "its own round alone"
+
+    shop, news = (housed.servers[name] for name in NAMES)
+    heads = {name: (server.site.mirror / "checkpoint").read_bytes() for name, server in housed.servers.items()}
+    logs = [read_state(read_note(head).text).checkpoint for head in heads.values()]
+    assert logs[0].root != logs[1].root
+    assert len({head.split(b"\n")[0] for head in heads.values()}) == 2, "two logs, to whoever witnesses both"
+    with pytest.raises(PalateError):
+        Ledger(shop.site.ledger_file, population="news", read_only=True).close()
+
+    # Tokens, and keys.
+    device = fleets["shop"].open()
+    invitation = shop.invitations(1)[0]
+    with pytest.raises(RefusedError):
+        device.enroll(invitation.model_copy(update={"path": "/p/news"}))
+    with pytest.raises(InputError, match="must be the service's"):
+        device.enroll(news.invitations(1)[0])
+    enrolled = device.enroll(invitation)
+    assert enrolled.address.path == "/p/shop"
+    elsewhere = replace(enrolled, path="/p/news")
+    with Https(elsewhere.address, until=time.monotonic() + 30) as https:
+        wire = Wire(https, elsewhere.key)
+        for ask in (wire.activate, wire.pull, lambda: wire.beat(silent=60.0)):
+            wire.node = fleets["news"].devices[0].enrolment.node  # a number that is there, under another key
+            with pytest.raises(RejectedError) as refused:
+                ask()
+            assert refused.value.status in (401, 403, 412), "activate-node answers 412 for a key that it doesn't know"
+    keep(device.store, elsewhere)
+    result = device.sync(seconds=8.0)
+    assert result.ended in ("revoked", "rejected", "unreachable", "time"), result
+    assert (result.rounds, result.exchanges, result.model, device.model()) == (0, 0, False, None)
+
+    # Files by hash are there for their own population alone.
+    for name, other in (("shop", "news"), ("news", "shop")):
+        site = housed.servers[name].site
+        manifest = read_status(site).models[0]["manifest"]
+        directory = next(site.directories.iterdir()).name
+        for path in (f"models/{manifest}/manifest.json", f"directory/{directory}"):
+            assert (housed.get(f"/p/{name}/{path}"), housed.get(f"/p/{other}/{path}")) == (200, 404)
+    for path in (
+        "/models/latest",
+        "/ledger/checkpoint",
+        "/p/other/models/latest",
+        "/p/shop/%2e%2e/news/ledger/checkpoint",
+    ):
+        assert housed.get(path) in (400, 404)
+
+    # Models and plans, as if somebody had put them there.
+    mine = fleets["shop"].devices[0]
+    version = mine.privacy_report().spending
+    theirs = read_status(news.site).models[0]["manifest"]
+    with pytest.raises((IntegrityError, RefusedError)):
+        mine.update_model(news.site.models / theirs)
+    plan = (news.site.witness / WITNESS).read_bytes()
+    assert mine.contribute(plan, b"") == REFUSED
+    assert "signature must be by key" in mine.refusal
+    assert mine.privacy_report().spending == version
+
+    # The certificate of one SuperLink is none to the other's gateway or ServerApp.
+    with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+        httpx.get(f"https://localhost:{news.site.config.gateway.superlink_port}/health", verify=shop.tls)
+
+
+def test_nothing_that_is_kept_links_an_apps_two_devices(housed: Housed, fleets: dict[str, Any]) -> None:
+    """No key, identity, node number or token of one population is in the other's folder, or in the house's own."""
+    for name, other in (("shop", "news"), ("news", "shop")):
+        with Enrolments(housed.servers[name].site.enrolment_file) as register:
+            known = register.devices()
+        secrets = [each for device in known for each in (device.identity, device.node_key.splitlines()[1])]
+        secrets += [str(device.node) for device in known]
+        own = housed.servers[name].site.enrolment_file.read_bytes()
+        wal = housed.servers[name].site.enrolment_file.with_name("enrolment.db-wal")
+        own += wal.read_bytes() if wal.exists() else b""
+        assert all(secret.encode() in own for secret in secrets), "they would be found"
+        house = [housed.house.logs, housed.house.state, housed.house.open_folder]
+        for folder in (housed.servers[other].site.folder, *house):
+            for file in folder.rglob("*"):
+                if file.is_file():
+                    data = file.read_bytes()
+                    assert not [secret for secret in secrets if secret.encode() in data], file
+    assert not {each.enrolment.node_key for each in fleets["shop"].devices if each.enrolment} & {
+        each.enrolment.node_key for each in fleets["news"].devices if each.enrolment
+    }
+    assert not {each.identity for each in fleets["shop"].devices} & {each.identity for each in fleets["news"].devices}
+
+
+@pytest.mark.soak  # the gateway's own tests have what it says to a population that is shut
+def test_one_is_shut_and_opened_while_the_other_goes_on(
+    housed: Housed, fleets: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    news = housed.servers["news"]
+    before = {part: news.pid_of(part) for part in ("superlink", "superexec", "serverapp")}
+    gateway = (housed.house.state / "nginx.pid").read_text()
+    assert run(["serve", "shut", str(housed.house.folder), "shop"]) == 0
+    assert housed.servers["shop"].pid_of("superlink") == []
+    result = fleets["shop"].devices[0].sync(seconds=3.0)
+    assert result.ended == "unreachable", "it comes again: nothing tells it that it is no longer wanted"
+    assert fleets["news"].devices[0].sync(seconds=60.0).ended == "come back"
+    assert run(["serve", "status", str(housed.house.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "shop: shut" in said
+    assert "news: open" in said
+    assert run(["serve", "open", str(housed.house.folder), "shop"]) == 0
+    housed.wait("shop", "news")
+    assert fleets["shop"].devices[0].sync(seconds=60.0).ended == "come back"
+    assert {part: news.pid_of(part) for part in before} == before
+    assert (housed.house.state / "nginx.pid").read_text() == gateway
+
+
+def test_metrics_and_events_of_a_house_name_populations_and_nobody(housed: Housed) -> None:
+    text = httpx.get(f"http://127.0.0.1:{housed.house.config.metrics_port}/metrics").text
+    for part in ("gateway", *NAMES):
+        assert f'palate_house_up{{part="{part}"}} 1.0' in text
+    kinds = {event["event"] for event in EventLog(housed.house.events).all()}
+    assert {"started", "opened", "serving", "shut"} <= kinds
+    assert (housed.house.logs / "gateway.log").read_text() == ""
+
+
+def test_the_gateways_workers_pass_to_what_is_public_alone(housed: Housed) -> None:
+    """By the rights of files, whatever nginx is told: to other accounts nothing else is open."""
+    for server in housed.servers.values():
+        if os.geteuid() == 0:
+            assert server.site.folder.stat().st_mode & 0o777 == 0o711
+        for path in server.site.folder.iterdir():
+            if path not in (server.site.public, server.site.folder / "lock"):
+                assert path.stat().st_mode & 0o077 == 0, path
+    assert housed.house.folder.stat().st_mode & 0o077 == 0
