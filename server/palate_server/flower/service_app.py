@@ -20,7 +20,8 @@ from flwr.supercore.logger import update_console_handler
 
 from palate_common.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.superlink_state import check_version, purge
+from palate_server.flower.inbox import BATCH
+from palate_server.flower.superlink_state import check_version
 from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, owner_only
@@ -70,8 +71,12 @@ class GridMessenger:
             )
             for node, seconds in nodes.items()
         ]
-        for message in messages:
-            self._grid.push_messages([message])
+        for start in range(0, len(messages), BATCH):
+            self._grid.push_messages(messages[start : start + BATCH])
+
+    def purge(self) -> None:
+        """Let the SuperLink delete all messages."""
+        self._grid.link.purge()
 
 
 @app.main()
@@ -83,7 +88,8 @@ def main(grid: Grid, context: Context) -> None:
     site = Site.at(Path(str(context.run_config["folder"])))
     try:
         with _own(site):
-            Operation(site, GridMessenger(grid), lambda: purge(site.superlink_file)).serve()
+            messenger = GridMessenger(grid)
+            Operation(site, messenger, messenger.purge).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)

@@ -76,7 +76,7 @@ http {{
 
     upstream superlink {{
         server 127.0.0.1:{superlink_port};
-        keepalive 32;
+        keepalive 1024;
         keepalive_timeout 60s;
     }}
 
@@ -219,8 +219,8 @@ def configuration(site: Site) -> str:
         "user": _user() if os.geteuid() == 0 else "",
         "state": site.state,
         "logs": site.logs,
-        "files": 8192,
-        "connections": 4096,
+        "files": 32768,
+        "connections": 16384,
         "rate": gateway.requests_per_second,
         "burst": 20 * gateway.requests_per_second,
         "enrol_rate": site.config.enrolment.requests_per_minute,
