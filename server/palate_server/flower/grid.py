@@ -70,8 +70,7 @@ class PromptGrid(Grid):
             ForgottenError: the SuperLink was started again; messages without a reply must be sent again.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        inbox = Inbox(self.link)
-        inbox.send(messages)
+        inbox = Inbox(self.link, messages)
         while not inbox.done and (left := deadline - time.monotonic()) > 0:
             found = inbox.look(left)
             self.heard |= {reply.metadata.src_node_id for reply in found if not reply.has_error()}

@@ -38,45 +38,71 @@ BATCH_BYTES: Final = 2**21
 """The bytes of messages after which a request has no further one."""
 
 
+FLYING_BYTES: Final = 2**28
+"""The bytes of messages under way above which none is sent: a SuperLink has them in memory."""
+STALL_SECONDS: Final = 2.0
+"""Seconds without a reply after which more are sent: who is silent holds nobody up."""
+
+
 class Inbox:
     """The messages of an exchange, and the replies to them.
 
     Args:
         link: the SuperLink.
+        messages: what is sent, made when it is sent.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, messages: Iterable[Message]) -> None:
         self._link, self._name = link, uuid.uuid4().hex
-        self._left = 0
+        self._messages = iter(messages)
+        self._flying: dict[str, int] = {}
+        self._more, self._left = True, 0
+        self._send()
 
     @property
     def done(self) -> bool:
         """Whether no reply may come any more."""
-        return not self._left
-
-    def send(self, messages: Iterable[Message]) -> None:
-        """Send messages, in requests of bounded size."""
-        batch, size = list[Message](), 0
-        for message in messages:
-            batch.append(message)
-            size += _size(message)
-            if len(batch) >= BATCH or size >= BATCH_BYTES:
-                self._push(batch)
-                batch, size = [], 0
-        if batch:
-            self._push(batch)
+        return not self._more and not self._left
 
     def look(self, seconds: float) -> list[Message]:
         """The replies that are complete and were not returned before; it waits for one.
 
+        If there are more messages than may be under way, they are sent as replies come, or when none comes for a while.
+
         Raises:
             ForgottenError: the SuperLink was started again.
         """
-        replies, self._left = self._link.collect(self._name, seconds=seconds)
-        return [_message(metadata, contents) for metadata, contents in replies]
+        waits = min(seconds, STALL_SECONDS) if self._more else seconds
+        replies, self._left = self._link.collect(self._name, seconds=waits)
+        found = [_message(metadata, contents) for metadata, contents in replies]
+        for reply in found:
+            self._flying.pop(reply.metadata.reply_to_message_id, None)
+        if not found:
+            self._flying.clear()
+        if self._more:
+            self._send()
+        return found
 
-    def _push(self, batch: list[Message]) -> None:
-        self._left += sum(bool(name) for name in self._link.push(self._name, batch))
+    def _send(self) -> None:
+        """Send messages, in requests of bounded size, while few bytes are under way."""
+        batch, sizes, room = list[Message](), list[int](), FLYING_BYTES - sum(self._flying.values())
+        while room > 0:
+            if (message := next(self._messages, None)) is None:
+                self._more = False
+                break
+            batch.append(message)
+            sizes.append(_size(message))
+            room -= sizes[-1]
+            if len(batch) >= BATCH or sum(sizes) >= BATCH_BYTES:
+                self._push(batch, sizes)
+                batch, sizes = [], []
+        if batch:
+            self._push(batch, sizes)
+
+    def _push(self, batch: list[Message], sizes: list[int]) -> None:
+        names = self._link.push(self._name, batch)
+        self._left += sum(bool(name) for name in names)
+        self._flying |= dict(zip(names, sizes, strict=True))
 
 
 def _size(message: Message) -> int:
