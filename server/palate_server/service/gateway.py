@@ -18,6 +18,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -178,6 +179,8 @@ NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
 
+MOST_FILES = 32768
+"""The most files of nginx, where the system allows it, and twice its connections: a device that waits takes two."""
 FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
 
@@ -214,13 +217,14 @@ def _taken(host: str, port: int) -> str:
 
 def configuration(site: Site) -> str:
     """Make the text of nginx's configuration."""
-    gateway = site.config.gateway
+    gateway, (_, most) = site.config.gateway, resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
     values = {
         "user": _user() if os.geteuid() == 0 else "",
         "state": site.state,
         "logs": site.logs,
-        "files": 32768,
-        "connections": 16384,
+        "files": files,
+        "connections": files // 2,
         "rate": gateway.requests_per_second,
         "burst": 20 * gateway.requests_per_second,
         "enrol_rate": site.config.enrolment.requests_per_minute,

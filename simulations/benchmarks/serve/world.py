@@ -40,7 +40,7 @@ settings = {settings}
 every_hours = {every_hours}
 [cohort]
 size = {size}
-wait_seconds = 20.0
+wait_seconds = {wait_seconds}
 exchange_seconds = {exchange_seconds}
 pause_seconds = 5.0
 participations = 1000000
@@ -54,6 +54,8 @@ requests_per_second = 5000
 connections = 2000
 [enrolment]
 requests_per_minute = 100000
+[release]
+automatic = {automatic}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
@@ -78,6 +80,8 @@ class World:
         settings: str = "{}",
         noise: str = "secure",
         exchange_seconds: float = 30.0,
+        wait_seconds: float = 20.0,
+        automatic: bool = True,
     ) -> None:
         probes = [socket.socket() for _ in range(4)]
         for probe in probes:
@@ -85,8 +89,16 @@ class World:
         ports = [probe.getsockname()[1] for probe in probes]
         for probe in probes:
             probe.close()
-        given = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours, "settings": settings}
-        text = CONFIG.format(**given, noise=noise, exchange_seconds=exchange_seconds, ports=ports)
+        given: dict[str, Any] = {
+            "size": size,
+            "dp": dp,
+            "dropout": dropout,
+            "every_hours": every_hours,
+            "settings": settings,
+        }
+        given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
+        given["automatic"] = str(automatic).lower()
+        text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
