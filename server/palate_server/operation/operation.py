@@ -248,7 +248,7 @@ class Operation:
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.exchange_seconds
+                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.seconds_of_exchange(len(cohort))
                 transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
                 released = run_round(coordinator, transport, directory=directory)
         except (BudgetError, LockedError):
