@@ -359,8 +359,34 @@ def links_tables(figures: Any) -> list[Table]:
                 (name, str(each["devices"]), f"{each['cpu']:.2f}", f"{each['rate']:.1f}", f"{share:.2f}", verdict)
             )
     same = figures[0]["arrays"] == figures[1]["arrays"]
-    note = f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. The models are the same, bit for "
-        f"bit: {_met(same)}."
+    note = (
+        f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. "
+        f"The models are the same, bit for bit: {_met(same)}."
+    )
+    header = ("SuperLink", "devices", "CPU-seconds", "exchanges a CPU-second", "of one's", f"bar: {SHARE:g}")
+    return [Table("Two SuperLinks beside one", header, rows, note)]
+
+
+def lost(_: Path, repetitions: int) -> Any:
+    """Of three SuperLinks one is killed in an attempt, and then two."""
+    return [one_lost(1) for _ in range(max(1, repetitions // 3))] + [one_lost(2)]
+
+
+def lost_tables(figures: Any) -> list[Table]:
+    """One row an attempt."""
+    rows = []
+    for each in figures:
+        enough = each["left"] >= LEAST
+        ended = f"released, {each['users']} in the sum" if each["released"] else f"void ({each['reason']})"
+        good = each["released"] == enough and each["charges"] == 1 and each["next"] == LOST and not each["silent"]
+        there = ", ".join(map(str, each["devices"]))
+        row = (there, str(each["left"]), ended, str(each["charges"]), str(each["next"]), f"{each['seconds']:.0f}")
+        rows.append((*row, _met(good)))
+    header = ("devices at each", "left", "the attempt", "charges", "users of the next round", "seconds to it", "bar")
+    note = (
+        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged, and whenever the supervisor has "
+        "started one of them again, until the attempt is over. Bar: released if enough are left, one charge, all "
+        "devices in the next round."
     )
     return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
 
