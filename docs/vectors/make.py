@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_client.online.flower_messages import Reply, ServerMessage
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
+from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, Left, make_leave, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
@@ -726,7 +726,7 @@ def delta() -> dict[str, Any]:
 
 
 def enrolment() -> dict[str, Any]:
-    """A request, and what its identity signs."""
+    """A request, and what its identity signs; and a request to leave."""
     node_key = (
         "-----BEGIN PUBLIC KEY-----\n"
         "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEqofKIr6LBTeOscce8yCtdG4dO2KLp5uY\n"
@@ -735,12 +735,19 @@ def enrolment() -> dict[str, Any]:
         "-----END PUBLIC KEY-----\n"
     )  # the base point of P-384: a public key whose secret is 1
     request = make_request("A" * 43, node_key, test_key())
+    leaving = make_leave("readers", 7, test_key())
     return {
         "private_key_hex": SECRET.hex(),
         "tag": ENROL_TAG,
         "signed": request.signed.decode(),
         "request": request.to_bytes().decode(),
         "answer": Enrolled(device=7, population="readers", node=2**63 + 5).to_bytes().decode(),
+        "leave": {
+            "tag": LEAVE_TAG,
+            "signed": leaving.signed.decode(),
+            "request": leaving.to_bytes().decode(),
+            "answer": Left(device=7, population="readers").to_bytes().decode(),
+        },
     }
 
 
