@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 from witnessed import Committee
 
@@ -16,6 +18,7 @@ from palate_common.records.checkpoints import read_state, sign_checkpoint
 from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import Front, configuration
+from palate_server.service.http_api import EnrolmentService, application
 from palate_server.service.setup import make_site
 from palate_server.witness.folder import log_id
 
@@ -148,6 +151,32 @@ def test_a_population_may_have_a_name_of_its_own(
     assert text.count(" server_name ") == 2
     assert f"ssl_certificate {books.tls}/server.pem;" in text
     assert re.findall(r"(?<=zone=requests_)\w+(?=:)", text) == ["books", "shop"]
+
+
+def test_without_nginx_the_path_is_the_same(house: House) -> None:
+    """`--dev`, for one population alone: invitations name the path in any case."""
+    site = house.site("shop")
+    enrolling = EnrolmentService(site, lambda key: 1)
+    app = application(site, enrolling, stand_in=True)
+    found = {}
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://palate.example.org") as client:
+            for method, path in (
+                ("GET", "/p/shop/models/latest"),
+                ("GET", "/models/latest"),
+                ("GET", "/p/news/models/latest"),
+                ("GET", "/p/shop/../key"),
+                ("POST", "/p/shop/v1/enroll"),
+                ("POST", "/v1/enroll"),
+                ("POST", "/p/shop/v1/fleet/UP"),
+            ):
+                found[method, path] = (await client.request(method, path)).status_code
+
+    asyncio.run(ask())
+    enrolling.close()
+    assert list(found.values()) == [200, 404, 404, 404, 400, 404, 404]
 
 
 def test_a_witness_of_both_sees_two_logs(house: House, tmp_path: Path) -> None:
