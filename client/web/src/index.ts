@@ -1,0 +1,3 @@
+/** The device of Palate in a browser. */
+
+export * from "./errors.js";
