@@ -1,0 +1,53 @@
+/**
+ * Exploration: draws a taste that the user might have; the fewer events they have, the further from the known one.
+ *
+ * Thompson sampling with a bootstrap: every event has a random weight from Exp(1), and two imagined events are added, on
+ * items drawn by popularity. Sources: Rubin, The Bayesian Bootstrap (1981); Osband and Van Roy, Bootstrapped Thompson
+ * Sampling and Deep Exploration (2015).
+ */
+
+import { clipped, joined, type History } from "./interests.js";
+
+const IMAGINED = 2;
+
+/** Random numbers for exploration; they needn't be secure, as a recommendation is not a release. */
+export interface Rng {
+  /** From 0 to below 1. */
+  random(): number;
+  /** From Exp(1). */
+  exponential(): number;
+  /** `count` different numbers from `first` to below `end`. */
+  choice(first: number, end: number, count: number): number[];
+}
+
+export const RANDOM: Rng = {
+  random: Math.random,
+  exponential: () => -Math.log1p(-Math.random()),
+  choice: (first, end, count) => {
+    const among = Array.from({ length: end - first }, (_, place) => first + place);
+    return Array.from({ length: count }, () => among.splice(Math.floor(Math.random() * among.length), 1)[0]);
+  },
+};
+
+/** The known history with random weights, and imagined events on items drawn by popularity, from `among` or all. */
+export function imagined(known: History, popularity: ArrayLike<number>, rng: Rng, among: ArrayLike<number> | null): History {
+  const weights = known.weights.map((weight) => clipped(weight * rng.exponential()));
+  const added = Float32Array.from({ length: IMAGINED }, () => clipped(rng.exponential()));
+  const rows = among ?? Array.from({ length: popularity.length }, (_, row) => row);
+  let total = 0;
+  const ends = Float64Array.from(rows, (row) => (total += Math.max(popularity[row], 0)));
+  const drawn = Array.from({ length: IMAGINED }, () => {
+    const at = rng.random();
+    if (!(total > 0)) return rows[Math.floor(at * rows.length)];
+    const place = ends.findIndex((end) => end > at * total);
+    return rows[place < 0 ? rows.length - 1 : place];
+  });
+  return joined({ ...known, weights }, drawn, added);
+}
+
+/** Positions of a list of n that are explored, rising: a random choice in its lower half, `share` of n on average. */
+export function slots(share: number, n: number, rng: Rng): number[] {
+  const wanted = share * n;
+  const count = Math.min(Math.floor(wanted) + Number(rng.random() < wanted % 1), n - Math.floor(n / 2));
+  return count ? rng.choice(Math.floor(n / 2), n, count).sort((one, other) => one - other) : [];
+}

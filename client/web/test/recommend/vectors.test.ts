@@ -1,0 +1,112 @@
+import { Interests } from "../../src/recommend/interests.js";
+import { Recommender, type RecommendOptions } from "../../src/recommend/recommender.js";
+import { permutation } from "../../src/recommend/adaptation/permutation.js";
+import { type ModelState, type Tensor } from "../../src/recommend/factors.js";
+import type { Rng } from "../../src/recommend/exploration.js";
+import { weightingOf } from "../../src/weighting.js";
+import { environment, equal, ok, test } from "../harness.js";
+import { eventOf } from "../../src/events.js";
+import type { Row } from "../../src/store/store.js";
+
+const file = async () => JSON.parse(await environment().readRepository("docs/vectors/recommend.json")) as any;
+const near = (actual: number, expected: number, why: string) => ok(Math.abs(actual - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), `${why}: ${actual} is not ${expected}`);
+
+/** A minimal reader of compact models, with which nothing is checked. */
+async function read(text: string): Promise<ModelState> {
+  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const plain = new Uint8Array(await new Response(stream).arrayBuffer());
+  const length = Number(new DataView(plain.buffer).getBigUint64(0, true));
+  const { __metadata__: metadata, ...tensors } = JSON.parse(new TextDecoder().decode(plain.subarray(8, 8 + length)));
+  const raw = new Map(
+    Object.entries(tensors as Record<string, any>).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
+      const bytes = plain.slice(8 + length + from, 8 + length + to);
+      const kinds: Record<string, () => any> = {
+        F32: () => new Float32Array(bytes.buffer),
+        I32: () => new Int32Array(bytes.buffer),
+        I8: () => new Int8Array(bytes.buffer),
+        U8: () => bytes,
+        F16: () => Float32Array.from(new Uint16Array(bytes.buffer), half),
+      };
+      return [name, { shape, data: kinds[dtype]() } as Tensor];
+    }),
+  );
+  const state = new Map<string, Tensor>();
+  for (const [name, tensor] of raw) {
+    if (name.endsWith(" scale")) continue;
+    const scale = raw.get(`${name} scale`)?.data;
+    const width = tensor.shape.length > 1 ? tensor.shape[1] : 1;
+    if (name.endsWith(" gaps")) {
+      const [planes, rows, columns] = tensor.shape;
+      const lists = new Int32Array(rows * columns);
+      for (let row = 0; row < rows; row += 1)
+        for (let column = 0, at = -1; column < columns; column += 1) {
+          at += 1;
+          for (let plane = 0; plane < planes; plane += 1) at += tensor.data[(plane * rows + row) * columns + column] * 256 ** plane;
+          lists[row * columns + column] = at;
+        }
+      state.set(name.slice(0, -5), { shape: [rows, columns], data: lists });
+    } else state.set(name, scale ? { shape: tensor.shape, data: Float32Array.from(tensor.data, (each, at) => Math.fround(each * scale[at % width])) } : tensor);
+  }
+  return { header: JSON.parse(metadata.palate), state };
+}
+
+function half(bits: number): number {
+  const [sign, exponent, part] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + part / 1024) : 2 ** -14 * (part / 1024));
+}
+
+async function device(items: string[], domains: string[], given: any, rng?: Rng): Promise<{ made: Recommender; interests: Interests }> {
+  const rows: Row[] = given.events.map((each: any, place: number) => ({
+    ...eventOf({ kind: each.kind, item: each.item, value: each.value }), id: String(place), seq: place + 1, time: each.at, received: each.at, imported: false,
+  }));
+  const store = { rows, generation: 0, reset: 0, clock: () => given.now as number };
+  const interests = new Interests(store, items, weightingOf(given.preset), given.recent_half_life_days);
+  return { made: new Recommender(await read(given.model), items, interests, () => ({}), domains, rng), interests };
+}
+
+const NAMES: Record<string, string> = { filter_already_liked_items: "filterAlreadyLikedItems", filter_items: "filterItems" };
+const options = (given: any): RecommendOptions => Object.fromEntries(Object.entries(given).filter(([name]) => name !== "n").map(([name, value]) => [NAMES[name] ?? name, value]));
+
+function same(actual: readonly { item: string; score: number; source: string; reason: string }[], expected: any[], why: string): void {
+  equal(actual.map(({ item, source, reason }) => [item, source, reason]), expected.map(([item, , source, reason]) => [item, source, reason]), why);
+  actual.forEach(({ score }, place) => near(score, expected[place][1], `${why}, ${place}`));
+}
+
+test("recommend: the histories, lists, reasons, likenesses and questions of Python's device", async () => {
+  const { items, domains, cases } = await file();
+  for (const given of cases) {
+    const drawn: number[] = [...given.exploring.drawn];
+    let recorded = false;
+    const next = () => (recorded ? (drawn.shift() as number) : 0.5);
+    const { made, interests } = await device(items, domains, given, { random: next, exponential: next, choice: (_, __, count) => Array.from({ length: count }, next) });
+    const look = interests.look();
+    equal([...look.recent.indices], given.history.rows, given.what);
+    look.recent.weights.forEach((weight, place) => near(weight, given.history.weights[place], given.what));
+    equal([...look.unwanted], given.unwanted, given.what);
+    equal([...look.resting], given.resting, given.what);
+    for (const list of given.lists) same(made.recommend(list.options.n, options(list.options)), list.items, `${given.what}, ${JSON.stringify(list.options).slice(0, 80)}`);
+    for (const why of given.explained) {
+      const found = made.explain(why.item);
+      [found.score, found.rest].forEach((score, place) => near(score, [why.score, why.rest][place], given.what));
+      equal(found.text, why.text, given.what);
+      equal(found.contributions.map(({ item, kind }) => [item, kind]), why.contributions.map((each: any) => each.slice(0, 2)), given.what);
+      found.contributions.forEach(({ score, linked }, place) => [score, linked].forEach((each, at) => near(each, why.contributions[place][2 + at], given.what)));
+    }
+    for (const { item, like } of given.similar) {
+      const found = made.similarItems(item, 6);
+      equal(found.map((each) => each.item), like.map(([name]: any) => name), given.what);
+      found.forEach(({ score }, place) => near(score, like[place][1], given.what));
+    }
+    equal(made.questions(4), given.questions, given.what);
+    recorded = true;
+    same(made.recommend(10, options(given.exploring.options)), given.exploring.items, `${given.what}, exploring`);
+    equal(drawn.length, 0, "all random numbers are used, in their order");
+  }
+});
+
+test("recommend: numpy's permutations", () => {
+  equal([...permutation(11, 11)], [6, 9, 2, 1, 8, 4, 5, 10, 3, 7, 0]);
+  equal([...permutation(300, 300).slice(0, 8)], [88, 110, 42, 190, 188, 288, 32, 200]);
+  equal([...permutation(4, 4)], [3, 0, 1, 2]);
+});
