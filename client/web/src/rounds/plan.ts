@@ -8,6 +8,7 @@
 import { InputError, IntegrityError } from "../errors.js";
 import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
 import { modulusBits, readCohort, shareSigma, sharesOf, type CohortTerms } from "../mechanism/cohort.js";
+import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
 import { canonicalJson, digest, Float, readCanonical, type Json } from "../records/canonical.js";
 import { checkGrowth, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
 import { chargeEntry, type ChargeEntry } from "../records/entries.js";
@@ -20,8 +21,6 @@ import { verify } from "../records/signing.js";
 export const PLAN_TAG = "palate/plan/1";
 /** Bytes of the largest signed plan that is read. */
 export const MOST_PLAN = 2 ** 20;
-/** Coordinates at the end of each release that no user contributes to. */
-export const DUMMIES = 64;
 const MAX_GRID = 2 ** 26;
 const MAX_USERS = 2 ** 26;
 const MAX_STEPS = 64;
@@ -29,13 +28,6 @@ const LEAST_INCLUSION = 1e-3;
 
 export const MODES = ["distributed", "local", "central", "off"] as const;
 export type DpMode = (typeof MODES)[number];
-
-/** One block of the layout: its name, its shape for one user, and its share of the joint norm. */
-export interface BlockSpec {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly weight: number;
-}
 
 /** Public numbers known before the first release. */
 export interface PublicFacts {
@@ -48,9 +40,6 @@ export interface PublicFacts {
   readonly local: boolean;
   readonly formerSignal: number;
 }
-
-export const blockSize = ({ shape }: BlockSpec): number => shape.reduce((product, each) => product * each, 1);
-export const layoutSize = (layout: readonly BlockSpec[]): number => layout.reduce((sum, each) => sum + blockSize(each), 0);
 
 export function readFacts(value: Json): PublicFacts {
   const fields = Fields.of("the facts", value, ["n_users", "n_items", "mu", "n_features", "seed"], ["panel_users", "local", "former_signal"]);
