@@ -28,8 +28,10 @@ from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.mechanism.randomness import SeededSource
+from palate_common.mechanism.update import DUMMIES, Block, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.models.compact import compact, expand
 from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.models.manifest import MANIFEST_TAG
@@ -457,12 +459,40 @@ def _case(what: str, update: Update, layout: tuple[BlockSpec, ...]) -> dict[str,
         "grid": GRID,
         "clip_norm": 1.0,
         "layout": [spec.model_dump(mode="json") for spec in layout],
+        "factors": [[_factors(block, user) for block in update.blocks] for user in range(update.n_users)],
         "raw": [_raw(update, user).tolist() for user in range(update.n_users)],
         "integers": [clipped.vector(user).tolist() for user in range(update.n_users)],
         "sum": clipped.total().tolist(),
         "number_type": str(dtype_for(update.n_users, GRID)),
         "header": header.model_dump(mode="json"),
         "wire_hex": encode(header, clipped).hex(),
+    }
+
+
+def _factors(block: Block, user: int) -> dict[str, Any]:
+    """One user's block as a device holds it before clipping: a product is never spelled out."""
+    if isinstance(block, DenseBlock):
+        return {"kind": "dense", "values": block.values[user].ravel().tolist()}
+    own = slice(block.indptr[user], block.indptr[user + 1])
+    rows = {"indices": block.indices[own].tolist(), "rows": block.rows[own].tolist(), "height": block.n_rows}
+    if isinstance(block, PairBlock):
+        return {"kind": "pairs", **rows}
+    outer = {"kind": "outer", **rows, "column": block.columns[user].tolist()}
+    if block.along is not None and block.shift is not None:
+        outer |= {"along": block.along.tolist(), "shift": float(block.shift[user])}
+    return outer
+
+
+def noise() -> dict[str, Any]:
+    """Words of a seed, and exact discrete Gaussian values that are made of them."""
+    seed = bytes(range(16))
+    return {
+        "seed_hex": seed.hex(),
+        "words_hex": SeededSource(seed).words(4).astype("<u8").tobytes().hex(),
+        "cases": [
+            {"sigma": sigma, "values": sample_discrete_gaussian(60, sigma=sigma, source=SeededSource(seed)).tolist()}
+            for sigma in (1, 2, 64, 2**14, 2**20 + 1, 2**25, 2**27 - 1, 2**30)
+        ],
     }
 
 
@@ -952,6 +982,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "witnessed.json": witnessed,
     "manifest.json": manifest,
     "contribution.json": contribution,
+    "noise.json": noise,
     "secagg.json": secagg,
     "delta.json": delta,
     "enrolment.json": enrolment,

@@ -55,6 +55,8 @@ def test_every_room_is_on_the_map(root: Path) -> None:
 
 def test_no_room_is_crowded(root: Path) -> None:
     for package in PACKAGES:
-        modules = [file for kind in ("*.py", "*.ts") for file in (root / package).rglob(kind) if file.stem != "__init__"]
+        modules = [
+            file for kind in ("*.py", "*.ts") for file in (root / package).rglob(kind) if file.stem != "__init__"
+        ]
         for folder, own in Counter(file.parent for file in modules).items():
             assert folder.name in LISTS or own <= MOST, folder
