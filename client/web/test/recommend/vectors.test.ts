@@ -1,7 +1,9 @@
 import { Interests } from "../../src/recommend/interests.js";
 import { Recommender, type RecommendOptions } from "../../src/recommend/recommender.js";
 import { permutation } from "../../src/recommend/adaptation/permutation.js";
-import { type ModelState, type Tensor } from "../../src/recommend/factors.js";
+import { expanded, inflated } from "../../src/models/expanding.js";
+import { fromBase64 } from "../../src/records/bytes.js";
+import type { ModelState } from "../../src/recommend/factors.js";
 import type { Rng } from "../../src/recommend/exploration.js";
 import { weightingOf } from "../../src/weighting.js";
 import { environment, equal, ok, test } from "../harness.js";
@@ -11,49 +13,8 @@ import type { Row } from "../../src/store/store.js";
 const file = async () => JSON.parse(await environment().readRepository("docs/vectors/recommend.json")) as any;
 const near = (actual: number, expected: number, why: string) => ok(Math.abs(actual - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), `${why}: ${actual} is not ${expected}`);
 
-/** A minimal reader of compact models, with which nothing is checked. */
 async function read(text: string): Promise<ModelState> {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const plain = new Uint8Array(await new Response(stream).arrayBuffer());
-  const length = Number(new DataView(plain.buffer).getBigUint64(0, true));
-  const { __metadata__: metadata, ...tensors } = JSON.parse(new TextDecoder().decode(plain.subarray(8, 8 + length)));
-  const raw = new Map(
-    Object.entries(tensors as Record<string, any>).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
-      const bytes = plain.slice(8 + length + from, 8 + length + to);
-      const kinds: Record<string, () => any> = {
-        F32: () => new Float32Array(bytes.buffer),
-        I32: () => new Int32Array(bytes.buffer),
-        I8: () => new Int8Array(bytes.buffer),
-        U8: () => bytes,
-        F16: () => Float32Array.from(new Uint16Array(bytes.buffer), half),
-      };
-      return [name, { shape, data: kinds[dtype]() } as Tensor];
-    }),
-  );
-  const state = new Map<string, Tensor>();
-  for (const [name, tensor] of raw) {
-    if (name.endsWith(" scale")) continue;
-    const scale = raw.get(`${name} scale`)?.data;
-    const width = tensor.shape.length > 1 ? tensor.shape[1] : 1;
-    if (name.endsWith(" gaps")) {
-      const [planes, rows, columns] = tensor.shape;
-      const lists = new Int32Array(rows * columns);
-      for (let row = 0; row < rows; row += 1)
-        for (let column = 0, at = -1; column < columns; column += 1) {
-          at += 1;
-          for (let plane = 0; plane < planes; plane += 1) at += tensor.data[(plane * rows + row) * columns + column] * 256 ** plane;
-          lists[row * columns + column] = at;
-        }
-      state.set(name.slice(0, -5), { shape: [rows, columns], data: lists });
-    } else state.set(name, scale ? { shape: tensor.shape, data: Float32Array.from(tensor.data, (each, at) => Math.fround(each * scale[at % width])) } : tensor);
-  }
-  return { header: JSON.parse(metadata.palate), state };
-}
-
-function half(bits: number): number {
-  const [sign, exponent, part] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
-  return sign * (exponent ? 2 ** (exponent - 15) * (1 + part / 1024) : 2 ** -14 * (part / 1024));
+  return expanded(await inflated(fromBase64(text), 2 ** 20));
 }
 
 async function device(items: string[], domains: string[], given: any, rng?: Rng): Promise<{ made: Recommender; interests: Interests }> {
