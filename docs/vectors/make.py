@@ -28,6 +28,7 @@ from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.randomness import SeededSource
@@ -46,6 +47,7 @@ from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey,
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
 from palate_common.records.witnessing import AddCheckpoint
+from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -57,7 +59,17 @@ from palate_common.secagg.evidence import Scene, ShownBox, ShownReceipt
 from palate_common.secagg.graph import Ring
 from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import BoxReceipt, Complaint, Header, Secret, Step, pack_flags, write
+from palate_common.secagg.messages import (
+    Advert,
+    BoxReceipt,
+    Complaint,
+    Header,
+    Secret,
+    Step,
+    encode_commitments,
+    pack_flags,
+    write,
+)
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.transcript import BOX as BOX_TAG
@@ -65,11 +77,19 @@ from palate_common.secagg.transcript import (
     OPENING,
     RECEIPT,
     REVEAL,
+    advert_payload,
     box_info,
     cohort_binding,
+    cohort_root,
+    commit_payload,
+    commitment_to,
+    consistency_payload,
+    members_payload,
     opening_payload,
+    pair_info,
     receipt_payload,
     reveal_payload,
+    ring_seed,
     sign,
 )
 from palate_server.ledger.history import entry_from
@@ -528,6 +548,7 @@ def secagg() -> dict[str, Any]:
             for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
         ],
         "directory": _directory(),
+        "transcript": _transcript(),
         "box": _box(),
         "receipt": _receipt(),
         "open": _open(),
@@ -639,6 +660,43 @@ def _made_box(sender: int, receiver: int) -> bytes:
     """A good box."""
     with mock.patch.object(boxes, "KeyPair", _Fixed):
         return make_box(_label(sender, receiver), bytes(range(64)), DEVICES[sender])[0]
+
+
+def _transcript() -> dict[str, Any]:
+    """What is hashed, signed and derived from beside boxes, receipts and shares, made of the parts that it is of."""
+    signed = SignedPlan.model_validate_json(plan()["signed_plan"])
+    cohort = CohortTerms(n_max=5, n_min=4, c_max=1, masks=True, directory="ab" * 32)
+    masked = signed.plan.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort})
+    terms = attempt_terms(SignedPlan(plan=masked, charge=signed.charge, signature=signed.signature))
+    nonces = [bytes([number]) * 32 for number in (7, 8)]
+    commitments = [commitment_to(nonce) for nonce in nonces]
+    advert = Advert(nonces[0], bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, b"")
+    root = cohort_root(CONTEXT, TOSS, encode_commitments([(4, commitments[0]), (9, commitments[1])]))
+    seed = ring_seed(CONTEXT, root, nonces)
+    binding, own, other = cohort_binding(CONTEXT, TOSS, root, seed), b"\x01" * 32, b"\x02" * 32
+    return {
+        "plan": masked.model_dump(mode="json"),
+        "checkpoint": signed.charge.model_dump(mode="json")["checkpoint"] if signed.charge else None,
+        "context_of_plan": terms.context.hex(),
+        "bits": terms.bits,
+        "size": terms.size,
+        "share_sigma": masked.share_sigma,
+        "context": CONTEXT.hex(),
+        "toss": TOSS,
+        "devices": [4, 9],
+        "nonces": [nonce.hex() for nonce in nonces],
+        "commitments": [each.hex() for each in commitments],
+        "root": root.hex(),
+        "seed": seed.hex(),
+        "binding": binding.hex(),
+        "commit_payload": commit_payload(CONTEXT, TOSS, 4, commitments[0]).hex(),
+        "advert_body": advert.body.hex(),
+        "advert_payload": advert_payload(CONTEXT, TOSS, root, 4, advert.body).hex(),
+        "advert_payload_without_a_ring": advert_payload(CONTEXT, TOSS, b"", 4, advert.body[32:]).hex(),
+        "members_payload": members_payload(binding, b"\x03").hex(),
+        "consistency_payload": consistency_payload(binding, b"\x03", b"\x01").hex(),
+        "mask_info": pair_info("mask", CONTEXT, TOSS, (4, own), (9, other)).hex(),
+    }
 
 
 def _place() -> dict[str, Any]:
