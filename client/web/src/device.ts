@@ -16,8 +16,8 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./host.js";
-import { direct, errorOf, type Link, type Told } from "./link.js";
+import type { HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Loyalty } from "./loyalty.js";
 import type { OpenLog } from "./panel.js";
 import type { ImportReport } from "./portability.js";
@@ -237,11 +237,11 @@ export async function open(options: OpenOptions): Promise<Device> {
   if (typeof options.app !== "string" || !/^[^\u0000-\u001f\u007f]{1,100}$/u.test(options.app)) throw new InputError("`app` must be a name of 1 to 100 printable characters");
   const memory = withoutStorage === "memory";
   if (path !== undefined) {
-    const { hostOf } = await import("./opening.js");
+    const { hostOf } = await import("./hosting/opening.js");
     return new Device(options.app, direct(await hostOf(host, path, key)));
   }
   if (worker === false || typeof Worker === "undefined") {
-    const { leaderOf } = await import("./opening.js");
+    const { leaderOf } = await import("./hosting/opening.js");
     const leader = leaderOf(host, key, memory);
     await leader.start();
     return new Device(options.app, leader);

@@ -11,7 +11,7 @@ export { DEFINITIONS, type Loyalty } from "./loyalty.js";
 export type { Channel, Message, MessageInput, Quiet } from "./delivery/message.js";
 export type { Allowance, Delivery, Reaction } from "./delivery/record.js";
 export type { Reason } from "./delivery/rules.js";
-export type { ModelInfo, PrivacyReport, ServiceOptions, Spending, StorageReport, SyncOptions, SyncResult } from "./host.js";
+export type { ModelInfo, PrivacyReport, ServiceOptions, Spending, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 export type { ImportReport } from "./portability.js";
 export type { Contribution, Explanation } from "./recommend/explanation.js";
 export type { Recommendation, RecommendOptions, ScoreOptions, Similar } from "./recommend/recommender.js";

@@ -10,8 +10,8 @@
  */
 
 import { ClosedError, LockedError, PalateError } from "./errors.js";
-import type { Host, Method } from "./host.js";
-import { errorOf, run, toldOf, type Link, type Told } from "./link.js";
+import type { Host, Method } from "./hosting/host.js";
+import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
 
 /** Milliseconds without a sign of life after which a leader is asked for one, and then relieved. */
 const PATIENCE = 5000;

@@ -1,9 +1,9 @@
 /** Worker: where all work is done in a browser, so that no page stutters. The page's `Device` talks to it. */
 
-import type { HostOptions, Method } from "./host.js";
+import type { HostOptions, Method } from "./hosting/host.js";
 import { Leader } from "./leader.js";
-import { toldOf } from "./link.js";
-import { leaderOf } from "./opening.js";
+import { toldOf } from "./hosting/link.js";
+import { leaderOf } from "./hosting/opening.js";
 
 /** What a page sends: `open` first, then calls. */
 export type Request =

@@ -6,8 +6,8 @@
 
 import { InputError } from "../errors.js";
 import { shown } from "../events.js";
-import type { Link } from "../link.js";
-import type { MessengerTerms } from "../host.js";
+import type { Link } from "../hosting/link.js";
+import type { MessengerTerms } from "../hosting/host.js";
 import type { Channel, Message, MessageInput } from "./message.js";
 import type { Allowance, Delivery, Reaction } from "./record.js";
 import type { Reason } from "./rules.js";

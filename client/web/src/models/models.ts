@@ -13,9 +13,11 @@ import { hex } from "../records/bytes.js";
 import { checkGrowth, type Seen } from "../records/consistency.js";
 import type { Checkpoint } from "../records/merkle.js";
 import type { Pinned } from "../records/pinned.js";
-import { Factors, type ModelState } from "../recommend/factors.js";
+import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
-import { expanded, inflated } from "./expanding.js";
+import { expandUnpacked, inflated } from "./compact.js";
+import { applyDelta } from "./delta.js";
+import type { GlobalModel } from "./model.js";
 import { catalogueHash, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
 const [MANIFEST, SIGNATURE, ITEMS, DOMAINS] = ["manifest.json", "signature", "items", "domains"];
@@ -30,13 +32,10 @@ export interface SeenLedger {
   see(checkpoint: Checkpoint, evidence: Uint8Array): Promise<void>;
 }
 
-/** Makes a model of the one in use and a delta. */
-export type ApplyDelta = (base: Uint8Array, delta: Uint8Array, most: number) => Promise<Uint8Array> | Uint8Array;
-
 /** A verified model. */
 export interface Published {
   readonly manifest: Manifest;
-  readonly model: ModelState;
+  readonly model: GlobalModel;
   /** Item ids in the model's row order. */
   readonly items: readonly string[];
   /** The domain of each item; null: there is only one. */
@@ -53,7 +52,6 @@ export class Models {
     private readonly pinned: Pinned,
     private readonly ledger: SeenLedger,
     private readonly most: number,
-    private readonly applyDelta: ApplyDelta | null,
     private readonly clock: () => number,
   ) {}
 
@@ -120,7 +118,7 @@ export class Models {
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
     }
     const made = await this.fromDelta(source, manifest, have.get(UNPACKED));
-    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), this.most)));
+    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), this.most, "a compact model")));
     return files;
   }
 
@@ -130,9 +128,9 @@ export class Models {
     const own = hex(await sha256Async(base));
     if (unpacked.sha256 === own) return base;
     const name = `delta-${own}.z`;
-    if (!this.applyDelta || !manifest.files.has(name)) return null;
+    if (!manifest.files.has(name)) return null;
     try {
-      const made = await this.applyDelta(base, await this.signedFile(source, manifest, name), this.most);
+      const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.most);
       return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
     } catch (error) {
       if (error instanceof IntegrityError) return null; // the whole model is taken instead
@@ -154,11 +152,11 @@ export class Models {
     const plain = files.get(UNPACKED) as Uint8Array;
     if (manifest.unpacked && hex(await sha256Async(plain)) !== manifest.unpacked.sha256) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     const [items, domains] = [lines(files.get(ITEMS), manifest.items), files.has(DOMAINS) ? lines(files.get(DOMAINS), manifest.items) : null];
-    const model = expanded(plain);
+    const model = expandUnpacked(plain);
     const { header } = model;
     const fits =
       catalogueHash(items) === manifest.catalogue && new Set(items).size === items.length && header.algorithm === manifest.algorithm &&
-      Number(header.facts.n_items) === items.length && (header as unknown as { catalogue: string }).catalogue === manifest.catalogue;
+      header.facts.nItems === items.length && header.catalogue === manifest.catalogue && header.releases === manifest.releases;
     if (!fits) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     tryOut(model, items.length);
     return { published: { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array) } };
@@ -214,7 +212,7 @@ function lines(data: Uint8Array | undefined, count: number): string[] {
 }
 
 /** Refuses a model that can't score a user without events, which can't be used at all, or whose links are none. */
-function tryOut(model: ModelState, nItems: number): void {
+function tryOut(model: GlobalModel, nItems: number): void {
   const wrong = () => new IntegrityError(`a model must score its ${nItems} items with finite numbers, and does not`);
   let scores: Float64Array;
   let factors: Factors;

@@ -8,6 +8,8 @@
  */
 
 import { RefusedError } from "../errors.js";
+import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
+import { settingOf } from "../rounds/plan.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
 export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
@@ -21,20 +23,11 @@ const SCORE_EXPONENT = 0.1;
 type Numbers = ArrayLike<number>;
 
 /** An array of a model's state, row after row. */
-export interface Tensor {
+interface Numbered {
   readonly shape: readonly number[];
-  readonly data: Float32Array | Float64Array | Int32Array | Int8Array | Uint8Array;
+  readonly data: ArrayLike<number>;
 }
-
-/** A model as it was read from its file, see `models/compact.ts`. */
-export interface ModelState {
-  readonly header: {
-    readonly algorithm: string;
-    readonly settings: Readonly<Record<string, unknown>>;
-    readonly facts: Readonly<Record<string, unknown>>;
-  };
-  readonly state: ReadonlyMap<string, Tensor>;
-}
+type State = ReadonlyMap<string, Numbered>;
 
 /** The family of a source: "content" for "content:titles". */
 export function familyOf(source: string): string {
@@ -144,7 +137,8 @@ export class Factors {
   }
 
   /** The factors of a model. */
-  static of({ header, state }: ModelState, nItems: number): Factors {
+  static of({ header, state: tensors }: GlobalModel, nItems: number): Factors {
+    const state: State = new Map(Array.from(tensors, ([name, tensor]) => [name, { shape: tensor.shape, data: numbersOf(tensor) }]));
     if (header.algorithm === "popularity") return Factors.ranked(numbers(state, "counts"), nItems);
     if (header.algorithm !== "als") throw new RefusedError(`a browser ranks models of als and popularity, got one of ${header.algorithm.slice(0, 80)}`);
     if (!["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name))) return Factors.ranked(numbers(state, "counts"), nItems);
@@ -159,13 +153,13 @@ export class Factors {
 }
 
 function alsFactors(
-  header: ModelState["header"],
-  state: ModelState["state"],
+  header: ModelHeader,
+  state: State,
   nItems: number,
   make: (nItems: number, tables: Table[], parts: Part[], links: Links[], fold: (history: History) => Folded, gain: ReadonlyMap<string, number>, trust: Float64Array) => Factors,
 ): Factors {
-  const fold = setting(header, "fold_exponent", FOLD_EXPONENT);
-  const exponent = setting(header, "score_exponent", SCORE_EXPONENT);
+  const fold = settingOf(header.settings, "fold_exponent") ?? FOLD_EXPONENT;
+  const exponent = settingOf(header.settings, "score_exponent") ?? SCORE_EXPONENT;
   const head = state.has("basis") ? (tensor(state, "head").data as Int32Array) : null;
   const counts = numbers(state, "counts");
   const popularity = relative(counts, numbers(state, "floor")[0], state.has("head") ? tensor(state, "head").data.length : headItems(header, nItems));
@@ -239,7 +233,7 @@ function alsFactors(
   return make(nItems, tables, parts, links, folded, gain, trust);
 }
 
-function linksOf(state: ModelState["state"], source: string, name: string): Links {
+function linksOf(state: State, source: string, name: string): Links {
   const to = tensor(state, `${name}_to`);
   const items = tensor(state, `${name}_items`).data as Int32Array;
   return {
@@ -259,26 +253,21 @@ function relative(counts: Numbers, floor: number, head: number): Float64Array {
 }
 
 /** Head items of a model without directions, as `AlsPlan` has them. */
-function headItems({ settings, facts }: ModelState["header"], nItems: number): number {
-  const [mu, users] = [facts.mu as number | null | undefined, Number(facts.n_users)];
-  const own = mu == null ? Infinity : mu * (facts.local ? Math.sqrt(users) : users);
-  const signal = Math.hypot(own, Number(facts.former_signal ?? 0));
-  const wanted = Number(facts.n_features ?? 0) > 0 ? 10 * Math.sqrt(signal) : 1.2 * signal ** 0.75;
+function headItems({ settings, facts }: ModelHeader, nItems: number): number {
+  const own = facts.mu === null ? Infinity : facts.mu * (facts.local ? Math.sqrt(facts.nUsers) : facts.nUsers);
+  const signal = Math.hypot(own, facts.formerSignal);
+  const wanted = facts.nFeatures > 0 ? 10 * Math.sqrt(signal) : 1.2 * signal ** 0.75;
   const usual = nItems > 50 ? Math.floor(Math.min(Math.max(wanted, 50), nItems)) : nItems;
-  return Math.min(Number(settings.head_items ?? usual), nItems);
+  return Math.min(settingOf(settings, "head_items") ?? usual, nItems);
 }
 
-function setting({ settings }: ModelState["header"], name: string, usual: number): number {
-  return name in settings ? Number(settings[name]) : usual;
-}
-
-function tensor(state: ModelState["state"], name: string): Tensor {
+function tensor(state: State, name: string): Numbered {
   const found = state.get(name);
   if (!found) throw new RefusedError(`a model of als must have the array ${name}, and has not`);
   return found;
 }
 
-function numbers(state: ModelState["state"], name: string): Numbers {
+function numbers(state: State, name: string): Numbers {
   return tensor(state, name).data;
 }
 

@@ -13,7 +13,8 @@ import { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
 import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, RANDOM, slots, type Rng } from "./exploration.js";
-import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY, type ModelState } from "./factors.js";
+import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
+import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
 import { questions } from "./questions.js";
 import { Scorer, type Taste } from "./scoring.js";
@@ -79,17 +80,18 @@ export class Recommender {
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
   constructor(
-    model: ModelState,
+    model: GlobalModel,
     private readonly items: readonly string[],
     private readonly interests: Interests,
     private readonly counts: () => Counts,
     domains: readonly string[] | null = null,
     private readonly rng: Rng = RANDOM,
   ) {
-    if (Number(model.header.facts.n_items) !== items.length) throw new InputError(`\`items\` must be the model's ${String(model.header.facts.n_items)} items, got ${items.length}`);
+    if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
     this.selection = new Selection(interests.rows, domains);
-    this.popularity = model.state.get("counts")?.data ?? new Float32Array(items.length).fill(1);
+    const popular = model.state.get("counts");
+    this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
     this.fuses = this.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
   }
 

@@ -1,9 +1,8 @@
 import { Interests } from "../../src/recommend/interests.js";
 import { Recommender, type RecommendOptions } from "../../src/recommend/recommender.js";
 import { permutation } from "../../src/recommend/adaptation/permutation.js";
-import { expanded, inflated } from "../../src/models/expanding.js";
+import { expand } from "../../src/models/compact.js";
 import { fromBase64 } from "../../src/records/bytes.js";
-import type { ModelState } from "../../src/recommend/factors.js";
 import type { Rng } from "../../src/recommend/exploration.js";
 import { weightingOf } from "../../src/weighting.js";
 import { environment, equal, ok, test } from "../harness.js";
@@ -13,17 +12,13 @@ import type { Row } from "../../src/store/store.js";
 const file = async () => JSON.parse(await environment().readRepository("docs/vectors/recommend.json")) as any;
 const near = (actual: number, expected: number, why: string) => ok(Math.abs(actual - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), `${why}: ${actual} is not ${expected}`);
 
-async function read(text: string): Promise<ModelState> {
-  return expanded(await inflated(fromBase64(text), 2 ** 20));
-}
-
 async function device(items: string[], domains: string[], given: any, rng?: Rng): Promise<{ made: Recommender; interests: Interests }> {
   const rows: Row[] = given.events.map((each: any, place: number) => ({
     ...eventOf({ kind: each.kind, item: each.item, value: each.value }), id: String(place), seq: place + 1, time: each.at, received: each.at, imported: false,
   }));
   const store = { rows, generation: 0, reset: 0, clock: () => given.now as number };
   const interests = new Interests(store, items, weightingOf(given.preset), given.recent_half_life_days);
-  return { made: new Recommender(await read(given.model), items, interests, () => ({}), domains, rng), interests };
+  return { made: new Recommender(await expand(fromBase64(given.model), 2 ** 20), items, interests, () => ({}), domains, rng), interests };
 }
 
 const NAMES: Record<string, string> = { filter_already_liked_items: "filterAlreadyLikedItems", filter_items: "filterItems" };

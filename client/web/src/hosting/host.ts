@@ -6,31 +6,31 @@
  * methods are what `Device` asks for: arguments and answers are plain values, which can be cloned from thread to thread.
  */
 
-import { decisionOf, PURPOSES, told as toldDecision, type ConsentDecision, type Purpose } from "./consent.js";
-import { Calendar } from "./delivery/calendar.js";
-import { Messages } from "./delivery/messages.js";
-import type { Terms } from "./delivery/judge.js";
-import { channelsOf, messageOf, type Channel, type MessageInput } from "./delivery/message.js";
-import type { Allowance, Delivery, Reaction } from "./delivery/record.js";
-import type { Reason } from "./delivery/rules.js";
-import { ErasedError, InputError, PalateError, RefusedError } from "./errors.js";
-import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "./events.js";
-import { loyalty, pastOf, visitsOf, type Loyalty } from "./loyalty.js";
-import { fetched, given, Models } from "./models/models.js";
-import { openLogOf, type OpenLog } from "./panel.js";
-import { exportLines, importLines, type ImportReport } from "./portability.js";
-import { Pinned } from "./records/pinned.js";
-import { blended, totals, type RecommendationOutcome } from "./recommend/adaptation/blending.js";
-import { tuning, type Tuning } from "./recommend/adaptation/tuning.js";
-import type { Explanation } from "./recommend/explanation.js";
-import { EXPLORATION } from "./recommend/factors.js";
-import { Interests } from "./recommend/interests.js";
-import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "./recommend/recommender.js";
-import { Journal, type Edition, type Opened, type Refusal, type Contact, type Sent } from "./store/journal.js";
-import { limitsOf, type Limits } from "./store/retention.js";
-import type { Sealed } from "./store/sealed.js";
-import { EventStore, type Asked } from "./store/store.js";
-import { Weighting, weightingOf, type WeightingOptions } from "./weighting.js";
+import { decisionOf, PURPOSES, told as toldDecision, type ConsentDecision, type Purpose } from "../consent.js";
+import { Calendar } from "../delivery/calendar.js";
+import { Messages } from "../delivery/messages.js";
+import type { Terms } from "../delivery/judge.js";
+import { channelsOf, messageOf, type Channel, type MessageInput } from "../delivery/message.js";
+import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
+import type { Reason } from "../delivery/rules.js";
+import { ErasedError, InputError, PalateError, RefusedError } from "../errors.js";
+import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
+import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { fetched, given, Models } from "../models/models.js";
+import { openLogOf, type OpenLog } from "../panel.js";
+import { exportLines, importLines, type ImportReport } from "../portability.js";
+import { Pinned } from "../records/pinned.js";
+import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
+import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
+import type { Explanation } from "../recommend/explanation.js";
+import { EXPLORATION } from "../recommend/factors.js";
+import { Interests } from "../recommend/interests.js";
+import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
+import { Journal, type Edition, type Opened, type Refusal, type Contact, type Sent } from "../store/journal.js";
+import { limitsOf, type Limits } from "../store/retention.js";
+import type { Sealed } from "../store/sealed.js";
+import { EventStore, type Asked } from "../store/store.js";
+import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
 
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
@@ -212,7 +212,7 @@ export class Host {
     this.journal = new Journal(storage);
     this.messages = new Messages(storage, () => store.granted("messaging"), store.clock, this.calendar);
     const pinned = service && new Pinned(service.population, service.publicKey);
-    this.models = pinned ? new Models(this.journal, pinned, this.journal.ledger(pinned.population), service.mostBytes ?? 2 ** 28, null, store.clock) : null;
+    this.models = pinned ? new Models(this.journal, pinned, this.journal.ledger(pinned.population), service.mostBytes ?? 2 ** 28, store.clock) : null;
   }
 
   static async open(options: HostOptions, storage: Sealed, makePart: MakePart | null = null, clock = () => Date.now() / 1000): Promise<Host> {
@@ -327,7 +327,7 @@ export class Host {
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
     const { service } = this.options;
     if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
-    const { openCampaign } = await import("./delivery/campaign.js");
+    const { openCampaign } = await import("../delivery/campaign.js");
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
     const { id, title, body, item, link, expires, reach } = campaign;
     const message = messageOf({ id: `campaign:${id}`, title, body, item, link, expires, campaign: id });

@@ -1,6 +1,6 @@
 /** Link: how a device in the page asks its host, wherever that is; and errors as values that can be cloned. */
 
-import * as errors from "./errors.js";
+import * as errors from "../errors.js";
 import type { Host, Method } from "./host.js";
 
 /** Asks for a method of the host. A call that is aborted may still answer. */

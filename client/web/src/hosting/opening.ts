@@ -1,9 +1,9 @@
 /** Opening: a store, and the host on it, in the place where the work is done. */
 
 import { Host, type HostOptions, type MakePart } from "./host.js";
-import { Leader } from "./leader.js";
-import { openIndexedDb } from "./store/indexed_db.js";
-import { openMemory } from "./store/memory.js";
+import { Leader } from "../leader.js";
+import { openIndexedDb } from "../store/indexed_db.js";
+import { openMemory } from "../store/memory.js";
 
 /** Taking part is loaded when it is first needed. */
 const makePart: MakePart | null = null;
@@ -23,6 +23,6 @@ export function leaderOf(options: HostOptions, key: Uint8Array | undefined, memo
 
 /** A host over a file, in Node. */
 export async function hostOf(options: HostOptions, folder: string, key: Uint8Array | undefined): Promise<Host> {
-  const { openFile } = await import("./store/file.js");
+  const { openFile } = await import("../store/file.js");
   return Host.open(options, await openFile(folder, options.app, key), makePart);
 }
