@@ -18,6 +18,7 @@ import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
 import type { HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
+import type { Keeping } from "./hosting/opening.js";
 import type { Loyalty } from "./loyalty.js";
 import type { OpenLog } from "./panel.js";
 import type { ImportReport } from "./portability.js";
@@ -34,8 +35,11 @@ export interface OpenOptions extends HostOptions {
   readonly path?: string;
   /** Where `worker.js` of this package is served, on the page's own origin; left out: beside this file. False: work in the page's thread. */
   readonly worker?: string | URL | false;
-  /** Where the browser gives no storage: "refuse", or "memory", a store that is forgotten with the page. */
-  readonly withoutStorage?: "refuse" | "memory";
+  /**
+   * Where the store is kept in a browser. "lasting": in the browser, or not at all, which is the default. "memory": in this page,
+   * and nothing is written, such as before the user was asked. "any": in the page where the browser gives no storage.
+   */
+  readonly keeping?: Keeping;
 }
 
 /** What the user agreed to, for each purpose. A purpose that wasn't granted is denied. */
@@ -233,22 +237,29 @@ export class Device {
 
 /** Opens the encrypted store of this app's user, or makes it if there is none. */
 export async function open(options: OpenOptions): Promise<Device> {
-  const { key, path, worker, withoutStorage = "refuse", ...host } = options;
+  const { key, path, worker, keeping = "lasting", ...host } = options;
   if (typeof options.app !== "string" || !/^[^\u0000-\u001f\u007f]{1,100}$/u.test(options.app)) throw new InputError("`app` must be a name of 1 to 100 printable characters");
-  const memory = withoutStorage === "memory";
   if (path !== undefined) {
     const { hostOf } = await import("./hosting/opening.js");
     return new Device(options.app, direct(await hostOf(host, path, key)));
   }
   if (worker === false || typeof Worker === "undefined") {
-    const { leaderOf } = await import("./hosting/opening.js");
-    const leader = leaderOf(host, key, memory);
-    await leader.start();
-    return new Device(options.app, leader);
+    const { linkOf } = await import("./hosting/opening.js");
+    return new Device(options.app, await linkOf(host, key, keeping));
   }
   const link = new WorkerLink(new Worker(worker ?? new URL("./worker.js", import.meta.url), { type: "module", name: `palate/${options.app}` }));
-  await link.ask({ open: host, key, memory });
+  try {
+    await link.ask({ open: host, key, keeping });
+  } catch (error) {
+    link.worker.terminate();
+    throw error;
+  }
   return new Device(options.app, link);
+}
+
+/** Whether this browser has a store of this app: its user was asked before. Nothing is made by asking. */
+export async function hasStore(app: string): Promise<boolean> {
+  return (await import("./store/indexed_db.js")).hasIndexedDb(app);
 }
 
 /** Erases this app's store without opening it, whatever state it is in. */
@@ -264,7 +275,7 @@ class WorkerLink implements Link {
   private next = 0;
   private readonly asked = new Map<number, { readonly resolve: (value: unknown) => void; readonly reject: (error: Error) => void }>();
 
-  constructor(private readonly worker: Worker) {
+  constructor(readonly worker: Worker) {
     worker.onmessage = ({ data }: MessageEvent<{ id: number; value?: unknown; error?: Told }>) => {
       const asked = this.asked.get(data.id);
       this.asked.delete(data.id);

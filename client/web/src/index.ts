@@ -1,7 +1,7 @@
 /** The device of Palate in a browser, and in Node. */
 
 export * from "./errors.js";
-export { Consent, Device, erase, open, type OpenOptions } from "./device.js";
+export { Consent, Device, erase, hasStore, open, type OpenOptions } from "./device.js";
 export { Messenger, notificationSender, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 export { newKey } from "./store/keys.js";
 export { KINDS, type EventInput, type Kind, type Tracked } from "./events.js";

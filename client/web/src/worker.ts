@@ -1,31 +1,30 @@
 /** Worker: where all work is done in a browser, so that no page stutters. The page's `Device` talks to it. */
 
 import type { HostOptions, Method } from "./hosting/host.js";
-import { Leader } from "./leader.js";
-import { toldOf } from "./hosting/link.js";
-import { leaderOf } from "./hosting/opening.js";
+import { toldOf, type Link } from "./hosting/link.js";
+import { linkOf, type Keeping } from "./hosting/opening.js";
 
 /** What a page sends: `open` first, then calls. */
 export type Request =
-  | { readonly id: number; readonly open: HostOptions; readonly key: Uint8Array | undefined; readonly memory: boolean }
+  | { readonly id: number; readonly open: HostOptions; readonly key: Uint8Array | undefined; readonly keeping: Keeping }
   | { readonly id: number; readonly method: Method; readonly args: readonly unknown[] }
   | { readonly id: number; readonly abort: true }
   | { readonly id: number; readonly close: true };
 
-let leader: Leader | null = null;
+let link: Link | null = null;
 const aborts = new Map<number, AbortController>();
 
 async function answered(request: Request): Promise<unknown> {
   if ("open" in request) {
-    leader = leaderOf(request.open, request.key, request.memory);
-    return leader.start();
+    link = await linkOf(request.open, request.key, request.keeping);
+    return undefined;
   }
-  if ("close" in request) return leader?.close();
+  if ("close" in request) return link?.close();
   if ("abort" in request) return aborts.get(request.id)?.abort();
   const abort = new AbortController();
   aborts.set(request.id, abort);
   try {
-    return await (leader as Leader).call(request.method, request.args, abort.signal);
+    return await (link as Link).call(request.method, request.args, abort.signal);
   } finally {
     aborts.delete(request.id);
   }

@@ -1,4 +1,4 @@
-import { open } from "../src/index.js";
+import { hasStore, open } from "../src/index.js";
 import { openIndexedDb } from "../src/store/indexed_db.js";
 import { equal, ok, refused, test } from "./harness.js";
 import { place, reader } from "./sample.js";
@@ -101,12 +101,24 @@ test("store: a key that is gone is told, and never silently replaced", async () 
   await refused(() => open(given), /key is gone/);
 });
 
+test("store: before the user was asked, a device in the page's memory writes nothing to the browser", async () => {
+  const given = await place({ keeping: "memory" });
+  const device = await reader(given);
+  equal((await device.recommend(3)).length, 3);
+  equal(await hasStore(given.app), false);
+  await device.close();
+  const lasting = await open({ ...given, keeping: "lasting" });
+  equal(await hasStore(given.app), true);
+  await lasting.erase();
+  equal(await hasStore(given.app), false);
+});
+
 test("store: without storage the device says so, or forgets with the page where the app says that it may", async () => {
   const own = Object.getOwnPropertyDescriptor(globalThis, "indexedDB") as PropertyDescriptor;
   Object.defineProperty(globalThis, "indexedDB", { value: undefined, configurable: true });
   try {
     await refused(async () => open(await place({ worker: false })), /gives the site no storage/);
-    const device = await open(await place({ worker: false, withoutStorage: "memory" }));
+    const device = await open(await place({ worker: false, keeping: "any" }));
     await device.consent.grant("store");
     equal(await device.track("like", "book-7"), "stored");
     equal((await device.privacyReport()).storage.kind, "memory");

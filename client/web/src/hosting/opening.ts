@@ -2,23 +2,30 @@
 
 import { Host, type HostOptions, type MakePart } from "./host.js";
 import { Leader } from "../leader.js";
-import { openIndexedDb } from "../store/indexed_db.js";
+import { direct, type Link } from "./link.js";
+import { NoStorageError, openIndexedDb } from "../store/indexed_db.js";
 import { openMemory } from "../store/memory.js";
 
 /** Taking part is loaded when it is first needed. */
 const makePart: MakePart | null = null;
 
-/** The tab's part in the choice of the one that has this app's store. `memory`: where there is no storage, it is the page's. */
-export function leaderOf(options: HostOptions, key: Uint8Array | undefined, memory: boolean): Leader {
-  return new Leader(options.app, JSON.stringify(options), async () => {
-    const storage = await openIndexedDb(options.app, key).catch((error: unknown) => {
-      // An error of the store itself, such as a wrong key, is no lack of storage.
-      const lacking = error instanceof Error && /gives the site no storage/.test(error.message);
-      if (memory && lacking) return openMemory();
-      throw error;
-    });
-    return Host.open(options, storage, makePart);
-  });
+/** Where a browser keeps the store: in IndexedDB or not at all; in the page's memory; or in that where there is no other. */
+export type Keeping = "lasting" | "memory" | "any";
+
+/** A link to the store's host: in this thread, or by the one of this app's tabs that has it. */
+export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
+  const inMemory = async () => Host.open(options, await openMemory(), makePart);
+  if (keeping === "memory") return direct(await inMemory());
+  const leader = new Leader(options.app, JSON.stringify(options), async () => Host.open(options, await openIndexedDb(options.app, key), makePart));
+  try {
+    await leader.start();
+    return leader;
+  } catch (error) {
+    await leader.close();
+    // An error of the store itself, such as a wrong key, is no lack of storage.
+    if (keeping === "any" && error instanceof NoStorageError) return direct(await inMemory());
+    throw error;
+  }
 }
 
 /** A host over a file, in Node. */

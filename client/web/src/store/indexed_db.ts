@@ -10,6 +10,13 @@ import { IntegrityError, LockedError, PalateError, WrongKeyError } from "../erro
 import { checkKey, newHandle, newWrapped, unwrapped, type Wrapped } from "./keys.js";
 import { Sealed, told, type Backend } from "./sealed.js";
 
+/** The browser gives the site no storage: it is denied, or there is none. */
+export class NoStorageError extends PalateError {
+  constructor(why = "") {
+    super(`this browser gives the site no storage${why && `: ${why}`}`);
+  }
+}
+
 const [RECORDS, HEAD] = ["records", "head"];
 const STRICT: IDBTransactionOptions = { durability: "strict" };
 
@@ -29,6 +36,13 @@ export async function openIndexedDb(app: string, callers?: Uint8Array): Promise<
     database.close();
     throw told(error);
   }
+}
+
+/** Whether this browser has a store of this app. Nothing is made by asking. */
+export async function hasIndexedDb(app: string): Promise<boolean> {
+  if (typeof indexedDB === "undefined") return false;
+  const known = await indexedDB.databases().catch(() => []);
+  return known.some(({ name }) => name === nameOf(app));
 }
 
 /** Erases this app's store without opening it, whatever state it is in. */
@@ -106,10 +120,10 @@ function nameOf(app: string): string {
 }
 
 async function opened(name: string): Promise<IDBDatabase> {
-  if (typeof indexedDB === "undefined") throw new PalateError("this browser gives the site no storage");
+  if (typeof indexedDB === "undefined") throw new NoStorageError();
   return new Promise((resolve, reject) => {
     let request: IDBOpenDBRequest;
-    const fail = (error: unknown) => reject(new PalateError(`this browser gives the site no storage: ${error instanceof Error ? error.message : String(error)}`));
+    const fail = (error: unknown) => reject(new NoStorageError(error instanceof Error ? error.message : String(error)));
     try {
       request = indexedDB.open(name, 1);
     } catch (error) {
