@@ -29,19 +29,44 @@ export const RANDOM: Rng = {
   },
 };
 
-/** The known history with random weights, and imagined events on items drawn by popularity, from `among` or all. */
-export function imagined(known: History, popularity: ArrayLike<number>, rng: Rng, among: ArrayLike<number> | null): History {
+/** Draws items by popularity, or evenly if none is popular; from some rows, or all. */
+export class Popular {
+  private readonly ends: Float64Array;
+
+  constructor(
+    popularity: ArrayLike<number>,
+    private readonly rows: ArrayLike<number> | null,
+  ) {
+    let total = 0;
+    this.ends = new Float64Array(rows ? rows.length : popularity.length);
+    for (let place = 0; place < this.ends.length; place += 1) {
+      total += Math.max(popularity[rows ? rows[place] : place], 0);
+      this.ends[place] = total;
+    }
+  }
+
+  /** The item at a share of the whole, from 0 to below 1. */
+  at(share: number): number {
+    const { ends, rows } = this;
+    const total = ends[ends.length - 1];
+    let [low, high] = [0, ends.length - 1];
+    if (!(total > 0)) low = Math.floor(share * ends.length);
+    else {
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (ends[middle] > share * total) high = middle;
+        else low = middle + 1;
+      }
+    }
+    return rows ? rows[low] : low;
+  }
+}
+
+/** The known history with random weights, and imagined events on items drawn by popularity. */
+export function imagined(known: History, popular: Popular, rng: Rng): History {
   const weights = known.weights.map((weight) => clipped(weight * rng.exponential()));
   const added = Float32Array.from({ length: IMAGINED }, () => clipped(rng.exponential()));
-  const rows = among ?? Array.from({ length: popularity.length }, (_, row) => row);
-  let total = 0;
-  const ends = Float64Array.from(rows, (row) => (total += Math.max(popularity[row], 0)));
-  const drawn = Array.from({ length: IMAGINED }, () => {
-    const at = rng.random();
-    if (!(total > 0)) return rows[Math.floor(at * rows.length)];
-    const place = ends.findIndex((end) => end > at * total);
-    return rows[place < 0 ? rows.length - 1 : place];
-  });
+  const drawn = Array.from({ length: IMAGINED }, () => popular.at(rng.random()));
   return joined({ ...known, weights }, drawn, added);
 }
 

@@ -108,20 +108,8 @@ export class Factors {
     for (const { first, width, rows, data } of this.tables) {
       const part = Float64Array.from({ length: width }, (_, column) => vector[first + column]);
       if (part.every((each) => each === 0)) continue;
-      const count = rows ? rows.length : this.nItems;
-      const whole = width - (width % 4);
-      for (let row = 0, at = 0; row < count; row += 1) {
-        let [one, two, three, four] = [0, 0, 0, 0];
-        let column = 0;
-        for (; column < whole; column += 4, at += 4) {
-          one += data[at] * part[column];
-          two += data[at + 1] * part[column + 1];
-          three += data[at + 2] * part[column + 2];
-          four += data[at + 3] * part[column + 3];
-        }
-        for (; column < width; column += 1, at += 1) one += data[at] * part[column];
-        scores[rows ? rows[row] : row] += one + two + (three + four);
-      }
+      if (width === 1) addColumn(scores, data, part[0]);
+      else addProducts(scores, data, part, rows);
     }
     return scores;
   }
@@ -177,7 +165,7 @@ function alsFactors(
   const basis = head && tensor(state, "basis");
   const width = basis ? basis.shape[1] : 0;
   if (head && basis) {
-    tables.push({ first: end, width, rows: head, data: lifted(basis.data, width, (place) => lift[head[place]]) });
+    tables.push({ first: end, width, rows: head.length === nItems ? null : head, data: lifted(basis.data, width, (place) => lift[head[place]]) });
     parts.push({ source: COLLABORATIVE, first: end, width });
     end += width;
   }
@@ -285,4 +273,29 @@ function lifted(data: Numbers, width: number, factor: (row: number) => number): 
     for (let column = 0; column < width; column += 1, at += 1) made[at] = by * data[at];
   }
   return made;
+}
+
+/** A column times a number, over all items. */
+function addColumn(scores: Float64Array, data: Float32Array, by: number): void {
+  for (let row = 0; row < scores.length; row += 1) scores[row] += data[row] * by;
+}
+
+/** Products of a table's rows with a vector; four sums at once, which the processor makes side by side. */
+function addProducts(scores: Float64Array, data: Float32Array, vector: Float64Array, rows: Int32Array | null): void {
+  const [width, whole] = [vector.length, vector.length - (vector.length % 4)];
+  for (let row = 0, at = 0; at < data.length; row += 1) {
+    let one = 0;
+    let two = 0;
+    let three = 0;
+    let four = 0;
+    let column = 0;
+    for (; column < whole; column += 4, at += 4) {
+      one += data[at] * vector[column];
+      two += data[at + 1] * vector[column + 1];
+      three += data[at + 2] * vector[column + 2];
+      four += data[at + 3] * vector[column + 3];
+    }
+    for (; column < width; column += 1, at += 1) one += data[at] * vector[column];
+    scores[rows === null ? row : rows[row]] += one + two + (three + four);
+  }
 }

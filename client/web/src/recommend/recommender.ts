@@ -12,7 +12,7 @@ import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js"
 import { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
 import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
-import { imagined, RANDOM, slots, type Rng } from "./exploration.js";
+import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
@@ -75,6 +75,7 @@ export class Recommender {
   private readonly scorer: Scorer;
   private readonly selection: Selection;
   private readonly popularity: ArrayLike<number>;
+  private readonly crowds = new Map<string | undefined, Popular>();
   private readonly fuses: boolean;
   private fused: Record<string, number> = {};
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
@@ -118,8 +119,7 @@ export class Recommender {
     const share = options.explore === undefined ? explorationOf(counts, tuning * usual) : mix.explore;
     const places = slots(share, order.length, this.rng);
     if (places.length) {
-      const within = options.domain === undefined ? null : this.selection.within(options.domain);
-      const drawn = imagined(taste.history, this.popularity, this.rng, within);
+      const drawn = imagined(taste.history, this.popular(options.domain), this.rng);
       const less = look.dismissed;
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
@@ -171,6 +171,13 @@ export class Recommender {
     const row = this.selection.row(item);
     const among = options.domain === undefined ? null : this.selection.within(options.domain);
     return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score }));
+  }
+
+  private popular(domain: string | undefined): Popular {
+    const known = this.crowds.get(domain);
+    const made = known ?? new Popular(this.popularity, domain === undefined ? null : this.selection.within(domain));
+    if (!known) this.crowds.set(domain, made);
+    return made;
   }
 
   /** The user's taste for a domain, recomputed after a new event or reaction; their interests and counts. */

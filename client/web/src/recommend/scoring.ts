@@ -21,6 +21,8 @@ export interface Taste {
   readonly amounts: ReadonlyMap<string, Float64Array>;
   /** Source -> what they add to rows that links reach. */
   readonly linked: ReadonlyMap<string, ReadonlyMap<number, number>>;
+  /** Scores of all items, once they were searched. */
+  scores?: Float64Array | Float32Array;
 }
 
 /** What one item's links say about another: the place of each, and how much. */
@@ -77,6 +79,10 @@ export class Scorer {
 
   /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
   top(taste: Taste, n: number, without: Iterable<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest((taste.scores ??= this.all(taste)), n, without, among);
+  }
+
+  private all(taste: Taste): Float64Array | Float32Array {
     const scores = this.factors.products(taste.vector);
     let touched = false;
     for (const sums of taste.linked.values()) {
@@ -86,7 +92,7 @@ export class Scorer {
       }
     }
     // Where nothing is added, Python orders by products in single precision: equals there are equals here.
-    return highest(touched ? scores : new Float32Array(scores), n, without, among);
+    return touched ? scores : new Float32Array(scores);
   }
 
   /** Scores of some items. */

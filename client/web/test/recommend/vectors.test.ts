@@ -1,6 +1,5 @@
 import { Interests } from "../../src/recommend/interests.js";
 import { Recommender, type RecommendOptions } from "../../src/recommend/recommender.js";
-import { permutation } from "../../src/recommend/adaptation/permutation.js";
 import { expand } from "../../src/models/compact.js";
 import { fromBase64 } from "../../src/records/bytes.js";
 import type { Rng } from "../../src/recommend/exploration.js";
@@ -59,10 +58,4 @@ test("recommend: the histories, lists, reasons, likenesses and questions of Pyth
     same(made.recommend(10, options(given.exploring.options)), given.exploring.items, `${given.what}, exploring`);
     equal(drawn.length, 0, "all random numbers are used, in their order");
   }
-});
-
-test("recommend: numpy's permutations", () => {
-  equal([...permutation(11, 11)], [6, 9, 2, 1, 8, 4, 5, 10, 3, 7, 0]);
-  equal([...permutation(300, 300).slice(0, 8)], [88, 110, 42, 190, 188, 288, 32, 200]);
-  equal([...permutation(4, 4)], [3, 0, 1, 2]);
 });

@@ -6,9 +6,9 @@
  * Conditional Logit Analysis of Qualitative Choice Behavior (1974). The weights are kept in memory only.
  */
 
+import { PublicRandom } from "../../algorithms/numpy.js";
 import { entries, type History } from "../interests.js";
 import { dot, type Scorer } from "../scoring.js";
-import { permutation } from "./permutation.js";
 
 const [FOLDS, FIRST, LEAST, SPREAD, STEPS, TINY] = [2, 200, 4, 0.1, 12, 1e-12];
 
@@ -26,7 +26,7 @@ export function fusedWeights(scorer: Scorer, history: History): Record<string, n
 }
 
 function foldsOf(scorer: Scorer, history: History): Fold[] {
-  const fold = permutation(history.indices.length, history.indices.length).map((each) => each % FOLDS);
+  const fold = new PublicRandom(history.indices.length).permutation(history.indices.length).map((each) => each % FOLDS);
   const [own, folds] = [new Set(history.indices), [] as Fold[]];
   for (let turn = 0; turn < FOLDS; turn += 1) {
     const shown = entries(history, (_, place) => fold[place] !== turn);
