@@ -26,9 +26,9 @@ from palate_client.recommend.recommender import Recommendation
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.cohort import CohortTerms, share_sigma
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.randomness import SeededSource
@@ -511,6 +511,26 @@ def _factors(block: Block, user: int) -> dict[str, Any]:
     if block.along is not None and block.shift is not None:
         outer |= {"along": block.along.tolist(), "shift": float(block.shift[user])}
     return outer
+
+
+def accounting() -> dict[str, Any]:
+    """What an attempt costs, the share of the noise that a device adds, and what a spent mu is in epsilon."""
+    charged = [(2**20, 64), (2**20, 2**20), (2**14, 100_003), (2**16, 3 * 2**17), (2**20, 2**30)]
+    shared = [(64, 1), (2**20, 80), (2**20 + 7, 3), (2**25, 801), (100, 5000)]
+    spent = [(mu, delta) for mu in (0.01, 0.1, 0.5, 1.0, 2.5, 6.0) for delta in (1e-10, 1e-6, 1e-5)]
+    return {
+        "charges": [
+            {"grid": grid, "sigma": sigma, "mu2": charged_mu2(sensitivity=grid, sigma=sigma)} for grid, sigma in charged
+        ],
+        "shares": [
+            {"sigma": sigma, "shares": shares, "share": share_sigma(sigma=sigma, shares=shares)}
+            for sigma, shares in shared
+        ],
+        "epsilons": [
+            {"mu": mu, "delta": delta, "epsilon": float(f"{epsilon_of(mu=mu, delta=delta):.10g}")}
+            for mu, delta in spent
+        ],
+    }
 
 
 def noise() -> dict[str, Any]:
@@ -1166,6 +1186,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "manifest.json": manifest,
     "contribution.json": contribution,
     "contributed.json": contributed,
+    "accounting.json": accounting,
     "noise.json": noise,
     "secagg.json": secagg,
     "delta.json": delta,

@@ -51,6 +51,7 @@ FILES = (
         "fleet.json",
         "noise.json",
         "contributed.json",
+        "accounting.json",
     ),
     "recommend.json",
 )

@@ -4,6 +4,7 @@
     POST /v1/enroll                -> the enrolment service, on loopback
     GET  /models/..., /directory/  -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
+    OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
 Flower's port also answers control, runtime and documentation requests without authentication: only requests of the list
@@ -26,6 +27,29 @@ from pathlib import Path
 
 from palate_common.errors import InputError
 from palate_server.folder.server_folder import Site
+
+PAGES = """\
+            if ($stranger) {{
+                return 403;
+            }}
+            # A browser asks first whether it may ask: it is told so, and nothing is passed on.
+            if ($preflight = "{method}") {{
+                add_header Access-Control-Allow-Origin $page always;
+                add_header Access-Control-Allow-Methods "{method}" always;
+                add_header Access-Control-Allow-Headers "{headers}" always;
+                add_header Access-Control-Max-Age 600 always;
+                add_header Vary Origin always;
+                return 204;
+            }}
+            if ($request_method !~ "^({method}{also})$") {{
+                return 403;
+            }}
+            add_header Access-Control-Allow-Origin $page always;
+            add_header Vary Origin always;
+"""
+"""What a location that pages may use begins with. No credentials go with their requests: a node key signs each."""
+SIGNED = "accept, content-type, flwr-public-key, flwr-signature, flwr-timestamp"
+"""Headers of a request to the SuperLink."""
 
 TEMPLATE = """\
 # Made by `palate serve run` from server.toml at each start: changes here are lost.
@@ -69,6 +93,20 @@ http {{
     ignore_invalid_headers on;
     underscores_in_headers off;
 
+    # Web pages: those of `gateway.origins`, and no others. Whatever isn't a browser sends no origin.
+    map $http_origin $page {{
+        default "";
+{origins}    }}
+    map $http_origin $stranger {{
+        default 1;
+        "" 0;
+{known}    }}
+    map "$request_method $http_access_control_request_method $page" $preflight {{
+        default "";
+        "~^OPTIONS GET ." GET;
+        "~^OPTIONS POST ." POST;
+    }}
+
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_prefer_server_ciphers off;
     ssl_session_cache shared:tls:8m;
@@ -105,8 +143,7 @@ http {{
         }}
 
         location ^~ /v1/fleet/ {{
-            limit_except POST {{ deny all; }}
-            client_max_body_size {body}m;
+{pages_fleet}            client_max_body_size {body}m;
             client_body_buffer_size {body}m;
             proxy_pass https://superlink;
             proxy_http_version 1.1;
@@ -124,8 +161,7 @@ http {{
         }}
 
         location = /v1/enroll {{
-            limit_except POST {{ deny all; }}
-            limit_req zone=enrolments burst={enrol_burst} nodelay;
+{pages_enrol}            limit_req zone=enrolments burst={enrol_burst} nodelay;
             client_max_body_size 4k;
             proxy_pass http://127.0.0.1:{enrolment_port};
             proxy_connect_timeout 5s;
@@ -133,20 +169,17 @@ http {{
         }}
 
         location ^~ /models/ {{
-            limit_except GET {{ deny all; }}
-            disable_symlinks on;
+{pages_files}            disable_symlinks on;
         }}
 
         location = /models/latest {{
-            limit_except GET {{ deny all; }}
-            default_type application/json;
+{pages_files}            default_type application/json;
             disable_symlinks on;
             add_header Cache-Control "no-cache";
         }}
 
         location ^~ /directory/ {{
-            limit_except GET {{ deny all; }}
-            disable_symlinks on;
+{pages_files}            disable_symlinks on;
         }}
 
         location ^~ /ledger/ {{
@@ -167,6 +200,8 @@ http {{
 """
 
 
+OURS = ("user", "allowed", "origins", "known", "pages_fleet", "pages_enrol", "pages_files")
+"""Values that are no paths."""
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 ALLOWED = (
@@ -236,9 +271,14 @@ def configuration(site: Site) -> str:
         "body": gateway.body_mib,
         "authority": site.tls / "ca.pem",
         "allowed": ALLOWED,
+        "origins": "".join(f'        "{origin}" "{origin}";\n' for origin in gateway.origins),
+        "known": "".join(f'        "{origin}" 0;\n' for origin in gateway.origins),
+        "pages_fleet": PAGES.format(method="POST", also="", headers=SIGNED),
+        "pages_enrol": PAGES.format(method="POST", also="", headers="content-type"),
+        "pages_files": PAGES.format(method="GET", also="|HEAD", headers="accept"),
     }
     for name, value in values.items():
-        if name not in ("user", "allowed") and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
+        if name not in OURS and any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
     return TEMPLATE.format(**values)
 

@@ -66,3 +66,53 @@ export function totalMu2(costs: Iterable<number>): number {
   }
   return at(low);
 }
+
+/** Relative error that the functions below may have, by far; bounds are moved by it to the safe side. */
+const SLACK = 1e-9;
+
+/** e^(x^2) erfc(x), for x from 0 on: a continued fraction, or below 2 the series of erf. */
+function scaledErfc(x: number): number {
+  if (x < 2) {
+    let [term, sum] = [x, x];
+    for (let n = 1; Math.abs(term) > 1e-18 * Math.abs(sum) && n < 200; n += 1) {
+      term *= (-x * x) / n;
+      sum += term / (2 * n + 1);
+    }
+    return Math.exp(x * x) * (1 - (2 / Math.sqrt(Math.PI)) * sum);
+  }
+  let fraction = 0;
+  for (let n = 120; n >= 1; n -= 1) fraction = n / 2 / (x + fraction);
+  return 1 / Math.sqrt(Math.PI) / (x + fraction);
+}
+
+/** The smallest delta for which mu-GDP implies (eps, delta): Balle and Wang (2018), theorem 8. */
+export function deltaOf(epsilon: number, mu: number): number {
+  const [x, y] = [epsilon / mu - mu / 2, epsilon / mu + mu / 2].map((each) => each / Math.SQRT2);
+  const tail = x >= 0 ? Math.exp(-x * x) * scaledErfc(x) : 2 - Math.exp(-x * x) * scaledErfc(-x);
+  return (tail - Math.exp(-x * x) * scaledErfc(y)) / 2;
+}
+
+/** The smallest eps for which mu-GDP implies (eps, delta), rounded up by a part in 10^9. Unit and adjacency as of mu. */
+export function epsilonOf(mu: number, delta: number): number {
+  if (mu === 0) return 0;
+  let [low, high] = [0, (mu * mu) / 2 + mu * Math.sqrt(-2 * Math.log(delta))];
+  if (deltaOf(0, mu) * (1 + SLACK) <= delta) return 0;
+  for (let step = 0; step < 200 && high - low > 1e-13 * high; step += 1) {
+    const middle = (low + high) / 2;
+    if (deltaOf(middle, mu) * (1 + SLACK) <= delta) high = middle;
+    else low = middle;
+  }
+  return high * (1 + SLACK);
+}
+
+/** The largest mu for which mu-GDP implies (eps, delta), rounded down by a part in 10^9. */
+export function muOf(epsilon: number, delta: number): number {
+  let [low, high] = [0, 1];
+  while (deltaOf(epsilon, high) <= delta) high *= 2;
+  for (let step = 0; step < 200 && high - low > 1e-13 * high; step += 1) {
+    const middle = (low + high) / 2;
+    if (deltaOf(epsilon, middle) * (1 + SLACK) <= delta) low = middle;
+    else high = middle;
+  }
+  return low * (1 - SLACK);
+}
