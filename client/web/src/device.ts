@@ -16,7 +16,7 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import type { Enrolled, HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
 import type { Loyalty } from "./loyalty.js";
@@ -178,13 +178,13 @@ export class Device {
   }
 
   /** Becomes a device of the service's population, with the invitation that the operator issued for it. */
-  async enroll(invitation: string | object): Promise<unknown> {
-    return this.link.call("enroll", [typeof invitation === "string" ? invitation : JSON.stringify(invitation)]);
+  async enroll(invitation: string | object): Promise<Enrolled> {
+    return this.link.call("enroll", [typeof invitation === "string" ? invitation : JSON.stringify(invitation)]) as Promise<Enrolled>;
   }
 
   /** The server where this device is enrolled; null: it isn't. */
-  async enrolment(): Promise<unknown> {
-    return this.link.call("enrolment", []);
+  async enrolment(): Promise<Enrolled | null> {
+    return this.link.call("enrolment", []) as Promise<Enrolled | null>;
   }
 
   /**

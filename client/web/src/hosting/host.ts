@@ -17,9 +17,9 @@ import { ErasedError, InputError, PalateError, RefusedError } from "../errors.js
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
 import { fetched, given, Models } from "../models/models.js";
+import { DeviceLedger } from "../ledger/device_ledger.js";
 import { openLogOf, type OpenLog } from "../panel.js";
 import { exportLines, importLines, type ImportReport } from "../portability.js";
-import { Pinned } from "../records/pinned.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
 import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
@@ -30,33 +30,24 @@ import { Journal, type Edition, type Opened, type Refusal, type Contact, type Se
 import { limitsOf, type Limits } from "../store/retention.js";
 import type { Sealed } from "../store/sealed.js";
 import { EventStore, type Asked } from "../store/store.js";
+import type { Spending } from "../rounds/report.js";
+import { Service, type ServiceTerms } from "../service.js";
 import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
 
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
-export interface ServiceOptions {
-  /** The release key, Ed25519, 64 hexadecimal digits. */
-  readonly publicKey: string;
-  /** The population of this app's users. */
-  readonly population: string;
-  /** The most epsilon that this installation ever spends, in all rounds together; 8 if it is left out. */
-  readonly epsilon?: number;
-  /** The delta of epsilon; 1e-6 if it is left out. */
-  readonly delta?: number;
-  /** The most rounds that it ever takes part in; 1000 if it is left out. */
-  readonly participations?: number;
-  /** Verifier keys of the witnesses of the population's ledger; and how many of them must have cosigned. */
-  readonly witnesses?: readonly string[];
-  readonly quorum?: number;
-  /** While a witness changes its key: all keys as they will be. */
-  readonly nextWitnesses?: readonly string[];
-  /** The release key with which the ledger began, where `publicKey` is a later one. */
-  readonly firstKey?: string;
-  /** The most bytes of a model file that is read; 2^28 if it is left out. */
-  readonly mostBytes?: number;
-  /** Where published models are; `sync` looks there where the device is not enrolled. */
+export interface ServiceOptions extends ServiceTerms {
+  /** Where the published models are; `sync` looks there where the device is not enrolled. */
   readonly models?: string;
+}
+
+/** Where this device is enrolled. */
+export interface Enrolled {
+  readonly server: string;
+  readonly population: string;
+  /** Its number in the population. */
+  readonly device: number;
 }
 
 /** What an app says once, and all tabs alike. */
@@ -115,23 +106,8 @@ export interface SyncOptions {
   readonly modelsOnly?: boolean;
   /** With `modelsOnly`: where the published models are, if the device isn't enrolled. */
   readonly models?: string;
-}
-
-/** What this installation has spent, by its own sealed ledger. */
-export interface Spending {
-  readonly population: string;
-  /** Epsilon spent, if the conditions hold; null if something was sent without noise. */
-  readonly epsilon: number | null;
-  readonly remaining: number;
-  /** The assumptions of epsilon, in words. */
-  readonly conditions: readonly string[];
-  /** Epsilon spent if all other devices are the operator's; null: not bounded, or not known. */
-  readonly epsilonAlone: number | null;
-  readonly limit: number;
-  readonly delta: number;
-  readonly mu2: number;
-  readonly participations: number;
-  readonly participationLimit: number;
+  /** The shortest time between two requests for messages. */
+  readonly pollSeconds?: number;
 }
 
 /** What has left this browser, what that cost, and what the user agreed to. */
@@ -159,11 +135,10 @@ export interface PrivacyReport {
 
 /** Taking part in rounds, enrolment and sync: what `taking.ts` makes of the core. */
 export interface Part {
-  enroll(invitation: string): Promise<unknown>;
-  enrolment(): Promise<unknown>;
+  enroll(invitation: string): Promise<Enrolled>;
+  enrolment(): Promise<Enrolled | null>;
   sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult>;
-  spending(): Promise<Spending | null>;
-  close(): Promise<void>;
+  spending(): Promise<Spending>;
 }
 
 /** What a messenger's decisions depend on, as plain values. */
@@ -180,7 +155,8 @@ export interface PartContext {
   readonly store: EventStore;
   readonly journal: Journal;
   readonly models: Models;
-  readonly service: ServiceOptions;
+  readonly service: Service;
+  readonly terms: ServiceOptions;
   readonly weighting: Weighting;
   readonly calendar: Calendar;
   readonly granted: (purpose: Purpose) => boolean;
@@ -194,6 +170,7 @@ export class Host {
   private readonly calendar: Calendar;
   private readonly weighting: Weighting;
   private readonly messages: Messages;
+  private readonly service: Service | null;
   private readonly models: Models | null;
   private used: { readonly of: string; readonly recommender: Recommender } | null = null;
   private visits: { readonly at: number; readonly starts: readonly number[] } | null = null;
@@ -204,22 +181,21 @@ export class Host {
     private readonly options: HostOptions,
     private readonly storage: Sealed,
     private readonly store: EventStore,
-    private readonly makePart: MakePart | null,
   ) {
     const { preset = "plain", service, zone } = options;
     this.calendar = new Calendar(zone);
     this.weighting = typeof preset === "string" ? weightingOf(preset) : new Weighting(preset);
     this.journal = new Journal(storage);
     this.messages = new Messages(storage, () => store.granted("messaging"), store.clock, this.calendar);
-    const pinned = service && new Pinned(service.population, service.publicKey);
-    this.models = pinned ? new Models(this.journal, pinned, this.journal.ledger(pinned.population), service.mostBytes ?? 2 ** 28, store.clock) : null;
+    this.service = service ? new Service(service) : null;
+    this.models = this.service && new Models(this.journal, this.service, new DeviceLedger(storage, this.service, store.clock), store.clock);
   }
 
-  static async open(options: HostOptions, storage: Sealed, makePart: MakePart | null = null, clock = () => Date.now() / 1000): Promise<Host> {
+  static async open(options: HostOptions, storage: Sealed, clock = () => Date.now() / 1000): Promise<Host> {
     try {
       checkText("app", options.app, 1, 100);
       const store = await EventStore.open(storage, limitsOf(options.limits), clock);
-      return new Host(options, storage, store, makePart);
+      return new Host(options, storage, store);
     } catch (error) {
       await storage.close().catch(() => undefined);
       throw error;
@@ -325,7 +301,7 @@ export class Host {
   }
 
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
-    const { service } = this.options;
+    const { service } = this;
     if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
     const { openCampaign } = await import("../delivery/campaign.js");
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
@@ -374,28 +350,28 @@ export class Host {
 
   // Taking part.
 
-  async enroll(invitation: string): Promise<unknown> {
+  async enroll(invitation: string): Promise<Enrolled> {
     return (await this.taking()).enroll(invitation);
   }
 
-  async enrolment(): Promise<unknown> {
-    return this.makePart && this.models ? (await this.taking()).enrolment() : null;
+  async enrolment(): Promise<Enrolled | null> {
+    return this.takes ? (await this.taking()).enrolment() : null;
   }
 
   async sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult> {
-    const { service } = this.options;
-    const address = options.models ?? service?.models;
-    const lasting = this.storage.kind !== "memory";
-    if (!options.modelsOnly && lasting && this.makePart) return (await this.taking()).sync(options, signal);
+    const address = options.models ?? this.options.service?.models;
+    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal);
     const began = performance.now();
-    const result = { reason: "", model: false, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0 };
-    const ended = (why: string, more: Partial<SyncResult> = {}): SyncResult => ({ ...result, ...more, ended: why, seconds: (performance.now() - began) / 1000 });
-    if (!address) return ended("not enrolled", { reason: "`service.models` must say where the published models are" });
+    const ended = (why: string, reason = "", model = false): SyncResult => ({
+      ended: why, reason, model, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
+      seconds: (performance.now() - began) / 1000,
+    });
+    if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
     try {
-      return ended("model", { model: await this.required().update(fetched(address)) });
+      return ended("model", "", await this.required().update(fetched(address)));
     } catch (error) {
       if (!(error instanceof PalateError)) throw error;
-      return ended(error.code === "unreachable" ? "unreachable" : "failed", { reason: error.message });
+      return ended(error.code === "unreachable" ? "unreachable" : "failed", error.message);
     }
   }
 
@@ -405,7 +381,7 @@ export class Host {
     const { reported } = await import("./report.js");
     let [spending, problem] = [null as Spending | null, ""];
     try {
-      if (this.makePart && this.models && this.storage.kind !== "memory") spending = await (await this.taking()).spending();
+      if (this.takes) spending = await (await this.taking()).spending();
     } catch (error) {
       if (!(error instanceof PalateError)) throw error;
       problem = error.message;
@@ -424,7 +400,7 @@ export class Host {
       contacts: await journal.contacts(),
       opened: await journal.opened(),
       storage: { persisted: null, usage: null, quota: null, ...storage, kind: this.storage.kind },
-    }, this.options.service);
+    });
   }
 
   /** What the user shares openly, for the app to deliver by its own means; Palate never sends it. */
@@ -458,12 +434,10 @@ export class Host {
   /** Destroys the store's key, then its records. */
   async erase(): Promise<void> {
     this.used = null;
-    await (await this.part)?.close();
     await this.storage.erase();
   }
 
   async close(): Promise<void> {
-    await (await this.part)?.close();
     await this.storage.close();
   }
 
@@ -490,12 +464,19 @@ export class Host {
     return this.models;
   }
 
+  /** Whether this device may take part at all: with a service, and a store that outlives the page. */
+  private get takes(): boolean {
+    return this.service !== null && this.storage.kind !== "memory";
+  }
+
   private taking(): Promise<Part> {
-    const { service } = this.options;
-    if (!this.makePart || !service || !this.models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
-    if (this.storage.kind === "memory") throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
-    const { storage, store, journal, models, weighting, calendar, messages } = this;
-    this.part ??= this.makePart({ storage, store, journal, models, service, weighting, calendar, messages, granted: (purpose) => store.granted(purpose) });
+    const { storage, store, journal, models, service, weighting, calendar, messages } = this;
+    if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
+    if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
+    const terms = this.options.service as ServiceOptions;
+    this.part ??= import("./taking.js").then(({ makePart }) =>
+      makePart({ storage, store, journal, models, service, terms, weighting, calendar, messages, granted: (purpose) => store.granted(purpose) }),
+    );
     this.part.catch(() => (this.part = null));
     return this.part;
   }

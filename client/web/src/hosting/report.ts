@@ -1,8 +1,9 @@
 /** Report: what has left this browser, what that cost, all refusals, decisions and models, in words and as values. */
 
-import type { PrivacyReport, ServiceOptions, Spending } from "./host.js";
+import { ACCOUNTANT, ADJACENCY, type Spending } from "../rounds/report.js";
+import type { PrivacyReport } from "./host.js";
 
-const [UNIT, ADJACENCY, ACCOUNTANT] = ["user (this installation)", "zero-out", "palate closed form"];
+const UNIT = "user (this installation)";
 
 /** `Sent.dp` -> what that means for the message. */
 const NOISED: Readonly<Record<string, string>> = {
@@ -12,18 +13,10 @@ const NOISED: Readonly<Record<string, string>> = {
   off: "NO NOISE",
 };
 
-/** The report with its words. Without a ledger yet, nothing was spent. */
-export function reported(given: Omit<PrivacyReport, "unit" | "adjacency" | "accountant" | "text">, service: ServiceOptions | undefined): PrivacyReport {
-  const spending = given.spending ?? (service && !given.problem && !given.sent.length ? nothing(service) : null);
-  const report = { ...given, spending, unit: UNIT, adjacency: ADJACENCY, accountant: ACCOUNTANT };
+/** The report with its words. */
+export function reported(given: Omit<PrivacyReport, "unit" | "adjacency" | "accountant" | "text">): PrivacyReport {
+  const report = { ...given, unit: UNIT, adjacency: ADJACENCY, accountant: ACCOUNTANT };
   return { ...report, text: [...lines(report)].join("\n") };
-}
-
-function nothing({ population, epsilon = 8, delta = 1e-6, participations = 1000 }: ServiceOptions): Spending {
-  return {
-    population, epsilon: 0, remaining: epsilon, conditions: [], epsilonAlone: 0, limit: epsilon, delta, mu2: 0, participations: 0,
-    participationLimit: participations,
-  };
 }
 
 function* lines(report: Omit<PrivacyReport, "text">): Generator<string> {
@@ -32,7 +25,7 @@ function* lines(report: Omit<PrivacyReport, "text">): Generator<string> {
   const agreed = Object.entries(report.consents).filter(([, granted]) => granted).map(([purpose]) => purpose);
   yield `You agreed to: ${agreed.join(", ") || "nothing"}`;
   if (report.problem) yield `Spent: not known. ${report.problem}`;
-  else if (!spending) yield "This app has no server to take part with.";
+  else if (!spending) yield storage.kind === "memory" ? "Spent: nothing, as a device of this page alone takes part in no round" : "This app has no server to take part with.";
   else yield* spent(spending);
   yield `Left this browser: ${sent.length} message(s), ${sent.reduce((total, { bytes }) => total + bytes, 0)} bytes`;
   for (const { time, what, bytes, round, attempt, run, dp } of sent) yield `  ${date(time)}  ${what}, ${bytes} bytes, round ${round}, attempt ${attempt} of ${run}; ${NOISED[dp] ?? dp}`;
@@ -53,15 +46,16 @@ function* lines(report: Omit<PrivacyReport, "text">): Generator<string> {
 }
 
 function* spent(spending: Spending): Generator<string> {
-  const { epsilon, limit, remaining, delta, conditions, participations, participationLimit, epsilonAlone, population } = spending;
+  const { epsilon, limit, remaining, delta, conditions, participations, participationLimit, epsilonAlone, population, seen } = spending;
   if (epsilon === null) yield "Spent: not bounded, as something left without noise";
   else {
-    yield `Spent: ε = ${digits(epsilon)} of at most ${limit}, ${digits(remaining)} left, at δ = ${delta} (unit: ${UNIT}; adjacency: ${ADJACENCY}; accountant: ${ACCOUNTANT})`;
+    yield `Spent: ε = ${digits(epsilon)} of at most ${limit}, ${digits(remaining ?? 0)} left, at δ = ${delta} (unit: ${UNIT}; adjacency: ${ADJACENCY}; accountant: ${ACCOUNTANT})`;
     for (const condition of conditions) yield `  if ${condition}`;
     const alone = epsilonAlone === null ? "not bounded, or not known" : `ε = ${digits(epsilonAlone)} of the same unit, at the same δ`;
     if (participations) yield `  if all other devices are the operator's: ${alone}`;
   }
   yield `Rounds: ${participations} of at most ${participationLimit}, in '${population}'`;
+  if (seen) yield `Its ledger, as last seen here (size:root): ${seen.size}:${seen.root}`;
 }
 
 function digits(value: number): string {

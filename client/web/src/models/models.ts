@@ -10,9 +10,9 @@ import { textOf } from "../records/bytes.js";
 import { digest } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
 import { hex } from "../records/bytes.js";
-import { checkGrowth, type Seen } from "../records/consistency.js";
-import type { Checkpoint } from "../records/merkle.js";
-import type { Pinned } from "../records/pinned.js";
+import type { DeviceLedger } from "../ledger/device_ledger.js";
+import { checkGrowth } from "../records/consistency.js";
+import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
 import { expandUnpacked, inflated } from "./compact.js";
@@ -25,12 +25,6 @@ const [COMPACT, UNPACKED] = ["model.int8.safetensors.z", "model.int8.safetensors
 
 /** Where published files are: the bytes of one, at most so many; null if it isn't there. */
 export type FileSource = (name: string, most: number) => Promise<Uint8Array | null>;
-
-/** What this device has seen of the population's ledger. */
-export interface SeenLedger {
-  seen(): Promise<Seen>;
-  see(checkpoint: Checkpoint, evidence: Uint8Array): Promise<void>;
-}
 
 /** A verified model. */
 export interface Published {
@@ -49,9 +43,8 @@ export class Models {
 
   constructor(
     private readonly journal: Journal,
-    private readonly pinned: Pinned,
-    private readonly ledger: SeenLedger,
-    private readonly most: number,
+    private readonly service: Service,
+    private readonly ledger: DeviceLedger,
     private readonly clock: () => number,
   ) {}
 
@@ -88,13 +81,13 @@ export class Models {
     const files = await this.collect(source, manifest, signed);
     const { published } = await this.unpack(files);
     const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
-    const seen = await this.ledger.seen();
+    const seen = await this.ledger.seen(this.service.population);
     const { checkpoint, population, version } = manifest;
     if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
-      await checkGrowth("model", manifest, seen, manifest.spentMu2, this.pinned);
-      await this.ledger.see(checkpoint, evidence);
+      await checkGrowth("model", manifest, seen, manifest.spentMu2, this.service.pinned);
+      await this.ledger.see(population, checkpoint, evidence);
     } else {
-      await this.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);
+      await this.service.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);
       throw new RefusedError(`a model must be of the ledger's size ${seen.checkpoint.size} or later, got ${checkpoint.size}`);
     }
     const adopted = await this.journal.adopt({ population, version, root: checkpoint.root, manifest: id, time: this.clock() }, files);
@@ -103,8 +96,8 @@ export class Models {
   }
 
   private async manifest(files: ReadonlyMap<string, Uint8Array>): Promise<Manifest> {
-    const manifest = await readManifest(files.get(MANIFEST) as Uint8Array, files.get(SIGNATURE) as Uint8Array, this.pinned.publicKey);
-    if (manifest.population !== this.pinned.population) throw new RefusedError(`a model must be of '${this.pinned.population}', got one of '${manifest.population.slice(0, 80)}'`);
+    const manifest = await readManifest(files.get(MANIFEST) as Uint8Array, files.get(SIGNATURE) as Uint8Array, this.service.pinned.publicKey);
+    if (manifest.population !== this.service.pinned.population) throw new RefusedError(`a model must be of '${this.service.pinned.population}', got one of '${manifest.population.slice(0, 80)}'`);
     return manifest;
   }
 
@@ -118,19 +111,19 @@ export class Models {
       files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
     }
     const made = await this.fromDelta(source, manifest, have.get(UNPACKED));
-    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), this.most, "a compact model")));
+    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), this.service.mostBytes, "a compact model")));
     return files;
   }
 
   private async fromDelta(source: FileSource, manifest: Manifest, base: Uint8Array | undefined): Promise<Uint8Array | null> {
     const { unpacked } = manifest;
-    if (!base || !unpacked || unpacked.bytes > this.most) return null;
+    if (!base || !unpacked || unpacked.bytes > this.service.mostBytes) return null;
     const own = hex(await sha256Async(base));
     if (unpacked.sha256 === own) return base;
     const name = `delta-${own}.z`;
     if (!manifest.files.has(name)) return null;
     try {
-      const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.most);
+      const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
       return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
     } catch (error) {
       if (error instanceof IntegrityError) return null; // the whole model is taken instead
@@ -141,7 +134,7 @@ export class Models {
   private async signedFile(source: FileSource, manifest: Manifest, name: string): Promise<Uint8Array> {
     const facts = manifest.files.get(name);
     if (!facts) throw new IntegrityError(`a published model must have ${name}`);
-    if (facts.bytes > this.most) throw new IntegrityError(`${name} must be at most ${this.most} bytes, got a claim of ${facts.bytes}`);
+    if (facts.bytes > this.service.mostBytes) throw new IntegrityError(`${name} must be at most ${this.service.mostBytes} bytes, got a claim of ${facts.bytes}`);
     const data = await source(name, facts.bytes);
     if (!data || !(await names(manifest, name, data))) throw new IntegrityError(`model and items must be the ones the manifest names, and ${name} is not`);
     return data;

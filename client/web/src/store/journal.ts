@@ -8,7 +8,6 @@
 
 import { RefusedError } from "../errors.js";
 import { textOf, utf8 } from "../records/bytes.js";
-import type { SeenLedger } from "../models/models.js";
 import type { Sealed } from "./sealed.js";
 
 const [EDITIONS, FILES, REFUSALS, CONTACTS, OPENED, SENT] = [
@@ -133,20 +132,6 @@ export class Journal {
 
   async opened(): Promise<Opened[]> {
     return listed(await this.storage.get(OPENED));
-  }
-
-  /** The last state of a population's ledger that this device has seen. */
-  ledger(population: string): SeenLedger {
-    const name = `ledger/seen/${population}`;
-    return {
-      seen: async () => {
-        const found = await this.storage.get(name);
-        if (!found) return { checkpoint: null, evidence: null };
-        const { size, root, signed } = JSON.parse(textOf(found)) as { size: number; root: string; signed: string };
-        return { checkpoint: { size, root }, evidence: signed ? utf8(signed) : null };
-      },
-      see: async ({ size, root }, evidence) => this.storage.put(name, utf8(JSON.stringify({ size, root, signed: textOf(evidence) }))),
-    };
   }
 
   private async append<T>(name: string, entry: T, most: number): Promise<void> {
