@@ -8,8 +8,10 @@ import { InputError } from "../errors.js";
 import type { Storage } from "../ledger/storage.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import type { Calendar } from "./calendar.js";
+import type { MessengerTerms } from "../hosting/host.js";
+import { shown } from "../events.js";
 import { Judge, type Terms } from "./judge.js";
-import type { Message } from "./message.js";
+import { channelsOf, messageOf, type MessageInput } from "./message.js";
 import { DeliveryRecord, tossed, type Allowance, type Delivery, type Messages as Kept, type Reaction } from "./record.js";
 import { DAY, type Reason } from "./rules.js";
 
@@ -38,8 +40,8 @@ export class Messages {
   }
 
   /** Decides on a message; an id that was given before is not decided on again. `fits`: whether a campaign is for this user. */
-  async decide(given: Message, terms: Terms, fits = true): Promise<{ delivery: Delivery; hand: boolean }> {
-    const now = this.clock();
+  async decide(input: MessageInput, terms: MessengerTerms, fits = true): Promise<{ delivery: Delivery; hand: boolean }> {
+    const [now, given, on] = [this.clock(), messageOf(input), termsOf(terms)];
     return this.record((record) => {
       record.settle(now);
       const known = record.find(given.id);
@@ -51,17 +53,17 @@ export class Messages {
         record.put(refused, null);
         return { delivery: refused, hand: false };
       }
-      const delivery = this.judge(record, terms).decided(first, now);
+      const delivery = this.judge(record, on).decided(first, now);
       return { delivery, hand: delivery.sent !== null };
     });
   }
 
   /** Decides again on waiting messages that are due, until some are to be sent: those, and the other decisions so far. */
-  async next(terms: Terms): Promise<{ hand: Delivery[]; others: Delivery[] }> {
-    const now = this.clock();
+  async next(terms: MessengerTerms): Promise<{ hand: Delivery[]; others: Delivery[] }> {
+    const [now, on] = [this.clock(), termsOf(terms)];
     return this.record((record) => {
       record.settle(now);
-      const judge = this.judge(record, terms);
+      const judge = this.judge(record, on);
       const together = (each: Delivery) => each.reason === "bundled" && judge.open().includes(each.channel);
       const others: Delivery[] = [];
       const [alone, bundles] = [[] as Delivery[][], new Map<string, Delivery[]>()];
@@ -108,4 +110,12 @@ export class Messages {
   private judge(record: DeliveryRecord, terms: Terms): Judge {
     return new Judge(record, terms, this.agreed(), this.calendar);
   }
+}
+
+function termsOf({ senders, channels, control, expected }: MessengerTerms): Terms {
+  const known = channelsOf(channels);
+  for (const name of [...senders, ...Object.keys(expected)]) if (!known.has(name)) throw new InputError(`\`channel\` must be one of ${[...known.keys()].join(", ")}, got ${shown(name)}`);
+  if (!(control >= 0 && control < 1)) throw new InputError(`\`control\` must be a share from 0 and below 1, got ${shown(control)}`);
+  for (const rate of Object.values(expected)) if (!(rate > 0 && rate < 1)) throw new InputError(`\`expected\` must be shares above 0 and below 1, got ${shown(rate)}`);
+  return { senders, channels: known, control, expected };
 }

@@ -8,9 +8,8 @@
 
 import { decisionOf, PURPOSES, told as toldDecision, type ConsentDecision, type Purpose } from "../consent.js";
 import { Calendar } from "../delivery/calendar.js";
-import { Messages } from "../delivery/messages.js";
-import type { Terms } from "../delivery/judge.js";
-import { channelsOf, messageOf, type Channel, type MessageInput } from "../delivery/message.js";
+import type { Messages } from "../delivery/messages.js";
+import type { Channel, MessageInput } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
 import { ErasedError, InputError, PalateError, RefusedError } from "../errors.js";
@@ -19,7 +18,7 @@ import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import { openLogOf, type OpenLog } from "../panel.js";
-import { exportLines, importLines, type ImportReport } from "../portability.js";
+import type { ImportReport } from "../portability.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
 import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
@@ -160,7 +159,7 @@ export interface PartContext {
   readonly weighting: Weighting;
   readonly calendar: Calendar;
   readonly granted: (purpose: Purpose) => boolean;
-  readonly messages: Messages;
+  readonly messages: () => Promise<Messages>;
 }
 
 export type MakePart = (context: PartContext) => Promise<Part>;
@@ -169,7 +168,7 @@ export class Host {
   private readonly journal: Journal;
   private readonly calendar: Calendar;
   private readonly weighting: Weighting;
-  private readonly messages: Messages;
+  private made: Promise<Messages> | null = null;
   private readonly service: Service | null;
   private readonly models: Models | null;
   private used: { readonly of: string; readonly recommender: Recommender } | null = null;
@@ -186,7 +185,6 @@ export class Host {
     this.calendar = new Calendar(zone);
     this.weighting = typeof preset === "string" ? weightingOf(preset) : new Weighting(preset);
     this.journal = new Journal(storage);
-    this.messages = new Messages(storage, () => store.granted("messaging"), store.clock, this.calendar);
     this.service = service ? new Service(service) : null;
     this.models = this.service && new Models(this.journal, this.service, new DeviceLedger(storage, this.service, store.clock), store.clock);
   }
@@ -297,7 +295,7 @@ export class Host {
   // Messages and loyalty.
 
   async decideOn(message: MessageInput, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
-    return this.messages.decide(messageOf(message), termsOf(terms));
+    return (await this.messages()).decide(message, terms);
   }
 
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
@@ -306,42 +304,42 @@ export class Host {
     const { openCampaign } = await import("../delivery/campaign.js");
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
     const { id, title, body, item, link, expires, reach } = campaign;
-    const message = messageOf({ id: `campaign:${id}`, title, body, item, link, expires, campaign: id });
+    const message = { id: `campaign:${id}`, title, body, item, link, expires, campaign: id };
     const fits = await this.ranker().then(({ recommender }) => recommender.fits(item, reach), () => false);
-    return this.messages.decide(message, termsOf(terms), fits);
+    return (await this.messages()).decide(message, terms, fits);
   }
 
   async nextDue(terms: MessengerTerms): Promise<{ hand: Delivery[]; others: Delivery[] }> {
-    return this.messages.next(termsOf(terms));
+    return (await this.messages()).next(terms);
   }
 
   async became(ids: readonly string[], reason: Reason): Promise<void> {
-    await this.messages.became(ids, reason);
+    await (await this.messages()).became(ids, reason);
   }
 
   async reacted(id: string, reaction: Reaction): Promise<boolean> {
-    return this.messages.reacted(id, reaction);
+    return (await this.messages()).reacted(id, reaction);
   }
 
   async allow(channel: string, granted: boolean, version: string): Promise<Allowance> {
     checkText("version", version, 1, 200);
-    return this.messages.allow(channel, granted, version);
+    return (await this.messages()).allow(channel, granted, version);
   }
 
   async allowed(): Promise<string[]> {
-    return this.messages.record((record) => record.channels());
+    return (await this.messages()).record((record) => record.channels());
   }
 
   async deliveries(): Promise<Delivery[]> {
-    return this.messages.record((record) => record.all());
+    return (await this.messages()).record((record) => record.all());
   }
 
   async inControl(share: number): Promise<boolean> {
-    return this.messages.record((record) => record.control(share));
+    return (await this.messages()).record((record) => record.control(share));
   }
 
   async arm(experiment: string): Promise<"a" | "b"> {
-    return this.messages.arm(experiment);
+    return (await this.messages()).arm(experiment);
   }
 
   async loyalty(amount: string): Promise<Loyalty> {
@@ -420,15 +418,16 @@ export class Host {
     const report = await this.privacyReport({});
     const entries: Record<string, readonly object[]> = { sent: report.sent, refusal: report.refusals, model: report.models, contact: report.contacts, opened: report.opened };
     const others = Object.entries(entries).flatMap(([type, each]) => each.map((entry) => ({ type, ...entry })));
-    const messages = await this.messages.record((record) => [
+    const messages = await (await this.messages()).record((record) => [
       ...record.allowances().map((each) => ({ type: "channel", ...each })),
       ...record.all().map((each) => ({ type: "delivery", ...each })),
     ]);
+    const { exportLines } = await import("../portability.js");
     return [...exportLines(this.store, this.options.app), ...[...others, ...messages].map((each) => JSON.stringify(each))];
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return importLines(this.store, text);
+    return (await import("../portability.js")).importLines(this.store, text);
   }
 
   /** Destroys the store's key, then its records. */
@@ -470,15 +469,22 @@ export class Host {
   }
 
   private taking(): Promise<Part> {
-    const { storage, store, journal, models, service, weighting, calendar, messages } = this;
+    const { storage, store, journal, models, service, weighting, calendar } = this;
     if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
     if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
     const terms = this.options.service as ServiceOptions;
     this.part ??= import("./taking.js").then(({ makePart }) =>
-      makePart({ storage, store, journal, models, service, terms, weighting, calendar, messages, granted: (purpose) => store.granted(purpose) }),
+      makePart({ storage, store, journal, models, service, terms, weighting, calendar, messages: () => this.messages(), granted: (purpose) => store.granted(purpose) }),
     );
     this.part.catch(() => (this.part = null));
     return this.part;
+  }
+
+  /** Messages, whose code is loaded when the first one is decided on. */
+  private messages(): Promise<Messages> {
+    const { storage, store, calendar } = this;
+    this.made ??= import("../delivery/messages.js").then((loaded) => new loaded.Messages(storage, () => store.granted("messaging"), store.clock, calendar));
+    return this.made;
   }
 
   /** The recommender of the model in use. */
@@ -489,7 +495,7 @@ export class Host {
     if (this.used?.of === of) return this.used;
     const { items, domains, model, manifest } = published;
     const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-    this.used = { of, recommender: new Recommender(model, items, interests, () => this.store.counts, domains) };
+    this.used = { of, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains) };
     return this.used;
   }
 }
@@ -498,11 +504,3 @@ export class Host {
 export type Method = {
   [K in keyof Host]: Host[K] extends (...given: never[]) => Promise<unknown> ? K : never;
 }[keyof Host];
-
-function termsOf({ senders, channels, control, expected }: MessengerTerms): Terms {
-  const known = channelsOf(channels);
-  for (const name of [...senders, ...Object.keys(expected)]) if (!known.has(name)) throw new InputError(`\`channel\` must be one of ${[...known.keys()].join(", ")}, got ${shown(name)}`);
-  if (!(control >= 0 && control < 1)) throw new InputError(`\`control\` must be a share from 0 and below 1, got ${shown(control)}`);
-  for (const rate of Object.values(expected)) if (!(rate > 0 && rate < 1)) throw new InputError(`\`expected\` must be shares above 0 and below 1, got ${shown(rate)}`);
-  return { senders, channels: known, control, expected };
-}

@@ -25,7 +25,7 @@ export const makePart: MakePart = async (context) => {
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {
-      const { deliveries, coins } = await messages.record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
+      const { deliveries, coins } = await (await messages()).record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
       return surveyAnswers(survey, { events: store.rows, deliveries, coins, first: store.first }, calendar, store.clock());
     },
     note: (leaving) => journal.record(leaving),

@@ -16,7 +16,6 @@ import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
 import { expandUnpacked, inflated } from "./compact.js";
-import { applyDelta } from "./delta.js";
 import type { GlobalModel } from "./model.js";
 import { catalogueHash, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
@@ -123,6 +122,7 @@ export class Models {
     const name = `delta-${own}.z`;
     if (!manifest.files.has(name)) return null;
     try {
+      const { applyDelta } = await import("./delta.js");
       const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
       return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
     } catch (error) {

@@ -9,14 +9,13 @@
 import { InputError } from "../errors.js";
 import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
-import { fusedWeights } from "./adaptation/fusion.js";
+import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
 import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
-import { questions } from "./questions.js";
 import { Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
 
@@ -76,24 +75,32 @@ export class Recommender {
   private readonly selection: Selection;
   private readonly popularity: ArrayLike<number>;
   private readonly crowds = new Map<string | undefined, Popular>();
-  private readonly fuses: boolean;
+  /** Learns weights of the sources; null: the model has no several sources of public features. */
+  private fuse: typeof fusedWeights | null = null;
   private fused: Record<string, number> = {};
   private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
 
-  constructor(
+  private constructor(
     model: GlobalModel,
     private readonly items: readonly string[],
     private readonly interests: Interests,
     private readonly counts: () => Counts,
-    domains: readonly string[] | null = null,
-    private readonly rng: Rng = RANDOM,
+    domains: readonly string[] | null,
+    private readonly rng: Rng,
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
     this.selection = new Selection(interests.rows, domains);
     const popular = model.state.get("counts");
     this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
-    this.fuses = this.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
+  }
+
+  /** The recommender for a model; what only some models need is loaded for them. */
+  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM): Promise<Recommender> {
+    const made = new Recommender(model, items, interests, counts, domains, rng);
+    const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
+    if (several) made.fuse = (await import("./adaptation/fusion.js")).fusedWeights;
+    return made;
   }
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
@@ -132,10 +139,11 @@ export class Recommender {
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
-  questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): string[] {
+  async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
     checkCount(n);
     checkItems("items", options.items);
     const allowed = this.selection.allowed(options.items, options.domain);
+    const { questions } = await import("./questions.js");
     const { taste, look } = this.current(0, options.domain);
     const asked = [...new Set([...look.history.indices, ...look.unwanted, ...look.skipped])].sort((one, other) => one - other);
     const known = new Set(asked);
@@ -188,7 +196,7 @@ export class Recommender {
       const dismissed = new Set(look.dismissed);
       let history = entries(look.recent, (row) => !dismissed.has(row));
       if (domain !== undefined) history = focused(history, new Set(this.selection.within(domain)));
-      if (this.fuses) this.fused = fusedWeights(this.scorer, history);
+      if (this.fuse) this.fused = this.fuse(this.scorer, history);
       const taste = this.scorer.taste(history, look.dismissed, this.weights(counts, debias));
       const kinds = look.kinds.filter((_, place) => !dismissed.has(look.recent.indices[place]));
       this.made = { look, of, taste, contributed: kinds };

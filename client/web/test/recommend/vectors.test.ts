@@ -17,7 +17,7 @@ async function device(items: string[], domains: string[], given: any, rng?: Rng)
   }));
   const store = { rows, generation: 0, reset: 0, clock: () => given.now as number };
   const interests = new Interests(store, items, weightingOf(given.preset), given.recent_half_life_days);
-  return { made: new Recommender(await expand(fromBase64(given.model), 2 ** 20), items, interests, () => ({}), domains, rng), interests };
+  return { made: await Recommender.of(await expand(fromBase64(given.model), 2 ** 20), items, interests, () => ({}), domains, rng), interests };
 }
 
 const NAMES: Record<string, string> = { filter_already_liked_items: "filterAlreadyLikedItems", filter_items: "filterItems" };
@@ -53,7 +53,7 @@ test("recommend: the histories, lists, reasons, likenesses and questions of Pyth
       equal(found.map((each) => each.item), like.map(([name]: any) => name), given.what);
       found.forEach(({ score }, place) => near(score, like[place][1], given.what));
     }
-    equal(made.questions(4), given.questions, given.what);
+    equal(await made.questions(4), given.questions, given.what);
     recorded = true;
     same(made.recommend(10, options(given.exploring.options)), given.exploring.items, `${given.what}, exploring`);
     equal(drawn.length, 0, "all random numbers are used, in their order");
