@@ -42,7 +42,18 @@ from palate_common.secagg.graph_terms import graph_terms
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
     *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
-    *("notes.json", "witnessed.json", "manifest.json", "delta.json", "enrolment.json", "fleet.json"),
+    *(
+        "notes.json",
+        "witnessed.json",
+        "manifest.json",
+        "delta.json",
+        "enrolment.json",
+        "fleet.json",
+        "noise.json",
+        "contributed.json",
+        "accounting.json",
+    ),
+    "recommend.json",
 )
 
 
