@@ -301,7 +301,9 @@ def test_a_preflight_opens_nothing_else(outside: Outside) -> None:
     ],
 )
 def test_what_is_no_origin_is_refused(tmp_path: Path, origin: str) -> None:
-    config = CONFIG.format(ports=free_ports(4), rate=1).replace("https://shop.example", origin.replace('"', '\\"'))
+    config = CONFIG.format(ports=free_ports(4), rate=1, superlinks=1, path="").replace(
+        "https://shop.example", origin.replace('"', '\\"')
+    )
     with pytest.raises(InputError, match="origin"):
         make_site(tmp_path / "site", config, ("a", "b"))
 
