@@ -46,7 +46,7 @@ class HouseConfig(BaseModel):
     """Address on which the gateway listens, for all populations."""
     port: int = Field(default=8443, ge=1, le=65535)
     """Port of the gateway; each population's `gateway.port` must be the same."""
-    metrics_port: int = Field(default=8444, ge=1, le=65535)
+    metrics_port: int = Field(default=8447, ge=1, le=65535)
     """Port of the house's `/metrics`, `/health` and `/ready`, on the loopback; each population has its own."""
     certificate: str = ""
     """PEM chain for `name`, its authority last; empty: the house's own authority issues it. Relative to the house."""
@@ -295,7 +295,9 @@ def make_house(folder: Path, *, name: str, port: int) -> House:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"`HOUSE` must be new or empty, got {folder}")
     try:
-        config = HouseConfig(name=name, port=port, metrics_port=port + 1)
+        config = HouseConfig(
+            name=name, port=port, metrics_port=port + 4
+        )  # a server that was alone has the three between
     except ValidationError as error:
         raise InputError(f"a house must have a name and a port: {one_line(error)}") from None
     house = House(folder.resolve())
