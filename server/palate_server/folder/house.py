@@ -254,7 +254,7 @@ class House:
             taken |= dict.fromkeys(there.config.gateway.loopback_ports, other)
             for what, own, theirs in (
                 ("`population`", site.config.population, there.config.population),
-                ("the release key", site.key().public, there.key().public),
+                ("the release key", site.key().public, _key(there)),
                 ("`name` and `gateway.path`", _place(site.config), _place(there.config)),
                 ("`backup.witness`", site.witness.resolve(), there.witness.resolve()),
             ):
@@ -325,6 +325,14 @@ def check_name(name: str) -> None:
     """
     if not _FOLDER.fullmatch(name):
         raise InputError(f"a population's folder in a house must be named by a-z, 0-9 and -, got {name!r:.80}")
+
+
+def _key(site: Site) -> str:
+    """The release key of a population that is open; empty if it is lost, which is no reason not to open another."""
+    try:
+        return site.key().public
+    except (PalateError, OSError):
+        return ""
 
 
 def _place(config: ServerConfig) -> str:
