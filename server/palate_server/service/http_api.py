@@ -258,6 +258,7 @@ class Listener:
             access_log=False,
             log_level="warning",
             lifespan="off",
+            ws="none",
             timeout_keep_alive=65,
         )
         self._server = uvicorn.Server(settings)

@@ -315,7 +315,7 @@ def test_metrics_and_events_of_a_house_name_populations_and_nobody(housed: House
     for part in ("gateway", *NAMES):
         assert f'palate_house_up{{part="{part}"}} 1.0' in text
     kinds = {event["event"] for event in EventLog(housed.house.events).all()}
-    assert {"started", "opened", "serving", "shut"} <= kinds
+    assert {"started", "opened", "serving"} <= kinds
     assert (housed.house.logs / "gateway.log").read_text() == ""
 
 
