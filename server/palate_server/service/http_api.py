@@ -201,7 +201,8 @@ class _Upstream:
     def __init__(self, site: Site) -> None:
         context = ssl.create_default_context(cafile=str(site.tls / "ca.pem"))
         self._addresses = [f"https://localhost:{port}" for port in site.config.gateway.superlink_ports]
-        self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False)
+        many = httpx.Limits(max_connections=None)  # each device that waits holds one
+        self._client = httpx.AsyncClient(verify=context, timeout=60.0, trust_env=False, limits=many)
 
     async def forward(self, request: Request) -> Response:
         """Forward a request, and return the SuperLink's answer."""
