@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak,\\
-    links,lost,links-kills,links-soak] [--seeds KILLS]
+    links,lost,moves,links-kills,links-soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve.links import LEAST, LOST, REQUESTS, charged, compared, one_lost
+from benchmarks.serve.links import LEAST, LOST, REQUESTS, charged, compared, moved, one_lost
 from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
@@ -373,6 +373,32 @@ def lost_tables(figures: Any) -> list[Table]:
     return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
 
 
+def moves(_: Path, __: int) -> Any:
+    """One SuperLink becomes two, three, and one again."""
+    return moved()
+
+
+def moves_tables(figures: Any) -> list[Table]:
+    """One row a restart."""
+    rows = [
+        (
+            str(each["superlinks"]),
+            ", ".join(map(str, each["devices"])),
+            str(each["moved"]),
+            str(each["users"]),
+            f"{each['seconds']:.0f}",
+            _met(each["kept"] and each["users"] >= LOST - 2 and len(each["files"]) == each["superlinks"]),
+        )
+        for each in figures
+    ]
+    header = ("SuperLinks from now on", "devices at each", "moved", "users of the next round", "seconds to it", "bar")
+    note = (
+        f"{LOST} devices, which go on throughout; the server is stopped, changed and started. Bar: all nodes have the "
+        "number that their SuperLink gave them before, the next round is released, no former database is left."
+    )
+    return [Table("More SuperLinks, and fewer", header, rows, note)]
+
+
 def _enrol_silent(world: World, count: int) -> None:
     """Devices that are enrolled, and away."""
     link = LinkControl(world.site)
@@ -476,6 +502,7 @@ PARTS = {
     "soak": Part(soak, soak_tables),
     "links": Part(links, links_tables),
     "lost": Part(lost, lost_tables),
+    "moves": Part(moves, moves_tables),
     "links-kills": Part(links_kills, links_kills_tables),
     "links-soak": Part(links_soak, links_soak_tables),
 }
