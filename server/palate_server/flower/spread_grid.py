@@ -75,7 +75,8 @@ class Connection:
         self.failed_at = -math.inf
         """When a request failed last, on the monotonic clock."""
         self._grid: HttpGrid | None = None
-        self._guard, self._patience = threading.Lock(), threading.local()
+        self._guard, self._own = threading.Lock(), threading.local()
+        self._enough: Callable[[], bool] = lambda: True
         self._looking, self._looked_at = threading.Thread(), -math.inf
         self._online: list[int] = []
         self._retry = RetryInvoker(
@@ -84,12 +85,14 @@ class Connection:
         )  # fmt: skip
 
     def grid(self, *, until: Callable[[], bool] = lambda: True) -> HttpGrid:
-        """The grid, for this thread, whose requests are tried again until `until` says that it is enough.
+        """The grid, whose requests are tried again until `until` says that it is enough.
+
+        That holds for this thread, and for those that Flower starts to send a message, until the next call.
 
         Raises:
             httpx.HTTPError, PalateError: the SuperLink doesn't answer, or refuses.
         """
-        self._patience.over = until
+        self._own.enough = self._enough = until
         while True:
             try:
                 with self._guard:
@@ -129,7 +132,7 @@ class Connection:
         grid = self._grid
         if grid is None:
             return
-        self._patience.over = lambda: True
+        self._own.enough = lambda: True
         try:
             if not grid._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
                 self._lose()
@@ -149,7 +152,7 @@ class Connection:
     def _gives_up(self, error: Exception) -> bool:
         self.failed_at = time.monotonic()
         passing = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in PASSING
-        return not passing or self._patience.over()
+        return not passing or getattr(self._own, "enough", self._enough)()
 
 
 class Exchange:
