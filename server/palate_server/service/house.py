@@ -82,8 +82,7 @@ class HouseSupervisor(Closing):
         self._children: dict[str, Child] = {}
         self._leaving: dict[str, threading.Thread] = {}
         self._refused: dict[str, tuple[float, str]] = {}
-        self._written = ""
-        self._write()
+        self._written, self._stale = "", False
         self._gateway = Child(
             "gateway",
             nginx_command(self._front()),
@@ -92,6 +91,7 @@ class HouseSupervisor(Closing):
             folder=house.populations,
             pid_file=house.state / "nginx.pid",
         )
+        self._write()
         self._registry = CollectorRegistry()
         self._starts = Counter("palate_house_starts", "Starts of a part of a house.", ["part"], registry=self._registry)
         self._registry.register(_Up(self))
@@ -160,8 +160,6 @@ class HouseSupervisor(Closing):
 
     def _look(self) -> None:
         """Start what should run and doesn't, and end what should no longer."""
-        if self._gateway.keep():
-            self._tell_start(self._gateway)
         opened = self.house.opened()
         for name in [each for each in self._children if each not in opened]:
             self._shut(name)
@@ -170,6 +168,10 @@ class HouseSupervisor(Closing):
         for name in opened:
             if name not in self._leaving:
                 self._keep(name)
+        if self._gateway.keep():
+            self._stale = False
+            self._tell_start(self._gateway)
+        self._reload()
 
     def _keep(self, name: str) -> None:
         """Start a population if it doesn't run, by its configuration as it is now."""
@@ -216,6 +218,7 @@ class HouseSupervisor(Closing):
             self._write()
         except PalateError as error:  # what is left was accepted before: a disk or nginx itself is broken
             self._events.tell("not written", reason=str(error))
+        self._reload()
         self._end(name)
         self._events.tell("shut", population=name)
 
@@ -239,13 +242,17 @@ class HouseSupervisor(Closing):
         )
 
     def _write(self) -> None:
-        """Make the gateway's configuration, and let nginx take it over, if it is another than before."""
+        """Make the gateway's configuration, if it is another than before; `_reload` lets nginx take it over."""
         front = self._front()
         if (text := configuration(front)) == self._written:
             return
         write_configuration(front)
-        self._written = text
-        if hasattr(self, "_gateway"):
+        self._written, self._stale = text, True
+
+    def _reload(self) -> None:
+        """Let nginx take a new configuration over; before it is up, the signal would end it."""
+        if self._stale and self._gateway.up:
+            self._stale = False
             self._gateway.tell(signal.SIGHUP)
 
     def _await_gateway(self) -> None:

@@ -243,6 +243,52 @@ def budget_each() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "another population's ledger",
+    bug="a server opens whatever ledger is at its path, and charges its rounds to the population that this is of",
+    seen="two sites that are configured with one path; a name that is read from the file and compared with itself",
+    test="G",
+)
+def any_ledger() -> Iterator[None]:
+    """Take the population from the file."""
+    real = Ledger.__init__
+
+    def instead(self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
+        if population is not None and Path(path).exists():
+            found = object.__new__(Ledger)
+            real(found, path, population=None, read_only=True)
+            population = found.population
+            found.close()
+        real(self, path, population=population, **how)
+
+    with mock.patch.object(Ledger, "__init__", instead):
+        yield
+
+
+@mutant(
+    "a budget shared by two populations",
+    bug="an attempt that one population of a server has charged isn't charged to another whose run has the same name",
+    seen="a cache of charges by run and round, in a process or a database that serves several tenants",
+    test="G",
+)
+def shared_charges() -> Iterator[None]:
+    """Show the charge that the other population's ledger has."""
+    charge = Ledger.charge
+    charged: dict[tuple[object, ...], tuple[str, Any]] = {}
+
+    def instead(self: Ledger, **fields: Any) -> Any:
+        place = (fields["run"], fields["round_"], fields["attempt"])
+        population, proof = charged.get(place, (self.population, None))
+        if population != self.population:
+            return proof
+        proof = charge(self, **fields)
+        charged[place] = self.population, proof
+        return proof
+
+    with mock.patch.object(Ledger, "charge", instead):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -252,4 +298,6 @@ MUTANTS = (
     own_charges_only,
     recent_only,
     budget_each,
+    any_ledger,
+    shared_charges,
 )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
+from witnessed import Committee
 
 from palate_cli.cli import run
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError
+from palate_common.records.checkpoints import read_state, sign_checkpoint
 from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import Front, configuration
+from palate_server.service.http_api import EnrolmentService, application
 from palate_server.service.setup import make_site
+from palate_server.witness.folder import log_id
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +151,61 @@ def test_a_population_may_have_a_name_of_its_own(
     assert text.count(" server_name ") == 2
     assert f"ssl_certificate {books.tls}/server.pem;" in text
     assert re.findall(r"(?<=zone=requests_)\w+(?=:)", text) == ["books", "shop"]
+
+
+def test_without_nginx_the_path_is_the_same(house: House) -> None:
+    """`--dev`, for one population alone: invitations name the path in any case."""
+    site = house.site("shop")
+    enrolling = EnrolmentService(site, lambda key: 1)
+    app = application(site, enrolling, stand_in=True)
+    found = {}
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="https://palate.example.org") as client:
+            for method, path in (
+                ("GET", "/p/shop/models/latest"),
+                ("GET", "/models/latest"),
+                ("GET", "/p/news/models/latest"),
+                ("GET", "/p/shop/../key"),
+                ("POST", "/p/shop/v1/enroll"),
+                ("POST", "/v1/enroll"),
+                ("POST", "/p/shop/v1/fleet/UP"),
+            ):
+                found[method, path] = (await client.request(method, path)).status_code
+
+    asyncio.run(ask())
+    enrolling.close()
+    assert list(found.values()) == [200, 404, 404, 404, 400, 404, 404]
+
+
+def test_a_witness_of_both_sees_two_logs(house: House, tmp_path: Path) -> None:
+    """What it has cosigned of one says nothing about the other, and neither can be shown in the other's place."""
+    witness = Committee.make(tmp_path, 1)
+    notes, logs = {}, {}
+    for name in house.names():
+        site = house.site(name)
+        with site.ledger() as ledger:
+            logs[name] = ledger.log_key(site.key().public)
+            witness.watch(logs[name])
+            note = sign_checkpoint(ledger.checkpoint(), logs[name].name, site.key())
+            notes[name] = witness.cosigned(note, ledger)
+            assert len(notes[name].signatures) == 2, "the log's own, and the witness's"
+    assert logs["shop"].name != logs["news"].name
+    folder = witness.folders[0]
+    assert sorted(folder.logs()) == sorted(log_id(log.name) for log in logs.values())
+    shop, news = house.site("shop"), house.site("news")
+    with shop.ledger() as ledger:
+        forged = sign_checkpoint(ledger.checkpoint(), logs["news"].name, shop.key())
+        assert len(witness.cosigned(forged, ledger).signatures) == 1, "a log has its own key"
+        for _ in range(3):
+            ledger.open_run(f"run {_}", {})
+        grown = sign_checkpoint(ledger.checkpoint(), logs["shop"].name, shop.key())
+        assert len(witness.cosigned(grown, ledger).signatures) == 2
+    assert folder.state(log_id(logs["news"].name)).checkpoint == read_state(notes["news"].text).checkpoint
+    with news.ledger() as ledger:
+        swapped = sign_checkpoint(ledger.checkpoint(), logs["shop"].name, shop.key())
+        assert len(witness.cosigned(swapped, ledger).signatures) == 1, "an old state, or another tree"
 
 
 def test_status_tells_of_all_of_them(house: House, capsys: pytest.CaptureFixture[str]) -> None:

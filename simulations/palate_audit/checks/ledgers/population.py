@@ -8,6 +8,9 @@ all, what a charge says is spent, what an extract says, the size of the log.
 Then the operation's budgets over several periods: training and surveys, another algorithm after a while, two kinds of
 noise, void attempts, a restoration. And the prices of a run's attempts, of which some are void.
 
+Two populations of one operator, whose runs and rounds have the same names: what one spends, the other hasn't, and the
+file of one is refused for the other.
+
 Steps are the same in every audit; they don't depend on any noise.
 
 **Assumes:** nobody restores an older copy of the file; the disk keeps what it reports as synced.
@@ -32,6 +35,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory, release_key
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, PopulationBook
+from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.records.merkle import Checkpoint
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED
@@ -57,7 +61,8 @@ COSTS = (0.125, 0.0625, 0.1, 1 / 30, 1 / 70, 2.0**-40, 1 / 7)
 
 def population_ledger() -> list[Finding]:
     """The ledger itself, the operation's budgets, and the prices of attempts."""
-    return beside({"the population's": _lived, "budgets of the operation": _budgets, "prices": _prices})
+    lives = {"the population's": _lived, "two populations'": _two}
+    return beside({**lives, "budgets of the operation": _budgets, "prices": _prices})
 
 
 def near(rest: Fraction, rng: np.random.Generator) -> float:
@@ -71,14 +76,14 @@ def near(rest: Fraction, rng: np.random.Generator) -> float:
 class _Pair:
     """A ledger and its book."""
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self.path, self.stack, self.book = path, stack, PopulationBook()
+    def __init__(self, path: Path, stack: ExitStack, population: str = POPULATION) -> None:
+        self.path, self.stack, self.book, self.population = path, stack, PopulationBook(), population
         self.ledger = self.opened()
         self.backup: tuple[bytes, int] | None = None
 
     def opened(self) -> Ledger:
         """The file, opened once more."""
-        return self.stack.enter_context(Ledger(self.path, population=POPULATION))
+        return self.stack.enter_context(Ledger(self.path, population=self.population))
 
     def lower(self, mu2: float) -> str:
         """A budget for both."""
@@ -140,6 +145,39 @@ def _lived() -> Iterator[str]:
             yield from pair.differences()
         yield from _extracts(pair)
         yield from _many_attempts(pair)
+
+
+def _two() -> Iterator[str]:
+    """Two populations of one server, whose runs have the same names: each has its own budget and its own charges."""
+    rng = np.random.default_rng(23)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        names = (POPULATION, f"{POPULATION} of another site")
+        pairs = [_Pair(folder / f"ledger-{place}.db", stack, name) for place, name in enumerate(names)]
+        for pair, mu2 in zip(pairs, (2.0, 0.75), strict=True):
+            yield pair.lower(mu2)
+        for step in range(STEPS // 4):
+            for pair in rng.permutation(pairs):  # type: ignore[arg-type]  # of objects
+                run, round_, attempt = f"run-{step // 12}", step // 3 % 4, step % 3
+                if step % 12 == 0:
+                    name = run
+                    yield pair.both("a run", partial(pair.ledger.open_run, name, {}), partial(pair.book.open, name))
+                rest = Fraction(pair.book.budget or 0) - pair.book.spent()
+                yield pair.charge(run, round_, attempt, near(rest, rng) if step > STEPS // 8 else 1 / 70, None)
+                for each in pairs:
+                    yield from each.differences()
+        for pair, other in (pairs, pairs[::-1]):
+            for read_only in (False, True):
+                yield _refused_to(other.population, pair.path, read_only=read_only)
+
+
+def _refused_to(population: str, path: Path, *, read_only: bool) -> str:
+    """Open the ledger of another population; returns what is wrong if that is done."""
+    try:
+        Ledger(path, population=population, read_only=read_only).close()
+    except InputError:
+        return ""
+    return f"a population's ledger must be its own, and is opened for another, to {'read' if read_only else 'write'}"
 
 
 def _step(pair: _Pair, rng: np.random.Generator, limits: dict[str, float | None], step: int) -> str:
