@@ -44,10 +44,12 @@ class Notice:
     Attributes:
         metadata: fields of Flower's Metadata.
         tree: the bytes of Flower's ObjectTree, which names the message's objects.
+        record: the object of its one record, if the server has sent it with the message.
     """
 
     metadata: Fields
     tree: bytes | memoryview
+    record: bytes | memoryview = b""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ class ReplyUpload:
     Attributes:
         reply: the encoded answer.
         send: sends what is missing; called until it succeeds.
+        wait: returns the seconds for which the server may hold its reply until there is a next message.
+        over: returns whether to wait no longer; None: never.
+        next: the next message, if the server has replied with one.
         begun: whether sending the message was tried before.
         session: the server's name of this upload.
         missing: objects that the server still wants; None: not known yet.
@@ -154,6 +159,9 @@ class ReplyUpload:
 
     reply: Reply
     send: Callable[[ReplyUpload], None]
+    wait: Callable[[], float] = field(default=lambda: 0.0)
+    over: Callable[[], bool] | None = None
+    next: Notice | None = None
     begun: bool = False
     session: str = ""
     missing: list[str] | None = None

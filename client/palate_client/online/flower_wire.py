@@ -1,6 +1,9 @@
 """Fleet: a client of Flower's Fleet API without Flower. This file has its calls, `flower_messages` its messages.
 
-    pull -> ServerMessage -> (the device answers) -> push
+    pull -> ServerMessage -> (the device answers) -> push -> the next ServerMessage
+
+At a server of Palate's an answer and the next message are one request, which waits there, see
+`palate_common.rounds.exchange`; at Flower's own each part of a message is a request.
 
 It speaks the Fleet API of Flower 1.42: Protocol Buffers in HTTP POSTs below `/v1/fleet/`, signed by the node's P-384
 key, with contents as objects that are named by their SHA-256. `tests/client/test_fleet.py` compares every byte with
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -31,7 +34,7 @@ from palate_client.online.flower_messages import Notice, Record, Reply, ReplyUpl
 from palate_client.online.https import Https, RejectedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
-from palate_common.errors import UnreachableError
+from palate_common.errors import IntegrityError, UnreachableError
 from palate_common.records.canonical import digest
 from palate_common.records.protobuf import (
     Fields,
@@ -45,6 +48,7 @@ from palate_common.records.protobuf import (
     text,
     uint,
 )
+from palate_common.rounds import exchange
 
 FLWR: Final = "1.42"
 """The version of Flower whose protocol this is."""
@@ -53,6 +57,10 @@ HEARTBEAT_SECONDS: Final = 30.0
 LONGEST_SECONDS: Final = 900.0
 """The longest heartbeat interval that a node announces."""
 LEAVE_SECONDS: Final = 3.0
+REPLY_SECONDS: Final = 30.0
+"""Seconds in which a server must reply, after the time for which it may wait for a message."""
+SIGNED_SECONDS: Final = 60.0
+"""Seconds for which a signed time is used: a server verifies it once. Flower accepts it for five minutes."""
 _SMALL: Final = 2**16
 _MEDIA: Final = "application/protobuf"
 
@@ -69,12 +77,16 @@ class Fleet:
     Attributes:
         node: Flower's number of this node; 0 before the activation.
         exchanges: messages that were answered.
+        holds: whether the server waits for a message before it replies.
     """
 
     def __init__(
         self, https: Https, key: NodeKey, *, most: int = 2**28, clock: Callable[[], float] = time.time
     ) -> None:
         self.node = self.exchanges = 0
+        self.holds = False
+        self._have = ""
+        self._signed: tuple[float, dict[str, str]] | None = None
         self._https, self._key, self._most, self._clock = https, key, most, clock
         self._beat, self._interval = time.monotonic(), HEARTBEAT_SECONDS
 
@@ -126,18 +138,19 @@ class Fleet:
             self._call("send-node-heartbeat", self._node() + double(2, interval))
             self._beat, self._interval = time.monotonic(), interval
 
-    def pull(self) -> Notice | None:
+    def pull(self, *, wait: float = 0.0, over: Callable[[], bool] | None = None) -> Notice | None:
         """The next message for this node, without its content, or None. Each comes only once.
+
+        Args:
+            wait: seconds for which the server may wait for one.
+            over: returns whether to wait no longer.
 
         Raises:
             UnreachableError: no answer, or a refusal (`RejectedError`).
+            StoppedError: `over`, or the app asked to stop.
             IntegrityError: the bytes aren't a message.
         """
-        found = self._call("pull-messages", self._node())
-        messages, trees = all_bytes(found, 2), all_bytes(found, 3)
-        if not messages or not trees:
-            return None
-        return Notice(read(last_bytes(read(messages[0]), 1)), trees[0])
+        return self._notice(self._call("pull-messages", self._node() + self._waits(wait), wait=wait, over=over))
 
     def take(self, notice: Notice) -> ServerMessage:
         """Download a message's content. Called again, it continues.
@@ -148,7 +161,7 @@ class Fleet:
         """
         # Flower's own node now asks the server to delete its copy. This one doesn't: all messages of an attempt share
         # their content, and the server may still be storing what it would delete. It is deleted after the attempt.
-        return ServerMessage.of(notice.metadata, self._record(last_uint(notice.metadata, 1), notice.tree))
+        return ServerMessage.of(notice.metadata, self._record(notice))
 
     def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
         """Encode an answer, once: each attempt to send it sends the same bytes."""
@@ -158,23 +171,38 @@ class Fleet:
     def deliver(self, delivery: ReplyUpload) -> None:
         """Send the missing objects of an answer. Called again, it continues; the server counts the answer once.
 
+        Small objects go with the message; then `delivery.next` may be the next message, for which the server waits.
+
         A ServerApp may take the message before it has the objects. From then on the server doesn't say which are
         missing, so that each is sent until the server answers. If the answer with the session's name was lost, all are
         sent without it.
 
         Raises:
             UnreachableError: no answer, or a refusal (`RejectedError`).
+            StoppedError: `delivery.over`, or the app asked to stop.
         """
-        reply = delivery.reply
+        reply, wait = delivery.reply, delivery.wait()
         if delivery.missing is None:
             again, delivery.begun = delivery.begun, True
-            found = self._call("push-messages", self._node() + blob(2, reply.slim) + blob(3, reply.tree))
+            inside = _inline(reply.objects)
+            parts = [blob(exchange.OBJECT, reply.objects[name]) for name in inside]
+            body = self._node() + blob(2, reply.slim) + blob(3, reply.tree) + b"".join(parts)
+            found = self._call("push-messages", body + self._waits(wait), wait=wait, over=delivery.over)
             if 2 not in found:
                 delivery.missing = None
                 raise UnreachableError("the server must say that it has heard an answer, got nothing")
+            known = exchange.KNOWN in found
             named = {bytes(name).decode("ascii", errors="replace") for name in all_bytes(found, 3)}
             delivery.session = last_text(found, 4) if named or not again else ""
-            delivery.missing = [name for name in reply.objects if name in named or (again and not named)]
+            delivery.missing = [
+                name
+                for name in reply.objects
+                if name in named or (again and not named and not (known and name in inside))
+            ]
+            if known:
+                with suppress(IntegrityError):  # what isn't a message is none
+                    delivery.next = self._notice(read(last_bytes(found, exchange.NEXT)))
+                self.holds = True
         while delivery.missing:
             name = delivery.missing[0]
             again = name in delivery.tried
@@ -187,16 +215,34 @@ class Fleet:
             delivery.missing.pop(0)  # if the server refuses an object the second time, it has it
         self.exchanges += 1
 
-    def _record(self, run: int, tree: bytes | memoryview) -> Record | None:
-        """Download the one record of a message; None if it doesn't have exactly one, or one of another type."""
-        content = [read(each) for each in all_bytes(read(tree), 2)]
+    def _notice(self, found: Fields) -> Notice | None:
+        """The message in a reply, or None."""
+        self.holds = exchange.KNOWN in found
+        if self.holds:
+            self._beat = time.monotonic()  # the server takes the request for a heartbeat
+        messages, trees = all_bytes(found, 2), all_bytes(found, 3)
+        if not messages or not trees:
+            return None
+        metadata = read(last_bytes(read(messages[0]), 1))
+        self._have = last_text(metadata, 2)
+        return Notice(metadata, trees[0], last_bytes(found, exchange.RECORD))
+
+    def _waits(self, wait: float) -> bytes:
+        """What a server needs to know to wait for this node's next message."""
+        return uint(exchange.WAIT, int(1000 * max(0.0, wait)), always=True) + text(exchange.HAVE, self._have)
+
+    def _record(self, notice: Notice) -> Record | None:
+        """The one record of a message, downloaded if it didn't come with it; None if there are more or others."""
+        content = [read(each) for each in all_bytes(read(notice.tree), 2)]
         records = [] if len(content) != 1 else [read(each) for each in all_bytes(content[0], 2)]
         if len(records) != 1:
             return None
         name = last_text(records[0], 1)
         if last_text(content[0], 1) != digest(record_dict(name)):
             return None  # the record has another name
-        fields = self._node() + uint(2, run) + text(3, name)
+        if notice.record and digest(notice.record) == name:
+            return values(notice.record)
+        fields = self._node() + uint(2, last_uint(notice.metadata, 1)) + text(3, name)
         found = self._call("pull-object", fields, most=self._most)
         data = last_bytes(found, 3)
         if not last_uint(found, 1) or digest(data) != name:
@@ -207,16 +253,47 @@ class Fleet:
         """The node's number, with which most requests begin."""
         return blob(1, uint(1, self.node), always=True)
 
-    def _call(self, name: str, body: bytes, *, most: int = _SMALL, seconds: float | None = None) -> Fields:
-        now = datetime.fromtimestamp(self._clock(), UTC).isoformat()
-        headers = {
-            "content-type": _MEDIA,
-            "accept": _MEDIA,
-            "flwr-public-key": b64encode(self._key.public.encode()).decode(),
-            "flwr-timestamp": now,
-            "flwr-signature": b64encode(self._key.sign(now.encode())).decode(),
-        }
-        reply = self._https.request("POST", f"/v1/fleet/{name}", body, headers, most=most + _SMALL, seconds=seconds)
+    def _call(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        most: int = _SMALL,
+        seconds: float | None = None,
+        wait: float = 0.0,
+        over: Callable[[], bool] | None = None,
+    ) -> Fields:
+        """Send a request; `seconds` are its time limit, or it is `wait` and some more."""
+        if wait:
+            seconds, most = REPLY_SECONDS + wait, min(self._most, exchange.MOST_RECORD) + _SMALL
+        path = f"/v1/fleet/{name}"
+        reply = self._https.request("POST", path, body, self._headers(), most=most + _SMALL, seconds=seconds, over=over)
         if reply.status != HTTPStatus.OK:
+            self._signed = None
             raise RejectedError(name, reply.status)
         return read(reply.body)
+
+    def _headers(self) -> dict[str, str]:
+        """Headers with a time that this node has signed not long ago."""
+        now = self._clock()
+        if self._signed is None or not 0 <= now - self._signed[0] < SIGNED_SECONDS:
+            said = datetime.fromtimestamp(now, UTC).isoformat()
+            headers = {
+                "content-type": _MEDIA,
+                "accept": _MEDIA,
+                "flwr-public-key": b64encode(self._key.public.encode()).decode(),
+                "flwr-timestamp": said,
+                "flwr-signature": b64encode(self._key.sign(said.encode())).decode(),
+            }
+            self._signed = now, headers
+        return self._signed[1]
+
+
+def _inline(objects: Mapping[str, bytes]) -> set[str]:
+    """The objects that go with a message: the smallest, as far as they fit."""
+    chosen, size = set[str](), 0
+    for name, data in sorted(objects.items(), key=lambda item: len(item[1])):
+        size += len(data)
+        if size <= exchange.MOST_INLINE:
+            chosen.add(name)
+    return chosen

@@ -22,6 +22,8 @@ from palate_common.records.closing import Closing
 
 STEP_SECONDS = 0.25
 """Seconds that a read waits before it checks for a stop."""
+OVER_SECONDS = 1.0
+"""Seconds between two checks whether a request that waits is still wanted."""
 CONNECT_SECONDS = 5.0
 """Seconds to connect to one IP address; a stop is noticed only after it."""
 MOST_REFUSAL = 2**14
@@ -145,6 +147,8 @@ class Https(Closing):
         self.sent = self.received = self.requests = 0
         self._until, self._stop, self._request_seconds = until, stop, request_seconds
         self._limit = until
+        self._over: Stop | None = None
+        self._asked = 0.0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and its name
         context.hostname_checks_common_name = False  # RFC 9525: names are in subjectAltName alone
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -173,6 +177,7 @@ class Https(Closing):
         *,
         most: int,
         seconds: float | None = None,
+        over: Stop | None = None,
     ) -> HttpResponse:
         """Send one request and read its reply. If a kept-alive connection was closed, a new one is used.
 
@@ -183,11 +188,13 @@ class Https(Closing):
             headers: further headers.
             most: the most bytes of the reply's body.
             seconds: time limit; None: `request_seconds`.
+            over: returns whether to wait no longer; asked once a second while the server doesn't answer.
 
         Raises:
             UnreachableError: the server can't be reached, its certificate doesn't verify, or its reply isn't HTTP.
-            StoppedError: the app asked to stop.
+            StoppedError: the app asked to stop, or `over`.
         """
+        self._over, self._asked = over, time.monotonic()
         self._limit = min(self._until, time.monotonic() + (self._request_seconds if seconds is None else seconds))
         kept = self._connection.sock is not None
         try:
@@ -232,6 +239,10 @@ class Https(Closing):
         """Seconds that are left, above 0; raises an error if there are none."""
         if self._stop():
             raise StoppedError
+        if self._over is not None and time.monotonic() - self._asked >= OVER_SECONDS:
+            self._asked = time.monotonic()
+            if self._over():
+                raise StoppedError
         left = self._limit - time.monotonic()
         if left <= 0:
             raise http.client.HTTPException("no whole answer in time")

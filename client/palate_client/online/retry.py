@@ -135,7 +135,7 @@ class Deadline:
             try:
                 got = call()
             except StoppedError:
-                return SyncEnd("stopped")
+                return self.over() or SyncEnd("stopped")
             except UnreachableError as error:
                 logger.debug("to be tried again: %s", error)
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()

@@ -21,7 +21,7 @@ from http import HTTPStatus
 from palate_client.models import Models
 from palate_client.online import downloads
 from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
-from palate_client.online.flower_messages import ReplyUpload, ServerMessage
+from palate_client.online.flower_messages import Notice, ReplyUpload, ServerMessage
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError
@@ -43,6 +43,8 @@ POLL_GROWTH, POLL_RANGE = 1.5, 4.0
 """Factor on the wait after each request that finds no message, and the largest factor in all."""
 RHYTHM = 0.6
 """Share of the time that the server took for the latest message, after which the device asks for the next one."""
+HOLD_SECONDS = 20.0
+"""For how long a server may wait for the next message before it replies that there is none."""
 MOST_COME_BACK = 30 * 86400.0
 
 
@@ -209,17 +211,22 @@ class Session:
     def _answer(self, fleet: Fleet, host: OwnHost) -> SyncEnd:
         """Answer messages until there is a reason to end.
 
-        The next message comes when the other devices have answered, too. How long that took last time decides when to
-        ask again, as each request costs the server some milliseconds. A device that computes for long announces that:
-        the server counts it as offline after twice the time of its longest answer, and after a minute at least.
+        The next message comes when the other devices have answered, too. A server of Palate's waits for it before it
+        replies. At another one, how long that took last time decides when to ask again, as each request costs it some
+        milliseconds. A device that computes for long announces that: the server counts it as offline after twice the
+        time of its longest answer, and after a minute at least.
         """
         deadline, wait, rhythm, answered_at, computed = self.deadline, self.poll_seconds, self.poll_seconds, 0.0, 0.0
+        notice: Notice | None = None
         while (over := deadline.over()) is None:
-            asked = self._pulled(fleet)
+            began = time.monotonic()
+            asked = self._pulled(fleet, notice)
+            notice = None
             if isinstance(asked, SyncEnd):
                 return asked
             if asked is None:
-                if over := deadline.pause(wait):
+                waited = fleet.holds and time.monotonic() - began >= self.poll_seconds
+                if not waited and (over := deadline.pause(wait)):
                     return over
                 wait = min(wait * POLL_GROWTH, self.poll_seconds * POLL_RANGE)
                 continue
@@ -233,28 +240,45 @@ class Session:
             answer = answer_message(host, 0, asked.kind, asked.record)
             if host.over:
                 return host.over
-            reply = fleet.reply(asked, answer)
+            reply, seconds = fleet.reply(asked, answer), _come_back(asked)
+            if seconds is None:
+                reply.wait, reply.over = self._hold_seconds, self._is_over
             computed = max(computed, time.monotonic() - began)
             try:
                 if over := deadline.retry(partial(_send, reply, host)):
                     return over
+                notice = reply.next
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
-            if (seconds := _come_back(asked)) is not None:
+            if seconds is not None:
                 return SyncEnd("come back", next=seconds)
             wait, answered_at = self.poll_seconds, time.monotonic()
-            if over := deadline.pause(rhythm):
+            if not fleet.holds and (over := deadline.pause(rhythm)):
                 return over
         return over
 
-    def _pulled(self, fleet: Fleet) -> ServerMessage | SyncEnd | None:
-        """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once."""
-        if over := self.deadline.retry(fleet.beat):
-            return over
+    def _hold_seconds(self) -> float:
+        """For how long the server may wait for a message now."""
+        return max(0.0, min(HOLD_SECONDS, self.deadline.end - time.monotonic() - self.poll_seconds))
+
+    def _is_over(self) -> bool:
+        return self.deadline.over() is not None
+
+    def _pulled(self, fleet: Fleet, notice: Notice | None) -> ServerMessage | SyncEnd | None:
+        """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once.
+
+        Args:
+            fleet: the connection.
+            notice: the message, if the server has sent it already.
+        """
         try:
-            notice = self.deadline.retry(fleet.pull)
-            if notice is None or isinstance(notice, SyncEnd):
-                return notice
+            if notice is None:
+                if over := self.deadline.retry(fleet.beat):
+                    return over
+                found = self.deadline.retry(lambda: fleet.pull(wait=self._hold_seconds(), over=self._is_over))
+                if found is None or isinstance(found, SyncEnd):
+                    return found
+                notice = found
             return self.deadline.retry(partial(fleet.take, notice))
         except IntegrityError as error:
             logger.info("a message was not one: %s", error)

@@ -1,6 +1,6 @@
-"""Inbox: fetches the replies to an exchange's messages from the SuperLink, each as soon as it is complete.
+"""Inbox: sends an exchange's messages to the SuperLink, and fetches the replies, each as soon as it is complete.
 
-    PullMessages -> a reply's metadata and the names of its objects -> PullObject, at each poll -> Message
+    messages -> push, many in a request -> SuperLink -> collect, a request that waits for replies -> Message
 
 A reply is announced before its objects are sent. Flower's own grid then waits for them, for three minutes at least, and
 keeps every other reply back; and an object that can't be read ends its ServerApp. Here no single device can delay an
@@ -14,89 +14,101 @@ many times its size in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from flwr.app import Message, RecordDict
 from flwr.app.message import make_message
 from flwr.common.serde_utils import metadata_from_proto
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, Metadata, ObjectTree, PullObjectRequest
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.proto.message_pb2 import Metadata
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import IntegrityError
 from palate_common.records.protobuf import last_bytes, read
+from palate_server.flower.link import MOST_OBJECTS, Link
 
-MOST_OBJECTS = 3
-"""The most objects of a reply of Palate's: the message, the name of its one record, and the record."""
 MOST_SMALL = 2**12
 """The most bytes of a message object, and of the name of a record."""
 _HEAD = 2**8
 _NUMBER, _BYTES = 2, 6
+BATCH: Final = 128
+"""The most messages of one request, so that a SuperLink answers others meanwhile."""
+BATCH_BYTES: Final = 2**21
+"""The bytes of messages after which a request has no further one."""
 
 
-@dataclass
-class _Announced:
-    """A reply whose objects are being fetched."""
-
-    metadata: Metadata
-    missing: list[str]
-    contents: dict[str, bytes] = field(default_factory=dict)
+FLYING_BYTES: Final = 2**28
+"""The bytes of messages under way above which none is sent: a SuperLink has them in memory."""
+STALL_SECONDS: Final = 2.0
+"""Seconds without a reply after which more are sent: who is silent holds nobody up."""
 
 
 class Inbox:
-    """The replies to some messages.
+    """The messages of an exchange, and the replies to them.
 
     Args:
-        grid: Flower's grid, whose connection is used.
-        sent: the ids of the messages.
+        link: the SuperLink.
+        messages: what is sent, made when it is sent.
     """
 
-    def __init__(self, grid: HttpGrid, sent: Iterable[str]) -> None:
-        self._grid = grid
-        self._client, self._run = grid._runtime_client, grid.run.run_id
-        self._unanswered = set(sent)
-        self._announced: list[_Announced] = []
+    def __init__(self, link: Link, messages: Iterable[Message]) -> None:
+        self._link, self._name = link, uuid.uuid4().hex
+        self._messages = iter(messages)
+        self._flying: dict[str, int] = {}
+        self._more, self._left = True, 0
+        self._send()
 
     @property
     def done(self) -> bool:
-        """Whether every message has its reply."""
-        return not self._unanswered and not self._announced
+        """Whether no reply may come any more."""
+        return not self._more and not self._left
 
-    def look(self) -> list[Message]:
-        """Poll the SuperLink; returns the replies that are complete since the last poll."""
-        self._ask()
-        found = [(each, reply) for each in self._announced if (reply := self._fetched(each)) is not None]
-        whole = {id(each) for each, _ in found}
-        self._announced = [each for each in self._announced if id(each) not in whole]
-        return [reply for _, reply in found]
+    def look(self, seconds: float) -> list[Message]:
+        """The replies that are complete and were not returned before; it waits for one.
 
-    def _ask(self) -> None:
-        """Ask for new replies. The SuperLink names each of them only once."""
-        if not self._unanswered:
-            return
-        reply = self._client.PullMessages(PullAppMessagesRequest(message_ids=self._unanswered))
-        for message, tree in zip(reply.messages_list, reply.message_object_trees, strict=True):
-            self._unanswered.discard(message.metadata.reply_to_message_id)
-            self._announced.append(_Announced(message.metadata, _names(tree)))
+        If there are more messages than may be under way, they are sent as replies come, or when none comes for a while.
 
-    def _fetched(self, announced: _Announced) -> Message | None:
-        """Fetch the missing objects of a reply; returns it if it is complete."""
-        name = announced.metadata.message_id
-        readable = 0 < len(announced.missing) + len(announced.contents) <= MOST_OBJECTS
-        while readable and announced.missing:
-            request = PullObjectRequest(node=self._grid.node, run_id=self._run, object_id=announced.missing[0])
-            got = self._client.PullObject(request)
-            if got.object_found and not got.object_available:
-                return None
-            readable = got.object_found
-            announced.contents[announced.missing.pop(0)] = got.object_content
-        self._client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(node=self._grid.node, run_id=self._run, message_object_id=name)
-        )
-        return _message(announced.metadata, announced.contents if readable else {})
+        Raises:
+            ForgottenError: the SuperLink was started again.
+        """
+        waits = min(seconds, STALL_SECONDS) if self._more else seconds
+        replies, self._left = self._link.collect(self._name, seconds=waits)
+        found = [_message(metadata, contents) for metadata, contents in replies]
+        for reply in found:
+            self._flying.pop(reply.metadata.reply_to_message_id, None)
+        if not found:
+            self._flying.clear()
+        if self._more:
+            self._send()
+        return found
+
+    def _send(self) -> None:
+        """Send messages, in requests of bounded size, while few bytes are under way."""
+        batch, sizes, room = list[Message](), list[int](), FLYING_BYTES - sum(self._flying.values())
+        while room > 0:
+            if (message := next(self._messages, None)) is None:
+                self._more = False
+                break
+            batch.append(message)
+            sizes.append(_size(message))
+            room -= sizes[-1]
+            if len(batch) >= BATCH or sum(sizes) >= BATCH_BYTES:
+                self._push(batch, sizes)
+                batch, sizes = [], []
+        if batch:
+            self._push(batch, sizes)
+
+    def _push(self, batch: list[Message], sizes: list[int]) -> None:
+        names = self._link.push(self._name, batch)
+        self._left += sum(bool(name) for name in names)
+        self._flying |= dict(zip(names, sizes, strict=True))
+
+
+def _size(message: Message) -> int:
+    """About how many bytes a message has."""
+    records: Mapping[str, Any] = message.content.config_records
+    return sum(len(value) for record in records.values() for value in record.values() if isinstance(value, bytes))
 
 
 def has_reply_shape(objects: Iterable[bytes]) -> bool:
@@ -120,18 +132,12 @@ def _ours(data: bytes) -> bool:
     return set(value) <= {_NUMBER, _BYTES}
 
 
-def _names(tree: ObjectTree) -> list[str]:
-    """The distinct names of a tree's objects."""
-    return list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
-
-
 def _message(checked: Metadata, contents: dict[str, bytes]) -> Message:
     """Make a reply of its objects; an empty one if they can't be read."""
     metadata = metadata_from_proto(checked)
+    readable = 0 < len(contents) <= MOST_OBJECTS and has_reply_shape(contents.values())
     try:
-        inside = (
-            inflate_object_from_contents(checked.message_id, contents) if has_reply_shape(contents.values()) else None
-        )
+        inside = inflate_object_from_contents(checked.message_id, contents) if readable else None
     except Exception:  # the bytes come from a device, and Flower's parser may raise anything
         inside = None
     if not isinstance(inside, Message):

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.superlink_state import check_version, purge
+from palate_server.flower.inbox import BATCH
+from palate_server.flower.superlink_state import check_version
 from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, owner_only
@@ -76,8 +76,12 @@ class GridMessenger:
             )
             for node, seconds in nodes.items()
         ]
-        for message in messages:
-            self._grid.push_messages([message])
+        for start in range(0, len(messages), BATCH):
+            self._grid.push_messages(messages[start : start + BATCH])
+
+    def purge(self) -> None:
+        """Let each SuperLink delete all messages."""
+        self._grid.purge()
 
 
 @app.main()
@@ -89,7 +93,8 @@ def main(grid: Grid, context: Context) -> None:
     site = Site.at(Path(str(context.run_config["folder"])))
     try:
         with _own(site):
-            Operation(site, GridMessenger(_grid(site, grid)), partial(_purge, site)).serve()
+            messenger = GridMessenger(_grid(site, grid))
+            Operation(site, messenger, messenger.purge).serve()
     except Exception as error:
         text = str(error) if isinstance(error, PalateError) else type(error).__name__
         EventLog(site.events).tell("failed", kind=type(error).__name__, error=text)
@@ -106,22 +111,6 @@ def _grid(site: Site, grid: Grid) -> PromptGrid | SpreadGrid:
     if not isinstance(grid, HttpGrid):
         raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")
     return SpreadGrid.over(site, grid)
-
-
-def _purge(site: Site) -> None:
-    """Delete the messages of each SuperLink; of all others, too, if one is busy.
-
-    Raises:
-        PalateError: as `purge`.
-    """
-    failed: PalateError | None = None
-    for file in site.superlink_files:
-        try:
-            purge(file)
-        except PalateError as error:
-            failed = error
-    if failed is not None:
-        raise failed
 
 
 def _log(site: Site, error: Exception, text: str) -> None:

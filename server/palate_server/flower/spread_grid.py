@@ -4,8 +4,8 @@
 
 The ServerApp is a task of the first SuperLink, which Flower has given it. At each further one it starts a run and takes
 its task, as a SuperExec does. A SuperLink that doesn't answer keeps back its own devices' replies and no others':
-requests to it are tried again until the exchange is over, since the supervisor restarts it within seconds, and its
-messages are on the disk. Devices that it keeps from answering have dropped out.
+requests to it are tried again until the exchange is over, since the supervisor restarts it within seconds, and what it
+has forgotten is sent to it again. Devices that it keeps from answering have dropped out.
 
 Numbers of nodes are those of the register, see `palate_server.folder.places`: those that SuperLinks give may collide.
 """
@@ -36,6 +36,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import PalateError
 from palate_server.flower.grid import PromptGrid
+from palate_server.flower.link import ForgottenError, Link
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site
@@ -75,6 +76,7 @@ class Connection:
         self.failed_at = -math.inf
         """When a request failed last, on the monotonic clock."""
         self._grid: HttpGrid | None = None
+        self._unpurged = False
         self._guard, self._own = threading.Lock(), threading.local()
         self._enough: Callable[[], bool] = lambda: True
         self._looking, self._looked_at = threading.Thread(), -math.inf
@@ -105,10 +107,34 @@ class Connection:
                     raise
                 time.sleep(AGAIN)
 
+    def prompt(self, *, until: Callable[[], bool] = lambda: True) -> PromptGrid:
+        """As `grid`, with the requests that Flower doesn't have.
+
+        Raises:
+            httpx.HTTPError, PalateError: as `grid`.
+        """
+        grid = self.grid(until=until)
+        link = Link(grid, on_failure=self._note, patience=lambda: not until())
+        if self._unpurged:
+            link.purge(seconds=LOOK)
+            self._unpurged = False
+        return PromptGrid(grid, link)
+
+    def purge(self) -> None:
+        """Let the SuperLink delete all messages: now, or if it doesn't answer, before anything else is asked of it."""
+        self._unpurged = True
+        try:
+            self.prompt()
+        except (httpx.HTTPError, PalateError) as error:
+            self.failed(error)
+
     def failed(self, error: Exception) -> None:
         """Note a failure; a task that the SuperLink has given up is not used again."""
-        self.failed_at = time.monotonic()
+        self._note(error)
         logger.warning("SuperLink %d: %s", self.place + 1, type(error).__name__)
+
+    def _note(self, error: Exception) -> None:
+        self.failed_at = time.monotonic()
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in OVER:
             self._lose()
 
@@ -141,7 +167,7 @@ class Connection:
 
     def _look(self) -> None:
         try:
-            self._online = [number_at(self.place, node) for node in self.grid().get_node_ids()]
+            self._online = [number_at(self.place, node) for node in self.prompt().get_node_ids()]
         except (httpx.HTTPError, PalateError) as error:
             self.failed(error)
 
@@ -175,6 +201,7 @@ class Exchange:
     ) -> None:
         self._connection, self._replies, self._deadline, self._stopped = connection, replies, deadline, stopped
         self._unsent: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._unanswered: dict[int, Message] = {}
         self._asked: set[int] = set()
         self._since, self._stuck = time.monotonic() - RECOVERING, False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -206,18 +233,40 @@ class Exchange:
     def _run(self) -> None:
         """Send, then pass replies on. Whatever fails here is this SuperLink's trouble only."""
         try:
-            grid = self._connection.grid(until=self._over)
-            messages = (_addressed(message, grid.run) for message in takewhile(self._goes_on, self._waiting()))
-            prompt = PromptGrid(grid)
-            for reply in prompt.send_and_receive(messages, timeout=max(0.0, self._deadline - time.monotonic())):
-                reply.metadata.__dict__["_src_node_id"] = number_at(self._connection.place, reply.metadata.src_node_id)
-                self._pass_on(reply)
-                if self._over():
-                    break
+            messages: Iterable[Message] = takewhile(self._goes_on, self._waiting())
+            while not self._over():
+                try:
+                    self._exchange(messages)
+                    return
+                except ForgottenError as error:
+                    self._connection.failed(error)
+                    messages = list(self._unanswered.values())
         except Exception as error:
             self._connection.failed(error)
         finally:
             self._pass_on(None)
+
+    def _exchange(self, messages: Iterable[Message]) -> None:
+        """Send messages and pass their replies on.
+
+        Raises:
+            httpx.HTTPError, PalateError: the SuperLink refuses, or doesn't answer in time.
+            ForgottenError: it was started again, and has forgotten the messages.
+        """
+        grid, place = self._connection.prompt(until=self._over), self._connection.place
+        addressed = (self._kept(_addressed(message, grid.run)) for message in messages)
+        for reply in grid.send_and_receive(addressed, timeout=max(0.0, self._deadline - time.monotonic())):
+            node = reply.metadata.src_node_id
+            self._unanswered.pop(node, None)
+            reply.metadata.__dict__["_src_node_id"] = number_at(place, node)
+            self._pass_on(reply)
+            if self._over():
+                break
+
+    def _kept(self, message: Message) -> Message:
+        """Keep a message until its node has answered, to send it again to a SuperLink that has forgotten it."""
+        self._unanswered[message.metadata.dst_node_id] = message
+        return message
 
     def _waiting(self) -> Iterator[Message]:
         """The messages that were handed over, until there are no more."""
@@ -276,16 +325,24 @@ class SpreadGrid:
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, and return the ids of those that were taken; a SuperLink that has just failed is left out."""
         sent: list[str] = []
+        parts: dict[int, list[Message]] = {}
         for message in messages:
-            connection = self._connections[split(message.metadata.dst_node_id)[0]]
+            parts.setdefault(split(message.metadata.dst_node_id)[0], []).append(message)
+        for place, part in parts.items():
+            connection = self._connections[place]
             if time.monotonic() - connection.failed_at < LOOK:
                 continue
             try:
-                grid = connection.grid()
-                sent += grid.push_messages([_addressed(message, grid.run)])
+                grid = connection.prompt()
+                sent += grid.push_messages([_addressed(message, grid.run) for message in part])
             except (httpx.HTTPError, PalateError) as error:
                 connection.failed(error)
         return sent
+
+    def purge(self) -> None:
+        """Let each SuperLink delete all messages; one that doesn't answer does so before it is asked anything else."""
+        for connection in self._connections:
+            connection.purge()
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Send messages, and yield each reply as it comes, for `timeout` seconds at most."""

@@ -1,15 +1,12 @@
-"""The SuperLink's process: Flower's own command, changed to overwrite deleted data, and to log no requests or nodes.
+"""The SuperLink's process: Flower's own command, changed to keep messages in memory, and to log no requests or nodes.
 
-It also saves needless work. Both changes were profiled with a hundred devices, and change no answer:
-
-- requests of devices and the ServerApp skip five of Flower's middlewares, which don't concern them;
-- with each object that is sent Flower searches for tasks with an overdue heartbeat, in a write transaction. Once a
-  second is enough for deadlines of half a minute.
+It also saves work, see `palate_server.flower.shortcut`: the frequent requests pass by Flower's web framework, and wait
+here for messages. Others of devices and the ServerApp skip five of Flower's middlewares, which don't concern them.
 
 And it trusts devices less: only requests with an object may be large, which is checked before parsing; an object must
 have a short header; and an answer must come from the node whose key has signed the request.
 
-python -m palate_server.flower.superlink --host 127.0.0.1 ...
+python -m palate_server.flower.superlink --host 127.0.0.1 --database superlink.db ...
 """
 
 from __future__ import annotations
@@ -18,35 +15,34 @@ import asyncio
 import gc
 import logging
 import re
-import threading
-import time
-from collections.abc import Callable
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from flwr.supercore import sql_mixin
-from flwr.supercore.constant import SQLITE_PRAGMAS
-from flwr.supercore.corestate.sql_corestate import SqlCoreState
+from fastapi import HTTPException
+from flwr.server.superlink.linkstate import linkstate_factory
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
 from flwr.supercore.logger import FLOWER_LOGGER, update_console_handler
-from flwr.supercore.object_store import sql_object_store
+from flwr.supercore.object_store import in_memory_object_store
 from flwr.superlink import main as superlink
 from flwr.superlink.cli import flower_superlink
 from flwr.superlink.routers.control import middlewares as control
 from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from flwr.superlink.servicer.fleet import fleet_handlers
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_server.flower.node_numbers import adapt_numbers
+from palate_server.flower.kept_state import kept_state
+from palate_server.flower.shortcut import Shortcut
 
 KEEP_SECONDS = 75
 """Seconds that an idle connection is kept. The gateway closes its own after 60. If the SuperLink closed first, as
 uvicorn does after five, a request could meet a connection that was just closed, and the device would get a 502."""
-CLEANUP_SECONDS: Final = 1.0
-"""The shortest time between two searches for tasks with an overdue heartbeat."""
 PASSED_BY: Final[tuple[object, ...]] = (
     control.ControlSensitiveResponseMiddleware,
     control.ControlAuthenticationMiddleware,
@@ -163,45 +159,26 @@ def only_short_headers(validate: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-class AtMostOnce:
-    """A method without arguments or result that does nothing if it was called recently.
+def adapt(database: Path | None = None) -> None:
+    """Patch Flower in this process.
 
     Args:
-        method: the method.
-        seconds: the shortest time between two calls.
+        database: where nodes and unfinished runs are kept; None: nowhere.
     """
-
-    def __init__(self, method: Any, seconds: float) -> None:
-        self._method, self._seconds = method, seconds
-        self._lock, self._last = threading.Lock(), -seconds
-
-    def __get__(self, instance: object, _: type | None = None) -> Any:
-        """Bind the method."""
-        return lambda: self(instance)
-
-    def __call__(self, instance: object) -> None:
-        """Call the method, if it is time to."""
-        with self._lock:
-            if (now := time.monotonic()) - self._last < self._seconds:
-                return
-            self._last = now
-        self._method(instance)
-
-
-def adapt() -> None:
-    """Patch Flower in this process."""
-    # A deleted update must not stay on the disk.
-    vars(sql_mixin)["SQLITE_PRAGMAS"] = (*SQLITE_PRAGMAS, ("secure_delete", "ON"))
     # A line for each request and node would record who takes part when.
     FLOWER_LOGGER.setLevel(logging.WARNING)
     FLOWER_LOGGER.addFilter(hide_sender)
     update_console_handler(colored=False)  # the log is a file
-    adapt_numbers()
-    middlewares, cleanup, serve = superlink._get_middleware, SqlCoreState._cleanup_expired_task_tokens, uvicorn.run
-    vars(superlink)["_get_middleware"] = lambda: [Middleware(BodyLimit), *trim_middlewares(middlewares())]
+    middlewares, serve = superlink._get_middleware, uvicorn.run
+    vars(superlink)["_get_middleware"] = lambda: [
+        Middleware(BodyLimit),
+        Middleware(Shortcut),
+        *trim_middlewares(middlewares()),
+    ]
     vars(fleet_handlers)["push_messages"] = only_from_sender(fleet_handlers.push_messages)
-    vars(sql_object_store)["validate_object_content"] = only_short_headers(validate_object_content)
-    setattr(SqlCoreState, "_cleanup_expired_task_tokens", AtMostOnce(cleanup, CLEANUP_SECONDS))  # noqa: B010 - a method
+    vars(in_memory_object_store)["validate_object_content"] = only_short_headers(validate_object_content)
+    if database is not None:
+        vars(linkstate_factory)["InMemoryLinkState"] = kept_state(database)
 
     def quietly(**settings: Any) -> None:
         serve(**{**settings, "access_log": False, "log_level": "warning", "timeout_keep_alive": KEEP_SECONDS})
@@ -209,9 +186,22 @@ def adapt() -> None:
     vars(uvicorn)["run"] = quietly
 
 
+def split_database(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Flower's arguments, with a state in memory; and the file that was named for its state."""
+    given = list(arguments)
+    if "--database" not in given[:-1]:
+        return given, None
+    place = given.index("--database") + 1
+    path, given[place] = Path(given[place]), FLWR_IN_MEMORY_DB_NAME
+    return given, path
+
+
 def main() -> None:
     """Run the SuperLink until it is stopped."""
-    adapt()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each device that waits holds a connection
+    sys.argv[1:], database = split_database(sys.argv[1:])
+    adapt(database)
     flower_superlink()
 
 

@@ -2,9 +2,8 @@
 
     superlink_command, superexec_command   commands that the supervisor starts
     LinkControl                            manages nodes and runs at the SuperLink, over loopback TLS
-    purge                                  deletes all messages from Flower's database after an attempt
 
-Flower's public API can't register a node, start a run or clean its database from a program, so this module uses what
+Flower's public API can't register a node or start a run from a program, so this module uses what
 Flower's own commands use. `check_version` refuses a version with which this module was not tested.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 import ssl
 import sys
 import sysconfig
@@ -52,24 +50,6 @@ sys.exit(flower_superexec())
 """Flower's command of that name. Its log is a file, and Flower has no setting that turns colours off."""
 KNOWN = "1.42."
 """The version with which this module was tested."""
-MESSAGES = (
-    "message_res",
-    "message_ins",
-    "object_push_session_pending",
-    "object_push_session_roots",
-    "object_push_sessions",
-    "object_children",
-    "run_objects",
-    "objects",
-)
-"""Tables with messages or parts of them, in an order that foreign keys allow."""
-BLUNT = (
-    "UPDATE node SET registered_at = substr(registered_at, 1, 10),"
-    " last_activated_at = substr(last_activated_at, 1, 10), last_deactivated_at = substr(last_deactivated_at, 1, 10),"
-    " online_until = CASE WHEN status = 'online' THEN online_until"
-    " ELSE 86400.0 * CAST(online_until / 86400 AS INTEGER) END"
-)
-"""Leaves of a node's times the day: to the second, those at two populations tell which nodes are one device."""
 
 
 def check_version() -> None:
@@ -90,7 +70,7 @@ def scripts() -> Path:
 
 
 def superlink_command(site: Site, place: int = 0) -> list[str]:
-    """A SuperLink's command: loopback, TLS, node authentication, SQLite, and the ServerApp in another process."""
+    """A SuperLink's command: loopback, TLS, node authentication, and the ServerApp in another process."""
     tls, port = site.tls, site.config.gateway.superlink_ports[place]
     return [
         *(sys.executable, "-m", "palate_server.flower.superlink"),
@@ -230,29 +210,3 @@ def _project(folder: Path) -> str:
             "",
         )
     )
-
-
-def purge(database: Path) -> int:
-    """Delete all messages and their parts from Flower's database and from the disk, and the hours of who was online.
-
-    Call it between two attempts, when no message is expected. Free pages are returned to the file system, and the
-    write-ahead log is truncated, so that no update outlives its attempt.
-
-    Returns:
-        The number of deleted rows.
-
-    Raises:
-        PalateError: the database was busy for ten seconds, or has other tables.
-    """
-    try:
-        with closing(sqlite3.connect(database, timeout=10.0, isolation_level=None)) as connection:
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("BEGIN IMMEDIATE")
-            removed = sum(connection.execute(f"DELETE FROM {table}").rowcount for table in MESSAGES)  # noqa: S608 - ours
-            connection.execute(BLUNT)
-            connection.execute("COMMIT")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return removed
-    except sqlite3.Error as error:
-        raise PalateError(f"Flower's database must be purged of messages, got SQLite's error: {error}") from None

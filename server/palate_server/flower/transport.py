@@ -9,11 +9,14 @@ delivers one at a time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
+from palate_server.flower.link import ForgottenError
 from palate_server.rounds.run import Request
 
 RECORD = "palate"
@@ -66,15 +69,25 @@ class GridTransport:
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
         """Send a request and yield the answers; one of the wrong type becomes empty bytes, which fail every check.
 
-        Errors, and answers of nodes that weren't asked, are ignored.
+        Errors, and answers of nodes that weren't asked, are ignored. If the SuperLink was started again meanwhile, who
+        hasn't answered is asked again, in the time that is left. Devices answer the same request in the same
+        way.
         """
         asked = {self._nodes[party]: party for party in request.to}
         name = "contribution" if request.own is None else "answer"
-        for reply in self._grid.send_and_receive(self._messages(request), timeout=self._timeout):
-            party = asked.get(reply.metadata.src_node_id)
-            if party is not None and not reply.has_error():
-                answer = value_of(reply, name)
-                yield party, answer if isinstance(answer, bytes) else b""
+        left, until, heard = self._timeout, time.monotonic() + self._timeout, set[int]()
+        while left > 0:
+            try:
+                for reply in self._grid.send_and_receive(self._messages(request), timeout=left):
+                    party = asked.get(reply.metadata.src_node_id)
+                    if party is not None and not reply.has_error():
+                        heard.add(party)
+                        answer = value_of(reply, name)
+                        yield party, answer if isinstance(answer, bytes) else b""
+                return
+            except ForgottenError:
+                request = replace(request, to=[party for party in request.to if party not in heard])
+                left = until - time.monotonic()
 
     def _messages(self, request: Request) -> Iterator[Message]:
         """Make a message to each party of a request."""

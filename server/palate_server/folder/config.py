@@ -133,6 +133,10 @@ class SurveySettings(_Section):
             raise ValueError(f"{where}{reason}{got}") from None
 
 
+SECONDS_A_DEVICE = 0.015
+"""What an exchange costs a server's processes for each device, six times over; see docs/benchmarks.md#serve."""
+
+
 class CohortSettings(_Section):
     """Who takes part in an attempt, and how long the server waits."""
 
@@ -142,7 +146,7 @@ class CohortSettings(_Section):
     wait_seconds: float = Field(default=1800.0, gt=0)
     """Seconds that a cohort may take to gather; after that its devices are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)
-    """Seconds to wait for the answers of one exchange."""
+    """The least number of seconds to wait for the answers of one exchange; above 4,000 devices it is 15 ms for each."""
     attempts: int = Field(default=3, ge=1)
     """Charged attempts in a row without a release, before there is only one a day; each costs what is left of the
     run's budget."""
@@ -157,6 +161,10 @@ class CohortSettings(_Section):
     """Days of a quarantine."""
     plan_seconds: int = Field(default=3600, ge=1)
     """Seconds in which a plan may be answered."""
+
+    def seconds_of_exchange(self, devices: int) -> float:
+        """Seconds to wait for the answers of so many devices."""
+        return max(self.exchange_seconds, SECONDS_A_DEVICE * devices)
 
 
 class EnrolmentSettings(_Section):

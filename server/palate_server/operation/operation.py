@@ -157,9 +157,15 @@ class Operation:
 
         reason = ""
         try:
-            if self._mirror.update(ledger, signed) and self._cosigners is not None:
-                with suppress(UncosignedError):  # the next charge, or model, says so
-                    self._cosigners.shown(ledger)
+            if self._cosigners is None:
+                self._mirror.update(ledger, signed)
+            elif self._mirror.checkpoint() != ledger.checkpoint():
+                self._cosigners.keep_last(ledger)
+                if not self.site.mirror_cosigned(ledger):
+                    with suppress(UncosignedError):  # the next charge, or model, says so
+                        self._cosigners.shown(ledger)
+                    if not self.site.mirror_cosigned(ledger):
+                        self._mirror.update(ledger, signed)
         except (OSError, InputError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         if reason and reason != self._unmirrored:
@@ -242,7 +248,7 @@ class Operation:
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
-                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.exchange_seconds
+                ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.seconds_of_exchange(len(cohort))
                 transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
                 released = run_round(coordinator, transport, directory=directory)
         except (BudgetError, LockedError):

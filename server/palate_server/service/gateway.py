@@ -21,6 +21,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -182,7 +183,7 @@ PLACES = """
 UPSTREAM = """\
     upstream {name} {{
         server 127.0.0.1:{port};
-        keepalive 32;
+        keepalive 1024;
         keepalive_timeout 60s;
     }}
 """
@@ -203,6 +204,9 @@ NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
 
+MOST_FILES = 32768
+"""The most files of nginx for a population, where the system allows it, and twice its connections: a device that waits
+takes two."""
 FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
 
@@ -299,11 +303,13 @@ def configuration(front: Front) -> str:
         paths = "|".join((*used, *shut))
         shared = {"name": name, "allowed": f"^({paths}){ALLOWED}$", "places": "".join(places)}
         servers.append(SERVER.format_map({**group[0], **shared}))
-    count = max(1, len(front.sites))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_FILES * max(1, len(front.sites))
+    files = files if most == resource.RLIM_INFINITY else min(files, most)
     values: dict[str, object] = {
         "user": _user() if os.geteuid() == 0 else "",
-        "files": 8192 * count,
-        "connections": 4096 * count,
+        "files": files,
+        "connections": files // 2,
         "behind": "".join(BEHIND.format_map(each) for group in named.values() for each in group),
         "servers": "".join(servers),
     }

@@ -17,15 +17,17 @@ from palate_sim.studies.device_fleet import FleetPlan, run_fleet
 
 def main(file: Path) -> None:
     job = json.loads(file.read_text())
+    few = Floors() if len(job["invitations"]) >= 100 else Floors().for_few()
     plan = FleetPlan(
         folder=Path(job["folder"]),
-        floors=Floors(allow_seeded=job["seeded"]).for_few(),
+        floors=Floors(allow_seeded=True).for_few() if job["seeded"] else few,
         epsilon=1e5,
         seconds=job["seconds"],
         poll_seconds=job["poll"],
         histories={int(device): items for device, items in job["histories"].items()},
         slow=job["slow"],
         together=True,
+        processes=job["processes"],
     )
     invitations = [Invitation.from_json(line) for line in job["invitations"]]
     sys.stdout.write("started\n")

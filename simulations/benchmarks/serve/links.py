@@ -25,8 +25,6 @@ from palate_server.operation.releases import latest_manifest
 DEVICES, ROUNDS = 16, 2
 LOST, LEAST = 12, 8
 """Devices of the second part, and how many of them must remain."""
-REQUESTS = 6
-"""Of a device, for one message: pull, one object of it, push, three objects of the answer."""
 
 
 def compared(superlinks: int) -> dict[str, Any]:
@@ -40,33 +38,26 @@ def compared(superlinks: int) -> dict[str, Any]:
         world.start()
         try:
             world.wait(lambda: world.health().get("serverapp", False))
-            before = world.cpu()
-            with world.fleet(DEVICES // 2) as fleet:  # too few: they look for messages, and there are none
-                time.sleep(20.0)
-                waiting = totals(fleet)
-            looks = world.cpu()
             with world.fleet(DEVICES) as fleet:
                 began = world.cpu()
                 world.wait(lambda: bool(world.events("closed")), seconds=900.0)
                 ended = world.cpu()
                 done = totals(fleet)
             world.wait(lambda: bool(world.events("published")), seconds=60.0)
-            at = places(world, of=range(DEVICES // 2, DEVICES + DEVICES // 2))
+            at = places(world, of=range(DEVICES))
             folder = world.site.models / str(latest_manifest(world.site))
             rounds = [event["users"] for event in world.events("round")]
             model = published.read(folder, public_key=world.site.key().public).model
         finally:
             world.stop()
     links = [part for part in ended if part.startswith("SuperLink")]
-    look = sum(looks[part] - before[part] for part in links) / waiting["requests"]
-    polls = done["requests"] - REQUESTS * done["exchanges"]
     found = []
     for place, part in enumerate(sorted(links)):
         share = at[place] / DEVICES
-        cpu = ended[part] - began[part] - look * polls * share
-        found.append({"devices": at[place], "cpu": ended[part] - began[part], "rate": done["exchanges"] * share / cpu})
+        cpu = ended[part] - began[part]
+        found.append({"devices": at[place], "cpu": cpu, "rate": done["exchanges"] * share / cpu})
     arrays = {name: digest(array.tobytes()) for name, array in sorted(model.state.items())}
-    return {"superlinks": found, "look": look, "totals": done, "users": rounds, "arrays": arrays}
+    return {"superlinks": found, "totals": done, "users": rounds, "arrays": arrays}
 
 
 def one_lost(killed: int) -> dict[str, Any]:

@@ -43,7 +43,7 @@ settings = {settings}
 every_hours = {every_hours}
 [cohort]
 size = {size}
-wait_seconds = 20.0
+wait_seconds = {wait_seconds}
 exchange_seconds = {exchange_seconds}
 pause_seconds = 5.0
 participations = 1000000
@@ -58,6 +58,8 @@ requests_per_second = 5000
 connections = 2000
 [enrolment]
 requests_per_minute = 100000
+[release]
+automatic = {automatic}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
@@ -105,12 +107,21 @@ class World:
         settings: str = "{}",
         noise: str = "secure",
         exchange_seconds: float = 30.0,
+        wait_seconds: float = 20.0,
+        automatic: bool = True,
         superlinks: int = 1,
     ) -> None:
         ports = free_ports(superlinks=superlinks)
-        given: dict[str, Any] = {"size": size, "dp": dp, "dropout": dropout, "every_hours": every_hours}
-        given["settings"] = settings
-        given |= {"noise": noise, "exchange_seconds": exchange_seconds, "superlinks": superlinks}
+        given: dict[str, Any] = {
+            "size": size,
+            "dp": dp,
+            "dropout": dropout,
+            "every_hours": every_hours,
+            "settings": settings,
+        }
+        given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
+        given["superlinks"] = superlinks
+        given["automatic"] = str(automatic).lower()
         text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder

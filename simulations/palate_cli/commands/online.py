@@ -131,8 +131,9 @@ def fleet(
     vanish: Annotated[float, typer.Option(min=0, max=1, help="Share that disconnects in the middle of a round.")] = 0.0,
     slow: Annotated[float, typer.Option(min=0, help="Seconds of delay of each step of a device.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of events and disconnections.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the devices.")] = 1,
 ) -> None:
-    """Run N real devices in this process, each with its own store, keys and sockets, and print their results."""
+    """Run N real devices, each with its own store, keys and sockets, and print their results."""
     invitations = read_invitations(tokens)
     if not 1 <= devices <= len(invitations):
         raise InputError(f"N must be 1 to the {len(invitations)} invitations of {tokens}, got {devices}")
@@ -149,6 +150,7 @@ def fleet(
             vanish=vanish,
             slow=slow,
             seed=seed,
+            processes=processes,
         )
         members = run_fleet(plan, invitations[:devices])
     rows = summary(members)

@@ -1,22 +1,24 @@
-"""Device fleet: many real devices in one process, each with its own store, keys and sockets, for load tests.
+"""Device fleet: many real devices in few processes, each with its own store, keys and sockets, for load tests.
 
     invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
 
-They are `palate.Device`s like an app's, at a real server. A load test adds devices that disconnect in the middle of a
-round, and slow devices.
+They are `palate.Device`s like an app's, at a real server. Few of a process are prepared at a time, so that a thousand
+can be. A load test adds devices that disconnect in the middle of a round, and slow devices.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Barrier, BrokenBarrierError
+from threading import Barrier, BoundedSemaphore, BrokenBarrierError
 
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -34,6 +36,8 @@ from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.records.files import create_durably
 
 APP = "fleet"
+PREPARED_AT_ONCE = 8
+"""The number of devices of a process that open a store, enrol and fetch a model at a time."""
 _ENROL_TRIES, _ENROL_PAUSE = 8, 1.0
 
 
@@ -50,7 +54,8 @@ class FleetPlan:
         events: how many items of the catalogue each device has liked, drawn from `seed`.
         histories: device number -> items, in the place of drawn ones.
         spread: seconds over which the devices start.
-        together: whether each device waits until all are ready.
+        together: whether each device waits until all of its process are ready.
+        processes: how many processes share the devices.
         vanish: share of the devices that disconnect in the middle of a round.
         slow: delay of every step of a device, in seconds.
         seed: seed of the random draws.
@@ -65,6 +70,7 @@ class FleetPlan:
     histories: Mapping[int, Sequence[str]] | None = None
     spread: float = 0.0
     together: bool = False
+    processes: int = 1
     vanish: float = 0.0
     slow: float = 0.0
     seed: int = 0
@@ -103,13 +109,31 @@ def run_fleet(plan: FleetPlan, invitations: Sequence[Invitation]) -> list[Member
         secret = key.read_bytes()
     except OSError as error:
         raise InputError(f"`--stores` must be a folder that can be written, got {plan.folder}: {error}") from None
-    ready = Barrier(len(invitations) if plan.together else 1)
-    with ThreadPoolExecutor(len(invitations), thread_name_prefix="device") as threads:
-        runs = [threads.submit(_member, plan, number, each, secret, ready) for number, each in enumerate(invitations)]
-        return [run.result() for run in runs]
+    numbered = list(enumerate(invitations))
+    if plan.processes == 1:
+        return [member for _, member in _shard(plan, numbered, secret)]
+    shares = [numbered[place :: plan.processes] for place in range(min(plan.processes, len(numbered)))]
+    with ProcessPoolExecutor(len(shares), mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = [pool.submit(_shard, plan, share, secret) for share in shares]
+        found = dict(pair for part in parts for pair in part.result())
+    return [found[number] for number, _ in numbered]
 
 
-def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, ready: Barrier) -> Member:
+def _shard(plan: FleetPlan, numbered: Sequence[tuple[int, Invitation]], secret: bytes) -> list[tuple[int, Member]]:
+    """Run some of the devices, in this process; their numbers and results."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a device has some ten files and sockets
+    turns, ready = BoundedSemaphore(PREPARED_AT_ONCE), Barrier(len(numbered) if plan.together else 1)
+    with ThreadPoolExecutor(len(numbered), thread_name_prefix="device") as threads:
+        runs = [
+            (number, threads.submit(_member, plan, number, each, secret, turns, ready)) for number, each in numbered
+        ]
+        return [(number, run.result()) for number, run in runs]
+
+
+def _member(
+    plan: FleetPlan, number: int, invitation: Invitation, key: bytes, turns: BoundedSemaphore, ready: Barrier
+) -> Member:
     """One device, from its store to the end of its sync."""
     rng = random.Random(plan.seed * 1_000_003 + number)  # noqa: S311 # a test's events and accidents
     vanishes = rng.random() < plan.vanish
@@ -118,9 +142,13 @@ def _member(plan: FleetPlan, number: int, invitation: Invitation, key: bytes, re
         public_key=invitation.public_key, population=invitation.population, epsilon=plan.epsilon, floors=plan.floors
     )
     try:
-        with open_device(plan.folder / f"device-{number}", app=APP, key=key, service=service) as device:
+        with ExitStack() as open_:
             try:
-                _prepare(device, plan, invitation, rng)
+                with turns:
+                    begun = time.monotonic()
+                    folder = plan.folder / f"device-{number}"
+                    device = open_.enter_context(open_device(folder, app=APP, key=key, service=service))
+                    _prepare(device, plan, invitation, rng)
             except BaseException:
                 ready.abort()  # the others must not wait
                 raise

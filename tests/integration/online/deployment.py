@@ -11,6 +11,7 @@ import os
 import signal
 import ssl
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -209,15 +210,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @dataclass
 class Deployment:
-    """All of a server that devices see."""
+    """All of a server that devices see; `stock`: Flower's own SuperLink and grid."""
 
     folder: Path
+    stock: bool = False
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     jobs: int = 0
 
     def start(self) -> None:
         certificates(self.folder)
+        if self.stock:
+            (self.folder / "stock").touch()
         (self.folder / "public").mkdir()
         (self.folder / "secret").write_bytes(os.urandom(32))
         self.start_superlink()
@@ -251,7 +255,8 @@ class Deployment:
                (("certfile", "server.pem"), ("keyfile", "server.key"), ("ca-certfile", "ca.pem"))]  # fmt: skip
         more = ["--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"]
         listen = ["--host", "127.0.0.1", "--port", str(self.port), "--database", str(self.folder / "state.db")]
-        self._run("superlink", [*listen, *tls, *more])
+        own = None if self.stock else [sys.executable, "-m", "palate_server.flower.superlink"]
+        self._run("superlink", [*listen, *tls, *more], own)
         context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -270,7 +275,7 @@ class Deployment:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    def _run(self, name: str, arguments: list[str]) -> None:
+    def _run(self, name: str, arguments: list[str], own: list[str] | None = None) -> None:
         environment = os.environ | {
             "FLWR_HOME": str(self.folder / "flwr"),
             "FLWR_TELEMETRY_ENABLED": "0",
@@ -281,7 +286,7 @@ class Deployment:
             "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
         }
         secret = ["--superexec-auth-secret-file", str(self.folder / "secret")]
-        command = [str(Path(sysconfig.get_path("scripts")) / f"flower-{name}"), *arguments, *secret]
+        command = [*(own or [str(Path(sysconfig.get_path("scripts")) / f"flower-{name}")]), *arguments, *secret]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder
@@ -336,9 +341,9 @@ class Deployment:
         return sum(path.endswith("pull-messages") for path in self.gateway.seen)
 
     def await_online(self, count: int, before: int = 0, seconds: float = 30) -> None:
-        """Wait until so many nodes look for messages, each twice since there were so many looks."""
+        """Wait until so many nodes have looked for messages since there were so many looks; they wait at the server."""
         deadline = time.monotonic() + seconds
-        while self.looks() < before + 2 * count:
+        while self.looks() < before + count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{count} nodes: {self.gateway.seen}")
             time.sleep(0.02)

@@ -12,6 +12,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.records.files import write_durably
 from palate_common.secagg.directory import Directory
@@ -85,7 +86,13 @@ def main(grid: Grid, context: Context) -> None:
         ]
         for file in waiting:
             try:
-                outcome = serve(PromptGrid(grid), json.loads(file.read_text()))
+                used: Grid = PromptGrid(grid)
+                if (folder / "stock").exists():
+                    used = grid
+                    vars(grid)["push_messages"] = lambda each: HttpGrid.push_messages(
+                        grid, list(each)
+                    )  # it reads them twice
+                outcome = serve(used, json.loads(file.read_text()))
             except Exception as error:
                 outcome = {"error": f"{type(error).__name__}: {error}"}
             write_durably(folder / file.name.replace("job", "done"), json.dumps(outcome).encode())

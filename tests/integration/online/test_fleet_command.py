@@ -54,7 +54,9 @@ def test_a_fleet_takes_part_and_its_stores_are_used_again(
     table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
     found = {name.strip(): value.strip() for name, value in table.items()}
     assert (found["devices"], found["took part"], found["ended: come back"]) == ("3", "3", "3")
-    assert palate(*words, "--seconds", 1) == 0  # nobody enrols a second time
+    assert palate(*words, "--seconds", 1, "--processes", 2) == 0  # nobody enrols a second time
+    table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {name.strip(): value.strip() for name, value in table.items()}["ended: time"] == "3"
     assert len(mine.deployment.gateway.identities) == 3
 
 

@@ -19,15 +19,17 @@ from palate_client.online.https import Https, RejectedError
 from palate_common.enrolment import NodeKey
 from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, text
+from palate_common.rounds import exchange
 
 N = 6
 Lie = Callable[[Reply], Reply]
 
 
 def test_a_device_that_dies_before_it_sends_what_it_announced_holds_nobody_up(
-    fleet: Any, pool: ThreadPoolExecutor
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its objects never come. Flower's own grid would wait for them three minutes, with all other answers in hand."""
+    monkeypatch.setattr(exchange, "MOST_INLINE", 0)  # as if they were large
     mine, gone, guard = fleet(N), set[str](), threading.Lock()
 
     def trouble(path: str, phase: str, who: str) -> int | str | None:

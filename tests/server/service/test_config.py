@@ -113,3 +113,9 @@ def test_no_run_is_opened_that_no_delta_is_kept_for(monkeypatch: pytest.MonkeyPa
             promise.check_budgets(config, ledger, now=0.0)
         lifetime, _ = promise.budgets_of(config, ledger, now=0.0)
         assert (lifetime.left, lifetime.covers(1e-6)) == (0.0, False), "nor does status say that one could be had"
+
+
+def test_a_large_cohort_has_more_time_for_an_exchange_and_none_has_less_than_is_configured() -> None:
+    cohort = ServerConfig(population="p").cohort
+    assert [cohort.seconds_of_exchange(devices) for devices in (2, 100, 4000, 10_000)] == [60.0, 60.0, 60.0, 150.0]
+    assert cohort.model_copy(update={"exchange_seconds": 600.0}).seconds_of_exchange(10_000) == 600.0

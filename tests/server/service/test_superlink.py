@@ -1,4 +1,4 @@
-"""What the SuperLink's process changes of Flower: who passes which middleware by, and what happens once a second."""
+"""What the SuperLink's process changes of Flower: who passes which middleware by, and what it reads of a device."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.proto import fleet_pb2, message_pb2, node_pb2
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
 from flwr.supercore.error import ApiErrorCode, FlowerError, http_error_translator
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
 from flwr.supercore.logger import FLOWER_LOGGER
@@ -28,12 +30,12 @@ from palate_server.flower.superlink import (
     MOST_HEAD,
     MOST_REQUEST,
     PASSED_BY,
-    AtMostOnce,
     BodyLimit,
     PartialMiddleware,
     hide_sender,
     only_from_sender,
     only_short_headers,
+    split_database,
     trim_middlewares,
 )
 
@@ -79,24 +81,12 @@ def test_fleet_and_runtime_pass_by_and_everything_else_goes_through(path: str, g
     assert seen == (["guard", "inside"] if goes_through else ["inside"])
 
 
-def test_what_is_done_at_most_once_a_while_is_done_at_once_and_again_afterwards() -> None:
-    class State:
-        calls = 0
-
-        def clean(self) -> None:
-            self.calls += 1
-
-    class Rare(State):
-        clean = AtMostOnce(State.clean, 3600.0)
-
-    class Always(State):
-        clean = AtMostOnce(State.clean, 0.0)
-
-    rare, always = Rare(), Always()
-    for _ in range(5):
-        rare.clean()
-        always.clean()
-    assert (rare.calls, always.calls) == (1, 5)
+def test_the_database_that_is_named_is_ours_and_flowers_state_is_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "superlink.db"
+    given = ["--host", "127.0.0.1", "--database", str(path), "--ssl-keyfile", "key"]
+    found, kept = split_database(given)
+    assert (found, kept) == ([*given[:3], FLWR_IN_MEMORY_DB_NAME, *given[4:]], path)
+    assert split_database(given[:2]) == (given[:2], None)
 
 
 @pytest.mark.parametrize(
