@@ -22,7 +22,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
 from palate_server.operation.releases import latest_manifest
 
-DEVICES, ROUNDS = 16, 2
+DEVICES, ROUNDS = 48, 4
 LOST, LEAST = 12, 8
 """Devices of the second part, and how many of them must remain."""
 
