@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import closing, suppress
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Final
 
 import httpx
@@ -36,7 +36,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import PalateError
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.link import ForgottenError, Link
+from palate_server.flower.link import Link
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site
@@ -77,7 +77,8 @@ class Connection:
         """When a request failed last, on the monotonic clock."""
         self._grid: HttpGrid | None = None
         self._unpurged = False
-        self._guard, self._patience = threading.Lock(), threading.local()
+        self._guard, self._own = threading.Lock(), threading.local()
+        self._enough: Callable[[], bool] = lambda: True
         self._looking, self._looked_at = threading.Thread(), -math.inf
         self._online: list[int] = []
         self._retry = RetryInvoker(
@@ -86,12 +87,14 @@ class Connection:
         )  # fmt: skip
 
     def grid(self, *, until: Callable[[], bool] = lambda: True) -> HttpGrid:
-        """The grid, for this thread, whose requests are tried again until `until` says that it is enough.
+        """The grid, whose requests are tried again until `until` says that it is enough.
+
+        That holds for this thread, and for those that Flower starts to send a message, until the next call.
 
         Raises:
             httpx.HTTPError, PalateError: the SuperLink doesn't answer, or refuses.
         """
-        self._patience.over = until
+        self._own.enough = self._enough = until
         while True:
             try:
                 with self._guard:
@@ -155,7 +158,7 @@ class Connection:
         grid = self._grid
         if grid is None:
             return
-        self._patience.over = lambda: True
+        self._own.enough = lambda: True
         try:
             if not grid._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success:
                 self._lose()
@@ -175,7 +178,7 @@ class Connection:
     def _gives_up(self, error: Exception) -> bool:
         self.failed_at = time.monotonic()
         passing = not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in PASSING
-        return not passing or self._patience.over()
+        return not passing or getattr(self._own, "enough", self._enough)()
 
 
 class Exchange:
@@ -230,14 +233,13 @@ class Exchange:
     def _run(self) -> None:
         """Send, then pass replies on. Whatever fails here is this SuperLink's trouble only."""
         try:
-            messages: Iterable[Message] = takewhile(self._goes_on, self._waiting())
+            new = takewhile(self._goes_on, self._waiting())
             while not self._over():
                 try:
-                    self._exchange(messages)
-                    return
-                except ForgottenError as error:
+                    return self._exchange(chain(list(self._unanswered.values()), new))
+                except (httpx.HTTPError, PalateError) as error:
                     self._connection.failed(error)
-                    messages = list(self._unanswered.values())
+                    time.sleep(AGAIN)
         except Exception as error:
             self._connection.failed(error)
         finally:
@@ -247,8 +249,8 @@ class Exchange:
         """Send messages and pass their replies on.
 
         Raises:
-            httpx.HTTPError, PalateError: the SuperLink refuses, or doesn't answer in time.
-            ForgottenError: it was started again, and has forgotten the messages.
+            httpx.HTTPError, PalateError: the SuperLink refuses, doesn't answer in time, or was started again and has
+                forgotten the messages: those without a reply are sent again, which devices answer in the same way.
         """
         grid, place = self._connection.prompt(until=self._over), self._connection.place
         addressed = (self._kept(_addressed(message, grid.run)) for message in messages)

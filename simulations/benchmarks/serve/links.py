@@ -22,7 +22,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
 from palate_server.operation.releases import latest_manifest
 
-DEVICES, ROUNDS = 16, 2
+DEVICES, ROUNDS = 48, 4
 LOST, LEAST = 12, 8
 """Devices of the second part, and how many of them must remain."""
 
@@ -123,3 +123,45 @@ def _kill(world: World, places_: list[int]) -> None:
         for pid in pids.get(f"SuperLink {place + 1}" if place else "SuperLink", []):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def moved() -> list[dict[str, Any]]:
+    """A server with one SuperLink is given two, three, and one again, between rounds, while its devices go on."""
+    found = []
+    with tempfile.TemporaryDirectory() as home:
+        world = World(Path(home), size=LOST, settings="{rounds = 3}", dropout=0.17, superlinks=1)
+        try:
+            world.start()
+            with world.fleet(LOST):
+                world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
+                for superlinks in (2, 3, 1):
+                    before = numbers(world)
+                    world.stop()
+                    world.change(superlinks=superlinks)
+                    rounds = len(world.events("round"))
+                    began = time.monotonic()
+                    world.start()
+                    after = numbers(world)
+                    world.wait(lambda: len(world.events("round")) > rounds, seconds=400.0)  # noqa: B023
+                    seconds = time.monotonic() - began
+                    event = world.events("round")[rounds]
+                    found.append(
+                        {
+                            "superlinks": superlinks,
+                            "devices": [places(world, of=range(LOST))[place] for place in range(superlinks)],
+                            "moved": sum(split(a)[0] != split(b)[0] for a, b in zip(before, after, strict=True)),
+                            "kept": [split(node)[1] for node in before] == [split(node)[1] for node in after],
+                            "users": event["users"],
+                            "seconds": seconds,
+                            "files": sorted(file.name for file in world.site.superlink_files if file.exists()),
+                        }
+                    )
+        finally:
+            world.stop()
+    return found
+
+
+def numbers(world: World) -> list[int]:
+    """The register's number of each device's node."""
+    with Enrolments(world.site.enrolment_file) as register:
+        return [device.node or 0 for device in register.devices()]

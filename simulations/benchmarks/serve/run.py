@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,outside,soak,\\
-    links,lost,links-kills,links-soak] [--seeds KILLS]
+    links,lost,moves,links-kills,links-soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
 
-from benchmarks.serve.links import LEAST, LOST, charged, compared, one_lost
+from benchmarks.serve.links import LEAST, LOST, charged, compared, moved, one_lost
 from benchmarks.serve.restoring import lost_and_restored
 from benchmarks.serve.world import World, totals
 from benchmarks.sheet import Part, Table, main
@@ -161,7 +161,7 @@ def kills(_: Path, repetitions: int, *, superlinks: int = 1) -> Any:
         world = World(Path(home), size=12, settings="{rounds = 3}", dropout=0.17, superlinks=superlinks)
         world.start()
         try:
-            with world.fleet(12):
+            with world.fleet(12 if superlinks == 1 else 16):
                 world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
                 for number in range(repetitions):
                     for part in parts:
@@ -185,7 +185,8 @@ def links_kills_tables(figures: Any) -> list[Table]:
         rows.append((part, str(len(mine)), str(good), f"{worst:.0f}", _met(good == len(mine) and worst <= SOON)))
     title = f"SIGKILL at {len(figures)} random moments, with two SuperLinks"
     header = ("killed", "times", "sound", "seconds to the next round, worst", f"bar: all sound, {SOON:g} s")
-    return [Table(title, header, rows, "Sound, as above: of the ledger, the releases, the witness and the model.")]
+    note = "Sound, as above: of the ledger, the releases, the witness and the model. 16 devices, cohorts of 12."
+    return [Table(title, header, rows, note)]
 
 
 def kills_tables(figures: Any) -> list[Table]:
@@ -360,8 +361,8 @@ def links_tables(figures: Any) -> list[Table]:
             )
     same = figures[0]["arrays"] == figures[1]["arrays"]
     note = (
-        f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. "
-        f"The models are the same, bit for bit: {_met(same)}."
+        f"The same devices, {len(figures[0]['users'])} masked rounds, with seeded noise. The models are the same, bit "
+        f"for bit: {_met(same)}."
     )
     header = ("SuperLink", "devices", "CPU-seconds", "exchanges a CPU-second", "of one's", f"bar: {SHARE:g}")
     return [Table("Two SuperLinks beside one", header, rows, note)]
@@ -389,6 +390,32 @@ def lost_tables(figures: Any) -> list[Table]:
         "devices in the next round."
     )
     return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
+
+
+def moves(_: Path, __: int) -> Any:
+    """One SuperLink becomes two, three, and one again."""
+    return moved()
+
+
+def moves_tables(figures: Any) -> list[Table]:
+    """One row a restart."""
+    rows = [
+        (
+            str(each["superlinks"]),
+            ", ".join(map(str, each["devices"])),
+            str(each["moved"]),
+            str(each["users"]),
+            f"{each['seconds']:.0f}",
+            _met(each["kept"] and each["users"] >= LOST - 2 and len(each["files"]) == each["superlinks"]),
+        )
+        for each in figures
+    ]
+    header = ("SuperLinks from now on", "devices at each", "moved", "users of the next round", "seconds to it", "bar")
+    note = (
+        f"{LOST} devices, which go on throughout; the server is stopped, changed and started. Bar: all nodes have the "
+        "number that their SuperLink gave them before, the next round is released, no former database is left."
+    )
+    return [Table("More SuperLinks, and fewer", header, rows, note)]
 
 
 def _enrol_silent(world: World, count: int) -> None:
@@ -499,6 +526,7 @@ PARTS = {
     "soak": Part(soak, soak_tables),
     "links": Part(links, links_tables),
     "lost": Part(lost, lost_tables),
+    "moves": Part(moves, moves_tables),
     "links-kills": Part(links_kills, links_kills_tables),
     "links-soak": Part(links_soak, links_soak_tables),
 }

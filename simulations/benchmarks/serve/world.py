@@ -22,6 +22,7 @@ from palate_common.rounds.plan import Noise
 from palate_server.folder.config import SPACING
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
+from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
 from palate_sim.engines.processes import descendants, running
@@ -146,6 +147,13 @@ class World:
                     os.kill(pid, signal.SIGKILL)
             self.process.wait(60.0)
             self.process = None
+
+    def change(self, *, superlinks: int) -> None:
+        """Have another number of SuperLinks from the next start."""
+        text = self.site.config_file.read_text()
+        former = f"superlinks = {self.site.config.gateway.superlinks}"
+        self.site.config_file.write_text(text.replace(former, f"superlinks = {superlinks}"))
+        self.site = Site.at(self.site.folder)
 
     def health(self) -> Mapping[str, bool]:
         try:
