@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import ssl
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ superlink_port = {ports[1]}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 500
+origins = {origins}
 """
 
 
@@ -205,9 +207,16 @@ class Fleet:
 
 
 def make_server(
-    folder: Path, *, size: int = 6, dropout: float = 0.17, every_hours: float = 720.0, dev: bool = True
+    folder: Path,
+    *,
+    size: int = 6,
+    dropout: float = 0.17,
+    every_hours: float = 720.0,
+    dev: bool = True,
+    origins: Sequence[str] = (),
 ) -> Server:
-    config = CONFIG.format(size=size, dropout=dropout, every_hours=every_hours, ports=free_ports(4))
+    terms = {"size": size, "dropout": dropout, "every_hours": every_hours, "origins": json.dumps(list(origins))}
+    config = CONFIG.format(ports=free_ports(4), **terms)
     return Server(make_site(folder, config, ITEMS), dev)
 
 
