@@ -1,7 +1,7 @@
 // Devices for a test of the whole service: commands on standard input, a line of JSON each; answers on standard output.
 //
 //     node test/driver/drive.mjs node
-//     node test/driver/drive.mjs chromium PORT      on a page of http://localhost:PORT, which takes any certificate
+//     node test/driver/drive.mjs chromium PORT      on a page of http://localhost:PORT, which takes any certificate: as an app has it
 import { spawnSync } from "node:child_process";
 import { readFileSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -18,13 +18,15 @@ const close = [() => rmSync(folder, { recursive: true, force: true })];
 
 await build({
   absWorkingDir: HERE,
-  entryPoints: ["test/driver/driver.ts"],
+  entryPoints: place === "node" ? ["test/driver/driver.ts"] : ["test/driver/app.ts", "src/worker.ts"],
   outdir: folder,
+  entryNames: "[name]",
   bundle: true,
   splitting: true,
   format: "esm",
   target: "es2022",
   outExtension: { ".js": ".mjs" },
+  external: ["node:*"],
   logLevel: "error",
 });
 
@@ -41,7 +43,7 @@ async function onPage() {
     const page = request.url === "/";
     if (request.url === "/favicon.ico") return response.writeHead(204).end();
     response.writeHead(200, { "Content-Type": page ? "text/html" : "text/javascript" });
-    response.end(page ? '<!doctype html><script type="module" src="/driver.mjs"></script>' : readFileSync(join(folder, request.url)));
+    response.end(page ? '<!doctype html><script type="module" src="/app.mjs"></script>' : readFileSync(join(folder, request.url)));
   });
   await new Promise((resolve) => server.listen(Number(port), "localhost", resolve));
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--ignore-certificate-errors"] });
