@@ -36,7 +36,7 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-tests: needs $(VENV)/.dev
+tests: needs client/web/node_modules/.ready $(VENV)/.dev
 	$(PYTEST)
 
 web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
@@ -56,7 +56,7 @@ mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, again
 	$(MUTATION) survivors
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
 
-soak: needs $(VENV)/.dev client/web/node_modules/.ready ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak

@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,15 @@ class WebDevices:
         self.process.stdout.close()
 
 
-@pytest.fixture(params=["node", "chromium"])
-def place(request: pytest.FixtureRequest) -> list[str]:
-    return [request.param, str(free_ports(1)[0])]
+@pytest.fixture
+def page() -> int:
+    """The port of the page on which Chromium's devices are."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture
-def server(tmp_path: Path, place: list[str]) -> Iterator[Server]:
-    found = make_server(tmp_path / "site", dev=False, origins=[f"http://localhost:{place[1]}"])
+def server(tmp_path: Path, page: int) -> Iterator[Server]:
+    found = make_server(tmp_path / "site", dev=False, origins=[f"http://localhost:{page}"])
     try:
         found.start()
         yield found
@@ -70,41 +71,48 @@ def server(tmp_path: Path, place: list[str]) -> Iterator[Server]:
         found.stop()
 
 
-def together(web: WebDevices, fleet: Fleet) -> tuple[list[Any], list[Any]]:
-    """All devices online at once: what became of those of the web, and of Python's."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.extend(web.ask(do="sync", seconds=90)))
-    thread.start()
-    own = fleet.sync()
-    thread.join()
-    return results, own
-
-
-def test_a_cohort_of_python_and_web_devices_is_released(server: Server, fleet: Fleet, place: list[str]) -> None:
-    web = WebDevices.start(place, authority=server.site.tls / "ca.pem")
+@pytest.fixture
+def webs(server: Server, page: int) -> Iterator[list[WebDevices]]:
+    authority = server.site.tls / "ca.pem"
+    found = [WebDevices.start(place, authority=authority) for place in (["node"], ["chromium", str(page)])]
     try:
-        fleet.enrol(3)
-        invited = [invitation.to_json() for invitation in server.invitations(3)]
-        names = {"publicKey": server.site.key().public, "population": server.site.config.population}
-        items = [[ITEMS[at], ITEMS[at + 9], ITEMS[3]] for at in range(3)]
-        assert web.ask(do="open", **names, invitations=invited, items=items) == [3, 4, 5]
-        results, own = together(web, fleet)
-        said = [(each["ended"], each["reason"], each["rounds"], each["refusals"]) for each in results]
-        assert said == [("come back", "", 1, [])] * 3, server.words()
-        assert [each.rounds for each in own] == [1] * 3
-        server.wait(lambda: bool(server.events("published")), seconds=30.0)
-        released = server.events("round")[0] if server.events("round") else {}
-        latest = json.loads((server.site.models / "latest").read_bytes())
-        model = published.read(server.site.models / latest["manifest"], public_key=server.site.key().public)
-        assert model.model.header.releases == 1, released
-        # The web devices' own account: what they spent is what Python's devices spent, and each step left once.
-        spent = {fleet.devices[0].privacy_report().spending.epsilon} | {each["epsilon"] for each in results}
-        assert max(spent) - min(spent) < 1e-6
-        steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
-        assert [[each["what"] for each in result["left"]] for result in results] == [steps] * 3
-        # They take the model into use, and aren't asked again before the next run is due.
-        again, own = together(web, fleet)
-        assert {(each["ended"], each["rounds"], each["model"]) for each in again} == {("come back", 0, True)}
-        assert {(each.ended, each.rounds, each.model) for each in own} == {("come back", 0, True)}
+        yield found
     finally:
-        web.close()
+        for web in found:
+            web.close()
+
+
+def together(webs: Sequence[WebDevices], fleet: Fleet) -> tuple[list[Any], list[Any]]:
+    """All devices online at once: what became of those of the web, and of Python's."""
+    with ThreadPoolExecutor(len(webs)) as pool:
+        asked = [pool.submit(web.ask, do="sync", seconds=90) for web in webs]
+        own = fleet.sync()
+        return [each for future in asked for each in future.result()], own
+
+
+def test_a_cohort_of_python_node_and_chromium_is_released(server: Server, fleet: Fleet, webs: list[WebDevices]) -> None:
+    names = {"publicKey": server.site.key().public, "population": server.site.config.population}
+    fleet.enrol(2)
+    for first, web in zip((2, 4), webs, strict=True):
+        invited = [invitation.to_json() for invitation in server.invitations(2)]
+        items = [[ITEMS[at], ITEMS[at + 9], ITEMS[3]] for at in range(first, first + 2)]
+        assert web.ask(do="open", **names, invitations=invited, items=items) == [first, first + 1]
+    results, own = together(webs, fleet)
+    said = [(each["ended"], each["reason"], each["rounds"], each["refusals"]) for each in results]
+    assert said == [("come back", "", 1, [])] * 4, server.words()
+    assert [each.rounds for each in own] == [1] * 2
+    server.wait(lambda: bool(server.events("published")), seconds=30.0)
+    latest = json.loads((server.site.models / "latest").read_bytes())
+    folder = server.site.models / latest["manifest"]
+    found = published.read(folder, public_key=names["publicKey"])
+    assert found.model.header.releases == 1
+    assert json.loads((folder / "privacy_card.json").read_bytes())["mode"] == "distributed"
+    # The web devices' own account: what they spent is what Python's devices spent, and each step left once.
+    spent = {fleet.devices[0].privacy_report().spending.epsilon} | {each["epsilon"] for each in results}
+    assert max(spent) - min(spent) < 1e-6
+    steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
+    assert [[each["what"] for each in result["left"]] for result in results] == [steps] * 4
+    # They take the model into use, and aren't asked again before the next run is due.
+    again, own = together(webs, fleet)
+    assert {(each["ended"], each["rounds"], each["model"]) for each in again} == {("come back", 0, True)}
+    assert {(each.ended, each.rounds, each.model) for each in own} == {("come back", 0, True)}
