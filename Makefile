@@ -36,11 +36,11 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-tests: needs $(VENV)/.dev
+tests: needs client/web/node_modules/.ready $(VENV)/.dev
 	$(PYTEST)
 
 web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
-	cd client/web && npm run --silent types && npm test --silent && npm run --silent size
+	cd client/web && npm run --silent types && npm test --silent && npm run --silent size && npm run --silent whole
 
 client/web/node_modules/.ready: client/web/package-lock.json
 	cd client/web && npm ci --silent --no-audit --no-fund
@@ -56,9 +56,10 @@ mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, again
 	$(MUTATION) survivors
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
 
-soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
+	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered

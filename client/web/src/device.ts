@@ -96,7 +96,7 @@ export class Device {
 
   /** Stores events in one transaction: all valid ones, or, if the browser fails, none. */
   async trackMany(events: readonly EventInput[]): Promise<Tracked[]> {
-    return this.tracked("track", [events.map((event) => [event, nonce()])]);
+    return this.tracked("track", [events.map((event) => [event, nonce()])], events.length);
   }
 
   /** Stores a `hide`: the item isn't recommended again; scores of other items don't change. */
@@ -159,7 +159,7 @@ export class Device {
    */
   async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>> = {}): Promise<Tracked[]> {
     const count = shown.length + Object.keys(outcomes).length;
-    return this.tracked("feedback", [shown, outcomes, Array.from({ length: count }, nonce)]);
+    return this.tracked("feedback", [shown, outcomes, Array.from({ length: count }, nonce)], count);
   }
 
   /** A messenger, which decides on messages to the user and sends them: channel -> what brings them. */
@@ -228,10 +228,16 @@ export class Device {
     await this.link.close();
   }
 
-  private async tracked(method: Method, args: readonly unknown[]): Promise<Tracked[]> {
-    const { outcomes, problem } = (await this.link.call(method, args)) as { outcomes: Tracked[]; problem: string };
-    this.problem = problem;
-    return outcomes;
+  private async tracked(method: Method, args: readonly unknown[], count: number): Promise<Tracked[]> {
+    try {
+      const { outcomes, problem } = (await this.link.call(method, args)) as { outcomes: Tracked[]; problem: string };
+      this.problem = problem;
+      return outcomes;
+    } catch (error) {
+      // Who erased agreed to nothing since; another tab may have done it.
+      if (error instanceof ErasedError) return new Array<Tracked>(count).fill("no consent");
+      throw error;
+    }
   }
 }
 

@@ -9,7 +9,7 @@
  * that doesn't answer any more, such as one of a frozen tab, is relieved: the lock is stolen, and the store refuses its writes.
  */
 
-import { ClosedError, LockedError, PalateError } from "./errors.js";
+import { ClosedError, ErasedError, LockedError, PalateError } from "./errors.js";
 import type { Host, Method } from "./hosting/host.js";
 import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
 
@@ -25,7 +25,8 @@ type Note =
   | { readonly type: "abort"; readonly id: string }
   | { readonly type: "ack"; readonly id: string }
   | { readonly type: "answer"; readonly id: string; readonly value?: unknown; readonly error?: Told }
-  | { readonly type: "resign"; readonly terms: string; readonly born: number };
+  | { readonly type: "resign"; readonly terms: string; readonly born: number }
+  | { readonly type: "erased" };
 
 interface Asked {
   readonly method: Method;
@@ -55,12 +56,12 @@ export class Leader implements Link {
   /**
    * @param app - its name.
    * @param terms - what the app says of the device, as text: the newest tab's hold for all.
-   * @param open - opens the store's host.
+   * @param open - opens the store's host, and makes the store if it may; otherwise it fails with `ErasedError` if there is none.
    */
   constructor(
     app: string,
     private readonly terms: string,
-    private readonly open: () => Promise<Host>,
+    private readonly open: (mayMake: boolean) => Promise<Host>,
   ) {
     this.name = `palate/${app}`;
     this.channel = new BroadcastChannel(this.name);
@@ -149,7 +150,7 @@ export class Leader implements Link {
     const over = new Promise<void>((resolve) => (this.resign = resolve));
     let host: Host;
     try {
-      host = await this.open();
+      host = await this.open(!this.known); // a store that was there and is gone was erased
     } catch (error) {
       this.stop(error instanceof Error ? error : new PalateError(String(error)));
       return;
@@ -196,7 +197,12 @@ export class Leader implements Link {
     if (this.answers.size > KEPT) this.answers.delete(this.answers.keys().next().value as string);
     if (method === "erase") {
       void answer.then((note) => {
-        if (!("error" in note)) this.resign(); // the next to lead makes a new, empty store
+        if ("error" in note) return;
+        // It is erased for all tabs: who wants a new, empty store opens one.
+        this.say(note);
+        this.say({ type: "erased" });
+        if (this.asked.has(id)) this.heard(note);
+        this.stop(new ErasedError("the device's store was erased"));
       });
     }
     return answer;
@@ -233,6 +239,9 @@ export class Leader implements Link {
         });
         return;
       }
+      case "erased":
+        this.stop(new ErasedError("the device's store was erased"));
+        return;
       case "abort":
         this.answers.get(note.id)?.abort.abort();
         return;

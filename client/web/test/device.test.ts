@@ -114,7 +114,8 @@ test("device: after erasing, the store is gone for who had it open, and a new on
   await device.consent.grant("store");
   await device.track("like", "book-7");
   await device.erase();
-  await refused(() => device.track("like", "book-8"));
+  equal(await device.track("like", "book-8"), "no consent");
+  await refused(() => device.consent.history(), /erased/);
   const next = await open(given);
   equal(await next.consent.history(), []);
   await next.close();

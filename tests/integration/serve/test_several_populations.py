@@ -98,7 +98,9 @@ def make_housed(parts: Any, folder: Path, *, size: int, every_hours: float = 720
     servers = {}
     for number, name in enumerate(NAMES):
         own = [ports[0], *ports[2 + 3 * number : 5 + 3 * number]]
-        text = parts.CONFIG.format(size=size, dropout=0.17, every_hours=every_hours, superlinks=1, ports=own)
+        text = parts.CONFIG.format(
+            size=size, dropout=0.17, every_hours=every_hours, superlinks=1, origins="[]", ports=own
+        )
         text = text.replace("exchange_seconds = 30.0", "exchange_seconds = 90.0")
         text = text.replace('"readers"', f'"{name}"').replace("[gateway]", f'[gateway]\npath = "/p/{name}"')
         text += 'certificate = "../../tls/server.pem"\ncertificate_key = "../../tls/server.key"\n'

@@ -13,7 +13,7 @@ export type Keeping = "lasting" | "memory" | "any";
 export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
   const inMemory = async () => Host.open(options, await openMemory());
   if (keeping === "memory") return direct(await inMemory());
-  const leader = new Leader(options.app, JSON.stringify(options), async () => Host.open(options, await openIndexedDb(options.app, key)));
+  const leader = new Leader(options.app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(options.app, key, mayMake)));
   try {
     await leader.start();
     return leader;

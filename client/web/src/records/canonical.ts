@@ -7,9 +7,10 @@
  * digit is lost on the way. A number that isn't whole is written as a float, too.
  */
 
-import { sha256 } from "@noble/hashes/sha2.js";
+
 import { InputError, IntegrityError } from "../errors.js";
 import { hex, textOf, utf8 } from "./bytes.js";
+import { sha256 } from "./sha256.js";
 
 /** Deepest nesting of lists and objects that is written or read. */
 export const MOST_LEVELS = 64;

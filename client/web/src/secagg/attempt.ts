@@ -339,7 +339,8 @@ export class MaskedDevice {
     const keys: { key: Uint8Array; added: boolean }[] = [{ key: state.selfMask, added: true }];
     for (const slot of slots) {
       const dealt = state.shares.get(slot);
-      if (dealt) shares.set(slot, dealt);
+      if (!dealt) continue; // there is none: `everyBox` has refused it
+      shares.set(slot, dealt);
       const [own, other]: [readonly [number, Uint8Array], readonly [number, Uint8Array]] = [
         [id, state.maskPair.publicKey],
         [cohort.ids[neighbours[slot]], state.maskKeys[slot]],

@@ -6,7 +6,7 @@
  * took, writes nothing.
  */
 
-import { IntegrityError, LockedError, PalateError, WrongKeyError } from "../errors.js";
+import { ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError } from "../errors.js";
 import { checkKey, newHandle, newWrapped, unwrapped, type Wrapped } from "./keys.js";
 import { Sealed, told, type Backend } from "./sealed.js";
 
@@ -20,9 +20,10 @@ export class NoStorageError extends PalateError {
 const [RECORDS, HEAD] = ["records", "head"];
 const STRICT: IDBTransactionOptions = { durability: "strict" };
 
-/** Opens this app's store in this browser, or makes it. With `callers`, the key is wrapped by it. */
-export async function openIndexedDb(app: string, callers?: Uint8Array): Promise<Sealed> {
+/** Opens this app's store in this browser, or makes it if it may. With `callers`, the key is wrapped by it. */
+export async function openIndexedDb(app: string, callers?: Uint8Array, mayMake = true): Promise<Sealed> {
   if (callers !== undefined) checkKey(callers);
+  if (!mayMake && !(await hasIndexedDb(app))) throw new ErasedError("the device's store was erased");
   const database = await opened(nameOf(app));
   try {
     const owner = crypto.randomUUID();
@@ -41,8 +42,19 @@ export async function openIndexedDb(app: string, callers?: Uint8Array): Promise<
 /** Whether this browser has a store of this app. Nothing is made by asking. */
 export async function hasIndexedDb(app: string): Promise<boolean> {
   if (typeof indexedDB === "undefined") return false;
-  const known = await indexedDB.databases().catch(() => []);
-  return known.some(({ name }) => name === nameOf(app));
+  return new Promise((resolve) => {
+    const request = indexedDB.open(nameOf(app));
+    let made = false;
+    request.onupgradeneeded = () => {
+      made = true; // there was none: what was begun is taken back
+      request.transaction?.abort();
+    };
+    request.onsuccess = () => {
+      request.result.close();
+      resolve(!made);
+    };
+    request.onerror = () => resolve(false);
+  });
 }
 
 /** Erases this app's store without opening it, whatever state it is in. */

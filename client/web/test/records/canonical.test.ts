@@ -1,5 +1,6 @@
 import { canonicalJson, digest, readCanonical } from "../../src/records/canonical.js";
-import { textOf, utf8 } from "../../src/records/bytes.js";
+import { hex, textOf, utf8 } from "../../src/records/bytes.js";
+import { sha256Async } from "../../src/records/crypto.js";
 import { equal, refused, test, vectors } from "../harness.js";
 
 test("canonical.json: values have one spelling", async () => {
@@ -22,4 +23,12 @@ test("integers above 2^53 and lone surrogates", async () => {
   await refused(() => readCanonical(utf8('"\\ud800"'), 100));
   await refused(() => readCanonical(utf8("[".repeat(65) + "]".repeat(65)), 1000));
   readCanonical(utf8("[".repeat(64) + "]".repeat(64)), 1000);
+});
+
+test("SHA-256 at once is WebCrypto's, at every length around a block, and of a megabyte", async () => {
+  const data = Uint8Array.from({ length: 2 ** 20 + 3 }, (_, at) => (at * at + (at >> 7)) & 255);
+  for (const length of [...Array(200).keys(), 2 ** 20 + 3]) {
+    const part = data.subarray(0, length);
+    equal(digest(part), hex(await sha256Async(part)), `${length} bytes`);
+  }
 });
