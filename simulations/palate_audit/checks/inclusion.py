@@ -36,7 +36,7 @@ from palate_common.rounds.wire import REFUSED
 TEST = "F inclusion"
 SHARE = 0.9
 """Each user's contribution, as a share of the clip norm."""
-USERS, CROWD = 16, 1000
+USERS, CROWD = 12, 1000
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ _SHARED = Setting(rounds=2, mode=DISTRIBUTED, users_per_node=1, lost=4)
 CASES = {
     "central": Attendance(_ALL),
     "central, a node lost": Attendance(_ALL, absent=(2,)),
-    "central, answers twice": Attendance(_OWN, repeated=(0, 3, 7, 15)),
+    "central, answers twice": Attendance(_OWN, repeated=(0, 3, 7, 11)),
     "distributed": Attendance(_SHARED),
     "distributed, devices lost and answers twice": Attendance(_SHARED, absent=(4, 9), repeated=(0, 3)),
     "local, devices lost and answers twice": Attendance(
@@ -157,10 +157,10 @@ def _again(stage: WatchedRun, nodes: range) -> list[int]:
 
 
 ANSWERS = "F answers"
-ANSWERING, LIAR = 6, 2
+ANSWERING, LIAR = 4, 2
 FORGED_IN = {
     "central": Setting(rounds=2, users_per_node=1),
-    "distributed": Setting(rounds=2, users_per_node=1, mode=DISTRIBUTED, lost=2),
+    "distributed": Setting(rounds=2, users_per_node=1, mode=DISTRIBUTED, lost=1),
     "local": Setting(rounds=2, users_per_node=1, mode=LOCAL),
 }
 

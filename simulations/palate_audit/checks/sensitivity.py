@@ -24,7 +24,7 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "D sensitivity"
 DIRECTION: Floats = ALONG.astype(np.float64)
-USERS, SUBJECT = 12, 5
+USERS, SUBJECT = 8, 5
 SETTINGS = {
     "central, a node of four": Setting(),
     "distributed, a node of four": Setting(mode=DISTRIBUTED),

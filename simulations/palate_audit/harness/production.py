@@ -81,7 +81,8 @@ class Production:
         products: coordinates of the second, of `WIDTH` numbers an item.
         shares: of mu^2, one a release.
         grid: steps per clip norm; fine, so that rounding up a device's share to whole steps adds little noise.
-        users_per_node: devices a node hosts; a square number draws its noise at once. None: a quarter of the users.
+        users_per_node: devices a node hosts; a square number draws its noise at once. None: all users; what several
+            nodes could do wrong is looked for in smaller runs, number by number.
         corrupt_share: with `distributed` without masks, corrupt devices in addition to the honest ones, which add no
             noise. With 0, and under masks, one of the honest ones is counted as corrupt instead.
     """
@@ -209,7 +210,7 @@ class Production:
             WatchedRun(
                 self._terms(settings, seed, None if identities is None else identities.directory.hash),
                 members(contributions),
-                users_per_node=1 if self.masks else self.users_per_node or max(1, self.users // 4),
+                users_per_node=1 if self.masks else self.users_per_node or self.users,
                 identities=identities,
                 corrupt=self.corrupt,
                 keep=keep_answers,
