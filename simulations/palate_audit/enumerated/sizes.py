@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_audit.enumerated.constants import Constant, lowered, sizes
 from palate_audit.enumerated.noises import noises
-from palate_audit.enumerated.separability import everybody
+from palate_audit.enumerated.separability import everybody, sums_of
 from palate_audit.enumerated.settings import cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
@@ -115,13 +115,14 @@ def _algorithms() -> Say:
     found, met = list[tuple[str, Callable[[], Int64], Int64]](), Counter[tuple[Any, ...]]()
     for name in names():
         for case in cases(name):
-            make = partial(everybody, histories=case.histories())
-            for algorithm, stage in rounds(case, make):
+            histories = case.histories()
+            sums = sums_of(case, histories)
+            for algorithm, stage in rounds(case, sums):
                 kind = (name, case.weighted, stage.round == 0, *(spec.name for spec in stage.layout))
                 met[kind] += 1
                 if met[kind] <= OF_EACH_KIND:
-                    again = partial(make, algorithm, stage)
-                    found.append((f"{case}, round {stage.round}", again, again()))
+                    again = partial(everybody, algorithm, stage, histories)
+                    found.append((f"{case}, round {stage.round}", again, sums(algorithm, stage)))
     return partial(_as_before, found)
 
 

@@ -33,6 +33,7 @@ from palate_audit.enumerated.separability import separability
 from palate_audit.enumerated.sizes import sizes_alone
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import survived
+from palate_audit.harness.sharing import sharing
 
 
 class Run(Protocol):
@@ -116,8 +117,9 @@ def structural(
     """
     chosen = None if letters is None else set(letters)
     found: list[Finding] = []
-    for test in STRUCTURE:
-        if chosen is None or test.letter in chosen:
-            run = partial(test.deep if deep and test.deep else test.run, quick=quick)
-            found += survived(f"{test.letter} the test itself", run) if whole else run()
+    with sharing():
+        for test in STRUCTURE:
+            if chosen is None or test.letter in chosen:
+                run = partial(test.deep if deep and test.deep else test.run, quick=quick)
+                found += survived(f"{test.letter} the test itself", run) if whole else run()
     return found
