@@ -28,6 +28,7 @@ from palate_audit.enumerated.separability import sums_of
 from palate_audit.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.recording import recorded
+from palate_audit.harness.watched_run import memory
 from palate_audit.reference.message import noised
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -190,7 +191,7 @@ def _grown(preset: str | Weighting, *, later: float) -> tuple[Interactions, Inte
     """What a real store says of its events, and what it says with one more, so many seconds after the last ones."""
     now, items = [START], [f"item-{row}" for row in range(ITEMS)]
     service = Service(public_key=SigningKey.generate().public, population="audited", epsilon=50.0, floors=Floors())
-    with tempfile.TemporaryDirectory(prefix="palate-") as home:
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home:
         opened = open_device(
             Path(home) / "app", app="audit", key=bytes(range(32)), service=service, preset=preset, clock=lambda: now[0]
         )

@@ -36,7 +36,7 @@ from palate_common.mechanism.update import BlockSpec, DenseBlock, Int64, Update
 from palate_common.rounds import event_steps
 
 TEST = "U separable"
-QUICK = 3
+QUICK = 4
 """The quick form has one of so many settings."""
 EMPTIED = 2
 """So many users are emptied in a round, others in each."""

@@ -73,9 +73,9 @@ def _noises(*, quick: bool = False) -> list[Finding]:
     return words(quick=quick) + noise_of_roads(quick=quick) + steps_of_words(quick=quick)
 
 
-def _sizes(*, quick: bool = False) -> list[Finding]:
+def _sizes(*, quick: bool = False, deep: bool = False) -> list[Finding]:
     """Sizes that are lowered, and lengths that are real."""
-    return sizes_alone(quick=quick) + long_results(quick=quick)
+    return sizes_alone(quick=quick, deep=deep) + long_results(quick=quick)
 
 
 STRUCTURE: tuple[Structural, ...] = (
@@ -98,7 +98,12 @@ STRUCTURE: tuple[Structural, ...] = (
     Structural("U", _separable, "settings that aren't tried go no other way; algorithms in torch are left out."),
     Structural("W", _noises, "random words are uniform, which K and R look at."),
     Structural("X", differential, "what an algorithm contributes for a user follows from that user alone: U."),
-    Structural("Z", _sizes, "code that goes another way from a length on has it under a name, or below 2^18."),
+    Structural(
+        "Z",
+        _sizes,
+        "code that goes another way from a length on has it under a name, or below 2^18.",
+        deep=partial(_sizes, deep=True),
+    ),
 )
 
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
