@@ -41,7 +41,7 @@ from palate_common.interactions import Interactions
 from palate_common.rounds.plan import Noise
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
-from palate_sim.engines import local
+from palate_sim.engines import local, worker
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.job import Job
 from palate_sim.engines.worker import Start
@@ -124,6 +124,7 @@ def _played(few: int, *, without: int | None) -> _World:
             (home / name).mkdir()
         stack.enter_context(mock.patch.object(tempfile, "tempdir", str(home / "temporary")))
         stack.enter_context(mock.patch.object(local, "FEW", few))
+        stack.enter_context(mock.patch.object(worker, "EVERY", 0.0))  # how often they speak is the machine's affair
         stack.enter_context(mock.patch.object(local, "Workers", SameProcess))
         release_key().save(home / "key")
         terms = setting.terms("popularity", n_users=USERS, n_items=ITEMS, directory=None)
