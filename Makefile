@@ -4,7 +4,7 @@ VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
@@ -13,12 +13,12 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests bench mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web bench mutants soak new lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
 
-test: needs lint types contracts tests ## everything that must be green
+test: needs lint types contracts web tests ## everything that must be green
 
 check: lint types contracts ## the inner loop: what is fast
 	$(PYTEST) -m "not slow and not soak" tests/common tests/client tests/server
@@ -36,8 +36,15 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-tests: needs $(VENV)/.dev
+tests: needs client/web/node_modules/.ready $(VENV)/.dev
 	$(PYTEST)
+
+web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
+	cd client/web && npm run --silent types && npm test --silent && npm run --silent size && npm run --silent whole
+
+client/web/node_modules/.ready: client/web/package-lock.json
+	cd client/web && npm ci --silent --no-audit --no-fund
+	touch $@
 
 bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
 	for script in simulations/benchmarks/*/run.py; do PYTHONPATH=simulations $(BIN)/python $$script || exit 1; done
@@ -49,9 +56,10 @@ mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, again
 	$(MUTATION) survivors
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
 
-soak: needs $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
+soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
+	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
@@ -81,4 +89,4 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN
 	touch $@ $(VENV)/.demo
 
 clean: ## remove what the targets made; run folders stay
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -8,7 +8,9 @@ secret half is printed in the vectors, so nothing that it signs may ever be trus
 
 from __future__ import annotations
 
+import base64
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,29 @@ import numpy as np
 import safetensors.numpy
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from palate_client.device import open_device
 from palate_client.online.flower_messages import Reply, ServerMessage
+from palate_client.recommend.recommender import Recommendation
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
+from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, Left, make_leave, make_request
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
+from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
+from palate_common.mechanism.cohort import CohortTerms, share_sigma
+from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
+from palate_common.mechanism.randomness import SeededSource
+from palate_common.mechanism.update import (
+    DUMMIES,
+    Block,
+    BlockSpec,
+    DenseBlock,
+    OuterBlock,
+    Update,
+    layout_size,
+    whole_direction,
+)
+from palate_common.models.compact import compact, expand
 from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
 from palate_common.models.manifest import MANIFEST_TAG, said_by
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
@@ -38,6 +55,7 @@ from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey, sign_note
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
+from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -49,7 +67,17 @@ from palate_common.secagg.evidence import Scene, ShownBox, ShownReceipt
 from palate_common.secagg.graph import Ring
 from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import BoxReceipt, Complaint, Header, Secret, Step, pack_flags, write
+from palate_common.secagg.messages import (
+    Advert,
+    BoxReceipt,
+    Complaint,
+    Header,
+    Secret,
+    Step,
+    encode_commitments,
+    pack_flags,
+    write,
+)
 from palate_common.secagg.packing import pack, residue_type
 from palate_common.secagg.shamir import combine
 from palate_common.secagg.transcript import BOX as BOX_TAG
@@ -57,13 +85,22 @@ from palate_common.secagg.transcript import (
     OPENING,
     RECEIPT,
     REVEAL,
+    advert_payload,
     box_info,
     cohort_binding,
+    cohort_root,
+    commit_payload,
+    commitment_to,
+    consistency_payload,
+    members_payload,
     opening_payload,
+    pair_info,
     receipt_payload,
     reveal_payload,
+    ring_seed,
     sign,
 )
+from palate_common.survey import Survey
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
 from palate_server.witness.witnessing import AddCheckpoint
@@ -467,12 +504,175 @@ def _case(what: str, update: Update, layout: tuple[BlockSpec, ...]) -> dict[str,
         "grid": GRID,
         "clip_norm": 1.0,
         "layout": [spec.model_dump(mode="json") for spec in layout],
+        "factors": [[_factors(block, user) for block in update.blocks] for user in range(update.n_users)],
         "raw": [_raw(update, user).tolist() for user in range(update.n_users)],
         "integers": [clipped.vector(user).tolist() for user in range(update.n_users)],
         "sum": clipped.total().tolist(),
         "number_type": str(dtype_for(update.n_users, GRID)),
         "header": header.model_dump(mode="json"),
         "wire_hex": encode(header, clipped).hex(),
+    }
+
+
+def _factors(block: Block, user: int) -> dict[str, Any]:
+    """One user's block as a device holds it before clipping: a product is never spelled out."""
+    if isinstance(block, DenseBlock):
+        return {"kind": "dense", "values": block.values[user].ravel().tolist()}
+    own = slice(block.indptr[user], block.indptr[user + 1])
+    rows = {"indices": block.indices[own].tolist(), "rows": block.rows[own].tolist(), "height": block.n_rows}
+    if isinstance(block, PairBlock):
+        return {"kind": "pairs", **rows}
+    outer = {"kind": "outer", **rows, "column": block.columns[user].tolist()}
+    if block.along is not None and block.shift is not None:
+        outer |= {"along": block.along.tolist(), "shift": float(block.shift[user])}
+    return outer
+
+
+def accounting() -> dict[str, Any]:
+    """What an attempt costs, the share of the noise that a device adds, and what a spent mu is in epsilon."""
+    charged = [(2**20, 64), (2**20, 2**20), (2**14, 100_003), (2**16, 3 * 2**17), (2**20, 2**30)]
+    shared = [(64, 1), (2**20, 80), (2**20 + 7, 3), (2**25, 801), (100, 5000)]
+    spent = [(mu, delta) for mu in (0.01, 0.1, 0.5, 1.0, 2.5, 6.0) for delta in (1e-10, 1e-6, 1e-5)]
+    return {
+        "charges": [
+            {"grid": grid, "sigma": sigma, "mu2": charged_mu2(sensitivity=grid, sigma=sigma)} for grid, sigma in charged
+        ],
+        "shares": [
+            {"sigma": sigma, "shares": shares, "share": share_sigma(sigma=sigma, shares=shares)}
+            for sigma, shares in shared
+        ],
+        "epsilons": [
+            {"mu": mu, "delta": delta, "epsilon": float(f"{epsilon_of(mu=mu, delta=delta):.10g}")}
+            for mu, delta in spent
+        ],
+    }
+
+
+def noise() -> dict[str, Any]:
+    """Words of a seed, and exact discrete Gaussian values that are made of them."""
+    seed = bytes(range(16))
+    return {
+        "seed_hex": seed.hex(),
+        "words_hex": SeededSource(seed).words(4).astype("<u8").tobytes().hex(),
+        "cases": [
+            {"sigma": sigma, "values": sample_discrete_gaussian(60, sigma=sigma, source=SeededSource(seed)).tolist()}
+            for sigma in (1, 2, 64, 2**14, 2**20 + 1, 2**25, 2**27 - 1, 2**30)
+        ],
+    }
+
+
+def contributed() -> dict[str, Any]:
+    """What algorithms send for some histories: from the model file and the history to clipped numbers.
+
+    The states are made up, of numbers that every machine writes alike; no server would have released them.
+    """
+    n, rng = 150, np.random.default_rng(5)
+    items = [f"item-{row}" for row in range(n)]
+    sizes = (0, 1, 2, 9, 40, 145)
+    rows = [np.sort(rng.permutation(n)[:size]) for size in sizes]
+    weights = [np.ones(size) if size % 2 else rng.integers(1, 9, size) / 4 for size in sizes]
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    histories = Interactions.from_pairs(
+        owners, np.concatenate(rows), np.concatenate(weights), n_users=len(sizes), n_items=n
+    )
+    features = PublicFacts(n_users=20_000, n_items=n, mu=0.1, n_features=5, panel_users=40, seed=2**40 + 3)
+    plain = PublicFacts(n_users=2000, n_items=n, mu=1.0, seed=7)
+    survey = {"first_day": "2026-11-23", "channels": ["email"], "items": ["apple", "pear"]}
+    questions = Survey.model_validate(survey).questions()
+    asked = PublicFacts(n_users=2000, n_items=len(questions), mu=1.0, seed=7)
+    answers = Interactions.from_pairs(
+        [0, 0, 0, 0, 1], [0, 3, 8, 18, 4], [1, 1, 1, 0.6, 0.3], n_users=2, n_items=len(questions)
+    )
+    vote = {"pair_items": 12, "vote_share": 0.01}
+    cases: list[tuple[str, str, dict[str, Any], PublicFacts, dict[str, Any], list[str], Interactions, list[int]]] = [
+        ("popularity", "popularity", {}, plain, {}, items, histories, [0]),
+        ("als, counts as a sketch", "als", {"compression": 4.0}, plain, {}, items, histories, [0]),
+        ("als, left centring", "als", {}, plain, _als_state(rng, n, 40, 4, along=True), items, histories, [0, 1]),
+        ("als, most items in the head", "als", {}, plain, _als_state(rng, n, 140, 2), items, histories, [2]),
+        ("als, pairs and votes", "als", vote, features, _als_linked(rng, n), items, histories, [1, 3]),
+        ("a survey", "analytics", survey, asked, {}, list(questions), answers, [0]),
+    ]
+    return {"cases": [_contributed(*case) for case in cases]}
+
+
+def _als_state(rng: np.random.Generator, n: int, head: int, width: int, *, along: bool = False) -> dict[str, Any]:
+    """A state of `als` before a later round."""
+    counts = (np.sort(rng.integers(1, 400, n))[::-1] / 2).astype(np.float32)
+    weight = (counts[:head] / 64).astype(np.float32)
+    state = {
+        "counts": counts,
+        "floor": np.array([2.0], np.float32),
+        "head": np.arange(head, dtype=np.int32),
+        "weight": weight,
+        "table": (rng.integers(-512, 512, (head, width)) / 256).astype(np.float32),
+    }
+    if along:
+        state["along"] = whole_direction(weight.astype(np.float64) ** 0.85, grid=2**20).astype(np.int32)
+    return state
+
+
+def _als_linked(rng: np.random.Generator, n: int) -> dict[str, Any]:
+    """The same with directions, content, and links of pairs and of an open panel."""
+    state = _als_state(rng, n, 60, 3, along=True)
+    state |= {
+        "basis": (rng.integers(-512, 512, (60, 3)) / 2048).astype(np.float32),
+        "strength": np.array([0.5, 0.25, 0.125], np.float32),
+        "accuracy": np.array([0.75, 0.5, 0.25], np.float32),
+        "values": np.array([8, 4, 2], np.float32),
+        "noise": np.array([1, 1], np.float32),
+        "content": (rng.integers(-512, 512, (n, 4)) / 2048).astype(np.float32),
+        "content_weight": np.ones(1, np.float32),
+        "pair_head": np.arange(3, 15, dtype=np.int32),
+    }
+    for name, linked in (("pairs", 12), ("open", 30)):
+        to = np.sort(np.stack([rng.permutation(n)[:4] for _ in range(linked)]), axis=1)
+        state |= {
+            f"{name}_items": np.sort(rng.permutation(n)[:linked]).astype(np.int32),
+            f"{name}_to": to.astype(np.int32),
+            f"{name}_links": (rng.integers(-256, 257, (linked, 4)) / 256).astype(np.float32),
+            f"{name}_scale": (rng.integers(1, 64, linked) / 64).astype(np.float32),
+            f"{name}_weight": np.array([0.5], np.float32),
+            f"{name}_balance": np.array([2.0], np.float32),
+        }
+    return state
+
+
+def _contributed(
+    what: str,
+    name: str,
+    settings: dict[str, Any],
+    facts: PublicFacts,
+    state: dict[str, Any],
+    items: list[str],
+    histories: Interactions,
+    rounds: list[int],
+) -> dict[str, Any]:
+    """One model, and what is sent for each history in each round."""
+    algorithm = make_algorithm(name, settings, facts)
+    header = ModelHeader(algorithm=name, settings=settings, facts=facts, releases=1, catalogue=catalogue_hash(items))
+    model = GlobalModel(header, state or algorithm.start())
+    made = []
+    for round_ in rounds:
+        layout = algorithm.layout(model.state, round_)
+        clipped = clip(algorithm.contribute(model.state, round_, histories), layout, clip_norm=1.0, grid=2**20)
+        integers = [clipped.vector(user).astype("<i4") for user in range(histories.n_users)]
+        made.append(
+            {
+                "round": round_,
+                "layout": [spec.model_dump(mode="json") for spec in layout],
+                "integers_hex": [each.tobytes().hex() for each in integers],
+            }
+        )
+    users = [histories.user(row) for row in range(histories.n_users)]
+    return {
+        "what": what,
+        "model_file_hex": model.data.hex(),
+        "histories": [
+            {"items": each.indices.tolist(), "weights": each.weights.astype(float).tolist()} for each in users
+        ],
+        "clip_norm": 1.0,
+        "grid": 2**20,
+        "rounds": made,
     }
 
 
@@ -508,6 +708,7 @@ def secagg() -> dict[str, Any]:
             for n, corrupt, dropped in ((3, 0, 0), (100, 10, 20), (300, 30, 30), (1000, 100, 100), (10_000, 1000, 500))
         ],
         "directory": _directory(),
+        "transcript": _transcript(),
         "box": _box(),
         "receipt": _receipt(),
         "open": _open(),
@@ -621,6 +822,43 @@ def _made_box(sender: int, receiver: int) -> bytes:
         return make_box(_label(sender, receiver), bytes(range(64)), DEVICES[sender])[0]
 
 
+def _transcript() -> dict[str, Any]:
+    """What is hashed, signed and derived from beside boxes, receipts and shares, made of the parts that it is of."""
+    signed = SignedPlan.model_validate_json(plan()["signed_plan"])
+    cohort = CohortTerms(n_max=5, n_min=4, c_max=1, masks=True, directory="ab" * 32)
+    masked = signed.plan.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort})
+    terms = attempt_terms(SignedPlan(plan=masked, charge=signed.charge, signature=signed.signature))
+    nonces = [bytes([number]) * 32 for number in (7, 8)]
+    commitments = [commitment_to(nonce) for nonce in nonces]
+    advert = Advert(nonces[0], bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32, b"")
+    root = cohort_root(CONTEXT, TOSS, encode_commitments([(4, commitments[0]), (9, commitments[1])]))
+    seed = ring_seed(CONTEXT, root, nonces)
+    binding, own, other = cohort_binding(CONTEXT, TOSS, root, seed), b"\x01" * 32, b"\x02" * 32
+    return {
+        "plan": masked.model_dump(mode="json"),
+        "checkpoint": signed.charge.model_dump(mode="json")["checkpoint"] if signed.charge else None,
+        "context_of_plan": terms.context.hex(),
+        "bits": terms.bits,
+        "size": terms.size,
+        "share_sigma": masked.share_sigma,
+        "context": CONTEXT.hex(),
+        "toss": TOSS,
+        "devices": [4, 9],
+        "nonces": [nonce.hex() for nonce in nonces],
+        "commitments": [each.hex() for each in commitments],
+        "root": root.hex(),
+        "seed": seed.hex(),
+        "binding": binding.hex(),
+        "commit_payload": commit_payload(CONTEXT, TOSS, 4, commitments[0]).hex(),
+        "advert_body": advert.body.hex(),
+        "advert_payload": advert_payload(CONTEXT, TOSS, root, 4, advert.body).hex(),
+        "advert_payload_without_a_ring": advert_payload(CONTEXT, TOSS, b"", 4, advert.body[32:]).hex(),
+        "members_payload": members_payload(binding, b"\x03").hex(),
+        "consistency_payload": consistency_payload(binding, b"\x03", b"\x01").hex(),
+        "mask_info": pair_info("mask", CONTEXT, TOSS, (4, own), (9, other)).hex(),
+    }
+
+
 def _place() -> dict[str, Any]:
     return {"context": CONTEXT.hex(), "toss": TOSS, "root": ROOT.hex(), "seed": SEED.hex()}
 
@@ -726,7 +964,7 @@ def delta() -> dict[str, Any]:
 
 
 def enrolment() -> dict[str, Any]:
-    """A request, and what its identity signs."""
+    """A request, and what its identity signs; and a request to leave."""
     node_key = (
         "-----BEGIN PUBLIC KEY-----\n"
         "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEqofKIr6LBTeOscce8yCtdG4dO2KLp5uY\n"
@@ -735,12 +973,19 @@ def enrolment() -> dict[str, Any]:
         "-----END PUBLIC KEY-----\n"
     )  # the base point of P-384: a public key whose secret is 1
     request = make_request("A" * 43, node_key, test_key())
+    leaving = make_leave("readers", 7, test_key())
     return {
         "private_key_hex": SECRET.hex(),
         "tag": ENROL_TAG,
         "signed": request.signed.decode(),
         "request": request.to_bytes().decode(),
         "answer": Enrolled(device=7, population="readers", node=2**63 + 5).to_bytes().decode(),
+        "leave": {
+            "tag": LEAVE_TAG,
+            "signed": leaving.signed.decode(),
+            "request": leaving.to_bytes().decode(),
+            "answer": Left(device=7, population="readers").to_bytes().decode(),
+        },
     }
 
 
@@ -766,6 +1011,193 @@ def fleet() -> dict[str, Any]:
     return {"message": message, "replies": cases}
 
 
+class _Drawn:
+    """Random numbers of an exploring list, drawn once and written down in the order of their use."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng, self.log = np.random.default_rng(seed), list[float]()
+
+    def random(self, size: int | None = None) -> Any:
+        return self._noted(self._rng.integers(0, 2**20, size) / 2**20)
+
+    def exponential(self, size: int) -> Any:
+        return self._noted(np.round(self._rng.exponential(size=size) * 2**10) / 2**10 + 2**-10)
+
+    def choice(self, among: Any, count: int, *, replace: bool) -> Any:
+        return self._noted(self._rng.choice(among, count, replace=replace))
+
+    def _noted(self, drawn: Any) -> Any:
+        self.log += np.atleast_1d(drawn).astype(float).tolist()
+        return drawn
+
+
+def recommend() -> dict[str, Any]:
+    """Models, what users did, and the lists, reasons and likenesses that follow; scores to eight digits."""
+    items = [f"item-{number:02d}" for number in range(48)]
+    domains = ["books" if number % 3 else "films" for number in range(48)]
+    start = 1_790_000_000.0
+    at = [{"kind": kind, "item": items[row], "at": start + 3600 * n} for n, (kind, row) in enumerate(_DONE)]
+    at[3]["value"], at[7]["value"], at[8]["value"] = 5, 2, 40
+    burst = [{"kind": "view", "item": items[n % 40], "at": start + n / 2} for n in range(70)]
+    often = [{"kind": "impression", "item": items[0], "at": start + 60 * n} for n in range(7)]
+    lists: list[dict[str, Any]] = [
+        {"n": 10, "discovery": 0},
+        {"n": 10, "explore": 0},
+        {"n": 20, "discovery": 0, "filter_already_liked_items": False},
+        {"n": 6, "explore": 0, "discovery": 0.9, "domain": "films"},
+        {"n": 5, "explore": 0, "debias": 1, "items": items[5:30], "filter_items": [items[6], "unknown"]},
+    ]
+    cases = []
+    for what, model, did, half_life, preset in (
+        ("popularity alone", _popularity_model(), at[:3], None, "plain"),
+        ("no events", _als_model(items, sources=2, links=True), [], None, "plain"),
+        ("directions alone", _als_model(items, sources=0, links=False), at, None, "plain"),
+        ("directions and features", _als_model(items, sources=1, links=False), at, 30.0, "shop"),
+        ("two sources of features, fused, and links", _als_model(items, sources=2, links=True), at, None, "movies"),
+        ("links alone beside directions", _als_model(items, sources=0, links=True), at[:4], 7.0, "news"),
+        ("more than 60 events in a minute", _als_model(items, sources=1, links=True), burst, None, "plain"),
+        ("shown often", _als_model(items, sources=0, links=False), often, None, "plain"),
+    ):
+        packed = compact(model)
+        cases.append(
+            {"what": what, "preset": preset, "recent_half_life_days": half_life}
+            | {"model": base64.b64encode(packed).decode(), "events": did}
+            | _told(expand(packed, most=2**20), items, domains, did, lists, half_life, preset)
+        )
+    return {"items": items, "domains": domains, "cases": cases}
+
+
+_DONE = (
+    *(("view", 1), ("like", 7), ("purchase", 13), ("rate", 20), ("dismiss", 9), ("hide", 2), ("view", 1)),
+    *(("rate", 30), ("play", 22), ("like", 41), ("skip", 5), ("impression", 3), ("share", 17), ("comment", 44)),
+)
+
+
+def _popularity_model() -> GlobalModel:
+    counts = np.array([(7 * n) % 48 + n / 64 for n in range(48)], np.float32)
+    return _model_of("popularity", {}, {"counts": counts}, [f"item-{number:02d}" for number in range(48)])
+
+
+def _als_model(items: Sequence[str], *, sources: int, links: bool) -> GlobalModel:
+    """A state of `als` out of whole numbers: nothing in it depends on how a machine does linear algebra."""
+    n, d, rng = len(items), 4, np.random.default_rng(len(items) + 2 * sources + links)
+    counts = np.array([400 // (1 + (11 * row) % n) + row / 64 for row in range(n)], np.float32)
+    head = np.sort(np.argsort(-counts, kind="stable")[:30]).astype(np.int32)
+    floored = np.maximum(counts.astype(np.float64), 5.0)
+    state = {
+        "counts": counts,
+        "floor": np.array([5.0], np.float32),
+        "head": head,
+        "weight": (floored[head] / np.sort(floored)[-30:].mean()).astype(np.float32),
+        "basis": (rng.integers(-40, 41, (30, d)) / 128).astype(np.float32),
+        "strength": np.array([0.5, 0.25, 0.125, 0.03125], np.float32),
+        "accuracy": np.array([1.0, 0.9375, 0.75, 0.5], np.float32),
+        "values": np.array([8, 4, 2, 1], np.float32),
+        "noise": np.array([0.5, 0.25], np.float32),
+    }
+    settings: dict[str, Any] = {}
+    if sources:
+        state["content"] = (rng.integers(-40, 41, (n, 3 * sources)) / 128).astype(np.float32)
+        state["content_weight"] = np.array([0.5], np.float32)
+        state["new_items"] = np.zeros((3 * sources + 1, 1 + 3 * sources + d), np.float32)
+    if sources > 1:
+        settings["feature_sources"] = {"genres": 3, "titles": 3}
+        state["content_widths"] = np.array([3, 3], np.int32)
+    for name, rows in (("pairs", head[::2]), ("open", np.arange(0, n, 5, dtype=np.int32))) if links else ():
+        to = np.sort([rng.choice(np.delete(np.arange(n), row), 6, replace=False) for row in rows]).astype(np.int32)
+        state[f"{name}_items"], state[f"{name}_to"] = rows, to
+        state[f"{name}_links"] = (rng.integers(-64, 65, to.shape) / 64).astype(np.float32)
+        state[f"{name}_scale"] = (rng.integers(1, 33, len(rows)) / 64).astype(np.float32)
+        state[f"{name}_weight"] = np.array([0.5 if name == "pairs" else 1.0], np.float32)
+        state[f"{name}_balance"] = np.array([0.375], np.float32)
+    return _model_of("als", settings, state, items, features=3 * sources, panel=9 if links else 0)
+
+
+def _model_of(
+    name: str,
+    settings: dict[str, Any],
+    state: dict[str, Any],
+    items: Sequence[str],
+    *,
+    features: int = 0,
+    panel: int = 0,
+) -> GlobalModel:
+    facts = PublicFacts(n_users=1000, n_items=len(items), n_features=features, panel_users=panel)
+    header = ModelHeader(algorithm=name, settings=settings, facts=facts, releases=2, catalogue=catalogue_hash(items))
+    return GlobalModel(header, state)
+
+
+def _told(
+    model: GlobalModel,
+    items: Sequence[str],
+    domains: Sequence[str],
+    did: Sequence[dict[str, Any]],
+    lists: Sequence[dict[str, Any]],
+    half_life: float | None,
+    preset: str,
+) -> dict[str, Any]:
+    """What a device says with this model after these events."""
+    now, drawn = [0.0], _Drawn(7)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_device(folder, app="vectors", key=SECRET, preset=preset, clock=lambda: now[0]) as device,
+    ):
+        device.consent.grant("store")
+        for event in did:
+            now[0] = event["at"]
+            if not device.track(event["kind"], event["item"], value=event.get("value")):
+                raise ValueError(f"an event of the vectors must be stored: {event}")
+        now[0] = 1_790_100_000.0
+        rng: Any = drawn
+        device.use_model(model, items, domains=domains, recent_half_life_days=half_life, rng=rng)
+        look = device.recommendations.recommender()._interests.look()
+        found: dict[str, Any] = {
+            "now": now[0],
+            "history": {"rows": look.recent.indices.tolist(), "weights": _digits(look.recent.weights)},
+            "unwanted": look.unwanted.tolist(),
+            "resting": look.resting.tolist(),
+            "lists": [{"options": options, "items": _list(device.recommend(**options))} for options in lists],
+        }
+        drawn.log.clear()
+        found["exploring"] = {
+            "options": {"n": 10, "explore": 0.4, "domain": "books"},
+            "items": _list(device.recommend(10, explore=0.4, domain="books")),
+            "drawn": list(drawn.log),
+        }
+        found["explained"] = [
+            {
+                "item": why.item,
+                "score": _digits(why.score),
+                "rest": _digits(why.rest),
+                "text": why.text,
+                "contributions": [
+                    [each.item, each.kind, _digits(each.score), _digits(each.linked)] for each in why.contributions
+                ],
+            }
+            for why in (device.explain(items[row]) for row in (0, 25))
+        ]
+        found["similar"] = [
+            {
+                "item": items[row],
+                "like": [[each.item, _digits(each.score)] for each in device.similar_items(items[row], 6)],
+            }
+            for row in (4, 7)
+        ]
+        found["questions"] = device.questions(4)
+    return found
+
+
+def _list(shown: Sequence[Recommendation]) -> list[list[Any]]:
+    return [[each.item, _digits(each.score), each.source, each.reason] for each in shown]
+
+
+def _digits(value: Any) -> Any:
+    """Numbers to eight digits: the last bits of a sum depend on the machine."""
+    if isinstance(value, np.ndarray):
+        return [_digits(each) for each in value.tolist()]
+    return float(f"{value:.8g}") + 0.0
+
+
 VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "canonical.json": canonical,
     "signature.json": signature,
@@ -775,10 +1207,14 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "witnessed.json": witnessed,
     "manifest.json": manifest,
     "contribution.json": contribution,
+    "contributed.json": contributed,
+    "accounting.json": accounting,
+    "noise.json": noise,
     "secagg.json": secagg,
     "delta.json": delta,
     "enrolment.json": enrolment,
     "fleet.json": fleet,
+    "recommend.json": recommend,
 }
 
 

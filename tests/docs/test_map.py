@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 PACKAGES = (
@@ -10,6 +11,7 @@ PACKAGES = (
     "common/palate_torch",
     "client/palate_client",
     "client/palate",
+    "client/web/src",
     "server/palate_server",
     "simulations/palate_sim",
     "simulations/palate_audit",
@@ -53,6 +55,8 @@ def test_every_room_is_on_the_map(root: Path) -> None:
 
 def test_no_room_is_crowded(root: Path) -> None:
     for package in PACKAGES:
-        for folder in {file.parent for file in (root / package).rglob("*.py")}:
-            modules = [file for file in folder.glob("*.py") if file.stem != "__init__"]
-            assert folder.name in LISTS or len(modules) <= MOST, folder
+        modules = [
+            file for kind in ("*.py", "*.ts") for file in (root / package).rglob(kind) if file.stem != "__init__"
+        ]
+        for folder, own in Counter(file.parent for file in modules).items():
+            assert folder.name in LISTS or own <= MOST, folder

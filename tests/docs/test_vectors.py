@@ -42,7 +42,18 @@ from palate_common.secagg.graph_terms import graph_terms
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
     *("canonical.json", "signature.json", "merkle.json", "plan.json", "contribution.json", "secagg.json"),
-    *("notes.json", "witnessed.json", "manifest.json", "delta.json", "enrolment.json", "fleet.json"),
+    *(
+        "notes.json",
+        "witnessed.json",
+        "manifest.json",
+        "delta.json",
+        "enrolment.json",
+        "fleet.json",
+        "noise.json",
+        "contributed.json",
+        "accounting.json",
+    ),
+    "recommend.json",
 )
 
 
@@ -615,6 +626,17 @@ def test_an_enrolment_is_signed_over_the_tokens_hash() -> None:
     message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
     key.verify(bytes.fromhex(request["proof"]), message)
+
+
+def test_who_leaves_by_hand() -> None:
+    found = vectors("enrolment.json")["leave"]
+    request = json.loads(found["request"])
+    signed = {name: request[name] for name in ("device", "identity", "population")}
+    assert json.dumps(signed, sort_keys=True, separators=(",", ":")) == found["signed"]
+    message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
+    key.verify(bytes.fromhex(request["proof"]), message)
+    assert json.loads(found["answer"]) == {"palate": "left", "population": "readers", "device": 7}
 
 
 def test_replies_are_objects_named_by_their_hashes() -> None:

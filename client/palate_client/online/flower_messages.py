@@ -67,6 +67,7 @@ class ServerMessage:
         ttl: seconds after `created` in which it may be answered.
         tasks: Flower's numbers of the sender's and the receiver's task; None if it has none.
         pulled: when it arrived, on the monotonic clock.
+        content: the SHA-256 of its record; empty without one.
     """
 
     kind: str
@@ -79,10 +80,11 @@ class ServerMessage:
     ttl: float
     tasks: tuple[int | None, ...]
     pulled: float
+    content: str = ""
 
     @classmethod
-    def of(cls, metadata: Fields, record: Record | None) -> ServerMessage:
-        """Make it from metadata and record; it arrived now."""
+    def of(cls, metadata: Fields, record: Record | None, *, content: str = "") -> ServerMessage:
+        """Make it from metadata, record and the record's SHA-256; it arrived now."""
         return cls(
             kind=last_text(metadata, 8),
             record=record,
@@ -94,6 +96,7 @@ class ServerMessage:
             ttl=as_double(metadata.get(7, [0])[-1]),
             tasks=tuple(last_uint(metadata, number) if number in metadata else None for number in (10, 11)),
             pulled=time.monotonic(),
+            content=content,
         )
 
 

@@ -161,7 +161,8 @@ class Fleet:
         """
         # Flower's own node now asks the server to delete its copy. This one doesn't: all messages of an attempt share
         # their content, and the server may still be storing what it would delete. It is deleted after the attempt.
-        return ServerMessage.of(notice.metadata, self._record(notice))
+        name = _record_of(notice)
+        return ServerMessage.of(notice.metadata, self._record(notice, name) if name else None, content=name)
 
     def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
         """Encode an answer, once: each attempt to send it sends the same bytes."""
@@ -231,15 +232,8 @@ class Fleet:
         """What a server needs to know to wait for this node's next message."""
         return uint(exchange.WAIT, int(1000 * max(0.0, wait)), always=True) + text(exchange.HAVE, self._have)
 
-    def _record(self, notice: Notice) -> Record | None:
-        """The one record of a message, downloaded if it didn't come with it; None if there are more or others."""
-        content = [read(each) for each in all_bytes(read(notice.tree), 2)]
-        records = [] if len(content) != 1 else [read(each) for each in all_bytes(content[0], 2)]
-        if len(records) != 1:
-            return None
-        name = last_text(records[0], 1)
-        if last_text(content[0], 1) != digest(record_dict(name)):
-            return None  # the record has another name
+    def _record(self, notice: Notice, name: str) -> Record | None:
+        """The record of a message, downloaded if it didn't come with it; None if it is of another type."""
         if notice.record and digest(notice.record) == name:
             return values(notice.record)
         fields = self._node() + uint(2, last_uint(notice.metadata, 1)) + text(3, name)
@@ -287,6 +281,14 @@ class Fleet:
             }
             self._signed = now, headers
         return self._signed[1]
+
+
+def _record_of(notice: Notice) -> str:
+    """The SHA-256 of a message's one record; empty if it doesn't have exactly one, or one of another name."""
+    content = [read(each) for each in all_bytes(read(notice.tree), 2)]
+    records = [] if len(content) != 1 else [read(each) for each in all_bytes(content[0], 2)]
+    name = last_text(records[0], 1) if len(records) == 1 else ""
+    return name if name and last_text(content[0], 1) == digest(record_dict(name)) else ""
 
 
 def _inline(objects: Mapping[str, bytes]) -> set[str]:

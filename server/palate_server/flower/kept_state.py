@@ -137,6 +137,7 @@ class KeptState(InMemoryLinkState):
         self.on_answer: Callable[[str], object] = lambda message: None
         self._waiting: dict[int, deque[str]] = {}
         self._handed: dict[int, str] = {}
+        self._left = set[int]()
         self._file = None if file is None else KeptFile(file)
         if self._file is not None:
             self._load(self._file)
@@ -214,7 +215,10 @@ class KeptState(InMemoryLinkState):
             return answer, contents
 
     def out_of_reach(self, messages: Iterable[str]) -> set[str]:
-        """Of messages without an answer those that get none: they are too old, or their nodes are gone."""
+        """Of messages without an answer those that get none: they are too old, or their nodes have said farewell.
+
+        Who is only silent may compute, and is waited for as long as the exchange lasts.
+        """
         current, gone = now().timestamp(), set[str]()
         with self.lock:
             for name in messages:
@@ -226,8 +230,7 @@ class KeptState(InMemoryLinkState):
                     continue
                 node = self.nodes.get(message.metadata.dst_node_id)
                 late = message.metadata.created_at + message.metadata.ttl <= current
-                left = node is None or node.status == NodeStatus.UNREGISTERED
-                if late or left or (node is not None and node.online_until <= current):
+                if late or node is None or node.status == NodeStatus.UNREGISTERED or node.node_id in self._left:
                     gone.add(name)
         return gone
 
@@ -243,6 +246,22 @@ class KeptState(InMemoryLinkState):
             self._object_push_sessions.clear()
             self._object_push_session_by_root.clear()
         self.object_store.clear()
+
+    def activate_node(self, node_id: int, heartbeat_interval: float) -> bool:
+        """Note that a node goes online."""
+        self._left.discard(node_id)
+        return super().activate_node(node_id, heartbeat_interval)
+
+    def acknowledge_node_heartbeat(self, node_id: int, heartbeat_interval: float) -> bool:
+        """Note that a node is online."""
+        self._left.discard(node_id)
+        return super().acknowledge_node_heartbeat(node_id, heartbeat_interval)
+
+    def deactivate_node(self, node_id: int) -> bool:
+        """Note that a node goes offline by its own will."""
+        done = super().deactivate_node(node_id)
+        self._left.add(node_id)
+        return done
 
     def online(self) -> list[int]:
         """The nodes that are online."""
@@ -363,12 +382,12 @@ class KeptState(InMemoryLinkState):
         self._file.replace(_RUN_KINDS, {(kind, name): (kind, name, value) for kind, name, value in rows}.values())
 
     def _load(self, file: KeptFile) -> None:
-        """Take over what another process has kept. Nodes are offline, but waited for, until they are heard of again."""
+        """Take over what another process has kept. Nodes are offline until they are heard of again."""
         active = now() + timedelta(seconds=HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL)
         for name, value in file.read("node").items():
             node = NodeInfo.FromString(value)
             if node.status != NodeStatus.UNREGISTERED:
-                node.status, node.online_until = NodeStatus.OFFLINE, active.timestamp()
+                node.status, node.online_until = NodeStatus.OFFLINE, now().timestamp()
             self.nodes[int(name)] = node
             self.node_public_key_to_node_id[node.public_key] = int(name)
             self.owner_to_node_ids.setdefault(node.owner_aid, set()).add(int(name))

@@ -48,6 +48,12 @@ class Links:
         if place < len(self._controls):
             self._controls[place].unregister(node)
 
+    def remove(self, node_key: str) -> None:
+        """Remove the access of the node with this public key, if it has any."""
+        control = self._controls[place_of(node_key, len(self._controls))]
+        if (node := control.nodes().get(node_key)) is not None:
+            control.unregister(node)
+
     def reconcile(self) -> None:
         """Register exactly the nodes of the register, each at its place.
 

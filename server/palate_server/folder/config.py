@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palate_common.errors import InputError
 from palate_common.mechanism.clipping import CLIP_NORMS
@@ -33,6 +33,10 @@ FOLDER_NAME = "[a-z0-9][a-z0-9-]{0,62}"
 SPACING = 10
 """Difference between the ports of two SuperLinks."""
 MOST_PORT = 65535
+ORIGIN = re.compile(
+    r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?|http://localhost(:[1-9][0-9]{0,4})?", re.ASCII
+)
+"""An origin of web pages, as browsers spell it."""
 
 
 class _Section(BaseModel):
@@ -222,6 +226,18 @@ class GatewaySettings(_Section):
     that authority."""
     certificate_key: str = ""
     """The certificate's private key."""
+    origins: list[str] = Field(default_factory=list, max_length=64)
+    """Origins of web pages whose browsers may take part, such as `https://shop.example`. Empty: no page may."""
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"an origin must be https://NAME or https://NAME:PORT in lower case, got {origin!r:.80}"
+                )
+        return value
 
     @property
     def superlink_ports(self) -> list[int]:

@@ -46,7 +46,7 @@ class HouseConfig(BaseModel):
     """Address on which the gateway listens, for all populations."""
     port: int = Field(default=8443, ge=1, le=65535)
     """Port of the gateway; each population's `gateway.port` must be the same."""
-    metrics_port: int = Field(default=8444, ge=1, le=65535)
+    metrics_port: int = Field(default=8447, ge=1, le=65535)
     """Port of the house's `/metrics`, `/health` and `/ready`, on the loopback; each population has its own."""
     certificate: str = ""
     """PEM chain for `name`, its authority last; empty: the house's own authority issues it. Relative to the house."""
@@ -254,7 +254,7 @@ class House:
             taken |= dict.fromkeys(there.config.gateway.loopback_ports, other)
             for what, own, theirs in (
                 ("`population`", site.config.population, there.config.population),
-                ("the release key", site.key().public, there.key().public),
+                ("the release key", site.key().public, _key(there)),
                 ("`name` and `gateway.path`", _place(site.config), _place(there.config)),
                 ("`backup.witness`", site.witness.resolve(), there.witness.resolve()),
             ):
@@ -295,7 +295,9 @@ def make_house(folder: Path, *, name: str, port: int) -> House:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"`HOUSE` must be new or empty, got {folder}")
     try:
-        config = HouseConfig(name=name, port=port, metrics_port=port + 1)
+        config = HouseConfig(
+            name=name, port=port, metrics_port=port + 4
+        )  # a server that was alone has the three between
     except ValidationError as error:
         raise InputError(f"a house must have a name and a port: {one_line(error)}") from None
     house = House(folder.resolve())
@@ -323,6 +325,14 @@ def check_name(name: str) -> None:
     """
     if not _FOLDER.fullmatch(name):
         raise InputError(f"a population's folder in a house must be named by a-z, 0-9 and -, got {name!r:.80}")
+
+
+def _key(site: Site) -> str:
+    """The release key of a population that is open; empty if it is lost, which is no reason not to open another."""
+    try:
+        return site.key().public
+    except (PalateError, OSError):
+        return ""
 
 
 def _place(config: ServerConfig) -> str:

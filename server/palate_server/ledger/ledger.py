@@ -333,10 +333,15 @@ class Ledger(LedgerFile):
             self._append(connection, kind="restored", base=base, spent=most, **seen)
             return self._log.tree.checkpoint()
 
-    def entries(self, run: str | None = None) -> list[Entry]:
-        """All entries in order, or those of one run, with those of other processes, as in every method that reads."""
+    def entries(self, run: str | None = None, *, since: int = 0) -> list[Entry]:
+        """All entries in order, or those of one run, with those of other processes, as in every method that reads.
+
+        Args:
+            run: whose entries; None: all.
+            since: the first of them in the log, which only grows: a reader who comes back needs no others.
+        """
         with self._view():
-            found = self._log.entries()
+            found = self._log.entries(since=since)
         return found if run is None else [entry for entry in found if getattr(entry, "run", None) == run]
 
     def runs(self) -> tuple[str, ...]:
@@ -397,13 +402,12 @@ class Ledger(LedgerFile):
         """
         with self._view():
             size = self._log.size if size is None else size
-            kinds = self._log.kinds[:size]  # a charge waits for this: no entry is parsed that isn't shown
+            before = self._log.kinds[: max(size - 1, 0)]
             sizes = [
-                [seq + 1 for seq, kind in enumerate(kinds[:-1]) if kind in wanted][-most:]
-                for wanted, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
+                [seq + 1 for seq, kind in enumerate(before) if kind in kinds][-most:]
+                for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
             ]
-            places = [seq for seq, kind in enumerate(kinds) if kind == "restored"]
-            restored = [self._log.entry(seq) for seq in places[-MOST_EPOCHS:]]
+            restored = [entry for entry in self._log.entries(kinds=("restored",)) if entry.seq < size][-MOST_EPOCHS:]
             since_lost = self._log.history.handovers
             handovers = [entry for entry in since_lost if entry.seq < size][-MOST_HANDOVERS:]
             return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored, handovers=handovers)

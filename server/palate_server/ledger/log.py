@@ -12,6 +12,7 @@ The ledger keeps one beside its file and replays rows into it; an extract is mad
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
@@ -29,7 +30,7 @@ class Log:
 
     Attributes:
         leaves: the entries' canonical bytes.
-        kinds: the entries' kinds.
+        kinds: the kind of each entry.
         tree: the Merkle tree over them.
         history: the state after the last.
         chain: SHA-256 of the previous chain and the last leaf.
@@ -47,13 +48,15 @@ class Log:
         """Number of entries."""
         return len(self.leaves)
 
-    def entries(self) -> list[Entry]:
-        """The entries, parsed anew, so that no caller can change the log."""
-        return [self.entry(seq) for seq in range(self.size)]
+    def entries(self, *, since: int = 0, kinds: Collection[str] | None = None) -> list[Entry]:
+        """The entries, parsed anew, so that no caller can change the log.
 
-    def entry(self, seq: int) -> Entry:
-        """An entry, parsed anew."""
-        return entry_from(read_canonical(self.leaves[seq], most=MOST_ENTRY))
+        Args:
+            since: the first of them.
+            kinds: which kinds of entries; None: all.
+        """
+        wanted = [place for place in range(since, self.size) if kinds is None or self.kinds[place] in kinds]
+        return [entry_from(read_canonical(self.leaves[place], most=MOST_ENTRY)) for place in wanted]
 
     def take(self, entry: Entry, leaf: bytes) -> None:
         """Add an entry if the rules allow it; `leaf` is `entry.leaf()`.

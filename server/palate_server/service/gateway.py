@@ -4,6 +4,7 @@
     POST /v1/enroll                -> the enrolment service, on loopback
     GET  /models/..., /directory/  -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
+    OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
 The gateway of a house is the same for several populations: each has these places below a path `/p/NAME`, or below a
@@ -33,6 +34,29 @@ from pathlib import Path
 from palate_common.errors import InputError
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
+
+PAGES = """\
+                if (${stranger}) {{
+                    return 403;
+                }}
+                # A browser asks first whether it may ask: it is told so, and nothing is passed on.
+                if (${preflight} = "{method}") {{
+                    add_header Access-Control-Allow-Origin ${page} always;
+                    add_header Access-Control-Allow-Methods "{method}" always;
+                    add_header Access-Control-Allow-Headers "{headers}" always;
+                    add_header Access-Control-Max-Age 600 always;
+                    add_header Vary Origin always;
+                    return 204;
+                }}
+                if ($request_method !~ "^({method}{also})$") {{
+                    return 403;
+                }}
+                add_header Access-Control-Allow-Origin ${page} always;
+                add_header Vary Origin always;
+"""
+"""What a location that pages may use begins with. No credentials go with their requests: a node key signs each."""
+SIGNED = "accept, content-type, flwr-public-key, flwr-signature, flwr-timestamp"
+"""Headers of a request to the SuperLink."""
 
 TEMPLATE = """\
 # Made by `palate serve run` from server.toml at each start: changes here are lost.
@@ -90,6 +114,20 @@ BEHIND = """
     limit_req_zone $binary_remote_addr zone=enrolments{mark}:4m rate={enrol_rate}r/m;
     limit_conn_zone $binary_remote_addr zone=connections{mark}:16m;
 
+    # Web pages: those of `gateway.origins`, and no others. Whatever isn't a browser sends no origin.
+    map $http_origin ${page} {{
+        default "";
+{origins}    }}
+    map $http_origin ${stranger} {{
+        default 1;
+        "" 0;
+{known}    }}
+    map "$request_method $http_access_control_request_method ${page}" ${preflight} {{
+        default "";
+        "~^OPTIONS GET ." GET;
+        "~^OPTIONS POST ." POST;
+    }}
+
 {upstreams}"""
 """What is a population's own, apart from its places: whoever fills one's limits leaves the others'."""
 SERVER = """
@@ -116,8 +154,7 @@ PLACES = """
             return 404;
 
             location ^~ {path}/v1/fleet/ {{
-                limit_except POST {{ deny all; }}
-                client_max_body_size {body}m;
+{pages_fleet}                client_max_body_size {body}m;
                 client_body_buffer_size {body}m;
                 {to_superlink}
                 proxy_http_version 1.1;
@@ -135,8 +172,7 @@ PLACES = """
             }}
 
             location = {path}/v1/enroll {{
-                limit_except POST {{ deny all; }}
-                limit_req zone=enrolments{mark} burst={enrol_burst} nodelay;
+{pages_enrol}                limit_req zone=enrolments{mark} burst={enrol_burst} nodelay;
                 client_max_body_size 4k;
                 proxy_pass http://127.0.0.1:{enrolment_port}/v1/enroll;
                 proxy_connect_timeout 5s;
@@ -145,22 +181,19 @@ PLACES = """
 
             # Paths of files are relative to the folder that nginx is started in.
             location ^~ {path}/models/ {{
-                limit_except GET {{ deny all; }}
-                alias {public}models/;
+{pages_files}                alias {public}models/;
                 disable_symlinks on;
             }}
 
             location = {path}/models/latest {{
-                limit_except GET {{ deny all; }}
-                default_type application/json;
+{pages_files}                default_type application/json;
                 alias {public}models/latest;
                 disable_symlinks on;
                 add_header Cache-Control "no-cache";
             }}
 
             location ^~ {path}/directory/ {{
-                limit_except GET {{ deny all; }}
-                alias {public}directory/;
+{pages_files}                alias {public}directory/;
                 disable_symlinks on;
             }}
 
@@ -327,6 +360,7 @@ def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
     public = site.public.relative_to(front.folder).as_posix()
     mark, ports = f"_{mark}" if mark else "", gateway.superlink_ports
     behind = {"upstreams": _upstreams(mark, ports), "to_superlink": _to_superlink(gateway.path, mark, len(ports))}
+    behind |= _pages(mark, gateway.origins)
     return (
         _plain(front)
         | behind
@@ -375,6 +409,18 @@ def _to_superlink(path: str, mark: str, count: int) -> str:
     if count == 1:
         return f"proxy_pass https://superlink{mark}/v1/fleet/;"
     return f"rewrite ^{path}(/.*)$ $1 break;\n{' ' * 16}proxy_pass https://{_variable(mark)};"
+
+
+def _pages(mark: str, origins: Sequence[str]) -> dict[str, str]:
+    """Which web pages may use a population's places, and how those places begin."""
+    names = {name: f"{name}{mark.replace('-', '_')}" for name in ("page", "stranger", "preflight")}
+    return names | {
+        "origins": "".join(f'        "{origin}" "{origin}";\n' for origin in origins),
+        "known": "".join(f'        "{origin}" 0;\n' for origin in origins),
+        "pages_fleet": PAGES.format(method="POST", also="", headers=SIGNED, **names),
+        "pages_enrol": PAGES.format(method="POST", also="", headers="content-type", **names),
+        "pages_files": PAGES.format(method="GET", also="|HEAD", headers="accept", **names),
+    }
 
 
 def _variable(mark: str) -> str:

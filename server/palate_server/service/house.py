@@ -19,8 +19,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -109,7 +111,7 @@ class HouseSupervisor(Closing):
         """
         config = self.house.config
         check_free({"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)})
-        self._events.tell("started", pid=os.getpid())
+        self._tell("started", pid=os.getpid())
         told: set[str] = set()
         try:
             self._listener.start()
@@ -119,13 +121,13 @@ class HouseSupervisor(Closing):
                 self._look()
                 told &= set(self._children)
                 for name in [each for each in self._children if each not in told]:
-                    if _asked(self._sites[name], "ready"):
+                    if _asked(self._sites[name], "ready", seconds=2.0):
                         told.add(name)
-                        self._events.tell("serving", population=name)
+                        self._tell("serving", population=name)
                         on_serving(name, self._sites[name].address)
         finally:
             self.close()
-            self._events.tell("stopped")
+            self._tell("stopped")
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask `run` to end; also a signal handler."""
@@ -189,38 +191,45 @@ class HouseSupervisor(Closing):
                 _let_workers_through(site)
             self._sites[name] = site
             self._write()
+            if child is None:
+                log = site.logs / "supervisor.log"
+                child = Child(name, self._command(site.folder), log=log, environment={}, patience=PATIENCE)
+            started = child.keep()
         except (PalateError, OSError) as error:
             self._sites.pop(name, None)
             if former is not None:
                 self._sites[name] = former
             self._refused[name] = time.monotonic(), str(error)
             if str(error) != reason:
-                self._events.tell("not opened", population=name, reason=str(error))
+                self._tell("not opened", population=name, reason=str(error))
             return
         self._refused.pop(name, None)
-        if child is None:
-            log = site.logs / "supervisor.log"
-            child = Child(name, self._command(site.folder), log=log, environment={}, patience=PATIENCE)
+        if name not in self._children:
             self._children[name] = child
-            self._events.tell("opened", population=name)
-        if child.keep():
+            self._tell("opened", population=name)
+        if started:
             self._tell_start(child)
 
     def _tell_start(self, child: Child) -> None:
         self._starts.labels(child.name).inc()
         if child.starts > 1:
-            self._events.tell("restarted", part=child.name)
+            self._tell("restarted", part=child.name)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """Tell an event; a full disk ends no population."""
+        with suppress(OSError):
+            self._events.tell(event, **facts)
 
     def _shut(self, name: str) -> None:
         """Take a population from the gateway, then end it."""
         self._sites.pop(name, None)
         try:
             self._write()
-        except PalateError as error:  # what is left was accepted before: a disk or nginx itself is broken
-            self._events.tell("not written", reason=str(error))
+        except (PalateError, OSError) as error:  # what is left was accepted before: the disk or nginx is broken
+            self._tell("not written", reason=str(error))
         self._reload()
         self._end(name)
-        self._events.tell("shut", population=name)
+        self._tell("shut", population=name)
 
     def _end(self, name: str) -> None:
         """End a population in a thread: it may take half a minute, in which the others are looked after."""
@@ -308,9 +317,9 @@ def read_house_health(house: House) -> Mapping[str, bool]:
     return read_answer(house.config.metrics_port, "health")
 
 
-def _asked(site: Site, question: str) -> bool:
+def _asked(site: Site, question: str, *, seconds: float = 5.0) -> bool:
     """Whether a population answers a question with all of its parts."""
-    found = read_answer(site.config.gateway.metrics_port, question)
+    found = read_answer(site.config.gateway.metrics_port, question, seconds=seconds)
     return bool(found) and all(found.values())
 
 

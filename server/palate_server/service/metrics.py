@@ -205,10 +205,10 @@ def read_health(site: Site) -> dict[str, bool]:
     return read_answer(site.config.gateway.metrics_port, "health")
 
 
-def read_answer(port: int, question: str) -> dict[str, bool]:
+def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:
     """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=5.0, trust_env=False).json()
+        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return {}
     return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}

@@ -97,7 +97,7 @@ class Supervisor(Closing):
                 )
             )
         self._metrics = Metrics(site, self.parts)
-        self._enrolling = EnrolmentService(site, self._links.register)
+        self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None

@@ -74,7 +74,7 @@ def _tests(option: str) -> dict[str, float]:
     timed("bounds", lambda: lower_bounds(trials))
     timed("K, the plan's seed", lambda: plan_seed(trials))
     timed("K, fresh releases", lambda: birthdays(trials, count=256 if quick else 1024))
-    timed("masks on and off", lambda: masks_change_nothing(target, seed=1))
+    timed("masks on and off", lambda: masks_change_nothing(target, seed=1, quick=quick))
     timed("same path", lambda: same_sources(None))
     for each in STRUCTURE:
         timed(f"{each.letter}, path", lambda each=each: each.run(quick=quick))  # type: ignore[misc]

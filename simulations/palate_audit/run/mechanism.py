@@ -255,11 +255,11 @@ def _subject(target: Target) -> str:
 
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet. `quick`: with a quarter of the fresh releases."""
+    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases and masked devices."""
     found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 4 if quick else None)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
-        found.append(masks_change_nothing(target, seed=trials.seed))
+        found.append(masks_change_nothing(target, seed=trials.seed, quick=quick))
     return found
 
 

@@ -113,6 +113,30 @@ def test_a_superlink_that_is_killed_and_comes_back_finds_its_devices(fleet: Any,
     assert {each.result().ended for each in results} == {"come back"}
 
 
+def test_a_superlink_that_is_killed_in_the_middle_of_an_attempt_costs_nobody(
+    fleet: Any, pool: ThreadPoolExecutor
+) -> None:
+    """It forgets all messages, answers that it had included: they are sent again, and count once."""
+    mine, pushed, guard = fleet(N), list[str](), threading.Lock()
+
+    def trouble(path: str, phase: str, who: str) -> None:
+        if path.endswith("push-messages") and phase == "before":
+            with guard:
+                pushed.append(who)
+                if len(pushed) == N // 2 + 1:
+                    mine.deployment.kill_superlink()
+                    mine.deployment.start_superlink()
+
+    mine.deployment.gateway.trouble = trouble
+    results = mine.sync(pool)
+    outcome = mine.order(timeout=90)()
+    assert "error" not in outcome, outcome
+    assert [release["users"] for release in outcome["releases"]] == [N]
+    assert [release["model"] for release in outcome["releases"]] == mine.simulated()
+    assert {each.result().ended for each in results} == {"come back"}
+    assert len(pushed) > N + 1
+
+
 def test_devices_that_fall_silent_cost_the_round_no_more_than_themselves(fleet: Any, pool: ThreadPoolExecutor) -> None:
     """Two of four vanish when they have the plan; the round is released at its deadline, with the others."""
     mine, gone, guard = fleet(N), set(), threading.Lock()

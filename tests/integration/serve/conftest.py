@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,7 @@ superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 500
+origins = {origins}
 """
 
 
@@ -206,9 +208,12 @@ def make_server(
     every_hours: float = 720.0,
     dev: bool = True,
     superlinks: int = 1,
+    origins: Sequence[str] = (),
 ) -> Server:
-    given = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
-    return Server(make_site(folder, CONFIG.format(**given, ports=free_ports(superlinks=superlinks)), ITEMS), dev)
+    terms = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
+    terms["origins"] = json.dumps(list(origins))
+    config = CONFIG.format(ports=free_ports(superlinks=superlinks), **terms)
+    return Server(make_site(folder, config, ITEMS), dev)
 
 
 @pytest.fixture(scope="module")

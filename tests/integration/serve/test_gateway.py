@@ -55,6 +55,7 @@ superlinks = {superlinks}
 enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = {rate}
+origins = ["https://shop.example", "http://localhost:8080"]
 """
 NAME = "palate.example.org"
 LARGE = bytes(2**22)
@@ -208,6 +209,103 @@ def answering(front: Front, found: Outside) -> Iterator[None]:
         finally:
             nginx.terminate()
             nginx.wait(20)
+
+
+def from_page(outside: Outside, method: str, path: str, origin: str, *more: str, body: bytes = b"") -> str:
+    """What a browser's request gets."""
+    lines = (f"{method} {path} HTTP/1.1", f"Host: {NAME}", f"Origin: {origin}", f"Content-Length: {len(body)}", *more)
+    return outside.send("\r\n".join((*lines, "Connection: close", "", "")).encode() + body).decode(errors="replace")
+
+
+PAGE = "https://shop.example"
+FOR_PAGES = (
+    ("POST", "/v1/fleet/pull-messages"),
+    ("POST", "/v1/enroll"),
+    ("GET", "/models/latest"),
+    ("GET", f"/models/{'0' * 64}/manifest.json"),
+    ("GET", f"/directory/{'0' * 64}"),
+)
+
+
+@pytest.mark.parametrize(("method", "path"), FOR_PAGES)
+def test_a_page_of_a_named_origin_may_use_what_devices_use(outside: Outside, method: str, path: str) -> None:
+    before = len(outside.seen)
+    asked = from_page(outside, "OPTIONS", path, PAGE, f"Access-Control-Request-Method: {method}")
+    assert asked.startswith("HTTP/1.1 204")
+    for line in (f"Access-Control-Allow-Origin: {PAGE}", f"Access-Control-Allow-Methods: {method}", "Vary: Origin"):
+        assert line in asked
+    assert "Allow-Credentials" not in asked
+    assert outside.seen[before:] == [], "a preflight is answered here"
+    answer = from_page(outside, method, path, PAGE)
+    assert f"Access-Control-Allow-Origin: {PAGE}" in answer, "also of an error, or a page couldn't read its status"
+    assert outside.seen[before:] == ([(method, path)] if method == "POST" else [])
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "https://evil.example",
+            "https://shop.example.evil",
+            "http://shop.example",
+            "https://shop.example:444",
+            "null",
+        ),
+        *(
+            "https://shop.example https://evil.example",
+            "HTTPS://SHOP.EXAMPLE|",
+            "|",
+            "http://localhost",
+            "https://shopxexample",
+        ),
+    ],
+)
+def test_a_page_of_another_origin_may_nothing(outside: Outside, origin: str) -> None:
+    before = len(outside.seen)
+    for method, path in FOR_PAGES:
+        for answer in (
+            from_page(outside, "OPTIONS", path, origin, f"Access-Control-Request-Method: {method}"),
+            from_page(outside, method, path, origin, body=b"x" if method == "POST" else b""),
+        ):
+            assert answer.startswith("HTTP/1.1 403")
+            assert "Access-Control" not in answer
+    assert outside.seen[before:] == []
+
+
+def test_a_preflight_opens_nothing_else(outside: Outside) -> None:
+    before = len(outside.seen)
+    for path in ("/", "/ledger/checkpoint", "/v1/control/start-run", "/metrics", "/v1/fleet/../control"):
+        for asked in ("GET", "POST", "DELETE", "PUT"):
+            answer = from_page(outside, "OPTIONS", path, PAGE, f"Access-Control-Request-Method: {asked}")
+            assert answer.startswith(("HTTP/1.1 404", "HTTP/1.1 403", "HTTP/1.1 400")), answer[:80]
+            assert "Access-Control" not in answer
+    for asked in ("GET", "DELETE", "PUT", "CONNECT"):
+        answer = from_page(outside, "OPTIONS", "/v1/enroll", PAGE, f"Access-Control-Request-Method: {asked}")
+        assert answer.startswith("HTTP/1.1 403")
+    assert from_page(outside, "OPTIONS", "/v1/enroll", PAGE).startswith("HTTP/1.1 403")
+    for method in ("DELETE", "PUT", "GET"):
+        assert from_page(outside, method, "/v1/enroll", PAGE).startswith("HTTP/1.1 403")
+    assert outside.seen[before:] == []
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "https://",
+        "shop.example",
+        "https://Shop.example",
+        "https://shop.example/",
+        "http://shop.example",
+        'https://a"b',
+    ],
+)
+def test_what_is_no_origin_is_refused(tmp_path: Path, origin: str) -> None:
+    config = CONFIG.format(ports=free_ports(4), rate=1, superlinks=1, path="").replace(
+        "https://shop.example", origin.replace('"', '\\"')
+    )
+    with pytest.raises(InputError, match="origin"):
+        make_site(tmp_path / "site", config, ("a", "b"))
 
 
 @pytest.mark.parametrize("path", ["/v1/fleet/pull-messages", "/v1/fleet/activate-node", "/v1/enroll"])

@@ -17,7 +17,7 @@ from palate_common.errors import InputError
 from palate_common.records.checkpoints import read_state, sign_checkpoint
 from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
-from palate_server.service.gateway import Front, configuration
+from palate_server.service.gateway import Front, configuration, write_configuration
 from palate_server.service.http_api import EnrolmentService, application
 from palate_server.service.setup import make_site
 from palate_server.witness.folder import log_id
@@ -53,7 +53,7 @@ def test_its_populations_share_an_address_and_nothing_else(house: House) -> None
         f"https://palate.example.org:9443/p/{name}" for name in ("shop", "news")
     )
     assert house.opened() == house.names() == ["news", "shop"]
-    assert not {*shop.config.gateway.loopback_ports, 9443, 9444} & {*news.config.gateway.loopback_ports}
+    assert not {*shop.config.gateway.loopback_ports, 9443, 9447} & {*news.config.gateway.loopback_ports}
     assert shop.key().public != news.key().public
     for name in ("key", "ledger.db", "tls/ca.key", "tls/superlink.key"):
         assert (shop.folder / name).read_bytes() != (news.folder / name).read_bytes()
@@ -82,8 +82,8 @@ def test_an_invitation_names_the_path_and_the_houses_authority(
         ("metrics_port = 9452", "metrics_port = 9461", "ports of shop must be its own, got one that news has: 9461"),
         (
             "metrics_port = 9452",
-            "metrics_port = 9444",
-            "ports of shop must be its own, got one that the house has: 9444",
+            "metrics_port = 9447",
+            "ports of shop must be its own, got one that the house has: 9447",
         ),
         ("/p/shop", "/p/news", "`name` and `gateway.path` of shop must be its own, got what news has"),
         ('"shop readers"', '"news readers"', "`population` of shop must be its own, got what news has: news readers"),
@@ -206,6 +206,30 @@ def test_a_witness_of_both_sees_two_logs(house: House, tmp_path: Path) -> None:
     with news.ledger() as ledger:
         swapped = sign_checkpoint(ledger.checkpoint(), logs["shop"].name, shop.key())
         assert len(witness.cosigned(swapped, ledger).signatures) == 1, "an old state, or another tree"
+
+
+def test_a_server_that_had_the_houses_name_keeps_its_bare_paths(
+    house: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its devices know no path, and trust its own authority: the house takes that one over."""
+    (tmp_path / "items").write_text("a\nb\n")
+    alone, named = tmp_path / "alone", ["--population", "old", "--items", str(tmp_path / "items")]
+    assert run(["serve", "init", str(alone), *named, "--name", "palate.example.org", "--port", "9443"]) == 0
+    shutil.move(alone, house.populations / "old")
+    with pytest.raises(InputError, match=r"`gateway\.certificate` of old must be the house's"):
+        house.open("old")
+    with house.config_file.open("a") as file:
+        file.write('certificate = "p/old/tls/server.pem"\ncertificate_key = "p/old/tls/server.key"\n')
+    house = House.at(house.folder)
+    assert house.open("old").address == "https://palate.example.org:9443"
+    items = str(tmp_path / "items")
+    assert run(["serve", "init", str(house.populations / "new"), "--population", "new", "--items", items]) == 0
+    assert 'certificate = "../../p/old/tls/server.pem"' in house.site("new").config_file.read_text()
+    assert house.open("new").address == "https://palate.example.org:9443/p/new"
+    with pytest.raises(InputError, match=r"`gateway\.certificate` of shop must be the house's"):
+        house.open("shop")  # what an invitation of it names is another certificate
+    sites = house.sites(house.opened())
+    write_configuration(Front(house.populations, house.state, house.logs, "127.0.0.1", 9443, sites))
 
 
 def test_status_tells_of_all_of_them(house: House, capsys: pytest.CaptureFixture[str]) -> None:

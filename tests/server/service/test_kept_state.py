@@ -152,7 +152,8 @@ def test_whose_node_is_gone_or_whose_time_is_over_is_not_waited_for(state: KeptS
     asked = {number: ask(state, run, number) for number in (here, left, away)}
     for number in (left, away):
         state.deactivate_node(number)
-    assert state.online() == [here]
+    state.nodes[here].online_until = 0.0
+    assert state.online() == []
     assert state.out_of_reach([*asked.values(), "ab"]) == {asked[left], asked[away], "ab"}
     (got,) = state.get_message_ins(left, 1)
     answer(state, run, got)

@@ -18,7 +18,7 @@ from palate_common.records.consistency import SPENT
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError
-from palate_server.operation.releases import LATEST, latest, listed, publish, republish, signal_of, unwritten
+from palate_server.operation.releases import LATEST, latest, listed, publish, renew, republish, signal_of, unwritten
 from palate_server.service.status import read_status
 
 pytestmark = pytest.mark.slow
@@ -90,6 +90,24 @@ def test_every_model_shows_its_own_entry_the_last_of_its_state(service: Any) -> 
     assert len({each.manifest.publication.entry["manifest"] for each in made}) == 3, (
         "the same is said of what is the same"
     )
+
+
+def test_a_model_of_an_earlier_version_is_published_again_with_its_entry(service: Any) -> None:
+    """Else devices that pin witnesses would have none after an update of the server."""
+    site, run = service.site, runs(service)[0]
+    made = publish(site, run, card)
+    folder = site.models / digest(made.files[published.MANIFEST])
+    manifest = json.loads(made.files[published.MANIFEST])
+    del manifest["publication"]
+    payload = canonical_json({**manifest, "format": 2})
+    (folder / published.MANIFEST).write_bytes(payload)
+    (folder / published.SIGNATURE).write_text(site.key().sign(published.MANIFEST_TAG, payload))
+    folder.rename(site.models / digest(payload))
+    (site.models / LATEST).write_bytes(canonical_json({"version": made.version, "manifest": digest(payload)}))
+    again = renew(site)
+    assert again is not None
+    assert (again.manifest.format, again.model.hash, again.version > made.version) == (4, made.model.hash, True)
+    assert renew(site) is None
 
 
 def test_others_who_write_meanwhile_have_it_entered_once_more(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ SHUTTING = 90.0
 def house(
     house: HouseFolder,
     name: Annotated[str, typer.Option(help="The host name that devices connect to.")] = "localhost",
-    port: Annotated[int, typer.Option(help="Port of the gateway; the next one is the house's metrics.")] = 8443,
+    port: Annotated[int, typer.Option(help="Port of the gateway; the fourth after it is the house's metrics.")] = 8443,
 ) -> None:
     """Make a house: a folder for several populations behind one name, one port and one gateway."""
     from palate_server.folder.house import POPULATIONS, make_house

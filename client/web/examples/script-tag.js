@@ -1,0 +1,24 @@
+// A page without a build: one module, which imports the package from where the site serves it.
+import { open } from "../dist/index.js";
+
+const device = await open({
+  app: "script-tag",
+  service: { publicKey: "3b60a165e4bb4d70ac4b5153e4b41b3cbfd970cebff24e4305569cad68842ee7", population: "sample: made readers, no rounds" },
+});
+await device.updateModel(new URL("../../palate/sample_model/", import.meta.url));
+
+async function show() {
+  const shown = await device.recommend(5);
+  document.querySelector("#list").replaceChildren(
+    ...shown.map(({ item, reason }) => Object.assign(document.createElement("li"), { textContent: `${item}: ${reason}` })),
+  );
+}
+
+const agree = document.querySelector("#agree");
+agree.checked = await device.consent.get("store");
+agree.onchange = () => (agree.checked ? device.consent.grant("store") : device.consent.revoke("store"));
+document.querySelector("#open").onclick = async () => {
+  await device.track("view", "book-7");
+  await show();
+};
+await show();

@@ -1,0 +1,50 @@
+/** What an algorithm is to a device: what it sends for one user's history in a round. */
+
+import { RefusedError } from "../errors.js";
+import type { Block } from "../mechanism/update.js";
+import type { GlobalModel } from "../models/model.js";
+import { alsContribution } from "./als.js";
+import { popularityBlock } from "./popularity.js";
+import { surveyContribution } from "./analytics.js";
+
+/** One user's items, rising, and their weights. */
+export interface History {
+  readonly indices: Int32Array;
+  readonly weights: Float32Array;
+  readonly nItems: number;
+}
+
+/** A history of items in any order; one that is there twice keeps its largest weight. */
+export function historyOf(items: Iterable<readonly [number, number]>, nItems: number): History {
+  const weights = new Map<number, number>();
+  for (const [item, weight] of items) {
+    const single = Math.fround(weight);
+    if (!(Number.isInteger(item) && item >= 0 && item < nItems && single > 0 && Number.isFinite(single))) {
+      throw new RefusedError(`an item must be of the ${nItems} of the catalogue, with a positive weight`);
+    }
+    weights.set(item, Math.max(weights.get(item) ?? 0, single));
+  }
+  const indices = Int32Array.from(weights.keys()).sort();
+  return { indices, weights: Float32Array.from(indices, (item) => weights.get(item) as number), nItems };
+}
+
+/** The blocks that a device sends in a round, before they are clipped. Algorithms that a browser doesn't have are refused. */
+export function contribution(model: GlobalModel, round: number, history: History): Block[] {
+  switch (model.header.algorithm) {
+    case "popularity":
+      return [popularityBlock(history)];
+    case "als":
+      return alsContribution(model, round, history);
+    case "analytics":
+      return surveyContribution(model, history);
+    default:
+      throw new RefusedError(`a browser takes part in als, popularity and surveys, got ${model.header.algorithm.slice(0, 80)}`);
+  }
+}
+
+/** Refuses an algorithm that a browser doesn't have, before anything is charged. */
+export function checkKnown(algorithm: string): void {
+  if (!["popularity", "als", "analytics"].includes(algorithm)) {
+    throw new RefusedError(`a browser takes part in als, popularity and surveys, got ${algorithm.slice(0, 80)}`);
+  }
+}

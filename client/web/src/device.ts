@@ -1,0 +1,331 @@
+/**
+ * Device: the class that an app embeds. It keeps the user's events in an encrypted store in this browser.
+ *
+ *     import { open } from "@palate/web";
+ *
+ *     const device = await open({ app: "bookshop" });
+ *     await device.consent.grant("store", { version: "2026-01" });
+ *     await device.track("view", "book-7");
+ *
+ * What it does is done in a worker (`worker.ts`), of which one, in one of the app's tabs, has the store (`leader.ts`). In Node
+ * the work is done in the same thread, over a file. `track` rejects for a mistake of the app (a kind that doesn't exist), and not
+ * for a failure of the browser (no room): its answer says that it failed, and `problem` why.
+ */
+
+import type { ConsentDecision, Purpose } from "./consent.js";
+import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
+import { ClosedError, ErasedError, InputError } from "./errors.js";
+import type { EventInput, Kind, Tracked } from "./events.js";
+import type { Enrolled, HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
+import type { Keeping } from "./hosting/opening.js";
+import type { Loyalty } from "./loyalty.js";
+import type { OpenLog } from "./panel.js";
+import type { ImportReport } from "./portability.js";
+import type { Tuning } from "./recommend/adaptation/tuning.js";
+import type { Explanation } from "./recommend/explanation.js";
+import type { Recommendation, RecommendOptions, ScoreOptions, Similar } from "./recommend/recommender.js";
+import type { Request } from "./worker.js";
+
+/** What `open` takes. */
+export interface OpenOptions extends HostOptions {
+  /** At least 32 random bytes that the app keeps, see `newKey`. In a browser it may be left out: a key that no script can read out is kept beside the store. */
+  readonly key?: Uint8Array;
+  /** In Node: a folder for this store alone. */
+  readonly path?: string;
+  /** Where `worker.js` of this package is served, on the page's own origin; left out: beside this file. False: work in the page's thread. */
+  readonly worker?: string | URL | false;
+  /**
+   * Where the store is kept in a browser. "lasting": in the browser, or not at all, which is the default. "memory": in this page,
+   * and nothing is written, such as before the user was asked. "any": in the page where the browser gives no storage.
+   */
+  readonly keeping?: Keeping;
+}
+
+/** What the user agreed to, for each purpose. A purpose that wasn't granted is denied. */
+export class Consent {
+  constructor(private readonly link: Link) {}
+
+  /** Records that the user agrees to a purpose, under this version of the text. */
+  async grant(purpose: Purpose, { version = "1" } = {}): Promise<ConsentDecision> {
+    // Asked for in the page, where browsers that ask the user can.
+    if (purpose === "store" && typeof navigator !== "undefined") void navigator.storage?.persist?.().catch(() => false);
+    return this.link.call("decide", [purpose, true, version, nonce()]) as Promise<ConsentDecision>;
+  }
+
+  /** Records that the user no longer agrees; it holds at once, for other tabs too. `remains` says what it can't undo. */
+  async revoke(purpose: Purpose, { version = "1" } = {}): Promise<ConsentDecision> {
+    return this.link.call("decide", [purpose, false, version, nonce()]) as Promise<ConsentDecision>;
+  }
+
+  /** Whether the user agrees to a purpose; false if they never decided. */
+  async get(purpose: Purpose): Promise<boolean> {
+    return (await this.all())[purpose] ?? false;
+  }
+
+  /** The same of all purposes. */
+  async all(): Promise<Record<Purpose, boolean>> {
+    return this.link.call("consents", []) as Promise<Record<Purpose, boolean>>;
+  }
+
+  /** All decisions, or those on one purpose, oldest first. */
+  async history(purpose?: Purpose): Promise<ConsentDecision[]> {
+    const all = (await this.link.call("history", [])) as ConsentDecision[];
+    return all.filter((each) => purpose === undefined || each.purpose === purpose);
+  }
+}
+
+/** The recommender of one user in this browser. `open` makes it. */
+export class Device {
+  readonly consent: Consent;
+  /** Why the latest event could not be stored; empty if it was. */
+  problem = "";
+
+  constructor(
+    /** The app's name. */
+    readonly app: string,
+    private readonly link: Link,
+  ) {
+    this.consent = new Consent(link);
+  }
+
+  /** Stores one event. Once this resolves, the event is kept even if the tab is closed. */
+  async track(kind: Kind, item: string, options: Omit<EventInput, "kind" | "item"> = {}): Promise<Tracked> {
+    return (await this.trackMany([{ ...options, kind, item }]))[0];
+  }
+
+  /** Stores events in one transaction: all valid ones, or, if the browser fails, none. */
+  async trackMany(events: readonly EventInput[]): Promise<Tracked[]> {
+    return this.tracked("track", [events.map((event) => [event, nonce()])], events.length);
+  }
+
+  /** Stores a `hide`: the item isn't recommended again; scores of other items don't change. */
+  async hide(item: string): Promise<Tracked> {
+    return this.track("hide", item);
+  }
+
+  /** From now on ignores older events and older feedback. All stays in the store, and what was hidden stays hidden. */
+  async resetTaste(): Promise<void> {
+    await this.link.call("resetTaste", []);
+  }
+
+  /**
+   * Verifies a published model and uses it from now on; false if it is in use already.
+   *
+   * @param source - the address of the folder of published files, or the files by their names. The former model stays in use if
+   * they are not signed by the service's key, damaged, of another population, or older.
+   */
+  async updateModel(source: string | URL | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
+    const base = typeof location === "undefined" ? undefined : location.href;
+    const given = typeof source === "string" || source instanceof URL ? new URL(source, base).href : source;
+    return this.link.call("updateModel", [given]) as Promise<boolean>;
+  }
+
+  /** The verified model in use, in short; null if there is none yet. */
+  async model(): Promise<ModelInfo | null> {
+    return this.link.call("model", []) as Promise<ModelInfo | null>;
+  }
+
+  /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
+  async recommend(n = 10, options: RecommendOptions = {}): Promise<Recommendation[]> {
+    return this.link.call("recommend", [n, options]) as Promise<Recommendation[]>;
+  }
+
+  /** How much each of the user's events adds to the item's score. */
+  async explain(item: string, options: ScoreOptions = {}): Promise<Explanation> {
+    return this.link.call("explain", [item, options]) as Promise<Explanation>;
+  }
+
+  /** Items similar to this one by the model, most similar first, independent of the user. */
+  async similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
+    return this.link.call("similarItems", [item, n, options]) as Promise<Similar[]>;
+  }
+
+  /** Items to ask a new user about, those first whose answers tell most. */
+  async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
+    return this.link.call("questions", [n, options]) as Promise<string[]>;
+  }
+
+  /** By which factor the user's lists explore more or less than usual, and why. */
+  async tuning(): Promise<Tuning> {
+    return this.link.call("tuning", []) as Promise<Tuning>;
+  }
+
+  /**
+   * Stores which recommendations were shown and what the user did with them, and learns from it how to list.
+   *
+   * @param shown - what `recommend` gave and the user saw.
+   * @param outcomes - of items of it, what the user did. Left out: nothing.
+   */
+  async feedback(shown: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>> = {}): Promise<Tracked[]> {
+    const count = shown.length + Object.keys(outcomes).length;
+    return this.tracked("feedback", [shown, outcomes, Array.from({ length: count }, nonce)], count);
+  }
+
+  /** A messenger, which decides on messages to the user and sends them: channel -> what brings them. */
+  messenger(senders: Readonly<Record<string, Sender>>, options: MessengerOptions = {}): Messenger {
+    return new Messenger(this.link, senders, options);
+  }
+
+  /** This device's arm of an A/B test, drawn at the first call and never sent. From now on the device takes part in it. */
+  async arm(experiment: string): Promise<"a" | "b"> {
+    return this.link.call("arm", [experiment]) as Promise<"a" | "b">;
+  }
+
+  /** How loyal the user is to the app; see `DEFINITIONS`. `amount` is the property of a purchase that holds its price. */
+  async loyalty({ amount = "amount" } = {}): Promise<Loyalty> {
+    return this.link.call("loyalty", [amount]) as Promise<Loyalty>;
+  }
+
+  /** Becomes a device of the service's population, with the invitation that the operator issued for it. */
+  async enroll(invitation: string | object): Promise<Enrolled> {
+    return this.link.call("enroll", [typeof invitation === "string" ? invitation : JSON.stringify(invitation)]) as Promise<Enrolled>;
+  }
+
+  /** The server where this device is enrolled; null: it isn't. */
+  async enrolment(): Promise<Enrolled | null> {
+    return this.link.call("enrolment", []) as Promise<Enrolled | null>;
+  }
+
+  /**
+   * Is online for a while: downloads the newest model and uses it, and answers the server's rounds.
+   *
+   * It doesn't use the network without the user's consent to `train` or `analytics`, unless `modelsOnly` is set.
+   */
+  async sync({ signal, ...options }: SyncOptions & { readonly signal?: AbortSignal } = {}): Promise<SyncResult> {
+    return this.link.call("sync", [options], signal) as Promise<SyncResult>;
+  }
+
+  /** What this device has sent, what that cost, what it refused, and what the user agreed to. */
+  async privacyReport(): Promise<PrivacyReport> {
+    return this.link.call("privacyReport", [await storageNow()]) as Promise<PrivacyReport>;
+  }
+
+  /** What the user shares openly, for the app to deliver by its own means; it needs consent to `panel`. Palate never sends it. */
+  async openLog(): Promise<OpenLog> {
+    return this.link.call("openLog", []) as Promise<OpenLog>;
+  }
+
+  /** All of the user's data, as lines of JSON in one text; it is not encrypted. */
+  async export(): Promise<Blob> {
+    const lines = (await this.link.call("exportLines", [])) as string[];
+    return new Blob(lines.map((line) => `${line}\n`), { type: "application/jsonl" });
+  }
+
+  /** Stores the events of lines of JSON, such as another device's export. */
+  async import(lines: string | Blob): Promise<ImportReport> {
+    return this.link.call("importLines", [typeof lines === "string" ? lines : await lines.text()]) as Promise<ImportReport>;
+  }
+
+  /** Destroys the store's key, then its records, for all tabs. The device is closed; `open` makes a new, empty store. */
+  async erase(): Promise<void> {
+    await this.link.call("erase", []);
+    await this.link.close(new ErasedError("the device's store was erased")).catch(() => undefined);
+  }
+
+  /** Gives the store up; not needed when a page is left: what was acknowledged is stored. Other tabs go on. */
+  async close(): Promise<void> {
+    await this.link.close();
+  }
+
+  private async tracked(method: Method, args: readonly unknown[], count: number): Promise<Tracked[]> {
+    try {
+      const { outcomes, problem } = (await this.link.call(method, args)) as { outcomes: Tracked[]; problem: string };
+      this.problem = problem;
+      return outcomes;
+    } catch (error) {
+      // Who erased agreed to nothing since; another tab may have done it.
+      if (error instanceof ErasedError) return new Array<Tracked>(count).fill("no consent");
+      throw error;
+    }
+  }
+}
+
+/** Opens the encrypted store of this app's user, or makes it if there is none. */
+export async function open(options: OpenOptions): Promise<Device> {
+  const { key, path, worker, keeping = "lasting", ...host } = options;
+  if (typeof options.app !== "string" || !/^[^\u0000-\u001f\u007f]{1,100}$/u.test(options.app)) throw new InputError("`app` must be a name of 1 to 100 printable characters");
+  if (path !== undefined) {
+    const { hostOf } = await import("./hosting/opening.js");
+    return new Device(options.app, direct(await hostOf(host, path, key)));
+  }
+  if (worker === false || typeof Worker === "undefined") {
+    const { linkOf } = await import("./hosting/opening.js");
+    return new Device(options.app, await linkOf(host, key, keeping));
+  }
+  const link = new WorkerLink(new Worker(worker ?? new URL("./worker.js", import.meta.url), { type: "module", name: `palate/${options.app}` }));
+  try {
+    await link.ask({ open: host, key, keeping });
+  } catch (error) {
+    link.worker.terminate();
+    throw error;
+  }
+  return new Device(options.app, link);
+}
+
+/** Whether this browser has a store of this app: its user was asked before. Nothing is made by asking. */
+export async function hasStore(app: string): Promise<boolean> {
+  return (await import("./store/indexed_db.js")).hasIndexedDb(app);
+}
+
+/** Erases this app's store without opening it, whatever state it is in. */
+export async function erase(app: string, { path }: { readonly path?: string } = {}): Promise<void> {
+  if (path !== undefined) return (await import("./store/file.js")).eraseFile(path);
+  return (await import("./store/indexed_db.js")).eraseIndexedDb(app);
+}
+
+type Body<T> = T extends unknown ? Omit<T, "id"> : never;
+
+/** A link to the worker of this page. */
+class WorkerLink implements Link {
+  private next = 0;
+  private readonly asked = new Map<number, { readonly resolve: (value: unknown) => void; readonly reject: (error: Error) => void }>();
+
+  constructor(readonly worker: Worker) {
+    worker.onmessage = ({ data }: MessageEvent<{ id: number; value?: unknown; error?: Told }>) => {
+      const asked = this.asked.get(data.id);
+      this.asked.delete(data.id);
+      if (data.error) asked?.reject(errorOf(data.error));
+      else asked?.resolve(data.value);
+    };
+    worker.onerror = (event) => this.end(new ClosedError(`the worker failed: ${event.message || "it could not be loaded"}`));
+  }
+
+  async ask(request: Body<Request>, signal?: AbortSignal): Promise<unknown> {
+    const id = (this.next += 1);
+    return new Promise((resolve, reject) => {
+      this.asked.set(id, { resolve, reject });
+      signal?.addEventListener("abort", () => this.worker.postMessage({ id, abort: true }));
+      this.worker.postMessage({ ...request, id });
+    });
+  }
+
+  async call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+    return this.ask({ method, args }, signal);
+  }
+
+  async close(why: Error = new ClosedError("the device is closed")): Promise<void> {
+    await this.ask({ close: true });
+    this.worker.terminate();
+    this.end(why);
+  }
+
+  private end(why: Error): void {
+    for (const { reject } of this.asked.values()) reject(why);
+    this.asked.clear();
+    this.call = this.ask = () => Promise.reject(why);
+  }
+}
+
+/** How long the browser promises to keep the store, as far as it says. */
+async function storageNow(): Promise<Partial<StorageReport>> {
+  if (typeof navigator === "undefined" || !navigator.storage) return {};
+  const { usage = null, quota = null } = await navigator.storage.estimate().catch(() => ({}) as StorageEstimate);
+  return { persisted: await navigator.storage.persisted().catch(() => null), usage, quota };
+}
+
+/** A random id, by which asking again is told from asking anew: the time first, so that ids of a store rise. */
+function nonce(): string {
+  const random = crypto.getRandomValues(new Uint8Array(10));
+  return Date.now().toString(16).padStart(12, "0") + Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

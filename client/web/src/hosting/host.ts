@@ -1,0 +1,506 @@
+/**
+ * Host: the device where its store is, behind the app's `Device`: in a worker of the leading tab, or in the same thread in Node.
+ *
+ * It consists of parts. A part gets what it needs as arguments and doesn't know the host: the events with consent, the published
+ * model in use, lists by that model, messages, and taking part (`Part`). What concerns several parts is put together here. Its
+ * methods are what `Device` asks for: arguments and answers are plain values, which can be cloned from thread to thread.
+ */
+
+import { decisionOf, PURPOSES, told as toldDecision, type ConsentDecision, type Purpose } from "../consent.js";
+import { Calendar } from "../delivery/calendar.js";
+import type { Messages } from "../delivery/messages.js";
+import type { Channel, MessageInput } from "../delivery/message.js";
+import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
+import type { Reason } from "../delivery/rules.js";
+import { ErasedError, InputError, PalateError, RefusedError } from "../errors.js";
+import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
+import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { fetched, given, Models } from "../models/models.js";
+import { DeviceLedger } from "../ledger/device_ledger.js";
+import { openLogOf, type OpenLog } from "../panel.js";
+import type { ImportReport } from "../portability.js";
+import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
+import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
+import type { Explanation } from "../recommend/explanation.js";
+import { EXPLORATION } from "../recommend/factors.js";
+import { Interests } from "../recommend/interests.js";
+import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
+import { Journal, type Edition, type Opened, type Refusal, type Contact, type Sent } from "../store/journal.js";
+import { limitsOf, type Limits } from "../store/retention.js";
+import type { Sealed } from "../store/sealed.js";
+import { EventStore, type Asked } from "../store/store.js";
+import type { Spending } from "../rounds/report.js";
+import { Service, type ServiceTerms } from "../service.js";
+import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
+
+const HOUR = 3600;
+const YEAR = 365 * 24 * HOUR;
+/** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
+export interface ServiceOptions extends ServiceTerms {
+  /** Where the published models are; `sync` looks there where the device is not enrolled. */
+  readonly models?: string;
+}
+
+/** Where this device is enrolled. */
+export interface Enrolled {
+  readonly server: string;
+  readonly population: string;
+  /** Its number in the population. */
+  readonly device: number;
+}
+
+/** What an app says once, and all tabs alike. */
+export interface HostOptions {
+  readonly app: string;
+  /** How much an event counts: a preset's name, or weights of the app's own. */
+  readonly preset?: string | WeightingOptions;
+  readonly limits?: Partial<Limits>;
+  readonly service?: ServiceOptions;
+  /** The user's time zone, such as Europe/Berlin; left out: this machine's setting. */
+  readonly zone?: string;
+}
+
+/** Where the store is, and how long the browser promises to keep it. */
+export interface StorageReport {
+  /** "browser": IndexedDB; "file": Node; "memory": it is gone with the page. */
+  readonly kind: "browser" | "file" | "memory";
+  /** Whether the browser has promised not to evict it by itself; null: it doesn't say. */
+  readonly persisted: boolean | null;
+  /** Bytes that the site uses, and may use; null: it isn't known. */
+  readonly usage: number | null;
+  readonly quota: number | null;
+}
+
+/** The model in use, in short. */
+export interface ModelInfo {
+  readonly population: string;
+  /** A later model of a population has a higher one. */
+  readonly version: number;
+  readonly items: number;
+  readonly domains: readonly string[];
+}
+
+/** What was done and what failed in a sync. */
+export interface SyncResult {
+  /** Why it ended, in a word, such as "come back", "model", "time" or "unreachable". */
+  readonly ended: string;
+  readonly reason: string;
+  /** Whether a newer model was taken into use. */
+  readonly model: boolean;
+  readonly rounds: number;
+  readonly refused: number;
+  /** Seconds after which the server wants to see it again, or null. */
+  readonly next: number | null;
+  readonly requests: number;
+  readonly exchanges: number;
+  readonly sent: number;
+  readonly received: number;
+  readonly seconds: number;
+}
+
+export interface SyncOptions {
+  /** The longest duration. */
+  readonly seconds?: number;
+  /** Only download the newest model and use it, whatever the user agreed to. */
+  readonly modelsOnly?: boolean;
+  /** With `modelsOnly`: where the published models are, if the device isn't enrolled. */
+  readonly models?: string;
+  /** The shortest time between two requests for messages. */
+  readonly pollSeconds?: number;
+}
+
+/** What has left this browser, what that cost, and what the user agreed to. */
+export interface PrivacyReport {
+  readonly app: string;
+  readonly time: number;
+  /** Of the spending: whom it protects, and between which two worlds. */
+  readonly unit: string;
+  readonly adjacency: string;
+  readonly accountant: string;
+  /** Null without a service, or where the ledger is damaged, which `problem` says. */
+  readonly spending: Spending | null;
+  readonly problem: string;
+  readonly sent: readonly Sent[];
+  readonly refusals: readonly Refusal[];
+  readonly consents: Readonly<Record<Purpose, boolean>>;
+  readonly decisions: readonly ConsentDecision[];
+  readonly models: readonly Edition[];
+  readonly contacts: readonly Contact[];
+  readonly opened: readonly Opened[];
+  readonly storage: StorageReport;
+  /** The report in words. */
+  readonly text: string;
+}
+
+/** Taking part in rounds, enrolment and sync: what `taking.ts` makes of the core. */
+export interface Part {
+  enroll(invitation: string): Promise<Enrolled>;
+  enrolment(): Promise<Enrolled | null>;
+  sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult>;
+  spending(): Promise<Spending>;
+}
+
+/** What a messenger's decisions depend on, as plain values. */
+export interface MessengerTerms {
+  readonly senders: readonly string[];
+  readonly channels: readonly Channel[];
+  readonly control: number;
+  readonly expected: Readonly<Record<string, number>>;
+}
+
+/** What a part that takes part needs of the device. */
+export interface PartContext {
+  readonly storage: Sealed;
+  readonly store: EventStore;
+  readonly journal: Journal;
+  readonly models: Models;
+  readonly service: Service;
+  readonly terms: ServiceOptions;
+  readonly weighting: Weighting;
+  readonly calendar: Calendar;
+  readonly granted: (purpose: Purpose) => boolean;
+  readonly messages: () => Promise<Messages>;
+}
+
+export type MakePart = (context: PartContext) => Promise<Part>;
+
+export class Host {
+  private readonly journal: Journal;
+  private readonly calendar: Calendar;
+  private readonly weighting: Weighting;
+  private made: Promise<Messages> | null = null;
+  private readonly service: Service | null;
+  private readonly models: Models | null;
+  private used: { readonly of: string; readonly recommender: Recommender } | null = null;
+  private visits: { readonly at: number; readonly starts: readonly number[] } | null = null;
+  private part: Promise<Part> | null = null;
+  private problem = "";
+
+  private constructor(
+    private readonly options: HostOptions,
+    private readonly storage: Sealed,
+    private readonly store: EventStore,
+  ) {
+    const { preset = "plain", service, zone } = options;
+    this.calendar = new Calendar(zone);
+    this.weighting = typeof preset === "string" ? weightingOf(preset) : new Weighting(preset);
+    this.journal = new Journal(storage);
+    this.service = service ? new Service(service) : null;
+    this.models = this.service && new Models(this.journal, this.service, new DeviceLedger(storage, this.service, store.clock), store.clock);
+  }
+
+  static async open(options: HostOptions, storage: Sealed, clock = () => Date.now() / 1000): Promise<Host> {
+    try {
+      checkText("app", options.app, 1, 100);
+      const store = await EventStore.open(storage, limitsOf(options.limits), clock);
+      return new Host(options, storage, store);
+    } catch (error) {
+      await storage.close().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  // The events.
+
+  /** Stores events; a failure of the machine is an answer, not an error. */
+  async track(asked: readonly (readonly [EventInput, nonce: string])[]): Promise<{ outcomes: Tracked[]; problem: string }> {
+    const events = asked.map(([event, nonce]) => ({ event: eventOf(event), nonce }));
+    const outcomes = await this.added(events);
+    return { outcomes, problem: this.problem };
+  }
+
+  async decide(purpose: Purpose, granted: boolean, version: string, nonce: string): Promise<ConsentDecision> {
+    const decision = decisionOf(purpose, granted, version, this.store.clock(), nonce);
+    await this.store.decide(decision);
+    return toldDecision(decision);
+  }
+
+  async consents(): Promise<Record<Purpose, boolean>> {
+    return Object.fromEntries(PURPOSES.map((purpose) => [purpose, this.store.granted(purpose)])) as Record<Purpose, boolean>;
+  }
+
+  async history(): Promise<ConsentDecision[]> {
+    return this.store.decisions.map(toldDecision);
+  }
+
+  async resetTaste(): Promise<void> {
+    await this.store.resetTaste();
+  }
+
+  // Models and lists.
+
+  /** Verifies a published model, of files or below an address, and uses it; false if it is in use already. */
+  async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
+    return this.required().update(typeof source === "string" ? fetched(source) : given(source));
+  }
+
+  /** The model in use, in short; null if there is none yet. */
+  async model(): Promise<ModelInfo | null> {
+    const current = await this.models?.current();
+    if (!current) return null;
+    const { manifest, items, domains } = current;
+    return { population: manifest.population, version: manifest.version, items: items.length, domains: [...new Set(domains)] };
+  }
+
+  async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
+    const { recommender } = await this.ranker();
+    const tuned = options.tuned !== false && options.explore === undefined;
+    return recommender.recommend(n, options, tuned ? (await this.tuning()).factor : 1);
+  }
+
+  async explain(item: string, options: ScoreOptions): Promise<Explanation> {
+    return (await this.ranker()).recommender.explain(item, options);
+  }
+
+  async similarItems(item: string, n: number, options: { readonly domain?: string }): Promise<Similar[]> {
+    return (await this.ranker()).recommender.similarItems(item, n, options);
+  }
+
+  async questions(n: number, options: { readonly items?: readonly string[]; readonly domain?: string }): Promise<string[]> {
+    return (await this.ranker()).recommender.questions(n, options);
+  }
+
+  /** By which factor the user's lists explore more or less than usual, and why; recomputed once an hour. */
+  async tuning(): Promise<Tuning> {
+    const [now, { counts }] = [this.store.clock(), this.store];
+    if (!this.visits || !(now - this.visits.at >= 0 && now - this.visits.at < HOUR)) {
+      const active = pastOf(this.store.rows, "").active.filter((time) => time >= now - YEAR).map((time) => Math.min(time, now));
+      this.visits = { at: now, starts: visitsOf(active).map(([start]) => start) };
+    }
+    return tuning(this.visits.starts, totals(counts, [EXPLORATION, "lately"]), counts.lately ?? [0, 0], now);
+  }
+
+  /** Stores what was shown and what the user did with it, and learns from it how to list. */
+  async feedback(shownItems: readonly Recommendation[], outcomes: Readonly<Record<string, Kind | EventInput>>, nonces: readonly string[]): Promise<{ outcomes: Tracked[]; problem: string }> {
+    if (!Array.isArray(shownItems) || !shownItems.every((each) => typeof each?.item === "string" && typeof each.source === "string" && Number.isInteger(each.position)))
+      throw new InputError("`shown` must be recommendations, as `recommend` gave them");
+    const there = new Set(shownItems.map(({ item }) => item));
+    const did = new Map(Object.entries(outcomes).map(([item, each]) => [item, eventOf(typeof each === "string" ? { kind: each, item } : each)]));
+    for (const [item, event] of did)
+      if (!there.has(item) || event.item !== item || event.kind === "impression") throw new InputError(`\`outcomes\` must be what the user did with items of \`shown\`, got ${event.kind} ${shown(item)}`);
+    const seen = shownItems.map(({ item, position, source }) => eventOf({ kind: "impression", item, props: { position, source } }));
+    const asked = [...seen, ...did.values()].map((event, place) => ({ event, nonce: nonces[place] }));
+    const before = new Set(this.store.rows.slice(-2 * asked.length).map(({ id }) => id));
+    const tracked = await this.added(asked);
+    const counted = shownItems.flatMap(({ item, source, position }, place): RecommendationOutcome[] => {
+      if (tracked[place] !== "stored" || before.has(asked[place].nonce)) return [];
+      const event = did.get(item);
+      return [{ source, position, liked: event !== undefined && this.weighting.counts(event.kind, event.value) }];
+    });
+    // As in `track`, a failure of the machine raises no error.
+    if (counted.length) await this.store.count((counts) => blended(counts, counted)).catch(() => undefined);
+    return { outcomes: tracked, problem: this.problem };
+  }
+
+  // Messages and loyalty.
+
+  async decideOn(message: MessageInput, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
+    return (await this.messages()).decide(message, terms);
+  }
+
+  async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
+    const { service } = this;
+    if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
+    const { openCampaign } = await import("../delivery/campaign.js");
+    const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
+    const { id, title, body, item, link, expires, reach } = campaign;
+    const message = { id: `campaign:${id}`, title, body, item, link, expires, campaign: id };
+    const fits = await this.ranker().then(({ recommender }) => recommender.fits(item, reach), () => false);
+    return (await this.messages()).decide(message, terms, fits);
+  }
+
+  async nextDue(terms: MessengerTerms): Promise<{ hand: Delivery[]; others: Delivery[] }> {
+    return (await this.messages()).next(terms);
+  }
+
+  async became(ids: readonly string[], reason: Reason): Promise<void> {
+    await (await this.messages()).became(ids, reason);
+  }
+
+  async reacted(id: string, reaction: Reaction): Promise<boolean> {
+    return (await this.messages()).reacted(id, reaction);
+  }
+
+  async allow(channel: string, granted: boolean, version: string): Promise<Allowance> {
+    checkText("version", version, 1, 200);
+    return (await this.messages()).allow(channel, granted, version);
+  }
+
+  async allowed(): Promise<string[]> {
+    return (await this.messages()).record((record) => record.channels());
+  }
+
+  async deliveries(): Promise<Delivery[]> {
+    return (await this.messages()).record((record) => record.all());
+  }
+
+  async inControl(share: number): Promise<boolean> {
+    return (await this.messages()).record((record) => record.control(share));
+  }
+
+  async arm(experiment: string): Promise<"a" | "b"> {
+    return (await this.messages()).arm(experiment);
+  }
+
+  async loyalty(amount: string): Promise<Loyalty> {
+    return loyalty(pastOf(this.store.rows, amount), this.store.clock(), this.calendar, this.store.first);
+  }
+
+  // Taking part.
+
+  async enroll(invitation: string): Promise<Enrolled> {
+    return (await this.taking()).enroll(invitation);
+  }
+
+  async enrolment(): Promise<Enrolled | null> {
+    return this.takes ? (await this.taking()).enrolment() : null;
+  }
+
+  async sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult> {
+    const address = options.models ?? this.options.service?.models;
+    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal);
+    const began = performance.now();
+    const ended = (why: string, reason = "", model = false): SyncResult => ({
+      ended: why, reason, model, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
+      seconds: (performance.now() - began) / 1000,
+    });
+    if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
+    try {
+      return ended("model", "", await this.required().update(fetched(address)));
+    } catch (error) {
+      if (!(error instanceof PalateError)) throw error;
+      return ended(error.code === "unreachable" ? "unreachable" : "failed", error.message);
+    }
+  }
+
+  // What the user is told, and gets.
+
+  async privacyReport(storage: Partial<StorageReport>): Promise<PrivacyReport> {
+    const { reported } = await import("./report.js");
+    let [spending, problem] = [null as Spending | null, ""];
+    try {
+      if (this.takes) spending = await (await this.taking()).spending();
+    } catch (error) {
+      if (!(error instanceof PalateError)) throw error;
+      problem = error.message;
+    }
+    const { journal } = this;
+    return reported({
+      app: this.options.app,
+      time: this.store.clock(),
+      spending,
+      problem,
+      sent: await journal.sent(),
+      refusals: await journal.refusals(),
+      consents: await this.consents(),
+      decisions: await this.history(),
+      models: await journal.editions(),
+      contacts: await journal.contacts(),
+      opened: await journal.opened(),
+      storage: { persisted: null, usage: null, quota: null, ...storage, kind: this.storage.kind },
+    });
+  }
+
+  /** What the user shares openly, for the app to deliver by its own means; Palate never sends it. */
+  async openLog(): Promise<OpenLog> {
+    const version = this.agreed();
+    const current = await this.models?.current();
+    if (!current) throw new RefusedError("this device has no model yet, so that it doesn't know which items are public");
+    const now = this.store.clock();
+    const log = openLogOf(new Interests(this.store, current.items, this.weighting).look(), current.items, version, now);
+    await this.journal.open({ time: now, items: log.items.length, version });
+    if (this.agreed() !== version) throw new RefusedError("the user has decided anew meanwhile: ask again");
+    return log;
+  }
+
+  /** All of the user's data as lines of JSON. */
+  async exportLines(): Promise<string[]> {
+    const report = await this.privacyReport({});
+    const entries: Record<string, readonly object[]> = { sent: report.sent, refusal: report.refusals, model: report.models, contact: report.contacts, opened: report.opened };
+    const others = Object.entries(entries).flatMap(([type, each]) => each.map((entry) => ({ type, ...entry })));
+    const messages = await (await this.messages()).record((record) => [
+      ...record.allowances().map((each) => ({ type: "channel", ...each })),
+      ...record.all().map((each) => ({ type: "delivery", ...each })),
+    ]);
+    const { exportLines } = await import("../portability.js");
+    return [...exportLines(this.store, this.options.app), ...[...others, ...messages].map((each) => JSON.stringify(each))];
+  }
+
+  async importLines(text: string): Promise<ImportReport> {
+    return (await import("../portability.js")).importLines(this.store, text);
+  }
+
+  /** Destroys the store's key, then its records. */
+  async erase(): Promise<void> {
+    this.used = null;
+    await this.storage.erase();
+  }
+
+  async close(): Promise<void> {
+    await this.storage.close();
+  }
+
+  private async added(asked: readonly Asked[]): Promise<Tracked[]> {
+    try {
+      const outcomes = await this.store.add(asked);
+      this.problem = "";
+      return outcomes;
+    } catch (error) {
+      if (error instanceof ErasedError) return asked.map(() => "no consent");
+      if (!(error instanceof PalateError) || error.code === "locked" || error.code === "closed") throw error;
+      this.problem = error.message;
+      return asked.map(() => "failed");
+    }
+  }
+
+  private agreed(): string {
+    if (!this.store.granted("panel")) throw new RefusedError("the user has not agreed, or no longer agrees, to share their log openly");
+    return this.store.decisions.filter(({ purpose }) => purpose === "panel").at(-1)?.version ?? "";
+  }
+
+  private required(): Models {
+    if (!this.models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
+    return this.models;
+  }
+
+  /** Whether this device may take part at all: with a service, and a store that outlives the page. */
+  private get takes(): boolean {
+    return this.service !== null && this.storage.kind !== "memory";
+  }
+
+  private taking(): Promise<Part> {
+    const { storage, store, journal, models, service, weighting, calendar } = this;
+    if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
+    if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
+    const terms = this.options.service as ServiceOptions;
+    this.part ??= import("./taking.js").then(({ makePart }) =>
+      makePart({ storage, store, journal, models, service, terms, weighting, calendar, messages: () => this.messages(), granted: (purpose) => store.granted(purpose) }),
+    );
+    this.part.catch(() => (this.part = null));
+    return this.part;
+  }
+
+  /** Messages, whose code is loaded when the first one is decided on. */
+  private messages(): Promise<Messages> {
+    const { storage, store, calendar } = this;
+    this.made ??= import("../delivery/messages.js").then((loaded) => new loaded.Messages(storage, () => store.granted("messaging"), store.clock, calendar));
+    return this.made;
+  }
+
+  /** The recommender of the model in use. */
+  private async ranker(): Promise<{ recommender: Recommender }> {
+    const published = await this.models?.current();
+    const of = published?.id ?? "";
+    if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` first");
+    if (this.used?.of === of) return this.used;
+    const { items, domains, model, manifest } = published;
+    const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
+    this.used = { of, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains) };
+    return this.used;
+  }
+}
+
+/** The methods that a device asks a host for. */
+export type Method = {
+  [K in keyof Host]: Host[K] extends (...given: never[]) => Promise<unknown> ? K : never;
+}[keyof Host];

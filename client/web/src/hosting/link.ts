@@ -1,0 +1,53 @@
+/** Link: how a device in the page asks its host, wherever that is; and errors as values that can be cloned. */
+
+import * as errors from "../errors.js";
+import type { Host, Method } from "./host.js";
+
+/** Asks for a method of the host. A call that is aborted may still answer. */
+export interface Link {
+  call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown>;
+  /** Gives the host up; other tabs go on. Later calls fail, by `why`. */
+  close(why?: Error): Promise<void>;
+}
+
+/** An error as it travels. */
+export interface Told {
+  readonly code: string;
+  readonly message: string;
+}
+
+const CLASSES = [
+  errors.InputError, errors.WrongKeyError, errors.BudgetError, errors.IntegrityError, errors.ClosedError, errors.ErasedError,
+  errors.LockedError, errors.RefusedError, errors.UnreachableError,
+];
+const BY_CODE = new Map(CLASSES.map((kind) => [new kind("").code, kind]));
+
+export function toldOf(error: unknown): Told {
+  if (error instanceof errors.PalateError) return { code: error.code, message: error.message };
+  return { code: "failed", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+}
+
+export function errorOf({ code, message }: Told): Error {
+  return new (BY_CODE.get(code) ?? errors.PalateError)(message);
+}
+
+/** Runs a method of a host. */
+export async function run(host: Host, method: Method, args: readonly unknown[], signal: AbortSignal): Promise<unknown> {
+  const given = method === "sync" ? [args[0], signal] : args;
+  return (host[method] as (...given: unknown[]) => Promise<unknown>).apply(host, [...given]);
+}
+
+/** A link to a host in the same thread. */
+export function direct(host: Host): Link {
+  let over: Error | null = null;
+  return {
+    call: async (method, args, signal) => {
+      if (over) throw over;
+      return run(host, method, args, signal ?? new AbortController().signal);
+    },
+    close: async (why = new errors.ClosedError("the device is closed")) => {
+      over ??= why;
+      await host.close();
+    },
+  };
+}

@@ -1,0 +1,32 @@
+/** Opening: a store, and the host on it, in the place where the work is done. */
+
+import { Host, type HostOptions } from "./host.js";
+import { Leader } from "../leader.js";
+import { direct, type Link } from "./link.js";
+import { NoStorageError, openIndexedDb } from "../store/indexed_db.js";
+import { openMemory } from "../store/memory.js";
+
+/** Where a browser keeps the store: in IndexedDB or not at all; in the page's memory; or in that where there is no other. */
+export type Keeping = "lasting" | "memory" | "any";
+
+/** A link to the store's host: in this thread, or by the one of this app's tabs that has it. */
+export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
+  const inMemory = async () => Host.open(options, await openMemory());
+  if (keeping === "memory") return direct(await inMemory());
+  const leader = new Leader(options.app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(options.app, key, mayMake)));
+  try {
+    await leader.start();
+    return leader;
+  } catch (error) {
+    await leader.close();
+    // An error of the store itself, such as a wrong key, is no lack of storage.
+    if (keeping === "any" && error instanceof NoStorageError) return direct(await inMemory());
+    throw error;
+  }
+}
+
+/** A host over a file, in Node. */
+export async function hostOf(options: HostOptions, folder: string, key: Uint8Array | undefined): Promise<Host> {
+  const { openFile } = await import("../store/file.js");
+  return Host.open(options, await openFile(folder, options.app, key));
+}

@@ -1,0 +1,77 @@
+/**
+ * Taking: this device's part in rounds, and being online: what the host has, given to the core, and what leaves, noted in the journal.
+ *
+ *     consent, model in use, interests, answers -> Rounds -> sync -> journal
+ */
+
+import { InputError, RefusedError } from "../errors.js";
+import { checkTrusted, enroll, enrolmentOf, readInvitation, type Enrolment } from "../online/enrolment.js";
+import { sync } from "../online/sync.js";
+import { Interests } from "../recommend/interests.js";
+import { Rounds } from "../rounds/participation.js";
+import { spendingOf } from "../rounds/report.js";
+import { surveyAnswers } from "../rounds/survey_answers.js";
+import type { Enrolled, MakePart, SyncOptions, SyncResult } from "./host.js";
+
+const SECONDS = 600;
+
+export const makePart: MakePart = async (context) => {
+  const { storage, store, journal, models, service, weighting, calendar, granted, messages, terms } = context;
+  const rounds = new Rounds({
+    storage,
+    service,
+    clock: store.clock,
+    consents: granted,
+    catalogue: async () => (await models.current())?.items ?? null,
+    history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
+    answers: async (survey) => {
+      const { deliveries, coins } = await (await messages()).record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
+      return surveyAnswers(survey, { events: store.rows, deliveries, coins, first: store.first }, calendar, store.clock());
+    },
+    note: (leaving) => journal.record(leaving),
+    refused: (what, reason) => journal.refuse({ what, reason, time: store.clock() }),
+  });
+  let busy = false;
+
+  const online = async (options: SyncOptions, signal: AbortSignal): Promise<SyncResult> => {
+    if (busy) return { ...NOTHING, ended: "busy", reason: "another sync of this device is running" };
+    busy = true;
+    try {
+      const { seconds = SECONDS, modelsOnly = false, pollSeconds } = options;
+      if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+      const result = await sync({
+        storage, service, rounds, seconds, modelsOnly, signal, pollSeconds,
+        modelInUse: async () => (await models.current())?.id ?? null,
+        takeModel: (_, source) => models.update(source),
+      });
+      const { ended, reason, rounds: taken, refused, sent, received, requests } = result;
+      if (requests) await journal.meet({ time: store.clock(), ended, reason, rounds: taken, refused, sent, received });
+      return result;
+    } finally {
+      busy = false;
+    }
+  };
+
+  return {
+    enroll: async (invitation) => {
+      if (!granted("train") && !granted("analytics")) throw new RefusedError("the user has not agreed to take part in training or surveys");
+      const invited = readInvitation(invitation);
+      checkTrusted(invited, service, [terms.witnesses ?? [], terms.nextWitnesses ?? []], terms.quorum ?? 0);
+      return shown(await enroll(storage, invited, service, await rounds.identity()));
+    },
+    enrolment: async () => {
+      const found = await enrolmentOf(storage);
+      return found && shown(found);
+    },
+    sync: online,
+    spending: () => spendingOf(rounds.ledger, service),
+  };
+};
+
+const NOTHING = { model: false, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
+
+/** An enrolment without its secrets. */
+function shown({ origin, population, device }: Enrolment): Enrolled {
+  return { server: origin, population, device };
+}
+

@@ -1,0 +1,268 @@
+/**
+ * Leader: of all tabs of an app, one has the store; the others ask it.
+ *
+ *     Web Lock palate/APP -> the tab that has it opens the store, and answers
+ *     BroadcastChannel palate/APP -> the others ask; whoever is next in the lock's queue follows a closed leader
+ *
+ * A question that was not answered is asked again of the next leader. Asking twice is harmless: each call has an id, of which
+ * the host's writes keep track (`EventStore.add`, `decide`), and a leader gives an id that it knows the same answer. A leader
+ * that doesn't answer any more, such as one of a frozen tab, is relieved: the lock is stolen, and the store refuses its writes.
+ */
+
+import { ClosedError, ErasedError, LockedError, PalateError } from "./errors.js";
+import type { Host, Method } from "./hosting/host.js";
+import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
+
+/** Milliseconds without a sign of life after which a leader is asked for one, and then relieved. */
+const PATIENCE = 5000;
+/** Answers that are kept, for questions that are asked again. */
+const KEPT = 256;
+
+type Note =
+  | { readonly type: "who" }
+  | { readonly type: "leads"; readonly terms: string; readonly born: number }
+  | { readonly type: "ask"; readonly id: string; readonly method: Method; readonly args: readonly unknown[] }
+  | { readonly type: "abort"; readonly id: string }
+  | { readonly type: "ack"; readonly id: string }
+  | { readonly type: "answer"; readonly id: string; readonly value?: unknown; readonly error?: Told }
+  | { readonly type: "resign"; readonly terms: string; readonly born: number }
+  | { readonly type: "erased" };
+
+interface Asked {
+  readonly method: Method;
+  readonly args: readonly unknown[];
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  readonly abort: AbortController;
+  timer: ReturnType<typeof setTimeout> | undefined;
+}
+
+export class Leader implements Link {
+  private readonly channel: BroadcastChannel;
+  private readonly name: string;
+  private readonly born = Date.now();
+  private readonly asked = new Map<string, Asked>();
+  private readonly answers = new Map<string, { readonly answer: Promise<Note>; readonly abort: AbortController }>();
+  private host: Host | null = null;
+  private resign: () => void = () => undefined;
+  private stopped: Error | null = null;
+  private usurped = false;
+  private known = false;
+  /** Resolves when this tab no longer waits for the lock, nor has it. */
+  private readonly over: Promise<void>;
+  private readonly waiting = new AbortController();
+  private ready!: { readonly promise: Promise<void>; readonly resolve: () => void; readonly reject: (error: Error) => void };
+
+  /**
+   * @param app - its name.
+   * @param terms - what the app says of the device, as text: the newest tab's hold for all.
+   * @param open - opens the store's host, and makes the store if it may; otherwise it fails with `ErasedError` if there is none.
+   */
+  constructor(
+    app: string,
+    private readonly terms: string,
+    private readonly open: (mayMake: boolean) => Promise<Host>,
+  ) {
+    this.name = `palate/${app}`;
+    this.channel = new BroadcastChannel(this.name);
+    this.channel.onmessage = ({ data }: MessageEvent<Note>) => this.heard(data);
+    let resolve!: () => void;
+    let reject!: (error: Error) => void;
+    this.ready = { promise: new Promise<void>((yes, no) => ([resolve, reject] = [yes, no])), resolve: () => resolve(), reject: (error) => reject(error) };
+    this.ready.promise.catch(() => undefined);
+    this.over = this.queue(false);
+    this.say({ type: "who" });
+  }
+
+  /** Resolves when this tab leads or knows who does; fails if the store can't be opened. */
+  async start(): Promise<void> {
+    const relieve = setTimeout(() => !this.known && this.steal(), 2 * PATIENCE);
+    try {
+      await this.ready.promise;
+    } finally {
+      clearTimeout(relieve);
+    }
+  }
+
+  async call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+    if (this.stopped) throw this.stopped;
+    const id = crypto.randomUUID();
+    return new Promise<unknown>((resolve, reject) => {
+      const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), timer: undefined };
+      this.asked.set(id, asked);
+      signal?.addEventListener("abort", () => {
+        asked.abort.abort();
+        this.answers.get(id)?.abort.abort();
+        this.say({ type: "abort", id });
+      });
+      this.ask(id, asked);
+    });
+  }
+
+  async close(why: Error = new ClosedError("the device is closed")): Promise<void> {
+    this.stop(why);
+    await this.over;
+    this.channel.close();
+  }
+
+  private say(note: Note): void {
+    this.channel.postMessage(note);
+  }
+
+  private stop(why: Error): void {
+    this.stopped ??= why;
+    this.waiting.abort();
+    this.resign();
+    for (const [id, { reject }] of this.asked) {
+      this.settle(id);
+      reject(this.stopped);
+    }
+    this.ready.reject(this.stopped);
+  }
+
+  /** Waits for the lock, leads, and waits again when it was relieved. */
+  private async queue(steal: boolean): Promise<void> {
+    while (!this.stopped) {
+      try {
+        await navigator.locks.request(this.name, steal ? { steal } : { signal: this.waiting.signal }, () => this.lead());
+      } catch (error) {
+        if (this.stopped) return;
+        if (!(error instanceof DOMException && error.name === "AbortError")) {
+          this.stop(error instanceof Error ? error : new PalateError(String(error)));
+          return;
+        }
+        this.usurped = true;
+      }
+      // Another has the lock now: what it still works on is refused by the store.
+      this.host = null;
+      this.resign();
+      steal = false;
+    }
+  }
+
+  private steal(): void {
+    if (this.usurped || this.host) return;
+    void this.queue(true);
+  }
+
+  private async lead(): Promise<void> {
+    if (this.stopped) return;
+    const over = new Promise<void>((resolve) => (this.resign = resolve));
+    let host: Host;
+    try {
+      host = await this.open(!this.known); // a store that was there and is gone was erased
+    } catch (error) {
+      this.stop(error instanceof Error ? error : new PalateError(String(error)));
+      return;
+    }
+    this.host = host;
+    this.known = true;
+    this.ready.resolve();
+    this.say({ type: "leads", terms: this.terms, born: this.born });
+    for (const [id, asked] of this.asked) this.ask(id, asked);
+    await over;
+    await Promise.allSettled([...this.answers.values()].map(({ answer }) => answer));
+    if (this.host === host) this.host = null;
+    await host.close().catch(() => undefined);
+  }
+
+  /** Asks this tab's own host, or the leader of another. */
+  private ask(id: string, asked: Asked): void {
+    clearTimeout(asked.timer);
+    if (this.host) {
+      void this.answer(id, asked.method, asked.args).then((note) => this.heard(note));
+      return;
+    }
+    this.say({ type: "ask", id, method: asked.method, args: asked.args });
+    asked.timer = setTimeout(() => {
+      this.say({ type: "who" });
+      asked.timer = setTimeout(() => {
+        if (this.usurped) this.settle(id)?.reject(new LockedError("another tab has taken the store over: reload this one"));
+        else this.steal();
+      }, PATIENCE);
+    }, PATIENCE);
+  }
+
+  /** The answer to a question, which is worked out once. */
+  private answer(id: string, method: Method, args: readonly unknown[]): Promise<Note> {
+    const known = this.answers.get(id);
+    if (known) return known.answer;
+    const [host, abort] = [this.host as Host, new AbortController()];
+    if (this.asked.get(id)?.abort.signal.aborted) abort.abort();
+    const answer = run(host, method, args, abort.signal).then(
+      (value): Note => ({ type: "answer", id, value }),
+      (error): Note => ({ type: "answer", id, error: toldOf(error) }),
+    );
+    this.answers.set(id, { answer, abort });
+    if (this.answers.size > KEPT) this.answers.delete(this.answers.keys().next().value as string);
+    if (method === "erase") {
+      void answer.then((note) => {
+        if ("error" in note) return;
+        // It is erased for all tabs: who wants a new, empty store opens one.
+        this.say(note);
+        this.say({ type: "erased" });
+        if (this.asked.has(id)) this.heard(note);
+        this.stop(new ErasedError("the device's store was erased"));
+      });
+    }
+    return answer;
+  }
+
+  private settle(id: string): Asked | undefined {
+    const asked = this.asked.get(id);
+    clearTimeout(asked?.timer);
+    this.asked.delete(id);
+    return asked;
+  }
+
+  private heard(note: Note): void {
+    switch (note.type) {
+      case "who":
+        if (this.host) this.say({ type: "leads", terms: this.terms, born: this.born });
+        return;
+      case "leads":
+        this.known = true;
+        this.ready.resolve();
+        if (note.terms !== this.terms && note.born < this.born) this.say({ type: "resign", terms: this.terms, born: this.born });
+        for (const [id, asked] of this.asked) this.ask(id, asked);
+        return;
+      case "resign":
+        if (this.host && note.terms !== this.terms && note.born > this.born) this.resign();
+        return;
+      case "ask": {
+        const host = this.host;
+        if (!host) return;
+        this.say({ type: "ack", id: note.id });
+        void this.answer(note.id, note.method, note.args).then((answer) => {
+          // One who was relieved meanwhile leaves the answer to its successor.
+          if (this.host === host || !("error" in answer)) this.say(answer);
+        });
+        return;
+      }
+      case "erased":
+        this.stop(new ErasedError("the device's store was erased"));
+        return;
+      case "abort":
+        this.answers.get(note.id)?.abort.abort();
+        return;
+      case "ack": {
+        const asked = this.asked.get(note.id);
+        if (asked) clearTimeout(asked.timer);
+        return;
+      }
+      case "answer": {
+        const asked = this.asked.get(note.id);
+        if (!asked) return;
+        const lost = note.error && !this.host && (note.error.code === "locked" || note.error.code === "closed");
+        if (lost && !this.stopped) {
+          this.answers.delete(note.id);
+          this.ask(note.id, asked); // of whoever leads now
+          return;
+        }
+        this.settle(note.id);
+        if (note.error) asked.reject(errorOf(note.error));
+        else asked.resolve(note.value);
+      }
+    }
+  }
+}

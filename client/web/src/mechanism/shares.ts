@@ -1,0 +1,24 @@
+/** Shares: the noise that this device adds to its clipped contribution before anything leaves it. */
+
+import { InputError } from "../errors.js";
+import { concat, utf8 } from "../records/bytes.js";
+import { canonicalJson, hashed } from "../records/canonical.js";
+import type { RoundPlan } from "../rounds/plan.js";
+import { sampleDiscreteGaussian } from "./discrete_gaussian.js";
+import { Source } from "./randomness.js";
+import { DUMMIES, type Clipped } from "./update.js";
+
+/** The contribution with this device's noise on every coordinate, and 64 coordinates of noise alone. */
+export async function addShare({ steps }: Clipped, plan: RoundPlan, source: Source): Promise<Float64Array> {
+  if (!plan.noisedByDevices) throw new InputError(`devices add noise with dp distributed or local, got ${plan.dp}`);
+  const noise = await sampleDiscreteGaussian(steps.length + DUMMIES, plan.shareSigma, source);
+  for (let at = 0; at < steps.length; at += 1) noise[at] += steps[at];
+  return noise;
+}
+
+/** A fresh secure source, or, for a plan with seeded noise, one that repeats for this device. */
+export function shareSource(plan: RoundPlan, device: number): Promise<Source> {
+  if (plan.noise === "secure") return Source.secure();
+  const scope = canonicalJson({ seed: plan.facts.seed, round: plan.round, attempt: plan.attempt, devices: [device] });
+  return Source.seeded(hashed(concat(utf8("palate/seeded-share/1"), scope)));
+}

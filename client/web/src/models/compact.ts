@@ -1,0 +1,77 @@
+/** Compact model: a model for download, deflated, with its tables in int8 and its vectors in float16, each with its scales. */
+
+import { IntegrityError } from "../errors.js";
+import { concat } from "../records/bytes.js";
+import { countOf, numbersOf, readModelHeader, readTensors, type GlobalModel, type Tensor } from "./model.js";
+
+const [SCALE, GAPS] = [" scale", " gaps"];
+
+/** The bytes of a zlib stream, at most so many. */
+export async function inflated(data: Uint8Array, most: number, noun: string): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  try {
+    const reader = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      size += next.value.length;
+      if (size > most) {
+        await reader.cancel();
+        break;
+      }
+      parts.push(next.value);
+    }
+  } catch {
+    throw new IntegrityError(`${noun} must be a deflated safetensors file, got something else`);
+  }
+  if (size > most) throw new IntegrityError(`${noun} must be whole and at most ${most} bytes unpacked, got another`);
+  return concat(...parts);
+}
+
+/** Reads a compact model. */
+export async function expand(data: Uint8Array, most: number): Promise<GlobalModel> {
+  return expandUnpacked(await inflated(data, most, "a compact model"));
+}
+
+/** Reads a compact model that has been decompressed: tables become float32 again, and gaps lists. */
+export function expandUnpacked(plain: Uint8Array): GlobalModel {
+  const { metadata, tensors } = readTensors(plain);
+  const state = new Map<string, Tensor>();
+  for (const [name, tensor] of tensors) {
+    if (name.endsWith(SCALE)) continue;
+    if (name.endsWith(GAPS)) {
+      state.set(name.slice(0, -GAPS.length), lists(name, tensor));
+      continue;
+    }
+    const scale = tensors.get(name + SCALE);
+    const found = scale ? scaled(name, tensor, scale) : tensor;
+    if (!numbersOf(found).every(Number.isFinite)) throw new IntegrityError(`the array ${name.slice(0, 80)} must hold finite numbers, got others`);
+    state.set(name, found);
+  }
+  return { header: readModelHeader(metadata), state };
+}
+
+function scaled(name: string, tensor: Tensor, scale: Tensor): Tensor {
+  const { kind, shape } = tensor;
+  const width = shape.length === 2 ? shape[1] : 1;
+  const fits = scale.kind === "F32" && countOf(scale.shape) === width && scale.shape[0] === 1 && shape.length <= 2 && kind === (shape.length === 2 ? "I8" : "F16");
+  if (!fits) throw new IntegrityError(`${name.slice(0, 80)} must be int8 with a scale a column, or float16 with one, got another`);
+  const [numbers, scales] = [numbersOf(tensor), numbersOf(scale)];
+  const made = Float32Array.from(numbers as ArrayLike<number>, (value, at) => value * scales[at % width]);
+  return { kind: "F32", shape, bytes: new Uint8Array(made.buffer) };
+}
+
+/** Lists of rising rows from the gaps between them: uint8 [bytes of the largest, lists, length]. */
+function lists(name: string, { kind, shape, bytes }: Tensor): Tensor {
+  const [planes, rows, columns] = shape;
+  if (kind !== "U8" || shape.length !== 3 || planes < 1 || planes > 4 || !bytes.length) throw new IntegrityError(`${name.slice(0, 80)} must be uint8, up to four bytes a gap, got another`);
+  const made = new Int32Array(rows * columns);
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0, at = -1; column < columns; column += 1) {
+      at += 1;
+      for (let plane = 0; plane < planes; plane += 1) at += bytes[(plane * rows + row) * columns + column] * 256 ** plane;
+      if (at >= 2 ** 31) throw new IntegrityError(`${name.slice(0, 80)} must lead to rows below 2^31, got others`);
+      made[row * columns + column] = at;
+    }
+  }
+  return { kind: "I32", shape: [rows, columns], bytes: new Uint8Array(made.buffer) };
+}

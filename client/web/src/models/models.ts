@@ -1,0 +1,227 @@
+/**
+ * Models: the published model that this device recommends by. It is verified, never replaced by an older one, and always whole.
+ *
+ *     published files, files in use -> manifest (signature, sizes, hashes), delta -> model, catalogue -> the ledger that it shows,
+ *     against the last one seen -> Journal (one transaction)
+ */
+
+import { InputError, IntegrityError, PalateError, RefusedError, UnreachableError } from "../errors.js";
+import { textOf } from "../records/bytes.js";
+import { digest } from "../records/canonical.js";
+import { sha256Async } from "../records/crypto.js";
+import { hex } from "../records/bytes.js";
+import type { DeviceLedger } from "../ledger/device_ledger.js";
+import { checkGrowth } from "../records/consistency.js";
+import type { Service } from "../service.js";
+import { Factors } from "../recommend/factors.js";
+import type { Journal } from "../store/journal.js";
+import { expandUnpacked, inflated } from "./compact.js";
+import type { GlobalModel } from "./model.js";
+import { catalogueHash, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
+
+const [MANIFEST, SIGNATURE, ITEMS, DOMAINS] = ["manifest.json", "signature", "items", "domains"];
+const [COMPACT, UNPACKED] = ["model.int8.safetensors.z", "model.int8.safetensors"];
+
+/** Where published files are: the bytes of one, at most so many; null if it isn't there. */
+export type FileSource = (name: string, most: number) => Promise<Uint8Array | null>;
+
+/** A verified model. */
+export interface Published {
+  readonly manifest: Manifest;
+  readonly model: GlobalModel;
+  /** Item ids in the model's row order. */
+  readonly items: readonly string[];
+  /** The domain of each item; null: there is only one. */
+  readonly domains: readonly string[] | null;
+  /** SHA-256 of the signed manifest. */
+  readonly id: string;
+}
+
+export class Models {
+  private read: Published | null | undefined;
+
+  constructor(
+    private readonly journal: Journal,
+    private readonly service: Service,
+    private readonly ledger: DeviceLedger,
+    private readonly clock: () => number,
+  ) {}
+
+  /** The model in use; null if there is none yet. */
+  async current(): Promise<Published | null> {
+    if (this.read !== undefined) return this.read;
+    const files = await this.journal.files();
+    this.read = files.size ? (await this.unpack(files)).published : null;
+    return this.read;
+  }
+
+  /** Verifies a published model and uses it from now on; false if it is in use already. The former one stays in use on errors. */
+  async update(source: FileSource): Promise<boolean> {
+    try {
+      return await this.take(source);
+    } catch (error) {
+      if (error instanceof PalateError && !(error instanceof UnreachableError))
+        await this.journal.refuse({ what: "model", reason: error.message, time: this.clock() }).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  private async take(source: FileSource): Promise<boolean> {
+    const signed = new Map<string, Uint8Array>();
+    for (const name of [MANIFEST, SIGNATURE]) {
+      const data = await source(name, MOST_SIGNED);
+      if (!data) throw new IntegrityError("a published model must have model, items, manifest and signature");
+      signed.set(name, data);
+    }
+    const manifest = await this.manifest(signed);
+    const id = digest(signed.get(MANIFEST) as Uint8Array);
+    const editions = await this.journal.editions();
+    if (editions.at(-1)?.manifest === id) return false;
+    const files = await this.collect(source, manifest, signed);
+    const { published } = await this.unpack(files);
+    const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
+    const seen = await this.ledger.seen(this.service.population);
+    const { checkpoint, population, version } = manifest;
+    if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
+      await checkGrowth("model", manifest, seen, manifest.spentMu2, this.service.pinned);
+      await this.ledger.see(population, checkpoint, evidence);
+    } else {
+      await this.service.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);
+      throw new RefusedError(`a model must be of the ledger's size ${seen.checkpoint.size} or later, got ${checkpoint.size}`);
+    }
+    const adopted = await this.journal.adopt({ population, version, root: checkpoint.root, manifest: id, time: this.clock() }, files);
+    this.read = published;
+    return adopted;
+  }
+
+  private async manifest(files: ReadonlyMap<string, Uint8Array>): Promise<Manifest> {
+    const manifest = await readManifest(files.get(MANIFEST) as Uint8Array, files.get(SIGNATURE) as Uint8Array, this.service.pinned.publicKey);
+    if (manifest.population !== this.service.pinned.population) throw new RefusedError(`a model must be of '${this.service.pinned.population}', got one of '${manifest.population.slice(0, 80)}'`);
+    return manifest;
+  }
+
+  /** The files of a model: unchanged ones from the one in use, a delta in the place of a whole model where there is one. */
+  private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
+    const have = await this.journal.files().catch(() => new Map<string, Uint8Array>());
+    const files = new Map(signed);
+    for (const name of [ITEMS, DOMAINS]) {
+      if (!manifest.files.has(name)) continue;
+      const kept = have.get(name);
+      files.set(name, kept && (await names(manifest, name, kept)) ? kept : await this.signedFile(source, manifest, name));
+    }
+    const made = await this.fromDelta(source, manifest, have.get(UNPACKED));
+    files.set(UNPACKED, made ?? (await inflated(await this.signedFile(source, manifest, COMPACT), this.service.mostBytes, "a compact model")));
+    return files;
+  }
+
+  private async fromDelta(source: FileSource, manifest: Manifest, base: Uint8Array | undefined): Promise<Uint8Array | null> {
+    const { unpacked } = manifest;
+    if (!base || !unpacked || unpacked.bytes > this.service.mostBytes) return null;
+    const own = hex(await sha256Async(base));
+    if (unpacked.sha256 === own) return base;
+    const name = `delta-${own}.z`;
+    if (!manifest.files.has(name)) return null;
+    try {
+      const { applyDelta } = await import("./delta.js");
+      const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
+      return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
+    } catch (error) {
+      if (error instanceof IntegrityError) return null; // the whole model is taken instead
+      throw error;
+    }
+  }
+
+  private async signedFile(source: FileSource, manifest: Manifest, name: string): Promise<Uint8Array> {
+    const facts = manifest.files.get(name);
+    if (!facts) throw new IntegrityError(`a published model must have ${name}`);
+    if (facts.bytes > this.service.mostBytes) throw new IntegrityError(`${name} must be at most ${this.service.mostBytes} bytes, got a claim of ${facts.bytes}`);
+    const data = await source(name, facts.bytes);
+    if (!data || !(await names(manifest, name, data))) throw new IntegrityError(`model and items must be the ones the manifest names, and ${name} is not`);
+    return data;
+  }
+
+  private async unpack(files: ReadonlyMap<string, Uint8Array>): Promise<{ published: Published }> {
+    const manifest = await this.manifest(files);
+    const plain = files.get(UNPACKED) as Uint8Array;
+    if (manifest.unpacked && hex(await sha256Async(plain)) !== manifest.unpacked.sha256) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
+    const [items, domains] = [lines(files.get(ITEMS), manifest.items), files.has(DOMAINS) ? lines(files.get(DOMAINS), manifest.items) : null];
+    const model = expandUnpacked(plain);
+    const { header } = model;
+    const fits =
+      catalogueHash(items) === manifest.catalogue && new Set(items).size === items.length && header.algorithm === manifest.algorithm &&
+      header.facts.nItems === items.length && header.catalogue === manifest.catalogue && header.releases === manifest.releases;
+    if (!fits) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
+    tryOut(model, items.length);
+    return { published: { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array) } };
+  }
+}
+
+/** Published files below an address, by fetch, without credentials. */
+export function fetched(base: string): FileSource {
+  const folder = base.endsWith("/") ? base : `${base}/`;
+  return async (name, most) => {
+    let answer: Response;
+    try {
+      answer = await fetch(folder + name, { credentials: "omit", referrerPolicy: "no-referrer", cache: name === MANIFEST || name === SIGNATURE ? "no-cache" : "default" });
+    } catch (error) {
+      throw new UnreachableError(`the model can't be fetched: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    if (answer.status === 404) return null;
+    if (!answer.ok || !answer.body) throw new UnreachableError(`the model can't be fetched: the server answered ${answer.status}`);
+    const [parts, reader] = [[] as Uint8Array[], answer.body.getReader()];
+    let size = 0;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      size += next.value.length;
+      if (size > most) {
+        await reader.cancel();
+        throw new IntegrityError(`${name} must be at most ${most} bytes, got more`);
+      }
+      parts.push(next.value);
+    }
+    return new Uint8Array(await new Blob(parts).arrayBuffer());
+  };
+}
+
+/** Published files that are in memory. */
+export function given(files: Readonly<Record<string, Uint8Array>>): FileSource {
+  return async (name, most) => {
+    const data = Object.hasOwn(files, name) ? files[name] : null;
+    if (data !== null && !(data instanceof Uint8Array)) throw new InputError(`\`${name}\` must be bytes`);
+    if (data && data.length > most) throw new IntegrityError(`${name} must be at most ${most} bytes, got more`);
+    return data;
+  };
+}
+
+async function names(manifest: Manifest, name: string, data: Uint8Array): Promise<boolean> {
+  const facts = manifest.files.get(name);
+  return facts?.bytes === data.length && facts.sha256 === hex(await sha256Async(data));
+}
+
+/** Lines of ids: as many as the manifest says, each ended. */
+function lines(data: Uint8Array | undefined, count: number): string[] {
+  const found = textOf(data ?? new Uint8Array(0)).split("\n");
+  if (found.pop() !== "" || found.length !== count) throw new IntegrityError("a published catalogue must be lines of ids, each once, and what belongs to them");
+  return found;
+}
+
+/** Refuses a model that can't score a user without events, which can't be used at all, or whose links are none. */
+function tryOut(model: GlobalModel, nItems: number): void {
+  const wrong = () => new IntegrityError(`a model must score its ${nItems} items with finite numbers, and does not`);
+  let scores: Float64Array;
+  let factors: Factors;
+  try {
+    factors = Factors.of(model, nItems);
+    scores = factors.products(factors.users({ indices: new Int32Array(0), weights: new Float32Array(0), nItems }).vector);
+  } catch (error) {
+    throw error instanceof PalateError ? error : wrong();
+  }
+  if (scores.length !== nItems || !scores.every(Number.isFinite)) throw wrong();
+  for (const { items, to, width, shape, scale } of factors.links) {
+    const within = (row: number) => row >= 0 && row < nItems;
+    const rises = (rows: Int32Array) => rows.every((row, at) => at === 0 || row > rows[at - 1]);
+    const once = (at: number) => new Set(to.subarray(at * width, (at + 1) * width)).size === width;
+    const fits = to.length === items.length * width && shape.length === to.length && scale.length === items.length;
+    if (!fits || !items.every(within) || !rises(items) || !to.every(within) || !items.every((_, at) => once(at))) throw new IntegrityError(`links must be of ${nItems} items, in lists without repeats, got others`);
+    if (shape.some((each) => Math.abs(each) > 1 + 1e-6) || scale.some((each) => each < 0)) throw new IntegrityError("links must be from -1 to 1 times a scale, got others");
+  }
+}

@@ -1,0 +1,41 @@
+/** Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each. */
+
+import { IntegrityError, UnreachableError } from "../errors.js";
+import { textOf } from "../records/bytes.js";
+import { digest, readJson } from "../records/canonical.js";
+import { Fields } from "../records/fields.js";
+import { RejectedError, type Https } from "./https.js";
+
+const MOST_POINTER = 1024;
+const FILE_SECONDS = 600;
+
+/** SHA-256 of the newest model's manifest, according to the server; null: there is no model yet. */
+export async function latest(https: Https): Promise<string | null> {
+  const reply = await https.request("GET", "/models/latest", { most: MOST_POINTER });
+  if (reply.status === 404) return null;
+  if (reply.status !== 200) throw new RejectedError("a request for its newest model", reply.status);
+  try {
+    return Fields.of("the newest model", readJson(textOf(reply.body)), ["manifest"], [], true).hash("manifest");
+  } catch {
+    throw new UnreachableError("the server must name its newest model, got something else");
+  }
+}
+
+/** A file of the published model whose manifest has this hash; null: there is none. */
+export async function modelFile(https: Https, manifest: string, name: string, most: number): Promise<Uint8Array | null> {
+  if (!/^[a-z0-9.-]{1,100}$/.test(name)) throw new IntegrityError(`a file of a model must have a plain name, got ${name.slice(0, 80)}`);
+  const reply = await https.request("GET", `/models/${manifest}/${name}`, { most, seconds: FILE_SECONDS });
+  if (reply.status === 404) return null;
+  if (reply.status !== 200) throw new RejectedError(`a request for ${name}`, reply.status);
+  if (name === "manifest.json" && digest(reply.body) !== manifest) throw new IntegrityError("the manifest must be the one that was asked for, got another");
+  return reply.body;
+}
+
+/** The directory of a hash, as canonical JSON. */
+export async function directoryFile(https: Https, name: string, most: number): Promise<Uint8Array> {
+  const reply = await https.request("GET", `/directory/${name}`, { most, seconds: FILE_SECONDS });
+  if (reply.status !== 200) throw new RejectedError("a request for the directory", reply.status);
+  const data = reply.body.at(-1) === 10 ? reply.body.subarray(0, -1) : reply.body;
+  if (digest(data) !== name) throw new IntegrityError("the directory must be the one that the plan names, got another");
+  return data;
+}

@@ -1,0 +1,384 @@
+/**
+ * Sync: a device is online for a bounded time.
+ *
+ *     consent -> policy -> newest model -> activate -> (pull -> answer -> push)* -> leave
+ *
+ * Every error becomes a `SyncResult`. It doesn't use the network without the user's consent to `train` or `analytics`, except to
+ * download the newest model if the app asks for that. Which of the two a plan needs is checked when it arrives.
+ */
+
+import { IntegrityError, LockedError, RefusedError, UnreachableError } from "../errors.js";
+import type { Storage } from "../ledger/storage.js";
+import { digest } from "../records/canonical.js";
+import { purposeOf } from "../rounds/admission.js";
+import type { Masked, Purpose, Rounds } from "../rounds/participation.js";
+import { readPlan } from "../rounds/plan.js";
+import { REFUSED } from "../rounds/wire.js";
+import { Directory } from "../secagg/directory.js";
+import type { Service } from "../service.js";
+import * as downloads from "./downloads.js";
+import { enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
+import type { Answer } from "./flower_messages.js";
+import { Fleet, type Asked } from "./flower_wire.js";
+import { Https, RejectedError, StoppedError } from "./https.js";
+
+const [POLL_GROWTH, POLL_RANGE, RHYTHM] = [1.5, 4, 0.6];
+const MOST_COME_BACK = 30 * 86400;
+const [FIRST_BACKOFF, LONGEST_BACKOFF] = [1, 30];
+const GIVE_UP_SECONDS = 120;
+const ONLINE_SECONDS = 75;
+const LEAVE_SECONDS = 3;
+const FINAL = [401, 403, 404];
+const DIRECTORY = "directory";
+
+export type Ended = "come back" | "model" | "time" | "stopped" | "policy" | "no consent" | "spent" | "not enrolled" | "busy" | "unreachable" | "rejected" | "failed";
+
+/** Why a sync ends. `quiet`: the device must not even sign off. */
+interface SyncEnd {
+  readonly ended: Ended;
+  readonly reason: string;
+  /** Seconds after which the server wants the device to sync again; null: it didn't say. */
+  readonly next: number | null;
+  readonly quiet: boolean;
+}
+
+const end = (ended: Ended, reason = "", next: number | null = null, quiet = false): SyncEnd => ({ ended, reason, next, quiet });
+
+export interface SyncResult {
+  readonly ended: Ended;
+  readonly reason: string;
+  readonly next: number | null;
+  /** Whether a newer model was taken into use. */
+  readonly model: boolean;
+  /** Attempts that the device took part in, and messages that it refused. */
+  readonly rounds: number;
+  readonly refused: number;
+  readonly requests: number;
+  /** Messages that were answered. */
+  readonly exchanges: number;
+  readonly sent: number;
+  readonly received: number;
+  readonly seconds: number;
+}
+
+/** Reads a file of the newest model, at most so many bytes; null: there is none. */
+export type ModelSource = (name: string, most: number) => Promise<Uint8Array | null>;
+
+export interface SyncOptions {
+  readonly storage: Storage;
+  readonly service: Service;
+  readonly rounds: Rounds;
+  /** Its longest duration. */
+  readonly seconds: number;
+  /** The shortest time between two requests for messages; 1 if left out. */
+  readonly pollSeconds?: number;
+  readonly signal?: AbortSignal;
+  /** The first condition of the app that doesn't hold, in words; empty: all hold. Without power or off a free network, say. */
+  readonly policy?: () => string | Promise<string>;
+  /** SHA-256 of the manifest of the model in use; null: there is none. */
+  readonly modelInUse: () => Promise<string | null>;
+  /** Verifies a model and takes it into use; whether it did. An error means that the present one stays. */
+  readonly takeModel: (manifest: string, source: ModelSource) => Promise<boolean>;
+  /** Take the newest model into use, and no part in rounds. `origin`: of a server, where the device isn't enrolled. */
+  readonly modelsOnly?: boolean;
+  readonly origin?: string;
+}
+
+const monotonic = (): number => performance.now() / 1000;
+
+/** Runs one sync; it raises no error. */
+export async function sync(options: SyncOptions): Promise<SyncResult> {
+  const session = new Session(options);
+  const began = monotonic();
+  const over = await ended(() => session.run());
+  return { ...session.counts(), ended: over.ended, reason: over.reason, next: over.next, seconds: monotonic() - began };
+}
+
+async function ended(work: () => Promise<SyncEnd>): Promise<SyncEnd> {
+  try {
+    return await work();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (error instanceof StoppedError) return end("stopped");
+    if (error instanceof RejectedError) return end("rejected", reason);
+    return end(error instanceof LockedError ? "busy" : "failed", reason);
+  }
+}
+
+class Session {
+  private readonly until: number;
+  /** When the device starts to sign off. */
+  private readonly end: number;
+  private readonly poll: number;
+  private heard = monotonic();
+  private https: Https | null = null;
+  private fleet: Fleet | null = null;
+  private model = false;
+  private taken = 0;
+  private refused = 0;
+  private machine: Masked | null = null;
+  private plan = new Uint8Array();
+  private purpose: Purpose | null = null;
+
+  constructor(private readonly options: SyncOptions) {
+    this.until = monotonic() + options.seconds;
+    this.end = this.until - Math.min(LEAVE_SECONDS, options.seconds / 4);
+    this.poll = options.pollSeconds ?? 1;
+  }
+
+  counts(): Pick<SyncResult, "model" | "rounds" | "refused" | "requests" | "exchanges" | "sent" | "received"> {
+    const { requests = 0, sent = 0, received = 0 } = this.https ?? {};
+    return { model: this.model, rounds: this.taken, refused: this.refused, requests, exchanges: this.fleet?.exchanges ?? 0, sent, received };
+  }
+
+  async run(): Promise<SyncEnd> {
+    const over = await this.over();
+    if (over) return over;
+    const enrolment = await enrolmentOf(this.options.storage);
+    const { service, modelsOnly, origin, signal } = this.options;
+    if (modelsOnly && (origin ?? enrolment)) {
+      this.https = new Https(origin ?? (enrolment as Enrolment).origin, signal);
+      const without = await this.updateModel(this.https);
+      return typeof without === "string" ? end("model", without) : without;
+    }
+    if (!enrolment) return end("not enrolled", "this device must be enrolled first");
+    if (![service.beganWith, service.publicKey].includes(enrolment.publicKey) || enrolment.population !== service.population) {
+      return end("not enrolled", "this device must be enrolled with its app's service, and is with another");
+    }
+    return this.online(enrolment);
+  }
+
+  /** Connects, answers rounds and signs off; why it ended. */
+  private async online(enrolment: Enrolment): Promise<SyncEnd> {
+    const https = new Https(enrolment.origin, this.options.signal);
+    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes);
+    [this.https, this.fleet] = [https, fleet];
+    const over = await ended(() => this.answerRounds(https, fleet, enrolment));
+    if (!over.quiet) {
+      fleet.farewell();
+      await fleet.leave();
+    }
+    return over;
+  }
+
+  private async answerRounds(https: Https, fleet: Fleet, enrolment: Enrolment): Promise<SyncEnd> {
+    const without = await this.updateModel(https);
+    if (typeof without !== "string") return without;
+    if (await this.options.rounds.ledger.atLimit()) return end("spent", "the user's limits are reached");
+    const node = await this.retry(() => fleet.activate(enrolment.node));
+    if (typeof node !== "bigint") return node;
+    if (node !== enrolment.node) await keepEnrolment(this.options.storage, { ...enrolment, node });
+    return this.answer(https, fleet, enrolment.device);
+  }
+
+  /**
+   * Answers messages until there is a reason to end.
+   *
+   * The next message comes when the other devices have answered, too. How long that took last time decides when to ask again. A device
+   * that computes for long announces that.
+   */
+  private async answer(https: Https, fleet: Fleet, number: number): Promise<SyncEnd> {
+    let [wait, rhythm, answeredAt, computed] = [this.poll, this.poll, 0, 0];
+    for (;;) {
+      const over = await this.over();
+      if (over) return over;
+      const asked = await this.pulled(fleet);
+      if (asked && "ended" in asked) return asked;
+      if (!asked) {
+        const paused = await this.pause(wait);
+        if (paused) return paused;
+        wait = Math.min(wait * POLL_GROWTH, this.poll * POLL_RANGE);
+        continue;
+      }
+      if (answeredAt) rhythm = Math.min(Math.max(this.poll, (asked.pulled - answeredAt) * RHYTHM), this.poll * POLL_RANGE * 2);
+      const beaten = await this.retry(() => fleet.beat(computed).then(() => null));
+      if (beaten) return beaten;
+      const began = monotonic();
+      this.purpose = null;
+      const answer = await this.dispatch(https, asked, number);
+      if (answer && "ended" in answer) return answer;
+      const upload = fleet.reply(asked, answer);
+      computed = Math.max(computed, monotonic() - began);
+      try {
+        const sent = await this.retry(async () => {
+          // Each try may be minutes later.
+          if (this.purpose && !(await this.options.rounds.agreed(this.purpose))) return end("no consent", "the user no longer agrees to what an answer is for");
+          await fleet.deliver(upload);
+          return null;
+        });
+        if (sent) return sent;
+      } catch (error) {
+        if (!(error instanceof RejectedError)) throw error; // it came too late
+      }
+      const seconds = comeBack(asked);
+      if (seconds !== null) return end("come back", "", seconds);
+      [wait, answeredAt] = [this.poll, monotonic()];
+      const paused = await this.pause(rhythm);
+      if (paused) return paused;
+    }
+  }
+
+  /** Name and value of the answer to a message; null: it asks for nothing, and the reply is empty. */
+  private async dispatch(https: Https, { kind, record }: Asked, number: number): Promise<Answer | SyncEnd | null> {
+    const bytes = (name: string): Uint8Array => {
+      const value = record?.get(name);
+      return value instanceof Uint8Array ? value : new Uint8Array();
+    };
+    const [plan, model, request] = [bytes("plan"), bytes("model"), bytes("request")];
+    if (kind === "train" && request.length) {
+      const answer = await this.join(https, plan, model, request, number);
+      return "ended" in answer ? answer : ["answer", answer];
+    }
+    if (kind === "train") {
+      const answer = await this.options.rounds.contribute(plan, model, number);
+      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true)];
+    }
+    if (kind === "train.masked") return ["answer", this.counted(await this.next(request), this.machine?.purpose ?? null)];
+    if (kind === "query" && record) return ["device", number];
+    return null;
+  }
+
+  /** Takes part in a masked attempt. For the same plan again the same state machine answers. */
+  private async join(https: Https, plan: Uint8Array, model: Uint8Array, request: Uint8Array, number: number): Promise<Uint8Array | SyncEnd> {
+    const begins = !this.machine || digest(this.plan) !== digest(plan);
+    if (begins) {
+      [this.machine, this.plan] = [null, plan];
+      try {
+        const hash = readPlan(plan).plan.cohort?.directory; // not verified yet: it only says which directory to download
+        if (!hash) throw new RefusedError("a masked attempt's plan must name a directory, got none");
+        const directory = await this.directory(https, hash);
+        if ("ended" in directory) return directory;
+        this.machine = await this.options.rounds.join(plan, model, directory, number);
+      } catch (error) {
+        await this.options.rounds.noteRefusal("plan", error);
+        return this.counted(REFUSED, null);
+      }
+    }
+    return this.counted(await this.next(request), this.machine?.purpose ?? null, begins);
+  }
+
+  private async next(request: Uint8Array): Promise<Uint8Array> {
+    return this.machine ? this.machine.answer(request) : REFUSED;
+  }
+
+  /** Keeps count, and what the answer is for. */
+  private counted(answer: Uint8Array, purpose: Purpose | null, begins = false): Uint8Array {
+    this.purpose = answer === REFUSED ? null : purpose;
+    if (answer === REFUSED) this.refused += 1;
+    else if (begins) this.taken += 1;
+    return answer;
+  }
+
+  /** The directory of a plan, kept or downloaded. It is the same for many rounds. */
+  private async directory(https: Https, name: string): Promise<Directory | SyncEnd> {
+    const { storage, service } = this.options;
+    let data = await storage.get(DIRECTORY);
+    if (!data || digest(data) !== name) {
+      const fetched = await this.retry(() => downloads.directoryFile(https, name, service.mostBytes));
+      if ("ended" in fetched) return fetched;
+      data = fetched;
+      await storage.put(DIRECTORY, data);
+    }
+    return Directory.read(data);
+  }
+
+  /** The next message; null if there is none, or if it can't be read or its run has ended: it comes only once. */
+  private async pulled(fleet: Fleet): Promise<Asked | SyncEnd | null> {
+    try {
+      const beaten = await this.retry(() => fleet.beat().then(() => null));
+      if (beaten) return beaten;
+      const notice = await this.retry(() => fleet.pull());
+      if (!notice || "ended" in notice) return notice;
+      return await this.retry(() => fleet.take(notice));
+    } catch (error) {
+      if (error instanceof IntegrityError || (error instanceof RejectedError && error.status === 403)) return null;
+      throw error;
+    }
+  }
+
+  /** Takes the newest model into use; otherwise the reason why not, and the model in use stays. */
+  private async updateModel(https: Https): Promise<string | SyncEnd> {
+    const found = await this.retry(async () => ({ manifest: await downloads.latest(https) }));
+    if ("ended" in found) return found;
+    const { manifest } = found;
+    if (manifest === null) return "the server has no model yet";
+    if ((await this.options.modelInUse()) === manifest) return "";
+    let over: SyncEnd | null = null;
+    try {
+      this.model = await this.options.takeModel(manifest, async (name, most) => {
+        const file = await this.retry(async () => ({ data: await downloads.modelFile(https, manifest, name, most) }));
+        if ("ended" in file) {
+          over = file;
+          throw new UnreachableError(`${name} must come in time, got none: ${file.ended}`);
+        }
+        return file.data;
+      });
+      return "";
+    } catch (error) {
+      if (over) return over;
+      if (error instanceof UnreachableError || error instanceof IntegrityError || error instanceof RefusedError) return error.message;
+      throw error;
+    }
+  }
+
+  /** Whether the app, the user, the policy or the clock end the sync now. */
+  private async over(): Promise<SyncEnd | null> {
+    const { signal, modelsOnly, rounds, policy } = this.options;
+    if (signal?.aborted) return end("stopped");
+    if (!modelsOnly && !(await rounds.agreed("train")) && !(await rounds.agreed("analytics"))) {
+      return end("no consent", "the user has not agreed to take part in training", null, true);
+    }
+    const forbids = policy ? await Promise.resolve(policy()).catch((error: unknown) => `an error: ${String(error).slice(0, 200)}`) : "";
+    if (forbids) return end("policy", forbids, null, forbids.startsWith("unmetered"));
+    return monotonic() >= this.end ? end("time") : null;
+  }
+
+  /** Waits for a random time around `seconds`, at most until `end`; an end if the app asks to stop meanwhile. */
+  private async pause(seconds: number, least = 0.8, most = 1.2): Promise<SyncEnd | null> {
+    const share = least + ((most - least) * crypto.getRandomValues(new Uint32Array(1))[0]) / 2 ** 32;
+    const left = Math.min(seconds * share, this.end - monotonic());
+    const { signal } = this.options;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(done, Math.max(0, 1000 * left));
+      function done(): void {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      }
+      signal?.addEventListener("abort", done);
+    });
+    return signal?.aborted ? end("stopped") : null;
+  }
+
+  /** Calls until it succeeds, with growing random pauses, so that a server may restart meanwhile. */
+  private async retry<T>(call: () => Promise<T>): Promise<T | SyncEnd> {
+    let delay = FIRST_BACKOFF;
+    const began = monotonic();
+    for (;;) {
+      const over = await this.over();
+      if (over) return over;
+      try {
+        const got = await call();
+        this.heard = monotonic();
+        return got;
+      } catch (error) {
+        if (error instanceof StoppedError) return end("stopped");
+        if (!(error instanceof UnreachableError)) throw error;
+        const [status, now] = [error instanceof RejectedError ? error.status : 0, monotonic()];
+        if (FINAL.includes(status) || (status === 412 && now - began > ONLINE_SECONDS)) throw error;
+        if (now - this.heard > GIVE_UP_SECONDS || now + delay > this.end) return end("unreachable", error.message);
+      }
+      const stopped = await this.pause(delay, 0.5, 1);
+      if (stopped) return stopped;
+      delay = Math.min(delay * 2, LONGEST_BACKOFF);
+    }
+  }
+}
+
+/** Seconds after which the server wants this device to sync again; null: the message doesn't say so. */
+function comeBack({ kind, record }: Asked): number | null {
+  const value = record?.get("come_back");
+  if (kind !== "query" || (typeof value !== "number" && typeof value !== "bigint")) return null;
+  const seconds = Number(value);
+  return seconds >= 0 ? Math.min(seconds, MOST_COME_BACK) : null;
+}

@@ -1,0 +1,57 @@
+/**
+ * Explanation: a score as the sum of the contributions of the user's events.
+ *
+ * A contribution comes through what many items have in common, or through a link between two: then people who have the one
+ * also have the other, and the reason says so.
+ */
+
+import type { Kind } from "../events.js";
+
+const DID: Readonly<Record<Kind, string>> = {
+  impression: "were shown", view: "looked at", click: "opened", play: "played", like: "liked", rate: "rated",
+  comment: "commented on", share: "shared", purchase: "bought", skip: "skipped", dismiss: "wanted less like", hide: "hid",
+};
+/** The most events in a reason; each must contribute at least this share of the first one's contribution. */
+const [TOLD, LEAST] = [3, 0.1];
+const POPULAR = "popular with others";
+/** Reasons for sources that don't depend on the user's events. */
+export const WHY: Readonly<Record<string, string>> = { popularity: POPULAR, exploration: "something new" };
+
+/** The contribution of one item of the user's history to a score. */
+export interface Contribution {
+  readonly item: string;
+  /** The kind of the event on it with the highest weight. */
+  readonly kind: Kind;
+  /** Below 0 for an item that the user dismissed. */
+  readonly score: number;
+  /** The item's domain; null if there is only one. */
+  readonly domain: string | null;
+  /** The part of `score` that comes through links between the two items. */
+  readonly linked: number;
+}
+
+/** Why an item has its score. */
+export interface Explanation {
+  readonly item: string;
+  /** Its score in `recommend`. */
+  readonly score: number;
+  /** Contributions of the user's events, largest first. */
+  readonly contributions: readonly Contribution[];
+  /** The score minus all contributions, such as popularity. */
+  readonly rest: number;
+  readonly domain: string | null;
+  /** The largest contributions, in words. */
+  readonly text: string;
+}
+
+/** A reason that names the events with the largest contributions, or popularity if there are none. */
+export function inWords(contributions: readonly Contribution[], domain: string | null): string {
+  const least = contributions.length ? Math.max(LEAST * contributions[0].score, 0) : 0;
+  const told = contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
+  if (!told.length) return POPULAR;
+  const did = told.map((each) => `${DID[each.kind]} ${each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
+  const because = `because you ${did.length === 1 ? did[0] : `${did.slice(0, -1).join(", ")} and ${did[did.length - 1]}`}`;
+  const total = (of: (each: Contribution) => number) => told.reduce((sum, each) => sum + of(each), 0);
+  if (!(total((each) => each.linked) > total((each) => each.score) / 2)) return because;
+  return `${because}: people who have ${did.length > 1 ? "them" : "it"} often have this too`;
+}

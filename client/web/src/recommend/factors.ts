@@ -1,0 +1,301 @@
+/**
+ * Factors: a model's scores as products of a user's vector and an item's, and the links beside them.
+ *
+ *     score of item i  =  level * base_i  +  taste . basis_i  +  likes . content_i
+ *                         +  sum over links' sources of  sum over events e of  amount_e link[e, i]
+ *
+ * They are those of `palate_common.algorithms.als.factors` and `popularity.Ranked`, for a batch of one.
+ */
+
+import { RefusedError } from "../errors.js";
+import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
+import { settingOf } from "../rounds/plan.js";
+import { effectiveCount, sum, type History } from "./interests.js";
+
+export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];
+const LINKED: readonly (readonly [source: string, name: string])[] = [["collaborative:pairs", "pairs"], [PANEL, "open"]];
+const TINY = 1e-12;
+/** Trust in content directions after k items is (k / (k + this))^2; links count with the items to the power below it. */
+const [CONTENT_SCALE, GAIN_EXPONENT, TRUSTED_AFTER] = [7, 0.25, 10];
+const FOLD_EXPONENT = -0.3;
+const SCORE_EXPONENT = 0.1;
+
+type Numbers = ArrayLike<number>;
+
+/** An array of a model's state, row after row. */
+interface Numbered {
+  readonly shape: readonly number[];
+  readonly data: ArrayLike<number>;
+}
+type State = ReadonlyMap<string, Numbered>;
+
+/** The family of a source: "content" for "content:titles". */
+export function familyOf(source: string): string {
+  return source.split(":", 1)[0];
+}
+
+/** Columns of one source, over some rows of the catalogue. */
+export interface Part {
+  readonly source: string;
+  /** The first column, and how many there are. */
+  readonly first: number;
+  readonly width: number;
+}
+
+/** A table of some columns; `rows` is null where it has a row for each item. */
+interface Table {
+  readonly first: number;
+  readonly width: number;
+  readonly rows: Int32Array | null;
+  readonly data: Float32Array;
+}
+
+/** What each of some items says about a few others. */
+export interface Links {
+  readonly source: string;
+  readonly places: ReadonlyMap<number, number>;
+  readonly items: Int32Array;
+  readonly width: number;
+  readonly to: Int32Array;
+  readonly shape: Float32Array;
+  readonly scale: Float32Array;
+}
+
+/** A user's vector and what each event adds to it. */
+export interface Folded {
+  readonly vector: Float64Array;
+  /** One row for each interaction: they sum to the vector, apart from a default part that comes from no event. */
+  readonly events: Float64Array[];
+}
+
+export class Factors {
+  readonly parts: readonly Part[];
+  readonly width: number;
+  readonly links: readonly Links[];
+  /** Shrinkage of each column after ten events. It weights columns when two items are compared. */
+  readonly trust: Float64Array;
+  private readonly places: Int32Array | null;
+
+  private constructor(
+    readonly nItems: number,
+    private readonly tables: readonly Table[],
+    parts: readonly Part[],
+    links: readonly Links[],
+    private readonly fold: (history: History) => Folded,
+    private readonly gain: ReadonlyMap<string, number>,
+    trust: Float64Array,
+  ) {
+    [this.parts, this.links, this.trust] = [parts, links, trust];
+    this.width = parts.reduce((total, part) => total + part.width, 0);
+    const head = tables.find((table) => table.rows)?.rows;
+    this.places = head ? placesOf(head, nItems) : null;
+  }
+
+  /** The user's vector by fold-in. */
+  users(history: History): Folded {
+    return this.fold(history);
+  }
+
+  /** How much the links of each interaction count. */
+  amounts(source: string, history: History): Float64Array {
+    const gain = (this.gain.get(source) ?? 0) * Math.max(effectiveCount(history.weights), 1) ** GAIN_EXPONENT;
+    return Float64Array.from(history.weights, (weight) => weight * gain);
+  }
+
+  /** Scores of all items by products of vectors, double precision. */
+  products(vector: Numbers): Float64Array {
+    const scores = new Float64Array(this.nItems);
+    for (const { first, width, rows, data } of this.tables) {
+      const part = Float64Array.from({ length: width }, (_, column) => vector[first + column]);
+      if (part.every((each) => each === 0)) continue;
+      if (width === 1) addColumn(scores, data, part[0]);
+      else addProducts(scores, data, part, rows);
+    }
+    return scores;
+  }
+
+  /** The vector of one item. */
+  vector(row: number): Float64Array {
+    const found = new Float64Array(this.width);
+    for (const { first, width, rows, data } of this.tables) {
+      const place = rows ? (this.places as Int32Array)[row] : row;
+      for (let column = 0; place >= 0 && column < width; column += 1) found[first + column] = data[place * width + column];
+    }
+    return found;
+  }
+
+  /** The factors of a model. */
+  static of({ header, state: tensors }: GlobalModel, nItems: number): Factors {
+    const state: State = new Map(Array.from(tensors, ([name, tensor]) => [name, { shape: tensor.shape, data: numbersOf(tensor) }]));
+    if (header.algorithm === "popularity") return Factors.ranked(numbers(state, "counts"), nItems);
+    if (header.algorithm !== "als") throw new RefusedError(`a browser ranks models of als and popularity, got one of ${header.algorithm.slice(0, 80)}`);
+    if (!["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name))) return Factors.ranked(numbers(state, "counts"), nItems);
+    return alsFactors(header, state, nItems, (...made) => new Factors(...made));
+  }
+
+  private static ranked(counts: Numbers, nItems: number): Factors {
+    const table: Table = { first: 0, width: 1, rows: null, data: Float32Array.from(counts) };
+    const fold = ({ indices }: History): Folded => ({ vector: Float64Array.of(1), events: Array.from(indices, () => new Float64Array(1)) });
+    return new Factors(nItems, [table], [{ source: POPULARITY, first: 0, width: 1 }], [], fold, new Map(), Float64Array.of(1));
+  }
+}
+
+function alsFactors(
+  header: ModelHeader,
+  state: State,
+  nItems: number,
+  make: (nItems: number, tables: Table[], parts: Part[], links: Links[], fold: (history: History) => Folded, gain: ReadonlyMap<string, number>, trust: Float64Array) => Factors,
+): Factors {
+  const fold = settingOf(header.settings, "fold_exponent") ?? FOLD_EXPONENT;
+  const exponent = settingOf(header.settings, "score_exponent") ?? SCORE_EXPONENT;
+  const head = state.has("basis") ? (tensor(state, "head").data as Int32Array) : null;
+  const counts = numbers(state, "counts");
+  const popularity = relative(counts, numbers(state, "floor")[0], state.has("head") ? tensor(state, "head").data.length : headItems(header, nItems));
+  const reference = head ? Float64Array.from(head, (row) => popularity[row]) : popularity;
+  const chance = reference.map((each) => each ** (1 + fold));
+  const norm = Math.sqrt(chance.reduce((total, each) => total + each * each, 0));
+  const along = reference.map((each, place) => (each ** fold * chance[place]) / norm);
+  const lift = popularity.map((each) => each ** exponent);
+  const largest = Math.max(Array.from(counts).reduce((most, each) => Math.max(most, Math.abs(each)), 0), TINY);
+  const base = Float32Array.from(popularity, (each, row) => each ** (exponent + 1 + fold) / norm + (1e-9 * counts[row]) / largest);
+
+  const tables: Table[] = [{ first: 0, width: 1, rows: null, data: base }];
+  const parts: Part[] = [{ source: POPULARITY, first: 0, width: 1 }];
+  let end = 1;
+  const basis = head && tensor(state, "basis");
+  const width = basis ? basis.shape[1] : 0;
+  if (head && basis) {
+    tables.push({ first: end, width, rows: head.length === nItems ? null : head, data: lifted(basis.data, width, (place) => lift[head[place]]) });
+    parts.push({ source: COLLABORATIVE, first: end, width });
+    end += width;
+  }
+  const content = state.get("content");
+  const contentFirst = end;
+  if (content) {
+    const weight = numbers(state, "content_weight")[0];
+    tables.push({ first: end, width: content.shape[1], rows: null, data: lifted(content.data, content.shape[1], (row) => weight * lift[row]) });
+    const widths = Array.from(state.get("content_widths")?.data ?? [content.shape[1]], Number);
+    const names = Object.keys((header.settings.feature_sources as object | null) ?? {}).sort();
+    for (const [place, each] of widths.entries()) {
+      parts.push({ source: widths.length > 1 ? `${CONTENT}:${names[place]}` : CONTENT, first: end, width: each });
+      end += each;
+    }
+  }
+  const known = LINKED.filter(([, name]) => state.has(`${name}_weight`) && numbers(state, `${name}_weight`)[0]);
+  const links = known.map(([source, name]) => linksOf(state, source, name));
+  const gain = new Map(known.map(([source, name]) => [source, numbers(state, `${name}_weight`)[0] * numbers(state, `${name}_balance`)[0]]));
+
+  const places = head ? placesOf(head, nItems) : null;
+  const folds = (weights: Numbers) => Float64Array.from(weights, (each) => each ** fold);
+  const basisFold = head ? folds(numbers(state, "weight")) : new Float64Array(0);
+  const strength = head ? numbers(state, "strength") : new Float32Array(0);
+  const accuracy = head ? numbers(state, "accuracy") : new Float32Array(0);
+  const tasteWeights = (count: number) => Float64Array.from({ length: width }, (_, column) => {
+    const evidence = count * strength[column];
+    return (evidence / (1 + evidence)) ** ((1 + accuracy[column] ** 2) / 2) * accuracy[column];
+  });
+  const contentTrust = (count: number) => (count / (count + CONTENT_SCALE)) ** 2;
+
+  const folded = ({ indices, weights }: History): Folded => {
+    const seen = Array.from(indices, (row) => (places ? places[row] : row));
+    const own = effectiveCount(weights.filter((_, place) => seen[place] >= 0));
+    const [taste, trusted] = [tasteWeights(own), contentTrust(effectiveCount(weights))];
+    const events = Array.from(indices, (row, at) => {
+      const [added, place, weight] = [new Float64Array(end), seen[at], weights[at]];
+      if (place >= 0) added[0] = along[place] * weight;
+      for (let column = 0; basis && place >= 0 && column < width; column += 1)
+        added[1 + column] = basisFold[place] * basis.data[place * width + column] * weight * taste[column];
+      if (content) {
+        const factor = popularity[row] ** fold;
+        for (let column = 0; column < content.shape[1]; column += 1)
+          added[contentFirst + column] = factor * content.data[row * content.shape[1] + column] * weight * trusted;
+      }
+      return added;
+    });
+    const vector = new Float64Array(end);
+    for (const added of events) for (let column = 0; column < end; column += 1) vector[column] += added[column];
+    if (!seen.some((place) => place >= 0)) vector[0] = 1;
+    return { vector, events };
+  };
+  const trust = Float64Array.of(1, ...tasteWeights(TRUSTED_AFTER), ...new Array<number>(end - contentFirst).fill(contentTrust(TRUSTED_AFTER)));
+  return make(nItems, tables, parts, links, folded, gain, trust);
+}
+
+function linksOf(state: State, source: string, name: string): Links {
+  const to = tensor(state, `${name}_to`);
+  const items = tensor(state, `${name}_items`).data as Int32Array;
+  return {
+    source, items, to: to.data as Int32Array, width: to.shape[1],
+    places: new Map(Array.from(items, (row, place) => [row, place])),
+    shape: numbers(state, `${name}_links`) as Float32Array,
+    scale: numbers(state, `${name}_scale`) as Float32Array,
+  };
+}
+
+/** Noised counts raised to the floor, relative to the mean of the `head` largest. */
+function relative(counts: Numbers, floor: number, head: number): Float64Array {
+  const floored = Float64Array.from(counts, (each) => Math.max(each, floor));
+  const largest = floored.slice().sort().subarray(-Math.min(head, floored.length));
+  const mean = sum(largest) / largest.length;
+  return floored.map((each) => each / mean);
+}
+
+/** Head items of a model without directions, as `AlsPlan` has them. */
+function headItems({ settings, facts }: ModelHeader, nItems: number): number {
+  const own = facts.mu === null ? Infinity : facts.mu * (facts.local ? Math.sqrt(facts.nUsers) : facts.nUsers);
+  const signal = Math.hypot(own, facts.formerSignal);
+  const wanted = facts.nFeatures > 0 ? 10 * Math.sqrt(signal) : 1.2 * signal ** 0.75;
+  const usual = nItems > 50 ? Math.floor(Math.min(Math.max(wanted, 50), nItems)) : nItems;
+  return Math.min(settingOf(settings, "head_items") ?? usual, nItems);
+}
+
+function tensor(state: State, name: string): Numbered {
+  const found = state.get(name);
+  if (!found) throw new RefusedError(`a model of als must have the array ${name}, and has not`);
+  return found;
+}
+
+function numbers(state: State, name: string): Numbers {
+  return tensor(state, name).data;
+}
+
+function placesOf(head: Int32Array, nItems: number): Int32Array {
+  const places = new Int32Array(nItems).fill(-1);
+  head.forEach((row, place) => (places[row] = place));
+  return places;
+}
+
+/** The table, each row times a factor, in single precision. */
+function lifted(data: Numbers, width: number, factor: (row: number) => number): Float32Array {
+  const made = new Float32Array(data.length);
+  for (let row = 0, at = 0; at < made.length; row += 1) {
+    const by = factor(row);
+    for (let column = 0; column < width; column += 1, at += 1) made[at] = by * data[at];
+  }
+  return made;
+}
+
+/** A column times a number, over all items. */
+function addColumn(scores: Float64Array, data: Float32Array, by: number): void {
+  for (let row = 0; row < scores.length; row += 1) scores[row] += data[row] * by;
+}
+
+/** Products of a table's rows with a vector; four sums at once, which the processor makes side by side. */
+function addProducts(scores: Float64Array, data: Float32Array, vector: Float64Array, rows: Int32Array | null): void {
+  const [width, whole] = [vector.length, vector.length - (vector.length % 4)];
+  for (let row = 0, at = 0; at < data.length; row += 1) {
+    let one = 0;
+    let two = 0;
+    let three = 0;
+    let four = 0;
+    let column = 0;
+    for (; column < whole; column += 4, at += 4) {
+      one += data[at] * vector[column];
+      two += data[at + 1] * vector[column + 1];
+      three += data[at + 2] * vector[column + 2];
+      four += data[at + 3] * vector[column + 3];
+    }
+    for (; column < width; column += 1, at += 1) one += data[at] * vector[column];
+    scores[rows === null ? row : rows[row]] += one + two + (three + four);
+  }
+}

@@ -1,0 +1,270 @@
+/**
+ * Recommender: makes the list of recommendations for the device's user. The last step of the path on a device.
+ *
+ *     Interests -> taste (the algorithm's fold-in) -> exact ranking -> diversity -> exploration -> [Recommendation]
+ *
+ * The taste is recomputed after each new event. It is written to no disk and no message: a recommender returns only items.
+ */
+
+import { InputError } from "../errors.js";
+import { shown } from "../events.js";
+import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
+import type { fusedWeights } from "./adaptation/fusion.js";
+import { diverse } from "./diversity.js";
+import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
+import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
+import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
+import { numbersOf, type GlobalModel } from "../models/model.js";
+import { entries, focused, type Interests, type Look } from "./interests.js";
+import { Scorer, type Taste } from "./scoring.js";
+import { Selection } from "./selection.js";
+
+const [POOL, SHORT, TOLD] = [4, 10, 3];
+/** How far a list departs from the highest scores if nothing is said; what the setting is for the three options at 1. */
+const [DISCOVERY, EXPLORE, DIVERSITY, DEBIAS] = [0.2, 0.5, 0.8, 0.25];
+/** Factor on the share of exploration for a user without events. */
+const NEW = 3;
+
+/** A recommended item. */
+export interface Recommendation {
+  readonly item: string;
+  /** Comparable only within a list. */
+  readonly score: number;
+  /** popularity, collaborative, content, panel or exploration; or one of several of a family, such as "content:titles". */
+  readonly source: string;
+  /** Why it is recommended, as text for the user. */
+  readonly reason: string;
+  /** Its position in the list, from 0. */
+  readonly position: number;
+}
+
+/** An item that is similar to another one. */
+export interface Similar {
+  readonly item: string;
+  /** The similarity: a cosine, at most 1. */
+  readonly score: number;
+}
+
+export interface ScoreOptions {
+  /** The domain that is asked for. */
+  readonly domain?: string;
+  /** How far the list departs from the highest scores, from 0, not at all, to 1. */
+  readonly discovery?: number;
+  /** The part of the popularity score that is removed, 0 to 1. */
+  readonly debias?: number;
+}
+
+export interface RecommendOptions extends ScoreOptions {
+  /** Leave out items on which the user has positive events; true unless it is false. */
+  readonly filterAlreadyLikedItems?: boolean;
+  /** Further items to leave out. */
+  readonly filterItems?: readonly string[];
+  /** Recommend only these. */
+  readonly items?: readonly string[];
+  /** The share of the list that is explored. */
+  readonly explore?: number;
+  /** Weight of the items' dissimilarity, 0 to 1. */
+  readonly diversity?: number;
+  /** Whether the user's loyalty changes how much the list explores; true unless it is false. */
+  readonly tuned?: boolean;
+}
+
+/** Recommendations from a model and one user's interests. */
+export class Recommender {
+  private readonly scorer: Scorer;
+  private readonly selection: Selection;
+  private readonly popularity: ArrayLike<number>;
+  private readonly crowds = new Map<string | undefined, Popular>();
+  /** Learns weights of the sources; null: the model has no several sources of public features. */
+  private fuse: typeof fusedWeights | null = null;
+  private fused: Record<string, number> = {};
+  private made: { look: Look; of: string; taste: Taste; contributed: readonly (Contribution["kind"] | null)[] } | undefined;
+
+  private constructor(
+    model: GlobalModel,
+    private readonly items: readonly string[],
+    private readonly interests: Interests,
+    private readonly counts: () => Counts,
+    domains: readonly string[] | null,
+    private readonly rng: Rng,
+  ) {
+    if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
+    this.scorer = new Scorer(Factors.of(model, items.length));
+    this.selection = new Selection(interests.rows, domains);
+    const popular = model.state.get("counts");
+    this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
+  }
+
+  /** The recommender for a model; what only some models need is loaded for them. */
+  static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM): Promise<Recommender> {
+    const made = new Recommender(model, items, interests, counts, domains, rng);
+    const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
+    if (several) made.fuse = (await import("./adaptation/fusion.js")).fusedWeights;
+    return made;
+  }
+
+  /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
+  recommend(n = 10, options: RecommendOptions = {}, tuning = 1): Recommendation[] {
+    checkCount(n);
+    checkItems("filterItems", options.filterItems);
+    checkItems("items", options.items);
+    const mix = mixOf(options);
+    const allowed = this.selection.allowed(options.items, options.domain);
+    const { taste, look, counts } = this.current(mix.debias, options.domain);
+    const own = options.filterAlreadyLikedItems === false ? [] : taste.history.indices;
+    const without = [...look.unwanted, ...own, ...this.selection.known(options.filterItems ?? [])];
+    const wide = POOL * Math.max(n, SHORT);
+    let out = [...without, ...look.resting];
+    let pool: ArrayLike<number> = this.scorer.top(taste, wide, out, allowed);
+    let order = this.varied(taste, pool, n, mix.diversity);
+    if (order.length < n && out.length > without.length) {
+      // Items that pause come after all others.
+      out = without;
+      pool = order = [...order, ...this.scorer.top(taste, n - order.length, [...without, ...order], allowed)];
+    }
+    const usual = taste.history.indices.length ? mix.explore : NEW * mix.explore;
+    const share = options.explore === undefined ? explorationOf(counts, tuning * usual) : mix.explore;
+    const places = slots(share, order.length, this.rng);
+    if (places.length) {
+      const drawn = imagined(taste.history, this.popular(options.domain), this.rng);
+      const less = look.dismissed;
+      const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
+      const kept = order.slice(0, order.length - places.length);
+      const candidates = this.scorer.top(other, wide, [...out, ...kept], allowed);
+      const found = this.varied(other, candidates, places.length, mix.diversity, kept);
+      order = kept;
+      found.forEach((row, place) => order.splice(places[place], 0, row));
+    }
+    return this.told(taste, order, new Set(places), pool);
+  }
+
+  /** Items to ask a new user about, those first whose answers tell most. */
+  async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
+    checkCount(n);
+    checkItems("items", options.items);
+    const allowed = this.selection.allowed(options.items, options.domain);
+    const { questions } = await import("./questions.js");
+    const { taste, look } = this.current(0, options.domain);
+    const asked = [...new Set([...look.history.indices, ...look.unwanted, ...look.skipped])].sort((one, other) => one - other);
+    const known = new Set(asked);
+    const among = Array.from(allowed ?? this.items.keys()).filter((row) => !known.has(row));
+    return questions(this.scorer, this.popularity, taste, asked, among, n).map((row) => this.items[row]);
+  }
+
+  /** The contribution of each of the user's events to an item's score. */
+  explain(item: string, options: ScoreOptions = {}): Explanation {
+    const [row, mix] = [this.selection.row(item), mixOf(options)];
+    const { taste } = this.current(mix.debias, options.domain);
+    const score = this.scorer.scores(taste, [row])[0];
+    const contributions = this.contributions(taste, row);
+    const rest = score - contributions.reduce((total, each) => total + each.score, 0);
+    const domain = this.selection.domain(row);
+    return { item, score, contributions, rest, domain, text: inWords(contributions, domain) };
+  }
+
+  /** Whether an item is in the top share `reach` of its domain for this user, and is new to them. */
+  fits(item: string, reach: number): boolean {
+    const [row] = this.selection.known([item]);
+    if (row === undefined) return false;
+    const domain = this.selection.domain(row) ?? undefined;
+    const { taste, look } = this.current(0, domain);
+    const among = domain === undefined ? null : this.selection.within(domain);
+    const count = Math.ceil(reach * (among?.length ?? this.items.length));
+    return this.scorer.top(taste, count, [...look.unwanted, ...taste.history.indices], among).includes(row);
+  }
+
+  /** Items similar to this one by the model, most similar first, independent of the user. */
+  similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Similar[] {
+    checkCount(n);
+    const row = this.selection.row(item);
+    const among = options.domain === undefined ? null : this.selection.within(options.domain);
+    return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score }));
+  }
+
+  private popular(domain: string | undefined): Popular {
+    const known = this.crowds.get(domain);
+    const made = known ?? new Popular(this.popularity, domain === undefined ? null : this.selection.within(domain));
+    if (!known) this.crowds.set(domain, made);
+    return made;
+  }
+
+  /** The user's taste for a domain, recomputed after a new event or reaction; their interests and counts. */
+  private current(debias: number, domain: string | undefined): { taste: Taste; look: Look; counts: Counts } {
+    const [look, counts] = [this.interests.look(), this.counts()];
+    const of = JSON.stringify([debias, domain ?? null, counts]);
+    if (this.made?.look !== look || this.made.of !== of) {
+      const dismissed = new Set(look.dismissed);
+      let history = entries(look.recent, (row) => !dismissed.has(row));
+      if (domain !== undefined) history = focused(history, new Set(this.selection.within(domain)));
+      if (this.fuse) this.fused = this.fuse(this.scorer, history);
+      const taste = this.scorer.taste(history, look.dismissed, this.weights(counts, debias));
+      const kinds = look.kinds.filter((_, place) => !dismissed.has(look.recent.indices[place]));
+      this.made = { look, of, taste, contributed: kinds };
+    }
+    return { taste: this.made.taste, look, counts };
+  }
+
+  /** The weight of each part of a score: from reactions, fusion and debiasing. */
+  private weights(counts: Counts, debias: number): Record<string, number> {
+    const weights = weightsOf(counts);
+    weights[POPULARITY] *= 1 - debias;
+    for (const [source, weight] of Object.entries(this.fused)) weights[source] = weight * (weightsOf(counts)[familyOf(source)] * (familyOf(source) === POPULARITY ? 1 - debias : 1));
+    return weights;
+  }
+
+  /** Reranks a pool, best first, for diversity, also towards the rows `beside`; the first n. */
+  private varied(taste: Taste, pool: ArrayLike<number>, n: number, diversity: number, beside: readonly number[] = []): number[] {
+    const rows = Array.from(pool);
+    if (!diversity || rows.length < 2) return rows.slice(0, n);
+    const all = [...rows, ...beside];
+    const [scores, vectors] = [this.scorer.scores(taste, rows), this.scorer.likeness(all)];
+    return diverse(scores, vectors, n, diversity, this.scorer.bonds(all)).map((place) => rows[place]);
+  }
+
+  /** Recommendations of rows, with source and reason. */
+  private told(taste: Taste, order: readonly number[], explored: ReadonlySet<number>, pool: ArrayLike<number>): Recommendation[] {
+    if (!order.length) return [];
+    const parts = [...this.scorer.byPart(taste, order)];
+    const usual = pool === order ? new Map(parts) : this.scorer.byPart(taste, pool);
+    const means = parts.map(([name]) => (usual.get(name) as Float64Array).reduce((total, each) => total + each, 0) / pool.length);
+    return order.map((row, place) => {
+      const score = parts.reduce((total, [, part]) => total + part[place], 0);
+      // The source is the part furthest above its mean over the pool; a part that adds nothing can't be it.
+      let [source, most] = ["", -Infinity];
+      parts.forEach(([name, part], at) => {
+        const above = part[place] ? part[place] - means[at] : -Infinity;
+        if (source === "" || above > most) [source, most] = [name, above];
+      });
+      if (explored.has(place)) source = EXPLORATION;
+      const reason = WHY[source] ?? inWords(this.contributions(taste, row, TOLD), this.selection.domain(row));
+      return { item: this.items[row], score, source, reason, position: place };
+    });
+  }
+
+  /** The contributions of events to an item's score, largest first; the first `most`, or all. */
+  private contributions(taste: Taste, row: number, most = Infinity): Contribution[] {
+    const { all, linked } = this.scorer.contributions(taste, row);
+    const kinds = this.made?.contributed ?? [];
+    const order = Array.from(all.keys()).sort((one, other) => all[other] - all[one] || one - other);
+    return order.slice(0, most).map((at) => {
+      const item = taste.items[at];
+      return { item: this.items[item], kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(item), linked: linked[at] };
+    });
+  }
+}
+
+/** The three options: as given, or else by the setting `discovery`. */
+function mixOf(options: RecommendOptions): { explore: number; diversity: number; debias: number } {
+  const { discovery = DISCOVERY, explore = discovery * EXPLORE, diversity = discovery * DIVERSITY, debias = discovery * DEBIAS } = options;
+  for (const [name, share] of Object.entries({ discovery, explore, diversity, debias }))
+    if (typeof share !== "number" || !(share >= 0 && share <= 1)) throw new InputError(`\`${name}\` must be a share from 0 to 1, got ${shown(share)}`);
+  return { explore, diversity, debias };
+}
+
+function checkCount(n: number): void {
+  if (!Number.isInteger(n) || n < 1) throw new InputError(`\`n\` must be a number of items from 1, got ${shown(n)}`);
+}
+
+function checkItems(name: string, items: unknown): void {
+  if (items !== undefined && !Array.isArray(items)) throw new InputError(`\`${name}\` must be an array of item ids, got ${shown(items)}`);
+}

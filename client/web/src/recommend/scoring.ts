@@ -1,0 +1,277 @@
+/**
+ * Scoring: a model's scores for the user of this device, exactly searched; the parts that they are the sum of, and what is alike.
+ */
+
+import { familyOf, type Factors, type Links } from "./factors.js";
+import { joined, type History } from "./interests.js";
+
+/** A dismissed item subtracts this share of what it would add as a positive one. */
+const LESS = 0.5;
+const TINY = 1e-30;
+
+/** A representation of one user's events. It is private: never written, sent or shown. */
+export interface Taste {
+  readonly history: History;
+  /** Rows of the interactions, then those of dismissed items. */
+  readonly items: Int32Array;
+  readonly vector: Float64Array;
+  /** Contributions of interactions, then of dismissed items, to the vector. */
+  readonly added: readonly Float64Array[];
+  /** Source -> how much the links of interactions, then of dismissed items, count. */
+  readonly amounts: ReadonlyMap<string, Float64Array>;
+  /** Source -> what they add to rows that links reach. */
+  readonly linked: ReadonlyMap<string, ReadonlyMap<number, number>>;
+  /** Scores of all items, once they were searched. */
+  scores?: Float64Array | Float32Array;
+}
+
+/** What one item's links say about another: the place of each, and how much. */
+type Said = readonly (readonly [one: number, other: number, much: number])[];
+
+export class Scorer {
+  /** Names of the parts of a score that can be weighted separately, in the order of `byPart`. */
+  readonly sources: readonly string[];
+  /** Columns that say what an item is like, not how popular it is. */
+  private readonly told: Float64Array;
+  private readonly links: readonly Links[];
+  private table: Float64Array | undefined;
+
+  constructor(readonly factors: Factors) {
+    this.links = factors.links.some((each) => each.to.length) ? factors.links : [];
+    this.sources = [...factors.parts.map((part) => part.source), ...this.links.map((each) => each.source)];
+    this.told = new Float64Array(factors.width).fill(1);
+    this.told[0] = 0; // popularity is always the first column
+  }
+
+  /** The user's taste, with a weight for each part of the score or its family; 1 for parts without one. */
+  taste(history: History, less: Int32Array, weights: Readonly<Record<string, number>>): Taste {
+    const { factors } = this;
+    const columns = new Float64Array(factors.width);
+    for (const { source, first, width } of factors.parts) columns.fill(weightOf(weights, source), first, first + width);
+    const { vector, events } = factors.users(history);
+    const added = [...events];
+    const amounts = new Map(this.links.map(({ source }) => [source, factors.amounts(source, history)]));
+    if (less.length) {
+      const together = joined(history, less, new Float64Array(less.length).fill(1));
+      const folded = factors.users(together).events;
+      const places = Array.from(less, (row) => together.indices.indexOf(row));
+      for (const place of places) {
+        const taken = folded[place].map((each) => -LESS * each);
+        taken[0] = 0;
+        added.push(taken);
+        taken.forEach((each, column) => (vector[column] += each));
+      }
+      for (const [source, own] of amounts) {
+        const all = factors.amounts(source, together);
+        amounts.set(source, Float64Array.of(...own, ...places.map((place) => -LESS * all[place])));
+      }
+    }
+    const items = Int32Array.of(...history.indices, ...less);
+    const linked = new Map<string, ReadonlyMap<number, number>>();
+    for (const each of this.links) {
+      const own = (amounts.get(each.source) as Float64Array).map((amount) => amount * weightOf(weights, each.source));
+      amounts.set(each.source, own);
+      linked.set(each.source, sumsOf(each, items, own));
+    }
+    const scaled = (values: Float64Array) => values.map((each, column) => each * columns[column]);
+    return { history, items, vector: scaled(vector), added: added.map(scaled), amounts, linked };
+  }
+
+  /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
+  top(taste: Taste, n: number, without: Iterable<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest((taste.scores ??= this.all(taste)), n, without, among);
+  }
+
+  private all(taste: Taste): Float64Array | Float32Array {
+    const scores = this.factors.products(taste.vector);
+    let touched = false;
+    for (const sums of taste.linked.values()) {
+      for (const [row, more] of sums) {
+        scores[row] += more;
+        touched ||= more !== 0;
+      }
+    }
+    // Where nothing is added, Python orders by products in single precision: equals there are equals here.
+    return touched ? scores : new Float32Array(scores);
+  }
+
+  /** Scores of some items. */
+  scores(taste: Taste, rows: ArrayLike<number>): Float64Array {
+    const parts = [...this.byPart(taste, rows).values()];
+    return Float64Array.from(rows, (_, place) => parts.reduce((total, part) => total + part[place], 0));
+  }
+
+  /** The parts of the scores of some items. */
+  byPart(taste: Taste, rows: ArrayLike<number>): Map<string, Float64Array> {
+    const vectors = Array.from(rows, (row) => this.factors.vector(row));
+    const found = new Map<string, Float64Array>();
+    for (const { source, first, width } of this.factors.parts) {
+      const part = Float64Array.from(vectors, (vector) => {
+        let total = 0;
+        for (let column = first; column < first + width; column += 1) total += vector[column] * taste.vector[column];
+        return total;
+      });
+      found.set(source, part);
+    }
+    for (const [source, sums] of taste.linked) found.set(source, Float64Array.from(rows, (row) => sums.get(row) ?? 0));
+    return found;
+  }
+
+  /** Contributions of interactions, then of dismissed items, to the score of one item; and the part that comes through links. */
+  contributions(taste: Taste, row: number): { all: Float64Array; linked: Float64Array } {
+    const vector = this.factors.vector(row);
+    const all = Float64Array.from(taste.added, (added) => dot(added, vector));
+    const linked = new Float64Array(all.length);
+    for (const each of this.links) {
+      const own = taste.amounts.get(each.source) as Float64Array;
+      for (const [place, , much] of between(each, taste.items, [row])) linked[place] += own[place] * much;
+    }
+    return { all: all.map((value, place) => value + linked[place]), linked };
+  }
+
+  /** Vectors whose cosine is the similarity of items, apart from `bonds`. */
+  likeness(rows: ArrayLike<number>): Float64Array[] {
+    const weights = this.factors.trust.map((each, column) => each * this.told[column]);
+    return Array.from(rows, (row) => this.factors.vector(row).map((each, column) => each * weights[column]));
+  }
+
+  /** How links bring these items together beside their vectors: place -> place -> from -1 to 1. Null: the model has none. */
+  bonds(rows: ArrayLike<number>): Map<number, Map<number, number>> | null {
+    if (!this.links.length) return null;
+    const bonds = new Map<number, Map<number, number>>();
+    const add = (one: number, other: number, much: number) => {
+      const own = bonds.get(one) ?? new Map<number, number>();
+      bonds.set(one, own.set(other, (own.get(other) ?? 0) + much / 2));
+    };
+    for (const [one, other, much] of this.said(rows, rows)) {
+      add(one, other, much);
+      add(other, one, much);
+    }
+    for (const own of bonds.values()) for (const [other, much] of own) own.set(other, Math.min(Math.max(much, -1), 1));
+    return bonds;
+  }
+
+  /** The n items most similar to one, best first, of the rows `among` or all, and the similarities. */
+  similar(row: number, n: number, among: ArrayLike<number> | null): { row: number; score: number }[] {
+    const rows = Int32Array.from(among ?? Array.from({ length: this.factors.nItems }, (_, place) => place)).filter((each) => each !== row);
+    const [own] = this.likeness([row]);
+    const likeness = this.cosines(own, rows);
+    const near = this.around(row, new Set(rows));
+    if (near.length) {
+      const pair = new Map<number, number>();
+      const add = (place: number, much: number) => pair.set(near[place], (pair.get(near[place]) ?? 0) + much / 2);
+      for (const [, other, much] of this.said([row], near)) add(other, much);
+      for (const [one, , much] of this.said(near, [row])) add(one, much);
+      rows.forEach((each, place) => {
+        const strength = pair.get(each);
+        if (strength !== undefined) likeness[place] = closer(likeness[place], Math.min(Math.max(strength, -1), 1));
+      });
+    }
+    const order = Array.from(rows.keys()).sort((one, other) => likeness[other] - likeness[one] || rows[one] - rows[other]);
+    return order.slice(0, n).map((place) => ({ row: rows[place], score: likeness[place] }));
+  }
+
+  private cosines(own: Float64Array, rows: Int32Array): Float64Array {
+    const length = norm(own);
+    this.table ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])[0]));
+    const lengths = this.table;
+    const weights = this.factors.trust.map((each, column) => each * this.told[column]);
+    const products = this.factors.products(own.map((each, column) => each * weights[column]));
+    return Float64Array.from(rows, (row) => (length ? products[row] / Math.max(lengths[row] * length, TINY) : 0));
+  }
+
+  /** Rows that this one has a link to, or that have one to it; of those that are allowed. */
+  private around(row: number, allowed: ReadonlySet<number>): number[] {
+    const found = new Set<number>();
+    for (const { places, items, to, width } of this.links) {
+      const place = places.get(row);
+      for (let link = 0; place !== undefined && link < width; link += 1) found.add(to[place * width + link]);
+      to.forEach((other, at) => other === row && found.add(items[Math.floor(at / width)]));
+    }
+    return [...found].filter((each) => allowed.has(each)).sort((one, other) => one - other);
+  }
+
+  /** What links of items say about rows, each once: the share of what vectors, or a link of the item, say at most. */
+  private said(items: ArrayLike<number>, rows: ArrayLike<number>): Said {
+    const { factors, links, told } = this;
+    const ones = Float32Array.of(1);
+    const alone = Array.from(items, (row) => ({ indices: Int32Array.of(row), weights: ones, nItems: factors.nItems }));
+    const says = alone.map((history) => norm(factors.users(history).vector.map((each, column) => each * told[column])));
+    const hears = Array.from(rows, (row) => norm(factors.vector(row).map((each, column) => each * told[column])));
+    const amounts = links.map(({ source }) => alone.map((history) => factors.amounts(source, history)[0]));
+    const most = alone.map((_, place) => {
+      const scales = links.map(({ places, scale }, at) => Math.abs(amounts[at][place]) * (scale[places.get(items[place]) ?? -1] ?? 0));
+      return Math.max(scales.reduce((total, each) => total + each, 0), TINY);
+    });
+    return links.flatMap((each, at) =>
+      between(each, items, rows).map(([one, other, much]) => [one, other, (much * amounts[at][one]) / Math.max(says[one] * hears[other], most[one])] as const),
+    );
+  }
+}
+
+/** Cosines that bonds bring nearer to 1, or where a bond is negative to -1, by that share of the way. */
+export function closer(cosine: number, strength: number): number {
+  return cosine + strength * (1 - Math.sign(strength) * cosine);
+}
+
+/** Rows of the n highest scores, best first, of equals the lower row first. */
+export function highest(scores: Float64Array | Float32Array, n: number, without: Iterable<number>, among: ArrayLike<number> | null): Int32Array {
+  const hidden = new Uint8Array(scores.length);
+  for (const row of without) hidden[row] = 1;
+  const better = (one: number, other: number) => scores[other] - scores[one] || one - other;
+  const room = 4 * n + 64;
+  let found: number[] = [];
+  let least = -Infinity;
+  const count = among ? among.length : scores.length;
+  for (let place = 0; place < count; place += 1) {
+    const row = among ? among[place] : place;
+    if (hidden[row] || !(scores[row] >= least)) continue;
+    found.push(row);
+    if (found.length < room) continue;
+    found = found.sort(better).slice(0, n);
+    if (found.length) least = scores[found[found.length - 1]];
+  }
+  return Int32Array.from(found.sort(better).slice(0, n));
+}
+
+/** What an item's links add, by the row that they reach, if the items count so much. */
+function sumsOf({ places, to, shape, scale, width }: Links, items: Int32Array, amounts: Float64Array): Map<number, number> {
+  const sums = new Map<number, number>();
+  items.forEach((row, at) => {
+    const place = places.get(row);
+    if (place === undefined) return;
+    const amount = amounts[at] * scale[place];
+    for (let link = place * width; link < (place + 1) * width; link += 1) sums.set(to[link], (sums.get(to[link]) ?? 0) + shape[link] * amount);
+  });
+  return sums;
+}
+
+/** What some items' links say about some rows, of which each is given once. */
+function between({ places, to, shape, scale, width }: Links, items: ArrayLike<number>, rows: ArrayLike<number>): Said {
+  const wanted = new Map(Array.from(rows, (row, place) => [row, place]));
+  const said: [number, number, number][] = [];
+  for (let at = 0; at < items.length; at += 1) {
+    const place = places.get(items[at]);
+    for (let link = 0; place !== undefined && link < width; link += 1) {
+      const other = wanted.get(to[place * width + link]);
+      if (other !== undefined) said.push([at, other, shape[place * width + link] * scale[place]]);
+    }
+  }
+  return said;
+}
+
+/** The weight of a part of the score: its own, or that of its family, or 1. */
+function weightOf(weights: Readonly<Record<string, number>>, source: string): number {
+  return weights[source] ?? weights[familyOf(source)] ?? 1;
+}
+
+export function dot(one: ArrayLike<number>, other: ArrayLike<number>): number {
+  let total = 0;
+  for (let place = 0; place < one.length; place += 1) total += one[place] * other[place];
+  return total;
+}
+
+export function norm(vector: ArrayLike<number>): number {
+  return Math.sqrt(dot(vector, vector));
+}
+

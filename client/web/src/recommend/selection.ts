@@ -1,0 +1,55 @@
+/** Selection: the items of a catalogue that one call of `recommend` may show. */
+
+import { InputError } from "../errors.js";
+import { shown } from "../events.js";
+import { rising } from "./interests.js";
+
+export class Selection {
+  private readonly domains = new Map<string, number[]>();
+
+  constructor(
+    private readonly rows: ReadonlyMap<string, number>,
+    private readonly named: readonly string[] | null,
+  ) {
+    if (named && named.length !== rows.size) throw new InputError(`\`domains\` must have one for each of ${rows.size} items, got ${named.length}`);
+    named?.forEach((domain, row) => {
+      const own = this.domains.get(domain);
+      if (own) own.push(row);
+      else this.domains.set(domain, [row]);
+    });
+  }
+
+  /** Rows of the items that the model knows, rising. */
+  known(items: readonly string[]): Int32Array {
+    return rising(items.flatMap((item) => this.rows.get(item) ?? []));
+  }
+
+  /** Rows that may be recommended, rising; null for all. */
+  allowed(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
+    const within = domain === undefined ? null : this.within(domain);
+    if (items === undefined) return within;
+    const rows = this.known(items);
+    if (!within) return rows;
+    const own = new Set(within);
+    return rows.filter((row) => own.has(row));
+  }
+
+  /** Rows of a domain's items, rising. */
+  within(domain: string): readonly number[] {
+    const found = this.domains.get(domain);
+    if (!found) throw new InputError(`\`domain\` must be one that items have, got ${shown(domain)}`);
+    return found;
+  }
+
+  /** The domain of an item; null if there is only one. */
+  domain(row: number): string | null {
+    return this.named?.[row] ?? null;
+  }
+
+  /** The row of an item. */
+  row(item: string): number {
+    const row = this.rows.get(item);
+    if (row === undefined) throw new InputError(`\`item\` must be one of the model's, got ${shown(item)}`);
+    return row;
+  }
+}

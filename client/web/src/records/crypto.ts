@@ -1,0 +1,182 @@
+/**
+ * Keys and ciphers, by WebCrypto. Ed25519 and X25519 have a fallback for browsers without them, loaded when it is needed.
+ *
+ * HAZMAT. What may be signed, agreed on or encrypted, and how often, is said where these are called.
+ */
+
+import { InputError, IntegrityError } from "../errors.js";
+import { base64, concat, fromHex } from "./bytes.js";
+
+const ED25519_HEAD = fromHex("302e020100300506032b657004220420");
+const X25519_HEAD = fromHex("302e020100300506032b656e04220420");
+const MOST_RANDOM = 65536;
+const KEYSTREAM_STEP = 1 << 22;
+
+/** What stands in where WebCrypto has no Ed25519 and X25519. */
+export interface Curves {
+  ed25519Public(secret: Uint8Array): Promise<Uint8Array>;
+  ed25519Sign(secret: Uint8Array, message: Uint8Array): Promise<Uint8Array>;
+  ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): Promise<boolean>;
+  x25519Public(secret: Uint8Array): Promise<Uint8Array>;
+  /** The shared secret; all zeros are an error. */
+  x25519(secret: Uint8Array, other: Uint8Array): Promise<Uint8Array>;
+}
+
+function subtle(): SubtleCrypto {
+  const found = globalThis.crypto?.subtle;
+  if (!found) throw new InputError("the page must be served over https or from localhost: this browser has no WebCrypto here");
+  return found;
+}
+
+function unpadded(text: string): Uint8Array {
+  return Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
+}
+
+async function publicOf(head: Uint8Array, name: string, usages: KeyUsage[], secret: Uint8Array): Promise<Uint8Array> {
+  const key = await subtle().importKey("pkcs8", concat(head, secret), name, true, usages);
+  const { x } = await subtle().exportKey("jwk", key);
+  return unpadded(x ?? "");
+}
+
+const NATIVE: Curves = {
+  ed25519Public: (secret) => publicOf(ED25519_HEAD, "Ed25519", ["sign"], secret),
+  async ed25519Sign(secret, message) {
+    const key = await subtle().importKey("pkcs8", concat(ED25519_HEAD, secret), "Ed25519", false, ["sign"]);
+    return new Uint8Array(await subtle().sign("Ed25519", key, message));
+  },
+  async ed25519Verify(publicKey, message, signature) {
+    try {
+      const key = await subtle().importKey("raw", publicKey, "Ed25519", false, ["verify"]);
+      return await subtle().verify("Ed25519", key, signature, message);
+    } catch {
+      return false;
+    }
+  },
+  x25519Public: (secret) => publicOf(X25519_HEAD, "X25519", ["deriveBits"], secret),
+  async x25519(secret, other) {
+    const key = await subtle().importKey("pkcs8", concat(X25519_HEAD, secret), "X25519", false, ["deriveBits"]);
+    const peer = await subtle().importKey("raw", other, "X25519", false, []);
+    return new Uint8Array(await subtle().deriveBits({ name: "X25519", public: peer } as EcdhKeyDeriveParams, key, 256));
+  },
+};
+
+let chosen: Promise<Curves> | undefined;
+
+/** WebCrypto's curves, or the fallback; `kind` names one of them, for tests. */
+export function curves(kind?: "native" | "fallback"): Promise<Curves> {
+  if (kind) return kind === "native" ? Promise.resolve(NATIVE) : import("./crypto_fallback.js").then(({ FALLBACK }) => FALLBACK);
+  chosen ??= (async () => {
+    const secret = new Uint8Array(32).fill(1);
+    try {
+      await NATIVE.x25519(secret, await NATIVE.x25519Public(secret));
+      if (await NATIVE.ed25519Verify(await NATIVE.ed25519Public(secret), secret, await NATIVE.ed25519Sign(secret, secret))) return NATIVE;
+    } catch {
+      subtle();
+    }
+    return curves("fallback");
+  })();
+  return chosen;
+}
+
+/** Bytes of the operating system's random source. */
+export function randomBytes(count: number): Uint8Array {
+  const made = new Uint8Array(count);
+  for (let at = 0; at < count; at += MOST_RANDOM) crypto.getRandomValues(made.subarray(at, at + MOST_RANDOM));
+  return made;
+}
+
+/** SHA-256 of much data. */
+export async function sha256Async(data: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await subtle().digest("SHA-256", data));
+}
+
+/** HKDF-SHA256 without salt (RFC 5869). */
+export async function hkdf(secret: Uint8Array, info: Uint8Array, length: number): Promise<Uint8Array> {
+  const key = await subtle().importKey("raw", secret, "HKDF", false, ["deriveBits"]);
+  return new Uint8Array(await subtle().deriveBits({ name: "HKDF", hash: "SHA-256", salt: new Uint8Array(), info }, key, 8 * length));
+}
+
+/** AES-256-GCM: ciphertext, then the tag of 16 bytes. A nonce serves one message of a key. */
+export async function gcmSeal(key: Uint8Array, nonce: Uint8Array, plain: Uint8Array, aad: Uint8Array): Promise<Uint8Array> {
+  const imported = await subtle().importKey("raw", key, "AES-GCM", false, ["encrypt"]);
+  return new Uint8Array(await subtle().encrypt({ name: "AES-GCM", iv: nonce, additionalData: aad }, imported, plain));
+}
+
+/** What `gcmSeal` has sealed, or an error. */
+export async function gcmOpen(key: Uint8Array, nonce: Uint8Array, sealed: Uint8Array, aad: Uint8Array): Promise<Uint8Array> {
+  const imported = await subtle().importKey("raw", key, "AES-GCM", false, ["decrypt"]);
+  try {
+    return new Uint8Array(await subtle().decrypt({ name: "AES-GCM", iv: nonce, additionalData: aad }, imported, sealed));
+  } catch {
+    throw new IntegrityError(`a sealed message must fit its key and context, got ${sealed.length} bytes that don't`);
+  }
+}
+
+let zeros = new Uint8Array(0);
+
+/** The keystream of AES-256 in counter mode, from block `first` of 16 bytes on. */
+export class Keystream {
+  private constructor(
+    private readonly key: CryptoKey,
+    private block: number,
+  ) {}
+
+  static async of(key: Uint8Array): Promise<Keystream> {
+    if (key.length !== 32) throw new InputError(`\`key\` must be 32 bytes, got ${key.length}`);
+    return new Keystream(await subtle().importKey("raw", key, "AES-CTR", false, ["encrypt"]), 0);
+  }
+
+  /** The next bytes; all but the last call must ask for whole blocks of 16. At most 4 MiB are one call of the cipher. */
+  async next(count: number): Promise<Uint8Array> {
+    if (zeros.length < Math.min(count, KEYSTREAM_STEP)) zeros = new Uint8Array(Math.min(count, KEYSTREAM_STEP));
+    const parts: Uint8Array[] = [];
+    for (let at = 0; at < count; at += KEYSTREAM_STEP) {
+      const size = Math.min(KEYSTREAM_STEP, count - at);
+      const counter = new Uint8Array(16);
+      new DataView(counter.buffer).setBigUint64(8, BigInt(this.block));
+      const part = await subtle().encrypt({ name: "AES-CTR", counter, length: 64 }, this.key, zeros.subarray(0, size));
+      parts.push(new Uint8Array(part));
+      this.block += Math.ceil(size / 16);
+    }
+    return parts.length === 1 ? parts[0] : concat(...parts);
+  }
+}
+
+/** An ECDSA P-384 pair: Flower's key of a node. */
+export interface NodeKey {
+  /** PKCS #8. */
+  readonly secret: Uint8Array;
+  /** PEM SubjectPublicKeyInfo, in OpenSSL's spelling: 64 letters a line. */
+  readonly publicPem: string;
+}
+
+const P384 = { name: "ECDSA", namedCurve: "P-384" };
+
+/** A fresh key of a node. */
+export async function makeNodeKey(): Promise<NodeKey> {
+  const pair = await subtle().generateKey(P384, true, ["sign", "verify"]);
+  const secret = new Uint8Array(await subtle().exportKey("pkcs8", pair.privateKey));
+  const spki = new Uint8Array(await subtle().exportKey("spki", pair.publicKey));
+  const lines = base64(spki).match(/.{1,64}/g) ?? [];
+  return { secret, publicPem: `-----BEGIN PUBLIC KEY-----\n${lines.join("\n")}\n-----END PUBLIC KEY-----\n` };
+}
+
+/** ECDSA with SHA-256 as DER: WebCrypto gives r and s side by side. */
+export async function signP384(secret: Uint8Array, message: Uint8Array): Promise<Uint8Array> {
+  const key = await subtle().importKey("pkcs8", secret, P384, false, ["sign"]);
+  const raw = new Uint8Array(await subtle().sign({ name: "ECDSA", hash: "SHA-256" }, key, message));
+  return derSignature(raw);
+}
+
+/** r || s as the DER sequence of two integers. */
+export function derSignature(raw: Uint8Array): Uint8Array {
+  const integer = (value: Uint8Array): Uint8Array => {
+    let first = 0;
+    while (first < value.length - 1 && value[first] === 0) first += 1;
+    const body = value[first] & 128 ? concat(Uint8Array.of(0), value.subarray(first)) : value.subarray(first);
+    return concat(Uint8Array.of(2, body.length), body);
+  };
+  const half = raw.length / 2;
+  const body = concat(integer(raw.subarray(0, half)), integer(raw.subarray(half)));
+  return concat(body.length < 128 ? Uint8Array.of(0x30, body.length) : Uint8Array.of(0x30, 0x81, body.length), body);
+}

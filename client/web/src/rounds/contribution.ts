@@ -1,0 +1,129 @@
+/**
+ * Contribution: this device takes part in one round.
+ *
+ *     signed plan + model -> verify, the device's floors first -> its own ledger -> blocks -> clipped -> noised -> bytes
+ *
+ * A plan is verified and charged before anything is computed from behaviour, and only the clipped, noised numbers are ever returned.
+ */
+
+import { checkKnown, contribution, type History } from "../algorithms/algorithm.js";
+import { InputError, IntegrityError, RefusedError } from "../errors.js";
+import type { DeviceLedger } from "../ledger/device_ledger.js";
+import { clip } from "../mechanism/clipping.js";
+import { addShare, shareSource } from "../mechanism/shares.js";
+import { DUMMIES, layoutSize, type Clipped } from "../mechanism/update.js";
+import { namedBy, readNamedModel, type GlobalModel } from "../models/model.js";
+import type { SigningKey } from "../records/signing.js";
+import { MaskedDevice } from "../secagg/attempt.js";
+import type { Directory } from "../secagg/directory.js";
+import { attemptTerms } from "../secagg/masked_attempt.js";
+import type { Service } from "../service.js";
+import { checkFloors, purposeOf } from "./admission.js";
+import { openPlan, signer, type RoundPlan, type SignedPlan } from "./plan.js";
+import { encode } from "./wire.js";
+import { Fields } from "../records/fields.js";
+
+/** What a contribution is computed from: read only after a plan was verified and charged. */
+export interface Histories {
+  /** Hash of the catalogue's item ids, and how many there are. */
+  readonly catalogue: string;
+  readonly nItems: number;
+  read(): Promise<History>;
+}
+
+export interface ContributorOptions {
+  readonly histories: Histories;
+  readonly ledger: DeviceLedger;
+  readonly service: Service;
+  /** Seconds since 1970. */
+  readonly clock: () => number;
+  /** This installation's number, for noise from a seed. */
+  readonly number: number;
+}
+
+export class Contributor {
+  constructor(private readonly options: ContributorOptions) {}
+
+  /** Takes part in one attempt without masks: a contribution in wire format. An attempt is answered at most once. */
+  async contribute(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<Uint8Array> {
+    const [signed, model] = await this.verified(planBytes, modelBytes);
+    const { plan } = signed;
+    if (plan.cohort?.masks) throw new RefusedError("a plan with masks must be answered under masks");
+    await this.charged(signed, planBytes);
+    const noised = plan.noisedByDevices;
+    const header = {
+      run: plan.run,
+      round: plan.round,
+      attempt: plan.attempt,
+      planHash: plan.hash,
+      users: 1,
+      rejected: 0,
+      size: layoutSize(plan.layout) + (noised ? DUMMIES : 0),
+    };
+    const clipped = await this.clipped(plan, model);
+    if (!noised) return encode(header, clipped.steps, plan.grid < 2 ** 31 ? 4 : 8);
+    const share = await addShare(clipped, plan, await shareSource(plan, this.options.number));
+    return encode(header, share, plan.bits(1) <= 32 ? 4 : 8);
+  }
+
+  /** Takes part in one masked attempt: the device's state machine for its messages. It is charged before anybody has it. */
+  async join(planBytes: Uint8Array, modelBytes: Uint8Array, identity: SigningKey, directory: Directory): Promise<MaskedDevice> {
+    const [signed, model] = await this.verified(planBytes, modelBytes);
+    const { plan, charge } = signed;
+    const device = directory.identities.indexOf(identity.publicKey);
+    if (device < 0) throw new RefusedError("the directory must name this device, got one without it");
+    const machine = new MaskedDevice({
+      terms: attemptTerms(plan, charge?.checkpoint),
+      id: device,
+      identity,
+      directory,
+      serverKey: await signer(signed, this.options.service.publicKey),
+      vector: async () => addShare(await this.clipped(plan, model), plan, await shareSource(plan, device)),
+      latch: (step, digest) => this.options.ledger.latch(plan, step, digest),
+    });
+    await this.charged(signed, planBytes);
+    return machine;
+  }
+
+  /** The plan, checked against the floors, and its model. */
+  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, GlobalModel]> {
+    const { service, ledger, clock, histories } = this.options;
+    const now = clock();
+    const signed = await openPlan(planBytes, {
+      publicKey: service.publicKey,
+      seen: (population) => ledger.seen(population),
+      accept: (plan) => checkFloors(plan, service.floors, now),
+      pinned: service.pinned,
+    });
+    const { plan } = signed;
+    const model = readNamedModel(modelBytes, plan.modelHash);
+    const named = Fields.of("a plan", plan.value, [], [], true);
+    if (model.header.named !== namedBy(named.get("algorithm"), named.get("settings"), named.get("facts"))) {
+      throw new IntegrityError("the model must have the algorithm, settings and facts that the plan names");
+    }
+    checkKnown(plan.algorithm);
+    if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
+    if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
+    return [signed, model];
+  }
+
+  /** Charges the plan. */
+  private async charged({ plan, charge }: SignedPlan, planBytes: Uint8Array): Promise<void> {
+    await this.options.ledger.charge(plan, purposeOf(plan));
+    if (charge) await this.options.ledger.see(plan.population, charge.checkpoint, planBytes);
+  }
+
+  /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */
+  private async clipped(plan: RoundPlan, model: GlobalModel): Promise<Clipped> {
+    const history = await this.options.histories.read();
+    if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
+    const trained = (own: History): Clipped => clip(contribution(model, plan.round, own), plan.layout, plan.clipNorm, plan.grid);
+    try {
+      return trained(history);
+    } catch {
+      // If it fails even without events, the failure doesn't depend on behaviour.
+      return trained({ indices: new Int32Array(), weights: new Float32Array(), nItems: history.nItems });
+    }
+  }
+}
+

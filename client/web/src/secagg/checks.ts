@@ -1,0 +1,172 @@
+/**
+ * Checks: what a device verifies before each step of a masked attempt.
+ *
+ * Each docstring says which attack of a lying server its check prevents.
+ */
+
+import { IntegrityError, RefusedError } from "../errors.js";
+import { concat, hex, same } from "../records/bytes.js";
+import { randomBytes } from "../records/crypto.js";
+import { verify } from "../records/signing.js";
+import { checkPath } from "./boxes.js";
+import type { Cohort } from "./cohort.js";
+import type { Directory } from "./directory.js";
+import { advertBody, packFlags, type Advert, type Complaint, type Flags, type ShareRequest } from "./messages.js";
+import { ADVERT, advertPayload, commitmentTo, CONSISTENCY, INPUT, MEMBERS, RECEIPT, type AttemptTerms } from "./transcript.js";
+
+const count = (flags: Flags): number => flags.reduce((sum, flag) => sum + (flag ? 1 : 0), 0);
+
+/** Refuses a repeated toss, or too many: the server could draw rings until one suits it. */
+export function nextToss(toss: number, last: number, terms: AttemptTerms): void {
+  if (!(last < toss && toss < terms.maxTosses)) throw new RefusedError(`a toss must be above ${last} and below ${terms.maxTosses}, got ${toss}`);
+}
+
+/** Refuses a record of another toss: it belongs to other keys. */
+export function sameToss(toss: number, current: number): void {
+  if (toss !== current) throw new IntegrityError(`a record must be of toss ${current}, got ${toss}`);
+}
+
+/** Refuses a device that is named twice or has no pinned identity: one attacker could count as several devices. */
+export function knownMembers(ids: readonly number[], directory: Directory, terms: AttemptTerms): void {
+  if (!ids.every((id, at) => !at || ids[at - 1] < id)) throw new IntegrityError("a cohort must name each device once, by rising id, got another order");
+  const last = ids.at(-1);
+  if (last !== undefined && last >= directory.identities.length) throw new IntegrityError(`a cohort must be of the ${directory.identities.length} pinned devices, got ${last}`);
+  if (ids.length < terms.nMin || ids.length > terms.nMax) throw new RefusedError(`a cohort must have ${terms.nMin} to ${terms.nMax} devices, got ${ids.length}`);
+}
+
+/** Refuses another list of commitments than the signed one: after seeing nonces the server could choose the ring. */
+export function sameRoot(root: Uint8Array, signed: Uint8Array): void {
+  if (!same(root, signed)) throw new RefusedError("the cohort must be the one whose root this device has signed, got another");
+}
+
+/** Refuses a cohort without this device's own entry: somebody else would be in its place. */
+export function ownEntry(found: Uint8Array | undefined, own: Uint8Array): void {
+  if (!found || !same(found, own)) throw new RefusedError("the cohort must hold this device's own entry, got another or none");
+}
+
+/** Refuses a nonce that doesn't fit its commitment: its owner could choose the ring after seeing the others. */
+export function noncesFit(entries: ShareRequest["entries"]): void {
+  for (const { device, commitment, nonce } of entries) {
+    if (!same(commitmentTo(nonce), commitment)) throw new IntegrityError(`each nonce must fit its commitment, got another for device ${device}`);
+  }
+}
+
+/** Refuses neighbours that the seed doesn't give: the server could choose corrupt devices. */
+export function expectedAdverts(found: readonly number[], expected: readonly number[]): void {
+  if (found.length !== expected.length || !found.every((device, at) => device === expected[at])) {
+    throw new RefusedError("the adverts must be those of this device's neighbours, got others");
+  }
+}
+
+/** Refuses an advert with another nonce than in the list: its owner has seen another list, with other neighbours. */
+export function advertNonces(adverts: ShareRequest["adverts"], entries: ShareRequest["entries"]): void {
+  const nonces = new Map(entries.map(({ device, nonce }) => [device, nonce]));
+  for (const { device, advert } of adverts) {
+    const nonce = nonces.get(device);
+    if (!nonce || !same(advert.nonce, nonce)) throw new RefusedError(`an advert must carry the nonce of the list, got another for device ${device}`);
+  }
+}
+
+/** Refuses a key without its owner's signature: if it is the server's, the server can read all shares sent to it. */
+export async function signedAdverts(adverts: readonly { device: number; advert: Advert }[], context: Uint8Array, toss: number, root: Uint8Array, directory: Directory): Promise<void> {
+  for (const { device, advert } of adverts) {
+    await verify(directory.identities[device], ADVERT, advertPayload(context, toss, root, device, advertBody(advert)), advert.signature);
+  }
+}
+
+/** Refuses a key that occurs twice: two pairs would have the same mask, or a device could open another one's box. */
+export function distinctKeys(keys: readonly Uint8Array[]): void {
+  if (new Set(keys.map(hex)).size !== keys.length) throw new RefusedError("all public keys must be distinct, got one twice");
+}
+
+/** Refuses a list without this device: it would reveal its neighbours' secrets for a sum that it isn't in. */
+export function listed(flags: Flags, me: number): void {
+  if (!flags[me]) throw new RefusedError("this device must be in the list, got one without it");
+}
+
+/** Refuses a list that is too short: the sum would not hide one device, and have less noise than was charged. */
+export function enough(flags: Flags, terms: AttemptTerms): void {
+  if (count(flags) < terms.nMin) throw new RefusedError(`a list must have at least ${terms.nMin} devices, got ${count(flags)}`);
+}
+
+/** Refuses long gaps in the ring: with corrupt devices they could split it into arcs, each with its own sum. */
+export function noCut(cohort: Cohort, flags: Flags): void {
+  if (cohort.cut(flags)) throw new RefusedError("too many in a row of the ring are missing");
+}
+
+/** Refuses a list without the server's signature: it would be no evidence against the server. */
+export function signedMembers(cohort: Cohort, u1: Uint8Array, signature: Uint8Array, serverKey: string): Promise<void> {
+  return verify(serverKey, MEMBERS, concat(cohort.binding, u1), signature);
+}
+
+/** Refuses a list with a neighbour without a good box: by withholding boxes a server could split the ring. */
+export function everyBox(wanted: readonly number[], held: ReadonlyMap<number, unknown>): void {
+  if (!wanted.every((slot) => held.has(slot))) throw new RefusedError("each neighbour in the list must have sent a good box, got one without");
+}
+
+/** Refuses to open boxes for one device twice, or for more than may be corrupt: their shares add up to a secret. */
+export function fewOpenings(complaints: readonly Complaint[], terms: AttemptTerms): void {
+  const receivers = new Set(complaints.map(({ device }) => device));
+  if (receivers.size !== complaints.length || receivers.size > terms.cMax) {
+    throw new RefusedError(`a device opens boxes for at most ${terms.cMax} others, each once, got ${complaints.length}`);
+  }
+}
+
+/** Refuses to open a box without its receiver's signed complaint: an honest one's share would be shown. */
+export async function complainedOf({ receipt }: Complaint, slot: number, binding: Uint8Array, publicKey: string): Promise<void> {
+  if (!receipt.accused[slot]) throw new RefusedError("a box is opened for a device that complains of it, got a receipt without a complaint");
+  await verify(publicKey, RECEIPT, concat(binding, receipt.root, packFlags(receipt.accused)), receipt.signature);
+}
+
+/** Refuses a complaint of another box: a server makes an honest device complain of a box that it has made itself. */
+export function ownBox({ receipt, path }: Complaint, slot: number, leaf: Uint8Array): void {
+  checkPath(leaf, slot, receipt.accused.length, receipt.root, path);
+}
+
+/** Refuses a survivor that hasn't shared: nobody could remove its masks. */
+export function stillThere(survivors: Flags, u1: Flags): void {
+  if (survivors.some((alive, at) => alive && !u1[at])) throw new IntegrityError("the survivors must be of those who have shared, got others");
+}
+
+/** Refuses survivors that saw another list of sharers: they masked with few, which the server could declare lost. */
+export async function sameSharers(others: readonly number[], signatures: readonly Uint8Array[], binding: Uint8Array, u1: Uint8Array, keys: Directory): Promise<void> {
+  if (signatures.length !== others.length) throw new RefusedError(`${others.length} more survivors must have signed this list, got ${signatures.length}`);
+  for (const [at, device] of others.entries()) await verify(keys.identities[device], INPUT, concat(binding, u1), signatures[at]);
+}
+
+/** Refuses signatures of devices that haven't survived: corrupt ones would sign any list that the server wants. */
+export function survivingSigners(signers: Flags, survivors: Flags): void {
+  if (signers.some((signed, at) => signed && !survivors[at])) throw new RefusedError("only survivors' signatures count, got another's");
+}
+
+/** Refuses too few signers: two different lists can't both reach the threshold, and open both secrets of a device. */
+export function enoughSigners(signers: number, threshold: number): void {
+  if (signers < threshold) throw new RefusedError(`at least ${threshold} neighbours must have signed the same, got ${signers}`);
+}
+
+/** Draws `size` other members of a cohort of `n`, uniformly and without repetition; nobody can predict the draw. */
+export function draw(n: number, me: number, size: number): Set<number> {
+  const left = Array.from({ length: n - 1 }, (_, at) => at + (at >= me ? 1 : 0));
+  const drawn = new Set<number>();
+  while (drawn.size < size) {
+    // Words at or above the largest multiple are drawn again: each place is equally likely.
+    const limit = 2 ** 32 - (2 ** 32 % left.length);
+    const word = new DataView(randomBytes(4).buffer).getUint32(0);
+    if (word >= limit) continue;
+    const place = word % left.length;
+    drawn.add(left[place]);
+    left[place] = left[left.length - 1];
+    left.pop();
+  }
+  return drawn;
+}
+
+/** Refuses too few drawn signers: parts of the ring with different lists could open a sum with too little noise. */
+export function enoughOfCohort(agreeing: number, quorum: number): void {
+  if (agreeing < quorum) throw new RefusedError(`at least ${quorum} of the members drawn must have signed the same, got ${agreeing}`);
+}
+
+/** Refuses members that signed another list: they would open another sum. */
+export async function signedSurvivors(signers: Iterable<number>, signatures: ReadonlyMap<number, Uint8Array>, payload: Uint8Array, cohort: Cohort, keys: Directory): Promise<void> {
+  for (const member of signers) await verify(keys.identities[cohort.ids[member]], CONSISTENCY, payload, signatures.get(member) ?? new Uint8Array());
+}

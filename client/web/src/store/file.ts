@@ -1,0 +1,233 @@
+/// <reference types="node" />
+/**
+ * File: where Node, and hosts like it, keep the sealed records: a log in a folder, for one process at a time.
+ *
+ *     palate.key    the data key, wrapped by the caller's key
+ *     palate.log    writes, one after the other: length, SHA-256, names and sealed values
+ *     palate.lock   the process that has the store open
+ *
+ * A write is appended and synced before it is acknowledged. One that was cut short is dropped at the next opening; damage
+ * anywhere else is told. When most of the log is outdated, a new one is written, synced, and renamed to its place.
+ */
+
+import { InputError, IntegrityError, LockedError, PalateError } from "../errors.js";
+import { concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
+import { checkKey, newWrapped, unwrapped } from "./keys.js";
+import { Sealed, told, type Backend } from "./sealed.js";
+
+const [KEY, LOG, LOCK] = ["palate.key", "palate.log", "palate.lock"];
+const HASH = 32;
+/** A log is written anew when it has more than this, and four times what is in use. */
+const SLACK = 2 ** 20;
+
+type Fs = typeof import("node:fs/promises");
+type Handle = import("node:fs/promises").FileHandle;
+
+/** Opens the store in a folder, or makes it. */
+export async function openFile(folder: string, app: string, callers: Uint8Array | undefined): Promise<Sealed> {
+  checkKey(callers);
+  const fs = await import("node:fs/promises");
+  const path = (name: string) => `${folder}/${name}`;
+  try {
+    await fs.mkdir(folder, { recursive: true, mode: 0o700 });
+    await lock(fs, path(LOCK));
+  } catch (error) {
+    throw error instanceof PalateError ? error : new InputError(`\`path\` must be a folder that can be written, got ${folder}: ${String(error)}`);
+  }
+  try {
+    const key = await keyOf(fs, folder, app, callers);
+    const file = await fs.open(path(LOG), "a+", 0o600);
+    const { values, whole } = await read(new Uint8Array(await fs.readFile(path(LOG))));
+    await file.truncate(whole);
+    await file.sync();
+    return new Sealed(new File(fs, folder, file, values, whole), key);
+  } catch (error) {
+    await fs.rm(path(LOCK), { force: true });
+    throw told(error);
+  }
+}
+
+/** Erases the store in a folder without opening it, whatever state it is in. */
+export async function eraseFile(folder: string): Promise<void> {
+  const fs = await import("node:fs/promises");
+  await lock(fs, `${folder}/${LOCK}`);
+  await erased(fs, folder);
+}
+
+class File implements Backend {
+  readonly kind = "file";
+
+  constructor(
+    private readonly fs: Fs,
+    private readonly folder: string,
+    private file: Handle,
+    private readonly values: Map<string, Uint8Array>,
+    private size: number,
+  ) {}
+
+  async read(names: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    return names.map((name) => this.values.get(name));
+  }
+
+  async names(prefix: string): Promise<string[]> {
+    return [...this.values.keys()].filter((name) => name.startsWith(prefix)).sort();
+  }
+
+  async write(changes: ReadonlyMap<string, Uint8Array | null>): Promise<void> {
+    const frame = await framed(changes);
+    try {
+      await this.file.appendFile(frame);
+      await this.file.sync();
+    } catch (error) {
+      await this.file.truncate(this.size).catch(() => undefined); // a half frame would hide later ones
+      throw error;
+    }
+    this.size += frame.length;
+    for (const [name, value] of changes) {
+      if (value === null) this.values.delete(name);
+      else this.values.set(name, value);
+    }
+    const used = [...this.values].reduce((total, [name, value]) => total + name.length + value.length, 0);
+    if (this.size > SLACK + 4 * used) await this.anew().catch(() => undefined); // the next write will do
+  }
+
+  async erase(): Promise<void> {
+    await this.file.close();
+    await erased(this.fs, this.folder);
+  }
+
+  async close(): Promise<void> {
+    await this.file.close();
+    await this.fs.rm(`${this.folder}/${LOCK}`, { force: true });
+  }
+
+  /** Writes what is in use to a new log, and puts it in the place of the old one. */
+  private async anew(): Promise<void> {
+    const [path, next] = [`${this.folder}/${LOG}`, `${this.folder}/${LOG}.new`];
+    const frame = await framed(this.values);
+    await durably(this.fs, this.folder, next, path, frame);
+    const before = this.file;
+    this.file = await this.fs.open(path, "a", 0o600);
+    this.size = frame.length;
+    await before.close();
+  }
+}
+
+async function framed(changes: ReadonlyMap<string, Uint8Array | null>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for (const [name, value] of changes) {
+    const label = utf8(name);
+    parts.push(u32(label.length), label, u32(value === null ? 0xffffffff : value.length), value ?? new Uint8Array(0));
+  }
+  const body = concat(...parts);
+  return concat(u32(body.length), await sha256(body), body);
+}
+
+async function sha256(data: Uint8Array): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+}
+
+/** What a log says, and how much of it is whole. */
+async function read(log: Uint8Array): Promise<{ values: Map<string, Uint8Array>; whole: number }> {
+  const frames: { at: number; body: Uint8Array; end: number }[] = [];
+  let whole = 0;
+  while (whole + 4 + HASH <= log.length) {
+    const end = whole + 4 + HASH + readU32(log, whole);
+    if (end > log.length) break;
+    frames.push({ at: whole, body: log.subarray(whole + 4 + HASH, end), end });
+    whole = end;
+  }
+  const values = new Map<string, Uint8Array>();
+  for (const [place, { at, body, end }] of frames.entries()) {
+    if (hex(await sha256(body)) !== hex(log.subarray(at + 4, at + 4 + HASH))) {
+      if (place === frames.length - 1 && end === log.length) return { values, whole: at }; // cut short by a power cut
+      throw new IntegrityError("the store's file is damaged");
+    }
+    for (let next = 0; next < body.length; ) {
+      const name = textOf(body.subarray(next + 4, next + 4 + readU32(body, next)));
+      next += 4 + readU32(body, next);
+      const length = readU32(body, next);
+      if (length === 0xffffffff) values.delete(name);
+      else values.set(name, body.slice(next + 4, next + 4 + length));
+      next += 4 + (length === 0xffffffff ? 0 : length);
+    }
+  }
+  return { values, whole };
+}
+
+async function keyOf(fs: Fs, folder: string, app: string, callers: Uint8Array): Promise<CryptoKey> {
+  const path = `${folder}/${KEY}`;
+  let found = await fs.readFile(path, "utf8").catch(() => null);
+  if (found !== null && /^\0*$/.test(found)) {
+    // An erasure that was cut short is finished.
+    await erased(fs, folder, false);
+    found = null;
+  }
+  if (found === null) {
+    const left = await fs.stat(`${folder}/${LOG}`).catch(() => null);
+    if (left) throw new IntegrityError("the store's key file is gone, and with it what was stored: `erase` makes a new start possible");
+    const { key, wrapped } = await newWrapped(callers, app);
+    const text = JSON.stringify({ palate: "key", format: 1, salt: hex(wrapped.salt), iv: hex(wrapped.iv), box: hex(wrapped.box) });
+    await durably(fs, folder, `${path}.new`, path, utf8(text));
+    return key;
+  }
+  try {
+    const { salt, iv, box } = JSON.parse(found) as Record<string, string>;
+    return await unwrapped({ salt: fromHex(salt), iv: fromHex(iv), box: fromHex(box) }, callers, app);
+  } catch (error) {
+    throw error instanceof PalateError && !(error instanceof IntegrityError) ? error : new IntegrityError("the store's key file is damaged");
+  }
+}
+
+/** Writes over the wrapped key, then removes the files; the key's last, whose zeros say that the others are to go. */
+async function erased(fs: Fs, folder: string, unlock = true): Promise<void> {
+  try {
+    const path = `${folder}/${KEY}`;
+    const size = await fs.stat(path).then(({ size }) => size, () => 0);
+    if (size) {
+      const file = await fs.open(path, "r+");
+      await file.write(new Uint8Array(size), 0, size, 0);
+      await file.sync();
+      await file.close();
+    }
+    for (const name of [LOG, `${LOG}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
+  } catch (error) {
+    throw told(error);
+  }
+}
+
+async function durably(fs: Fs, folder: string, next: string, path: string, data: Uint8Array): Promise<void> {
+  const file = await fs.open(next, "w", 0o600);
+  await file.writeFile(data);
+  await file.sync();
+  await file.close();
+  await fs.rename(next, path);
+  const directory = await fs.open(folder, "r");
+  await directory.sync();
+  await directory.close();
+}
+
+/** Notes that this process has the store; another living one is left in peace. */
+async function lock(fs: Fs, path: string): Promise<void> {
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    try {
+      await fs.writeFile(path, String(process.pid), { flag: "wx", mode: 0o600 });
+      return;
+    } catch (error) {
+      if ((error as { code?: string }).code !== "EEXIST") throw error;
+    }
+    const holder = Number(await fs.readFile(path, "utf8").catch(() => ""));
+    if (holder && lives(holder)) throw new LockedError(`the store is open already, in process ${holder}`);
+    await fs.rm(path, { force: true });
+  }
+  throw new LockedError("the store is being opened by another process");
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code === "EPERM";
+  }
+}

@@ -1,0 +1,341 @@
+/**
+ * EventStore: one user's events on this device, sealed. Second step of the path on a device.
+ *
+ *     Event -> EventStore -> Interests
+ *
+ * There is no queue: an event is on the disk when `add` resolves. All events are in memory as well; the store is small, and one
+ * device has it.
+ *
+ * **Guarantees:** events that `add` reports as stored survive the end of the tab, the browser and the power; an event is
+ * stored once, also if it is asked for again after an answer was lost; without the user's consent nothing is stored.
+ */
+
+import { IntegrityError } from "../errors.js";
+import type { Event, Kind, Source, Tracked } from "../events.js";
+import { textOf, utf8 } from "../records/bytes.js";
+import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
+import type { Sealed } from "./sealed.js";
+
+/** 2024-01-01: a clock before this has not been set, and its time is ignored. */
+export const SET_CLOCK = 1_704_067_200;
+const DAY = 86_400;
+/** Events of one record: it is written anew with each event until it is full. */
+const PAGE = 64;
+/** Stored events after which the size is checked. */
+const CHECKED_EVERY = 256;
+const [EVENTS, META, CONSENT, GRANTED] = ["events/", "meta", "consent", "granted/"];
+
+/** A stored event. */
+export interface Row extends Event {
+  /** Its number; later ones have higher numbers. */
+  readonly seq: number;
+  /** When it was tracked, seconds since 1970. */
+  readonly received: number;
+  /** Whether it came from a file. */
+  readonly imported: boolean;
+}
+
+/** An event to store, and a random id that makes asking again harmless. */
+export interface Asked {
+  readonly event: Event;
+  readonly nonce: string;
+}
+
+/** One decision of the user. */
+export interface Decision {
+  readonly purpose: string;
+  readonly granted: boolean;
+  /** Version of the text that the user agreed to, or refused. */
+  readonly version: string;
+  /** When, seconds since 1970. */
+  readonly time: number;
+  readonly nonce?: string;
+}
+
+/** Numbers beside the events. */
+interface Meta {
+  /** Changes when events were dropped or the taste was reset: whatever was computed from them starts again. */
+  readonly generation: number;
+  /** Number of the last event before the taste's last reset. */
+  readonly reset: number;
+  /** Number of the last event that there ever was. */
+  readonly last: number;
+  /** Time of the user's first event, if it was deleted since. */
+  readonly first: number | null;
+  /** The time of retention at the last opening. */
+  readonly believed: number | null;
+  /** Reactions to recommendations, see `recommend/adaptation/blending.ts`. */
+  readonly counts: Readonly<Record<string, readonly [number, number]>>;
+}
+
+interface Page {
+  readonly name: string;
+  readonly rows: readonly Row[];
+  readonly bytes: number;
+}
+
+const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, counts: {} };
+
+export class EventStore {
+  /** All events, oldest first. */
+  rows: readonly Row[] = [];
+  private pages: Page[] = [];
+  private meta: Meta = START;
+  private decided: readonly Decision[] = [];
+  private readonly denied = new Set<string>();
+  private readonly ids = new Set<string>();
+  private recent: Recent;
+  private sinceCheck = 0;
+  private last: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    readonly storage: Sealed,
+    readonly limits: Limits,
+    readonly clock: () => number,
+  ) {
+    this.recent = new Recent(limits);
+  }
+
+  static async open(storage: Sealed, limits: Limits, clock: () => number): Promise<EventStore> {
+    const store = new EventStore(storage, limits, clock);
+    await store.load();
+    await store.tidy();
+    return store;
+  }
+
+  get generation(): number {
+    return this.meta.generation;
+  }
+
+  get reset(): number {
+    return this.meta.reset;
+  }
+
+  get first(): number | null {
+    return this.meta.first;
+  }
+
+  get counts(): Meta["counts"] {
+    return this.meta.counts;
+  }
+
+  /** All decisions that were written, oldest first. */
+  get decisions(): readonly Decision[] {
+    return this.decided;
+  }
+
+  /** Whether the user agrees to a purpose; false if they never decided, or if a revocation could not be written. */
+  granted(purpose: string): boolean {
+    return !this.denied.has(purpose) && !!this.decided.filter((each) => each.purpose === purpose).at(-1)?.granted;
+  }
+
+  /** Stores events, all that are valid or, if the machine fails, none. */
+  async add(asked: readonly Asked[], imported = false): Promise<Tracked[]> {
+    return this.exclusive(async () => {
+      if (!this.granted("store")) return asked.map(() => "no consent" as const);
+      const [rows, outcomes, now] = [[] as Row[], [] as Tracked[], this.clock()];
+      const taken = new Set<string>();
+      for (const each of asked) outcomes.push(this.accepted(each, rows, taken, now, imported));
+      if (!rows.length) return outcomes;
+      try {
+        const pages = paged(this.pages, rows);
+        await this.storage.write(new Map(pages.map((page) => [page.name, utf8(packed(page.rows))])));
+        this.pages = [...this.pages.filter(({ name }) => !pages.some((page) => page.name === name)), ...pages];
+        this.took(rows);
+      } catch (error) {
+        this.recent = Recent.of(this.rows, this.limits, now);
+        throw error;
+      }
+      this.sinceCheck += rows.length;
+      if (this.rows.length > this.limits.maxEvents || this.sinceCheck >= CHECKED_EVERY) {
+        this.sinceCheck = 0;
+        await this.drop(excess(this.rows, this.bytes, this.limits)).catch(() => undefined); // the next check will do
+      }
+      return outcomes;
+    });
+  }
+
+  /** Records a decision; it is on the disk when this resolves. A revocation holds at once, even where it can't be written. */
+  async decide(decision: Decision): Promise<void> {
+    const { purpose, granted, nonce } = decision;
+    if (!granted) this.denied.add(purpose);
+    await this.exclusive(async () => {
+      if (nonce !== undefined && this.decided.some((each) => each.nonce === nonce)) return; // asked again
+      // To deny needs no room: the grant's own record goes first.
+      if (!granted) await this.storage.write(new Map([[GRANTED + purpose, null]]));
+      const decided = [...this.decided, decision];
+      const changes = new Map<string, Uint8Array | null>([[CONSENT, utf8(JSON.stringify(decided))]]);
+      if (granted) changes.set(GRANTED + purpose, utf8(decision.version));
+      await this.storage.write(changes, true);
+      this.decided = decided;
+      if (granted) this.denied.delete(purpose);
+    });
+  }
+
+  /** From now on ignores earlier events, and reactions, for the user's taste. */
+  async resetTaste(): Promise<void> {
+    await this.exclusive(() => this.note({ reset: this.meta.last, counts: {}, generation: this.meta.generation + 1 }));
+  }
+
+  /** Changes the counts of reactions, if the user agreed to `store`. */
+  async count(change: (counts: Meta["counts"]) => Meta["counts"]): Promise<void> {
+    await this.exclusive(async () => {
+      if (this.granted("store")) await this.note({ counts: change(this.meta.counts) });
+    });
+  }
+
+  private get bytes(): number {
+    return this.pages.reduce((total, page) => total + page.bytes, 0);
+  }
+
+  private async exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.last.then(work);
+    this.last = mine.catch(() => undefined);
+    return mine;
+  }
+
+  private async load(): Promise<void> {
+    const names = await this.storage.keys(EVENTS);
+    const found = await this.storage.many([META, CONSENT, ...names]);
+    const grants = new Set(await this.storage.keys(GRANTED));
+    this.meta = { ...START, ...(parsed(META, found.get(META)) as Partial<Meta> | undefined) };
+    this.decided = (parsed(CONSENT, found.get(CONSENT)) ?? []) as Decision[];
+    for (const { purpose, granted } of this.decided) if (granted && !grants.has(GRANTED + purpose)) this.denied.add(purpose);
+    for (const name of names) {
+      const data = found.get(name) as Uint8Array;
+      this.pages.push({ name, rows: unpacked(name, data), bytes: data.length });
+    }
+    this.meta = { ...this.meta, last: Math.max(this.meta.last, this.pages.at(-1)?.rows.at(-1)?.seq ?? 0) };
+    this.restart();
+  }
+
+  /** Deletes events that are too old, once a day at most. */
+  private async tidy(): Promise<void> {
+    const { believed } = this.meta;
+    const time = retentionTime(this.clock(), believed);
+    if (believed !== null && time - believed >= 0 && time - believed < DAY) return;
+    try {
+      await this.note({ believed: time });
+      if (time >= SET_CLOCK) await this.drop(tooOld(this.rows, time - this.limits.keepDays * DAY));
+      await this.storage.reserve();
+    } catch {
+      // A full disk must not keep the user from their data: the next opening will do.
+    }
+  }
+
+  private accepted({ event, nonce }: Asked, rows: Row[], taken: Set<string>, now: number, imported: boolean): Tracked {
+    const [id, set] = [event.id || nonce, now >= SET_CLOCK];
+    if (this.ids.has(id) || taken.has(id)) return event.id ? "duplicate" : "stored"; // the answer was lost
+    if (!event.id && this.recent.repeats(event.kind, event.item, event.value, now)) return "duplicate";
+    if (!imported && this.recent.full(now)) return "limited";
+    const time = event.time === null ? (set ? now : null) : set ? Math.min(event.time, now) : event.time;
+    const row = { ...event, id, time, seq: this.meta.last + rows.length + 1, received: now, imported };
+    taken.add(id);
+    rows.push(row);
+    this.recent.add(row);
+    return "stored";
+  }
+
+  private took(rows: readonly Row[]): void {
+    this.rows = this.rows.length ? this.rows.concat(rows) : rows;
+    for (const row of rows) this.ids.add(row.id);
+    this.meta = { ...this.meta, last: rows[rows.length - 1].seq };
+  }
+
+  /** Deletes events, and starts a new generation. */
+  private async drop(gone: ReadonlySet<number>): Promise<void> {
+    if (!gone.size) return;
+    const times = this.rows.filter((row) => row.kind !== "impression" && row.time !== null).map((row) => row.time as number);
+    const oldest = times.reduce((least, time) => Math.min(least, time), this.meta.first ?? Infinity);
+    const meta = { ...this.meta, generation: this.meta.generation + 1, first: Number.isFinite(oldest) ? oldest : null };
+    const changes = new Map<string, Uint8Array | null>([[META, utf8(JSON.stringify(meta))]]);
+    const pages: Page[] = [];
+    for (const page of this.pages) {
+      const rows = page.rows.filter((row) => !gone.has(row.seq));
+      if (rows.length === page.rows.length) pages.push(page);
+      else if (!rows.length) changes.set(page.name, null);
+      else {
+        const text = packed(rows);
+        changes.set(page.name, utf8(text));
+        pages.push({ name: page.name, rows, bytes: text.length });
+      }
+    }
+    await this.storage.write(changes);
+    [this.meta, this.pages] = [meta, pages];
+    this.restart();
+  }
+
+  private restart(): void {
+    this.rows = this.pages.flatMap((page) => page.rows);
+    this.ids.clear();
+    for (const row of this.rows) this.ids.add(row.id);
+    this.recent = Recent.of(this.rows, this.limits, this.clock());
+  }
+
+  private async note(changed: Partial<Meta>): Promise<void> {
+    const meta = { ...this.meta, ...changed };
+    await this.storage.write(new Map([[META, utf8(JSON.stringify(meta))]]));
+    this.meta = meta;
+  }
+}
+
+/** The latest events, to recognise duplicates and too many events. */
+class Recent {
+  private today = { day: 0, count: 0 };
+  private latest = new Map<string, { at: number; value: number | null }>();
+
+  constructor(private readonly limits: Limits) {}
+
+  static of(rows: readonly Row[], limits: Limits, now: number): Recent {
+    const recent = new Recent(limits);
+    for (const row of rows) if (row.received >= now - DAY) recent.add(row);
+    return recent;
+  }
+
+  add({ kind, item, value, received, imported }: Row): void {
+    const day = Math.floor(received / DAY);
+    if (!imported) this.today = { day, count: this.today.day === day ? this.today.count + 1 : 1 };
+    if (this.latest.size >= 4096) for (const [pair, { at }] of this.latest) if (at < received - this.limits.windowSeconds) this.latest.delete(pair);
+    if (this.latest.size >= 4096) this.latest.clear();
+    this.latest.set(`${kind} ${item}`, { at: received, value });
+  }
+
+  /** Whether the same event on the item was stored within the window; another rating of it is not the same. */
+  repeats(kind: Kind, item: string, value: number | null, now: number): boolean {
+    const before = this.latest.get(`${kind} ${item}`);
+    return before !== undefined && Math.abs(now - before.at) < this.limits.windowSeconds && (kind !== "rate" || value === before.value);
+  }
+
+  full(now: number): boolean {
+    return this.today.count >= this.limits.maxPerDay && this.today.day === Math.floor(now / DAY);
+  }
+}
+
+/** The pages that change when rows are added: the last one, while it has room, and new ones. */
+function paged(pages: readonly Page[], added: readonly Row[]): Page[] {
+  const made: Page[] = [];
+  const open = pages.at(-1);
+  let rest = [...added];
+  const push = (name: string, rows: readonly Row[]) => made.push({ name, rows, bytes: packed(rows).length });
+  if (open && open.rows.length < PAGE) push(open.name, [...open.rows, ...rest.splice(0, PAGE - open.rows.length)]);
+  for (; rest.length; rest = rest.slice(PAGE)) push(EVENTS + String(rest[0].seq).padStart(15, "0"), rest.slice(0, PAGE));
+  return made;
+}
+
+function packed(rows: readonly Row[]): string {
+  return JSON.stringify(rows.map((row) => [row.seq, row.id, row.kind, row.item, row.time, row.received, row.value, row.source, row.props, row.imported]));
+}
+
+function unpacked(name: string, data: Uint8Array): Row[] {
+  const rows = parsed(name, data) as [number, string, Kind, string, number | null, number, number | null, Source, Row["props"], boolean][];
+  return rows.map(([seq, id, kind, item, time, received, value, source, props, imported]) => ({ seq, id, kind, item, time, received, value, source, props, imported }));
+}
+
+function parsed(name: string, data: Uint8Array | undefined): unknown {
+  if (data === undefined) return undefined;
+  try {
+    return JSON.parse(textOf(data));
+  } catch {
+    throw new IntegrityError(`the record ${name} of the store is damaged`);
+  }
+}

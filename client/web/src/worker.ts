@@ -1,0 +1,40 @@
+/** Worker: where all work is done in a browser, so that no page stutters. The page's `Device` talks to it. */
+
+import type { HostOptions, Method } from "./hosting/host.js";
+import { toldOf, type Link } from "./hosting/link.js";
+import { linkOf, type Keeping } from "./hosting/opening.js";
+
+/** What a page sends: `open` first, then calls. */
+export type Request =
+  | { readonly id: number; readonly open: HostOptions; readonly key: Uint8Array | undefined; readonly keeping: Keeping }
+  | { readonly id: number; readonly method: Method; readonly args: readonly unknown[] }
+  | { readonly id: number; readonly abort: true }
+  | { readonly id: number; readonly close: true };
+
+let link: Link | null = null;
+const aborts = new Map<number, AbortController>();
+
+async function answered(request: Request): Promise<unknown> {
+  if ("open" in request) {
+    link = await linkOf(request.open, request.key, request.keeping);
+    return undefined;
+  }
+  if ("close" in request) return link?.close();
+  if ("abort" in request) return aborts.get(request.id)?.abort();
+  const abort = new AbortController();
+  aborts.set(request.id, abort);
+  try {
+    return await (link as Link).call(request.method, request.args, abort.signal);
+  } finally {
+    aborts.delete(request.id);
+  }
+}
+
+globalThis.onmessage = async ({ data }: MessageEvent<Request>) => {
+  try {
+    const value = await answered(data);
+    if (!("abort" in data)) postMessage({ id: data.id, value });
+  } catch (error) {
+    postMessage({ id: data.id, error: toldOf(error) });
+  }
+};

@@ -1,0 +1,32 @@
+/** The same for a device as an app has it: store, consent, worker and all. */
+
+import { open, type Device } from "../../src/index.js";
+import { FLOORS, forFew } from "../../src/floors.js";
+import type { Command } from "./driver.js";
+
+const devices: Device[] = [];
+
+async function synced(device: Device, seconds: number): Promise<object> {
+  const result = await device.sync({ seconds, pollSeconds: 0.5 });
+  const { spending, sent, refusals, contacts } = await device.privacyReport();
+  const listed = (await device.model()) ? (await device.recommend(3)).length : 0;
+  return { ...result, epsilon: spending?.epsilon, left: sent, refusals: refusals.map(({ what, reason }) => `${what}: ${reason}`), contacts: contacts.length, listed };
+}
+
+/** Opens and enrols devices, and gives their numbers; or syncs all of them at once, and gives their results. */
+async function drive(command: Command): Promise<object> {
+  if (command.do === "sync") return Promise.all(devices.map((device) => synced(device, command.seconds)));
+  const { publicKey, population } = command;
+  const numbers: number[] = [];
+  for (const [at, invitation] of command.invitations.entries()) {
+    const service = { publicKey, population, epsilon: 200, participations: 10 ** 6, floors: forFew(FLOORS) };
+    const device = await open({ app: `app-${at}`, service, worker: "/worker.mjs" });
+    devices.push(device);
+    for (const purpose of ["store", "train"] as const) await device.consent.grant(purpose);
+    for (const item of command.items[at]) await device.track("like", item);
+    numbers.push((await device.enroll(invitation)).device);
+  }
+  return numbers;
+}
+
+Object.assign(globalThis, { drive });

@@ -1,0 +1,67 @@
+// Devices for a test of the whole service: commands on standard input, a line of JSON each; answers on standard output.
+//
+//     node test/driver/drive.mjs node
+//     node test/driver/drive.mjs chromium PORT      on a page of http://localhost:PORT, which takes any certificate: as an app has it
+import { spawnSync } from "node:child_process";
+import { readFileSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { build } from "esbuild";
+
+const HERE = fileURLToPath(new URL("../..", import.meta.url));
+const [place, port] = process.argv.slice(2);
+const folder = mkdtempSync(join(tmpdir(), "palate-driver-"));
+const close = [() => rmSync(folder, { recursive: true, force: true })];
+
+await build({
+  absWorkingDir: HERE,
+  entryPoints: place === "node" ? ["test/driver/driver.ts"] : ["test/driver/app.ts", "src/worker.ts"],
+  outdir: folder,
+  entryNames: "[name]",
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  target: "es2022",
+  outExtension: { ".js": ".mjs" },
+  external: ["node:*"],
+  logLevel: "error",
+});
+
+async function inNode() {
+  const { drive } = await import(pathToFileURL(join(folder, "driver.mjs")).href);
+  return drive;
+}
+
+async function onPage() {
+  const { chromium } = await import("playwright-core");
+  const name = process.env.CHROMIUM || "chromium";
+  const executablePath = name.includes("/") ? name : spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
+  const server = createServer((request, response) => {
+    const page = request.url === "/";
+    if (request.url === "/favicon.ico") return response.writeHead(204).end();
+    response.writeHead(200, { "Content-Type": page ? "text/html" : "text/javascript" });
+    response.end(page ? '<!doctype html><script type="module" src="/app.mjs"></script>' : readFileSync(join(folder, request.url)));
+  });
+  await new Promise((resolve) => server.listen(Number(port), "localhost", resolve));
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--ignore-certificate-errors"] });
+  close.push(() => server.close(), () => browser.close());
+  const page = await browser.newPage();
+  page.on("console", (message) => console.error(message.text()));
+  await page.goto(`http://localhost:${port}/`);
+  await page.waitForFunction(() => "drive" in globalThis);
+  return (command) => page.evaluate((each) => globalThis.drive(each), command);
+}
+
+const drive = await (place === "node" ? inNode() : onPage());
+for await (const line of createInterface({ input: process.stdin })) {
+  try {
+    console.log(JSON.stringify({ answer: await drive(JSON.parse(line)) }));
+  } catch (error) {
+    console.log(JSON.stringify({ error: String(error?.stack ?? error) }));
+  }
+}
+for (const each of close.reverse()) await each();
+process.exit(0);

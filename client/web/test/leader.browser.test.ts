@@ -1,0 +1,134 @@
+import { hasStore, open } from "../src/index.js";
+import { openIndexedDb } from "../src/store/indexed_db.js";
+import { equal, ok, refused, test } from "./harness.js";
+import { place, reader } from "./sample.js";
+
+/** Workers that were made while `work` ran: terminating one is what closing its tab does. */
+async function withWorkers<T>(work: (workers: Worker[]) => Promise<T>): Promise<T> {
+  const [workers, Own] = [[] as Worker[], globalThis.Worker];
+  globalThis.Worker = class extends Own {
+    constructor(url: string | URL, options?: WorkerOptions) {
+      super(url, options);
+      workers.push(this);
+    }
+  };
+  try {
+    return await work(workers);
+  } finally {
+    globalThis.Worker = Own;
+  }
+}
+
+const items = async (device: Awaited<ReturnType<typeof open>>) =>
+  (await (await device.export()).text()).trim().split("\n").map((line) => JSON.parse(line)).filter(({ type }) => type === "event").map(({ item }) => item as string);
+
+test("leader: tabs share one store, one consent and one model", async () => {
+  const given = await place();
+  const [one, two, three] = [await open(given), await open(given), await open(given)];
+  await two.consent.grant("store");
+  equal([await one.track("like", "a"), await two.track("like", "b"), await three.track("like", "c")], ["stored", "stored", "stored"]);
+  equal(await items(three), ["a", "b", "c"]);
+  await one.close(); // it led
+  equal(await three.track("like", "d"), "stored");
+  await two.consent.revoke("store");
+  equal(await three.track("like", "e"), "no consent");
+  await two.erase();
+  equal(await three.track("like", "f"), "no consent");
+  await refused(() => three.consent.history(), /erased/);
+  equal(await hasStore(given.app), false, "no tab makes a new store by itself");
+  const next = await open(given);
+  equal(await next.consent.history(), []);
+  await next.erase();
+});
+
+test("leader: a tab that is closed in the middle of its work is followed, and nothing is lost or stored twice", async () =>
+  withWorkers(async (workers) => {
+    const given = await place();
+    const [one, two] = [await open(given), await open(given)];
+    await one.consent.grant("store");
+    const wanted = Array.from({ length: 40 }, (_, place) => `item-${place}`);
+    const asked = wanted.map((item) => two.track("like", item));
+    await asked[3];
+    workers[0].terminate();
+    equal(await Promise.all(asked), wanted.map(() => "stored"));
+    equal((await items(two)).sort(), [...wanted].sort());
+    ok(one);
+    await two.erase();
+  }));
+
+test("leader: who has been relieved writes nothing", async () => {
+  const { app } = await place();
+  const [former, later] = [await openIndexedDb(app), await openIndexedDb(app)];
+  await later.put("a", Uint8Array.of(1));
+  await refused(() => former.put("a", Uint8Array.of(2)), /taken the store over/);
+  equal([...((await later.get("a")) ?? [])], [1]);
+  await former.close();
+  await later.erase();
+});
+
+test("leader: what the newest tab says of the device holds for all", async () => {
+  const given = await place({ preset: "plain" });
+  const old = await open(given);
+  await old.consent.grant("store");
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  const later = await open({ ...given, limits: { maxPerDay: 1 } });
+  for (let tried = 0; tried < 50 && (await later.track("like", `book-${tried}`)) !== "limited"; tried += 1) await new Promise((resolve) => setTimeout(resolve, 20));
+  equal(await old.track("like", "another"), "limited");
+  await later.erase();
+});
+
+test("store: nothing of what is stored is readable in IndexedDB, and its key can't be read out", async () => {
+  const device = await reader();
+  await device.track("like", "a-mark-that-is-easy-to-find");
+  await device.close();
+  const found: unknown[] = [];
+  const database = await new Promise<IDBDatabase>((resolve) => (indexedDB.open(`palate/${device.app}`).onsuccess = ({ target }) => resolve((target as IDBOpenDBRequest).result)));
+  for (const name of database.objectStoreNames)
+    found.push(...(await new Promise<unknown[]>((resolve) => (database.transaction(name).objectStore(name).getAll().onsuccess = ({ target }) => resolve((target as IDBRequest<unknown[]>).result)))));
+  database.close();
+  const text = found.map((value) => (value instanceof Uint8Array ? new TextDecoder("latin1").decode(value) : "")).join("\n");
+  ok(text.length > 1000 && !text.includes("a-mark") && !text.includes("like"));
+  const key = found.find((value) => value instanceof CryptoKey) as CryptoKey;
+  equal(key.extractable, false);
+  await refused(() => crypto.subtle.exportKey("raw", key));
+});
+
+test("store: a key that is gone is told, and never silently replaced", async () => {
+  const given = await place();
+  const device = await open(given);
+  await device.consent.grant("store");
+  await device.close();
+  const database = await new Promise<IDBDatabase>((resolve) => (indexedDB.open(`palate/${given.app}`).onsuccess = ({ target }) => resolve((target as IDBOpenDBRequest).result)));
+  await new Promise((resolve) => (database.transaction("head", "readwrite").objectStore("head").delete("key").onsuccess = resolve));
+  database.close();
+  await refused(() => open(given), /key is gone/);
+});
+
+test("store: before the user was asked, a device in the page's memory writes nothing to the browser", async () => {
+  const given = await place({ keeping: "memory" });
+  const device = await reader(given);
+  equal((await device.recommend(3)).length, 3);
+  equal(await hasStore(given.app), false);
+  await device.close();
+  const lasting = await open({ ...given, keeping: "lasting" });
+  equal(await hasStore(given.app), true);
+  await lasting.erase();
+  equal(await hasStore(given.app), false);
+});
+
+test("store: without storage the device says so, or forgets with the page where the app says that it may", async () => {
+  const own = Object.getOwnPropertyDescriptor(globalThis, "indexedDB") as PropertyDescriptor;
+  Object.defineProperty(globalThis, "indexedDB", { value: undefined, configurable: true });
+  try {
+    await refused(async () => open(await place({ worker: false })), /gives the site no storage/);
+    const device = await open(await place({ worker: false, keeping: "any" }));
+    await device.consent.grant("store");
+    equal(await device.track("like", "book-7"), "stored");
+    equal((await device.privacyReport()).storage.kind, "memory");
+    await device.consent.grant("train");
+    await refused(() => device.enroll("{}"), /takes part in no round|`service` must be given/);
+    await device.close();
+  } finally {
+    Object.defineProperty(globalThis, "indexedDB", own);
+  }
+});

@@ -1,0 +1,79 @@
+// What tests of whole browsers share: a bundle, a server under the package's policy, and Chromium processes of their own.
+import { spawn, spawnSync } from "node:child_process";
+import { createServer } from "node:http";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { extname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+
+export const HERE = fileURLToPath(new URL("../..", import.meta.url));
+export const REPOSITORY = join(HERE, "../..");
+const POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'";
+const TYPES = { ".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json" };
+
+/** Bundles pages of this folder, and the worker. */
+export async function bundled(...pages) {
+  const folder = join(HERE, "build", "whole");
+  mkdirSync(folder, { recursive: true });
+  const entryPoints = [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")];
+  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], logLevel: "error" });
+  return folder;
+}
+
+/** Serves a folder; `/NAME.html` is a page of the script NAME.js, and other paths below `/repository/` are the repository's. */
+export async function served(folder, heard = () => undefined) {
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    heard(request, Buffer.concat(chunks));
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const head = { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" };
+    const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(folder, path);
+    try {
+      const page = path.endsWith(".html") && !path.startsWith("/repository/");
+      const data = page ? `<!doctype html><meta charset="utf-8"><script type="module" src="/${path.slice(1, -5)}.js"></script>` : readFileSync(file);
+      response.writeHead(200, { ...head, "Content-Type": TYPES[extname(path)] ?? "application/octet-stream" });
+      response.end(data);
+    } catch {
+      response.writeHead(404, head);
+      response.end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  return { address: `http://localhost:${server.address().port}`, close: () => server.close() };
+}
+
+export function executable() {
+  const name = process.env.CHROMIUM || "chromium";
+  const found = name.includes("/") ? name : spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
+  if (!found) throw new Error(`${name} was not found; as root: apt-get install chromium, or set CHROMIUM`);
+  return found;
+}
+
+export const profile = () => mkdtempSync(join(tmpdir(), "palate-profile-"));
+export const forget = (folder) => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+
+/** A browser of its own, which can be killed with all of its processes. */
+export async function browser(folder) {
+  const args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${folder}`, "about:blank"];
+  const child = spawn(executable(), args, { detached: true, stdio: ["ignore", "ignore", "pipe"] });
+  const address = await new Promise((resolve, reject) => {
+    let text = "";
+    child.stderr.on("data", (data) => {
+      text += data;
+      const found = /DevTools listening on (ws:\S+)/.exec(text);
+      if (found) resolve(found[1]);
+    });
+    child.on("exit", () => reject(new Error(`Chromium ended: ${text.slice(-500)}`)));
+  });
+  const connected = await chromium.connectOverCDP(address);
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  const kill = async () => {
+    process.kill(-child.pid, "SIGKILL");
+    await gone;
+    await connected.close().catch(() => undefined);
+  };
+  return { context: connected.contexts()[0], kill };
+}

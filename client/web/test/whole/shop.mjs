@@ -1,0 +1,123 @@
+// The sample shop, as a visitor has it: nothing before a choice, refusing as easy as accepting, lists, report, export, erasing; by
+// keyboard; text that can be read (WCAG AA) in light and dark; no scrolling to the side on a phone.
+import { execFileSync } from "node:child_process";
+import { browser, forget, HERE, profile, served } from "./browser.mjs";
+
+const PAGE = "/repository/client/web/examples/shop/index.html";
+const ok = (condition, why) => {
+  if (!condition) throw new Error(why);
+};
+
+/** Text whose contrast is below AA: 4.5 to 1, or 3 to 1 where it is large. */
+function unreadable() {
+  const parsed = (text) => text.match(/[\d.]+/g).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const [r, g, b, a = 1] = parsed(getComputedStyle(at).backgroundColor);
+      if (a === 1) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const [one, other] = [light(parsed(style.color).slice(0, 3)), light(behind(element))];
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
+    if (contrast < (large ? 3 : 4.5) && !element.disabled) found.push(`${element.tagName} ${element.textContent.trim().slice(0, 30)}: ${contrast.toFixed(2)}`);
+  }
+  return found;
+}
+
+execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
+const server = await served(HERE);
+const folder = profile();
+const running = await browser(folder);
+try {
+  const page = await running.context.newPage();
+  const wrong = [];
+  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
+  page.on("pageerror", (error) => wrong.push(String(error)));
+  const stored = () => page.evaluate(async () => [(await indexedDB.databases()).length, localStorage.length, document.cookie]);
+  const listed = () => page.waitForFunction(() => document.querySelectorAll("#recommended li").length === 6);
+  await page.goto(server.address + PAGE);
+  await listed();
+
+  ok(String(await stored()) === "0,0,", "before a choice nothing is stored");
+  ok((await page.locator("#ask input:checked").count()) === 0, "no box is ticked");
+  const looks = await page.evaluate(() =>
+    [...document.querySelectorAll("#ask button")].map((button) => {
+      const { backgroundColor, color, borderColor, fontSize, fontWeight } = getComputedStyle(button);
+      const { width, height, top } = button.getBoundingClientRect();
+      return JSON.stringify([backgroundColor, color, borderColor, fontSize, fontWeight, ...[width, height, top].map(Math.round)]);
+    }),
+  );
+  ok(new Set(looks).size === 1, `to refuse is as easy as to accept, got ${looks.join(" and ")}`);
+
+  for (const scheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    const dim = await page.evaluate(unreadable);
+    ok(!dim.length, `${scheme}: ${dim.join("; ")}`);
+  }
+  for (const width of [320, 390, 1200]) {
+    await page.setViewportSize({ width, height: 800 });
+    ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no scrolling to the side at ${width} pixels`);
+  }
+
+  await page.click("#ask button[value=none]");
+  await page.waitForFunction(() => document.querySelector("#ask").hidden);
+  ok((await stored())[0] === 0, "after a refusal there is no store");
+  await page.reload();
+  await listed();
+  ok(!(await page.isVisible("#ask")), "who has refused isn't asked again");
+
+  // By keyboard alone: agree under `Your privacy`, then like a book.
+  await page.evaluate(() => document.querySelector("#consents input").focus());
+  await page.keyboard.press("Space");
+  await page.waitForFunction(() => /Kept in this browser/.test(document.querySelector("#kept").textContent));
+  ok((await stored())[0] === 1, "who agrees has a store");
+  for (const place of [1, 2, 3]) {
+    await page.focus(`#shelf li:nth-child(${place}) button`);
+    const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(`#shelf li:nth-child(${place}) button[aria-pressed=true]`);
+    ok(outline !== "none", "what has the focus is seen to have it");
+  }
+  await page.waitForFunction(() => /Because you liked/.test(document.querySelector("#recommended").textContent));
+  await page.locator("#recommended button", { hasText: "Why?" }).first().focus();
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#why[open]");
+  ok((await page.locator("#why-parts li").count()) > 0, "why: parts of the score");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("#why:not([open])", { state: "attached" });
+  ok(/ε = 0 of at most 8 is spent, 8 is left, at δ = /.test(await page.textContent("#budget-words")), "what was spent and is left");
+  ok(/Unit: .*Adjacency: zero-out.*Accountant: /.test(await page.textContent("#budget-unit")), "unit, adjacency, accountant");
+
+  const lines = await page.evaluate(() => new Promise((resolve) => {
+    const own = URL.createObjectURL;
+    URL.createObjectURL = (blob) => {
+      blob.text().then(resolve);
+      return own(blob);
+    };
+    document.querySelector("#export").click();
+  }));
+  ok(lines.split("\n").filter((line) => line.includes('"like"')).length === 3, "the export has all of it");
+
+  await page.click("#erase");
+  await page.click("#sure button[value=yes]");
+  await page.waitForFunction(() => /Nothing is stored/.test(document.querySelector("#kept").textContent));
+  ok(String(await stored()) === "0,0,", "after erasing nothing is stored");
+  const visited = wrong.filter((text) => !/favicon/.test(text));
+  ok(!visited.length, `no errors and no breach of the policy, got ${visited.join("; ")}`);
+  console.log("the shop: consent, lists, why, report, export, erasing, keyboard, contrast in light and dark, 320 to 1200 pixels");
+} finally {
+  await running.kill();
+  server.close();
+  forget(folder);
+}

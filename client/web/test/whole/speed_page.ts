@@ -1,0 +1,48 @@
+/** How long a list takes, and how long the page is held up meanwhile. See `speed.mjs`. */
+
+import { open, type Device } from "../../src/index.js";
+import { SigningKey } from "../../src/records/signing.js";
+import { plainModel, POPULATION, publish } from "../published.js";
+
+/** The longest task of the page's thread, in ms, while `work` ran: 0 where none took 50 or more. */
+async function longest(work: () => Promise<unknown>): Promise<number> {
+  let most = 0;
+  const observer = new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (most = Math.max(most, duration))));
+  observer.observe({ entryTypes: ["longtask"] });
+  await work();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  observer.disconnect();
+  return most;
+}
+
+let device: Device;
+let items: string[];
+
+/** A device with a model of so many items, whose user did so many things; how long the page was held up while it was taken. */
+async function prepare(count: number, width: number, events: number): Promise<number> {
+  const key = await SigningKey.generate();
+  items = Array.from({ length: count }, (_, row) => `item-${row}`);
+  const files = await publish(key, 2, items, plainModel(items, width));
+  device = await open({ app: `speed-${count}`, service: { publicKey: key.publicKey, population: POPULATION } });
+  await device.consent.grant("store");
+  await device.trackMany(Array.from({ length: events }, (_, at) => ({ kind: "like" as const, item: items[(at * 7919) % count], id: `e${at}` })));
+  const held = await longest(() => device.updateModel(files));
+  await device.recommend(10);
+  return held;
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const began = performance.now();
+  await work();
+  return performance.now() - began;
+}
+
+Object.assign(globalThis, {
+  prepare,
+  list: () => timed(() => device.recommend(10)),
+  track: (at: number) => timed(() => device.track("view", items[at])),
+  held: (times: number) => longest(async () => {
+    for (let at = 0; at < times; at += 1) await device.recommend(10);
+  }),
+});
+document.title = "ready";
