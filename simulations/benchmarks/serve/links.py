@@ -1,7 +1,7 @@
 """Several SuperLinks: whether two do as much a processor second as one, and what is lost with one of three.
 
 the same devices, rounds and seeds at one SuperLink and at two -> exchanges a CPU-second, and the model's bytes
-SIGKILL in an attempt, again and again until it is over        -> who is in the sum, the charges, the next round
+SIGKILL in an attempt, and nobody comes back until it is over  -> who is in the sum, the charges, the next round
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def compared(superlinks: int) -> dict[str, Any]:
 
 
 def one_lost(killed: int) -> dict[str, Any]:
-    """Of three SuperLinks some are killed in an attempt, and whenever they come back, until the attempt is over."""
+    """Of three SuperLinks some are killed in an attempt, and held when they come back, until the attempt is over."""
     with tempfile.TemporaryDirectory() as home:
         world = World(Path(home), size=LOST, settings="{rounds = 3}", dropout=0.4, exchange_seconds=40.0, superlinks=3)
         world.start()
@@ -74,11 +74,14 @@ def one_lost(killed: int) -> dict[str, Any]:
                 gone = few[-1:] if killed == 1 else ordered[1:]
                 before = charged(world)
                 world.wait(lambda: charged(world) > before, seconds=300.0)
-                over = _over(world)
+                over, held = _over(world), set[int]()
                 time.sleep(1.0)
+                _signal(pids := _pids(world, gone), signal.SIGKILL)
                 while _over(world) == over:
-                    _kill(world, gone)
+                    _signal(new := _pids(world, gone) - pids - held, signal.SIGSTOP)
+                    held |= new
                     time.sleep(0.1)
+                _signal(held, signal.SIGCONT)
                 ended = world.events("round", "aborted")[-1]
                 charges, rounds = charged(world) - before, len(world.events("round"))
                 seconds = world.wait(lambda: len(world.events("round")) > rounds, seconds=400.0)
@@ -117,12 +120,16 @@ def charged(world: World) -> int:
         return sum(entry.kind == "charge" for entry in ledger.entries())
 
 
-def _kill(world: World, places_: list[int]) -> None:
-    pids = world.pids()
-    for place in places_:
-        for pid in pids.get(f"SuperLink {place + 1}" if place else "SuperLink", []):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def _pids(world: World, places_: list[int]) -> set[int]:
+    """The processes of some SuperLinks."""
+    names = {f"SuperLink {place + 1}" if place else "SuperLink" for place in places_}
+    return {pid for part, pids in world.pids().items() if part in names for pid in pids}
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def moved() -> list[dict[str, Any]]:

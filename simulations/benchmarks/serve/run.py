@@ -385,9 +385,8 @@ def lost_tables(figures: Any) -> list[Table]:
         rows.append((*row, _met(good)))
     header = ("devices at each", "left", "the attempt", "charges", "users of the next round", "seconds to it", "bar")
     note = (
-        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged, and whenever the supervisor has "
-        "started one of them again, until the attempt is over. Bar: released if enough are left, one charge, all "
-        "devices in the next round."
+        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged; what the supervisor then starts is "
+        "held until the attempt is over. Bar: released if enough are left, one charge, all devices in the next round."
     )
     return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
 
