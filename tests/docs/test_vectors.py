@@ -54,6 +54,7 @@ FILES = (
         "accounting.json",
     ),
     "recommend.json",
+    "behaviour.json",
 )
 
 

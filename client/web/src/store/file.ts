@@ -34,14 +34,16 @@ export async function openFile(folder: string, app: string, callers: Uint8Array 
   } catch (error) {
     throw error instanceof PalateError ? error : new InputError(`\`path\` must be a folder that can be written, got ${folder}: ${String(error)}`);
   }
+  let file: Handle | undefined;
   try {
     const key = await keyOf(fs, folder, app, callers);
-    const file = await fs.open(path(LOG), "a+", 0o600);
+    file = await fs.open(path(LOG), "a+", 0o600);
     const { values, whole } = await read(new Uint8Array(await fs.readFile(path(LOG))));
     await file.truncate(whole);
     await file.sync();
     return new Sealed(new File(fs, folder, file, values, whole), key);
   } catch (error) {
+    await file?.close();
     await fs.rm(path(LOCK), { force: true });
     throw told(error);
   }

@@ -1,0 +1,83 @@
+import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { erase, newKey, open } from "../../src/index.js";
+import { eraseFile, openFile } from "../../src/store/file.js";
+import { equal, ok, refused, test } from "../harness.js";
+
+const folder = () => mkdtemp(`${tmpdir()}/palate-`);
+const KEY = new Uint8Array(32).fill(3);
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+test("file: what was acknowledged is there, a write that was cut short is dropped, and other damage is told", async () => {
+  const path = await folder();
+  let store = await openFile(path, "app", KEY);
+  for (let at = 0; at < 20; at += 1) await store.put(`record/${at}`, bytes(`value ${at}`));
+  await store.close();
+  const whole = await readFile(`${path}/palate.log`);
+  ok(!whole.includes("value"), "sealed");
+  for (const cut of [1, 7, 40, 60]) {
+    await writeFile(`${path}/palate.log`, whole.subarray(0, whole.length - cut));
+    store = await openFile(path, "app", KEY);
+    equal((await store.keys("record/")).length, 19, "the last write was not acknowledged before it was whole");
+    equal(new TextDecoder().decode(await store.get("record/18")), "value 18");
+    await store.close();
+    await writeFile(`${path}/palate.log`, whole);
+  }
+  const broken = Buffer.from(whole);
+  broken[Math.floor(whole.length / 2)] ^= 1;
+  await writeFile(`${path}/palate.log`, broken);
+  await refused(() => openFile(path, "app", KEY), /damaged/);
+  await writeFile(`${path}/palate.log`, whole);
+  await appendFile(`${path}/palate.log`, Buffer.alloc(20));
+  store = await openFile(path, "app", KEY);
+  equal((await store.keys("record/")).length, 20);
+  await store.close();
+  await rm(path, { recursive: true });
+});
+
+test("file: one process at a time; a lock of one that has ended is taken over", async () => {
+  const path = await folder();
+  const store = await openFile(path, "app", KEY);
+  await refused(() => openFile(path, "app", KEY), /open already/);
+  await store.close();
+  await writeFile(`${path}/palate.lock`, "999999999");
+  await (await openFile(path, "app", KEY)).close();
+  await refused(() => openFile(path, "other", KEY), /another key, or by another app/);
+  await rm(path, { recursive: true });
+});
+
+test("file: outdated writes are cleared away, and nothing is lost by it", async () => {
+  const path = await folder();
+  const store = await openFile(path, "app", KEY);
+  const large = new Uint8Array(200_000).fill(5);
+  for (let at = 0; at < 20; at += 1) await store.write(new Map([["large", large], [`small/${at}`, bytes(String(at))]]));
+  ok((await readFile(`${path}/palate.log`)).length < 3_000_000, "not twenty times the large record");
+  await store.close();
+  const again = await openFile(path, "app", KEY);
+  equal([(await again.get("large"))?.length, (await again.keys("small/")).length], [200_000, 20]);
+  await again.close();
+  await rm(path, { recursive: true });
+});
+
+test("file: erasing overwrites the key and removes the files; cut short, it is finished; a lost key is told", async () => {
+  const path = await folder();
+  const device = await open({ app: "app", path, key: KEY });
+  await device.consent.grant("store");
+  await device.track("like", "book-7");
+  const [kept, log] = [await readFile(`${path}/palate.key`), await readFile(`${path}/palate.log`)];
+  await device.erase();
+  equal(await readdir(path), []);
+  // Cut short after the key was overwritten: the next opening removes the rest.
+  await writeFile(`${path}/palate.key`, Buffer.alloc(kept.length));
+  await writeFile(`${path}/palate.log`, log);
+  const next = await open({ app: "app", path, key: KEY });
+  equal(await next.consent.history(), []);
+  await next.close();
+  await rm(`${path}/palate.key`);
+  await refused(() => open({ app: "app", path, key: KEY }), /key file is gone/);
+  await erase("app", { path });
+  await (await open({ app: "app", path, key: newKey() })).close();
+  await eraseFile(path);
+  equal(await readdir(path), []);
+  await rm(path, { recursive: true });
+});

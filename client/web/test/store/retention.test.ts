@@ -1,0 +1,89 @@
+import { eventOf } from "../../src/events.js";
+import { openMemory } from "../../src/store/memory.js";
+import { limitsOf } from "../../src/store/retention.js";
+import type { Sealed } from "../../src/store/sealed.js";
+import { EventStore } from "../../src/store/store.js";
+import { equal, ok, refused, test } from "../harness.js";
+
+const DAY = 86_400;
+const START = 1_790_000_000;
+let asked = 0;
+const like = (item: string, kind: "like" | "impression" = "like") => ({ event: eventOf({ kind, item }), nonce: `n${(asked += 1)}` });
+
+async function opened(storage: Sealed, clock: () => number, limits = {}): Promise<EventStore> {
+  const store = await EventStore.open(storage, limitsOf(limits), clock);
+  if (!store.granted("store")) await store.decide({ purpose: "store", granted: true, version: "1", time: clock() });
+  return store;
+}
+
+test("retention: above the limit a tenth goes, impressions first; the first event's time stays known", async () => {
+  let now = START;
+  const store = await opened(await openMemory(), () => now, { maxEvents: 100 });
+  for (let at = 0; at < 101; at += 1) {
+    now = START + 10 * at;
+    await store.add([like(`item-${at}`, at % 4 ? "like" : "impression")]);
+  }
+  equal(store.rows.length, 90);
+  equal(store.rows.filter(({ kind }) => kind === "impression").length, 26 - 11);
+  equal([store.generation, store.first], [1, START + 10]);
+});
+
+test("retention: old events go once a day, and a clock that jumps ahead takes little", async () => {
+  let now = START;
+  const storage = await openMemory();
+  const store = await opened(storage, () => now, { keepDays: 100 });
+  await store.add([like("old")]);
+  now += 99 * DAY;
+  await store.add([like("new")]);
+  now += 10_000 * DAY; // the clock is wrong
+  equal((await opened(storage, () => now, { keepDays: 100 })).rows.length, 2);
+  now = START + 150 * DAY;
+  for (let opening = 0; opening < 4; opening += 1) {
+    await opened(storage, () => now, { keepDays: 100 });
+    now += 2 * DAY;
+  }
+  equal((await opened(storage, () => now, { keepDays: 100 })).rows.map(({ item }) => item), ["new"]);
+});
+
+test("store: duplicates in the window, a day's limit, and asking again for what is stored", async () => {
+  let now = START;
+  const store = await opened(await openMemory(), () => now, { maxPerDay: 3 });
+  const first = like("a");
+  equal(await store.add([first, like("a"), like("b")]), ["stored", "duplicate", "stored"]);
+  equal(await store.add([first]), ["stored"], "the answer was lost, and it is asked again");
+  equal(store.rows.length, 2);
+  now += 2;
+  equal(await store.add([like("a"), like("c")]), ["stored", "limited"]);
+  now += DAY;
+  equal(await store.add([like("c")]), ["stored"]);
+});
+
+test("store: a full disk stores nothing of it, keeps what is there, and can't stop a revocation", async () => {
+  const storage = await openMemory();
+  const store = await opened(storage, () => START);
+  await store.add([like("before")]);
+  const backend = (storage as unknown as { backend: { write: (changes: ReadonlyMap<string, Uint8Array | null>) => Promise<void> } }).backend;
+  const own = backend.write;
+  let room = false;
+  backend.write = async (changes) => {
+    if ([...changes.values()].some((value) => value !== null) && !room) throw new DOMException("no room", "QuotaExceededError");
+    if (changes.has("reserve") && changes.get("reserve") === null) room = true; // the reserve was given up
+    return own(changes);
+  };
+  await refused(() => store.add([like("after")]), /no room left/);
+  equal(store.rows.map(({ item }) => item), ["before"]);
+  await store.decide({ purpose: "store", granted: false, version: "2", time: START });
+  ok(room && !store.granted("store"));
+  const again = await EventStore.open(storage, limitsOf(), () => START);
+  equal([again.granted("store"), again.decisions.length, again.rows.length], [false, 2, 1]);
+});
+
+test("store: a revocation holds even where nothing can be written", async () => {
+  const storage = await openMemory();
+  const store = await opened(storage, () => START);
+  const backend = (storage as unknown as { backend: { write: () => Promise<void> } }).backend;
+  backend.write = () => Promise.reject(new Error("the disk is gone"));
+  await refused(() => store.decide({ purpose: "store", granted: false, version: "2", time: START }), /can't be written/);
+  equal(store.granted("store"), false);
+  equal(await store.add([like("late")]), ["no consent"]);
+});
