@@ -161,7 +161,9 @@ class Coordinator:
             raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
         private = self.terms.mode.private
         sigma, mu2, attempt = (
-            self._budget.price(self.round, self._charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
+            self._budget.price(self.round, self._charges)
+            if private
+            else (0, 0.0, self.registry.open_unledgered(self.round))
         )
         try:
             plan = RoundPlan(
