@@ -45,20 +45,20 @@ from palate_server.rounds import noise
 
 WINDOW = 64
 """Numbers that are compared: unrelated stretches of this length never correlate by 0.9."""
-SEEDS = 2**16
+SEEDS, QUICK_SEEDS = 2**16, 2**14
 HOUR = 3600
 FRESH = 1024
 """Releases that are compared with each other: with 16 bits of seed, two of them are equal in 999 of 1,000 audits."""
 PLAN_SEED = 0
 
 
-def seed_search(trials: Trials) -> list[Finding]:
-    """Noise that a public generator reproduces."""
+def seed_search(trials: Trials, *, seeds: int = SEEDS) -> list[Finding]:
+    """Noise that a public generator reproduces, from so many seeds, or from a time of the last hour."""
     windows, names = _windows(trials)
     if not names:
         return [Finding.missing("K small and public seeds", f"a block of at least {WINDOW} numbers is needed")]
     best, looks = (0.0, ""), 0
-    for name, table in _tables():
+    for name, table in _tables(seeds):
         found = np.abs(windows @ table.T)
         looks += found.size
         row, seed = np.unravel_index(int(found.argmax()), found.shape)
@@ -110,11 +110,11 @@ def _windows(trials: Trials) -> tuple[npt.NDArray[np.float32], list[str]]:
     return np.asarray(found, np.float32).reshape(-1, WINDOW), names
 
 
-def _tables() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def _tables(seeds: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Normal numbers of every seed of every generator, one row a seed, each row of length 1."""
     now = int(time.time())
     for name in _generators():
-        yield f"{name}(seed below {SEEDS})", _table(name, 0, SEEDS)
+        yield f"{name}(seed below {seeds})", _table(name, 0, seeds)
         yield f"{name}(seconds of the last hour)", _table(name, now - HOUR, HOUR + 60)
 
 

@@ -91,7 +91,7 @@ def sensitivity(*, quick: bool = False, turns: bool = True) -> list[Finding]:
         _worst(name, setting, part, n_users=USERS)
         for (name, setting), part in zip(SETTINGS.items(), parts, strict=True)
     ]
-    return [*found, one_event()] + [
+    return [*found, one_event(quick=quick)] + [
         _worst(name, setting, fewest if quick else few, n_users=max(USERS, setting.users_per_node))
         for name, setting in OTHERS.items()
         if not quick or name in FIRST

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_audit.enumerated.constants import Constant, lowered, sizes
 from palate_audit.enumerated.noises import noises
-from palate_audit.enumerated.separability import everybody, sums_of
+from palate_audit.enumerated.separability import QUICK, everybody, sums_of
 from palate_audit.enumerated.settings import cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
@@ -47,7 +47,7 @@ TEST = "Z sizes"
 SEED = 23
 VALUES = 3
 """A size is lowered to one of so many lowest values."""
-TOGETHER = 8
+TOGETHER, QUICK_TOGETHER = 8, 5
 """So often many are lowered together, every second one to one of these values."""
 MADE, OF_EACH_KIND = 20, 1
 """Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
@@ -61,7 +61,8 @@ Say = Callable[[], Iterator[str]]
 def sizes_alone(*, quick: bool = False, deep: bool = False) -> list[Finding]:
     """Every kind of result; `quick` lowers many sizes together only, `deep` each by itself."""
     tried = list(_lowerings(quick=quick, deep=deep))
-    return [_unchanged(name, prepared(), tried) for name, prepared in CHECKS.items()]
+    checks: dict[str, Callable[[], Say]] = {**CHECKS, "sums of algorithms": partial(_algorithms, quick=quick)}
+    return [_unchanged(name, prepared(), tried) for name, prepared in checks.items()]
 
 
 def _lowerings(*, quick: bool, deep: bool) -> Iterator[Lowered]:
@@ -70,7 +71,7 @@ def _lowerings(*, quick: bool, deep: bool) -> Iterator[Lowered]:
     apart = len(found) if deep else -(-len(found) // 2)
     for place in range(apart if not quick else 0):
         yield {each: each.low(at % VALUES) for at, each in enumerate(found) if at % apart == place}
-    for _ in range(TOGETHER):
+    for _ in range(QUICK_TOGETHER if quick else TOGETHER):
         chosen = [each for each in found if rng.random() < 0.5]
         yield {each: each.low(int(rng.integers(VALUES))) for each in chosen}
 
@@ -112,11 +113,11 @@ def _summed(made: list[tuple[Case, list[int]]]) -> Iterator[str]:
             yield f"{wrong} of {len(expected)} numbers are not the reference's ({case.name})"
 
 
-def _algorithms() -> Say:
-    """Sums of algorithms, against those before: a few rounds with each set of blocks."""
+def _algorithms(*, quick: bool = False) -> Say:
+    """Sums of algorithms, against those before: a few rounds with each set of blocks; `quick`: of test U's settings."""
     found, met = list[tuple[str, Callable[[], Int64], Int64]](), Counter[tuple[Any, ...]]()
     for name in names():
-        for case in cases(name):
+        for case in cases(name)[:: QUICK if quick else 1]:
             histories = case.histories()
             sums = sums_of(case, histories)
             for algorithm, stage in rounds(case, sums):
