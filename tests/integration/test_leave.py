@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import palate
+from palate_cli.cli import run
 from palate_common.enrolment import Invitation, Left, make_leave
 from palate_common.errors import InputError, PalateError, RefusedError, UnreachableError
 from palate_common.records.signing import SigningKey
@@ -173,3 +174,18 @@ def test_nobody_is_made_to_leave_by_others(server: Server) -> None:
     assert server.rows() == before
     assert Left.from_bytes(Left(population="readers", device=0).to_bytes()).device == 0
     assert REFUSAL == {"error": "the enrolment is refused"}
+
+
+def test_from_a_shell(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ("--store", str(tmp_path / "shell"), "--key", str(tmp_path / "shell.key"))
+    (tmp_path / "invitation").write_text(server.invitation().to_json())
+    assert run(["device", "open", *store]) == 0
+    assert run(["device", "leave", *store]) == 2
+    assert "must be enrolled to leave its server" in capsys.readouterr().err
+    assert run(["device", "consent", "grant", "train", *store]) == 0
+    assert run(["device", "enroll", str(tmp_path / "invitation"), *store]) == 0
+    assert run(["device", "leave", *store]) == 0
+    assert "the server has answered that it has deleted" in capsys.readouterr().out
+    assert run(["device", "erase", "--statement", str(tmp_path / "remains.json"), *store]) == 0
+    assert "has answered that it did" in capsys.readouterr().out
+    assert server.rows()["tokens"] == []
