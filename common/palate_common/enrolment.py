@@ -1,7 +1,7 @@
 """Enrolment: how an installation becomes a device of a population.
 
     operator: Invitation (one-time token) -> device: EnrolRequest -> server: checks, registers -> device: Enrolled
-                                                    LeaveRequest -> server: checks, deletes   -> device: Left
+                                                    LeaveRequest -> server: checks, deletes   -> device: LeaveAnswer
 
 A device has two keys: the P-384 key by which Flower's SuperLink authenticates its node, and the Ed25519 identity that a
 directory lists. The identity signs both keys and the token's hash, so that nobody can enrol a key or an identity of
@@ -281,7 +281,7 @@ class LeaveRequest(_Strict):
         return canonical_json(self.model_dump())
 
 
-class Left(_Strict):
+class LeaveAnswer(_Strict):
     """The server's answer: what it had of the device, beside number and identity, is deleted.
 
     Attributes:

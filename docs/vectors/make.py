@@ -34,7 +34,7 @@ from palate_client.recommend.recommender import Recommendation
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers
 from palate_client.store.activity import past_of
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, Left, make_leave, make_request
+from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, LeaveAnswer, make_leave, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
@@ -1005,7 +1005,7 @@ def enrolment() -> dict[str, Any]:
             "tag": LEAVE_TAG,
             "signed": leaving.signed.decode(),
             "request": leaving.to_bytes().decode(),
-            "answer": Left(device=7, population="readers").to_bytes().decode(),
+            "answer": LeaveAnswer(device=7, population="readers").to_bytes().decode(),
         },
     }
 

@@ -14,7 +14,7 @@ import pytest
 
 import palate
 from palate_cli.cli import run
-from palate_common.enrolment import Invitation, Left, make_leave
+from palate_common.enrolment import Invitation, LeaveAnswer, make_leave
 from palate_common.errors import InputError, PalateError, RefusedError, UnreachableError
 from palate_common.records.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
@@ -172,7 +172,7 @@ def test_nobody_is_made_to_leave_by_others(server: Server) -> None:
     for data in (b'{"palate":"leave"}', theirs.to_bytes() + b" " * 5000, theirs.to_bytes().replace(b"leave", b"left")):
         assert enrolling.answer(data)[0] == 400
     assert server.rows() == before
-    assert Left.from_bytes(Left(population="readers", device=0).to_bytes()).device == 0
+    assert LeaveAnswer.from_bytes(LeaveAnswer(population="readers", device=0).to_bytes()).device == 0
     assert REFUSAL == {"error": "the enrolment is refused"}
 
 

@@ -21,7 +21,7 @@ from palate_common.enrolment import (
     ENROL_PATH,
     Enrolled,
     Invitation,
-    Left,
+    LeaveAnswer,
     NodeKey,
     make_leave,
     make_request,
@@ -77,7 +77,7 @@ class Enrolment:
 
 
 @dataclass(frozen=True)
-class Asked:
+class DeletionAsked:
     """That the server was asked to delete what it has of this device.
 
     Attributes:
@@ -102,11 +102,11 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
     return Enrolment(**json.loads(kept))
 
 
-def asked_to_delete(store: EventStore) -> Asked | None:
+def asked_to_delete(store: EventStore) -> DeletionAsked | None:
     """Whether the server was asked to delete what it has of this device, and has answered; None: it wasn't asked."""
     with Journal(store.file) as journal:
         kept = journal.kept(_LEAVING)
-    return None if kept is None else Asked(**json.loads(kept))
+    return None if kept is None else DeletionAsked(**json.loads(kept))
 
 
 def keep(store: EventStore, enrolment: Enrolment) -> None:
@@ -138,7 +138,7 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
         raise InputError("a device must be enrolled to leave its server, got one that isn't")
     with Journal(store.file) as journal:
         if journal.kept(_LEAVING) is None:
-            journal.keep(_LEAVING, json.dumps(asdict(Asked(answered=False))).encode())
+            journal.keep(_LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
     request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
     with Https(enrolment.address, until=time.monotonic() + seconds) as https:
         headers = {"content-type": "application/json"}
@@ -148,13 +148,13 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
     if reply.status != HTTPStatus.OK:
         raise UnreachableError(f"the server must answer who leaves, got status {reply.status}: try again")
     try:
-        answer = Left.from_bytes(reply.body)
+        answer = LeaveAnswer.from_bytes(reply.body)
     except InputError as error:
         raise UnreachableError(f"the server must answer that it has deleted this device: {error}") from None
     if (answer.population, answer.device) != (enrolment.population, enrolment.device):
         raise RefusedError("the server must answer about this device, got an answer about another")
     with Journal(store.file) as journal:
-        journal.keep(_LEAVING, json.dumps(asdict(Asked(answered=True))).encode())
+        journal.keep(_LEAVING, json.dumps(asdict(DeletionAsked(answered=True))).encode())
 
 
 def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:

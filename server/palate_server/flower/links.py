@@ -1,4 +1,4 @@
-"""Links: all SuperLinks of a server, each of which has the nodes of its place.
+"""SuperLinks: all SuperLinks of a server, each of which has the nodes of its place.
 
     register of devices -> for each SuperLink the nodes that are to be there: missing ones registered, others removed
 
@@ -15,7 +15,7 @@ from palate_server.folder.places import place_of, split
 from palate_server.folder.server_folder import Site
 
 
-class Links:
+class SuperLinks:
     """Controls all SuperLinks of a server folder.
 
     Args:

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -23,15 +22,13 @@ from flwr.superlink.grid.http_grid import HttpGrid
 from palate_common.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.inbox import BATCH
+from palate_server.flower.spread_grid import SpreadGrid
 from palate_server.flower.superlink_state import check_version
 from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.operation.operation import Operation
 from palate_server.rounds.lock import RunLock
-
-if TYPE_CHECKING:
-    from palate_server.flower.spread_grid import SpreadGrid
 
 app = ServerApp()
 
@@ -106,7 +103,6 @@ def _grid(site: Site, grid: Grid) -> PromptGrid | SpreadGrid:
     """The grid of the server's SuperLink, or of all of them."""
     if site.config.gateway.superlinks == 1:
         return PromptGrid(grid)
-    from palate_server.flower.spread_grid import SpreadGrid  # loads what starts runs
 
     if not isinstance(grid, HttpGrid):
         raise TypeError(f"`grid` must be the one of a SuperLink, got {type(grid).__name__}")

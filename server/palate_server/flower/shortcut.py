@@ -154,7 +154,7 @@ def _remember(memory: OrderedDict[str, Any], name: str, value: Any) -> None:
 
 
 @dataclass
-class Exchange:
+class OpenExchange:
     """Messages of the ServerApp whose answers are awaited.
 
     Attributes:
@@ -185,7 +185,7 @@ class Shortcut:
         self._state: KeptState | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held: dict[int, asyncio.Future[None]] = {}
-        self._exchanges: OrderedDict[str, Exchange] = OrderedDict()
+        self._exchanges: OrderedDict[str, OpenExchange] = OrderedDict()
         self._exchange_of: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -384,7 +384,7 @@ class Shortcut:
 
     def _await(self, name: str, run: int, messages: list[str]) -> None:
         """Await the answers to messages."""
-        found = self._exchanges.setdefault(name, Exchange(run))
+        found = self._exchanges.setdefault(name, OpenExchange(run))
         found.unanswered.update(messages)
         self._exchange_of |= dict.fromkeys(messages, name)
         while len(self._exchanges) > KEPT_EXCHANGES:
@@ -427,7 +427,7 @@ class Shortcut:
         left = len(found.unanswered) + len(found.ready)
         return uint(1, 1) + b"".join(parts) + uint(3, left, always=True)
 
-    def _give_up(self, found: Exchange) -> None:
+    def _give_up(self, found: OpenExchange) -> None:
         """Await no answers of nodes that are gone, and none to messages that are too old."""
         if (at := time.monotonic()) - found.reached >= REACH_SECONDS:
             found.reached = at

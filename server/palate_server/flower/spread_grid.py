@@ -181,7 +181,7 @@ class Connection:
         return not passing or getattr(self._own, "enough", self._enough)()
 
 
-class Exchange:
+class ExchangePart:
     """The part of an exchange at one SuperLink, in a thread.
 
     Args:
@@ -347,13 +347,13 @@ class SpreadGrid:
         """Send messages, and yield each reply as it comes, for `timeout` seconds at most."""
         deadline = time.monotonic() + (86400.0 if timeout is None else timeout)
         replies, stopped = queue.Queue[Message | None](MOST_UNREAD), threading.Event()
-        parts: dict[int, Exchange] = {}
+        parts: dict[int, ExchangePart] = {}
         try:
             for message in messages:
                 place = split(message.metadata.dst_node_id)[0]
                 if place not in parts:
                     connection = self._connections[place]
-                    parts[place] = Exchange(connection, replies, deadline=deadline, stopped=stopped)
+                    parts[place] = ExchangePart(connection, replies, deadline=deadline, stopped=stopped)
                 parts[place].send(message)
             for part in parts.values():
                 part.close()

@@ -30,7 +30,7 @@ from palate_common.enrolment import (
     MOST_REQUEST,
     Enrolled,
     EnrolRequest,
-    Left,
+    LeaveAnswer,
     asks_to_leave,
     read_leave,
     read_request,
@@ -155,7 +155,7 @@ class EnrolmentService(Closing):
         except PalateError as error:  # not the request's fault: the device may try again
             self._failures.add(str(error))
             return 503, canonical_json(REFUSAL)
-        return 200, Left(device=request.device, population=population).to_bytes()
+        return 200, LeaveAnswer(device=request.device, population=population).to_bytes()
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
         """The constant refusal; the reason, which identifies no device, is counted for the log."""

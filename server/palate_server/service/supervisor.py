@@ -23,7 +23,7 @@ from types import FrameType
 
 from palate_common.errors import LockedError, PalateError
 from palate_common.records.closing import Closing
-from palate_server.flower.links import Links, remove_former
+from palate_server.flower.links import SuperLinks, remove_former
 from palate_server.flower.superlink_state import (
     check_version,
     environment,
@@ -69,7 +69,7 @@ class Supervisor(Closing):
         check_version()
         self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
-        self._card, self._events, self._links = card, EventLog(site.events), Links(site)
+        self._card, self._events, self._links = card, EventLog(site.events), SuperLinks(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)

@@ -65,7 +65,7 @@ def revoke(
     device: Annotated[int, typer.Argument(help="The device's number.")],
 ) -> None:
     """Exclude a device for ever: its node loses access, and no attempt invites it again."""
-    from palate_server.flower.links import Links
+    from palate_server.flower.links import SuperLinks
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
@@ -74,7 +74,7 @@ def revoke(
         found = register.revoke(device, now=time.time())
     try:
         if found.node is not None:
-            Links(site).unregister(found.node)
+            SuperLinks(site).unregister(found.node)
         typer.echo(f"device {device} is revoked")
     except PalateError:
         typer.echo(f"device {device} is revoked; its node loses access when the server starts")

@@ -1,12 +1,9 @@
-"""`palate serve init` and `status`: the server folder."""
+"""`palate serve init` and `panel`: the server folder."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,13 +12,8 @@ from palate_common.models.catalogue import read_lines
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
-    from palate_server.folder.server_folder import Site
-    from palate_server.operation.outlook import Outlook
-    from palate_server.service.status import Status
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
-Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]]]
-"""What a server's status is told from: ledger and register, what is due, and its parts."""
 
 
 def init(
@@ -130,80 +122,3 @@ def _panel(log: str, items: tuple[str, ...], name: str) -> State:
     from palate_sim.panel.panel import panel_of  # needs pandas, which a server doesn't
 
     return panel_of(log, items, name)
-
-
-def status(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Print a server's status, whether it runs or not: who is enrolled, what was spent, what is due."""
-    from palate_cli.commands.serve.houses import house_status
-    from palate_server.folder.house import House
-    from palate_server.folder.server_folder import Site
-
-    if House(folder).config_file.is_file():
-        house_status(House.at(folder), as_json=as_json)
-        return
-    found, outlook, parts = ask(Site.at(folder))
-    if as_json:
-        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
-        return
-    typer.echo("\n".join([*_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
-
-
-def ask(site: Site) -> Asked:
-    """Ask a server folder, and its processes if they run."""
-    from palate_server.folder.events import EventLog
-    from palate_server.operation.outlook import read_outlook, since
-    from palate_server.service.metrics import read_health
-    from palate_server.service.status import read_status
-
-    began = since(EventLog(site.events).all())
-    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in read_health(site).items()}
-    return read_status(site), read_outlook(site, now=time.time()), parts
-
-
-def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
-    """Enrolled devices, spent budget, and the next events."""
-    period, due = outlook.period, outlook.next_run
-    yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
-    if len(found.superlinks) > 1:
-        yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
-    yield f"release key: {found.release_key}"
-    asked = found.witnesses
-    yield f"ledger, for witnesses: {asked['log']}"
-    if asked["names"]:
-        size = "nothing yet" if asked["size"] is None else f"size {asked['size']} last"
-        yield f"witnesses: {asked['needed']} of {len(asked['names'])} must cosign, {size}: {', '.join(asked['names'])}"
-    yield (
-        f"ε {found.epsilon_spent:.3f} of {found.epsilon_lifetime:g} spent for ever, {period['epsilon']:.3f} of "
-        f"{period['epsilon_limit']:g} in the period until {period['until']} (δ = {found.delta:g}, unit: user, "
-        "adjacency: zero-out, accountant: palate closed form)"
-    )
-    yield (
-        f"in μ², which adds up as ε doesn't: {found.mu2_spent:.4g} of {found.mu2_lifetime:.4g} for ever, "
-        f"{period['mu2']:.4g} of {period['mu2_limit']:.4g} in the period"
-    )
-    yield f"now: {outlook.now} · one more run could have ε {due['epsilon']:.3f}"
-    yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
-
-
-def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
-    """The running parts, and the latest errors."""
-    if not parts:
-        yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
-    for part, each in parts.items():
-        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}, since {each['since'] or 'long ago'}"
-    if (trouble := outlook.trouble) is not None:
-        over = "; a round was released since" if trouble["over"] else ""
-        yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
-
-
-def _kept(found: Status) -> Iterator[str]:
-    """The contents of ledger and disk."""
-    yield f"ledger: {found.ledger['size']} entries, root {found.ledger['root']}, {found.epochs} restorations"
-    yield f"attempts: {found.attempts} charged, {found.releases} released"
-    yield from (f"run {run}: {state}" for run, state in found.runs.items())
-    for model in found.models:
-        yield f"model version {model['version']}: {model['releases']} releases, run {model['run'] or 'none'}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.serve import access, copies, folder, houses, running
+from palate_cli.commands.serve import access, copies, folder, houses, running, status
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 app.command("init")(folder.init)
 app.command("run")(running.run)
-app.command("status")(folder.status)
+app.command("status")(status.status)
 app.command("panel")(folder.panel)
 app.command("enroll")(access.enroll)
 app.command("revoke")(access.revoke)
