@@ -35,7 +35,7 @@ lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
 dropout = {dropout}
 [training]
-algorithm = "dp-als"
+algorithm = "{algorithm}"
 settings = {settings}
 every_hours = {every_hours}
 [cohort]
@@ -82,6 +82,7 @@ class World:
         exchange_seconds: float = 30.0,
         wait_seconds: float = 20.0,
         automatic: bool = True,
+        algorithm: str = "dp-als",
     ) -> None:
         probes = [socket.socket() for _ in range(4)]
         for probe in probes:
@@ -97,7 +98,7 @@ class World:
             "settings": settings,
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
-        given["automatic"] = str(automatic).lower()
+        given |= {"automatic": str(automatic).lower(), "algorithm": algorithm}
         text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
