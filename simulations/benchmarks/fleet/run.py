@@ -143,7 +143,7 @@ def measured(count: int, *, seeded: bool = True, processes: int = 1) -> Any:
             noise="seeded" if seeded else "secure",
             every_hours=720.0,
             exchange_seconds=900.0 if many else 180.0,
-            wait_seconds=1800.0 if many else 20.0,
+            wait_seconds=1800.0 if many else 300.0,
         )
         world.start()
         try:
