@@ -17,10 +17,10 @@ from palate_common.records.consistency import Shown
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import Note, VerifierKey, read_signatures
 from palate_common.records.signing import SigningKey
-from palate_common.records.witnessing import PATH, SIZE_TYPE, AddCheckpoint, read_size
 from palate_server.ledger.ledger import Ledger
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
+from palate_server.witness.witnessing import PATH, SIZE_TYPE, AddCheckpoint, read_size
 
 
 @dataclass

@@ -38,7 +38,6 @@ from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey, sign_note
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
-from palate_common.records.witnessing import AddCheckpoint
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
@@ -67,6 +66,7 @@ from palate_common.secagg.transcript import (
 )
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
+from palate_server.witness.witnessing import AddCheckpoint
 
 FOLDER = Path(__file__).parent
 SECRET = bytes(range(32))

@@ -25,7 +25,7 @@ from palate_common.records.closing import Closing
 from palate_common.records.cosignatures import Quorum, open_cosignature
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note, Signature, VerifierKey, read_signatures
-from palate_common.records.witnessing import MOST_ANSWER, PATH, SIZE_TYPE, AddCheckpoint, read_size
+from palate_server.witness.witnessing import MOST_ANSWER, PATH, SIZE_TYPE, AddCheckpoint, read_size
 
 SECONDS = 5.0
 """How long an attempt at enough cosignatures may take, unless it is said otherwise."""

@@ -18,8 +18,8 @@ from palate_common.records.cosignatures import cosign, open_cosignature
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency
 from palate_common.records.notes import Note, VerifierKey, read_note
 from palate_common.records.signing import verify_text
-from palate_common.records.witnessing import SIZE_TYPE, AddCheckpoint, read_request, size_answer
 from palate_server.witness.folder import State, WitnessFolder, log_id
+from palate_server.witness.witnessing import SIZE_TYPE, AddCheckpoint, read_request, size_answer
 
 MOST_TEXT = 2**12
 """Bytes of the longest text of a checkpoint that is cosigned: a state stays at a few kB."""

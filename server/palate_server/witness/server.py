@@ -26,9 +26,9 @@ from starlette.routing import Route
 
 from palate_common.errors import InputError, LockedError, PalateError
 from palate_common.records.file_lock import FileLock
-from palate_common.records.witnessing import MOST_REQUEST, PATH
 from palate_server.witness.cosigner import PLAIN, Cosigner
 from palate_server.witness.folder import WitnessFolder
+from palate_server.witness.witnessing import MOST_REQUEST, PATH
 
 BODY_SECONDS = 10.0
 """Seconds in which a request's body must have come."""

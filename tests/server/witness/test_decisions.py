@@ -18,10 +18,10 @@ from palate_common.records.cosignatures import Quorum, cosign
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, Note, Signature, VerifierKey, read_note, read_signatures, sign_note
 from palate_common.records.signing import SigningKey
-from palate_common.records.witnessing import MOST_REQUEST, SIZE_TYPE, AddCheckpoint, read_request, read_size
 from palate_server.witness import folder as witness_folder
 from palate_server.witness.cosigner import MOST_TEXT, Answer, Cosigner, evidence_of_fork
 from palate_server.witness.folder import MOST_EVIDENCE, State, WitnessFolder, log_id
+from palate_server.witness.witnessing import MOST_REQUEST, SIZE_TYPE, AddCheckpoint, read_request, read_size
 
 Make = Callable[..., WitnessFolder]
 

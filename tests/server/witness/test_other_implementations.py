@@ -18,9 +18,9 @@ from witnessed import Log
 from palate_common.records.cosignatures import Quorum, cosign, open_cosignature
 from palate_common.records.notes import COSIGNATURE, VerifierKey, read_signatures
 from palate_common.records.signing import SigningKey
-from palate_common.records.witnessing import read_request, read_size
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessFolder
+from palate_server.witness.witnessing import read_request, read_size
 
 RECORDED = json.loads((Path(__file__).parent / "litewitness.json").read_text(encoding="utf-8"))
 EXCHANGES = RECORDED["exchanges"]
