@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
@@ -43,6 +44,8 @@ POLL_GROWTH, POLL_RANGE = 1.5, 4.0
 """Factor on the wait after each request that finds no message, and the largest factor in all."""
 RHYTHM = 0.6
 """Share of the time that the server took for the latest message, after which the device asks for the next one."""
+turns: AbstractContextManager[object] = nullcontext()
+"""Entered while an answer is computed: a process of many devices, for load tests, lets few compute at a time."""
 HOLD_SECONDS = 20.0
 """For how long a server may wait for the next message before it replies that there is none."""
 MOST_COME_BACK = 30 * 86400.0
@@ -241,7 +244,8 @@ class Session:
                 answer = before[2]  # the server has lost it: it gets the same bytes, and nothing is computed again
             else:
                 host.purpose = None
-                answer = answer_message(host, 0, asked.kind, asked.record)
+                with turns:
+                    answer = answer_message(host, 0, asked.kind, asked.record)
                 if host.over:
                     return host.over
                 before = asked.kind, asked.content, answer

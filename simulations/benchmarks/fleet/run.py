@@ -123,26 +123,27 @@ def thirty(_: Path, __: int) -> Any:
 
 def thousand(_: Path, __: int) -> Any:
     """1,000 devices as they are by default, noise of the operating system's."""
-    return measured(MANY, rounds=2, seeded=False, processes=2)
+    return measured(MANY, seeded=False, processes=2)
 
 
 def thousand_seeded(_: Path, __: int) -> Any:
     """1,000 devices of a test, whose noise the simulation makes again."""
-    return measured(MANY, rounds=2, processes=2)
+    return measured(MANY, processes=2)
 
 
-def measured(count: int, *, rounds: int = ROUNDS, seeded: bool = True, processes: int = 1) -> Any:
-    """Some devices, masked; the model against the simulation's; what it costs the server."""
-    tastes = histories(count)
+def measured(count: int, *, seeded: bool = True, processes: int = 1) -> Any:
+    """Some devices, masked; the model against the simulation's; what it costs the server. Many have one round."""
+    tastes, many = histories(count), count >= MANY
     with tempfile.TemporaryDirectory() as home:
         world = World(
             Path(home),
             size=count,
-            settings=f"{{rounds = {rounds}}}",
+            algorithm="popularity" if many else "dp-als",
+            settings="{}" if many else f"{{rounds = {ROUNDS}}}",
             noise="seeded" if seeded else "secure",
             every_hours=720.0,
-            exchange_seconds=180.0 if count < MANY else 600.0,
-            wait_seconds=20.0 if count < MANY else 1800.0,
+            exchange_seconds=900.0 if many else 180.0,
+            wait_seconds=1800.0 if many else 300.0,
         )
         world.start()
         try:
@@ -168,7 +169,7 @@ def measured(count: int, *, rounds: int = ROUNDS, seeded: bool = True, processes
         "users": [event["users"] for event in done],
         "aborted": aborted,
         "same": bool(models) and models[-1] == last if seeded else None,
-        "exchanges": exchanges if count < MANY else [min(exchanges), max(exchanges)],
+        "exchanges": [min(exchanges), max(exchanges)] if many else exchanges,
         "requests": statistics.fmean(result["requests"] for result in results) / attempts,
         "sent": statistics.fmean(result["sent"] for result in results) / attempts,
         "received": statistics.fmean(result["received"] for result in results) / attempts,

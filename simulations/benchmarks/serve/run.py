@@ -45,7 +45,8 @@ def cost(_: Path, __: int) -> Any:
     """CPU of each process over some masked rounds, from the devices' activation on."""
     with tempfile.TemporaryDirectory() as home:
         settings = f"{{rounds = {ROUNDS}}}"
-        world = World(Path(home), size=COHORT, settings=settings, every_hours=720.0, exchange_seconds=300.0)
+        given = {"exchange_seconds": 300.0, "wait_seconds": 300.0}
+        world = World(Path(home), size=COHORT, settings=settings, every_hours=720.0, **given)
         world.start()
         try:
             world.wait(lambda: world.health().get("serverapp", False))

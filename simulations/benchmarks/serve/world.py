@@ -38,7 +38,7 @@ lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
 dropout = {dropout}
 [training]
-algorithm = "dp-als"
+algorithm = "{algorithm}"
 settings = {settings}
 every_hours = {every_hours}
 [cohort]
@@ -110,6 +110,7 @@ class World:
         wait_seconds: float = 20.0,
         automatic: bool = True,
         superlinks: int = 1,
+        algorithm: str = "dp-als",
     ) -> None:
         ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {
@@ -120,8 +121,7 @@ class World:
             "settings": settings,
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
-        given["superlinks"] = superlinks
-        given["automatic"] = str(automatic).lower()
+        given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
         text = CONFIG.format(**given, ports=ports)
         self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder

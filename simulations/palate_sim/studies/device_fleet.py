@@ -2,8 +2,8 @@
 
     invitations -> (open, consent, enrol, model, events, sync) x N, a thread each -> Members
 
-They are `palate.Device`s like an app's, at a real server. Few of a process are prepared at a time, so that a thousand
-can be. A load test adds devices that disconnect in the middle of a round, and slow devices.
+They are `palate.Device`s like an app's, at a real server. Few of a process compute at a time, so that a thousand fit.
+A load test adds devices that disconnect in the middle of a round, and slow devices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from threading import Barrier, BoundedSemaphore, BrokenBarrierError
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.floors import Floors
-from palate_client.online import downloads
+from palate_client.online import downloads, sync
 from palate_client.online.https import Https
 from palate_client.online.policy import Policy
 from palate_client.online.retry import SyncEnd
@@ -36,8 +36,8 @@ from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.records.files import create_durably
 
 APP = "fleet"
-PREPARED_AT_ONCE = 8
-"""The number of devices of a process that open a store, enrol and fetch a model at a time."""
+AT_ONCE = 8
+"""The number of devices of a process that are prepared, or compute an answer, at a time; the others wait for a turn."""
 _ENROL_TRIES, _ENROL_PAUSE = 8, 1.0
 
 
@@ -123,7 +123,22 @@ def _shard(plan: FleetPlan, numbered: Sequence[tuple[int, Invitation]], secret: 
     """Run some of the devices, in this process; their numbers and results."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a device has some ten files and sockets
-    turns, ready = BoundedSemaphore(PREPARED_AT_ONCE), Barrier(len(numbered) if plan.together else 1)
+    turns, ready = BoundedSemaphore(AT_ONCE), Barrier(len(numbered) if plan.together else 1)
+    before, sync.turns = sync.turns, turns
+    try:
+        return _run_all(plan, numbered, secret, turns, ready)
+    finally:
+        sync.turns = before
+
+
+def _run_all(
+    plan: FleetPlan,
+    numbered: Sequence[tuple[int, Invitation]],
+    secret: bytes,
+    turns: BoundedSemaphore,
+    ready: Barrier,
+) -> list[tuple[int, Member]]:
+    """A thread for each device."""
     with ThreadPoolExecutor(len(numbered), thread_name_prefix="device") as threads:
         runs = [
             (number, threads.submit(_member, plan, number, each, secret, turns, ready)) for number, each in numbered
