@@ -63,7 +63,11 @@ def compared(superlinks: int) -> dict[str, Any]:
 def one_lost(killed: int) -> dict[str, Any]:
     """Of three SuperLinks some are killed in an attempt, and held when they come back, until the attempt is over."""
     with tempfile.TemporaryDirectory() as home:
-        world = World(Path(home), size=LOST, settings="{rounds = 3}", dropout=0.4, exchange_seconds=40.0, superlinks=3)
+        # A cohort waits for longer than a device does before it tries again.
+        world = World(
+            Path(home), size=LOST, settings="{rounds = 3}", dropout=0.4, exchange_seconds=40.0, wait_seconds=60.0,
+            superlinks=3,
+        )  # fmt: skip
         world.start()
         try:
             with world.fleet(LOST):
