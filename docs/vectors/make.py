@@ -68,6 +68,7 @@ from palate_common.records.tiles import pack_entries, tile, tile_path
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
+from palate_common.rounds.shares import share_source, with_noise
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 from palate_common.secagg import boxes
 from palate_common.secagg.agreement import KeyPair, agree, seal
@@ -546,7 +547,17 @@ def accounting() -> dict[str, Any]:
 def noise() -> dict[str, Any]:
     """Words of a seed, and exact discrete Gaussian values that are made of them."""
     seed = bytes(range(16))
+    whole = SignedPlan.model_validate_json(plan()["signed_plan"]).plan
+    cohort = CohortTerms(n_max=100, n_min=90, c_max=10, masks=False)
+    seeded = whole.model_copy(update={"dp": DpMode.DISTRIBUTED, "cohort": cohort, "noise": Noise.SEEDED})
+    steps = np.array([724, -5, 1_048_000])
     return {
+        "share": {
+            "plan": seeded.model_dump(mode="json"),
+            "device": 3,
+            "steps": steps.tolist(),
+            "noised": with_noise(steps, 1, seeded, share_source(seeded, [3])).steps.tolist(),
+        },
         "seed_hex": seed.hex(),
         "words_hex": SeededSource(seed).words(4).astype("<u8").tobytes().hex(),
         "cases": [

@@ -522,6 +522,83 @@ def test_a_reveal_by_hand() -> None:
     signed_by(case, case["tag"], binding_of(case) + root_by_hand(leaves), record[138:])
 
 
+def test_the_transcript_by_hand() -> None:
+    case = vectors("secagg.json")["transcript"]
+    own = {name: bytes.fromhex(case[name]) for name in ("context", "root", "seed", "binding")}
+    toss = case["toss"].to_bytes(2, "little")
+
+    def under(name: str, *parts: bytes) -> bytes:
+        return hashlib.sha256(f"palate/secagg/{name}".encode() + b"\0" + b"".join(parts)).digest()
+
+    nonces = [bytes.fromhex(nonce) for nonce in case["nonces"]]
+    commitments = [under("nonce/1", nonce) for nonce in nonces]
+    assert [each.hex() for each in commitments] == case["commitments"]
+    ids = [device.to_bytes(4, "little") for device in case["devices"]]
+    entries = b"".join(a + b for pair in zip(ids, commitments, strict=True) for a, b in [pair])
+    assert under("root/1", own["context"], toss, entries) == own["root"]
+    assert under("seed/1", own["context"], own["root"], *nonces) == own["seed"]
+    assert own["context"] + toss + own["root"] + own["seed"] == own["binding"]
+    assert bytes.fromhex(case["commit_payload"]) == own["context"] + toss + ids[0] + commitments[0]
+    body = bytes.fromhex(case["advert_body"])
+    assert bytes.fromhex(case["advert_payload"]) == own["context"] + toss + b"\x20" + own["root"] + ids[0] + body
+    keys = [bytes([place]) * 32 for place in (1, 2)]
+    info = b"palate/secagg/mask/1\0" + own["context"] + toss + b"".join(ids + keys)
+    assert bytes.fromhex(case["mask_info"]) == info
+    plan = case["plan"]
+    said = {
+        "tag": "palate/secagg/context/1",
+        "version": 1,
+        "plan_hash": hashlib.sha256(canonical_json(plan)).hexdigest(),
+    }
+    said |= {name: plan[name] for name in ("run", "round", "attempt", "model_hash")} | {
+        "checkpoint": case["checkpoint"]
+    }
+    assert hashlib.sha256(canonical_json(said)).hexdigest() == case["context_of_plan"]
+    shares = plan["cohort"]["n_min"] - plan["cohort"]["c_max"]
+    assert (case["share_sigma"] - 1) ** 2 * shares < plan["sigma"] ** 2 <= case["share_sigma"] ** 2 * shares
+    most = plan["cohort"]["n_max"] * plan["grid"]
+    most += 64 * (math.isqrt(plan["cohort"]["n_max"]) + 1) * case["share_sigma"]
+    assert case["bits"] == most.bit_length() + 1
+
+
+def test_words_of_a_seed_by_hand() -> None:
+    case = vectors("noise.json")
+    extracted = hmac.digest(bytes(32), bytes.fromhex(case["seed_hex"]), "sha256")
+    key = hmac.digest(extracted, b"palate/randomness/seeded/v1\x01", "sha256")
+    assert keystream(key.hex(), 32).hex() == case["words_hex"]
+    for drawn in case["cases"]:  # about the right size: the law itself is tested elsewhere
+        spread = math.sqrt(sum(value**2 for value in drawn["values"]) / len(drawn["values"]))
+        assert 0.6 < spread / drawn["sigma"] < 1.5
+
+
+def test_what_algorithms_send_has_norm_one_at_most() -> None:
+    for case in vectors("contributed.json")["cases"]:
+        for each in case["rounds"]:
+            for text in each["integers_hex"]:
+                data = bytes.fromhex(text)
+                numbers = [int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, len(data), 4)]
+                assert len(numbers) == sum(math.prod(spec["shape"]) for spec in each["layout"])
+                assert sum(number**2 for number in numbers) <= case["grid"] ** 2
+
+
+def test_costs_by_hand() -> None:
+    case = vectors("accounting.json")
+    for each in case["charges"]:
+        owed, said = Fraction(each["grid"] ** 2, each["sigma"] ** 2 - 4), Fraction(each["mu2"])
+        assert owed <= said < owed * (1 + Fraction(1, 2**51))
+    for each in case["shares"]:
+        variance = -(-(each["sigma"] ** 2) // each["shares"])
+        assert each["share"] == max(2, math.isqrt(variance - 1) + 1)
+
+    def below(x: float) -> float:
+        return math.erfc(-x / math.sqrt(2)) / 2
+
+    for each in case["epsilons"]:
+        mu, epsilon = each["mu"], each["epsilon"]
+        delta = below(mu / 2 - epsilon / mu) - math.exp(epsilon) * below(-mu / 2 - epsilon / mu)
+        assert delta == pytest.approx(each["delta"], rel=1e-3)
+
+
 def test_evidence_names_one_device_or_none() -> None:
     case = vectors("secagg.json")["evidence"]
     directory = Directory.from_json(case["directory"].encode())

@@ -1,6 +1,8 @@
 import { sampleDiscreteGaussian } from "../../src/mechanism/discrete_gaussian.js";
 import { Source } from "../../src/mechanism/randomness.js";
+import { addShare, shareSource } from "../../src/mechanism/shares.js";
 import { fromHex, hex } from "../../src/records/bytes.js";
+import { RoundPlan } from "../../src/rounds/plan.js";
 import { equal, ok, test, vectors } from "../harness.js";
 
 test("noise.json: words of a seed, and the values that they make", async () => {
@@ -12,6 +14,16 @@ test("noise.json: words of a seed, and the values that they make", async () => {
   for (const { sigma, values } of found.cases) {
     equal([...(await sampleDiscreteGaussian(values.length, sigma, await Source.seeded(seed)))], values, `sigma ${sigma}`);
   }
+});
+
+test("noise.json: a device's share of a plan's noise, on its contribution", async () => {
+  const { share } = await vectors("noise.json");
+  const plan = new RoundPlan(share.plan);
+  const clipped = { steps: Float64Array.from(share.steps), grid: plan.grid };
+  equal([...(await addShare(clipped, plan, await shareSource(plan, share.device)))], share.noised);
+  const secure = new RoundPlan({ ...share.plan, noise: "secure" });
+  const [one, other] = [await addShare(clipped, secure, await shareSource(secure, 3)), await addShare(clipped, secure, await shareSource(secure, 3))];
+  ok(one.some((each, at) => each !== other[at]), "secure noise never repeats");
 });
 
 /** P(|chi^2 with many degrees of freedom| is so far above its mean) by Wilson and Hilferty, as a z. */
