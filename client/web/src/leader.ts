@@ -62,6 +62,7 @@ export class Leader implements Link {
     app: string,
     private readonly terms: string,
     private readonly open: (mayMake: boolean) => Promise<Host>,
+    private readonly patience = PATIENCE,
   ) {
     this.name = `palate/${app}`;
     this.channel = new BroadcastChannel(this.name);
@@ -76,7 +77,7 @@ export class Leader implements Link {
 
   /** Resolves when this tab leads or knows who does; fails if the store can't be opened. */
   async start(): Promise<void> {
-    const relieve = setTimeout(() => !this.known && this.steal(), 2 * PATIENCE);
+    const relieve = setTimeout(() => !this.known && this.steal(), 2 * this.patience);
     try {
       await this.ready.promise;
     } finally {
@@ -179,8 +180,8 @@ export class Leader implements Link {
       asked.timer = setTimeout(() => {
         if (this.usurped) this.settle(id)?.reject(new LockedError("another tab has taken the store over: reload this one"));
         else this.steal();
-      }, PATIENCE);
-    }, PATIENCE);
+      }, this.patience);
+    }, this.patience);
   }
 
   /** The answer to a question, which is worked out once. */

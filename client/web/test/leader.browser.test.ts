@@ -1,4 +1,6 @@
 import { hasStore, open } from "../src/index.js";
+import { Host } from "../src/hosting/host.js";
+import { Leader } from "../src/leader.js";
 import { openIndexedDb } from "../src/store/indexed_db.js";
 import { equal, ok, refused, test } from "./harness.js";
 import { place, reader } from "./sample.js";
@@ -64,6 +66,19 @@ test("leader: who has been relieved writes nothing", async () => {
   equal([...((await later.get("a")) ?? [])], [1]);
   await former.close();
   await later.erase();
+});
+
+test("leader: one that doesn't answer any more is relieved", async () => {
+  const { app } = await place();
+  let relieved = false;
+  // A frozen tab has the lock, and hears nothing.
+  void navigator.locks.request(`palate/${app}`, () => new Promise(() => undefined)).catch(() => (relieved = true));
+  const leader = new Leader(app, "{}", async (mayMake) => Host.open({ app }, await openIndexedDb(app, undefined, mayMake)), 50);
+  await leader.start();
+  ok(relieved);
+  await leader.call("decide", ["store", true, "1", "nonce"]);
+  equal(((await leader.call("consents", [])) as { store: boolean }).store, true);
+  await leader.call("erase", []);
 });
 
 test("leader: what the newest tab says of the device holds for all", async () => {

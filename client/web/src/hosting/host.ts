@@ -416,7 +416,7 @@ export class Host {
   /** All of the user's data as lines of JSON. */
   async exportLines(): Promise<string[]> {
     const report = await this.privacyReport({});
-    const entries: Record<string, readonly object[]> = { sent: report.sent, refusal: report.refusals, model: report.models, contact: report.contacts, opened: report.opened };
+    const entries: Record<string, readonly object[]> = { participation: report.spending?.receipts ?? [], sent: report.sent, refusal: report.refusals, model: report.models, contact: report.contacts, opened: report.opened };
     const others = Object.entries(entries).flatMap(([type, each]) => each.map((entry) => ({ type, ...entry })));
     const messages = await (await this.messages()).record((record) => [
       ...record.allowances().map((each) => ({ type: "channel", ...each })),

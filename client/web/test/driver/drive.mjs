@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { forms } from "../whole/forms.mjs";
 
 const HERE = fileURLToPath(new URL("../..", import.meta.url));
 const [place, port] = process.argv.slice(2);
@@ -50,9 +51,20 @@ async function onPage() {
   close.push(() => server.close(), () => browser.close());
   const page = await browser.newPage();
   page.on("console", (message) => console.error(message.text()));
+  // Marked events are in each history: no mark may leave the page, in clear or in a form that can be decoded.
+  const left = [];
+  page.on("request", (request) => left.push(Buffer.from(request.url()), request.postDataBuffer()));
   await page.goto(`http://localhost:${port}/`);
   await page.waitForFunction(() => "drive" in globalThis);
-  return (command) => page.evaluate((each) => globalThis.drive(each), command);
+  return async (command) => {
+    const answer = await page.evaluate((each) => globalThis.drive(each), command);
+    const sent = left.filter((piece) => piece?.length);
+    const marked = sent.filter((piece) => [...forms(piece)].some((form) => form.includes("mark-of-a-visit")));
+    if (marked.length) throw new Error(`a mark left the page: ${marked[0].toString("latin1").slice(0, 200)}`);
+    const bytes = sent.reduce((sum, piece) => sum + piece.length, 0);
+    if (command.do === "sync" && (bytes < 1000 || !sent.some((piece) => piece.includes("/v1/fleet/")))) throw new Error(`what left must have been seen, got ${bytes} bytes`);
+    return answer;
+  };
 }
 
 const drive = await (place === "node" ? inNode() : onPage());

@@ -22,18 +22,20 @@ export async function bundled(...pages) {
   return folder;
 }
 
-/** Serves a folder; `/NAME.html` is a page of the script NAME.js, and other paths below `/repository/` are the repository's. */
+/** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. */
 export async function served(folder, heard = () => undefined) {
+  const kept = new Map();
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     heard(request, Buffer.concat(chunks));
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    if (request.method === "PUT") kept.set(path, Buffer.concat(chunks));
     const head = { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" };
     const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(folder, path);
     try {
       const page = path.endsWith(".html") && !path.startsWith("/repository/");
-      const data = page ? `<!doctype html><meta charset="utf-8"><script type="module" src="/${path.slice(1, -5)}.js"></script>` : readFileSync(file);
+      const data = kept.has(path) ? kept.get(path) : page ? `<!doctype html><meta charset="utf-8"><script type="module" src="/${path.slice(1, -5)}.js"></script>` : readFileSync(file);
       response.writeHead(200, { ...head, "Content-Type": TYPES[extname(path)] ?? "application/octet-stream" });
       response.end(data);
     } catch {

@@ -42,7 +42,7 @@ try {
     await measured("an event", 40, (at) => globalThis.track(at));
     await measured("an event, then a list", 40, async (at) => (await globalThis.track(1000 + at)) + (await globalThis.list()));
     const lists = await page.evaluate(() => globalThis.held(30));
-    console.log(`${count} x ${width}: longest task of the page: ${held || "below 50"} ms while the model is taken, ${lists || "below 50"} ms while lists are made`);
+    console.log(`${count} x ${width}: longest task of the page: ${held || "below 50"} ms during the sync that takes the model, ${lists || "below 50"} ms while lists are made`);
     await page.close();
   }
 } finally {

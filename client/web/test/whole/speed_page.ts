@@ -26,7 +26,8 @@ async function prepare(count: number, width: number, events: number): Promise<nu
   device = await open({ app: `speed-${count}`, service: { publicKey: key.publicKey, population: POPULATION } });
   await device.consent.grant("store");
   await device.trackMany(Array.from({ length: events }, (_, at) => ({ kind: "like" as const, item: items[(at * 7919) % count], id: `e${at}` })));
-  const held = await longest(() => device.updateModel(files));
+  for (const [name, data] of Object.entries(files)) await fetch(`/models/${count}/${name}`, { method: "PUT", body: data });
+  const held = await longest(() => device.sync({ modelsOnly: true, models: new URL(`/models/${count}/`, location.href).href }));
   await device.recommend(10);
   return held;
 }
