@@ -51,8 +51,6 @@ TEST = "S masking"
 SIZE, BITS = 4096, 24
 LONG = 3 * 2**15 + 5
 """Numbers of a vector that is masked in several parts: 384 KB."""
-LONGEST = "stretches_of_their_own"
-"""The attack on a ring of eighty devices."""
 CHANCE = 3
 """Coordinates that may be equal by chance: of 4096 with 24 bits, four are with probability 10^-15."""
 
@@ -62,7 +60,7 @@ Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 def masking(*, quick: bool = False) -> list[Finding]:
     """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums, broken records."""
     with watched() as seen:
-        found = list(_attacks(quick=quick))
+        found = list(_attacks())
     for name, make in (
         ("secrets", partial(secrets, seen)),
         ("keystreams", keystreams),
@@ -88,11 +86,9 @@ def masking(*, quick: bool = False) -> list[Finding]:
     return found
 
 
-def _attacks(*, quick: bool = False) -> Iterator[Finding]:
-    """Each attack, in the form that succeeds against a device without the check that stops it; `quick`: not all."""
+def _attacks() -> Iterator[Finding]:
+    """Each attack, in the form that succeeds against a device without the check that stops it."""
     for attack in ATTACKS:
-        if quick and attack.name == LONGEST:
-            continue
         test = f"{TEST}: {attack.name.replace('_', ' ')}"
         try:
             with small_rings():
