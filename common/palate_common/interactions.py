@@ -368,22 +368,25 @@ class Gather:
 
 def segment_sum(values: npt.NDArray[Any], indptr: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Sum `values` [nnz, ...] over each CSR row: [n_rows, ...]; an empty row gives zeros."""
-    out = np.zeros((len(indptr) - 1, *values.shape[1:]), values.dtype)
-    filled = np.flatnonzero(np.diff(indptr))
+    starts, empty = indptr[:-1], indptr[1:] == indptr[:-1]
+    if not empty.any() and len(starts):
+        return np.add.reduceat(values, starts, axis=0, dtype=values.dtype)
+    out = np.zeros((len(starts), *values.shape[1:]), values.dtype)
+    filled = (~empty).nonzero()[0]
     if len(filled):
-        out[filled] = np.add.reduceat(values, indptr[filled], axis=0)
+        out[filled] = np.add.reduceat(values, starts[filled], axis=0)
     return out
 
 
 def row_squares(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Sum of squares of each row of `values` [n, width], float64 [n]; the same bits for a row in every batch."""
-    squares, width = np.zeros(len(values)), max(values.shape[1], 1)
-    at_once = max(1, GATHERED_AT_ONCE // (8 * width))
-    for first in range(0, len(values), at_once):
+    squares, width = np.zeros(len(values)), values.shape[1]
+    at_once = max(1, GATHERED_AT_ONCE // (8 * max(width, 1)))
+    for first in range(0, len(values) if width else 0, at_once):
         part = values[first : first + at_once].astype(np.float64)
         np.square(part, out=part)
-        ends = np.arange(len(part) + 1, dtype=np.int64) * values.shape[1]
-        squares[first : first + at_once] = segment_sum(part.ravel(), ends)
+        # Not a sum along the axis, whose order of adding depends on how many rows there are.
+        squares[first : first + at_once] = np.add.reduceat(part.ravel(), np.arange(0, part.size, width))
     return squares
 
 

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate_common.errors import InputError, IntegrityError
+from palate_common.records import signing
 from palate_common.records.signing import SigningKey, verify
 
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032, section 5.1
@@ -152,3 +154,33 @@ def test_keys_that_cannot_be_loaded(tmp_path: Path) -> None:
 def test_the_secret_is_not_shown(key: SigningKey) -> None:
     assert bytes(range(32)).hex() not in repr(key)
     assert key.public in repr(key)
+
+
+def test_what_fits_is_computed_once_and_what_does_not_fit_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, asked = SigningKey.generate(), list[bytes]()
+    real = signing.Ed25519PublicKey.from_public_bytes
+
+    def counted(data: bytes) -> object:
+        asked.append(data)
+        return real(data)
+
+    monkeypatch.setattr(signing, "Ed25519PublicKey", SimpleNamespace(from_public_bytes=counted))
+    signature = key.sign("plan", b"payload")
+    for _ in range(3):
+        verify(key.public, "plan", b"payload", signature)
+    assert len(asked) == 1
+    for payload, tag in ((b"another", "plan"), (b"payload", "card")):
+        for _ in range(2):
+            with pytest.raises(IntegrityError):
+                verify(key.public, tag, payload, signature)
+    assert len(asked) == 5
+
+
+def test_no_more_signatures_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "MOST_FITTING", 3)
+    signing._fitting.clear()
+    key = SigningKey.generate()
+    for number in range(10):
+        payload = bytes([number])
+        verify(key.public, "plan", payload, key.sign("plan", payload))
+        assert len(signing._fitting) <= 3

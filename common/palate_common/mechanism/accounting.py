@@ -458,10 +458,12 @@ def _sampled(mu2: float, q: float, steps: int) -> float:
     low, high = 0.0, (mu2 * steps) ** 0.5
     for _ in range(40):
         middle = (low + high) / 2
-        if all(curve.below(middle) for curve in curves):
-            high = middle
+        # What is too small a mu at a few points is so for them alone from here on: delta rises with mu at each.
+        over = [curve.over(middle) for curve in curves]
+        if any(len(each.deltas) for each in over):
+            low, curves = middle, over
         else:
-            low = middle
+            high = middle
     return math.nextafter(high * high, math.inf)
 
 
@@ -472,10 +474,10 @@ def _cells(mu: float, q: float, steps: int) -> int:
 
 
 class _Curve:
-    """An upper bound of delta(eps) of all steps, at points that rise from 0.
+    """An upper bound of delta(eps) of all steps: between two points the left one's delta counts.
 
     Attributes:
-        epsilons: float64 [n].
+        epsilons: float64 [n], up to where each delta counts, the last infinite; or some of them.
         deltas: float64 [n].
     """
 
@@ -496,13 +498,14 @@ class _Curve:
         epsilons = np.concatenate([[0.0], losses])
         above = np.concatenate([np.cumsum(whole[::-1])[::-1], [0.0]])
         scaled = np.concatenate([np.cumsum((whole * np.exp(-losses))[::-1])[::-1], [0.0]])
-        return cls(epsilons, infinite + np.maximum(above - np.exp(epsilons) * scaled, 0.0) + above * 1e-12)
+        deltas = infinite + np.maximum(above - np.exp(epsilons) * scaled, 0.0) + above * 1e-12
+        return cls(np.concatenate([losses, [math.inf]]), deltas)
 
-    def below(self, mu: float) -> bool:
-        """Whether TAIL and mu-GDP bound the curve everywhere; between two points the left one's delta counts."""
-        right = self.epsilons[1:]
-        allowed = TAIL * (1 - 1e-6) + (1 - TAIL) * _gaussian_delta(right, mu) * (1 - 1e-9)
-        return bool((self.deltas[:-1] <= allowed).all() and self.deltas[-1] <= TAIL * (1 - 1e-6))
+    def over(self, mu: float) -> _Curve:
+        """The points that TAIL and mu-GDP don't bound; none if they bound the curve everywhere."""
+        allowed = TAIL * (1 - 1e-6) + (1 - TAIL) * _gaussian_delta(self.epsilons, mu) * (1 - 1e-9)
+        unbounded = ~(self.deltas <= allowed)
+        return _Curve(self.epsilons[unbounded], self.deltas[unbounded])
 
 
 def _reach(mu: float, q: float, steps: int) -> float:

@@ -101,7 +101,7 @@ def _check_rows(name: str, block: OuterBlock | PairBlock) -> None:
     """Refuse rows that are missing, out of range or repeated: a row sent twice would count twice in the sum."""
     indptr, indices = block.indptr, block.indices
     lengths = (int(indptr[-1]), len(block.rows))
-    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or lengths != (len(indices), len(indices)):
+    if indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any() or lengths != (len(indices), len(indices)):
         raise InputError(f"block `{name}` must have {len(indices)} entries, one factor each, got {lengths}")
     rising = indices[1:] > indices[:-1]
     edges = indptr[1:-1]

@@ -148,8 +148,10 @@ def _exp_minus_one(count: int, source: Source) -> Bools:
     odd = np.zeros(count, np.bool_)
     for place in range(2, _SHARED + 1):
         hit = words < np.uint64(_FACTORIAL_LIMIT // math.factorial(place))
+        if not hit.any():  # nor is there any later one
+            break
         odd ^= hit
-    alive = np.flatnonzero(hit)
+    (alive,) = hit.nonzero()
     place = _SHARED
     while alive.size:
         place += 1
@@ -162,7 +164,7 @@ def _exp_minus_one(count: int, source: Source) -> Bools:
 def _geometric(count: int, source: Source) -> Words:
     """How many coins of probability 1/e succeed in a row, uint64 [count]."""
     run = np.zeros(count, np.uint64)
-    alive = np.flatnonzero(_exp_minus_one(count, source))
+    (alive,) = _exp_minus_one(count, source).nonzero()
     length = 0
     while alive.size:
         length += 1
@@ -187,7 +189,7 @@ def _bits(count: int, source: Source) -> Bools:
 def _words_below(count: int, limit: int, source: Source) -> Words:
     """Words uniform on [0, limit): those at or above it are drawn again (at most one in eight for the limits here)."""
     words = source.words(count)
-    again = np.flatnonzero(words >= np.uint64(limit))
+    (again,) = (words >= np.uint64(limit)).nonzero()
     tries = 0
     while again.size:
         tries += 1

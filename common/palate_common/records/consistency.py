@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -225,6 +226,7 @@ def spend_shown(evidence: bytes | None) -> float:
     return float(spent) if isinstance(spent, int | float) and not isinstance(spent, bool) else math.inf
 
 
+@lru_cache(maxsize=4)
 def shown_by(evidence: bytes | None) -> Shown | None:
     """The state that signed bytes have shown, with its proofs; None where they show none."""
     value = _read(evidence)
@@ -235,8 +237,9 @@ def shown_by(evidence: bytes | None) -> Shown | None:
         return None
 
 
+@lru_cache(maxsize=4)  # devices of a process keep the same bytes, and each is asked twice
 def _read(evidence: bytes | None) -> dict[str, Any]:
-    """Parse a kept plan, or manifest with its signature; {} if it is neither."""
+    """Parse a kept plan, or manifest with its signature; {} if it is neither. Not to be changed."""
     try:
         value = read_canonical(evidence or b"", most=MOST_KEPT)
     except IntegrityError:

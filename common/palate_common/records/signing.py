@@ -11,10 +11,14 @@ give the same bytes.
 
 Signed notes are the one exception (`sign_text`): there a standard says that the text itself is signed. The prefix ends
 in a NUL, and a note's text has no control character but newlines, so neither is ever the other.
+
+Where many devices live in one process, each checks what all of them were sent: a signature that was found to fit isn't
+computed a second time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -28,9 +32,13 @@ from palate_common.records.files import create_durably
 
 MOST_KEY = 2**14
 """Largest key file that is read, in bytes."""
+MOST_FITTING = 4096
+"""Signatures that are remembered to fit."""
 _PREFIX = b"palate signature 1\x00"
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _LOWER_HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
+_fitting = set[tuple[bytes, bytes, bytes]]()
+"""Key, signature and SHA-256 of the message of those that fit; all public, and true whoever asks."""
 
 
 class SigningKey:
@@ -146,7 +154,7 @@ def verify(public: str, tag: str, payload: bytes, signature: str) -> None:
     key = _from_hex("public key", public, 32)
     signed = _from_hex("signature", signature, 64)
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signed, _message(tag, payload))
+        _check_fits(key, signed, _message(tag, payload))
     except (InvalidSignature, ValueError):
         raise IntegrityError(f"the {tag} signature must be by key {public[:16]}…, got one that does not fit") from None
 
@@ -164,9 +172,25 @@ def verify_text(public: bytes, text: str, signature: bytes) -> None:
         InputError: the text has a control character other than newline, or isn't UTF-8.
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, text_bytes(text))
+        _check_fits(public, signature, text_bytes(text))
     except (InvalidSignature, ValueError):
         raise IntegrityError(f"the signature must be by key {public.hex()[:16]}…, got one that does not fit") from None
+
+
+def _check_fits(key: bytes, signature: bytes, message: bytes) -> None:
+    """Check a signature of a message, once for all who ask in this process.
+
+    Raises:
+        InvalidSignature: it doesn't fit; that is never remembered.
+        ValueError: the key has another length.
+    """
+    asked = key, signature, hashlib.sha256(message).digest()
+    if asked in _fitting:
+        return
+    Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    if len(_fitting) >= MOST_FITTING:
+        _fitting.clear()
+    _fitting.add(asked)
 
 
 def text_bytes(text: str) -> bytes:

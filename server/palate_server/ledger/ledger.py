@@ -327,10 +327,15 @@ class Ledger(LedgerFile):
             self._append(connection, kind="restored", base=base, spent=most, **seen)
             return self._log.tree.checkpoint()
 
-    def entries(self, run: str | None = None) -> list[Entry]:
-        """All entries in order, or those of one run, with those of other processes, as in every method that reads."""
+    def entries(self, run: str | None = None, *, since: int = 0) -> list[Entry]:
+        """All entries in order, or those of one run, with those of other processes, as in every method that reads.
+
+        Args:
+            run: whose entries; None: all.
+            since: the first of them in the log, which only grows: a reader who comes back needs no others.
+        """
         with self._view():
-            found = self._log.entries()
+            found = self._log.entries(since=since)
         return found if run is None else [entry for entry in found if getattr(entry, "run", None) == run]
 
     def runs(self) -> tuple[str, ...]:
@@ -391,12 +396,12 @@ class Ledger(LedgerFile):
         """
         with self._view():
             size = self._log.size if size is None else size
-            entries = self._log.entries()[:size]
+            before = self._log.kinds[: max(size - 1, 0)]
             sizes = [
-                [entry.seq + 1 for entry in entries[:-1] if entry.kind in kinds][-most:]
+                [seq + 1 for seq, kind in enumerate(before) if kind in kinds][-most:]
                 for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
             ]
-            restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
+            restored = [entry for entry in self._log.entries(kinds=("restored",)) if entry.seq < size][-MOST_EPOCHS:]
             since_lost = self._log.history.handovers
             handovers = [entry for entry in since_lost if entry.seq < size][-MOST_HANDOVERS:]
             return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored, handovers=handovers)

@@ -12,6 +12,7 @@ The ledger keeps one beside its file and replays rows into it; an extract is mad
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
@@ -29,6 +30,7 @@ class Log:
 
     Attributes:
         leaves: the entries' canonical bytes.
+        kinds: the kind of each entry.
         tree: the Merkle tree over them.
         history: the state after the last.
         chain: SHA-256 of the previous chain and the last leaf.
@@ -36,6 +38,7 @@ class Log:
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
+        self.kinds: list[str] = []
         self.tree = MerkleTree()
         self.history = History()
         self.chain = CHAIN_START
@@ -45,9 +48,15 @@ class Log:
         """Number of entries."""
         return len(self.leaves)
 
-    def entries(self) -> list[Entry]:
-        """The entries, parsed anew, so that no caller can change the log."""
-        return [entry_from(read_canonical(leaf, most=MOST_ENTRY)) for leaf in self.leaves]
+    def entries(self, *, since: int = 0, kinds: Collection[str] | None = None) -> list[Entry]:
+        """The entries, parsed anew, so that no caller can change the log.
+
+        Args:
+            since: the first of them.
+            kinds: which kinds of entries; None: all.
+        """
+        wanted = [place for place in range(since, self.size) if kinds is None or self.kinds[place] in kinds]
+        return [entry_from(read_canonical(self.leaves[place], most=MOST_ENTRY)) for place in wanted]
 
     def take(self, entry: Entry, leaf: bytes) -> None:
         """Add an entry if the rules allow it; `leaf` is `entry.leaf()`.
@@ -57,6 +66,7 @@ class Log:
         """
         self.history.record(entry)
         self.leaves.append(leaf)
+        self.kinds.append(entry.kind)
         self.tree.append(leaf)
         self.chain = hashlib.sha256(self.chain + leaf).digest()
 

@@ -62,7 +62,7 @@ class BudgetSchedule:
 
         Args:
             round_: the round to try.
-            charges: the population's charges so far.
+            charges: the run's charges so far; others are left out.
 
         Raises:
             BudgetError: too little is left for a useful attempt.

@@ -24,7 +24,7 @@ from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
-from palate_server.ledger.history import one_line
+from palate_server.ledger.history import ChargeEntry, one_line
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Replies, aggregate, recovered
 from palate_server.rounds.budget import BudgetSchedule
@@ -101,6 +101,8 @@ class Coordinator:
         """What names the latest masked attempt, in all that its devices have signed."""
         self.on_evidence: Callable[[int, FaultEvidence], None] | None = None
         """Called with each device that is named in a masked attempt, and the record, as soon as it is found."""
+        self._seen, self._seals, self._charges = 0, 0, list[ChargeEntry]()
+        """Entries of the ledger that were read, and of them the run's seals, counted, and its charges."""
         self._replay = Replay(terms, registry.read_inputs(terms.inputs))
         self.algorithm = self._replay.algorithm
         self.shares = self.algorithm.shares
@@ -152,15 +154,16 @@ class Coordinator:
         """
         self._signed, self.conduct, self.context = None, Conduct(), None
         self.lock.check()
-        entries = self.ledger.entries()
+        self._read_on()
         if self.round == self.rounds:
             raise InputError(f"the run {self.terms.run} must have a round left, got {self.rounds} of {self.rounds}")
-        if sum(entry.kind == "seal" and entry.run == self.terms.run for entry in entries) > self.round:
+        if self._seals > self.round:
             raise IntegrityError(f"round {self.round} was released by somebody else: resume the run")
-        charges = [entry for entry in entries if entry.kind == "charge"]
         private = self.terms.mode.private
         sigma, mu2, attempt = (
-            self._budget.price(self.round, charges) if private else (0, 0.0, self.registry.open_unledgered(self.round))
+            self._budget.price(self.round, self._charges)
+            if private
+            else (0, 0.0, self.registry.open_unledgered(self.round))
         )
         try:
             plan = RoundPlan(
@@ -251,6 +254,13 @@ class Coordinator:
         if signed is None:
             raise InputError("an attempt must be opened before it is closed, and is closed once")
         return signed.plan
+
+    def _read_on(self) -> None:
+        """Read the ledger's new entries, which other processes may have written."""
+        new = self.ledger.entries(since=self._seen)
+        self._seen += len(new)
+        self._seals += sum(entry.kind == "seal" and entry.run == self.terms.run for entry in new)
+        self._charges += [entry for entry in new if entry.kind == "charge" and entry.run == self.terms.run]
 
     def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
         """Noise the sum, persist it, seal it, and post-process it."""

@@ -47,7 +47,7 @@ from palate_common.rounds.wire import decode, decode_share
 from palate_common.survey import SURVEYING
 
 TEST = "X reference"
-CASES, QUICK_CASES = 300, 120
+CASES, QUICK_CASES = 300, 75
 SEED = 18
 USERS, ITEMS = 17, 30
 PARTS: Mapping[Any, Mapping[str, int]] = {

@@ -32,7 +32,7 @@ from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from palate_audit.harness.watched_run import WatchedRun
+from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_audit.reference.cost import epsilon
 from palate_common.errors import BudgetError, IntegrityError, PalateError
 from palate_common.mechanism.update import released_size
@@ -56,7 +56,7 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Every mode, what devices refuse, witnesses, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
     found += [*refusals(), *floors(), *witnessed(), *accountants(), *outside_accountants(quick=quick)]
-    found += [*population_ledger(), *device_ledger()]
+    found += [*population_ledger(), *device_ledger(quick=quick)]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
@@ -309,7 +309,7 @@ def two_writers(*, threads: bool) -> Finding:
     cost, room = 0.25, 5
     admitted: list[tuple[str, int]] = []
     broken: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
         file = Path(folder) / "shared.ledger.db"
         with Ledger(file, population=POPULATION) as one, Ledger(file, population=POPULATION) as two:
             one.set_budget(mu2=cost * room, epsilon=5.0, delta=1e-5)

@@ -30,7 +30,7 @@ from palate_audit.checks.side_outputs import difference, outside
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.recording import Recording, recorded
-from palate_audit.harness.watched_run import WatchedRun, release_key
+from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_audit.reference.message import noised
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -179,7 +179,7 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
     floors = Floors(allow_unmasked=not road.masks).for_few()
     service = Service(public_key=release_key().public, population=POPULATION, epsilon=50.0, floors=floors)
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         for purpose in ("store", "train"):
             device.consent.grant(purpose)

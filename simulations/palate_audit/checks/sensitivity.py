@@ -24,7 +24,7 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "D sensitivity"
 DIRECTION: Floats = ALONG.astype(np.float64)
-USERS, SUBJECT = 12, 5
+USERS, SUBJECT = 8, 5
 SETTINGS = {
     "central, a node of four": Setting(),
     "distributed, a node of four": Setting(mode=DISTRIBUTED),
@@ -53,6 +53,8 @@ QUICK = (
     "the pairs at their bound",
     "huge pairs: 1e30",
 )
+FEWEST = 5
+"""Of these, so many are tried in the other settings of the quick battery."""
 FIRST = (
     "central, a later round",
     "distributed, a device a node",
@@ -72,6 +74,7 @@ def sensitivity(*, quick: bool = False, turns: bool = True) -> list[Finding]:
     probes = {name: probe for name, probe in all_probes(Setting()).items() if not quick or name in QUICK}
     # The settings differ in who adds the noise and in the devices per node, not in the path of a user's numbers.
     few = {name: probe for name, probe in all_probes(Setting()).items() if name in QUICK}
+    fewest = {name: few[name] for name in QUICK[:FEWEST]}
     parts = (
         [
             {
@@ -88,8 +91,8 @@ def sensitivity(*, quick: bool = False, turns: bool = True) -> list[Finding]:
         _worst(name, setting, part, n_users=USERS)
         for (name, setting), part in zip(SETTINGS.items(), parts, strict=True)
     ]
-    return [*found, one_event()] + [
-        _worst(name, setting, few, n_users=max(USERS, setting.users_per_node))
+    return [*found, one_event(quick=quick)] + [
+        _worst(name, setting, fewest if quick else few, n_users=max(USERS, setting.users_per_node))
         for name, setting in OTHERS.items()
         if not quick or name in FIRST
     ]

@@ -31,7 +31,7 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
 TEST = "E side outputs"
-USERS, SUBJECT = 12, 5
+USERS, SUBJECT = 8, 5
 SETTINGS = {
     "central, a node of four": Setting(rounds=2),
     "distributed, a device a node": Setting(mode=DISTRIBUTED, users_per_node=1, rounds=2),

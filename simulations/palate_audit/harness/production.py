@@ -32,6 +32,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import DUMMIES
 from palate_common.rounds.plan import MAX_USERS, Noise, RoundPlan
 from palate_common.rounds.privacy_mode import PrivacyMode, mode_of
+from palate_common.rounds.wire import decode_share
 from palate_server.rounds.cohort import FINE
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.terms import RunTerms
@@ -42,6 +43,8 @@ SHARES = (0.2, 0.3, 0.5)
 WIDTH = 4
 FRESH = 16
 """Releases of one small run: a new run is faster than a longer one, whose ledger is read again in each round."""
+DEVICES = 16
+"""Devices of such a run, where they add the noise."""
 CORRUPT = 0.1
 
 
@@ -81,7 +84,8 @@ class Production:
         products: coordinates of the second, of `WIDTH` numbers an item.
         shares: of mu^2, one a release.
         grid: steps per clip norm; fine, so that rounding up a device's share to whole steps adds little noise.
-        users_per_node: devices a node hosts; a square number draws its noise at once. None: a quarter of the users.
+        users_per_node: devices a node hosts; a square number draws its noise at once. None: all users; what several
+            nodes could do wrong is looked for in smaller runs, number by number.
         corrupt_share: with `distributed` without masks, corrupt devices in addition to the honest ones, which add no
             noise. With 0, and under masks, one of the honest ones is counted as corrupt instead.
     """
@@ -170,13 +174,27 @@ class Production:
         return self.evidence(contributions, seed=seed).released
 
     def fresh(self, count: int) -> Iterator[Vector]:
-        """Short releases of zero contributions, from many small runs of the same round."""
-        each = FRESH
+        """Short releases of zero contributions, from many small runs of the same round.
+
+        Where devices add the noise, what each of them sends as well: it is theirs that must be new.
+        """
+        left, several = count, self.mode.noised_by_devices
+        users, per_node = (DEVICES, 1) if several else (2, 2)
         small = replace(
-            self, users=2, counts=8, products=8, shares=(1 / each,) * each, masks=False, users_per_node=2, epsilon=50.0
-        )
-        for first in range(0, count, each):
-            yield from small.run(Contributions.empty(2, 16)).vectors[: count - first]
+            self, users=users, counts=8, products=8, shares=(1 / FRESH,) * FRESH, masks=False, users_per_node=per_node,
+            epsilon=50.0,
+        )  # fmt: skip
+        while left > 0:
+            run = small.evidence(Contributions.empty(users, 16), keep_answers=several)
+            sent = [
+                decode_share(answer, bits=plan.bits(1)).total
+                for plan, answers in zip(run.plans, run.answers, strict=True)
+                for answer in answers.values()
+                if several
+            ]
+            found = [*run.released.vectors, *sent][:left]
+            left -= len(found)
+            yield from found
 
     def evidence(
         self,
@@ -209,7 +227,7 @@ class Production:
             WatchedRun(
                 self._terms(settings, seed, None if identities is None else identities.directory.hash),
                 members(contributions),
-                users_per_node=1 if self.masks else self.users_per_node or max(1, self.users // 4),
+                users_per_node=1 if self.masks else self.users_per_node or self.users,
                 identities=identities,
                 corrupt=self.corrupt,
                 keep=keep_answers,

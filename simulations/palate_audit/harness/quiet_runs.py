@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.recording import RecordedSource, recorded
+from palate_audit.harness.sharing import once
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
@@ -87,8 +89,13 @@ class QuietRun:
 
 
 def quiet_runs(roads: Mapping[str, QuietRoad] = ROADS, *, times: int) -> list[QuietRun]:
-    """Each road so many times."""
-    return [_run(f"{name}, run {number}", quiet) for name, quiet in roads.items() for number in range(times)]
+    """Each road so many times; tests of one audit share them."""
+    found = []
+    for name, quiet in roads.items():
+        for number in range(times):
+            run = f"{name}, run {number}"
+            found.append(once(("quiet", run, repr(quiet)), partial(_run, run, quiet)))
+    return found
 
 
 def _run(name: str, quiet: QuietRoad) -> QuietRun:

@@ -99,7 +99,7 @@ class WatchedRun(Closing):
                 self._stack.enter_context(algorithm)
             self.key = release_key()
             (self.folder / "run").mkdir()
-            self.devices = self._stack.enter_context(DeviceLedger(self.folder / "devices.db", durable=False))
+            self.devices = self._stack.enter_context(DeviceLedger(":memory:"))
             floors = Floors(
                 allow_seeded=terms.noise is Noise.SEEDED,
                 allow_central=terms.mode.trusts_server,

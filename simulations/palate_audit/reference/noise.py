@@ -11,6 +11,7 @@ any goes on. So the same words give the same numbers as in production, and as ma
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -120,8 +121,8 @@ def _runs(words: Words, count: int) -> list[int]:
 def _one_over_e(words: Words, count: int) -> list[bool]:
     """The chain of `_coins` for x = 1; how far one gets among the first coins is read from one word."""
     limit = TOP // math.factorial(SHARED) * math.factorial(SHARED)
-    drawn = _uniform(words, count, limit)
-    reached = [max(place for place in range(1, SHARED + 1) if word < limit // math.factorial(place)) for word in drawn]
+    drawn, rising = _uniform(words, count, limit), [limit // math.factorial(place) for place in range(SHARED, 0, -1)]
+    reached = [SHARED - bisect(rising, word) for word in drawn]  # the last place whose bound the word is below
     alive, place = [each for each, far in enumerate(reached) if far == SHARED], SHARED
     while alive:
         place += 1

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from palate_audit.checks import seeds
-from palate_audit.checks.seeds import birthdays, plan_seed, seed_search
+from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
 from palate_audit.counted.correlation import adaptive_correlation, noise_correlation
 from palate_audit.counted.neighbours import LATER, UNSEEN, neighbours
@@ -99,9 +99,11 @@ OF_COUNTS = (
 )
 
 
-def statistical(trials: Trials) -> list[Finding]:
-    """Every counted test that reads the runs; without verdicts yet."""
-    return [finding for test in (COUNTED if trials.claim.releases else OF_PAIRS) for finding in test(trials)]
+def statistical(trials: Trials, *, quick: bool = False) -> list[Finding]:
+    """Every counted test that reads the runs; without verdicts yet. `quick`: with a quarter of the seeds."""
+    tests = COUNTED if trials.claim.releases else OF_PAIRS
+    fewer: dict[Test, Test] = {seed_search: partial(seed_search, seeds=QUICK_SEEDS)} if quick else {}
+    return [finding for test in tests for finding in fewer.get(test, test)(trials)]
 
 
 def audit_mechanism(
@@ -182,7 +184,7 @@ def _own_runs(
     """Findings of Palate's own round; `kept` receives its runs."""
     trials = conduct(target, runs=presences, seed=seed)
     kept.append(trials)
-    return statistical(trials) + (again(trials, quick=quick) if thorough and trials.claim.releases else [])
+    return statistical(trials, quick=quick) + (again(trials, quick=quick) if thorough and trials.claim.releases else [])
 
 
 def _foreign_runs(
@@ -255,11 +257,11 @@ def _subject(target: Target) -> str:
 
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
-    """Tests that run the target again; without verdicts yet. `quick`: with a quarter of the fresh releases."""
-    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 4 if quick else None)
+    """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases and masked devices."""
+    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
-        found.append(masks_change_nothing(target, seed=trials.seed))
+        found.append(masks_change_nothing(target, seed=trials.seed, quick=quick))
     return found
 
 

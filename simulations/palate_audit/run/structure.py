@@ -33,6 +33,7 @@ from palate_audit.enumerated.separability import separability
 from palate_audit.enumerated.sizes import sizes_alone
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import survived
+from palate_audit.harness.sharing import sharing
 
 
 class Run(Protocol):
@@ -72,9 +73,9 @@ def _noises(*, quick: bool = False) -> list[Finding]:
     return words(quick=quick) + noise_of_roads(quick=quick) + steps_of_words(quick=quick)
 
 
-def _sizes(*, quick: bool = False) -> list[Finding]:
+def _sizes(*, quick: bool = False, deep: bool = False) -> list[Finding]:
     """Sizes that are lowered, and lengths that are real."""
-    return sizes_alone(quick=quick) + long_results(quick=quick)
+    return sizes_alone(quick=quick, deep=deep) + long_results(quick=quick)
 
 
 STRUCTURE: tuple[Structural, ...] = (
@@ -97,7 +98,12 @@ STRUCTURE: tuple[Structural, ...] = (
     Structural("U", _separable, "settings that aren't tried go no other way; algorithms in torch are left out."),
     Structural("W", _noises, "random words are uniform, which K and R look at."),
     Structural("X", differential, "what an algorithm contributes for a user follows from that user alone: U."),
-    Structural("Z", _sizes, "code that goes another way from a length on has it under a name, or below 2^18."),
+    Structural(
+        "Z",
+        _sizes,
+        "code that goes another way from a length on has it under a name, or below 2^18.",
+        deep=partial(_sizes, deep=True),
+    ),
 )
 
 ASSUMPTIONS = tuple(f"{test.letter}: {test.assumes}" for test in STRUCTURE)
@@ -116,8 +122,9 @@ def structural(
     """
     chosen = None if letters is None else set(letters)
     found: list[Finding] = []
-    for test in STRUCTURE:
-        if chosen is None or test.letter in chosen:
-            run = partial(test.deep if deep and test.deep else test.run, quick=quick)
-            found += survived(f"{test.letter} the test itself", run) if whole else run()
+    with sharing():
+        for test in STRUCTURE:
+            if chosen is None or test.letter in chosen:
+                run = partial(test.deep if deep and test.deep else test.run, quick=quick)
+                found += survived(f"{test.letter} the test itself", run) if whole else run()
     return found

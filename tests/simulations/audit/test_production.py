@@ -98,12 +98,12 @@ def test_a_broken_server_is_what_the_audit_sees(monkeypatch: pytest.MonkeyPatch)
 
 def test_who_is_missing_makes_the_cohort_too_small() -> None:
     with pytest.raises(IntegrityError, match="the cohort must have at least"):
-        Production(dp="distributed", **SMALL).evidence(rows(), absent=[3])
-    assert len(Production(**SMALL).evidence(rows(), absent=[3]).releases) == 3
+        Production(dp="distributed", users_per_node=4, **SMALL).evidence(rows(), absent=[3])
+    assert len(Production(users_per_node=4, **SMALL).evidence(rows(), absent=[3]).releases) == 3
 
 
 def test_a_device_that_refuses_ends_the_audit_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    target, wrong = Production(**SMALL), DenseBlock(np.zeros((4, 1)))
+    target, wrong = Production(users_per_node=4, **SMALL), DenseBlock(np.zeros((4, 1)))
     monkeypatch.setattr("palate_audit.harness.canary_algorithm._block", lambda *_: wrong)
     with pytest.raises(PalateError, match="node 0 refuses: block `counts` must have shape"):
         target.run(rows())

@@ -13,6 +13,7 @@ from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.production import Production
+from palate_audit.harness.sharing import once, sharing
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.mutants.mutation_testing import find
@@ -128,3 +129,17 @@ def test_noise_of_few_values_repeats_itself() -> None:
     with find("uniform word cut short").injected():
         (found,) = repeated_numbers(conduct(target, runs=(Presence.NONE,), seed=1))
     assert found.p_value == pytest.approx(0.0, abs=1e-12)
+
+
+def test_what_one_audit_has_made_is_shared_and_the_next_one_makes_it_anew() -> None:
+    made = list[int]()
+
+    def make() -> int:
+        made.append(len(made))
+        return made[-1]
+
+    with sharing():
+        assert [once("key", make), once("other", make), once("key", make)] == [0, 1, 0]
+    with sharing():
+        assert once("key", make) == 2
+    assert [once("key", make), once("key", make)] == [3, 4]  # nobody shares outside
