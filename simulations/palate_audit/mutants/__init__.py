@@ -12,6 +12,7 @@ from palate_audit.mutants import (
     noise,
     randomness,
     release,
+    remembered,
     secagg,
     units,
     witnesses,
@@ -33,6 +34,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "local": local.MUTANTS,
     "device": device.MUTANTS,
     "witnesses": witnesses.MUTANTS,
+    "remembered": remembered.MUTANTS,
 }
 """Every mutant, by group."""
 
