@@ -8,6 +8,7 @@ behaviour, and only the clipped sum is ever returned.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
+from palate_common.records.consistency import spend_shown
 from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.event_steps import event_steps
@@ -249,11 +251,18 @@ class Contributor:
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
         """Charge the plan; returns which of the installations take part, bool [n_users]."""
+        charge, shown = signed.charge, signed_plan
+        if charge is not None and math.isinf(spend_shown(signed_plan)):
+            kept = self.ledger.seen_payload(signed.plan.population)
+            if math.isfinite(spend_shown(kept)):  # a plan that says nothing must not make this device forget it
+                if charge.handovers:
+                    raise IntegrityError("a plan after a handover of the release key must say what was spent, got none")
+                shown = kept or b""
         joined = self._charge(signed.plan)
         if not joined.any():
             raise RefusedError("every installation here has reached a limit of its own")
-        if signed.charge is not None:
-            self.ledger.see(signed.plan.population, signed.charge.checkpoint, signed_plan)
+        if charge is not None:
+            self.ledger.see(signed.plan.population, charge.checkpoint, shown)
         return joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -242,8 +241,9 @@ def open_plan(
         IntegrityError: any part does not verify.
         InputError: less noise than the accounting covers.
     """
-    signed = _signed_by(data, public_key)
+    signed = read_plan(data)
     plan, charge = signed.plan, signed.charge
+    verify(signer(signed, public_key), PLAN_TAG, _payload(plan, charge), signed.signature)
     accept(plan)
     _verify_cost(plan)
     private = plan.mode.private
@@ -260,14 +260,6 @@ def open_plan(
             spent=spend_shown(data),
             pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
         )
-    return signed
-
-
-@lru_cache(maxsize=4)  # all devices of a process are sent the same bytes
-def _signed_by(data: bytes, public_key: str) -> SignedPlan:
-    """Parse a plan, and check its signature."""
-    signed = read_plan(data)
-    verify(signer(signed, public_key), PLAN_TAG, _payload(signed.plan, signed.charge), signed.signature)
     return signed
 
 

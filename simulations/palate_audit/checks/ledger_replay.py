@@ -27,10 +27,16 @@ from palate_audit.checks.costs.accountants import accountants
 from palate_audit.checks.costs.outside_accountants import outside_accountants
 from palate_audit.checks.leaving import leaving
 from palate_audit.checks.ledgers.device import device_ledger
+from palate_audit.checks.ledgers.disk import disk
+from palate_audit.checks.ledgers.killed_witness import killed_witness
 from palate_audit.checks.ledgers.population import population_ledger
+from palate_audit.checks.ledgers.restorations import restorations
+from palate_audit.checks.ledgers.shown import shown
+from palate_audit.checks.ledgers.statements import statements
 from palate_audit.checks.refusals import refusals
 from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.durable import Commits, watched_commits
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun, memory
@@ -57,7 +63,8 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Every mode, what devices refuse, witnesses, leaving, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
     found += [*refusals(), *floors(), *witnessed(), *leaving(), *accountants(), *outside_accountants(quick=quick)]
-    found += [*population_ledger(), *device_ledger(quick=quick)]
+    found += [*population_ledger(), *device_ledger(quick=quick), *statements()]
+    found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
@@ -82,8 +89,9 @@ def _replayed(name: str, setting: Setting) -> Iterator[Finding]:
     """One run, and its findings; if the run fails, the remaining rules are checked anyway."""
     script = [Gesture()] * PLAIN
     account = _Account()
-    with probe_run(setting, crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN), script) as stage:
-        stage.grid.before = lambda signed: _look(stage.ledger_file, signed, account)
+    histories = crowd([[user % PLAIN] for user in range(USERS)], n_items=PLAIN)
+    with watched_commits() as commits, probe_run(setting, histories, script) as stage:
+        stage.grid.before = lambda signed: _look(stage.ledger_file, signed, account, commits)
         ended = ""
         try:
             _live(stage, account)
@@ -182,9 +190,12 @@ def _restart(stage: WatchedRun, account: _Account) -> None:
         account.lost.append("a checkpoint of before a restart is another now")
 
 
-def _look(file: Path, signed: SignedPlan, account: _Account) -> None:
-    """Whether a plan's charge is on the disk, for a reader that shares nothing with the server."""
+def _look(file: Path, signed: SignedPlan, account: _Account, commits: Commits) -> None:
+    """Whether a plan's charge is on the disk, for a reader that shares nothing with the server, and stays there."""
     plan = signed.plan
+    if commits.waiting(str(file)):
+        said = f"attempt {plan.attempt} of round {plan.round} reached a node before the disk had its charge"
+        account.uncharged.append(said)
     charges = [row for row in read_rows(file) if row["kind"] == "charge" and row["plan_hash"] == plan.hash]
     if len(charges) != 1:
         said = f"attempt {plan.attempt} of round {plan.round} reached a node with {len(charges)} charges on disk"

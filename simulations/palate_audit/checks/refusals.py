@@ -2,23 +2,29 @@
 
 There is one plan of the production path, which devices with the loosest rules answer. Then one rule at a time is set so
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
-So a device that ignores a rule, or checks it the wrong way round, is found.
+So a device that ignores a rule, or checks it the wrong way round, is found. Every number of the plan and of its charge
+is moved: by half, by a thousandth, by its last digit, up and down, without charging that again; and what the plan costs
+is moved below what its noise costs, in plan and charge alike.
 
 **Assumes:** the device runs this code; no server can see that it does.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from palate_audit.checks.masks.bindings import variants
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
+from palate_audit.reference import cost
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
@@ -27,7 +33,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.entries import ChargeEntry, entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, ChargeProof, RoundPlan, SignedPlan, sign_plan, signed_bytes
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
@@ -159,17 +165,55 @@ def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterat
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()
     yield "it has no charge", sign_plan(plan, None, stage.key).to_bytes()
     for name in sorted(ChargeEntry.model_fields.keys() & {*RoundPlan.model_fields, "plan_hash"} - {"facts"}):
-        lie = {**charge.entry, name: _other(charge.entry[name])}
-        yield f"what was charged has another {name}", sign_plan(plan, _logged(charge, lie), stage.key).to_bytes()
+        for other in _others(charge.entry[name]):
+            lie = {**charge.entry, name: other}
+            said = f"what was charged has another {name}, {other!r} for {charge.entry[name]!r}"
+            yield said, sign_plan(plan, _logged(charge, lie), stage.key).to_bytes()
+    for name, value in plan:
+        moved = _others(value) if type(value) in (int, float) else ()
+        for path, changed in [(name, plan.model_copy(update={name: other})) for other in moved]:
+            yield (
+                f"its {path} is {getattr(changed, name)!r}, and {value!r} was charged",
+                _signed(changed, charge, stage),
+            )
+    for path, changed in variants(plan):
+        yield f"its {path} was changed after it was charged", _signed(changed, charge, stage)
+    for update in _cheaper(plan):
+        changed = plan.model_copy(update=update)
+        fields = {"plan_hash": changed.hash, "mu2": changed.mu2}
+        said = ", ".join(f"{name} {value!r}" for name, value in update.items())
+        proof = _logged(charge, {**charge.entry, **fields})
+        yield f"it costs less than its noise does, with {said}", _signed(changed, proof, stage)
     root = charge.model_copy(update={"checkpoint": Checkpoint(charge.checkpoint.size, "0" * 64)})
     yield "its charge is not in the log", sign_plan(plan, root, stage.key).to_bytes()
 
 
-def _other(value: object) -> object:
-    """Another value of the same kind, such as an operator would rather be charged with."""
+def _signed(plan: RoundPlan, charge: ChargeProof, stage: WatchedRun) -> bytes:
+    """The bytes of a signed plan, whether or not a plan may have these numbers."""
+    made = SignedPlan.model_construct(plan=plan, charge=charge, signature="")
+    return made.model_copy(update={"signature": stage.key.sign(PLAN_TAG, signed_bytes(made))}).to_bytes()
+
+
+def _others(value: object) -> tuple[Any, ...]:
+    """Other values of the same kind, by which an operator may gain: far off, by a thousandth, by the last digit."""
     if isinstance(value, float):
-        return value / 2
-    return value + 1 if isinstance(value, int) else "0" * len(str(value))
+        near = (math.nextafter(value, 0.0), math.nextafter(value, math.inf))
+        return (value / 2, value * (1 - 1e-3), value * (1 + 1e-3), *near)
+    if isinstance(value, int):
+        return tuple(dict.fromkeys((value + 1, max(0, value - 1), value // 2))) if value else (1,)
+    return ("0" * len(str(value)),)
+
+
+def _cheaper(plan: RoundPlan) -> Iterator[dict[str, Any]]:
+    """Numbers with which a plan would cost more than it says: less noise, more steps, a lower price."""
+    for update in (
+        *({"mu2": other} for other in _others(plan.mu2)),
+        *({"sigma": plan.sigma - less} for less in (1, plan.sigma // 1000, plan.sigma // 2)),
+        *({"grid": plan.grid + more} for more in (1, plan.grid // 1000)),
+    ):
+        changed = plan.model_copy(update=update)
+        if Fraction(changed.mu2) < cost.charge(grid=changed.grid, sigma=changed.sigma):
+            yield update
 
 
 def _logged(charge: ChargeProof, entry: dict[str, Any]) -> ChargeProof:

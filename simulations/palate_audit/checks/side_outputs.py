@@ -122,7 +122,7 @@ def _learned(setting: Setting, events: int) -> Seen | str:
 def observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -> Seen | str:
     """One run, and all of its outputs."""
     try:
-        with _heard() as said, probe_run(setting, histories, script) as stage:
+        with heard() as said, probe_run(setting, histories, script) as stage:
             beyond = []
             while not stage.coordinator.finished:
                 stage.play(rounds=1)
@@ -133,7 +133,7 @@ def observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
+def heard() -> Iterator[list[str]]:
     """Log lines of all levels, and printed text."""
     said: list[str] = []
     root, printed = logging.getLogger(), io.StringIO()

@@ -2,9 +2,8 @@
 
 There is one plan of the production path with the cosignatures of two of three witnesses, which a device that pins them
 answers. Then one thing at a time is wrong: one cosignature less, one of them twice, those of another state, log or
-key, a handover that isn't one; the device must send the constant refusal. A model must show its own entry in the
-ledger. And a server whose witnesses don't answer
-must send nothing.
+key, a handover that isn't one, with every signature that it may lack; the device must send the constant refusal. A
+model must show its own entry in the ledger. And a server whose witnesses don't answer must send nothing.
 
 **Assumes:** fewer witnesses than a quorum work for the operator, and the app pins those that it should.
 """
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from palate_common.models.manifest import Publication
 from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.consistency import SPENT, Shown
 from palate_common.records.cosignatures import cosign
-from palate_common.records.handovers import make_handover
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.entries import entry_from
+from palate_common.records.handovers import HANDOVER_TAG, Handover, handover_bytes, make_handover
+from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
 from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
@@ -112,6 +113,12 @@ def _devices(operator: _Operator) -> Finding:
         count += 1
         if _answers(operator, plan, model, before):
             return Finding.checked(TEST, False, f"a device takes part although {what}")
+    for what, plan, right, pins in _signed_links(operator, signed, signed.charge):
+        count += not right
+        if _answers(operator, plan, model, pinned=pins) != right:
+            who = "witnesses" if pins.quorums else "a key"
+            said = f"a device that pins {who} {'refuses' if right else 'follows'} {what}"
+            return Finding.checked(TEST, False, said)
     return Finding.checked(TEST, True, f"{count} plans with one thing wrong each, and all are refused")
 
 
@@ -199,7 +206,53 @@ def _handed_over(
     )
 
 
-def _answers(operator: _Operator, plan: bytes, model: bytes, before: bytes | None = None) -> bool:
+def _signed_links(
+    operator: _Operator, signed: SignedPlan, charge: ChargeProof
+) -> Iterator[tuple[str, bytes, bool, Pinned]]:
+    """Plans by a new key after every kind of handover, each of which is in the ledger: what, plan, whether to follow.
+
+    Each signature of the entry is right, missing, by each other key, or of another place. Without witnesses, too.
+    """
+    old, new, other = operator.stage.key, SigningKey.generate(), SigningKey.generate()
+    right, elsewhere = make_handover(POPULATION, 1, old, new), make_handover(POPULATION, 2, old, new)
+    data = handover_bytes(POPULATION, 1, old.public, new.public)
+    by = {key: key.sign(HANDOVER_TAG, data) for key in (old, new, other)}
+    olds = {
+        "by the former key": right.old_signature,
+        "without the former key": "",
+        "with the new key's twice": by[new],
+        "with a stranger's for the former key's": by[other],
+        "of another place": elsewhere.old_signature,
+    }
+    news = {
+        "": right.new_signature,
+        " and with the former key's twice": by[old],
+        " and a stranger's": by[other],
+        " and of another place": elsewhere.new_signature,
+    }
+    alone = Pinned(POPULATION, old.public)
+    for (what, first), (more, second) in product(olds.items(), news.items()):
+        entry = right.model_copy(update={"old_signature": first, "new_signature": second})
+        first_leaf = entry_from({"seq": 0, "kind": "population", "population": POPULATION, "created": "2026"}).leaf()
+        charged = {**charge.entry, "seq": 2}
+        tree = MerkleTree([first_leaf, entry.leaf(), entry_from(charged).leaf()])
+        link = Handover(entry=entry.body, inclusion=tree.inclusion_proof(1, 3))
+        changes = {"version": 2, "checkpoint": tree.checkpoint(), "consistency": {}, "epochs": (), "handovers": (link,)}
+        changes |= {"entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
+        cosigned = operator.note(tree.checkpoint(), 0, 1, key=new).to_bytes().decode()
+        follows = (first, second) == (right.old_signature, right.new_signature)
+        for pins, note in ((alone, None), (operator.pinned, cosigned)):
+            yield (
+                f"a handover {what}{more}",
+                _signed(operator, signed, {**changes, "cosigned": note}, new),
+                follows,
+                pins,
+            )
+
+
+def _answers(
+    operator: _Operator, plan: bytes, model: bytes, before: bytes | None = None, *, pinned: Pinned | None = None
+) -> bool:
     """Whether a device answers, or charges itself in spite of its refusal."""
     stage = operator.stage
     with DeviceLedger(":memory:", durable=False) as ledger:
@@ -214,7 +267,7 @@ def _answers(operator: _Operator, plan: bytes, model: bytes, before: bytes | Non
             stage.key.public,
             Floors(allow_seeded=True, allow_central=True).for_few(),
             clock=lambda: 0.0,
-            pinned=operator.pinned,
+            pinned=pinned or operator.pinned,
         )
         return device.answer(plan, model) != REFUSED or bool(ledger.receipts(0))
 

@@ -13,6 +13,7 @@ from palate_audit.mutants import (
     noise,
     randomness,
     release,
+    remembered,
     secagg,
     units,
     witnesses,
@@ -35,6 +36,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "device": device.MUTANTS,
     "witnesses": witnesses.MUTANTS,
     "leaving": leaving.MUTANTS,
+    "remembered": remembered.MUTANTS,
 }
 """Every mutant, by group."""
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import Account, charged_mu2
+from palate_common.mechanism.accounting import Account, GaussianEvent, charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds import plan as plans
 from palate_common.rounds import privacy_mode
@@ -203,6 +203,25 @@ def by_maximum() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "several sums for the price of one",
+    bug="a release of several sums in which everybody takes part is accounted as one of them",
+    seen="a short cut for the simple case, whose condition lacks a word",
+    test="G",
+)
+def one_sum() -> Iterator[None]:
+    """Leave out the number of sums, where there is no sampling."""
+    real = GaussianEvent.mu2.fget  # type: ignore[attr-defined]  # mypy takes it for its value
+
+    def instead(self: GaussianEvent) -> float:
+        if self.inclusion == 1:
+            return charged_mu2(sensitivity=self.sensitivity, sigma=self.sigma)
+        return float(real(self))
+
+    with mock.patch.object(GaussianEvent, "mu2", property(instead)):
+        yield
+
+
 @contextmanager
 def _recounted() -> Iterator[None]:
     """Nothing that was computed before is remembered, nor afterwards."""
@@ -228,4 +247,5 @@ MUTANTS = (
     one_order,
     cut_integral,
     by_maximum,
+    one_sum,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import BudgetError
+from palate_common.errors import BudgetError, IntegrityError
 from palate_common.rounds import plan as plans
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.folder.config import ServerConfig
@@ -289,6 +290,27 @@ def shared_charges() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a price within a tenth",
+    bug="a device takes a plan that is charged with a tenth less than it costs",
+    seen="floats that are compared with some room",
+    test="G",
+)
+def about() -> Iterator[None]:
+    """Compare the charge's cost roughly."""
+    real = plans._verify_charge
+
+    def instead(plan: RoundPlan, charge: ChargeProof) -> None:
+        try:
+            real(plan, charge)
+        except IntegrityError as error:
+            if "`mu2` differs" not in str(error) or not math.isclose(charge.entry["mu2"], plan.mu2, rel_tol=0.1):
+                raise
+
+    with mock.patch.object(plans, "_verify_charge", instead):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -300,4 +322,5 @@ MUTANTS = (
     budget_each,
     any_ledger,
     shared_charges,
+    about,
 )

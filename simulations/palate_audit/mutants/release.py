@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import zlib
@@ -217,6 +218,25 @@ def named_histories() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a hash of the sum",
+    bug="the run folder has a hash of each sum before the noise, beside the noised one",
+    seen="a name for what a restart must find again",
+    test="E",
+)
+def hashed() -> Iterator[None]:
+    """Write the hash of the sum."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        release = real(self, plan, summed)
+        (self.registry.folder / f"sum-{plan.round}").write_text(hashlib.sha256(summed.total.tobytes()).hexdigest())
+        return release
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
 MUTANTS = (
     metric,
     clip_fraction,
@@ -227,4 +247,5 @@ MUTANTS = (
     log_under_masks,
     compressed,
     named_histories,
+    hashed,
 )

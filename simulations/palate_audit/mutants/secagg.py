@@ -352,6 +352,27 @@ def late_openings() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "one key for all boxes",
+    bug="a device makes all of its boxes with one key pair, so that opening one of them opens all",
+    seen="a key pair a deal, to save time",
+    test="S",
+)
+def one_key() -> Iterator[None]:
+    """Keep a sender's key pair for a cohort."""
+    real, kept = boxes.make_box, dict[tuple[bytes, str], KeyPair]()
+
+    def instead(label: Any, shares: bytes, identity: Any) -> Any:
+        place = label.binding, identity.public
+        if place not in kept:
+            kept[place] = KeyPair.generate()
+        with mock.patch.object(KeyPair, "generate", staticmethod(lambda: kept[place])):
+            return real(label, shares, identity)
+
+    with mock.patch.object(masked, "make_box", instead):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -371,4 +392,5 @@ MUTANTS = (
     careless_server,
     unsigned_complaint,
     late_openings,
+    one_key,
 )

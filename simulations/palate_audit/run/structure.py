@@ -26,6 +26,7 @@ from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
 from palate_audit.checks.worlds.algorithms import every_mode
 from palate_audit.checks.worlds.engines import engines
+from palate_audit.checks.worlds.same_release import same_release
 from palate_audit.enumerated.events import one_more_event, steps_of_words
 from palate_audit.enumerated.long import long_results
 from palate_audit.enumerated.noises import noise_of_roads
@@ -55,7 +56,7 @@ class Structural:
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
     """Everything that leaves beside the noised numbers, of every algorithm in every mode, of surveys, of an engine."""
-    return side_outputs(quick=quick) + every_mode(quick=quick) + surveys() + engines()
+    return side_outputs(quick=quick) + every_mode(quick=quick) + same_release() + surveys() + engines()
 
 
 def _device(*, quick: bool = False) -> list[Finding]:

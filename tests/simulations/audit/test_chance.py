@@ -117,6 +117,7 @@ DRAWS = {
     "enumerated/long": "whole numbers of recorded words",
     "enumerated/noises": "whole numbers of recorded words",
     "enumerated/sizes": "whole numbers of recorded words",
+    "ledgers/disk": "keys are random, what is in files is compared",
     "masks/secrets": "equal secrets of 32 bytes, below 1e-60",
     "worlds/engines": "noise is random, files and figures are compared",
     "events": "I: p-values; D: seeded; K: coins; W: whole numbers of recorded words",
@@ -129,6 +130,7 @@ DRAWS = {
     "roads": "ties",
     "seeds": "p-values, equal words, fresh releases",
     "witnessed": "keys are random, refusals are compared",
+    "leaving": "keys are random, statements and verdicts are compared",
     "words": "whole numbers of recorded words, p-values",
 }
 """Files of the battery that draw at random, and where the chance of a false alarm is."""

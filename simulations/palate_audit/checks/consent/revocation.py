@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from palate_audit.checks.consent.failing import failing
+from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd
@@ -131,7 +133,10 @@ class RevokingHost(AppHost):
 
     def _sent(self, what: str) -> None:
         """Send the answer in pieces; consent is taken back between two of them."""
-        send, reply, consent = vars(sync)["_send"], _Reply(), self.app.consent
+        send, reply, consent = vars(sync).get("_send"), _Reply(), self.app.consent
+        if send is None:  # an error here would be taken for a device that is lost
+            self.wrong.append(f"{what} is sent by another function than the audit knows")
+            return
         send(reply, self.own)
         if reply.pieces != 1:
             self.wrong.append(f"{what} must be sent with consent, and is not")
@@ -163,8 +168,13 @@ def consents() -> list[Finding]:
             wrong = f"the run must end, got: {error}"
         said = f"{len(played.steps)} answers, and nothing after a revocation"
         found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
-    wrong = next(_opened(), "")
-    found.append(Finding.checked(f"{TEST}: the open log", not wrong, wrong or "handed over with consent only"))
+    for name, look, right in (
+        ("the open log", _opened, "handed over with consent only"),
+        ("while it is sent", sending, "nothing is tried again once its purpose is revoked"),
+        ("what can't be written", failing, "whatever fails while a user decides, a revocation holds"),
+    ):
+        wrong = next(look(), "")
+        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or right))
     return found
 
 

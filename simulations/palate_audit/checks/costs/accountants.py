@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from fractions import Fraction
 from itertools import product
 
@@ -20,6 +21,7 @@ from palate_audit.reference import cost
 from palate_common.mechanism import accounting
 from palate_common.mechanism.accounting import TAIL, GaussianEvent, epsilon_of, mu_of, sampled_mu2
 from palate_common.mechanism.cohort import shares_slack
+from palate_common.rounds.plan import Sampling, attempt_mu2
 
 TEST = "G accountants"
 EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
@@ -39,6 +41,10 @@ SHARED, MANY = ((64, 1024), (64, 900), (100, 2400), (2**14, 30)), 10**9
 """Sigma and its number of shares, some of them as small as a share may be; numbers of a release."""
 SAMPLED = ((0.01, GRID), (0.1, GRID // 2), (0.1, 2 * GRID), (0.5, GRID // 2), (0.5, 2 * GRID), (0.9, GRID))
 """Inclusion and sigma of sampled sums."""
+STEPS = (1, 2, 5)
+"""Noised sums of a release."""
+COINS = ((1.0, GRID // 2), (1.0, 2 * GRID), (0.9, 5 * GRID))
+"""Inclusion in them, and sigma; at 1 the cost is exact."""
 LOSSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5)
 """Where their curves are compared, in epsilons at a delta of 1e-5."""
 
@@ -51,6 +57,7 @@ def accountants() -> list[Finding]:
         ("composition", _composed, "releases of equal and unequal noise, with void attempts and without"),
         ("discrete noise", _discrete, f"{len(DISCRETE)} sums term by term, and {len(SHARED)} sums of shares"),
         ("sampled sums", _sampled, f"{len(SAMPLED)} curves above the exact ones, in both orders"),
+        ("several sums", _stepped, f"up to {STEPS[-1]} sums a release, on every way to their price"),
     ):
         try:
             wrong = next(check(), "")
@@ -138,3 +145,48 @@ def _sampled() -> Iterator[str]:
                         f"a sum of sigma {sigma} with a coin of {inclusion:g} has delta {owed:.3g} at epsilon "
                         f"{epsilon:.3g}, its mu^2 of {mu2:.3g} allows {allowed:.3g}"
                     )
+
+
+def _stepped() -> Iterator[str]:
+    """Several sums a release: the same on each way to their price; exactly as many whole ones where all take part."""
+    for inclusion, sigma in COINS:
+        before = 0.0
+        for steps in STEPS:
+            said = f"{steps} sums of sigma {sigma} with a coin of {inclusion:g}"
+            whole = steps * cost.charge(grid=GRID, sigma=sigma)
+            price = {"sensitivity": GRID, "sigma": sigma, "inclusion": inclusion, "steps": steps}
+            event = GaussianEvent(dimension=SIZE, **price)  # type: ignore[arg-type]
+            told = accounting.account([event], delta=DELTAS[1])
+            ways = {
+                "the function": sampled_mu2(**price),  # type: ignore[arg-type]
+                "the event": event.mu2,
+                "the account": told.mu2,
+                "the plan": attempt_mu2(GRID, sigma, Sampling(inclusion=inclusion, steps=steps)),
+            }
+            if len(set(ways.values())) > 1:
+                yield f"{said} cost mu^2 {', '.join(f'{each:.9g} by {way}' for way, each in ways.items())}"
+            least = whole if inclusion == 1 else Fraction(before)
+            if not least <= Fraction(event.mu2) <= whole * (1 + Fraction(1, 10**12)):
+                yield f"{said} cost mu^2 {event.mu2:.9g}, from {float(least):.9g} to {float(whole):.9g} is right"
+            if told.epsilon < cost.epsilon(mu2=event.mu2, delta=DELTAS[1]) * (1 - DIGITS):
+                yield f"{said} cost epsilon {told.epsilon:.9g} by the account, less than their mu^2"
+            before = event.mu2
+    yield from _counted()
+
+
+def _counted() -> Iterator[str]:
+    """Each number of a release counts, one at a time: with it the account says that more is spent."""
+    base = {"sensitivity": 64, "sigma": 100, "dimension": 10**30, "shares": 2, "steps": 2}
+    moved = {"sensitivity": 65, "sigma": 99, "dimension": 10**33, "shares": 2400, "steps": 3}
+    places = {"round", "attempt", "inclusion"}
+    for each in fields(GaussianEvent):
+        if each.name in places:
+            continue
+        if each.name not in moved:
+            yield f"`{each.name}` of a release was not looked at"
+            continue
+        events = [GaussianEvent(**numbers) for numbers in (base, {**base, each.name: moved[each.name]})]
+        one, more = (accounting.account([event], delta=DELTAS[1]).epsilon for event in events)
+        if not more > one:
+            said = f"`{each.name}` of a release, {base[each.name]} or {moved[each.name]}"
+            yield f"{said}, costs epsilon {one!r} and {more!r}"

@@ -97,15 +97,18 @@ class _Case:
     delta: float
     grid: int
     sigmas: tuple[int, ...]
+    sums: tuple[int, ...]
+    """Noised sums of each release, in which everybody takes part."""
 
     @property
     def multipliers(self) -> list[float]:
-        """Noise over sensitivity of each release."""
-        return multipliers(self.grid, self.sigmas)
+        """Noise over sensitivity of each release: so many Gaussian sums tell as much as one with less noise."""
+        each = zip(multipliers(self.grid, self.sigmas), self.sums, strict=True)
+        return [multiplier / math.sqrt(sums) for multiplier, sums in each]
 
     def __str__(self) -> str:
         """For people."""
-        return f"noise of {', '.join(map(str, self.sigmas))} for {self.grid} steps"
+        return f"noise of {', '.join(map(str, self.sigmas))} for {self.grid} steps, in {self.sums} sums"
 
 
 def multipliers(grid: int, sigmas: Sequence[int]) -> list[float]:
@@ -144,14 +147,21 @@ def _case(rng: np.random.Generator) -> _Case:
     (epsilon, delta), grid = _budget(rng), int(rng.choice(GRIDS))
     shares = rng.dirichlet(np.full(int(rng.integers(1, MOST_RELEASES + 1)), 2.0)) + 1e-3
     mus = accounting.split_budget(mu=mu_of(epsilon=epsilon, delta=delta), shares=shares.tolist())
-    return _Case(epsilon, delta, grid, tuple(sigma_for(mu_r=mu, sensitivity=grid) for mu in mus))
+    sums = tuple(int(rng.choice(STEPS)) if rng.random() < 0.5 else 1 for _ in mus)
+    sigmas = tuple(
+        sigma_for(mu_r=mu, sensitivity=grid)
+        if steps == 1
+        else noise_for(mu_r=mu, sensitivity=grid, inclusion=1.0, steps=steps)
+        for mu, steps in zip(mus, sums, strict=True)
+    )
+    return _Case(epsilon, delta, grid, sigmas, sums)
 
 
 def _said(case: _Case) -> float:
     """Epsilon of the releases, as production has it."""
     events = [
-        GaussianEvent(sensitivity=case.grid, sigma=sigma, dimension=SIZE, round=place)
-        for place, sigma in enumerate(case.sigmas)
+        GaussianEvent(sensitivity=case.grid, sigma=sigma, dimension=SIZE, round=place, steps=steps)
+        for place, (sigma, steps) in enumerate(zip(case.sigmas, case.sums, strict=True))
     ]
     return accounting.account(events, delta=case.delta).epsilon
 

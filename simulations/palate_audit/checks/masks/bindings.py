@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import InputError, PalateError
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import released_size
 from palate_common.records import entries
 from palate_common.records.consistency import Epoch
@@ -38,6 +39,8 @@ HASH = "ab" * 32
 WITNESS = VerifierKey("witness.example", COSIGNATURE, bytes(32))
 GIVEN: Mapping[str, Any] = {
     "events": Sampling(inclusion=0.5, steps=2),
+    "cohort": CohortTerms(n_max=3, n_min=3, c_max=1, masks=False),
+    "directory": HASH,
     "mu": 1.0,
     "run_limit": 1.0,
     "created": "2026",

@@ -3,8 +3,8 @@
 While the attacks are played, and in attempts of their own with several tosses, all randomness is recorded where it
 comes from.
 
-- **nonce, self-mask, keys**: each is among what its own step has drawn; none was there before, in any toss, attempt or
-  device. Public halves and digests are theirs.
+- **nonce, self-mask, keys**: each is among what its own step has drawn; none was there before, in any toss, attempt,
+  device or box. Public halves and digests are theirs. Key pairs are found by looking through the states of devices.
 - **shares**: the polynomial through the shares, worked out once more in bits, has the secret, and then the drawn bytes:
   t - 1 coefficients of full length, each byte used once. So any t - 1 shares are uniform, whatever the secret.
 - **boxes**: no key and nonce encrypt twice.
@@ -22,7 +22,7 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 
 from palate_audit.reference.shamir import polynomial
 from palate_audit.secagg.attacks import small_rings
@@ -65,21 +65,21 @@ def _tossed() -> None:
 
 
 def _made(calls: list[Call]) -> Iterator[str]:
-    """Nonces, self-masks and key pairs: of this step's bytes, and never seen before."""
+    """Nonces, self-masks and key pairs, in whatever state they are: of this step's bytes, and never seen before."""
     before: set[bytes] = set()
+    dealt = 0
     for call in calls:
-        if call.refused or call.step not in (Step.COMMIT, Step.ADVERTISE):
+        if call.refused:
             continue
         state, who = call.after, f"device {call.device.id} at {call.step.name.lower()}"
-        made: dict[str, tuple[bytes, list[bytes]]] = {}
+        had = {pair.private_bytes() for _, pair in _pairs(call.before)}
+        new = [(name, pair.private_bytes()) for name, pair in _pairs(state) if pair.private_bytes() not in had]
+        made: dict[str, tuple[bytes, list[bytes]]] = {name: (secret, call.pairs) for name, secret in new}
+        dealt += call.step is Step.SHARE and len(new)
         if isinstance(state, Fresh) and call.step is Step.COMMIT:
             made["nonce"] = (state.nonce, call.drawn)
-        if isinstance(state, Advertised):
+        if isinstance(state, Advertised) and call.step is Step.ADVERTISE:
             made["self-mask"] = (state.self_mask, call.drawn)
-            for each in fields(state):
-                pair = getattr(state, each.name)
-                if isinstance(pair, KeyPair):
-                    made[each.name] = (pair.private_bytes(), call.pairs)
             own = state.advert
             if own.self_digest != hashlib.sha256(state.self_mask).digest():
                 yield f"{who} shows the digest of another self-mask than its own"
@@ -91,6 +91,18 @@ def _made(calls: list[Call]) -> Iterator[str]:
             if secret in before:
                 yield f"the {what} of {who} was used before"
             before.add(secret)
+    if not dealt:
+        yield "boxes must be made with key pairs of their own, and none were"
+
+
+def _pairs(state: object) -> Iterator[tuple[str, KeyPair]]:
+    """The key pairs that a state keeps, with their places in it."""
+    for each in fields(state) if is_dataclass(state) else ():
+        value = getattr(state, each.name)
+        if isinstance(value, KeyPair):
+            yield each.name, value
+        elif isinstance(value, tuple):
+            yield from ((f"{each.name} {at}", one) for at, one in enumerate(value) if isinstance(one, KeyPair))
 
 
 def _boxes(calls: list[Call]) -> Iterator[str]:

@@ -6,10 +6,11 @@ with a name are listed, in the run folder and where temporary files go; and once
 
 - **progress and results**: every event of progress, every release's counts, the outcome's figures are the same;
 - **files**: the same names and sizes, but for what the noised numbers are in;
+- **devices' ledgers**: when the run is over, the file has a charge for whatever each device has answered;
 - **histories**: no file that has a name then, and none that is left, holds the users' items, in any of the ways in
   which arrays are written.
 
-Worker processes are replaced by this one, which reads the histories as they do.
+Workers are the engine's own, in this process.
 
 **Assumes:** the operating system keeps files without a name from others.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -34,17 +36,16 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.floors import Floors
-from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.rounds.plan import Noise
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
+from palate_sim import steps
 from palate_sim.engines import local, worker
-from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.job import Job
-from palate_sim.engines.worker import Start
+from palate_sim.engines.worker import Advanced, Start, Worker
 
 TEST = "E engines"
 USERS, ITEMS, SUBJECT = 24, 4000, 7
@@ -57,8 +58,20 @@ EMPTY = re.compile(rb"\0{32,}")
 """Most of a database; no number has so many bytes."""
 
 
+class _Pipe:
+    """What a worker's process says, in the place of the pipe to the command that started it."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+
+    def send(self, message: object) -> None:
+        """Pass on how far the node is."""
+        if isinstance(message, Advanced) and message.users:
+            self._advance(message.users)
+
+
 class SameProcess:
-    """Answers for a run's nodes as its worker processes do, from the histories as they get them."""
+    """Answers for a run's nodes by the engine's worker, in this process: its histories, its ledger, its answers."""
 
     cpu_seconds = 0.0
 
@@ -67,11 +80,10 @@ class SameProcess:
     ) -> None:
         place = start.place
         if place.descriptor >= 0:  # a worker has a copy of its own, which it closes
-            place = replace(place, descriptor=os.dup(place.descriptor))
-        self._ledger = DeviceLedger(start.devices, durable=False)
-        shards = Shards(place.open(), start.users_per_node)
-        host = Host(shards, self._ledger, start.public_key, start.floors, advance=advance)
-        self._grid = GridTransport(LocalGrid(node_app(lambda _: host), nodes=start.nodes), ttl=start.ttl)
+            start = replace(start, place=replace(place, descriptor=os.dup(place.descriptor)))
+        pipe: Any = _Pipe(advance)
+        self._worker = Worker(start, pipe)
+        self._grid: GridTransport = vars(self._worker)["_transport"]
 
     def invite(self, *, masked: bool) -> Collection[int]:
         """All nodes."""
@@ -85,7 +97,9 @@ class SameProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ledger.close()
+        over: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        over.put(None)
+        self._worker.serve(over)
 
 
 @dataclass
@@ -124,8 +138,9 @@ def _played(few: int, *, without: int | None) -> _World:
             (home / name).mkdir()
         stack.enter_context(mock.patch.object(tempfile, "tempdir", str(home / "temporary")))
         stack.enter_context(mock.patch.object(local, "FEW", few))
-        stack.enter_context(mock.patch.object(worker, "EVERY", 0.0))  # how often they speak is the machine's affair
         stack.enter_context(mock.patch.object(local, "Workers", SameProcess))
+        for reporting in (worker, steps):  # each report is made, whatever the clock says: also on a busy machine
+            stack.enter_context(mock.patch.object(reporting, "EVERY", -1.0))
         release_key().save(home / "key")
         terms = setting.terms("popularity", n_users=USERS, n_items=ITEMS, directory=None)
         job = Job(
@@ -150,11 +165,22 @@ def _played(few: int, *, without: int | None) -> _World:
 
         outcome = local.run_local(job, histories, released, look)
         look()
+        world.wrong = world.wrong or _uncharged(job.devices, len(releases))
         world.beside = {
             "events of progress": told, "counts of releases": releases, "results": outcome.updates,
             "files": names,
         }  # fmt: skip
     return world
+
+
+def _uncharged(file: Path, rounds: int) -> str:
+    """Whether each device's own ledger, in the file that outlasts the processes, has what it has answered."""
+    if not file.is_file():
+        return "the devices' ledger is in no file"
+    with DeviceLedger(file, durable=False) as ledger:
+        charged = [len(ledger.receipts(user)) for user in range(USERS)]
+    wrong = [user for user, count in enumerate(charged) if count != rounds]
+    return f"device {wrong[0]} has answered {rounds} plans, its ledger has {charged[wrong[0]]}" if wrong else ""
 
 
 def _histories(without: int | None) -> Interactions:

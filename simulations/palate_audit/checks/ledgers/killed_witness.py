@@ -1,0 +1,116 @@
+"""G, a killed witness: whenever it dies, what it has cosigned is on its disk, and it cosigns no other history.
+
+A log grows by generated steps and asks for a cosignature of each state, as fast as it can: clocks don't move. When a
+cosignature has left, the witness's folder is copied as it is, as if the process had been killed at that moment, and a
+new process is started with the copy. It is asked to cosign forks of the log from every earlier state, and must refuse
+each; then the log's own next state, which it must cosign. The state, and its second copy where there is one, must have
+been synced before the answer, so that a power cut changes nothing of that. In one life the same process answers all the
+time, in the other each state is cosigned by a new one.
+
+Steps are the same in every audit.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from palate_audit.checks.ledgers.books import beside
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.durable import watched_syncs
+from palate_audit.harness.probe_run import POPULATION
+from palate_audit.harness.watched_run import memory, release_key
+from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_common.records.merkle import MerkleTree
+from palate_server.witness.cosigner import Cosigner
+from palate_server.witness.folder import WitnessConfig, WitnessFolder, log_id
+from palate_server.witness.witnessing import AddCheckpoint
+
+STATES, FORKS = 7, 3
+"""States of a log, and forks of it that are tried after each."""
+NOW = 1_750_000_000.0
+LIVES = {"one process": ("", False), "with a second copy": ("copy", False), "a process a state": ("", True)}
+"""The folder of the second copy, and whether each state is cosigned by a new process."""
+
+
+@dataclass
+class _Grown:
+    """A log, by its entries."""
+
+    leaves: list[bytes] = field(default_factory=list)
+
+    def asked(self, old: int, size: int) -> bytes:
+        """The request for a cosignature of a state."""
+        tree, key = MerkleTree(self.leaves), release_key()
+        note = sign_checkpoint(tree.checkpoint(size), log_key(POPULATION, key.public).name, key)
+        return AddCheckpoint(old, tree.consistency_proof(old, size) if old else (), note).to_bytes()
+
+    def forked(self, at: int, size: int) -> _Grown:
+        """Another log, which has the same entries up to a place."""
+        return _Grown([*self.leaves[:at], *(b"forked %d" % place for place in range(at, size))])
+
+
+def killed_witness() -> list[Finding]:
+    """A witness that dies after each cosignature."""
+    return beside(
+        {
+            f"a killed witness, {name}": lambda copy=copy, anew=anew: _lived(copy, anew=anew)  # type: ignore[misc]
+            for name, (copy, anew) in LIVES.items()
+        }
+    )
+
+
+def _started(folder: Path) -> Cosigner:
+    """A process that answers for a folder, and whose clocks don't move."""
+    return Cosigner(WitnessFolder.at(folder), clock=lambda: NOW, monotonic=lambda: 1.0)
+
+
+def _lived(copy: str, *, anew: bool) -> Iterator[str]:
+    """One life of a log and its witness."""
+    rng, log, origin = np.random.default_rng(5), _Grown(), log_key(POPULATION, release_key().public)
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as name:
+        home = Path(name)
+        folder = home / "alive" / "witness"
+        second = str(home / "alive" / copy) if copy else ""
+        made = WitnessFolder.make(folder, WitnessConfig(name="witness.example/palate", copy=second, per_second=1e4))
+        made.add(origin)
+        alive, sizes = _started(folder), [0]
+        for number in range(STATES):
+            log.leaves += [b"entry %d" % (len(log.leaves) + place) for place in range(int(rng.integers(1, 4)))]
+            size = len(log.leaves)
+            with watched_syncs() as synced:
+                status = alive.answer(log.asked(sizes[-1], size)).status
+            if status != 200:
+                yield f"the log's own state of size {size} must be cosigned, got {status}"
+            files = [place / log_id(origin.name) for place in (folder / "states", made.copy) if place is not None]
+            if not all(synced.has(file) for file in files):
+                yield f"state {number} is cosigned before the disk has it: a power cut would undo it"
+            sizes.append(size)
+            dead = WitnessFolder(home / str(number) / "witness")
+            shutil.copytree(home / "alive", home / str(number))
+            config = dead.config_file.read_text()
+            dead.config_file.write_text(config.replace(str(home / "alive"), str(home / str(number))))
+            yield _again(dead.folder, log, sizes, rng)
+            if anew:
+                alive = _started(folder)
+
+
+def _again(folder: Path, log: _Grown, sizes: list[int], rng: np.random.Generator) -> str:
+    """What a new process cosigns that it must not, or doesn't that it must."""
+    reborn, now = _started(folder), sizes[-1]
+    for _ in range(FORKS):
+        at = int(rng.choice(sizes[:-1]))
+        size = int(rng.choice([now, now + 1, max(1, at + 1)]))
+        fork = log.forked(at, max(size, now))
+        for old in dict.fromkeys((at, now)):
+            if old <= size and reborn.answer(fork.asked(old, size)).status == 200:
+                return f"a witness that was killed at size {now} cosigns another log of size {size}, forked at {at}"
+    later = _Grown([*log.leaves, b"later"])
+    if (status := reborn.answer(later.asked(now, now + 1)).status) != 200:
+        return f"a witness that was killed at size {now} must cosign the state after it, got {status}"
+    return ""

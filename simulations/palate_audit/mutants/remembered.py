@@ -1,0 +1,156 @@
+"""Mutants of what is remembered: acknowledged and not on the disk, replaced by less, or said of the wrong attempt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+from palate_client import consent, models
+from palate_client.consent import Consent, Decision, Purpose
+from palate_client.leaving import statement
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.store.journal import Sent
+from palate_common.records.database import Database
+from palate_common.records.merkle import Checkpoint
+from palate_server.ledger.ledger import Ledger
+from palate_server.witness.folder import State, WitnessFolder
+from palate_sim.engines import worker
+
+
+@mutant(
+    "a charge that the disk needn't have",
+    bug="commits of the population's ledger don't wait for the disk, so that a power cut undoes charges",
+    seen="a setting for speed, which only the last entry of a run was thought not to bear",
+    test="G",
+)
+def unsynced() -> Iterator[None]:
+    """Open ledgers without waiting for the disk."""
+    real = Database.__init__
+
+    def instead(self: Database, path: Path | str, **settings: Any) -> None:
+        real(self, path, **{**settings, "durable": False})
+
+    with mock.patch.object(Database, "__init__", instead):
+        yield
+
+
+@mutant(
+    "a witness's state in memory",
+    bug="a witness writes every second state only, and after a restart cosigns a fork of the others",
+    seen="a write for each request of a busy log, which costs a sync",
+    test="G",
+)
+def unwritten() -> Iterator[None]:
+    """Keep odd states in memory."""
+    real_keep, real_state = WitnessFolder.keep, WitnessFolder.state
+    kept: dict[tuple[int, str], State] = {}
+
+    def keep(self: WitnessFolder, log: str, state: State) -> None:
+        if state.number % 2:
+            kept[id(self), log] = state
+        else:
+            real_keep(self, log, state)
+
+    def state(self: WitnessFolder, log: str) -> State:
+        return max(real_state(self, log), kept.get((id(self), log), State(origin="")), key=lambda each: each.number)
+
+    with mock.patch.object(WitnessFolder, "keep", keep), mock.patch.object(WitnessFolder, "state", state):
+        yield
+
+
+@mutant(
+    "a restoration that forgets",
+    bug="a restored ledger goes on from the spend of its backup, whatever witnesses have shown",
+    seen="a maximum over the wrong things, as of the last that was read",
+    test="G",
+)
+def forgotten() -> Iterator[None]:
+    """Don't take over what was spent."""
+    real = Ledger.restore
+
+    def instead(self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
+        return real(self, witness=witness, spent=self.spent(), cosigned=cosigned)
+
+    with mock.patch.object(Ledger, "restore", instead):
+        yield
+
+
+@mutant(
+    "a silent model makes a device forget",
+    bug="a model that doesn't say what was spent replaces what an earlier plan or model has said",
+    seen="one record of what was seen last, which every message replaces",
+    test="G",
+)
+def silent() -> Iterator[None]:
+    """Keep each model's words as they are."""
+    numbers = SimpleNamespace(isinf=lambda _: False, isfinite=math.isfinite)
+    with mock.patch.object(models, "math", numbers):
+        yield
+
+
+@mutant(
+    "a revocation that a full disk loses",
+    bug="a purpose whose revocation can't be written stays granted",
+    seen="clearing up in `finally`",
+    test="P",
+)
+def lost_revocation() -> Iterator[None]:
+    """Remove the mark of a denial also where the decision was not written."""
+    real = Consent._decide
+
+    def instead(self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
+        try:
+            return real(self, purpose, granted, version)
+        finally:
+            self.store.file.decided(purpose)
+
+    with mock.patch.object(consent.Consent, "_decide", instead):
+        yield
+
+
+@mutant(
+    "a statement by rounds",
+    bug="a device that leaves says of the first attempt at a round what was sent in all of them",
+    seen="a key without the attempt",
+    test="G",
+)
+def by_rounds() -> Iterator[None]:
+    """Put each message to the first attempt of its round."""
+    real = statement._rounds
+
+    def instead(report: Any) -> Any:
+        first: dict[tuple[str, int], int] = {}
+        for receipt in () if report.spending is None else report.spending.receipts:
+            first.setdefault((receipt.run, receipt.round), receipt.attempt)
+
+        def moved(sent: Sent) -> Sent:
+            return Sent(**{**vars(sent), "attempt": first.get((sent.run, sent.round), sent.attempt)})
+
+        return real(report.__class__(**{**vars(report), "sent": tuple(map(moved, report.sent))}))
+
+    with mock.patch.object(statement, "_rounds", instead):
+        yield
+
+
+@mutant(
+    "devices' charges end with their process",
+    bug="the worker processes of a run keep their devices' ledger in memory",
+    seen="many processes that wait for each other at one file",
+    test="E",
+)
+def in_memory() -> Iterator[None]:
+    """Give workers a ledger of their own."""
+
+    def instead(_: str, **settings: Any) -> DeviceLedger:
+        return DeviceLedger(":memory:", **settings)
+
+    with mock.patch.object(worker, "DeviceLedger", instead):
+        yield
+
+
+MUTANTS = (unsynced, unwritten, forgotten, silent, lost_revocation, by_rounds, in_memory)
