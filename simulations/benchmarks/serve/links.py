@@ -74,7 +74,7 @@ def one_lost(killed: int) -> dict[str, Any]:
                 world.wait(lambda: len(world.events("round")) >= 1, seconds=300.0)
                 at = places(world, of=range(LOST))
                 ordered = sorted(range(3), key=lambda place: (at[place], place))
-                few = [place for place in ordered if at[place] <= LOST - LEAST]
+                few = [place for place in ordered if 0 < at[place] < LOST - LEAST] or ordered[:1]  # one more may leave
                 gone = few[-1:] if killed == 1 else ordered[1:]
                 before = charged(world)
                 world.wait(lambda: charged(world) > before, seconds=300.0)

@@ -304,7 +304,7 @@ def links_soak_tables(figures: Any) -> list[Table]:
             figure["dp"],
             *map(str, figure["done"]),
             str(figure["charges"]),
-            *(f"{figure['memory'].get(part, (0, 0))[0]:.0f}" for part in parts),
+            *(f"{figure['memory'][part][0]:.0f}" if part in figure["memory"] else "-" for part in parts),
             str(sum(files for _, files in figure["memory"].values())),
             f"{figure['database'] / 1024:.0f}",
         )

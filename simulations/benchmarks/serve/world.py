@@ -66,7 +66,7 @@ MARKS = {
     "flwr-serverapp": "ServerApp",
     "flower-superexec": "SuperExec",
     "nginx": "gateway",
-    "palate_sim": "supervisor",
+    "palate_cli": "supervisor",
 }
 
 
