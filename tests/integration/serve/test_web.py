@@ -85,8 +85,8 @@ def webs(server: Server, page: int) -> Iterator[list[WebDevices]]:
 def together(webs: Sequence[WebDevices], fleet: Fleet) -> tuple[list[Any], list[Any]]:
     """All devices online at once: what became of those of the web, and of Python's."""
     with ThreadPoolExecutor(len(webs)) as pool:
-        asked = [pool.submit(web.ask, do="sync", seconds=90) for web in webs]
-        own = fleet.sync()
+        asked = [pool.submit(web.ask, do="sync", seconds=280) for web in webs]
+        own = fleet.sync(seconds=280.0)
         return [each for future in asked for each in future.result()], own
 
 
