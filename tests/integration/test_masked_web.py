@@ -114,7 +114,7 @@ def web(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callab
 LOST = {Step.SHARE: [1], Step.INPUT: [2], Step.CONSISTENCY: [3], Step.UNMASK: [4]}
 
 
-@pytest.mark.parametrize("bits", [24, 32, 45])
+@pytest.mark.parametrize("bits", [32, 45])
 @pytest.mark.parametrize(("n", "n_max"), [(12, None), (24, 251)])
 def test_a_cohort_of_both_kinds_gives_the_sum(
     web: Any, machines: Machines, n: int, n_max: int | None, bits: int
@@ -141,11 +141,14 @@ def test_a_real_ring(web: Any) -> None:
     assert world.refusals == []
 
 
-def name(attack: Attack) -> str:
-    return attack.name
+LONG = {"stretches_of_their_own"}
+"""Of 80 devices: where there is time."""
+TRIED = [
+    pytest.param(attack, id=attack.name, marks=pytest.mark.soak if attack.name in LONG else ()) for attack in ATTACKS
+]
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=name)
+@pytest.mark.parametrize("attack", TRIED)
 def test_an_attack_is_refused(attack: Attack, web: Any, machines: Machines) -> None:
     web(lambda device: True)
     machines.ask("settle", shapes=SMALL_RINGS)
@@ -153,7 +156,7 @@ def test_an_attack_is_refused(attack: Attack, web: Any, machines: Machines) -> N
         assert not attack.run()
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=name)
+@pytest.mark.parametrize("attack", TRIED)
 def test_an_attack_succeeds_without_its_walls(attack: Attack, web: Any, machines: Machines) -> None:
     web(lambda device: True)
     weak = {"threshold": attack.weak_threshold} if "threshold" in attack.walls else {}

@@ -45,6 +45,7 @@ export function readFacts(value: Json): PublicFacts {
   const fields = Fields.of("the facts", value, ["n_users", "n_items", "mu", "n_features", "seed"], ["panel_users", "local", "former_signal"]);
   const seed = fields.get("seed");
   if (typeof seed !== "bigint") fields.whole("seed", Number.MIN_SAFE_INTEGER);
+  if (fields.has("local") && !fields.flag("local")) throw new IntegrityError("`local` of the facts must be left out where it is false");
   return {
     nUsers: fields.whole("n_users", 1),
     nItems: fields.whole("n_items", 1, 2 ** 31 - 1),
@@ -52,7 +53,7 @@ export function readFacts(value: Json): PublicFacts {
     nFeatures: fields.whole("n_features"),
     panelUsers: fields.has("panel_users") ? fields.whole("panel_users", 1) : 0,
     seed: seed as number | bigint,
-    local: fields.has("local") && fields.word("local", [true as unknown as string]) !== null,
+    local: fields.has("local"),
     formerSignal: fields.has("former_signal") ? fields.real("former_signal", Number.MIN_VALUE) : 0,
   };
 }
