@@ -117,3 +117,18 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
         assert (host.over, host.refused) == (None, 1)
     (refusal,) = device.privacy_report().refusals
     assert refusal.reason == f"got another than {'ab' * 32}"
+
+
+def test_who_has_computed_for_longer_than_a_server_is_waited_for_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time without an answer is that of a request, not the time since the one before."""
+    now = [0.0]
+
+    def passing() -> float:
+        now[0] += 0.001
+        return now[0]
+
+    monkeypatch.setattr(retry.time, "monotonic", passing)
+    patient = deadline(seconds=5 * retry.GIVE_UP_SECONDS)
+    assert patient.retry(failing()) == "heard"
+    now[0] += 2 * retry.GIVE_UP_SECONDS
+    assert patient.retry(failing(UnreachableError("it hung up meanwhile"))) == "heard"

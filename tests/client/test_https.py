@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from palate_client.online.https import Address, Https
+from palate_client.online.https import Address, HttpResponse, Https
 from palate_common.errors import UnreachableError
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -124,3 +124,27 @@ def test_a_chunk_of_less_than_nothing_is_no_way_around_the_bound(ask: Callable[.
 def test_a_name_that_only_the_common_name_has_is_another_server(ask: Callable[..., Any]) -> None:
     with pytest.raises(UnreachableError, match="a certificate that doesn't verify"):
         ask(OK + b"content-length: 2\r\n\r\nhi", names=False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ssl.SSLSyscallError(5, "x"), ssl.SSLZeroReturnError(6, "x"), ssl.SSLEOFError(8, "x"), ConnectionResetError()],
+)
+def test_a_connection_that_was_closed_while_the_device_computed_is_opened_again(
+    certificates: dict[bool, tuple[str, Path]], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """For a minute nothing was sent, and the gateway hung up: that is no refusal, and costs no pause."""
+    left: list[Exception] = [error]
+
+    def once(self: Https, *_: Any) -> HttpResponse:
+        if left:
+            raise left.pop()
+        return HttpResponse(200, b"heard")
+
+    monkeypatch.setattr(Https, "_once", once)
+    with Https(Address("localhost", 1, certificates[True][0]), until=time.monotonic() + 60) as https:
+        https._connection.sock = socket.socket()
+        assert https.request("GET", "/", most=10).body == b"heard"
+        left.append(error)
+        with pytest.raises(UnreachableError):
+            https.request("GET", "/", most=10)  # a new one that fails at once

@@ -28,6 +28,8 @@ CONNECT_SECONDS = 5.0
 """Seconds to connect to one IP address; a stop is noticed only after it."""
 MOST_REFUSAL = 2**14
 """The most bytes of an error's body that are read."""
+STALE = (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
+"""How a kept connection fails that the server has closed meanwhile, for example while the device computed."""
 _PIECE = 2**16
 
 Stop = Callable[[], bool]
@@ -200,7 +202,7 @@ class Https(Closing):
         try:
             try:
                 return self._once(method, path, body, headers or {}, most)
-            except (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError):
+            except STALE:
                 self.close()
                 if not kept:
                     raise

@@ -35,7 +35,7 @@ logger = logging.getLogger("palate")
 
 BACKOFF_SECONDS = (1.0, 30.0)
 GIVE_UP_SECONDS = 120.0
-"""Seconds without an answer after which the sync ends."""
+"""Seconds without an answer to a request, however often it is sent, after which the sync ends."""
 ONLINE_SECONDS = 75.0
 """Seconds that a killed node may still count as online; an activation is retried for as long."""
 _LOOK_SECONDS = 0.25
@@ -88,7 +88,6 @@ class Deadline:
         self.stopped: Callable[[], bool] = stop.is_set if isinstance(stop, threading.Event) else stop or _never
         self._policy, self._consents = policy, consents
         self._random = random.SystemRandom()
-        self._heard = time.monotonic()
 
     def over(self) -> SyncEnd | None:
         """Whether the app, the user, the policy or the clock end the sync now; None: none of them."""
@@ -141,10 +140,9 @@ class Deadline:
                 status, now = error.status if isinstance(error, RejectedError) else None, time.monotonic()
                 if status in _FINAL or (status == HTTPStatus.PRECONDITION_FAILED and now - begun > ONLINE_SECONDS):
                     raise
-                if now - self._heard > GIVE_UP_SECONDS or now + delay > self.end:
+                if now - begun > GIVE_UP_SECONDS or now + delay > self.end:
                     return SyncEnd("unreachable", reason_of(error))
             else:
-                self._heard = time.monotonic()
                 return got
             if stopped := self.pause(delay, at_least=0.5, at_most=1.0):
                 return stopped
