@@ -160,7 +160,12 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
 
 
 def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterator[tuple[str, bytes]]:
-    """Plans signed by the right key that lie about their charge."""
+    """Plans signed by the right key that lie about their charge.
+
+    Raises:
+        InputError: devices take a charge that is no entry of a ledger to begin with.
+    """
+    entry_from(charge.entry)
     more = plan.model_copy(update={"sigma": plan.sigma - 1})
     yield "it asks for less noise than was charged", sign_plan(more, charge, stage.key).to_bytes()
     yield "it has no charge", sign_plan(plan, None, stage.key).to_bytes()
