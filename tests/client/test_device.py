@@ -47,8 +47,7 @@ LIGHT = f"""
 import sys, time
 begun = time.process_time()
 import palate
-service = palate.Service(public_key="ab" * 32, population="readers")
-device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)), service=service)
+device = palate.open(sys.argv[1], app="shelf", key=bytes(range(32)))
 device.consent.grant("store")
 device.track("view", "a")
 device.interests(["a"]).interactions()
