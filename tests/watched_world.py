@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,12 @@ from palate_audit.evidence.evidence import Verdict
 from palate_audit.mirror.mirror import audit_mirror
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.manifest import Publication
+from palate_common.models.published import Contents
 from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_common.records.consistency import SPENT, Shown
 from palate_common.records.cosignatures import Quorum
+from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note, read_note
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
@@ -91,11 +95,26 @@ class World:
         )
         return sign_plan(plan, charge, key or self.run.key).to_bytes()
 
-    def model(self, ledger: Ledger, shown: Shown | None = None, key: SigningKey | None = None) -> Path:
-        parts = (self.current, ItemCatalogue(self.run.items), {SPENT: ledger.spent()}, key or self.run.key)
-        place: dict[str, Any] = {"population": "readers", "shown": shown or self.cosigned(ledger)}
+    def said(self, ledger: Ledger, key: SigningKey | None = None) -> Contents:
+        """What is published of the model."""
+        place: dict[str, Any] = {"population": "readers", "public_key": (key or self.run.key).public}
+        return published.contents(self.current, ItemCatalogue(self.run.items), {SPENT: ledger.spent()}, **place)
+
+    def model(
+        self, ledger: Ledger, show: Callable[[Ledger], Shown] | None = None, key: SigningKey | None = None
+    ) -> Path:
+        """A model that is entered in a ledger, and what is shown of that."""
+        said = self.said(ledger, key)
+        now = ledger.publish(None, self.current.hash, said.hash)
+        return self.write(said.signed(key or self.run.key, (show or self.cosigned)(ledger), entered(ledger, now)))
+
+    def unentered(self, ledger: Ledger, shown: Shown, key: SigningKey | None = None) -> Path:
+        """A model that is in no ledger, with a state."""
+        return self.write(self.said(ledger, key).signed(key or self.run.key, shown))
+
+    def write(self, files: Mapping[str, bytes]) -> Path:
         folder = self.folder / f"model-{next(self.attempts)}"
-        published.write(folder, published.pack(*parts, **place))
+        published.write(folder, files)
         return folder
 
     def audited(self, ledger: Ledger, *, quorum: int = NEEDED, note: Note | None = None) -> set[str]:
@@ -115,6 +134,12 @@ class World:
 
     def accepts(self, device: palate.Device, plan: bytes) -> None:
         assert device.contribute(plan, self.model_bytes) != REFUSED, device.refusal
+
+
+def entered(ledger: Ledger, now: Checkpoint) -> Publication:
+    """The last entry of a state, as a manifest shows it."""
+    entry = json.loads(ledger.leaves(now.size)[1][-1])
+    return Publication(entry=entry, inclusion=ledger.inclusion_proof(now.size - 1, now.size))
 
 
 def make_world(run: Any, open_device: Callable[..., palate.Device], folder: Path, stack: ExitStack) -> World:

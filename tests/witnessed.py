@@ -168,3 +168,6 @@ class Asked:
         note = sign_checkpoint(shown.checkpoint, self.log.name, self.key)
         note = self.committee.cosigned(note, ledger, asked=self.asked)
         return shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+
+    def charged(self, ledger: Ledger) -> Shown:
+        return self.shown(ledger)

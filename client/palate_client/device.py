@@ -526,6 +526,23 @@ class Device(Closing):
         """
         return self.online.enroll(invitation)
 
+    def leave(self, *, seconds: float = 30.0) -> None:
+        """Ask the server to delete what it has of this device, and take part in nothing more.
+
+        It needs no consent. A statement says whether the server was asked, and whether it has answered; make it, or
+        erase, afterwards. Number and identity stay in the server's directory, which only grows. This store can't be
+        enrolled again; a new one can.
+
+        Args:
+            seconds: the longest duration, without the DNS look-up of the server.
+
+        Raises:
+            InputError: this device isn't enrolled.
+            RefusedError: the server doesn't know this device.
+            UnreachableError: the server can't be reached; ask again.
+        """
+        self.online.leave(seconds=seconds)
+
     @property
     def enrolment(self) -> Enrolment | None:
         """The server where this device is enrolled; None: it isn't."""

@@ -19,10 +19,10 @@ from palate_client.store.journal import Edition, Journal, note_refusal, reason_o
 from palate_client.store.store import EventStore
 from palate_common.errors import IntegrityError, PalateError, RefusedError, UnreachableError
 from palate_common.models import published
-from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, evidence_of, read_file
+from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, check_recorded, evidence_of, read_file
 from palate_common.models.published import Published
 from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown, check_growth, check_pinned, shown_by, spend_shown
+from palate_common.records.consistency import Shown, check_growth, check_pinned, kept_by, spend_shown
 from palate_common.records.merkle import Checkpoint
 
 
@@ -71,9 +71,10 @@ class Models:
 
         Raises:
             RefusedError: it is of another population, or older than the one in use.
-            IntegrityError: too few of the app's witnesses have cosigned the state that it shows; or its ledger does not
+            IntegrityError: too few of the app's witnesses have cosigned the state that it shows, or the model has no
+                entry in the ledger where the app pins some; or its ledger does not
                 extend the one seen last, in a plan or a model; or, if a plan has shown a later state, that state does
-                not extend the model's ledger.
+                not extend the model's ledger; or what was kept of that state can't be read.
         """
         service = required(self._service)
         with OwnLedger(self._store, service) as ledger:
@@ -94,14 +95,16 @@ class Models:
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
             check_growth("model", manifest, seen=seen, evidence=kept, spent=spent, pinned=service.pinned)
+            check_recorded(manifest, service.pinned)
             # A model that doesn't say what was spent must not make this device forget what an earlier one said.
             silent = math.isinf(spent) and math.isfinite(before)
             if silent and manifest.handovers:
                 raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
             ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
         else:
-            later = shown_by(kept)
+            later = kept_by(kept)
             check_pinned("model", manifest, pinned=service.pinned, before=later)
+            check_recorded(manifest, service.pinned)
             if later is None or later.checkpoint != seen:
                 later = Shown(checkpoint=seen)
             check_growth("ledger that was seen last", later, seen=checkpoint, evidence=evidence, spent=before)

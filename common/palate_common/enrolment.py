@@ -1,6 +1,7 @@
 """Enrolment: how an installation becomes a device of a population.
 
     operator: Invitation (one-time token) -> device: EnrolRequest -> server: checks, registers -> device: Enrolled
+                                                    LeaveRequest -> server: checks, deletes   -> device: Left
 
 A device has two keys: the P-384 key by which Flower's SuperLink authenticates its node, and the Ed25519 identity that a
 directory lists. The identity signs both keys and the token's hash, so that nobody can enrol a key or an identity of
@@ -33,6 +34,7 @@ from palate_common.records.pinned import Pinned
 from palate_common.records.signing import MOST_KEY, SigningKey, verify
 
 ENROL_TAG: Final = "palate/enrol/1"
+LEAVE_TAG: Final = "palate/leave/1"
 ENROL_PATH: Final = "/v1/enroll"
 MOST_REQUEST: Final = 4096
 """Bytes of the largest request that is read."""
@@ -246,6 +248,62 @@ class Enrolled(_Strict):
         return _read(cls, data, "an enrolment's answer")
 
 
+class LeaveRequest(_Strict):
+    """A device asks its server to delete what it has of it, POSTed to `/v1/enroll` as canonical JSON.
+
+    It names no time and nothing that is new each time: the same bytes again get the same answer.
+
+    Attributes:
+        palate: the kind of message.
+        population: the population that it leaves.
+        device: its number.
+        identity: Ed25519, 64 hexadecimal digits.
+        proof: the identity's signature over population, number and identity.
+    """
+
+    palate: Literal["leave"] = "leave"
+    population: Population
+    device: Annotated[int, Field(ge=0, lt=2**31)]
+    identity: Hex64
+    proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+    @property
+    def signed(self) -> bytes:
+        """The bytes that the proof signs."""
+        return canonical_json({"population": self.population, "device": self.device, "identity": self.identity})
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump())
+
+
+class Left(_Strict):
+    """The server's answer: what it had of the device, beside number and identity, is deleted.
+
+    Attributes:
+        palate: the kind of message.
+        population: the population.
+        device: the number that was the device's.
+    """
+
+    palate: Literal["left"] = "left"
+    population: Population
+    device: Annotated[int, Field(ge=0, lt=2**31)]
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.model_dump())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read an answer.
+
+        Raises:
+            InputError: it isn't one.
+        """
+        return _read(cls, data, "the answer to who leaves")
+
+
 def signed_bytes(token_digest: str, node_key: str, identity: str) -> bytes:
     """What an identity signs: canonical JSON of the token's hash, the node key and the identity."""
     return canonical_json({"token_hash": token_digest, "node_key": node_key, "identity": identity})
@@ -280,6 +338,37 @@ def read_request(data: bytes) -> EnrolRequest:
         raise InputError(f"an enrolment must be at most {MOST_REQUEST} bytes, got {len(data)}")
     request = _read(EnrolRequest, data, "an enrolment")
     verify(request.identity, ENROL_TAG, request.signed, request.proof)
+    return request
+
+
+def make_leave(population: str, device: int, identity: SigningKey) -> LeaveRequest:
+    """A device's request to be forgotten.
+
+    Args:
+        population: the population that it leaves.
+        device: its number there.
+        identity: this installation's own key.
+    """
+    unsigned = LeaveRequest(population=population, device=device, identity=identity.public, proof="0" * 128)
+    return unsigned.model_copy(update={"proof": identity.sign(LEAVE_TAG, unsigned.signed)})
+
+
+def asks_to_leave(data: bytes) -> bool:
+    """Whether a body is a request to leave, if it is any: no enrolment can have these bytes."""
+    return b'"palate":"leave"' in data
+
+
+def read_leave(data: bytes) -> LeaveRequest:
+    """Read and verify a request to leave, as a server does before it looks for the device.
+
+    Raises:
+        InputError: it isn't one.
+        IntegrityError: the proof doesn't fit.
+    """
+    if len(data) > MOST_REQUEST:
+        raise InputError(f"a request to leave must be at most {MOST_REQUEST} bytes, got {len(data)}")
+    request = _read(LeaveRequest, data, "a request to leave")
+    verify(request.identity, LEAVE_TAG, request.signed, request.proof)
     return request
 
 

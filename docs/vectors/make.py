@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_client.online.flower_messages import Reply, ServerMessage
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.enrolment import ENROL_TAG, Enrolled, make_request
+from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, Left, make_leave, make_request
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
@@ -39,7 +39,7 @@ from palate_common.mechanism.update import (
     whole_direction,
 )
 from palate_common.models.delta import HEADER, MIX, NONE, REST, ROWS, DeltaHeader, predicted
-from palate_common.models.manifest import MANIFEST_TAG
+from palate_common.models.manifest import MANIFEST_TAG, said_by
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.checkpoints import log_key, origin_of, sign_checkpoint
@@ -262,44 +262,55 @@ def manifest() -> dict[str, Any]:
     log = Log()
     for entry in (entry_from({"seq": seq, **fields}) for seq, fields in enumerate(BEFORE)):
         log.take(entry, entry.leaf())
+    said = said_of(signed.plan, test_key()) | {"run": "run-1"}
     for fields in (
         charge.entry,
         {"kind": "seal", "run": "run-1", "round": 0, "attempt": 0, "release_hash": "ab" * 32},
         {"kind": "close", "run": "run-1", "facts": {}},
-        {"kind": "publish", "run": "run-1", "model_hash": signed.plan.model_hash},
+        {"kind": "publish", "run": "run-1", "model_hash": signed.plan.model_hash, "manifest": said_by(said)},
     ):
         entry = entry_from({**fields, "seq": log.size})
         log.take(entry, entry.leaf())
-    facts = {"sha256": digest(b"apple\npear\nplum\n"), "bytes": 16}
-    payload = canonical_json(
-        {
-            **Shown.of(log.tree, log.size, since=[2, charge.checkpoint.size]).model_dump(mode="json"),
-            "format": 2,
-            "population": "readers",
-            "algorithm": "popularity",
-            "releases": 1,
-            "catalogue": catalogue_hash(["apple", "pear", "plum"]),
-            "items": 3,
-            "model_hash": signed.plan.model_hash,
-            "files": {"items": facts},
-            "public_key": test_key().public,
-            "spent_mu2": signed.plan.mu2,
-        }
-    )
+    shown = Shown.of(log.tree, log.size, since=[2, charge.checkpoint.size]).model_dump(mode="json")
+    entered = {"format": 4, "publication": last_entry(log)}
+    payload, plain = canonical_json({**said, **shown, **entered}), canonical_json({**said, **shown, "format": 2})
     return {
         "public_key": test_key().public,
         "tag": MANIFEST_TAG,
         "log": [leaf.decode() for leaf in log.leaves],
         "device_has_seen": {"size": charge.checkpoint.size, "root": charge.checkpoint.root},
+        "said": {"canonical": canonical_json(said).decode(), "sha256": said_by(said)},
         "manifest": payload.decode(),
         "signature": test_key().sign(MANIFEST_TAG, payload),
+        "without_its_entry": {"manifest": plain.decode(), "signature": test_key().sign(MANIFEST_TAG, plain)},
     }
 
 
-def witnessed() -> dict[str, Any]:
-    """A cosigned plan by the first release key, a handover, and a cosigned model by the second one; and what to refuse.
+def said_of(plan: RoundPlan, key: SigningKey) -> dict[str, Any]:
+    """What the manifest of a plan's model says, before it shows the ledger."""
+    return {
+        "population": "readers",
+        "algorithm": "popularity",
+        "releases": 1,
+        "catalogue": catalogue_hash(["apple", "pear", "plum"]),
+        "items": 3,
+        "model_hash": plan.model_hash,
+        "files": {"items": {"sha256": digest(b"apple\npear\nplum\n"), "bytes": 16}},
+        "public_key": key.public,
+        "spent_mu2": plan.mu2,
+    }
 
-    An app pins the first key, and two of three witnesses. It reads the plan, and then the model.
+
+def last_entry(log: Log) -> dict[str, Any]:
+    """The last entry of a log, as a manifest shows it."""
+    entry = log.entries()[-1]
+    return {"entry": entry.body, "inclusion": list(log.tree.inclusion_proof(entry.seq, log.size))}
+
+
+def witnessed() -> dict[str, Any]:
+    """A cosigned plan and a model by the first release key, a handover, a model by the second; and what to refuse.
+
+    An app pins the first key, and two of three witnesses. It reads the plan, and then a model.
     """
     first, second = test_key(), SigningKey(Ed25519PrivateKey.from_private_bytes(SECRET[::-1]))
     secrets = [bytes([number] * 32) for number in (1, 2, 3)]
@@ -340,30 +351,29 @@ def witnessed() -> dict[str, Any]:
         "signed by the second key before the handover": signed(good, second),
     }
     seen = log.tree.checkpoint()
+
+    def publish(key: SigningKey) -> dict[str, Any]:
+        said = said_of(before.plan, key)
+        take({"kind": "publish", "model_hash": before.plan.model_hash, "manifest": said_by(said)})
+        return last_entry(log)
+
+    def manifest_of(
+        what: Shown, by: SigningKey, entry: dict[str, Any] | None, *, of: SigningKey | None = None
+    ) -> dict[str, str]:
+        proof = {"format": 3} if entry is None else {"format": 4, "publication": entry}
+        payload = canonical_json({**said_of(before.plan, of or by), **what.model_dump(mode="json"), **proof})
+        return {"manifest": payload.decode(), "signature": by.sign(MANIFEST_TAG, payload)}
+
+    former = publish(first)
+    models = {"before the handover": manifest_of(shown(first, 0, 1, since=[2, seen.size]), first, former)}
     handover = make_handover("readers", log.size, first, second)
     at = take({name: value for name, value in handover.body.items() if name != "seq"})
-    facts = {"sha256": digest(b"apple\npear\nplum\n"), "bytes": 16}
-
-    def manifest_of(what: Shown, key: SigningKey) -> dict[str, str]:
-        payload = canonical_json(
-            {
-                **what.model_dump(mode="json"),
-                "format": 3,
-                "population": "readers",
-                "algorithm": "popularity",
-                "releases": 1,
-                "catalogue": catalogue_hash(["apple", "pear", "plum"]),
-                "items": 3,
-                "model_hash": before.plan.model_hash,
-                "files": {"items": facts},
-                "public_key": key.public,
-                "spent_mu2": before.plan.mu2,
-            }
-        )
-        return {"manifest": payload.decode(), "signature": key.sign(MANIFEST_TAG, payload)}
-
-    since = [2, seen.size]
-    stolen = shown(first, 0, 1, since=since)
+    true = publish(second)
+    place = former["entry"]["seq"]
+    again = {**former, "inclusion": list(log.tree.inclusion_proof(place, log.size))}
+    since = [2, seen.size, place + 1]
+    good, stolen = shown(second, 0, 1, since=since, seqs=[at]), shown(first, 0, 1, since=since)
+    models["after the handover"] = manifest_of(good, second, true)
     return {
         "population": "readers",
         "public_key": first.public,
@@ -379,14 +389,19 @@ def witnessed() -> dict[str, Any]:
             "entry": handover.body,
         },
         "device_has_seen": {"size": seen.size, "root": seen.root},
-        "models": {"after the handover": manifest_of(shown(second, 0, 1, since=since, seqs=[at]), second)},
+        "models": models,
         "refused_models": {
-            "cosigned by one": manifest_of(shown(second, 2, since=since, seqs=[at]), second),
-            "signed by the first key": manifest_of(shown(first, 0, 1, since=since, seqs=[at]), first),
-            "the second key without its handover": manifest_of(shown(second, 0, 1, since=since), second),
+            "cosigned by one": manifest_of(shown(second, 2, since=since, seqs=[at]), second, true),
+            "signed by the first key": manifest_of(shown(first, 0, 1, since=since, seqs=[at]), first, true, of=second),
+            "the second key without its handover": manifest_of(shown(second, 0, 1, since=since), second, true),
             "a note by the first key": manifest_of(
-                shown(second, since=since, seqs=[at]).model_copy(update={"cosigned": stolen.cosigned}), second
+                shown(second, since=since, seqs=[at]).model_copy(update={"cosigned": stolen.cosigned}), second, true
             ),
+            "without an entry of its own": manifest_of(good, second, None),
+            "the first key's own model in a later state": manifest_of(stolen, first, None),
+            "the first key's own model beside another's entry": manifest_of(stolen, first, true),
+            "the first key's earlier model in a later state": manifest_of(stolen, first, again),
+            "the second key's model by the first": manifest_of(stolen, first, true, of=second),
         },
     }
 
@@ -955,7 +970,7 @@ def delta() -> dict[str, Any]:
 
 
 def enrolment() -> dict[str, Any]:
-    """A request, and what its identity signs."""
+    """A request, and what its identity signs; and a request to leave."""
     node_key = (
         "-----BEGIN PUBLIC KEY-----\n"
         "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEqofKIr6LBTeOscce8yCtdG4dO2KLp5uY\n"
@@ -964,12 +979,19 @@ def enrolment() -> dict[str, Any]:
         "-----END PUBLIC KEY-----\n"
     )  # the base point of P-384: a public key whose secret is 1
     request = make_request("A" * 43, node_key, test_key())
+    leaving = make_leave("readers", 7, test_key())
     return {
         "private_key_hex": SECRET.hex(),
         "tag": ENROL_TAG,
         "signed": request.signed.decode(),
         "request": request.to_bytes().decode(),
         "answer": Enrolled(device=7, population="readers", node=2**63 + 5).to_bytes().decode(),
+        "leave": {
+            "tag": LEAVE_TAG,
+            "signed": leaving.signed.decode(),
+            "request": leaving.to_bytes().decode(),
+            "answer": Left(device=7, population="readers").to_bytes().decode(),
+        },
     }
 
 

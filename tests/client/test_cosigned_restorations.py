@@ -54,10 +54,10 @@ def test_a_device_goes_along_with_an_epoch_that_begins_where_witnesses_cosigned_
     assert asked.log.name != before.name, "for witnesses it is another log"
     world.accepts(device, charged(world, asked, backup))
     backup.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
-    assert device.update_model(world.model(backup, asked.shown(backup)))
+    assert device.update_model(world.model(backup, asked.shown))
     fresh = world.open_device(path=world.folder / "fresh", service=world.service())
     backup.set_budget(mu2=49.0, epsilon=80.0, delta=1e-5)
-    assert fresh.update_model(world.model(backup, asked.shown(backup)))
+    assert fresh.update_model(world.model(backup, asked.shown))
 
 
 def test_what_goes_on_in_the_log_of_before_is_refused_after_that(world: World) -> None:
@@ -146,7 +146,8 @@ def test_what_a_mirror_has_is_not_lost_and_goes_on_for_witnesses_and_devices(wor
     leaves = read_log(
         lambda path, most: (mirror.folder / path).read_bytes()[: most + 1], ledger.checkpoint(), most=2**20
     )
-    assert backup.recover(leaves) == ledger.checkpoint().size - backup.checkpoint(3).size
+    lost = ledger.checkpoint().size - backup.checkpoint().size
+    assert backup.recover(leaves) == lost > 0
     assert backup.checkpoint() == ledger.checkpoint()
     assert backup.recover(leaves) == 0
     world.accepts(device, world.plan(backup))

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from watched_world import World, make_world
+from watched_world import World, entered, make_world
 
 import palate
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.errors import IntegrityError
+from palate_common.models.manifest import Publication
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.consistency import Shown
 from palate_common.records.handovers import MOST_HANDOVERS, Handover, follow, make_handover
@@ -38,13 +40,20 @@ def rotate(world: World, new: SigningKey, ledger: Ledger | None = None, *, watch
     return replace(world.honest, log=log, key=new)
 
 
+def resigned(world: World, shown: Shown) -> Shown:
+    """A state without its handovers: the witnesses' cosignatures, which are public, under the former key's own."""
+    public = read_note((shown.cosigned or "").encode())
+    note = sign_checkpoint(shown.checkpoint, world.honest.log.name, world.run.key).with_signatures(*public.signatures)
+    return shown.model_copy(update={"handovers": (), "cosigned": note.to_bytes().decode()})
+
+
 def test_a_device_follows_a_handover_in_plans_and_models(world: World) -> None:
     device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
     world.accepts(device, world.plan(ledger))
     asked = rotate(world, new)
     world.accepts(device, world.plan(ledger, asked.shown, key=new))
     ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
-    assert device.update_model(world.model(ledger, asked.shown(ledger), key=new))
+    assert device.update_model(world.model(ledger, asked.shown, key=new))
     last = SigningKey.generate()
     ledger.hand_over(new, last)
     log = ledger.log_key(last.public)
@@ -58,7 +67,7 @@ def test_a_device_follows_a_handover_in_plans_and_models(world: World) -> None:
         )
         fresh.consent.grant("train")
         ledger.set_budget(mu2=69.0, epsilon=80.0, delta=1e-5)
-        assert fresh.update_model(world.model(ledger, again.shown(ledger), key=last))
+        assert fresh.update_model(world.model(ledger, again.shown, key=last))
         world.accepts(fresh, world.plan(ledger, again.shown, key=last))
 
 
@@ -91,10 +100,24 @@ def test_what_the_old_key_signs_after_a_handover_is_refused(world: World) -> Non
     world.refuses(device, world.plan(ledger, hidden), "to which the ledger was handed over")
     world.refuses(device, world.plan(ledger), "signature must be by key")
     ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
-    for shown in (hidden(ledger), hidden(ledger)):
-        with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
-            device.update_model(world.model(ledger, shown))
+    with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
+        device.update_model(world.model(ledger, hidden))
     assert earlier.exists()
+
+
+def test_a_device_whose_evidence_is_broken_takes_nothing_from_the_former_key_and_nothing_else(world: World) -> None:
+    """It can't know any more that it has followed a handover."""
+    device, ledger, new = world.device("one"), world.run.ledger, SigningKey.generate()
+    asked = rotate(world, new)
+    world.accepts(device, world.plan(ledger, asked.shown, key=new))
+    with OwnLedger(device.store, world.service()) as own, own._view(write=True) as connection:
+        connection.execute("UPDATE seen SET signed = ?", (b'{"charge":{}}',))
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    shown = asked.shown(ledger)
+    for model in (world.unentered(ledger, resigned(world, shown)), world.unentered(ledger, shown, key=new)):
+        with pytest.raises(IntegrityError, match="can't be read: nothing is taken after it"):
+            device.update_model(model)
+    world.refuses(device, world.plan(ledger, asked.shown, key=new), "can't be read: nothing is taken after it")
 
 
 def test_witnesses_that_know_the_new_key_do_not_cosign_for_the_old_one(world: World) -> None:
@@ -175,7 +198,7 @@ def test_a_handover_must_be_signed_by_both_keys_for_this_place_and_be_in_the_led
 
         world.refuses(device, world.plan(ledger, forged, key=new), why)
         with pytest.raises(IntegrityError, match=why):
-            device.update_model(world.model(ledger, forged(ledger), key=new))
+            device.update_model(world.unentered(ledger, forged(ledger), key=new))
 
 
 def test_a_chain_is_bounded_and_comes_from_the_pinned_key() -> None:
@@ -205,23 +228,56 @@ def test_the_note_of_a_ledger_that_was_handed_over_keeps_its_origin(world: World
     assert pinned.log(new.public) == VerifierKey(world.honest.log.name, ED25519, bytes.fromhex(new.public))
 
 
-def test_what_can_not_be_told_a_cosigned_state_is_public_and_says_nothing_of_the_key_that_has_signed_it(
-    world: World,
-) -> None:
-    """A thief of the former key puts the cosignatures of a later state under its own signature, and shows a model.
+def test_a_former_key_shows_no_model_of_its_own(world: World) -> None:
+    """A thief puts the cosignatures of a state, which are public, under its own signature, and shows a model.
 
-    A device that has not followed the handover takes it; one that has refuses. A plan needs a charge in the ledger.
+    In no state is the last entry one about that model: not in one of before the handover, nor in one that is a model's.
     """
-    away, followed, ledger = world.device("away"), world.device("followed"), world.run.ledger
-    new = SigningKey.generate()
+    away, followed, ledger, new = (
+        world.device("away"),
+        world.device("followed"),
+        world.run.ledger,
+        SigningKey.generate(),
+    )
+    unpinned = world.device("unpinned", witnesses=(), quorum=0)
+    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
+    earlier = world.cosigned(ledger)
     asked = rotate(world, new)
     world.accepts(followed, world.plan(ledger, asked.shown, key=new))
-    ledger.set_budget(mu2=70.0, epsilon=80.0, delta=1e-5)
-    shown = asked.shown(ledger)
-    public = read_note((shown.cosigned or "").encode())
-    note = sign_checkpoint(shown.checkpoint, asked.log.name, world.run.key).with_signatures(*public.signatures)
-    forged = shown.model_copy(update={"handovers": (), "cosigned": note.to_bytes().decode()})
-    model = world.model(ledger, forged)
+    world.model(ledger, asked.shown, key=new)
+    stolen = resigned(world, asked.shown(ledger))
+    for shown in (earlier, stolen):
+        model = world.unentered(ledger, shown)
+        with pytest.raises(IntegrityError, match="must show its own entry in the ledger"):
+            away.update_model(model)
     with pytest.raises(IntegrityError, match="to which the ledger was handed over"):
         followed.update_model(model)
-    assert away.update_model(model)
+    assert unpinned.update_model(model), "who pins no witnesses can be shown any ledger by a thief"
+
+
+def test_the_entry_that_a_model_shows_must_be_about_it_and_the_last_of_its_state(world: World) -> None:
+    """So an old model of a former key can't be shown in a later state, nor another one beside a true entry."""
+    ledger, old, new = world.run.ledger, world.run.key, SigningKey.generate()
+    said = world.said(ledger)
+    now = ledger.publish(None, world.current.hash, said.hash)
+    asked = rotate(world, new)
+    theirs = world.said(ledger, new)
+    last = ledger.publish(None, world.current.hash, theirs.hash)
+    shown, true = asked.shown(ledger), entered(ledger, last)
+    stolen = resigned(world, shown)
+    again = Publication(entry=entered(ledger, now).entry, inclusion=ledger.inclusion_proof(now.size - 1, last.size))
+    moved = Publication(entry={**again.entry, "seq": last.size - 1}, inclusion=true.inclusion)
+    mine = world.said(ledger)
+    for contents, publication, why in (
+        (said, again, "must be the last of the"),
+        (said, moved, "inclusion proof"),
+        (mine, true, "the one that its entry in the ledger is about"),
+        (theirs, true, "signed by the release key that it names"),
+        (theirs.also(features="others"), true, "the one that its entry in the ledger is about"),
+        (said, Publication(entry=ledger.entries()[0].body, inclusion=()), "another spelling of one, or kind"),
+        (said, Publication(entry={}, inclusion=()), "must be an entry of the ledger"),
+    ):
+        away = world.open_device(path=world.folder / "away", service=world.service())
+        with pytest.raises(IntegrityError, match=why):
+            away.update_model(world.write(contents.signed(old, stolen, publication)))
+    assert away.update_model(world.write(theirs.signed(new, shown, true)))

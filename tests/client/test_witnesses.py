@@ -40,7 +40,7 @@ def test_a_quorum_suffices_for_plans_and_models(world: World) -> None:
     world.accepts(device, world.plan(ledger))
     world.accepts(device, world.plan(ledger, lambda ledger: world.cosigned(ledger, (0, 2))))
     ledger.set_budget(mu2=50.0, epsilon=80.0, delta=1e-5)
-    assert device.update_model(world.model(ledger, world.cosigned(ledger, (1, 2))))
+    assert device.update_model(world.model(ledger, lambda ledger: world.cosigned(ledger, (1, 2))))
     kept = device.privacy_report().spending
     assert kept is not None
     assert kept.seen == ledger.checkpoint()
@@ -58,8 +58,8 @@ def test_a_device_refuses_what_too_few_have_cosigned_and_takes_it_where_its_app_
     world.refuses(device, plain, "must be cosigned by 2 of 3 witnesses, got no cosignature")
     world.accepts(unpinned, plain)
     with pytest.raises(IntegrityError, match="got no cosignature"):
-        device.update_model(world.model(ledger, ledger.shown()))
-    assert unpinned.update_model(world.model(ledger, ledger.shown()))
+        device.update_model(world.model(ledger, Ledger.shown))
+    assert unpinned.update_model(world.model(ledger, Ledger.shown))
 
 
 def test_a_fork_for_one_device_has_no_quorum(world: World) -> None:
@@ -220,11 +220,14 @@ def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could
         data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
         with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):
             open_plan(data, public_key=key.public, last_seen=lambda _: None)
-    manifest = json.loads((world.model(ledger) / published.MANIFEST).read_bytes())
-    assert manifest["format"] == 3
-    for changes in ({"format": 2}, {"cosigned": None}):
-        with pytest.raises(ValueError, match="a manifest of format 3 has cosignatures"):
-            published.Manifest.model_validate({**manifest, **changes})
+    made = world.model(ledger), world.unentered(ledger, world.cosigned(ledger))
+    manifests = [json.loads((each / published.MANIFEST).read_bytes()) for each in made]
+    assert [each["format"] for each in manifests] == [4, 3]
+    changed = [{**manifests[0], **changes} for changes in ({"format": 1}, {"format": 3}, {"publication": None})]
+    changed += [{**manifests[1], **changes} for changes in ({"format": 1}, {"format": 2}, {"cosigned": None})]
+    for each in changed:
+        with pytest.raises(ValueError, match="a manifest of format 4 has its entry, one of 3 cosignatures"):
+            published.Manifest.model_validate(each)
 
 
 def test_an_invitation_with_other_witnesses_or_a_smaller_quorum_is_refused(world: World) -> None:

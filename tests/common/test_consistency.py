@@ -6,7 +6,7 @@ import pytest
 
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import PROVED, SPENT, Shown, check_growth, shown_by, spend_shown
+from palate_common.records.consistency import PROVED, SPENT, Shown, check_growth, kept_by, shown_by, spend_shown
 from palate_server.ledger.ledger import Ledger
 
 FACTS = {"mechanism": "discrete Gaussian"}
@@ -71,3 +71,19 @@ def test_evidence_tells_what_it_showed() -> None:
     assert shown_by(manifest(shown, 0.5)) == shown
     assert spend_shown(manifest(shown, 0.5)) == 0.5
     assert [shown_by(data) for data in (None, b"", b"[]", b'{"charge":null}', b'{"manifest":1}')] == [None] * 5
+
+
+UNREADABLE = (b"[]", b"{", b'{"charge":null}', b'{"manifest":1}', b'{"manifest":{"checkpoint":1}}', b"\x00" * 2**20)
+
+
+@pytest.mark.parametrize("evidence", UNREADABLE, ids=lambda data: data[:24].decode())
+def test_evidence_that_can_not_be_read_is_no_leave(evidence: bytes) -> None:
+    """What it held, such as a handover that was followed or what was spent, must be asked for, and can't be."""
+    with Ledger(":memory:", population="readers") as ledger:
+        seen = ledger.shown()
+        ledger.open_run("a", {})
+        check_growth("model", ledger.shown(), seen=seen.checkpoint, evidence=None, spent=0.1)
+        for before in (seen.checkpoint, ledger.checkpoint(), None):
+            with pytest.raises(IntegrityError, match="can't be read: nothing is taken after it"):
+                check_growth("model", ledger.shown(), seen=before, evidence=evidence, spent=0.1)
+    assert (kept_by(None), kept_by(b"")) == (None, None)

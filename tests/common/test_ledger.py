@@ -132,7 +132,7 @@ def test_a_failing_disk_leaves_nothing_behind(ledger: Ledger, path: Path) -> Non
     with ledger._database.transaction() as connection:
         connection.execute("PRAGMA max_page_count = 1")  # the next page doesn't fit, as on a full disk
     with pytest.raises(PalateError, match=r"\A[^\n]*full[^\n]*\Z"):
-        ledger.open_run("b", {"x": "y" * 100_000})
+        ledger.open_run("b", {"x": "y" * 60_000})
     with ledger._database.transaction() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
     assert ledger.checkpoint() == before

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
-from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
-from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
+from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.checkpoints import log_key
 from palate_common.records.consistency import check_growth
 from palate_common.records.cosignatures import Quorum
@@ -244,12 +244,28 @@ def test_plan_as_a_device_reads_it() -> None:
         open_plan(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"], last_seen=lambda _: None)
 
 
+OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
+
+
 def test_manifest_as_a_device_reads_it() -> None:
     case = vectors("manifest.json")
     files = {MANIFEST: case["manifest"].encode(), SIGNATURE: case["signature"].encode()}
     manifest = read_manifest(files, case["public_key"])
     tree = MerkleTree(leaf.encode() for leaf in case["log"])
     assert manifest.checkpoint == tree.checkpoint()
+    assert manifest.publication is not None
+    assert canonical_json(manifest.publication.entry).decode() == case["log"][-1]
+    said = {name: value for name, value in json.loads(case["manifest"]).items() if name not in OF_THE_STATE}
+    assert json.dumps(said, sort_keys=True, separators=(",", ":")) == case["said"]["canonical"]
+    assert (
+        digest(case["said"]["canonical"].encode()) == manifest.publication.entry["manifest"] == case["said"]["sha256"]
+    )
+    bare = {MANIFEST: case["without_its_entry"]["manifest"].encode()}
+    bare[SIGNATURE] = case["without_its_entry"]["signature"].encode()
+    pinned = Pinned.of("readers", case["public_key"], vectors("witnessed.json")["witnesses"], needed=2)
+    check_recorded(manifest, pinned)
+    with pytest.raises(IntegrityError, match="must show its own entry"):
+        check_recorded(read_manifest(bare, case["public_key"]), pinned)
     for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
         check_growth("model", manifest, seen=seen, evidence=None)
         with pytest.raises(IntegrityError):
@@ -275,6 +291,7 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
         files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
         manifest = read_manifest(files, first)
         check_growth("model", manifest, seen=seen, evidence=None, pinned=pinned)
+        check_recorded(manifest, pinned)
 
     for model in case["models"].values():
         read(model)
@@ -685,6 +702,17 @@ def test_an_enrolment_is_signed_over_the_tokens_hash() -> None:
     message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
     key.verify(bytes.fromhex(request["proof"]), message)
+
+
+def test_who_leaves_by_hand() -> None:
+    found = vectors("enrolment.json")["leave"]
+    request = json.loads(found["request"])
+    signed = {name: request[name] for name in ("device", "identity", "population")}
+    assert json.dumps(signed, sort_keys=True, separators=(",", ":")) == found["signed"]
+    message = b"palate signature 1\x00" + bytes([len(found["tag"])]) + found["tag"].encode() + found["signed"].encode()
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
+    key.verify(bytes.fromhex(request["proof"]), message)
+    assert json.loads(found["answer"]) == {"palate": "left", "population": "readers", "device": 7}
 
 
 def test_replies_are_objects_named_by_their_hashes() -> None:

@@ -12,6 +12,8 @@ from palate_audit.secagg.hostile import ANYWHERE, HOSTILE, NAMED, PLANS, POISON,
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import Step
+from palate_server.secagg import sum as sums
+from palate_server.secagg.recovery import Wanted
 
 KINDS = {plan: kind for kind, plans in NAMED.items() for plan in plans}
 EVERYWHERE = {f"{name} at {step.name.lower()}" for name in ANYWHERE for step in Step if step > Step.COMMIT}
@@ -92,6 +94,21 @@ def test_ten_of_a_hundred_that_lie_are_all_named_and_nobody_else_in_an_attempt_t
     life = play(liars, devices=100, n_min=90, c_max=10, n_max=251, attempts=1, seed=1)
     assert (life.released, life.lost) == (1, 0)
     assert life.named == {device: KINDS[plan] for device, plan in liars.items()}
+
+
+@pytest.mark.parametrize(("most", "tries", "lost"), [(sums.MOST_DECODED, 3, 0), (16**2, 1, 1), (0, 0, 1)])
+def test_what_is_decoded_is_bounded_and_all_who_dealt_wrong_shares_are_named(
+    most: int, tries: int, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bound the attempt is void, and nobody gets away."""
+    tried, decoded = list[int](), Wanted.decoded
+    monkeypatch.setattr(sums, "MOST_DECODED", most)
+    monkeypatch.setattr(Wanted, "decoded", lambda wanted, *of: tried.append(1) or decoded(wanted, *of))
+    liars = dict.fromkeys((3, 7, 11), "deals wrong shares to one")
+    life = play(liars, devices=16, n_min=12, c_max=3, attempts=1, seed=1)
+    assert (life.released, life.lost) == (1 - lost, lost)
+    assert life.named == dict.fromkeys(liars, "dealt")
+    assert len(tried) == tries
 
 
 @pytest.mark.soak

@@ -24,13 +24,13 @@ from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.anchor import known_charges
 from palate_client.ledger.device_ledger import Receipt
 from palate_client.ledger.trust import worst_case_costs
-from palate_client.online.enrolment import enrolment_of
+from palate_client.online.enrolment import asked_to_delete, enrolment_of
 from palate_client.rounds.report import ADJACENCY, EVENT, NOISED, PrivacyReport
 from palate_client.service import Service, required
 from palate_client.store.journal import Journal, Sent
@@ -143,9 +143,10 @@ class AtServer(_Frozen):
     """Its number in the directory."""
     identity: str | None
     """Its public identity, as the directory has it."""
-    asked: Literal[False] = False
-    """Whether the device has asked the server to delete anything. There is no message for that: the person asks."""
-    answered: Literal[False] = False
+    asked: bool = False
+    """Whether the device has asked the server to delete what it has of it (`Device.leave`)."""
+    answered: bool = False
+    """Whether the server has answered that it did."""
 
 
 class Statement(_Frozen):
@@ -158,7 +159,8 @@ class Statement(_Frozen):
     """
 
     palate: Literal["statement"] = "statement"
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
+    """2 where the server was asked to delete something."""
     app: str
     day: str
     """When it was made, UTC."""
@@ -190,6 +192,12 @@ class Statement(_Frozen):
     ended: str | None
     """The run of the model in use, which is over; None: there is none, or it doesn't say."""
     server: AtServer | None = Field(default=None)
+
+    @model_validator(mode="after")
+    def _has_its_format(self) -> Self:
+        if (self.format == 2) != (self.server is not None and self.server.asked):
+            raise ValueError("a statement of format 2 says that the server was asked, and no other")
+        return self
 
     @classmethod
     def of(
@@ -228,8 +236,9 @@ class Statement(_Frozen):
         reserved = 0.0 if service is None else service.delta - service.noise_delta
         with Journal(store.file) as journal:
             ended, identity = _run_in_use(journal), journal.kept("identity")
-        enrolled = enrolment_of(store)
+        enrolled, asked = enrolment_of(store, left=True), asked_to_delete(store)
         return cls(
+            format=1 if asked is None else 2,
             app=report.app,
             day=_day(report.time),
             final=final,
@@ -261,6 +270,8 @@ class Statement(_Frozen):
                 server=f"{enrolled.server}:{enrolled.port}",
                 device=enrolled.device,
                 identity=None if identity is None else SigningKey.from_pem(identity).public,
+                asked=asked is not None,
+                answered=asked is not None and asked.answered,
             ),
         )
 
@@ -283,7 +294,7 @@ class Statement(_Frozen):
 
     def anonymous(self) -> Statement:
         """The same without what names the installation to the server."""
-        return self.model_copy(update={"server": None})
+        return self.model_copy(update={"server": None, "format": 1})
 
     @property
     def unfinished(self) -> dict[str, tuple[int, int]]:
@@ -509,16 +520,25 @@ def _at_server(made: Statement) -> Iterator[str]:
     if made.server is None:
         yield "The server: this device is not enrolled anywhere, or the statement was made anonymous"
         return
+    has = "had" if made.server.answered else "has"
     yield (
-        f"The server {made.server.server} has: device {made.server.device}, its identity"
+        f"The server {made.server.server} {has}: device {made.server.device}, its identity"
         f" {made.server.identity or '(none)'}, its node key, when it was enrolled, how often it was invited;"
         " and, if somebody there or on the network kept it, from which address it came, and when"
     )
     runs = {each.run for each in made.rounds}
+    if made.server.answered:
+        yield "  It was asked to delete that, and has answered that it did. Nobody can check it from here"
+    elif made.server.asked:
+        yield "  It was asked to delete that, and has not answered: `device.leave()` asks again"
+    else:
+        yield (
+            "  It was not asked to delete anything, and has answered nothing: `device.leave()` asks it. Or ask the"
+            f" operator to revoke device {made.server.device}"
+        )
     yield (
-        "  It was not asked to delete anything, and has answered nothing: Palate has no message for that. Ask the"
-        f" operator to revoke device {made.server.device}. Number and identity stay in its directory, which only"
-        f" grows; so do the charges of {len(runs)} run(s) in its ledger, which name no device"
+        "  Number and identity stay in its directory, which only grows, and so does a record for which it was named;"
+        f" so do the charges of {len(runs)} run(s) in its ledger, which name no device. Its backups are not changed"
     )
 
 

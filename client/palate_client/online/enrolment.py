@@ -1,6 +1,7 @@
 """Enrolment: how this device became a member of its population, kept encrypted in its journal.
 
     Invitation + node key + identity -> POST /v1/enroll -> Enrolment
+    Enrolment + identity -> POST /v1/enroll -> the server has deleted it
 
 The node key belongs to one invitation. It is on the disk before the request is sent, so that a device that was killed
 meanwhile sends the same bytes again, and gets the same answer.
@@ -20,7 +21,9 @@ from palate_common.enrolment import (
     ENROL_PATH,
     Enrolled,
     Invitation,
+    Left,
     NodeKey,
+    make_leave,
     make_request,
     new_node_key,
     token_hash,
@@ -28,7 +31,7 @@ from palate_common.enrolment import (
 from palate_common.errors import InputError, RefusedError, UnreachableError
 from palate_common.records.signing import SigningKey
 
-_KEPT = "enrolment"
+_KEPT, _LEAVING = "enrolment", "leaving"
 _MOST_ANSWER = 4096
 _SECONDS = 30.0
 
@@ -71,11 +74,37 @@ class Enrolment:
         return NodeKey.from_pem(self.node_key.encode())
 
 
-def enrolment_of(store: EventStore) -> Enrolment | None:
-    """The enrolment of a device; None: it isn't enrolled."""
+@dataclass(frozen=True)
+class Asked:
+    """That the server was asked to delete what it has of this device.
+
+    Attributes:
+        answered: whether it has answered that it did.
+    """
+
+    answered: bool
+
+
+def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
+    """The enrolment of a device; None: it isn't enrolled.
+
+    Args:
+        store: the device's store.
+        left: also the one that it has left.
+    """
     with Journal(store.file) as journal:
         kept = journal.kept(_KEPT)
-    return None if kept is None else Enrolment(**json.loads(kept))
+    asked = asked_to_delete(store)
+    if kept is None or (asked is not None and asked.answered and not left):
+        return None
+    return Enrolment(**json.loads(kept))
+
+
+def asked_to_delete(store: EventStore) -> Asked | None:
+    """Whether the server was asked to delete what it has of this device, and has answered; None: it wasn't asked."""
+    with Journal(store.file) as journal:
+        kept = journal.kept(_LEAVING)
+    return None if kept is None else Asked(**json.loads(kept))
 
 
 def keep(store: EventStore, enrolment: Enrolment) -> None:
@@ -90,6 +119,40 @@ def came_online(store: EventStore, enrolment: Enrolment, node: int) -> Enrolment
     if changed != enrolment:
         keep(store, changed)
     return changed
+
+
+def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS) -> None:
+    """Ask the server to delete what it has of this device; asked again, it answers the same.
+
+    That it was asked is on the disk before the request is sent, so that a statement never says less.
+
+    Raises:
+        InputError: this device isn't enrolled.
+        RefusedError: the server doesn't know this device, or is of another population.
+        UnreachableError: the server can't be reached, or its answer is invalid.
+    """
+    enrolment = enrolment_of(store, left=True)
+    if enrolment is None:
+        raise InputError("a device must be enrolled to leave its server, got one that isn't")
+    with Journal(store.file) as journal:
+        if journal.kept(_LEAVING) is None:
+            journal.keep(_LEAVING, json.dumps(asdict(Asked(answered=False))).encode())
+    request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
+    with Https(enrolment.address, until=time.monotonic() + seconds) as https:
+        headers = {"content-type": "application/json"}
+        reply = https.request("POST", ENROL_PATH, request, headers, most=_MOST_ANSWER)
+    if reply.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN):
+        raise RefusedError(f"the server must know this device to delete it, got status {reply.status}")
+    if reply.status != HTTPStatus.OK:
+        raise UnreachableError(f"the server must answer who leaves, got status {reply.status}: try again")
+    try:
+        answer = Left.from_bytes(reply.body)
+    except InputError as error:
+        raise UnreachableError(f"the server must answer that it has deleted this device: {error}") from None
+    if (answer.population, answer.device) != (enrolment.population, enrolment.device):
+        raise RefusedError("the server must answer about this device, got an answer about another")
+    with Journal(store.file) as journal:
+        journal.keep(_LEAVING, json.dumps(asdict(Asked(answered=True))).encode())
 
 
 def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:

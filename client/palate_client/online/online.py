@@ -13,7 +13,7 @@ from functools import partial
 
 from palate_client.consent import Consent, agreed
 from palate_client.models import Models
-from palate_client.online.enrolment import Enrolment, enroll, enrolment_of
+from palate_client.online.enrolment import Enrolment, enroll, enrolment_of, leave
 from palate_client.online.https import Address
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, Stop
@@ -85,6 +85,10 @@ class Online:
     def enrolment(self) -> Enrolment | None:
         """See `Device.enrolment`."""
         return enrolment_of(self.store)
+
+    def leave(self, *, seconds: float) -> None:
+        """See `Device.leave`."""
+        leave(self.store, self.rounds.identity(), seconds=seconds)
 
     def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
         """See `Device.sync`."""

@@ -10,14 +10,17 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from palate_common.errors import IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
+from palate_common.records.entries import PublishEntry, entry_from
 from palate_common.records.handovers import MOST_HANDOVERS, Handover, signer_of
+from palate_common.records.merkle import verify_inclusion
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import verify
 
 MANIFEST_TAG = "palate/model/1"
@@ -41,6 +44,17 @@ class FileFacts(BaseModel):
     bytes: int = Field(ge=0)
 
 
+class Publication(BaseModel):
+    """Proof that the ledger has an entry about this very manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entry: dict[str, Any]
+    """The ledger's `publish` entry, the last one of the state that the manifest shows."""
+    inclusion: tuple[str, ...] = Field(max_length=64)
+    """RFC 9162 inclusion proof of the entry in that state."""
+
+
 class Manifest(Shown):
     """What the operator signs for a model. Further fields, such as the run, are kept.
 
@@ -49,9 +63,9 @@ class Manifest(Shown):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    format: Literal[1, 2, 3] = 1
-    """1 has no proofs: a device accepts it only if it has seen no state of the ledger yet, or the very same one. 3 has
-    cosignatures or handovers, and no other."""
+    format: Literal[1, 2, 3, 4] = 1
+    """1 has no proofs: a device accepts it only if it has seen no state of the ledger yet, or the very same one. 4 has
+    its entry in the ledger, and no other; of those without, 3 has cosignatures or handovers, and no other."""
     population: str
     algorithm: str
     releases: int
@@ -66,11 +80,14 @@ class Manifest(Shown):
     unpacked: FileFacts | None = None
     """The compact model before compression: the result of every delta."""
     public_key: str
+    publication: Publication | None = Field(default=None, exclude_if=lambda publication: publication is None)
+    """Its entry in the ledger; None: it shows none, as those that were published by older servers, or by no server."""
 
     @model_validator(mode="after")
     def _has_its_format(self) -> Self:
-        if (self.format == 3) != self.beyond_proofs:
-            raise ValueError("a manifest of format 3 has cosignatures or handovers, and no other")
+        due = format_of(self, self.publication)
+        if self.format != due and (self.format, due) != (1, 2):
+            raise ValueError("a manifest of format 4 has its entry, one of 3 cosignatures or handovers, and no other")
         return self
 
     def names(self, name: str, data: bytes | None) -> bool:
@@ -95,12 +112,77 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
         IntegrityError: not signed by that key, or no manifest.
     """
     payload, signature = files.get(MANIFEST, b""), files.get(SIGNATURE, b"")
-    verify(_signer(payload, public_key), MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
+    signer = _signer(payload, public_key)
+    verify(signer, MANIFEST_TAG, payload, signature.decode("ascii", errors="replace"))
+    value = read_canonical(payload, most=MOST_SIGNED)
     try:
-        return Manifest.model_validate(read_canonical(payload, most=MOST_SIGNED))
+        manifest = Manifest.model_validate(value)
     except ValidationError as error:
         wrong = ".".join(map(str, error.errors()[0]["loc"])) or "all of it"
         raise IntegrityError(f"a manifest must have the members of one, got something else in {wrong}") from None
+    if manifest.publication is not None:
+        _check_publication(manifest, manifest.publication, said_by(value), signer)
+    return manifest
+
+
+def said_by(manifest: Mapping[str, Any]) -> str:
+    """Hash of what a manifest says: canonical JSON of all members but the state of the ledger and the proofs in it.
+
+    The ledger's entry about a manifest has it. The state has that entry, so it comes later.
+    """
+    return digest(canonical_json({name: value for name, value in manifest.items() if name not in _OF_THE_STATE}))
+
+
+def format_of(shown: Shown, publication: Publication | None) -> int:
+    """The format of a manifest that shows a state and its entry in it."""
+    return 4 if publication is not None else 3 if shown.beyond_proofs else 2
+
+
+def check_recorded(manifest: Manifest, pinned: Pinned) -> None:
+    """Refuse a model that shows no entry of its own, where witnesses are pinned.
+
+    A cosignature is over a state, and public: without the entry, whoever has a former release key could put its own
+    model beside a state that the present one has made.
+
+    **Guarantees:** a former key shows no model of its own: witnesses cosign no state of the ledger with an entry about
+    it, once they know of the handover.
+
+    Args:
+        manifest: a manifest that was read, which checks the entry that it shows.
+        pinned: what the app pins.
+
+    Raises:
+        IntegrityError: it shows none.
+    """
+    if pinned.quorums and manifest.publication is None:
+        raise IntegrityError(
+            "a model must show its own entry in the ledger where the app pins witnesses, got none: its server must be "
+            "of this version, and publish it again"
+        )
+
+
+def _check_publication(manifest: Manifest, publication: Publication, said: str, signer: str) -> None:
+    """Refuse a manifest whose entry is about another one, isn't the last of the state that it shows, or isn't in it.
+
+    Were it any earlier entry, a model of a former key could be shown again in a later state, under a higher version.
+    """
+    try:
+        entry = entry_from(publication.entry)
+    except InputError as error:
+        raise IntegrityError(f"a publication must be an entry of the ledger, got: {error}") from None
+    if not isinstance(entry, PublishEntry) or entry.leaf() != canonical_json(publication.entry):
+        raise IntegrityError("a publication must be an entry of the ledger, got another spelling of one, or kind")
+    if (entry.manifest, entry.model_hash) != (said, manifest.model_hash):
+        raise IntegrityError("a manifest must be the one that its entry in the ledger is about, got another")
+    if manifest.public_key != signer:
+        raise IntegrityError("a manifest must be signed by the release key that it names, got another's signature")
+    now = manifest.checkpoint
+    if entry.seq != now.size - 1:
+        raise IntegrityError(f"a model's entry must be the last of the {now.size} that it shows, got entry {entry.seq}")
+    verify_inclusion(entry.leaf(), index=entry.seq, size=now.size, root=now.root, proof=publication.inclusion)
+
+
+_OF_THE_STATE: Final = frozenset({*Shown.model_fields, "format", "publication"})
 
 
 class _Links(BaseModel):

@@ -45,7 +45,10 @@ from palate_common.models.manifest import (
     FileSource,
     Folder,
     Manifest,
+    Publication,
+    format_of,
     read_manifest,
+    said_by,
     signed_file,
 )
 from palate_common.models.model import GlobalModel, read_tensors
@@ -65,10 +68,12 @@ __all__ = [
     "NEW_ITEMS",
     "SIGNATURE",
     "UNPACKED",
+    "Contents",
     "FileFacts",
     "Manifest",
     "Published",
     "collect",
+    "contents",
     "delta_name",
     "pack",
     "read",
@@ -111,6 +116,41 @@ class Published:
         return self.manifest.version
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What is published: files, and what their manifest says before it shows the ledger.
+
+    Attributes:
+        files: name -> bytes.
+        said: members of the manifest.
+    """
+
+    files: Mapping[str, bytes] = field(repr=False)
+    said: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """What the ledger's entry about the manifest has of it."""
+        return said_by(self.said)
+
+    def also(self, **facts: Any) -> Contents:
+        """The same with further members of the manifest, or others."""
+        return Contents(self.files, {**self.said, **facts})
+
+    def signed(self, key: SigningKey, shown: Shown, publication: Publication | None = None) -> dict[str, bytes]:
+        """The files of the published model, the signature last.
+
+        Args:
+            key: the release key.
+            shown: the ledger's state: after the entry about this manifest, if there is one.
+            publication: that entry, with its proof.
+        """
+        proof = {} if publication is None else {"publication": publication.model_dump(mode="json")}
+        state = {**shown.model_dump(mode="json"), "format": format_of(shown, publication), **proof}
+        payload = canonical_json({**self.said, **state})
+        return {**self.files, MANIFEST: payload, SIGNATURE: key.sign(MANIFEST_TAG, payload).encode()}
+
+
 def pack(
     model: GlobalModel,
     catalogue: ItemCatalogue,
@@ -135,6 +175,32 @@ def pack(
     Raises:
         IntegrityError: another catalogue than the model's, or a former one that can't be read.
     """
+    said = contents(model, catalogue, facts, population=population, public_key=key.public, formers=formers)
+    return said.signed(key, shown)
+
+
+def contents(
+    model: GlobalModel,
+    catalogue: ItemCatalogue,
+    facts: Mapping[str, Any],
+    *,
+    population: str,
+    public_key: str,
+    formers: Iterable[Mapping[str, bytes]] = (),
+) -> Contents:
+    """What is published of a model.
+
+    Args:
+        model: the model.
+        catalogue: its items.
+        facts: further members of the manifest.
+        population: whose model it is.
+        public_key: the release key that will sign it.
+        formers: as for `pack`.
+
+    Raises:
+        IntegrityError: as `pack`.
+    """
     if catalogue.hash != model.header.catalogue:
         raise IntegrityError("`items` must be the catalogue the model was trained on, got another")
     plain = compact_unpacked(model)
@@ -154,10 +220,8 @@ def pack(
         delta = make_delta(base, plain, base_items=read_lines(former[ITEMS]), items=catalogue.items)
         if len(delta) < len(files[COMPACT]):
             files[delta_name(base)] = delta
-    manifest = {
+    said = {
         **facts,
-        **shown.model_dump(mode="json"),
-        "format": 3 if shown.beyond_proofs else 2,
         "population": population,
         "algorithm": model.header.algorithm,
         "releases": model.header.releases,
@@ -166,10 +230,9 @@ def pack(
         "model_hash": model.hash,
         "files": {name: {"sha256": digest(data), "bytes": len(data)} for name, data in files.items()},
         "unpacked": {"sha256": digest(plain), "bytes": len(plain)},
-        "public_key": key.public,
+        "public_key": public_key,
     }
-    payload = canonical_json(manifest)
-    return files | {MANIFEST: payload, SIGNATURE: key.sign(MANIFEST_TAG, payload).encode()}
+    return Contents(files, said)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -123,9 +123,9 @@ def check_growth(
 
     Raises:
         IntegrityError: as `check_pinned`; or another ledger of the same size, no proof that this one extends it, or a
-            lower spend.
+            lower spend; or what was kept can't be read.
     """
-    now, before = shown.checkpoint, shown_by(evidence)
+    now, before = shown.checkpoint, kept_by(evidence)
     if pinned is not None:
         check_pinned(what, shown, pinned=pinned, before=before)
     if seen is None or seen == now:
@@ -233,6 +233,24 @@ def shown_by(evidence: bytes | None) -> Shown | None:
         return Shown.model_validate({name: part[name] for name in Shown.model_fields if name in part}) if part else None
     except (ValidationError, TypeError):
         return None
+
+
+def kept_by(evidence: bytes | None) -> Shown | None:
+    """The state that kept signed bytes show; None where none were kept.
+
+    **Guarantees:** evidence that can not be read is no leave: what it held, such as a handover that was followed, can't
+    be asked for any more, so nothing is taken.
+
+    Raises:
+        IntegrityError: some were kept, and they are no signed plan with a charge and no manifest.
+    """
+    shown = shown_by(evidence)
+    if shown is None and evidence:
+        raise IntegrityError(
+            "what was kept of the ledger must be a signed plan or manifest, and can't be read: nothing is taken after "
+            "it; the device must be enrolled again, with a new store"
+        )
+    return shown
 
 
 def _read(evidence: bytes | None) -> dict[str, Any]:

@@ -117,11 +117,23 @@ class AuditEntry(_Entry):
 
 
 class PublishEntry(_Entry):
-    """A closed run's model is published; a later one has a larger log, and so a higher version."""
+    """A model is published; a later one has a larger log, and so a higher version.
+
+    One that says what its manifest says is the last entry of the state that the manifest shows.
+    """
 
     kind: Literal["publish"] = "publish"
-    run: Name
+    run: Name | None = Field(default=None, exclude_if=lambda run: run is None)
+    """The closed run that it is of; None: the initial model, or one whose run was lost with a part of the ledger."""
     model_hash: Hash
+    manifest: Hash | None = Field(default=None, exclude_if=lambda manifest: manifest is None)
+    """Hash of what the manifest says (`palate_common.models.manifest.said_by`); older servers left it out."""
+
+    @model_validator(mode="after")
+    def _says_of_what(self) -> Self:
+        if self.run is None and self.manifest is None:
+            raise ValueError("a publication must name its run or what its manifest says, got neither")
+        return self
 
 
 class LostEntry(_Entry):

@@ -24,6 +24,8 @@ WIDTH = 256
 """Entries or hashes of a whole file."""
 MOST_LEAF = 2**16 - 1
 """Bytes of the largest entry that a bundle can have."""
+HASH_BYTES = 32
+"""Bytes of a hash in a tile."""
 LEAF_COST = 2**7
 """What an entry counts beside its bytes where a log is read: its hashes are in memory, too, and it may be empty."""
 CHECKPOINT = "checkpoint"
@@ -93,6 +95,35 @@ def read_entries(data: bytes, count: int) -> tuple[bytes, ...]:
     return tuple(entries)
 
 
+def fetch_tile(fetch: Fetch, level: Level, index: int, width: int, *, each: int, most: int) -> tuple[bytes, int]:
+    """Fetch a tile or a bundle; where a partial one isn't there any more, the whole one, which begins with it.
+
+    Args:
+        fetch: gives a file.
+        level: of the tile, or "entries".
+        index: its number.
+        width: how many hashes or entries of it are wanted.
+        each: bytes of the largest of them.
+        most: bytes of the largest file.
+
+    Returns:
+        The file, and how many it has.
+
+    Raises:
+        IntegrityError: neither can be had.
+    """
+    try:
+        return fetch(tile_path(level, index, width), min(most, width * each)), width
+    except IntegrityError as error:
+        if width == WIDTH:
+            raise
+        missing = error
+    try:
+        return fetch(tile_path(level, index), min(most, WIDTH * each)), WIDTH
+    except IntegrityError:
+        raise missing from None
+
+
 def read_log(fetch: Fetch, checkpoint: Checkpoint, *, most: int) -> tuple[bytes, ...]:
     """Fetch all entries of a log, and check that they are those of a checkpoint.
 
@@ -110,9 +141,9 @@ def read_log(fetch: Fetch, checkpoint: Checkpoint, *, most: int) -> tuple[bytes,
         raise IntegrityError(f"a log must have at most {most // LEAF_COST} entries to be read, got {checkpoint.size}")
     for index in range(-(-checkpoint.size // WIDTH)):
         width = min(WIDTH, checkpoint.size - index * WIDTH)
-        data = fetch(tile_path("entries", index, width), min(left, width * (MOST_LEAF + 2)))
+        data, has = fetch_tile(fetch, "entries", index, width, each=MOST_LEAF + 2, most=left)
         left -= len(data)
-        for leaf in read_entries(data, width):
+        for leaf in read_entries(data, has)[:width]:
             tree.append(leaf)
             leaves.append(leaf)
     if tree.root() != checkpoint.root:

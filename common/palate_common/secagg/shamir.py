@@ -128,8 +128,10 @@ def combine_all(held: npt.NDArray[np.bool_], shares: Shares) -> Shares:
 def misfits(indices: Sequence[int], shares: Shares, *, threshold: int, total: int) -> npt.NDArray[np.bool_]:
     """Which shares are not on the polynomials that most of them are on.
 
-    Source: Berlekamp and Welch (1986), on random combinations of the shares' bytes: with e wrong shares of m there is a
-    polynomial E of degree e, zero where a share is wrong, and Q of degree below e + threshold with Q(x) = y E(x).
+    Source: Gao, A New Algorithm for Decoding Reed-Solomon Codes (2003), on random combinations of the shares' bytes:
+    Euclid's algorithm on the polynomial with all points as zeros and the one through all values, stopped halfway.
+
+    **Guarantees:** work by the square: at most 15 m^2 products, however many shares are wrong.
 
     Args:
         indices: the shares' indices, distinct.
@@ -195,48 +197,59 @@ class _Field:
         self, points: npt.NDArray[np.int64], values: npt.NDArray[np.int64], *, threshold: int, most: int
     ) -> npt.NDArray[np.bool_] | None:
         """Where values are not those of one polynomial, bool [m]; None if more than `most` of them may be wrong."""
-        logs = self.logarithms[points][:, None]
-        powers = self.exponents[logs * np.arange(most + threshold) % self.order]
-        locator = self.times(powers[:, : most + 1], values[:, None])
-        # E's highest coefficient is 1: the last column, on the right side.
-        solution = self._solve(np.concatenate([powers, locator[:, :most]], axis=1), locator[:, most])
-        if solution is None:
+        above, rest = self._with_roots(points), self._through(points, values)
+        former, factor = np.zeros(len(above), np.int64), np.zeros(len(above), np.int64)
+        factor[0] = 1
+        # rest = above * something + interpolated * factor, of falling degree: Euclid's algorithm, stopped halfway.
+        while 2 * _degree(rest) >= len(points) + threshold:
+            quotient = self._divide(above, rest)
+            for shift in np.flatnonzero(quotient).tolist():
+                former[shift:] ^= self.times(factor[: len(factor) - shift], quotient[shift])
+            above, rest, former, factor = rest, above, factor, former
+        through = self._divide(rest, factor)
+        if rest.any() or _degree(through) >= threshold:
             return None
-        located = np.bitwise_xor.reduce(
-            self.times(powers[:, : most + 1], np.append(solution[most + threshold :], 1)[None, :]), axis=1
-        )
-        # E may have zeros at good values, too: the polynomial through some of the others tells which are wrong.
-        good = np.flatnonzero(located)[:threshold]
-        through = self._solve(powers[good, :threshold], values[good])
-        if through is None:
-            return None
-        expected = np.bitwise_xor.reduce(self.times(powers[:, :threshold], through[None, :]), axis=1)
+        expected = np.zeros(len(points), np.int64)
+        for coefficient in through[threshold - 1 :: -1].tolist():
+            expected = self.times(expected, points) ^ coefficient
         wrong: npt.NDArray[np.bool_] = expected != values
         return wrong if int(wrong.sum()) <= most else None
 
-    def _solve(self, matrix: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """One solution of linear equations, with zeros for what is free; None if there is none."""
-        rows, columns = np.concatenate([matrix, right[:, None]], axis=1), matrix.shape[1]
-        pivots, row = list[int](), 0
-        for column in range(columns):
-            nonzero = np.flatnonzero(rows[row:, column])
-            if not len(nonzero):
-                continue
-            rows[[row, row + nonzero[0]]] = rows[[row + nonzero[0], row]]
-            inverse = self.exponents[-self.logarithms[rows[row, column]] % self.order]
-            rows[row] = self.times(rows[row], inverse)
-            others = np.flatnonzero(rows[:, column])
-            others = others[others != row]
-            rows[others] ^= self.times(rows[others, column][:, None], rows[row][None, :])
-            pivots.append(column)
-            row += 1
-            if row == len(rows):
-                break
-        if rows[row:, columns].any():
-            return None
-        solution = np.zeros(columns, np.int64)
-        solution[pivots] = rows[: len(pivots), columns]
-        return solution
+    def _with_roots(self, points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The polynomial that is zero at the points alone, lowest coefficient first, [m + 1]."""
+        made = np.zeros(len(points) + 1, np.int64)
+        made[0] = 1
+        for degree in range(len(points)):
+            self._add_root(made, degree, points[degree : degree + 1])
+        return made
+
+    def _through(self, points: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The polynomial through all the values, [m + 1]: Newton's divided differences, multiplied out."""
+        divided = values.copy()
+        for step in range(1, len(points)):
+            apart = self.exponents[-self.logarithms[points[step:] ^ points[:-step]] % self.order]
+            divided[step:] = self.times(divided[step:] ^ divided[step - 1 : -1], apart)
+        made = np.zeros(len(points) + 1, np.int64)
+        for degree, place in enumerate(range(len(points) - 1, -1, -1)):
+            self._add_root(made, degree - 1, points[place : place + 1])
+            made[0] ^= divided[place]
+        return made
+
+    def _add_root(self, polynomial: npt.NDArray[np.int64], degree: int, root: npt.NDArray[np.int64]) -> None:
+        """Multiply a polynomial of a degree by x - root, [1]."""
+        scaled = self.times(polynomial[: degree + 2], root)
+        scaled[1:] ^= polynomial[: degree + 1]
+        polynomial[: degree + 2] = scaled
+
+    def _divide(self, rest: npt.NDArray[np.int64], by: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The quotient; `rest` becomes what is left."""
+        quotient, size = np.zeros(len(rest), np.int64), _degree(by)
+        inverse = self.exponents[-self.logarithms[by[size]] % self.order]
+        while (degree := _degree(rest)) >= size:
+            factor = self.times(rest[degree], inverse)
+            quotient[degree - size] = factor
+            rest[degree - size : degree + 1] ^= self.times(by[: size + 1], factor)
+        return quotient
 
     def many_weights(self, held: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Lagrange's weights of many sets of the points 1 to total, [sets, total]; 0 where a point isn't held."""
@@ -327,3 +340,8 @@ def _powers(bits: int, shares: int, threshold: int) -> npt.NDArray[np.int64]:
     points, exponents = np.arange(1, shares + 1), np.arange(threshold)
     powers: npt.NDArray[np.int64] = field.exponents[field.logarithms[points][:, None] * exponents % field.order]
     return powers
+
+
+def _degree(polynomial: npt.NDArray[np.int64]) -> int:
+    """Of a polynomial, lowest coefficient first; -1 of zero."""
+    return int(np.flatnonzero(polynomial)[-1]) if polynomial.any() else -1

@@ -1,6 +1,6 @@
 """Enrolments: the devices that may take part, by invitation of the operator, in one SQLite file.
 
-    token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined or named
+    token (hashed, one use, expires) -> device number, node key, identity -> revoked, quarantined, named, or gone
 
 A device's number is its position in the directory of identities. A number is never reused, and a revoked device keeps
 its position, so that a directory only grows at its end.
@@ -158,6 +158,41 @@ class Enrolments(Closing):
             connection.execute("UPDATE devices SET revoked = ? WHERE number = ? AND revoked IS NULL", (now, number))
             return self._device(connection, number)
 
+    def leave(self, number: int, *, identity: str) -> str | None:
+        """Exclude a device that leaves; returns its node key, whose node must be removed before `forget`.
+
+        None: it is forgotten already.
+
+        Raises:
+            RefusedError: there is no such device with that identity.
+        """
+        with self._database.transaction(write=True) as connection:
+            query = "SELECT node_key FROM devices WHERE number = ? AND identity = ?"
+            row = connection.execute(query, (number, identity)).fetchone()
+            if row is None:
+                raise RefusedError("a device that leaves must be the one of that number, got another identity")
+            if row[0] == _gone(number):
+                return None
+            connection.execute("UPDATE devices SET revoked = coalesce(revoked, 0) WHERE number = ?", (number,))
+            return str(row[0])
+
+    def forget(self, number: int) -> None:
+        """Delete what is known of a device that has left; a second time changes nothing.
+
+        **Guarantees:** who left is forgotten: nothing of it stays but its number and its identity, which directories
+        have, and a record for which it was named. No time stays, not even that of its leaving.
+        """
+        with self._database.transaction(write=True) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute(
+                "UPDATE devices SET node_key = ?, node = NULL, enrolled = 0, revoked = 0, strikes = 0, free_at = NULL"
+                " WHERE number = ?",
+                (_gone(number), number),
+            )
+            connection.execute("DELETE FROM invited WHERE device = ?", (number,))
+            connection.execute("DELETE FROM tokens WHERE device = ?", (number,))
+        self._database.checkpoint()
+
     def strike(self, numbers: Collection[int], *, limit: int, until: float) -> int:
         """Count a malformed answer of each device; returns how many are quarantined because of it."""
         with self._database.transaction(write=True) as connection:
@@ -247,6 +282,11 @@ class Enrolments(Closing):
         if row is None:
             raise InputError(f"`device` must be the number of an enrolled device, got {number}")
         return _made(row)
+
+
+def _gone(number: int) -> str:
+    """What stands in the place of a node key that was deleted."""
+    return f"gone {number}"
 
 
 def _made(row: tuple[int, str, str, str | None, float | None, int, float | None, int]) -> EnrolledDevice:

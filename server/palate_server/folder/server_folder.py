@@ -39,7 +39,7 @@ from palate_common.algorithms.parts.panel import check_panel
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.checkpoints import read_state
+from palate_common.records.checkpoints import LogState, read_state
 from palate_common.records.consistency import SPENT
 from palate_common.records.files import write_durably
 from palate_common.records.notes import MOST_NOTE, Note, read_note
@@ -174,8 +174,8 @@ class Site:
     def witnesses(self, ledger: Ledger) -> Witnesses | None:
         """The ledger's witnesses, if the configuration names any; the caller has to close them.
 
-        Each cosigned checkpoint is written to the folder of `backup.witness` before anybody is shown it, and to the
-        mirror with its entries, so that what witnesses have seen can be read there.
+        Each cosigned checkpoint is in the folder of `backup.witness` before anybody is shown it: a charge's in its
+        plan, others in a file of their own. The mirror follows (`mirror_cosigned`): a plan doesn't wait for its files.
         """
         settings = self.config.witnesses
         if not settings.keys:
@@ -185,17 +185,35 @@ class Site:
         def keep(ledger: Ledger, note: Note) -> None:
             kept = {"cosigned": note.to_bytes().decode(), SPENT: ledger.spent()}
             write_durably(self.cosigned_file, canonical_json(kept))
-            mirror = Mirror(self.mirror)
-            with suppress(OSError, InputError):  # the operation tells of a mirror that can't be written
-                same = ledger.checkpoint() == read_state(note.text).checkpoint
-                if not (same and mirror.update(ledger, lambda _: note)):
-                    mirror.cosign(note)
+            with suppress(OSError):  # the operation tells of a mirror that can't be written
+                Mirror(self.mirror).cosign(note)
 
         key = self.key()
         log = ledger.log_key(key.public)
         return Witnesses(
             settings.addresses(), log=log, key=key, needed=settings.needed, seconds=settings.seconds, keep=keep
         )
+
+    def mirror_cosigned(self, ledger: Ledger) -> bool:
+        """Write the ledger to its mirror if witnesses have cosigned its present state; returns whether they have.
+
+        It can be done at any time, and again: where a process has ended before it, the next one does it.
+
+        Raises:
+            OSError, InputError: a file can't be written.
+        """
+        try:
+            note, _ = read_cosigned(self.cosigned_file)
+            state = read_state(note.text)
+        except (FileNotFoundError, IntegrityError):
+            return False
+        present = LogState(ledger.log_key(self.key().public).name, ledger.checkpoint())
+        if state != present:
+            return False
+        mirror = Mirror(self.mirror)
+        if not mirror.update(ledger, lambda _: note, state.checkpoint.size):
+            mirror.cosign(note)
+        return True
 
     @property
     def cosigned_file(self) -> Path:

@@ -135,7 +135,7 @@ def _read(payload: _Payload) -> Extract:
         verify_inclusion(
             canonical_json(item.entry), index=entry.seq, size=payload.size, root=payload.root, proof=item.proof
         )
-        if entry.seq <= last or getattr(entry, "run", payload.run) != payload.run:
+        if entry.seq <= last or entry.body.get("run", payload.run) != payload.run:
             raise IntegrityError(f"an extract must hold one run in order, got entry {entry.seq} after {last}")
         history.record(entry)
         entries.append(entry)

@@ -196,7 +196,7 @@ class History:
             case CloseEntry():
                 self._open(entry.run)
             case PublishEntry():
-                if entry.run not in self._runs or not self._runs[entry.run].closed:
+                if entry.run is not None and (entry.run not in self._runs or not self._runs[entry.run].closed):
                     raise InputError(f"`run` must be closed before its model is published, got {entry.run!r}")
             case AuditEntry():
                 if not (entry.run in self._runs and self._runs[entry.run].closed):

@@ -175,14 +175,20 @@ class Ledger(LedgerFile):
         with self._view(write=True) as connection:
             self._append(connection, kind="audit", run=run, facts=dict(facts))
 
-    def publish(self, run: str, model_hash: str) -> Checkpoint:
-        """Record that a closed run's model is published; returns the log's state, whose size is the model's version.
+    def publish(self, run: str | None, model_hash: str, manifest: str | None = None) -> Checkpoint:
+        """Record that a model is published; returns the log's state, whose size is the model's version.
+
+        Args:
+            run: the closed run that it is of; None: the initial model, or one whose run this ledger doesn't know.
+            model_hash: of the model.
+            manifest: hash of what its manifest says, `manifest.said_by`: so that it can show this entry.
 
         Raises:
-            InputError: the run is unknown or open.
+            InputError: the run is unknown or open; or neither run nor manifest is given.
         """
+        said = {name: value for name, value in (("run", run), ("manifest", manifest)) if value is not None}
         with self._view(write=True) as connection:
-            self._append(connection, kind="publish", run=run, model_hash=model_hash)
+            self._append(connection, kind="publish", model_hash=model_hash, **said)
             return self._log.tree.checkpoint()
 
     def set_witnesses(self, keys: Sequence[str], needed: int) -> bool:
@@ -391,12 +397,13 @@ class Ledger(LedgerFile):
         """
         with self._view():
             size = self._log.size if size is None else size
-            entries = self._log.entries()[:size]
+            kinds = self._log.kinds[:size]  # a charge waits for this: no entry is parsed that isn't shown
             sizes = [
-                [entry.seq + 1 for entry in entries[:-1] if entry.kind in kinds][-most:]
-                for kinds, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
+                [seq + 1 for seq, kind in enumerate(kinds[:-1]) if kind in wanted][-most:]
+                for wanted, most in ((("charge",), PROVED), (_MODELS, PROVED), (_OTHERS, max(1, PROVED // 4)))
             ]
-            restored = [entry for entry in entries if entry.kind == "restored"][-MOST_EPOCHS:]
+            places = [seq for seq, kind in enumerate(kinds) if kind == "restored"]
+            restored = [self._log.entry(seq) for seq in places[-MOST_EPOCHS:]]
             since_lost = self._log.history.handovers
             handovers = [entry for entry in since_lost if entry.seq < size][-MOST_HANDOVERS:]
             return Shown.of(self._log.tree, size, since=chain(*sizes), restored=restored, handovers=handovers)

@@ -16,6 +16,7 @@ from palate_common.errors import InputError
 from palate_common.records.closing import Closing
 from palate_common.records.database import Database
 from palate_common.records.entries import Entry, entry_from
+from palate_common.records.tiles import MOST_LEAF
 from palate_server.ledger.log import Log, indexed, tampered
 
 KIND = 0x50414C31  # "PAL1"
@@ -88,9 +89,14 @@ class LedgerFile(Closing):
             raise
 
     def _append(self, connection: sqlite3.Connection, **fields: Any) -> Entry:
-        """Check an entry and write it."""
+        """Check an entry and write it; one that a mirror couldn't have is refused. Older ledgers may have some."""
         entry = entry_from({"seq": self._log.size, **fields})
         leaf = entry.leaf()
+        if len(leaf) > MOST_LEAF:
+            raise InputError(
+                f"an entry of the ledger must have at most {MOST_LEAF} bytes, so that its mirror can have it, got "
+                f"{len(leaf)}: say less in {'its facts' if 'facts' in fields else 'it'}"
+            )
         self._log.take(entry, leaf)
         row = (entry.seq, *indexed(entry), leaf, self._log.chain)
         connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)

@@ -29,6 +29,7 @@ class Log:
 
     Attributes:
         leaves: the entries' canonical bytes.
+        kinds: the entries' kinds.
         tree: the Merkle tree over them.
         history: the state after the last.
         chain: SHA-256 of the previous chain and the last leaf.
@@ -36,6 +37,7 @@ class Log:
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
+        self.kinds: list[str] = []
         self.tree = MerkleTree()
         self.history = History()
         self.chain = CHAIN_START
@@ -47,7 +49,11 @@ class Log:
 
     def entries(self) -> list[Entry]:
         """The entries, parsed anew, so that no caller can change the log."""
-        return [entry_from(read_canonical(leaf, most=MOST_ENTRY)) for leaf in self.leaves]
+        return [self.entry(seq) for seq in range(self.size)]
+
+    def entry(self, seq: int) -> Entry:
+        """An entry, parsed anew."""
+        return entry_from(read_canonical(self.leaves[seq], most=MOST_ENTRY))
 
     def take(self, entry: Entry, leaf: bytes) -> None:
         """Add an entry if the rules allow it; `leaf` is `entry.leaf()`.
@@ -57,6 +63,7 @@ class Log:
         """
         self.history.record(entry)
         self.leaves.append(leaf)
+        self.kinds.append(entry.kind)
         self.tree.append(leaf)
         self.chain = hashlib.sha256(self.chain + leaf).digest()
 

@@ -42,25 +42,38 @@ class Mirror:
         except (OSError, PalateError):
             return None
 
-    def update(self, ledger: Ledger, sign: Sign) -> bool:
+    def update(self, ledger: Ledger, sign: Sign, size: int | None = None) -> bool:
         """Write what the ledger has and the files lack; returns whether there was anything.
 
         A mirror that isn't of an earlier state of this ledger, as before a restoration, is written anew.
+
+        **Guarantees:** no checkpoint without its tiles: whoever reads the mirror, at whatever time and wherever an
+        earlier writer has ended, finds the files of the checkpoint that it has, or none.
+
+        Args:
+            ledger: the ledger.
+            sign: signs the checkpoint.
+            size: of the state that is mirrored; None: the present one.
 
         Raises:
             InputError: an entry is too large for a bundle.
             OSError: a file can't be written.
         """
-        now, there = ledger.checkpoint(), self.checkpoint()
+        now, there = ledger.checkpoint(size), self.checkpoint()
         if there == now:
             return False
         since = 0
         if there is not None and there.size <= now.size and ledger.checkpoint(there.size) == there:
             since = there.size
+        elif there is not None and size is not None and size < there.size:
+            return False  # another process has mirrored a later state meanwhile
         else:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)  # it is of other tiles than those that come now
             shutil.rmtree(self.folder / "tile", ignore_errors=True)
-        self._write(ledger, now, since)
+        whole = self._write(ledger, now, since)
         write_durably(self.folder / CHECKPOINT, sign(now).to_bytes())
+        for path in whole:  # readers who have the former checkpoint take the whole file now
+            shutil.rmtree(self.folder / f"{path}.p", ignore_errors=True)
         return True
 
     def cosign(self, note: Note) -> None:
@@ -72,7 +85,8 @@ class Mirror:
         if self.checkpoint() == read_state(note.text).checkpoint:
             write_durably(self.folder / CHECKPOINT, note.to_bytes())
 
-    def _write(self, ledger: Ledger, now: Checkpoint, since: int) -> None:
+    def _write(self, ledger: Ledger, now: Checkpoint, since: int) -> list[str]:
+        """Write the files of a state that those of an earlier one lack; returns those that aren't partial."""
         tree, leaves = ledger.leaves(now.size)
         made: dict[str, bytes] = {}
         for level, index, width in tiles_of(now.size, since):
@@ -83,9 +97,7 @@ class Mirror:
         for path, data in made.items():
             self._folder_of(path)
             write_durably(self.folder / path, data)
-        for path in made:
-            if ".p/" not in path:
-                shutil.rmtree(self.folder / f"{path}.p", ignore_errors=True)  # partial ones of what is whole now
+        return [path for path in made if ".p/" not in path]
 
     def _folder_of(self, path: str) -> None:
         """Make the folders of a file, durably, and readable by the gateway."""

@@ -1,7 +1,7 @@
 """Witnesses: gets the states of a population's ledger cosigned, before anybody is shown them.
 
     ready   before a charge: whether enough witnesses are there, by the state before; asked again after a minute
-    shown   after a charge or a publication: the state with its proofs and a quorum's cosignatures
+    charged, shown   after a charge or a publication: the state with its proofs and a quorum's cosignatures
 
 What is charged and then not cosigned is void, so the witnesses are asked before: one that is down costs no charge, but
 the one that it was lost in.
@@ -43,7 +43,8 @@ class Witnesses(Closing):
         key: the present release key.
         needed: how many must cosign.
         seconds: time limit of one question to all of them.
-        keep: called with the ledger and each cosigned checkpoint of it, before that is shown to anybody.
+        keep: called with the ledger and each cosigned checkpoint of it, before that is shown to anybody; of a charge,
+            which its plan shows, by `keep_last`.
         clock: returns monotonic seconds.
 
     Raises:
@@ -64,6 +65,7 @@ class Witnesses(Closing):
         self._client = WitnessClient(addresses, log=log, needed=needed, seconds=seconds)
         self._log, self._key, self._keep, self._clock = log, key, keep, clock
         self._answered = -math.inf
+        self._unkept: Note | None = None
 
     def ready(self, ledger: Ledger) -> None:
         """Check that a quorum is there, and would cosign what comes next.
@@ -79,7 +81,25 @@ class Witnesses(Closing):
             raise UncosignedError(f"{error}: nothing is charged until they do") from None
 
     def shown(self, ledger: Ledger) -> Shown:
-        """The present state of the ledger, with proofs and cosignatures.
+        """The present state of the ledger, with proofs and cosignatures, which are kept before it returns.
+
+        Raises:
+            UncosignedError: too few witnesses have cosigned it.
+        """
+        shown = self.charged(ledger)
+        self.keep_last(ledger)
+        return shown
+
+    def keep_last(self, ledger: Ledger) -> None:
+        """Keep what was cosigned last, if that wasn't done."""
+        if (note := self._unkept) is not None:
+            self._keep(ledger, note)
+            self._unkept = None
+
+    def charged(self, ledger: Ledger) -> Shown:
+        """As `shown`, for a charge, whose plan carries the cosignatures and is kept before it is sent.
+
+        A second file would have to wait for the disk once more. `keep_last` writes it when nobody waits.
 
         Raises:
             UncosignedError: too few witnesses have cosigned it.
@@ -97,7 +117,7 @@ class Witnesses(Closing):
                 self._answered = -math.inf
                 raise UncosignedError(str(error)) from None
             self._answered = self._clock()
-            self._keep(ledger, cosigned)
+            self._unkept = cosigned
             return shown.model_copy(update={"cosigned": cosigned.to_bytes().decode()})
 
     def close(self) -> None:

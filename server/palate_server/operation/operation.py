@@ -157,9 +157,15 @@ class Operation:
 
         reason = ""
         try:
-            if self._mirror.update(ledger, signed) and self._cosigners is not None:
-                with suppress(UncosignedError):  # the next charge, or model, says so
-                    self._cosigners.shown(ledger)
+            if self._cosigners is None:
+                self._mirror.update(ledger, signed)
+            elif self._mirror.checkpoint() != ledger.checkpoint():
+                self._cosigners.keep_last(ledger)
+                if not self.site.mirror_cosigned(ledger):
+                    with suppress(UncosignedError):  # the next charge, or model, says so
+                        self._cosigners.shown(ledger)
+                    if not self.site.mirror_cosigned(ledger):
+                        self._mirror.update(ledger, signed)
         except (OSError, InputError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         if reason and reason != self._unmirrored:

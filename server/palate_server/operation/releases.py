@@ -13,7 +13,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,12 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.manifest import Manifest, read_manifest
+from palate_common.models.manifest import Manifest, Publication, read_manifest
 from palate_common.models.model import GlobalModel
-from palate_common.models.published import Published
-from palate_common.records.canonical import canonical_json, digest
+from palate_common.models.published import Contents, Published
+from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import SPENT, Shown
+from palate_common.records.entries import MOST_ENTRY, PublishEntry
 from palate_common.records.files import write_durably
 from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 LATEST, CARD = "latest", "privacy_card.json"
 MANIFEST_FILES = (published.MANIFEST, published.SIGNATURE)
+_RACES = 3
+"""How often a model is entered in the ledger while others write into it."""
 
 CardMaker = Callable[[Extract], bytes]
 """A function that makes a signed privacy card of a run's ledger extract."""
@@ -123,15 +126,10 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
             raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
         key = site.key()
         data = card(verify_extract(ledger.extract(run, key), key.public))
-        with _cosigning(site, ledger) as witnesses:
-            if witnesses is not None:
-                witnesses.ready(ledger)
-            checkpoint = ledger.publish(run, found.model.hash)
-            shown = ledger.shown(checkpoint.size) if witnesses is None else witnesses.shown(ledger)
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
-        facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE, SPENT: ledger.spent()}
-        return _write(site, found.model, site.catalogue, facts, shown, {CARD: data})
+        facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE}
+        return _write(site, ledger, found.model, site.catalogue, facts, {CARD: data})
 
 
 def publish_start(site: Site) -> Published:
@@ -147,21 +145,26 @@ def publish_start(site: Site) -> Published:
     )
     model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
-        facts = {"for_release": True, SPENT: ledger.spent()}
-        return _write(site, model, catalogue, facts, ledger.shown(), {})
+        return _write(site, ledger, model, catalogue, {"for_release": True}, {}, cosigned=False)
 
 
 def unwritten(site: Site, ledger: Ledger) -> str | None:
-    """The run whose model the ledger says was published last, if it isn't there: witnesses were lost meanwhile."""
-    published_last = [entry for entry in ledger.entries() if entry.kind == "publish"][-1:]
+    """The run whose model the ledger says was published last, if it isn't there: witnesses were lost meanwhile.
+
+    Where the latest model is of that run, it was to be published again, which `renew` does.
+    """
+    published_last = [entry for entry in ledger.entries() if isinstance(entry, PublishEntry)][-1:]
     there = listed(site)[:1]
     if not published_last or (there and there[0][0] > published_last[0].seq):
         return None
-    return str(published_last[0].body["run"])
+    run = published_last[0].run
+    return None if there and there[0][2].get("run") == run else run
 
 
 def renew(site: Site) -> Published | None:
-    """Publish the latest model again if witnesses or release key have changed since; None if there is no need.
+    """Publish the latest model again if witnesses or release key have changed since, or it has no entry in the ledger.
+
+    None if there is no need.
 
     The ledger gets an entry about the witnesses first, so that the model has a higher version, and whoever reads the
     ledger sees who is asked.
@@ -190,13 +193,11 @@ def republish(site: Site, found: Published) -> Published:
         UncosignedError: too few witnesses have cosigned that state.
     """
     folder = site.models / digest(found.files[published.MANIFEST])
+    said = found.manifest.model_dump(mode="json")
+    facts = {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
+    extra = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
     with site.ledger() as ledger:
-        with _cosigning(site, ledger) as witnesses:
-            shown = ledger.shown() if witnesses is None else witnesses.shown(ledger)
-        said = found.manifest.model_dump(mode="json")
-        facts = {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
-        extra = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
-        return _write(site, found.model, found.catalogue, {**facts, SPENT: ledger.spent()}, shown, extra)
+        return _write(site, ledger, found.model, found.catalogue, facts, extra)
 
 
 def _manifest(folder: Path, public_key: str) -> Manifest:
@@ -220,12 +221,12 @@ def _trusted(ledger: Ledger, folder: Path, present: str) -> str:
 
 
 def _is_current(site: Site, manifest: Manifest, ledger: Ledger) -> bool:
-    """Whether a model is signed by the present release key, and cosigned by a quorum of the present witnesses."""
+    """Whether a model is by the present release key, shows its entry, and is cosigned by the present witnesses."""
     settings, present = site.config.witnesses, site.key().public
     sets = [settings.keys] if settings.keys else []
     first = ledger.first_key(present)
     pinned = Pinned.of(site.config.population, first, *sets, needed=settings.needed)
-    if manifest.public_key != present:
+    if manifest.public_key != present or manifest.publication is None:
         return False
     try:
         pinned.check("model", manifest.checkpoint, manifest.cosigned, manifest.handovers, ledger.epoch)
@@ -302,22 +303,39 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
 
 def _write(
     site: Site,
+    ledger: Ledger,
     model: GlobalModel,
     catalogue: ItemCatalogue,
     facts: Mapping[str, Any],
-    shown: Shown,
     extra: Mapping[str, bytes],
+    *,
+    cosigned: bool = True,
 ) -> Published:
-    """Write the model's folder under its hash, then `latest`; then delete the oldest models."""
-    former, size = latest_manifest(site), shown.checkpoint.size
-    if former is not None and (version := listed(site)[0][0]) >= size:
-        raise IntegrityError(f"a model must have a version above {version}, got {size}")
+    """Enter the model in the ledger, write its folder under its hash, then `latest`; then delete the oldest models.
+
+    A process that ends between entry and folder leaves an entry about a model that nobody was shown: it is published
+    again, with another entry.
+
+    Args:
+        site: the server folder.
+        ledger: its ledger.
+        model: the model.
+        catalogue: its items.
+        facts: further members of the manifest.
+        extra: files beside those that the manifest names.
+        cosigned: whether witnesses are asked, where there are some: nobody is shown the first model before them.
+    """
     if half_life := site.config.release.recent_half_life_days:
         if model.learns_ratings:
             raise InputError(f"`release.recent_half_life_days` must be 0 where ratings are learned, got {half_life:g}")
         facts = {**facts, "recent_half_life_days": half_life}
-    key = site.key()
-    files = published.pack(model, catalogue, facts, key, population=site.config.population, shown=shown)
+    former, key = latest_manifest(site), site.key()
+    if former is not None and (version := listed(site)[0][0]) > (size := ledger.checkpoint().size):
+        raise IntegrityError(f"a model must have a version above {version}, got {size + 1}")
+    made = published.contents(model, catalogue, facts, population=site.config.population, public_key=key.public)
+    with _cosigning(site, ledger) if cosigned else nullcontext() as witnesses:
+        said, shown, publication = _entered(site, ledger, witnesses, made)
+    size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)
@@ -332,6 +350,38 @@ def _write(
     for rest in site.models.glob(".draft-*"):
         shutil.rmtree(rest)
     return published.read(site.models / name, public_key=key.public)
+
+
+def _entered(
+    site: Site, ledger: Ledger, witnesses: Witnesses | None, made: Contents
+) -> tuple[Contents, Shown, Publication]:
+    """Enter what a manifest says in the ledger; returns that, and the state in which it is the last entry.
+
+    The mirror has what was cosigned before the model is shown to anybody.
+
+    Where another process has written into the ledger meanwhile, it is entered once more.
+
+    Raises:
+        UncosignedError: too few witnesses are there, of which nothing was entered; or they were a moment ago.
+    """
+    if witnesses is not None:
+        witnesses.ready(ledger)
+    run = made.said.get("run")
+    known = run if run in ledger.runs() else None  # it may be of a run in a part of the ledger that was lost
+    for _ in range(_RACES):
+        spent = ledger.spent()
+        said = made.also(**{SPENT: spent})
+        now = ledger.publish(known, made.said["model_hash"], said.hash)
+        shown = ledger.shown(now.size) if witnesses is None else witnesses.shown(ledger)
+        if (shown.checkpoint, ledger.spent()) == (now, spent):
+            if witnesses is not None:
+                with suppress(OSError, InputError):  # the operation tells of a mirror that can't be written
+                    site.mirror_cosigned(ledger)
+            entry = read_canonical(ledger.leaves(now.size)[1][-1], most=MOST_ENTRY)
+            return said, shown, Publication(entry=entry, inclusion=ledger.inclusion_proof(now.size - 1, now.size))
+    from palate_server.ledger.witnesses import UncosignedError  # loads an HTTP client
+
+    raise UncosignedError("a model's entry must be the ledger's last while it is published, and others write, too")
 
 
 def _open_to_all(folder: Path) -> None:

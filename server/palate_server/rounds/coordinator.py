@@ -282,7 +282,7 @@ class Coordinator:
         if self._witnesses is None:
             shown = self.ledger.shown(charged.checkpoint.size)
         else:
-            shown = self._witnesses.shown(self.ledger)
+            shown = self._witnesses.charged(self.ledger)
         return ChargeProof(
             version=2 if shown.beyond_proofs else 1,
             entry=charged.entry.body,

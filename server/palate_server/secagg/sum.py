@@ -33,6 +33,10 @@ from palate_server.secagg.recovery import Wanted, unmask
 from palate_server.secagg.shared import Receipts, SharedCohort, shown_receipt, tree_for
 from palate_server.secagg.stage import BaseStage, PiecesByMember, Stage, UnmaskedSum, member_of
 
+MOST_DECODED = 2**26
+"""Squares of the numbers of shares that an attempt decodes where devices have dealt bad ones, together: some seconds.
+Beyond, all of them are named, and the attempt is void."""
+
 
 class InputStage(BaseStage):
     """Devices get the signed list U1, and send masked vectors, which are added at once."""
@@ -179,13 +183,17 @@ class UnmaskStage(BaseStage):
         shares[self._owners & opened[:, None]] = given
         wanted = Wanted(held, self._survivors, shares, opened)
         secrets = wanted.secrets()
-        lost = [member for member in wanted.wrong(secrets) if not self._mend(wanted, secrets, member)]
+        left = MOST_DECODED
+        lost = 0
+        for member in wanted.wrong(secrets):
+            left -= len(wanted.holders(member)) ** 2
+            lost += not self._mend(wanted, secrets, member, decode=left >= 0)  # all are named, whatever is decoded
         if lost:
             raise IntegrityError("each secret must be the advertised one, got another: its device has dealt bad shares")
         total = unmask(self._total, wanted, secrets, bits=self.terms.bits)
         return UnmaskedSum(total, tuple(held.ids(self._survivors)))
 
-    def _mend(self, wanted: Wanted, secrets: dict[int, bytes], member: int) -> bool:
+    def _mend(self, wanted: Wanted, secrets: dict[int, bytes], member: int, *, decode: bool) -> bool:
         """Find a secret among shares that don't fit together, and name who has dealt them; whether it is found."""
         held = self._held
         holders = wanted.holders(member)
@@ -201,7 +209,7 @@ class UnmaskStage(BaseStage):
         dealt = tuple((ShownBox.of(*boxes[slot]), pieces[slot].hex()) for slot in chosen)
         advert = held.adverts[member].encode().hex()
         self.attempt.name(held.scene.record("dealt", int(held.cohort.ids[member]), advert=advert, dealt=dealt))
-        if (mended := wanted.decoded(member, signed)) is None:
+        if not decode or (mended := wanted.decoded(member, signed)) is None:
             return False
         secrets[member] = mended
         return True

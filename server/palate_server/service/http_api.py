@@ -1,6 +1,7 @@
 """HTTP API: the enrolment service, on the loopback interface behind the gateway.
 
     POST /v1/enroll      a token, two keys and a proof -> a device number, or one constant refusal
+                         a number, an identity and a proof -> what is known of that device is deleted
 
 With `palate serve run --dev`, which has no nginx, the same application also replaces the gateway: it forwards
 `/v1/fleet/*` to the SuperLink and serves models and directories. It has none of nginx's limits, and is for loopback
@@ -24,8 +25,18 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from palate_common.enrolment import ENROL_PATH, MOST_REQUEST, Enrolled, EnrolRequest, read_request, token_hash
-from palate_common.errors import IntegrityError, PalateError, RefusedError
+from palate_common.enrolment import (
+    ENROL_PATH,
+    MOST_REQUEST,
+    Enrolled,
+    EnrolRequest,
+    Left,
+    asks_to_leave,
+    read_leave,
+    read_request,
+    token_hash,
+)
+from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 from palate_server.folder.enrolments import Enrolments
@@ -51,18 +62,23 @@ class EnrolmentService(Closing):
 
     **Guarantees:** a client without a token of this server can't keep others out, however much it sends; a client with
     a token uses one place per minute with it. The gateway limits the requests of one address. Refusals and failures
-    write at most one line a minute to the events, so that nobody can fill the log.
+    write at most one line a minute to the events, so that nobody can fill the log. Of who leaves there is no line.
 
     Args:
         site: the server folder.
         register_node: registers a node key at the SuperLink, and returns the node's number.
+        remove_node: removes the node of a key from the SuperLink, if it is there.
         clock: returns monotonic seconds.
     """
 
     def __init__(
-        self, site: Site, register_node: Callable[[str], int], clock: Callable[[], float] = time.monotonic
+        self,
+        site: Site,
+        register_node: Callable[[str], int],
+        remove_node: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._site, self._register_node, self._clock = site, register_node, clock
+        self._site, self._register_node, self._remove_node, self._clock = site, register_node, remove_node, clock
         self._events = EventLog(site.events)
         self._refusals = EventTally(self._events, "enrolment refused", clock)
         self._failures = EventTally(self._events, "enrolment failed", clock)
@@ -71,6 +87,8 @@ class EnrolmentService(Closing):
 
     def answer(self, body: bytes) -> tuple[int, bytes]:
         """Answer a request's body with HTTP status and JSON."""
+        if asks_to_leave(body):
+            return self._leaving(body)
         try:
             request = read_request(body)
         except IntegrityError:
@@ -112,6 +130,29 @@ class EnrolmentService(Closing):
             register.registered(device.number, node)
             self._events.tell("enrolled")
         return 200, Enrolled(device=device.number, population=self._site.config.population, node=node).to_bytes()
+
+    def _leaving(self, body: bytes) -> tuple[int, bytes]:
+        """Answer a device that asks to be forgotten: excluded first, deleted last, so that it can ask again."""
+        population = self._site.config.population
+        try:
+            request = read_leave(body)
+            if request.population != population:
+                raise RefusedError("a device must leave the population that it is in, got another")
+            with Enrolments(self._site.enrolment_file) as register:
+                node_key = register.leave(request.device, identity=request.identity)
+                if node_key is not None:
+                    self._remove_node(node_key)
+                    register.forget(request.device)
+        except IntegrityError:
+            return self._refused(400, "a proof that doesn't fit")
+        except RefusedError as error:
+            return self._refused(403, str(error))
+        except InputError:
+            return self._refused(400, "no request")
+        except PalateError as error:  # not the request's fault: the device may try again
+            self._failures.add(str(error))
+            return 503, canonical_json(REFUSAL)
+        return 200, Left(device=request.device, population=population).to_bytes()
 
     def _refused(self, status: int, reason: str) -> tuple[int, bytes]:
         """The constant refusal; the reason, which identifies no device, is counted for the log."""

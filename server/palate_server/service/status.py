@@ -119,7 +119,7 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
                 states[entry.run] = "open"
             case "close":
                 states[entry.run] = "closed" if entry.facts.get("releases") else NOTHING
-            case "publish":
+            case "publish" if entry.run is not None:
                 states[entry.run] = "published"
             case "restored":
                 states |= {run: "lost" for run, state in states.items() if state == "open"}

@@ -95,7 +95,7 @@ class Supervisor(Closing):
                 )
             )
         self._metrics = Metrics(site, self.parts)
-        self._enrolling = EnrolmentService(site, self._link.register)
+        self._enrolling = EnrolmentService(site, self._link.register, self._remove_node)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -204,6 +204,11 @@ class Supervisor(Closing):
                     register.registered(device.number, node)
             for node in there.values():
                 self._link.unregister(node)
+
+    def _remove_node(self, node_key: str) -> None:
+        """Remove the node of a device that leaves."""
+        if (node := self._link.nodes().get(node_key)) is not None:
+            self._link.unregister(node)
 
     def _keep_serverapp(self) -> None:
         """Start a ServerApp if none owns the folder; Flower's runs without a ServerApp are stopped first."""

@@ -1,10 +1,12 @@
-"""What witnesses cost: a charge that three of them cosign, and a device's check of it.
+"""What witnesses cost: a charge that three of them cosign, alone and as a server makes it, and a device's check of it.
 
-PYTHONPATH=simulations python simulations/benchmarks/witness/run.py [--parts charge,check] [--seeds CHARGES]
+PYTHONPATH=simulations python simulations/benchmarks/witness/run.py [--parts charge,server,check] [--seeds CHARGES]
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import statistics
 import subprocess
@@ -22,11 +24,17 @@ from palate_common.records.cosignatures import Quorum, cosign
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
 from palate_common.records.signing import SigningKey
+from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import Witness
 from palate_server.ledger.cosigning import WitnessAddress, WitnessClient
 from palate_server.ledger.ledger import Ledger
+from palate_server.service.setup import make_site
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 WITNESSES = 3
+ENTRIES = (0, 5000)
+"""Entries of the ledger before the charges that are measured."""
+PLAN_BYTES = 2**16
 POPULATION = "readers"
 BAR_MS, BAR_CPU_MS = 50.0, 2.0
 
@@ -90,6 +98,74 @@ def charge(_: Path, count: int) -> Any:
     return {"charges": count, "needed": figures, "state_bytes": max(states)}
 
 
+def server(_: Path, count: int) -> Any:
+    """Charges of a server folder, until its plan may be sent; and how long the mirror takes, which follows."""
+    figures: dict[str, Any] = {}
+    for before in ENTRIES:
+        with tempfile.TemporaryDirectory() as name:
+            figures[str(before)] = _served(Path(name), count, before)
+    return {"charges": count, "entries": figures}
+
+
+def _served(folder: Path, count: int, before: int) -> Any:
+    """The same for a ledger of so many entries."""
+    config = f'population = "{POPULATION}"\n[privacy]\nepsilon = 10.0\nlifetime_epsilon = 100.0\n'
+    site = make_site(folder / "site", config, tuple(f"item {number}" for number in range(8)))
+    plan, key = Witness(site.witness), site.key()
+    found: dict[str, list[float]] = {
+        name: [] for name in ("cosigned_ms", "wall_ms", "cpu_ms", "mirror_ms", "mirror_cpu_ms")
+    }
+    with running(folder, log_key(POPULATION, key.public)) as folders:
+        urls = [f"http://127.0.0.1:{each.config.port}" for each in folders]
+        keys = [str(each.verifier_key) for each in folders]
+        told = f"\n[witnesses]\nkeys = {json.dumps(keys)}\nurls = {json.dumps(urls)}\nneeded = {WITNESSES}\n"
+        site.config_file.write_text(config + told)
+        site = Site.at(site.folder)
+        with site.ledger() as ledger, contextlib.closing(site.witnesses(ledger)) as witnesses:
+            ledger.open_run("run", {})
+            for attempt in range(before + count + 1):
+                began, used = time.perf_counter(), time.process_time()
+                charged = ledger.charge(
+                    run="run", round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=1e-9, run_limit=1.0, facts={}
+                )
+                if attempt < before:
+                    continue
+                shown = witnesses.charged(ledger)
+                ledger.inclusion_proof(charged.seq, shown.checkpoint.size)
+                found["cosigned_ms"].append(1e3 * (time.perf_counter() - began))
+                plan.write(b"x" * PLAN_BYTES)
+                sent, spent = time.perf_counter(), time.process_time()
+                witnesses.keep_last(ledger)
+                if not site.mirror_cosigned(ledger):
+                    raise SystemExit("what is cosigned must be mirrored")
+                found["wall_ms"].append(1e3 * (sent - began))
+                found["cpu_ms"].append(1e3 * (spent - used))
+                found["mirror_ms"].append(1e3 * (time.perf_counter() - sent))
+                found["mirror_cpu_ms"].append(1e3 * (time.process_time() - spent))
+    return {name: spread(values[1:]) for name, values in found.items()}
+
+
+def server_tables(figures: Any) -> list[Table]:
+    """One row a size of the ledger."""
+    rows, worst = [], 0.0
+    for before, found in figures["entries"].items():
+        wall, worst = found["wall_ms"], max(worst, found["wall_ms"]["median"])
+        cosigned = f"{found['cosigned_ms']['median']:.1f}"
+        times = (cosigned, f"{wall['median']:.1f}", f"{wall['p95']:.1f}", f"{found['cpu_ms']['median']:.1f}")
+        mirror = (f"{found['mirror_ms']['median']:.1f}", f"{found['mirror_cpu_ms']['median']:.1f}")
+        rows.append((f"{int(before):,}", *times, *mirror))
+    note = (
+        f"{figures['charges']} charges each of a server folder: on disk, signed, cosigned by all {WITNESSES}, "
+        f"and the plan with that is kept in the folder of `backup.witness`. The mirror follows "
+        f"later. Medians; witnesses as above, on the same disk. {worst:.0f} ms (bar {BAR_MS:.0f}: "
+        f"{'met' if worst <= BAR_MS else 'MISSED'})."
+    )
+    columns = (
+        "entries before", "cosigned ms", "plan may be sent ms", "95 % below ms", "CPU ms", "mirror ms", "mirror CPU ms"
+    )  # fmt: skip
+    return [Table("A charge of a server with three witnesses", columns, rows, note)]
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median and 95th percentile."""
     return {"median": statistics.median(values), "p95": statistics.quantiles(values, n=20)[-1]}
@@ -145,7 +221,11 @@ def check_tables(figures: Any) -> list[Table]:
     return [Table("A device's check of a cosigned checkpoint", ("witnesses", "CPU ms", "bytes"), rows, note)]
 
 
-PARTS = {"charge": Part(charge, charge_tables), "check": Part(check, check_tables)}
+PARTS = {
+    "charge": Part(charge, charge_tables),
+    "server": Part(server, server_tables),
+    "check": Part(check, check_tables),
+}
 
 
 if __name__ == "__main__":

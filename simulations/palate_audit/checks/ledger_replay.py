@@ -25,6 +25,7 @@ from typing import Any
 from palate_audit.checks.consent.floors import floors
 from palate_audit.checks.costs.accountants import accountants
 from palate_audit.checks.costs.outside_accountants import outside_accountants
+from palate_audit.checks.leaving import leaving
 from palate_audit.checks.ledgers.device import device_ledger
 from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.refusals import refusals
@@ -53,9 +54,9 @@ SETTINGS = {
 
 
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
-    """Every mode, what devices refuse, witnesses, accountants, second ledgers, and two writers."""
+    """Every mode, what devices refuse, witnesses, leaving, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *floors(), *witnessed(), *accountants(), *outside_accountants(quick=quick)]
+    found += [*refusals(), *floors(), *witnessed(), *leaving(), *accountants(), *outside_accountants(quick=quick)]
     found += [*population_ledger(), *device_ledger()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 

@@ -2,7 +2,8 @@
 
 There is one plan of the production path with the cosignatures of two of three witnesses, which a device that pins them
 answers. Then one thing at a time is wrong: one cosignature less, one of them twice, those of another state, log or
-key, a handover that isn't one; the device must send the constant refusal. And a server whose witnesses don't answer
+key, a handover that isn't one; the device must send the constant refusal. A model must show its own entry in the
+ledger. And a server whose witnesses don't answer
 must send nothing.
 
 **Assumes:** fewer witnesses than a quorum work for the operator, and the app pins those that it should.
@@ -10,22 +11,30 @@ must send nothing.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from palate_audit.harness.watched_run import WatchedRun
+from palate_audit.harness.watched_run import WatchedRun, memory
+from palate_client.device import open_device
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
+from palate_client.service import Service
 from palate_common.errors import PalateError
+from palate_common.models import published
+from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.manifest import Publication
 from palate_common.records.checkpoints import origin_of, sign_checkpoint
-from palate_common.records.consistency import Shown
+from palate_common.records.consistency import SPENT, Shown
 from palate_common.records.cosignatures import cosign
 from palate_common.records.handovers import make_handover
 from palate_common.records.merkle import Checkpoint
@@ -84,7 +93,7 @@ def witnessed() -> list[Finding]:
     try:
         with probe_run(SETTING, histories, script) as stage:
             stage.play()
-            return [_devices(_Operator(stage)), _server(_Operator(stage))]
+            return [_devices(_Operator(stage)), _models(_Operator(stage)), _server(_Operator(stage))]
     except PalateError as error:
         return [Finding.checked(TEST, False, f"the round must end, got: {error}")]
 
@@ -208,6 +217,53 @@ def _answers(operator: _Operator, plan: bytes, model: bytes, before: bytes | Non
             pinned=operator.pinned,
         )
         return device.answer(plan, model) != REFUSED or bool(ledger.receipts(0))
+
+
+def _models(operator: _Operator) -> Finding:
+    """The first wrong model that a device takes, if any: one that shows no entry of its own, though cosigned it is."""
+    test, key, model = f"{TEST}: models", operator.stage.key, operator.stage.coordinator.model
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        ledger = stack.enter_context(Ledger(":memory:", population=POPULATION))
+        keys = tuple(str(each) for each in operator.pinned.quorums[0].witnesses)
+        service = Service(
+            public_key=key.public, population=POPULATION, epsilon=50.0, witnesses=keys, quorum=NEEDED
+        )  # fmt: skip
+        device = stack.enter_context(open_device(folder / "app", app="audit", key=bytes(range(32)), service=service))
+        catalogue = ItemCatalogue(tuple(f"item-{row}" for row in range(model.header.facts.n_items)))
+        place: dict[str, Any] = {"population": POPULATION, "public_key": key.public}
+        said = published.contents(model, catalogue, {SPENT: 0.0}, **place)
+
+        def takes(contents: published.Contents, publication: Publication | None) -> bool:
+            shown = ledger.shown()
+            note = operator.note(shown.checkpoint, 0, 2)
+            cosigned = shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+            published.write(folder / "model", contents.signed(key, cosigned, publication))
+            try:
+                return device.update_model(folder / "model")
+            except PalateError:
+                return False
+
+        def entry(contents: published.Contents, size: int) -> Publication:
+            """The last entry of a state, which is about these contents or not, as it is in the present one."""
+            made = next(each for each in ledger.entries() if each.seq == size - 1)
+            proof = ledger.inclusion_proof(size - 1, ledger.checkpoint().size)
+            return Publication(entry=made.body, inclusion=proof)
+
+        first = ledger.publish(None, model.hash, said.hash).size
+        if not takes(said, entry(said, first)):
+            return Finding.checked(test, False, "a device must take a model that shows its entry")
+        other = said.also(features="others")
+        ledger.publish(None, model.hash, said.hash)
+        now = ledger.checkpoint().size
+        for what, contents, publication in (
+            ("it shows no entry of its own", other, None),
+            ("its entry is about another model", other, entry(other, now)),
+            ("its entry is an earlier one", said, entry(said, first)),
+        ):
+            if takes(contents, publication):
+                return Finding.checked(test, False, f"a device takes a model although {what}")
+    return Finding.checked(test, True, "3 models with one thing wrong each, and all are refused")
 
 
 def _server(operator: _Operator) -> Finding:

@@ -25,7 +25,17 @@ from palate_common.records.cosignatures import Quorum
 from palate_common.records.entries import entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import ED25519, MOST_NOTE, Note, VerifierKey, read_note
-from palate_common.records.tiles import CHECKPOINT, Fetch, read_log, tile, tile_path, tiles_of
+from palate_common.records.tiles import (
+    CHECKPOINT,
+    HASH_BYTES,
+    WIDTH,
+    Fetch,
+    fetch_tile,
+    read_log,
+    tile,
+    tile_path,
+    tiles_of,
+)
 from palate_server.ledger.log import Log
 
 MOST = 2**28
@@ -199,7 +209,8 @@ def _tiles(fetch: Fetch, found: FetchedLedger) -> Iterator[Finding]:
     for level, index, width in tiles_of(len(found.leaves)):
         expected, path = tile(tree, level, index, width), tile_path(level, index, width)
         try:
-            same = fetch(path, len(expected)) == expected
+            data, _ = fetch_tile(fetch, level, index, width, each=HASH_BYTES, most=WIDTH * HASH_BYTES)
+            same = data[: len(expected)] == expected
         except IntegrityError:
             same = False
         if not same:

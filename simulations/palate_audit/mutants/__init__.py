@@ -7,6 +7,7 @@ from palate_audit.mutants import (
     clipping,
     device,
     draws,
+    leaving,
     ledger,
     local,
     noise,
@@ -33,6 +34,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "local": local.MUTANTS,
     "device": device.MUTANTS,
     "witnesses": witnesses.MUTANTS,
+    "leaving": leaving.MUTANTS,
 }
 """Every mutant, by group."""
 

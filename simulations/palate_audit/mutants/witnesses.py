@@ -8,7 +8,9 @@ from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
+from palate_client import models
 from palate_common.errors import IntegrityError
+from palate_common.models import manifest
 from palate_common.records import handovers, pinned
 from palate_common.records.checkpoints import open_checkpoint, read_state
 from palate_common.records.consistency import Shown
@@ -135,15 +137,27 @@ def former() -> Iterator[None]:
 )
 def sent() -> Iterator[None]:
     """Show states that too few have cosigned."""
-    real = Witnesses.shown
+    real = Witnesses.charged
 
-    def shown(self: Witnesses, ledger: Ledger) -> Shown:
+    def charged(self: Witnesses, ledger: Ledger) -> Shown:
         with suppress(UncosignedError):
             return real(self, ledger)
         return ledger.shown()
 
-    with mock.patch.object(Witnesses, "shown", shown):
+    with mock.patch.object(Witnesses, "charged", charged):
         yield
 
 
-MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent)
+@mutant(
+    "a model's entry unread",
+    bug="a device takes a model whose state is cosigned, whatever that state says of the model",
+    seen="a cosignature over a state, taken for one over what shows it",
+    test="G",
+)
+def unread() -> Iterator[None]:
+    """Look at no publication."""
+    with mock.patch.object(models, "check_recorded"), mock.patch.object(manifest, "_check_publication"):
+        yield
+
+
+MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread)

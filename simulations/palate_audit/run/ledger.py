@@ -155,7 +155,7 @@ def _records(folder: Path, extract: RunExtract | None, live: LiveLedger | None) 
     started = RunFolder(folder).read()["terms"]
     run, population = str(started["run"]), str(started["population"])
     whole: Sequence[Entry] = live.entries if live is not None else ()
-    own = [entry for entry in whole if getattr(entry, "run", run) == run]
+    own = [entry for entry in whole if entry.body.get("run", run) == run]
     return RunRecords(folder, run, population, own, None, live)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from palate_audit.run.live import snapshot
 from palate_audit.run.run_records import Place, RunRecords
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_common.errors import InputError, PalateError
+from palate_common.models.manifest import Publication
 from palate_common.records.canonical import canonical_json
 from palate_common.records.consistency import shown_by
 from palate_common.records.merkle import Checkpoint
@@ -143,6 +145,9 @@ def of_evidence(signed: bytes, source: str) -> list[Known]:
         return []
     size, root = shown.checkpoint.size, shown.checkpoint.root
     found = [known for old, proof in shown.consistency.items() for known in of_consistency(old, size, proof, by=source)]
+    with suppress(ValueError, KeyError, TypeError):
+        made = Publication.model_validate(json.loads(signed)["manifest"]["publication"])
+        found += of_inclusion(canonical_json(made.entry), made.entry["seq"], size, root, made.inclusion, by=source)
     try:
         charge = SignedPlan.model_validate_json(signed).charge
     except ValueError:

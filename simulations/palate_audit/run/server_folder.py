@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -250,9 +251,9 @@ def _ledger(
 def _models(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """Every published model is whole and signed, under its manifest's hash; collects what they show of the ledger."""
     test, good, newest = "G published models", 0, (-1, "")
-    hashes = {entry.model_hash for entry in records.entries(PublishEntry)}
+    entries = records.entries(PublishEntry)
     for folder in records.models:
-        reason, manifest = _model(records, folder, hashes)
+        reason, manifest = _model(records, folder, entries)
         if manifest is not None:
             newest = max(newest, (manifest.version, folder.name))
             data = (folder / published.MANIFEST).read_bytes()
@@ -269,7 +270,7 @@ def _models(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     yield _latest(records, newest)
 
 
-def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str, Manifest | None]:
+def _model(records: ServerRecords, folder: Path, entries: Sequence[PublishEntry]) -> tuple[str, Manifest | None]:
     """What is wrong with a published model, or ""; and its manifest, if that is signed."""
     try:
         files = {name: (folder / name).read_bytes() for name in (published.MANIFEST, published.SIGNATURE)}
@@ -291,8 +292,10 @@ def _model(records: ServerRecords, folder: Path, hashes: set[str]) -> tuple[str,
     known = named.keys() | {published.MANIFEST, published.SIGNATURE}
     if strange := sorted(p.name for p in folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name)):
         return f"{strange[0]} is published and no manifest names it", manifest
-    if manifest.releases and manifest.model_hash not in hashes:
+    if manifest.releases and manifest.model_hash not in {entry.model_hash for entry in entries}:
         return f"{published.MODEL} was never published by the ledger", manifest
+    if manifest.publication is None and any(entry.manifest and entry.seq < manifest.version for entry in entries):
+        return f"{published.MANIFEST} shows no entry of the ledger, and earlier ones do", manifest
     try:
         published.read(folder, public_key=records.keys[0])
         if CARD in named:
@@ -307,7 +310,9 @@ def _kept(records: ServerRecords, good: int) -> Finding:
     """As many models are there as the server keeps of those that it published."""
     test, release = "G models kept", records.config.get("release")
     keep = release.get("keep", KEPT) if isinstance(release, Mapping) else KEPT
-    owed = min(int(keep), len(records.entries(PublishEntry)) + 1)
+    entries = records.entries(PublishEntry)
+    every = len(list(groupby(entries, lambda entry: (entry.run, entry.model_hash))))  # one that was lost is made again
+    owed = min(int(keep), every + all(entry.run is not None for entry in entries))
     said = f"{len(records.models)} models, {good} of them whole; {owed} of all that were published are kept"
     return Finding.checked(test, len(records.models) >= owed, said)
 

@@ -1,4 +1,4 @@
-"""`palate device enroll | sync | fleet`: a device, or hundreds of them, at a real server."""
+"""`palate device enroll | leave | sync | fleet`: a device, or hundreds of them, at a real server."""
 
 from __future__ import annotations
 
@@ -69,6 +69,13 @@ def enroll(
     with open_store(store, key, app, service) as device:
         enrolled = device.enroll(found[0])
     typer.echo(f"enrolled as device {enrolled.device} of {enrolled.population} at {enrolled.server}:{enrolled.port}")
+
+
+def leave(store: Store, key: Key, app: App = "palate") -> None:
+    """Ask the server to delete what it has of this device, which takes part in nothing more. Erase it afterwards."""
+    with open_store(store, key, app) as device:
+        device.leave()
+    typer.echo("the server has answered that it has deleted what it had of this device, but for number and identity")
 
 
 def sync(
@@ -158,5 +165,5 @@ def fleet(
         raise typer.Exit(1)
 
 
-for command in (enroll, sync, fleet):
+for command in (enroll, leave, sync, fleet):
     app.command()(command)

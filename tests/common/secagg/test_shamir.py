@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from palate_common.errors import InputError
+from palate_common.secagg import shamir
 from palate_common.secagg.shamir import MAX_SHARES, combine, combine_all, misfits, split
 
 
@@ -209,6 +210,27 @@ def test_wrong_shares_are_found_among_enough_right_ones(threshold: int, wrong: i
     assert np.flatnonzero(found).tolist() == bad
     good = [at for at in range(len(held)) if at not in bad][:threshold]
     assert combine([held[at] + 1 for at in good], shares[good], total=total) == secret
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.05, 0.2, 0.5])
+def test_work_by_the_square(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in products of elements: with many neighbours and many wrong shares, too."""
+    done, times = [0], shamir._Field.times
+
+    def counted(field: Any, one: Any, other: Any) -> Any:
+        product = times(field, one, other)
+        done[0] += product.size
+        return product
+
+    monkeypatch.setattr(shamir._Field, "times", counted)
+    for total in (60, 250, 500):
+        threshold, bad = total * 3 // 5, int(wrong * total)
+        shares = split(os.urandom(32), shares=total, threshold=threshold).copy()
+        shares[:bad] ^= np.frombuffer(os.urandom(32 * bad), np.uint8).reshape(bad, 32)
+        done[0] = 0
+        found = misfits(range(1, total + 1), shares, threshold=threshold, total=total)
+        assert found.tolist() == ([at < bad for at in range(total)] if wrong <= 0.2 else [True] * total)
+        assert done[0] <= 15 * total**2
 
 
 def test_of_too_many_wrong_shares_nothing_is_said() -> None:

@@ -220,3 +220,27 @@ def test_a_model_that_the_ledger_never_published_is_an_alarm_though_it_is_signed
     published.write(folder, files)
     (models / "latest").write_bytes(canonical_json({"version": found.version, "manifest": folder.name}))
     assert any("never published by the ledger" in each.said for each in alarms(server))
+
+
+def test_a_model_without_its_entry_is_an_alarm_where_others_have_one(server: Path) -> None:
+    """And one whose entry isn't the ledger's is none that can be read."""
+    from palate_common.records.signing import SigningKey
+
+    key, models = SigningKey.load(server / "key"), server / "public" / "models"
+    offer = json.loads((models / "latest").read_bytes())
+    folder = models / offer["manifest"]
+    manifest = json.loads((folder / published.MANIFEST).read_bytes())
+    bare = {name: value for name, value in manifest.items() if name != "publication"}
+    entry = {**manifest["publication"]["entry"], "manifest": "ab" * 32}
+    forged = {**manifest["publication"], "entry": entry}
+    for changed, why in (
+        ({**bare, "format": 2}, "shows no entry of the ledger, and earlier ones do"),
+        ({**manifest, "publication": forged}, "must be the one that its entry in the ledger is about"),
+    ):
+        payload = canonical_json(changed)
+        made = folder.with_name(digest(payload))
+        folder = folder.rename(made)
+        (folder / published.MANIFEST).write_bytes(payload)
+        (folder / published.SIGNATURE).write_text(key.sign(published.MANIFEST_TAG, payload))
+        (models / "latest").write_bytes(canonical_json({"version": offer["version"], "manifest": folder.name}))
+        assert any(why in each.said for each in alarms(server))

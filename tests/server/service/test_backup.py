@@ -263,8 +263,8 @@ def without_spend(models: Path, site: Site) -> None:
     """Sign the models as earlier versions did, which did not say what was spent."""
     for folder in filter(Path.is_dir, models.iterdir()):
         manifest = json.loads((folder / published.MANIFEST).read_bytes())
-        del manifest[SPENT]
-        payload = canonical_json(manifest)
+        del manifest[SPENT], manifest["publication"]
+        payload = canonical_json({**manifest, "format": 2})
         (folder / published.MANIFEST).write_bytes(payload)
         (folder / published.SIGNATURE).write_text(site.key().sign(published.MANIFEST_TAG, payload))
 

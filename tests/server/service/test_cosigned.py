@@ -24,8 +24,9 @@ from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
-from palate_server.folder.server_folder import COSIGNED, Site
-from palate_server.folder.witness import WITNESS
+from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
+from palate_server.folder.witness import WITNESS, Witness
+from palate_server.ledger.mirror import Mirror
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.operation import Operation
 from palate_server.operation.outlook import read_outlook
@@ -100,7 +101,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     assert renewed is not None
     assert renew(site) is None
     with site.ledger() as ledger:
-        assert [entry.kind for entry in ledger.entries()][-1] == "witnesses"
+        assert [entry.kind for entry in ledger.entries()][-2:] == ["witnesses", "publish"]
     service.operate()
     rounds = service.events("round")
     assert rounds
@@ -112,7 +113,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     with site.ledger() as ledger:
         run = unpublished(ledger)
     found = publish(site, str(run), lambda extract: b"{}")
-    assert found.manifest.format == 3
+    assert (found.manifest.format, found.manifest.publication is not None) == (4, True)
     assert len(pinned.check("model", found.manifest.checkpoint, found.manifest.cosigned)) == 2
     told = read_status(site).witnesses
     assert (told["needed"], told["size"]) == (2, found.version)
@@ -120,6 +121,44 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     mirrored = read_note((site.mirror / "checkpoint").read_bytes())
     assert len(pinned.quorums[0].cosigned(mirrored, log=pinned.log(site.key().public))) == 2
     assert read_state(mirrored.text).checkpoint.size == found.version
+
+
+def test_a_plan_does_not_wait_for_the_mirror_which_follows(
+    service: Any, three: Three, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a process ends before it, the next one writes it; a model isn't shown before."""
+    three.up(0, 1)
+    site, sent = service.site, list[tuple[Any, Any]]()
+    assert renew(site) is not None
+    write = Witness.write
+
+    def sending(witness: Witness, plan: bytes) -> None:
+        write(witness, plan)
+        note = read_note(SignedPlan.model_validate_json((site.witness / WITNESS).read_bytes()).charge.cosigned.encode())
+        kept, _ = read_cosigned(site.cosigned_file)
+        sent.append(
+            (read_state(note.text).checkpoint, read_state(kept.text).checkpoint, Mirror(site.mirror).checkpoint())
+        )
+
+    monkeypatch.setattr(Witness, "write", sending)
+    service.operate()
+    assert sent
+    assert all(cosigned.size > max(kept.size, mirrored.size) for cosigned, kept, mirrored in sent), "the plan has it"
+    kept, _ = read_cosigned(site.cosigned_file)
+    assert read_state(kept.text).checkpoint.size >= sent[-1][0].size
+    with site.ledger() as ledger:
+        ledger.set_budget(mu2=1e-3 + ledger.spent(), epsilon=50.0, delta=1e-5)
+        assert not Site(site.folder).mirror_cosigned(ledger), "nobody has cosigned that"
+        with contextlib.closing(site.witnesses(ledger)) as witnesses:
+            shown = witnesses.shown(ledger)
+        assert Mirror(site.mirror).checkpoint().size == shown.checkpoint.size - 1
+        for _ in range(2):
+            assert Site(site.folder).mirror_cosigned(ledger), "the process ended; the next one goes on"
+    run = next(event["run"] for event in service.events("closed"))
+    made = publish(site, run, lambda extract: b"{}")
+    mirrored = read_note((site.mirror / "checkpoint").read_bytes())
+    assert read_state(mirrored.text).checkpoint == made.manifest.checkpoint
+    assert len(three.pinned(site).quorums[0].cosigned(mirrored, log=three.pinned(site).log(site.key().public))) == 2
 
 
 def test_nothing_is_charged_while_too_few_witnesses_are_there(service: Any, three: Three, clock: Any) -> None:

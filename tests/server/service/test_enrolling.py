@@ -53,6 +53,10 @@ def invited(site: Site) -> Callable[[], EnrolRequest]:
     return make
 
 
+def unmade(key: str) -> None:
+    raise AssertionError("no device leaves")
+
+
 def request(token: str) -> EnrolRequest:
     return make_request(token, new_node_key().public, SigningKey.generate())
 
@@ -74,7 +78,7 @@ def counted(site: Site) -> dict[str, float]:
 
 def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[], EnrolRequest]) -> None:
     """Neither by what is no request, nor by requests that are whole but for the token, which anybody can make."""
-    enrolling = EnrolmentService(site, lambda key: 7)
+    enrolling = EnrolmentService(site, lambda key: 7, unmade)
     whole, wanted = request(new_token()), invited()
     wrong = whole.model_copy(update={"proof": "00" * 64})
     for _ in range(2 * MANY):
@@ -84,7 +88,7 @@ def test_without_a_token_nobody_keeps_others_out(site: Site, invited: Callable[[
 
 def test_one_token_takes_one_place_however_often_it_is_sent(site: Site, invited: Callable[[], EnrolRequest]) -> None:
     now = [0.0]
-    enrolling = EnrolmentService(site, lambda key: 7, clock=lambda: now[0])
+    enrolling = EnrolmentService(site, lambda key: 7, unmade, clock=lambda: now[0])
     requests = [invited().to_bytes() for _ in range(MANY + 1)]
     for _ in range(2 * MANY):
         assert enrolling.answer(requests[0])[0] == 200
@@ -96,7 +100,7 @@ def test_one_token_takes_one_place_however_often_it_is_sent(site: Site, invited:
 def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
     site: Site, invited: Callable[..., EnrolRequest]
 ) -> None:
-    enrolling, first = EnrolmentService(site, lambda key: 7), invited()
+    enrolling, first = EnrolmentService(site, lambda key: 7, unmade), invited()
     with Enrolments(site.enrolment_file) as register:
         taken = make_request(register.invite(now=4e9, hours=1.0), first.node_key, SigningKey.generate())
     thief = request(first.token)
@@ -129,7 +133,10 @@ def test_the_operator_reads_why_an_enrolment_was_refused_and_not_whose(
 def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(site: Site) -> None:
     """Whoever is refused as often as they like doesn't push out of the log what else happened."""
     now = [0.0]
-    enrolling, unknown = EnrolmentService(site, lambda key: 7, clock=lambda: now[0]), request(new_token()).to_bytes()
+    enrolling, unknown = (
+        EnrolmentService(site, lambda key: 7, unmade, clock=lambda: now[0]),
+        request(new_token()).to_bytes(),
+    )
     EventLog(site.events).tell("round")
     for _ in range(300):
         enrolling.answer(b"x")
@@ -152,7 +159,7 @@ def test_a_flood_of_refusals_writes_a_line_a_minute_and_each_of_them_is_counted(
 def test_what_was_refused_since_the_last_line_is_told_when_the_service_stops(site: Site) -> None:
     """And the metric of the server that starts then counts it."""
     for started in (1, 2):
-        enrolling = EnrolmentService(site, lambda key: 7)
+        enrolling = EnrolmentService(site, lambda key: 7, unmade)
         for _ in range(5):
             enrolling.answer(b"x")
         enrolling.close()
@@ -172,7 +179,7 @@ def test_a_failure_is_told_like_a_refusal_and_says_why(site: Site, invited: Call
     def broken(key: str) -> int:
         raise PalateError("the SuperLink must answer")
 
-    enrolling, wanted = EnrolmentService(site, broken), invited().to_bytes()
+    enrolling, wanted = EnrolmentService(site, broken, unmade), invited().to_bytes()
     for _ in range(9):
         assert enrolling.answer(wanted)[0] == 503
     assert [event["count"] for event in told(site, "enrolment failed")] == [1]

@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palate_audit.run.ledger import audit_ledger
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.models import published
-from palate_common.records.canonical import digest
+from palate_common.models.manifest import said_by
+from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.consistency import SPENT
 from palate_server.folder.server_folder import Site
-from palate_server.operation.releases import LATEST, latest, listed, publish, signal_of
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.witnesses import UncosignedError
+from palate_server.operation.releases import LATEST, latest, listed, publish, renew, republish, signal_of, unwritten
 from palate_server.service.status import read_status
 
 pytestmark = pytest.mark.slow
@@ -67,6 +72,92 @@ def test_versions_only_grow_also_when_going_back(service: Any) -> None:
     assert versions == sorted(set(versions))
     assert latest(service.site).manifest.model_dump()["run"] == first
     assert read_status(service.site).runs == {second: "published", first: "published"}
+
+
+def test_every_model_shows_its_own_entry_the_last_of_its_state(service: Any) -> None:
+    site, (first, second) = service.site, runs(service)
+    start = latest(site)
+    made = [start, publish(site, first, card), publish(site, second, card)]
+    made.append(republish(site, made[-1]))
+    with site.ledger(read_only=True) as ledger:
+        leaves = ledger.leaves(ledger.checkpoint().size)[1]
+    for each in made:
+        said = each.manifest
+        assert (said.format, said.publication is not None) == (4, True)
+        assert canonical_json(said.publication.entry) == leaves[said.version - 1]
+        assert said.publication.entry.get("run") == said.model_dump().get("run")
+        assert said.publication.entry["manifest"] == said_by(json.loads(each.files[published.MANIFEST]))
+    assert len({each.manifest.publication.entry["manifest"] for each in made}) == 3, (
+        "the same is said of what is the same"
+    )
+
+
+def test_a_model_of_an_earlier_version_is_published_again_with_its_entry(service: Any) -> None:
+    """Else devices that pin witnesses would have none after an update of the server."""
+    site, run = service.site, runs(service)[0]
+    made = publish(site, run, card)
+    folder = site.models / digest(made.files[published.MANIFEST])
+    manifest = json.loads(made.files[published.MANIFEST])
+    del manifest["publication"]
+    payload = canonical_json({**manifest, "format": 2})
+    (folder / published.MANIFEST).write_bytes(payload)
+    (folder / published.SIGNATURE).write_text(site.key().sign(published.MANIFEST_TAG, payload))
+    folder.rename(site.models / digest(payload))
+    (site.models / LATEST).write_bytes(canonical_json({"version": made.version, "manifest": digest(payload)}))
+    again = renew(site)
+    assert again is not None
+    assert (again.manifest.format, again.model.hash, again.version > made.version) == (4, made.model.hash, True)
+    assert renew(site) is None
+
+
+def test_others_who_write_meanwhile_have_it_entered_once_more(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model says what was spent in the state that it shows."""
+    site, run, enter, budgets = service.site, runs(service)[0], Ledger.publish, iter((1e-3, 1e-4, 1e-5, 1e-6))
+
+    def meanwhile(ledger: Ledger, *said: Any) -> Any:
+        try:
+            return enter(ledger, *said)
+        finally:
+            if (cost := next(budgets, None)) is not None:
+                place = {"run": "other", "round_": 0, "attempt": ledger.checkpoint().size, "plan_hash": "ab" * 32}
+                with site.ledger() as other:
+                    other.charge(**place, mu2=cost, facts={}, run_limit=1e9)
+
+    with site.ledger() as ledger:
+        ledger.open_run("other", {})
+    monkeypatch.setattr(Ledger, "publish", meanwhile)
+    with pytest.raises(UncosignedError, match="others write, too"):
+        publish(site, run, card)
+    assert latest(site).manifest.model_dump().get("run") is None
+    made = publish(site, run, card)
+    with site.ledger(read_only=True) as ledger:
+        assert ledger.checkpoint().size == made.version
+        assert made.manifest.model_dump()[SPENT] == ledger.spent()
+        assert len([entry for entry in ledger.entries() if entry.kind == "publish"]) == 6
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new", "again"])
+def test_an_end_between_entry_and_model_leaves_an_entry_and_the_next_is_made_anew(
+    service: Any, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    site, run = service.site, runs(service)[0]
+    before = publish(site, run, card) if again else latest(site)
+    with monkeypatch.context() as patched:
+        patched.setattr(published.Contents, "signed", end)
+        with pytest.raises(KeyboardInterrupt):
+            republish(site, before) if again else publish(site, run, card)
+    assert latest(site).version == before.version
+    with site.ledger(read_only=True) as ledger:
+        assert unwritten(site, ledger) == (None if again else run)
+        size = ledger.checkpoint().size
+    made = republish(site, latest(site)) if again else publish(site, run, card)
+    assert made.version == size + 1
+    assert [each.said for each in audit_ledger(site.folder).findings if each.test == "G models kept"]
+    assert not [each for each in audit_ledger(site.folder).alarms if each.test in ("G models kept", "G live ledger")]
+
+
+def end(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_old_models_go(service: Any) -> None:

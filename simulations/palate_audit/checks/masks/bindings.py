@@ -69,7 +69,7 @@ ENTRIES: tuple[Mapping[str, Any], ...] = (
     {"kind": "seal", "run": "one", "round": 1, "attempt": 1, "release_hash": HASH},
     {"kind": "close", "run": "one", "facts": {}},
     {"kind": "audit", "run": "one", "facts": {}},
-    {"kind": "publish", "run": "one", "model_hash": HASH},
+    {"kind": "publish", "run": "one", "model_hash": HASH, "manifest": HASH},
     {"kind": "lost"},
     {"kind": "restored", "base": 1, "spent": 0.5, "witness_size": 2, "witness_root": HASH, "created": "2026",
      "epoch": 1, "cosigned": "a note"},
