@@ -2,10 +2,12 @@
 
 import { IntegrityError } from "../errors.js";
 import { textOf } from "../records/bytes.js";
+import { publishEntry, type PublishEntry } from "../records/entries.js";
 import { canonicalJson, digest, Float, readCanonical } from "../records/canonical.js";
 import { readShown, SHOWN, type Shown } from "../records/consistency.js";
 import { Fields } from "../records/fields.js";
-import { signerOf } from "../records/handovers.js";
+import { checkIncluded, included, signerOf, type Included } from "../records/handovers.js";
+import type { Pinned } from "../records/pinned.js";
 import { verify } from "../records/signing.js";
 
 export const MANIFEST_TAG = "palate/model/1";
@@ -33,6 +35,8 @@ export interface Manifest extends Shown {
   readonly unpacked: FileFacts | null;
   /** A later model of a population has a higher one: the size of the ledger. */
   readonly version: number;
+  /** Its entry in the ledger; null: it shows none, as those that were published by older servers, or by no server. */
+  readonly publication: Included<PublishEntry> | null;
   /** What the population had spent, as mu^2; infinite where it isn't said. */
   readonly spentMu2: number;
 }
@@ -52,10 +56,14 @@ export async function readManifest(data: Uint8Array, signature: Uint8Array, publ
   if (!shown) throw new IntegrityError("a manifest must have `checkpoint`");
   const signer = await signerOf(publicKey, fields.text("population"), shown.handovers);
   await verify(signer, MANIFEST_TAG, data, textOf(signature));
-  const format = fields.has("format") ? fields.whole("format", 1, 3) : 1;
-  if ((format === 3) !== (shown.cosigned !== null || shown.handovers.length > 0)) {
-    throw new IntegrityError("a manifest of format 3 has cosignatures or handovers, and no other");
+  const format = fields.has("format") ? fields.whole("format", 1, 4) : 1;
+  const shows = fields.has("publication") && fields.get("publication") !== null;
+  const publication = shows ? included("a publication", fields.get("publication"), publishEntry) : null;
+  const due = publication ? 4 : shown.cosigned !== null || shown.handovers.length > 0 ? 3 : 2;
+  if (format !== due && !(format === 1 && due === 2)) {
+    throw new IntegrityError("a manifest of format 4 has its entry, one of 3 cosignatures or handovers, and no other");
   }
+  if (publication) checkPublication(fields, shown, publication, signer);
   const number = (name: string): number | null => {
     const value = fields.has(name) ? fields.get(name) : null;
     return value instanceof Float ? value.value : typeof value === "number" ? value : null;
@@ -73,9 +81,32 @@ export async function readManifest(data: Uint8Array, signature: Uint8Array, publ
     files: new Map(Object.entries(fields.object("files")).map(([name, facts]) => [name, readFile(facts)])),
     recentHalfLifeDays: recent,
     unpacked: fields.has("unpacked") && fields.get("unpacked") !== null ? readFile(fields.get("unpacked")) : null,
+    publication,
     version: shown.checkpoint.size,
     spentMu2: number("spent_mu2") ?? Infinity,
   };
+}
+
+/** Members that are of the state which a manifest shows, and not of what it says. */
+const OF_THE_STATE = [...SHOWN.required, ...SHOWN.optional, "format", "publication"];
+
+/** Hash of what a manifest says. The ledger's entry about it has that; the state has the entry, so it comes later. */
+function saidBy({ value }: Fields): string {
+  return digest(canonicalJson(Object.fromEntries(Object.entries(value).filter(([name]) => !OF_THE_STATE.includes(name)))));
+}
+
+/** Refuses a manifest whose entry is about another one, isn't the last of the state that it shows, or isn't in it. */
+function checkPublication(fields: Fields, { checkpoint }: Shown, publication: Included<PublishEntry>, signer: string): void {
+  const { entry } = publication;
+  if (entry.manifest !== saidBy(fields) || entry.modelHash !== fields.text("model_hash")) throw new IntegrityError("a manifest must be the one that its entry in the ledger is about, got another");
+  if (fields.text("public_key") !== signer) throw new IntegrityError("a manifest must be signed by the release key that it names, got another's signature");
+  if (entry.seq !== checkpoint.size - 1) throw new IntegrityError(`a model's entry must be the last of the ${checkpoint.size} that it shows, got entry ${entry.seq}`);
+  checkIncluded([publication], checkpoint);
+}
+
+/** Refuses a model that shows no entry of its own, where witnesses are pinned: a cosignature is over a state, and public. */
+export function checkRecorded({ publication }: Manifest, pinned: Pinned): void {
+  if (pinned.quorums.length && !publication) throw new IntegrityError("a model must show its own entry in the ledger where the app pins witnesses, got none");
 }
 
 /** Manifest and signature of a verified model as one JSON, which a device keeps with the ledger's state in it. */

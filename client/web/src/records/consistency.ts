@@ -62,7 +62,7 @@ export interface Seen {
 
 /** Refuses a state that no quorum has cosigned, that doesn't extend the one that was seen last, or has spent less. */
 export async function checkGrowth(what: string, shown: Shown, { checkpoint: seen, evidence }: Seen, spent: number, pinned: Pinned | null): Promise<void> {
-  const [now, before] = [shown.checkpoint, shownBy(evidence)];
+  const [now, before] = [shown.checkpoint, keptBy(evidence)];
   if (pinned) {
     if (before?.handovers.length) await pinned.checkFollows(what, before.handovers, shown.handovers);
     await pinned.check(what, now, shown.cosigned, shown.handovers, pinned.quorums.length ? epochOf(shown) : 0);
@@ -121,6 +121,15 @@ function shownBy(evidence: Uint8Array | null): Shown | null {
   } catch {
     return null;
   }
+}
+
+/** The state that kept signed bytes show; null where none were kept. Evidence that can't be read is no leave. */
+function keptBy(evidence: Uint8Array | null): Shown | null {
+  const shown = shownBy(evidence);
+  if (!shown && evidence?.length) {
+    throw new IntegrityError("what was kept of the ledger must be a signed plan or manifest, and can't be read: this device must be enrolled again, with a new store");
+  }
+  return shown;
 }
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any

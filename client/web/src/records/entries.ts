@@ -39,6 +39,12 @@ export interface HandoverEntry extends Entry {
   readonly newSignature: string;
 }
 
+/** A model is published: of a closed run, with the hash of what its manifest says, or both. */
+export interface PublishEntry extends Entry {
+  readonly modelHash: string;
+  readonly manifest: string | null;
+}
+
 function opened(kind: string, value: Json, required: readonly string[], optional: readonly string[] = []): [Fields, Entry] {
   const fields = Fields.of(`the ${kind} entry`, value, ["kind", "seq", ...required], optional);
   if (fields.get("kind") !== kind) throw new IntegrityError(`an entry must be of the kind ${kind}, got another kind`);
@@ -72,6 +78,13 @@ export function restoredEntry(value: Json): RestoredEntry {
     epoch: fields.has("epoch") ? fields.whole("epoch", 1, MOST_EPOCH) : null,
     cosigned: fields.has("cosigned") ? fields.text("cosigned", 0, MOST_COSIGNED) : null,
   };
+}
+
+export function publishEntry(value: Json): PublishEntry {
+  const [fields, entry] = opened("publish", value, ["model_hash"], ["run", "manifest"]);
+  if (fields.has("run")) fields.text("run", 1, 200);
+  if (!fields.has("run") && !fields.has("manifest")) throw new IntegrityError("a publish entry must name a run or a manifest");
+  return { ...entry, modelHash: fields.hash("model_hash"), manifest: fields.has("manifest") ? fields.hash("manifest") : null };
 }
 
 export function handoverEntry(value: Json): HandoverEntry {

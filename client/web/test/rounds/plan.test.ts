@@ -1,5 +1,5 @@
 import { FLOORS } from "../../src/floors.js";
-import { catalogueHash, readManifest } from "../../src/models/manifest.js";
+import { catalogueHash, checkRecorded, readManifest } from "../../src/models/manifest.js";
 import { utf8 } from "../../src/records/bytes.js";
 import { checkGrowth } from "../../src/records/consistency.js";
 import { handoverBytes } from "../../src/records/handovers.js";
@@ -62,6 +62,7 @@ test("witnessed.json: plans and models with cosignatures, and a handover", async
   equal(new TextDecoder().decode(handoverBytes("readers", handoverEntry(found.handover.entry))), found.handover.signed);
   const read = async ({ manifest, signature }: any): Promise<void> => {
     const shown = await readManifest(utf8(manifest), utf8(signature), first);
+    checkRecorded(shown, pinned);
     await checkGrowth("model", shown, { checkpoint: found.device_has_seen, evidence: null }, Infinity, pinned);
   };
   for (const model of Object.values(found.models)) await read(model);
