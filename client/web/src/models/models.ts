@@ -17,7 +17,7 @@ import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
 import { expandUnpacked, inflated } from "./compact.js";
 import type { GlobalModel } from "./model.js";
-import { catalogueHash, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
+import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
 const [MANIFEST, SIGNATURE, ITEMS, DOMAINS] = ["manifest.json", "signature", "items", "domains"];
 const [COMPACT, UNPACKED] = ["model.int8.safetensors.z", "model.int8.safetensors"];
@@ -84,6 +84,7 @@ export class Models {
     const { checkpoint, population, version } = manifest;
     if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
       await checkGrowth("model", manifest, seen, manifest.spentMu2, this.service.pinned);
+      checkRecorded(manifest, this.service.pinned);
       await this.ledger.see(population, checkpoint, evidence);
     } else {
       await this.service.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);

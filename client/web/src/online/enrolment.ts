@@ -33,6 +33,8 @@ export interface Invitation {
   readonly witnesses: readonly string[];
   readonly quorum: number;
   readonly formerKeys: readonly string[];
+  /** Before all of the server's places, where several populations share its name: empty, or `/p/NAME`. */
+  readonly path: string;
 }
 
 /** Reads an invitation. Its certificate authority says nothing to a browser, which trusts its own. */
@@ -40,18 +42,19 @@ export function readInvitation(text: string): Invitation {
   if (text.length > MOST_MESSAGE) throw new InputError(`an invitation must be at most ${MOST_MESSAGE} bytes, got ${text.length}`);
   try {
     const required = ["palate", "server", "port", "ca", "public_key", "population", "token"];
-    const fields = Fields.of("an invitation", readJson(text), required, ["version", "witnesses", "quorum", "former_keys"]);
+    const fields = Fields.of("an invitation", readJson(text), required, ["version", "witnesses", "quorum", "former_keys", "path"]);
     const version = fields.has("version") ? fields.whole("version", 1, 2) : 1;
     const witnesses = fields.has("witnesses") ? fields.texts("witnesses", 32) : [];
     const formerKeys = fields.has("former_keys") ? fields.texts("former_keys", 16) : [];
     const quorum = fields.has("quorum") ? fields.whole("quorum") : 0;
+    const path = fields.has("path") ? fields.text("path", 1, 66) : "";
     const server = fields.text("server", 1, 253);
     const token = fields.text("token", 20, 128);
-    const fits = /^[A-Za-z0-9.-]+$|^[0-9a-f:]+$/.test(server) && /^[A-Za-z0-9_-]+$/.test(token) && fields.get("palate") === "invitation";
-    if (!fits || (version === 2) !== (witnesses.length > 0 || formerKeys.length > 0) || quorum > 0 !== witnesses.length > 0) {
+    const fits = /^[A-Za-z0-9.-]+$|^[0-9a-f:]+$/.test(server) && /^[A-Za-z0-9_-]+$/.test(token) && /^(\/p\/[a-z0-9][a-z0-9-]{0,62})?$/.test(path) && fields.get("palate") === "invitation";
+    if (!fits || (version === 2) !== (witnesses.length > 0 || formerKeys.length > 0 || path !== "") || quorum > 0 !== witnesses.length > 0) {
       throw new IntegrityError("an invitation must have the members of one");
     }
-    return { server, port: fields.whole("port", 1, 65535), publicKey: fields.hash("public_key"), population: fields.text("population", 1), token, witnesses, quorum, formerKeys };
+    return { server, port: fields.whole("port", 1, 65535), publicKey: fields.hash("public_key"), population: fields.text("population", 1), token, witnesses, quorum, formerKeys, path };
   } catch (error) {
     throw new InputError(`an invitation must be JSON with the members of one: ${(error as Error).message}`);
   }
@@ -71,7 +74,7 @@ export function checkTrusted(invited: Invitation, service: Service, pinnedWitnes
 
 /** Where this device is enrolled. */
 export interface Enrolment {
-  /** Scheme, name and port. */
+  /** Scheme, name, port, and the population's path where there is one. */
   readonly origin: string;
   /** The release key with which the population's ledger began. */
   readonly publicKey: string;
@@ -83,7 +86,7 @@ export interface Enrolment {
   readonly node: bigint;
 }
 
-const origin = ({ server, port }: Invitation): string => `https://${server.includes(":") ? `[${server}]` : server}${port === 443 ? "" : `:${port}`}`;
+const origin = ({ server, port, path }: Invitation): string => `https://${server.includes(":") ? `[${server}]` : server}${port === 443 ? "" : `:${port}`}${path}`;
 
 /** The enrolment of a device; null: it isn't enrolled. */
 export async function enrolmentOf(storage: Storage): Promise<Enrolment | null> {
