@@ -45,18 +45,20 @@ class _Server:
         at: called with the number of each try to send the answer.
         tries: how often that was tried.
         arrived: whether the answer is there.
+        holds: whether it waits for a message before it replies.
     """
 
     asked: ServerMessage
     at: Callable[[int], None]
     tries: int = 0
     arrived: bool = False
+    holds: bool = False
     waiting: list[int] = field(default_factory=lambda: [0])
 
     def beat(self, silent: float = 0.0) -> None:
         """The device says that it is there."""
 
-    def pull(self) -> int | None:
+    def pull(self, **_: object) -> int | None:
         """Where the next message is."""
         return self.waiting.pop() if self.waiting else None
 
