@@ -28,6 +28,7 @@ from palate_common.mechanism.cohort import modulus_bits, share_sigma
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource
 from palate_common.mechanism.update import DUMMIES, Int64
+from palate_common.records.signing import forget_fitting
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import HEADER, Step, UnmaskRequest
 from palate_common.secagg.packing import packed_bytes
@@ -225,12 +226,14 @@ class _Run:
         clock = time.thread_time
         asked = clock()
         request = server.request(number)
+        forget_fitting()
         begun = clock()
         answer = device.answer(step, request)
         done = clock()
         # The floor runs before and after the server in turns, because the second one finds warm caches.
         if number % 2:
             self.server_floor[step.name] += self.floor.seconds(self._needed_of_answer(step))
+        forget_fitting()
         received = clock()
         server.receive(number, answer)
         self.server_taken[step.name] += begun - asked + clock() - received
