@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import palate
-from benchmarks.worlds.surveys import MONDAY, DeletionAsked
+from benchmarks.worlds.surveys import MONDAY, Asked
 from palate_audit.attacks.ceiling import most_tpr
 from palate_client.leaving.erasure import erase_with_statement
 from palate_client.leaving.later_models import verify
@@ -115,7 +115,7 @@ class Population:
 
     def asked(self) -> None:
         """A week's survey, which the device answers."""
-        terms = DeletionAsked(epsilon=1.0, dp="central", survey=SURVEY).terms(3, run="week-48")
+        terms = Asked(epsilon=1.0, dp="central", survey=SURVEY).terms(3, run="week-48")
         run = self.run("week-48")
         run.terms = terms.model_copy(update={"population": "readers"})
         with run.lock:

@@ -213,6 +213,8 @@ def on_leave(device: palate.Device) -> list[str]:
     assert_type(device.hide("book-2"), palate.Tracked)
     assert_type(device.statement(), palate.Statement)
     try:
+        if device.enrolment is not None:
+            device.leave(seconds=10.0)
         left = device.erase(statement=Path("what-remains.json"))
         assert_type(left, palate.Statement)
         assert_type(left.anonymous(), palate.Statement)

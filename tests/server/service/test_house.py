@@ -156,7 +156,7 @@ def test_a_population_may_have_a_name_of_its_own(
 def test_without_nginx_the_path_is_the_same(house: House) -> None:
     """`--dev`, for one population alone: invitations name the path in any case."""
     site = house.site("shop")
-    enrolling = EnrolmentService(site, lambda key: 1)
+    enrolling = EnrolmentService(site, lambda key: 1, lambda key: None)
     app = application(site, enrolling, stand_in=True)
     found = {}
 
