@@ -134,7 +134,8 @@ export class Leader implements Link {
         }
         this.usurped = true;
       }
-      // Another has the lock now: what it still works on is refused by the store.
+      // Another has the lock now: what this one still works on ends, and the store refuses what it writes.
+      this.host?.abandon();
       this.host = null;
       this.resign();
       steal = false;
@@ -162,6 +163,7 @@ export class Leader implements Link {
     this.say({ type: "leads", terms: this.terms, born: this.born });
     for (const [id, asked] of this.asked) this.ask(id, asked);
     await over;
+    host.end();
     await Promise.allSettled([...this.answers.values()].map(({ answer }) => answer));
     if (this.host === host) this.host = null;
     await host.close().catch(() => undefined);

@@ -55,6 +55,11 @@ export class Service {
     for (const [name, value] of Object.entries({ participations, mostBytes })) {
       if (!Number.isSafeInteger(value) || value < 0) throw new InputError(`\`${name}\` must be a whole number from 0, got ${value}`);
     }
+    for (const [name, value] of Object.entries(terms.floors ?? {})) {
+      const usual: unknown = (FLOORS as unknown as Record<string, unknown>)[name];
+      const fits = name === "population" ? value === null || typeof value === "string" : typeof value === typeof usual;
+      if (!(name in FLOORS) || !fits || Number.isNaN(value)) throw new InputError(`a floor must be one of ${Object.keys(FLOORS).join(", ")}, with a value of its kind, got ${name}: ${String(value)}`);
+    }
     if (!witnesses.length && (quorum || nextWitnesses.length)) throw new InputError(`\`witnesses\` must be given with a quorum of ${quorum}, got none`);
     [this.publicKey, this.population, this.epsilon, this.delta] = [publicKey, population, epsilon, delta];
     [this.participations, this.mostBytes, this.floors] = [participations, mostBytes, { ...FLOORS, ...terms.floors, population }];

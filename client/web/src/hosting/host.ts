@@ -169,6 +169,7 @@ export class Host {
   private readonly calendar: Calendar;
   private readonly weighting: Weighting;
   private made: Promise<Messages> | null = null;
+  private readonly ending = new AbortController();
   private readonly service: Service | null;
   private readonly models: Models | null;
   private used: { readonly of: string; readonly recommender: Recommender } | null = null;
@@ -356,7 +357,8 @@ export class Host {
     return this.takes ? (await this.taking()).enrolment() : null;
   }
 
-  async sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult> {
+  async sync(options: SyncOptions, asked: AbortSignal): Promise<SyncResult> {
+    const signal = AbortSignal.any([asked, this.ending.signal]);
     const address = options.models ?? this.options.service?.models;
     if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal);
     const began = performance.now();
@@ -432,12 +434,25 @@ export class Host {
 
   /** Destroys the store's key, then its records. */
   async erase(): Promise<void> {
+    this.abandon();
     this.used = null;
     await this.storage.erase();
   }
 
   async close(): Promise<void> {
+    this.abandon();
     await this.storage.close();
+  }
+
+  /** Ends what is under way, and agrees to nothing any more: the store is erased, closed, or another's. */
+  abandon(): void {
+    this.store.leave();
+    this.end();
+  }
+
+  /** Ends a sync that is under way. */
+  end(): void {
+    this.ending.abort();
   }
 
   private async added(asked: readonly Asked[]): Promise<Tracked[]> {

@@ -11,7 +11,7 @@ import { digest } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
 import { hex } from "../records/bytes.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
-import { checkGrowth } from "../records/consistency.js";
+import { checkGrowth, spendShown } from "../records/consistency.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
@@ -85,7 +85,10 @@ export class Models {
     if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
       await checkGrowth("model", manifest, seen, manifest.spentMu2, this.service.pinned);
       checkRecorded(manifest, this.service.pinned);
-      await this.ledger.see(population, checkpoint, evidence);
+      // A model that doesn't say what was spent must not make this device forget what an earlier one said.
+      const silent = !Number.isFinite(spendShown(evidence)) && seen.evidence !== null && Number.isFinite(spendShown(seen.evidence));
+      if (silent && manifest.handovers.length) throw new IntegrityError("a model after a handover of the release key must say what was spent, got none");
+      await this.ledger.see(population, checkpoint, silent ? (seen.evidence as Uint8Array) : evidence);
     } else {
       await this.service.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);
       throw new RefusedError(`a model must be of the ledger's size ${seen.checkpoint.size} or later, got ${checkpoint.size}`);

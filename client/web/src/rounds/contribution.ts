@@ -13,6 +13,7 @@ import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Clipped } from "../mechanism/update.js";
 import { namedBy, readNamedModel, type GlobalModel } from "../models/model.js";
+import { spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
@@ -109,8 +110,17 @@ export class Contributor {
 
   /** Charges the plan. */
   private async charged({ plan, charge }: SignedPlan, planBytes: Uint8Array): Promise<void> {
+    let shown = planBytes;
+    if (charge && !Number.isFinite(spendShown(planBytes))) {
+      const { evidence } = await this.options.ledger.seen(plan.population);
+      if (evidence && Number.isFinite(spendShown(evidence))) {
+        // A plan that says nothing must not make this device forget it.
+        if (charge.handovers.length) throw new IntegrityError("a plan after a handover of the release key must say what was spent, got none");
+        shown = evidence;
+      }
+    }
     await this.options.ledger.charge(plan, purposeOf(plan));
-    if (charge) await this.options.ledger.see(plan.population, charge.checkpoint, planBytes);
+    if (charge) await this.options.ledger.see(plan.population, charge.checkpoint, shown);
   }
 
   /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */

@@ -83,6 +83,7 @@ export class EventStore {
   private meta: Meta = START;
   private decided: readonly Decision[] = [];
   private readonly denied = new Set<string>();
+  private left = false;
   private readonly ids = new Set<string>();
   private recent: Recent;
   private sinceCheck = 0;
@@ -126,7 +127,12 @@ export class EventStore {
 
   /** Whether the user agrees to a purpose; false if they never decided, or if a revocation could not be written. */
   granted(purpose: string): boolean {
-    return !this.denied.has(purpose) && !!this.decided.filter((each) => each.purpose === purpose).at(-1)?.granted;
+    return !this.left && !this.denied.has(purpose) && !!this.decided.filter((each) => each.purpose === purpose).at(-1)?.granted;
+  }
+
+  /** From now on nobody agrees to anything: the store is erased, closed, or another's. */
+  leave(): void {
+    this.left = true;
   }
 
   /** Stores events, all that are valid or, if the machine fails, none. */
