@@ -83,6 +83,12 @@ class KeptFile:
         with self._connected() as connection:
             connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (kind, name, value))
 
+    def remove(self, kind: str, name: str) -> None:
+        """Delete a value, and overwrite it."""
+        with self._connected() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
+
     def replace(self, kinds: Iterable[str], values: Iterable[tuple[str, str, bytes]]) -> None:
         """Keep exactly these values of some kinds."""
         with self._connected() as connection:
@@ -147,6 +153,9 @@ class KeptState(InMemoryLinkState):
     def store_message_ins(self, message: Message) -> str | None:
         """Store a message to a node."""
         with self.lock:
+            node = self.nodes.get(message.metadata.dst_node_id)
+            if node is None or node.status == NodeStatus.UNREGISTERED:
+                return None  # Flower would log the number of the node, which has left
             known = message.metadata.message_id in self.message_ins_store
             name = super().store_message_ins(message)
             if name is not None and not known:
@@ -303,10 +312,6 @@ class KeptState(InMemoryLinkState):
         may take part is for the register of devices to say.
         """
         with self.lock:
-            before = self.node_public_key_to_node_id.get(public_key)
-            if before is not None and self.nodes[before].status == NodeStatus.UNREGISTERED:
-                del self.node_public_key_to_node_id[public_key]
-                self.owner_to_node_ids[self.nodes.pop(before).owner_aid].discard(before)
             drawn = super().create_node(owner_aid, owner_name, public_key, heartbeat_interval, **facts)
             node, number = self.nodes.pop(drawn), number_of_key(public_key)
             node.node_id = number
@@ -318,9 +323,14 @@ class KeptState(InMemoryLinkState):
         return number
 
     def delete_node(self, owner_aid: str, node_id: int) -> None:
-        """Take a node's access away."""
-        super().delete_node(owner_aid, node_id)
-        self._keep_node(node_id)
+        """Take a node's access away, and forget it: neither its key nor a time of it stays."""
+        with self.lock:
+            super().delete_node(owner_aid, node_id)
+            gone = self.nodes.pop(node_id)
+            self.node_public_key_to_node_id.pop(gone.public_key, None)
+            self.owner_to_node_ids.get(owner_aid, set()).discard(node_id)
+        if self._file is not None:
+            self._file.remove("node", str(node_id))
 
     def create_run(self, *args: Any, **kwargs: Any) -> int:
         """Create a run."""
@@ -386,8 +396,10 @@ class KeptState(InMemoryLinkState):
         active = now() + timedelta(seconds=HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL)
         for name, value in file.read("node").items():
             node = NodeInfo.FromString(value)
-            if node.status != NodeStatus.UNREGISTERED:
-                node.status, node.online_until = NodeStatus.OFFLINE, now().timestamp()
+            if node.status == NodeStatus.UNREGISTERED:  # of a version that kept them
+                file.remove("node", name)
+                continue
+            node.status, node.online_until = NodeStatus.OFFLINE, now().timestamp()
             self.nodes[int(name)] = node
             self.node_public_key_to_node_id[node.public_key] = int(name)
             self.owner_to_node_ids.setdefault(node.owner_aid, set()).add(int(name))

@@ -279,8 +279,10 @@ class Shortcut:
                 missing.discard(name)
         del reply.objects_to_push[:]
         reply.objects_to_push.extend(sorted(missing))
-        if not missing:
-            state.on_answer(asked.messages_list[0].metadata.reply_to_message_id)
+        answer = asked.messages_list[0].metadata
+        taken = state.message_ins_id_to_message_res_id.get(answer.reply_to_message_id) == answer.message_id
+        if taken and not missing:  # Flower has refused it otherwise
+            state.on_answer(answer.reply_to_message_id)
         said = bytes(reply.SerializeToString()) + uint(exchange.KNOWN, 1)
         if missing or not last_uint(more, exchange.WAIT):
             return said

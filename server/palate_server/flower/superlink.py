@@ -17,7 +17,7 @@ import logging
 import re
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +61,8 @@ verified. The others wait at the gateway, which leaves no core idle."""
 MOST_GARBAGE: Final = 2**26
 """Bytes of larger requests after which garbage is collected. A failed one leaves its body in a cycle of exception and
 frames, and Python collects by the number of objects, not bytes: many such bodies would fill the memory."""
+MOST_PARTS: Final = 32
+"""The most objects of an answer; Palate's have three."""
 MOST_HEAD: Final = 2**12
 """The most bytes of an object's header, which has its type and the names of its children."""
 PASSING: Final = ("/v1/fleet/", "/v1/runtime/")
@@ -138,14 +140,32 @@ def hide_sender(record: logging.LogRecord) -> bool:
 
 
 def only_from_sender(push: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap Flower's handler of answers: only the authenticated node may be their sender, which Flower doesn't check."""
+    """Wrap Flower's handler of answers: only the authenticated node may be their sender, which Flower doesn't check.
+
+    Nor does it check the tree of an answer's objects, which is the sender's claim and is expanded later: one that names
+    an object twice doubles with each level.
+    """
 
     def checked(request: Any, state: Any) -> Any:
         if any(message.metadata.src_node_id != request.node.node_id for message in request.messages_list):
             raise HTTPException(403)
+        if len(request.messages_list) != 1 or not is_small(request.message_object_trees):
+            raise HTTPException(403)
         return push(request=request, state=state)
 
     return checked
+
+
+def is_small(trees: Iterable[Any]) -> bool:
+    """Whether trees of objects have few objects, and each of them once."""
+    parts, seen = list(trees), set[str]()
+    while parts:
+        part = parts.pop()
+        if part.object_id in seen or len(seen) >= MOST_PARTS:
+            return False
+        seen.add(part.object_id)
+        parts.extend(part.children)
+    return True
 
 
 def only_short_headers(validate: Callable[..., None]) -> Callable[..., None]:

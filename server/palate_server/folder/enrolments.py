@@ -68,6 +68,10 @@ class EnrolledDevice:
     named: bool
 
 
+_THERE = "node_key NOT LIKE 'gone %'"
+"""Of a device that hasn't left: of one that has, nothing is written any more."""
+
+
 class Enrolments(Closing):
     """The register of devices.
 
@@ -146,7 +150,7 @@ class Enrolments(Closing):
     def registered(self, number: int, node: int) -> None:
         """Store the number of a device's node at the SuperLink."""
         with self._database.transaction(write=True) as connection:
-            connection.execute("UPDATE devices SET node = ? WHERE number = ?", (str(node), number))
+            connection.execute(f"UPDATE devices SET node = ? WHERE number = ? AND {_THERE}", (str(node), number))  # noqa: S608 - ours
 
     def revoke(self, number: int, *, now: float) -> EnrolledDevice:
         """Exclude a device for ever; a second time changes nothing.
@@ -197,7 +201,10 @@ class Enrolments(Closing):
         """Count a malformed answer of each device; returns how many are quarantined because of it."""
         with self._database.transaction(write=True) as connection:
             for number in numbers:
-                connection.execute("UPDATE devices SET strikes = strikes + 1 WHERE number = ?", (number,))
+                connection.execute(
+                    f"UPDATE devices SET strikes = strikes + 1 WHERE number = ? AND {_THERE}",  # noqa: S608 - ours
+                    (number,),
+                )
             changed = connection.execute(
                 "UPDATE devices SET strikes = 0, free_at = ? WHERE strikes >= ?", (until, limit)
             )
@@ -237,9 +244,12 @@ class Enrolments(Closing):
 
     def invited(self, numbers: Collection[int], *, period: int) -> None:
         """Count an attempt for the devices invited to it."""
-        statement = "INSERT INTO invited VALUES (?, ?, 1) ON CONFLICT(device, period) DO UPDATE SET count = count + 1"
+        statement = (
+            f"INSERT INTO invited SELECT number, ?, 1 FROM devices WHERE number = ? AND {_THERE}"  # noqa: S608 - ours
+            " ON CONFLICT(device, period) DO UPDATE SET count = count + 1"
+        )
         with self._database.transaction(write=True) as connection:
-            connection.executemany(statement, [(number, period) for number in numbers])
+            connection.executemany(statement, [(period, number) for number in numbers])
             connection.execute("DELETE FROM invited WHERE period < ?", (period - 1,))
 
     def eligible(self, *, period: int, most: int, now: float) -> Mapping[int, int]:
