@@ -216,3 +216,22 @@ def test_a_file_of_another_kind_is_replaced(tmp_path: Path, there: str) -> None:
     number = node(make(file), b"key")
     assert SECRET[:30] not in file.read_bytes()
     assert make(file).get_node_id_by_public_key(b"key") == number
+
+
+def test_of_a_node_that_was_removed_nothing_stays_and_no_message_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "superlink.db"
+    state = make(file)
+    run, _ = begin(state)
+    number = node(state, b"the key of one who leaves")
+    state.delete_node("aid", number)
+    slim, tree, _ = parts_of(Message(RecordDict({"palate": ConfigRecord({"request": b"x"})}), number, "train"))
+    stored, _ = state.store_message_and_object_tree(slim, tree, state.start_session(run))
+    assert not stored
+    assert str(number) not in caplog.text
+    assert make(file).nodes == {}
+    for left in tmp_path.iterdir():
+        assert b"the key of one who leaves" not in left.read_bytes()
+        assert str(number).encode() not in left.read_bytes()
+    assert node(state, b"the key of one who leaves") == number, "a device may come back to a SuperLink"

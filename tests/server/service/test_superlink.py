@@ -28,11 +28,13 @@ from palate_server.flower.superlink import (
     AT_ONCE,
     MOST_GARBAGE,
     MOST_HEAD,
+    MOST_PARTS,
     MOST_REQUEST,
     PASSED_BY,
     BodyLimit,
     PartialMiddleware,
     hide_sender,
+    is_small,
     only_from_sender,
     only_short_headers,
     split_database,
@@ -189,6 +191,26 @@ def test_an_answer_is_taken_from_the_node_that_is_authenticated_alone(monkeypatc
     for forged in (request(8), request(7, 8)):
         with pytest.raises(HTTPException):
             push(request=forged, state=None)
+
+
+def test_the_tree_of_an_answer_is_small_and_names_each_object_once() -> None:
+    """Flower expands what the sender claims: a tree that names an object twice doubles with each level."""
+
+    def chain(levels: int, *, twice: bool = False) -> message_pb2.ObjectTree:
+        tree = message_pb2.ObjectTree(object_id="leaf")
+        for level in range(levels):
+            tree = message_pb2.ObjectTree(object_id=str(level), children=[tree] * (1 + twice))
+        return tree
+
+    assert is_small([chain(2)])
+    assert not is_small([chain(3, twice=True)])
+    assert not is_small([chain(MOST_PARTS)])
+    push: Any = only_from_sender(lambda **given: given["request"])
+    sender, answer = node_pb2.Node(node_id=7), message_pb2.Message(metadata=message_pb2.Metadata(src_node_id=7))
+    for trees in ([chain(20, twice=True)], [chain(MOST_PARTS)], [chain(1), chain(1)]):
+        request = fleet_pb2.PushMessagesRequest(node=sender, messages_list=[answer], message_object_trees=trees)
+        with pytest.raises(HTTPException):
+            push(request=request, state=None)
 
 
 def test_a_request_that_fails_is_logged_without_whose_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
