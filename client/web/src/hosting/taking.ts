@@ -21,7 +21,7 @@ export const makePart: MakePart = async (context) => {
     storage,
     service,
     clock: store.clock,
-    consents: granted,
+    consents: (purpose) => store.agreed(purpose),
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {

@@ -76,6 +76,7 @@ class File implements Backend {
   }
 
   async write(changes: ReadonlyMap<string, Uint8Array | null>): Promise<void> {
+    if (!changes.size) return;
     const frame = await framed(changes);
     try {
       await this.file.appendFile(frame);

@@ -10,7 +10,7 @@
  * stored once, also if it is asked for again after an answer was lost; without the user's consent nothing is stored.
  */
 
-import { IntegrityError } from "../errors.js";
+import { IntegrityError, PalateError } from "../errors.js";
 import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
@@ -128,6 +128,18 @@ export class EventStore {
   /** Whether the user agrees to a purpose; false if they never decided, or if a revocation could not be written. */
   granted(purpose: string): boolean {
     return !this.left && !this.denied.has(purpose) && !!this.decided.filter((each) => each.purpose === purpose).at(-1)?.granted;
+  }
+
+  /** Whether the user still agrees, as it is on the disk, and the store is still this tab's: another may have revoked it. */
+  async agreed(purpose: string): Promise<boolean> {
+    try {
+      const there = (await this.storage.get(GRANTED + purpose)) !== undefined;
+      await this.storage.write(new Map()); // refused if another tab has taken the store over
+      return there && this.granted(purpose);
+    } catch (error) {
+      if (error instanceof PalateError) return false;
+      throw error;
+    }
   }
 
   /** From now on nobody agrees to anything: the store is erased, closed, or another's. */
