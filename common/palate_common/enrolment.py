@@ -116,6 +116,10 @@ class _Strict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; the same message has the same bytes."""
+        return canonical_json(self.model_dump())
+
 
 _Message = TypeVar("_Message", bound=_Strict)
 _Loaded = TypeVar("_Loaded")
@@ -220,10 +224,6 @@ class EnrolRequest(_Strict):
         """The bytes that the proof signs."""
         return signed_bytes(token_hash(self.token), self.node_key, self.identity)
 
-    def to_bytes(self) -> bytes:
-        """Canonical JSON; the same request has the same bytes."""
-        return canonical_json(self.model_dump())
-
 
 class Enrolled(_Strict):
     """The server's answer.
@@ -237,10 +237,6 @@ class Enrolled(_Strict):
     device: Annotated[int, Field(ge=0, lt=2**31)]
     population: Population
     node: Annotated[int, Field(ge=0, lt=2**64)] = 0
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(self.model_dump())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -276,10 +272,6 @@ class LeaveRequest(_Strict):
         """The bytes that the proof signs."""
         return canonical_json({"population": self.population, "device": self.device, "identity": self.identity})
 
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(self.model_dump())
-
 
 class LeaveAnswer(_Strict):
     """The server's answer: what it had of the device, beside number and identity, is deleted.
@@ -293,10 +285,6 @@ class LeaveAnswer(_Strict):
     palate: Literal["left"] = "left"
     population: Population
     device: Annotated[int, Field(ge=0, lt=2**31)]
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return canonical_json(self.model_dump())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
