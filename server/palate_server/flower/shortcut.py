@@ -46,7 +46,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from palate_common.errors import IntegrityError
+from palate_common.errors import IntegrityError, PalateError
 from palate_common.records.protobuf import Fields, all_bytes, blob, last_bytes, last_text, last_uint, read, uint
 from palate_common.rounds import exchange
 from palate_server.flower.kept_state import KeptState
@@ -232,13 +232,14 @@ class Shortcut:
 
     @property
     def _link(self) -> KeptState:
-        assert self._state is not None  # noqa: S101 - `_ready` was called
+        if self._state is None:
+            raise PalateError("the SuperLink's state must be known before a request is answered")
         return self._state
 
     def _soon(self, call: Callable[..., object], *args: object) -> None:
         """Call something in the event loop, whichever thread this is."""
-        assert self._loop is not None  # noqa: S101 - as above
-        self._loop.call_soon_threadsafe(call, *args)
+        if self._loop is not None:  # it is since the state is
+            self._loop.call_soon_threadsafe(call, *args)
 
     # Devices
 
