@@ -27,6 +27,7 @@ from palate_sim.engines import Job, launch
 from palate_sim.engines.flower import run_flower
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import PROC, descendants, running
+from palate_sim.provenance import run_sources
 
 ALS = {"algorithm": "als", "settings": {"popularity_only_below": 0.0}}
 COMMAND = """
@@ -38,6 +39,14 @@ from palate_sim.engines.flower import run_flower
 arrays = np.load(sys.argv[2])
 histories = Interactions(arrays["indptr"], arrays["indices"], arrays["weights"], int(arrays["n_items"]))
 run_flower(Job.model_validate_json(open(sys.argv[1]).read()), histories)
+"""
+HOOK = """
+import os, sys
+def seen(event, args):
+    if event == "import" and args[0].partition(".")[0].partition("_")[0] == "palate":
+        with open(f"{os.environ['PALATE_IMPORTS']}/{os.getpid()}", "a") as file:
+            file.write(args[0] + "\\n")
+sys.addaudithook(seen)
 """
 
 
@@ -84,7 +93,15 @@ def until(true: Callable[[], object], seconds: float = 120.0) -> bool:
 
 
 @pytest.mark.slow
-def test_it_gives_the_local_engines_model_with_one_user_a_node(make_run: Any, tmp_path: Path) -> None:
+def test_it_gives_the_local_engines_model_with_one_user_a_node(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a SuperLink, SuperNodes, ServerApp and ClientApps load of Palate is in the audit's same path."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
+    (tmp_path / "imports").mkdir()
+    monkeypatch.setenv("PALATE_IMPORTS", str(tmp_path / "imports"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
     run = make_run(**ALS)
     expected = run_local(job_for(run, tmp_path / "local"), run.histories)
     releases: list[Release] = []
@@ -98,6 +115,12 @@ def test_it_gives_the_local_engines_model_with_one_user_a_node(make_run: Any, tm
     assert outcome.cpu_seconds > 0
     assert outcome.startup_cpu_seconds > 1
     assert run_local(job, run.histories).model.data == expected.model.data  # the folder is a run folder like any other
+    processes = [set(file.read_text().split()) for file in (tmp_path / "imports").iterdir()]
+    loaded = set.union(*processes)
+    assert len(processes) >= 3
+    assert any("palate_client.rounds.contribution" in names and "palate_sim.config" not in names for names in processes)
+    assert len(loaded) > 100
+    assert loaded <= set(run_sources())
 
 
 @pytest.mark.soak

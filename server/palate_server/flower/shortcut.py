@@ -256,6 +256,8 @@ class Shortcut:
         node = asked.node_id if name == "deactivate-node" else asked.node.node_id
         if state.get_node_id_by_public_key(key) != node:
             raise HTTPException(401, "Invalid SuperNode authentication")
+        if name == "push-messages" and any(each.metadata.run_id not in state.run_ids for each in asked.messages_list):
+            raise HTTPException(403, "the run must be known, got one of before a restore")  # 500 is tried again
         if len(body) > LARGE:
             return bytes((await run_in_threadpool(handle, asked, state)).SerializeToString())
         if name == "pull-messages":

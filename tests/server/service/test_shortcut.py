@@ -489,3 +489,18 @@ def test_a_run_that_is_over_takes_no_answer(here: Here) -> None:
         assert (await here.ask("/v1/fleet/push-messages", message, node.headers()))[0] == 403
 
     run(work)
+
+
+def test_a_run_that_nobody_knows_takes_no_answer(here: Here) -> None:
+    """A device that answers across a restore isn't kept trying, which would cost the cohort its device for minutes."""
+
+    async def work() -> None:
+        node = Node(here)
+        await here.push("name", to(node))
+        reply = node.reply((await node.pull(wait=1.0))[1])
+        del here.state.run_ids[here.task.run_id]
+        message = blob(1, node.node.SerializeToString()) + blob(2, reply.slim) + blob(3, reply.tree)
+        for more in (b"", waits(0.0)):
+            assert (await here.ask("/v1/fleet/push-messages", message + more, node.headers()))[0] == 403
+
+    run(work)
