@@ -24,7 +24,6 @@ import os
 import pwd
 import resource
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ from pathlib import Path
 from palate_common.errors import InputError
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
+from palate_server.service.ports import listening, taken
 
 PAGES = """\
                 if (${stranger}) {{
@@ -290,8 +290,10 @@ def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
     wanted += [("superlink_port", loopback, port) for port in gateway.superlink_ports]
     wanted.append(("metrics_port", loopback, gateway.metrics_port))
     wanted += [] if dev else [("enrolment_port", loopback, gateway.enrolment_port)]
+    if site.config.metrics.address:
+        wanted.append(("metrics.address", *site.config.metrics.place()))
     for name, host, port in wanted:
-        check_free({f"gateway.{name}": (host, port)})
+        check_free({name if "." in name else f"gateway.{name}": (host, port)})
 
 
 def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
@@ -302,22 +304,12 @@ def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
     """
     deadline = time.monotonic() + FREED
     for name, (host, port) in ports.items():
-        while (reason := _taken(host, port)) and time.monotonic() < deadline:
+        while (reason := taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
-            raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}")
-
-
-def _taken(host: str, port: int) -> str:
-    """Why this port can't be used; empty if it can."""
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host.strip("[]*") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        socket.create_server(address[:2], family=family).close()
-    except OSError as error:
-        return (error.strerror or str(error)).partition(" (")[0]
-    return ""
+            by = ", ".join(map(str, listening(port)))
+            by = f" by {by}" if by else ""
+            raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}{by}")
 
 
 def configuration(front: Front) -> str:
