@@ -247,7 +247,12 @@ def read_health(site: Site) -> dict[str, bool]:
 
 def read_problems(site: Site, *, now: float) -> tuple[Problem, ...]:
     """What is wrong with a server, whether it runs or not; `now` is in seconds since 1970."""
-    return problems(site, now=now, parts=read_answer(site.config.gateway.metrics_port, "ready") or None)
+    return problems(site, now=now, parts=read_parts(site))
+
+
+def read_parts(site: Site) -> dict[str, bool] | None:
+    """The parts of a running server, part -> whether it runs; None if it doesn't answer."""
+    return read_answer(site.config.gateway.metrics_port, "ready") or None
 
 
 def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:

@@ -296,7 +296,7 @@ def problems(
         try:
             found += look(seen)
         except (PalateError, OSError, ValueError) as error:
-            found.append(_problem("folder_damaged", said=_line(error)))
+            found.append(_problem("folder_damaged", said=line_of(error)))
     order = ("error", "warning", "note")
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
 
@@ -308,12 +308,32 @@ def at(event: Mapping[str, Any]) -> float:
 
 def _problem(code: str, *, said: str = "", act: str = "", since: float | Mapping[str, Any] | None = None) -> Problem:
     """A problem of a kind; what isn't given is the kind's."""
-    kind = KINDS[code]
+    return told_of(code, KINDS, said=said, act=act, since=since)
+
+
+def told_of(
+    code: str,
+    kinds: Mapping[str, Kind],
+    *,
+    said: str = "",
+    act: str = "",
+    since: float | Mapping[str, Any] | None = None,
+) -> Problem:
+    """Make a problem of one of the kinds; what isn't given is the kind's.
+
+    Args:
+        code: the kind.
+        kinds: code -> kind.
+        said: what is wrong, in one line.
+        act: what to do, in one line.
+        since: since when, seconds since 1970 or the event that told it.
+    """
+    kind = kinds[code]
     when = at(since) if isinstance(since, Mapping) else since
     return Problem(code, kind.severity, None if when is None else local(when), said or kind.means, act or kind.act)
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """An error's text on one line."""
     return " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]
 
@@ -452,7 +472,7 @@ def _certificates(seen: _Seen) -> Iterator[Problem]:
                 yield _problem("certificate_ended", said=f"{path} is missing")
             continue
         except (OSError, ValueError) as error:
-            yield _problem("certificate_ended", said=f"{path} can't be read: {_line(error)}")
+            yield _problem("certificate_ended", said=f"{path} can't be read: {line_of(error)}")
             continue
         left = (ends.timestamp() - seen.now) / DAY
         when = local(ends.timestamp())
@@ -493,7 +513,7 @@ def _keys(seen: _Seen) -> Iterator[Problem]:
     try:
         seen.site.key()
     except (PalateError, OSError) as error:
-        yield _problem("key_missing", said=_line(error))
+        yield _problem("key_missing", said=line_of(error))
     for path in private_files(seen.site):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077 and _reachable(path, seen.site.folder):
@@ -513,7 +533,7 @@ def _configuration(seen: _Seen) -> Iterator[Problem]:
     try:
         read_config(file)
     except PalateError as error:
-        yield _problem("configuration_invalid", said=_line(error))
+        yield _problem("configuration_invalid", said=line_of(error))
         return
     started = seen.told.last.get("started")
     if seen.parts is not None and started is not None and file.stat().st_mtime > at(started) + 1.0:
