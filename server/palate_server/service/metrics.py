@@ -8,10 +8,13 @@ device.
 from __future__ import annotations
 
 import math
+import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,12 +27,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
+from palate_server.folder.config import MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
-from palate_server.service.problems import Problem, Told, problems
+from palate_server.service.http_api import Listener, WithToken
+from palate_server.service.problems import Problem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -238,6 +243,68 @@ def _budgets(status: Status) -> Iterator[Metric]:
 def _said(status: Status) -> str:
     """Unit, adjacency, delta and accountant, which are given with each epsilon."""
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
+
+
+LEAST_TOKEN = 32
+"""Characters of the shortest token."""
+
+
+def metrics_listeners(
+    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path
+) -> dict[str, Listener]:
+    """The listeners of metrics and health: on the loopback interface, and on an address of their own, if there is one.
+
+    Args:
+        application: what answers.
+        port: on the loopback interface, without a token.
+        settings: the address of their own.
+        folder: the folder that its files are relative to.
+
+    Raises:
+        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
+    """
+    found = {"metrics": Listener(application, host="127.0.0.1", port=port)}
+    if settings.address:
+        host, other = settings.place()
+        pair = None
+        if settings.certificate:
+            pair = folder / settings.certificate, folder / settings.certificate_key
+            check_pair(*pair)
+        guarded = WithToken(application, read_token(folder / settings.token))
+        found["metrics elsewhere"] = Listener(guarded, host=host.strip("[]"), port=other, certificate=pair)
+    return found
+
+
+def read_token(path: Path) -> str:
+    """The token by which metrics are read from elsewhere.
+
+    Raises:
+        InputError: it can't be read, is too short or has spaces, or other accounts may read it.
+    """
+    try:
+        mode, token = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`metrics.token` must be a file with a token, got {path}: {line_of(error)}") from None
+    if mode & 0o077:
+        raise InputError(f"`metrics.token` must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
+    if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token:
+        raise InputError(
+            f"`metrics.token` must have at least {LEAST_TOKEN} characters and no spaces, got {len(token)}: "
+            f"openssl rand -hex 32 > {path}"
+        )
+    return token
+
+
+def check_pair(chain: Path, key: Path) -> None:
+    """Refuse a certificate and a key with which nobody could be served.
+
+    Raises:
+        InputError: they can't be read, or don't belong together.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"`metrics.certificate` must be a PEM chain with its key, got {chain}: {error}") from None
 
 
 def read_health(site: Site) -> dict[str, bool]:

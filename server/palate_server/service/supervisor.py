@@ -39,7 +39,7 @@ from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
-from palate_server.service.metrics import Metrics
+from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
@@ -120,7 +120,9 @@ class Supervisor(Closing):
         check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
-            self._listeners["metrics"].start()
+            for name, listener in self._listeners.items():
+                if name != "front":
+                    listener.start()
             self._keep()
             self._await("SuperLink", self._links.ready)
             self._links.reconcile()
@@ -181,8 +183,12 @@ class Supervisor(Closing):
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
-        return {
-            "metrics": Listener(self._metrics.application(), host="127.0.0.1", port=gateway.metrics_port),
+        return metrics_listeners(
+            self._metrics.application(),
+            port=gateway.metrics_port,
+            settings=self.site.config.metrics,
+            folder=self.site.folder,
+        ) | {
             "front": Listener(
                 front,
                 host="127.0.0.1",
