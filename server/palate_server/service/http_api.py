@@ -284,6 +284,7 @@ class Listener:
             ssl_keyfile=None if pair[1] is None else str(pair[1]),
             access_log=False,
             log_level="warning",
+            log_config=None,
             lifespan="off",
             ws="none",
             timeout_keep_alive=65,

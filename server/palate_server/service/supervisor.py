@@ -11,6 +11,7 @@ It has no state of its own: after a kill at any moment, it finds all state in th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -31,6 +32,7 @@ from palate_server.flower.superlink_state import (
     superlink_command,
 )
 from palate_server.folder.events import EventLog
+from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
@@ -80,10 +82,14 @@ class Supervisor(Closing):
         make_secret(site)
         remove_former(site)
         extra, logs = environment(site), site.logs
+        self._bounds = site.config.logs.mib * 2**20, site.config.logs.keep
+        self._said = LogHandler(
+            PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
+        )
         superexec = superexec_command(site, parent=os.getpid())
         self._children = [
             *map(self._superlink, range(site.config.gateway.superlinks)),
-            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
+            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra, bounds=self._bounds),
         ]
         if not dev and not housed:
             front = Front.alone(site)
@@ -96,6 +102,7 @@ class Supervisor(Closing):
                     environment={},
                     folder=front.folder,
                     pid_file=site.state / "nginx.pid",
+                    bounds=self._bounds,
                 )
             )
         self._metrics = Metrics(site, self.parts)
@@ -119,6 +126,7 @@ class Supervisor(Closing):
             self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
+        logging.getLogger().addHandler(self._said)
         try:
             for name, listener in self._listeners.items():
                 if name != "front":
@@ -139,6 +147,7 @@ class Supervisor(Closing):
         finally:
             self.close()
             self._events.tell("stopped")
+            logging.getLogger().removeHandler(self._said)
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask `run` to end; also a signal handler."""
@@ -178,6 +187,7 @@ class Supervisor(Closing):
             log=log,
             environment=environment(self.site, place),
             umask=0o077,
+            bounds=self._bounds,
         )
 
     def _make_listeners(self) -> dict[str, Listener]:

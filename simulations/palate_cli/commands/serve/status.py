@@ -167,6 +167,7 @@ def _last_words(site: Site) -> str:
     """The last line that a population's supervisor has written before it ended."""
     try:
         lines = (site.logs / "supervisor.log").read_text(errors="replace").splitlines()
-    except OSError:
+        said = [str(json.loads(line)["text"]) for line in lines[-200:]]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    return next((line for line in reversed(lines) if line.startswith("palate: ")), "")
+    return next((text for text in reversed(said) if text.startswith("palate: ")), "")
