@@ -1,6 +1,6 @@
 """Events: the service's log, one JSON object per line, for people, metrics and the supervisor.
 
-    {"at": "2026-03-01T12:00:00+00:00", "level": "info", "event": "round", "run": "...", "round": 0, "attempt": 0, "users": 97, ...}
+    {"at": "2026-03-01T12:00:00+00:00", "level": "info", "event": "round", "run": "...", "round": 0, "users": 97, ...}
 
 No line names a device, node, key or address: the log must not record who took part when.
 """
