@@ -298,8 +298,9 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
     wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
     wanted += [] if dev else [("gateway.enrolment_port", loopback, gateway.enrolment_port)]
-    if site.config.metrics.address:
-        wanted.append(("metrics.address", *site.config.metrics.place()))
+    for section, settings in (("metrics", site.config.metrics), ("invitations", site.config.invitations)):
+        if settings.address:
+            wanted.append((f"{section}.address", *settings.place()))
     return wanted
 
 

@@ -508,8 +508,9 @@ def private_files(site: Site) -> list[Path]:
     """Files that nobody but the server's account may read, as far as they are there."""
     own = [site.folder / "key", site.folder / "keys" / "next", *sorted(site.tls.glob("*.key"))]
     found = [*own, certificate(site)[1], site.enrolment_file, site.state / "superexec.secret"]
-    if site.config.metrics.token:
-        found.append(site.folder / site.config.metrics.token)
+    for settings in (site.config.metrics, site.config.invitations):
+        if settings.token:
+            found.append(site.folder / settings.token)
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 

@@ -41,7 +41,8 @@ from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
-from palate_server.service.metrics import Metrics, metrics_listeners
+from palate_server.service.invitations import InvitationService
+from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
@@ -107,6 +108,7 @@ class Supervisor(Closing):
             )
         self._metrics = Metrics(site, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
+        self._inviting = InvitationService(site)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -142,6 +144,7 @@ class Supervisor(Closing):
                 self._keep_serverapp()
                 self._watch()
                 self._enrolling.tell()
+                self._inviting.tell()
                 self._metrics.follow()
                 self._publish()
         finally:
@@ -174,6 +177,7 @@ class Supervisor(Closing):
         for listener in self._listeners.values():
             listener.stop()
         self._enrolling.close()
+        self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()
 
@@ -193,19 +197,28 @@ class Supervisor(Closing):
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
-        return metrics_listeners(
-            self._metrics.application(),
-            port=gateway.metrics_port,
-            settings=self.site.config.metrics,
-            folder=self.site.folder,
-        ) | {
-            "front": Listener(
-                front,
-                host="127.0.0.1",
-                port=gateway.port if self.dev else gateway.enrolment_port,
-                certificate=certificate(self.site) if self.dev else None,
-            ),
-        }
+        settings, invited = self.site.config.invitations, {}
+        if settings.address:
+            invited["invitations"] = guarded_listener(
+                self._inviting.application(), settings=settings, folder=self.site.folder
+            )
+        return (
+            invited
+            | metrics_listeners(
+                self._metrics.application(),
+                port=gateway.metrics_port,
+                settings=self.site.config.metrics,
+                folder=self.site.folder,
+            )
+            | {
+                "front": Listener(
+                    front,
+                    host="127.0.0.1",
+                    port=gateway.port if self.dev else gateway.enrolment_port,
+                    certificate=certificate(self.site) if self.dev else None,
+                ),
+            }
+        )
 
     def _keep(self) -> None:
         """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
