@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from palate_common.errors import InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
 from palate_common.records.consistency import SPENT, spend_shown
 from palate_common.records.entries import MOST_EPOCH
@@ -29,26 +31,34 @@ from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
-from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.enrolments import copy_register
 from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
+MADE = "backup.json"
+"""The file in `state/` that says when the latest backup was made."""
 MOST_MIRROR = 2**28
 """Bytes of the entries of the largest mirror that is read."""
 
 
-def write_backup(site: Site, archive: Path) -> Checkpoint:
+def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpoint:
     """Write a backup while the server runs; returns the state of the ledger in it.
 
     The ledger is copied first: every release that it has sealed is in the archive. The server folder must be writable,
     for temporary copies, and because SQLite needs it to read a file that another process writes.
+
+    Args:
+        site: the server folder.
+        archive: a new file.
+        remember: whether it is from then on the latest backup.
 
     Raises:
         InputError: the archive exists, or it or the server folder can't be written.
     """
     if archive.exists():
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
+    began = int(time.time())
     with _scratch(site) as scratch:
         folder = Path(scratch)
         with site.ledger(read_only=True) as ledger:
@@ -59,8 +69,7 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
-        with Enrolments(site.enrolment_file) as register:
-            register.copy(folder / "enrolment.db")
+        devices = copy_register(site.enrolment_file, folder / "enrolment.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
         data = pack(folder)
@@ -68,7 +77,34 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         write_durably(archive, data, mode=0o600)
     except OSError as error:
         raise InputError(f"`ARCHIVE` must be in a writable folder, got {archive}: {error.strerror}") from None
+    if remember:
+        made = LastBackup(began, checkpoint.size, devices)
+        write_durably(site.state / MADE, canonical_json(asdict(made)), mode=0o600)
     return checkpoint
+
+
+@dataclass(frozen=True)
+class LastBackup:
+    """The latest backup of a folder.
+
+    Attributes:
+        at: when it was begun, seconds since 1970.
+        size: number of the ledger's entries in it.
+        devices: number of the register's devices in it.
+    """
+
+    at: float
+    size: int
+    devices: int
+
+
+def last_backup(site: Site) -> LastBackup | None:
+    """The latest backup of this folder; None: there was none, or it isn't known."""
+    try:
+        value = read_canonical((site.state / MADE).read_bytes(), most=1024)
+        return LastBackup(float(value["at"]), int(value["size"]), int(value["devices"]))
+    except (OSError, PalateError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:

@@ -259,6 +259,75 @@ class BackupSettings(_Section):
     lost with it."""
 
 
+class Elsewhere(_Section):
+    """An address of its own, where whoever has the token is answered."""
+
+    address: str = ""
+    """`HOST:PORT` on a private network, for example `10.0.0.5:9464`. Empty: there is none."""
+    token: str = ""
+    """File with the token, at least 32 characters in one line, mode 0600; relative to the server folder."""
+    certificate: str = ""
+    """PEM chain for TLS at that address; empty: plain HTTP, for a private network alone."""
+    certificate_key: str = ""
+    """The certificate's private key."""
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> Self:
+        if bool(self.address) != bool(self.token):
+            raise ValueError(
+                "address and token are given together, or neither: nobody reads metrics from elsewhere without a token"
+            )
+        if bool(self.certificate) != bool(self.certificate_key):
+            raise ValueError("certificate and certificate_key are given together, or neither")
+        if self.certificate and not self.address:
+            raise ValueError("certificate must be left out without an address")
+        if self.address:
+            self.place()
+        return self
+
+    def place(self) -> tuple[str, int]:
+        """Host and port of `address`.
+
+        Raises:
+            ValueError: it isn't of that form.
+        """
+        host, colon, port = self.address.rpartition(":")
+        if not (colon and port.isascii() and port.isdigit() and 1 <= int(port) <= MOST_PORT and host):
+            raise ValueError(f"address must be HOST:PORT, such as 10.0.0.5:9464, got {self.address!r:.80}")
+        return host, int(port)
+
+
+class MetricsSettings(Elsewhere):
+    """Metrics and health for other machines, beside `gateway.metrics_port`, which is on the loopback interface."""
+
+
+class InvitationSettings(Elsewhere):
+    """Invitations for a company's own service, see docs/operations.md#a-login-of-your-own."""
+
+    per_minute: int = Field(default=60, ge=1)
+    """The most invitations in a minute."""
+
+
+class LogSettings(_Section):
+    """How much of what the processes say is kept in `logs/`, each part in a file of its own."""
+
+    mib: int = Field(default=16, ge=1)
+    """MiB of a file above which it is renamed to `PART.1.log`."""
+    keep: int = Field(default=3, ge=0)
+    """Number of former files of a part."""
+
+
+class ProblemSettings(_Section):
+    """From when on something is a problem that the operator is told of, see docs/operations.md#problems."""
+
+    certificate_days: int = Field(default=21, ge=0)
+    """Days before the end of a certificate."""
+    disk_mib: int = Field(default=1024, ge=0)
+    """MiB that must be left on the disks of the server folder and of `backup.witness`."""
+    backup_hours: float = Field(default=48.0, ge=0)
+    """Age of the latest backup, where something has changed since; 0: backups aren't looked at."""
+
+
 class WitnessSettings(_Section):
     """Who cosigns the ledger, so that nobody has to take the operator's word for it."""
 
@@ -312,6 +381,10 @@ class ServerConfig(_Section):
     release: ReleaseSettings = ReleaseSettings()
     gateway: GatewaySettings = GatewaySettings()
     backup: BackupSettings = BackupSettings()
+    logs: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    invitations: InvitationSettings = InvitationSettings()
+    problems: ProblemSettings = ProblemSettings()
     witnesses: WitnessSettings = WitnessSettings()
 
     @model_validator(mode="after")
@@ -329,6 +402,10 @@ class ServerConfig(_Section):
         ports = [self.gateway.port, *self.gateway.loopback_ports]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
+        for name, each in (("metrics", self.metrics), ("invitations", self.invitations)):
+            if each.address and each.place()[1] in ports:
+                raise ValueError(f"the port of {name}.address must differ from the other ports, got {ports}")
+            ports += [each.place()[1]] if each.address else []
         if max(ports) > MOST_PORT:
             raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self

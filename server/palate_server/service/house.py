@@ -40,8 +40,8 @@ from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, check_free, configuration, nginx_command, write_configuration
-from palate_server.service.http_api import Listener
-from palate_server.service.metrics import read_answer
+from palate_server.service.metrics import metrics_listeners, read_answer
+from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
 
 LOOK = 0.5
@@ -84,7 +84,7 @@ class HouseSupervisor(Closing):
         self._children: dict[str, Child] = {}
         self._leaving: dict[str, threading.Thread] = {}
         self._refused: dict[str, tuple[float, str]] = {}
-        self._written, self._stale = "", False
+        self._written, self._stale, self._gateway_ends = "", False, 0
         self._gateway = Child(
             "gateway",
             nginx_command(self._front()),
@@ -97,7 +97,12 @@ class HouseSupervisor(Closing):
         self._registry = CollectorRegistry()
         self._starts = Counter("palate_house_starts", "Starts of a part of a house.", ["part"], registry=self._registry)
         self._registry.register(_Up(self))
-        self._listener = Listener(self._application(), host="127.0.0.1", port=house.config.metrics_port)
+        self._listeners = metrics_listeners(
+            self._application(),
+            port=house.config.metrics_port,
+            settings=house.config.metrics,
+            folder=house.folder,
+        )
 
     def run(self, on_serving: Callable[[str, str], None] = lambda name, address: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C.
@@ -110,11 +115,14 @@ class HouseSupervisor(Closing):
             PalateError: the gateway doesn't start.
         """
         config = self.house.config
+        if end_left_over(self.house.populations):
+            self._tell("left over ended", part="gateway")
         check_free({"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)})
         self._tell("started", pid=os.getpid())
         told: set[str] = set()
         try:
-            self._listener.start()
+            for listener in self._listeners.values():
+                listener.start()
             self._look()
             self._await_gateway()
             while not self._stopping.wait(LOOK):
@@ -145,7 +153,8 @@ class HouseSupervisor(Closing):
             self._end(name)
         for thread in list(self._leaving.values()):
             thread.join()
-        self._listener.stop()
+        for listener in self._listeners.values():
+            listener.stop()
         self._lock.close()
 
     def health(self, question: str = "health") -> dict[str, bool]:
@@ -170,7 +179,11 @@ class HouseSupervisor(Closing):
         for name in opened:
             if name not in self._leaving:
                 self._keep(name)
-        if self._gateway.keep():
+        started = self._gateway.keep()
+        if self._gateway.ends > self._gateway_ends:
+            self._gateway_ends = self._gateway.ends
+            self._tell("ended", part="gateway", how=self._gateway.how)
+        if started:
             self._stale = False
             self._tell_start(self._gateway)
         self._reload()

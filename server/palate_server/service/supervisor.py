@@ -11,6 +11,7 @@ It has no state of its own: after a kill at any moment, it finds all state in th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -31,6 +32,7 @@ from palate_server.flower.superlink_state import (
     superlink_command,
 )
 from palate_server.folder.events import EventLog
+from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
@@ -39,7 +41,10 @@ from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
-from palate_server.service.metrics import Metrics
+from palate_server.service.invitations import InvitationService
+from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
+from palate_server.service.ports import end_left_over
+from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
@@ -78,10 +83,14 @@ class Supervisor(Closing):
         make_secret(site)
         remove_former(site)
         extra, logs = environment(site), site.logs
+        self._bounds = site.config.logs.mib * 2**20, site.config.logs.keep
+        self._said = LogHandler(
+            PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
+        )
         superexec = superexec_command(site, parent=os.getpid())
         self._children = [
             *map(self._superlink, range(site.config.gateway.superlinks)),
-            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
+            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra, bounds=self._bounds),
         ]
         if not dev and not housed:
             front = Front.alone(site)
@@ -94,15 +103,19 @@ class Supervisor(Closing):
                     environment={},
                     folder=front.folder,
                     pid_file=site.state / "nginx.pid",
+                    bounds=self._bounds,
                 )
             )
         self._metrics = Metrics(site, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
+        self._inviting = InvitationService(site)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._renew_at, self._uncosigned = 0.0, False
+        self._ends: dict[str, int] = {}
+        self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can connect.
@@ -111,10 +124,15 @@ class Supervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the SuperLink or the gateway doesn't start.
         """
+        if not self.dev and not self.housed and end_left_over(self.site.public):
+            self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
+        logging.getLogger().addHandler(self._said)
         try:
-            self._listeners["metrics"].start()
+            for name, listener in self._listeners.items():
+                if name != "front":
+                    listener.start()
             self._keep()
             self._await("SuperLink", self._links.ready)
             self._links.reconcile()
@@ -124,12 +142,15 @@ class Supervisor(Closing):
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._keep_serverapp()
+                self._watch()
                 self._enrolling.tell()
+                self._inviting.tell()
                 self._metrics.follow()
                 self._publish()
         finally:
             self.close()
             self._events.tell("stopped")
+            logging.getLogger().removeHandler(self._said)
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask `run` to end; also a signal handler."""
@@ -156,6 +177,7 @@ class Supervisor(Closing):
         for listener in self._listeners.values():
             listener.stop()
         self._enrolling.close()
+        self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()
 
@@ -169,30 +191,58 @@ class Supervisor(Closing):
             log=log,
             environment=environment(self.site, place),
             umask=0o077,
+            bounds=self._bounds,
         )
 
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
-        return {
-            "metrics": Listener(self._metrics.application(), host="127.0.0.1", port=gateway.metrics_port),
-            "front": Listener(
-                front,
-                host="127.0.0.1",
-                port=gateway.port if self.dev else gateway.enrolment_port,
-                certificate=certificate(self.site) if self.dev else None,
-            ),
-        }
+        settings, invited = self.site.config.invitations, {}
+        if settings.address:
+            invited["invitations"] = guarded_listener(
+                self._inviting.application(), settings=settings, folder=self.site.folder
+            )
+        return (
+            invited
+            | metrics_listeners(
+                self._metrics.application(),
+                port=gateway.metrics_port,
+                settings=self.site.config.metrics,
+                folder=self.site.folder,
+            )
+            | {
+                "front": Listener(
+                    front,
+                    host="127.0.0.1",
+                    port=gateway.port if self.dev else gateway.enrolment_port,
+                    certificate=certificate(self.site) if self.dev else None,
+                ),
+            }
+        )
 
     def _keep(self) -> None:
         """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
         for child in self._children:
-            if child.keep():
+            started = child.keep()
+            if child.ends > self._ends.get(child.name, 0):
+                self._ends[child.name] = child.ends
+                self._events.tell("ended", part=child.name, how=child.how)
+            if started:
                 self._metrics.started(child.name)
                 if child.starts > 1:
                     self._events.tell("restarted", part=child.name)
                     if child.name == "superexec":  # its ServerApp has ended with it: start another one at once
                         self._submitted = -STARTING
+
+    def _watch(self) -> None:
+        """Tell of a ServerApp that has ended, and of a clock that was set: neither can be seen later."""
+        owned, self._owned = self._owned, self._served()
+        if owned and not self._owned:
+            self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
+        skew = time.time() - time.monotonic()
+        if abs(skew - self._skew) > SKEW:
+            self._events.tell("clock", seconds=round(skew - self._skew))
+            self._skew = skew
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING
