@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from palate_common.errors import InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
 from palate_common.records.consistency import SPENT, spend_shown
 from palate_common.records.entries import MOST_EPOCH
@@ -34,6 +36,8 @@ from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
+MADE = "backup.json"
+"""The file in `state/` that says when the latest backup was made."""
 MOST_MIRROR = 2**28
 """Bytes of the entries of the largest mirror that is read."""
 
@@ -49,6 +53,7 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
     """
     if archive.exists():
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
+    began = int(time.time())
     with _scratch(site) as scratch:
         folder = Path(scratch)
         with site.ledger(read_only=True) as ledger:
@@ -61,6 +66,8 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
         with Enrolments(site.enrolment_file) as register:
             register.copy(folder / "enrolment.db")
+        with Enrolments(folder / "enrolment.db") as copy:
+            devices = copy.counts(now=began)["enrolled"]
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
         data = pack(folder)
@@ -68,7 +75,33 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         write_durably(archive, data, mode=0o600)
     except OSError as error:
         raise InputError(f"`ARCHIVE` must be in a writable folder, got {archive}: {error.strerror}") from None
+    made = LastBackup(began, checkpoint.size, devices)
+    write_durably(site.state / MADE, canonical_json(asdict(made)), mode=0o600)
     return checkpoint
+
+
+@dataclass(frozen=True)
+class LastBackup:
+    """The latest backup of a folder.
+
+    Attributes:
+        at: when it was begun, seconds since 1970.
+        size: number of the ledger's entries in it.
+        devices: number of the register's devices in it.
+    """
+
+    at: float
+    size: int
+    devices: int
+
+
+def last_backup(site: Site) -> LastBackup | None:
+    """The latest backup of this folder; None: there was none, or it isn't known."""
+    try:
+        value = read_canonical((site.state / MADE).read_bytes(), most=1024)
+        return LastBackup(float(value["at"]), int(value["size"]), int(value["devices"]))
+    except (OSError, PalateError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:

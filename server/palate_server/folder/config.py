@@ -259,6 +259,56 @@ class BackupSettings(_Section):
     lost with it."""
 
 
+class MetricsSettings(_Section):
+    """Metrics and health for other machines, beside `gateway.metrics_port`, which is on the loopback interface."""
+
+    address: str = ""
+    """`HOST:PORT` on which `/metrics`, `/health` and `/ready` answer to whoever has the token, for example
+    `10.0.0.5:9464`; a private address. Empty: on the loopback interface alone, without a token."""
+    token: str = ""
+    """File with the token, at least 32 characters in one line, mode 0600; relative to the server folder."""
+    certificate: str = ""
+    """PEM chain for TLS at that address; empty: plain HTTP, for a private network alone."""
+    certificate_key: str = ""
+    """The certificate's private key."""
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> Self:
+        if bool(self.address) != bool(self.token):
+            raise ValueError(
+                "address and token are given together, or neither: nobody reads metrics from elsewhere without a token"
+            )
+        if bool(self.certificate) != bool(self.certificate_key):
+            raise ValueError("certificate and certificate_key are given together, or neither")
+        if self.certificate and not self.address:
+            raise ValueError("certificate must be left out without an address")
+        if self.address:
+            self.place()
+        return self
+
+    def place(self) -> tuple[str, int]:
+        """Host and port of `address`.
+
+        Raises:
+            ValueError: it isn't of that form.
+        """
+        host, colon, port = self.address.rpartition(":")
+        if not (colon and port.isascii() and port.isdigit() and 1 <= int(port) <= MOST_PORT and host):
+            raise ValueError(f"address must be HOST:PORT, such as 10.0.0.5:9464, got {self.address!r:.80}")
+        return host, int(port)
+
+
+class ProblemSettings(_Section):
+    """From when on something is a problem that the operator is told of, see docs/operations.md#problems."""
+
+    certificate_days: int = Field(default=21, ge=0)
+    """Days before the end of a certificate."""
+    disk_mib: int = Field(default=1024, ge=0)
+    """MiB that must be left on the disks of the server folder and of `backup.witness`."""
+    backup_hours: float = Field(default=48.0, ge=0)
+    """Age of the latest backup, where something has changed since; 0: backups aren't looked at."""
+
+
 class WitnessSettings(_Section):
     """Who cosigns the ledger, so that nobody has to take the operator's word for it."""
 
@@ -312,6 +362,8 @@ class ServerConfig(_Section):
     release: ReleaseSettings = ReleaseSettings()
     gateway: GatewaySettings = GatewaySettings()
     backup: BackupSettings = BackupSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    problems: ProblemSettings = ProblemSettings()
     witnesses: WitnessSettings = WitnessSettings()
 
     @model_validator(mode="after")
@@ -329,6 +381,8 @@ class ServerConfig(_Section):
         ports = [self.gateway.port, *self.gateway.loopback_ports]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
+        if self.metrics.address and self.metrics.place()[1] in ports:
+            raise ValueError(f"the port of metrics.address must differ from the gateway's ports, got {ports}")
         if max(ports) > MOST_PORT:
             raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self

@@ -24,16 +24,17 @@ import os
 import pwd
 import resource
 import shutil
-import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate_common.errors import InputError
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
+from palate_server.service.ports import listening, taken
 
 PAGES = """\
                 if (${stranger}) {{
@@ -277,21 +278,29 @@ class Front:
 def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
     """Refuse to start if a port isn't free, for example because a part of a former server still listens.
 
+    Raises:
+        InputError: a port isn't free; the message names it.
+    """
+    for name, host, port in wanted_ports(site, dev=dev, housed=housed):
+        check_free({name: (host, port)})
+
+
+def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list[tuple[str, str, int]]:
+    """The ports that a start needs: setting, host and port of each.
+
     Args:
         site: the server folder.
         dev: whether there is no nginx.
         housed: whether the gateway is a house's, which has its port already.
-
-    Raises:
-        InputError: a port isn't free; the message names it.
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
-    wanted = [] if housed else [("port", loopback if dev else gateway.listen, gateway.port)]
-    wanted += [("superlink_port", loopback, port) for port in gateway.superlink_ports]
-    wanted.append(("metrics_port", loopback, gateway.metrics_port))
-    wanted += [] if dev else [("enrolment_port", loopback, gateway.enrolment_port)]
-    for name, host, port in wanted:
-        check_free({f"gateway.{name}": (host, port)})
+    wanted = [] if housed else [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
+    wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
+    wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
+    wanted += [] if dev else [("gateway.enrolment_port", loopback, gateway.enrolment_port)]
+    if site.config.metrics.address:
+        wanted.append(("metrics.address", *site.config.metrics.place()))
+    return wanted
 
 
 def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
@@ -302,22 +311,12 @@ def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
     """
     deadline = time.monotonic() + FREED
     for name, (host, port) in ports.items():
-        while (reason := _taken(host, port)) and time.monotonic() < deadline:
+        while (reason := taken(host, port)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if reason:
-            raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}")
-
-
-def _taken(host: str, port: int) -> str:
-    """Why this port can't be used; empty if it can."""
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host.strip("[]*") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        socket.create_server(address[:2], family=family).close()
-    except OSError as error:
-        return (error.strerror or str(error)).partition(" (")[0]
-    return ""
+            by = ", ".join(map(str, listening(port)))
+            by = f" by {by}" if by else ""
+            raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}{by}")
 
 
 def configuration(front: Front) -> str:
@@ -477,8 +476,32 @@ def write_configuration(front: Front) -> Path:
             folder.chmod(0o755)  # independent of the umask when it was made
     path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
     new.write_text(configuration(front), encoding="utf-8")
+    _try(front, new)
+    new.replace(path)
+    return path
+
+
+def check_configuration(front: Front) -> None:
+    """Ask nginx whether it would take the configuration; a server that runs keeps its own.
+
+    Raises:
+        InputError: nginx is missing, or refuses it.
+    """
+    with tempfile.TemporaryDirectory(dir=front.state) as folder:
+        tried = replace(front, state=Path(folder), logs=Path(folder))
+        new = tried.state / "nginx.conf"
+        new.write_text(configuration(tried), encoding="utf-8")
+        _try(tried, new)
+
+
+def _try(front: Front, configured: Path) -> None:
+    """Let nginx check a configuration.
+
+    Raises:
+        InputError: nginx is missing, or refuses it.
+    """
     done = subprocess.run(  # noqa: S603 - nginx, on a file of ours
-        [*_command(front, new), "-t", "-q"],
+        [*_command(front, configured), "-t", "-q"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -487,8 +510,6 @@ def write_configuration(front: Front) -> Path:
     )
     if done.returncode:
         raise InputError(f"nginx must accept the gateway's configuration, got {' '.join(done.stderr.split())[-300:]}")
-    new.replace(path)
-    return path
 
 
 def nginx_command(front: Front) -> list[str]:

@@ -42,6 +42,7 @@ from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, check_free, configuration, nginx_command, write_configuration
 from palate_server.service.http_api import Listener
 from palate_server.service.metrics import read_answer
+from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
 
 LOOK = 0.5
@@ -84,7 +85,7 @@ class HouseSupervisor(Closing):
         self._children: dict[str, Child] = {}
         self._leaving: dict[str, threading.Thread] = {}
         self._refused: dict[str, tuple[float, str]] = {}
-        self._written, self._stale = "", False
+        self._written, self._stale, self._gateway_ends = "", False, 0
         self._gateway = Child(
             "gateway",
             nginx_command(self._front()),
@@ -110,6 +111,8 @@ class HouseSupervisor(Closing):
             PalateError: the gateway doesn't start.
         """
         config = self.house.config
+        if end_left_over(self.house.populations):
+            self._tell("left over ended", part="gateway")
         check_free({"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)})
         self._tell("started", pid=os.getpid())
         told: set[str] = set()
@@ -170,7 +173,11 @@ class HouseSupervisor(Closing):
         for name in opened:
             if name not in self._leaving:
                 self._keep(name)
-        if self._gateway.keep():
+        started = self._gateway.keep()
+        if self._gateway.ends > self._gateway_ends:
+            self._gateway_ends = self._gateway.ends
+            self._tell("ended", part="gateway", how=self._gateway.how)
+        if started:
             self._stale = False
             self._tell_start(self._gateway)
         self._reload()

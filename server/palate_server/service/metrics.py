@@ -8,8 +8,10 @@ device.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -22,11 +24,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from palate_common.errors import PalateError
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
+from palate_server.service.problems import Problem, Told, problems
 from palate_server.service.status import Status, read_status
+
+OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
+"""What `/health` always has, by names of its own, and the code of its problem."""
 
 
 class Metrics:
@@ -63,8 +70,9 @@ class Metrics:
         self._in_vain = 0
         self._enrolments = Counter("palate_enrolments", "Requests to enrol, by outcome.", ["outcome"], registry=own)
         self._restarts = Counter("palate_starts", "Starts of a part, the first included.", ["part"], registry=own)
-        self._tail = EventFollower(site.events)
-        own.register(_State(site, parts))
+        self._site, self._tail, self._told = site, EventFollower(site.events), Told(site.events)
+        self._lock = threading.Lock()
+        own.register(_State(self, site))
 
     def started(self, part: str) -> None:
         """Count the start of a part."""
@@ -72,10 +80,23 @@ class Metrics:
 
     def follow(self) -> list[dict[str, Any]]:
         """Count the events since the last call, and return them."""
-        news = list(self._tail.news())
-        for event in news:
-            self._count(event)
+        with self._lock:
+            news = list(self._tail.news())
+            for event in news:
+                self._count(event)
+                self._told.read(event)
         return news
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong now."""
+        self.follow()
+        return problems(self._site, now=time.time(), parts=self.parts(), told=self._told)
+
+    def health(self) -> dict[str, bool]:
+        """Part, what else a server needs, or code of another problem that is an error -> whether it is well."""
+        wrong = {problem.code for problem in self.problems() if problem.severity == "error"}
+        found = {name: well and OWN_NAMES.get(name) not in wrong for name, well in self._health.items()}
+        return {**self.parts(), **found, **dict.fromkeys(sorted(wrong - {*OWN_NAMES.values(), "part_down"}), False)}
 
     def _count(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
@@ -132,7 +153,7 @@ class Metrics:
             return JSONResponse(found, status_code=200 if all(found.values()) else 503)
 
         async def health(_: Request) -> Response:
-            return said({**self.parts(), **self._health})
+            return said(await run_in_threadpool(self.health))
 
         async def ready(_: Request) -> Response:
             return said(dict(self.parts()))
@@ -140,21 +161,44 @@ class Metrics:
         async def scrape(request: Request) -> Response:
             return await run_in_threadpool(metrics, request)
 
-        return Starlette(routes=[Route("/metrics", scrape), Route("/health", health), Route("/ready", ready)])
+        async def wrong(_: Request) -> Response:
+            found = await run_in_threadpool(self.problems)
+            return JSONResponse([problem.as_dict() for problem in found])
+
+        return Starlette(
+            routes=[
+                Route("/metrics", scrape), Route("/health", health), Route("/ready", ready), Route("/problems", wrong),
+            ]
+        )  # fmt: skip
 
 
 class _State(Collector):
     """Gauges that are computed at each request."""
 
-    def __init__(self, site: Site, parts: Callable[[], Mapping[str, bool]]) -> None:
-        self._site, self._parts = site, parts
+    def __init__(self, metrics: Metrics, site: Site) -> None:
+        self._metrics, self._site = metrics, site
 
     def describe(self) -> list[Metric]:
         """Empty: `collect` yields all metrics."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges now."""
+        """The gauges now. What can't be read of a folder that is damaged is left out: that is a problem, too."""
+        wrong = GaugeMetricFamily(
+            "palate_problem", "A problem that there is now, by code.", labels=["code", "severity"]
+        )
+        for code, severity in sorted({(each.code, each.severity) for each in self._metrics.problems()}):
+            wrong.add_metric([code, severity], 1.0)
+        yield wrong
+        up = GaugeMetricFamily("palate_up", "Whether a part runs.", labels=["part"])
+        for part, runs in self._metrics.parts().items():
+            up.add_metric([part], float(runs))
+        yield up
+        with suppress(PalateError, OSError):
+            yield from self._read()
+
+    def _read(self) -> Iterator[Metric]:
+        """What ledger, register and disk say."""
         status = read_status(self._site)
         yield from _budgets(status)
         with self._site.ledger(read_only=True) as ledger:
@@ -164,10 +208,6 @@ class _State(Collector):
             f"Epsilon that one more run could have of what lifetime and period have left; 0: refused; {_said(status)}.",
             could,
         )
-        up = GaugeMetricFamily("palate_up", "Whether a part runs.", labels=["part"])
-        for part, runs in self._parts().items():
-            up.add_metric([part], float(runs))
-        yield up
         devices = GaugeMetricFamily("palate_devices", "Devices and open invitations, by state.", labels=["state"])
         for state, count in status.devices.items():
             devices.add_metric([state], count)
@@ -203,6 +243,16 @@ def _said(status: Status) -> str:
 def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
     return read_answer(site.config.gateway.metrics_port, "health")
+
+
+def read_problems(site: Site, *, now: float) -> tuple[Problem, ...]:
+    """What is wrong with a server, whether it runs or not; `now` is in seconds since 1970."""
+    return problems(site, now=now, parts=read_parts(site))
+
+
+def read_parts(site: Site) -> dict[str, bool] | None:
+    """The parts of a running server, part -> whether it runs; None if it doesn't answer."""
+    return read_answer(site.config.gateway.metrics_port, "ready") or None
 
 
 def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:

@@ -35,6 +35,11 @@ class Child:
         pid_file: the file to which it writes its id once it listens; None: it is up as soon as it runs.
         umask: of the files that it makes; -1: this process's.
         patience: seconds that it may take to end after SIGTERM.
+
+    Attributes:
+        starts: how often it was started.
+        ends: how often it has ended by itself.
+        how: the way in which it ended last.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Child:
         umask: int = -1,
         patience: float = PATIENCE,
     ) -> None:
-        self.name, self.starts = name, 0
+        self.name, self.starts, self.ends, self.how = name, 0, 0, ""
         self._command, self._log, self._environment = list(command), log, {**os.environ, **environment}
         self._folder, self._pid_file, self._umask, self._patience = folder, pid_file, umask, patience
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +80,8 @@ class Child:
         """Whether it doesn't run and its pause is over."""
         if self.pid is not None:
             return False
-        self._bury()
+        if self._process is not None:
+            self.ends, self.how = self.ends + 1, _how(self._bury())
         ago = time.monotonic() - self._started
         if ago > STEADY:
             self._pause = FIRST_PAUSE
@@ -120,13 +126,23 @@ class Child:
             time.sleep(0.02)
         self._bury()
 
-    def _bury(self) -> None:
-        """End its process group, before its id is released and could be used by another process."""
+    def _bury(self) -> int:
+        """End its process group, before its id is released and could be used by another process; how it ended."""
         process, self._process = self._process, None
-        if process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process is None:
+            return 0
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+def _how(status: int) -> str:
+    """The way in which a process ended, in words."""
+    if status >= 0:
+        return f"ended with exit code {status}"
+    with suppress(ValueError):
+        return f"ended by {signal.Signals(-status).name}"
+    return f"ended by signal {-status}"
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

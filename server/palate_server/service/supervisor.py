@@ -40,6 +40,8 @@ from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.metrics import Metrics
+from palate_server.service.ports import end_left_over
+from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
@@ -103,6 +105,8 @@ class Supervisor(Closing):
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._renew_at, self._uncosigned = 0.0, False
+        self._ends: dict[str, int] = {}
+        self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can connect.
@@ -111,6 +115,8 @@ class Supervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the SuperLink or the gateway doesn't start.
         """
+        if not self.dev and not self.housed and end_left_over(self.site.public):
+            self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
         try:
@@ -124,6 +130,7 @@ class Supervisor(Closing):
             while not self._stopping.wait(LOOK):
                 self._keep()
                 self._keep_serverapp()
+                self._watch()
                 self._enrolling.tell()
                 self._metrics.follow()
                 self._publish()
@@ -187,12 +194,26 @@ class Supervisor(Closing):
     def _keep(self) -> None:
         """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
         for child in self._children:
-            if child.keep():
+            started = child.keep()
+            if child.ends > self._ends.get(child.name, 0):
+                self._ends[child.name] = child.ends
+                self._events.tell("ended", part=child.name, how=child.how)
+            if started:
                 self._metrics.started(child.name)
                 if child.starts > 1:
                     self._events.tell("restarted", part=child.name)
                     if child.name == "superexec":  # its ServerApp has ended with it: start another one at once
                         self._submitted = -STARTING
+
+    def _watch(self) -> None:
+        """Tell of a ServerApp that has ended, and of a clock that was set: neither can be seen later."""
+        owned, self._owned = self._owned, self._served()
+        if owned and not self._owned:
+            self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
+        skew = time.time() - time.monotonic()
+        if abs(skew - self._skew) > SKEW:
+            self._events.tell("clock", seconds=round(skew - self._skew))
+            self._skew = skew
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING

@@ -9,6 +9,7 @@ from palate_cli.commands.serve import access, copies, folder, houses, running, s
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 app.command("init")(folder.init)
 app.command("run")(running.run)
+app.command("check")(running.check)
 app.command("status")(status.status)
 app.command("panel")(folder.panel)
 app.command("enroll")(access.enroll)

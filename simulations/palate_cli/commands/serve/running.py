@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +19,7 @@ from palate_sim.card.card import card_payload, sign_card
 
 if TYPE_CHECKING:
     from palate_server.folder.house import House
+    from palate_server.service.checks import Checked
 
 
 def run(
@@ -27,6 +30,7 @@ def run(
     """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
+    from palate_server.service.checks import checked
     from palate_server.service.supervisor import Supervisor, warn_of_dev
 
     if House(folder).config_file.is_file():
@@ -37,10 +41,51 @@ def run(
     site = Site.at(folder)
     if dev:
         warn_of_dev()
+    for each in checked(site, now=time.time(), dev=dev, housed=housed, starting=True).problems:
+        typer.echo(f"{each.severity} {each.code}: {each.said}: {each.act}", err=True)
     with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed) as supervisor:
         supervisor.take_signals()
         health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
         supervisor.run(lambda: typer.echo(f"serving {site.address} · health: {health}"))
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Try what a server needs, whether it runs or not, a line for each thing.
+
+    Exit code 2 where it can't start or can't train, 4 where there is a warning alone. Of a house: each population that
+    is open.
+    """
+    from palate_server.folder.house import House
+    from palate_server.folder.server_folder import Site
+    from palate_server.service.checks import checked
+
+    now = time.time()
+    if House(folder).config_file.is_file():
+        house = House.at(folder)
+        found = {name: checked(house.site(name), now=now, housed=True) for name in house.opened()}
+    else:
+        site = Site.at(folder)
+        found = {"": checked(site, now=now, housed=House.of(folder) is not None)}
+    told: dict[str, Any] = {}
+    for name, each in found.items():
+        told[name] = {"good": list(each.good), "problems": [problem.as_dict() for problem in each.problems]}
+        if not as_json:
+            _say_checked(each, f"{name}: " if name else "")
+    if as_json:
+        typer.echo(json.dumps(told.get("", told), indent=1, ensure_ascii=False))
+    codes = {each.exit_code for each in found.values()}
+    raise typer.Exit(2 if 2 in codes else max(codes, default=0))
+
+
+def _say_checked(found: Checked, which: str) -> None:
+    """Lines on what is good, then on what isn't."""
+    for line in found.good:
+        typer.echo(f"{which}good: {line}")
+    for each in found.problems:
+        typer.echo(f"{which}{each.severity.upper()} {each.code}: {each.said}\n  {each.act}")
 
 
 def _run_house(house: House) -> None:

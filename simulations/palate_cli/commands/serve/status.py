@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import Outlook
+    from palate_server.service.problems import Problem
     from palate_server.service.status import Status
 
-Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]]]
-"""What a server's status is told from: ledger and register, what is due, and its parts."""
+Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]], "tuple[Problem, ...]"]
+"""What a server's status is told from: ledger and register, what is due, its parts, and what is wrong."""
 
 
 def status(
@@ -31,24 +32,33 @@ def status(
     if House(folder).config_file.is_file():
         house_status(House.at(folder), as_json=as_json)
         return
-    found, outlook, parts = ask(Site.at(folder))
+    found, outlook, parts, wrong = ask(Site.at(folder))
     if as_json:
-        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts}
+        told = {**found.as_dict(), **outlook.as_dict(), "parts": parts, "problems": [each.as_dict() for each in wrong]}
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
-    typer.echo("\n".join([*_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
+    typer.echo("\n".join([*_wrong(wrong), *_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
 
 
 def ask(site: Site) -> Asked:
     """Ask a server folder, and its processes if they run."""
     from palate_server.folder.events import EventLog
     from palate_server.operation.outlook import read_outlook, since
-    from palate_server.service.metrics import read_health
+    from palate_server.service.metrics import read_health, read_problems
+    from palate_server.service.problems import KINDS
     from palate_server.service.status import read_status
 
-    began = since(EventLog(site.events).all())
-    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in read_health(site).items()}
-    return read_status(site), read_outlook(site, now=time.time()), parts
+    began, now = since(EventLog(site.events).all()), time.time()
+    health = {part: good for part, good in read_health(site).items() if part not in KINDS}
+    parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
+    return read_status(site), read_outlook(site, now=now), parts, read_problems(site, now=now)
+
+
+def _wrong(problems: Iterable[Problem]) -> Iterator[str]:
+    """What is wrong, the worst first, each with what to do."""
+    for each in problems:
+        since = f" (since {each.since})" if each.since else ""
+        yield f"{each.severity.upper()} {each.code}: {each.said}{since}\n  {each.act}"
 
 
 def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
@@ -113,8 +123,9 @@ def house_status(house: House, *, as_json: bool) -> None:
             told[name] = {**each, "error": str(error)}
             lines.append(f"{name}: {_open(each)} · NOT GOOD: {error}")
             continue
-        found, outlook, parts = asked
+        found, outlook, parts, wrong = asked
         told[name] = {**each, "address": site.address, **found.as_dict(), **outlook.as_dict(), "parts": parts}
+        told[name]["problems"] = [each.as_dict() for each in wrong]
         lines += [f"{name}: {_open(each)} · {site.address}", *_population(site, asked, opened=each["open"])]
     if as_json:
         shown = {"name": house.config.name, "port": house.config.port, "parts": dict(health)}
@@ -136,13 +147,15 @@ def _open(told: dict[str, Any]) -> str:
 
 def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
     """Lines on one population."""
-    found, outlook, parts = asked
+    found, outlook, parts, wrong = asked
     yield (
         f"  population {found.population} · {found.devices['enrolled']:,} enrolled · ε {found.epsilon_spent:.3f} of "
         f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, adjacency: zero-out)"
     )
     due = outlook.next_run
     yield f"  {found.releases} of {found.attempts} attempts released · next run: {due['at'] or 'none'} ({due['why']})"
+    if opened:
+        yield from (f"  {line}" for each in _wrong(wrong) for line in each.splitlines())
     bad = [part for part, each in parts.items() if not each["good"]]
     if parts:
         yield f"  parts: {'NOT GOOD: ' if bad else 'good'}{', '.join(bad)}"

@@ -1,0 +1,309 @@
+"""Checks: whether a server could start and train, tried before every start and by hand: `palate serve check`.
+
+    configuration, keys, ledger, witness, certificates, nginx, ports, clock, limits -> checked(site) -> what is good,
+                                                                                       and problems
+
+What `problems` tells of a running server is told here, too; and what is worth a trial: a write to the witness folder,
+a signature, nginx's own opinion of its configuration, a port.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from palate_common.errors import PalateError
+from palate_common.records.signing import verify
+from palate_server.flower.superlink_state import check_version
+from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import Witness
+from palate_server.ledger.witnesses import UncosignedError
+from palate_server.operation.releases import latest
+from palate_server.operation.terms import check_config
+from palate_server.service.gateway import Front, certificate, check_configuration, wanted_ports
+from palate_server.service.metrics import read_parts
+from palate_server.service.ports import listening, taken
+from palate_server.service.problems import KINDS, Kind, Problem, line_of, problems, told_of
+
+CHECKS: Mapping[str, Kind] = {
+    "settings_unfit": Kind(
+        "error", "no run could be opened with the configuration", "change the setting that is named in `server.toml`"
+    ),
+    "flower_unknown": Kind(
+        "error",
+        "another version of Flower is installed than the one that was tried",
+        "install the version that is named",
+    ),
+    "nginx_unfit": Kind(
+        "error",
+        "nginx is missing, or refuses the gateway's configuration",
+        "`apt-get install nginx`, or see its reason",
+    ),
+    "port_busy": Kind("error", "a port that the start needs isn't free", "end the process that is named"),
+    "key_unfit": Kind(
+        "error", "the release key isn't the one that signed the latest model", "restore `key` from a backup"
+    ),
+    "certificate_unfit": Kind(
+        "error",
+        "the gateway's certificate is for another name, or has another key",
+        "give the right pair in `[gateway]`",
+    ),
+    "witness_beside": Kind(
+        "warning",
+        "the witness folder is on the server folder's disk, and is lost with it",
+        "put `backup.witness` on another disk or a mounted share",
+    ),
+    "name_unresolved": Kind(
+        "warning", "the name that devices connect to isn't known to this machine's resolver", "make an entry in the DNS"
+    ),
+    "clock_free": Kind("warning", "nothing synchronises this machine's clock", "run chrony, ntpd or systemd-timesyncd"),
+    "files_few": Kind(
+        "warning",
+        "this account may open fewer than 8,192 files: the gateway has two for each device that waits",
+        "raise `LimitNOFILE` of the unit, or `ulimit -Hn`",
+    ),
+    "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
+}
+"""What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
+TRIAL = "palate/check/v1"
+"""What the release key signs to be tried: nothing that anybody takes."""
+FEW = 8192
+"""Open files below which a gateway has few."""
+LOOKED_UP = 3.0
+"""Seconds for a name to be looked up."""
+_UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check has found.
+
+    Attributes:
+        good: what was tried and is well, a line each.
+        problems: what isn't, the worst first.
+    """
+
+    good: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing but notes; 2: it can't start or can't train; 4: it can, and there is a warning."""
+        found = {problem.severity for problem in self.problems}
+        return 2 if "error" in found else 4 if "warning" in found else 0
+
+
+def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, starting: bool = False) -> Checked:
+    """Try what a start and a run need. It writes nothing but a trial file in the witness folder.
+
+    Args:
+        site: the server folder.
+        now: seconds since 1970.
+        dev: whether there is no nginx.
+        housed: whether a house's nginx is the gateway.
+        starting: whether a supervisor asks that is about to start, so that nothing runs.
+    """
+    parts = None if starting else read_parts(site)
+    looks: list[Callable[[Site], Iterator[str | Problem]]] = [_signing, _pair, _disk_of_its_own, _machine]
+    if not starting:  # a start refuses these itself
+        looks += [_settings, _flower, _witness, _cosigners, _name]
+        looks += [] if dev or housed else [_nginx]
+        looks += [] if parts is not None else [partial(_free, dev=dev, housed=housed)]
+    tried = [each for look in looks for each in _safely(look, site)]
+    found = [each for each in tried if isinstance(each, Problem)]
+    known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
+    order = ("error", "warning", "note")
+    both = sorted(dict.fromkeys([*found, *known]), key=lambda problem: order.index(problem.severity))
+    return Checked(tuple(each for each in tried if isinstance(each, str)), tuple(both))
+
+
+def _safely(look: Callable[[Site], Iterator[str | Problem]], site: Site) -> list[str | Problem]:
+    """What a look finds; one that can't look is a problem of the folder."""
+    try:
+        return list(look(site))
+    except (PalateError, OSError, ValueError) as error:
+        return [told_of("folder_damaged", KINDS, said=line_of(error))]
+
+
+def _tell(code: str, said: str = "", act: str = "") -> Problem:
+    return told_of(code, {**KINDS, **CHECKS}, said=said, act=act)
+
+
+def _settings(site: Site) -> Iterator[str | Problem]:
+    """Whether a run could be opened."""
+    try:
+        items = len(site.catalogue.items)
+        check_config(site.config, n_items=items, inputs=site.public_inputs)
+    except PalateError as error:
+        yield _tell("settings_unfit", line_of(error))
+        return
+    yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"
+
+
+def _flower(_: Site) -> Iterator[str | Problem]:
+    try:
+        check_version()
+    except PalateError as error:
+        yield _tell("flower_unknown", line_of(error))
+        return
+    yield "Flower: the version that was tried"
+
+
+def _signing(site: Site) -> Iterator[str | Problem]:
+    """Whether the release key signs, and is the one of the latest model."""
+    try:
+        key = site.key()
+    except (PalateError, OSError):
+        return  # `problems` says so
+    verify(key.public, TRIAL, b"", key.sign(TRIAL, b""))
+    try:
+        latest(site)
+    except PalateError as error:
+        yield _tell("key_unfit", line_of(error))
+        return
+    yield f"release key: {key.public}"
+
+
+def _witness(site: Site) -> Iterator[str | Problem]:
+    """A durable write to the witness folder."""
+    try:
+        Witness(site.witness).check()
+    except PalateError as error:
+        yield _tell("witness_unwritable", line_of(error))
+        return
+    yield f"witness folder: written, {site.witness}"
+
+
+def _disk_of_its_own(site: Site) -> Iterator[str | Problem]:
+    """Whether the witness folder would survive the server folder's disk."""
+    if not site.witness.is_dir():
+        return  # `problems` says so
+    if site.witness.stat().st_dev == site.folder.stat().st_dev:
+        yield _tell("witness_beside")
+    else:
+        yield "witness folder: on another disk"
+
+
+def _cosigners(site: Site) -> Iterator[str | Problem]:
+    """Whether enough of the ledger's witnesses are there."""
+    if not site.config.witnesses.keys:
+        return
+    with site.ledger(read_only=True) as ledger:
+        found = site.witnesses(ledger)
+        if found is None:
+            return
+        with found:
+            try:
+                found.ready(ledger)
+            except UncosignedError as error:
+                yield _tell("witnesses_missing", line_of(error))
+                return
+    yield f"witnesses: at least {site.config.witnesses.needed} cosign"
+
+
+def _pair(site: Site) -> Iterator[str | Problem]:
+    """Whether the gateway's certificate is for its name, and its key for the certificate."""
+    chain, secret = certificate(site)
+    if not chain.exists() and not site.config.gateway.certificate:
+        return  # the start makes it
+    try:
+        found = x509.load_pem_x509_certificates(chain.read_bytes())
+        key = load_pem_private_key(secret.read_bytes(), password=None)
+        names = found[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, TypeError, x509.ExtensionNotFound) as error:
+        yield _tell("certificate_unfit", f"{chain} and {secret} can't be used: {line_of(error)}")
+        return
+    known = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+    name = site.config.name
+    if not any(name == each or (each.startswith("*.") and name.partition(".")[2] == each[2:]) for each in known):
+        yield _tell("certificate_unfit", f"{chain} must be for {name}, got {', '.join(sorted(known))}")
+    elif key.public_key() != found[0].public_key():
+        yield _tell("certificate_unfit", f"{secret} must be the key of {chain}, got another")
+    elif not _is_chain(found):
+        yield _tell("certificate_unfit", f"{chain} must be a chain, each certificate issued by the next, and isn't")
+    else:
+        yield f"certificate: for {name}, until {found[0].not_valid_after_utc:%Y-%m-%d}"
+
+
+def _is_chain(found: list[x509.Certificate]) -> bool:
+    """Whether each certificate is issued by the next one."""
+    try:
+        for each, issuer in pairwise(found):
+            each.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _nginx(site: Site) -> Iterator[str | Problem]:
+    """Whether nginx is there and takes the configuration."""
+    try:
+        check_configuration(Front.alone(site))
+    except PalateError as error:
+        yield _tell("nginx_unfit", line_of(error))
+        return
+    yield "nginx: takes the gateway's configuration"
+
+
+def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | Problem]:
+    """Whether each port is free."""
+    busy = False
+    for name, host, port in wanted_ports(site, dev=dev, housed=housed):
+        holders = listening(port)
+        if all(each.orphan and each.folder == site.public for each in holders) and holders:
+            continue  # the start ends them
+        if reason := taken(host, port):
+            busy, by = True, ", ".join(map(str, holders)) or reason
+            yield _tell("port_busy", f"`{name}` {port} isn't free on {host}: {by}")
+    if not busy:
+        yield "ports: free"
+
+
+def _name(site: Site) -> Iterator[str | Problem]:
+    """Whether the name that devices connect to is known."""
+    name, found = site.config.name, threading.Event()
+
+    def look_up() -> None:
+        with suppress(OSError, UnicodeError):
+            socket.getaddrinfo(name, None)
+            found.set()
+
+    looking = threading.Thread(target=look_up, daemon=True, name="looks-up-name")
+    looking.start()
+    looking.join(LOOKED_UP)
+    yield f"name: {name} is known here" if found.is_set() else _tell("name_unresolved", f"{name} isn't known here")
+
+
+def _machine(_: Site) -> Iterator[str | Problem]:
+    """The clock, the limit of open files, and the account."""
+    if (synchronised := clock_is_kept()) is not None:
+        yield "clock: kept by the system" if synchronised else _tell("clock_free")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if most != resource.RLIM_INFINITY and most < FEW:
+        yield _tell(
+            "files_few", f"this account may open {most:,} files, the gateway has two for each device that waits"
+        )
+    if os.geteuid() == 0:
+        yield _tell("root_runs")
+
+
+def clock_is_kept() -> bool | None:
+    """Whether the system's clock is synchronised, as the kernel says; None: it doesn't say (Linux only)."""
+    library = ctypes.CDLL(None) if Path("/proc").exists() else None
+    if library is None or not hasattr(library, "adjtimex"):
+        return None
+    answer = library.adjtimex(ctypes.create_string_buffer(512))  # modes = 0: it is only read
+    return None if answer < 0 else answer != _UNSYNCHRONISED

@@ -1,0 +1,621 @@
+"""Problems: what is wrong with a server now, as one list that everything an operator looks at shares.
+
+    server folder, events, clock, disks, ports, parts -> problems(site) -> status, health, metrics, console, alerts
+
+Each has a code, by which alerts are made and which `KINDS` and docs/operations.md describe, and says in one line what
+is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
+it. It never names a device, an address of one, or a key.
+
+>>> sorted({kind.severity for kind in KINDS.values()})
+['error', 'note', 'warning']
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cryptography import x509
+
+from palate_common.errors import PalateError
+from palate_common.mechanism.accounting import mu_of
+from palate_server.folder.backup import last_backup
+from palate_server.folder.config import read_config
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.events import EventFollower
+from palate_server.folder.server_folder import Site
+from palate_server.operation.outlook import local
+from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.terms import DAY, budgets_of
+from palate_server.rounds.cohort import least_of
+from palate_server.rounds.terms import noise_delta
+from palate_server.service.gateway import certificate
+from palate_server.service.ports import listening
+
+Severity = Literal["error", "warning", "note"]
+"""error: devices can't take part, or nothing is trained, until somebody acts. warning: it will come to that, or the
+server deals with it by itself and somebody should know. note: it is as it was configured."""
+
+STARTING = 60.0
+"""Seconds after a start in which a part that isn't up yet is no problem."""
+FLAPS, FLAPPING = 3, 600.0
+"""A part that was started again so often within so many seconds is ill."""
+SKEW = 60.0
+"""Seconds by which a clock may differ from what is written."""
+FULL = 1 / 8
+"""Part of `problems.disk_mib` below which a disk is full rather than low."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        severity: how bad it is.
+        means: what it means, for the table of docs/operations.md.
+        act: what to do.
+    """
+
+    severity: Severity
+    means: str
+    act: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "not_running": Kind("error", "no supervisor runs this folder, or it doesn't answer", "`palate serve run`"),
+    "part_down": Kind(
+        "error", "a part has ended, and is started again ever more slowly", "read the part's log in `logs/`"
+    ),
+    "part_flaps": Kind(
+        "warning", "a part was started again three times within ten minutes", "read the part's log in `logs/`"
+    ),
+    "port_taken": Kind("error", "another process listens on a port of this server", "end that process"),
+    "gateway_orphan": Kind(
+        "error",
+        "a worker of an nginx whose master was killed holds the gateway's port",
+        "end that process; `palate serve run` ends it by itself when it starts",
+    ),
+    "witness_unwritable": Kind(
+        "error",
+        "the folder of `backup.witness` is missing or can't be written: nothing is charged",
+        "mount it, make it writable, or make room on it",
+    ),
+    "witnesses_missing": Kind(
+        "error",
+        "too few of the ledger's witnesses cosign: nothing is charged, and no model is published",
+        "see that they run, answer at `witnesses.urls` and watch this ledger",
+    ),
+    "disk_full": Kind(
+        "error", "less than an eighth of `problems.disk_mib` is left of a disk that charges need", "make room"
+    ),
+    "disk_low": Kind("warning", "less than `problems.disk_mib` is left of a disk that charges need", "make room"),
+    "certificate_ended": Kind(
+        "error",
+        "a certificate has ended, isn't valid yet or can't be read: no device connects",
+        "renew it and restart the server; the folder's own are renewed by a restart",
+    ),
+    "certificate_ends": Kind(
+        "warning",
+        "a certificate ends within `problems.certificate_days`",
+        "renew it and restart the server; the folder's own are renewed by a restart",
+    ),
+    "clock_off": Kind(
+        "error",
+        "the clock was set by more than a minute while the server ran, or something was written in the future",
+        "synchronise the machine's clock (NTP), then restart the server",
+    ),
+    "key_missing": Kind(
+        "error", "the release key can't be read: nothing can be signed", "restore `key` from a backup, mode 0600"
+    ),
+    "key_open": Kind(
+        "warning", "other accounts of this machine may read a private key", "`chmod 600` the file that is named"
+    ),
+    "folder_damaged": Kind(
+        "error", "ledger or register can't be read, or isn't what was written", "stop the server, and restore a backup"
+    ),
+    "configuration_invalid": Kind(
+        "warning", "`server.toml` was changed to one that the next start refuses", "mend it before the next start"
+    ),
+    "configuration_newer": Kind(
+        "note", "`server.toml` was changed since the start: it holds from the next one", "restart the server"
+    ),
+    "budget_lifetime": Kind(
+        "error",
+        "the lifetime budget can't pay for another run: nothing is ever trained again",
+        "begin a new population; a lifetime is a promise",
+    ),
+    "budget_lifetime_low": Kind(
+        "warning", "the lifetime budget pays for one more run", "plan the population that comes after"
+    ),
+    "budget_period": Kind(
+        "note", "the period's budget can't pay for another run", "wait for the next period: it goes on by itself"
+    ),
+    "runs_void": Kind(
+        "error",
+        "as many charges in a row as `cohort.attempts` have released nothing: there is one a day until one does",
+        "read the reasons of the `aborted` and `lost` events",
+    ),
+    "charge_void": Kind(
+        "warning",
+        "the latest charge has released nothing",
+        "see the reason in the table of events; it is tried again by itself",
+    ),
+    "charge_lost": Kind(
+        "warning",
+        "the ServerApp ended in an attempt that was charged, and was started again",
+        "read `logs/serverapp.log`; look at the machine's memory",
+    ),
+    "serverapp_failed": Kind(
+        "warning", "the ServerApp ended by an error within the last day", "read `logs/serverapp.log`"
+    ),
+    "no_cohort": Kind(
+        "warning",
+        "fewer devices came within `cohort.wait_seconds` than a cohort needs",
+        "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
+    ),
+    "few_devices": Kind(
+        "warning", "fewer devices are enrolled than a cohort needs", "enrol more, or make `cohort.size` smaller"
+    ),
+    "many_named": Kind(
+        "warning",
+        "more than a twentieth of the devices are named for breaking an attempt, or quarantined",
+        "look for a fault of your own first: a version of your app; `palate serve pardon`",
+    ),
+    "model_held": Kind(
+        "warning",
+        "the latest run's model isn't published, as a gate refused it or a file isn't the sealed one",
+        "lower the gate and `palate serve release`, or leave the old model",
+    ),
+    "mirror_unwritten": Kind(
+        "warning",
+        "the ledger's mirror under `public/ledger` can't be written; nothing waits for it",
+        "make room, or make the folder writable",
+    ),
+    "survey_refused": Kind(
+        "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
+    ),
+    "enrolment_failing": Kind(
+        "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"
+    ),
+    "backup_old": Kind(
+        "warning",
+        "the folder has changed, and the latest backup is older than `problems.backup_hours`, or there is none",
+        "`palate serve backup`; see why the timer of it doesn't run",
+    ),
+}
+"""Code -> what it means and what to do. Codes are names of alerts: none is ever given another meaning."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong now.
+
+    Attributes:
+        code: which kind, one of `KINDS`.
+        severity: how bad it is.
+        since: since when, ISO 8601 in this machine's zone, as far as it is known.
+        said: what is wrong, in one line.
+        act: what to do, in one line.
+    """
+
+    code: str
+    severity: Severity
+    since: str | None
+    said: str
+    act: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The problem as JSON values."""
+        return asdict(self)
+
+
+class Told:
+    """What the events say, read on from where it was left: a running server reads each line once.
+
+    Args:
+        file: the file of the events.
+
+    Attributes:
+        last: event -> the latest one of this name.
+        restarts: part -> when it was started again lately, seconds since 1970.
+        ended: part -> its latest end, since the server was started.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.last: dict[str, Mapping[str, Any]] = {}
+        self.restarts: dict[str, list[float]] = {}
+        self.ended: dict[str, Mapping[str, Any]] = {}
+        self._tail, self._places, self._count = EventFollower(file), dict[str, int](), 0
+
+    def follow(self) -> Told:
+        """Read what is new; returns itself."""
+        for event in self._tail.news():
+            self.read(event)
+        return self
+
+    def read(self, event: Mapping[str, Any]) -> None:
+        """Take one event in."""
+        name = event["event"]
+        self._count += 1
+        self.last[name], self._places[name] = event, self._count
+        if name == "started":
+            self.restarts, self.ended = {}, {}
+        elif name == "restarted":
+            self.restarts[event["part"]] = [*self.restarts.get(event["part"], ())[1 - FLAPS :], at(event)]
+        elif name == "ended":
+            self.ended[event["part"]] = event
+
+    def since(self, name: str, *others: str) -> Mapping[str, Any] | None:
+        """The latest event of a name, if none of the others came after it."""
+        place = self._places.get(name, 0)
+        return (
+            self.last[name]
+            if place and place > max((self._places.get(each, 0) for each in others), default=0)
+            else None
+        )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the problems are told from."""
+
+    site: Site
+    now: float
+    parts: Mapping[str, bool] | None
+    told: Told
+
+
+def problems(
+    site: Site, *, now: float, parts: Mapping[str, bool] | None, told: Told | None = None
+) -> tuple[Problem, ...]:
+    """What is wrong with a server now, the worst first.
+
+    It takes some milliseconds and can be called at any time; it never raises because something is broken, but says so.
+
+    Args:
+        site: the server folder.
+        now: seconds since 1970.
+        parts: part -> whether it runs, as `/ready` says; None: nobody answers.
+        told: what the events say, if a running server has read them; None: they are read.
+    """
+    if told is None:
+        told = Told(site.events)
+        with suppress(OSError, ValueError):
+            told.follow()
+    seen = _Seen(site, now, parts, told)
+    found: list[Problem] = []
+    for look in _LOOKS:
+        try:
+            found += look(seen)
+        except (PalateError, OSError, ValueError) as error:
+            found.append(_problem("folder_damaged", said=line_of(error)))
+    order = ("error", "warning", "note")
+    return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
+
+
+def at(event: Mapping[str, Any]) -> float:
+    """When an event was told, seconds since 1970."""
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _problem(code: str, *, said: str = "", act: str = "", since: float | Mapping[str, Any] | None = None) -> Problem:
+    """A problem of a kind; what isn't given is the kind's."""
+    return told_of(code, KINDS, said=said, act=act, since=since)
+
+
+def told_of(
+    code: str,
+    kinds: Mapping[str, Kind],
+    *,
+    said: str = "",
+    act: str = "",
+    since: float | Mapping[str, Any] | None = None,
+) -> Problem:
+    """Make a problem of one of the kinds; what isn't given is the kind's.
+
+    Args:
+        code: the kind.
+        kinds: code -> kind.
+        said: what is wrong, in one line.
+        act: what to do, in one line.
+        since: since when, seconds since 1970 or the event that told it.
+    """
+    kind = kinds[code]
+    when = at(since) if isinstance(since, Mapping) else since
+    return Problem(code, kind.severity, None if when is None else local(when), said or kind.means, act or kind.act)
+
+
+def line_of(error: Exception) -> str:
+    """An error's text on one line."""
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]
+
+
+def _running(seen: _Seen) -> Iterator[Problem]:
+    """Parts that are down, or start again and again."""
+    told, now = seen.told, seen.now
+    started = told.last.get("started")
+    if seen.parts is None:
+        stopped = told.since("stopped", "started")
+        if stopped is not None or started is None:
+            yield _problem("not_running", said="the server was stopped, or never started", since=stopped)
+        elif not _alive(started.get("pid")):
+            yield _problem(
+                "not_running", said="the supervisor has ended without a word: killed, or the machine was restarted"
+            )
+        elif now - at(started) > STARTING:
+            yield _problem("not_running", said="the supervisor runs, and doesn't answer on `gateway.metrics_port`")
+        return
+    begun = -math.inf if started is None else at(started)
+    for part, up in seen.parts.items():
+        ended = told.ended.get(part)
+        if not up and (ended is not None or now - begun > STARTING):
+            how = f", {ended['how']}" if ended is not None and ended.get("how") else ""
+            yield _problem(
+                "part_down",
+                said=f"{part} doesn't run{how}",
+                act=f"read `logs/{log_of(part)}`; it is started again by itself, ever more slowly",
+                since=ended,
+            )
+        lately = [each for each in told.restarts.get(part, ()) if now - each < FLAPPING]
+        if len(lately) >= FLAPS:
+            yield _problem(
+                "part_flaps",
+                said=f"{part} was started again {len(lately)} times or more within ten minutes",
+                act=f"read `logs/{log_of(part)}`",
+                since=lately[0],
+            )
+
+
+def _alive(pid: object) -> bool:
+    """Whether a process of this number is there."""
+    try:
+        os.kill(int(str(pid)), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def log_of(part: str) -> str:
+    """The log of a part."""
+    return {"superexec": "serverapp.log", "enrolment": "supervisor.log"}.get(part, f"{part.replace(' ', '-')}.log")
+
+
+def _ports(seen: _Seen) -> Iterator[Problem]:
+    """Ports of parts that don't run, or of a server that doesn't, and which somebody else has."""
+    gateway, parts = seen.site.config.gateway, seen.parts
+    wanted = {"gateway": gateway.port, "enrolment": gateway.enrolment_port}
+    for place, port in enumerate(gateway.superlink_ports):
+        wanted[f"superlink {place + 1}" if place else "superlink"] = port
+    for part, port in wanted.items():
+        if parts is not None and parts.get(part, True):
+            continue
+        for process in listening(port):
+            if process.orphan and process.name == "nginx":
+                yield _problem(
+                    "gateway_orphan",
+                    said=f"{process}, whose master was killed, still answers on port {port}",
+                    act=f"kill {process.pid}; `palate serve run` does so when it starts",
+                )
+            elif parts is not None and part in seen.told.ended and process.pid not in _own(seen):
+                yield _problem(
+                    "port_taken",
+                    said=f"port {port} of {part} is taken by {process}",
+                    act=f"end process {process.pid}, or give {part} another port in `server.toml`",
+                )
+
+
+def _own(seen: _Seen) -> set[int]:
+    """The supervisor, and all that it has started."""
+    first = seen.told.last.get("started", {}).get("pid")
+    found = {int(first)} if first is not None else set()
+    parents = {}
+    for each in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _witnesses(seen: _Seen) -> Iterator[Problem]:
+    """The witness folder as it is now and as it was last tried, and the ledger's witnesses."""
+    folder, told = seen.site.witness, seen.told
+    failed = told.since("unwitnessed", "witnessed", "serving")
+    reason = ""
+    if not folder.is_dir():
+        reason = "isn't there"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = "can't be written"
+    elif failed is not None:
+        reason = f"couldn't be written when it was last tried: {failed.get('reason', '')}"
+    if reason:
+        yield _problem("witness_unwritable", said=f"the witness folder {folder} {reason}", since=failed)
+    missing = told.since("uncosigned", "cosigned", "serving")
+    if missing is not None and seen.site.config.witnesses.keys:
+        yield _problem("witnesses_missing", said=str(missing.get("reason", "")), since=missing)
+
+
+def _disks(seen: _Seen) -> Iterator[Problem]:
+    """The disks of the server folder and of the witness."""
+    least, told = seen.site.config.problems.disk_mib, set()
+    for folder in (seen.site.folder, seen.site.witness):
+        if not folder.is_dir() or (device := folder.stat().st_dev) in told:
+            continue
+        told.add(device)
+        left = shutil.disk_usage(folder).free / 2**20
+        if left < least:
+            code = "disk_full" if left < FULL * least else "disk_low"
+            yield _problem(
+                code, said=f"{left:,.0f} MiB are left on the disk of {folder}, `problems.disk_mib` is {least:,}"
+            )
+
+
+def _certificates(seen: _Seen) -> Iterator[Problem]:
+    """The certificates of gateway and SuperLink, and the folder's authority."""
+    site, days = seen.site, seen.site.config.problems.certificate_days
+    for path in (certificate(site)[0], site.tls / "superlink.pem", site.tls / "ca.pem"):
+        try:
+            ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
+            begins = max(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
+        except FileNotFoundError:
+            if seen.parts is not None:  # a start makes the folder's own
+                yield _problem("certificate_ended", said=f"{path} is missing")
+            continue
+        except (OSError, ValueError) as error:
+            yield _problem("certificate_ended", said=f"{path} can't be read: {line_of(error)}")
+            continue
+        left = (ends.timestamp() - seen.now) / DAY
+        when = local(ends.timestamp())
+        if left < 0 or begins.timestamp() > seen.now + SKEW:
+            said = f"{path} has ended, {when}" if left < 0 else f"{path} is valid from {local(begins.timestamp())} only"
+            yield _problem("certificate_ended", said=said, since=ends.timestamp() if left < 0 else None)
+        elif left < days:
+            yield _problem("certificate_ends", said=f"{path} ends in {left:.0f} days, {when}")
+
+
+def _clock(seen: _Seen) -> Iterator[Problem]:
+    """A clock that was set, or that is before what was written."""
+    jumped = seen.told.since("clock", "started")
+    if jumped is not None:
+        yield _problem(
+            "clock_off",
+            said=f"the clock was set by {jumped.get('seconds', 0):+,.0f} s while the server ran",
+            since=jumped,
+        )
+    written = [at(event) for event in seen.told.last.values()]
+    with suppress(OSError):
+        written.append(seen.site.ledger_file.stat().st_mtime)
+    if written and (ahead := max(written) - seen.now) > SKEW:
+        yield _problem("clock_off", said=f"the clock is {ahead:,.0f} s or more behind what was written")
+
+
+def private_files(site: Site) -> list[Path]:
+    """Files that nobody but the server's account may read, as far as they are there."""
+    own = [site.folder / "key", site.folder / "keys" / "next", *sorted(site.tls.glob("*.key"))]
+    found = [*own, certificate(site)[1], site.enrolment_file, site.state / "superexec.secret"]
+    if site.config.metrics.token:
+        found.append(site.folder / site.config.metrics.token)
+    return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def _keys(seen: _Seen) -> Iterator[Problem]:
+    """The release key, and who may read it and the others."""
+    try:
+        seen.site.key()
+    except (PalateError, OSError) as error:
+        yield _problem("key_missing", said=line_of(error))
+    for path in private_files(seen.site):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077 and _reachable(path, seen.site.folder):
+            yield _problem("key_open", said=f"{path} has mode {mode:04o}", act=f"chmod 600 {path}")
+
+
+def _reachable(path: Path, folder: Path) -> bool:
+    """Whether other accounts can come to a file below a folder: not if one of the folders on the way is closed."""
+    inside = path.parent if not path.is_relative_to(folder) else folder
+    ways = [each for each in (path.parent, *path.parent.parents) if each == inside or each.is_relative_to(inside)]
+    return all(each.stat().st_mode & 0o011 for each in ways)
+
+
+def _configuration(seen: _Seen) -> Iterator[Problem]:
+    """A configuration that was changed since the start."""
+    file = seen.site.config_file
+    try:
+        read_config(file)
+    except PalateError as error:
+        yield _problem("configuration_invalid", said=line_of(error))
+        return
+    started = seen.told.last.get("started")
+    if seen.parts is not None and started is not None and file.stat().st_mtime > at(started) + 1.0:
+        yield _problem("configuration_newer", since=file.stat().st_mtime)
+
+
+def _happened(seen: _Seen) -> Iterator[Problem]:
+    """What the events tell, until something better has happened."""
+    told, now = seen.told, seen.now
+    for name, over, code, within in (
+        ("lost", ("round",), "charge_lost", math.inf),
+        ("failed", (), "serverapp_failed", DAY),
+        ("no cohort", ("gathered", "round"), "no_cohort", math.inf),
+        ("held", ("published",), "model_held", math.inf),
+        ("survey refused", ("opened",), "survey_refused", 7 * DAY),
+        ("enrolment failed", (), "enrolment_failing", 3600.0),
+        ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
+    ):
+        event = told.since(name, *over)
+        if event is not None and now - at(event) < within:
+            reason = next((str(event[key]) for key in ("error", "reason") if event.get(key)), "")
+            reason = reason or "; ".join(event.get("reasons", ()))
+            said = f"{KINDS[code].means}: {reason}" if reason else KINDS[code].means
+            yield _problem(code, said=" ".join(said.split())[:400], since=event)
+
+
+def _ledger(seen: _Seen) -> Iterator[Problem]:
+    """What budgets and register say."""
+    site, config = seen.site, seen.site.config
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    with site.ledger(read_only=True) as ledger:
+        entries = ledger.entries()
+        lifetime, period = budgets_of(config, ledger, now=seen.now)
+    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    if not lifetime.covers(cost):
+        yield _problem("budget_lifetime")
+    elif not lifetime.covers(2 * cost):
+        yield _problem("budget_lifetime_low")
+    if lifetime.covers(cost) and not period.covers(cost):
+        yield _problem("budget_period", said=f"{KINDS['budget_period'].means} before {local(period.until)}")
+    vain = len(voids(entries)) - restraint_of(site).under_way
+    if vain >= config.cohort.attempts:
+        yield _problem(
+            "runs_void", said=f"{vain} charges in a row have released nothing: there is one a day until one does"
+        )
+    elif vain > 0:
+        last = seen.told.since("aborted", "round")
+        reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
+        yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
+    with Enrolments(site.enrolment_file) as register:
+        devices = register.counts(now=seen.now)
+    there, least = (
+        devices["enrolled"] - devices["revoked"],
+        least_of(config.cohort.size, dropout=config.privacy.dropout),
+    )
+    if there < least:
+        yield _problem("few_devices", said=f"{there:,} devices are enrolled, a cohort needs {least:,}")
+    bad = devices["named"] + devices["quarantined"]
+    if bad > max(1, there // 20):
+        yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")
+
+
+def _backup(seen: _Seen) -> Iterator[Problem]:
+    """A backup that is too old for what has changed since."""
+    site, hours = seen.site, seen.site.config.problems.backup_hours
+    if not hours:
+        return
+    made = last_backup(site)
+    if made is None:
+        begun = (site.tls / "ca.pem").stat().st_mtime  # made with the folder, and never again
+        if seen.now - begun > hours * 3600:
+            yield _problem("backup_old", said="no backup of this folder was ever made")
+    elif seen.now - made.at > hours * 3600:
+        with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+            entries = ledger.checkpoint().size - made.size
+            devices = register.counts(now=seen.now)["enrolled"] - made.devices
+        if entries or devices:
+            said = f"the latest backup lacks {entries:,} entries of the ledger and {devices:,} devices"
+            yield _problem("backup_old", said=said, since=made.at)
+
+
+_LOOKS: tuple[Callable[[_Seen], Iterable[Problem]], ...] = (
+    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _happened, _backup,
+)  # fmt: skip
+"""Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""
