@@ -22,7 +22,8 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
 
 from palate_common.errors import PalateError
 from palate_server.folder.events import EventFollower
@@ -142,8 +143,8 @@ class Metrics:
         self._in_vain, self._health["attempts"] = count, count < self._most
         self._voids.set(count)
 
-    def application(self) -> Starlette:
-        """The HTTP application of the loopback port."""
+    def application(self, *, pages: ASGIApp | None = None) -> Starlette:
+        """The HTTP application of the loopback port; `pages` answers all other paths."""
 
         def metrics(_: Request) -> Response:
             self.follow()
@@ -165,11 +166,10 @@ class Metrics:
             found = await run_in_threadpool(self.problems)
             return JSONResponse([problem.as_dict() for problem in found])
 
-        return Starlette(
-            routes=[
-                Route("/metrics", scrape), Route("/health", health), Route("/ready", ready), Route("/problems", wrong),
-            ]
-        )  # fmt: skip
+        routes: list[BaseRoute] = [
+            Route("/metrics", scrape), Route("/health", health), Route("/ready", ready), Route("/problems", wrong),
+        ]  # fmt: skip
+        return Starlette(routes=routes if pages is None else [*routes, Mount("", app=pages)])
 
 
 class _State(Collector):

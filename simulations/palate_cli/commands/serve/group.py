@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.serve import access, copies, folder, houses, running, status
+from palate_cli.commands.serve import access, console, copies, folder, houses, running, status
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 app.command("init")(folder.init)
 app.command("run")(running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
+app.command("console")(console.console)
 app.command("panel")(folder.panel)
 app.command("enroll")(access.enroll)
 app.command("revoke")(access.revoke)
