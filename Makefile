@@ -4,7 +4,7 @@ VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q

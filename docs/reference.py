@@ -1,9 +1,10 @@
-"""The reference pages, made from the code: commands and options, settings of a run, of algorithms and of a server.
+"""The reference pages, made from the code: commands and options; settings of a run, an algorithm and a server; alerts.
 
     python docs/reference.py
 
 Writes what stands between the marks of cli.md, configuration.md and operations.md: from the help of the commands, and
-from the fields of the settings with their docstrings. `tests/docs/test_reference.py` compares.
+from the fields of the settings with their docstrings. And the alerts of deploy/prometheus/palate.rules.yml, from the
+list of problems. `tests/docs/test_reference.py` and `tests/server/service/test_alerts.py` compare.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from palate_cli.cli import app
 from palate_common.algorithms import algorithm_class
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.house import HouseConfig
+from palate_server.service.problems import KINDS
 from palate_sim.config import SimulationConfig
 from palate_torch import ModuleSettings
 
@@ -179,6 +181,75 @@ def _text(text: str | None) -> str:
     return PLACE.sub(lambda place: f"[{place[1]}]({place[1]}.md{place[2] or ''})", line)
 
 
+RULES = DOCS.parent / "deploy" / "prometheus" / "palate.rules.yml"
+WAITS = {"error": ("1m", "page"), "warning": ("15m", "ticket")}
+"""Severity of a problem -> how long it must last, and the severity of its alert."""
+FURTHER = """\
+      - alert: PalateUnreachable
+        expr: up{job="palate"} == 0
+        for: 2m
+        labels: {severity: page}
+        annotations:
+          summary: "{{ $labels.instance }} can't be scraped: it has ended, or its address or token is another"
+          act: "`palate serve status FOLDER` on the machine"
+      - alert: PalateAbsent
+        expr: absent(palate_up)
+        for: 5m
+        labels: {severity: page}
+        annotations:
+          summary: "no Palate server is scraped"
+          act: "see the targets of Prometheus"
+      - alert: PalateAttemptsFail
+        expr: >-
+          sum by (instance) (increase(palate_attempts_total{outcome!="released"}[1d]))
+          > 2 + 2 * (sum by (instance) (increase(palate_attempts_total{outcome="released"}[1d])) or
+          sum by (instance) (0 * palate_voids))
+        labels: {severity: ticket}
+        annotations:
+          summary: "most attempts of the last day on {{ $labels.instance }} released nothing"
+          act: "see `palate_aborts_total` for the reasons, and their table in docs/operations.md#events"
+      - alert: PalateLifetimeShort
+        expr: palate_mu2_left < 0.2 * palate_mu2_lifetime
+        labels: {severity: ticket}
+        annotations:
+          summary: "less than a fifth of the lifetime budget on {{ $labels.instance }} is left, in mu^2"
+          act: "plan the population that comes after: a lifetime is a promise"
+      - alert: PalateEnrolmentsRefused
+        expr: sum by (instance) (rate(palate_enrolments_total{outcome="refused"}[15m])) > 1
+        for: 15m
+        labels: {severity: ticket}
+        annotations:
+          summary: "more than one enrolment a second is refused on {{ $labels.instance }}"
+          act: "the event `enrolment refused` has the reasons; who floods it can't keep others out"
+"""
+"""Alerts beside those of the problems."""
+
+
+def alerts() -> str:
+    """The rules for Prometheus: one for each problem that somebody should hear of, with what to do."""
+    lines = [
+        "# Written by docs/reference.py from the problems of docs/operations.md#problems: an alert for each code.",
+        "# `job` must be `palate`, as in prometheus.yml beside it.",
+        "groups:",
+        "  - name: palate",
+        "    rules:",
+        FURTHER.rstrip(),
+    ]
+    for code, kind in KINDS.items():
+        if kind.severity in WAITS and code != "not_running":  # which only the scrape can tell
+            lasts, severity = WAITS[kind.severity]
+            lines += [
+                f"      - alert: Palate{''.join(word.capitalize() for word in code.split('_'))}",
+                f'        expr: palate_problem{{code="{code}"}} == 1',
+                f"        for: {lasts}",
+                f"        labels: {{severity: {severity}}}",
+                "        annotations:",
+                f"          summary: {json.dumps(f'{{{{ $labels.instance }}}}: {kind.means}', ensure_ascii=False)}",
+                f"          act: {json.dumps(kind.act, ensure_ascii=False)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {"cli.md": commands, "configuration.md": settings, "operations.md": server_settings}
 
 
@@ -189,6 +260,7 @@ def main() -> None:
         before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
         _, _, after = rest.partition(END)
         file.write_text(f"{before}{BEGIN}\n\n{made()}\n\n{END}{after}", encoding="utf-8")
+    RULES.write_text(alerts(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Set
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -26,6 +25,7 @@ from palate_server.flower.spread_grid import SpreadGrid
 from palate_server.flower.superlink_state import check_version
 from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import EventLog
+from palate_server.folder.logs import PartLog
 from palate_server.folder.server_folder import Site, owner_only
 from palate_server.operation.operation import Operation
 from palate_server.rounds.lock import RunLock
@@ -111,9 +111,11 @@ def _grid(site: Site, grid: Grid) -> PromptGrid | SpreadGrid:
 
 def _log(site: Site, error: Exception, text: str) -> None:
     """Log where it failed, but no values, which may show who took part."""
-    lines = traceback.format_tb(error.__traceback__)
-    with (site.logs / "serverapp.log").open("a", encoding="utf-8") as log:
-        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {type(error).__name__}: {text}\n{''.join(lines)}")
+    log = PartLog(
+        site.logs / "serverapp.log", "serverapp", most=site.config.logs.mib * 2**20, keep=site.config.logs.keep
+    )
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.tell(f"{type(error).__name__}: {text}\n{where}", "error")
 
 
 def _own(site: Site) -> RunLock:

@@ -305,6 +305,15 @@ class MetricsSettings(_Section):
         return host, int(port)
 
 
+class LogSettings(_Section):
+    """How much of what the processes say is kept in `logs/`, each part in a file of its own."""
+
+    mib: int = Field(default=16, ge=1)
+    """MiB of a file above which it is renamed to `PART.1.log`."""
+    keep: int = Field(default=3, ge=0)
+    """Number of former files of a part."""
+
+
 class ProblemSettings(_Section):
     """From when on something is a problem that the operator is told of, see docs/operations.md#problems."""
 
@@ -389,6 +398,7 @@ class ServerConfig(_Section):
     gateway: GatewaySettings = GatewaySettings()
     console: ConsoleSettings = ConsoleSettings()
     backup: BackupSettings = BackupSettings()
+    logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     problems: ProblemSettings = ProblemSettings()
     witnesses: WitnessSettings = WitnessSettings()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from palate_common.enrolment import new_token, token_hash
@@ -38,6 +39,15 @@ _CONDUCT = (
     "CREATE TABLE IF NOT EXISTS evidence(device INTEGER PRIMARY KEY, record BLOB NOT NULL)",
 )
 """Tables that are added to a file of an earlier version. They have no times, which would show who took part when."""
+_LISTED = (
+    "CREATE TABLE IF NOT EXISTS labels(hash TEXT PRIMARY KEY, label TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
+)
+"""Further ones: what an operator called an invitation, and the quarter of a year in which a device was online last."""
+_NOBODY = -1
+"""The number in `seen` whose quarter is the one in which noting began."""
+MOST_LABEL = 40
+"""Characters of the longest label."""
 _COLUMNS = (
     "number, node_key, identity, node, revoked, strikes, free_at, EXISTS(SELECT 1 FROM named WHERE device = number)"
 )
@@ -68,6 +78,40 @@ class EnrolledDevice:
     named: bool
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What an operator may see of one device: enough to end what nobody uses any more, too little to say who took part.
+
+    Attributes:
+        number: its position in the directory.
+        state: enrolled, revoked, quarantined, named or left.
+        label: what its invitation was called; "" if it wasn't.
+        enrolled: the quarter of a year in which it enrolled, as `quarter_of` says; None if it has left.
+        seen: the quarter in which it was online last; None: not since that is noted.
+    """
+
+    number: int
+    state: str
+    label: str
+    enrolled: int | None
+    seen: int | None
+
+
+def quarter_of(at: float) -> int:
+    """The quarter of a year, counted from year 0; no finer time of a device is kept.
+
+    >>> quarter_of(0.0) == 4 * 1970, quarter_name(quarter_of(0.0))
+    (True, '1970 Q1')
+    """
+    day = datetime.fromtimestamp(at, UTC)
+    return 4 * day.year + (day.month - 1) // 3
+
+
+def quarter_name(quarter: int) -> str:
+    """A quarter as people write it."""
+    return f"{quarter // 4} Q{quarter % 4 + 1}"
+
+
 _THERE = "node_key NOT LIKE 'gone %'"
 """Of a device that hasn't left: of one that has, nothing is written any more."""
 
@@ -89,24 +133,39 @@ class Enrolments(Closing):
 
     def __init__(self, path: Path | str) -> None:
         driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT, driver=driver)
+        self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT + _LISTED, driver=driver)
         with self._database.transaction() as connection:
-            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'evidence'").fetchone()
-        if known is None:
+            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('evidence', 'seen')"
+            (known,) = connection.execute(query).fetchone()
+        if known < 2:
             with self._database.transaction(write=True) as connection:
-                for statement in (*_CONDUCT, "DROP TABLE IF EXISTS disputes"):
+                for statement in (*_CONDUCT, *_LISTED, "DROP TABLE IF EXISTS disputes"):
                     connection.execute(statement)
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         self._database.close()
 
-    def invite(self, *, now: float, hours: float) -> str:
-        """Make a new token, which only the caller sees: 256 bits, URL-safe."""
+    def invite(self, *, now: float, hours: float, label: str = "") -> str:
+        """Make a new token, which only the caller sees: 256 bits, URL-safe.
+
+        Args:
+            now: seconds since 1970.
+            hours: for how long it is valid.
+            label: what a list of devices calls whoever enrols with it.
+
+        Raises:
+            InputError: the label is too long, or can't be printed.
+        """
+        if len(label) > MOST_LABEL or not label.isprintable():
+            raise InputError(f"`label` must be at most {MOST_LABEL} printable characters, got {label!r:.80}")
         token = new_token()
         with self._database.transaction(write=True) as connection:
             connection.execute("DELETE FROM tokens WHERE expires < ? AND device IS NULL", (now,))
+            connection.execute("DELETE FROM labels WHERE hash NOT IN (SELECT hash FROM tokens)")
             connection.execute("INSERT INTO tokens VALUES (?, ?, NULL)", (token_hash(token), now + hours * 3600))
+            if label:
+                connection.execute("INSERT INTO labels VALUES (?, ?)", (token_hash(token), label))
         return token
 
     def knows(self, token: str) -> bool:
@@ -194,7 +253,10 @@ class Enrolments(Closing):
                 (_gone(number), number),
             )
             connection.execute("DELETE FROM invited WHERE device = ?", (number,))
+            query = "DELETE FROM labels WHERE hash IN (SELECT hash FROM tokens WHERE device = ?)"
+            connection.execute(query, (number,))
             connection.execute("DELETE FROM tokens WHERE device = ?", (number,))
+            connection.execute("DELETE FROM seen WHERE device = ?", (number,))
         self._database.checkpoint()
 
     def strike(self, numbers: Collection[int], *, limit: int, until: float) -> int:
@@ -268,6 +330,37 @@ class Enrolments(Closing):
             rows = connection.execute(f"SELECT {_COLUMNS} FROM devices ORDER BY number").fetchall()  # noqa: S608 - ours
         return [_made(row) for row in rows]
 
+    def seen(self, nodes: Collection[int], *, quarter: int) -> None:
+        """Note in which quarter of a year devices were online last; nothing finer, and nothing of what they did."""
+        statement = (
+            f"INSERT INTO seen SELECT number, ? FROM devices WHERE node = ? AND {_THERE}"  # noqa: S608 - ours
+            " ON CONFLICT(device) DO UPDATE SET quarter = excluded.quarter WHERE quarter < excluded.quarter"
+        )
+        with self._database.transaction(write=True) as connection:
+            connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (_NOBODY, quarter))
+            connection.executemany(statement, [(quarter, str(node)) for node in nodes])
+
+    def noted_since(self) -> int | None:
+        """The quarter since which it is noted who is online; None: it isn't yet."""
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT quarter FROM seen WHERE device = ?", (_NOBODY,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def listed(self, *, now: float) -> list[Listed]:
+        """What an operator may see of each device, by number.
+
+        **Guarantees:** no time is finer than a quarter of a year, and nothing tells whether a device took part.
+        """
+        query = (
+            "SELECT number, node_key, enrolled, revoked, coalesce(free_at, 0) > ?,"
+            " EXISTS(SELECT 1 FROM named WHERE device = number),"
+            " coalesce((SELECT label FROM labels JOIN tokens USING(hash) WHERE tokens.device = number), ''),"
+            " (SELECT quarter FROM seen WHERE seen.device = number) FROM devices ORDER BY number"
+        )
+        with self._database.transaction() as connection:
+            rows = connection.execute(query, (now,)).fetchall()
+        return [_listed(row) for row in rows]
+
     def directory(self) -> Directory | None:
         """The directory of identities; None if no device is enrolled."""
         identities = tuple(device.identity for device in self.devices())
@@ -297,6 +390,14 @@ class Enrolments(Closing):
 def _gone(number: int) -> str:
     """What stands in the place of a node key that was deleted."""
     return f"gone {number}"
+
+
+def _listed(row: tuple[int, str, float, float | None, int, int, str, int | None]) -> Listed:
+    number, node_key, enrolled, revoked, quarantined, named, label, seen = row
+    if node_key == _gone(number):
+        return Listed(number, "left", "", None, None)
+    state = "revoked" if revoked is not None else "named" if named else "quarantined" if quarantined else "enrolled"
+    return Listed(number, state, label, quarter_of(enrolled), seen)
 
 
 def _made(row: tuple[int, str, str, str | None, float | None, int, float | None, int]) -> EnrolledDevice:

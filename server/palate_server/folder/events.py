@@ -1,6 +1,6 @@
 """Events: the service's log, one JSON object per line, for people, metrics and the supervisor.
 
-    {"at": "2026-03-01T12:00:00+00:00", "event": "round", "run": "...", "round": 0, "attempt": 0, "users": 97, ...}
+    {"at": "2026-03-01T12:00:00+00:00", "level": "info", "event": "round", "run": "...", "round": 0, "users": 97, ...}
 
 No line names a device, node, key or address: the log must not record who took part when.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,15 @@ from palate_common.records.closing import Closing
 
 MOST = 2**26
 """Size in bytes above which the file is renamed and a new one started; one former file is kept."""
+LEVELS: Mapping[str, str] = {
+    **dict.fromkeys(("failed", "lost", "unwitnessed", "uncosigned", "clock"), "error"),
+    **dict.fromkeys(("ended", "restarted", "aborted", "refused", "no cohort", "held", "survey refused"), "warning"),
+    **dict.fromkeys(
+        ("enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"), "warning"
+    ),
+    **dict.fromkeys(("silent", "malformed", "unsigned", "named", "quarantined"), "warning"),
+}
+"""The level of an event that isn't "info"."""
 EVERY = 60.0
 """The least seconds between two lines of a tally."""
 REASONS, OTHER = 16, "other"
@@ -41,7 +50,12 @@ class EventLog:
         """Append a line, in one write."""
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
-        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": LEVELS.get(event, "info"),
+            "event": event,
+        }
+        line |= facts
         with self.file.open("ab", buffering=0) as file:
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from palate_common.errors import InputError, PalateError
 from palate_common.records.files import create_durably, sync_folder, write_durably
 from palate_server.folder.certificates import issue, make_authority
-from palate_server.folder.config import FOLDER_NAME, NAME, ServerConfig
+from palate_server.folder.config import FOLDER_NAME, NAME, MetricsSettings, ServerConfig
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import one_line
 
@@ -52,6 +52,7 @@ class HouseConfig(BaseModel):
     """PEM chain for `name`, its authority last; empty: the house's own authority issues it. Relative to the house."""
     certificate_key: str = ""
     """The certificate's private key."""
+    metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> HouseConfig:
@@ -59,6 +60,8 @@ class HouseConfig(BaseModel):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")
         if bool(self.certificate) != bool(self.certificate_key):
             raise ValueError("certificate and certificate_key are given together, or neither")
+        if self.metrics.address and self.metrics.place()[1] in (self.port, self.metrics_port):
+            raise ValueError(f"the port of metrics.address must be its own, got {self.metrics.address}")
         if self.port == self.metrics_port:
             raise ValueError(f"the ports must differ, got {self.port} twice")
         return self

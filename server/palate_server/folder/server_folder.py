@@ -15,6 +15,7 @@
     tls/                  the folder's own certificate authority, and its certificates
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
+    operators.jsonl       which account gave which command; it only grows
     logs/                 events.jsonl (structured, without identifiers) and the output of the processes
 
 The population's ledger and `enrolment.db` can't be recreated: see `palate serve backup`.

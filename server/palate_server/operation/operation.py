@@ -32,6 +32,7 @@ from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
+from palate_server.operation.presence import Presence
 from palate_server.operation.progress import WatchedTransport, progress_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
@@ -72,6 +73,7 @@ class Operation:
         self._progress = progress_of(site)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
+        self._presence = Presence(self._register)
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
@@ -99,7 +101,7 @@ class Operation:
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
-                self._dismissals.send(self._messenger.online(), seconds=SOONEST if soon else due - now)
+                self._dismissals.send(self._online(), seconds=SOONEST if soon else due - now)
                 self._dismissals.tidy()
                 time.sleep(IDLE)
 
@@ -320,7 +322,7 @@ class Operation:
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
         while True:
-            eligible, online = self._eligible(within), self._messenger.online()
+            eligible, online = self._eligible(within), self._online()
             present = self._absences.present(eligible)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
@@ -340,6 +342,12 @@ class Operation:
                 time.sleep(IDLE)
                 return None
             time.sleep(GATHERING)
+
+    def _online(self) -> list[int]:
+        """The nodes that are online; the quarter of a year in which they are is noted."""
+        online = self._messenger.online()
+        self._presence.note(online)
+        return online
 
     def _eligible(self, within: int | None) -> Mapping[int, int]:
         """Node -> device of all that may be invited, and are in the run's directory if there is one."""

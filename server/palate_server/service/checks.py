@@ -34,7 +34,7 @@ from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
 from palate_server.operation.terms import check_config
 from palate_server.service.gateway import Front, certificate, check_configuration, wanted_ports
-from palate_server.service.metrics import read_parts
+from palate_server.service.metrics import check_pair, read_parts, read_token
 from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, Problem, line_of, problems, told_of
 
@@ -60,6 +60,11 @@ CHECKS: Mapping[str, Kind] = {
         "error",
         "the gateway's certificate is for another name, or has another key",
         "give the right pair in `[gateway]`",
+    ),
+    "metrics_unfit": Kind(
+        "error",
+        "the token or the certificate of `metrics.address` can't be used",
+        "`openssl rand -hex 32`, in a file of mode 0600",
     ),
     "witness_beside": Kind(
         "warning",
@@ -119,7 +124,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     parts = None if starting else read_parts(site)
     looks: list[Callable[[Site], Iterator[str | Problem]]] = [_signing, _pair, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
-        looks += [_settings, _flower, _witness, _cosigners, _name]
+        looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
         looks += [] if dev or housed else [_nginx]
         looks += [] if parts is not None else [partial(_free, dev=dev, housed=housed)]
     tried = [each for look in looks for each in _safely(look, site)]
@@ -195,6 +200,21 @@ def _disk_of_its_own(site: Site) -> Iterator[str | Problem]:
         yield _tell("witness_beside")
     else:
         yield "witness folder: on another disk"
+
+
+def _elsewhere(site: Site) -> Iterator[str | Problem]:
+    """Whether metrics can be served at an address of their own."""
+    settings = site.config.metrics
+    if not settings.address:
+        return
+    try:
+        read_token(site.folder / settings.token)
+        if settings.certificate:
+            check_pair(site.folder / settings.certificate, site.folder / settings.certificate_key)
+    except PalateError as error:
+        yield _tell("metrics_unfit", line_of(error))
+        return
+    yield f"metrics: at {settings.address}, with a token"
 
 
 def _cosigners(site: Site) -> Iterator[str | Problem]:

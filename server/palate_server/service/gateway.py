@@ -63,7 +63,7 @@ SIGNED = "accept, content-type, flwr-public-key, flwr-signature, flwr-timestamp"
 TEMPLATE = """\
 # Made by `palate serve run` from server.toml at each start: changes here are lost.
 {user}pid {state}/nginx.pid;
-error_log {logs}/gateway.log error;  # of nginx itself
+error_log stderr error;  # of nginx itself: `palate serve run` writes it to the log
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {files};
@@ -380,7 +380,7 @@ def configuration(front: Front) -> str:
 
 def _plain(front: Front) -> dict[str, object]:
     """What all of nginx has in common."""
-    return _harmless({"state": front.state, "logs": front.logs, "listen": front.listen, "port": front.port})
+    return _harmless({"state": front.state, "listen": front.listen, "port": front.port})
 
 
 def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
@@ -528,7 +528,7 @@ def check_configuration(front: Front) -> None:
         InputError: nginx is missing, or refuses it.
     """
     with tempfile.TemporaryDirectory(dir=front.state) as folder:
-        tried = replace(front, state=Path(folder), logs=Path(folder))
+        tried = replace(front, state=Path(folder))
         new = tried.state / "nginx.conf"
         new.write_text(configuration(tried), encoding="utf-8")
         _try(tried, new)
@@ -558,4 +558,4 @@ def nginx_command(front: Front) -> list[str]:
 
 
 def _command(front: Front, configured: Path) -> list[str]:
-    return [nginx(), "-p", "./", "-e", str(front.logs / "gateway.log"), "-c", str(configured)]
+    return [nginx(), "-p", "./", "-e", "stderr", "-c", str(configured)]

@@ -40,8 +40,7 @@ from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, check_free, configuration, nginx_command, write_configuration
-from palate_server.service.http_api import Listener
-from palate_server.service.metrics import read_answer
+from palate_server.service.metrics import metrics_listeners, read_answer
 from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
 
@@ -98,7 +97,12 @@ class HouseSupervisor(Closing):
         self._registry = CollectorRegistry()
         self._starts = Counter("palate_house_starts", "Starts of a part of a house.", ["part"], registry=self._registry)
         self._registry.register(_Up(self))
-        self._listener = Listener(self._application(), host="127.0.0.1", port=house.config.metrics_port)
+        self._listeners = metrics_listeners(
+            self._application(),
+            port=house.config.metrics_port,
+            settings=house.config.metrics,
+            folder=house.folder,
+        )
 
     def run(self, on_serving: Callable[[str, str], None] = lambda name, address: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C.
@@ -117,7 +121,8 @@ class HouseSupervisor(Closing):
         self._tell("started", pid=os.getpid())
         told: set[str] = set()
         try:
-            self._listener.start()
+            for listener in self._listeners.values():
+                listener.start()
             self._look()
             self._await_gateway()
             while not self._stopping.wait(LOOK):
@@ -148,7 +153,8 @@ class HouseSupervisor(Closing):
             self._end(name)
         for thread in list(self._leaving.values()):
             thread.join()
-        self._listener.stop()
+        for listener in self._listeners.values():
+            listener.stop()
         self._lock.close()
 
     def health(self, question: str = "health") -> dict[str, bool]:

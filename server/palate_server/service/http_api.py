@@ -10,6 +10,7 @@ only.
 
 from __future__ import annotations
 
+import hmac
 import re
 import ssl
 import threading
@@ -24,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from palate_common.enrolment import (
     ENROL_PATH,
@@ -236,6 +238,30 @@ async def _bounded(request: Request, most: int) -> bytes | None:
     return bytes(body)
 
 
+class WithToken:
+    """An application that answers to who has a token, `Authorization: Bearer TOKEN`; to others 401, whatever they ask.
+
+    The token is compared in constant time.
+
+    Args:
+        application: the application.
+        token: the token.
+    """
+
+    def __init__(self, application: ASGIApp, token: str) -> None:
+        self._application, self._wanted = application, f"bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        scheme, _, credentials = (given[0] if len(given) == 1 else b"").partition(b" ")
+        if hmac.compare_digest(scheme.lower() + b" " + credentials, self._wanted):
+            await self._application(scope, receive, send)
+            return
+        refusal = JSONResponse({"error": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+
 class Listener:
     """A uvicorn server in a thread.
 
@@ -247,7 +273,7 @@ class Listener:
     """
 
     def __init__(
-        self, application: Starlette, *, host: str, port: int, certificate: tuple[Path, Path] | None = None
+        self, application: ASGIApp, *, host: str, port: int, certificate: tuple[Path, Path] | None = None
     ) -> None:
         pair = certificate or (None, None)
         settings = uvicorn.Config(
@@ -258,6 +284,7 @@ class Listener:
             ssl_keyfile=None if pair[1] is None else str(pair[1]),
             access_log=False,
             log_level="warning",
+            log_config=None,
             lifespan="off",
             ws="none",
             timeout_keep_alive=65,

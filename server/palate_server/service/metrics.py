@@ -8,10 +8,13 @@ device.
 from __future__ import annotations
 
 import math
+import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,15 +25,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp
+from starlette.routing import Mount, Route
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
+from palate_server.folder.config import MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
-from palate_server.service.problems import Problem, Told, problems
+from palate_server.service.http_api import Listener, WithToken
+from palate_server.service.problems import Problem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -143,8 +147,8 @@ class Metrics:
         self._in_vain, self._health["attempts"] = count, count < self._most
         self._voids.set(count)
 
-    def application(self, *, pages: ASGIApp | None = None) -> Starlette:
-        """The HTTP application of the loopback port; `pages` answers all other paths."""
+    def application(self) -> Starlette:
+        """The HTTP application of the loopback port."""
 
         def metrics(_: Request) -> Response:
             self.follow()
@@ -166,10 +170,11 @@ class Metrics:
             found = await run_in_threadpool(self.problems)
             return JSONResponse([problem.as_dict() for problem in found])
 
-        routes: list[BaseRoute] = [
-            Route("/metrics", scrape), Route("/health", health), Route("/ready", ready), Route("/problems", wrong),
-        ]  # fmt: skip
-        return Starlette(routes=routes if pages is None else [*routes, Mount("", app=pages)])
+        return Starlette(
+            routes=[
+                Route("/metrics", scrape), Route("/health", health), Route("/ready", ready), Route("/problems", wrong),
+            ]
+        )  # fmt: skip
 
 
 class _State(Collector):
@@ -238,6 +243,70 @@ def _budgets(status: Status) -> Iterator[Metric]:
 def _said(status: Status) -> str:
     """Unit, adjacency, delta and accountant, which are given with each epsilon."""
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
+
+
+LEAST_TOKEN = 32
+"""Characters of the shortest token."""
+
+
+def metrics_listeners(
+    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path, pages: Starlette | None = None
+) -> dict[str, Listener]:
+    """The listeners of metrics and health: on the loopback interface, and on an address of their own, if there is one.
+
+    Args:
+        application: what answers.
+        port: on the loopback interface, without a token.
+        settings: the address of their own.
+        folder: the folder that its files are relative to.
+        pages: what answers all other paths, on the loopback interface alone.
+
+    Raises:
+        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
+    """
+    here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
+    found = {"metrics": Listener(here, host="127.0.0.1", port=port)}
+    if settings.address:
+        host, other = settings.place()
+        pair = None
+        if settings.certificate:
+            pair = folder / settings.certificate, folder / settings.certificate_key
+            check_pair(*pair)
+        guarded = WithToken(application, read_token(folder / settings.token))
+        found["metrics elsewhere"] = Listener(guarded, host=host.strip("[]"), port=other, certificate=pair)
+    return found
+
+
+def read_token(path: Path) -> str:
+    """The token by which metrics are read from elsewhere.
+
+    Raises:
+        InputError: it can't be read, is too short or has spaces, or other accounts may read it.
+    """
+    try:
+        mode, token = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`metrics.token` must be a file with a token, got {path}: {line_of(error)}") from None
+    if mode & 0o077:
+        raise InputError(f"`metrics.token` must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
+    if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token:
+        raise InputError(
+            f"`metrics.token` must have at least {LEAST_TOKEN} characters and no spaces, got {len(token)}: "
+            f"openssl rand -hex 32 > {path}"
+        )
+    return token
+
+
+def check_pair(chain: Path, key: Path) -> None:
+    """Refuse a certificate and a key with which nobody could be served.
+
+    Raises:
+        InputError: they can't be read, or don't belong together.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"`metrics.certificate` must be a PEM chain with its key, got {chain}: {error}") from None
 
 
 def read_health(site: Site) -> dict[str, bool]:

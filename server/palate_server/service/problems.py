@@ -4,7 +4,7 @@
 
 Each has a code, by which alerts are made and which `KINDS` and docs/operations.md describe, and says in one line what
 is wrong and in another what to do. The list is read from files and the system: no part of the server has to work for
-it. It never names a device, an address of one, or a key.
+it. It never names a device, an address of one, or a key. The file is long as the list and what finds it are one thing.
 
 >>> sorted({kind.severity for kind in KINDS.values()})
 ['error', 'note', 'warning']
@@ -73,6 +73,11 @@ KINDS: Mapping[str, Kind] = {
     "not_running": Kind("error", "no supervisor runs this folder, or it doesn't answer", "`palate serve run`"),
     "part_down": Kind(
         "error", "a part has ended, and is started again ever more slowly", "read the part's log in `logs/`"
+    ),
+    "part_restarted": Kind(
+        "warning",
+        "a part ended within the last ten minutes, and was started again",
+        "nothing, if it happens once; read the part's log in `logs/`",
     ),
     "part_flaps": Kind(
         "warning", "a part was started again three times within ten minutes", "read the part's log in `logs/`"
@@ -365,13 +370,13 @@ def _running(seen: _Seen) -> Iterator[Problem]:
                 since=ended,
             )
         lately = [each for each in told.restarts.get(part, ()) if now - each < FLAPPING]
+        act = f"read `logs/{log_of(part)}`"
         if len(lately) >= FLAPS:
-            yield _problem(
-                "part_flaps",
-                said=f"{part} was started again {len(lately)} times or more within ten minutes",
-                act=f"read `logs/{log_of(part)}`",
-                since=lately[0],
-            )
+            said = f"{part} was started again {len(lately)} times or more within ten minutes"
+            yield _problem("part_flaps", said=said, act=act, since=lately[0])
+        elif lately and up:
+            said = f"{part} {told.ended[part]['how']}" if part in told.ended else f"{part} ended"
+            yield _problem("part_restarted", said=f"{said}, and was started again", act=act, since=lately[-1])
 
 
 def _alive(pid: object) -> bool:

@@ -10,13 +10,18 @@ import ctypes
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from palate_server.folder.logs import KEEP, MOST, PartLog
+
 PATIENCE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
+READ = 2.0
+"""Seconds in which the last words of an ended process are read."""
 FIRST_PAUSE, LAST_PAUSE, STEADY = 0.5, 30.0, 60.0
 """Seconds before an ended process is restarted: at first, and at most; and running time that resets the pause."""
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -29,12 +34,13 @@ class Child:
     Args:
         name: its name in logs and metrics.
         command: its command line.
-        log: the file to which its output is appended.
+        log: the file to which its output is written, as JSON lines; its name is the part's.
         environment: variables in addition to this process's.
         folder: its working directory; None: this process's.
         pid_file: the file to which it writes its id once it listens; None: it is up as soon as it runs.
         umask: of the files that it makes; -1: this process's.
         patience: seconds that it may take to end after SIGTERM.
+        bounds: bytes of its log, and how many former ones are kept.
 
     Attributes:
         starts: how often it was started.
@@ -53,9 +59,12 @@ class Child:
         pid_file: Path | None = None,
         umask: int = -1,
         patience: float = PATIENCE,
+        bounds: tuple[int, int] = (MOST, KEEP),
     ) -> None:
         self.name, self.starts, self.ends, self.how = name, 0, 0, ""
-        self._command, self._log, self._environment = list(command), log, {**os.environ, **environment}
+        self._command, self._environment = list(command), {**os.environ, **environment}
+        self._log = PartLog(log, log.stem, most=bounds[0], keep=bounds[1])
+        self._reader: threading.Thread | None = None
         self._folder, self._pid_file, self._umask, self._patience = folder, pid_file, umask, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._started, self._pause = 0.0, FIRST_PAUSE
@@ -94,18 +103,21 @@ class Child:
         if self.starts:
             self._pause = min(2 * self._pause, LAST_PAUSE)
         self._started = time.monotonic()
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - commands of our own
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-                umask=self._umask,
-                preexec_fn=_end_with_parent,
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - commands of our own
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            cwd=self._folder,
+            start_new_session=True,
+            umask=self._umask,
+            preexec_fn=_end_with_parent,
+        )
+        self._reader = threading.Thread(
+            target=self._log.follow, args=(self._process.stdout,), name=f"log-{self.name}", daemon=True
+        )
+        self._reader.start()
         self.starts += 1
         return True
 
@@ -133,7 +145,10 @@ class Child:
             return 0
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
+        status = process.wait()
+        if self._reader is not None:
+            self._reader.join(READ)
+        return status
 
 
 def _how(status: int) -> str:

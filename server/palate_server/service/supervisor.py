@@ -11,6 +11,7 @@ It has no state of its own: after a kill at any moment, it finds all state in th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -34,6 +35,7 @@ from palate_server.flower.superlink_state import (
     superlink_command,
 )
 from palate_server.folder.events import EventLog
+from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
@@ -42,7 +44,7 @@ from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
-from palate_server.service.metrics import Metrics
+from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
@@ -100,10 +102,14 @@ class Supervisor(Closing):
         make_secret(site)
         remove_former(site)
         extra, logs = environment(site), site.logs
+        self._bounds = site.config.logs.mib * 2**20, site.config.logs.keep
+        self._said = LogHandler(
+            PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
+        )
         superexec = superexec_command(site, parent=os.getpid())
         self._children = [
             *map(self._superlink, range(site.config.gateway.superlinks)),
-            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra),
+            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra, bounds=self._bounds),
         ]
         if not dev and not housed:
             front = Front.alone(site)
@@ -116,6 +122,7 @@ class Supervisor(Closing):
                     environment={},
                     folder=front.folder,
                     pid_file=site.state / "nginx.pid",
+                    bounds=self._bounds,
                 )
             )
         self._metrics = Metrics(site, self.parts)
@@ -140,8 +147,11 @@ class Supervisor(Closing):
             self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
         self._events.tell("started", dev=self.dev, pid=os.getpid())
+        logging.getLogger().addHandler(self._said)
         try:
-            self._listeners["metrics"].start()
+            for name, listener in self._listeners.items():
+                if name != "front":
+                    listener.start()
             self._keep()
             self._await("SuperLink", self._links.ready)
             self._links.reconcile()
@@ -158,6 +168,7 @@ class Supervisor(Closing):
         finally:
             self.close()
             self._events.tell("stopped")
+            logging.getLogger().removeHandler(self._said)
 
     def stop(self, *_: int | FrameType | None) -> None:
         """Ask `run` to end; also a signal handler."""
@@ -199,17 +210,19 @@ class Supervisor(Closing):
             log=log,
             environment=environment(self.site, place),
             umask=0o077,
+            bounds=self._bounds,
         )
 
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
-        return {
-            "metrics": Listener(
-                self._metrics.application(pages=None if self._page is None else self._page.application),
-                host="127.0.0.1",
-                port=gateway.metrics_port,
-            ),
+        return metrics_listeners(
+            self._metrics.application(),
+            pages=None if self._page is None else self._page.application,
+            port=gateway.metrics_port,
+            settings=self.site.config.metrics,
+            folder=self.site.folder,
+        ) | {
             "front": Listener(
                 front,
                 host="127.0.0.1",

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.serve.world import free_ports
 from benchmarks.worlds.surveys import World
 from palate_cli.cli import run
 from palate_cli.commands.serve.console import with_password
@@ -32,13 +33,13 @@ from palate_server.console.access import Access, hash_password, matches
 from palate_server.console.board import KEPT, Board, BoardReader, EventMemory
 from palate_server.console.pages import GATEWAY, HEADERS, SECTIONS, Console
 from palate_server.console.words import _SAID, told, without_identifiers
-from palate_server.folder.config import parse_config
+from palate_server.folder.config import MetricsSettings, parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.progress import Progress
 from palate_server.operation.releases import publish
-from palate_server.service.metrics import Metrics
+from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.setup import make_site
 
 Maker = Callable[..., Any]
@@ -305,18 +306,28 @@ def test_behind_the_gateway_a_password_opens_it_and_a_token_does_not(site: Site,
     assert [event["reasons"] for event in told_of] == [{"a wrong password": 1}]
 
 
-def test_it_is_on_the_metrics_port_and_in_no_ones_way(site: Site) -> None:
-    console = Console(site, lambda: WELL)
-    metrics = Metrics(site, lambda: WELL)
-
-    async def ask(path: str) -> int:
-        transport = httpx.ASGITransport(app=metrics.application(pages=console.application))
-        async with httpx.AsyncClient(transport=transport, base_url=LOOPBACK) as client:
-            return (await client.get(path)).status_code
-
-    assert [asyncio.run(ask(path)) for path in ("/metrics", "/ready", "/console", "/console/", "/else")] == [
-        200, 200, 303, 401, 404,
-    ]  # fmt: skip
+def test_it_is_on_the_metrics_port_of_loopback_alone_and_in_no_ones_way(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t" * 40)
+    (tmp_path / "token").chmod(0o600)
+    ports = free_ports()
+    listeners = metrics_listeners(
+        Metrics(site, lambda: WELL).application(),
+        port=ports[0],
+        settings=MetricsSettings.model_validate({"address": f"127.0.0.1:{ports[1]}", "token": "token"}),
+        folder=tmp_path,
+        pages=Console(site, lambda: WELL).application,
+    )
+    assert len(listeners) == 2
+    found = []
+    for listener, port in zip(listeners.values(), ports, strict=False):
+        listener.start()
+        try:
+            with httpx.Client(headers={"Authorization": f"Bearer {'t' * 40}"}) as client:
+                paths = ("metrics", "ready", "problems", "console", "console/", "else")
+                found.append([client.get(f"http://127.0.0.1:{port}/{path}").status_code for path in paths])
+        finally:
+            listener.stop()
+    assert found == [[200, 200, 200, 303, 401, 404], [200, 200, 200, 404, 404, 404]]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,10 @@ def test_parts_that_are_down_or_flap_are_named_with_their_log(site: Site) -> Non
     assert found.said == "superlink 2 doesn't run, ended by SIGKILL"
     assert "superlink-2.log" in found.act
     assert found.since is not None
-    for _ in range(3):
+    tell(site, "restarted", part="superlink 2")
+    found = wrong(site, {**RUNS, "superlink 2": True})["part_restarted"]
+    assert found.said == "superlink 2 ended by SIGKILL, and was started again"
+    for _ in range(2):
         tell(site, "restarted", part="superlink 2")
     assert "3 times" in wrong(site, {**RUNS, "superlink 2": True})["part_flaps"].said
     assert "part_flaps" not in wrong(site, {**RUNS, "superlink 2": True}, now=time.time() + 601)

@@ -1,10 +1,12 @@
-"""`palate serve enroll`, `revoke`, `pardon` and `evidence`: who may take part."""
+"""`palate serve enroll`, `devices`, `revoke`, `pardon` and `evidence`: who may take part."""
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +15,10 @@ from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, PalateError
 from palate_common.records.files import create_durably
 
+if TYPE_CHECKING:
+    from palate_server.folder.enrolments import Listed
+    from palate_server.folder.server_folder import Site
+
 
 def enroll(
     folder: Folder,
@@ -20,6 +26,9 @@ def enroll(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File to write, one a line (mode 0600); printed when left out.")
     ] = None,
+    label: Annotated[
+        str, typer.Option(help="What `palate serve devices` calls those who enrol with them: a batch, never a person.")
+    ] = "",
 ) -> None:
     """Make invitations: each lets one installation enrol once, until the invitation expires."""
     from palate_server.folder.enrolments import Enrolments
@@ -38,7 +47,7 @@ def enroll(
     lines = []
     with Enrolments(site.enrolment_file) as register:
         for _ in range(count):
-            token = register.invite(now=time.time(), hours=config.enrolment.token_hours)
+            token = register.invite(now=time.time(), hours=config.enrolment.token_hours, label=label)
             made = Invitation(
                 version=2 if witnesses.keys or former or config.gateway.path else 1,
                 server=config.name,
@@ -60,24 +69,94 @@ def enroll(
         typer.echo(f"{count} invitation(s), valid for {config.enrolment.token_hours:g} h: {out}")
 
 
+def devices(
+    folder: Folder,
+    label: Annotated[
+        str | None, typer.Option(help="Those whose invitations were called so.", show_default=False)
+    ] = None,
+    unseen: Annotated[
+        int | None,
+        typer.Option(min=1, help="Those that weren't online in the last N quarters of a year, this one included."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List the devices: number, state, label, and the quarters of a year in which each enrolled and was online last."""
+    from palate_server.folder.enrolments import quarter_name
+    from palate_server.folder.server_folder import Site
+
+    found = _chosen(Site.at(folder), label=label, unseen=unseen)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=1, ensure_ascii=False))
+        return
+    for each in found:
+        enrolled = "" if each.enrolled is None else f" · enrolled {quarter_name(each.enrolled)}"
+        seen = "" if each.seen is None else f" · online {quarter_name(each.seen)}"
+        typer.echo(f"{each.number}: {each.state}{f' · {each.label}' if each.label else ''}{enrolled}{seen}")
+    typer.echo(f"{len(found):,} devices")
+
+
+def _chosen(site: Site, *, label: str | None, unseen: int | None) -> list[Listed]:
+    """The devices of a label, that weren't online for so many quarters."""
+    from palate_server.folder.enrolments import Enrolments, quarter_name, quarter_of
+
+    now = time.time()
+    with Enrolments(site.enrolment_file) as register:
+        found, since = register.listed(now=now), register.noted_since()
+    if label is not None:
+        found = [each for each in found if each.label == label and each.state != "left"]
+    if unseen is not None:
+        least = quarter_of(now) - unseen
+        if since is None or since > least:
+            known = "not noted yet" if since is None else f"noted since {quarter_name(since)} only"
+            raise InputError(
+                f"`--unseen` must be of quarters in which it was noted who is online, got {unseen}: {known}"
+            )
+        last = {each.number: max(each.seen or 0, each.enrolled or 0) for each in found}
+        found = [each for each in found if each.state != "left" and last[each.number] <= least]
+    return found
+
+
 def revoke(
     folder: Folder,
-    device: Annotated[int, typer.Argument(help="The device's number.")],
+    device: Annotated[
+        int | None, typer.Argument(metavar="[NUMBER]", help="The device's number.", show_default=False)
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="All whose invitations were called so.", show_default=False)] = None,
+    unseen: Annotated[
+        int | None,
+        typer.Option(min=1, help="All that weren't online in the last N quarters of a year, this one included."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, `--label` and `--unseen` count.")] = False,
 ) -> None:
-    """Exclude a device for ever: its node loses access, and no attempt invites it again."""
+    """Exclude a device, or many, for ever: their nodes lose access, and no attempt invites them again."""
     from palate_server.flower.links import SuperLinks
     from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
 
+    many = label is not None or unseen is not None
+    if (device is not None) == many:
+        raise InputError("`NUMBER` must be given, or `--label` or `--unseen`, and not both")
     site = Site.at(folder)
+    numbers = [device] if device is not None else []
+    if many:
+        numbers = [each.number for each in _chosen(site, label=label, unseen=unseen) if each.state != "revoked"]
+        if not yes:
+            typer.echo(f"{len(numbers):,} devices would be revoked, for ever: say --yes")
+            return
+    links, later = SuperLinks(site), 0
     with Enrolments(site.enrolment_file) as register:
-        found = register.revoke(device, now=time.time())
-    try:
-        if found.node is not None:
-            SuperLinks(site).unregister(found.node)
-        typer.echo(f"device {device} is revoked")
-    except PalateError:
-        typer.echo(f"device {device} is revoked; its node loses access when the server starts")
+        for number in numbers:
+            found = register.revoke(number, now=time.time())
+            try:
+                if found.node is not None and not later:  # a server that doesn't answer is asked once
+                    links.unregister(found.node)
+            except PalateError:
+                later += 1
+    said = f"device {device} is revoked" if device is not None else f"{len(numbers):,} devices are revoked"
+    if later:
+        whose = "its node loses" if device is not None else "nodes lose"
+        said += f"; {whose} access when the server starts"
+    typer.echo(said)
 
 
 def pardon(

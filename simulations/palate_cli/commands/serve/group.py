@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
 import typer
 
 from palate_cli.commands.serve import access, console, copies, folder, houses, running, status
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
-app.command("init")(folder.init)
-app.command("run")(running.run)
+
+
+def recorded(name: str, command: Callable[..., None]) -> None:
+    """Add a command that is recorded in the folder that it is given to: docs/operations.md#who-did-what."""
+
+    @wraps(command)
+    def wrapper(**given: Any) -> None:
+        from palate_server.folder.operators import OperatorLog
+
+        folder = Path(given["house" if "house" in given else "folder"])
+        arguments = {key: value for key, value in given.items() if key not in ("folder", "house")}
+        log = OperatorLog(folder)
+        if not any((folder / each).is_file() for each in ("server.toml", "house.toml")):
+            command(**given)  # it makes the folder, or refuses
+            log.made(name, arguments)
+            return
+        with log.command(name, arguments):
+            command(**given)
+
+    app.command(name)(wrapper)
+
+
+recorded("init", folder.init)
+recorded("run", running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
-app.command("console")(console.console)
-app.command("panel")(folder.panel)
-app.command("enroll")(access.enroll)
-app.command("revoke")(access.revoke)
-app.command("pardon")(access.pardon)
-app.command("evidence")(access.evidence)
-app.command("release")(running.release)
-app.command("backup")(copies.backup)
-app.command("rotate-key")(copies.rotate_key)
-app.command("restore")(copies.restore)
-app.command("house")(houses.house)
-app.command("open")(houses.open_)
-app.command("shut")(houses.shut)
+recorded("console", console.console)
+app.command("operators")(status.operators)
+recorded("panel", folder.panel)
+recorded("enroll", access.enroll)
+recorded("devices", access.devices)
+recorded("revoke", access.revoke)
+recorded("pardon", access.pardon)
+recorded("evidence", access.evidence)
+recorded("release", running.release)
+recorded("backup", copies.backup)
+recorded("rotate-key", copies.rotate_key)
+recorded("restore", copies.restore)
+recorded("house", houses.house)
+recorded("open", houses.open_)
+recorded("shut", houses.shut)

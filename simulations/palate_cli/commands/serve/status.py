@@ -40,6 +40,25 @@ def status(
     typer.echo("\n".join([*_wrong(wrong), *_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
 
 
+def operators(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder, or a house.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines: the lines as they are.")] = False,
+) -> None:
+    """Print which account gave which command to a folder, and check that the record only grew."""
+    from palate_server.folder.operators import OperatorLog
+
+    found = OperatorLog(folder).read()
+    for each in found:
+        if as_json:
+            typer.echo(json.dumps(each, ensure_ascii=False))
+            continue
+        who = f"{each.get('user', '?')} (sudo: {each['sudo']})" if each.get("sudo") else each.get("user", "?")
+        told = " ".join(f"{key}={value}" for key, value in each.get("arguments", {}).items())
+        typer.echo(f"{each.get('at', '?')} {who}: {' '.join(filter(None, (each['command'], told)))}: {each['outcome']}")
+    if not as_json:
+        typer.echo(f"{len(found)} lines, each after the one before")
+
+
 def ask(site: Site) -> Asked:
     """Ask a server folder, and its processes if they run."""
     from palate_server.folder.events import EventLog
@@ -167,6 +186,7 @@ def _last_words(site: Site) -> str:
     """The last line that a population's supervisor has written before it ended."""
     try:
         lines = (site.logs / "supervisor.log").read_text(errors="replace").splitlines()
-    except OSError:
+        said = [str(json.loads(line)["text"]) for line in lines[-200:]]
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    return next((line for line in reversed(lines) if line.startswith("palate: ")), "")
+    return next((text for text in reversed(said) if text.startswith("palate: ")), "")

@@ -1,0 +1,140 @@
+"""Operators: which account of this machine gave which command to a server folder, and when; a file that only grows.
+
+    {"after": "<hash of the line before>", "at": ..., "user": "palate", "command": "revoke", "arguments": {...},
+     "outcome": "begun"}
+
+Each command has a line before it does anything, and one when it has ended. Each line has the hash of the one before, so
+that one that was changed or taken out is noticed; one that is missing at the end isn't. Of the arguments files and
+numbers are kept: no command takes a secret as one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.records.canonical import canonical_json
+
+FILE = "operators.jsonl"
+"""The file in a server folder or a house."""
+MOST_LINE = 4096
+"""Bytes of the longest line."""
+
+
+class OperatorLog:
+    """The commands that were given to a folder.
+
+    Args:
+        folder: a server folder, or a house.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+
+    @contextmanager
+    def command(self, name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """Record a command before it is done, and what became of it.
+
+        Raises:
+            InputError: it can't be recorded; nothing was done.
+        """
+        try:
+            self._add(name, arguments, "begun")
+        except OSError as error:
+            raise InputError(f"`{FILE}` must be writable before a command is done, got {error.strerror}: {self.file}") \
+                from None  # fmt: skip
+        outcome = "done"
+        try:
+            yield
+        except PalateError as error:
+            outcome = f"refused: {error.code}"
+            raise
+        except BaseException as error:
+            code = getattr(error, "exit_code", None)
+            outcome = type(error).__name__ if code is None else f"exit code {code}"
+            raise
+        finally:
+            with suppress(OSError):  # what was done is done, and that it had begun is written
+                self._add(name, arguments, outcome)
+
+    def made(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Record a command that has made the folder."""
+        self._add(name, arguments, "done")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines, each with the account, the command and what became of it.
+
+        Raises:
+            IntegrityError: a line was changed or taken out; the message says which.
+        """
+        try:
+            data = self.file.read_bytes()
+        except FileNotFoundError:
+            return []
+        found, before = [], ""
+        for number, line in enumerate(data.splitlines(), start=1):
+            try:
+                value = json.loads(line)
+            except ValueError:  # the machine went down in it; the next line has its hash
+                value = {"after": before, "command": "", "outcome": "a line that was cut short"}
+            if not isinstance(value, dict) or value.get("after") != before:
+                raise IntegrityError(
+                    f"{FILE} must only have grown, got another line {number} than was written: one is gone"
+                )
+            found.append(value)
+            before = hashlib.sha256(line).hexdigest()
+        return found
+
+    def _add(self, name: str, arguments: Mapping[str, Any], outcome: str) -> None:
+        """Append a line, durably."""
+        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            facts, size = self.file.parent.stat(), os.fstat(descriptor).st_size
+            if os.geteuid() == 0:  # the server's own account must be able to go on with it
+                os.fchown(descriptor, facts.st_uid, facts.st_gid)
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                size += os.write(descriptor, b"\n")
+            last = os.pread(descriptor, MOST_LINE, max(0, size - MOST_LINE)).rstrip(b"\n").rpartition(b"\n")[2]
+            line = {
+                "after": hashlib.sha256(last).hexdigest() if last else "",
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                **_who(),
+                "command": name,
+                "arguments": {key: _plain(value) for key, value in arguments.items() if value not in (None, False)},
+                "outcome": outcome,
+            }
+            data = canonical_json(line)
+            if len(data) >= MOST_LINE:
+                data = canonical_json({**line, "arguments": {"left out": "too long"}})
+            os.write(descriptor, data + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _who() -> dict[str, str]:
+    """The account that gave the command, and the one that became it by sudo, as far as that says so."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = str(number)
+    by = os.environ.get("SUDO_USER", "")
+    return {"user": name, **({"sudo": by[:64]} if by else {})}
+
+
+def _plain(value: Any) -> Any:
+    """An argument as a JSON value."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (bool, int, float)) else str(value)
