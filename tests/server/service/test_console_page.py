@@ -130,7 +130,10 @@ def served(make_shared_service: Maker) -> Iterator[Served]:
     front = Front.alone(service.site)
     write_configuration(front)
     listener.start()
-    with subprocess.Popen(nginx_command(front), cwd=front.folder) as nginx:
+    with (
+        (front.logs / "gateway.log").open("ab") as log,
+        subprocess.Popen(nginx_command(front), cwd=front.folder, stderr=log) as nginx,
+    ):
         yield Served(service, parts)
         nginx.terminate()
     page.close()
