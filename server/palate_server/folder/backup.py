@@ -31,7 +31,7 @@ from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
-from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.enrolments import copy_register
 from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
@@ -42,11 +42,16 @@ MOST_MIRROR = 2**28
 """Bytes of the entries of the largest mirror that is read."""
 
 
-def write_backup(site: Site, archive: Path) -> Checkpoint:
+def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpoint:
     """Write a backup while the server runs; returns the state of the ledger in it.
 
     The ledger is copied first: every release that it has sealed is in the archive. The server folder must be writable,
     for temporary copies, and because SQLite needs it to read a file that another process writes.
+
+    Args:
+        site: the server folder.
+        archive: a new file.
+        remember: whether it is from then on the latest backup.
 
     Raises:
         InputError: the archive exists, or it or the server folder can't be written.
@@ -64,10 +69,7 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
-        with Enrolments(site.enrolment_file) as register:
-            register.copy(folder / "enrolment.db")
-        with Enrolments(folder / "enrolment.db") as copy:
-            devices = copy.counts(now=began)["enrolled"]
+        devices = copy_register(site.enrolment_file, folder / "enrolment.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
         data = pack(folder)
@@ -75,8 +77,9 @@ def write_backup(site: Site, archive: Path) -> Checkpoint:
         write_durably(archive, data, mode=0o600)
     except OSError as error:
         raise InputError(f"`ARCHIVE` must be in a writable folder, got {archive}: {error.strerror}") from None
-    made = LastBackup(began, checkpoint.size, devices)
-    write_durably(site.state / MADE, canonical_json(asdict(made)), mode=0o600)
+    if remember:
+        made = LastBackup(began, checkpoint.size, devices)
+        write_durably(site.state / MADE, canonical_json(asdict(made)), mode=0o600)
     return checkpoint
 
 

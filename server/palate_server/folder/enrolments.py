@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -376,15 +377,28 @@ class Enrolments(Closing):
             row = connection.execute(query, (now, now)).fetchone()
         return dict(zip(("enrolled", "revoked", "quarantined", "named", "invitations"), row, strict=True))
 
-    def copy(self, path: Path) -> None:
-        """Make a consistent copy of the file, while it is in use."""
-        self._database.copy(path)
-
     def _device(self, connection: sqlite3.Connection, number: int) -> EnrolledDevice:
         row = connection.execute(f"SELECT {_COLUMNS} FROM devices WHERE number = ?", (number,)).fetchone()  # noqa: S608 - ours
         if row is None:
             raise InputError(f"`device` must be the number of an enrolled device, got {number}")
         return _made(row)
+
+
+def copy_register(path: Path, copy: Path) -> int:
+    """Copy a register's file while it is in use, as whatever version made it; returns how many devices it has.
+
+    Nothing that was deleted is in the copy.
+
+    Raises:
+        InputError: it is no register.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            source.execute("VACUUM INTO ?", (str(copy),))
+            (devices,) = source.execute("SELECT count(*) FROM devices").fetchone()
+    except sqlite3.Error as error:
+        raise InputError(f"the register must be readable, got {error}: {path}") from None
+    return int(devices)
 
 
 def _gone(number: int) -> str:

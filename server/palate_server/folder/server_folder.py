@@ -15,6 +15,7 @@
     tls/                  the folder's own certificate authority, and its certificates
     state/                sockets, secrets, generated configuration and locks, made anew at each start; and the time of
                           the latest attempt
+    format                the format of the folder, and the version that made it
     operators.jsonl       which account gave which command; it only grows
     logs/                 events.jsonl (structured, without identifiers) and the output of the processes
 
@@ -23,10 +24,12 @@ The population's ledger and `enrolment.db` can't be recreated: see `palate serve
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +56,8 @@ from palate_server.ledger.mirror import Mirror
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
 
+FORMAT = 2
+"""The format of a server folder that this version makes: see palate_server.service.upgrade."""
 COSIGNED = "checkpoint.json"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
@@ -80,6 +85,11 @@ class Site:
         site = cls(folder.resolve())
         if not site.config_file.is_file():
             raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
+        if (found := format_of(site.folder)) > FORMAT:
+            raise InputError(
+                f"`FOLDER` must be of format {FORMAT} or before, got {found}: install the version that made it, or "
+                "restore the backup that its `palate serve upgrade` made"
+            )
         site.config  # noqa: B018 - refuse an invalid configuration before anything is started
         return site
 
@@ -323,6 +333,27 @@ class Site:
         for path in (self.public, self.models, self.directories, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
+
+
+def format_of(folder: Path) -> int:
+    """The format of a server folder; 1 where none is written.
+
+    Raises:
+        InputError: the file is something else.
+    """
+    path = folder / "format"
+    try:
+        return int(json.loads(path.read_bytes())["format"])
+    except FileNotFoundError:
+        return 1
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"`format` must be what Palate wrote, got something else: {path}") from None
+
+
+def write_format(folder: Path) -> None:
+    """Write that a folder is of this version's format."""
+    made = {"format": FORMAT, "palate": version("palate")}
+    write_durably(folder / "format", json.dumps(made).encode() + b"\n", mode=0o600)
 
 
 def read_cosigned(path: Path) -> tuple[Note, float]:

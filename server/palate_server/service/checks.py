@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from palate_common.errors import PalateError
 from palate_common.records.signing import verify
 from palate_server.flower.superlink_state import check_version
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
@@ -79,6 +79,11 @@ CHECKS: Mapping[str, Kind] = {
         "warning",
         "this account may open fewer than 8,192 files: the gateway has two for each device that waits",
         "raise `LimitNOFILE` of the unit, or `ulimit -Hn`",
+    ),
+    "folder_older": Kind(
+        "note",
+        "the folder is of an earlier version, and served as it is",
+        "`palate serve upgrade`, with the server stopped",
     ),
     "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
 }
@@ -155,6 +160,8 @@ def _settings(site: Site) -> Iterator[str | Problem]:
     except PalateError as error:
         yield _tell("settings_unfit", line_of(error))
         return
+    if format_of(site.folder) < FORMAT:
+        yield _tell("folder_older")
     yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"
 
 

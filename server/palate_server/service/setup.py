@@ -23,7 +23,7 @@ from palate_common.records.files import create_durably, write_durably
 from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, write_format
 from palate_server.operation.releases import publish_start
 from palate_server.operation.terms import check_config
 from palate_server.rounds.registry import pack_inputs
@@ -143,6 +143,7 @@ def make_site(
         make_certificates(site)
         make_databases(site)
         publish_start(site)
+        write_format(site.folder)
     except BaseException:
         shutil.rmtree(site.folder, ignore_errors=True)
         if there:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palate_common.errors import InputError, RefusedError
-from palate_server.folder.enrolments import EnrolledDevice, Enrolments
+from palate_server.folder.enrolments import EnrolledDevice, Enrolments, copy_register
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -139,7 +139,7 @@ def test_node_numbers_of_64_bits_come_back_whole() -> None:
 def test_a_copy_is_whole_while_the_register_is_in_use(tmp_path: Path) -> None:
     with Enrolments(tmp_path / "enrolment.db") as register:
         enrolled(register, "key-0", A)
-        register.copy(tmp_path / "copy.db")
+        assert copy_register(tmp_path / "enrolment.db", tmp_path / "copy.db") == 1
     with Enrolments(tmp_path / "copy.db") as copied:
         assert [device.identity for device in copied.devices()] == [A]
     with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
