@@ -39,7 +39,12 @@ NOT_RUN = (
 LONG = {
     "docs/audit.md": ("palate audit mechanism", "palate audit mutants"),
     "docs/secure-aggregation.md": ("palate simulate",),
-    "docs/tutorials/serve.md": ("palate serve run", "palate device fleet", "palate serve status"),
+    "docs/tutorials/serve.md": (
+        "palate serve run",
+        "palate device fleet",
+        "palate serve status",
+        "palate serve console",
+    ),
 }
 """Commands of more than ten seconds, which run in `make soak`; what they do has quicker tests of its own."""
 NUMBER = re.compile(r"\d[\d,.]*(e-?\d+)?")

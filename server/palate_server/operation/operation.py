@@ -19,7 +19,7 @@ from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
-from palate_common.survey import Survey
+from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.server_folder import Site
@@ -33,6 +33,7 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.presence import Presence
+from palate_server.operation.progress import WatchedTransport, progress_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
@@ -69,6 +70,7 @@ class Operation:
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
+        self._progress = progress_of(site)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
         self._presence = Presence(self._register)
@@ -86,6 +88,7 @@ class Operation:
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
         self._purge()  # messages of an attempt in which a former process ended
+        self._progress.take_over()
         self.events.tell("serving")
         with self.site.ledger() as ledger:
             self._witnessed(ledger)
@@ -251,9 +254,14 @@ class Operation:
         try:
             with self._restraint.attempt(coordinator.ledger.checkpoint().size):
                 ttl, timeout = coordinator.terms.plan_seconds, self.config.cohort.seconds_of_exchange(len(cohort))
+                self._progress.begin(
+                    run=coordinator.terms.run, round_=coordinator.round, invited=len(cohort), seconds=timeout,
+                    survey=coordinator.terms.algorithm == SURVEYING,
+                )  # fmt: skip
                 transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
-                released = run_round(coordinator, transport, directory=directory)
+                released = run_round(coordinator, WatchedTransport(transport, self._progress), directory=directory)
         except (BudgetError, LockedError):
+            self._progress.end("uncharged")
             raise
         except (PalateError, OSError) as error:
             failed = error
@@ -269,11 +277,14 @@ class Operation:
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
+            outcome = "void" if facts["charged"] else "uncharged"
+            self._progress.end(outcome, reason=str(facts.get("reason", "")))
             self.events.tell("aborted", **facts)
             if isinstance(failed, WitnessError | UncosignedError):
                 raise failed
             return False
         found = released.participation
+        self._progress.end("released", users=found.users)
         self.events.tell(
             "round", **facts, attempt=released.plan.attempt, users=found.users, refused=found.refused_nodes,
             malformed=found.malformed_nodes,
@@ -308,14 +319,21 @@ class Operation:
         size = self.config.cohort.size
         if self.config.privacy.mode.cohort and len(self._absences.present(self._eligible(within))) > least:
             least += 1  # so that no single device can end the attempt
-        appointment = CohortGathering(size=size, least=least, seconds=self.config.cohort.wait_seconds)
+        seconds = self.config.cohort.wait_seconds
+        appointment = CohortGathering(size=size, least=least, seconds=seconds)
         while True:
             eligible, online = self._eligible(within), self._online()
             present = self._absences.present(eligible)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
             here = {node: present[node] for node in online if node in present}
-            cohort = appointment.look(here, enough=enough)
+            if here or appointment.begun:
+                self._progress.gathering(here=len(here), least=least, enough=enough, seconds=seconds)
+            try:
+                cohort = appointment.look(here, enough=enough)
+            except TooFewError:
+                self._progress.gathered()
+                raise
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
                 self.events.tell("gathered", invited=len(cohort))

@@ -64,12 +64,13 @@ class Outlook:
         return asdict(self)
 
 
-def read_outlook(site: Site, *, now: float) -> Outlook:
+def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] | None = None) -> Outlook:
     """Read the outlook of a server folder.
 
     Args:
         site: the server folder.
         now: seconds since 1970.
+        events: its events in their order, the latest of each kind at least; None: they are read.
 
     Raises:
         InputError, IntegrityError: one of its files is invalid.
@@ -78,7 +79,7 @@ def read_outlook(site: Site, *, now: float) -> Outlook:
     with site.ledger(read_only=True) as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
-        events = EventLog(site.events).all()
+        events = EventLog(site.events).all() if events is None else events
         at, why = _next(site, ledger, (lifetime, period), events, now=now)
     return Outlook(
         now=local(now),

@@ -4,6 +4,7 @@
     POST /v1/enroll                -> the enrolment service, on loopback
     GET  /models/..., /directory/  -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
+    GET, POST /console/...         -> the operator's page, if it has a password; else 404
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
@@ -114,7 +115,7 @@ BEHIND = """
     limit_req_zone $binary_remote_addr zone=requests{mark}:16m rate={rate}r/s;
     limit_req_zone $binary_remote_addr zone=enrolments{mark}:4m rate={enrol_rate}r/m;
     limit_conn_zone $binary_remote_addr zone=connections{mark}:16m;
-
+{tries}
     # Web pages: those of `gateway.origins`, and no others. Whatever isn't a browser sends no origin.
     map $http_origin ${page} {{
         default "";
@@ -211,9 +212,33 @@ PLACES = """
                 disable_symlinks on;
                 add_header Cache-Control "no-cache";
             }}
-        }}
+{console}        }}
 """
 """Where a population's requests go: `path` is empty, or `/p/NAME` where several share a name and a port."""
+CONSOLE = """
+            # The operator's page: it asks for its password, and each address has few tries.
+            location = {path}/console/enter {{
+                limit_except POST {{ deny all; }}
+                limit_req zone=tries{mark} burst=5 nodelay;
+                client_max_body_size 2k;
+                {to_door}
+            }}
+
+            location ^~ {path}/console {{
+                limit_except GET POST {{ deny all; }}
+                {to_page}
+                proxy_buffering off;  # what happens is told at once
+                proxy_read_timeout 60s;
+            }}
+"""
+TO_PAGE = """proxy_pass http://127.0.0.1:{metrics_port}/console{rest};
+                proxy_http_version 1.1;
+                proxy_set_header Connection "";
+                proxy_set_header Host $host;
+                proxy_set_header X-Palate-Gateway 1;
+                proxy_connect_timeout 5s;"""
+TRIES = "    limit_req_zone $binary_remote_addr zone=tries{mark}:1m rate=6r/m;\n"
+"""Passwords that an address may try; 16,000 addresses are kept in memory, and older ones make room."""
 UPSTREAM = """\
     upstream {name} {{
         server 127.0.0.1:{port};
@@ -229,11 +254,15 @@ SPLIT = """\
 """
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
+CONSOLE_FILES = (
+    "console(/(live|enter|leave|card/[0-9a-f]{64}|static/(vendor/)?[a-z0-9][a-z0-9.-]*)?([?][a-z0-9=&-]*)?)?"
+)
+"""The places of the operator's page."""
 ALLOWED = (
     "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
-    f"{LEDGER})"
+    f"{LEDGER}%s)"
 )
-"""The allowed request paths, after a population's own."""
+"""The allowed request paths, after a population's own; `%s` is for those of a page."""
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
@@ -330,11 +359,12 @@ def configuration(front: Front) -> str:
         used = [str(each["path"]) for each in group]
         shut = sorted({path for where, path in front.shut if where == name and path not in used})
         places = [PLACES.format_map(each) for each in group]
+        page = f"|{CONSOLE_FILES}" if any(each["console"] for each in group) else ""
         places += [f"\n        location {path}/ {{ return 503; }}\n" for path in shut]
         if "" not in (*used, *shut):
             places.append("\n        location / { return 404; }\n")
         paths = "|".join((*used, *shut))
-        shared = {"name": name, "allowed": f"^({paths}){ALLOWED}$", "places": "".join(places)}
+        shared = {"name": name, "allowed": f"^({paths}){ALLOWED % page}$", "places": "".join(places)}
         servers.append(SERVER.format_map({**group[0], **shared}))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES * max(1, len(front.sites))
@@ -360,7 +390,7 @@ def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
     public = site.public.relative_to(front.folder).as_posix()
     mark, ports = f"_{mark}" if mark else "", gateway.superlink_ports
     behind = {"upstreams": _upstreams(mark, ports), "to_superlink": _to_superlink(gateway.path, mark, len(ports))}
-    behind |= _pages(mark, gateway.origins)
+    behind |= _pages(mark, gateway.origins) | _console(site, mark)
     return (
         _plain(front)
         | behind
@@ -421,6 +451,16 @@ def _pages(mark: str, origins: Sequence[str]) -> dict[str, str]:
         "pages_enrol": PAGES.format(method="POST", also="", headers="content-type", **names),
         "pages_files": PAGES.format(method="GET", also="|HEAD", headers="accept", **names),
     }
+
+
+def _console(site: Site, mark: str) -> dict[str, str]:
+    """What the gateway has for the operator's page: nothing without a password."""
+    if not site.config.console.password:
+        return {"console": "", "tries": ""}
+    gateway = site.config.gateway
+    door, page = (TO_PAGE.format(metrics_port=gateway.metrics_port, rest=rest) for rest in ("/enter", ""))
+    made = CONSOLE.format(path=gateway.path, mark=mark, to_door=door, to_page=page)
+    return {"console": made, "tries": TRIES.format(mark=mark)}
 
 
 def _variable(mark: str) -> str:

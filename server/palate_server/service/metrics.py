@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from palate_common.errors import InputError, PalateError
 from palate_server.folder.config import Elsewhere, MetricsSettings
@@ -250,7 +250,7 @@ LEAST_TOKEN = 32
 
 
 def metrics_listeners(
-    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path
+    application: Starlette, *, port: int, settings: MetricsSettings, folder: Path, pages: Starlette | None = None
 ) -> dict[str, Listener]:
     """The listeners of metrics and health: on the loopback interface, and on an address of their own, if there is one.
 
@@ -259,11 +259,13 @@ def metrics_listeners(
         port: on the loopback interface, without a token.
         settings: the address of their own.
         folder: the folder that its files are relative to.
+        pages: what answers all other paths, on the loopback interface alone.
 
     Raises:
         InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
-    found = {"metrics": Listener(application, host="127.0.0.1", port=port)}
+    here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
+    found = {"metrics": Listener(here, host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found

@@ -1,7 +1,7 @@
 """Supervisor: starts every part of a server, and restarts parts that end.
 
     SuperLinks (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
-    enrolment service, metrics: in this process     gateway: nginx, or with --dev this process, or the house's
+    enrolment service, metrics, page: in this process     gateway: nginx, or with --dev this process, or the house's
 
     with Supervisor(site, card=make_card) as supervisor:
         supervisor.run()
@@ -21,6 +21,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
+from typing import Protocol
+
+from starlette.applications import Starlette
 
 from palate_common.errors import LockedError, PalateError
 from palate_common.records.closing import Closing
@@ -49,6 +52,20 @@ from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
 
+
+class Page(Protocol):
+    """A page on the metrics port."""
+
+    @property
+    def application(self) -> Starlette:
+        """What answers its paths."""
+
+    def close(self) -> None:
+        """Let go of who looks on."""
+
+
+PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
+"""A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
 STARTING = 120.0
@@ -63,6 +80,7 @@ class Supervisor(Closing):
         card: makes the privacy card of a model.
         dev: whether to run without nginx, on the loopback interface.
         housed: whether a house's nginx is the gateway of this folder, too.
+        page: makes the operator's page; None: there is none.
 
     Raises:
         InputError: nginx or the known Flower is missing, or the configuration isn't valid for nginx.
@@ -70,7 +88,9 @@ class Supervisor(Closing):
         PalateError: the witness can't be written.
     """
 
-    def __init__(self, site: Site, *, card: CardMaker, dev: bool = False, housed: bool = False) -> None:
+    def __init__(
+        self, site: Site, *, card: CardMaker, dev: bool = False, housed: bool = False, page: PageMaker | None = None
+    ) -> None:
         check_version()
         self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
@@ -109,6 +129,7 @@ class Supervisor(Closing):
         self._metrics = Metrics(site, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
+        self._page = None if page is None else page(site, self.parts)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -174,6 +195,8 @@ class Supervisor(Closing):
         """End every part; closing twice is fine."""
         for child in reversed(self._children):
             child.stop()
+        if self._page is not None:
+            self._page.close()
         for listener in self._listeners.values():
             listener.stop()
         self._enrolling.close()
@@ -206,6 +229,7 @@ class Supervisor(Closing):
             invited
             | metrics_listeners(
                 self._metrics.application(),
+                pages=None if self._page is None else self._page.application,
                 port=gateway.metrics_port,
                 settings=self.site.config.metrics,
                 folder=self.site.folder,

@@ -421,7 +421,7 @@ def test_a_name_with_a_leading_dot_is_not_there(outside: Outside, path: str) -> 
 
 BEYOND = [
     "/", "/health", "/docs", "/openapi.json", "/metrics", "/v1/control/list-runs", "/v1/runtime/acquire-task",
-    "/v1/fleet",
+    "/console", "/console/", "/console/live", "/console/enter", "/v1/fleet",
     "/v1/fleet/", "//v1/control/list-runs", "/v1//control/list-runs", "/v1/fleet/../control/list-runs",
     "/v1/fleet/%2e%2e/control/list-runs", "/v1/fleet/..%2fcontrol%2flist-runs",
     "/v1/fleet/%2E%2E%2Fcontrol/list-runs",

@@ -26,6 +26,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
+from palate_server.operation.progress import WatchedTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import run_round
 from palate_server.service.setup import make_site
@@ -129,11 +130,12 @@ class _Transport:
     options: dict[str, float]
 
 
-def _begun(coordinator: Coordinator, transport: _Transport, *, directory: Directory | None) -> Release:
+def _begun(coordinator: Coordinator, watched: Any, *, directory: Directory | None) -> Release:
     """The round, and what comes before it."""
+    transport = watched.carrier
     grid = transport.devices._begin(coordinator, transport.cohort)
     carrying = GridTransport(grid, cohort=transport.cohort, **transport.options)
-    return run_round(coordinator, carrying, directory=directory)
+    return run_round(coordinator, WatchedTransport(carrying, watched.progress), directory=directory)
 
 
 class _Silent(LocalGrid):

@@ -28,6 +28,7 @@ def run(
     housed: Annotated[bool, typer.Option("--housed", help="Behind a house's gateway: it starts its own so.")] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
+    from palate_server.console.pages import Console
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.service.checks import checked
@@ -43,7 +44,7 @@ def run(
         warn_of_dev()
     for each in checked(site, now=time.time(), dev=dev, housed=housed, starting=True).problems:
         typer.echo(f"{each.severity} {each.code}: {each.said}: {each.act}", err=True)
-    with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed) as supervisor:
+    with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed, page=Console) as supervisor:
         supervisor.take_signals()
         health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
         supervisor.run(lambda: typer.echo(f"serving {site.address} · health: {health}"))
