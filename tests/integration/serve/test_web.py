@@ -112,6 +112,7 @@ def test_a_cohort_of_python_node_and_chromium_is_released(server: Server, fleet:
     assert max(spent) - min(spent) < 1e-6
     steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
     assert [[each["what"] for each in result["left"]] for result in results] == [steps] * 4
+    print([(each["requests"], each["exchanges"], each.get("preflights"), each["sent"], each["received"]) for each in results], [(each.requests, each.exchanges, each.sent, each.received) for each in own])
     # They take the model into use, and aren't asked again before the next run is due.
     again, own = together(webs, fleet)
     assert {(each["ended"], each["rounds"], each["model"]) for each in again} == {("come back", 0, True)}
