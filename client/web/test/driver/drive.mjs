@@ -57,7 +57,7 @@ async function onPage() {
   // Before a request of another origin a browser asks whether it may: that is counted, too.
   let preflights = 0;
   const session = await page.context().newCDPSession(page);
-  session.on("Network.requestWillBeSent", ({ type }) => (preflights += type === "Preflight"));
+  session.on("Network.requestWillBeSent", ({ initiator }) => (preflights += initiator.type === "preflight"));
   await session.send("Network.enable");
   await page.goto(`http://localhost:${port}/`);
   await page.waitForFunction(() => "drive" in globalThis);
