@@ -1,0 +1,245 @@
+"""Browsers in masked cohorts at a real server: among devices in Python, with ten thousand items, and killed as they answer.
+
+PYTHONPATH=simulations python simulations/benchmarks/web/run.py [--parts cohort,time,kills] [--seeds KILLS]
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fleet.run import Members, final, simulated
+from benchmarks.serve.world import World
+from benchmarks.sheet import Part, Table, main
+from benchmarks.web.browsers import Browsers
+from benchmarks.web.reckoning import expected, releases, shown_vector, vector_of
+from palate_common.errors import PalateError
+from palate_common.rounds.plan import read_plan
+
+BROWSERS, PYTHON, ROUNDS = 10, 20, 3
+ITEMS, WIDTH, CROWD = 10_000, 16, 100
+BAR = 2.0
+"""Seconds of the processor that a worker may take for a masked round of `CROWD` devices and `ITEMS` items."""
+SECONDS = 1500.0
+
+
+def tastes(count: int, items: Sequence[str]) -> dict[int, list[str]]:
+    """Device -> its items, from the seed 5."""
+    rng = random.Random(5)  # noqa: S311 - tastes
+    return {device: sorted(rng.sample(items, rng.randint(1, 12))) for device in range(count)}
+
+
+def together(browsers: Browsers, world: World, liked: Mapping[int, list[str]], *, worker: bool, count: int) -> Any:
+    """All devices in one run: those of browsers have the first numbers. What became of each."""
+    first = world.site.key().public
+    service = {"publicKey": first, "population": world.site.config.population}
+    items = [liked[device] for device in range(count)]
+    numbers = browsers.ask("open", service=service, invitations=world.invitations(count), items=items, worker=worker)
+    if numbers != list(range(count)):
+        raise PalateError(f"browsers must be enrolled in their order, got {numbers}")
+    seeded = world.site.config.privacy.noise.value == "seeded"
+    members = Members(world, len(liked) - count, dict(liked), seeded=seeded)
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(browsers.ask, "sync", seconds=SECONDS)
+        world.wait(lambda: bool(world.events("closed")), seconds=SECONDS)
+        return syncing.result(), [each["result"] for each in members.results() if each["result"]]
+
+
+def cohort(_: Path, __: int) -> Any:
+    """Ten browsers and twenty devices in Python, three rounds, whose noise the reckoning makes again."""
+    count = BROWSERS + PYTHON
+    browsers = Browsers("members.mjs")
+    try:
+        with tempfile.TemporaryDirectory() as home:
+            world = World(
+                Path(home),
+                size=count,
+                settings=f"{{rounds = {ROUNDS}}}",
+                noise="seeded",
+                every_hours=720.0,
+                exchange_seconds=180.0,
+                wait_seconds=300.0,
+                origins=browsers.pages,
+            )
+            items = [f"item-{number}" for number in range(200)]
+            liked = tastes(count, items)
+            world.start()
+            try:
+                web, own = together(browsers, world, liked, worker=False, count=BROWSERS)
+                done, aborted = world.events("round"), len(world.events("aborted"))
+                same = simulated(world, liked)[-1] == final(world)
+                released = releases(world)
+            finally:
+                world.stop()
+            told = [browsers.ask("contributed", at=at) for at in range(BROWSERS)]
+    finally:
+        browsers.close()
+    apart = Counter[int]()
+    models: dict[str, bytes] = {}
+    for device, vectors in enumerate(told):
+        for each in vectors:
+            plan, model, steps = shown_vector(each)
+            models[read_plan(plan).plan.model_hash] = model
+            differs = np.abs(steps - vector_of(plan, model, liked[device], items, device))
+            apart.update({int(size): int(n) for size, n in zip(*np.unique(differs, return_counts=True), strict=True)})
+    sums = Counter[int]()
+    for plan_of_release, steps in released:
+        model = models[plan_of_release.model_hash]
+        wanted = expected(plan_of_release, model, liked, items)
+        sums.update(Counter(np.abs(steps - wanted).tolist()))
+    attempts = len(done) + aborted
+    each = {
+        name: {
+            "requests": [result["requests"] for result in results],
+            "exchanges": [result["exchanges"] for result in results],
+            "sent": statistics.fmean(result["sent"] for result in results) / attempts,
+            "received": statistics.fmean(result["received"] for result in results) / attempts,
+            "ended": dict(Counter(result["ended"] for result in results)),
+            "rounds": dict(Counter(str(result["rounds"]) for result in results)),
+        }
+        for name, results in (("browsers", web["members"]), ("python", own))
+    }
+    return {
+        "browsers": BROWSERS,
+        "python": PYTHON,
+        "users": [event["users"] for event in done],
+        "seconds": [event["seconds"] for event in done],
+        "aborted": aborted,
+        "same": same,
+        "vectors": sum(map(len, told)),
+        "apart": dict(sorted(apart.items())),
+        "sums": dict(sorted(sums.items())),
+        "preflights": [result["preflights"] for result in web["members"]],
+        "devices": each,
+        "cpu": web["cpu"],
+    }
+
+
+def cohort_tables(figures: Any) -> list[Table]:
+    """What was found."""
+    users, rounds, web = figures["users"], len(figures["users"]), figures["devices"]["browsers"]
+    attempts = rounds + figures["aborted"]
+    whole = users == [figures["browsers"] + figures["python"]] * ROUNDS
+    apart = {int(size): n for size, n in figures["apart"].items()}
+    sums = {int(size): n for size, n in figures["sums"].items()}
+    near = max(apart) <= 1
+    own = figures["devices"]["python"]
+
+    def a_round(each: Mapping[str, Any]) -> str:
+        found = [requests / attempts for requests in each["requests"]]
+        return f"{min(found):.1f} to {max(found):.1f}"
+
+    most = max(web["requests"]) <= max(own["requests"]) + attempts
+    preflights = figures["preflights"]
+    rows = [
+        ("rounds released, devices in each", f"{rounds}: {users}", "met" if whole else "MISSED"),
+        ("attempts that were aborted, and tried again", f"{figures['aborted']}", ""),
+        (
+            "numbers of the browsers' vectors that are not Python's to the bit",
+            f"{sum(n for size, n in apart.items() if size):,} of {sum(apart.values()):,}, in {figures['vectors']} vectors",
+            f"none by more than one step: {'met' if near else 'MISSED'}",
+        ),
+        (
+            "numbers of the released sums that are not what Python reckons",
+            f"{sum(n for size, n in sums.items() if size):,} of {sum(sums.values()):,}",
+            "",
+        ),
+        ("model equals the simulation's of the same histories", "yes, bit by bit" if figures["same"] else "no", ""),
+        ("requests a browser and round", a_round(web), f"as Python's: {'met' if most else 'MISSED'}"),
+        ("requests a device in Python and round", a_round(own), ""),
+        ("preflights a browser, in all", f"{min(preflights)} to {max(preflights)}", ""),
+        ("bytes out, a browser and round; a device in Python", f"{web['sent']:,.0f}; {own['sent']:,.0f}", ""),
+        ("bytes in", f"{web['received']:,.0f}; {own['received']:,.0f}", ""),
+        (
+            "processor of the pages, a browser and round",
+            f"{figures['cpu']['pages'] / 1000 / figures['browsers'] / attempts:.2f} s",
+            "",
+        ),
+        ("seconds of each round", ", ".join(f"{seconds:.0f}" for seconds in figures["seconds"]), ""),
+    ]
+    note = (
+        "Seeded noise, which only a test's devices accept. What a browser has under its masks is compared with what Python "
+        "computes of plan, model, history and seed; the sum that the server releases, with the sum of all of these."
+    )
+    title = f"{figures['browsers']} browsers and {figures['python']} devices in Python, distributed, masked"
+    return [Table(title, ("what", "found", "bar"), rows, note)]
+
+
+def time(_: Path, __: int) -> Any:
+    """One browser among a hundred devices, ten thousand items."""
+    items = [f"item-{number}" for number in range(ITEMS)]
+    liked = tastes(CROWD, items)
+    browsers = Browsers("members.mjs")
+    try:
+        with tempfile.TemporaryDirectory() as home:
+            world = World(
+                Path(home),
+                size=CROWD,
+                settings=f"{{rounds = 1, embedding_size = {WIDTH}}}",
+                every_hours=720.0,
+                exchange_seconds=400.0,
+                wait_seconds=600.0,
+                origins=browsers.pages,
+                items=items,
+            )
+            world.start()
+            try:
+                web, own = together(browsers, world, liked, worker=True, count=1)
+                done, aborted = world.events("round"), len(world.events("aborted"))
+                coordinates = [len(steps) for _, steps in releases(world)]
+            finally:
+                world.stop()
+            state = browsers.ask("state", at=0)
+    finally:
+        browsers.close()
+    (result,) = web["members"]
+    return {
+        "devices": CROWD,
+        "items": ITEMS,
+        "width": WIDTH,
+        "coordinates": coordinates,
+        "users": [event["users"] for event in done],
+        "aborted": aborted,
+        "cpu": web["cpu"],
+        "result": {name: result[name] for name in ("ended", "rounds", "requests", "sent", "received", "seconds")},
+        "receipts": len(state["receipts"]),
+        "python": len(own),
+    }
+
+
+def time_tables(figures: Any) -> list[Table]:
+    """What the worker took."""
+    cpu, result = figures["cpu"], figures["result"]
+    took = cpu["workers"] / 1000
+    rows = [
+        ("rounds released, devices in each", f"{len(figures['users'])}: {figures['users']}", ""),
+        ("attempts the browser took part in", f"{result['rounds']} (aborted: {figures['aborted']})", ""),
+        ("processor time of the worker's thread", f"{took:.2f} s", f"< {BAR:g} s: {'met' if took < BAR else 'MISSED'}"),
+        ("processor time of the whole page, ciphers of the browser included", f"{cpu['pages'] / 1000:.2f} s", ""),
+        ("requests", f"{result['requests']}", ""),
+        ("bytes out, bytes in", f"{result['sent']:,}, {result['received']:,}", ""),
+    ]
+    note = (
+        f"{figures['coordinates'][0]:,} numbers a vector. From the call of `sync` to its end: the model of the population "
+        "taken into use, the plan checked and charged, the vector computed, noised and masked, every step answered."
+    )
+    title = f"A browser's masked round, {figures['items']:,} items, d = {figures['width']}, {figures['devices']} devices"
+    return [Table(title, ("what", "found", "bar"), rows, note)]
+
+
+PARTS = {
+    "cohort": Part(cohort, cohort_tables, seeds="5"),
+    "time": Part(time, time_tables, seeds="5"),
+}
+
+
+if __name__ == "__main__":
+    main(__doc__, PARTS, Path(__file__).parent, seeds=200, needs_data=False)
