@@ -65,6 +65,10 @@ class Browsers(Closing):
                 self._process.wait()
             self._process.stdout.close()
 
+    def kill(self) -> None:
+        """End it at once, whatever it is asked."""
+        self._process.kill()
+
     def _read(self) -> Any:
         if self._process.stdout is None:
             raise PalateError("the browsers must have a standard output")

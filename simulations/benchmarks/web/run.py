@@ -49,7 +49,11 @@ def together(browsers: Browsers, world: World, liked: Mapping[int, list[str]], *
     members = Members(world, len(liked) - count, dict(liked), seeded=seeded)
     with ThreadPoolExecutor(1) as pool:
         syncing = pool.submit(browsers.ask, "sync", seconds=SECONDS)
-        world.wait(lambda: bool(world.events("closed")), seconds=SECONDS)
+        world.wait(lambda: bool(world.events("closed", "no cohort")), seconds=SECONDS)
+        if world.events("no cohort"):
+            browsers.kill()  # they would wait for the next one
+            members.process.kill()
+            raise PalateError(f"a cohort must come to its end, got {world.events('aborted')[-1]}")
         return syncing.result(), [each["result"] for each in members.results() if each["result"]]
 
 
@@ -62,7 +66,8 @@ def cohort(_: Path, __: int) -> Any:
             world = World(
                 Path(home),
                 size=count,
-                settings=f"{{rounds = {ROUNDS}}}",
+                settings=f"{{rounds = {ROUNDS}, embedding_size = {WIDTH}, popularity_only_below = 0.0}}",
+                algorithm="als",
                 noise="seeded",
                 every_hours=720.0,
                 exchange_seconds=180.0,
@@ -183,7 +188,8 @@ def time(_: Path, __: int) -> Any:
             world = World(
                 Path(home),
                 size=CROWD,
-                settings=f"{{rounds = 1, embedding_size = {WIDTH}}}",
+                settings=f"{{rounds = 1, embedding_size = {WIDTH}, popularity_only_below = 0.0}}",
+                algorithm="als",
                 every_hours=720.0,
                 exchange_seconds=400.0,
                 wait_seconds=600.0,

@@ -72,7 +72,8 @@ export class Https {
         headers,
         body: method === "POST" ? (body as BodyInit | undefined) : undefined,
         signal: ends.signal,
-        cache: "no-store",
+        // No answer to a POST is cached anyway, and with "no-store" Chromium would ask before each one whether it may (a preflight).
+        cache: method === "POST" ? "default" : "no-store",
         credentials: "omit",
         redirect: "error",
         referrerPolicy: "no-referrer",

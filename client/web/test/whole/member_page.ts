@@ -61,10 +61,10 @@ Object.assign(globalThis, {
   /** What the store says: events, model, participations, and what was noted before it left. */
   async state(): Promise<unknown> {
     const lines = (await (await device.export()).text()).trim().split("\n").map((line) => JSON.parse(line) as { type: string; item: string });
-    const [{ spending, sent, problem }, model] = [await device.privacyReport(), await device.model()];
+    const [{ spending, sent, problem, refusals }, model] = [await device.privacyReport(), await device.model()];
     const events = lines.filter(({ type }) => type === "event").map(({ item }) => item);
     const listed = model ? (await device.recommend(5)).map(({ item }) => item) : [];
-    return { events, model, listed, problem, receipts: spending?.receipts ?? [], epsilon: spending?.epsilon ?? null, sent };
+    return { events, model, listed, problem, receipts: spending?.receipts ?? [], epsilon: spending?.epsilon ?? null, sent, refusals };
   },
 
   erase: () => device.erase(),
