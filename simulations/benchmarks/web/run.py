@@ -25,9 +25,10 @@ from palate_common.errors import PalateError
 from palate_common.rounds.plan import read_plan
 
 BROWSERS, PYTHON, ROUNDS = 10, 20, 3
-ITEMS, WIDTH, CROWD = 10_000, 16, 100
+ITEMS, WIDTH, CROWD = 27_000, 16, 100
+"""So many items that the collaborative round has 10,000 of them, those whose noised counts are above 0: 160,000 numbers."""
 BAR = 2.0
-"""Seconds of the processor that a worker may take for a masked round of `CROWD` devices and `ITEMS` items."""
+"""Seconds of the processor that a worker may take for both masked rounds, the model it takes before included."""
 SECONDS = 1500.0
 
 
@@ -149,7 +150,7 @@ def cohort_tables(figures: Any) -> list[Table]:
         ("attempts that were aborted, and tried again", f"{figures['aborted']}", ""),
         (
             "numbers of the browsers' vectors that are not Python's to the bit",
-            f"{sum(n for size, n in apart.items() if size):,} of {sum(apart.values()):,}, in {figures['vectors']} vectors",
+            f"{sum(n for size, n in apart.items() if size):,} of {sum(apart.values()):,} in {figures['vectors']} vectors",
             f"none by more than one step: {'met' if near else 'MISSED'}",
         ),
         (
@@ -188,7 +189,7 @@ def time(_: Path, __: int) -> Any:
             world = World(
                 Path(home),
                 size=CROWD,
-                settings=f"{{rounds = 1, embedding_size = {WIDTH}, popularity_only_below = 0.0}}",
+                settings=f"{{rounds = 2, embedding_size = {WIDTH}, head_items = {ITEMS}, popularity_only_below = 0.0}}",
                 algorithm="als",
                 every_hours=720.0,
                 exchange_seconds=400.0,
@@ -228,16 +229,21 @@ def time_tables(figures: Any) -> list[Table]:
     rows = [
         ("rounds released, devices in each", f"{len(figures['users'])}: {figures['users']}", ""),
         ("attempts the browser took part in", f"{result['rounds']} (aborted: {figures['aborted']})", ""),
-        ("processor time of the worker's thread", f"{took:.2f} s", f"< {BAR:g} s: {'met' if took < BAR else 'MISSED'}"),
+        (
+            "processor time of the worker's thread, both rounds",
+            f"{took:.2f} s",
+            f"< {BAR:g} s: {'met' if took < BAR else 'MISSED'}",
+        ),
         ("processor time of the whole page, ciphers of the browser included", f"{cpu['pages'] / 1000:.2f} s", ""),
         ("requests", f"{result['requests']}", ""),
         ("bytes out, bytes in", f"{result['sent']:,}, {result['received']:,}", ""),
     ]
+    sizes = " and ".join(f"{each:,}" for each in figures["coordinates"])
     note = (
-        f"{figures['coordinates'][0]:,} numbers a vector. From the call of `sync` to its end: the model of the population "
-        "taken into use, the plan checked and charged, the vector computed, noised and masked, every step answered."
+        f"{sizes} numbers a vector. From the call of `sync` to its end: plans checked and charged, vectors computed, noised "
+        "and masked, every step answered."
     )
-    title = f"A browser's masked round, {figures['items']:,} items, d = {figures['width']}, {figures['devices']} devices"
+    title = f"A browser's two masked rounds among {figures['devices']} devices, {figures['items']:,} items, d = {figures['width']}"
     return [Table(title, ("what", "found", "bar"), rows, note)]
 
 

@@ -39,8 +39,11 @@ Object.assign(globalThis, {
     await device.consent.grant("train");
   },
 
+  /** Enrols, and takes the population's model. */
   async enrol(invitation: string): Promise<number> {
-    return (await device.enroll(invitation)).device;
+    const { device: number } = await device.enroll(invitation);
+    await device.sync({ modelsOnly: true, seconds: 120 });
+    return number;
   },
 
   async likes(items: readonly string[]): Promise<void> {
