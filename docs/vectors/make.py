@@ -1099,7 +1099,8 @@ def _exchange(node: int, elapsed: float) -> dict[str, Any]:
     def take(*replies: bytes) -> None:
         def act() -> dict[str, Any]:
             nonlocal taken
-            assert notice is not None
+            if notice is None:
+                raise ValueError("a message of the vectors must be there")
             taken = device.take(notice)
             values = {
                 key: bytes(value).hex() for key, value in (taken.record or {}).items() if isinstance(value, bytes)
@@ -1120,7 +1121,8 @@ def _exchange(node: int, elapsed: float) -> dict[str, Any]:
             notice = upload.next
             return {"message": notice is not None, "holds": device.holds, "exchanges": device.exchanges}
 
-        assert taken is not None
+        if taken is None:
+            raise ValueError("a message of the vectors must be taken")
         reply = Reply.of(taken, node, ("answer", bytes(size)), elapsed=elapsed)
         upload = ReplyUpload(reply, device.deliver, lambda: wait)
         step("answer", replies(reply), act, zeros=size, wait=wait)

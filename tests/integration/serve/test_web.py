@@ -112,8 +112,8 @@ def test_a_cohort_of_python_node_and_chromium_is_released(server: Server, fleet:
     assert max(spent) - min(spent) < 1e-6
     steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
     assert [[each["what"] for each in result["left"]] for result in results] == [steps] * 4
-    # An exchange is one request, as Python's is, beside those for model, directory, and coming and going; a request that waits
-    # in vain is another one. A page asks once for each address whether it may, not for each request.
+    # An exchange is one request, as Python's is, beside those for model, directory, coming and going; one that waits in
+    # vain is another. A page asks once for each address whether it may, not for each request.
     for each in [*results, *(vars(each) for each in own)]:
         assert each["exchanges"] == 7
         assert each["requests"] <= each["exchanges"] + 10 + each["seconds"] / 20.0, each
