@@ -49,9 +49,11 @@ interface Known {
   readonly connection?: { readonly type?: string; readonly saveData?: boolean };
 }
 
+const known = (): Known => (typeof navigator === "undefined" ? {} : (navigator as Known));
+
 /** Whether the machine is on power: Chromium says it, Firefox and Safari don't. A machine without a battery is. */
 export async function isCharging(): Promise<boolean> {
-  const { getBattery } = navigator as Known;
+  const { getBattery } = known();
   if (!getBattery) throw silent("whether the machine is on power");
   return (await getBattery.call(navigator)).charging;
 }
@@ -61,7 +63,7 @@ export async function isCharging(): Promise<boolean> {
  * says only whether data is saved, Firefox and Safari nothing. Whether a Wi-Fi is metered, as one of a phone is, no browser says.
  */
 export async function isUnmetered(): Promise<boolean> {
-  const { connection } = navigator as Known;
+  const { connection } = known();
   if (connection?.saveData) return false;
   if (!connection?.type || connection.type === "unknown") throw silent("by which network it is connected");
   return connection.type === "wifi" || connection.type === "ethernet";
