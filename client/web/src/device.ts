@@ -16,7 +16,7 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { EraseOptions, Enrolled, HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import type { EraseOptions, Enrolled, HostOptions, Method, ModelInfo, OwnModel, OwnModelOptions, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
 import type { Statement } from "./leaving/statement.js";
@@ -82,6 +82,8 @@ export class Device {
   readonly consent: Consent;
   /** Why the latest event could not be stored; empty if it was. */
   problem = "";
+  /** The model that the app gave, for a tab that comes to lead. */
+  private own: OwnModel | null = null;
 
   constructor(
     /** The app's name. */
@@ -123,6 +125,27 @@ export class Device {
     return this.link.call("updateModel", [given]) as Promise<boolean>;
   }
 
+  /**
+   * Uses this model for lists from now on: one of the app's own, which nobody has signed. A later published model takes its place.
+   *
+   * It is in memory alone: say it again when the page is loaded again. Lists of other tabs have it, too, while one tab leads; say the same
+   * in each. Rounds know nothing of it.
+   *
+   * @param model - the bytes of a model file, as `GlobalModel.data` in Python has them.
+   * @param items - item ids in the model's row order.
+   */
+  async useModel(model: Uint8Array, items: readonly string[], options: OwnModelOptions = {}): Promise<void> {
+    const own: OwnModel = { ...options, name: nonce(), file: model, items };
+    await this.link.call("useModel", [own]);
+    this.own = own;
+  }
+
+  /** Drops the model from memory, with the user's vector and scores. What was published is read again when it is needed. */
+  async forgetModel(): Promise<void> {
+    this.own = null;
+    await this.link.call("forgetModel", []);
+  }
+
   /** The verified model in use, in short; null if there is none yet. */
   async model(): Promise<ModelInfo | null> {
     return this.link.call("model", []) as Promise<ModelInfo | null>;
@@ -130,22 +153,22 @@ export class Device {
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
   async recommend(n = 10, options: RecommendOptions = {}): Promise<Recommendation[]> {
-    return this.link.call("recommend", [n, options]) as Promise<Recommendation[]>;
+    return this.listed("recommend", [n, options]) as Promise<Recommendation[]>;
   }
 
   /** How much each of the user's events adds to the item's score. */
   async explain(item: string, options: ScoreOptions = {}): Promise<Explanation> {
-    return this.link.call("explain", [item, options]) as Promise<Explanation>;
+    return this.listed("explain", [item, options]) as Promise<Explanation>;
   }
 
   /** Items similar to this one by the model, most similar first, independent of the user. */
   async similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
-    return this.link.call("similarItems", [item, n, options]) as Promise<Similar[]>;
+    return this.listed("similarItems", [item, n, options]) as Promise<Similar[]>;
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
   async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
-    return this.link.call("questions", [n, options]) as Promise<string[]>;
+    return this.listed("questions", [n, options]) as Promise<string[]>;
   }
 
   /** By which factor the user's lists explore more or less than usual, and why. */
@@ -251,6 +274,16 @@ export class Device {
   /** Gives the store up; not needed when a page is left: what was acknowledged is stored. Other tabs go on. */
   async close(): Promise<void> {
     await this.link.close();
+  }
+
+  /** Asks about lists; of a tab that has come to lead meanwhile only once it has the app's own model, too. */
+  private async listed(method: Method, args: readonly unknown[]): Promise<unknown> {
+    if (this.own) {
+      const became = await this.link.call("ownModel", [this.own.name]);
+      if (became === "replaced") this.own = null;
+      else if (became === "lacking") await this.link.call("useModel", [this.own]);
+    }
+    return this.link.call(method, args);
   }
 
   private async tracked(method: Method, args: readonly unknown[], count: number): Promise<Tracked[]> {

@@ -14,7 +14,7 @@ export type { Reason } from "./delivery/rules.js";
 export { isCharging, isIdle, isUnmetered, type Hook, type Policy } from "./policy.js";
 export type { AtServer, LeftUnder, RoundOf, SeenState, Statement, TellingBound } from "./leaving/statement.js";
 export type { Spending } from "./rounds/report.js";
-export type { Enrolled, EraseOptions, ModelInfo, PrivacyReport, ServiceOptions, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+export type { Enrolled, EraseOptions, ModelInfo, OwnModelOptions, PrivacyReport, ServiceOptions, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 export type { ImportReport } from "./portability.js";
 export type { Contribution, Explanation } from "./recommend/explanation.js";
 export type { Recommendation, RecommendOptions, ScoreOptions, Similar } from "./recommend/recommender.js";

@@ -1,6 +1,8 @@
 import { erase, isCharging, isIdle, isUnmetered, open, type Policy } from "../src/index.js";
 import { forbidden } from "../src/policy.js";
-import { environment, equal, ok, refused, test } from "./harness.js";
+import { fromHex } from "../src/records/bytes.js";
+import { environment, equal, ok, refused, test, vectors } from "./harness.js";
+import { plainModel } from "./published.js";
 import { place, reader, sampleFiles, SERVICE } from "./sample.js";
 
 test("device: without consent nothing is stored; what is granted, revoked and tracked outlives the page", async () => {
@@ -193,4 +195,38 @@ test("policy: what a browser doesn't say is no condition that holds", async () =
     if (own) Object.defineProperty(globalThis, "navigator", own);
     else Reflect.deleteProperty(globalThis, "navigator");
   }
+});
+
+test("device: a model of the app's own makes lists until a later published one is taken, and is refused where it is none", async () => {
+  const device = await reader();
+  const [items, { cases }] = [Array.from({ length: 30 }, (_, row) => `own-${row}`), await vectors("contributed.json")];
+  await device.track("like", "own-3");
+  await device.useModel(plainModel(items), items, { domains: items.map((_, row) => (row % 2 ? "odd" : "even")) });
+  const [first] = await device.recommend(5, { explore: 0 });
+  equal(first.item, "own-0", "the most popular");
+  ok((await device.recommend(5, { domain: "odd" })).every(({ item }) => Number(item.slice(4)) % 2));
+  equal((await device.model())?.items, 160, "what was published stays, for rounds");
+  await device.forgetModel();
+  ok((await device.recommend(5)).every(({ item }) => item.startsWith("book-")));
+  // A whole model, with what only training needs, as Python writes it.
+  const whole = cases.find(({ what }: { what: string }) => what.startsWith("als"));
+  await device.useModel(fromHex(whole.model_file_hex), Array.from({ length: 150 }, (_, row) => `item-${row}`), { recentHalfLifeDays: 30 });
+  equal((await device.recommend(3)).length, 3);
+  await refused(() => device.useModel(plainModel(items), items.slice(1)), /`items` must be the model's 30/);
+  await refused(() => device.useModel(plainModel(items), items, { domains: ["one"] }), /`domains` must be/);
+  await refused(() => device.useModel(plainModel(items), items, { recentHalfLifeDays: 0 }), /positive and finite/);
+  await refused(() => device.useModel(new Uint8Array(40), items), /must be/);
+  await device.erase();
+});
+
+test("device: a published model that is taken later takes the place of the app's own", async () => {
+  const files = await sampleFiles();
+  const device = await open(await place());
+  await device.consent.grant("store");
+  const items = Array.from({ length: 30 }, (_, row) => `own-${row}`);
+  await device.useModel(plainModel(items), items);
+  ok((await device.recommend(3)).every(({ item }) => item.startsWith("own-")));
+  await device.updateModel(files);
+  ok((await device.recommend(3)).every(({ item }) => item.startsWith("book-")));
+  await device.erase();
 });

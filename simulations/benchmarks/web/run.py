@@ -258,9 +258,10 @@ def kills(_: Path, count: int) -> Any:
             world = World(
                 Path(home),
                 size=OTHERS + 1,
-                algorithm="popularity",
+                algorithm="als",
+                settings=f"{{rounds = 8, embedding_size = {WIDTH}, popularity_only_below = 0.0}}",
                 dropout=0.17,
-                every_hours=0.0,
+                every_hours=0.01,  # whoever is told to come again has left before the next run gathers
                 exchange_seconds=12.0,
                 wait_seconds=60.0,
                 origins=browsers.pages,

@@ -12,9 +12,10 @@ import type { Messages } from "../delivery/messages.js";
 import type { Channel, MessageInput } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
-import { ErasedError, InputError, LockedError, PalateError, RefusedError } from "../errors.js";
+import { ErasedError, InputError, IntegrityError, LockedError, PalateError, RefusedError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { expandUnpacked } from "../models/compact.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { AtServer, Statement } from "../leaving/statement.js";
@@ -113,6 +114,21 @@ export interface SyncOptions {
   readonly pollSeconds?: number;
 }
 
+/** What `useModel` takes beside the model and its items. */
+export interface OwnModelOptions {
+  /** The domain of each item, such as "books"; left out: all have the same. */
+  readonly domains?: readonly string[];
+  /** In lists an event loses half its weight, against others, for each of these many days; left out: recent ones count no more. */
+  readonly recentHalfLifeDays?: number;
+}
+
+/** A model of the app's own: the file, its items in row order, and the rest. It has a name, by which a new leader is told that it lacks it. */
+export interface OwnModel extends OwnModelOptions {
+  readonly name: string;
+  readonly file: Uint8Array;
+  readonly items: readonly string[];
+}
+
 /** What `erase` takes. */
 export interface EraseOptions {
   /** Make a statement of what remains before the key is destroyed, and give it. */
@@ -186,6 +202,9 @@ export class Host {
   private readonly service: Service | null;
   private readonly models: Models | null;
   private used: { readonly of: string; readonly recommender: Recommender } | null = null;
+  /** The model that the app gave, and the published one that was in use then: a later published one takes its place. */
+  private own: { readonly name: string; readonly over: string; readonly recommender: Recommender } | null = null;
+  private readonly replaced = new Set<string>();
   private visits: { readonly at: number; readonly starts: readonly number[] } | null = null;
   private part: Promise<Part> | null = null;
   private problem = "";
@@ -246,6 +265,34 @@ export class Host {
   /** Verifies a published model, of files or below an address, and uses it; false if it is in use already. */
   async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
     return this.required().update(typeof source === "string" ? fetched(source) : given(source));
+  }
+
+  /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
+  async useModel({ name, file, items, domains, recentHalfLifeDays }: OwnModel): Promise<void> {
+    const wrong = (error: unknown): never => {
+      throw error instanceof IntegrityError ? new InputError(error.message) : error;
+    };
+    if (!(file instanceof Uint8Array)) throw new InputError("`model` must be the bytes of a model file");
+    const half = recentHalfLifeDays ?? null;
+    if (half !== null && !(half > 0 && Number.isFinite(half))) throw new InputError(`\`recentHalfLifeDays\` must be positive and finite, got ${half}`);
+    const model = await Promise.resolve(file).then(expandUnpacked).catch(wrong);
+    if (new Set(items).size !== items.length || items.length !== model.header.facts.nItems) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems}, each once, got ${items.length}`);
+    if (domains && domains.length !== items.length) throw new InputError(`\`domains\` must be one for each of the ${items.length} items, got ${domains.length}`);
+    const over = (await this.models?.current())?.id ?? "";
+    const interests = new Interests(this.store, items, this.weighting, half);
+    if (this.own) this.replaced.add(this.own.name);
+    this.own = { name, over, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains ?? null) };
+  }
+
+  /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
+  async ownModel(name: string): Promise<"used" | "replaced" | "lacking"> {
+    if (this.own?.name !== name) return this.replaced.has(name) ? "replaced" : "lacking";
+    return this.own.over === ((await this.models?.current())?.id ?? "") ? "used" : "replaced";
+  }
+
+  /** Drops the model from memory, with the user's vector and scores. The published one is read again when it is needed. */
+  async forgetModel(): Promise<void> {
+    this.used = this.own = null;
   }
 
   /** The model in use, in short; null if there is none yet. */
@@ -550,7 +597,10 @@ export class Host {
   private async ranker(): Promise<{ recommender: Recommender }> {
     const published = await this.models?.current();
     const of = published?.id ?? "";
-    if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` first");
+    if (this.own?.over === of) return { recommender: this.own.recommender };
+    if (this.own) this.replaced.add(this.own.name); // a later published one was taken into use
+    this.own = null;
+    if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` or `useModel` first");
     if (this.used?.of === of) return this.used;
     const { items, domains, model, manifest } = published;
     const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
