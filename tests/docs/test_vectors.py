@@ -50,6 +50,7 @@ FILES = (
         "delta.json",
         "enrolment.json",
         "fleet.json",
+        "statement.json",
         "noise.json",
         "contributed.json",
         "accounting.json",

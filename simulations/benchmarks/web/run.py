@@ -25,7 +25,7 @@ from palate_common.errors import PalateError
 from palate_common.rounds.plan import read_plan
 
 BROWSERS, PYTHON, ROUNDS, OTHERS = 10, 20, 3, 5
-ITEMS, LIKED, WIDTH, CROWD = 23_000, 100, 16, 100
+ITEMS, LIKED, WIDTH, CROWD = 20_000, 400, 16, 100
 """So many items, and likes of each, that some 10,000 have counts for the collaborative round: 160,000 numbers."""
 BAR = 2.0
 """Seconds of the processor that a worker may take for both masked rounds, the model it takes before included."""
