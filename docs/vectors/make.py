@@ -12,7 +12,7 @@ import base64
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,16 +27,26 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import CountedDelivery, Reason, hold
 from palate_client.device import open_device
+from palate_client.leaving.statement import Statement
+from palate_client.ledger.device_ledger import Receipt
+from palate_client.ledger.trust import Trust, conditions, worst_case_costs
 from palate_client.loyalty import loyalty, visits_of
-from palate_client.online.flower_messages import Reply, ServerMessage
+from palate_client.online.enrolment import Enrolment, keep
+from palate_client.online.flower_messages import Notice, Reply, ReplyUpload, ServerMessage, record_dict
+from palate_client.online.flower_wire import Fleet
+from palate_client.online.https import HttpResponse
 from palate_client.recommend.adaptation.tuning import tuning
 from palate_client.recommend.recommender import Recommendation
+from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers
+from palate_client.service import Service
 from palate_client.store.activity import past_of
+from palate_client.store.journal import Journal, Opened, Sent
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, LeaveAnswer, make_leave, make_request
+from palate_common.enrolment import ENROL_TAG, LEAVE_TAG, Enrolled, LeaveAnswer, make_leave, make_request, new_node_key
+from palate_common.errors import UnreachableError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for
+from palate_common.mechanism.accounting import charged_mu2, epsilon_of, mu_of, sigma_for, total_mu2
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.cohort import CohortTerms, share_sigma
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
@@ -63,8 +73,10 @@ from palate_common.records.cosignatures import Quorum, cosign
 from palate_common.records.handovers import HANDOVER_TAG, handover_bytes, make_handover
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, VerifierKey, sign_note
+from palate_common.records.protobuf import blob, double, text, uint
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import pack_entries, tile, tile_path
+from palate_common.rounds import exchange
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
@@ -1029,7 +1041,206 @@ def fleet() -> dict[str, Any]:
         )
     fields = ("kind", "run", "message", "source", "group", "created", "ttl", "tasks")
     message = {name: getattr(asked, name) for name in fields} | {"node": node, "elapsed": elapsed}
-    return {"message": message, "replies": cases}
+    return {"message": message, "replies": cases, "exchange": _exchange(node, elapsed)}
+
+
+class _Played:
+    """A server that replies what it is given, and writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.replies, self.calls = list[bytes | None](), list[dict[str, Any]]()
+
+    def request(self, method: str, path: str, body: bytes, *_: Any, **__: Any) -> HttpResponse:
+        reply = self.replies.pop(0)
+        whole = {"request_hex": body.hex()} if len(body) <= 4096 else {"request_sha256": digest(body)}
+        self.calls.append({"path": path, **whole, "reply_hex": None if reply is None else reply.hex()})
+        if reply is None:
+            raise UnreachableError("the connection was lost")
+        return HttpResponse(200, reply)
+
+
+def _exchange(node: int, elapsed: float) -> dict[str, Any]:
+    """A device's requests from its first question to its last answer: at a server of Palate's, and at Flower's own."""
+
+    def asked(letter: str, kind: str, record: bytes) -> tuple[bytes, str]:
+        """The part of a reply that has a message, and the SHA-256 of its record."""
+        name = digest(record)
+        tree = text(1, letter * 64) + blob(2, text(1, digest(record_dict(name))) + blob(2, text(1, name)))
+        times = double(7, 600.0) + text(8, kind) + double(9, 1_790_000_000.25)
+        metadata = uint(1, 7) + text(2, letter * 64) + uint(3, 1) + uint(4, node) + text(6, "3") + times
+        return blob(2, blob(1, metadata)) + blob(3, tree), name
+
+    def record(name: str, value: bytes) -> bytes:
+        body = blob(1, text(1, name) + blob(2, blob(6, value)))
+        return f"ConfigRecord  {len(body)}\0".encode() + body
+
+    def missing(names: Sequence[str]) -> bytes:
+        return b"".join(blob(3, name.encode()) for name in names) + text(4, "session")
+
+    server, steps = _Played(), list[dict[str, Any]]()
+    connected: Any = server
+    device = Fleet(connected, new_node_key())
+    device.node = node
+    notice: Notice | None = None
+    taken: ServerMessage | None = None
+
+    def step(do: str, replies: Sequence[bytes | None], act: Callable[[], dict[str, Any]], **given: Any) -> None:
+        server.replies, server.calls = list(replies), []
+        steps.append({"do": do, **given, "calls": server.calls, "gives": act()})
+
+    def pull(wait: float, reply: bytes) -> None:
+        def act() -> dict[str, Any]:
+            nonlocal notice
+            notice = device.pull(wait=wait)
+            return {"message": notice is not None, "holds": device.holds}
+
+        step("pull", [reply], act, wait=wait)
+
+    def take(*replies: bytes) -> None:
+        def act() -> dict[str, Any]:
+            nonlocal taken
+            if notice is None:
+                raise ValueError("a message of the vectors must be there")
+            taken = device.take(notice)
+            values = {
+                key: bytes(value).hex() for key, value in (taken.record or {}).items() if isinstance(value, bytes)
+            }
+            return {"kind": taken.kind, "record": values, "content": taken.content}
+
+        step("take", replies, act)
+
+    def answer(size: int, wait: float, replies: Callable[[Reply], Sequence[bytes | None]]) -> None:
+        def act() -> dict[str, Any]:
+            nonlocal notice
+            while True:
+                try:
+                    upload.go_on()
+                    break
+                except UnreachableError:
+                    continue
+            notice = upload.next
+            return {"message": notice is not None, "holds": device.holds, "exchanges": device.exchanges}
+
+        if taken is None:
+            raise ValueError("a message of the vectors must be taken")
+        reply = Reply.of(taken, node, ("answer", bytes(size)), elapsed=elapsed)
+        upload = ReplyUpload(reply, device.deliver, lambda: wait)
+        step("answer", replies(reply), act, zeros=size, wait=wait)
+
+    heard, known = blob(2, b"", always=True), uint(exchange.KNOWN, 1)
+    small, large = record("request", b"\x01\x02"), record("request", b"\x03" * 300)
+    first, second, third = (
+        asked("a", "train", small),
+        asked("b", "train.masked", large),
+        asked("c", "train.masked", small),
+    )
+    pull(1.5, known)  # nothing yet
+    pull(20.0, first[0] + blob(exchange.RECORD, small) + known)
+    take()  # it came with its message
+    following = second[0] + known  # as if its record were too large to come with it
+    answer(2, 20.0, lambda _: [heard + text(4, "session") + known + blob(exchange.NEXT, following)])
+    take(uint(1, 1) + uint(2, 1) + blob(3, large))
+    ended = blob(exchange.NEXT, known)
+    answer(2, 20.0, lambda _: [None, heard + known + ended])  # the server's answer was lost: the same again
+    pull(20.0, third[0] + blob(exchange.RECORD, small) + known)
+    take()
+    one = [heard, uint(1, 1)]
+    answer(
+        40_000,
+        20.0,
+        lambda reply: [
+            one[0] + missing([max(reply.objects, key=lambda name: len(reply.objects[name]))]) + known,
+            one[1],
+        ],
+    )
+    pull(20.0, first[0])  # Flower's own server doesn't know the fields, and skips them
+    take(uint(1, 1) + uint(2, 1) + blob(3, small))
+    answer(2, 20.0, lambda reply: [heard + missing(sorted(reply.objects)), *[uint(1, 1)] * len(reply.objects)])
+    return {"node": node, "elapsed": elapsed, "steps": steps}
+
+
+def statement() -> dict[str, Any]:
+    """What remains of who leaves: from what a device knows to the statement's file and words."""
+    service = Service(public_key=test_key().public, population="readers", epsilon=8.0)
+    signed = plan()["signed_plan"].encode()
+    state = SignedPlan.model_validate_json(signed).charge
+    now, day = [1_795_824_000.0], 86_400.0
+    shared, alone = Trust(5, 50, 3.5), Trust(None, None, 0.75)
+    receipts = (
+        Receipt("run-1", 0, 0, "11" * 32, 1.257182307415832, 4096, now[0] + day, shared, "train"),
+        Receipt("run-1", 1, 0, "22" * 32, 0.0000123456, 4096, now[0] + 2 * day, Trust(8, 60, 0.25), "train"),
+        Receipt("survey-2", 0, 1, "33" * 32, 0.5, 512, now[0] + 3 * day, alone, "analytics"),
+        Receipt("run-4", 0, 0, "44" * 32, 0.25, 4096, now[0] + 4 * day, shared, "train"),
+    )
+    steps = ("advertise", "share", "check", "input", "consistency", "unmask")
+    sent = (
+        *(Sent(step, "distributed", "run-1", 0, 0, 1000 + place, now[0] + day) for place, step in enumerate(steps)),
+        *(Sent(step, "distributed", "run-1", 1, 0, 2000, now[0] + 2 * day) for step in steps[:3]),
+        Sent("contribution", "local", "survey-2", 0, 1, 512, now[0] + 3 * day),
+        *(Sent(step, "distributed", "run-4", 0, 0, 123_456, now[0] + 4 * day) for step in steps),
+        Sent("contribution", "central", "run-0", 2, 0, 640, now[0]),
+    )
+    cases: list[dict[str, Any]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_device(folder, app="bookshop", key=SECRET, service=service, clock=lambda: now[0]) as device,
+    ):
+
+        def told(name: str, *, final: bool, problem: str = "", few: bool = False, **server: Any) -> None:
+            base = device.privacy_report()
+            own = () if few else receipts
+            trusts = [each.trust for each in own]
+            costs = worst_case_costs(trusts)
+            mu2 = total_mu2([each.mu2 for each in own])
+            spending = Spending(
+                population="readers",
+                epsilon=service.epsilon_of(mu2),
+                conditions=conditions(trusts),
+                epsilon_alone=None if costs is None else service.epsilon_of(total_mu2(costs)),
+                limit=service.epsilon,
+                delta=service.delta,
+                mu2=mu2,
+                participations=len(own),
+                participation_limit=service.participations,
+                receipts=own,
+                seen=None if few or state is None else state.checkpoint,
+            )
+            opened = () if few else (Opened(now[0] + 5 * day, 12, "2026-01"),)
+            left = () if few else sent
+            report = replace(base, spending=None if problem else spending, problem=problem, sent=left, opened=opened)
+            evidence = None if few else signed
+            made = Statement.of(report, device.store, device.consent, service, evidence=evidence, final=final)
+            given = {
+                "receipts": [asdict(each) for each in own],
+                "sent": [asdict(each) for each in left],
+                "opened": len(opened),
+                "decisions": [[each.purpose, each.granted, each.time] for each in report.decisions],
+                "time": report.time,
+                "problem": problem,
+                "seen": None if few or state is None else asdict(state.checkpoint),
+                "evidence": None if few else signed.decode(),
+                "server": None if made.server is None else made.server.model_dump(),
+                "final": final,
+            }
+            cases.append({"name": name, "given": given, "file": made.to_bytes().decode(), "text": str(made)})
+
+        told("nothing has happened", final=False, few=True)
+        for purpose, granted in (("train", True), ("analytics", True), ("panel", True), ("panel", False)):
+            (device.consent.grant if granted else device.consent.revoke)(purpose)
+        keep(device.store, Enrolment("shop.example", 443, "", service.public_key, "readers", 7, "", 0, "/p/books"))
+        now[0] += 6 * day
+        told("rounds, enrolled", final=False)
+        with Journal(device.store.file) as journal:
+            journal.secret("identity", test_key().to_pem())
+            journal.keep("leaving", b'{"answered": false}')
+        told("asked to delete", final=False)
+        with Journal(device.store.file) as journal:
+            journal.keep("leaving", b'{"answered": true}')
+        device.consent.revoke("train")
+        told("the server has answered; erased next", final=True)
+        told("a ledger that can't be read", final=True, problem="the ledger must be whole, and is damaged")
+    service_facts = {"public_key": service.public_key, "population": "readers", "epsilon": 8.0}
+    return {"app": "bookshop", "service": service_facts, "cases": cases}
 
 
 class _Drawn:
@@ -1322,6 +1533,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "delta.json": delta,
     "enrolment.json": enrolment,
     "fleet.json": fleet,
+    "statement.json": statement,
     "recommend.json": recommend,
     "behaviour.json": behaviour,
 }

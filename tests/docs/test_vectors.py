@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from flwr.proto import fleet_pb2
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
@@ -49,6 +50,7 @@ FILES = (
         "delta.json",
         "enrolment.json",
         "fleet.json",
+        "statement.json",
         "noise.json",
         "contributed.json",
         "accounting.json",
@@ -715,6 +717,29 @@ def test_who_leaves_by_hand() -> None:
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(request["identity"]))
     key.verify(bytes.fromhex(request["proof"]), message)
     assert json.loads(found["answer"]) == {"palate": "left", "population": "readers", "device": 7}
+
+
+def test_an_exchange_is_flowers_messages_and_fields_that_flower_skips() -> None:
+    kinds = {"pull-messages": "Pull", "push-messages": "Push"}
+    for step in vectors("fleet.json")["exchange"]["steps"]:
+        for call in step["calls"]:
+            name = call["path"].removeprefix("/v1/fleet/")
+            if name not in kinds:
+                assert name in {"pull-object", "push-object"}
+                continue
+            body = bytes.fromhex(call["request_hex"])
+            asked = getattr(fleet_pb2, f"{kinds[name]}MessagesRequest").FromString(body)
+            asked.DiscardUnknownFields()
+            flowers = asked.SerializeToString()
+            added = body.removeprefix(flowers)
+            assert len(added) + len(flowers) == len(body)
+            assert asked.node.node_id == vectors("fleet.json")["exchange"]["node"]
+            assert b"\xc8\x3e" in added  # field 1001, a number: how long the reply may wait
+            if name == "push-messages":
+                (message,) = asked.messages_list
+                answer = message.metadata.message_id.encode()
+                assert asked.message_object_trees[0].object_id.encode() == answer
+                assert added.count(b"\xe2\x3e") == (3 if step["zeros"] < 100 else 2)  # field 1004, bytes: objects
 
 
 def test_replies_are_objects_named_by_their_hashes() -> None:

@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 FILES = (
     *("common/test_plan.py", "common/test_plan_fields.py", "common/test_consistency.py"),
     *("client/test_handovers.py", "client/test_cosigned_restorations.py", "client/test_contribution_refusals.py"),
+    "client/test_one_ledger.py",
 )
 
 

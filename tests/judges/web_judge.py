@@ -19,8 +19,13 @@ from typing import Any
 
 import pytest
 
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.models import Models
+from palate_client.service import Service
+from palate_client.store.journal import Journal
 from palate_common.errors import PalateError
 from palate_common.models import manifest as manifests
+from palate_common.models.published import Published
 from palate_common.records import consistency
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import Checkpoint
@@ -41,17 +46,22 @@ class Judge:
         self.asked = self.refused = self.within = 0
         self.differ: list[str] = []
 
-    def compare(self, ask: str, error: PalateError | None, **question: Any) -> None:
-        """Ask the same; remember where the verdict is another."""
+    def compare(
+        self, ask: str, error: PalateError | None, *, after: Mapping[str, Any] | None = None, **question: Any
+    ) -> None:
+        """Ask the same; remember where the verdict is another, or `after`, what is known afterwards."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"ask": ask, **question}) + "\n")
         self.process.stdin.flush()
-        verdict = json.loads(self.process.stdout.readline())["verdict"]
+        answer = json.loads(self.process.stdout.readline())
+        verdict = answer["verdict"]
         self.asked += 1
         self.refused += error is not None
         if (verdict is None) != (error is None) and OTHER not in str(verdict):
             self.differ.append(f"{ask}: {error!r:.200} here, {verdict} there")
+        elif error is None and after is not None and answer["found"] != after:
+            self.differ.append(f"{ask}: {after!r:.200} is known here afterwards, {answer['found']!r:.200} there")
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -148,6 +158,32 @@ def judged_manifest(files: Mapping[str, bytes], public_key: str) -> manifests.Ma
     return found  # type: ignore[no-any-return]
 
 
+def judged_take(self: Models, found: Published, service: Service, ledger: DeviceLedger) -> bool:
+    """Whether a device takes a model, whatever it has seen of the ledger before, and what it knows of it then."""
+    with Journal(self._store.file) as journal:
+        editions = [asdict(each) for each in journal.editions()]
+    self.see(service, ledger)
+
+    def known() -> tuple[Checkpoint | None, bytes | None]:
+        return ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
+
+    before = known()
+    judge.within += 1
+    taken, error = outcome(lambda: take(self, found, service, ledger))
+    judge.within -= 1
+    state, evidence = known()
+    after = None if state is None else {"size": state.size, "root": state.root, "evidence": (evidence or b"").hex()}
+    names = ("population", "public_key", "first_key", "witnesses", "next_witnesses", "quorum")
+    terms = {name: getattr(service, name) for name in names}
+    files = {name: data.hex() for name, data in found.files.items()}
+    judge.compare("take", error, after=after, files=files, terms=terms, editions=editions, **seen(*before))
+    if error is not None:
+        raise error
+    return bool(taken)
+
+
+take = Models._take
+Models._take = judged_take  # type: ignore[method-assign] # it stands before it
 consistency.check_growth, plans.open_plan, manifests.read_manifest = judged_growth, judged_plan, judged_manifest
 
 

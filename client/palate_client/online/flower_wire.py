@@ -291,11 +291,11 @@ def _record_of(notice: Notice) -> str:
     return name if name and last_text(content[0], 1) == digest(record_dict(name)) else ""
 
 
-def _inline(objects: Mapping[str, bytes]) -> set[str]:
-    """The objects that go with a message: the smallest, as far as they fit."""
-    chosen, size = set[str](), 0
+def _inline(objects: Mapping[str, bytes]) -> list[str]:
+    """The objects that go with a message: the smallest first, as far as they fit."""
+    chosen, size = list[str](), 0
     for name, data in sorted(objects.items(), key=lambda item: len(item[1])):
         size += len(data)
         if size <= exchange.MOST_INLINE:
-            chosen.add(name)
+            chosen.append(name)
     return chosen

@@ -16,11 +16,13 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { Enrolled, HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import type { EraseOptions, Enrolled, HostOptions, Method, ModelInfo, OwnModel, OwnModelOptions, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
+import type { Statement } from "./leaving/statement.js";
 import type { Loyalty } from "./loyalty.js";
 import type { OpenLog } from "./panel.js";
+import { forbidden, type Forbids, type Policy } from "./policy.js";
 import type { ImportReport } from "./portability.js";
 import type { Tuning } from "./recommend/adaptation/tuning.js";
 import type { Explanation } from "./recommend/explanation.js";
@@ -80,6 +82,8 @@ export class Device {
   readonly consent: Consent;
   /** Why the latest event could not be stored; empty if it was. */
   problem = "";
+  /** The model that the app gave, for a tab that comes to lead. */
+  private own: OwnModel | null = null;
 
   constructor(
     /** The app's name. */
@@ -121,6 +125,27 @@ export class Device {
     return this.link.call("updateModel", [given]) as Promise<boolean>;
   }
 
+  /**
+   * Uses this model for lists from now on: one of the app's own, which nobody has signed. A later published model takes its place.
+   *
+   * It is in memory alone: say it again when the page is loaded again. Lists of other tabs have it, too, while one tab leads; say the same
+   * in each. Rounds know nothing of it.
+   *
+   * @param model - the bytes of a model file, as `GlobalModel.data` in Python has them.
+   * @param items - item ids in the model's row order.
+   */
+  async useModel(model: Uint8Array, items: readonly string[], options: OwnModelOptions = {}): Promise<void> {
+    const own: OwnModel = { ...options, name: nonce(), file: model, items };
+    await this.link.call("useModel", [own]);
+    this.own = own;
+  }
+
+  /** Drops the model from memory, with the user's vector and scores. What was published is read again when it is needed. */
+  async forgetModel(): Promise<void> {
+    this.own = null;
+    await this.link.call("forgetModel", []);
+  }
+
   /** The verified model in use, in short; null if there is none yet. */
   async model(): Promise<ModelInfo | null> {
     return this.link.call("model", []) as Promise<ModelInfo | null>;
@@ -128,22 +153,22 @@ export class Device {
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
   async recommend(n = 10, options: RecommendOptions = {}): Promise<Recommendation[]> {
-    return this.link.call("recommend", [n, options]) as Promise<Recommendation[]>;
+    return this.listed("recommend", [n, options]) as Promise<Recommendation[]>;
   }
 
   /** How much each of the user's events adds to the item's score. */
   async explain(item: string, options: ScoreOptions = {}): Promise<Explanation> {
-    return this.link.call("explain", [item, options]) as Promise<Explanation>;
+    return this.listed("explain", [item, options]) as Promise<Explanation>;
   }
 
   /** Items similar to this one by the model, most similar first, independent of the user. */
   async similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Promise<Similar[]> {
-    return this.link.call("similarItems", [item, n, options]) as Promise<Similar[]>;
+    return this.listed("similarItems", [item, n, options]) as Promise<Similar[]>;
   }
 
   /** Items to ask a new user about, those first whose answers tell most. */
   async questions(n = 1, options: { readonly items?: readonly string[]; readonly domain?: string } = {}): Promise<string[]> {
-    return this.link.call("questions", [n, options]) as Promise<string[]>;
+    return this.listed("questions", [n, options]) as Promise<string[]>;
   }
 
   /** By which factor the user's lists explore more or less than usual, and why. */
@@ -190,10 +215,26 @@ export class Device {
   /**
    * Is online for a while: downloads the newest model and uses it, and answers the server's rounds.
    *
-   * It doesn't use the network without the user's consent to `train` or `analytics`, unless `modelsOnly` is set.
+   * It doesn't use the network without the user's consent to `train` or `analytics`, unless `modelsOnly` is set. `policy` has conditions
+   * that must hold all the time that it is online; they are called in this page.
    */
-  async sync({ signal, ...options }: SyncOptions & { readonly signal?: AbortSignal } = {}): Promise<SyncResult> {
-    return this.link.call("sync", [options], signal) as Promise<SyncResult>;
+  async sync({ signal, policy, ...options }: SyncOptions & { readonly signal?: AbortSignal; readonly policy?: Policy } = {}): Promise<SyncResult> {
+    return this.link.call("sync", [options], signal, policy && (() => forbidden(policy))) as Promise<SyncResult>;
+  }
+
+  /**
+   * Asks the server to delete what it has of this device, and takes part in nothing more.
+   *
+   * It needs no consent, and can be called again. A statement says whether the server was asked, and whether it has answered; make it, or
+   * erase, afterwards. Number and identity stay in the server's directory, which only grows.
+   */
+  async leave({ seconds = 30 } = {}): Promise<void> {
+    await this.link.call("leave", [seconds]);
+  }
+
+  /** What would remain if the user left now, in words and numbers. To make it writes nothing to the store. */
+  async statement(): Promise<Statement> {
+    return this.link.call("statement", []) as Promise<Statement>;
   }
 
   /** What this device has sent, what that cost, what it refused, and what the user agreed to. */
@@ -217,15 +258,32 @@ export class Device {
     return this.link.call("importLines", [typeof lines === "string" ? lines : await lines.text()]) as Promise<ImportReport>;
   }
 
-  /** Destroys the store's key, then its records, for all tabs. The device is closed; `open` makes a new, empty store. */
-  async erase(): Promise<void> {
-    await this.link.call("erase", []);
+  /**
+   * Destroys the store's key, then its records, for all tabs. The device is closed; `open` makes a new, empty store.
+   *
+   * With `statement: true` it first makes a statement of what remains, and gives it.
+   */
+  async erase(options: { readonly statement: true }): Promise<Statement>;
+  async erase(options?: EraseOptions): Promise<Statement | undefined>;
+  async erase(options: EraseOptions = {}): Promise<Statement | undefined> {
+    const made = (await this.link.call("erase", [options])) as Statement | undefined;
     await this.link.close(new ErasedError("the device's store was erased")).catch(() => undefined);
+    return made;
   }
 
   /** Gives the store up; not needed when a page is left: what was acknowledged is stored. Other tabs go on. */
   async close(): Promise<void> {
     await this.link.close();
+  }
+
+  /** Asks about lists; of a tab that has come to lead meanwhile only once it has the app's own model, too. */
+  private async listed(method: Method, args: readonly unknown[]): Promise<unknown> {
+    if (this.own) {
+      const became = await this.link.call("ownModel", [this.own.name]);
+      if (became === "replaced") this.own = null;
+      else if (became === "lacking") await this.link.call("useModel", [this.own]);
+    }
+    return this.link.call(method, args);
   }
 
   private async tracked(method: Method, args: readonly unknown[], count: number): Promise<Tracked[]> {
@@ -279,11 +337,15 @@ type Body<T> = T extends unknown ? Omit<T, "id"> : never;
 /** A link to the worker of this page. */
 class WorkerLink implements Link {
   private next = 0;
-  private readonly asked = new Map<number, { readonly resolve: (value: unknown) => void; readonly reject: (error: Error) => void }>();
+  private readonly asked = new Map<number, { readonly resolve: (value: unknown) => void; readonly reject: (error: Error) => void; readonly forbids?: Forbids }>();
 
   constructor(readonly worker: Worker) {
-    worker.onmessage = ({ data }: MessageEvent<{ id: number; value?: unknown; error?: Told }>) => {
+    worker.onmessage = ({ data }: MessageEvent<{ id: number; value?: unknown; error?: Told; place?: number }>) => {
       const asked = this.asked.get(data.id);
+      if (data.place !== undefined) {
+        void asked?.forbids?.().then((forbids) => worker.postMessage({ id: data.id, place: data.place, forbids }));
+        return;
+      }
       this.asked.delete(data.id);
       if (data.error) asked?.reject(errorOf(data.error));
       else asked?.resolve(data.value);
@@ -291,17 +353,17 @@ class WorkerLink implements Link {
     worker.onerror = (event) => this.end(new ClosedError(`the worker failed: ${event.message || "it could not be loaded"}`));
   }
 
-  async ask(request: Body<Request>, signal?: AbortSignal): Promise<unknown> {
+  async ask(request: Body<Request>, signal?: AbortSignal, forbids?: Forbids): Promise<unknown> {
     const id = (this.next += 1);
     return new Promise((resolve, reject) => {
-      this.asked.set(id, { resolve, reject });
+      this.asked.set(id, { resolve, reject, forbids });
       signal?.addEventListener("abort", () => this.worker.postMessage({ id, abort: true }));
       this.worker.postMessage({ ...request, id });
     });
   }
 
-  async call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
-    return this.ask({ method, args }, signal);
+  async call(method: Method, args: readonly unknown[], signal?: AbortSignal, forbids?: Forbids): Promise<unknown> {
+    return this.ask({ method, args, conditions: forbids !== undefined }, signal, forbids);
   }
 
   async close(why: Error = new ClosedError("the device is closed")): Promise<void> {

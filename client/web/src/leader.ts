@@ -11,17 +11,22 @@
 
 import { ClosedError, ErasedError, LockedError, PalateError } from "./errors.js";
 import type { Host, Method } from "./hosting/host.js";
+import type { Forbids } from "./policy.js";
 import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
 
 /** Milliseconds without a sign of life after which a leader is asked for one, and then relieved. */
 const PATIENCE = 5000;
 /** Answers that are kept, for questions that are asked again. */
 const KEPT = 256;
+/** What forbids a sync whose tab doesn't answer: it doesn't even sign off. */
+const GONE = "unmetered: the tab that has asked for this sync must say whether its conditions hold, and doesn't answer";
 
 type Note =
   | { readonly type: "who" }
   | { readonly type: "leads"; readonly terms: string; readonly born: number }
-  | { readonly type: "ask"; readonly id: string; readonly method: Method; readonly args: readonly unknown[] }
+  | { readonly type: "ask"; readonly id: string; readonly method: Method; readonly args: readonly unknown[]; readonly conditions: boolean }
+  | { readonly type: "may"; readonly id: string; readonly place: number }
+  | { readonly type: "forbids"; readonly place: number; readonly id: string; readonly forbids: string }
   | { readonly type: "abort"; readonly id: string }
   | { readonly type: "ack"; readonly id: string }
   | { readonly type: "answer"; readonly id: string; readonly value?: unknown; readonly error?: Told }
@@ -34,6 +39,7 @@ interface Asked {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: Error) => void;
   readonly abort: AbortController;
+  readonly forbids: Forbids | undefined;
   timer: ReturnType<typeof setTimeout> | undefined;
 }
 
@@ -43,6 +49,8 @@ export class Leader implements Link {
   private readonly born = Date.now();
   private readonly asked = new Map<string, Asked>();
   private readonly answers = new Map<string, { readonly answer: Promise<Note>; readonly abort: AbortController }>();
+  private readonly conditions = new Map<number, { readonly id: string; readonly resolve: (forbids: string) => void }>();
+  private questions = 0;
   private host: Host | null = null;
   private resign: () => void = () => undefined;
   private stopped: Error | null = null;
@@ -85,11 +93,11 @@ export class Leader implements Link {
     }
   }
 
-  async call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+  async call(method: Method, args: readonly unknown[], signal?: AbortSignal, forbids?: Forbids): Promise<unknown> {
     if (this.stopped) throw this.stopped;
     const id = crypto.randomUUID();
     return new Promise<unknown>((resolve, reject) => {
-      const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), timer: undefined };
+      const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), forbids, timer: undefined };
       this.asked.set(id, asked);
       signal?.addEventListener("abort", () => {
         asked.abort.abort();
@@ -173,10 +181,10 @@ export class Leader implements Link {
   private ask(id: string, asked: Asked): void {
     clearTimeout(asked.timer);
     if (this.host) {
-      void this.answer(id, asked.method, asked.args).then((note) => this.heard(note));
+      void this.answer(id, asked.method, asked.args, asked.forbids).then((note) => this.heard(note));
       return;
     }
-    this.say({ type: "ask", id, method: asked.method, args: asked.args });
+    this.say({ type: "ask", id, method: asked.method, args: asked.args, conditions: asked.forbids !== undefined });
     asked.timer = setTimeout(() => {
       this.say({ type: "who" });
       asked.timer = setTimeout(() => {
@@ -187,12 +195,12 @@ export class Leader implements Link {
   }
 
   /** The answer to a question, which is worked out once. */
-  private answer(id: string, method: Method, args: readonly unknown[]): Promise<Note> {
+  private answer(id: string, method: Method, args: readonly unknown[], forbids?: Forbids): Promise<Note> {
     const known = this.answers.get(id);
     if (known) return known.answer;
     const [host, abort] = [this.host as Host, new AbortController()];
     if (this.asked.get(id)?.abort.signal.aborted) abort.abort();
-    const answer = run(host, method, args, abort.signal).then(
+    const answer = run(host, method, args, abort.signal, forbids).then(
       (value): Note => ({ type: "answer", id, value }),
       (error): Note => ({ type: "answer", id, error: toldOf(error) }),
     );
@@ -209,6 +217,23 @@ export class Leader implements Link {
       });
     }
     return answer;
+  }
+
+  /** Asks the tab that has asked for a sync whether the app's conditions hold. One that is gone doesn't say so. */
+  private forbidden(id: string): Promise<string> {
+    return new Promise((resolve) => {
+      const place = (this.questions += 1);
+      const timer = setTimeout(() => this.told(place, GONE), this.patience);
+      this.conditions.set(place, { id, resolve: (forbids) => (clearTimeout(timer), resolve(forbids)) });
+      this.say({ type: "may", id, place });
+    });
+  }
+
+  private told(place: number, forbids: string, id?: string): void {
+    const asked = this.conditions.get(place);
+    if (!asked || (id !== undefined && asked.id !== id)) return;
+    this.conditions.delete(place);
+    asked.resolve(forbids);
   }
 
   private settle(id: string): Asked | undefined {
@@ -236,12 +261,21 @@ export class Leader implements Link {
         const host = this.host;
         if (!host) return;
         this.say({ type: "ack", id: note.id });
-        void this.answer(note.id, note.method, note.args).then((answer) => {
+        void this.answer(note.id, note.method, note.args, note.conditions ? () => this.forbidden(note.id) : undefined).then((answer) => {
           // One who was relieved meanwhile leaves the answer to its successor.
           if (this.host === host || !("error" in answer)) this.say(answer);
         });
         return;
       }
+      case "may": {
+        const asked = this.asked.get(note.id);
+        if (!asked?.forbids) return;
+        void asked.forbids().then((forbids) => this.say({ type: "forbids", id: note.id, place: note.place, forbids }));
+        return;
+      }
+      case "forbids":
+        this.told(note.place, note.forbids, note.id);
+        return;
       case "erased":
         this.stop(new ErasedError("the device's store was erased"));
         return;

@@ -7,12 +7,24 @@ import { linkOf, type Keeping } from "./hosting/opening.js";
 /** What a page sends: `open` first, then calls. */
 export type Request =
   | { readonly id: number; readonly open: HostOptions; readonly key: Uint8Array | undefined; readonly keeping: Keeping }
-  | { readonly id: number; readonly method: Method; readonly args: readonly unknown[] }
+  | { readonly id: number; readonly method: Method; readonly args: readonly unknown[]; readonly conditions: boolean }
   | { readonly id: number; readonly abort: true }
+  | { readonly id: number; readonly forbids: string; readonly place: number }
   | { readonly id: number; readonly close: true };
 
 let link: Link | null = null;
 const aborts = new Map<number, AbortController>();
+/** Questions to the page: whether the app's conditions hold. */
+const questions = new Map<number, (forbids: string) => void>();
+let asked = 0;
+
+function forbids(id: number): Promise<string> {
+  return new Promise((resolve) => {
+    const place = (asked += 1);
+    questions.set(place, resolve);
+    postMessage({ id, place });
+  });
+}
 
 async function answered(request: Request): Promise<unknown> {
   if ("open" in request) {
@@ -21,10 +33,14 @@ async function answered(request: Request): Promise<unknown> {
   }
   if ("close" in request) return link?.close();
   if ("abort" in request) return aborts.get(request.id)?.abort();
+  if ("forbids" in request) {
+    questions.get(request.place)?.(request.forbids);
+    return questions.delete(request.place);
+  }
   const abort = new AbortController();
   aborts.set(request.id, abort);
   try {
-    return await (link as Link).call(request.method, request.args, abort.signal);
+    return await (link as Link).call(request.method, request.args, abort.signal, request.conditions ? () => forbids(request.id) : undefined);
   } finally {
     aborts.delete(request.id);
   }
@@ -33,7 +49,7 @@ async function answered(request: Request): Promise<unknown> {
 globalThis.onmessage = async ({ data }: MessageEvent<Request>) => {
   try {
     const value = await answered(data);
-    if (!("abort" in data)) postMessage({ id: data.id, value });
+    if (!("abort" in data || "forbids" in data)) postMessage({ id: data.id, value });
   } catch (error) {
     postMessage({ id: data.id, error: toldOf(error) });
   }

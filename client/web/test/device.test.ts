@@ -1,6 +1,9 @@
-import { erase, open } from "../src/index.js";
-import { environment, equal, ok, refused, test } from "./harness.js";
-import { place, reader, sampleFiles } from "./sample.js";
+import { erase, isCharging, isIdle, isUnmetered, open, type Policy } from "../src/index.js";
+import { forbidden } from "../src/policy.js";
+import { fromHex } from "../src/records/bytes.js";
+import { environment, equal, ok, refused, test, vectors } from "./harness.js";
+import { plainModel } from "./published.js";
+import { place, reader, sampleFiles, SERVICE } from "./sample.js";
 
 test("device: without consent nothing is stored; what is granted, revoked and tracked outlives the page", async () => {
   const given = await place();
@@ -131,4 +134,99 @@ test("device: a store opens with its own key alone", async () => {
   await refused(() => open({ ...given, key: new Uint8Array(8) }), /at least 32/);
   await (await open(given)).erase();
   ok(environment().place);
+});
+
+test("device: a statement says what remains, and an erasure with one gives it", async () => {
+  const device = await reader();
+  await device.track("like", "book-7");
+  await device.consent.grant("train");
+  const made = await device.statement();
+  equal([made.final, made.population, made.rounds, made.mu2, made.epsilon, made.server], [false, SERVICE.population, [], 0, 0, null]);
+  equal(made.left.map(({ purpose, agreed }) => [purpose, agreed]), [["train", true], ["analytics", false], ["panel", false]]);
+  equal([made.state?.size, JSON.parse(made.state?.evidence ?? "{}").manifest.population], [2, SERVICE.population]);
+  ok(!made.file.includes("book-7") && !made.text.includes("book-7"), "no item is in it");
+  ok(made.text.startsWith(`What remains of ${device.app} on this device`), made.text);
+  equal(JSON.parse(made.file).palate, "statement");
+  equal(await device.track("like", "book-8"), "stored", "to make it erases nothing");
+  await refused(() => device.leave(), /must be enrolled to leave/);
+  await refused(() => device.leave({ seconds: 0 }), /`seconds` must be/);
+  const last = await device.erase({ statement: true });
+  equal([last.final, last.left[0].agreed], [true, true]);
+  ok(last.text.includes("(made to erase it)"));
+  await refused(() => device.statement(), /erased/);
+});
+
+test("device: conditions of the app are asked in its page before the network is used, and an error in one counts as no", async () => {
+  const device = await reader();
+  const asked: string[] = [];
+  const hook = (name: string, holds: boolean | Error) => () => {
+    asked.push(name);
+    if (holds instanceof Error) throw holds;
+    return holds;
+  };
+  const sync = (policy: Policy) => device.sync({ modelsOnly: true, models: "http://localhost:1/models", policy });
+  const metered = await sync({ charging: hook("charging", true), unmetered: async () => false, window: hook("window", true) });
+  equal([metered.ended, metered.reason, metered.requests], ["policy", "unmetered", 0]);
+  equal(asked, ["charging"]);
+  const failed = await sync({ idle: hook("idle", new Error("nobody knows")) });
+  equal([failed.ended, failed.reason], ["policy", "idle: nobody knows"]);
+  equal((await sync({ idle: hook("idle", true) })).ended, "unreachable", "all hold: it goes on");
+  await device.erase();
+});
+
+test("policy: what a browser doesn't say is no condition that holds", async () => {
+  equal(await forbidden({}), "");
+  for (const [name, hook] of Object.entries({ charging: isCharging, unmetered: isUnmetered, idle: isIdle })) {
+    const said = await forbidden({ [name]: hook });
+    ok(said === "" || said === name || said.startsWith(`${name}: `), said);
+  }
+  const own = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  const having = (value: object) => Object.defineProperty(globalThis, "navigator", { value, configurable: true });
+  try {
+    having({});
+    for (const [name, hook] of Object.entries({ charging: isCharging, unmetered: isUnmetered })) ok((await forbidden({ [name]: hook })).startsWith(`${name}: this browser doesn't say`));
+    having({ getBattery: async () => ({ charging: true }), connection: { type: "wifi" } });
+    equal(await forbidden({ charging: isCharging, unmetered: isUnmetered }), "");
+    having({ getBattery: async () => ({ charging: false }), connection: { type: "cellular" } });
+    equal([await forbidden({ charging: isCharging }), await forbidden({ unmetered: isUnmetered })], ["charging", "unmetered"]);
+    having({ connection: { type: "wifi", saveData: true } });
+    equal(await forbidden({ unmetered: isUnmetered }), "unmetered", "who saves data pays for it");
+  } finally {
+    if (own) Object.defineProperty(globalThis, "navigator", own);
+    else Reflect.deleteProperty(globalThis, "navigator");
+  }
+});
+
+test("device: a model of the app's own makes lists until a later published one is taken, and is refused where it is none", async () => {
+  const device = await reader();
+  const [items, { cases }] = [Array.from({ length: 30 }, (_, row) => `own-${row}`), await vectors("contributed.json")];
+  await device.track("like", "own-3");
+  await device.useModel(plainModel(items), items, { domains: items.map((_, row) => (row % 2 ? "odd" : "even")) });
+  const [first] = await device.recommend(5, { explore: 0 });
+  equal(first.item, "own-0", "the most popular");
+  ok((await device.recommend(5, { domain: "odd" })).every(({ item }) => Number(item.slice(4)) % 2));
+  equal((await device.model())?.items, 160, "what was published stays, for rounds");
+  await device.forgetModel();
+  ok((await device.recommend(5)).every(({ item }) => item.startsWith("book-")));
+  // A whole model, with what only training needs, as Python writes it.
+  const whole = cases.find(({ what }: { what: string }) => what.startsWith("als"));
+  await device.useModel(fromHex(whole.model_file_hex), Array.from({ length: 150 }, (_, row) => `item-${row}`), { recentHalfLifeDays: 30 });
+  equal((await device.recommend(3)).length, 3);
+  await refused(() => device.useModel(plainModel(items), items.slice(1)), /`items` must be the model's 30/);
+  await refused(() => device.useModel(plainModel(items), items, { domains: ["one"] }), /`domains` must be/);
+  await refused(() => device.useModel(plainModel(items), items, { recentHalfLifeDays: 0 }), /positive and finite/);
+  await refused(() => device.useModel(new Uint8Array(40), items), /must be/);
+  await device.erase();
+});
+
+test("device: a published model that is taken later takes the place of the app's own", async () => {
+  const files = await sampleFiles();
+  const device = await open(await place());
+  await device.consent.grant("store");
+  const items = Array.from({ length: 30 }, (_, row) => `own-${row}`);
+  await device.useModel(plainModel(items), items);
+  ok((await device.recommend(3)).every(({ item }) => item.startsWith("own-")));
+  await device.updateModel(files);
+  ok((await device.recommend(3)).every(({ item }) => item.startsWith("book-")));
+  await device.erase();
 });

@@ -92,6 +92,26 @@ test("leader: what the newest tab says of the device holds for all", async () =>
   await later.erase();
 });
 
+test("leader: the tab that asks for a sync says whether its conditions hold, whichever tab does it; one that is gone doesn't say so", async () => {
+  const given = await place();
+  const [one, two] = [await open(given), await open(given)];
+  const sync = (device: typeof one, holds: boolean) => device.sync({ modelsOnly: true, models: "http://localhost:1/models", policy: { charging: () => holds } });
+  equal([(await sync(one, false)).reason, (await sync(two, false)).reason], ["charging", "charging"]);
+  equal([(await sync(one, true)).ended, (await sync(two, true)).ended], ["unreachable", "unreachable"]);
+  await two.erase();
+  const { app } = await place();
+  const leader = new Leader(app, "{}", async (mayMake) => Host.open({ app }, await openIndexedDb(app, undefined, mayMake)), 50);
+  await leader.start();
+  const answered = new Promise<{ value?: { ended: string; reason: string } }>((resolve) => {
+    const channel = new BroadcastChannel(`palate/${app}`);
+    channel.onmessage = ({ data }) => data.type === "answer" && (channel.close(), resolve(data));
+    channel.postMessage({ type: "ask", id: "gone", method: "sync", args: [{ modelsOnly: true, models: "http://localhost:1/models" }], conditions: true });
+  });
+  const { value } = await answered;
+  equal([value?.ended, value?.reason.slice(0, 22)], ["policy", "unmetered: the tab tha"]);
+  await leader.call("erase", []);
+});
+
 test("store: nothing of what is stored is readable in IndexedDB, and its key can't be read out", async () => {
   const device = await reader();
   await device.track("like", "a-mark-that-is-easy-to-find");

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ enrolment_port = {ports[2]}
 metrics_port = {ports[3]}
 requests_per_second = 5000
 connections = 2000
+origins = {origins}
 [enrolment]
 requests_per_minute = 100000
 [release]
@@ -111,6 +112,8 @@ class World:
         automatic: bool = True,
         superlinks: int = 1,
         algorithm: str = "dp-als",
+        origins: Sequence[str] = (),
+        items: Sequence[str] = ITEMS,
     ) -> None:
         ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {
@@ -122,8 +125,9 @@ class World:
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
+        given["origins"] = json.dumps(list(origins))
         text = CONFIG.format(**given, ports=ports)
-        self.folder = folder
+        self.folder, self.items = folder, items
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] | None = None
         self.devices: dict[str, str] | None = None
@@ -131,7 +135,7 @@ class World:
 
     def make(self, folder: Path, config: str) -> Site:
         """Make the server folder."""
-        return make_site(folder, config, ITEMS)
+        return make_site(folder, config, self.items)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.site.folder)]

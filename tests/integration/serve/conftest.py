@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -29,6 +30,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site
 
+WEB = Path(__file__).parents[3] / "client" / "web"
 ITEMS = tuple(f"item-{number}" for number in range(40))
 CONFIG = """
 population = "readers"
@@ -200,6 +202,38 @@ class Fleet:
             device.close()
 
 
+@dataclass
+class WebDevices:
+    """Devices of the browser package, in a process of their own."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, place: Sequence[str], *, authority: Path) -> WebDevices:
+        assert (WEB / "node_modules").is_dir(), "`make web` installs what the browser package is built with"
+        command = ["node", "test/driver/drive.mjs", *place]
+        environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(authority)}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return cls(subprocess.Popen(command, cwd=WEB, env=environment, **pipes))
+
+    def ask(self, **command: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        found = json.loads(line or '{"error": "it ended"}')
+        assert "error" not in found, found["error"]
+        return found["answer"]
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
 def make_server(
     folder: Path,
     *,
@@ -240,7 +274,9 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture(scope="session")
 def parts() -> SimpleNamespace:
     """What tests make servers and devices of that are arranged in another way; they can't import this file."""
-    return SimpleNamespace(CONFIG=CONFIG, ITEMS=ITEMS, Server=Server, Fleet=Fleet, free_ports=free_ports)
+    return SimpleNamespace(
+        CONFIG=CONFIG, ITEMS=ITEMS, Server=Server, Fleet=Fleet, WebDevices=WebDevices, free_ports=free_ports
+    )
 
 
 @pytest.fixture(autouse=True)

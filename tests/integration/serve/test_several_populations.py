@@ -5,6 +5,7 @@ The same apps are in both: each has two stores, and so two node keys.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import ssl
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Any
 import httpx
 import pytest
 
+import palate
 from palate_cli.cli import run
+from palate_client.leaving.statement import Statement
 from palate_client.online.enrolment import keep
 from palate_client.online.flower_wire import Fleet as Wire
 from palate_client.online.https import Https, RejectedError
@@ -88,7 +92,10 @@ class Housed:
         return httpx.get(url, verify=context, trust_env=False).status_code
 
 
-def make_housed(parts: Any, folder: Path, *, size: int, every_hours: float = 720.0) -> Housed:
+def make_housed(
+    parts: Any, folder: Path, *, size: int, every_hours: float = 720.0, pages: Sequence[str] = ()
+) -> Housed:
+    """A house of two. The pages are those of the shop alone."""
     ports = parts.free_ports(8)
     house = make_house(folder / "house", name="localhost", port=ports[0])
     house.config_file.write_text(
@@ -98,8 +105,9 @@ def make_housed(parts: Any, folder: Path, *, size: int, every_hours: float = 720
     servers = {}
     for number, name in enumerate(NAMES):
         own = [ports[0], *ports[2 + 3 * number : 5 + 3 * number]]
+        origins = json.dumps(list(pages) if name == "shop" else [])
         text = parts.CONFIG.format(
-            size=size, dropout=0.17, every_hours=every_hours, superlinks=1, origins="[]", ports=own
+            size=size, dropout=0.17, every_hours=every_hours, superlinks=1, origins=origins, ports=own
         )
         text = text.replace("exchange_seconds = 30.0", "exchange_seconds = 200.0")
         text = text.replace("wait_seconds = 20.0", "wait_seconds = 300.0")  # nobody is missing: it ends before
@@ -111,8 +119,15 @@ def make_housed(parts: Any, folder: Path, *, size: int, every_hours: float = 720
 
 
 @pytest.fixture(scope="module")
-def housed(parts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Housed]:
-    found = make_housed(parts, tmp_path_factory.mktemp("housed"), size=6)
+def page(parts: Any) -> int:
+    """The port of the shop's page, on which a browser's device is."""
+    return int(parts.free_ports(1)[0])
+
+
+@pytest.fixture(scope="module")
+def housed(parts: Any, page: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Housed]:
+    pages = [f"http://localhost:{page}"]
+    found = make_housed(parts, tmp_path_factory.mktemp("housed"), size=6, pages=pages)
     try:
         found.start()
         yield found
@@ -122,15 +137,25 @@ def housed(parts: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hou
 
 @pytest.fixture(scope="module")
 def fleets(parts: Any, housed: Housed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Six apps that are in both populations."""
+    """Five apps that are in both populations, and one that is in the second: the first has a browser, too."""
     found = {name: parts.Fleet(server, tmp_path_factory.mktemp(name)) for name, server in housed.servers.items()}
     try:
-        for fleet in found.values():
-            fleet.enrol(6)
+        for name, fleet in found.items():
+            fleet.enrol(5 if name == "shop" else 6)
         yield found
     finally:
         for fleet in found.values():
             fleet.close()
+
+
+@pytest.fixture(scope="module")
+def browser(parts: Any, housed: Housed, page: int) -> Iterator[Any]:
+    """Chromium, on the shop's page."""
+    found = parts.WebDevices.start(["chromium", str(page)], authority=housed.house.tls / "ca.pem")
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 @pytest.mark.soak
@@ -196,11 +221,25 @@ def at_once(fleets: dict[str, Any], *, seconds: float = 400.0) -> dict[str, list
     return found
 
 
-def test_both_release_and_what_is_ones_is_nothing_to_the_other(housed: Housed, fleets: dict[str, Any]) -> None:
-    """A token, a node key, a model, a directory, a plan and a ledger of one, where the other's belong."""
-    results = at_once(fleets)
+def test_both_release_and_what_is_ones_is_nothing_to_the_other(
+    parts: Any, housed: Housed, fleets: dict[str, Any], browser: Any
+) -> None:
+    """A token, a node key, a model, a directory, a plan and a ledger of one, where the other's belong.
+
+    One of the shop's devices is a page's, which asks a server of another origin, below the population's path.
+    """
+    invited = [each.to_json() for each in housed.servers["shop"].invitations(1)]
+    names = {"publicKey": housed.servers["shop"].site.key().public, "population": "shop"}
+    assert browser.ask(do="open", **names, invitations=invited, items=[list(parts.ITEMS[:3])]) == [5]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(browser.ask, do="sync", seconds=400)
+        results = at_once(fleets)
+        (page,) = asked.result()
+    assert (page["ended"], page["rounds"], page["refusals"]) == ("come back", 1, []), (page, housed.words())
+    assert page["preflights"] <= 6, "a page asks once for each address whether it may"
     for name, server in housed.servers.items():
-        assert [(each.ended, each.rounds) for each in results[name]] == [("come back", 1)] * 6, housed.words()
+        expected = [("come back", 1)] * len(fleets[name].devices)
+        assert [(each.ended, each.rounds) for each in results[name]] == expected, housed.words()
         server.wait(lambda server=server: bool(server.events("published")), seconds=400.0)
         status = read_status(server.site)
         assert (status.attempts, status.releases, status.devices["enrolled"]) == (1, 1, 6)
@@ -262,6 +301,20 @@ def test_both_release_and_what_is_ones_is_nothing_to_the_other(housed: Housed, f
     assert "signature must be by key" in mine.refusal
     assert mine.privacy_report().spending == version
 
+    # Who leaves one is deleted there, and takes part in nothing more; it asks below the same path. Its statement is one
+    # that Python reads, and by it the model has this device's part.
+    made = Statement.from_bytes(browser.ask(do="leave")[0].encode())
+    assert made.server is not None
+    assert made.server.answered
+    assert made.server.server == f"localhost:{housed.house.config.port}/p/shop"
+    assert [each.contributed for each in made.rounds] == [True]
+    assert made.mu2 == fleets["shop"].devices[0].statement().mu2
+    assert palate.Traces.of(made, shop.site.models / read_status(shop.site).models[0]["manifest"]).holds == "yes"
+    with Enrolments(shop.site.enrolment_file) as register:
+        assert [each.number for each in register.devices() if each.node_key and each.revoked is None][5:] == [6]
+    (page,) = browser.ask(do="sync", seconds=20)
+    assert (page["ended"], page["requests"]) == ("not enrolled", 0)
+
     # The certificate of one SuperLink is none to the other's gateway or ServerApp.
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
         httpx.get(f"https://localhost:{news.site.config.gateway.superlink_port}/health", verify=shop.tls)
@@ -272,8 +325,10 @@ def test_nothing_that_is_kept_links_an_apps_two_devices(housed: Housed, fleets: 
     for name, other in (("shop", "news"), ("news", "shop")):
         with Enrolments(housed.servers[name].site.enrolment_file) as register:
             known = register.devices()
-        secrets = [each for device in known for each in (device.identity, device.node_key.splitlines()[1])]
-        secrets += [str(device.node) for device in known]
+        there = [device for device in known if device.revoked is None]  # of who left nothing but the identity is there
+        assert len(known) - len(there) == (name == "shop")
+        secrets = [device.identity for device in known] + [device.node_key.splitlines()[1] for device in there]
+        secrets += [str(device.node) for device in there]
         own = housed.servers[name].site.enrolment_file.read_bytes()
         wal = housed.servers[name].site.enrolment_file.with_name("enrolment.db-wal")
         own += wal.read_bytes() if wal.exists() else b""

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +14,9 @@ import pytest
 from palate_common.models import published
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests have no packages
-from conftest import ITEMS, Fleet, Server, free_ports, make_server
+from conftest import ITEMS, Fleet, Server, WebDevices, free_ports, make_server
 
 pytestmark = pytest.mark.slow
-WEB = Path(__file__).parents[3] / "client" / "web"
-
-
-@dataclass
-class WebDevices:
-    """Devices of the browser package, in a process of their own."""
-
-    process: subprocess.Popen[str]
-
-    @classmethod
-    def start(cls, place: Sequence[str], *, authority: Path) -> WebDevices:
-        assert (WEB / "node_modules").is_dir(), "`make web` installs what the browser package is built with"
-        command = ["node", "test/driver/drive.mjs", *place]
-        environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(authority)}
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return cls(subprocess.Popen(command, cwd=WEB, env=environment, **pipes))
-
-    def ask(self, **command: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        found = json.loads(line or '{"error": "it ended"}')
-        assert "error" not in found, found["error"]
-        return found["answer"]
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -112,6 +76,12 @@ def test_a_cohort_of_python_node_and_chromium_is_released(server: Server, fleet:
     assert max(spent) - min(spent) < 1e-6
     steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
     assert [[each["what"] for each in result["left"]] for result in results] == [steps] * 4
+    # An exchange is one request, as Python's is, beside those for model, directory, coming and going; one that waits in
+    # vain is another. A page asks once for each address whether it may, not for each request.
+    for each in [*results, *(vars(each) for each in own)]:
+        assert each["exchanges"] == 7
+        assert each["requests"] <= each["exchanges"] + 10 + each["seconds"] / 20.0, each
+    assert {each["preflights"] for each in results if "preflights" in each} <= set(range(1, 13))
     # They take the model into use, and aren't asked again before the next run is due.
     again, own = together(webs, fleet)
     assert {(each["ended"], each["rounds"], each["model"]) for each in again} == {("come back", 0, True)}

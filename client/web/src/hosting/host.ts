@@ -12,11 +12,14 @@ import type { Messages } from "../delivery/messages.js";
 import type { Channel, MessageInput } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
-import { ErasedError, InputError, PalateError, RefusedError } from "../errors.js";
+import { ErasedError, InputError, IntegrityError, LockedError, PalateError, RefusedError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
+import { expandUnpacked } from "../models/compact.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
+import type { AtServer, Statement } from "../leaving/statement.js";
+import type { Forbids } from "../policy.js";
 import { openLogOf, type OpenLog } from "../panel.js";
 import type { ImportReport } from "../portability.js";
 import { blended, totals, type RecommendationOutcome } from "../recommend/adaptation/blending.js";
@@ -35,6 +38,8 @@ import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
 
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
+/** Statements that are made before an erasure, at most: a round has few messages. */
+const TRIES = 10;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
   /** Where the published models are; `sync` looks there where the device is not enrolled. */
@@ -109,6 +114,27 @@ export interface SyncOptions {
   readonly pollSeconds?: number;
 }
 
+/** What `useModel` takes beside the model and its items. */
+export interface OwnModelOptions {
+  /** The domain of each item, such as "books"; left out: all have the same. */
+  readonly domains?: readonly string[];
+  /** In lists an event loses half its weight, against others, for each of these many days; left out: recent ones count no more. */
+  readonly recentHalfLifeDays?: number;
+}
+
+/** A model of the app's own: the file, its items in row order, and the rest. It has a name, by which a new leader is told that it lacks it. */
+export interface OwnModel extends OwnModelOptions {
+  readonly name: string;
+  readonly file: Uint8Array;
+  readonly items: readonly string[];
+}
+
+/** What `erase` takes. */
+export interface EraseOptions {
+  /** Make a statement of what remains before the key is destroyed, and give it. */
+  readonly statement?: boolean;
+}
+
 /** What has left this browser, what that cost, and what the user agreed to. */
 export interface PrivacyReport {
   readonly app: string;
@@ -136,8 +162,11 @@ export interface PrivacyReport {
 export interface Part {
   enroll(invitation: string): Promise<Enrolled>;
   enrolment(): Promise<Enrolled | null>;
-  sync(options: SyncOptions, signal: AbortSignal): Promise<SyncResult>;
+  sync(options: SyncOptions, signal: AbortSignal, forbids?: Forbids): Promise<SyncResult>;
   spending(): Promise<Spending>;
+  leave(seconds: number, signal: AbortSignal): Promise<void>;
+  /** What the server has of this installation, and the signed bytes that showed the ledger's last state. */
+  standing(): Promise<{ readonly server: AtServer | null; readonly evidence: Uint8Array | null }>;
 }
 
 /** What a messenger's decisions depend on, as plain values. */
@@ -173,6 +202,9 @@ export class Host {
   private readonly service: Service | null;
   private readonly models: Models | null;
   private used: { readonly of: string; readonly recommender: Recommender } | null = null;
+  /** The model that the app gave, and the published one that was in use then: a later published one takes its place. */
+  private own: { readonly name: string; readonly over: string; readonly recommender: Recommender } | null = null;
+  private readonly replaced = new Set<string>();
   private visits: { readonly at: number; readonly starts: readonly number[] } | null = null;
   private part: Promise<Part> | null = null;
   private problem = "";
@@ -233,6 +265,34 @@ export class Host {
   /** Verifies a published model, of files or below an address, and uses it; false if it is in use already. */
   async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
     return this.required().update(typeof source === "string" ? fetched(source) : given(source));
+  }
+
+  /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
+  async useModel({ name, file, items, domains, recentHalfLifeDays }: OwnModel): Promise<void> {
+    const wrong = (error: unknown): never => {
+      throw error instanceof IntegrityError ? new InputError(error.message) : error;
+    };
+    if (!(file instanceof Uint8Array)) throw new InputError("`model` must be the bytes of a model file");
+    const half = recentHalfLifeDays ?? null;
+    if (half !== null && !(half > 0 && Number.isFinite(half))) throw new InputError(`\`recentHalfLifeDays\` must be positive and finite, got ${half}`);
+    const model = await Promise.resolve(file).then(expandUnpacked).catch(wrong);
+    if (new Set(items).size !== items.length || items.length !== model.header.facts.nItems) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems}, each once, got ${items.length}`);
+    if (domains && domains.length !== items.length) throw new InputError(`\`domains\` must be one for each of the ${items.length} items, got ${domains.length}`);
+    const over = (await this.models?.current())?.id ?? "";
+    const interests = new Interests(this.store, items, this.weighting, half);
+    if (this.own) this.replaced.add(this.own.name);
+    this.own = { name, over, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains ?? null) };
+  }
+
+  /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
+  async ownModel(name: string): Promise<"used" | "replaced" | "lacking"> {
+    if (this.own?.name !== name) return this.replaced.has(name) ? "replaced" : "lacking";
+    return this.own.over === ((await this.models?.current())?.id ?? "") ? "used" : "replaced";
+  }
+
+  /** Drops the model from memory, with the user's vector and scores. The published one is read again when it is needed. */
+  async forgetModel(): Promise<void> {
+    this.used = this.own = null;
   }
 
   /** The model in use, in short; null if there is none yet. */
@@ -357,10 +417,17 @@ export class Host {
     return this.takes ? (await this.taking()).enrolment() : null;
   }
 
-  async sync(options: SyncOptions, asked: AbortSignal): Promise<SyncResult> {
+  /** Asks the server to delete what it has of this device. It needs no consent. */
+  async leave(seconds: number): Promise<void> {
+    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    await (await this.taking()).leave(seconds, this.ending.signal);
+  }
+
+  /** `forbids`: the first condition of the app that doesn't hold now; empty: all hold. */
+  async sync(options: SyncOptions, asked: AbortSignal, forbids?: Forbids): Promise<SyncResult> {
     const signal = AbortSignal.any([asked, this.ending.signal]);
     const address = options.models ?? this.options.service?.models;
-    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal);
+    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     const began = performance.now();
     const ended = (why: string, reason = "", model = false): SyncResult => ({
       ended: why, reason, model, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
@@ -368,6 +435,8 @@ export class Host {
     });
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
     try {
+      const against = (await forbids?.()) ?? "";
+      if (against) return ended("policy", against);
       return ended("model", "", await this.required().update(fetched(address)));
     } catch (error) {
       if (!(error instanceof PalateError)) throw error;
@@ -432,11 +501,33 @@ export class Host {
     return (await import("../portability.js")).importLines(this.store, text);
   }
 
-  /** Destroys the store's key, then its records. */
-  async erase(): Promise<void> {
+  /** What would remain if the user left now. To make it writes nothing to the store, and nothing is erased. */
+  async statement(final = false): Promise<Statement> {
+    const [{ statementOf }, report, files] = [await import("../leaving/statement.js"), await this.privacyReport({}), await this.journal.files()];
+    const { server, evidence } = this.takes ? await (await this.taking()).standing() : { server: null, evidence: null };
+    return statementOf({ report, service: this.service, evidence, manifest: files.get("manifest.json") ?? null, server, final });
+  }
+
+  /** Destroys the store's key, then its records. Whatever left is in the statement: nothing is noted, and so nothing leaves, in between. */
+  async erase({ statement = false }: EraseOptions = {}): Promise<Statement | undefined> {
+    let made: Statement | undefined;
+    if (statement) {
+      for (let tries = 0; ; tries += 1) {
+        if (tries >= TRIES) throw new LockedError("the store must be free, got one from which messages of a round go on leaving: stop the sync");
+        const before = await this.recorded();
+        made = await this.statement(true);
+        if (await this.storage.erase(async () => (await this.recorded()) === before)) break;
+      }
+    }
     this.abandon();
     this.used = null;
-    await this.storage.erase();
+    if (!made) await this.storage.erase();
+    return made;
+  }
+
+  /** What has left, in a form that says whether there is more. */
+  private async recorded(): Promise<string> {
+    return JSON.stringify([(await this.journal.sent()).length, await this.journal.opened()]);
   }
 
   async close(): Promise<void> {
@@ -506,7 +597,10 @@ export class Host {
   private async ranker(): Promise<{ recommender: Recommender }> {
     const published = await this.models?.current();
     const of = published?.id ?? "";
-    if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` first");
+    if (this.own?.over === of) return { recommender: this.own.recommender };
+    if (this.own) this.replaced.add(this.own.name); // a later published one was taken into use
+    this.own = null;
+    if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` or `useModel` first");
     if (this.used?.of === of) return this.used;
     const { items, domains, model, manifest } = published;
     const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);

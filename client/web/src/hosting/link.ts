@@ -1,11 +1,13 @@
 /** Link: how a device in the page asks its host, wherever that is; and errors as values that can be cloned. */
 
 import * as errors from "../errors.js";
+import type { Forbids } from "../policy.js";
 import type { Host, Method } from "./host.js";
 
 /** Asks for a method of the host. A call that is aborted may still answer. */
 export interface Link {
-  call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown>;
+  /** `forbids` is what a sync asks before each request: the first condition of the app that doesn't hold. */
+  call(method: Method, args: readonly unknown[], signal?: AbortSignal, forbids?: Forbids): Promise<unknown>;
   /** Gives the host up; other tabs go on. Later calls fail, by `why`. */
   close(why?: Error): Promise<void>;
 }
@@ -32,8 +34,8 @@ export function errorOf({ code, message }: Told): Error {
 }
 
 /** Runs a method of a host. */
-export async function run(host: Host, method: Method, args: readonly unknown[], signal: AbortSignal): Promise<unknown> {
-  const given = method === "sync" ? [args[0], signal] : args;
+export async function run(host: Host, method: Method, args: readonly unknown[], signal: AbortSignal, forbids?: Forbids): Promise<unknown> {
+  const given = method === "sync" ? [args[0], signal, forbids] : args;
   return (host[method] as (...given: unknown[]) => Promise<unknown>).apply(host, [...given]);
 }
 
@@ -41,9 +43,9 @@ export async function run(host: Host, method: Method, args: readonly unknown[], 
 export function direct(host: Host): Link {
   let over: Error | null = null;
   return {
-    call: async (method, args, signal) => {
+    call: async (method, args, signal, forbids) => {
       if (over) throw over;
-      return run(host, method, args, signal ?? new AbortController().signal);
+      return run(host, method, args, signal ?? new AbortController().signal, forbids);
     },
     close: async (why = new errors.ClosedError("the device is closed")) => {
       over ??= why;

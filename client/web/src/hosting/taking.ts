@@ -5,12 +5,13 @@
  */
 
 import { InputError, RefusedError } from "../errors.js";
-import { checkTrusted, enroll, enrolmentOf, readInvitation, type Enrolment } from "../online/enrolment.js";
+import { askedToDelete, checkTrusted, enroll, enrolmentOf, leave, readInvitation, serverOf, type Enrolment } from "../online/enrolment.js";
 import { sync } from "../online/sync.js";
 import { Interests } from "../recommend/interests.js";
 import { Rounds } from "../rounds/participation.js";
 import { spendingOf } from "../rounds/report.js";
 import { surveyAnswers } from "../rounds/survey_answers.js";
+import type { Forbids } from "../policy.js";
 import type { Enrolled, MakePart, SyncOptions, SyncResult } from "./host.js";
 
 const SECONDS = 600;
@@ -33,14 +34,14 @@ export const makePart: MakePart = async (context) => {
   });
   let busy = false;
 
-  const online = async (options: SyncOptions, signal: AbortSignal): Promise<SyncResult> => {
+  const online = async (options: SyncOptions, signal: AbortSignal, policy?: Forbids): Promise<SyncResult> => {
     if (busy) return { ...NOTHING, ended: "busy", reason: "another sync of this device is running" };
     busy = true;
     try {
       const { seconds = SECONDS, modelsOnly = false, pollSeconds } = options;
       if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
       const result = await sync({
-        storage, service, rounds, seconds, modelsOnly, signal, pollSeconds,
+        storage, service, rounds, seconds, modelsOnly, signal, pollSeconds, policy,
         modelInUse: async () => (await models.current())?.id ?? null,
         takeModel: (_, source) => models.update(source),
       });
@@ -65,6 +66,12 @@ export const makePart: MakePart = async (context) => {
     },
     sync: online,
     spending: () => spendingOf(rounds.ledger, service),
+    leave: async (seconds, signal) => leave(storage, await rounds.identity(), seconds, signal),
+    standing: async () => {
+      const [enrolled, asked, identity] = [await enrolmentOf(storage, true), await askedToDelete(storage), await rounds.kept()];
+      const server = enrolled && { server: serverOf(enrolled), device: enrolled.device, identity, asked: asked !== null, answered: asked?.answered ?? false };
+      return { server, evidence: (await rounds.ledger.seen(service.population)).evidence };
+    },
   };
 };
 

@@ -116,3 +116,33 @@ export function muOf(epsilon: number, delta: number): number {
   }
   return low * (1 - SLACK);
 }
+
+/** The standard normal distribution's share below x. */
+function normal(x: number): number {
+  const scaled = Math.abs(x) / Math.SQRT2;
+  const tail = (Math.exp(-scaled * scaled) * scaledErfc(scaled)) / 2;
+  return x < 0 ? tail : 1 - tail;
+}
+
+/** What discrete noise and its sharing add to epsilon, at most, as in `service.ts`. */
+const DISCRETE = 1e-9;
+
+/**
+ * The largest share of true positives that any test reaches at a share of false positives, rounded up.
+ *
+ * mu-GDP but for a probability `reserved` (Dong, Roth and Su 2022): Phi(Phi^-1(FPR) + mu). Unit: this installation; adjacency: zero-out.
+ *
+ * **Guarantees:** bound rounded up: never below the curve of mu-GDP, with what discrete noise adds.
+ */
+export function mostTruePositives(falsePositives: number, mu: number, reserved: number): number {
+  const [factor, rest] = [Math.exp(DISCRETE), 1 - reserved];
+  const accepted = (falsePositives * factor) / rest;
+  if (accepted >= 1) return 1;
+  let [low, high] = [-40, 40]; // Phi^-1, from above
+  for (let step = 0; step < 200 && high - low > 1e-15 * Math.max(1, Math.abs(high)); step += 1) {
+    const middle = (low + high) / 2;
+    if (normal(middle) < accepted) low = middle;
+    else high = middle;
+  }
+  return Math.min(1, factor * (reserved + rest * normal(high + nextUp(mu))) * (1 + DISCRETE));
+}

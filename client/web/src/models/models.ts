@@ -11,7 +11,8 @@ import { digest } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
 import { hex } from "../records/bytes.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
-import { checkGrowth, spendShown } from "../records/consistency.js";
+import { bare, checkGrowth, checkPinned, keptBy, spendShown } from "../records/consistency.js";
+import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
@@ -90,8 +91,12 @@ export class Models {
       if (silent && manifest.handovers.length) throw new IntegrityError("a model after a handover of the release key must say what was spent, got none");
       await this.ledger.see(population, checkpoint, silent ? (seen.evidence as Uint8Array) : evidence);
     } else {
-      await this.service.pinned.check("model", checkpoint, manifest.cosigned, manifest.handovers, 0);
-      throw new RefusedError(`a model must be of the ledger's size ${seen.checkpoint.size} or later, got ${checkpoint.size}`);
+      // A plan has shown a later state: that one must extend the model's.
+      const later = keptBy(seen.evidence);
+      await checkPinned("model", manifest, this.service.pinned, later);
+      checkRecorded(manifest, this.service.pinned);
+      const known = later && sameCheckpoint(later.checkpoint, seen.checkpoint) ? later : bare(seen.checkpoint);
+      await checkGrowth("ledger that was seen last", known, { checkpoint, evidence }, spendShown(seen.evidence), null);
     }
     const adopted = await this.journal.adopt({ population, version, root: checkpoint.root, manifest: id, time: this.clock() }, files);
     this.read = published;

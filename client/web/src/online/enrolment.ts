@@ -18,7 +18,9 @@ import type { Service } from "../service.js";
 import { Https } from "./https.js";
 
 export const ENROL_TAG = "palate/enrol/1";
+export const LEAVE_TAG = "palate/leave/1";
 const KEPT = "enrolment";
+const LEAVING = "leaving";
 const MOST_ANSWER = 4096;
 const MOST_MESSAGE = 2 ** 17;
 const SECONDS = 30;
@@ -88,10 +90,16 @@ export interface Enrolment {
 
 const origin = ({ server, port, path }: Invitation): string => `https://${server.includes(":") ? `[${server}]` : server}${port === 443 ? "" : `:${port}`}${path}`;
 
-/** The enrolment of a device; null: it isn't enrolled. */
-export async function enrolmentOf(storage: Storage): Promise<Enrolment | null> {
+/** Whether the server was asked to delete what it has of this device, and has answered; null: it wasn't asked. */
+export async function askedToDelete(storage: Storage): Promise<{ readonly answered: boolean } | null> {
+  const data = await storage.get(LEAVING);
+  return data ? { answered: Fields.of("a request to leave", readCanonical(data, MOST_ANSWER), ["answered"]).flag("answered") } : null;
+}
+
+/** The enrolment of a device; null: it isn't enrolled. `left`: also the one that it has left. */
+export async function enrolmentOf(storage: Storage, left = false): Promise<Enrolment | null> {
   const data = await storage.get(KEPT);
-  if (!data) return null;
+  if (!data || (!left && (await askedToDelete(storage))?.answered)) return null;
   const fields = Fields.of("the enrolment", readCanonical(data, MOST_MESSAGE), ["origin", "public_key", "population", "device", "secret", "public_pem", "node"]);
   return {
     origin: fields.text("origin"),
@@ -157,4 +165,46 @@ export function readEnrolled(body: Uint8Array): { readonly device: number; reado
   } catch (error) {
     throw new UnreachableError(`the server must answer with a device's number: ${(error as Error).message}`);
   }
+}
+
+/** The bytes of a request to leave. They name no time and nothing that is new each time: the same again get the same answer. */
+export async function leaveRequest(population: string, device: number, identity: SigningKey): Promise<Uint8Array> {
+  const said = { population, device, identity: identity.publicKey };
+  return canonicalJson({ palate: "leave", ...said, proof: hex(await identity.sign(LEAVE_TAG, canonicalJson(said))) });
+}
+
+/**
+ * Asks the server to delete what it has of this device; asked again, it answers the same.
+ *
+ * That it was asked is on the disk before the request is sent, so that a statement never says less.
+ */
+export async function leave(storage: Storage, identity: SigningKey, seconds = SECONDS, signal?: AbortSignal): Promise<void> {
+  const enrolment = await enrolmentOf(storage, true);
+  if (!enrolment) throw new InputError("a device must be enrolled to leave its server, got one that isn't");
+  await storage.transaction([LEAVING], (found) => ({ write: found.has(LEAVING) ? new Map() : new Map([[LEAVING, canonicalJson({ answered: false })]]), result: undefined }));
+  const body = await leaveRequest(enrolment.population, enrolment.device, identity);
+  const https = new Https(enrolment.origin, signal);
+  const reply = await https.request("POST", "/v1/enroll", { body, headers: { "content-type": "application/json" }, most: MOST_ANSWER, seconds });
+  if (reply.status === 400 || reply.status === 403) throw new RefusedError(`the server must know this device to delete it, got status ${reply.status}`);
+  if (reply.status !== 200) throw new UnreachableError(`the server must answer who leaves, got status ${reply.status}: try again`);
+  const answer = readLeft(reply.body);
+  if (answer.population !== enrolment.population || answer.device !== enrolment.device) throw new RefusedError("the server must answer about this device, got an answer about another");
+  await storage.put(LEAVING, canonicalJson({ answered: true }));
+}
+
+/** The server's answer to who leaves. */
+export function readLeft(body: Uint8Array): { readonly population: string; readonly device: number } {
+  try {
+    const fields = Fields.of("the answer to who leaves", readJson(textOf(body)), ["palate", "population", "device"]);
+    fields.word("palate", ["left"]);
+    return { population: fields.text("population", 1), device: fields.whole("device", 0, 2 ** 31 - 1) };
+  } catch (error) {
+    throw new UnreachableError(`the server must answer that it has deleted this device: ${(error as Error).message}`);
+  }
+}
+
+/** A device's server as a statement names it: name, port, path. */
+export function serverOf({ origin: at }: Enrolment): string {
+  const { hostname, port, pathname } = new URL(at);
+  return `${hostname}:${port || 443}${pathname === "/" ? "" : pathname}`;
 }

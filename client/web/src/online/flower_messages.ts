@@ -19,10 +19,11 @@ export type FlowerRecord = ReadonlyMap<string, RecordValue>;
 /** Name and value of an answer. */
 export type Answer = readonly [string, Uint8Array | number];
 
-/** A message that waits for this node: fields of Flower's Metadata, and the bytes of its ObjectTree. */
+/** A message that waits for this node: fields of Flower's Metadata, the bytes of its ObjectTree, and its record if that came with it. */
 export interface Notice {
   readonly metadata: ProtoFields;
   readonly tree: Uint8Array;
+  readonly record: Uint8Array;
 }
 
 /** A message from the server to this node. */

@@ -4,6 +4,8 @@ import { InputError, PalateError, UnreachableError } from "../errors.js";
 import { concat } from "../records/bytes.js";
 
 const MOST_REFUSAL = 2 ** 14;
+const REQUEST_SECONDS = 30;
+const OVER_SECONDS = 1;
 
 /** The app asked to stop. This error never reaches the app. */
 export class StoppedError extends PalateError {}
@@ -30,6 +32,8 @@ export interface RequestOptions {
   readonly most: number;
   /** Time limit. */
   readonly seconds?: number;
+  /** Whether to wait no longer; asked once a second while the server doesn't answer. */
+  readonly over?: () => boolean | Promise<boolean>;
 }
 
 export class Https {
@@ -41,24 +45,25 @@ export class Https {
   constructor(
     /** Scheme, name and port. */
     readonly origin: string,
-    private readonly signal?: AbortSignal,
-    private readonly requestSeconds = 30,
+    private signal?: AbortSignal,
+    /** When everything must be over, in milliseconds of `performance.now()`. */
+    private until = Infinity,
   ) {
     const url = new URL(origin);
     const local = ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
     if (url.protocol !== "https:" && !local) throw new InputError(`a server must be reached over https, got ${origin.slice(0, 80)}`);
   }
 
-  /** From now on ignores the app's stop, so that the device can sign off. */
-  farewell(): Https {
-    return new Https(this.origin, undefined, this.requestSeconds);
+  /** From now on ignores the app's stop, and has so many seconds, so that the device can sign off. */
+  farewell(seconds: number): void {
+    [this.signal, this.until] = [undefined, performance.now() + 1000 * seconds];
   }
 
   /** Sends one request and reads its reply. No cookie goes with it, no cache answers it, and no redirection is followed. */
-  async request(method: "GET" | "POST", path: string, { body, headers, most, seconds = this.requestSeconds }: RequestOptions): Promise<HttpResponse> {
-    if (this.signal?.aborted) throw new StoppedError("the app asked to stop");
-    const limit = AbortSignal.timeout(1000 * seconds);
-    const signal = this.signal ? either(this.signal, limit) : limit;
+  async request(method: "GET" | "POST", path: string, { body, headers, most, seconds = REQUEST_SECONDS, over }: RequestOptions): Promise<HttpResponse> {
+    const { signal: stop } = this;
+    if (stop?.aborted) throw new StoppedError("the app asked to stop");
+    const ends = new Ending(Math.max(0, Math.min(1000 * seconds, this.until - performance.now())), stop, over);
     this.requests += 1;
     this.sent += (body?.length ?? 0) + path.length;
     try {
@@ -66,8 +71,9 @@ export class Https {
         method,
         headers,
         body: method === "POST" ? (body as BodyInit | undefined) : undefined,
-        signal,
-        cache: "no-store",
+        signal: ends.signal,
+        // No answer to a POST is cached anyway, and with "no-store" Chromium would ask before each one whether it may (a preflight).
+        cache: method === "POST" ? "default" : "no-store",
         credentials: "omit",
         redirect: "error",
         referrerPolicy: "no-referrer",
@@ -76,21 +82,46 @@ export class Https {
       this.received += data.length;
       return { status: response.status, body: data };
     } catch (error) {
-      if (this.signal?.aborted) throw new StoppedError("the app asked to stop");
+      if (stop?.aborted || ends.over) throw new StoppedError("the app asked to stop");
       if (error instanceof PalateError) throw error;
       throw new UnreachableError(`${this.origin} must answer, got ${String(error).slice(0, 200)}`);
+    } finally {
+      ends.close();
     }
   }
 }
 
-/** A signal that follows two others: `AbortSignal.any` is too new. */
-function either(one: AbortSignal, other: AbortSignal): AbortSignal {
-  const controller = new AbortController();
-  for (const each of [one, other]) {
-    if (each.aborted) controller.abort(each.reason);
-    each.addEventListener("abort", () => controller.abort(each.reason), { once: true, signal: controller.signal });
+/** Ends a request: at its time limit, when the app stops, or when there is nothing more to wait for. */
+class Ending {
+  private readonly controller = new AbortController();
+  private readonly timers: ReturnType<typeof setTimeout>[] = [];
+  private readonly stopped = (): void => this.controller.abort(this.stop?.reason);
+  /** Whether there was nothing more to wait for. */
+  over = false;
+
+  constructor(
+    milliseconds: number,
+    private readonly stop?: AbortSignal,
+    over?: () => boolean | Promise<boolean>,
+  ) {
+    this.timers.push(setTimeout(() => this.controller.abort(new Error("no whole answer in time")), milliseconds));
+    stop?.addEventListener("abort", this.stopped);
+    if (over) this.timers.push(setInterval(() => void this.ask(over), 1000 * OVER_SECONDS));
   }
-  return controller.signal;
+
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  private async ask(over: () => boolean | Promise<boolean>): Promise<void> {
+    this.over ||= await Promise.resolve().then(over).catch(() => true);
+    if (this.over) this.controller.abort();
+  }
+
+  close(): void {
+    this.stop?.removeEventListener("abort", this.stopped);
+    for (const timer of this.timers) clearTimeout(timer);
+  }
 }
 
 async function bodyOf(response: Response, most: number): Promise<Uint8Array> {

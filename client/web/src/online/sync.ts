@@ -18,11 +18,13 @@ import { Directory } from "../secagg/directory.js";
 import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
 import { enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
-import type { Answer } from "./flower_messages.js";
+import type { Answer, Notice } from "./flower_messages.js";
 import { Fleet, type Asked } from "./flower_wire.js";
 import { Https, RejectedError, StoppedError } from "./https.js";
 
 const [POLL_GROWTH, POLL_RANGE, RHYTHM] = [1.5, 4, 0.6];
+/** For how long a server may wait for the next message before it replies that there is none. */
+const HOLD_SECONDS = 20;
 const MOST_COME_BACK = 30 * 86400;
 const [FIRST_BACKOFF, LONGEST_BACKOFF] = [1, 30];
 const GIVE_UP_SECONDS = 120;
@@ -110,7 +112,6 @@ class Session {
   /** When the device starts to sign off. */
   private readonly end: number;
   private readonly poll: number;
-  private heard = monotonic();
   private https: Https | null = null;
   private fleet: Fleet | null = null;
   private model = false;
@@ -137,7 +138,7 @@ class Session {
     const enrolment = await enrolmentOf(this.options.storage);
     const { service, modelsOnly, origin, signal } = this.options;
     if (modelsOnly && (origin ?? enrolment)) {
-      this.https = new Https(origin ?? (enrolment as Enrolment).origin, signal);
+      this.https = new Https(origin ?? (enrolment as Enrolment).origin, signal, 1000 * this.until);
       const without = await this.updateModel(this.https);
       return typeof without === "string" ? end("model", without) : without;
     }
@@ -150,12 +151,12 @@ class Session {
 
   /** Connects, answers rounds and signs off; why it ended. */
   private async online(enrolment: Enrolment): Promise<SyncEnd> {
-    const https = new Https(enrolment.origin, this.options.signal);
+    const https = new Https(enrolment.origin, this.options.signal, 1000 * this.until);
     const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes);
     [this.https, this.fleet] = [https, fleet];
     const over = await ended(() => this.answerRounds(https, fleet, enrolment));
     if (!over.quiet) {
-      fleet.farewell();
+      https.farewell(LEAVE_SECONDS);
       await fleet.leave();
     }
     return over;
@@ -174,18 +175,23 @@ class Session {
   /**
    * Answers messages until there is a reason to end.
    *
-   * The next message comes when the other devices have answered, too. How long that took last time decides when to ask again. A device
-   * that computes for long announces that.
+   * The next message comes when the other devices have answered, too. A server of Palate's waits for it before it replies. At another one,
+   * how long that took last time decides when to ask again. A device that computes for long announces that.
    */
   private async answer(https: Https, fleet: Fleet, number: number): Promise<SyncEnd> {
     let [wait, rhythm, answeredAt, computed] = [this.poll, this.poll, 0, 0];
+    let notice: Notice | null = null;
+    let before: { readonly asked: Asked; readonly answer: Answer | null } | null = null;
     for (;;) {
       const over = await this.over();
       if (over) return over;
-      const asked = await this.pulled(fleet);
+      const asking = monotonic();
+      const asked: Asked | SyncEnd | null = await this.pulled(fleet, notice);
+      notice = null;
       if (asked && "ended" in asked) return asked;
       if (!asked) {
-        const paused = await this.pause(wait);
+        const waited = fleet.holds && monotonic() - asking >= this.poll;
+        const paused = waited ? null : await this.pause(wait);
         if (paused) return paused;
         wait = Math.min(wait * POLL_GROWTH, this.poll * POLL_RANGE);
         continue;
@@ -194,10 +200,17 @@ class Session {
       const beaten = await this.retry(() => fleet.beat(computed).then(() => null));
       if (beaten) return beaten;
       const began = monotonic();
-      this.purpose = null;
-      const answer = await this.dispatch(https, asked, number);
-      if (answer && "ended" in answer) return answer;
-      const upload = fleet.reply(asked, answer);
+      let answer: Answer | null;
+      if (asked.content && before?.asked.kind === asked.kind && before.asked.content === asked.content) {
+        answer = before.answer; // the server has lost it: it gets the same bytes, and nothing is computed again
+      } else {
+        this.purpose = null;
+        const made = await this.dispatch(https, asked, number);
+        if (made && "ended" in made) return made;
+        [answer, before] = [made, { asked, answer: made }];
+      }
+      const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
+      if (seconds === null) [upload.wait, upload.over] = [() => this.holdSeconds(), () => this.isOver()];
       computed = Math.max(computed, monotonic() - began);
       try {
         const sent = await this.retry(async () => {
@@ -207,15 +220,24 @@ class Session {
           return null;
         });
         if (sent) return sent;
+        notice = upload.next;
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error; // it came too late
       }
-      const seconds = comeBack(asked);
       if (seconds !== null) return end("come back", "", seconds);
       [wait, answeredAt] = [this.poll, monotonic()];
-      const paused = await this.pause(rhythm);
+      const paused = fleet.holds ? null : await this.pause(rhythm);
       if (paused) return paused;
     }
+  }
+
+  /** For how long the server may wait for a message now. */
+  private holdSeconds(): number {
+    return Math.max(0, Math.min(HOLD_SECONDS, this.end - monotonic() - this.poll));
+  }
+
+  private async isOver(): Promise<boolean> {
+    return (await this.over()) !== null;
   }
 
   /** Name and value of the answer to a message; null: it asks for nothing, and the reply is empty. */
@@ -282,14 +304,22 @@ class Session {
     return Directory.read(data);
   }
 
-  /** The next message; null if there is none, or if it can't be read or its run has ended: it comes only once. */
-  private async pulled(fleet: Fleet): Promise<Asked | SyncEnd | null> {
+  /**
+   * The next message, which is `notice` if the server has sent it already; null if there is none, or if it can't be read or its run has
+   * ended: it comes only once.
+   */
+  private async pulled(fleet: Fleet, notice: Notice | null): Promise<Asked | SyncEnd | null> {
     try {
-      const beaten = await this.retry(() => fleet.beat().then(() => null));
-      if (beaten) return beaten;
-      const notice = await this.retry(() => fleet.pull());
-      if (!notice || "ended" in notice) return notice;
-      return await this.retry(() => fleet.take(notice));
+      let found = notice;
+      if (!found) {
+        const beaten = await this.retry(() => fleet.beat().then(() => null));
+        if (beaten) return beaten;
+        const pulled = await this.retry(() => fleet.pull(this.holdSeconds(), () => this.isOver()));
+        if (!pulled || "ended" in pulled) return pulled;
+        found = pulled;
+      }
+      const whole = found;
+      return await this.retry(() => fleet.take(whole));
     } catch (error) {
       if (error instanceof IntegrityError || (error instanceof RejectedError && error.status === 403)) return null;
       throw error;
@@ -358,15 +388,13 @@ class Session {
       const over = await this.over();
       if (over) return over;
       try {
-        const got = await call();
-        this.heard = monotonic();
-        return got;
+        return await call();
       } catch (error) {
-        if (error instanceof StoppedError) return end("stopped");
+        if (error instanceof StoppedError) return (await this.over()) ?? end("stopped");
         if (!(error instanceof UnreachableError)) throw error;
         const [status, now] = [error instanceof RejectedError ? error.status : 0, monotonic()];
         if (FINAL.includes(status) || (status === 412 && now - began > ONLINE_SECONDS)) throw error;
-        if (now - this.heard > GIVE_UP_SECONDS || now + delay > this.end) return end("unreachable", error.message);
+        if (now - began > GIVE_UP_SECONDS || now + delay > this.end) return end("unreachable", error.message);
       }
       const stopped = await this.pause(delay, 0.5, 1);
       if (stopped) return stopped;

@@ -63,10 +63,7 @@ export interface Seen {
 /** Refuses a state that no quorum has cosigned, that doesn't extend the one that was seen last, or has spent less. */
 export async function checkGrowth(what: string, shown: Shown, { checkpoint: seen, evidence }: Seen, spent: number, pinned: Pinned | null): Promise<void> {
   const [now, before] = [shown.checkpoint, keptBy(evidence)];
-  if (pinned) {
-    if (before?.handovers.length) await pinned.checkFollows(what, before.handovers, shown.handovers);
-    await pinned.check(what, now, shown.cosigned, shown.handovers, pinned.quorums.length ? epochOf(shown) : 0);
-  }
+  if (pinned) await checkPinned(what, shown, pinned, before);
   if (!seen || sameCheckpoint(seen, now)) return;
   if (seen.size === now.size) throw new IntegrityError(`the ledger must be one, got another of the same size ${seen.size}: forked`);
   const known = spendShown(evidence);
@@ -76,6 +73,15 @@ export async function checkGrowth(what: string, shown: Shown, { checkpoint: seen
   if (!proof) throw new IntegrityError(`the ${what} must prove that its ledger extends size ${seen.size}, the last one seen here`);
   verifyConsistency(seen, now, proof);
 }
+
+/** Refuses a state that the app's witnesses haven't cosigned, or by a key that was handed over already. `before` is the last state that was seen. */
+export async function checkPinned(what: string, shown: Shown, pinned: Pinned, before: Shown | null): Promise<void> {
+  if (before?.handovers.length) await pinned.checkFollows(what, before.handovers, shown.handovers);
+  await pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, pinned.quorums.length ? epochOf(shown) : 0);
+}
+
+/** A state without a proof of anything. */
+export const bare = (checkpoint: Checkpoint): Shown => ({ checkpoint, consistency: new Map(), epochs: [], cosigned: null, handovers: [] });
 
 /** Which epoch of the ledger a state says it is of. */
 function epochOf(shown: Shown): number {
@@ -113,7 +119,7 @@ export function spendShown(evidence: Uint8Array | null): number {
 }
 
 /** The state that signed bytes have shown, with its proofs, or nothing. */
-function shownBy(evidence: Uint8Array | null): Shown | null {
+export function shownBy(evidence: Uint8Array | null): Shown | null {
   const value = kept(evidence);
   const part = value?.charge ?? value?.manifest;
   try {
@@ -124,7 +130,7 @@ function shownBy(evidence: Uint8Array | null): Shown | null {
 }
 
 /** The state that kept signed bytes show; null where none were kept. Evidence that can't be read is no leave. */
-function keptBy(evidence: Uint8Array | null): Shown | null {
+export function keptBy(evidence: Uint8Array | null): Shown | null {
   const shown = shownBy(evidence);
   if (!shown && evidence?.length) {
     throw new IntegrityError("what was kept of the ledger must be a signed plan or manifest, and can't be read: this device must be enrolled again, with a new store");

@@ -79,6 +79,12 @@ export class Rounds {
     return SigningKey.fromSecret(secret);
   }
 
+  /** The public half of that key; null: none was made yet. */
+  async kept(): Promise<string | null> {
+    const secret = await this.options.storage.get(IDENTITY);
+    return secret ? (await SigningKey.fromSecret(secret)).publicKey : null;
+  }
+
   /** Whether the user agrees to a purpose now. */
   async agreed(purpose: Purpose): Promise<boolean> {
     return this.options.consents(purpose);

@@ -93,13 +93,19 @@ export class Sealed implements Storage {
     await this.put(RESERVE, random).catch(() => undefined);
   }
 
-  /** Destroys the key, then the records. Nobody can read them after that. */
-  async erase(): Promise<void> {
+  /**
+   * Destroys the key, then the records. Nobody can read them after that.
+   *
+   * `still` is asked while nobody can write, and may read: where it says no, nothing is erased. Whether it was.
+   */
+  async erase(still: () => Promise<boolean> = async () => true): Promise<boolean> {
     this.check();
-    await this.exclusive(async () => {
+    return this.exclusive(async () => {
       this.check();
+      if (!(await still())) return false;
       await this.backend.erase();
       this.state = "erased";
+      return true;
     });
   }
 

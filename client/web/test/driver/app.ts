@@ -13,8 +13,15 @@ async function synced(device: Device, seconds: number): Promise<object> {
   return { ...result, epsilon: spending?.epsilon, left: sent, refusals: refusals.map(({ what, reason }) => `${what}: ${reason}`), contacts: contacts.length, listed };
 }
 
-/** Opens and enrols devices, and gives their numbers; or syncs all of them at once, and gives their results. */
+/** Asks the server to delete the device; what remains, as its file. */
+async function left(device: Device): Promise<string> {
+  await device.leave();
+  return (await device.statement()).file;
+}
+
+/** Opens and enrols devices, and gives their numbers; or syncs all of them at once, and gives their results; or leaves. */
 async function drive(command: Command): Promise<object> {
+  if (command.do === "leave") return Promise.all(devices.map(left));
   if (command.do === "sync") return Promise.all(devices.map((device) => synced(device, command.seconds)));
   const { publicKey, population } = command;
   const numbers: number[] = [];

@@ -86,7 +86,7 @@ const devices: Device[] = [];
 
 /** What a test asks for. */
 export interface Command {
-  readonly do: "open" | "sync";
+  readonly do: "open" | "sync" | "leave";
   readonly publicKey: string;
   readonly population: string;
   readonly invitations: readonly string[];

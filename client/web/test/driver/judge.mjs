@@ -9,7 +9,7 @@ import { build } from "esbuild";
 
 const HERE = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "palate-judge-"));
-const names = ["rounds/plan", "rounds/admission", "records/consistency", "records/cosignatures", "records/pinned", "records/fields", "floors", "models/manifest"];
+const names = ["rounds/plan", "rounds/admission", "records/consistency", "records/cosignatures", "records/pinned", "records/fields", "floors", "models/manifest", "models/models", "service", "store/memory", "store/journal", "ledger/device_ledger"];
 const entry = names.map((name) => `export * from "./src/${name}.js";`).join("\n");
 await build({
   absWorkingDir: HERE,
@@ -49,14 +49,29 @@ const questions = {
     const fields = source.Fields.of("a state", source.readJson(shown), source.SHOWN.required, source.SHOWN.optional);
     await source.checkGrowth(what, source.readShown(fields), { checkpoint: seen, evidence: bytes(evidence) }, numberOf(spent), pinnedOf(pinned));
   },
+  /** Whether a model is taken by a device that has seen so much of the ledger. */
+  async take({ files, terms, seen, evidence, editions }) {
+    const [storage, clock] = [await source.openMemory(), () => 0];
+    const service = new source.Service({ ...terms, nextWitnesses: terms.next_witnesses, publicKey: terms.public_key, firstKey: terms.first_key });
+    const ledger = new source.DeviceLedger(storage, service, clock);
+    if (seen) await ledger.see(service.population, seen, bytes(evidence ?? ""));
+    await storage.put("journal/models", new TextEncoder().encode(JSON.stringify(editions)));
+    const there = Object.fromEntries(Object.entries(files).map(([name, data]) => [name, bytes(data)]));
+    // Unpacked, as Python keeps them: they are found in the store, and are the ones that the manifest names.
+    for (const [name, data] of Object.entries(there)) await storage.put(`journal/files/${name}`, data);
+    await new source.Models(new source.Journal(storage), service, ledger, clock).update(source.given(there));
+    // What is known of the ledger afterwards is Python's, too: it is part of the verdict.
+    const after = await ledger.seen(service.population);
+    return { ...after.checkpoint, evidence: Buffer.from(after.evidence ?? []).toString("hex") };
+  },
   manifest: ({ data, signature, public_key: publicKey }) => source.readManifest(bytes(data), bytes(signature), publicKey),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { ask, ...rest } = JSON.parse(line);
   try {
-    await questions[ask](rest);
-    console.log(JSON.stringify({ verdict: null }));
+    const found = await questions[ask](rest);
+    console.log(JSON.stringify({ verdict: null, found: ask === "take" ? found : null }));
   } catch (error) {
     console.log(JSON.stringify({ verdict: [error.name, error.message] }));
   }

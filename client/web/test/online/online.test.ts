@@ -1,5 +1,8 @@
 import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolment.js";
-import { replyOf, valuesOf } from "../../src/online/flower_messages.js";
+import { UnreachableError } from "../../src/errors.js";
+import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
+import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
+import type { Https } from "../../src/online/https.js";
 import { fromHex, hex, textOf, utf8 } from "../../src/records/bytes.js";
 import { digest } from "../../src/records/canonical.js";
 import { derSignature, makeNodeKey, signP384 } from "../../src/records/crypto.js";
@@ -38,6 +41,48 @@ test("fleet.json: a reply to the byte", async () => {
   }
   for (const number of [0, 1, -1, 2 ** 40, -(2 ** 40)]) equal(asSigned(zigzag(number)), BigInt(number));
   await refused(() => readProto(uint(1, 300).subarray(0, 2)), /ten bytes/);
+});
+
+test("fleet.json: an exchange is one request, to the byte, and as many as Flower's own server needs", async () => {
+  const { node, elapsed, steps } = (await vectors("fleet.json")).exchange;
+  let calls: { path: string; request_hex?: string; request_sha256?: string; reply_hex: string | null }[] = [];
+  const asked: string[] = [];
+  const https = {
+    request: async (_: string, path: string, { body, headers }: { body: Uint8Array; headers: Record<string, string> }) => {
+      const call = calls.shift();
+      ok(call, "a request that Python doesn't send");
+      equal([path, call.request_hex ? hex(body) : digest(body)], [call.path, call.request_hex ?? call.request_sha256]);
+      asked.push(headers["flwr-signature"]);
+      if (call.reply_hex === null) throw new UnreachableError("the connection was lost");
+      return { status: 200, body: fromHex(call.reply_hex) };
+    },
+  };
+  const fleet = new Fleet(https as unknown as Https, await makeNodeKey(), 2 ** 28);
+  fleet.node = BigInt(node);
+  let notice: Notice | null = null;
+  let taken: Asked | null = null;
+  const blank = fleet.reply({ kind: "", record: null, run: 0n, message: "", source: 0n, group: "", created: 0, ttl: 0, tasks: [null, null], pulled: 0, content: "" }, null);
+  for (const step of steps) {
+    calls = [...step.calls];
+    let gives: unknown;
+    if (step.do === "pull") {
+      notice = await fleet.pull(Number(step.wait));
+      gives = { message: notice !== null, holds: fleet.holds };
+    } else if (step.do === "take") {
+      taken = await fleet.take(notice as Notice);
+      const record = Object.fromEntries([...(taken.record ?? [])].map(([name, value]) => [name, hex(value as Uint8Array)]));
+      gives = { kind: taken.kind, record, content: taken.content };
+    } else {
+      const reply = replyOf(taken as Asked, BigInt(node), ["answer", new Uint8Array(Number(step.zeros))], Number(elapsed));
+      const upload: Upload = { ...blank, tried: new Set(), reply, wait: () => Number(step.wait) };
+      while (!(await fleet.deliver(upload).then(() => true, (error: unknown) => (error instanceof UnreachableError ? false : Promise.reject(error)))));
+      notice = upload.next;
+      gives = { message: notice !== null, holds: fleet.holds, exchanges: fleet.exchanges };
+    }
+    equal(gives, step.gives, step.do);
+    equal(calls.length, 0, `${step.do}: requests that Python sends, too`);
+  }
+  equal(new Set(asked).size, 1, "a signed time is used for a minute");
 });
 
 test("a node's key and its signatures are OpenSSL's", async () => {

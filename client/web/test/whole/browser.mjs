@@ -1,7 +1,7 @@
 // What tests of whole browsers share: a bundle, a server under the package's policy, and Chromium processes of their own.
 import { spawn, spawnSync } from "node:child_process";
 import { createServer } from "node:http";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,16 +14,19 @@ const POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connec
 const TYPES = { ".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json" };
 
 /** Bundles pages of this folder, and the worker. */
-export async function bundled(...pages) {
-  const folder = join(HERE, "build", "whole");
+export const bundled = (...pages) => bundledWith([], ...pages);
+
+/** The same with plugins of esbuild, in a folder of their own. */
+export async function bundledWith(plugins, ...pages) {
+  const folder = plugins.length ? mkdtempSync(join(tmpdir(), "palate-bundle-")) : join(HERE, "build", "whole");
   mkdirSync(folder, { recursive: true });
   const entryPoints = [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")];
-  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], logLevel: "error" });
+  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], plugins, logLevel: "error" });
   return folder;
 }
 
-/** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. */
-export async function served(folder, heard = () => undefined) {
+/** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. Pages may ask `connect`. */
+export async function served(folder, heard = () => undefined, connect = "'self'") {
   const kept = new Map();
   const server = createServer(async (request, response) => {
     const chunks = [];
@@ -31,7 +34,7 @@ export async function served(folder, heard = () => undefined) {
     heard(request, Buffer.concat(chunks));
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     if (request.method === "PUT") kept.set(path, Buffer.concat(chunks));
-    const head = { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" };
+    const head = { "Content-Security-Policy": POLICY.replace("connect-src 'self'", `connect-src ${connect}`), "Cache-Control": "no-store" };
     const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(folder, path);
     try {
       const page = path.endsWith(".html") && !path.startsWith("/repository/");
@@ -58,8 +61,8 @@ export const profile = () => mkdtempSync(join(tmpdir(), "palate-profile-"));
 export const forget = (folder) => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
 
 /** A browser of its own, which can be killed with all of its processes. */
-export async function browser(folder) {
-  const args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${folder}`, "about:blank"];
+export async function browser(folder, ...more) {
+  const args = [...more, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${folder}`, "about:blank"];
   const child = spawn(executable(), args, { detached: true, stdio: ["ignore", "ignore", "pipe"] });
   const address = await new Promise((resolve, reject) => {
     let text = "";
@@ -77,5 +80,24 @@ export async function browser(folder) {
     await gone;
     await connected.close().catch(() => undefined);
   };
-  return { context: connected.contexts()[0], kill };
+  return { connected, context: connected.contexts()[0], kill };
+}
+
+/** Milliseconds of the processor that pages of a command line with this mark have had: all of them, and what their workers' own threads have. */
+export function used(mark) {
+  const found = { pages: 0, workers: 0 };
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (!command.includes("--type=renderer") || !command.includes(mark)) continue;
+      for (const task of readdirSync(`/proc/${pid}/task`)) {
+        const spent = Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1e6;
+        found.pages += spent;
+        if (readFileSync(`/proc/${pid}/task/${task}/comm`, "utf8").startsWith("DedicatedWorker")) found.workers += spent;
+      }
+    } catch {
+      // It has ended.
+    }
+  }
+  return found;
 }

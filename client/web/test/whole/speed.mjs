@@ -1,24 +1,8 @@
 // How long a list takes in Chromium, from the page's call to its answer: by the clock, and by the processor time of the page's process,
 // which other work on the machine doesn't lengthen. And how long the page is held up meanwhile.
-import { readdirSync, readFileSync } from "node:fs";
-import { browser, bundled, forget, profile, served } from "./browser.mjs";
+import { browser, bundled, forget, profile, served, used } from "./browser.mjs";
 
 const quantile = (values, share) => Number([...values].sort((one, other) => one - other)[Math.floor(share * (values.length - 1))].toFixed(1));
-
-/** Milliseconds that the processes of pages of this profile have had of the processor. */
-function used(folder) {
-  let total = 0;
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (!command.includes("--type=renderer") || !command.includes(folder)) continue;
-      for (const task of readdirSync(`/proc/${pid}/task`)) total += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1e6;
-    } catch {
-      // It has ended.
-    }
-  }
-  return total;
-}
 
 const server = await served(await bundled("speed_page.ts"));
 const folder = profile();
@@ -32,9 +16,9 @@ try {
     const measured = async (name, times, each) => {
       const [clock, processor] = [[], []];
       for (let at = 0; at < times; at += 1) {
-        const before = used(folder);
+        const before = used(folder).pages;
         clock.push(await page.evaluate(each, at));
-        processor.push(used(folder) - before);
+        processor.push(used(folder).pages - before);
       }
       console.log(`${count} x ${width}, ${events} events: ${name}: clock p50 ${quantile(clock, 0.5)}, p95 ${quantile(clock, 0.95)} ms; processor p50 ${quantile(processor, 0.5)}, p95 ${quantile(processor, 0.95)} ms`);
     };
