@@ -7,8 +7,9 @@
  */
 
 import { ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError } from "../errors.js";
+import { ANCHOR } from "./anchor.js";
 import { checkKey, newHandle, newWrapped, unwrapped, type Wrapped } from "./keys.js";
-import { Sealed, told, type Backend } from "./sealed.js";
+import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
 
 /** The browser gives the site no storage: it is denied, or there is none. */
 export class NoStorageError extends PalateError {
@@ -31,8 +32,8 @@ export async function openIndexedDb(app: string, callers?: Uint8Array, mayMake =
     if (kept === undefined && erasing !== undefined) await run(database, "readwrite", ({ head, records }) => [records.clear(), head.clear()]);
     else if (kept === undefined && count) throw new IntegrityError("the store's key is gone, and with it what was stored: `erase` makes a new start possible");
     const key = kept === undefined ? await made(database, app, callers) : await keyOf(kept, app, callers);
-    await run(database, "readwrite", ({ head }) => [head.put(owner, "owner")]);
-    return new Sealed(new IndexedDb(database, owner), key);
+    await run(database, "readwrite", ({ head }) => [head.put(owner, "owner")]); // from now on nobody else writes
+    return await Sealed.open(new IndexedDb(database, owner), key);
   } catch (error) {
     database.close();
     throw told(error);
@@ -169,7 +170,9 @@ async function run<T extends readonly IDBRequest[]>(
 
 async function made(database: IDBDatabase, app: string, callers: Uint8Array | undefined): Promise<CryptoKey> {
   const { key, wrapped } = callers ? await newWrapped(callers, app) : { key: await newHandle(), wrapped: null };
-  await run(database, "readwrite", ({ head }) => [head.put(wrapped ?? key, "key")]);
+  // A key without an anchor is a store that has lost its records: there never is one.
+  const anchor = await firstAnchor(key);
+  await run(database, "readwrite", ({ head, records }) => [head.put(wrapped ?? key, "key"), records.put(anchor, ANCHOR)]);
   return key;
 }
 

@@ -215,9 +215,9 @@ export class EventStore {
   private async load(): Promise<void> {
     const names = await this.storage.keys(EVENTS);
     const found = await this.storage.many([META, CONSENT, ...names]);
-    const grants = new Set(await this.storage.keys(GRANTED));
     this.meta = { ...START, ...(parsed(META, found.get(META)) as Partial<Meta> | undefined) };
     this.decided = (parsed(CONSENT, found.get(CONSENT)) ?? []) as Decision[];
+    const grants = await this.storage.many([...new Set(this.decided.map(({ purpose }) => GRANTED + purpose))]);
     for (const { purpose, granted } of this.decided) if (granted && !grants.has(GRANTED + purpose)) this.denied.add(purpose);
     for (const name of names) {
       const data = found.get(name) as Uint8Array;
