@@ -36,8 +36,9 @@ export interface OpenOptions extends HostOptions {
   /** Where `worker.js` of this package is served, on the page's own origin; left out: beside this file. False: work in the page's thread. */
   readonly worker?: string | URL | false;
   /**
-   * Where the store is kept in a browser. "lasting": in the browser, or not at all, which is the default. "memory": in this page,
-   * and nothing is written, such as before the user was asked. "any": in the page where the browser gives no storage.
+   * Where the store is kept in a browser. "lasting": in this page until the user agrees to something, then in the browser, or not at
+   * all, which is the default. "memory": in this page, and nothing is ever written. "any": in the page where the browser gives no
+   * storage.
    */
   readonly keeping?: Keeping;
 }
@@ -241,7 +242,7 @@ export class Device {
   }
 }
 
-/** Opens the encrypted store of this app's user, or makes it if there is none. */
+/** Opens the encrypted store of this app's user. In a browser it is made when the user first agrees to something, not before. */
 export async function open(options: OpenOptions): Promise<Device> {
   const { key, path, worker, keeping = "lasting", ...host } = options;
   if (typeof options.app !== "string" || !/^[^\u0000-\u001f\u007f]{1,100}$/u.test(options.app)) throw new InputError("`app` must be a name of 1 to 100 printable characters");
@@ -263,7 +264,7 @@ export async function open(options: OpenOptions): Promise<Device> {
   return new Device(options.app, link);
 }
 
-/** Whether this browser has a store of this app: its user was asked before. Nothing is made by asking. */
+/** Whether this browser has a store of this app: its user agreed to something before. Nothing is made by asking. */
 export async function hasStore(app: string): Promise<boolean> {
   return (await import("./store/indexed_db.js")).hasIndexedDb(app);
 }

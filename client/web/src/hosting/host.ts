@@ -243,6 +243,18 @@ export class Host {
     return { population: manifest.population, version: manifest.version, items: items.length, domains: [...new Set(domains)] };
   }
 
+  /** The files of the model in use, by name, for another host to `adopt`; null if there is none yet. */
+  async published(): Promise<Record<string, Uint8Array> | null> {
+    const files = await this.models?.files();
+    return files ? Object.fromEntries(files) : null;
+  }
+
+  /** Verifies a model that another host had in use, and uses it if this one has none. */
+  async adopt(files: Readonly<Record<string, Uint8Array>>): Promise<boolean> {
+    if (await this.models?.current()) return false;
+    return this.required().update(given(files), new Map(Object.entries(files)));
+  }
+
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {
     const { recommender } = await this.ranker();
     const tuned = options.tuned !== false && options.explore === undefined;

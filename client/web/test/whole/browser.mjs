@@ -18,7 +18,7 @@ export async function bundled(...pages) {
   const folder = join(HERE, "build", "whole");
   mkdirSync(folder, { recursive: true });
   const entryPoints = [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")];
-  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], logLevel: "error" });
+  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], alias: { "@palate/web": join(HERE, "src/index.ts") }, logLevel: "error" });
   return folder;
 }
 
