@@ -21,8 +21,9 @@ export function diverse(scores: Float64Array, vectors: readonly Float64Array[], 
   const span = most - least;
   const worth = scores.map((score) => (1 - diversity) * (span ? (score - least) / span : 0));
   const units = vectors.map((vector) => {
-    const length = Math.max(norm(vector), TINY);
-    return vector.map((each) => each / length);
+    const [length, unit] = [Math.max(norm(vector), TINY), new Float64Array(vector.length)];
+    for (let column = 0; column < unit.length; column += 1) unit[column] = vector[column] / length;
+    return unit;
   });
   const likeness = new Float64Array(scores.length);
   const raise = (place: number) => {

@@ -42,7 +42,7 @@ export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: 
     let [best, highest] = [-1, -Infinity];
     vectors.forEach((vector, place) => {
       if (chosen.includes(place)) return;
-      const along = unknown.map((row) => dot(row, vector));
+      const along = Float64Array.from(unknown, (row) => dot(row, vector));
       const gain = wanted.reduce((total, row, a) => total + along[a] * dot(row, along), 0) / (1 + dot(along, vector));
       if (best < 0 || chance[place] * gain > highest) [best, highest] = [place, chance[place] * gain];
     });
@@ -63,7 +63,7 @@ function raises(scorer: Scorer, taste: Taste, rows: readonly number[]): number[]
 
 /** What is unknown after an answer about an item of this vector. */
 function lessened(unknown: Matrix, vector: Float64Array): Matrix {
-  const along = unknown.map((row) => dot(row, vector));
+  const along = Float64Array.from(unknown, (row) => dot(row, vector));
   const by = 1 + dot(vector, along);
   return unknown.map((row, a) => row.map((each, b) => each - (along[a] * along[b]) / by));
 }

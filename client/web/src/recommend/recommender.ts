@@ -16,7 +16,7 @@ import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
-import { Scorer, type Taste } from "./scoring.js";
+import { highest, Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
 
 const [POOL, SHORT, TOLD] = [4, 10, 3];
@@ -245,8 +245,7 @@ export class Recommender {
   private contributions(taste: Taste, row: number, most = Infinity): Contribution[] {
     const { all, linked } = this.scorer.contributions(taste, row);
     const kinds = this.made?.contributed ?? [];
-    const order = Array.from(all.keys()).sort((one, other) => all[other] - all[one] || one - other);
-    return order.slice(0, most).map((at) => {
+    return Array.from(highest(all, Math.min(most, all.length), [], null), (at) => {
       const item = taste.items[at];
       return { item: this.items[item], kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(item), linked: linked[at] };
     });
