@@ -1,6 +1,8 @@
 // The examples, as a visitor has them: nothing is stored before a choice. And the sample shop: refusing as easy as accepting, lists, report, export, erasing; by
 // keyboard; text that can be read (WCAG AA) in light and dark; no scrolling to the side on a phone.
 import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { browser, bundled, forget, HERE, profile, served } from "./browser.mjs";
 
 const PAGE = "/repository/client/web/examples/shop/index.html";
@@ -35,7 +37,8 @@ function unreadable() {
   return found;
 }
 
-execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
+const newest = (folder) => Math.max(...readdirSync(join(HERE, folder), { recursive: true }).map((name) => statSync(join(HERE, folder, name)).mtimeMs));
+if (!existsSync(join(HERE, "dist/index.js")) || newest("src") > statSync(join(HERE, "dist/index.js")).mtimeMs) execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
 await bundled("react_page.jsx");
 const server = await served(HERE);
 const folder = profile();
