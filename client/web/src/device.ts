@@ -16,7 +16,7 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { Enrolled, HostOptions, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import type { Enrolled, HostOptions, InterestsNow, Method, ModelInfo, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
 import type { Loyalty } from "./loyalty.js";
@@ -100,6 +100,22 @@ export class Device {
     return this.tracked("track", [events.map((event) => [event, nonce()])], events.length);
   }
 
+  /** Stores a `like` of each item that a new user has picked from a selection. */
+  async likeToStart(items: readonly string[]): Promise<Tracked[]> {
+    if (!Array.isArray(items)) throw new InputError("`items` must be an array of item ids");
+    return this.trackMany(items.map((item) => ({ kind: "like", item })));
+  }
+
+  /** Stores a `like`: the user wants more items like this one. */
+  async moreOf(item: string): Promise<Tracked> {
+    return this.track("like", item);
+  }
+
+  /** Stores a `dismiss`: the item isn't recommended again, and similar items get lower scores. */
+  async lessOf(item: string): Promise<Tracked> {
+    return this.track("dismiss", item);
+  }
+
   /** Stores a `hide`: the item isn't recommended again; scores of other items don't change. */
   async hide(item: string): Promise<Tracked> {
     return this.track("hide", item);
@@ -125,6 +141,16 @@ export class Device {
   /** The verified model in use, in short; null if there is none yet. */
   async model(): Promise<ModelInfo | null> {
     return this.link.call("model", []) as Promise<ModelInfo | null>;
+  }
+
+  /** The ids of the items of the model in use, in its order; none without a model. */
+  async catalogue(): Promise<readonly string[]> {
+    return this.link.call("catalogue", []) as Promise<readonly string[]>;
+  }
+
+  /** The user's interest in each item of a catalogue, of ids in an order of the app's own. */
+  async interests(catalogue: readonly string[]): Promise<InterestsNow> {
+    return this.link.call("interests", [catalogue]) as Promise<InterestsNow>;
   }
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */

@@ -6,15 +6,16 @@ export { Messenger, notificationSender, type MessengerOptions, type Sender } fro
 export { newKey } from "./store/keys.js";
 export { KINDS, type EventInput, type Kind, type Tracked } from "./events.js";
 export { PURPOSES, REMAINS, type ConsentDecision, type Purpose } from "./consent.js";
+export { FLOORS, forFew, type Floors } from "./floors.js";
 export { PANEL_WORDS, type OpenLog } from "./panel.js";
 export { DEFINITIONS, type Loyalty } from "./loyalty.js";
 export type { Channel, Message, MessageInput, Quiet } from "./delivery/message.js";
 export type { Allowance, Delivery, Reaction } from "./delivery/record.js";
 export type { Reason } from "./delivery/rules.js";
 export type { Spending } from "./rounds/report.js";
-export type { Enrolled, ModelInfo, PrivacyReport, ServiceOptions, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+export type { Enrolled, InterestsNow, ModelInfo, PrivacyReport, ServiceOptions, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 export type { ImportReport } from "./portability.js";
-export type { Contribution, Explanation } from "./recommend/explanation.js";
+export type { Because, Contribution, Explanation } from "./recommend/explanation.js";
 export type { Recommendation, RecommendOptions, ScoreOptions, Similar } from "./recommend/recommender.js";
 export type { Tuning } from "./recommend/adaptation/tuning.js";
 export type { Limits } from "./store/retention.js";

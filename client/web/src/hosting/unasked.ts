@@ -8,7 +8,7 @@
  */
 
 import { ClosedError } from "../errors.js";
-import type { Host, Method } from "./host.js";
+import type { Host } from "./host.js";
 import { direct, type Link } from "./link.js";
 
 export class Unasked implements Link {
@@ -28,10 +28,11 @@ export class Unasked implements Link {
     this.memory = direct(host);
   }
 
-  async call(method: Method, args: readonly unknown[], signal?: AbortSignal): Promise<unknown> {
+  async call(...asked: Parameters<Link["call"]>): Promise<unknown> {
+    const [method, args] = asked;
     const agrees = method === "decide" && args[1] === true;
     if (!this.settled && (agrees || (await this.there()))) this.settle();
-    return (await (this.settled ?? this.memory)).call(method, args, signal);
+    return (await (this.settled ?? this.memory)).call(...asked);
   }
 
   async close(why: Error = new ClosedError("the device is closed")): Promise<void> {

@@ -11,7 +11,7 @@ import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
 import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
-import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
+import { inWords, telling, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
@@ -34,6 +34,8 @@ export interface Recommendation {
   readonly source: string;
   /** Why it is recommended, as text for the user. */
   readonly reason: string;
+  /** The events that the reason names, largest contribution first; empty where it names none. */
+  readonly because: readonly Because[];
   /** Its position in the list, from 0. */
   readonly position: number;
 }
@@ -159,7 +161,9 @@ export class Recommender {
     const contributions = this.contributions(taste, row);
     const rest = score - contributions.reduce((total, each) => total + each.score, 0);
     const domain = this.selection.domain(row);
-    return { item, score, contributions, rest, domain, text: inWords(contributions, domain) };
+    const total = (of: (each: Contribution) => number) => contributions.reduce((sum, each) => sum + of(each), 0);
+    const elsewhere = total((each) => (each.domain === domain ? 0 : each.score));
+    return { item, score, contributions, rest, domain, elsewhere, linked: total((each) => each.linked), text: inWords(contributions, domain) };
   }
 
   /** Whether an item is in the top share `reach` of its domain for this user, and is new to them. */
@@ -236,8 +240,10 @@ export class Recommender {
         if (source === "" || above > most) [source, most] = [name, above];
       });
       if (explored.has(place)) source = EXPLORATION;
-      const reason = WHY[source] ?? inWords(this.contributions(taste, row, TOLD), this.selection.domain(row));
-      return { item: this.items[row], score, source, reason, position: place };
+      const said = source in WHY ? [] : this.contributions(taste, row, TOLD);
+      const because = telling(said).map(({ item, kind, domain }) => ({ item, kind, domain }));
+      const reason = WHY[source] ?? inWords(said, this.selection.domain(row));
+      return { item: this.items[row], score, source, reason, because, position: place };
     });
   }
 
