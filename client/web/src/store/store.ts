@@ -10,15 +10,13 @@
  * stored once, also if it is asked for again after an answer was lost; without the user's consent nothing is stored.
  */
 
+import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
 import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
 
-/** 2024-01-01: a clock before this has not been set, and its time is ignored. */
-export const SET_CLOCK = 1_704_067_200;
-const DAY = 86_400;
 /** Events of one record: it is written anew with each event until it is full. */
 const PAGE = 64;
 /** Stored events after which the size is checked. */
