@@ -22,7 +22,10 @@ type Matrix = Float64Array[];
 export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: Taste, asked: readonly number[], among: readonly number[], n: number): number[] {
   const rows = [...among].sort((one, other) => popularity[other] - popularity[one] || one - other).slice(0, KNOWN);
   if (!rows.length) return [];
-  const units = scorer.likeness([...rows, ...asked]).map((vector) => {
+  const { width } = scorer.factors;
+  const table = scorer.likeness([...rows, ...asked]);
+  const units = Array.from({ length: rows.length + asked.length }, (_, place) => {
+    const vector = table.subarray(place * width, (place + 1) * width);
     const length = Math.max(norm(vector), TINY);
     return vector.map((each) => each / length);
   });
@@ -30,7 +33,6 @@ export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: 
   const floored = rows.map((row) => Math.max(popularity[row], 0));
   const most = Math.max(...floored, TINY);
   const known = floored.map((each) => each / most / (1 + (SATURATED * each) / most));
-  const width = vectors[0].length;
   const wanted: Matrix = Array.from({ length: width }, () => new Float64Array(width));
   vectors.forEach((vector, place) => vector.forEach((one, a) => one && vector.forEach((other, b) => (wanted[a][b] += known[place] * one * other))));
   const raised = raises(scorer, taste, rows);

@@ -132,7 +132,7 @@ export class Recommender {
       const less = look.dismissed;
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
-      const candidates = this.scorer.top(other, wide, [...out, ...kept], allowed);
+      const candidates = this.scorer.topOnce(other, wide, [...out, ...kept], allowed);
       const found = this.varied(other, candidates, places.length, mix.diversity, kept);
       order = kept;
       found.forEach((row, place) => order.splice(places[place], 0, row));
@@ -221,8 +221,7 @@ export class Recommender {
     const rows = Array.from(pool);
     if (!diversity || rows.length < 2) return rows.slice(0, n);
     const all = [...rows, ...beside];
-    const [scores, vectors] = [this.scorer.scores(taste, rows), this.scorer.likeness(all)];
-    return diverse(scores, vectors, n, diversity, this.scorer.bonds(all)).map((place) => rows[place]);
+    return diverse(this.scorer.scores(taste, rows), this.scorer.likeness(all), n, diversity, beside.length, this.scorer.bonds(all)).map((place) => rows[place]);
   }
 
   /** Recommendations of rows, with source and reason. */

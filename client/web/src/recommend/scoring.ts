@@ -38,6 +38,7 @@ export class Scorer {
   private lengths: Float64Array | undefined;
   /** Room for the scores of all items, and for one item's vector. */
   private readonly room: Float64Array;
+  private readonly rounded: Float32Array;
   private readonly own: Float64Array;
 
   constructor(readonly factors: Factors) {
@@ -45,7 +46,7 @@ export class Scorer {
     this.sources = [...factors.parts.map((part) => part.source), ...this.links.map((each) => each.source)];
     this.told = new Float64Array(factors.width).fill(1);
     this.told[0] = 0; // popularity is always the first column
-    [this.room, this.own] = [new Float64Array(factors.nItems), new Float64Array(factors.width)];
+    [this.room, this.rounded, this.own] = [new Float64Array(factors.nItems), new Float32Array(factors.nItems), new Float64Array(factors.width)];
   }
 
   /** The user's taste, with a weight for each part of the score or its family; 1 for parts without one. */
@@ -85,10 +86,16 @@ export class Scorer {
   }
 
   /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
-  top(taste: Taste, n: number, without: Iterable<number>, among: ArrayLike<number> | null = null): Int32Array {
-    return highest((taste.scores ??= this.all(taste)), n, without, among);
+  top(taste: Taste, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest((taste.scores ??= this.all(taste).slice()), n, without, among);
   }
 
+  /** The same of a taste that isn't asked again: its scores are not kept. */
+  topOnce(taste: Taste, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest(this.all(taste), n, without, among);
+  }
+
+  /** Scores of all items, until the next call. */
   private all(taste: Taste): Float64Array | Float32Array {
     const scores = this.factors.products(taste.vector, this.room);
     let touched = false;
@@ -99,13 +106,16 @@ export class Scorer {
       }
     }
     // Where nothing is added, Python orders by products in single precision: equals there are equals here.
-    return touched ? scores.slice() : new Float32Array(scores);
+    if (touched) return scores;
+    this.rounded.set(scores);
+    return this.rounded;
   }
 
   /** Scores of some items. */
   scores(taste: Taste, rows: ArrayLike<number>): Float64Array {
-    const parts = [...this.byPart(taste, rows).values()];
-    return Float64Array.from(rows, (_, place) => parts.reduce((total, part) => total + part[place], 0));
+    const scores = new Float64Array(rows.length);
+    for (const part of this.byPart(taste, rows).values()) for (let place = 0; place < scores.length; place += 1) scores[place] += part[place];
+    return scores;
   }
 
   /** The parts of the scores of some items. */
@@ -127,8 +137,9 @@ export class Scorer {
   /** Contributions of interactions, then of dismissed items, to the score of one item; and the part that comes through links. */
   contributions(taste: Taste, row: number): { all: Float64Array; linked: Float64Array } {
     const vector = this.factors.vector(row, this.own);
-    const all = Float64Array.from(taste.added(), (added) => dot(added, vector));
-    const linked = new Float64Array(all.length);
+    const added = taste.added();
+    const [all, linked] = [new Float64Array(added.length), new Float64Array(added.length)];
+    for (let place = 0; place < all.length; place += 1) all[place] = dot(added[place], vector);
     for (const each of this.links) {
       const own = taste.amounts.get(each.source) as Float64Array;
       for (const [place, , much] of between(each, taste.items, [row])) linked[place] += own[place] * much;
@@ -137,14 +148,15 @@ export class Scorer {
     return { all, linked };
   }
 
-  /** Vectors whose cosine is the similarity of items, apart from `bonds`. */
-  likeness(rows: ArrayLike<number>): Float64Array[] {
-    const { trust } = this.factors;
-    return Array.from(rows, (row) => {
-      const vector = this.factors.vector(row);
-      for (let column = 0; column < vector.length; column += 1) vector[column] *= trust[column] * this.told[column];
-      return vector;
-    });
+  /** Vectors whose cosine is the similarity of items, apart from `bonds`: a table with a row for each. */
+  likeness(rows: ArrayLike<number>): Float64Array {
+    const { trust, width } = this.factors;
+    const table = new Float64Array(rows.length * width);
+    for (let place = 0; place < rows.length; place += 1) {
+      const vector = this.factors.vector(rows[place], this.own);
+      for (let column = 0; column < width; column += 1) table[place * width + column] = vector[column] * (trust[column] * this.told[column]);
+    }
+    return table;
   }
 
   /** How links bring these items together beside their vectors: place -> place -> from -1 to 1. Null: the model has none. */
@@ -166,7 +178,7 @@ export class Scorer {
   /** The n items most similar to one, best first, of the rows `among` or all, and the similarities. */
   similar(row: number, n: number, among: ArrayLike<number> | null): { row: number; score: number }[] {
     const rows = Int32Array.from(among ?? Array.from({ length: this.factors.nItems }, (_, place) => place)).filter((each) => each !== row);
-    const [own] = this.likeness([row]);
+    const own = this.likeness([row]);
     const likeness = this.cosines(own, rows);
     const near = this.around(row, new Set(rows));
     if (near.length) {
@@ -184,7 +196,7 @@ export class Scorer {
 
   private cosines(own: Float64Array, rows: Int32Array): Float64Array {
     const length = norm(own);
-    this.lengths ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])[0]));
+    this.lengths ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])));
     const lengths = this.lengths;
     const weights = this.factors.trust.map((each, column) => each * this.told[column]);
     const products = this.factors.products(own.map((each, column) => each * weights[column]), this.room);
@@ -226,8 +238,9 @@ export function closer(cosine: number, strength: number): number {
 }
 
 /** Rows of the n highest scores, best first, of equals the lower row first. */
-export function highest(scores: Float64Array | Float32Array, n: number, without: Iterable<number>, among: ArrayLike<number> | null): Int32Array {
-  const hidden = new Set(without);
+export function highest(scores: Float64Array | Float32Array, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null): Int32Array {
+  const hidden = new Set<number>();
+  for (let place = 0; place < without.length; place += 1) hidden.add(without[place]);
   const count = among ? among.length : scores.length;
   // A heap of the best so far, of which the worst is first.
   const kept = new Int32Array(Math.min(n, count));
