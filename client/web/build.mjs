@@ -1,55 +1,125 @@
-// Bundles the package into dist/: ESM, minified, split so that the fallbacks are files of their own.
+// Bundles the package into dist/: ESM, minified, in few files, as gzip makes the more of a file the larger it is:
 //
-//     node build.mjs            dist/*.js, and their types
-//     node build.mjs --size     what that is after gzip, with and without fallbacks; a size above its bar is an error
+//     index.js, page-*.js        what a page loads
+//     worker.js, engine-*.js     what its worker loads beside them, to recommend
+//     taking-*.js                what it loads to take part in rounds
+//     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
+//
+//     node build.mjs             dist/*.js, and their types
+//     node build.mjs --size      what that is after gzip, with and without fallbacks; a size above its bar is an error
+//     node build.mjs --rooms     which folders of src/ make it
 import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
-import { gzipSync } from "node:zlib";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { gzipSync } from "node:zlib";
+import { transform } from "esbuild";
+import { rollup } from "rollup";
+import { minify } from "terser";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
-/** What a page and its worker need; and the core by itself, for hosts that bring a store of their own. */
-const [PAGE, CORE] = [["index", "worker"], ["core"]];
-const MOST = { recommending: 60 * 1024, all: 100 * 1024 };
-const outputs = {};
+const DIST = join(HERE, "dist");
+/** The most bytes after gzip: to recommend, when a user takes part, and with all that any browser loads. */
+const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 107 * 1024 };
+const at = (name) => join(HERE, "src", `${name}.ts`);
+/** A module belongs to the first of these that reaches it by static imports; an entry is a small file of its own. */
+const GROUPS = Object.entries({ page: at("index"), engine: at("worker"), taking: at("hosting/taking") });
 
-rmSync(`${HERE}dist`, { recursive: true, force: true });
-for (const entries of [PAGE, CORE]) {
-  const { metafile } = await build({
-    absWorkingDir: HERE,
-    entryPoints: entries.map((name) => `src/${name}.ts`),
-    outdir: entries === PAGE ? "dist" : "dist/core",
-    bundle: true,
-    splitting: true,
-    minify: true,
-    format: "esm",
-    target: "es2022",
-    external: ["node:*"],
-    metafile: true,
-  });
-  if (entries === PAGE) Object.assign(outputs, metafile.outputs);
-}
+/** Parts that are loaded now and then, and are used together. */
+const TOGETHER = { [at("delivery/campaign")]: "messages", [at("delivery/messages")]: "messages", [at("portability")]: "own", [at("hosting/report")]: "own" };
 
-/** Files that some reach by static imports, themselves included. */
-function reached(first) {
+/** TypeScript of src/, and the package that it needs. */
+const sources = {
+  name: "sources",
+  resolveId(wanted, from) {
+    if (wanted.startsWith("node:")) return { id: wanted, external: true };
+    if (wanted.startsWith(".") && from) return resolve(dirname(from), from.endsWith(".ts") ? wanted.replace(/\.js$/, ".ts") : wanted);
+    if (!wanted.startsWith("@noble/")) return null;
+    const name = wanted.split("/").slice(0, 2).join("/");
+    const { exports } = JSON.parse(readFileSync(join(HERE, "node_modules", name, "package.json"), "utf8"));
+    const found = exports[`.${wanted.slice(name.length)}`];
+    return join(HERE, "node_modules", name, typeof found === "string" ? found : (found.import ?? found.default));
+  },
+  async transform(code, id) {
+    return id.endsWith(".ts") ? (await transform(code, { loader: "ts", target: "es2022", sourcefile: id })).code : null;
+  },
+};
+
+/** Modules that some reach by static imports, themselves included. */
+function reached(first, infoOf) {
   const found = new Set(first);
-  for (const file of found) for (const { path, kind } of outputs[file].imports) if (kind === "import-statement" && !path.startsWith("node:")) found.add(path);
+  for (const id of found) for (const each of infoOf(id)?.importedIds ?? []) if (!each.startsWith("node:")) found.add(each);
   return found;
 }
 
-if (process.argv.includes("--size")) {
-  const named = (pattern) => Object.keys(outputs).filter((file) => pattern.test(outputs[file].entryPoint ?? ""));
-  const recommending = reached(named(/src\/(index|worker)\.ts$/));
-  const taking = reached([...recommending, ...named(/src\/hosting\/taking\.ts$/)]);
-  const bytes = (files) => [...files].reduce((sum, file) => sum + gzipSync(readFileSync(HERE + file), { level: 9 }).length, 0);
-  const sizes = { recommending: bytes(recommending), all: bytes(taking) };
-  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.all} when a user takes part, ${bytes(Object.keys(outputs))} with fallbacks and what Node needs`);
+/** Says of a module to which file it goes; what taking part shares with another part that is loaded later goes to the engine. */
+function chunks() {
+  let [members, later] = [];
+  return (id, { getModuleInfo, getModuleIds }) => {
+    members ??= GROUPS.map(([name, entry]) => [name, entry, reached([entry], getModuleInfo)]);
+    later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && getModuleInfo(each).dynamicImporters.length), getModuleInfo);
+    const [name, entry] = members.find(([, , all]) => all.has(id)) ?? [];
+    if (id === entry && name !== "taking") return undefined;
+    if (id in TOGETHER) return TOGETHER[id];
+    return name === "taking" && later.has(id) ? "engine" : name;
+  };
+}
+
+/** Writes the bundle of some entries, and returns its files with their code and imports. */
+async function bundled(entries, folder, chunked) {
+  const bundle = await rollup({
+    input: Object.fromEntries(entries.map((name) => [name, at(name)])),
+    plugins: [sources],
+    treeshake: { moduleSideEffects: false, propertyReadSideEffects: false },
+    onwarn: (warning) => {
+      throw new Error(warning.message);
+    },
+  });
+  const { output } = await bundle.generate({ format: "es", chunkFileNames: "[name]-[hash].js", hoistTransitiveImports: false, ...(chunked && { manualChunks: chunks() }) });
+  mkdirSync(folder, { recursive: true });
+  const files = new Map();
+  for (const chunk of output) {
+    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 2, ecma: 2020, unsafe_arrows: true, keep_fargs: false } });
+    writeFileSync(join(folder, chunk.fileName), code);
+    files.set(chunk.fileName, { ...chunk, code, bytes: gzipSync(code, { level: 9 }).length });
+  }
+  return files;
+}
+
+rmSync(DIST, { recursive: true, force: true });
+const files = await bundled(["index", "worker"], DIST, true);
+await bundled(["core"], join(DIST, "core"), false);
+
+/** Bytes after gzip of some files with those that they import. */
+function bytesOf(first) {
+  const found = new Set(first);
+  for (const name of found) for (const each of files.get(name).imports) if (files.has(each)) found.add(each);
+  return [...found].reduce((sum, name) => sum + files.get(name).bytes, 0);
+}
+
+if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
+  const named = (name) => [...files.keys()].filter((file) => file.startsWith(`${name}-`));
+  const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !file.startsWith("file-"))];
+  const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
+  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${bytesOf(named("crypto_fallback"))}`);
   for (const [name, most] of Object.entries(MOST)) {
     if (sizes[name] <= most) continue;
     console.error(`${name} must be at most ${most}`);
     process.exitCode = 1;
   }
-} else {
+}
+if (process.argv.includes("--rooms")) {
+  for (const [file, { modules, code, bytes }] of files) {
+    const rooms = new Map();
+    for (const [id, { renderedLength }] of Object.entries(modules)) {
+      const room = id.includes("node_modules") ? "@noble" : /\/src\/(\w+)\//.exec(id)?.[1] ?? "files beside them";
+      rooms.set(room, (rooms.get(room) ?? 0) + renderedLength);
+    }
+    const total = [...rooms.values()].reduce((sum, each) => sum + each, 0);
+    const shares = [...rooms].sort(([, one], [, other]) => other - one).map(([room, length]) => `${room} ${((bytes * length) / total / 1000).toFixed(1)}`);
+    console.log(`${file}: ${code.length} bytes, gzip ${bytes}; kB of it: ${shares.join(", ")}`);
+  }
+}
+if (!process.argv.some((each) => each.startsWith("--"))) {
   execFileSync(`${HERE}node_modules/.bin/tsc`, ["--project", "tsconfig.build.json"], { cwd: HERE, stdio: "inherit" });
 }

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import math
 import re
+import sys
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -66,8 +67,9 @@ def vectors(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def make() -> Any:
-    spec = importlib.util.spec_from_file_location("make_vectors", FOLDER / "make.py")
+    spec = importlib.util.spec_from_file_location("make_vectors", FOLDER / "make" / "__init__.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its modules find each other by it
     spec.loader.exec_module(module)
     return module
 

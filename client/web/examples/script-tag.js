@@ -1,4 +1,5 @@
-// A page without a build: one module, which imports the package from where the site serves it.
+// A page without a build: one module, which imports the package from where the site serves it. Until the box is ticked nothing is stored
+// in the browser: the device is in the page's memory, and its store is made by the first `grant`.
 import { open } from "../dist/index.js";
 
 const device = await open({
@@ -16,7 +17,7 @@ async function show() {
 
 const agree = document.querySelector("#agree");
 agree.checked = await device.consent.get("store");
-agree.onchange = () => (agree.checked ? device.consent.grant("store") : device.consent.revoke("store"));
+agree.onchange = () => (agree.checked ? device.consent.grant("store", { version: "2026-11" }) : device.consent.revoke("store"));
 document.querySelector("#open").onclick = async () => {
   await device.track("view", "book-7");
   await show();

@@ -16,7 +16,7 @@ import type { ConsentDecision, Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
-import type { EraseOptions, Enrolled, HostOptions, Method, ModelInfo, OwnModel, OwnModelOptions, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
+import type { EraseOptions, Enrolled, HostOptions, InterestsNow, Method, ModelInfo, OwnModel, OwnModelOptions, PrivacyReport, StorageReport, SyncOptions, SyncResult } from "./hosting/host.js";
 import { direct, errorOf, type Link, type Told } from "./hosting/link.js";
 import type { Keeping } from "./hosting/opening.js";
 import type { Statement } from "./leaving/statement.js";
@@ -38,8 +38,9 @@ export interface OpenOptions extends HostOptions {
   /** Where `worker.js` of this package is served, on the page's own origin; left out: beside this file. False: work in the page's thread. */
   readonly worker?: string | URL | false;
   /**
-   * Where the store is kept in a browser. "lasting": in the browser, or not at all, which is the default. "memory": in this page,
-   * and nothing is written, such as before the user was asked. "any": in the page where the browser gives no storage.
+   * Where the store is kept in a browser. "lasting": in this page until the user agrees to something, then in the browser, or not at
+   * all, which is the default. "memory": in this page, and nothing is ever written. "any": in the page where the browser gives no
+   * storage.
    */
   readonly keeping?: Keeping;
 }
@@ -103,6 +104,22 @@ export class Device {
     return this.tracked("track", [events.map((event) => [event, nonce()])], events.length);
   }
 
+  /** Stores a `like` of each item that a new user has picked from a selection. */
+  async likeToStart(items: readonly string[]): Promise<Tracked[]> {
+    if (!Array.isArray(items)) throw new InputError("`items` must be an array of item ids");
+    return this.trackMany(items.map((item) => ({ kind: "like", item })));
+  }
+
+  /** Stores a `like`: the user wants more items like this one. */
+  async moreOf(item: string): Promise<Tracked> {
+    return this.track("like", item);
+  }
+
+  /** Stores a `dismiss`: the item isn't recommended again, and similar items get lower scores. */
+  async lessOf(item: string): Promise<Tracked> {
+    return this.track("dismiss", item);
+  }
+
   /** Stores a `hide`: the item isn't recommended again; scores of other items don't change. */
   async hide(item: string): Promise<Tracked> {
     return this.track("hide", item);
@@ -149,6 +166,16 @@ export class Device {
   /** The verified model in use, in short; null if there is none yet. */
   async model(): Promise<ModelInfo | null> {
     return this.link.call("model", []) as Promise<ModelInfo | null>;
+  }
+
+  /** The ids of the items of the model in use, in its order; none without a model. */
+  async catalogue(): Promise<readonly string[]> {
+    return this.link.call("catalogue", []) as Promise<readonly string[]>;
+  }
+
+  /** The user's interest in each item of a catalogue, of ids in an order of the app's own. */
+  async interests(catalogue: readonly string[]): Promise<InterestsNow> {
+    return this.link.call("interests", [catalogue]) as Promise<InterestsNow>;
   }
 
   /** Recommended items, best first. Items that the user hid or dismissed are never among them. */
@@ -299,7 +326,7 @@ export class Device {
   }
 }
 
-/** Opens the encrypted store of this app's user, or makes it if there is none. */
+/** Opens the encrypted store of this app's user. In a browser it is made when the user first agrees to something, not before. */
 export async function open(options: OpenOptions): Promise<Device> {
   const { key, path, worker, keeping = "lasting", ...host } = options;
   if (typeof options.app !== "string" || !/^[^\u0000-\u001f\u007f]{1,100}$/u.test(options.app)) throw new InputError("`app` must be a name of 1 to 100 printable characters");
@@ -321,7 +348,7 @@ export async function open(options: OpenOptions): Promise<Device> {
   return new Device(options.app, link);
 }
 
-/** Whether this browser has a store of this app: its user was asked before. Nothing is made by asking. */
+/** Whether this browser has a store of this app: its user agreed to something before. Nothing is made by asking. */
 export async function hasStore(app: string): Promise<boolean> {
   return (await import("./store/indexed_db.js")).hasIndexedDb(app);
 }

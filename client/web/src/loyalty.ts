@@ -4,10 +4,10 @@
  *     Past -> visits -> Loyalty
  */
 
+import { DAY } from "./clock.js";
 import type { Calendar } from "./delivery/calendar.js";
 import type { Row } from "./store/store.js";
 
-export const DAY = 86_400;
 const WEEK = 7 * DAY;
 /** Seconds without an event that end a visit. */
 export const SESSION_GAP = 1800;

@@ -5,8 +5,8 @@
  * or noised: it is public once it is published.
  */
 
+import { SET_CLOCK } from "./clock.js";
 import type { Look } from "./recommend/interests.js";
-import { SET_CLOCK } from "./store/store.js";
 
 /** What a user should be told before they agree, in English; `{app}` stands for whoever is responsible. */
 export const PANEL_WORDS = `\

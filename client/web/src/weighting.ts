@@ -6,7 +6,6 @@
 
 import { InputError } from "./errors.js";
 
-export const DAY = 86_400;
 export const SMALLEST = 2 ** -126;
 export const LARGEST = (2 - 2 ** -23) * 2 ** 127;
 

@@ -58,6 +58,24 @@ test("device: lists, reasons, likenesses and feedback by the sample model", asyn
   await device.erase();
 });
 
+test("device: what a newcomer picks, wants more or less of; interests, domains and what a reason names, as values", async () => {
+  const device = await reader();
+  equal(await device.interests(["book-7"]), { indices: new Int32Array(0), weights: new Float32Array(0), unwanted: new Int32Array(0) });
+  equal(await device.likeToStart(["book-7", "book-15"]), ["stored", "stored"]);
+  equal([await device.moreOf("book-23"), await device.lessOf("book-2"), await device.hide("book-3")], ["stored", "stored", "stored"]);
+  const { indices, weights, unwanted } = await device.interests(["book-2", "book-15", "nothing", "book-7", "book-3"]);
+  equal([[...indices], [...weights], [...unwanted]], [[1, 3], [1, 1], [0, 4]]);
+  await refused(() => device.interests(["book-7", "book-7"]), /each item once/);
+  await refused(() => device.likeToStart("book-7" as never), /`items` must be/);
+  const catalogue = await device.catalogue();
+  equal([catalogue.length, (await device.model())?.algorithm], [160, "als"]);
+  const shown = await device.recommend(4, { explore: 0 });
+  ok(shown.every(({ because, reason }) => because.length && because.every(({ item, kind }) => kind === "like" && reason.includes(`liked ${item}`))), "what a reason names");
+  const why = await device.explain(shown[0].item);
+  equal([why.elsewhere, why.linked], [0, why.contributions.reduce((sum, { linked }) => sum + linked, 0)]);
+  await device.erase();
+});
+
 test("device: a model of another key, population or content is refused, and the former one stays", async () => {
   const files = await sampleFiles();
   const other = await open(await place({ service: { publicKey: "ab".repeat(32), population: "readers" } }));

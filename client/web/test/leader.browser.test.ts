@@ -3,7 +3,7 @@ import { Host } from "../src/hosting/host.js";
 import { Leader } from "../src/leader.js";
 import { openIndexedDb } from "../src/store/indexed_db.js";
 import { equal, ok, refused, test } from "./harness.js";
-import { place, reader } from "./sample.js";
+import { place, reader, sampleFiles } from "./sample.js";
 
 /** Workers that were made while `work` ran: terminating one is what closing its tab does. */
 async function withWorkers<T>(work: (workers: Worker[]) => Promise<T>): Promise<T> {
@@ -139,16 +139,59 @@ test("store: a key that is gone is told, and never silently replaced", async () 
   await refused(() => open(given), /key is gone/);
 });
 
-test("store: before the user was asked, a device in the page's memory writes nothing to the browser", async () => {
+test("store: before the user has agreed to something, nothing is written to the browser, whatever is done", async () => {
+  const given = await place();
+  const [device, other] = [await open(given), await open(given)];
+  const names = async () => (await indexedDB.databases()).map(({ name }) => name).filter((name) => name === `palate/${given.app}`).length;
+  for (const each of [device, other]) await each.updateModel(await sampleFiles());
+  const shown = await device.recommend(3);
+  await device.explain(shown[0].item);
+  equal([await device.track("like", "book-7"), ...(await device.feedback(shown))], Array(4).fill("no consent"));
+  await device.consent.revoke("store"); // to say no is no agreement
+  await device.resetTaste();
+  await device.import('{"kind": "like", "item": "book-7"}');
+  await device.messenger({ feed: () => undefined }).allow("feed").catch(() => undefined);
+  await device.export();
+  equal([(await device.privacyReport()).storage.kind, await names(), await hasStore(given.app)], ["memory", 0, false]);
+
+  // The first grant makes the store, with the model; the other tab goes along.
+  await device.consent.grant("store", { version: "2026-01" });
+  equal([(await device.privacyReport()).storage.kind, await names(), await hasStore(given.app)], ["browser", 1, true]);
+  equal(await other.track("like", "book-7"), "stored");
+  equal([(await other.recommend(3)).length, (await device.model())?.version], [3, 2]);
+  equal((await other.consent.history()).map(({ granted, version }) => [granted, version]), [[true, "2026-01"]]);
+  await device.close();
+  equal((await other.privacyReport()).models.length, 1);
+  await other.close();
+  const later = await open(given);
+  equal([(await later.privacyReport()).storage.kind, await later.consent.get("store"), await items(later)], ["browser", true, ["book-7"]]);
+  await later.erase();
+  const again = await open(given);
+  equal([(await again.privacyReport()).storage.kind, await names()], ["memory", 0]);
+  await again.close();
+});
+
+test("store: in the page's memory nothing is written to the browser, also once the user has agreed", async () => {
   const given = await place({ keeping: "memory" });
   const device = await reader(given);
   equal((await device.recommend(3)).length, 3);
   equal(await hasStore(given.app), false);
   await device.close();
-  const lasting = await open({ ...given, keeping: "lasting" });
-  equal(await hasStore(given.app), true);
-  await lasting.erase();
-  equal(await hasStore(given.app), false);
+});
+
+test("store: an erasure that was cut short is finished, and makes no new store", async () => {
+  const given = await place();
+  const device = await open(given);
+  await device.consent.grant("store");
+  await device.close();
+  const database = await new Promise<IDBDatabase>((resolve) => (indexedDB.open(`palate/${given.app}`).onsuccess = ({ target }) => resolve((target as IDBOpenDBRequest).result)));
+  const head = database.transaction("head", "readwrite").objectStore("head");
+  head.delete("key");
+  await new Promise((resolve) => (head.put(true, "erasing").onsuccess = resolve));
+  database.close();
+  const next = await open(given);
+  equal([await next.consent.history(), await hasStore(given.app)], [[], false]);
+  await next.close();
 });
 
 test("store: without storage the device says so, or forgets with the page where the app says that it may", async () => {

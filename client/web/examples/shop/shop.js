@@ -156,7 +156,6 @@ async function decide(purpose, box) {
     box.checked = false;
     return;
   }
-  if (box.checked) await lasting();
   const decision = box.checked ? await device.consent.grant(purpose, { version: TEXT }) : await device.consent.revoke(purpose, { version: TEXT });
   await privacy();
   $("remains").textContent = decision.granted ? "" : `Revoked. ${decision.remains[0].toUpperCase()}${decision.remains.slice(1)}.`;
@@ -172,16 +171,9 @@ async function openly() {
   return dialog.returnValue === "yes";
 }
 
-/** From the page's memory to the browser's store, once the user has agreed to something. */
-async function lasting() {
-  if ((await device.privacyReport()).storage.kind !== "memory") return;
-  const before = device;
-  device = await opened("lasting");
-  await before.close();
-}
-
-async function opened(keeping) {
-  const made = await open({ app: APP, preset: "shop", service: SERVICE, keeping });
+/** The device: in the page's memory until the user agrees to something, then in the browser. */
+async function opened() {
+  const made = await open({ app: APP, preset: "shop", service: SERVICE, keeping: "any" });
   await made.updateModel(MODEL);
   return made;
 }
@@ -190,7 +182,6 @@ async function asked(choice) {
   const boxes = [...$("ask-form").elements].filter(({ type }) => type === "checkbox");
   const purposes = boxes.filter(({ checked }) => choice === "all" || (choice === "ticked" && checked)).map(({ name }) => name);
   $("ask").hidden = true;
-  if (purposes.length) await lasting();
   for (const purpose of purposes) await device.consent.grant(purpose, { version: TEXT });
   // The answer "no" is all that is remembered, so that nobody is asked again and again.
   if (!purposes.length) localStorage.setItem(APP, "no");
@@ -200,7 +191,7 @@ async function asked(choice) {
 
 async function start() {
   const known = await hasStore(APP);
-  device = await opened(known ? "lasting" : "memory");
+  device = await opened();
   $("ask").hidden = known || localStorage.getItem(APP) === "no";
   shelves();
   await Promise.all([list(), privacy()]);
@@ -218,7 +209,7 @@ $("sure").onclose = async () => {
   if ($("sure").returnValue !== "yes") return;
   await device.erase();
   localStorage.removeItem(APP);
-  device = await opened("memory");
+  device = await opened();
   $("ask").hidden = false;
   say("Erased.");
   await Promise.all([list(), privacy()]);

@@ -1,9 +1,9 @@
 /** Calendar: the user's local days, weeks and hours, by the time zone that they are in at the time of the call. */
 
+import { DAY } from "../clock.js";
 import { InputError } from "../errors.js";
 import { shown } from "../events.js";
 
-const DAY = 86_400;
 /** Every offset, and every change of one, is a multiple of a quarter of an hour. */
 const [STEP, MOST_STEPS] = [900, 2 * 96];
 const LATEST = 250_000_000_000;

@@ -4,11 +4,12 @@
  *     consent -> expiry -> control group -> the user's channels -> rules -> choice of channel and hour -> record
  */
 
+import { DAY } from "../clock.js";
 import type { Calendar } from "./calendar.js";
 import { chooseChannel, choosePart, partOf } from "./choice.js";
 import { quietAt, type Channel } from "./message.js";
 import type { Delivery, DeliveryRecord } from "./record.js";
-import { DAY, hold, type Hold, type Reason } from "./rules.js";
+import { hold, type Hold, type Reason } from "./rules.js";
 
 const HOURS = Array.from({ length: 24 }, (_, hour) => hour);
 

@@ -4,6 +4,7 @@
  *     Message -> Judge (consent, rules, choice, record) -> decision -> Messenger -> sender
  */
 
+import { DAY } from "../clock.js";
 import { InputError } from "../errors.js";
 import type { Storage } from "../ledger/storage.js";
 import { textOf, utf8 } from "../records/bytes.js";
@@ -13,7 +14,7 @@ import { shown } from "../events.js";
 import { Judge, type Terms } from "./judge.js";
 import { channelsOf, messageOf, type MessageInput } from "./message.js";
 import { DeliveryRecord, tossed, type Allowance, type Delivery, type Messages as Kept, type Reaction } from "./record.js";
-import { DAY, type Reason } from "./rules.js";
+import type { Reason } from "./rules.js";
 
 const NAME = "deliveries";
 /** Seconds after which a message without an expiry expires. */

@@ -5,12 +5,12 @@
  * lost, but never sent twice.
  */
 
+import { DAY, SET_CLOCK } from "../clock.js";
 import type { Moment } from "./calendar.js";
 import type { DeliveryTrial } from "./choice.js";
 import type { Message } from "./message.js";
-import { DAY, LONGEST_PACE, WAITING, type CountedDelivery, type Reason } from "./rules.js";
+import { LONGEST_PACE, WAITING, type CountedDelivery, type Reason } from "./rules.js";
 
-const SET_CLOCK = 1_704_067_200;
 /** Messages that are kept, beside those that wait and those that were sent and still count for a cap. */
 const KEPT = 1000;
 /** Seconds that a sent message is kept at least: the longest pace depends on six dismissed messages before it. */

@@ -5,10 +5,10 @@
  * that day in the user's time zone now. So a cap holds across time zones, the date line, and wrong clocks.
  */
 
+import { DAY } from "../clock.js";
 import type { Calendar, Moment } from "./calendar.js";
 import { quietAt, type Channel } from "./message.js";
 
-export const DAY = 86_400;
 export const LONGEST_PACE = 28 * DAY;
 
 /** Why a message was sent, is waiting, or was not sent. */

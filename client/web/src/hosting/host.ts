@@ -81,8 +81,18 @@ export interface ModelInfo {
   readonly population: string;
   /** A later model of a population has a higher one. */
   readonly version: number;
+  readonly algorithm: string;
   readonly items: number;
   readonly domains: readonly string[];
+}
+
+/** The user's interest in the items of a catalogue. */
+export interface InterestsNow {
+  /** Places of the items that count, rising, and what each counts. */
+  readonly indices: Int32Array;
+  readonly weights: Float32Array;
+  /** Places of rejected items, rising. */
+  readonly unwanted: Int32Array;
 }
 
 /** What was done and what failed in a sync. */
@@ -300,7 +310,30 @@ export class Host {
     const current = await this.models?.current();
     if (!current) return null;
     const { manifest, items, domains } = current;
-    return { population: manifest.population, version: manifest.version, items: items.length, domains: [...new Set(domains)] };
+    return { population: manifest.population, version: manifest.version, algorithm: manifest.algorithm, items: items.length, domains: [...new Set(domains)] };
+  }
+
+  /** The items of the model in use, in its order; none without a model. */
+  async catalogue(): Promise<readonly string[]> {
+    return (await this.models?.current())?.items ?? [];
+  }
+
+  async interests(catalogue: readonly string[]): Promise<InterestsNow> {
+    if (!Array.isArray(catalogue) || !catalogue.every((item) => typeof item === "string")) throw new InputError(`\`catalogue\` must be an array of item ids, got ${shown(catalogue)}`);
+    const { history, unwanted } = new Interests(this.store, catalogue, this.weighting).look();
+    return { indices: history.indices, weights: history.weights, unwanted };
+  }
+
+  /** The files of the model in use, by name, for another host to `adopt`; null if there is none yet. */
+  async published(): Promise<Record<string, Uint8Array> | null> {
+    const files = await this.models?.files();
+    return files ? Object.fromEntries(files) : null;
+  }
+
+  /** Verifies a model that another host had in use, and uses it if this one has none. */
+  async adopt(files: Readonly<Record<string, Uint8Array>>): Promise<boolean> {
+    if (await this.models?.current()) return false;
+    return this.required().update(given(files), new Map(Object.entries(files)));
   }
 
   async recommend(n: number, options: RecommendOptions): Promise<Recommendation[]> {

@@ -3,26 +3,41 @@
 import { Host, type HostOptions } from "./host.js";
 import { Leader } from "../leader.js";
 import { direct, type Link } from "./link.js";
-import { NoStorageError, openIndexedDb } from "../store/indexed_db.js";
+import { Unasked } from "./unasked.js";
+import { isThere, NoStorageError, openIndexedDb } from "../store/indexed_db.js";
+import { checkKey } from "../store/keys.js";
 import { openMemory } from "../store/memory.js";
 
-/** Where a browser keeps the store: in IndexedDB or not at all; in the page's memory; or in that where there is no other. */
+/**
+ * Where a browser keeps the store, once the user has agreed to something: in IndexedDB or not at all; in the page's memory alone; or
+ * in that where there is no other.
+ */
 export type Keeping = "lasting" | "memory" | "any";
 
 /** A link to the store's host: in this thread, or by the one of this app's tabs that has it. */
 export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
+  const { app } = options;
   const inMemory = async () => Host.open(options, await openMemory());
   if (keeping === "memory") return direct(await inMemory());
-  const leader = new Leader(options.app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(options.app, key, mayMake)));
-  try {
-    await leader.start();
-    return leader;
-  } catch (error) {
-    await leader.close();
-    // An error of the store itself, such as a wrong key, is no lack of storage.
-    if (keeping === "any" && error instanceof NoStorageError) return direct(await inMemory());
-    throw error;
-  }
+  if (key !== undefined) checkKey(key);
+  const lasting = async (): Promise<Link | null> => {
+    const leader = new Leader(app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(app, key, mayMake)));
+    try {
+      await leader.start();
+      return leader;
+    } catch (error) {
+      await leader.close();
+      // An error of the store itself, such as a wrong key, is no lack of storage.
+      if (keeping === "any" && error instanceof NoStorageError) return null;
+      throw error;
+    }
+  };
+  const there = async (): Promise<boolean> =>
+    isThere(app).catch((error: unknown) => {
+      if (keeping === "any" && error instanceof NoStorageError) return false;
+      throw error;
+    });
+  return ((await there()) && (await lasting())) || new Unasked(await inMemory(), there, lasting);
 }
 
 /** A host over a file, in Node. */

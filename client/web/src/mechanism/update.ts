@@ -84,14 +84,6 @@ export function moments({ indices, rows, along }: OuterBlock): [number, number] 
   return [sumSquares(rows), dot];
 }
 
-/** A direction in whole numbers, for `OuterBlock.along`: |c|^2 is about half of the row steps times the root of its length. */
-export function wholeDirection(direction: Float64Array, grid: number): Float64Array {
-  const steps = grid / columnGrid(grid);
-  const length = Math.sqrt((steps * Math.sqrt(direction.length)) / 2);
-  const scale = length / Math.sqrt(sumSquares(direction));
-  return direction.map((each) => roundEven(each * scale));
-}
-
 /** Products of which nothing is along `along`, and whose left factor then has length 1. */
 export function centred(block: OuterBlock, leastLeft: number): OuterBlock {
   const along = block.along ?? new Float64Array();

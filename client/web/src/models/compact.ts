@@ -2,7 +2,7 @@
 
 import { IntegrityError } from "../errors.js";
 import { concat } from "../records/bytes.js";
-import { countOf, numbersOf, readModelHeader, readTensors, type GlobalModel, type Tensor } from "./model.js";
+import { checkFinite, countOf, numbersOf, readModelHeader, readTensors, type GlobalModel, type Tensor } from "./model.js";
 
 const [SCALE, GAPS] = [" scale", " gaps"];
 
@@ -44,7 +44,7 @@ export function expandUnpacked(plain: Uint8Array): GlobalModel {
     }
     const scale = tensors.get(name + SCALE);
     const found = scale ? scaled(name, tensor, scale) : tensor;
-    if (!numbersOf(found).every(Number.isFinite)) throw new IntegrityError(`the array ${name.slice(0, 80)} must hold finite numbers, got others`);
+    checkFinite(name, found);
     state.set(name, found);
   }
   return { header: readModelHeader(metadata), state };
@@ -56,7 +56,8 @@ function scaled(name: string, tensor: Tensor, scale: Tensor): Tensor {
   const fits = scale.kind === "F32" && countOf(scale.shape) === width && scale.shape[0] === 1 && shape.length <= 2 && kind === (shape.length === 2 ? "I8" : "F16");
   if (!fits) throw new IntegrityError(`${name.slice(0, 80)} must be int8 with a scale a column, or float16 with one, got another`);
   const [numbers, scales] = [numbersOf(tensor), numbersOf(scale)];
-  const made = Float32Array.from(numbers as ArrayLike<number>, (value, at) => value * scales[at % width]);
+  const made = new Float32Array(numbers.length);
+  for (let row = 0; row < made.length; row += width) for (let column = 0; column < width; column += 1) made[row + column] = numbers[row + column] * scales[column];
   return { kind: "F32", shape, bytes: new Uint8Array(made.buffer) };
 }
 

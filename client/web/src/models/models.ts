@@ -56,10 +56,20 @@ export class Models {
     return this.read;
   }
 
-  /** Verifies a published model and uses it from now on; false if it is in use already. The former one stays in use on errors. */
-  async update(source: FileSource): Promise<boolean> {
+  /** The files of the model in use, as they are kept here; null if there is none yet. */
+  async files(): Promise<ReadonlyMap<string, Uint8Array> | null> {
+    const files = await this.journal.files();
+    return files.size ? files : null;
+  }
+
+  /**
+   * Verifies a published model and uses it from now on; false if it is in use already. The former one stays in use on errors.
+   *
+   * @param have - files that needn't be asked for, as `files` gives them; left out: those of the model in use.
+   */
+  async update(source: FileSource, have?: ReadonlyMap<string, Uint8Array>): Promise<boolean> {
     try {
-      return await this.take(source);
+      return await this.take(source, have);
     } catch (error) {
       if (error instanceof PalateError && !(error instanceof UnreachableError))
         await this.journal.refuse({ what: "model", reason: error.message, time: this.clock() }).catch(() => undefined);
@@ -67,7 +77,7 @@ export class Models {
     }
   }
 
-  private async take(source: FileSource): Promise<boolean> {
+  private async take(source: FileSource, have?: ReadonlyMap<string, Uint8Array>): Promise<boolean> {
     const signed = new Map<string, Uint8Array>();
     for (const name of [MANIFEST, SIGNATURE]) {
       const data = await source(name, MOST_SIGNED);
@@ -78,7 +88,7 @@ export class Models {
     const id = digest(signed.get(MANIFEST) as Uint8Array);
     const editions = await this.journal.editions();
     if (editions.at(-1)?.manifest === id) return false;
-    const files = await this.collect(source, manifest, signed);
+    const files = await this.collect(source, manifest, signed, have ?? (await this.journal.files().catch(() => new Map<string, Uint8Array>())));
     const { published } = await this.unpack(files);
     const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
     const seen = await this.ledger.seen(this.service.population);
@@ -110,8 +120,7 @@ export class Models {
   }
 
   /** The files of a model: unchanged ones from the one in use, a delta in the place of a whole model where there is one. */
-  private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
-    const have = await this.journal.files().catch(() => new Map<string, Uint8Array>());
+  private async collect(source: FileSource, manifest: Manifest, signed: ReadonlyMap<string, Uint8Array>, have: ReadonlyMap<string, Uint8Array>): Promise<Map<string, Uint8Array>> {
     const files = new Map(signed);
     for (const name of [ITEMS, DOMAINS]) {
       if (!manifest.files.has(name)) continue;

@@ -4,7 +4,7 @@
  * Source: Carbonell and Goldstein, The Use of MMR, Diversity-Based Reranking (SIGIR 1998).
  */
 
-import { closer, dot, norm } from "./scoring.js";
+import { closer, norm } from "./scoring.js";
 
 const TINY = 1e-30;
 type Bonds = ReadonlyMap<number, ReadonlyMap<number, number>> | null;
@@ -13,32 +13,37 @@ type Bonds = ReadonlyMap<number, ReadonlyMap<number, number>> | null;
  * Positions of n candidates, each maximising (1 - diversity) * score - diversity * similarity to those before.
  *
  * @param scores - of the candidates; they are rescaled to 0 to 1.
- * @param vectors - of the candidates, then of the items beside them; the similarity of two is their cosine.
+ * @param vectors - of the candidates, then of the items beside them, row after row; the similarity of two is their cosine. They are
+ * scaled to length 1 in their place.
  * @param bonds - of the same, where a model has links.
  */
-export function diverse(scores: Float64Array, vectors: readonly Float64Array[], n: number, diversity: number, bonds: Bonds): number[] {
+export function diverse(scores: Float64Array, vectors: Float64Array, n: number, diversity: number, beside: number, bonds: Bonds): number[] {
+  const count = scores.length;
+  const width = vectors.length / (count + beside);
   const [least, most] = [Math.min(...scores), Math.max(...scores)];
   const span = most - least;
   const worth = scores.map((score) => (1 - diversity) * (span ? (score - least) / span : 0));
-  const units = vectors.map((vector) => {
-    const length = Math.max(norm(vector), TINY);
-    return vector.map((each) => each / length);
-  });
-  const likeness = new Float64Array(scores.length);
+  for (let row = 0; row < vectors.length; row += width) {
+    const unit = vectors.subarray(row, row + width);
+    const length = Math.max(norm(unit), TINY);
+    for (let column = 0; column < width; column += 1) unit[column] /= length;
+  }
+  const likeness = new Float64Array(count);
   const raise = (place: number) => {
     const own = bonds?.get(place);
-    for (let other = 0; other < likeness.length; other += 1) {
+    for (let other = 0, row = 0; other < count; other += 1, row += width) {
+      let cosine = 0;
+      for (let column = 0; column < width; column += 1) cosine += vectors[row + column] * vectors[place * width + column];
       const strength = own?.get(other);
-      const cosine = dot(units[other], units[place]);
       likeness[other] = Math.max(likeness[other], strength === undefined ? cosine : closer(cosine, strength));
     }
   };
-  for (let place = scores.length; place < units.length; place += 1) raise(place);
+  for (let place = count; place < count + beside; place += 1) raise(place);
   const chosen: number[] = [];
-  const free = new Uint8Array(scores.length).fill(1);
-  while (chosen.length < Math.min(n, scores.length)) {
+  const free = new Uint8Array(count).fill(1);
+  while (chosen.length < Math.min(n, count)) {
     let best = -1;
-    for (let place = 0, highest = -Infinity; place < scores.length; place += 1) {
+    for (let place = 0, highest = -Infinity; place < count; place += 1) {
       const value = worth[place] - diversity * likeness[place];
       if (free[place] && (best < 0 || value > highest)) [best, highest] = [place, value];
     }

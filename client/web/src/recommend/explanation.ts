@@ -40,14 +40,30 @@ export interface Explanation {
   /** The score minus all contributions, such as popularity. */
   readonly rest: number;
   readonly domain: string | null;
+  /** The sum of contributions from other domains. */
+  readonly elsewhere: number;
+  /** The sum of what contributions add through links. */
+  readonly linked: number;
   /** The largest contributions, in words. */
   readonly text: string;
 }
 
+/** An event that a reason names, for an app with words, titles or a language of its own. */
+export interface Because {
+  readonly item: string;
+  readonly kind: Kind;
+  readonly domain: string | null;
+}
+
+/** The contributions that a reason names: the largest, if they add anything. */
+export function telling(contributions: readonly Contribution[]): readonly Contribution[] {
+  const least = contributions.length ? Math.max(LEAST * contributions[0].score, 0) : 0;
+  return contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
+}
+
 /** A reason that names the events with the largest contributions, or popularity if there are none. */
 export function inWords(contributions: readonly Contribution[], domain: string | null): string {
-  const least = contributions.length ? Math.max(LEAST * contributions[0].score, 0) : 0;
-  const told = contributions.filter(({ score }) => score > 0 && score >= least).slice(0, TOLD);
+  const told = telling(contributions);
   if (!told.length) return POPULAR;
   const did = told.map((each) => `${DID[each.kind]} ${each.item}${each.domain === null || each.domain === domain ? "" : ` (${each.domain})`}`);
   const because = `because you ${did.length === 1 ? did[0] : `${did.slice(0, -1).join(", ")} and ${did[did.length - 1]}`}`;

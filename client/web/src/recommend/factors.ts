@@ -61,11 +61,10 @@ export interface Links {
   readonly scale: Float32Array;
 }
 
-/** A user's vector and what each event adds to it. */
+/** A user's vector, and what each interaction adds to it: they sum to it, apart from a default part that comes from no event. */
 export interface Folded {
   readonly vector: Float64Array;
-  /** One row for each interaction: they sum to the vector, apart from a default part that comes from no event. */
-  readonly events: Float64Array[];
+  readonly event: (place: number) => Float64Array;
 }
 
 export class Factors {
@@ -102,9 +101,9 @@ export class Factors {
     return Float64Array.from(history.weights, (weight) => weight * gain);
   }
 
-  /** Scores of all items by products of vectors, double precision. */
-  products(vector: Numbers): Float64Array {
-    const scores = new Float64Array(this.nItems);
+  /** Scores of all items by products of vectors, double precision; written to `scores`, one for each item. */
+  products(vector: Numbers, scores = new Float64Array(this.nItems)): Float64Array {
+    scores.fill(0);
     for (const { first, width, rows, data } of this.tables) {
       const part = Float64Array.from({ length: width }, (_, column) => vector[first + column]);
       if (part.every((each) => each === 0)) continue;
@@ -114,12 +113,11 @@ export class Factors {
     return scores;
   }
 
-  /** The vector of one item. */
-  vector(row: number): Float64Array {
-    const found = new Float64Array(this.width);
+  /** The vector of one item; written to `found`. */
+  vector(row: number, found = new Float64Array(this.width)): Float64Array {
     for (const { first, width, rows, data } of this.tables) {
       const place = rows ? (this.places as Int32Array)[row] : row;
-      for (let column = 0; place >= 0 && column < width; column += 1) found[first + column] = data[place * width + column];
+      for (let column = 0; column < width; column += 1) found[first + column] = place < 0 ? 0 : data[place * width + column];
     }
     return found;
   }
@@ -135,7 +133,7 @@ export class Factors {
 
   private static ranked(counts: Numbers, nItems: number): Factors {
     const table: Table = { first: 0, width: 1, rows: null, data: Float32Array.from(counts) };
-    const fold = ({ indices }: History): Folded => ({ vector: Float64Array.of(1), events: Array.from(indices, () => new Float64Array(1)) });
+    const fold = (): Folded => ({ vector: Float64Array.of(1), event: () => new Float64Array(1) });
     return new Factors(nItems, [table], [{ source: POPULARITY, first: 0, width: 1 }], [], fold, new Map(), Float64Array.of(1));
   }
 }
@@ -200,22 +198,22 @@ function alsFactors(
     const seen = Array.from(indices, (row) => (places ? places[row] : row));
     const own = effectiveCount(weights.filter((_, place) => seen[place] >= 0));
     const [taste, trusted] = [tasteWeights(own), contentTrust(effectiveCount(weights))];
-    const events = Array.from(indices, (row, at) => {
-      const [added, place, weight] = [new Float64Array(end), seen[at], weights[at]];
-      if (place >= 0) added[0] = along[place] * weight;
+    const add = (at: number, sums: Float64Array): Float64Array => {
+      const [row, place, weight] = [indices[at], seen[at], weights[at]];
+      if (place >= 0) sums[0] += along[place] * weight;
       for (let column = 0; basis && place >= 0 && column < width; column += 1)
-        added[1 + column] = basisFold[place] * basis.data[place * width + column] * weight * taste[column];
+        sums[1 + column] += basisFold[place] * basis.data[place * width + column] * weight * taste[column];
       if (content) {
         const factor = popularity[row] ** fold;
         for (let column = 0; column < content.shape[1]; column += 1)
-          added[contentFirst + column] = factor * content.data[row * content.shape[1] + column] * weight * trusted;
+          sums[contentFirst + column] += factor * content.data[row * content.shape[1] + column] * weight * trusted;
       }
-      return added;
-    });
+      return sums;
+    };
     const vector = new Float64Array(end);
-    for (const added of events) for (let column = 0; column < end; column += 1) vector[column] += added[column];
+    for (let at = 0; at < indices.length; at += 1) add(at, vector);
     if (!seen.some((place) => place >= 0)) vector[0] = 1;
-    return { vector, events };
+    return { vector, event: (at) => add(at, new Float64Array(end)) };
   };
   const trust = Float64Array.of(1, ...tasteWeights(TRUSTED_AFTER), ...new Array<number>(end - contentFirst).fill(contentTrust(TRUSTED_AFTER)));
   return make(nItems, tables, parts, links, folded, gain, trust);
@@ -280,22 +278,35 @@ function addColumn(scores: Float64Array, data: Float32Array, by: number): void {
   for (let row = 0; row < scores.length; row += 1) scores[row] += data[row] * by;
 }
 
-/** Products of a table's rows with a vector; four sums at once, which the processor makes side by side. */
+/** Products of a table's rows with a vector; four rows at once, so that the processor has four sums to make side by side. No arrays are made in it. */
 function addProducts(scores: Float64Array, data: Float32Array, vector: Float64Array, rows: Int32Array | null): void {
-  const [width, whole] = [vector.length, vector.length - (vector.length % 4)];
-  for (let row = 0, at = 0; at < data.length; row += 1) {
-    let one = 0;
-    let two = 0;
-    let three = 0;
-    let four = 0;
-    let column = 0;
-    for (; column < whole; column += 4, at += 4) {
-      one += data[at] * vector[column];
-      two += data[at + 1] * vector[column + 1];
-      three += data[at + 2] * vector[column + 2];
-      four += data[at + 3] * vector[column + 3];
+  const width = vector.length;
+  const count = data.length / width;
+  let row = 0;
+  for (; row + 4 <= count; row += 4) {
+    const one = row * width;
+    const two = one + width;
+    const three = two + width;
+    const four = three + width;
+    let first = 0;
+    let second = 0;
+    let third = 0;
+    let fourth = 0;
+    for (let column = 0; column < width; column += 1) {
+      const by = vector[column];
+      first += data[one + column] * by;
+      second += data[two + column] * by;
+      third += data[three + column] * by;
+      fourth += data[four + column] * by;
     }
-    for (; column < width; column += 1, at += 1) one += data[at] * vector[column];
-    scores[rows === null ? row : rows[row]] += one + two + (three + four);
+    scores[rows === null ? row : rows[row]] += first;
+    scores[rows === null ? row + 1 : rows[row + 1]] += second;
+    scores[rows === null ? row + 2 : rows[row + 2]] += third;
+    scores[rows === null ? row + 3 : rows[row + 3]] += fourth;
+  }
+  for (; row < count; row += 1) {
+    let sum = 0;
+    for (let column = 0; column < width; column += 1) sum += data[row * width + column] * vector[column];
+    scores[rows === null ? row : rows[row]] += sum;
   }
 }

@@ -8,10 +8,11 @@
  * later positive event. A taste can be reset: older events then don't count, but rejected items stay rejected.
  */
 
+import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
 import { KINDS, type Kind } from "../events.js";
-import { SET_CLOCK, type Row } from "../store/store.js";
-import { DAY, LARGEST, SMALLEST, type Weighting } from "../weighting.js";
+import type { Row } from "../store/store.js";
+import { LARGEST, SMALLEST, type Weighting } from "../weighting.js";
 
 const BURST = 60;
 const [TIRED, RESTED_DAYS] = [5, 7];

@@ -22,7 +22,10 @@ type Matrix = Float64Array[];
 export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: Taste, asked: readonly number[], among: readonly number[], n: number): number[] {
   const rows = [...among].sort((one, other) => popularity[other] - popularity[one] || one - other).slice(0, KNOWN);
   if (!rows.length) return [];
-  const units = scorer.likeness([...rows, ...asked]).map((vector) => {
+  const { width } = scorer.factors;
+  const table = scorer.likeness([...rows, ...asked]);
+  const units = Array.from({ length: rows.length + asked.length }, (_, place) => {
+    const vector = table.subarray(place * width, (place + 1) * width);
     const length = Math.max(norm(vector), TINY);
     return vector.map((each) => each / length);
   });
@@ -30,7 +33,6 @@ export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: 
   const floored = rows.map((row) => Math.max(popularity[row], 0));
   const most = Math.max(...floored, TINY);
   const known = floored.map((each) => each / most / (1 + (SATURATED * each) / most));
-  const width = vectors[0].length;
   const wanted: Matrix = Array.from({ length: width }, () => new Float64Array(width));
   vectors.forEach((vector, place) => vector.forEach((one, a) => one && vector.forEach((other, b) => (wanted[a][b] += known[place] * one * other))));
   const raised = raises(scorer, taste, rows);
@@ -42,7 +44,7 @@ export function questions(scorer: Scorer, popularity: ArrayLike<number>, taste: 
     let [best, highest] = [-1, -Infinity];
     vectors.forEach((vector, place) => {
       if (chosen.includes(place)) return;
-      const along = unknown.map((row) => dot(row, vector));
+      const along = Float64Array.from(unknown, (row) => dot(row, vector));
       const gain = wanted.reduce((total, row, a) => total + along[a] * dot(row, along), 0) / (1 + dot(along, vector));
       if (best < 0 || chance[place] * gain > highest) [best, highest] = [place, chance[place] * gain];
     });
@@ -63,7 +65,7 @@ function raises(scorer: Scorer, taste: Taste, rows: readonly number[]): number[]
 
 /** What is unknown after an answer about an item of this vector. */
 function lessened(unknown: Matrix, vector: Float64Array): Matrix {
-  const along = unknown.map((row) => dot(row, vector));
+  const along = Float64Array.from(unknown, (row) => dot(row, vector));
   const by = 1 + dot(vector, along);
   return unknown.map((row, a) => row.map((each, b) => each - (along[a] * along[b]) / by));
 }

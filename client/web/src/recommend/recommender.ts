@@ -11,12 +11,12 @@ import { shown } from "../events.js";
 import { explorationOf, weightsOf, type Counts } from "./adaptation/blending.js";
 import type { fusedWeights } from "./adaptation/fusion.js";
 import { diverse } from "./diversity.js";
-import { inWords, WHY, type Contribution, type Explanation } from "./explanation.js";
+import { inWords, telling, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
 import { numbersOf, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
-import { Scorer, type Taste } from "./scoring.js";
+import { highest, Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
 
 const [POOL, SHORT, TOLD] = [4, 10, 3];
@@ -34,6 +34,8 @@ export interface Recommendation {
   readonly source: string;
   /** Why it is recommended, as text for the user. */
   readonly reason: string;
+  /** The events that the reason names, largest contribution first; empty where it names none. */
+  readonly because: readonly Because[];
   /** Its position in the list, from 0. */
   readonly position: number;
 }
@@ -130,7 +132,7 @@ export class Recommender {
       const less = look.dismissed;
       const other = this.scorer.taste(drawn, less, this.weights(counts, 1)); // without popularity
       const kept = order.slice(0, order.length - places.length);
-      const candidates = this.scorer.top(other, wide, [...out, ...kept], allowed);
+      const candidates = this.scorer.topOnce(other, wide, [...out, ...kept], allowed);
       const found = this.varied(other, candidates, places.length, mix.diversity, kept);
       order = kept;
       found.forEach((row, place) => order.splice(places[place], 0, row));
@@ -159,7 +161,9 @@ export class Recommender {
     const contributions = this.contributions(taste, row);
     const rest = score - contributions.reduce((total, each) => total + each.score, 0);
     const domain = this.selection.domain(row);
-    return { item, score, contributions, rest, domain, text: inWords(contributions, domain) };
+    const total = (of: (each: Contribution) => number) => contributions.reduce((sum, each) => sum + of(each), 0);
+    const elsewhere = total((each) => (each.domain === domain ? 0 : each.score));
+    return { item, score, contributions, rest, domain, elsewhere, linked: total((each) => each.linked), text: inWords(contributions, domain) };
   }
 
   /** Whether an item is in the top share `reach` of its domain for this user, and is new to them. */
@@ -217,8 +221,7 @@ export class Recommender {
     const rows = Array.from(pool);
     if (!diversity || rows.length < 2) return rows.slice(0, n);
     const all = [...rows, ...beside];
-    const [scores, vectors] = [this.scorer.scores(taste, rows), this.scorer.likeness(all)];
-    return diverse(scores, vectors, n, diversity, this.scorer.bonds(all)).map((place) => rows[place]);
+    return diverse(this.scorer.scores(taste, rows), this.scorer.likeness(all), n, diversity, beside.length, this.scorer.bonds(all)).map((place) => rows[place]);
   }
 
   /** Recommendations of rows, with source and reason. */
@@ -236,8 +239,10 @@ export class Recommender {
         if (source === "" || above > most) [source, most] = [name, above];
       });
       if (explored.has(place)) source = EXPLORATION;
-      const reason = WHY[source] ?? inWords(this.contributions(taste, row, TOLD), this.selection.domain(row));
-      return { item: this.items[row], score, source, reason, position: place };
+      const said = source in WHY ? [] : this.contributions(taste, row, TOLD);
+      const because = telling(said).map(({ item, kind, domain }) => ({ item, kind, domain }));
+      const reason = WHY[source] ?? inWords(said, this.selection.domain(row));
+      return { item: this.items[row], score, source, reason, because, position: place };
     });
   }
 
@@ -245,8 +250,7 @@ export class Recommender {
   private contributions(taste: Taste, row: number, most = Infinity): Contribution[] {
     const { all, linked } = this.scorer.contributions(taste, row);
     const kinds = this.made?.contributed ?? [];
-    const order = Array.from(all.keys()).sort((one, other) => all[other] - all[one] || one - other);
-    return order.slice(0, most).map((at) => {
+    return Array.from(highest(all, Math.min(most, all.length), [], null), (at) => {
       const item = taste.items[at];
       return { item: this.items[item], kind: kinds[at] ?? "dismiss", score: all[at], domain: this.selection.domain(item), linked: linked[at] };
     });

@@ -15,8 +15,8 @@ export interface Taste {
   /** Rows of the interactions, then those of dismissed items. */
   readonly items: Int32Array;
   readonly vector: Float64Array;
-  /** Contributions of interactions, then of dismissed items, to the vector. */
-  readonly added: readonly Float64Array[];
+  /** Contributions of interactions, then of dismissed items, to the vector; worked out when they are first asked for. */
+  readonly added: () => readonly Float64Array[];
   /** Source -> how much the links of interactions, then of dismissed items, count. */
   readonly amounts: ReadonlyMap<string, Float64Array>;
   /** Source -> what they add to rows that links reach. */
@@ -34,13 +34,19 @@ export class Scorer {
   /** Columns that say what an item is like, not how popular it is. */
   private readonly told: Float64Array;
   private readonly links: readonly Links[];
-  private table: Float64Array | undefined;
+  /** Lengths of the items' vectors, as `likeness` has them. */
+  private lengths: Float64Array | undefined;
+  /** Room for the scores of all items, and for one item's vector. */
+  private readonly room: Float64Array;
+  private readonly rounded: Float32Array;
+  private readonly own: Float64Array;
 
   constructor(readonly factors: Factors) {
     this.links = factors.links.some((each) => each.to.length) ? factors.links : [];
     this.sources = [...factors.parts.map((part) => part.source), ...this.links.map((each) => each.source)];
     this.told = new Float64Array(factors.width).fill(1);
     this.told[0] = 0; // popularity is always the first column
+    [this.room, this.rounded, this.own] = [new Float64Array(factors.nItems), new Float32Array(factors.nItems), new Float64Array(factors.width)];
   }
 
   /** The user's taste, with a weight for each part of the score or its family; 1 for parts without one. */
@@ -48,18 +54,18 @@ export class Scorer {
     const { factors } = this;
     const columns = new Float64Array(factors.width);
     for (const { source, first, width } of factors.parts) columns.fill(weightOf(weights, source), first, first + width);
-    const { vector, events } = factors.users(history);
-    const added = [...events];
+    const { vector, event } = factors.users(history);
+    const taken: Float64Array[] = [];
     const amounts = new Map(this.links.map(({ source }) => [source, factors.amounts(source, history)]));
     if (less.length) {
       const together = joined(history, less, new Float64Array(less.length).fill(1));
-      const folded = factors.users(together).events;
+      const folded = factors.users(together);
       const places = Array.from(less, (row) => together.indices.indexOf(row));
       for (const place of places) {
-        const taken = folded[place].map((each) => -LESS * each);
-        taken[0] = 0;
-        added.push(taken);
-        taken.forEach((each, column) => (vector[column] += each));
+        const much = folded.event(place).map((each) => -LESS * each);
+        much[0] = 0;
+        taken.push(much);
+        much.forEach((each, column) => (vector[column] += each));
       }
       for (const [source, own] of amounts) {
         const all = factors.amounts(source, together);
@@ -74,16 +80,24 @@ export class Scorer {
       linked.set(each.source, sumsOf(each, items, own));
     }
     const scaled = (values: Float64Array) => values.map((each, column) => each * columns[column]);
-    return { history, items, vector: scaled(vector), added: added.map(scaled), amounts, linked };
+    let found: readonly Float64Array[] | undefined;
+    const added = () => (found ??= [...Array.from(history.indices, (_, place) => event(place)), ...taken].map(scaled));
+    return { history, items, vector: scaled(vector), added, amounts, linked };
   }
 
   /** Rows of the n highest scores, best first, of equals the lower row first; of the rows `among`, or all. */
-  top(taste: Taste, n: number, without: Iterable<number>, among: ArrayLike<number> | null = null): Int32Array {
-    return highest((taste.scores ??= this.all(taste)), n, without, among);
+  top(taste: Taste, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest((taste.scores ??= this.all(taste).slice()), n, without, among);
   }
 
+  /** The same of a taste that isn't asked again: its scores are not kept. */
+  topOnce(taste: Taste, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null = null): Int32Array {
+    return highest(this.all(taste), n, without, among);
+  }
+
+  /** Scores of all items, until the next call. */
   private all(taste: Taste): Float64Array | Float32Array {
-    const scores = this.factors.products(taste.vector);
+    const scores = this.factors.products(taste.vector, this.room);
     let touched = false;
     for (const sums of taste.linked.values()) {
       for (const [row, more] of sums) {
@@ -92,26 +106,29 @@ export class Scorer {
       }
     }
     // Where nothing is added, Python orders by products in single precision: equals there are equals here.
-    return touched ? scores : new Float32Array(scores);
+    if (touched) return scores;
+    this.rounded.set(scores);
+    return this.rounded;
   }
 
   /** Scores of some items. */
   scores(taste: Taste, rows: ArrayLike<number>): Float64Array {
-    const parts = [...this.byPart(taste, rows).values()];
-    return Float64Array.from(rows, (_, place) => parts.reduce((total, part) => total + part[place], 0));
+    const scores = new Float64Array(rows.length);
+    for (const part of this.byPart(taste, rows).values()) for (let place = 0; place < scores.length; place += 1) scores[place] += part[place];
+    return scores;
   }
 
   /** The parts of the scores of some items. */
   byPart(taste: Taste, rows: ArrayLike<number>): Map<string, Float64Array> {
-    const vectors = Array.from(rows, (row) => this.factors.vector(row));
-    const found = new Map<string, Float64Array>();
-    for (const { source, first, width } of this.factors.parts) {
-      const part = Float64Array.from(vectors, (vector) => {
+    const { parts } = this.factors;
+    const found = new Map(parts.map(({ source }) => [source, new Float64Array(rows.length)]));
+    for (let place = 0; place < rows.length; place += 1) {
+      const vector = this.factors.vector(rows[place], this.own);
+      for (const { source, first, width } of parts) {
         let total = 0;
         for (let column = first; column < first + width; column += 1) total += vector[column] * taste.vector[column];
-        return total;
-      });
-      found.set(source, part);
+        (found.get(source) as Float64Array)[place] = total;
+      }
     }
     for (const [source, sums] of taste.linked) found.set(source, Float64Array.from(rows, (row) => sums.get(row) ?? 0));
     return found;
@@ -119,20 +136,27 @@ export class Scorer {
 
   /** Contributions of interactions, then of dismissed items, to the score of one item; and the part that comes through links. */
   contributions(taste: Taste, row: number): { all: Float64Array; linked: Float64Array } {
-    const vector = this.factors.vector(row);
-    const all = Float64Array.from(taste.added, (added) => dot(added, vector));
-    const linked = new Float64Array(all.length);
+    const vector = this.factors.vector(row, this.own);
+    const added = taste.added();
+    const [all, linked] = [new Float64Array(added.length), new Float64Array(added.length)];
+    for (let place = 0; place < all.length; place += 1) all[place] = dot(added[place], vector);
     for (const each of this.links) {
       const own = taste.amounts.get(each.source) as Float64Array;
       for (const [place, , much] of between(each, taste.items, [row])) linked[place] += own[place] * much;
     }
-    return { all: all.map((value, place) => value + linked[place]), linked };
+    for (let place = 0; place < all.length; place += 1) all[place] += linked[place];
+    return { all, linked };
   }
 
-  /** Vectors whose cosine is the similarity of items, apart from `bonds`. */
-  likeness(rows: ArrayLike<number>): Float64Array[] {
-    const weights = this.factors.trust.map((each, column) => each * this.told[column]);
-    return Array.from(rows, (row) => this.factors.vector(row).map((each, column) => each * weights[column]));
+  /** Vectors whose cosine is the similarity of items, apart from `bonds`: a table with a row for each. */
+  likeness(rows: ArrayLike<number>): Float64Array {
+    const { trust, width } = this.factors;
+    const table = new Float64Array(rows.length * width);
+    for (let place = 0; place < rows.length; place += 1) {
+      const vector = this.factors.vector(rows[place], this.own);
+      for (let column = 0; column < width; column += 1) table[place * width + column] = vector[column] * (trust[column] * this.told[column]);
+    }
+    return table;
   }
 
   /** How links bring these items together beside their vectors: place -> place -> from -1 to 1. Null: the model has none. */
@@ -154,7 +178,7 @@ export class Scorer {
   /** The n items most similar to one, best first, of the rows `among` or all, and the similarities. */
   similar(row: number, n: number, among: ArrayLike<number> | null): { row: number; score: number }[] {
     const rows = Int32Array.from(among ?? Array.from({ length: this.factors.nItems }, (_, place) => place)).filter((each) => each !== row);
-    const [own] = this.likeness([row]);
+    const own = this.likeness([row]);
     const likeness = this.cosines(own, rows);
     const near = this.around(row, new Set(rows));
     if (near.length) {
@@ -167,16 +191,15 @@ export class Scorer {
         if (strength !== undefined) likeness[place] = closer(likeness[place], Math.min(Math.max(strength, -1), 1));
       });
     }
-    const order = Array.from(rows.keys()).sort((one, other) => likeness[other] - likeness[one] || rows[one] - rows[other]);
-    return order.slice(0, n).map((place) => ({ row: rows[place], score: likeness[place] }));
+    return Array.from(highest(likeness, n, [], null), (place) => ({ row: rows[place], score: likeness[place] })); // rows rise
   }
 
   private cosines(own: Float64Array, rows: Int32Array): Float64Array {
     const length = norm(own);
-    this.table ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])[0]));
-    const lengths = this.table;
+    this.lengths ??= Float64Array.from({ length: this.factors.nItems }, (_, row) => norm(this.likeness([row])));
+    const lengths = this.lengths;
     const weights = this.factors.trust.map((each, column) => each * this.told[column]);
-    const products = this.factors.products(own.map((each, column) => each * weights[column]));
+    const products = this.factors.products(own.map((each, column) => each * weights[column]), this.room);
     return Float64Array.from(rows, (row) => (length ? products[row] / Math.max(lengths[row] * length, TINY) : 0));
   }
 
@@ -215,23 +238,46 @@ export function closer(cosine: number, strength: number): number {
 }
 
 /** Rows of the n highest scores, best first, of equals the lower row first. */
-export function highest(scores: Float64Array | Float32Array, n: number, without: Iterable<number>, among: ArrayLike<number> | null): Int32Array {
-  const hidden = new Uint8Array(scores.length);
-  for (const row of without) hidden[row] = 1;
-  const better = (one: number, other: number) => scores[other] - scores[one] || one - other;
-  const room = 4 * n + 64;
-  let found: number[] = [];
-  let least = -Infinity;
+export function highest(scores: Float64Array | Float32Array, n: number, without: ArrayLike<number>, among: ArrayLike<number> | null): Int32Array {
+  const hidden = new Set<number>();
+  for (let place = 0; place < without.length; place += 1) hidden.add(without[place]);
   const count = among ? among.length : scores.length;
+  // A heap of the best so far, of which the worst is first.
+  const kept = new Int32Array(Math.min(n, count));
+  const worse = (one: number, other: number): boolean => scores[one] < scores[other] || (scores[one] === scores[other] && one > other);
+  const sink = (row: number, end: number): void => {
+    let at = 0;
+    for (let next = 1; next < end; next = 2 * at + 1) {
+      if (next + 1 < end && worse(kept[next + 1], kept[next])) next += 1;
+      if (!worse(kept[next], row)) break;
+      kept[at] = kept[next];
+      at = next;
+    }
+    kept[at] = row;
+  };
+  let size = 0;
+  let least = -Infinity;
   for (let place = 0; place < count; place += 1) {
     const row = among ? among[place] : place;
-    if (hidden[row] || !(scores[row] >= least)) continue;
-    found.push(row);
-    if (found.length < room) continue;
-    found = found.sort(better).slice(0, n);
-    if (found.length) least = scores[found[found.length - 1]];
+    if (!(scores[row] >= least) || hidden.has(row)) continue;
+    if (size < kept.length) {
+      let at = size;
+      size += 1;
+      for (let above = (at - 1) >> 1; at && worse(row, kept[above]); above = (at - 1) >> 1) [kept[at], at] = [kept[above], above];
+      kept[at] = row;
+      if (size === kept.length) least = scores[kept[0]];
+    } else if (size && worse(kept[0], row)) {
+      sink(row, size);
+      least = scores[kept[0]];
+    }
   }
-  return Int32Array.from(found.sort(better).slice(0, n));
+  // The worst goes to the end, one after the other.
+  for (let end = size - 1; end > 0; end -= 1) {
+    const [worst, last] = [kept[0], kept[end]];
+    sink(last, end);
+    kept[end] = worst;
+  }
+  return kept.subarray(0, size);
 }
 
 /** What an item's links add, by the row that they reach, if the items count so much. */
@@ -265,13 +311,13 @@ function weightOf(weights: Readonly<Record<string, number>>, source: string): nu
   return weights[source] ?? weights[familyOf(source)] ?? 1;
 }
 
-export function dot(one: ArrayLike<number>, other: ArrayLike<number>): number {
+export function dot(one: Float64Array, other: Float64Array): number {
   let total = 0;
   for (let place = 0; place < one.length; place += 1) total += one[place] * other[place];
   return total;
 }
 
-export function norm(vector: ArrayLike<number>): number {
+export function norm(vector: Float64Array): number {
   return Math.sqrt(dot(vector, vector));
 }
 

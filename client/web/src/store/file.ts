@@ -4,19 +4,24 @@
  *
  *     palate.key    the data key, wrapped by the caller's key
  *     palate.log    writes, one after the other: length, SHA-256, names and sealed values
+ *     palate.anchor the latest anchor of what the log says, and the one before, in turns
  *     palate.lock   the process that has the store open
  *
- * A write is appended and synced before it is acknowledged. One that was cut short is dropped at the next opening; damage
- * anywhere else is told. When most of the log is outdated, a new one is written, synced, and renamed to its place.
+ * A write is appended and synced, then its anchor is, before it is acknowledged. One that was cut short before that is dropped at the
+ * next opening; a log that lacks what was acknowledged, and damage anywhere else, are told. When most of the log is outdated, a
+ * new one is written, synced, and renamed to its place.
  */
 
 import { InputError, IntegrityError, LockedError, PalateError } from "../errors.js";
 import { concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
 import { checkKey, newWrapped, unwrapped } from "./keys.js";
-import { Sealed, told, type Backend } from "./sealed.js";
+import { ANCHOR, lost } from "./anchor.js";
+import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
 
-const [KEY, LOG, LOCK] = ["palate.key", "palate.log", "palate.lock"];
+const [KEY, LOG, ANCHORS, LOCK] = ["palate.key", "palate.log", "palate.anchor", "palate.lock"];
 const HASH = 32;
+/** Bytes from one anchor to the other, so that writing one can't damage both. */
+const APART = 4096;
 /** A log is written anew when it has more than this, and four times what is in use. */
 const SLACK = 2 ** 20;
 
@@ -34,16 +39,19 @@ export async function openFile(folder: string, app: string, callers: Uint8Array 
   } catch (error) {
     throw error instanceof PalateError ? error : new InputError(`\`path\` must be a folder that can be written, got ${folder}: ${String(error)}`);
   }
-  let file: Handle | undefined;
+  const handles: Handle[] = [];
   try {
     const key = await keyOf(fs, folder, app, callers);
-    file = await fs.open(path(LOG), "a+", 0o600);
-    const { values, whole } = await read(new Uint8Array(await fs.readFile(path(LOG))));
-    await file.truncate(whole);
-    await file.sync();
-    return new Sealed(new File(fs, folder, file, values, whole), key);
+    const anchors = await anchorsOf(fs, folder);
+    const { values, whole } = await read(new Uint8Array(await fs.readFile(path(LOG)).catch(absent)));
+    const at = (name: string, flags: string) => fs.open(path(name), flags, 0o600).then((handle) => (handles.push(handle), handle));
+    const file = new File(fs, folder, await at(LOG, "a+"), await at(ANCHORS, "r+"), values, whole);
+    const sealed = await Sealed.open(file, key, anchors);
+    await handles[0].truncate(whole);
+    await handles[0].sync();
+    return sealed;
   } catch (error) {
-    await file?.close();
+    for (const handle of handles) await handle.close();
     await fs.rm(path(LOCK), { force: true });
     throw told(error);
   }
@@ -58,11 +66,13 @@ export async function eraseFile(folder: string): Promise<void> {
 
 class File implements Backend {
   readonly kind = "file";
+  private failed = false;
 
   constructor(
     private readonly fs: Fs,
     private readonly folder: string,
     private file: Handle,
+    private readonly anchors: Handle,
     private readonly values: Map<string, Uint8Array>,
     private size: number,
   ) {}
@@ -75,15 +85,23 @@ class File implements Backend {
     return [...this.values.keys()].filter((name) => name.startsWith(prefix)).sort();
   }
 
-  async write(changes: ReadonlyMap<string, Uint8Array | null>): Promise<void> {
+  async write(changes: ReadonlyMap<string, Uint8Array | null>, writes: number): Promise<void> {
     if (!changes.size) return;
+    if (this.failed) throw new PalateError("the store's file failed in the middle of a write: close the device and open it anew");
     const frame = await framed(changes);
     try {
       await this.file.appendFile(frame);
       await this.file.sync();
     } catch (error) {
-      await this.file.truncate(this.size).catch(() => undefined); // a half frame would hide later ones
+      await this.file.truncate(this.size).catch(() => (this.failed = true)); // a half frame would hide later ones
       throw error;
+    }
+    const anchor = changes.get(ANCHOR);
+    if (anchor) {
+      this.failed = true; // until the anchor is there, the log is ahead of it
+      await this.anchors.write(anchor, 0, anchor.length, (writes % 2) * APART);
+      await this.anchors.datasync();
+      this.failed = false;
     }
     this.size += frame.length;
     for (const [name, value] of changes) {
@@ -95,13 +113,18 @@ class File implements Backend {
   }
 
   async erase(): Promise<void> {
-    await this.file.close();
+    await this.shut();
     await erased(this.fs, this.folder);
   }
 
   async close(): Promise<void> {
-    await this.file.close();
+    await this.shut();
     await this.fs.rm(`${this.folder}/${LOCK}`, { force: true });
+  }
+
+  private async shut(): Promise<void> {
+    await this.file.close();
+    await this.anchors.close();
   }
 
   /** Writes what is in use to a new log, and puts it in the place of the old one. */
@@ -161,7 +184,7 @@ async function read(log: Uint8Array): Promise<{ values: Map<string, Uint8Array>;
 async function keyOf(fs: Fs, folder: string, app: string, callers: Uint8Array): Promise<CryptoKey> {
   const path = `${folder}/${KEY}`;
   let found = await fs.readFile(path, "utf8").catch(() => null);
-  if (found !== null && /^\0*$/.test(found)) {
+  if (found !== null && /^\0+$/.test(found)) {
     // An erasure that was cut short is finished.
     await erased(fs, folder, false);
     found = null;
@@ -170,6 +193,9 @@ async function keyOf(fs: Fs, folder: string, app: string, callers: Uint8Array): 
     const left = await fs.stat(`${folder}/${LOG}`).catch(() => null);
     if (left) throw new IntegrityError("the store's key file is gone, and with it what was stored: `erase` makes a new start possible");
     const { key, wrapped } = await newWrapped(callers, app);
+    // A key without an anchor is a store that has lost its records: the anchor is there first.
+    const [anchor, place] = [await firstAnchor(key), `${folder}/${ANCHORS}`];
+    await durably(fs, folder, `${place}.new`, place, concat(anchor, new Uint8Array(APART - anchor.length), anchor));
     const text = JSON.stringify({ palate: "key", format: 1, salt: hex(wrapped.salt), iv: hex(wrapped.iv), box: hex(wrapped.box) });
     await durably(fs, folder, `${path}.new`, path, utf8(text));
     return key;
@@ -193,10 +219,24 @@ async function erased(fs: Fs, folder: string, unlock = true): Promise<void> {
       await file.sync();
       await file.close();
     }
-    for (const name of [LOG, `${LOG}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
+    for (const name of [LOG, `${LOG}.new`, ANCHORS, `${ANCHORS}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
   } catch (error) {
     throw told(error);
   }
+}
+
+/** The copies of the anchor that lie beside the log. */
+async function anchorsOf(fs: Fs, folder: string): Promise<Uint8Array[]> {
+  const data = new Uint8Array(await fs.readFile(`${folder}/${ANCHORS}`).catch(absent));
+  const size = data.length - APART;
+  if (size <= 0) throw lost();
+  return [data.subarray(0, size), data.subarray(APART)];
+}
+
+/** Of a file that isn't there: nothing. */
+function absent(error: unknown): Uint8Array {
+  if ((error as { code?: string }).code === "ENOENT") return new Uint8Array(0);
+  throw error;
 }
 
 async function durably(fs: Fs, folder: string, next: string, path: string, data: Uint8Array): Promise<void> {

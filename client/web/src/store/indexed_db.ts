@@ -7,8 +7,9 @@
  */
 
 import { ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError } from "../errors.js";
+import { ANCHOR } from "./anchor.js";
 import { checkKey, newHandle, newWrapped, unwrapped, type Wrapped } from "./keys.js";
-import { Sealed, told, type Backend } from "./sealed.js";
+import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
 
 /** The browser gives the site no storage: it is denied, or there is none. */
 export class NoStorageError extends PalateError {
@@ -31,8 +32,8 @@ export async function openIndexedDb(app: string, callers?: Uint8Array, mayMake =
     if (kept === undefined && erasing !== undefined) await run(database, "readwrite", ({ head, records }) => [records.clear(), head.clear()]);
     else if (kept === undefined && count) throw new IntegrityError("the store's key is gone, and with it what was stored: `erase` makes a new start possible");
     const key = kept === undefined ? await made(database, app, callers) : await keyOf(kept, app, callers);
-    await run(database, "readwrite", ({ head }) => [head.put(owner, "owner")]);
-    return new Sealed(new IndexedDb(database, owner), key);
+    await run(database, "readwrite", ({ head }) => [head.put(owner, "owner")]); // from now on nobody else writes
+    return await Sealed.open(new IndexedDb(database, owner), key);
   } catch (error) {
     database.close();
     throw told(error);
@@ -41,20 +42,30 @@ export async function openIndexedDb(app: string, callers?: Uint8Array, mayMake =
 
 /** Whether this browser has a store of this app. Nothing is made by asking. */
 export async function hasIndexedDb(app: string): Promise<boolean> {
-  if (typeof indexedDB === "undefined") return false;
-  return new Promise((resolve) => {
-    const request = indexedDB.open(nameOf(app));
-    let made = false;
-    request.onupgradeneeded = () => {
+  return isThere(app).catch(() => false);
+}
+
+/** The same; it fails where the browser gives no storage. An erasure that was cut short is finished. */
+export async function isThere(app: string): Promise<boolean> {
+  if (typeof indexedDB === "undefined") throw new NoStorageError();
+  const name = nameOf(app);
+  let made = false;
+  try {
+    // Not every browser has this list.
+    if (!((await indexedDB.databases?.()) ?? [{ name }]).some((each) => each.name === name)) return false;
+    const database = await opened(name, (request) => {
       made = true; // there was none: what was begun is taken back
       request.transaction?.abort();
-    };
-    request.onsuccess = () => {
-      request.result.close();
-      resolve(!made);
-    };
-    request.onerror = () => resolve(false);
-  });
+    });
+    const [key, erasing] = await run(database, "readonly", ({ head }) => [head.get("key"), head.get("erasing")]);
+    database.close();
+    if (key !== undefined || erasing === undefined) return true;
+  } catch (error) {
+    if (made) return false;
+    throw error instanceof PalateError ? error : new NoStorageError(error instanceof Error ? error.message : String(error));
+  }
+  await eraseIndexedDb(app);
+  return false;
 }
 
 /** Erases this app's store without opening it, whatever state it is in. */
@@ -131,7 +142,8 @@ function nameOf(app: string): string {
   return `palate/${app}`;
 }
 
-async function opened(name: string): Promise<IDBDatabase> {
+/** The database; `make` is told where there is none. */
+async function opened(name: string, make = stores): Promise<IDBDatabase> {
   if (typeof indexedDB === "undefined") throw new NoStorageError();
   return new Promise((resolve, reject) => {
     let request: IDBOpenDBRequest;
@@ -142,13 +154,15 @@ async function opened(name: string): Promise<IDBDatabase> {
       fail(error);
       return;
     }
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore(RECORDS);
-      request.result.createObjectStore(HEAD);
-    };
+    request.onupgradeneeded = () => make(request);
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => fail(request.error);
   });
+}
+
+function stores({ result }: IDBOpenDBRequest): void {
+  result.createObjectStore(RECORDS);
+  result.createObjectStore(HEAD);
 }
 
 type Stores = { readonly records: IDBObjectStore; readonly head: IDBObjectStore };
@@ -169,7 +183,9 @@ async function run<T extends readonly IDBRequest[]>(
 
 async function made(database: IDBDatabase, app: string, callers: Uint8Array | undefined): Promise<CryptoKey> {
   const { key, wrapped } = callers ? await newWrapped(callers, app) : { key: await newHandle(), wrapped: null };
-  await run(database, "readwrite", ({ head }) => [head.put(wrapped ?? key, "key")]);
+  // A key without an anchor is a store that has lost its records: there never is one.
+  const anchor = await firstAnchor(key);
+  await run(database, "readwrite", ({ head, records }) => [head.put(wrapped ?? key, "key"), records.put(anchor, ANCHOR)]);
   return key;
 }
 

@@ -18,5 +18,5 @@ export async function openMemory(): Promise<Sealed> {
     erase: async () => values.clear(),
     close: async () => undefined,
   };
-  return new Sealed(backend, await newHandle());
+  return Sealed.fresh(backend, await newHandle());
 }

@@ -5,10 +5,10 @@
  * events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
  */
 
+import { DAY } from "../clock.js";
 import { InputError } from "../errors.js";
 import type { Row } from "./store.js";
 
-const DAY = 86_400;
 /** Seconds by which the time of retention moves ahead at most per opening, in case the clock is wrong. */
 const LEAP = 30 * DAY;
 

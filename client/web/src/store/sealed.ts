@@ -4,7 +4,8 @@
  *     record -> padded -> AES-GCM under the store's key, bound to its name -> Backend (IndexedDB, or a file)
  *
  * **Guarantees:** a record can't be read, changed or put in another's place without the key; a write that has resolved is on
- * the disk, whole; what one transaction writes is there together or not at all.
+ * the disk, whole; what one transaction writes is there together or not at all; a store whose records aren't those of its last
+ * write isn't opened (`anchor.ts`).
  *
  * **Assumes:** one device at a time has the store, which `leader.ts` and the file's lock see to, and a backend refuses who
  * isn't the latest. Whoever has the disk may bring back the whole store of an earlier day, key included.
@@ -12,12 +13,15 @@
 
 import { ClosedError, ErasedError, IntegrityError, PalateError } from "../errors.js";
 import type { Change, Storage } from "../ledger/storage.js";
+import { Anchor, ANCHOR, lost, RESERVE } from "./anchor.js";
 
 /** Lengths of records are rounded up to this, so that they tell little. */
 const PADDED = 64;
 const IV = 12;
-/** The record that is given up where there is no room for a decision of the user's. */
-const [RESERVE, RESERVED] = ["reserve", 2 ** 16];
+/** Bytes that are kept free for a decision of the user's. */
+const RESERVED = 2 ** 16;
+/** Records that are read at a time when a store is opened. */
+const BATCH = 64;
 
 /** Where sealed records lie. */
 export interface Backend {
@@ -26,8 +30,12 @@ export interface Backend {
   read(names: readonly string[]): Promise<(Uint8Array | undefined)[]>;
   /** Names that begin so, in order. */
   names(prefix: string): Promise<string[]>;
-  /** Writes as one, and resolves when it is on the disk; null removes. It fails where another has taken the store over. */
-  write(changes: ReadonlyMap<string, Uint8Array | null>): Promise<void>;
+  /**
+   * Writes as one, and resolves when it is on the disk; null removes. It fails where another has taken the store over.
+   *
+   * @param writes - how often records were written, this write included.
+   */
+  write(changes: ReadonlyMap<string, Uint8Array | null>, writes: number): Promise<void>;
   /** Destroys the key, then the records. */
   erase(): Promise<void>;
   close(): Promise<void>;
@@ -37,10 +45,39 @@ export class Sealed implements Storage {
   private state: "open" | "closed" | "erased" = "open";
   private last: Promise<unknown> = Promise.resolve();
 
-  constructor(
+  private constructor(
     private readonly backend: Backend,
     private readonly key: CryptoKey,
+    private readonly anchor: Anchor,
   ) {}
+
+  /** A store without records, which doesn't last. */
+  static fresh(backend: Backend, key: CryptoKey): Sealed {
+    return new Sealed(backend, key, Anchor.fresh());
+  }
+
+  /**
+   * The store of these records, if they are those that were last written.
+   *
+   * @param apart - copies of the anchor that lie beside the records, the newest of which may have been cut short.
+   */
+  static async open(backend: Backend, key: CryptoKey, apart: readonly Uint8Array[] | null = null): Promise<Sealed> {
+    const [own] = await backend.read([ANCHOR]);
+    const anchors = await Promise.all([...(own ? [own] : []), ...(apart ?? [])].map((sealed) => unsealed(key, ANCHOR, sealed).then(Anchor.read, () => null)));
+    const copies = anchors.slice(own ? 1 : 0);
+    const known = Math.max(-1, ...copies.map((copy) => copy?.writes ?? -1));
+    // A copy is written after the records: one that was cut short says that they have it.
+    const least = known + Number(copies.includes(null));
+    const anchor = own ? anchors[0] : known === 0 ? (copies.find(Boolean) ?? null) : null;
+    if (!anchor || (apart && known < 0) || anchor.writes < least) throw lost();
+    const names = (await backend.names("")).filter((name) => anchor.counts(name));
+    for (let at = 0; at < names.length; at += BATCH) {
+      const some = names.slice(at, at + BATCH);
+      for (const [place, sealed] of (await backend.read(some)).entries()) if (sealed) anchor.learn(some[place], sealed);
+    }
+    anchor.check();
+    return new Sealed(backend, key, anchor);
+  }
 
   get kind(): Backend["kind"] {
     return this.backend.kind;
@@ -53,11 +90,11 @@ export class Sealed implements Storage {
   /** Several records; those that aren't there are left out. */
   async many(names: readonly string[]): Promise<Map<string, Uint8Array>> {
     this.check();
-    const read = await this.backend.read(names);
+    const read = await this.backend.read(names.map((name) => this.anchor.stored(name)));
     const found = new Map<string, Uint8Array>();
     await Promise.all(
       read.map(async (value, place) => {
-        if (value) found.set(names[place], await this.unsealed(names[place], value));
+        if (value) found.set(names[place], await unsealed(this.key, names[place], value));
       }),
     );
     return new Map(names.filter((name) => found.has(name)).map((name) => [name, found.get(name) as Uint8Array]));
@@ -67,6 +104,7 @@ export class Sealed implements Storage {
     await this.write(new Map([[name, value]]));
   }
 
+  /** Names that begin so, in order. Those of ledger and grants can't be listed: they are hashed. */
   async keys(prefix: string): Promise<string[]> {
     this.check();
     return this.backend.names(prefix);
@@ -130,40 +168,49 @@ export class Sealed implements Storage {
 
   private async written(changes: ReadonlyMap<string, Uint8Array | null>, urgent: boolean): Promise<void> {
     this.check();
-    const sealed = new Map<string, Uint8Array | null>();
-    for (const [name, value] of changes) sealed.set(name, value && (await this.sealed(name, value)));
+    const made = new Map<string, Uint8Array | null>();
+    for (const [name, value] of changes) made.set(this.anchor.stored(name), value && (await sealed(this.key, name, value)));
+    const next = this.anchor.after(made);
+    if (next) made.set(ANCHOR, await sealed(this.key, ANCHOR, next.data));
     this.check();
+    const { writes } = next ?? this.anchor;
     try {
-      await this.backend.write(sealed);
+      await this.backend.write(made, writes);
     } catch (error) {
       if (!urgent || !isFull(error)) throw told(error);
-      await this.backend.write(new Map([[RESERVE, null]]));
-      await this.backend.write(sealed).catch((again: unknown) => {
+      await this.backend.write(new Map([[RESERVE, null]]), this.anchor.writes);
+      await this.backend.write(made, writes).catch((again: unknown) => {
         throw told(again);
       });
     }
+    if (next) this.anchor.take(next);
   }
+}
 
-  private async sealed(name: string, value: Uint8Array): Promise<Uint8Array> {
-    const plain = new Uint8Array(Math.ceil((4 + value.length) / PADDED) * PADDED);
-    new DataView(plain.buffer).setUint32(0, value.length);
-    plain.set(value, 4);
-    const iv = crypto.getRandomValues(new Uint8Array(IV));
-    const box = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: new TextEncoder().encode(name) }, this.key, plain);
-    const made = new Uint8Array(IV + box.byteLength);
-    made.set(iv);
-    made.set(new Uint8Array(box), IV);
-    return made;
-  }
+/** The anchor of a store without records, sealed: what a store that lasts begins with. */
+export async function firstAnchor(key: CryptoKey): Promise<Uint8Array> {
+  return sealed(key, ANCHOR, Anchor.fresh().data);
+}
 
-  private async unsealed(name: string, value: Uint8Array): Promise<Uint8Array> {
-    try {
-      const additionalData = new TextEncoder().encode(name);
-      const plain = await crypto.subtle.decrypt({ name: "AES-GCM", iv: value.subarray(0, IV), additionalData }, this.key, value.subarray(IV));
-      return new Uint8Array(plain, 4, new DataView(plain).getUint32(0));
-    } catch {
-      throw new IntegrityError(`the record ${name} of the store is damaged, or was sealed by another key`);
-    }
+async function sealed(key: CryptoKey, name: string, value: Uint8Array): Promise<Uint8Array> {
+  const plain = new Uint8Array(Math.ceil((4 + value.length) / PADDED) * PADDED);
+  new DataView(plain.buffer).setUint32(0, value.length);
+  plain.set(value, 4);
+  const iv = crypto.getRandomValues(new Uint8Array(IV));
+  const box = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: new TextEncoder().encode(name) }, key, plain);
+  const made = new Uint8Array(IV + box.byteLength);
+  made.set(iv);
+  made.set(new Uint8Array(box), IV);
+  return made;
+}
+
+async function unsealed(key: CryptoKey, name: string, value: Uint8Array): Promise<Uint8Array> {
+  try {
+    const additionalData = new TextEncoder().encode(name);
+    const plain = await crypto.subtle.decrypt({ name: "AES-GCM", iv: value.subarray(0, IV), additionalData }, key, value.subarray(IV));
+    return new Uint8Array(plain, 4, new DataView(plain).getUint32(0));
+  } catch {
+    throw new IntegrityError(`the record ${name} of the store is damaged, or was sealed by another key`);
   }
 }
 

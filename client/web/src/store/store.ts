@@ -10,15 +10,13 @@
  * stored once, also if it is asked for again after an answer was lost; without the user's consent nothing is stored.
  */
 
+import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
 import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
 
-/** 2024-01-01: a clock before this has not been set, and its time is ignored. */
-export const SET_CLOCK = 1_704_067_200;
-const DAY = 86_400;
 /** Events of one record: it is written anew with each event until it is full. */
 const PAGE = 64;
 /** Stored events after which the size is checked. */
@@ -215,9 +213,9 @@ export class EventStore {
   private async load(): Promise<void> {
     const names = await this.storage.keys(EVENTS);
     const found = await this.storage.many([META, CONSENT, ...names]);
-    const grants = new Set(await this.storage.keys(GRANTED));
     this.meta = { ...START, ...(parsed(META, found.get(META)) as Partial<Meta> | undefined) };
     this.decided = (parsed(CONSENT, found.get(CONSENT)) ?? []) as Decision[];
+    const grants = await this.storage.many([...new Set(this.decided.map(({ purpose }) => GRANTED + purpose))]);
     for (const { purpose, granted } of this.decided) if (granted && !grants.has(GRANTED + purpose)) this.denied.add(purpose);
     for (const name of names) {
       const data = found.get(name) as Uint8Array;

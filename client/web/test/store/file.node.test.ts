@@ -8,7 +8,7 @@ const folder = () => mkdtemp(`${tmpdir()}/palate-`);
 const KEY = new Uint8Array(32).fill(3);
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-test("file: what was acknowledged is there, a write that was cut short is dropped, and other damage is told", async () => {
+test("file: what was acknowledged is there or its lack is told, and so is other damage", async () => {
   const path = await folder();
   let store = await openFile(path, "app", KEY);
   for (let at = 0; at < 20; at += 1) await store.put(`record/${at}`, bytes(`value ${at}`));
@@ -17,11 +17,7 @@ test("file: what was acknowledged is there, a write that was cut short is droppe
   ok(!whole.includes("value"), "sealed");
   for (const cut of [1, 7, 40, 60]) {
     await writeFile(`${path}/palate.log`, whole.subarray(0, whole.length - cut));
-    store = await openFile(path, "app", KEY);
-    equal((await store.keys("record/")).length, 19, "the last write was not acknowledged before it was whole");
-    equal(new TextDecoder().decode(await store.get("record/18")), "value 18");
-    await store.close();
-    await writeFile(`${path}/palate.log`, whole);
+    await refused(() => openFile(path, "app", KEY), /some of it is missing, or older/);
   }
   const broken = Buffer.from(whole);
   broken[Math.floor(whole.length / 2)] ^= 1;

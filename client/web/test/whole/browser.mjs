@@ -21,7 +21,7 @@ export async function bundledWith(plugins, ...pages) {
   const folder = plugins.length ? mkdtempSync(join(tmpdir(), "palate-bundle-")) : join(HERE, "build", "whole");
   mkdirSync(folder, { recursive: true });
   const entryPoints = [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")];
-  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], plugins, logLevel: "error" });
+  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], alias: { "@palate/web": join(HERE, "src/index.ts") }, plugins, logLevel: "error" });
   return folder;
 }
 

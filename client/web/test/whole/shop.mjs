@@ -1,7 +1,9 @@
-// The sample shop, as a visitor has it: nothing before a choice, refusing as easy as accepting, lists, report, export, erasing; by
+// The examples, as a visitor has them: nothing is stored before a choice. And the sample shop: refusing as easy as accepting, lists, report, export, erasing; by
 // keyboard; text that can be read (WCAG AA) in light and dark; no scrolling to the side on a phone.
 import { execFileSync } from "node:child_process";
-import { browser, forget, HERE, profile, served } from "./browser.mjs";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { browser, bundled, forget, HERE, profile, served } from "./browser.mjs";
 
 const PAGE = "/repository/client/web/examples/shop/index.html";
 const ok = (condition, why) => {
@@ -35,21 +37,32 @@ function unreadable() {
   return found;
 }
 
-execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
+const newest = (folder) => Math.max(...readdirSync(join(HERE, folder), { recursive: true }).map((name) => statSync(join(HERE, folder, name)).mtimeMs));
+if (!existsSync(join(HERE, "dist/index.js")) || newest("src") > statSync(join(HERE, "dist/index.js")).mtimeMs) execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
+await bundled("react_page.jsx");
 const server = await served(HERE);
 const folder = profile();
 const running = await browser(folder);
 try {
   const page = await running.context.newPage();
   const wrong = [];
-  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
+  page.on("console", (message) => message.type() === "error" && wrong.push(`${message.text()} ${message.location().url}`));
   page.on("pageerror", (error) => wrong.push(String(error)));
   const stored = () => page.evaluate(async () => [(await indexedDB.databases()).length, localStorage.length, document.cookie]);
+  const tools = await running.context.newCDPSession(page);
+  /** What the browser itself says that this site stores: databases, and bytes of all kinds. */
+  const kept = async () => {
+    const securityOrigin = server.address;
+    const { databaseNames } = await tools.send("IndexedDB.requestDatabaseNames", { securityOrigin });
+    const { usage } = await tools.send("Storage.getUsageAndQuota", { origin: securityOrigin });
+    return `${databaseNames.join(" ")}, ${usage} bytes`;
+  };
   const listed = () => page.waitForFunction(() => document.querySelectorAll("#recommended li").length === 6);
   await page.goto(server.address + PAGE);
   await listed();
 
   ok(String(await stored()) === "0,0,", "before a choice nothing is stored");
+  ok((await kept()) === ", 0 bytes", `before a choice nothing is stored, got ${await kept()}`);
   ok((await page.locator("#ask input:checked").count()) === 0, "no box is ticked");
   const looks = await page.evaluate(() =>
     [...document.querySelectorAll("#ask button")].map((button) => {
@@ -113,9 +126,31 @@ try {
   await page.click("#sure button[value=yes]");
   await page.waitForFunction(() => /Nothing is stored/.test(document.querySelector("#kept").textContent));
   ok(String(await stored()) === "0,0,", "after erasing nothing is stored");
+
+  // The other examples: a list and an event before the box is ticked, and what is there after.
+  const examples = {
+    "script-tag": { address: "/repository/client/web/examples/script-tag.html", acts: () => page.click("#open") },
+    react: { address: "/build/whole/react_page.html", acts: () => page.click("#list li") },
+  };
+  for (const [app, { address, acts }] of Object.entries(examples)) {
+    await tools.send("Storage.clearDataForOrigin", { origin: server.address, storageTypes: "all" });
+    await page.goto(server.address + address);
+    const five = () => page.waitForFunction(() => document.querySelectorAll("#list li").length === 5);
+    await five();
+    await acts();
+    await page.reload();
+    await five();
+    ok((await kept()) === ", 0 bytes", `${app}: before a choice nothing is stored, got ${await kept()}`);
+    await page.click("#agree");
+    await page.waitForFunction(async (name) => (await indexedDB.databases()).some((each) => each.name === name), `palate/${app}`);
+    await acts();
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector("#agree").checked, null, { timeout: 10_000 });
+    ok((await kept()).startsWith(`palate/${app}, `), `${app}: who agrees has a store, got ${await kept()}`);
+  }
   const visited = wrong.filter((text) => !/favicon/.test(text));
   ok(!visited.length, `no errors and no breach of the policy, got ${visited.join("; ")}`);
-  console.log("the shop: consent, lists, why, report, export, erasing, keyboard, contrast in light and dark, 320 to 1200 pixels");
+  console.log("the examples store nothing before a choice; the shop: consent, lists, why, report, export, erasing, keyboard, contrast in light and dark, 320 to 1200 pixels");
 } finally {
   await running.kill();
   server.close();

@@ -5,7 +5,8 @@
  * absence after which most users would have left, their lists explore less. The share is multiplied by 1/2 to 2.
  */
 
-import { churnRisk, DAY, SESSION_GAP } from "../../loyalty.js";
+import { DAY } from "../../clock.js";
+import { churnRisk, SESSION_GAP } from "../../loyalty.js";
 
 const [LEAST, MOST] = [0.5, 2];
 const PRIOR = 30;

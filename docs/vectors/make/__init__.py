@@ -1,0 +1,69 @@
+"""The test vectors of docs/wire-protocol.md, made by the code that devices and servers run.
+
+    python docs/vectors/make
+
+One module makes one file.
+
+An implementation in another language is compatible when it reproduces every file here. The key is a test key: its
+secret half is printed in the vectors, so nothing that it signs may ever be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .accounting import accounting
+from .behaviour import behaviour
+from .canonical import canonical
+from .contributed import contributed
+from .contribution import contribution
+from .delta import delta
+from .enrolment import enrolment
+from .fleet import fleet
+from .manifest import manifest
+from .merkle import merkle
+from .noise import noise
+from .notes import notes
+from .plan import plan
+from .recommend import recommend
+from .secagg import secagg
+from .signature import signature
+from .statement import statement
+from .witnessed import witnessed
+
+FOLDER = Path(__file__).parents[1]
+
+VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
+    "canonical.json": canonical,
+    "signature.json": signature,
+    "merkle.json": merkle,
+    "notes.json": notes,
+    "plan.json": plan,
+    "witnessed.json": witnessed,
+    "manifest.json": manifest,
+    "contribution.json": contribution,
+    "contributed.json": contributed,
+    "accounting.json": accounting,
+    "noise.json": noise,
+    "secagg.json": secagg,
+    "delta.json": delta,
+    "enrolment.json": enrolment,
+    "fleet.json": fleet,
+    "statement.json": statement,
+    "recommend.json": recommend,
+    "behaviour.json": behaviour,
+}
+
+
+def text_of(name: str) -> str:
+    """One file of vectors, as it lies in the folder above."""
+    return json.dumps(VECTORS[name](), indent=1, ensure_ascii=True) + "\n"
+
+
+def write() -> None:
+    """Write all files."""
+    for name in VECTORS:
+        (FOLDER / name).write_text(text_of(name), encoding="utf-8")
