@@ -171,6 +171,16 @@ test("store: before the user has agreed to something, nothing is written to the 
   await again.close();
 });
 
+test("store: two tabs whose user agrees at once make one store, with both decisions", async () => {
+  const given = await place();
+  const tabs = [await open(given), await open(given)];
+  await Promise.all([tabs[0].consent.grant("store"), tabs[1].consent.grant("train")]);
+  for (const each of tabs) equal(Object.entries(await each.consent.all()).filter(([, granted]) => granted).map(([purpose]) => purpose), ["store", "train"]);
+  equal(await Promise.all(tabs.map((each, at) => each.track("like", `book-${at}`))), ["stored", "stored"]);
+  equal((await items(tabs[0])).sort(), ["book-0", "book-1"]);
+  await tabs[1].erase();
+});
+
 test("store: in the page's memory nothing is written to the browser, also once the user has agreed", async () => {
   const given = await place({ keeping: "memory" });
   const device = await reader(given);
