@@ -14,6 +14,7 @@ from palate_common.records.checkpoints import read_state
 from palate_common.records.notes import VerifierKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
+from palate_server.folder.profiles import missing
 from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
@@ -30,6 +31,8 @@ class Status:
 
     Attributes:
         population: the server's population.
+        profile: what its settings follow from; None: nothing.
+        missing: what the profile still asks for before it may serve.
         delta: the delta of each epsilon.
         epsilon_spent: epsilon of all charges, rounded up.
         epsilon_left: the budget minus what is spent. Epsilons of runs don't add up, but their mu^2 do: what one more
@@ -53,6 +56,8 @@ class Status:
     """
 
     population: str
+    profile: str | None
+    missing: list[str]
     delta: float
     epsilon_spent: float
     epsilon_left: float
@@ -93,6 +98,8 @@ def read_status(site: Site) -> Status:
     kinds = [entry.kind for entry in entries]
     return Status(
         population=site.config.population,
+        profile=site.config.profile,
+        missing=missing(site.config, site.folder),
         delta=site.config.privacy.delta,
         epsilon_spent=epsilon(spent, delta),
         epsilon_left=max(0.0, epsilon(budget, delta) - epsilon(spent, delta)),

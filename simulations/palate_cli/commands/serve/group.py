@@ -10,6 +10,7 @@ app = typer.Typer(help="A server that devices take part in: rounds, models, budg
 app.command("init")(folder.init)
 app.command("run")(running.run)
 app.command("status")(status.status)
+app.command("config")(folder.config)
 app.command("panel")(folder.panel)
 app.command("enroll")(access.enroll)
 app.command("revoke")(access.revoke)

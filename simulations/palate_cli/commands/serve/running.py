@@ -26,6 +26,7 @@ def run(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
     from palate_server.folder.house import House
+    from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.folder.server_folder import Site
     from palate_server.service.supervisor import Supervisor, warn_of_dev
 
@@ -37,6 +38,8 @@ def run(
     site = Site.at(folder)
     if dev:
         warn_of_dev()
+    if site.config.trial:
+        typer.echo(TRIAL_WORDS)
     with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed) as supervisor:
         supervisor.take_signals()
         health = f"http://127.0.0.1:{site.config.gateway.metrics_port}/health"
@@ -75,7 +78,7 @@ def release(
             raise InputError("`--run` must be given where no closed run waits to be published, got none")
     found = publish(site, run, _card_maker(site.key))
     EventLog(site.events).tell("published", run=run, version=found.version)
-    typer.echo(f"published model version {found.version} of run {run}")
+    typer.echo(f"published model version {found.version} of run {run}{', of a TRIAL' if site.config.trial else ''}")
 
 
 def _card_maker(key: Callable[[], SigningKey]) -> Callable[[Extract], bytes]:
