@@ -23,11 +23,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from palate_cli.cli import app
-from palate_cli.commands.serve.questions import QUESTIONS, Question
+from palate_cli.commands.serve.questions import QUESTIONS, SetupQuestion
 from palate_common.algorithms import algorithm_class
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.house import HouseConfig
-from palate_server.folder.profiles import PROFILES, RULES, floors_of, settings_of
+from palate_server.folder.profiles import PROFILES, RULES, bounds_of, settings_of
 from palate_sim.config import SimulationConfig
 from palate_torch import ModuleSettings
 
@@ -158,7 +158,7 @@ def _questions() -> str:
     return "\n".join((ASKED, "| key | question | why | asked for |", "|---|---|---|---|", *rows)) + "\n"
 
 
-def _whom(question: Question) -> str:
+def _whom(question: SetupQuestion) -> str:
     return "all" if question.whom == set(PROFILES) else ", ".join(name for name in PROFILES if name in question.whom)
 
 
@@ -176,7 +176,7 @@ def _profiles() -> str:
         ),
         ("asks for a witness of the ledger", *("yes" if each.watched else "no" for each in PROFILES.values())),
     ]
-    floors = {name: {floor.key: floor for floor in floors_of(name, each.devices)} for name, each in PROFILES.items()}
+    floors = {name: {floor.key: floor for floor in bounds_of(name, each.devices)} for name, each in PROFILES.items()}
     for key in dict.fromkeys(key for made in floors.values() for key in made):
         held = (made[key].words if key in made else "" for made in floors.values())
         rows.append(

@@ -22,7 +22,7 @@ from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
-from palate_server.folder.profiles import TRIAL, Told, complete, loosened
+from palate_server.folder.profiles import PROFILES, TRIAL, Told, complete, loosened
 from palate_server.ledger.history import one_line
 
 if TYPE_CHECKING:
@@ -326,6 +326,41 @@ class ServerConfig(_Section):
     def _follow_from_the_profile(cls, data: Any) -> Any:
         return complete(_plain(data))[0] if isinstance(data, Mapping) and data.get("profile") is not None else data
 
+    def value(self, key: str) -> Any:
+        """The value of a key, with its section, such as `cohort.size`."""
+        found: Any = self
+        for part in key.split("."):
+            found = getattr(found, part)
+        return found
+
+    def missing(self, folder: Path) -> list[str]:
+        """What the profile still asks for before the server may serve, each with what to do; empty if nothing.
+
+        Args:
+            folder: the server folder.
+        """
+        if self.profile is None:
+            return []
+        profile, found = PROFILES[self.profile], []
+        kept = (folder / (self.backup.witness or "witness")).resolve()
+        if profile.outside and kept.is_relative_to(folder.resolve()):
+            found.append("`backup.witness` must name a folder outside of the server folder, best on another disk")
+        if profile.watched and not self.witnesses.keys:
+            found.append(
+                "`witnesses.keys` and `witnesses.urls` must name a witness of the ledger: give it the key that "
+                "`palate serve status` prints, see docs/operations.md#witnesses-of-the-ledger"
+            )
+        return found
+
+    def check_ready(self, folder: Path) -> None:
+        """Refuse to serve while something is missing that the profile asks for.
+
+        Raises:
+            InputError: it is missing; nothing was started.
+        """
+        if found := self.missing(folder):
+            raise InputError(f"with the profile {self.profile}, before it serves: {'; '.join(found)}")
+
     @property
     def trial(self) -> bool:
         """Whether it is only tried out, which all that comes of it says."""
@@ -335,7 +370,7 @@ class ServerConfig(_Section):
     def _can_be_run(self) -> Self:
         if self.devices is not None and self.profile is None:
             raise ValueError("`devices` must be left out where there is no `profile`: nothing follows from it")
-        if looser := loosened(self):
+        if self.profile is not None and (looser := loosened(self.profile, self.value)):
             raise ValueError(looser)
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")

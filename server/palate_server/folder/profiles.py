@@ -17,15 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.rounds.privacy_mode import DpMode, mode_of
-
-if TYPE_CHECKING:
-    from palate_server.folder.config import ServerConfig
 
 TRIAL: Final = "trial"
 TRIAL_WORDS = "TRIAL: this server is only tried out, and what comes of it is not for the public"
@@ -249,7 +245,7 @@ def settings_of(profile: Profile) -> dict[str, tuple[Any, str]]:
 
 
 @dataclass(frozen=True)
-class Floor:
+class Held:
     """What a profile insists on: a bound that a setting may not be looser than.
 
     Attributes:
@@ -265,70 +261,48 @@ class Floor:
     why: str
 
 
-def floors_of(name: str, devices: int) -> Iterator[Floor]:
+def bounds_of(name: str, devices: int) -> Iterator[Held]:
     """What a profile insists on, for so many devices; a trial insists on nothing, and says that it is one.
 
-    **Guarantees:** nothing is looser than a profile holds: a configuration of `company` or `public` that is, is refused.
+    **Guarantees:** nothing is looser than a profile holds: such a configuration of `company` or `public` is refused.
     """
     profile = PROFILES[name]
     if profile.most is None:
         return
     delta = float(_delta(profile, {"devices": devices}.__getitem__))
     year, lifetime = profile.most
-    yield Floor(
+    yield Held(
         "privacy.dp", lambda value: value in ("distributed", "local"), "distributed", "nobody sees a contribution"
     )
-    yield Floor("privacy.noise", lambda value: value == "secure", "secure", "a seed can be guessed")
-    yield Floor("privacy.corrupt", lambda value: value >= 0.1, "at least 0.1", "devices insist on it")
-    yield Floor("privacy.delta", lambda value: value <= delta, f"at most {delta:g}", f"there are {devices:,} devices")
-    yield Floor("privacy.period_days", lambda value: value >= YEAR, f"at least {YEAR}", "its epsilon is a year's")
-    yield Floor("privacy.period_epsilon", lambda value: value <= year, f"at most {year:g}", "it is one user's, a year")
-    yield Floor("privacy.lifetime_epsilon", lambda value: value <= lifetime, f"at most {lifetime:g}", "it is for ever")
+    yield Held("privacy.noise", lambda value: value == "secure", "secure", "a seed can be guessed")
+    yield Held("privacy.corrupt", lambda value: value >= 0.1, "at least 0.1", "devices insist on it")
+    yield Held("privacy.delta", lambda value: value <= delta, f"at most {delta:g}", f"there are {devices:,} devices")
+    yield Held("privacy.period_days", lambda value: value >= YEAR, f"at least {YEAR}", "its epsilon is a year's")
+    yield Held("privacy.period_epsilon", lambda value: value <= year, f"at most {year:g}", "it is one user's, a year")
+    yield Held("privacy.lifetime_epsilon", lambda value: value <= lifetime, f"at most {lifetime:g}", "it is for ever")
     least = profile.least_cohort
-    yield Floor("devices", lambda value: value >= least, f"at least {least}", "a cohort is never smaller")
-    yield Floor("cohort.size", lambda value: value >= least, f"at least {least}", "each hides among the others")
+    yield Held("devices", lambda value: value >= least, f"at least {least}", "a cohort is never smaller")
+    yield Held("cohort.size", lambda value: value >= least, f"at least {least}", "each hides among the others")
 
 
-def loosened(config: ServerConfig) -> str:
-    """What a configuration has looser than its profile insists on, with the way out; empty if nothing is."""
-    if config.profile is None or config.devices is None:
-        return ""
-    for floor in floors_of(config.profile, config.devices):
-        value = _dug(config, floor.key)
-        if not floor.is_kept(value):
+def loosened(name: str, get: Get) -> str:
+    """What is looser than a profile insists on, with the way out; empty if nothing is.
+
+    Args:
+        name: the profile.
+        get: returns a key's value.
+    """
+    devices = get("devices")
+    for bound in bounds_of(name, devices):
+        value = get(bound.key)
+        if not bound.is_kept(value):
             return (
-                f"`{floor.key}` must be {floor.words} with the profile {config.profile}, as {floor.why}, got {value}: "
+                f"`{bound.key}` must be {bound.words} with the profile {name}, as {bound.why}, got {value}: "
                 "change it, or leave `profile` out, set every key yourself, and tell your users"
             )
-    if config.cohort.size > config.devices:
-        return f"`cohort.size` must be at most `devices`, {config.devices}, got {config.cohort.size}: none would gather"
+    if (size := get("cohort.size")) > devices:
+        return f"`cohort.size` must be at most `devices`, {devices}, got {size}: none would gather"
     return ""
-
-
-def missing(config: ServerConfig, folder: Path) -> list[str]:
-    """What a server's profile still asks for before it may serve, each with what to do; empty if nothing."""
-    if config.profile is None:
-        return []
-    profile, found = PROFILES[config.profile], []
-    kept = (folder / (config.backup.witness or "witness")).resolve()
-    if profile.outside and kept.is_relative_to(folder.resolve()):
-        found.append("`backup.witness` must name a folder outside of the server folder, best on another disk")
-    if profile.watched and not config.witnesses.keys:
-        found.append(
-            "`witnesses.keys` and `witnesses.urls` must name a witness of the ledger: give it the key that "
-            "`palate serve status` prints, see docs/operations.md#witnesses-of-the-ledger"
-        )
-    return found
-
-
-def check_ready(config: ServerConfig, folder: Path) -> None:
-    """Refuse to serve while something is missing that the profile asks for.
-
-    Raises:
-        InputError: it is missing; nothing was started.
-    """
-    if found := missing(config, folder):
-        raise InputError(f"with the profile {config.profile}, before it serves: {'; '.join(found)}")
 
 
 def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Told]]:
@@ -410,11 +384,3 @@ def _nested(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(there := made.setdefault(section, {}), dict):
             there[name] = value
     return made
-
-
-def _dug(config: ServerConfig, key: str) -> Any:
-    """A key's value in a valid configuration."""
-    found: Any = config
-    for part in key.split("."):
-        found = getattr(found, part)
-    return found

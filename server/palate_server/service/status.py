@@ -14,7 +14,6 @@ from palate_common.records.checkpoints import read_state
 from palate_common.records.notes import VerifierKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
-from palate_server.folder.profiles import missing
 from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
@@ -99,7 +98,7 @@ def read_status(site: Site) -> Status:
     return Status(
         population=site.config.population,
         profile=site.config.profile,
-        missing=missing(site.config, site.folder),
+        missing=site.config.missing(site.folder),
         delta=site.config.privacy.delta,
         epsilon_spent=epsilon(spent, delta),
         epsilon_left=max(0.0, epsilon(budget, delta) - epsilon(spent, delta)),

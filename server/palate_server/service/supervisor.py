@@ -31,7 +31,6 @@ from palate_server.flower.superlink_state import (
     superlink_command,
 )
 from palate_server.folder.events import EventLog
-from palate_server.folder.profiles import check_ready
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
@@ -74,7 +73,7 @@ class Supervisor(Closing):
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
-        check_ready(site.config, site.folder)
+        site.config.check_ready(site.folder)
         Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)

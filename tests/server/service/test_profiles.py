@@ -34,10 +34,8 @@ from palate_server.folder.profiles import (
     PROFILES,
     RULES,
     TRIAL_WORDS,
-    check_ready,
+    bounds_of,
     complete,
-    floors_of,
-    missing,
     settings_of,
 )
 from palate_server.folder.server_folder import Site
@@ -112,9 +110,9 @@ def test_every_floor_is_kept_by_what_the_profile_sets_and_each_can_be_broken(pro
     loose = {"privacy.dp": "central", "privacy.noise": "seeded", "privacy.period_days": 1, "devices": 2}
     loose |= {"privacy.corrupt": 0.0, "privacy.delta": 1e-3, "cohort.size": 2}
     loose |= {"privacy.period_epsilon": 1e3, "privacy.lifetime_epsilon": 1e3}
-    floors = list(floors_of(profile, config.devices or 0))
-    assert {floor.key for floor in floors} == set(loose)
-    assert not [floor.key for floor in floors if floor.is_kept(loose[floor.key])]
+    bounds = list(bounds_of(profile, config.devices or 0))
+    assert {bound.key for bound in bounds} == set(loose)
+    assert not [bound.key for bound in bounds if bound.is_kept(loose[bound.key])]
 
 
 def test_without_a_profile_nothing_follows_and_old_files_mean_what_they_meant() -> None:
@@ -206,18 +204,18 @@ def test_a_profile_serves_only_with_what_it_asks_for(tmp_path: Path) -> None:
         Supervisor(site, card=lambda _: b"")
     inside = site_of(tmp_path / "inside", "company", kept="witness/deep")
     with pytest.raises(InputError, match="outside"):
-        check_ready(inside.config, inside.folder)
+        inside.config.check_ready(inside.folder)
     outside = site_of(tmp_path / "outside", "company", kept="../outside-plans")
-    check_ready(outside.config, outside.folder)
+    outside.config.check_ready(outside.folder)
     public = site_of(tmp_path / "public", "public", kept="../public-plans")
-    assert ["witness of the ledger" in each for each in missing(public.config, public.folder)] == [True]
+    assert ["witness of the ledger" in each for each in public.config.missing(public.folder)] == [True]
     watched = site_of(
         tmp_path / "watched", "public", kept="../watched-plans", witnesses=((WITNESS, "https://witness.example"),)
     )
-    check_ready(watched.config, watched.folder)
+    watched.config.check_ready(watched.folder)
     assert watched.config.witnesses.needed == 1
     trial = site_of(tmp_path / "trial", "trial")
-    check_ready(trial.config, trial.folder)
+    trial.config.check_ready(trial.folder)
 
 
 def test_a_trial_says_so_on_status_and_model_and_others_do_not(

@@ -210,7 +210,7 @@ def _confirm(config: str) -> None:
 def _tell(folder: Path, site: Site, house: House | None) -> None:
     """Say what was made, and what comes next."""
     from palate_client.floors import Floors
-    from palate_server.folder.profiles import TRIAL_WORDS, missing
+    from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.rounds.cohort import choose_cohort
 
     config, privacy, size = site.config, site.config.privacy, site.config.cohort.size
@@ -227,7 +227,7 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
         typer.echo(
             f"`backup.witness` is on the same disk as the server folder, and lost with it: {site.witness.resolve()}"
         )
-    for each in missing(config, site.folder):
+    for each in config.missing(site.folder):
         typer.echo(f"before it serves: {each}")
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
     if bounds.shares < Floors.min_honest:
@@ -257,7 +257,7 @@ def config(
 ) -> None:
     """Print every setting of a server as TOML: its value, and whether it is set, the profile's, derived or default."""
     from palate_server.folder.config import explained
-    from palate_server.folder.profiles import PROFILES, TRIAL_WORDS, missing
+    from palate_server.folder.profiles import PROFILES, TRIAL_WORDS
     from palate_server.folder.server_folder import Site
 
     site = Site.at(folder)
@@ -269,7 +269,7 @@ def config(
     typer.echo(f"# profile {name}: {PROFILES[name].meaning}" if name else "# no profile: nothing follows from anything")
     if site.config.trial:
         typer.echo(f"# {TRIAL_WORDS}")
-    for each in missing(site.config, site.folder):
+    for each in site.config.missing(site.folder):
         typer.echo(f"# before it serves: {each}")
     section = ""
     for setting in told:

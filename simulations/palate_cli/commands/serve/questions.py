@@ -18,7 +18,7 @@ from palate_server.folder.profiles import PROFILES, TRIAL
 
 
 @dataclass(frozen=True)
-class Question:
+class SetupQuestion:
     """One question.
 
     Attributes:
@@ -117,44 +117,44 @@ _OUTSIDE = frozenset(name for name, profile in PROFILES.items() if profile.outsi
 _WATCHED = frozenset(name for name, profile in PROFILES.items() if profile.watched)
 
 QUESTIONS = (
-    Question(
+    SetupQuestion(
         "population", "name of the population",
         "An app is built for one population, and its ledger counts what it spends; the name can't change later.",
         read_population, lambda given: str(given["folder"].resolve().name),
     ),
-    Question(
+    SetupQuestion(
         "profile", f"profile: {', '.join(PROFILES)}",
         "It sets the privacy settings, and nothing may be looser:"
         + "".join(f"\n  {name}: {profile.meaning}" for name, profile in PROFILES.items()),
         read_profile, lambda given: TRIAL,
     ),
-    Question(
+    SetupQuestion(
         "items", "catalogue",
         "A file of item ids, one a line, which is public: every model has a row for each.",
         read_catalogue, lambda given: "items",
     ),
-    Question(
+    SetupQuestion(
         "name", "address",
         "Devices connect to this host name, and invitations have it: NAME or NAME:PORT, reachable from where they are.",
         read_address, lambda given: "localhost", also=("gateway.port",),
     ),
-    Question(
+    SetupQuestion(
         "devices", "expected devices",
         "The size of a cohort, delta and the limits at the gateway follow from it; it can change later.",
         read_devices, lambda given: str(PROFILES[given["profile"]].devices),
     ),
-    Question(
+    SetupQuestion(
         "privacy.period_epsilon", "epsilon a year",
         "The most that all releases of a year may tell of one user (one installation, zero-out); less is more private, "
         "and needs more users for the same model. The lifetime's follows, and can only be lowered.",
         read_epsilon, lambda given: f"{PROFILES[given['profile']].epsilon:g}",
     ),
-    Question(
+    SetupQuestion(
         "backup.witness", "folder on another disk",
         "Each signed plan is kept there before it is sent; without it a restored server may spend nothing more.",
         read_folder, lambda given: f"{given['beside']}{given['folder'].resolve().name}-plans", whom=_OUTSIDE,
     ),
-    Question(
+    SetupQuestion(
         "witnesses.keys", "witness of the ledger",
         "Somebody else who cosigns that the ledger only grows, so that nobody has to take your word: its verifier key, "
         "a space and its address. `later` makes the folder, which doesn't serve before it has one.",
