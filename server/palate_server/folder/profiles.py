@@ -71,7 +71,7 @@ class Profile:
 PROFILES: Final = {
     TRIAL: Profile(
         meaning="to try it out: a handful of devices, a run a day, and TRIAL on everything that comes of it",
-        devices=20, epsilon=8.0, years=1, runs=12, every_hours=24.0, share=1, least_cohort=2, keep=2,
+        devices=20, epsilon=8.0, years=1, runs=12, every_hours=24.0, share=1, least_cohort=5, keep=2,
         most=None, outside=False, watched=False,
     ),
     "company": Profile(
@@ -262,11 +262,13 @@ class Held:
 
 
 def bounds_of(name: str, devices: int) -> Iterator[Held]:
-    """What a profile insists on, for so many devices; a trial insists on nothing, and says that it is one.
+    """What a profile insists on, for so many devices; a trial on no more than masks need, and says that it is one.
 
     **Guarantees:** nothing is looser than a profile holds: such a configuration of `company` or `public` is refused.
     """
     profile = PROFILES[name]
+    least = profile.least_cohort
+    yield Held("devices", lambda value: value >= least, f"at least {least}", "a cohort is never smaller")
     if profile.most is None:
         return
     delta = float(_delta(profile, {"devices": devices}.__getitem__))
@@ -280,8 +282,6 @@ def bounds_of(name: str, devices: int) -> Iterator[Held]:
     yield Held("privacy.period_days", lambda value: value >= YEAR, f"at least {YEAR}", "its epsilon is a year's")
     yield Held("privacy.period_epsilon", lambda value: value <= year, f"at most {year:g}", "it is one user's, a year")
     yield Held("privacy.lifetime_epsilon", lambda value: value <= lifetime, f"at most {lifetime:g}", "it is for ever")
-    least = profile.least_cohort
-    yield Held("devices", lambda value: value >= least, f"at least {least}", "a cohort is never smaller")
     yield Held("cohort.size", lambda value: value >= least, f"at least {least}", "each hides among the others")
 
 
