@@ -79,7 +79,8 @@ def test_ports_are_the_same_by_default_as_init_writes_them_and_as_the_image_asks
     assert parse_config(template(**shape, port=gateway.port).encode(), "server.toml").gateway == gateway
     image = (DEPLOY / "Containerfile").read_text()
     assert f"EXPOSE {gateway.port}\n" in image
-    assert f"http://127.0.0.1:{gateway.metrics_port}/ready" in image
+    assert f'else "{gateway.metrics_port}"\n' in (DEPLOY / "palate-ready").read_text()
+    assert 'CMD ["palate-ready"]' in image
 
 
 def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
