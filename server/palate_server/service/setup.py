@@ -58,19 +58,19 @@ certificate_key = {certificate[1]}
 ANSWERS = """\
 # What follows from this, and why: palate serve config FOLDER. Every key is described in docs/operations.md.
 population = {population}
-profile = {profile}               # what is left out follows from it, and nothing may be looser
-devices = {devices}                   # how many are expected
-name = {name}                 # the host name that devices connect to
+profile = {profile}  # what is left out follows from it, and nothing may be looser
+devices = {devices}  # how many are expected
+name = {name}  # the host name that devices connect to
 
-[privacy]                     # unit: user (one installation); adjacency: zero-out
-period_epsilon = {period}          # of a year
+[privacy]  # unit: user (one installation); adjacency: zero-out
+period_epsilon = {period}  # of a year
 {single}
 [gateway]
-port = {port}                   # the next three are for the loopback interface
+port = {port}{next}
 {shared}{loopback}"""
 KEPT = """
 [backup]
-witness = {kept}               # on another disk: signed plans with their charges
+witness = {kept}  # on another disk: signed plans with their charges
 """
 WATCHED = """
 [witnesses]
@@ -187,6 +187,7 @@ def answered(
         period=float(answers.period),
         single="".join(single),
         port=answers.port,
+        next="" if loopback else "  # and the next three, on the loopback interface",
         shared=SHARED.format(path=json.dumps(path), certificate=named) if named else "",
         loopback="".join(f"{key} = {port}\n" for key, port in ports),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -305,14 +306,24 @@ class Terminal:
     def wait(self, prompt: str) -> None:
         """Until it has said this, since it was last waited for."""
         while prompt not in self.said:
-            self.said += os.read(self._terminal, 4096).decode()
+            readable, _, _ = select.select([self._terminal], [], [], 120.0)
+            assert readable, self.said
+            self.said += os.read(self._terminal, 4096).decode(errors="replace")
         self.said = self.said.partition(prompt)[2]
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does, until it ends: readline may miss one that comes before it waits."""
+        for _ in range(240):
+            self.process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
+                return
 
     def ends(self) -> int:
         """Its exit code, after all it says."""
         with suppress(OSError):
             while data := os.read(self._terminal, 4096):
-                self.said += data.decode()
+                self.said += data.decode(errors="replace")
         os.close(self._terminal)
         return self.process.wait(60.0)
 
@@ -338,7 +349,7 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(tmp_path: 
     before = sorted(path.name for path in tmp_path.iterdir())
     left = Terminal(tmp_path, ["serve", "init", "left", "--population", "readers", "--items", "list"])
     left.wait("profile: trial, company, public [trial]: ")
-    left.process.send_signal(signal.SIGINT)
+    left.interrupt()
     assert (left.ends(), "palate: interrupted" in left.said) == (130, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 

@@ -181,9 +181,9 @@ def ask(given: Mapping[str, Any]) -> dict[str, Any]:
     for question in QUESTIONS:
         if question.key in found or found.get("profile", TRIAL) not in question.whom:
             continue
-        typer.echo(
-            "\n" + "\n".join(click.wrap_text(line, subsequent_indent="  ") for line in question.why.splitlines())
-        )
+        typer.echo()
+        for line in question.why.splitlines():
+            typer.echo(click.wrap_text(line, subsequent_indent="    " * line.startswith(" ")))
         found[question.key] = click.prompt(
             question.ask, default=question.default(found), value_proc=partial(_read, question.read)
         )
