@@ -312,11 +312,10 @@ class Terminal:
         self.said = self.said.partition(prompt)[2]
 
     def interrupt(self) -> None:
-        """As Ctrl-C does, until it ends: readline may miss one that comes before it waits."""
-        for _ in range(240):
+        """As Ctrl-C does, until it says something: readline misses a signal that comes just before it waits."""
+        for _ in range(30):
             self.process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.5)
+            if select.select([self._terminal], [], [], 5.0)[0]:
                 return
 
     def ends(self) -> int:
