@@ -24,9 +24,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from palate_cli.cli import app
+from palate_cli.commands.serve.questions import QUESTIONS, SetupQuestion
 from palate_common.algorithms import algorithm_class
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.house import HouseConfig
+from palate_server.folder.profiles import PROFILES, RULES, bounds_of, settings_of
 from palate_server.service.problems import KINDS
 from palate_sim.config import SimulationConfig
 from palate_torch import ModuleSettings
@@ -123,7 +125,80 @@ def settings() -> str:
 def server_settings() -> str:
     """What stands between the marks of operations.md."""
     shared = "`house.toml`, which [several populations](#several-populations) have in common:"
-    return f"{_table(ServerConfig)}\n{shared}\n\n{_table(HouseConfig)}".strip()
+    keys = f"{_table(ServerConfig)}\n{shared}\n\n{_table(HouseConfig)}"
+    return f"{_questions()}\n{_profiles()}\n{_rules()}\n### All keys\n\n{keys}".strip()
+
+
+ASKED = """\
+### Before the first round
+
+These must be understood before the first round of the public, and no others. `palate serve init` asks for them on a
+terminal; scripts give them as options. Everything else follows, or has a default.
+"""
+HELD = """\
+### Profiles
+
+`profile` says whom a server is for. What it sets can be set otherwise beside it, but never looser than the last rows
+say: such a configuration is refused, with the way out. What it asks for before it serves, `palate serve run` insists
+on.
+"""
+FOLLOWS = """\
+### What follows from what
+
+With a profile, these follow where they are left out. `palate serve config FOLDER` prints each setting with its value,
+and whether it is set, the profile's, derived, or a default.
+"""
+
+
+def _questions() -> str:
+    """What `palate serve init` asks."""
+    rows = []
+    for each in QUESTIONS:
+        keys = ", ".join(f"`{key}`" for key in (each.key, *each.also))
+        why = each.why.splitlines()[0].rstrip(":")  # the profiles have a table of their own
+        rows.append(f"| {keys} | {each.ask} | {_text(why)} | {_whom(each)} |")
+    return "\n".join((ASKED, "| key | question | why | asked for |", "|---|---|---|---|", *rows)) + "\n"
+
+
+def _whom(question: SetupQuestion) -> str:
+    return "all" if question.whom == set(PROFILES) else ", ".join(name for name in PROFILES if name in question.whom)
+
+
+def _profiles() -> str:
+    """What each profile sets, and what it insists on."""
+    set_by = {name: settings_of(profile) for name, profile in PROFILES.items()}
+    rows = [("for", *(each.meaning for each in PROFILES.values()))]
+    rows += [(f"`{key}`", *(_value(made[key][0]) for made in set_by.values())) for key in next(iter(set_by.values()))]
+    rows += [
+        ("years whose epsilons are the lifetime's", *(str(each.years) for each in PROFILES.values())),
+        ("runs that share a year's epsilon", *(str(each.runs) for each in PROFILES.values())),
+        (
+            "asks for `backup.witness` outside of the folder",
+            *("yes" if each.outside else "no" for each in PROFILES.values()),
+        ),
+        ("asks for a witness of the ledger", *("yes" if each.watched else "no" for each in PROFILES.values())),
+    ]
+    floors = {name: {floor.key: floor for floor in bounds_of(name, each.devices)} for name, each in PROFILES.items()}
+    for key in dict.fromkeys(key for made in floors.values() for key in made):
+        held = (made[key].words if key in made else "" for made in floors.values())
+        rows.append(
+            (
+                f"`{key}` must be",
+                *("at most what follows from `devices`" if key.endswith(".delta") and text else text for text in held),
+            )
+        )
+    lines = [f"| {' | '.join(cell or 'anything' for cell in row)} |" for row in rows]
+    return "\n".join((HELD, f"| | {' | '.join(PROFILES)} |", f"|---{'|---' * len(PROFILES)}|", *lines)) + "\n"
+
+
+def _value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rules() -> str:
+    """What follows from what."""
+    rows = [f"| `{rule.key}` | {rule.rule} |" for rule in RULES]
+    return "\n".join((FOLLOWS, "| key | rule |", "|---|---|", *rows)) + "\n"
 
 
 HEADER = ("| key | default | meaning |", "|---|---|---|")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -21,6 +22,7 @@ from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
+from palate_server.folder.profiles import PROFILES, TRIAL, Told, complete, loosened
 from palate_server.ledger.history import one_line
 
 if TYPE_CHECKING:
@@ -395,6 +397,11 @@ class ServerConfig(_Section):
 
     population: str = Field(min_length=1, max_length=200)
     """Name of the population; an app is built for one population."""
+    profile: Literal["trial", "company", "public"] | None = None
+    """What all keys that are left out follow from, and what no key may be looser than: docs/operations.md#profiles.
+    Left out: each has the default of this table."""
+    devices: int | None = Field(default=None, ge=2, le=10**9)
+    """How many devices are expected, with a profile; sizes follow from it."""
     name: str = "localhost"
     """The host name to which devices connect."""
     items: str = "items"
@@ -414,8 +421,57 @@ class ServerConfig(_Section):
     problems: ProblemSettings = ProblemSettings()
     witnesses: WitnessSettings = WitnessSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_from_the_profile(cls, data: Any) -> Any:
+        return complete(_plain(data))[0] if isinstance(data, Mapping) and data.get("profile") is not None else data
+
+    def value(self, key: str) -> Any:
+        """The value of a key, with its section, such as `cohort.size`."""
+        found: Any = self
+        for part in key.split("."):
+            found = getattr(found, part)
+        return found
+
+    def missing(self, folder: Path) -> list[str]:
+        """What the profile still asks for before the server may serve, each with what to do; empty if nothing.
+
+        Args:
+            folder: the server folder.
+        """
+        if self.profile is None:
+            return []
+        profile, found = PROFILES[self.profile], []
+        kept = (folder / (self.backup.witness or "witness")).resolve()
+        if profile.outside and kept.is_relative_to(folder.resolve()):
+            found.append("`backup.witness` must name a folder outside of the server folder, best on another disk")
+        if profile.watched and not self.witnesses.keys:
+            found.append(
+                "`witnesses.keys` and `witnesses.urls` must name a witness of the ledger: give it the key that "
+                "`palate serve status` prints, see docs/operations.md#witnesses-of-the-ledger"
+            )
+        return found
+
+    def check_ready(self, folder: Path) -> None:
+        """Refuse to serve while something is missing that the profile asks for.
+
+        Raises:
+            InputError: it is missing; nothing was started.
+        """
+        if found := self.missing(folder):
+            raise InputError(f"with the profile {self.profile}, before it serves: {'; '.join(found)}")
+
+    @property
+    def trial(self) -> bool:
+        """Whether it is only tried out, which all that comes of it says."""
+        return self.profile == TRIAL
+
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
+        if self.devices is not None and self.profile is None:
+            raise ValueError("`devices` must be left out where there is no `profile`: nothing follows from it")
+        if self.profile is not None and (looser := loosened(self.profile, self.value)):
+            raise ValueError(looser)
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")
         if not self.privacy.mode.private:
@@ -436,6 +492,35 @@ class ServerConfig(_Section):
         if max(ports) > MOST_PORT:
             raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self
+
+
+def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as its file has it, also where sections are objects."""
+    return {
+        key: value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
+        for key, value in data.items()
+    }
+
+
+def explained(path: Path) -> list[Told]:
+    """Each setting of a valid configuration file, in the order of the table: its value, where it is from, and why.
+
+    Raises:
+        InputError: as `read_config`.
+    """
+    config = read_config(path)
+    told = {each.key: each for each in complete(tomllib.loads(path.read_text(encoding="utf-8")))[1]}
+    return [told.get(key, Told(key, value, "default")) for key, value in _settings(config)]
+
+
+def _settings(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key with its section, and its value."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def read_config(path: Path) -> ServerConfig:

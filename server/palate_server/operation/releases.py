@@ -36,6 +36,7 @@ from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
+from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import Extract, verify_extract
 from palate_server.ledger.ledger import Ledger
@@ -129,6 +130,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         terms = found.terms
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
         facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE}
+        facts |= _tried(terms)
         return _write(site, ledger, found.model, site.catalogue, facts, {CARD: data})
 
 
@@ -145,7 +147,12 @@ def publish_start(site: Site) -> Published:
     )
     model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
     with site.ledger() as ledger:
-        return _write(site, ledger, model, catalogue, {"for_release": True}, {}, cosigned=False)
+        return _write(site, ledger, model, catalogue, {"for_release": True, **_tried(terms)}, {}, cosigned=False)
+
+
+def _tried(terms: RunTerms) -> dict[str, Any]:
+    """What a manifest says of a trial's model; {} of any other's."""
+    return {"trial": True} if terms.about.get("profile") == TRIAL else {}
 
 
 def unwritten(site: Site, ledger: Ledger) -> str | None:

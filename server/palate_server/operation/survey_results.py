@@ -18,6 +18,7 @@ from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.files import write_durably
 from palate_common.records.signing import verify
 from palate_common.survey import Survey
+from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import candidate
@@ -62,6 +63,7 @@ def result_of(site: Site, ledger: Ledger, week: str | None = None) -> dict[str, 
         "week": chosen,
         "run": runs[chosen],
         "population": site.config.population,
+        **({"trial": True} if made.terms.about.get("profile") == TRIAL else {}),
         "cost": _cost(made.terms, spent=total_mu2(ledger.spent(run) for run in surveys_of(ledger.entries()))),
         "figures": [asdict(each) | {"definition": DEFINITIONS[each.name]} for each in figures(made.model)],
         "tests": {

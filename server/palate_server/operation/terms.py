@@ -96,8 +96,13 @@ def next_terms(
         clip_norm=privacy.clip_norm,
         grid=privacy.grid,
         plan_seconds=config.cohort.plan_seconds,
-        about={**about, **_panel(inputs), "deployed": True, "period": period_of(config, now)},
+        about={**about, **_panel(inputs), **_profile(config), "deployed": True, "period": period_of(config, now)},
     )
+
+
+def _profile(config: ServerConfig) -> dict[str, Any]:
+    """What a run's terms say about the server's profile; {} without one."""
+    return {} if config.profile is None else {"profile": config.profile}
 
 
 def _panel(inputs: State) -> dict[str, Any]:

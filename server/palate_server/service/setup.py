@@ -1,4 +1,4 @@
-"""Setup: makes a new server folder, completely or not at all."""
+"""Setup: makes a new server folder, completely or not at all: beside its place, and then it is moved there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import lines
-from palate_common.records.files import create_durably, write_durably
+from palate_common.records.files import create_durably, sync_folder, write_durably
 from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
+from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, write_format
 from palate_server.operation.releases import publish_start
@@ -52,6 +54,28 @@ SHARED = """\
 path = {path}               # of this population, at the house's name and port
 certificate = {certificate[0]}          # the house's
 certificate_key = {certificate[1]}
+"""
+ANSWERS = """\
+# What follows from this, and why: palate serve config FOLDER. Every key is described in docs/operations.md.
+population = {population}
+profile = {profile}  # what is left out follows from it, and nothing may be looser
+devices = {devices}  # how many are expected
+name = {name}  # the host name that devices connect to
+
+[privacy]  # unit: user (one installation); adjacency: zero-out
+period_epsilon = {period}  # of a year
+{single}
+[gateway]
+port = {port}{next}
+{shared}{loopback}"""
+KEPT = """
+[backup]
+witness = {kept}  # on another disk: signed plans with their charges
+"""
+WATCHED = """
+[witnesses]
+keys = {keys}
+urls = {urls}
 """
 FEATURED = """
 [training]
@@ -103,6 +127,80 @@ def template(
     )
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What `palate serve init` is told, where the rest follows from a profile. Epsilon: unit user, adjacency zero-out.
+
+    Attributes:
+        population: the server's population.
+        profile: the profile.
+        devices: the number of devices that is expected.
+        name: the host name.
+        port: the gateway's port.
+        period: epsilon of a year.
+        kept: the folder of `backup.witness`, or empty.
+        witnesses: verifier key and address of each witness of the ledger.
+        epsilon: epsilon of one run, where it isn't to follow.
+        lifetime: epsilon of the population, where it isn't to follow.
+        size: the most devices in an attempt, where they aren't to follow.
+    """
+
+    population: str
+    profile: str
+    devices: int
+    name: str
+    port: int
+    period: float
+    kept: str = ""
+    witnesses: tuple[tuple[str, str], ...] = ()
+    epsilon: float | None = None
+    lifetime: float | None = None
+    size: int | None = None
+
+
+def answered(
+    answers: Answers,
+    *,
+    featured: bool = False,
+    loopback: tuple[int, int, int] | None = None,
+    path: str = "",
+    certificate: tuple[str, str] | None = None,
+) -> str:
+    """Make the text of a new `server.toml` from answers: what follows from them isn't in it.
+
+    Args:
+        answers: the answers.
+        featured: as in `template`, like the others.
+        loopback: the three ports for the loopback interface, where they aren't the next ones.
+        path: what the paths begin with, at the name and port of a house.
+        certificate: the house's certificate and its key, with `path`.
+    """
+    named = [json.dumps(each) for each in certificate or ()]
+    epsilons = {"epsilon": answers.epsilon, "lifetime_epsilon": answers.lifetime}
+    single = [f"{key} = {float(value)}\n" for key, value in epsilons.items() if value is not None]
+    ports = zip(("superlink_port", "enrolment_port", "metrics_port"), loopback or (), strict=False)
+    text = ANSWERS.format(
+        population=json.dumps(answers.population, ensure_ascii=False),
+        profile=json.dumps(answers.profile),
+        devices=answers.devices,
+        name=json.dumps(answers.name),
+        period=float(answers.period),
+        single="".join(single),
+        port=answers.port,
+        next="" if loopback else "  # and the next three, on the loopback interface",
+        shared=SHARED.format(path=json.dumps(path), certificate=named) if named else "",
+        loopback="".join(f"{key} = {port}\n" for key, port in ports),
+    )
+    if answers.size is not None:
+        text += f"\n[cohort]\nsize = {answers.size}\n"
+    if answers.kept:
+        text += KEPT.format(kept=json.dumps(answers.kept, ensure_ascii=False))
+    if answers.witnesses:
+        keys, urls = zip(*answers.witnesses, strict=True)
+        text += WATCHED.format(keys=json.dumps(keys), urls=json.dumps(urls, ensure_ascii=False))
+    return text + FEATURED * featured
+
+
 def make_site(
     folder: Path,
     config: str,
@@ -122,13 +220,16 @@ def make_site(
     Raises:
         InputError: the folder isn't empty, or no run is possible with the configuration.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"`FOLDER` must be new or empty, got {folder}")
-    site = Site(folder.resolve())
-    there = folder.exists()
+    check_new(folder)
+    final = folder.resolve()
+    parsed = parse_config(config.encode(), "server.toml")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # A volume's own folder can't be replaced, nor one in a folder that belongs to somebody else.
+    apart = not final.is_mount() and os.access(final.parent, os.W_OK | os.X_OK)
+    site = Site(final.with_name(f".{final.name}-{secrets.token_hex(4)}") if apart else final)
+    vars(site)["config"] = parsed  # its file comes last: with it, a folder is a server's
     try:
         site.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(site.config_file, config.encode())
         site.make_folders()
         write_durably(site.folder / "items", lines(items))
         if features is not None:
@@ -144,12 +245,26 @@ def make_site(
         make_databases(site)
         publish_start(site)
         write_format(site.folder)
+        write_durably(site.config_file, config.encode())
+        if apart:
+            site.folder.rename(final)  # an empty folder that is there is replaced
+            sync_folder(final.parent)
     except BaseException:
         shutil.rmtree(site.folder, ignore_errors=True)
-        if there:
-            site.folder.mkdir(mode=0o700)
+        if not apart:
+            site.folder.mkdir(exist_ok=True, mode=0o700)
         raise
-    return site
+    return Site(final)
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder in which there is something.
+
+    Raises:
+        InputError: it isn't new or empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`FOLDER` must be new or empty, got {folder}")
 
 
 def renew_panel(site: Site, panel: State | None) -> None:

@@ -30,6 +30,8 @@ class Status:
 
     Attributes:
         population: the server's population.
+        profile: what its settings follow from; None: nothing.
+        missing: what the profile still asks for before it may serve.
         delta: the delta of each epsilon.
         epsilon_spent: epsilon of all charges, rounded up.
         epsilon_left: the budget minus what is spent. Epsilons of runs don't add up, but their mu^2 do: what one more
@@ -53,6 +55,8 @@ class Status:
     """
 
     population: str
+    profile: str | None
+    missing: list[str]
     delta: float
     epsilon_spent: float
     epsilon_left: float
@@ -93,6 +97,8 @@ def read_status(site: Site) -> Status:
     kinds = [entry.kind for entry in entries]
     return Status(
         population=site.config.population,
+        profile=site.config.profile,
+        missing=site.config.missing(site.folder),
         delta=site.config.privacy.delta,
         epsilon_spent=epsilon(spent, delta),
         epsilon_left=max(0.0, epsilon(budget, delta) - epsilon(spent, delta)),

@@ -98,6 +98,7 @@ class Supervisor(Closing):
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
+        site.config.check_ready(site.folder)
         Witness(site.witness).check()
         make_certificates(site)
         make_secret(site)

@@ -26,6 +26,7 @@ from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
 from palate_common.records.consistency import SPENT
 from palate_common.rounds.plan import Noise
+from palate_server.folder.profiles import TRIAL
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.replay import Replay
@@ -264,11 +265,12 @@ def _foreign(records: RunRecords, found: published.Published) -> str:
     extra = manifest.model_extra or {}
     if extra.get("run") != records.run:
         return "names another run"
-    known = {"run", "dp", "noise", "for_release", "card", SPENT}
+    known = {"run", "dp", "noise", "for_release", "card", "trial", SPENT}
     if strange := sorted(extra.keys() - known):
         return f"has `{strange[0]}`, which Palate doesn't write: no charge covers it"
     release = terms.mode.private and terms.noise is Noise.SECURE
-    stated = {"dp": terms.dp.value, "noise": terms.noise.value, "for_release": release}
+    stated: dict[str, Any] = {"dp": terms.dp.value, "noise": terms.noise.value, "for_release": release}
+    stated |= {"trial": True if terms.about.get("profile") == TRIAL else None}
     if wrong := [name for name, value in stated.items() if extra.get(name) != value]:
         return f"has another `{wrong[0]}` than the run's terms"
     own = (header.algorithm, header.releases, len(found.items), found.model.hash)

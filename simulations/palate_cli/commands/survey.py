@@ -79,6 +79,8 @@ def result(
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     cost = found["cost"]
+    if found.get("trial"):
+        typer.echo("TRIAL: of a server that is only tried out")
     typer.echo(f"week of {found['week']} · population {found['population']} · run {found['run']}")
     typer.echo(
         f"ε {cost['epsilon']:.3f} this week, {cost['surveys_epsilon']:.2f} all surveys so far, "

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from palate_common.mechanism.accounting import ACCOUNTANT, epsilon_of
 from palate_common.rounds.plan import Noise
+from palate_server.folder.profiles import TRIAL
 from palate_server.rounds.terms import RunTerms
 
 GUARANTEE = (
@@ -115,6 +116,8 @@ def stamp(terms: RunTerms) -> str | None:
         return "NO PRIVACY: dp off"
     if terms.noise is Noise.SEEDED:
         return "NOT FOR RELEASE: seeded noise"
+    if terms.about.get("profile") == TRIAL:
+        return "TRIAL: of a server that is only tried out"
     return "SIMULATED: masks off" if terms.cohort is not None and not terms.cohort.masks else None
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
+from palate_cli.commands.serve.folder import init
 from palate_common.errors import InputError
 from palate_server.folder.backup import write_backup
 from palate_server.folder.config import ServerConfig, parse_config
+from palate_server.folder.profiles import PROFILES
 from palate_server.service.setup import make_site, template
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -72,7 +79,42 @@ def test_ports_are_the_same_by_default_as_init_writes_them_and_as_the_image_asks
     assert parse_config(template(**shape, port=gateway.port).encode(), "server.toml").gateway == gateway
     image = (DEPLOY / "Containerfile").read_text()
     assert f"EXPOSE {gateway.port}\n" in image
-    assert f"http://127.0.0.1:{gateway.metrics_port}/ready" in image
+    assert f'else "{gateway.metrics_port}"\n' in (DEPLOY / "palate-ready").read_text()
+    assert 'CMD ["palate-ready"]' in image
+
+
+def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
+    """They are built and run by `make images`; what they share is the same here."""
+    image, compose = (DEPLOY / "Containerfile").read_text(), yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    places = json.loads(re.search(r"^VOLUME (.*)$", image, re.MULTILINE)[1])  # type: ignore[index]
+    server, backup = compose["services"]["server"], compose["services"]["backup"]
+    mounted = {volume.partition(":")[2] for each in (server, backup) for volume in each["volumes"]}
+    assert mounted == set(places) == {"/site", "/plans", "/backups"}
+    assert server["command"] == json.loads(re.search(r"^CMD (.*)$", image, re.MULTILINE)[1])  # type: ignore[index]
+    assert server["healthcheck"]["test"][1:] == json.loads(
+        re.search(r"HEALTHCHECK .*? CMD (.*)$", image, re.MULTILINE)[1]
+    )  # type: ignore[index]
+    for each in (server, backup):
+        assert (each["read_only"], each["cap_drop"], each["security_opt"]) == (True, ["ALL"], ["no-new-privileges"])
+    chart = DEPLOY / "helm" / "palate"
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    assert about["version"] == about["appVersion"] == version("palate")
+    schema = json.loads((chart / "values.schema.json").read_text())["properties"]["server"]["properties"]
+    assert schema["profile"]["enum"] == list(PROFILES)
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    assert set(values["server"]) == set(schema)
+    pod = (chart / "templates" / "server.yaml").read_text()
+    account = re.search(r"useradd --uid (\d+)", image)[1]  # type: ignore[index]
+    assert f"runAsUser: {account}\n" in (chart / "templates" / "_helpers.tpl").read_text()
+    options = {
+        name for param in inspect.signature(init).parameters.values() for name in [f"--{param.name.replace('_', '-')}"]
+    }
+    assert set(re.findall(r"^ +- (--[a-z-]+)$", pod, re.MULTILINE)) <= options
+    for unit in ("palate.service", "palate-backup.service", "palate-witness.service"):
+        text = (DEPLOY / unit).read_text()
+        assert "ProtectSystem=strict" in text
+        assert "NoNewPrivileges=yes" in text
+        assert "CapabilityBoundingSet=\n" in text
 
 
 def test_systemd_accepts_the_units() -> None:

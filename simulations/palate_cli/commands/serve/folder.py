@@ -1,10 +1,18 @@
-"""`palate serve init` and `panel`: the server folder."""
+"""`palate serve init`, `config` and `panel`: the server folder."""
 
 from __future__ import annotations
 
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from palate_common.errors import InputError
@@ -12,14 +20,26 @@ from palate_common.models.catalogue import read_lines
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
+    from palate_server.folder.house import House
+    from palate_server.folder.server_folder import Site
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
 
 
 def init(
     folder: Folder,
-    population: Annotated[str, typer.Option(help="The server's population; devices are built for one population.")],
-    items: Annotated[Path, typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public.")],
+    population: Annotated[
+        str | None, typer.Option(help="The server's population; devices are built for one. Asked for on a terminal.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The catalogue: item ids, one a line, public. Asked for on a terminal."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="What the rest follows from: trial, company or public, see docs/operations.md#profiles."),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(help="With a profile: how many devices are expected.")] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Public item features: CSV with item_id and numeric columns.")
     ] = None,
@@ -33,22 +53,135 @@ def init(
         int | None,
         typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443, or the house's."),
     ] = None,
-    cohort: Annotated[int, typer.Option(help="Most devices in an attempt.")] = 100,
-    epsilon: Annotated[float, typer.Option(help="Epsilon of one run; unit: user, adjacency: zero-out.")] = 2.0,
-    period_epsilon: Annotated[float, typer.Option(help="Epsilon of the runs that begin in one period.")] = 4.0,
-    lifetime_epsilon: Annotated[float, typer.Option(help="Of the population, for ever; it can only be lowered.")] = 8.0,
+    cohort: Annotated[
+        int | None, typer.Option(help="Most devices in an attempt. Default 100, or the profile's.")
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="Epsilon of one run; unit: user, adjacency: zero-out. Default 2, or the profile's."),
+    ] = None,
+    period_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Epsilon of the runs that begin in one period, of a year with a profile. Default 4, or its."),
+    ] = None,
+    lifetime_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Of the population, for ever; it can only be lowered. Default 8, or the profile's."),
+    ] = None,
+    backup_witness: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="With a profile: where signed plans are kept, on another disk."),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'KEY URL'", help="With a profile: a witness of the ledger. Repeatable."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing, also on a terminal.")] = False,
 ) -> None:
-    """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases."""
-    from palate_client.floors import Floors
-    from palate_server.folder.house import POPULATIONS, House
-    from palate_server.rounds.cohort import choose_cohort
-    from palate_server.service.setup import make_site, template
+    """Make a server folder: configuration, keys, ledger, register, certificates, and a first model without releases.
 
+    On a terminal it asks what the options don't say, each question with a default and why; otherwise, or with `--yes`,
+    nothing. Nothing is there before all of it is, also where it is interrupted.
+    """
+    from palate_cli.commands.serve.questions import ask, read_profile
+    from palate_server.folder.house import POPULATIONS, House
+    from palate_server.folder.profiles import PROFILES
+    from palate_server.service.setup import Answers, answered, check_new, make_site, template
+
+    check_new(folder)
     house = House.of(folder)
     if house is not None and port not in (None, house.config.port):
         raise InputError(
             f"`--port` must be left out in a house, which has one for all: {house.config.port}, got {port}"
         )
+    given = _given(
+        {
+            "population": population, "profile": profile, "items": items, "devices": devices,
+            "privacy.period_epsilon": period_epsilon, "backup.witness": backup_witness, "witnesses.keys": witness,
+        }
+    )  # fmt: skip
+    if house is not None or name is not None or port is not None:
+        given["name"] = _address(name, port, house)
+    asked = not yes and sys.stdin.isatty() and sys.stdout.isatty()
+    if asked:
+        given = ask({**given, "folder": folder, "beside": "../" if house is None else "../../"})
+    for key in ("population", "items"):
+        if key not in given:
+            raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
+    listed = _listed(given["items"])
+    matrix = None
+    if features is not None:
+        if not features.is_file():
+            raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
+        from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
+
+        matrix = item_features(None, listed, str(features), "--features")
+    opened = None if panel is None else _panel(panel, listed, "--panel")
+    host, at = given.get("name", ("localhost", 8443))
+    shared = house is not None and host == house.config.name  # with another name it has a place of its own
+    place: dict[str, Any] = {
+        "featured": matrix is not None,
+        "loopback": None if house is None else house.next_ports(),
+        "path": f"/{POPULATIONS}/{folder.resolve().name}" if shared else "",
+        "certificate": house.certificate_seen if house is not None and shared else None,
+    }
+    if "profile" in given:
+        chosen = PROFILES[read_profile(given["profile"])]
+        config = answered(
+            Answers(
+                population=given["population"],
+                profile=given["profile"],
+                devices=given.get("devices", chosen.devices),
+                name=host,
+                port=at,
+                period=given.get("privacy.period_epsilon", chosen.epsilon),
+                kept=given.get("backup.witness", ""),
+                witnesses=given.get("witnesses.keys", ()),
+                epsilon=epsilon,
+                lifetime=lifetime_epsilon,
+                size=cohort,
+            ),
+            **place,
+        )
+    else:
+        for option, key in (
+            ("devices", "devices"),
+            ("backup-witness", "backup.witness"),
+            ("witness", "witnesses.keys"),
+        ):
+            if key in given:
+                raise InputError(f"`--{option}` must be left out without a `--profile`, got {given[key]}")
+        config = template(
+            population=given["population"], name=host, epsilon=2.0 if epsilon is None else epsilon,
+            lifetime=8.0 if lifetime_epsilon is None else lifetime_epsilon,
+            period=given.get("privacy.period_epsilon", 4.0), size=100 if cohort is None else cohort, port=at, **place,
+        )  # fmt: skip
+    if asked:
+        _confirm(config)
+    with interruptible():
+        site = make_site(folder, config, listed, matrix, opened)
+    _tell(folder, site, house)
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What flags have answered, by key."""
+    from palate_cli.commands.serve.questions import read_witness
+
+    found = {key: value for key, value in flags.items() if value is not None and value != []}
+    if "witnesses.keys" in found:
+        found["witnesses.keys"] = tuple(pair for each in found["witnesses.keys"] for pair in read_witness(each))
+    return found
+
+
+def _address(name: str | None, port: int | None, house: House | None) -> tuple[str, int]:
+    """Name and port, as far as flags and house say them."""
+    if house is None:
+        return name or "localhost", port or 8443
+    return name or house.config.name, house.config.port
+
+
+def _listed(items: Path) -> tuple[str, ...]:
+    """The catalogue's lines."""
     try:
         listed = read_lines(items.read_bytes())
     except OSError as error:
@@ -57,41 +190,105 @@ def init(
         raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
     if not listed:
         raise InputError(f"`--items` must name at least one item, got an empty file: {items}")
-    if features is not None and not features.is_file():
-        raise InputError(f"`--features` must be a CSV file with item_id and numeric columns, got {features}")
-    matrix = None
-    if features is not None:
-        from palate_sim.features.features import item_features  # needs pandas, which a server doesn't
+    return listed
 
-        matrix = item_features(None, listed, str(features), "--features")
-    opened = None if panel is None else _panel(panel, listed, "--panel")
-    shared = house is not None and name in (None, house.config.name)  # with another name it has a place of its own
-    config = template(
-        population=population,
-        name=name or ("localhost" if house is None else house.config.name),
-        epsilon=epsilon,
-        lifetime=lifetime_epsilon,
-        period=period_epsilon,
-        size=cohort,
-        port=port or (8443 if house is None else house.config.port),
-        featured=matrix is not None,
-        loopback=None if house is None else house.next_ports(),
-        path=f"/{POPULATIONS}/{folder.resolve().name}" if shared else "",
-        certificate=house.certificate_seen if house is not None and shared else None,
+
+def _confirm(config: str) -> None:
+    """Show what follows from the answers, and ask whether to make it."""
+    from palate_server.folder.config import parse_config
+
+    made = parse_config(config.encode(), "server.toml")
+    privacy, cohort = made.privacy, made.cohort
+    typer.echo(
+        f"\nfrom this follows: cohorts of {cohort.size} devices, a run every {made.training.every_hours:g} h with ε "
+        f"{privacy.epsilon:g}, ε {privacy.period_epsilon:g} in {privacy.period_days} days, and ε "
+        f"{privacy.lifetime_epsilon:g} for ever (δ = {privacy.delta:g}, unit: user, adjacency: zero-out)"
     )
-    site = make_site(folder, config, listed, matrix, opened)
-    key = site.key().public
-    typer.echo(f"server folder: {folder}\npopulation: {population} · {len(listed):,} items\nrelease key: {key}")
+    click.confirm("make the folder?", default=True, abort=True)
+
+
+def _tell(folder: Path, site: Site, house: House | None) -> None:
+    """Say what was made, and what comes next."""
+    from palate_client.floors import Floors
+    from palate_server.folder.profiles import TRIAL_WORDS
+    from palate_server.rounds.cohort import choose_cohort
+
+    config, privacy, size = site.config, site.config.privacy, site.config.cohort.size
+    typer.echo(f"server folder: {folder}\npopulation: {config.population} · {len(site.catalogue.items):,} items")
+    typer.echo(f"release key: {site.key().public}")
     typer.echo("the release key is what apps pin; its secret half is in the folder's file `key`: back it up, offline")
+    if config.trial:
+        typer.echo(TRIAL_WORDS)
+    if config.profile is not None:
+        typer.echo(f"profile: {config.profile}; what follows from it, and why: palate serve config {folder}")
     if house is not None:
         typer.echo(f"in the house {house.folder}: served once `palate serve open` says so, at {site.address}")
-    privacy = site.config.privacy
-    bounds = choose_cohort(n_users=cohort, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
+    if config.backup.witness and site.witness.stat().st_dev == site.folder.stat().st_dev:
+        typer.echo(
+            f"`backup.witness` is on the same disk as the server folder, and lost with it: {site.witness.resolve()}"
+        )
+    for each in config.missing(site.folder):
+        typer.echo(f"before it serves: {each}")
+    bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
     if bounds.shares < Floors.min_honest:
         typer.echo(
-            f"attempts of {cohort} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
+            f"attempts of {size} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
             f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what runs here as Ctrl-C does, so that it cleans up; in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def config(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Print every setting of a server as TOML: its value, and whether it is set, the profile's, derived or default."""
+    from palate_server.folder.config import explained
+    from palate_server.folder.profiles import PROFILES, TRIAL_WORDS
+    from palate_server.folder.server_folder import Site
+
+    site = Site.at(folder)
+    told = explained(site.config_file)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in told], indent=1, ensure_ascii=False))
+        return
+    name = site.config.profile
+    typer.echo(f"# profile {name}: {PROFILES[name].meaning}" if name else "# no profile: nothing follows from anything")
+    if site.config.trial:
+        typer.echo(f"# {TRIAL_WORDS}")
+    for each in site.config.missing(site.folder):
+        typer.echo(f"# before it serves: {each}")
+    section = ""
+    for setting in told:
+        begins, _, key = setting.key.rpartition(".")
+        if begins != section:
+            section = begins
+            typer.echo(f"\n[{section}]")
+        written = f"{key} = {_toml(setting.value)}" if setting.value is not None else f"# {key} is left out"
+        typer.echo(f"{written}  # {setting.source}{f': {setting.why}' if setting.why else ''}")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(each)}" for key, each in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def panel(

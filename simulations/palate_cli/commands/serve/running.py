@@ -30,6 +30,7 @@ def run(
     """Serve until Ctrl-C or SIGTERM: SuperLink, ServerApp, enrolment, gateway, metrics. A house: all that are open."""
     from palate_server.console.pages import Console
     from palate_server.folder.house import House
+    from palate_server.folder.profiles import TRIAL_WORDS
     from palate_server.folder.server_folder import Site
     from palate_server.service.checks import checked
     from palate_server.service.supervisor import Supervisor, warn_of_dev
@@ -42,6 +43,8 @@ def run(
     site = Site.at(folder)
     if dev:
         warn_of_dev()
+    if site.config.trial:
+        typer.echo(TRIAL_WORDS)
     for each in checked(site, now=time.time(), dev=dev, housed=housed, starting=True).problems:
         typer.echo(f"{each.severity} {each.code}: {each.said}: {each.act}", err=True)
     with Supervisor(site, card=_card_maker(site.key), dev=dev, housed=housed, page=Console) as supervisor:
@@ -121,7 +124,7 @@ def release(
             raise InputError("`--run` must be given where no closed run waits to be published, got none")
     found = publish(site, run, _card_maker(site.key))
     EventLog(site.events).tell("published", run=run, version=found.version)
-    typer.echo(f"published model version {found.version} of run {run}")
+    typer.echo(f"published model version {found.version} of run {run}{', of a TRIAL' if site.config.trial else ''}")
 
 
 def _card_maker(key: Callable[[], SigningKey]) -> Callable[[Extract], bytes]:

@@ -82,10 +82,17 @@ def _wrong(problems: Iterable[Problem]) -> Iterator[str]:
 
 def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     """Enrolled devices, spent budget, and the next events."""
+    from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
+
     period, due = outlook.period, outlook.next_run
+    if found.profile == TRIAL:
+        yield TRIAL_WORDS
     yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
     if len(found.superlinks) > 1:
         yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
+    if found.profile is not None:
+        yield f"profile: {found.profile}; what follows from it, and why: palate serve config"
+    yield from (f"before it serves: {each}" for each in found.missing)
     yield f"release key: {found.release_key}"
     asked = found.witnesses
     yield f"ledger, for witnesses: {asked['log']}"
@@ -166,7 +173,11 @@ def _open(told: dict[str, Any]) -> str:
 
 def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
     """Lines on one population."""
+    from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
+
     found, outlook, parts, wrong = asked
+    if found.profile == TRIAL:
+        yield f"  {TRIAL_WORDS}"
     yield (
         f"  population {found.population} · {found.devices['enrolled']:,} enrolled · ε {found.epsilon_spent:.3f} of "
         f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, adjacency: zero-out)"
