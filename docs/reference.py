@@ -256,7 +256,7 @@ def _text(text: str | None) -> str:
     return PLACE.sub(lambda place: f"[{place[1]}]({place[1]}.md{place[2] or ''})", line)
 
 
-RULES = DOCS.parent / "deploy" / "prometheus" / "palate.rules.yml"
+ALERTS = DOCS.parent / "deploy" / "prometheus" / "palate.rules.yml"
 WAITS = {"error": ("1m", "page"), "warning": ("15m", "ticket")}
 """Severity of a problem -> how long it must last, and the severity of its alert."""
 FURTHER = """\
@@ -335,7 +335,7 @@ def main() -> None:
         before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
         _, _, after = rest.partition(END)
         file.write_text(f"{before}{BEGIN}\n\n{made()}\n\n{END}{after}", encoding="utf-8")
-    RULES.write_text(alerts(), encoding="utf-8")
+    ALERTS.write_text(alerts(), encoding="utf-8")
 
 
 if __name__ == "__main__":
