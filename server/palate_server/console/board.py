@@ -30,11 +30,11 @@ from palate_server.console.words import PARTS, RARE, STEPS, Line, part_words, to
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
-from palate_server.operation.progress import Attempted, Seen, progress_of
 from palate_server.operation.releases import CARD, listed
 from palate_server.operation.survey_results import read_result
 from palate_server.operation.surveys import due_at, surveys_of, week_before
 from palate_server.operation.terms import Budget, budgets_of
+from palate_server.rounds.progress import Attempted, Progress, Seen
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.gateway import certificate
 from palate_server.service.problems import Problem, Told, problems
@@ -237,14 +237,14 @@ class BoardReader:
 
     def __init__(self, site: Site, parts: Parts, clock: Callable[[], float] = time.time) -> None:
         self.site, self.parts, self._clock = site, parts, clock
-        self._memory, self._progress = EventMemory(site.events), progress_of(site)
+        self._memory, self._progress = EventMemory(site.events), Progress(site.progress_file)
         self._results: dict[Path, tuple[int, SurveyShown]] = {}
 
     def stamp(self) -> tuple[object, ...]:
         """What changes whenever the page may: cheap to read several times a second."""
         site = self.site
         files = (
-            site.events, site.state / "progress.json", site.state / "attempt.json", site.ledger_file,
+            site.events, site.progress_file, site.state / "attempt.json", site.ledger_file,
             site.folder / f"{site.ledger_file.name}-wal", site.enrolment_file,
             site.folder / f"{site.enrolment_file.name}-wal", site.models, site.models / "latest", site.surveys,
         )  # fmt: skip
