@@ -161,7 +161,7 @@ def test_sessions_and_tokens_are_so_many_and_no_more(site: Site, monkeypatch: py
     assert [access.enter_by_token(each) is not None for each in tokens] == [False] * 3 + [True] * 3
 
 
-def test_a_password_opens_a_session_and_a_changed_one_ends_it(site: Site, secret: str) -> None:
+def test_a_changed_password_ends_the_sessions_of_the_former_one(site: Site, secret: str) -> None:
     access = Access(with_secret(site, secret))
     assert access.enter_by_password("another horse battery") is None
     session = access.enter_by_password(WORDS)
@@ -245,7 +245,7 @@ def open_line(text: str) -> io.StringIO:
     return io.StringIO(f"{text}\n")
 
 
-def test_the_page_needs_a_session(site: Site) -> None:
+def test_no_page_without_a_session(site: Site) -> None:
     asking = Asking(Console(site, lambda: WELL))
     for path in ("/console/", "/console/live", f"/console/card/{'0' * 64}"):
         found = asking("GET", path)
