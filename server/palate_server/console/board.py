@@ -21,20 +21,19 @@ from typing import Any
 from cryptography import x509
 from markupsafe import Markup
 
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.records.entries import ChargeEntry, Entry, RestoredEntry
 from palate_common.secagg.messages import Step
 from palate_server.console import charts
+from palate_server.console.survey import SurveyShown, read_survey
 from palate_server.console.words import PARTS, RARE, STEPS, Line, part_words, told, without_identifiers
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
-from palate_server.operation.progress import Attempted, Seen, progress_of
 from palate_server.operation.releases import CARD, listed
-from palate_server.operation.survey_results import read_result
 from palate_server.operation.surveys import due_at, surveys_of, week_before
 from palate_server.operation.terms import Budget, budgets_of
+from palate_server.rounds.progress import Attempted, Progress, Seen
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.gateway import certificate
 from palate_server.service.problems import Problem, Told, problems
@@ -122,42 +121,6 @@ class ModelShown:
 
 
 @dataclass(frozen=True)
-class FigureShown:
-    """A figure of a survey, with its error bar."""
-
-    name: str
-    of: str
-    text: str
-    bounds: str
-    definition: str
-    image: Markup
-
-
-@dataclass(frozen=True)
-class TestShown:
-    """One look at an A/B test."""
-
-    name: str
-    text: str
-    bounds: str
-    verdict: str
-    look: str
-    image: Markup | None
-
-
-@dataclass(frozen=True)
-class SurveyShown:
-    """A week's survey: figures, names of those that too few devices are in, A/B tests, cost; or why it is `broken`."""
-
-    week: str
-    figures: tuple[FigureShown, ...]
-    hushed: tuple[str, ...]
-    tests: tuple[TestShown, ...]
-    cost: Mapping[str, Any]
-    broken: str = ""
-
-
-@dataclass(frozen=True)
 class Board:
     """Everything on the page.
 
@@ -237,14 +200,14 @@ class BoardReader:
 
     def __init__(self, site: Site, parts: Parts, clock: Callable[[], float] = time.time) -> None:
         self.site, self.parts, self._clock = site, parts, clock
-        self._memory, self._progress = EventMemory(site.events), progress_of(site)
+        self._memory, self._progress = EventMemory(site.events), Progress(site.progress_file)
         self._results: dict[Path, tuple[int, SurveyShown]] = {}
 
     def stamp(self) -> tuple[object, ...]:
         """What changes whenever the page may: cheap to read several times a second."""
         site = self.site
         files = (
-            site.events, site.state / "progress.json", site.state / "attempt.json", site.ledger_file,
+            site.events, site.progress_file, site.state / "attempt.json", site.ledger_file,
             site.folder / f"{site.ledger_file.name}-wal", site.enrolment_file,
             site.folder / f"{site.enrolment_file.name}-wal", site.models, site.models / "latest", site.surveys,
         )  # fmt: skip
@@ -304,7 +267,7 @@ class BoardReader:
         for path in paths[:WEEKS]:
             stamp = path.stat().st_mtime_ns
             if self._results.get(path, (0, None))[0] != stamp:
-                self._results[path] = stamp, _survey(path, keys)
+                self._results[path] = stamp, read_survey(path, keys)
             yield self._results[path][1]
 
 
@@ -530,77 +493,6 @@ def _models(site: Site) -> Iterator[ModelShown]:
             size=sum(int(each["bytes"]) for each in manifest["files"].values()),
             card=card if isinstance(card, dict) else None,
         )
-
-
-def _survey(path: Path, keys: Sequence[str]) -> SurveyShown:
-    """A week's result, if it is signed by the release key or a former one."""
-    data = path.read_bytes()
-    for key in keys:
-        try:
-            found = read_result(data, public_key=key)
-        except (PalateError, IntegrityError):
-            continue
-        return SurveyShown(
-            week=str(found["week"]),
-            figures=tuple(_figure(each) for each in found["figures"] if each["value"] is not None),
-            hushed=tuple(" ".join(_named(each)).strip() for each in found["figures"] if each["value"] is None),
-            tests=tuple(_test(name, each) for name, each in found["tests"].items()),
-            cost=found["cost"],
-        )
-    return SurveyShown(path.stem, (), (), (), {}, broken="the file isn't what was signed")
-
-
-SHARES = {"stickiness", "retention", "retention_after", "ctr", "satisfaction", "hr@10", "ndcg@10"}
-"""Figures from 0 to 1."""
-NAMES = {
-    "dau": "Active on the day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
-    "retention": "Retention on", "retention_after": "Retention from", "ctr": "Messages answered",
-    "satisfaction": "Satisfaction", "hr@10": "Hit rate, first ten", "ndcg@10": "NDCG, first ten",
-    "lift": "Lift of messages", "item": "Users of",
-}  # fmt: skip
-
-
-def _named(found: Mapping[str, Any]) -> tuple[str, str]:
-    """A figure's name, and what it is of."""
-    name, of = str(found["name"]), str(found["of"])
-    return NAMES.get(name, name), f"day {of}" if name.startswith("retention") else of
-
-
-def _figure(found: Mapping[str, Any]) -> FigureShown:
-    name, (title, of) = str(found["name"]), _named(found)
-    value, low, high = (float(found[each]) for each in ("value", "low", "high"))
-    if name in SHARES or name == "lift":
-        scale, said = ((-1.0, 1.0) if name == "lift" else (0.0, 1.0)), "{:.1%}"
-    else:
-        scale, said = (0.0, max(high, 1.0) * 1.05), "{:,.0f}"
-    bounds = f"{said.format(low)} to {said.format(high)}"
-    label = f"{title} {of}: {said.format(value)}, 95 percent interval {bounds}"
-    return FigureShown(
-        title,
-        of,
-        said.format(value),
-        bounds,
-        str(found["definition"]),
-        charts.interval(low, value, high, scale=scale, label=label),
-    )
-
-
-def _test(name: str, found: Mapping[str, Any]) -> TestShown:
-    looks = list(found["looks"])
-    look = f"{len(looks)} look{'' if len(looks) == 1 else 's'} registered: {', '.join(map(str, looks))}"
-    result = found["found"]
-    if result is None:
-        return TestShown(name, "too few devices to say", "", "undecided", look, None)
-    value, low, high = (float(result[each]) for each in ("difference", "low", "high"))
-    reach = max(abs(low), abs(high), 0.01) * 1.1
-    differ = not low <= 0 <= high
-    verdict = ("B is better" if value > 0 else "A is better") if differ else "no difference shown"
-    bounds = f"{low:+.3f} to {high:+.3f}, p = {float(result['p_value']):.3g}, at {float(result['confidence']):.1%}"
-    label = f"B minus A: {value:+.3f}, interval {bounds}; {verdict}"
-    return TestShown(
-        name, f"{value:+.3f}", bounds, verdict, look,
-        charts.interval(low, value, high, scale=(-reach, reach), label=label),
-    )  # fmt: skip
 
 
 def _errors(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Line, bool]]:

@@ -311,6 +311,11 @@ class Site:
         return self.folder / "state"
 
     @property
+    def progress_file(self) -> Path:
+        """The file of what the server is about: `palate_server.rounds.progress`."""
+        return self.state / "progress.json"
+
+    @property
     def logs(self) -> Path:
         """The folder of logs."""
         return self.folder / "logs"

@@ -33,7 +33,6 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.presence import Presence
-from palate_server.operation.progress import WatchedTransport, progress_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
@@ -41,6 +40,7 @@ from palate_server.operation.surveys import Surveys
 from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.progress import Progress, WatchedTransport
 from palate_server.rounds.run import open_run, run_round
 from palate_server.secagg.conduct import Conduct
 
@@ -70,7 +70,7 @@ class Operation:
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
-        self._progress = progress_of(site)
+        self._progress = Progress(site.progress_file)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
         self._presence = Presence(self._register)

@@ -26,8 +26,8 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
-from palate_server.operation.progress import WatchedTransport
 from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.progress import WatchedTransport
 from palate_server.rounds.run import run_round
 from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid

@@ -37,8 +37,8 @@ from palate_server.folder.config import MetricsSettings, parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
-from palate_server.operation.progress import Progress
 from palate_server.operation.releases import publish
+from palate_server.rounds.progress import Progress
 from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.setup import make_site
 
@@ -161,7 +161,7 @@ def test_sessions_and_tokens_are_so_many_and_no_more(site: Site, monkeypatch: py
     assert [access.enter_by_token(each) is not None for each in tokens] == [False] * 3 + [True] * 3
 
 
-def test_a_password_opens_a_session_and_a_changed_one_ends_it(site: Site, secret: str) -> None:
+def test_a_changed_password_ends_the_sessions_of_the_former_one(site: Site, secret: str) -> None:
     access = Access(with_secret(site, secret))
     assert access.enter_by_password("another horse battery") is None
     session = access.enter_by_password(WORDS)
@@ -245,7 +245,7 @@ def open_line(text: str) -> io.StringIO:
     return io.StringIO(f"{text}\n")
 
 
-def test_the_page_needs_a_session(site: Site) -> None:
+def test_no_page_without_a_session(site: Site) -> None:
     asking = Asking(Console(site, lambda: WELL))
     for path in ("/console/", "/console/live", f"/console/card/{'0' * 64}"):
         found = asking("GET", path)
@@ -467,7 +467,7 @@ def test_each_stage_of_an_attempt_is_on_the_page_while_it_goes_on(
     assert (shown.models[0].version, shown.models[0].card) == (found.version, {"epsilon": 4.0, "guarantee": "g"})
     assert shown.unpublished is None
     cut = BoardReader(service.site, lambda: {**WELL, "serverapp": False})
-    progress = Progress(service.site.state / "progress.json")
+    progress = Progress(service.site.progress_file)
     progress.begin(run="r", round_=0, survey=False, invited=8, seconds=60.0)
     assert cut.read().attempt_state == "lost", "who was about it is gone"
 
@@ -571,7 +571,7 @@ def test_nothing_that_tells_devices_apart_is_on_the_page_in_what_follows_or_in_a
     marked: tuple[Any, list[str]],
 ) -> None:
     service, marks = marked
-    files = [service.site.events, service.site.state / "progress.json"]
+    files = [service.site.events, service.site.progress_file]
     written = [line for file in files for line in file.read_text().splitlines()]
     own = ("enrolment failed", '"failed"', '"held"')  # lines of this test, as a careless version might write them
     assert [line for line in written for mark in marks if mark in line and not any(word in line for word in own)] == []

@@ -11,7 +11,7 @@ import pytest
 
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import Step
-from palate_server.operation.progress import Progress, Seen, WatchedTransport, progress_of
+from palate_server.rounds.progress import Progress, Seen, WatchedTransport
 from palate_server.rounds.run import Request
 
 Maker = Callable[..., Any]
@@ -76,7 +76,7 @@ def test_an_attempt_is_told_step_by_step_and_what_became_of_it(
     make_service: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, seen = make_service(), list[Seen]()
-    progress = progress_of(service.site)
+    progress = Progress(service.site.progress_file)
     tell = Progress._tell
 
     def told(self: Progress, **changed: Any) -> None:
@@ -97,6 +97,6 @@ def test_an_attempt_is_told_step_by_step_and_what_became_of_it(
     shorter = make_service("other", algorithm="als")
     shorter.devices.spoil = service.devices.spoil
     shorter.operate()
-    last = progress_of(shorter.site).read().attempt
+    last = Progress(shorter.site.progress_file).read().attempt
     assert last is not None
     assert (last.outcome, last.reason, last.exchanges[-1].refused) == ("void", "dropout", 2)

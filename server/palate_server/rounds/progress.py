@@ -20,7 +20,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate_common.rounds.wire import REFUSED
-from palate_server.folder.server_folder import Site
 from palate_server.rounds.run import Request, Transport
 
 OFTEN = 0.4
@@ -209,11 +208,6 @@ class WatchedTransport:
         finally:
             over = _counted(told, heard, refused).model_copy(update={"over": True})
             self.progress.exchange(over, first=False)
-
-
-def progress_of(site: Site) -> Progress:
-    """The progress of a server folder."""
-    return Progress(site.state / "progress.json")
 
 
 def _counted(told: Exchanged, heard: Set[int], refused: Set[int]) -> Exchanged:
