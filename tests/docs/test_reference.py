@@ -71,7 +71,7 @@ def test_a_reference_is_what_the_code_makes(name: str, reference: Any, pages: di
 
 def test_the_alerts_are_what_the_list_of_problems_makes(reference: Any) -> None:
     """If this fails, run docs/reference.py."""
-    assert reference.RULES.read_text(encoding="utf-8") == reference.alerts()
+    assert reference.ALERTS.read_text(encoding="utf-8") == reference.alerts()
 
 
 def test_every_setting_and_every_option_is_there_and_says_what_it_means(reference: Any, pages: dict[str, Any]) -> None:
