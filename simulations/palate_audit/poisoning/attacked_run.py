@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from unittest import mock
 
 import numpy as np
@@ -57,7 +57,8 @@ class Setting:
         masks: whether devices mask.
         epsilon: of the whole run; None with dp off, and only then.
         share: attackers among the devices; of any share above 0 there is one at least.
-        clipped: whether attackers keep to the clip norm. If not they send what the checks of their mode let through.
+        unclipped: how far attackers go beyond the clip norm: not at all (`""`), as far as a device is not refused by
+            itself (`blind`), or as far as the sum stays possible (`edge`).
     """
 
     algorithm: str = "als"
@@ -65,7 +66,7 @@ class Setting:
     masks: bool = False
     epsilon: float | None = 5.0
     share: float = 0.01
-    clipped: bool = True
+    unclipped: Literal["", "blind", "edge"] = ""
 
     def attackers(self, users: int) -> int:
         """How many of so many devices are modified."""
@@ -81,12 +82,14 @@ class View:
         model: the public one that the round starts from.
         own: their histories.
         devices: how many they are.
+        former: the model that was public before the run; None: there was none.
     """
 
     plan: RoundPlan
     model: GlobalModel
     own: Interactions
     devices: int
+    former: GlobalModel | None = None
 
     @property
     def size(self) -> int:
@@ -104,7 +107,7 @@ class Attack(Protocol):
     def sent(self, view: View) -> Int64:
         """Each attacker's contribution, in grid steps, int64 [devices or 1, layout size]; one row: all send the same.
 
-        Every row is at most `plan.grid` steps long.
+        Rows of attackers who clip are at most `plan.grid` steps long.
         """
 
 
@@ -154,7 +157,15 @@ class Played:
     said: str = ""
 
 
-def play(world: World, setting: Setting, attack: Attack | None, *, seed: int = 0, attempts: int = 64) -> Played:
+def play(
+    world: World,
+    setting: Setting,
+    attack: Attack | None,
+    *,
+    seed: int = 0,
+    attempts: int = 64,
+    former: GlobalModel | None = None,
+) -> Played:
     """Play a run to its end, or until its budget is used up by void attempts.
 
     Args:
@@ -163,6 +174,7 @@ def play(world: World, setting: Setting, attack: Attack | None, *, seed: int = 0
         attack: what modified devices send; None: they are honest.
         seed: of public randomness, and of who is modified. Noise is from the secure source.
         attempts: most attempts, void ones included.
+        former: a model that was public before, which attackers know.
     """
     order = np.random.default_rng([seed, 29]).permutation(world.users)
     modified = 0 if attack is None else setting.attackers(world.users)
@@ -176,7 +188,11 @@ def play(world: World, setting: Setting, attack: Attack | None, *, seed: int = 0
     with ExitStack() as stack:
         run = stack.enter_context(WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False))
         transport = AttackedTransport(
-            GridTransport(run.grid, ttl=terms.plan_seconds), attack, world.train.users(own), clipped=setting.clipped
+            GridTransport(run.grid, ttl=terms.plan_seconds),
+            attack,
+            world.train.users(own),
+            blind=setting.unclipped == "blind",
+            former=former,
         )
         if identities is not None and attack is not None:
             stack.enter_context(transport.masked(range(len(honest), world.users)))
@@ -232,11 +248,20 @@ class AttackedTransport:
         honest: carries the messages of honest devices.
         attack: what modified devices send; None: there are none.
         own: the modified devices' histories.
-        clipped: whether they keep to the clip norm.
+        blind: whether they stretch what the attack sends until a device would be refused by itself.
+        former: a model that they know from before.
     """
 
-    def __init__(self, honest: GridTransport, attack: Attack | None, own: Interactions, *, clipped: bool) -> None:
-        self._honest, self._attack, self._own, self._clipped = honest, attack, own, clipped
+    def __init__(
+        self,
+        honest: GridTransport,
+        attack: Attack | None,
+        own: Interactions,
+        *,
+        blind: bool,
+        former: GlobalModel | None = None,
+    ) -> None:
+        self._honest, self._attack, self._own, self._blind, self._former = honest, attack, own, blind, former
         self._view: View | None = None
         self._sent: Int64 | None = None
         self.watched = Watched()
@@ -249,7 +274,8 @@ class AttackedTransport:
         """The honest answers, then those of the modified devices."""
         if request.shared and self._attack is not None:
             plan, model = read_plan(request.shared["plan"]).plan, GlobalModel.from_bytes(request.shared["model"])
-            self._view, self._sent = View(plan, model, self._own, self._own.n_users), None
+            self._view = View(plan, model, self._own, self._own.n_users, self._former)
+            self._sent = None
         yield from self._honest.exchange(request)
         if request.own is None and self._view is not None:
             yield from self._answers(self._view)
@@ -268,7 +294,7 @@ class AttackedTransport:
         """One vector each, as long as it may be: int64 [devices or 1, size]."""
         if self._sent is None and self._attack is not None:
             clipped = self._attack.sent(view)
-            self._sent = clipped if self._clipped else stretched(clipped, view.plan)
+            self._sent = stretched(clipped, view.plan) if self._blind else clipped
             self.watched.add(self._sent, view.plan)
         assert self._sent is not None  # noqa: S101, for mypy: there is an attack where there is a view
         return self._sent
@@ -307,7 +333,7 @@ def stretched(rows: Int64, plan: RoundPlan) -> Int64:
         size = released_size(plan.layout)
         longest = plan.grid + plan.sigma * np.sqrt(size)  # below what `decode_local` accepts
     else:
-        longest = 0.25 * 2.0 ** plan.bits(1)
+        longest = 0.49 * 2.0 ** plan.bits(1)
     lengths = np.sqrt(np.square(rows.astype(np.float64)).sum(axis=1))
     longer = np.trunc(rows * (longest / np.maximum(lengths, 1.0))[:, None])
     return np.asarray(np.where(lengths[:, None] > 0, longer, 0.0), np.int64)

@@ -3,7 +3,7 @@
     View -> Knowledge: surrogate people, an estimate of the honest sum, the state after a release, how near the goal is
 
 Attackers have no other user's history. They stand their own in for everybody's, and, where these are few, draw further
-ones from the popularity that round 0 has published.
+ones from the popularity that round 0, or a model before the run, has published.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Knowledge:
     def popularity(self) -> Float64:
         """How often each item is met, as far as they know, float64 [n_items], positive, sum 1."""
         own = self.view.own.item_counts.astype(np.float64)
-        known = np.maximum(self.state[COUNTS].astype(np.float64), 0.0) if COUNTS in self.state else own
-        if not known.any():
-            known = own
+        former = {} if self.view.former is None else self.view.former.state
+        told = [np.maximum(state[COUNTS].astype(np.float64), 0.0) for state in (self.state, former) if COUNTS in state]
+        known = next((counts for counts in told if counts.any()), own)
         found = known + max(float(known.mean()), 1e-9) * 0.1
         return np.asarray(found / found.sum(), np.float64)
 

@@ -20,6 +20,7 @@ import numpy as np
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.poisoning.attacked_run import DELTA, Attack, Played, Setting, View, play
 from palate_audit.poisoning.crafted import Crafted
+from palate_audit.poisoning.edge import Edge
 from palate_audit.poisoning.published import Published
 from palate_audit.poisoning.shilling import KINDS, HardSampling, Shilling
 from palate_audit.poisoning.world import GOALS, Goal, Judged, World, goal_of, judged, made_world, read_world
@@ -48,13 +49,14 @@ HEADER = (
 SEEN = ("run", "goal", "attack", "attackers", "clip norms sent", "share in one number", "of honest, 99 %", "seen by")
 ASSUMPTIONS = (
     "Attackers are modified devices with a token each: they have the plan, the public model and their own histories, "
-    "know each other, and choose every number of what they send. No other history is theirs.",
+    "know each other, and choose every number of what they send. They know a model of the same people from before, and "
+    "no other history.",
     "The rounds are production code: charges, plans, clip, noise, what the server refuses, masks where it says so, "
     "seal and model. Noise is fresh and secure.",
     "Exposure: the share of people who never took part, and haven't the target, that have it among their first 20; for "
     "a backdoor, of the taste group, and beside it of all others. Quality: nDCG of the first 20, held-out people.",
     "Crafted vectors are a best response one step ahead, by what attackers can know. A better attack may come: what is "
-    "reached here is a lower bound of what can be reached. Only the bound of the clip is proved.",
+    "reached here is a lower bound of what can be reached. Only the bounds of clip and impossible sums are proved.",
     "Published attacks are adapted from gradients of item vectors to sums of Palate's blocks, as each module says.",
 )
 
@@ -123,7 +125,7 @@ class Measured:
         setting = self.cell.setting
         return {
             "algorithm": setting.algorithm, "dp": setting.dp, "masks": setting.masks, "epsilon": setting.epsilon,
-            "clipped": setting.clipped, "goal": self.cell.goal, "attack": self.cell.attack, "world": self.world,
+            "unclipped": setting.unclipped, "goal": self.cell.goal, "attack": self.cell.attack, "world": self.world,
             "users": self.users, "attackers": self.attackers, "exposure without noise": self.bare.exposure,
             "honest": vars(self.honest), "attacked": vars(self.attacked), "standard error": self.error,
             "void": self.void, "longest sent": self.sent, "largest share": self.peak, "usual share": self.usual,
@@ -149,7 +151,7 @@ class Measured:
         return [*self._named(), f"{self.sent:.3g}", f"{self.peak:.0%}", f"{self.usual:.0%}", who]
 
     def _named(self) -> list[str]:
-        unclipped = "" if self.cell.setting.clipped else ", unclipped"
+        unclipped = {"": "", "blind": ", unclipped", "edge": ", to the edge"}[self.cell.setting.unclipped]
         count = f"{self.attackers:,} of {self.users:,}{unclipped}"
         return [self.cell.run, self.cell.goal, self.cell.attack, count]
 
@@ -172,10 +174,14 @@ def star(
         dp = "off" if epsilon is None else MIDDLE.dp
         found.append(Cell(replace(MIDDLE, epsilon=epsilon, dp=dp), "promote", "crafted"))
     for dp, masks in modes:
-        share, clipped = (ONE if masks else MIDDLE.share), not masks and dp != "local"
-        found.append(Cell(replace(MIDDLE, dp=dp, masks=masks, share=share, clipped=clipped), "promote", "crafted"))
-        if dp == "distributed" and not masks:
-            found.append(Cell(replace(MIDDLE, dp=dp, share=ONE, clipped=False), "promote", "crafted"))
+        mode = replace(MIDDLE, dp=dp, masks=masks)
+        if dp == "distributed":
+            # A device that sends what it likes: more than the sum bears, and as much as it bears.
+            found += [
+                Cell(replace(mode, share=ONE, unclipped=kind), "promote", "crafted") for kind in ("blind", "edge")
+            ]
+        if not masks:
+            found.append(Cell(replace(mode, unclipped="blind" if dp == "local" else ""), "promote", "crafted"))
     return tuple(dict.fromkeys(found))
 
 
@@ -196,6 +202,12 @@ def make_attack(name: str, goal: Goal, seed: int) -> Attack:
     if name == "crafted":
         return Crafted(goal, seed)
     return Shilling(name.removeprefix("shilling-"), goal, seed)
+
+
+def armed(cell: Cell, goal: Goal, seed: int) -> Attack:
+    """The attack of a cell, stretched to the edge where its setting says so."""
+    attack = make_attack(cell.attack, goal, seed)
+    return Edge(attack, goal, seed) if cell.setting.unclipped == "edge" else attack
 
 
 def audit_poisoning(
@@ -277,9 +289,10 @@ class Plays:
         for repeat in range(self.repeats):
             world, seed = self.world(setting, repeat), self.seed + repeat
             goal = goal_of(cell.goal, world, seed=seed)
-            attacked = play(world, setting, make_attack(cell.attack, goal, seed), seed=seed)
-            calm = replace(setting, share=0.0, clipped=True)
+            calm = replace(setting, share=0.0, unclipped="")
             bare = replace(calm, dp="off", epsilon=None, masks=False)
+            former = self._honest(calm, repeat).model
+            attacked = play(world, setting, armed(cell, goal, seed), seed=seed, former=former)
             told = [judged(self._honest(each, repeat).model, world, goal, seed=seed) for each in (bare, calm)]
             after = judged(attacked.model, world, goal, seed=seed)
             found.append((*told, after, attacked, usual_share(world, attacked)))  # type: ignore[arg-type] # two of them
@@ -377,11 +390,21 @@ def _findings(plays: Plays, rows: Sequence[Measured]) -> Iterator[Finding]:
         if counted
         else "a vector of two clip norms was summed",
     )
-    clipped = [row for row in rows if row.cell.setting.clipped]
+    clipped = [row for row in rows if not row.cell.setting.unclipped]
     longest = max((row.sent for row in clipped), default=0.0)
     yield Finding.checked(
         "clipped attackers", longest <= 1.0, f"the longest vector that they sent was {longest:.6f} clip norms"
     )
+    blind = [row for row in rows if row.cell.setting.unclipped == "blind" and row.cell.setting.dp == "distributed"]
+    if blind:
+        applied = [row for row in blind if row.void < 1]
+        yield Finding.checked(
+            "impossible sums, distributed",
+            not applied,
+            "a device that sends all that the modulus bears ends each attempt, and no model is made of it"
+            if not applied
+            else f"a sum that no clipped contributions can make was released: {applied[0].cell.run}",
+        )
     worked = [row for row in rows if row.cell.attack == "crafted" and row.cell.goal in ("promote", "backdoor")]
     best = max(worked, key=lambda row: row.attacked.exposure - row.honest.exposure, default=None)
     if best is not None:

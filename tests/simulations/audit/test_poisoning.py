@@ -11,6 +11,7 @@ import pytest
 from palate_audit.poisoning import section as sections
 from palate_audit.poisoning.attacked_run import Setting, View, play, terms_of
 from palate_audit.poisoning.crafted import Crafted, overtaking
+from palate_audit.poisoning.edge import Edge, Opposite, most_moved
 from palate_audit.poisoning.knowledge import Knowledge, steps_of
 from palate_audit.poisoning.published import Published
 from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_attack, star
@@ -19,6 +20,7 @@ from palate_audit.poisoning.world import World, goal_of, judged, made_world
 from palate_cli.cli import run
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
+from palate_server.rounds.possible import limits_of
 
 SPIKED = Setting(algorithm="popularity", share=0.05)
 
@@ -92,17 +94,50 @@ def test_in_central_a_vector_of_two_clip_norms_is_left_out_alone(world: World) -
     assert not played.said
 
 
-def test_under_masks_one_unclipped_device_decides_where_nothing_checks_the_sum(world: World) -> None:
-    few = replace(world, train=world.train.users(slice(0, 10)))
+@pytest.fixture(scope="module")
+def few(world: World) -> World:
+    return replace(world, train=world.train.users(slice(0, 10)))
+
+
+def test_under_masks_a_device_that_sends_what_it_likes_ends_the_attempt_and_moves_no_model(few: World) -> None:
     goal = goal_of("promote", few)
-    setting = Setting(algorithm="popularity", dp="distributed", masks=True, share=ONE, clipped=False)
+    setting = Setting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="blind")
     played = play(few, setting, Crafted(goal), attempts=1)
     assert played.watched.lengths[0] > 60
+    assert "impossible sum: counts of 10 installations" in played.said
+    assert (played.void, played.plans, played.models) == (1, (), ())
+
+
+def test_under_masks_a_device_that_keeps_below_the_edge_is_released_and_decides(few: World) -> None:
+    goal = goal_of("promote", few)
+    setting = Setting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="edge")
+    played = play(few, setting, Edge(Crafted(goal), goal), attempts=1)
+    assert not played.void
+    assert 1.0 < played.watched.lengths[0] < 2 * few.users
     assert judged(played.model, few, goal).exposure == 1.0
 
 
+@pytest.mark.parametrize("name", ["popularity", "als"])
+def test_what_one_device_can_move_is_stated_and_reached_within_one_and_a_half(world: World, name: str) -> None:
+    """c by `most_moved`: by the norm of the sum without the device, and the largest of a possible one."""
+    goal, setting = goal_of("promote", world), Setting(algorithm=name, dp="distributed", share=ONE)
+    attack = Crafted(goal) if name == "popularity" else Opposite(goal)
+    honest = play(world, setting, None)
+    played = play(world, setting, Edge(attack, goal), former=honest.model)
+    assert not played.void
+    for round_, plan in enumerate(played.plans):
+        sigma = plan.mode.released_sigma(world.users, sigma=plan.sigma, cohort=plan.cohort)
+        limits = limits_of(plan, users=world.users, sigma=sigma, reach=played.model.algorithm.reach)
+        before, after = (np.linalg.norm(each.released[round_].astype(float)) for each in (honest, played))
+        most = most_moved(float(before), limits, positive=round_ == 0) / plan.grid
+        sent = played.watched.lengths[round_]
+        assert after <= limits[-1].norm
+        if name == "popularity" or round_:
+            assert most / 1.5 < sent <= most
+
+
 def test_dp_local_bears_the_length_of_honest_noise_and_no_more(world: World) -> None:
-    goal, setting = goal_of("promote", world), Setting(algorithm="popularity", dp="local", share=ONE, clipped=False)
+    goal, setting = goal_of("promote", world), Setting(algorithm="popularity", dp="local", share=ONE, unclipped="blind")
     played = play(world, setting, Crafted(goal))
     assert played.users == (world.users,)
     assert played.watched.lengths[0] > 10
