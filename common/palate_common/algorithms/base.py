@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -110,6 +111,22 @@ class Factors(Protocol):
         return np.zeros(histories.nnz)
 
 
+@dataclass(frozen=True)
+class Reach:
+    """What an algorithm promises of a block of every contribution, beside the joint clip.
+
+    A server calls a sum impossible that breaks it, and releases nothing (`palate_server.rounds.possible`): a promise
+    must hold for each user, whatever they did.
+
+    Attributes:
+        unit: whether the block's norm, before its weight, is at most 1 by itself.
+        positive: whether no number of it is ever below 0.
+    """
+
+    unit: bool = False
+    positive: bool = False
+
+
 class Algorithm(ABC):
     """Base class of algorithms that learn from noised sums."""
 
@@ -173,6 +190,10 @@ class Algorithm(ABC):
     @abstractmethod
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """On the device: float [n_users, n_items], higher is better, finite; seen items are not masked."""
+
+    def reach(self, block: str) -> Reach:
+        """What is promised of a block of `contribute`, by its name. By default nothing but the joint clip."""
+        return Reach()
 
     def steps(self, round_: int) -> int:
         """Noised sums that a round charges for: one, unless the unit is an event."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, Reach, State
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.update import BlockSpec, Float64, Layout, OuterBlock, Update
 from palate_common.score_sources import POPULARITY
@@ -116,6 +116,11 @@ class Popularity(Algorithm):
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Each user's item weights, L2 norm 1."""
         return popularity_update(histories)
+
+    def reach(self, block: str) -> Reach:
+        """Counts have norm 1 by themselves, and are never negative; of another's `contribute` nothing is promised."""
+        own = block == COUNTS and type(self).contribute is Popularity.contribute
+        return Reach(unit=own, positive=own)
 
     def release(
         self,

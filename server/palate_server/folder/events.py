@@ -147,6 +147,7 @@ def reason_of(error: Exception) -> str:
     for part, reason in (
         ("backup.witness", "witness"),
         ("witnesses must cosign", "witnesses"),
+        ("an impossible sum", "impossible"),
         ("nothing is charged", "cohort"),
         ("devices must be left", "dropout"),
         ("must have at least", "dropout"),

@@ -30,6 +30,7 @@ from palate_server.rounds.aggregation import Aggregate, ParticipationCounts, Rep
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.noise import noised
+from palate_server.rounds.possible import require_possible
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
@@ -211,7 +212,8 @@ class Coordinator:
 
         Raises:
             InputError: no attempt is open.
-            IntegrityError: there are too few contributions; nothing is released and the attempt stays charged.
+            IntegrityError: there are too few contributions, or their sum is impossible; nothing is released and the
+                attempt stays charged.
             LockedError: this process no longer owns the run.
         """
         plan = self._take_plan()
@@ -239,7 +241,8 @@ class Coordinator:
 
         Raises:
             InputError: no attempt is open, or `attempt` is of another one.
-            IntegrityError: the attempt ended without a sum; nothing is released and it stays charged.
+            IntegrityError: the attempt ended without a sum, or with an impossible one; nothing is released and it
+                stays charged.
             LockedError: this process no longer owns the run.
         """
         signed = self._signed
@@ -263,8 +266,9 @@ class Coordinator:
         self._charges += [entry for entry in new if entry.kind == "charge" and entry.run == self.terms.run]
 
     def _release(self, plan: RoundPlan, summed: Aggregate) -> Release:
-        """Noise the sum, persist it, seal it, and post-process it."""
+        """Noise the sum, see that it is possible, persist it, seal it, and post-process it."""
         noisy = noised(summed, plan)
+        require_possible(noisy, self.algorithm.reach)
         self.lock.check()
         release_hash = self.registry.persist(noisy)
         if plan.mode.private:

@@ -21,7 +21,7 @@ from palate_common.records.signing import SigningKey, verify
 SCHEMA = 1
 TAG = "palate/audit/1"
 """Of an auditor's signature."""
-ORDER = ("ledger", "mechanism", "mutants", "attacks", "card")
+ORDER = ("ledger", "mechanism", "mutants", "attacks", "poisoning", "card")
 """The parts of an audit, in the report's order."""
 
 

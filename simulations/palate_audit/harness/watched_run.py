@@ -103,6 +103,7 @@ class WatchedRun(Closing):
             floors = Floors(
                 allow_seeded=terms.noise is Noise.SEEDED,
                 allow_central=terms.mode.trusts_server,
+                allow_off=not terms.mode.private,
                 allow_unmasked=identities is None,
                 allow_events=terms.events is not None,
                 population=terms.population,

@@ -41,7 +41,7 @@ SHORT = 12
 """Letters that fit into a tile."""
 _TITLES = {
     "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism", "mutants": "Broken on purpose",
-    "attacks": "Attacks",
+    "attacks": "Attacks", "poisoning": "Poisoning",
 }  # fmt: skip
 _RUNGS = {
     Rung.L0: "counts alone: canaries are independent",
@@ -61,6 +61,10 @@ PARTS = {
     "attacks": (
         "palate audit attacks DIR",
         "what does an attacker get out of the run, beside the most that its claim allows?",
+    ),
+    "poisoning": (
+        "palate audit poisoning",
+        "what can modified devices do to a model, and what could the operator see of it?",
     ),
     "card": ("palate audit card DIR", "does the card say what the ledger says, and who signed it?"),
 }  # fmt: skip

@@ -120,7 +120,7 @@ def test_the_headline_is_the_worst_of_it(findings: tuple[Finding, ...], headline
 
 def test_all_parts_stand_on_one_page_in_one_order() -> None:
     parts = document.together(
-        (), [section(name=name) for name in ("card", "attacks", "ledger", "mutants", "mechanism")]
+        (), [section(name=name) for name in ("card", "poisoning", "attacks", "ledger", "mutants", "mechanism")]
     )
     places = [render(parts).index(f'<section id="{name}"') for name in document.ORDER]
     assert places == sorted(places)

@@ -46,7 +46,7 @@ from palate_common.algorithms.als.vote import (
     voters,
 )
 from palate_common.algorithms.als.warm import FORMER_COUNTS, FORMER_PRODUCTS
-from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, Reach, State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS
 from palate_common.algorithms.parts.sketch import Sketch
@@ -179,6 +179,13 @@ class Als(Algorithm):
             cast = self._ballots(state, histories)
             blocks += (DenseBlock(cast[source]) for source in votes)
         return Update(tuple(blocks), histories.n_users)
+
+    def reach(self, block: str) -> Reach:
+        """Each block's norm is 1 at most by itself; counts that aren't hashed, pairs and trace are never negative."""
+        if type(self).contribute is not Als.contribute:
+            return Reach()
+        counted = block == COUNTS and self.sketch.whole
+        return Reach(unit=True, positive=counted or block in (PAIRS_BLOCK, TRACE))
 
     def _products(self, state: State, histories: Interactions) -> OuterBlock:
         """w_u p_u' over the head, |p_u| = 1 and |w_u| = 1 after its part along popularity is taken off.

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from palate_common.algorithms.base import Algorithm, PublicFacts, State
+from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
 from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
 from palate_common.algorithms.parts.compression import Sizes
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
@@ -294,6 +294,11 @@ class Sgd(Algorithm):
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
         return Update((*blocks, *said), histories.n_users)
+
+    def reach(self, block: str) -> Reach:
+        """Counts are never negative, unless they are hashed with signs. A change may have the whole norm."""
+        own = type(self).contribute is Sgd.contribute
+        return Reach(positive=own and block == COUNTS and self.sketch.whole)
 
     def _norms(self, errors: Errors, columns: Float64) -> Float64:
         """The norm of each user's change and moments, by the layout's weights, float64 [n_users]."""

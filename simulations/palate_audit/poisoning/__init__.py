@@ -1,0 +1,17 @@
+"""Poisoning: what modified devices can do to a model, measured in the production round.
+
+    world         a population, made or from a log, what attackers want of it, and how exposure and quality are judged
+    attacked_run  the production round, with modified devices among the honest ones
+    knowledge     what attackers work out from the plan, the public model and their own histories
+    crafted       the best vector of one clip norm for each block, found by playing the release beforehand
+    published     PipAttack, FedRecAttack and A-hum, adapted to sums of Palate's blocks
+    shilling      fake histories through the real contribution; FedAttack
+    section       which attacks are played on which runs
+
+The promise is narrow: an installation moves a sum by at most what a plan allows. What that is worth is measured here.
+"""
+
+from palate_audit.poisoning.section import ATTACKS, REPEATS, audit_poisoning
+from palate_audit.poisoning.world import GOALS
+
+__all__ = ["ATTACKS", "GOALS", "REPEATS", "audit_poisoning"]
