@@ -266,12 +266,11 @@ class BackupSettings(_Section):
     lost with it."""
 
 
-class MetricsSettings(_Section):
-    """Metrics and health for other machines, beside `gateway.metrics_port`, which is on the loopback interface."""
+class Elsewhere(_Section):
+    """An address of its own, where whoever has the token is answered."""
 
     address: str = ""
-    """`HOST:PORT` on which `/metrics`, `/health` and `/ready` answer to whoever has the token, for example
-    `10.0.0.5:9464`; a private address. Empty: on the loopback interface alone, without a token."""
+    """`HOST:PORT` on a private network, for example `10.0.0.5:9464`. Empty: there is none."""
     token: str = ""
     """File with the token, at least 32 characters in one line, mode 0600; relative to the server folder."""
     certificate: str = ""
@@ -303,6 +302,17 @@ class MetricsSettings(_Section):
         if not (colon and port.isascii() and port.isdigit() and 1 <= int(port) <= MOST_PORT and host):
             raise ValueError(f"address must be HOST:PORT, such as 10.0.0.5:9464, got {self.address!r:.80}")
         return host, int(port)
+
+
+class MetricsSettings(Elsewhere):
+    """Metrics and health for other machines, beside `gateway.metrics_port`, which is on the loopback interface."""
+
+
+class InvitationSettings(Elsewhere):
+    """Invitations for a company's own service, see docs/operations.md#a-login-of-your-own."""
+
+    per_minute: int = Field(default=60, ge=1)
+    """The most invitations in a minute."""
 
 
 class LogSettings(_Section):
@@ -400,6 +410,7 @@ class ServerConfig(_Section):
     backup: BackupSettings = BackupSettings()
     logs: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    invitations: InvitationSettings = InvitationSettings()
     problems: ProblemSettings = ProblemSettings()
     witnesses: WitnessSettings = WitnessSettings()
 
@@ -418,8 +429,10 @@ class ServerConfig(_Section):
         ports = [self.gateway.port, *self.gateway.loopback_ports]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
-        if self.metrics.address and self.metrics.place()[1] in ports:
-            raise ValueError(f"the port of metrics.address must differ from the gateway's ports, got {ports}")
+        for name, each in (("metrics", self.metrics), ("invitations", self.invitations)):
+            if each.address and each.place()[1] in ports:
+                raise ValueError(f"the port of {name}.address must differ from the other ports, got {ports}")
+            ports += [each.place()[1]] if each.address else []
         if max(ports) > MOST_PORT:
             raise ValueError(f"the ports of all superlinks must be at most {MOST_PORT}, got {max(ports)}")
         return self

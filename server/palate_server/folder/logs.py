@@ -57,6 +57,11 @@ class PartLog:
         self._most, self._keep = most, keep
         self._traced = False
 
+    def begin(self) -> None:
+        """Make the file, so that one who looks for it finds it empty."""
+        with suppress(OSError):
+            self.file.touch(mode=0o600)
+
     def tell(self, text: str, level: Level = "info") -> None:
         """Write a line. On a full disk it is lost: no part may stand still for its log."""
         line = {

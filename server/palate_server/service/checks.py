@@ -61,9 +61,9 @@ CHECKS: Mapping[str, Kind] = {
         "the gateway's certificate is for another name, or has another key",
         "give the right pair in `[gateway]`",
     ),
-    "metrics_unfit": Kind(
+    "token_unfit": Kind(
         "error",
-        "the token or the certificate of `metrics.address` can't be used",
+        "the token or the certificate of `[metrics]` or `[invitations]` can't be used",
         "`openssl rand -hex 32`, in a file of mode 0600",
     ),
     "witness_beside": Kind(
@@ -210,18 +210,18 @@ def _disk_of_its_own(site: Site) -> Iterator[str | Problem]:
 
 
 def _elsewhere(site: Site) -> Iterator[str | Problem]:
-    """Whether metrics can be served at an address of their own."""
-    settings = site.config.metrics
-    if not settings.address:
-        return
-    try:
-        read_token(site.folder / settings.token)
-        if settings.certificate:
-            check_pair(site.folder / settings.certificate, site.folder / settings.certificate_key)
-    except PalateError as error:
-        yield _tell("metrics_unfit", line_of(error))
-        return
-    yield f"metrics: at {settings.address}, with a token"
+    """Whether metrics and invitations can be served at addresses of their own."""
+    for name, settings in (("metrics", site.config.metrics), ("invitations", site.config.invitations)):
+        if not settings.address:
+            continue
+        try:
+            read_token(site.folder / settings.token)
+            if settings.certificate:
+                check_pair(site.folder / settings.certificate, site.folder / settings.certificate_key)
+        except PalateError as error:
+            yield _tell("token_unfit", line_of(error))
+            continue
+        yield f"{name}: at {settings.address}, with a token"
 
 
 def _cosigners(site: Site) -> Iterator[str | Problem]:

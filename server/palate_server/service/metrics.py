@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from palate_common.errors import InputError, PalateError
-from palate_server.folder.config import MetricsSettings
+from palate_server.folder.config import Elsewhere, MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
@@ -267,14 +267,28 @@ def metrics_listeners(
     here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
     found = {"metrics": Listener(here, host="127.0.0.1", port=port)}
     if settings.address:
-        host, other = settings.place()
-        pair = None
-        if settings.certificate:
-            pair = folder / settings.certificate, folder / settings.certificate_key
-            check_pair(*pair)
-        guarded = WithToken(application, read_token(folder / settings.token))
-        found["metrics elsewhere"] = Listener(guarded, host=host.strip("[]"), port=other, certificate=pair)
+        found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found
+
+
+def guarded_listener(application: Starlette, *, settings: Elsewhere, folder: Path) -> Listener:
+    """The listener of an address of its own, which answers to who has the token.
+
+    Args:
+        application: what answers.
+        settings: the address, the token, and the certificate if there is one.
+        folder: the folder that its files are relative to.
+
+    Raises:
+        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
+    """
+    host, port = settings.place()
+    pair = None
+    if settings.certificate:
+        pair = folder / settings.certificate, folder / settings.certificate_key
+        check_pair(*pair)
+    guarded = WithToken(application, read_token(folder / settings.token))
+    return Listener(guarded, host=host.strip("[]"), port=port, certificate=pair)
 
 
 def read_token(path: Path) -> str:
@@ -286,12 +300,12 @@ def read_token(path: Path) -> str:
     try:
         mode, token = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`metrics.token` must be a file with a token, got {path}: {line_of(error)}") from None
+        raise InputError(f"a token must be a file with a token, got {path}: {line_of(error)}") from None
     if mode & 0o077:
-        raise InputError(f"`metrics.token` must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
+        raise InputError(f"a token must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
     if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token:
         raise InputError(
-            f"`metrics.token` must have at least {LEAST_TOKEN} characters and no spaces, got {len(token)}: "
+            f"a token must have at least {LEAST_TOKEN} characters and no spaces, got {len(token)}: "
             f"openssl rand -hex 32 > {path}"
         )
     return token
@@ -306,7 +320,7 @@ def check_pair(chain: Path, key: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key)
     except (OSError, ssl.SSLError) as error:
-        raise InputError(f"`metrics.certificate` must be a PEM chain with its key, got {chain}: {error}") from None
+        raise InputError(f"a certificate must be a PEM chain with its key, got {chain}: {error}") from None
 
 
 def read_health(site: Site) -> dict[str, bool]:

@@ -105,12 +105,12 @@ KINDS: Mapping[str, Kind] = {
     "certificate_ended": Kind(
         "error",
         "a certificate has ended, isn't valid yet or can't be read: no device connects",
-        "renew it and restart the server; the folder's own are renewed by a restart",
+        "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
     "certificate_ends": Kind(
         "warning",
         "a certificate ends within `problems.certificate_days`",
-        "renew it and restart the server; the folder's own are renewed by a restart",
+        "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
     "clock_off": Kind(
         "error",
@@ -497,7 +497,7 @@ def _clock(seen: _Seen) -> Iterator[Problem]:
             said=f"the clock was set by {jumped.get('seconds', 0):+,.0f} s while the server ran",
             since=jumped,
         )
-    written = [at(event) for event in seen.told.last.values()]
+    written = [at(event) for event in list(seen.told.last.values())]  # the supervisor reads on meanwhile
     with suppress(OSError):
         written.append(seen.site.ledger_file.stat().st_mtime)
     if written and (ahead := max(written) - seen.now) > SKEW:
@@ -508,8 +508,9 @@ def private_files(site: Site) -> list[Path]:
     """Files that nobody but the server's account may read, as far as they are there."""
     own = [site.folder / "key", site.folder / "keys" / "next", *sorted(site.tls.glob("*.key"))]
     found = [*own, certificate(site)[1], site.enrolment_file, site.state / "superexec.secret"]
-    if site.config.metrics.token:
-        found.append(site.folder / site.config.metrics.token)
+    for settings in (site.config.metrics, site.config.invitations):
+        if settings.token:
+            found.append(site.folder / settings.token)
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 

@@ -103,6 +103,7 @@ class Child:
         if self.starts:
             self._pause = min(2 * self._pause, LAST_PAUSE)
         self._started = time.monotonic()
+        self._log.begin()
         self._process = subprocess.Popen(  # noqa: S603 - commands of our own
             self._command,
             stdin=subprocess.DEVNULL,

@@ -42,9 +42,10 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
-from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
+from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
-from palate_server.service.metrics import Metrics, metrics_listeners
+from palate_server.service.invitations import InvitationService
+from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.ports import end_left_over
 from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
@@ -127,6 +128,7 @@ class Supervisor(Closing):
             )
         self._metrics = Metrics(site, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
+        self._inviting = InvitationService(site)
         self._page = None if page is None else page(site, self.parts)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
@@ -134,6 +136,7 @@ class Supervisor(Closing):
         self._held: str | None = None
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
+        self._certificate = stamp_of(certificate(site))
         self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
@@ -163,6 +166,7 @@ class Supervisor(Closing):
                 self._keep_serverapp()
                 self._watch()
                 self._enrolling.tell()
+                self._inviting.tell()
                 self._metrics.follow()
                 self._publish()
         finally:
@@ -197,6 +201,7 @@ class Supervisor(Closing):
         for listener in self._listeners.values():
             listener.stop()
         self._enrolling.close()
+        self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()
 
@@ -216,20 +221,29 @@ class Supervisor(Closing):
     def _make_listeners(self) -> dict[str, Listener]:
         gateway = self.site.config.gateway
         front = application(self.site, self._enrolling, stand_in=self.dev)
-        return metrics_listeners(
-            self._metrics.application(),
-            pages=None if self._page is None else self._page.application,
-            port=gateway.metrics_port,
-            settings=self.site.config.metrics,
-            folder=self.site.folder,
-        ) | {
-            "front": Listener(
-                front,
-                host="127.0.0.1",
-                port=gateway.port if self.dev else gateway.enrolment_port,
-                certificate=certificate(self.site) if self.dev else None,
-            ),
-        }
+        settings, invited = self.site.config.invitations, {}
+        if settings.address:
+            invited["invitations"] = guarded_listener(
+                self._inviting.application(), settings=settings, folder=self.site.folder
+            )
+        return (
+            invited
+            | metrics_listeners(
+                self._metrics.application(),
+                pages=None if self._page is None else self._page.application,
+                port=gateway.metrics_port,
+                settings=self.site.config.metrics,
+                folder=self.site.folder,
+            )
+            | {
+                "front": Listener(
+                    front,
+                    host="127.0.0.1",
+                    port=gateway.port if self.dev else gateway.enrolment_port,
+                    certificate=certificate(self.site) if self.dev else None,
+                ),
+            }
+        )
 
     def _keep(self) -> None:
         """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
@@ -246,7 +260,7 @@ class Supervisor(Closing):
                         self._submitted = -STARTING
 
     def _watch(self) -> None:
-        """Tell of a ServerApp that has ended, and of a clock that was set: neither can be seen later."""
+        """Tell of a ServerApp that has ended, and of a clock that was set; take a renewed certificate over."""
         owned, self._owned = self._owned, self._served()
         if owned and not self._owned:
             self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
@@ -254,6 +268,11 @@ class Supervisor(Closing):
         if abs(skew - self._skew) > SKEW:
             self._events.tell("clock", seconds=round(skew - self._skew))
             self._skew = skew
+        gateway = next((child for child in self._children if child.name == "gateway"), None)
+        if gateway is not None and gateway.up and (stamp := stamp_of(certificate(self.site))) != self._certificate:
+            self._certificate = stamp
+            gateway.tell(signal.SIGHUP)
+            self._events.tell("reloaded", part="gateway")
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING

@@ -123,14 +123,20 @@ class World:
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
         text = CONFIG.format(**given, ports=ports)
-        self.site = make_site(folder / "site", text, ITEMS)
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] | None = None
+        self.devices: dict[str, str] | None = None
+        self.site = self.make(folder / "site", text)
+
+    def make(self, folder: Path, config: str) -> Site:
+        """Make the server folder."""
+        return make_site(folder, config, ITEMS)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "palate_cli", "serve", "run", str(self.site.folder)]
         with (self.site.logs / "command.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         self.wait(lambda: self.health().get("enrolment", False))
 
     def stop(self) -> None:
@@ -244,7 +250,12 @@ class World:
         script = str(Path(__file__).with_name("fleet.py"))
         log = (self.folder / "fleet.log").open("ab")
         with subprocess.Popen(
-            [sys.executable, script, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, script, str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=self.devices,
         ) as process:
             try:
                 if process.stdout is None or not process.stdout.readline():  # everybody is enrolled

@@ -181,7 +181,7 @@ def test_a_token_that_others_may_read_or_guess_is_refused(site: Site) -> None:
         ('address = "10.0.0.5"\ntoken = "t"', "address must be HOST:PORT"),
         ('address = ":9464"\ntoken = "t"', "address must be HOST:PORT"),
         ('address = "h:99999"\ntoken = "t"', "address must be HOST:PORT"),
-        ('address = "h:8443"\ntoken = "t"', "must differ from the gateway's ports"),
+        ('address = "h:8443"\ntoken = "t"', "must differ from the other ports"),
         ('address = "h:9464"\ntoken = "t"\ncertificate = "c"', "certificate and certificate_key are given together"),
         ('certificate = "c"\ncertificate_key = "k"', "certificate must be left out without an address"),
     ],

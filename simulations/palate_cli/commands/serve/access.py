@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, PalateError
 from palate_common.records.files import create_durably
 
@@ -31,42 +30,20 @@ def enroll(
     ] = "",
 ) -> None:
     """Make invitations: each lets one installation enrol once, until the invitation expires."""
-    from palate_server.folder.enrolments import Enrolments
     from palate_server.folder.server_folder import Site
-    from palate_server.service.gateway import trust_anchor
+    from palate_server.service.invitations import make_invitations
 
     if count < 1:
         raise InputError(f"`--count` must be at least 1, got {count}")
     if out is not None and out.exists():
         raise InputError(f"`--out` must be a new file, got {out}")
     site = Site.at(folder)
-    config, anchor, key = site.config, trust_anchor(site), site.key().public
-    witnesses = config.witnesses
-    with site.ledger(read_only=True) as ledger:
-        former = [each.old_key for each in ledger.handed_over()]
-    lines = []
-    with Enrolments(site.enrolment_file) as register:
-        for _ in range(count):
-            token = register.invite(now=time.time(), hours=config.enrolment.token_hours, label=label)
-            made = Invitation(
-                version=2 if witnesses.keys or former or config.gateway.path else 1,
-                server=config.name,
-                port=config.gateway.port,
-                ca=anchor,
-                public_key=key,
-                population=config.population,
-                token=token,
-                witnesses=witnesses.keys,
-                quorum=witnesses.needed if witnesses.keys else 0,
-                former_keys=former,
-                path=config.gateway.path,
-            )
-            lines.append(made.to_json())
+    lines = [made.to_json() for made in make_invitations(site, count, label=label)]
     if out is None:
         typer.echo("\n".join(lines))
     else:
         create_durably(out, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
-        typer.echo(f"{count} invitation(s), valid for {config.enrolment.token_hours:g} h: {out}")
+        typer.echo(f"{count} invitation(s), valid for {site.config.enrolment.token_hours:g} h: {out}")
 
 
 def devices(
