@@ -70,9 +70,11 @@ def read_survey(path: Path, keys: Sequence[str]) -> SurveyShown:
             found = read_result(data, public_key=key)
         except PalateError:
             continue
+        told = [each for each in found["figures"] if each["value"] is not None]
+        most = max((float(each["high"]) for each in told if not _is_share(each)), default=1.0)
         return SurveyShown(
             week=str(found["week"]),
-            figures=tuple(_figure(each) for each in found["figures"] if each["value"] is not None),
+            figures=tuple(_figure(each, most=most) for each in told),
             hushed=tuple(" ".join(_named(each)).strip() for each in found["figures"] if each["value"] is None),
             tests=tuple(_test(name, each) for name, each in found["tests"].items()),
             cost=found["cost"],
@@ -86,13 +88,19 @@ def _named(found: Mapping[str, Any]) -> tuple[str, str]:
     return NAMES.get(name, name), f"day {of}" if name.startswith("retention") else of
 
 
-def _figure(found: Mapping[str, Any]) -> FigureShown:
-    name, (title, of) = str(found["name"]), _named(found)
+def _is_share(found: Mapping[str, Any]) -> bool:
+    """Whether a figure isn't a number of devices."""
+    return found["name"] in SHARES or found["name"] == "lift"
+
+
+def _figure(found: Mapping[str, Any], *, most: float) -> FigureShown:
+    """A figure; numbers of devices share a scale up to `most`."""
+    title, of = _named(found)
     value, low, high = (float(found[each]) for each in ("value", "low", "high"))
-    if name in SHARES or name == "lift":
-        scale, said = ((-1.0, 1.0) if name == "lift" else (0.0, 1.0)), "{:.1%}"
+    if _is_share(found):
+        scale, said = (0.0 if found["name"] in SHARES else -1.0, 1.0), "{:.1%}"
     else:
-        scale, said = (0.0, max(high, 1.0) * 1.05), "{:,.0f}"
+        scale, said = (0.0, max(most, 1.0) * 1.05), "{:,.0f}"
     bounds = f"{said.format(low)} to {said.format(high)}"
     label = f"{title} {of}: {said.format(value)}, 95 percent interval {bounds}"
     return FigureShown(

@@ -166,6 +166,7 @@ _SAID: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "restarted": (BAD, lambda event: f"{part_words(event['part'])[0]} had ended, and was started again"),
     "ended": (BAD, lambda event: f"{part_words(event['part'])[0]} has ended: {event['how']}"),
     "left over ended": (NOTE, lambda event: f"{part_words(event['part'])[0]} of a former server was ended"),
+    "reloaded": (NOTE, lambda event: f"{part_words(event['part'])[0]} has taken over what was renewed"),
     "clock": (BAD, lambda event: f"The machine's clock was set by {event['seconds']:,} s"),
     "opened": (NOTE, lambda event: f"A run was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"),
     "gathered": (NOTE, lambda event: f"A cohort of {_count(event['invited'], 'device')} is there"),

@@ -22,6 +22,7 @@ from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
+from palate_server.folder.presence import Presence
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -32,7 +33,6 @@ from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.presence import Presence
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike

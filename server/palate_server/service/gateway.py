@@ -28,7 +28,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -485,6 +485,11 @@ def certificate(site: Site) -> tuple[Path, Path]:
     if gateway.certificate:
         return site.folder / gateway.certificate, site.folder / gateway.certificate_key
     return site.tls / "server.pem", site.tls / "server.key"
+
+
+def stamp_of(files: Iterable[Path]) -> tuple[int, ...]:
+    """What is another once one of the files is: nginx reads certificates when it starts, and on SIGHUP."""
+    return tuple(found.stat().st_mtime_ns if found.exists() else 0 for found in files)
 
 
 def trust_anchor(site: Site) -> str:

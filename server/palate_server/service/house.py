@@ -39,7 +39,15 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import RunLock
-from palate_server.service.gateway import Front, check_free, configuration, nginx_command, write_configuration
+from palate_server.service.gateway import (
+    Front,
+    certificate,
+    check_free,
+    configuration,
+    nginx_command,
+    stamp_of,
+    write_configuration,
+)
 from palate_server.service.metrics import metrics_listeners, read_answer
 from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
@@ -85,6 +93,7 @@ class HouseSupervisor(Closing):
         self._leaving: dict[str, threading.Thread] = {}
         self._refused: dict[str, tuple[float, str]] = {}
         self._written, self._stale, self._gateway_ends = "", False, 0
+        self._certificates: tuple[int, ...] = ()
         self._gateway = Child(
             "gateway",
             nginx_command(self._front()),
@@ -179,6 +188,8 @@ class HouseSupervisor(Closing):
         for name in opened:
             if name not in self._leaving:
                 self._keep(name)
+        if (stamp := self._stamp()) != self._certificates:
+            self._certificates, self._stale = stamp, True
         started = self._gateway.keep()
         if self._gateway.ends > self._gateway_ends:
             self._gateway_ends = self._gateway.ends
@@ -187,6 +198,10 @@ class HouseSupervisor(Closing):
             self._stale = False
             self._tell_start(self._gateway)
         self._reload()
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What is another once a certificate was renewed."""
+        return stamp_of([file for name in sorted(self._sites) for file in certificate(self._sites[name])])
 
     def _keep(self, name: str) -> None:
         """Start a population if it doesn't run, by its configuration as it is now."""

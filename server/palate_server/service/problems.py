@@ -105,12 +105,12 @@ KINDS: Mapping[str, Kind] = {
     "certificate_ended": Kind(
         "error",
         "a certificate has ended, isn't valid yet or can't be read: no device connects",
-        "renew it and restart the server; the folder's own are renewed by a restart",
+        "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
     "certificate_ends": Kind(
         "warning",
         "a certificate ends within `problems.certificate_days`",
-        "renew it and restart the server; the folder's own are renewed by a restart",
+        "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
     "clock_off": Kind(
         "error",
@@ -497,7 +497,7 @@ def _clock(seen: _Seen) -> Iterator[Problem]:
             said=f"the clock was set by {jumped.get('seconds', 0):+,.0f} s while the server ran",
             since=jumped,
         )
-    written = [at(event) for event in seen.told.last.values()]
+    written = [at(event) for event in list(seen.told.last.values())]  # the supervisor reads on meanwhile
     with suppress(OSError):
         written.append(seen.site.ledger_file.stat().st_mtime)
     if written and (ahead := max(written) - seen.now) > SKEW:

@@ -42,7 +42,7 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock
-from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, write_configuration
+from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
@@ -137,6 +137,7 @@ class Supervisor(Closing):
         self._held: str | None = None
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
+        self._certificate = stamp_of(certificate(site))
         self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
@@ -260,7 +261,7 @@ class Supervisor(Closing):
                         self._submitted = -STARTING
 
     def _watch(self) -> None:
-        """Tell of a ServerApp that has ended, and of a clock that was set: neither can be seen later."""
+        """Tell of a ServerApp that has ended, and of a clock that was set; take a renewed certificate over."""
         owned, self._owned = self._owned, self._served()
         if owned and not self._owned:
             self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
@@ -268,6 +269,11 @@ class Supervisor(Closing):
         if abs(skew - self._skew) > SKEW:
             self._events.tell("clock", seconds=round(skew - self._skew))
             self._skew = skew
+        gateway = next((child for child in self._children if child.name == "gateway"), None)
+        if gateway is not None and gateway.up and (stamp := stamp_of(certificate(self.site))) != self._certificate:
+            self._certificate = stamp
+            gateway.tell(signal.SIGHUP)
+            self._events.tell("reloaded", part="gateway")
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from palate_cli.cli import run
+from palate_server.folder.certificates import issue
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening
 from palate_server.service.setup import make_site
@@ -142,6 +143,25 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
         assert client.post("/v1/enroll", content=b"x").status_code == 400
         client.post("/v1/fleet/push-object", content=bytes(400_000))
         assert client.get("/models/latest").status_code == 200
+
+    # A certificate that is renewed is taken over while it runs.
+    with (
+        socket.create_connection(server.address) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as tls,
+    ):
+        former = tls.getpeercert(binary_form=True)
+    (site.tls / "server.pem").unlink()
+    issue(site.tls, "server", [site.config.name])
+    server.wait(lambda: bool(server.events("reloaded")), seconds=SOON)
+
+    def shown() -> bytes | None:
+        with (
+            socket.create_connection(server.address) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            return tls.getpeercert(binary_form=True)
+
+    within(lambda: shown() != former)
 
     # The supervisor and nginx's master at one moment: the worker is left, told, and ended by the next start.
     master = int((site.state / "nginx.pid").read_text())

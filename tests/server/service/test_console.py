@@ -38,6 +38,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish
+from palate_server.operation.survey_results import read_result, write_result
 from palate_server.rounds.progress import Progress
 from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.setup import make_site
@@ -536,6 +537,16 @@ def test_surveys_and_tests_have_error_bars_and_a_changed_file_is_not_believed(ma
     assert any("Surveys: one of ε 60 a week" in line for line in board.plan)
     assert [point.survey for point in board.points] == [True]
     path = service.site.surveys / "2026-11-16.json"
+    result = read_result(path.read_bytes(), public_key=service.site.key().public)
+    compared = {"difference": 0.2, "low": 0.1, "high": 0.3, "p_value": 0.001, "confidence": 0.975}
+    told_apart = [("B is better", 1.0, 0.1), ("A is better", -1.0, -0.3), ("no difference shown", 1.0, -0.1)]
+    for verdict, sign, low in told_apart:
+        one = compared | {"difference": 0.2 * sign, "low": low, "high": low + 0.2 + 0.2 * (low == -0.1)}
+        write_result(service.site, result | {"tests": {"new-order": {"looks": ["2026-11-16"], "found": one}}})
+        (shown,) = board_of(service, clock=clock).surveys
+        assert (shown.tests[0].verdict, shown.tests[0].look) == (verdict, "1 look registered: 2026-11-16")
+        assert shown.tests[0].image is not None
+        assert "chart-zero" in shown.tests[0].image
     path.write_bytes(path.read_bytes().replace(b"readers", b"writers"))
     (changed,) = board_of(service, clock=clock).surveys
     assert changed.broken

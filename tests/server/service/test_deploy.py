@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -21,10 +22,14 @@ import yaml
 from palate_cli.commands.serve.folder import init
 from palate_common.errors import InputError
 from palate_server.folder.backup import write_backup
+from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.config import ServerConfig, parse_config
 from palate_server.folder.profiles import PROFILES
+from palate_server.service.checks import checked
+from palate_server.service.gateway import trust_anchor
 from palate_server.service.setup import make_site, template
 
+CHAINED = 'population = "p"\n[gateway]\ncertificate = "tls/public.pem"\ncertificate_key = "tls/public.key"\n'
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ABSENT = "Command /opt/palate/bin/palate is not executable: No such file or directory"
 
@@ -125,3 +130,24 @@ def test_systemd_accepts_the_units() -> None:
     if verify is not None:
         done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
         assert {line for line in done.stderr.splitlines() if not line.endswith(ABSENT)} == set()
+
+
+def test_a_renewed_certificate_is_given_to_the_folder_with_its_root_last(tmp_path: Path) -> None:
+    """What an ACME client leaves; the client itself isn't run."""
+    site, lineage, authority = make_site(tmp_path / "site", CHAINED, ("a", "b")), tmp_path / "live", tmp_path / "ca"
+    for folder in (lineage, authority):
+        folder.mkdir()
+    make_authority(authority)
+    issue(authority, "server", ["localhost"])
+    leaf = (authority / "server.pem").read_text().partition("-----END CERTIFICATE-----\n")
+    (lineage / "fullchain.pem").write_text("".join(leaf[:2]))
+    (lineage / "privkey.pem").write_bytes((authority / "server.key").read_bytes())
+    given = {**os.environ, "RENEWED_LINEAGE": str(lineage), "PALATE_SITE": str(site.folder)}
+    hook = DEPLOY / "certbot-palate.sh"
+    assert subprocess.run([hook], env=given, capture_output=True, check=False).returncode != 0, "without a root"
+    subprocess.run([hook], env={**given, "PALATE_ROOT": str(authority / "ca.pem")}, check=True)
+    assert (site.tls / "public.key").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in site.tls.glob("public*")) == ["public.key", "public.pem"]
+    told = checked(site, now=time.time())
+    assert any(line.startswith("certificate: for localhost") for line in told.good)
+    assert trust_anchor(site).endswith((authority / "ca.pem").read_text())

@@ -20,8 +20,8 @@ from palate_cli.cli import app, run
 from palate_common.errors import InputError, IntegrityError
 from palate_server.folder.enrolments import Enrolments, quarter_name, quarter_of
 from palate_server.folder.operators import FILE, MOST_LINE, OperatorLog
+from palate_server.folder.presence import Presence
 from palate_server.folder.server_folder import Site
-from palate_server.operation.presence import Presence
 from palate_server.service.setup import make_site
 
 A, B, C, D = ("ab" * 32, "cd" * 32, "ef" * 32, "01" * 32)
