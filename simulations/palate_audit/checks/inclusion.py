@@ -6,7 +6,9 @@ from nodes of one device and of a thousand.
 
 The production path clips on the device, so an honest node can't show whether the server checks, too. So one node's
 answer to the open attempt is replaced: by one longer than its clip norm, one of another attempt, or no answer at all.
-The server must leave out that node, and the sum must be exactly that without the node.
+The server must leave out that node, and the sum must be exactly that without the node. Where devices add the noise, a
+node's numbers can't be held to a clip norm, but their sum is one that so many devices can make, or the attempt is void:
+charged, not sealed, and nothing is learned from it.
 
 **Assumes:** a seeded source goes through the code that a secure one goes through. A node states truly how many
 installations it sums: only they can know.
@@ -80,7 +82,8 @@ FIRST = (
 
 def inclusion(*, quick: bool = False) -> list[Finding]:
     """How often each user is in each release, in every case; and what happens to forged answers."""
-    return [*(_found(name, case) for name, case in CASES.items() if not quick or name in FIRST), *answers(quick=quick)]
+    found = [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
+    return [*found, *answers(quick=quick), impossible()]
 
 
 def _found(name: str, case: Attendance) -> Finding:
@@ -206,6 +209,46 @@ def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, in
         return stage.sealed(1), (taken.users, taken.malformed_nodes)
 
 
+def impossible() -> Finding:
+    """Whether sums that nobody can have made are void, by what one node sends; and one that they can is released."""
+    test, setting = f"{ANSWERS}: impossible sums", FORGED_IN["distributed"]
+    # Of four devices: one sends more than the others could make up for, or puts more than noise on a dummy.
+    forged: dict[str, Forge] = {
+        "as large as the modulus bears": lambda plan, honest, before: _numbers(
+            honest, first=2 ** (plan.bits(1) - 1) - 1
+        ),
+        "as low": lambda plan, honest, before: _numbers(honest, first=-(2 ** (plan.bits(1) - 1))),
+        "large on a dummy": lambda plan, honest, before: _numbers(honest, first=0, last=24 * plan.share_sigma),
+    }
+    try:
+        for what, forge in forged.items():
+            if not _is_void(setting, forge):
+                said = f"a sum with a node's answer that is {what} was released: no devices can have made it"
+                return Finding.checked(test, False, said)
+        if _is_void(setting, lambda plan, honest, before: _numbers(honest, first=plan.grid)):
+            return Finding.checked(test, False, "a sum with a node's answer of one clip norm must be released")
+    except PalateError as error:
+        return Finding.checked(test, False, f"the round before must end, got: {error}")
+    return Finding.checked(test, True, f"{len(forged)} sums that nobody can have made, each void and charged")
+
+
+def _is_void(setting: Setting, forge: Forge) -> bool:
+    """Whether the second attempt ends charged, without a seal, and with the model of the first."""
+    script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
+    with probe_run(setting, crowd([[user] for user in range(ANSWERING)], n_items=PLAIN), script) as stage:
+        stage.play(rounds=1)
+        asked, model = stage.coordinator.open_attempt(), stage.coordinator.model
+        plan = SignedPlan.model_validate_json(asked).plan
+        replies = {node: stage.host.answer(node, asked, model.data) for node in range(ANSWERING)}
+        replies[LIAR] = forge(plan, replies[LIAR], b"")
+        try:
+            stage.coordinator.close_attempt(replies)
+        except IntegrityError:
+            kinds = [entry.kind for entry in stage.ledger.entries() if entry.kind in ("charge", "seal")]
+            return kinds == ["charge", "seal", "charge"] and stage.coordinator.model.hash == model.hash
+        return False
+
+
 def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
     """The forged answers, by what is wrong with them."""
     yield "of the attempt before", lambda plan, honest, before: before
@@ -244,11 +287,12 @@ def _with(answer: bytes, **fields: Any) -> bytes:
     return len(text).to_bytes(4, "big") + text + answer[4 + int.from_bytes(answer[:4], "big") :]
 
 
-def _numbers(answer: bytes, *, first: int, rest: int = 0) -> bytes:
+def _numbers(answer: bytes, *, first: int, rest: int = 0, last: int | None = None) -> bytes:
     """Other numbers, in the same number of bytes."""
     start, size = 4 + int.from_bytes(answer[:4], "big"), _header(answer)["size"]
     numbers = np.full(size, rest, np.int64)
     numbers[0] = first
+    numbers[-1] = rest if last is None else last
     if len(answer) - start not in (4 * size, 8 * size):
         raise IntegrityError(f"an answer of {size} numbers must have 4 or 8 bytes for each, got {len(answer) - start}")
     return answer[:start] + numbers.astype(f"<i{(len(answer) - start) // size}").tobytes()

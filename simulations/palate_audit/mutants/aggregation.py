@@ -17,8 +17,9 @@ from palate_common.mechanism import update
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
-from palate_server.rounds import coordinator, run
+from palate_server.rounds import coordinator, possible, run
 from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
+from palate_server.rounds.possible import Limit
 
 
 def _totals(change: Any) -> Any:
@@ -151,6 +152,35 @@ def shared_draws() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "an impossible sum is released",
+    bug="a noised sum that no devices can have made is sealed and learned from like any other",
+    seen="secure aggregation without a look at what comes out of it",
+    test="F",
+)
+def impossible_released() -> Iterator[None]:
+    """Leave out the look at the sum."""
+    with mock.patch.object(coordinator, "require_possible", return_value=None):
+        yield
+
+
+@mutant(
+    "dummies not looked at",
+    bug="of a sum only the layout's coordinates are held to what devices can make",
+    seen="a check that goes over named blocks, and not over all that was sent",
+    test="F",
+)
+def dummies_unseen() -> Iterator[None]:
+    """Drop the limits of the dummies, and of the whole, which has them in it."""
+    real = possible.limits_of
+
+    def limits_of(*given: Any, **named: Any) -> tuple[Limit, ...]:
+        return real(*given, **named)[:-2]
+
+    with mock.patch.object(possible, "limits_of", limits_of):
+        yield
+
+
 class _Divided(ClippedUpdate):
     """A clipped update whose sum is divided by a number of events a user."""
 
@@ -163,4 +193,14 @@ class _Divided(ClippedUpdate):
         return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
 
 
-MUTANTS = (duplicate, oversampled, retry_summed, true_count, data_set_size, cut_twice, shared_draws)
+MUTANTS = (
+    duplicate,
+    oversampled,
+    retry_summed,
+    true_count,
+    data_set_size,
+    cut_twice,
+    shared_draws,
+    impossible_released,
+    dummies_unseen,
+)
