@@ -145,19 +145,17 @@ def test_what_an_operator_is_told_while_things_break(made: Any, capsys: pytest.C
         assert client.get("/models/latest").status_code == 200
 
     # A certificate that is renewed is taken over while it runs.
-    with (
-        socket.create_connection(server.address) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as tls,
-    ):
-        former = tls.getpeercert(binary_form=True)
+    def shown() -> bytes | None:
+        with (
+            socket.create_connection(server.address) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            return tls.getpeercert(binary_form=True)
+
+    former = shown()
     (site.tls / "server.pem").unlink()
     issue(site.tls, "server", [site.config.name])
     server.wait(lambda: bool(server.events("reloaded")), seconds=SOON)
-
-    def shown() -> bytes | None:
-        with socket.create_connection(server.address) as plain:
-            with context.wrap_socket(plain, server_hostname="localhost") as tls:
-                return tls.getpeercert(binary_form=True)
 
     within(lambda: shown() != former)
 
