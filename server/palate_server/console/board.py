@@ -227,10 +227,13 @@ class BoardReader:
             budgets = budgets_of(site.config, ledger, now=now)
             waits = unpublished(ledger)
             former = [each.old_key for each in ledger.handed_over()]
-        found = tuple(_shown(problems(site, now=now, parts=there, told=self._memory.told)))
-        seen, parts = self._progress.read(), tuple(_parts(site, there, found, events))
+        seen = self._progress.read()
         alive = there is not None and there.get("serverapp", True)
         state = _attempt_state(seen.attempt, alive=alive)
+        found = tuple(_shown(problems(site, now=now, parts=there, told=self._memory.told)))
+        if state == "now" and outlook.voids <= 1:  # its own charge is sealed at one moment, and its end told at another
+            found = tuple(each for each in found if each.code != "charge_void")
+        parts = tuple(_parts(site, there, found, events))
         ends = _ends(site)
         delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
         points = tuple(_points(entries, delta))

@@ -456,6 +456,7 @@ def test_each_stage_of_an_attempt_is_on_the_page_while_it_goes_on(
     assert list(dict.fromkeys(now)) == ["Keys", "Shares", "Check", "Masked vectors", "Who is in", "Unmask"]
     first = next(board for board in boards if board.steps and board.steps[0].state == "now")
     assert [step.state for step in first.steps] == ["now", *["next"] * 5]
+    assert not any("charge_void" in codes(board) for board in boards), "what goes on isn't void"
     assert (first.attempt_state, first.outlook.next_run["why"]) == ("now", "an attempt is under way")
     last = board_of(service)
     assert (last.attempt_state, {step.state for step in last.steps}) == ("released", {"done"})
