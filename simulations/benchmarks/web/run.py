@@ -1,6 +1,6 @@
 """Browsers in masked cohorts at a real server: among devices in Python, with many items, and killed as they answer.
 
-PYTHONPATH=simulations python simulations/benchmarks/web/run.py [--parts cohort,time,kills] [--seeds KILLS]
+PYTHONPATH=simulations python simulations/benchmarks/web/run.py [--parts cohort,time,kills,controls] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import random
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,13 @@ ITEMS, LIKED, WIDTH, CROWD = 20_000, 400, 16, 100
 BAR = 2.0
 """Seconds of the processor that a worker may take for both masked rounds, the model it takes before included."""
 SECONDS = 1500.0
+CONTROLS = {
+    "charge": ("was answered, and not charged",),
+    "note": ("left, and isn't in the journal",),
+    "again": ("of an earlier life was answered", "was answered twice"),
+}
+"""A promise that is taken out of a device, and what must then be said of it."""
+CONTROL_KILLS = 30
 
 
 def tastes(count: int, items: Sequence[str], most: int = 12) -> dict[int, list[str]]:
@@ -251,8 +258,28 @@ def time_tables(figures: Any) -> list[Table]:
 
 def kills(_: Path, count: int) -> Any:
     """One browser among five devices in Python, killed at random moments of its answers, again and again."""
+    return _among_others(lambda ask: {"kills": count, "others": OTHERS, "found": ask(times=count)})
+
+
+def controls(_: Path, __: int) -> Any:
+    """The same with devices that don't keep a promise, which must be noticed."""
+
+    def noticed(ask: Callable[..., Any], name: str) -> str:
+        try:
+            ask(times=CONTROL_KILLS, spoil=name)
+        except PalateError as error:
+            said = next((words for words in CONTROLS[name] if words in str(error)), None)
+            if said is not None:
+                return said
+            raise
+        raise PalateError(f"a device without its {name!r} must be noticed, and was not in {CONTROL_KILLS} kills")
+
+    return _among_others(lambda ask: {"noticed": {name: noticed(ask, name) for name in CONTROLS}})
+
+
+def _among_others(work: Callable[[Callable[..., Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Browsers that are killed, each with an invitation of its own, beside five devices in Python at a real server."""
     browsers = Browsers("attempts.mjs")
-    items = [f"item-{number}" for number in range(200)]
     try:
         with tempfile.TemporaryDirectory() as home:
             world = World(
@@ -266,20 +293,21 @@ def kills(_: Path, count: int) -> Any:
                 wait_seconds=60.0,
                 origins=browsers.pages,
             )
+            items = [f"item-{number}" for number in range(200)]
+            service = {"publicKey": world.site.key().public, "population": world.site.config.population}
+            given = {"port": world.site.config.gateway.port, "service": service, "items": items, "seed": 1}
             world.start()
             try:
-                service = {"publicKey": world.site.key().public, "population": world.site.config.population}
-                (invitation,) = world.invitations(1)
-                port = world.site.config.gateway.port
-                given = {"port": port, "service": service, "invitation": invitation, "items": items}
                 with world.fleet(OTHERS):
-                    found = browsers.ask("kill", times=count, seed=1, **given)
+                    found = work(
+                        lambda **more: browsers.ask("kill", invitation=world.invitations(1)[0], **given, **more)
+                    )
                 done, aborted = world.events("round"), len(world.events("aborted"))
             finally:
                 world.stop()
     finally:
         browsers.close()
-    return {"kills": count, "found": found, "released": len(done), "aborted": aborted, "others": OTHERS}
+    return {**found, "released": len(done), "aborted": aborted}
 
 
 def kills_tables(figures: Any) -> list[Table]:
@@ -308,10 +336,23 @@ def kills_tables(figures: Any) -> list[Table]:
     return [Table(title, ("killed", *steps), rows, note)]
 
 
+def controls_tables(figures: Any) -> list[Table]:
+    """What was said of each device."""
+    words = {
+        "charge": "charges nothing",
+        "note": "has no note of what leaves",
+        "again": "answers an attempt of an earlier life again",
+    }
+    rows = [(words[name], f"`{said}`") for name, said in figures["noticed"].items()]
+    note = "The same kills and the same judge, with a line taken out of the browser's device."
+    return [Table("Browsers that don't keep a promise", ("a device that", "noticed as"), rows, note)]
+
+
 PARTS = {
     "cohort": Part(cohort, cohort_tables, seeds="5"),
     "time": Part(time, time_tables, seeds="5"),
     "kills": Part(kills, kills_tables, seeds="1"),
+    "controls": Part(controls, controls_tables, seeds="1"),
 }
 
 

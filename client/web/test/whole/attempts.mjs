@@ -1,7 +1,10 @@
 // Kills the tab, or the whole browser, at random moments of a masked attempt's answers, at a real server: commands on standard input, a
 // line of JSON each; answers on standard output. Its first line are the addresses of the pages.
 //
-//     {"do": "kill", "port": 1234, "service": {}, "invitation": "{}", "items": [], "times": 60, "seed": 1}
+//     {"do": "kill", "port": 1234, "service": {}, "invitation": "{}", "items": [], "times": 60, "seed": 1, "spoil": ""}
+//
+// `spoil` takes a promise out of the device, which must be noticed: "charge", it charges nothing; "note", its journal lacks what leaves;
+// "again", an attempt may be answered by a later life of it.
 //
 // Between browser and gateway is a proxy, which sees what leaves, whatever the browser says of it. A moment is a step, and where: as the
 // request for it has arrived, as its answer leaves and doesn't arrive, as it has arrived and the browser doesn't hear of it. Then:
@@ -20,7 +23,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
-import { browser, bundled, forget, HERE, profile, served } from "./browser.mjs";
+import { browser, bundledWith, forget, HERE, profile, served } from "./browser.mjs";
 
 const names = ["records/protobuf", "online/flower_messages", "rounds/plan", "secagg/masked_attempt"];
 const own = mkdtempSync(join(tmpdir(), "palate-attempts-"));
@@ -125,15 +128,35 @@ async function bodyOf(stream) {
   return Buffer.concat(parts);
 }
 
-const server = await served(await bundled("member_page.ts"), undefined, "'self' https://localhost:*");
-console.log(JSON.stringify([server.address]));
+/** What is taken out of which file; what isn't there any more is told. */
+const SPOILED = {
+  charge: ["ledger/device_ledger", "return { write: new Map([[CHARGES, written([...before, receipt])]]), result: undefined };", "return { write: new Map(), result: undefined };"],
+  note: ["hosting/taking", "note: (leaving) => journal.record(leaving),", "note: async () => undefined,"],
+  again: ["ledger/device_ledger", "if (reached.length) throw", "if (reached.length > 1) throw"],
+};
+const spoiling = ([file, from, to]) => ({
+  name: "spoiling",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: new RegExp(`${file}\\.ts$`) }, ({ path }) => {
+      const whole = readFileSync(path, "utf8");
+      if (!whole.includes(from)) throw new Error(`${file} must have what is taken out`);
+      return { loader: "ts", contents: whole.replace(from, to) };
+    }),
+});
+const [bundles, servers] = [[], {}];
+for (const [name, change] of [["", null], ...Object.entries(SPOILED)]) {
+  bundles.push(await bundledWith([change ? spoiling(change) : { name: "none", setup: () => undefined }], "member_page.ts"));
+  servers[name] = await served(bundles.at(-1), undefined, "'self' https://localhost:*");
+}
+console.log(JSON.stringify(Object.values(servers).map(({ address }) => address)));
 
-async function kill({ port, service, invitation, items, times, seed }) {
+async function kill({ port, service, invitation, items, times, seed, spoil = "" }) {
+  const server = servers[spoil];
   let state = seed;
   const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
   const pick = (list) => list[Math.floor(random() * list.length)];
   const [seen, folder] = [new Seen(), profile()];
-  const counts = { tab: 0, browser: 0, elsewhere: 0, returns: 0, moments: {}, events: 0, answers: 0, attempts: 0, refusals: 0 };
+  const counts = { tab: 0, browser: 0, elsewhere: 0, moments: {}, events: 0, answers: 0, attempts: 0, refusals: 0 };
   let [stored, receipts, version, running, moment, strike] = [new Set(), [], 0, null, null, null];
 
   const here = async (step, place) => {
@@ -248,6 +271,6 @@ for await (const line of createInterface({ input: process.stdin })) {
     console.log(JSON.stringify({ error: String(error?.stack ?? error) }));
   }
 }
-server.close();
-forget(own);
+for (const each of Object.values(servers)) each.close();
+for (const each of [own, ...bundles]) forget(each);
 process.exit(0);
