@@ -49,7 +49,7 @@ TOPICS = {
         "compression",
     ),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
-    "Privacy": ("attacks", "audit", "mutation", "ledger"),
+    "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
     "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness", "loyalty"),
 }
 """In which order the page has the benchmarks."""

@@ -22,6 +22,7 @@ from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import Played, Setting, play
 from palate_audit.poisoning.section import ONE, Cell, armed
 from palate_audit.poisoning.world import World, goal_of, judged, read_world
+from palate_common.algorithms.als.vote import GAIN, SPREAD
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_server.rounds import coordinator
 
@@ -47,6 +48,18 @@ NOTE = (
     "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out), no item features. Exposure: people who "
     "never took part and haven't the target, and have it among their first 20; for a backdoor those of its group. "
     "`unchecked`: the same sum, if it were applied as it came."
+)
+
+
+GROUPS_NOTE = (
+    "Not built. Quality is that of noise with g times the variance; the bound is that of the test's sampling alone, to "
+    "which what hides in the noise comes, and for one sum it is twice the cohort."
+)
+VOTED = 0.02
+"""The share of mu^2 that a vote on a candidate would have."""
+JUDGES_NOTE = (
+    "Not built. A ballot as of the vote of `als`: the difference in recall on events of one's own, times 8, norm 1, "
+    "with 2 % of mu^2. Its error is one standard deviation, of noise and of people; attackers vote for their own model."
 )
 
 
@@ -144,14 +157,24 @@ def tables_of(where: Where, figures: Any) -> list[Table]:
     told = ("groups", "nDCG@20", "of one sum", "one device moves at most, clip norms")
     return [
         Table(f"{where.label}: attacks ({users})", header, rows, NOTE),
+        Table(f"{where.label}: groups opened apart", told, groups, GROUPS_NOTE),
         Table(
-            f"{where.label}: groups opened apart",
-            told,
-            groups,
-            "Not built. Quality is that of noise with g times the variance; the bound is that of the test's sampling "
-            "alone, to which what hides in the noise comes, and for one sum it is twice the cohort.",
+            f"{where.label}: devices that judge",
+            ("attackers", "nDCG@20 lost", "error of a vote", "attackers move it by"),
+            list(_judges(first)),
+            JUDGES_NOTE,
         ),
     ]
+
+
+def _judges(first: Any) -> Iterator[tuple[str, ...]]:
+    """What a vote on a candidate model could see, for each share of attackers that promote an item."""
+    mu, users = mu_of(epsilon=float(MIDDLE.epsilon or 0), delta=DELTA), first["users"]
+    error = np.hypot(1 / (mu * np.sqrt(VOTED) * GAIN * users), SPREAD / np.sqrt(users))
+    for each in first["cells"]:
+        if (each["goal"], each["attack"], each["unclipped"]) == ("promote", "crafted", ""):
+            lost = each["honest"]["quality"] - each["attacked"]["quality"]
+            yield f"{each['attackers']:,}", f"{lost:.4f}", f"{error:.4f}", f"{each['attackers'] / (GAIN * users):.4f}"
 
 
 def _row(each: Any) -> tuple[str, ...]:
