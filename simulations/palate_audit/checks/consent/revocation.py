@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from palate_audit.checks.consent.decisions import decided
 from palate_audit.checks.consent.failing import failing
 from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
@@ -170,7 +171,8 @@ def consents() -> list[Finding]:
         found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
     for name, look, right in (
         ("the open log", _opened, "handed over with consent only"),
-        ("while it is sent", sending, "nothing is tried again once its purpose is revoked"),
+        ("while it is sent", sending, "nothing is tried again once its purpose is revoked, at whatever moment"),
+        ("decisions", decided, "the latest one counts, whatever text it was made on"),
         ("what can't be written", failing, "whatever fails while a user decides, a revocation holds"),
     ):
         wrong = next(look(), "")
