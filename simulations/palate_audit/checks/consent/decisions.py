@@ -2,9 +2,9 @@
 
 A user decides in a generated order, dozens of times: agrees to a purpose and takes it back, as shown one text or
 another, of earlier versions, later ones and the same; twice in a row; with a clock that jumps. A book keeps the latest
-decision on each purpose and nothing else. After each decision the device, a second handle that was open before, and, now
-and then, a process that opens a copy of the files have every purpose as the book has it; and all decisions are told, in
-their order.
+decision on each purpose and nothing else. After each decision the device, a second handle that was open before, and,
+now and then, a process that opens a copy of the files have every purpose as the book has it; and all decisions are
+told, in their order.
 
 Steps are the same in every audit.
 """
