@@ -29,6 +29,7 @@ from palate_audit.checks.worlds.engines import engines
 from palate_audit.checks.worlds.same_release import same_release
 from palate_audit.enumerated.attempts import noise_of_attempts
 from palate_audit.enumerated.events import one_more_event, steps_of_words
+from palate_audit.enumerated.histories import histories_of_every_size
 from palate_audit.enumerated.long import long_results
 from palate_audit.enumerated.noises import noise_of_roads
 from palate_audit.enumerated.separability import separability
@@ -66,8 +67,8 @@ def _device(*, quick: bool = False) -> list[Finding]:
 
 
 def _separable(*, quick: bool = False) -> list[Finding]:
-    """Users by themselves, and single events."""
-    return separability(quick=quick) + one_more_event(quick=quick)
+    """Users by themselves, and single events, of histories of every size."""
+    return separability(quick=quick) + one_more_event(quick=quick) + histories_of_every_size(quick=quick)
 
 
 def _noises(*, quick: bool = False) -> list[Finding]:

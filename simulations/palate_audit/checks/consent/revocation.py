@@ -173,7 +173,11 @@ def consents(*, quick: bool = False) -> list[Finding]:
         found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
     for name, look, right in (
         ("the open log", _opened, "handed over with consent only"),
-        ("while it is sent", sending, "nothing is tried again once its purpose is revoked, at whatever moment"),
+        (
+            "while it is sent",
+            partial(sending, quick=quick),
+            "nothing is tried again once its purpose is revoked, at whatever moment",
+        ),
         ("decisions", decided, "the latest one counts, whatever text it was made on"),
         (
             "calls that fail",
