@@ -29,6 +29,7 @@ from palate_audit.checks.leaving import leaving
 from palate_audit.checks.ledgers.device import device_ledger
 from palate_audit.checks.ledgers.disk import disk
 from palate_audit.checks.ledgers.killed_witness import killed_witness
+from palate_audit.checks.ledgers.long_lives import long_lives
 from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.ledgers.restorations import restorations
 from palate_audit.checks.ledgers.shown import shown
@@ -63,7 +64,7 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Every mode, what devices refuse, witnesses, leaving, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
     found += [*refusals(), *floors(), *witnessed(), *leaving(), *accountants(), *outside_accountants(quick=quick)]
-    found += [*population_ledger(), *device_ledger(quick=quick), *statements()]
+    found += [*population_ledger(), *device_ledger(quick=quick), *long_lives(quick=quick), *statements()]
     found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 

@@ -109,7 +109,7 @@ def one_more_event(*, quick: bool = False) -> list[Finding]:
         for case in some:
             for algorithm, stage in rounds(case, sums_of(case, case.histories())):
                 for preset, before, after in grown:
-                    said = next(_moved(algorithm, stage, before, after), "")
+                    said = next(moved(algorithm, stage, before, after), "")
                     wrong = wrong or (said and f"{case}, round {stage.round}, weights {preset}: {said}")
         said = f"{len(some)} settings, {len(grown)} stores: each event moves its own terms"
         found.append(Finding.checked(f"{SEPARABLE}: one event of a store, {name}", not wrong, wrong or said))
@@ -171,7 +171,7 @@ def _held(algorithm: Algorithm) -> Iterator[list[Float64]]:
         yield told
 
 
-def _moved(algorithm: Algorithm, stage: RoundStage, before: Interactions, after: Interactions) -> Iterator[str]:
+def moved(algorithm: Algorithm, stage: RoundStage, before: Interactions, after: Interactions) -> Iterator[str]:
     """How far sums move beside the new event's own terms."""
     plan, parts = _plan(algorithm, stage, inclusion=1.0), list[list[Int64]]()
     new = after.entries(~np.isin(after.indices, before.indices))

@@ -14,6 +14,9 @@ from fractions import Fraction
 
 from scipy import integrate, optimize, special  # type: ignore[import-untyped]  # scipy ships no types
 
+ATTEMPT_FAILS = 2.0**-40
+"""Probability that masks, or the bound of sampled sums, don't hold in an attempt: docs/secure-aggregation.md has it."""
+
 
 def charge(*, grid: int, sigma: int) -> Fraction:
     """mu^2 of one sum of sensitivity `grid` with discrete Gaussian noise of `sigma` steps."""

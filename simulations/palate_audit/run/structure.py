@@ -27,7 +27,9 @@ from palate_audit.checks.words import words
 from palate_audit.checks.worlds.algorithms import every_mode
 from palate_audit.checks.worlds.engines import engines
 from palate_audit.checks.worlds.same_release import same_release
+from palate_audit.enumerated.attempts import noise_of_attempts
 from palate_audit.enumerated.events import one_more_event, steps_of_words
+from palate_audit.enumerated.histories import histories_of_every_size
 from palate_audit.enumerated.long import long_results
 from palate_audit.enumerated.noises import noise_of_roads
 from palate_audit.enumerated.separability import separability
@@ -61,17 +63,19 @@ def _outputs(*, quick: bool = False) -> list[Finding]:
 
 def _device(*, quick: bool = False) -> list[Finding]:
     """An app's own device on every road, and its user's consent at every step."""
-    return roads(quick=quick) + consents()
+    return roads(quick=quick) + consents(quick=quick)
 
 
 def _separable(*, quick: bool = False) -> list[Finding]:
-    """Users by themselves, and single events."""
-    return separability(quick=quick) + one_more_event(quick=quick)
+    """Users by themselves, and single events, of histories of every size."""
+    return separability(quick=quick) + one_more_event(quick=quick) + histories_of_every_size(quick=quick)
 
 
 def _noises(*, quick: bool = False) -> list[Finding]:
-    """Noise of whole runs, and of every road, call and step."""
-    return words(quick=quick) + noise_of_roads(quick=quick) + steps_of_words(quick=quick)
+    """Noise of whole runs, and of every road, call, attempt and step."""
+    return (
+        words(quick=quick) + noise_of_roads(quick=quick) + noise_of_attempts(quick=quick) + steps_of_words(quick=quick)
+    )
 
 
 def _sizes(*, quick: bool = False, deep: bool = False) -> list[Finding]:

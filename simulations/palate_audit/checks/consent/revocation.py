@@ -14,11 +14,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from palate_audit.checks.consent.decisions import decided
 from palate_audit.checks.consent.failing import failing
+from palate_audit.checks.consent.failing_calls import failing_calls
 from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
 from palate_audit.evidence.evidence import Finding
@@ -155,7 +158,7 @@ class _Played:
     steps: list[str] = field(default_factory=list)
 
 
-def consents() -> list[Finding]:
+def consents(*, quick: bool = False) -> list[Finding]:
     """Every case, with a change of mind between steps and while something is computed; and the open log."""
     found = []
     for name, (purpose, masks) in CASES.items():
@@ -170,7 +173,17 @@ def consents() -> list[Finding]:
         found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
     for name, look, right in (
         ("the open log", _opened, "handed over with consent only"),
-        ("while it is sent", sending, "nothing is tried again once its purpose is revoked"),
+        (
+            "while it is sent",
+            partial(sending, quick=quick),
+            "nothing is tried again once its purpose is revoked, at whatever moment",
+        ),
+        ("decisions", decided, "the latest one counts, whatever text it was made on"),
+        (
+            "calls that fail",
+            partial(failing_calls, quick=quick),
+            "nothing leaves that isn't noted, charged and agreed to",
+        ),
         ("what can't be written", failing, "whatever fails while a user decides, a revocation holds"),
     ):
         wrong = next(look(), "")

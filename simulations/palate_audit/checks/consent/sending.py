@@ -1,10 +1,13 @@
 """P, consent while it is sent: an answer that waits for the server to be there again stops with its purpose.
 
-An app's device is online, in its own session, with a server that takes no answer at the first tries. Between two of
-them, minutes later in life, its user takes back what the answer is for, and keeps every other purpose. From then on
-nothing of the answer may be tried again. Without a revocation it must arrive.
+An app's device is online, in its own sessions, with a server that takes no answer at the first try, and that loses
+each one, so that it asks for the same again: for a contribution twice, then for a survey's answers twice. At one of all
+the moments that there are, before a message comes, between two tries to send what answers it, or when it is asked for
+again, the device's user takes one purpose back, and keeps every other. From then on nothing of that purpose may be
+tried, in this session or in a later one. Without a revocation everything must arrive, each time with the same bytes.
 
-    plan -> Session -> answer -> try, fail, pause -> [revoked] -> no further try
+    message -> Session -> answer -> try, fail, pause -> try -> [lost] -> the same message -> ...
+             ^                    ^                   ^      ^          at each of these: a purpose is revoked
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.checks.ledgers.shown import lying_operator
-from palate_audit.harness.probe_run import POPULATION
-from palate_audit.harness.watched_run import memory
-from palate_client.consent import PURPOSES, agreed
+from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd
+from palate_audit.harness.watched_run import WatchedRun, memory
+from palate_client.consent import PURPOSES, Purpose, agreed
 from palate_client.online import retry
 from palate_client.online.flower_messages import Reply, ReplyUpload, ServerMessage
 from palate_client.online.hosting import OwnHost
@@ -31,88 +34,164 @@ from palate_client.online.retry import Deadline
 from palate_client.online.sync import Session
 from palate_client.rounds.dispatch import TRAIN, Answer
 from palate_common.errors import UnreachableError
+from palate_common.models.model import GlobalModel, catalogue_hash
+from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.wire import REFUSED
+from palate_common.survey import SURVEYING, Survey
 
-TRIES = 4
+TRIES = 2
 """With the last one the server takes an answer."""
+TIMES = 2
+"""How often it asks for the same."""
+SURVEY = Survey(first_day="2026-11-23")
+FOR: tuple[Purpose, ...] = ("train", "analytics")
+"""What answers are for, in the order of the messages."""
 
 
 @dataclass
 class _Server:
-    """A server that a device asks for one message, and that is seldom there.
+    """A server that asks a device for answers, and is seldom there.
 
     Attributes:
-        asked: the message.
-        at: called with the number of each try to send the answer.
-        tries: how often that was tried.
-        arrived: whether the answer is there.
+        messages: what it asks for, and what that is for, in order.
+        moment: called before each message, and with each try to send an answer.
+        tried: purposes of the contributions that were tried, in order.
+        arrived: purpose -> the contributions that are there.
+        asks: how many messages were asked for.
+        taken: whether the answer to the last of them is there.
         holds: whether it waits for a message before it replies.
     """
 
-    asked: ServerMessage
-    at: Callable[[int], None]
-    tries: int = 0
-    arrived: bool = False
+    messages: list[tuple[Purpose, ServerMessage]]
+    moment: Callable[[], None]
+    tried: list[Purpose] = field(default_factory=list)
+    arrived: dict[Purpose, list[bytes]] = field(default_factory=dict)
+    asks: int = 0
+    taken: bool = False
     holds: bool = False
-    waiting: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no further message."""
+        return self.asks == len(self.messages)
 
     def beat(self, silent: float = 0.0) -> None:
         """The device says that it is there."""
 
     def pull(self, **_: object) -> int | None:
         """Where the next message is."""
-        return self.waiting.pop() if self.waiting else None
+        return None if self.done else self.asks
 
-    def take(self, _: int) -> ServerMessage:
+    def take(self, number: int) -> ServerMessage:
         """The message."""
-        return self.asked
+        self.moment()
+        self.asks, self.taken = self.asks + 1, False
+        return self.messages[number][1]
 
     def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
         """The device's answer, to be sent."""
-        return ReplyUpload(Reply.of(asked, 1, answer, elapsed=0.0), self._deliver)
+        purpose = next(each for each, message in self.messages if message is asked)
+        sent = answer[1] if answer is not None and isinstance(answer[1], bytes) else REFUSED
+        tries = iter(range(1, TRIES + 1))
 
-    def _deliver(self, _: ReplyUpload) -> None:
-        self.tries += 1
-        self.at(self.tries)
-        if self.tries < TRIES:
-            raise UnreachableError("the server must be there, got no answer")
-        self.arrived = True
+        def deliver(_: ReplyUpload) -> None:
+            if sent != REFUSED:
+                self.tried.append(purpose)
+            self.moment()
+            if next(tries) < TRIES:
+                raise UnreachableError("the server must be there, got no answer")
+            self.taken = True
+            if sent != REFUSED:
+                self.arrived.setdefault(purpose, []).append(sent)
+
+        return ReplyUpload(Reply.of(asked, 1, answer, elapsed=0.0), deliver)
 
 
-def sending() -> Iterator[str]:
-    """A revocation at each try, and none."""
+def sending(*, quick: bool = False) -> Iterator[str]:
+    """Each purpose revoked at each moment, and none; `quick`: the first one."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
         stack.enter_context(mock.patch.object(retry, "BACKOFF_SECONDS", (1e-4, 1e-4)))
         operator = lying_operator(stack, home)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         operator.tell("model", 1.0)
-        device = operator.device
-        for revoked in range(TRIES):
-            for purpose in PURPOSES:
-                device.consent.grant(purpose)
-            operator.number += 1
-            plan = operator.signed(operator.charged(2.0 + revoked), operator.log.show())
-            record = {"plan": plan, "model": operator.model.data}
-            asked = ServerMessage(TRAIN, record, 1, "message", 2, "", 0.0, 1e6, (), time.monotonic())
+        rounds = {"train": (operator.plan, operator.model), "analytics": _survey()}
+        kept = _lived(operator, rounds, None, -1)
+        for purpose in FOR:
+            arrived = kept.arrived.get(purpose, [])
+            if len(arrived) != TIMES or len(set(arrived)) != 1:
+                yield f"an answer for `{purpose}` must arrive {TIMES} times, with the same bytes, and doesn't"
+        for purpose in FOR[: 1 if quick else None]:
+            for at in range(len(FOR) * TIMES * (1 + TRIES)):
+                if _lived(operator, rounds, purpose, at).late:
+                    yield f"an answer is sent after `{purpose}` was revoked at moment {at}, and is for that"
 
-            def change(number: int, revoked: int = revoked) -> None:
-                if number == revoked:
-                    device.consent.revoke("train")
 
-            server = _Server(asked, change)
+@dataclass
+class _Lived:
+    """What happened: contributions that arrived, and how many were tried of a purpose after it was revoked."""
+
+    arrived: dict[Purpose, list[bytes]]
+    late: int = 0
+
+
+def _lived(operator: LyingOperator, rounds: Any, revoked: Purpose | None, at: int) -> _Lived:
+    """All messages, in as many sessions as it takes; at a moment a purpose is revoked."""
+    device, moments, before = operator.device, 0, 0
+    for number, each in enumerate(PURPOSES):
+        device.consent.grant(each, version=str(at + number))
+    messages = [message for each in FOR for message in _asked(operator, each, *rounds[each])]
+
+    def moment() -> None:
+        nonlocal moments, before
+        if moments == at and revoked is not None:
+            device.consent.revoke(revoked)
+            before = server.tried.count(revoked)
+        moments += 1
+
+    server = _Server(messages, moment)
+    for _ in messages:  # a session ends with a purpose
+        if not server.done:
             _session(operator, server)
-            if revoked and server.tries > revoked:
-                yield f"an answer is tried again after its purpose was revoked at try {revoked}"
-            if not revoked and not server.arrived:
-                yield "an answer must arrive with consent, and doesn't"
+    return _Lived(server.arrived, 0 if revoked is None or moments <= at else server.tried.count(revoked) - before)
+
+
+def _asked(operator: LyingOperator, purpose: Purpose, plan: RoundPlan, model: GlobalModel) -> Iterator[Any]:
+    """The messages for the next attempt at a round."""
+    operator.plan, operator.model = plan, model
+    operator.number += 1
+    signed = operator.signed(operator.charged(2.0 + operator.number), operator.log.show())
+    for again in range(TIMES):
+        record = {"plan": signed, "model": model.data}
+        yield (
+            purpose,
+            ServerMessage(
+                TRAIN, record, 1, f"{purpose} {again}", 2, "", 0.0, 1e6, (), time.monotonic(), content=signed[:64].hex()
+            ),
+        )
+
+
+def _survey() -> tuple[RoundPlan, GlobalModel]:
+    """A plan of a real survey, and its model."""
+    setting = Setting(
+        algorithm=SURVEYING, settings=SURVEY.model_dump(mode="json"), users_per_node=1, epsilon=0.5
+    )  # fmt: skip
+    names = list(SURVEY.questions())
+    terms = setting.terms(SURVEYING, n_users=2, n_items=len(names), directory=None)
+    terms = terms.model_copy(update={"catalogue": catalogue_hash(names)})
+    with WatchedRun(terms, crowd([[0]] * 2, n_items=len(names)), users_per_node=1) as stage:
+        stage.play(rounds=1)
+        asked, model = stage.seen.asked
+        return SignedPlan.model_validate_json(asked).plan, GlobalModel.from_bytes(model)
 
 
 def _session(operator: Any, server: _Server) -> None:
-    """One session of the device, until the answer has arrived or the device gives up."""
+    """One session of the device, until there is no message left or the device gives up."""
     device = operator.device
     deadline = Deadline(
-        seconds=30.0, stop=lambda: server.arrived, policy=Policy(), consents=partial(agreed, device.consent)
-    )
+        seconds=30.0, stop=lambda: server.done and server.taken, policy=Policy(),
+        consents=partial(agreed, device.consent),
+    )  # fmt: skip
     session = Session(device.store, operator.service, device.models, device.rounds, deadline, 1e-4)
     fleet: Any = server
     with OwnHost(device.store, device.rounds, 0, lambda _: None) as host:  # type: ignore[arg-type,return-value]

@@ -2,7 +2,8 @@
 
 The reference composes exact fractions and turns mu^2 into epsilon by scipy's normal tails; sampled sums, in both orders
 of the pair, by quadrature of the hockey-stick integral. Palate may say more than that, and never less: over the whole
-range of budgets, for one release and many, with attempts that came to nothing and without.
+range of budgets, for one release and many, with attempts that came to nothing and without. What may fail of one
+attempt, and for how many a part of delta is kept, are the reference's own numbers: none is taken from the code.
 
 **Assumes:** nothing. Numbers are compared, with room for the last digits only.
 """
@@ -18,10 +19,15 @@ from itertools import product
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.reference import cost
+from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
+from palate_client.service import Service
+from palate_common.errors import InputError
 from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import TAIL, GaussianEvent, epsilon_of, mu_of, sampled_mu2
+from palate_common.mechanism.accounting import GaussianEvent, epsilon_of, mu_of, sampled_mu2
 from palate_common.mechanism.cohort import shares_slack
+from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Sampling, attempt_mu2
+from palate_common.rounds.privacy_mode import MODES
 
 TEST = "G accountants"
 EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
@@ -46,7 +52,11 @@ STEPS = (1, 2, 5)
 COINS = ((1.0, GRID // 2), (1.0, 2 * GRID), (0.9, 5 * GRID))
 """Inclusion in them, and sigma; at 1 the cost is exact."""
 LOSSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.5)
-"""Where their curves are compared, in epsilons at a delta of 1e-5."""
+"""Where curves are compared, in epsilons at a delta of 1e-5."""
+FAR = (*LOSSES, 1.8, 2.1, 2.4, 2.7, 3.0, 3.4)
+"""Where those of sampled sums are: to where the reserve of one attempt is all that there is."""
+PARTICIPATIONS = (0, 1, 9, 10, 1000, 1023, 1024, 1025, 5000)
+"""Most attempts of a device's user."""
 
 
 def accountants() -> list[Finding]:
@@ -57,6 +67,7 @@ def accountants() -> list[Finding]:
         ("composition", _composed, "releases of equal and unequal noise, with void attempts and without"),
         ("discrete noise", _discrete, f"{len(DISCRETE)} sums term by term, and {len(SHARED)} sums of shares"),
         ("sampled sums", _sampled, f"{len(SAMPLED)} curves above the exact ones, in both orders"),
+        ("reserves", _reserved, "what a run and a device keep of delta pays for the failures of all attempts"),
         ("several sums", _stepped, f"up to {STEPS[-1]} sums a release, on every way to their price"),
     ):
         try:
@@ -136,8 +147,8 @@ def _sampled() -> Iterator[str]:
         if not mu2 <= one * (1 + DIGITS):
             yield f"a sampled sum must cost at most the whole one, {one:.6g}, got {mu2:.6g}"
         unit = cost.epsilon(mu2=mu2, delta=1e-5)
-        for epsilon in (part * unit for part in LOSSES):
-            allowed = TAIL + cost.delta(mu2=mu2, epsilon=epsilon) * (1 + DIGITS)
+        for epsilon in (part * unit for part in FAR):
+            allowed = cost.ATTEMPT_FAILS + cost.delta(mu2=mu2, epsilon=epsilon) * (1 + DIGITS)
             for removed in (True, False):
                 owed = cost.sampled_delta(mu2=one, inclusion=inclusion, epsilon=epsilon, removed=removed)
                 if owed > allowed + 1e-15:
@@ -145,6 +156,31 @@ def _sampled() -> Iterator[str]:
                         f"a sum of sigma {sigma} with a coin of {inclusion:g} has delta {owed:.3g} at epsilon "
                         f"{epsilon:.3g}, its mu^2 of {mu2:.3g} allows {allowed:.3g}"
                     )
+
+
+def _reserved() -> Iterator[str]:
+    """What is kept of delta: one attempt's failure for each attempt that there may be, and the rest buys the noise."""
+    one, all_ = Fraction(cost.ATTEMPT_FAILS), Fraction(cost.ATTEMPT_FAILS) * RESERVED_ATTEMPTS
+    for name, mode in MODES.items():
+        for inclusion in (None, 1.0, math.nextafter(1.0, 0.0), 0.5, 0.001):
+            fails = mode.cohort or inclusion not in (None, 1.0)
+            kept = mode.reserved_delta(inclusion)
+            if Fraction(kept) < (all_ if fails else 0):
+                yield f"a run with dp {name} and a coin of {inclusion} keeps {kept:g}, {float(all_):g} is right"
+    key = SigningKey.generate().public
+    for delta, most in product(DELTAS, PARTICIPATIONS):
+        rest = Fraction(delta) - max(all_, most * one)
+        try:
+            service = Service(public_key=key, population="audited", delta=delta, participations=most)
+        except InputError:
+            if rest > 0:
+                raise
+            continue
+        if Fraction(service.noise_delta) > rest * (1 + Fraction(1, 10**9)):
+            yield f"a device with {most} attempts of delta {delta:g} keeps less of it than may fail"
+        owed = cost.epsilon(mu2=service.limit_mu2, delta=float(rest))
+        if owed > service.epsilon:
+            yield f"a device's limit of epsilon {service.epsilon:g} with {most} attempts is worth {owed:.9g}"
 
 
 def _stepped() -> Iterator[str]:

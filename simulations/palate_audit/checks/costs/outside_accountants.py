@@ -29,9 +29,10 @@ import numpy as np
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.harness.watched_run import memory
+from palate_audit.reference.cost import ATTEMPT_FAILS
 from palate_common.errors import BudgetError
 from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import TAIL, GaussianEvent, mu_of, noise_for, sampled_mu2, sigma_for
+from palate_common.mechanism.accounting import GaussianEvent, mu_of, noise_for, sampled_mu2, sigma_for
 from palate_common.mechanism.cohort import GRAPH_FAILURE, MAX_ATTEMPTS, CohortTerms
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
@@ -263,7 +264,7 @@ def _sampled(rng: np.random.Generator, cases: int) -> Iterator[str]:
         steps, inclusion = int(rng.choice(STEPS if epsilon > 1 else STEPS[:2])), float(rng.choice(INCLUSIONS))
         if chosen := number % CHOSEN == CHOSEN - 1:
             epsilon = max(epsilon, 2.0)  # with less, it takes ten seconds
-        mu = mu_of(epsilon=epsilon, delta=delta - TAIL)
+        mu = mu_of(epsilon=epsilon, delta=delta - ATTEMPT_FAILS)
         if chosen:
             steps = min(steps, 2)
             sigma = noise_for(mu_r=mu, sensitivity=grid, inclusion=inclusion, steps=steps)
@@ -292,7 +293,7 @@ def _orders(said: str, multiplier: float, inclusion: float, steps: int, cost: fl
     for order, one in (("removed", whole._pmf_remove), ("added", whole._pmf_add)):
         for at in (part * epsilon for part in PARTS):
             owed = float(one.get_delta_for_epsilon(at))
-            allowed = TAIL + accounting.delta_of(epsilon=at, mu=math.sqrt(cost))
+            allowed = ATTEMPT_FAILS + accounting.delta_of(epsilon=at, mu=math.sqrt(cost))
             if owed > allowed * (1 + DIGITS) + DUST:
                 yield f"{said} have delta {owed:.4g} at epsilon {at:.4g}, {order}; {allowed:.4g} is said"
 

@@ -42,6 +42,8 @@ from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_p
 from palate_common.rounds.wire import REFUSED
 
 ITEMS = 3
+POPULAR = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5)
+"""The run that a device is asked to take part in, as a rule."""
 STEPS = 36
 SEEDS = (1, 2)
 """Of the steps of each device."""
@@ -138,6 +140,7 @@ class LyingOperator:
     log: _Log = field(default_factory=_Log)
     book: _Book = field(default_factory=_Book)
     number: int = 0
+    items: int = ITEMS
 
     def tell(self, what: str, spent: float | None, *, back: int = 0) -> str:
         """Show a plan, or a model, and say how the device and the book differ."""
@@ -191,7 +194,7 @@ class LyingOperator:
 
     def _model(self, state: Shown, spent: float | None) -> bool:
         """Whether the device takes a model."""
-        catalogue = ItemCatalogue(tuple(f"item-{row}" for row in range(ITEMS)))
+        catalogue = ItemCatalogue(tuple(f"item-{row}" for row in range(self.items)))
         facts = {} if spent is None else {SPENT: spent}
         made = published.pack(self.model, catalogue, facts, release_key(), population=POPULATION, shown=state)
         published.write(self.folder, made)
@@ -243,25 +246,42 @@ def _waited(commits: Commits, home: str) -> str:
     return "a device answers before the disk has its ledger" if commits.waiting(home, "ledger") else ""
 
 
-def lying_operator(stack: ExitStack, home: Path) -> LyingOperator:
-    """A plan of a real run, and an app's device that would answer it."""
-    names = [f"item-{row}" for row in range(ITEMS)]
-    setting = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5)
+def lying_operator(
+    stack: ExitStack,
+    home: Path,
+    setting: Setting = POPULAR,
+    *,
+    items: int = ITEMS,
+    rounds: int = 1,
+    act: bool = True,
+) -> LyingOperator:
+    """A plan of a real run, and an app's device that would answer it.
+
+    Args:
+        stack: closes both.
+        home: the device's folder is in it.
+        setting: of the run; none under masks.
+        items: how many the catalogue has.
+        rounds: the plan is that of the last one.
+        act: whether the device has an event.
+    """
+    names, name = [f"item-{row}" for row in range(items)], str(setting.algorithm)
     stage = stack.enter_context(
         WatchedRun(
-            setting.terms("popularity", n_users=2, n_items=ITEMS, directory=None), crowd([[0]] * 2, n_items=ITEMS),
+            setting.terms(name, n_users=2, n_items=items, directory=None), crowd([[0]] * 2, n_items=items),
             users_per_node=1,
         )
     )  # fmt: skip
-    stage.play(rounds=1)
+    stage.play(rounds=rounds)
     service = Service(
         public_key=stage.key.public, population=POPULATION, epsilon=50.0,
-        floors=Floors(allow_central=True, allow_seeded=True).for_few(),
+        floors=Floors(allow_central=True, allow_seeded=True, allow_events=setting.events is not None).for_few(),
     )  # fmt: skip
     device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
     for purpose in ("store", "train"):
         device.consent.grant(purpose)
-    device.track_many([Event("like", names[0])])
+    if act:
+        device.track_many([Event("like", names[0])])
     asked, model = stage.seen.asked
     plan = SignedPlan.model_validate_json(asked).plan
-    return LyingOperator(device, service, home / "model", plan, GlobalModel.from_bytes(model))
+    return LyingOperator(device, service, home / "model", plan, GlobalModel.from_bytes(model), items=items)

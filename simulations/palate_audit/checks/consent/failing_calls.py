@@ -1,0 +1,215 @@
+"""P, what fails while a device answers: whatever it is, nothing leaves that isn't noted, charged and agreed to.
+
+An app's device answers a plan. Every call that the road makes into the rooms of what it keeps, of the store, its locks,
+the journal, the ledger and consent, is found by watching; nobody lists them. Then each of them fails in turn: the lock
+is held by another process, the disk is full, SQLite says no, the file is damaged. The device may refuse; or it answers,
+and then the journal has this answer, the ledger this attempt, and the user agrees. The same where the user doesn't
+agree: nothing that fails makes the device answer.
+
+    plan -> device -> call 1, 2 ... n -> call k fails -> refused, or: in the journal, in the ledger, agreed to
+
+Calls are those of this audit's devices, so that a new one is among them.
+
+**Assumes:** what fails, fails when it is called, and says so by one of these errors; what is open can be closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import CodeType, FrameType
+
+import sqlcipher3.dbapi2 as sqlcipher
+
+import palate_client
+import palate_common
+from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
+from palate_audit.harness.probe_run import POPULATION
+from palate_audit.harness.watched_run import memory
+from palate_client.store.journal import Sent
+from palate_common.errors import IntegrityError, LockedError, PalateError
+from palate_common.records.consistency import Shown
+from palate_common.records.merkle import MerkleTree
+from palate_common.rounds.wire import REFUSED
+
+ROOMS = tuple(
+    str(Path(str(each.__file__)).parent / room)
+    for each, room in (
+        (palate_client, "store/"),
+        (palate_client, "ledger/"),
+        (palate_client, "consent.py"),
+        (palate_common, "records/database.py"),
+        (palate_common, "records/file_lock.py"),
+        (palate_common, "records/closing.py"),
+    )
+)
+"""Where a device keeps what it must not forget."""
+DEEP = ("store_file.py", "database.py", "file_lock.py")
+"""Of calls within these rooms, those into these files can fail, too."""
+AGAIN, MOST = 10, 0.9
+"""After so many failures the device must answer; and at least so large a part of the calls must have been made."""
+ENDS = ("close", "_let_go", "__exit__")
+"""What ends something doesn't fail: a lock that is never let go would keep the audit waiting, and shows nothing."""
+ERRORS: tuple[Callable[[], Exception], ...] = (
+    lambda: LockedError("the file must be free, and another process holds it"),
+    lambda: OSError(errno.ENOSPC, "no space left on the device"),
+    lambda: sqlcipher.OperationalError("disk I/O error"),
+    lambda: IntegrityError("the file must be whole, and is damaged"),
+)
+
+Call = tuple[CodeType, ...]
+"""A function of the rooms, and who called it, up to the first one that is of another room."""
+
+
+class Watch:
+    """Calls into the rooms: they are noted, or one of them fails."""
+
+    def __init__(self) -> None:
+        self.calls = dict[Call, bool]()
+        self.failed = False
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note each call, and whether it comes from another room."""
+
+        def look(frame: FrameType) -> None:
+            if found := _call(frame):
+                self.calls.setdefault(found, len(found) == 2)
+
+        with _watched(look):
+            yield
+
+    @contextmanager
+    def failing(self, at: Call, error: Callable[[], Exception]) -> Iterator[None]:
+        """Let one call fail, the first time that it is made."""
+        self.failed = False
+
+        def look(frame: FrameType) -> None:
+            if not self.failed and frame.f_code is at[0] and _call(frame) == at:
+                self.failed = True
+                raise error()
+
+        with _watched(look):
+            yield
+
+
+@contextmanager
+def _watched(look: Callable[[FrameType], None]) -> Iterator[None]:
+    """Be told of each call of a function."""
+
+    def told(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            look(frame)
+
+    before = sys.getprofile()
+    sys.setprofile(told)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def _call(frame: FrameType) -> Call | None:
+    """What is called, if it is of these rooms, can fail and begins now."""
+    code, start = frame.f_code, 8  # of a generator that goes on, the last instruction is a later one
+    if not code.co_filename.startswith(ROOMS) or frame.f_lasti > start or code.co_name.startswith("<"):
+        return None
+    if code.co_name in ENDS:
+        return None
+    chain, above = [code], frame.f_back
+    while above is not None:
+        if above.f_code.co_filename.startswith(ROOMS):
+            chain.append(above.f_code)
+        elif above.f_code.co_filename.startswith(_PACKAGES):
+            chain.append(above.f_code)
+            break
+        above = above.f_back
+    return tuple(chain) if len(chain) == 2 or code.co_filename.endswith(DEEP) else None
+
+
+_PACKAGES = tuple(str(Path(str(each.__file__)).parent) for each in (palate_client, palate_common))
+
+
+def failing_calls(*, quick: bool = False) -> Iterator[str]:
+    """A contribution with consent and without; `quick`: with consent, and locks where the road asks for them."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        operator = lying_operator(stack, home)
+        operator.log.add(kind="population", population=POPULATION, created="2026")
+        operator.tell("model", 1.0)
+        yield from _contributions(operator, agreed=True, quick=quick)
+        if not quick:
+            operator.device.consent.revoke("train")
+            yield from _contributions(operator, agreed=False, quick=False)
+
+
+def _tried(calls: dict[Call, bool], quick: bool) -> Iterator[tuple[Call, Callable[[], Exception]]]:
+    """Each call with the errors that it is tried with: all, where it comes from another room, else one in turn."""
+    for number, (call, outer) in enumerate(calls.items()):
+        for place, error in enumerate(ERRORS):
+            turn = outer or place == number % len(ERRORS)
+            if (outer and place == 0) if quick else turn:
+                yield call, error
+
+
+def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Iterator[str]:
+    """A contribution in the clear."""
+    watch, device, seen, made = Watch(), operator.device, len(operator.log.leaves), 0
+    for _ in range(2):  # the first time some things are read that are kept then
+        plan = _next(operator, seen)
+        with watch.noting():
+            answer = device.contribute(plan, operator.model.data)
+        yield from _left(operator, answer, agreed=agreed, after="nothing")
+        if agreed == (answer == REFUSED):
+            yield f"a device must {'answer' if agreed else 'refuse'}, got: {device.refusal or 'an answer'}"
+        seen = len(operator.log.leaves) if agreed else seen
+    tried = list(_tried(watch.calls, quick))
+    for number, (call, error) in enumerate(tried):
+        plan, answer = _next(operator, seen), REFUSED
+        with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error):
+            answer = device.contribute(plan, operator.model.data)
+        made += watch.failed
+        yield from _left(operator, answer, agreed=agreed, after=_said(call, error))
+        if agreed and number % AGAIN == AGAIN - 1:
+            if device.contribute(_next(operator, seen), operator.model.data) == REFUSED:
+                yield f"a device must answer when nothing fails any more, got: {device.refusal}"
+            seen = len(operator.log.leaves)
+    if made < MOST * len(tried):
+        yield f"only {made} of {len(tried)} calls could be made to fail"
+
+
+def _next(operator: LyingOperator, seen: int) -> bytes:
+    """The next plan, with proofs from the states that the device may have seen last alone: there are hundreds."""
+    operator.number += 1
+    body = operator.charged(2.0 + operator.number)
+    size, tree = len(operator.log.leaves), MerkleTree(operator.log.leaves)
+    ends = {old: tree.consistency_proof(old, size) for old in range(max(1, seen), size)}
+    return operator.signed(body, Shown(checkpoint=tree.checkpoint(size), consistency=ends))
+
+
+def _left(operator: LyingOperator, answer: bytes, *, agreed: bool, after: str) -> Iterator[str]:
+    """What is wrong with an answer that has left."""
+    if answer == REFUSED:
+        return
+    if not agreed:
+        yield f"a contribution leaves without consent, after {after}"
+    plan, report = operator.plan, operator.device.privacy_report()
+    place = (plan.run, plan.round, operator.number)
+    if not _noted(report.sent[-1:], place, answer):
+        yield f"a contribution leaves that the journal hasn't, after {after}"
+    if report.spending is None or place not in {(e.run, e.round, e.attempt) for e in report.spending.receipts}:
+        yield f"a contribution leaves that the ledger hasn't charged, after {after}"
+
+
+def _noted(sent: tuple[Sent, ...], place: tuple[str, int, int], answer: bytes) -> bool:
+    """Whether these messages are that answer."""
+    return [(e.run, e.round, e.attempt, e.bytes) for e in sent] == [(*place, len(answer))]
+
+
+def _said(call: Call, error: Callable[[], Exception]) -> str:
+    """What failed, for people."""
+    return f"{type(error()).__name__} of {call[0].co_qualname} in {call[-1].co_qualname}"
