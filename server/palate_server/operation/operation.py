@@ -32,7 +32,7 @@ from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.presence import Presence
+from palate_server.operation.presence import SeenByQuarter
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
@@ -71,7 +71,7 @@ class Operation:
         self._restraint, self._absences = restraint_of(site), Absences()
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
-        self._presence = Presence(self._register)
+        self._presence = SeenByQuarter(self._register)
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
