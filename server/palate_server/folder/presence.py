@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from palate_server.folder.enrolments import Enrolments, quarter_of
 
 
-class Presence:
+class SeenByQuarter:
     """Who was online in this quarter.
 
     Args:

@@ -22,7 +22,7 @@ from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
-from palate_server.folder.presence import Presence
+from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -73,7 +73,7 @@ class Operation:
         self._progress = Progress(site.progress_file)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
-        self._presence = Presence(self._register)
+        self._presence = SeenByQuarter(self._register)
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""

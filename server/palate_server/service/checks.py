@@ -98,7 +98,7 @@ _UNSYNCHRONISED = 5  # TIME_ERROR of adjtimex(2)
 
 
 @dataclass(frozen=True)
-class Checked:
+class Preflight:
     """What a check has found.
 
     Attributes:
@@ -116,7 +116,7 @@ class Checked:
         return 2 if "error" in found else 4 if "warning" in found else 0
 
 
-def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, starting: bool = False) -> Checked:
+def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, starting: bool = False) -> Preflight:
     """Try what a start and a run need. It writes nothing but a trial file in the witness folder.
 
     Args:
@@ -137,7 +137,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
     order = ("error", "warning", "note")
     both = sorted(dict.fromkeys([*found, *known]), key=lambda problem: order.index(problem.severity))
-    return Checked(tuple(each for each in tried if isinstance(each, str)), tuple(both))
+    return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
 def _safely(look: Callable[[Site], Iterator[str | Problem]], site: Site) -> list[str | Problem]:

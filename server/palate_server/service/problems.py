@@ -200,7 +200,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class ServerProblem:
     """Something that is wrong now.
 
     Attributes:
@@ -220,6 +220,10 @@ class Problem:
     def as_dict(self) -> dict[str, Any]:
         """The problem as JSON values."""
         return asdict(self)
+
+
+Problem = ServerProblem
+"""Its name in the server's rooms. As a class it has a longer one: `palate.Problem` is a line of an import."""
 
 
 class Told:

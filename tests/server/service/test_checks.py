@@ -19,7 +19,7 @@ from palate_cli.cli import run
 from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.server_folder import Site
-from palate_server.service.checks import CHECKS, Checked, checked, clock_is_kept
+from palate_server.service.checks import CHECKS, Preflight, checked, clock_is_kept
 from palate_server.service.problems import KINDS, Problem
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
@@ -73,7 +73,7 @@ def test_exit_codes_and_lines_of_the_command(site: Site, capsys: pytest.CaptureF
     assert told["good"]
     assert run(["serve", "check", str(site.folder / "elsewhere")]) == 2
     notes = tuple(each for each in checked(site, now=time.time()).problems if each.severity == "note")
-    assert Checked((), notes).exit_code == 0
+    assert Preflight((), notes).exit_code == 0
 
 
 def test_a_house_is_checked_population_by_population(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from palate_cli.cli import app, run
 from palate_common.errors import InputError, IntegrityError
 from palate_server.folder.enrolments import Enrolments, quarter_name, quarter_of
 from palate_server.folder.operators import FILE, MOST_LINE, OperatorLog
-from palate_server.folder.presence import Presence
+from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.server_folder import Site
 from palate_server.service.setup import make_site
 
@@ -128,8 +128,8 @@ def test_the_list_has_quarters_and_labels_and_no_finer_time(site: Site, capsys: 
         enrol(register, 1, B, label="shop 2", now=now - 5 * QUARTER)
         enrol(register, 2, C, now=now - 5 * QUARTER)
         enrol(register, 3, D, label="shop 2", now=now)
-        Presence(register, clock=lambda: now - 4 * QUARTER).note([100, 101, 102])
-        presence = Presence(register, clock=lambda: now)
+        SeenByQuarter(register, clock=lambda: now - 4 * QUARTER).note([100, 101, 102])
+        presence = SeenByQuarter(register, clock=lambda: now)
         presence.note([101])
         presence.note([101, 999])
         register.leave(2, identity=C)
@@ -166,7 +166,7 @@ def test_many_are_revoked_by_label_or_quarter_only_if_it_is_said_and_known(
     assert run(["serve", "revoke", folder, "--unseen", "1", "--yes"]) == 2, "nobody knows who was online"
     assert "not noted yet" in capsys.readouterr().err
     with Enrolments(site.enrolment_file) as register:
-        Presence(register, clock=lambda: now).note([])
+        SeenByQuarter(register, clock=lambda: now).note([])
     assert run(["serve", "devices", folder, "--unseen", "1"]) == 2
     assert "noted since" in capsys.readouterr().err
     for wrong in ([], ["0", "--label", "shop 1"]):

@@ -19,7 +19,7 @@ from palate_sim.card.card import card_payload, sign_card
 
 if TYPE_CHECKING:
     from palate_server.folder.house import House
-    from palate_server.service.checks import Checked
+    from palate_server.service.checks import Preflight
 
 
 def run(
@@ -84,7 +84,7 @@ def check(
     raise typer.Exit(2 if 2 in codes else max(codes, default=0))
 
 
-def _say_checked(found: Checked, which: str) -> None:
+def _say_checked(found: Preflight, which: str) -> None:
     """Lines on what is good, then on what isn't."""
     for line in found.good:
         typer.echo(f"{which}good: {line}")
