@@ -26,17 +26,17 @@ from palate_common.records.entries import ChargeEntry, Entry, RestoredEntry
 from palate_common.secagg.messages import Step
 from palate_server.console import charts
 from palate_server.console.survey import SurveyShown, read_survey
-from palate_server.console.words import PARTS, RARE, STEPS, Line, part_words, told, without_identifiers
+from palate_server.console.words import PARTS, RARE, STEPS, LogLine, part_words, told, without_identifiers
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
 from palate_server.operation.releases import CARD, listed
 from palate_server.operation.surveys import due_at, surveys_of, week_before
 from palate_server.operation.terms import Budget, budgets_of
-from palate_server.rounds.progress import Attempted, Progress, Seen
+from palate_server.rounds.progress import ActivityFile, Attempted, ServerActivity
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.gateway import certificate
-from palate_server.service.problems import Problem, Told, problems
+from palate_server.service.problems import ServerProblem, Told, problems
 from palate_server.service.status import Status, read_status, unpublished
 
 LOG = 120
@@ -55,7 +55,7 @@ Parts = Callable[[], Mapping[str, bool] | None]
 
 
 @dataclass(frozen=True)
-class Part:
+class ServerPart:
     """A part of the server: its name, what it is for, whether it is well, and since when (ISO 8601)."""
 
     name: str
@@ -149,9 +149,9 @@ class Board:
     outlook: Outlook
     config: Any
     verdict: tuple[str, str]
-    problems: tuple[Problem, ...]
-    parts: tuple[Part, ...]
-    seen: Seen
+    problems: tuple[ServerProblem, ...]
+    parts: tuple[ServerPart, ...]
+    seen: ServerActivity
     steps: tuple[StepShown, ...]
     attempt_words: str
     attempt_state: str
@@ -161,8 +161,8 @@ class Board:
     plan: tuple[str, ...]
     models: tuple[ModelShown, ...]
     surveys: tuple[SurveyShown, ...]
-    errors: tuple[tuple[Line, bool], ...]
-    log: tuple[Line, ...]
+    errors: tuple[tuple[LogLine, bool], ...]
+    log: tuple[LogLine, ...]
     due: bool
     unpublished: str | None
     disk: tuple[int, int]
@@ -200,7 +200,7 @@ class BoardReader:
 
     def __init__(self, site: Site, parts: Parts, clock: Callable[[], float] = time.time) -> None:
         self.site, self.parts, self._clock = site, parts, clock
-        self._memory, self._progress = EventMemory(site.events), Progress(site.progress_file)
+        self._memory, self._progress = EventMemory(site.events), ActivityFile(site.progress_file)
         self._results: dict[Path, tuple[int, SurveyShown]] = {}
 
     def stamp(self) -> tuple[object, ...]:
@@ -246,7 +246,7 @@ class BoardReader:
             verdict=_verdict(there, found),
             problems=found,
             parts=parts,
-            seen=seen if alive else Seen(attempt=seen.attempt),
+            seen=seen if alive else ServerActivity(attempt=seen.attempt),
             steps=tuple(_steps(seen.attempt, state)),
             attempt_words=_attempt_words(seen.attempt, state),
             attempt_state=state,
@@ -287,22 +287,22 @@ def _iso(at: float) -> str:
 
 
 def _parts(
-    site: Site, there: Mapping[str, bool] | None, found: Iterable[Problem], events: Iterable[Mapping[str, Any]]
-) -> Iterator[Part]:
+    site: Site, there: Mapping[str, bool] | None, found: Iterable[ServerProblem], events: Iterable[Mapping[str, Any]]
+) -> Iterator[ServerPart]:
     """What runs, and what the server needs beside; nothing if it doesn't run."""
     if there is None:
         return
     began, wrong = since(events), {problem.code for problem in found}
-    yield Part(*part_words("supervisor"), good=True, since=began.get(""))
+    yield ServerPart(*part_words("supervisor"), good=True, since=began.get(""))
     order = ("superlink", "superexec", "serverapp", "gateway", "enrolment")
     for name in sorted(there, key=lambda each: order.index(each) if each in order else len(order)):
-        yield Part(*part_words(name), good=there[name], since=began.get(name, began.get("")))
-    yield Part(*part_words("witness"), good="witness_unwritable" not in wrong, since=began.get("witness"))
+        yield ServerPart(*part_words(name), good=there[name], since=began.get(name, began.get("")))
+    yield ServerPart(*part_words("witness"), good="witness_unwritable" not in wrong, since=began.get("witness"))
     if site.config.witnesses.keys:
-        yield Part(*part_words("witnesses"), good="witnesses_missing" not in wrong, since=began.get("witnesses"))
+        yield ServerPart(*part_words("witnesses"), good="witnesses_missing" not in wrong, since=began.get("witnesses"))
 
 
-def _verdict(there: Mapping[str, bool] | None, problems: Sequence[Problem]) -> tuple[str, str]:
+def _verdict(there: Mapping[str, bool] | None, problems: Sequence[ServerProblem]) -> tuple[str, str]:
     if there is None:
         return "off", "Not running"
     worst = {problem.severity for problem in problems}
@@ -313,7 +313,7 @@ def _verdict(there: Mapping[str, bool] | None, problems: Sequence[Problem]) -> t
     return ("watch", "Runs, with a warning") if "warning" in worst else ("good", "All is well")
 
 
-def _shown(found: Iterable[Problem]) -> Iterator[Problem]:
+def _shown(found: Iterable[ServerProblem]) -> Iterator[ServerProblem]:
     """The problems as they may be shown."""
     for each in found:
         yield replace(each, said=_sentence(without_identifiers(each.said)), act=without_identifiers(each.act))
@@ -498,7 +498,7 @@ def _models(site: Site) -> Iterator[ModelShown]:
         )
 
 
-def _errors(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Line, bool]]:
+def _errors(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[LogLine, bool]]:
     """The latest problems, newest first, and whether a round was released since."""
     over, found = False, 0
     for event in reversed(events):

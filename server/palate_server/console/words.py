@@ -67,7 +67,7 @@ RARE = {Step.COMMIT, Step.OPEN}
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of the log.
 
     Attributes:
@@ -101,15 +101,15 @@ def part_words(part: str) -> tuple[str, str]:
     return f"{name} {number}".strip(), role
 
 
-def told(events: Iterable[Mapping[str, Any]], *, most: int) -> list[Line]:
+def told(events: Iterable[Mapping[str, Any]], *, most: int) -> list[LogLine]:
     """The latest events as lines, newest first; enrolments in a row are one line, so that none has a time."""
-    lines: list[Line] = []
+    lines: list[LogLine] = []
     enrolled = 0
     for event in events:
         if event["event"] == "enrolled":
             enrolled += 1
             day = f"{str(event['at'])[:10]}"
-            line = Line(day, GOOD, "enrolled", f"{_count(enrolled, 'device')} enrolled")
+            line = LogLine(day, GOOD, "enrolled", f"{_count(enrolled, 'device')} enrolled")
             lines = [*lines[:-1], line] if enrolled > 1 else [*lines, line]
             continue
         enrolled = 0
@@ -117,7 +117,7 @@ def told(events: Iterable[Mapping[str, Any]], *, most: int) -> list[Line]:
     return lines[::-1][:most]
 
 
-def _line(event: Mapping[str, Any]) -> Line:
+def _line(event: Mapping[str, Any]) -> LogLine:
     kind = str(event["event"])
     mark, say = _SAID.get(kind, (BAD if kind in TROUBLES else NOTE, _plainly))
     try:
@@ -125,7 +125,7 @@ def _line(event: Mapping[str, Any]) -> Line:
     except (KeyError, TypeError, ValueError):  # an event of another version, or a line that somebody has edited
         text = _plainly(event)
     act = TROUBLES.get(kind, "")
-    return Line(str(event["at"]), mark, kind, without_identifiers(text), act)
+    return LogLine(str(event["at"]), mark, kind, without_identifiers(text), act)
 
 
 def _count(number: int, what: str) -> str:

@@ -22,7 +22,7 @@ from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
-from palate_server.folder.profiles import PROFILES, TRIAL, Told, complete, loosened
+from palate_server.folder.profiles import PROFILES, TRIAL, SettingInForce, complete, loosened
 from palate_server.ledger.history import one_line
 
 if TYPE_CHECKING:
@@ -502,7 +502,7 @@ def _plain(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def explained(path: Path) -> list[Told]:
+def explained(path: Path) -> list[SettingInForce]:
     """Each setting of a valid configuration file, in the order of the table: its value, where it is from, and why.
 
     Raises:
@@ -510,7 +510,7 @@ def explained(path: Path) -> list[Told]:
     """
     config = read_config(path)
     told = {each.key: each for each in complete(tomllib.loads(path.read_text(encoding="utf-8")))[1]}
-    return [told.get(key, Told(key, value, "default")) for key, value in _settings(config)]
+    return [told.get(key, SettingInForce(key, value, "default")) for key, value in _settings(config)]
 
 
 def _settings(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

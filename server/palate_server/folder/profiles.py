@@ -91,7 +91,7 @@ Get = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
-class Told:
+class SettingInForce:
     """One setting.
 
     Attributes:
@@ -305,7 +305,7 @@ def loosened(name: str, get: Get) -> str:
     return ""
 
 
-def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Told]]:
+def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[SettingInForce]]:
     """Fill in what a configuration leaves to its profile.
 
     Args:
@@ -318,7 +318,7 @@ def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Told]]:
     Raises:
         ValueError: a value that a rule needs isn't one.
     """
-    told = [Told(key, value, "set") for key, value in _leaves(raw)]
+    told = [SettingInForce(key, value, "set") for key, value in _leaves(raw)]
     name = raw.get("profile")
     if not isinstance(name, str) or name not in PROFILES:
         return dict(raw), told
@@ -326,7 +326,7 @@ def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Told]]:
     known = {each.key: each.value for each in told}
     for key, (value, why) in settings_of(profile).items():
         if key not in known:
-            told.append(Told(key, value, "profile", why))
+            told.append(SettingInForce(key, value, "profile", why))
             known[key] = value
 
     def get(key: str) -> Any:
@@ -337,7 +337,7 @@ def complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Told]]:
             if rule.key not in known and (value := rule.of(profile, get)) is not None:
                 known[rule.key] = value
                 why = rule.rule if rule.said is None else rule.said(profile, get)
-                told.append(Told(rule.key, value, "derived", why))
+                told.append(SettingInForce(rule.key, value, "derived", why))
     except PalateError as error:
         raise ValueError(str(error)) from None
     return _nested(raw, known), told

@@ -40,7 +40,7 @@ from palate_server.operation.surveys import Surveys
 from palate_server.operation.terms import check_budgets, period_of
 from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.progress import Progress, WatchedTransport
+from palate_server.rounds.progress import ActivityFile, WatchedTransport
 from palate_server.rounds.run import open_run, run_round
 from palate_server.secagg.conduct import Conduct
 
@@ -70,7 +70,7 @@ class Operation:
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
-        self._progress = Progress(site.progress_file)
+        self._progress = ActivityFile(site.progress_file)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
         self._presence = SeenByQuarter(self._register)

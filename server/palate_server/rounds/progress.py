@@ -101,14 +101,14 @@ class Attempted(_Told):
     reason: str = ""
 
 
-class Seen(_Told):
+class ServerActivity(_Told):
     """What is told: a cohort that gathers, and the latest attempt, if there are any."""
 
     gathering: Gathered | None = None
     attempt: Attempted | None = None
 
 
-class Progress:
+class ActivityFile:
     """What the server is about now, in a file.
 
     Args:
@@ -117,14 +117,14 @@ class Progress:
     """
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
-        self._file, self._clock, self._seen = file, clock, Seen()
+        self._file, self._clock, self._seen = file, clock, ServerActivity()
 
-    def read(self) -> Seen:
+    def read(self) -> ServerActivity:
         """What was told last; nothing if the file is missing or isn't one."""
         try:
-            return Seen.model_validate_json(self._file.read_bytes())
+            return ServerActivity.model_validate_json(self._file.read_bytes())
         except (OSError, ValidationError):
-            return Seen()
+            return ServerActivity()
 
     def take_over(self) -> None:
         """Tell that a former process doesn't go on with what it was about."""
@@ -184,7 +184,7 @@ class WatchedTransport:
         clock: returns seconds since 1970.
     """
 
-    def __init__(self, carrier: Transport, progress: Progress, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, carrier: Transport, progress: ActivityFile, clock: Callable[[], float] = time.time) -> None:
         self.carrier, self.progress, self._clock = carrier, progress, clock
 
     def invite(self, *, masked: bool) -> Collection[int]:

@@ -36,7 +36,7 @@ from palate_server.operation.terms import check_config
 from palate_server.service.gateway import Front, certificate, check_configuration, wanted_ports
 from palate_server.service.metrics import check_pair, read_parts, read_token
 from palate_server.service.ports import listening, taken
-from palate_server.service.problems import KINDS, Kind, Problem, line_of, problems, told_of
+from palate_server.service.problems import KINDS, Kind, ServerProblem, line_of, problems, told_of
 
 CHECKS: Mapping[str, Kind] = {
     "settings_unfit": Kind(
@@ -107,7 +107,7 @@ class Preflight:
     """
 
     good: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[ServerProblem, ...]
 
     @property
     def exit_code(self) -> int:
@@ -127,20 +127,20 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
         starting: whether a supervisor asks that is about to start, so that nothing runs.
     """
     parts = None if starting else read_parts(site)
-    looks: list[Callable[[Site], Iterator[str | Problem]]] = [_signing, _pair, _disk_of_its_own, _machine]
+    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
         looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
         looks += [] if dev or housed else [_nginx]
         looks += [] if parts is not None else [partial(_free, dev=dev, housed=housed)]
     tried = [each for look in looks for each in _safely(look, site)]
-    found = [each for each in tried if isinstance(each, Problem)]
+    found = [each for each in tried if isinstance(each, ServerProblem)]
     known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
     order = ("error", "warning", "note")
     both = sorted(dict.fromkeys([*found, *known]), key=lambda problem: order.index(problem.severity))
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
-def _safely(look: Callable[[Site], Iterator[str | Problem]], site: Site) -> list[str | Problem]:
+def _safely(look: Callable[[Site], Iterator[str | ServerProblem]], site: Site) -> list[str | ServerProblem]:
     """What a look finds; one that can't look is a problem of the folder."""
     try:
         return list(look(site))
@@ -148,11 +148,11 @@ def _safely(look: Callable[[Site], Iterator[str | Problem]], site: Site) -> list
         return [told_of("folder_damaged", KINDS, said=line_of(error))]
 
 
-def _tell(code: str, said: str = "", act: str = "") -> Problem:
+def _tell(code: str, said: str = "", act: str = "") -> ServerProblem:
     return told_of(code, {**KINDS, **CHECKS}, said=said, act=act)
 
 
-def _settings(site: Site) -> Iterator[str | Problem]:
+def _settings(site: Site) -> Iterator[str | ServerProblem]:
     """Whether a run could be opened."""
     try:
         items = len(site.catalogue.items)
@@ -165,7 +165,7 @@ def _settings(site: Site) -> Iterator[str | Problem]:
     yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"
 
 
-def _flower(_: Site) -> Iterator[str | Problem]:
+def _flower(_: Site) -> Iterator[str | ServerProblem]:
     try:
         check_version()
     except PalateError as error:
@@ -174,7 +174,7 @@ def _flower(_: Site) -> Iterator[str | Problem]:
     yield "Flower: the version that was tried"
 
 
-def _signing(site: Site) -> Iterator[str | Problem]:
+def _signing(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the release key signs, and is the one of the latest model."""
     try:
         key = site.key()
@@ -189,7 +189,7 @@ def _signing(site: Site) -> Iterator[str | Problem]:
     yield f"release key: {key.public}"
 
 
-def _witness(site: Site) -> Iterator[str | Problem]:
+def _witness(site: Site) -> Iterator[str | ServerProblem]:
     """A durable write to the witness folder."""
     try:
         Witness(site.witness).check()
@@ -199,7 +199,7 @@ def _witness(site: Site) -> Iterator[str | Problem]:
     yield f"witness folder: written, {site.witness}"
 
 
-def _disk_of_its_own(site: Site) -> Iterator[str | Problem]:
+def _disk_of_its_own(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the witness folder would survive the server folder's disk."""
     if not site.witness.is_dir():
         return  # `problems` says so
@@ -209,7 +209,7 @@ def _disk_of_its_own(site: Site) -> Iterator[str | Problem]:
         yield "witness folder: on another disk"
 
 
-def _elsewhere(site: Site) -> Iterator[str | Problem]:
+def _elsewhere(site: Site) -> Iterator[str | ServerProblem]:
     """Whether metrics and invitations can be served at addresses of their own."""
     for name, settings in (("metrics", site.config.metrics), ("invitations", site.config.invitations)):
         if not settings.address:
@@ -224,7 +224,7 @@ def _elsewhere(site: Site) -> Iterator[str | Problem]:
         yield f"{name}: at {settings.address}, with a token"
 
 
-def _cosigners(site: Site) -> Iterator[str | Problem]:
+def _cosigners(site: Site) -> Iterator[str | ServerProblem]:
     """Whether enough of the ledger's witnesses are there."""
     if not site.config.witnesses.keys:
         return
@@ -241,7 +241,7 @@ def _cosigners(site: Site) -> Iterator[str | Problem]:
     yield f"witnesses: at least {site.config.witnesses.needed} cosign"
 
 
-def _pair(site: Site) -> Iterator[str | Problem]:
+def _pair(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the gateway's certificate is for its name, and its key for the certificate."""
     chain, secret = certificate(site)
     if not chain.exists() and not site.config.gateway.certificate:
@@ -275,7 +275,7 @@ def _is_chain(found: list[x509.Certificate]) -> bool:
     return True
 
 
-def _nginx(site: Site) -> Iterator[str | Problem]:
+def _nginx(site: Site) -> Iterator[str | ServerProblem]:
     """Whether nginx is there and takes the configuration."""
     try:
         check_configuration(Front.alone(site))
@@ -285,7 +285,7 @@ def _nginx(site: Site) -> Iterator[str | Problem]:
     yield "nginx: takes the gateway's configuration"
 
 
-def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | Problem]:
+def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | ServerProblem]:
     """Whether each port is free."""
     busy = False
     for name, host, port in wanted_ports(site, dev=dev, housed=housed):
@@ -299,7 +299,7 @@ def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | Problem]:
         yield "ports: free"
 
 
-def _name(site: Site) -> Iterator[str | Problem]:
+def _name(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the name that devices connect to is known."""
     name, found = site.config.name, threading.Event()
 
@@ -314,7 +314,7 @@ def _name(site: Site) -> Iterator[str | Problem]:
     yield f"name: {name} is known here" if found.is_set() else _tell("name_unresolved", f"{name} isn't known here")
 
 
-def _machine(_: Site) -> Iterator[str | Problem]:
+def _machine(_: Site) -> Iterator[str | ServerProblem]:
     """The clock, the limit of open files, and the account."""
     if (synchronised := clock_is_kept()) is not None:
         yield "clock: kept by the system" if synchronised else _tell("clock_free")

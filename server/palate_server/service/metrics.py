@@ -34,7 +34,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
 from palate_server.service.http_api import Listener, WithToken
-from palate_server.service.problems import Problem, Told, line_of, problems
+from palate_server.service.problems import ServerProblem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -92,7 +92,7 @@ class Metrics:
                 self._told.read(event)
         return news
 
-    def problems(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[ServerProblem, ...]:
         """What is wrong now."""
         self.follow()
         return problems(self._site, now=time.time(), parts=self.parts(), told=self._told)
@@ -328,7 +328,7 @@ def read_health(site: Site) -> dict[str, bool]:
     return read_answer(site.config.gateway.metrics_port, "health")
 
 
-def read_problems(site: Site, *, now: float) -> tuple[Problem, ...]:
+def read_problems(site: Site, *, now: float) -> tuple[ServerProblem, ...]:
     """What is wrong with a server, whether it runs or not; `now` is in seconds since 1970."""
     return problems(site, now=now, parts=read_parts(site))
 

@@ -222,10 +222,6 @@ class ServerProblem:
         return asdict(self)
 
 
-Problem = ServerProblem
-"""Its name in the server's rooms. As a class it has a longer one: `palate.Problem` is a line of an import."""
-
-
 class Told:
     """What the events say, read on from where it was left: a running server reads each line once.
 
@@ -284,7 +280,7 @@ class _Seen:
 
 def problems(
     site: Site, *, now: float, parts: Mapping[str, bool] | None, told: Told | None = None
-) -> tuple[Problem, ...]:
+) -> tuple[ServerProblem, ...]:
     """What is wrong with a server now, the worst first.
 
     It takes some milliseconds and can be called at any time; it never raises because something is broken, but says so.
@@ -300,7 +296,7 @@ def problems(
         with suppress(OSError, ValueError):
             told.follow()
     seen = _Seen(site, now, parts, told)
-    found: list[Problem] = []
+    found: list[ServerProblem] = []
     for look in _LOOKS:
         try:
             found += look(seen)
@@ -315,7 +311,9 @@ def at(event: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(event["at"]).timestamp()
 
 
-def _problem(code: str, *, said: str = "", act: str = "", since: float | Mapping[str, Any] | None = None) -> Problem:
+def _problem(
+    code: str, *, said: str = "", act: str = "", since: float | Mapping[str, Any] | None = None
+) -> ServerProblem:
     """A problem of a kind; what isn't given is the kind's."""
     return told_of(code, KINDS, said=said, act=act, since=since)
 
@@ -327,7 +325,7 @@ def told_of(
     said: str = "",
     act: str = "",
     since: float | Mapping[str, Any] | None = None,
-) -> Problem:
+) -> ServerProblem:
     """Make a problem of one of the kinds; what isn't given is the kind's.
 
     Args:
@@ -339,7 +337,9 @@ def told_of(
     """
     kind = kinds[code]
     when = at(since) if isinstance(since, Mapping) else since
-    return Problem(code, kind.severity, None if when is None else local(when), said or kind.means, act or kind.act)
+    return ServerProblem(
+        code, kind.severity, None if when is None else local(when), said or kind.means, act or kind.act
+    )
 
 
 def line_of(error: Exception) -> str:
@@ -347,7 +347,7 @@ def line_of(error: Exception) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error)).split())[:300]
 
 
-def _running(seen: _Seen) -> Iterator[Problem]:
+def _running(seen: _Seen) -> Iterator[ServerProblem]:
     """Parts that are down, or start again and again."""
     told, now = seen.told, seen.now
     started = told.last.get("started")
@@ -399,7 +399,7 @@ def log_of(part: str) -> str:
     return {"superexec": "serverapp.log", "enrolment": "supervisor.log"}.get(part, f"{part.replace(' ', '-')}.log")
 
 
-def _ports(seen: _Seen) -> Iterator[Problem]:
+def _ports(seen: _Seen) -> Iterator[ServerProblem]:
     """Ports of parts that don't run, or of a server that doesn't, and which somebody else has."""
     gateway, parts = seen.site.config.gateway, seen.parts
     wanted = {"gateway": gateway.port, "enrolment": gateway.enrolment_port}
@@ -436,7 +436,7 @@ def _own(seen: _Seen) -> set[int]:
     return found
 
 
-def _witnesses(seen: _Seen) -> Iterator[Problem]:
+def _witnesses(seen: _Seen) -> Iterator[ServerProblem]:
     """The witness folder as it is now and as it was last tried, and the ledger's witnesses."""
     folder, told = seen.site.witness, seen.told
     failed = told.since("unwitnessed", "witnessed", "serving")
@@ -454,7 +454,7 @@ def _witnesses(seen: _Seen) -> Iterator[Problem]:
         yield _problem("witnesses_missing", said=str(missing.get("reason", "")), since=missing)
 
 
-def _disks(seen: _Seen) -> Iterator[Problem]:
+def _disks(seen: _Seen) -> Iterator[ServerProblem]:
     """The disks of the server folder and of the witness."""
     least, told = seen.site.config.problems.disk_mib, set()
     for folder in (seen.site.folder, seen.site.witness):
@@ -469,7 +469,7 @@ def _disks(seen: _Seen) -> Iterator[Problem]:
             )
 
 
-def _certificates(seen: _Seen) -> Iterator[Problem]:
+def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
     """The certificates of gateway and SuperLink, and the folder's authority."""
     site, days = seen.site, seen.site.config.problems.certificate_days
     for path in (certificate(site)[0], site.tls / "superlink.pem", site.tls / "ca.pem"):
@@ -492,7 +492,7 @@ def _certificates(seen: _Seen) -> Iterator[Problem]:
             yield _problem("certificate_ends", said=f"{path} ends in {left:.0f} days, {when}")
 
 
-def _clock(seen: _Seen) -> Iterator[Problem]:
+def _clock(seen: _Seen) -> Iterator[ServerProblem]:
     """A clock that was set, or that is before what was written."""
     jumped = seen.told.since("clock", "started")
     if jumped is not None:
@@ -518,7 +518,7 @@ def private_files(site: Site) -> list[Path]:
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
-def _keys(seen: _Seen) -> Iterator[Problem]:
+def _keys(seen: _Seen) -> Iterator[ServerProblem]:
     """The release key, and who may read it and the others."""
     try:
         seen.site.key()
@@ -537,7 +537,7 @@ def _reachable(path: Path, folder: Path) -> bool:
     return all(each.stat().st_mode & 0o011 for each in ways)
 
 
-def _configuration(seen: _Seen) -> Iterator[Problem]:
+def _configuration(seen: _Seen) -> Iterator[ServerProblem]:
     """A configuration that was changed since the start."""
     file = seen.site.config_file
     try:
@@ -550,7 +550,7 @@ def _configuration(seen: _Seen) -> Iterator[Problem]:
         yield _problem("configuration_newer", since=file.stat().st_mtime)
 
 
-def _happened(seen: _Seen) -> Iterator[Problem]:
+def _happened(seen: _Seen) -> Iterator[ServerProblem]:
     """What the events tell, until something better has happened."""
     told, now = seen.told, seen.now
     for name, over, code, within in (
@@ -570,7 +570,7 @@ def _happened(seen: _Seen) -> Iterator[Problem]:
             yield _problem(code, said=" ".join(said.split())[:400], since=event)
 
 
-def _ledger(seen: _Seen) -> Iterator[Problem]:
+def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     """What budgets and register say."""
     site, config = seen.site, seen.site.config
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
@@ -606,7 +606,7 @@ def _ledger(seen: _Seen) -> Iterator[Problem]:
         yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")
 
 
-def _backup(seen: _Seen) -> Iterator[Problem]:
+def _backup(seen: _Seen) -> Iterator[ServerProblem]:
     """A backup that is too old for what has changed since."""
     site, hours = seen.site, seen.site.config.problems.backup_hours
     if not hours:
@@ -625,7 +625,7 @@ def _backup(seen: _Seen) -> Iterator[Problem]:
             yield _problem("backup_old", said=said, since=made.at)
 
 
-_LOOKS: tuple[Callable[[_Seen], Iterable[Problem]], ...] = (
+_LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
     _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _happened, _backup,
 )  # fmt: skip
 """Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""

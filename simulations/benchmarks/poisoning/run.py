@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
 from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
-from palate_audit.poisoning.attacked_run import Played, Setting, play
+from palate_audit.poisoning.attacked_run import AttackedSetting, Played, play
 from palate_audit.poisoning.section import ONE, Cell, armed
 from palate_audit.poisoning.world import World, goal_of, judged, read_world
 from palate_common.algorithms.als.vote import GAIN, SPREAD
@@ -28,7 +28,7 @@ from palate_server.rounds import coordinator
 
 USERS, ITEMS, MEAN = 125_000, 5_000, 20
 """The made world: a fifth of the users is held out."""
-MIDDLE = Setting(dp="distributed")
+MIDDLE = AttackedSetting(dp="distributed")
 GROUPS = (2, 4, 16)
 """Groups of a cohort whose sums would be opened apart, each with noise that suffices by itself."""
 CELLS = (

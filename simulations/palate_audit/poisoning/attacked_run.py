@@ -48,7 +48,7 @@ FIRST_ATTACKER = 2**40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class AttackedSetting:
     """Which run is attacked.
 
     Attributes:
@@ -74,7 +74,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class View:
+class AttackersView:
     """What the attackers have when they answer.
 
     Attributes:
@@ -97,14 +97,14 @@ class View:
         return layout_size(self.plan.layout)
 
 
-class Attack(Protocol):
+class PoisoningAttack(Protocol):
     """What modified devices send in the place of their contribution."""
 
     @property
     def name(self) -> str:
         """What to call it."""
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """Each attacker's contribution, in grid steps, int64 [devices or 1, layout size]; one row: all send the same.
 
         Rows of attackers who clip are at most `plan.grid` steps long.
@@ -159,8 +159,8 @@ class Played:
 
 def play(
     world: World,
-    setting: Setting,
-    attack: Attack | None,
+    setting: AttackedSetting,
+    attack: PoisoningAttack | None,
     *,
     seed: int = 0,
     attempts: int = 64,
@@ -212,7 +212,7 @@ def play(
         return Played(run.coordinator.model, tuple(models), plans, sealed, users, transport.watched, void, unfinished)
 
 
-def terms_of(world: World, setting: Setting, directory: str | None, *, seed: int) -> RunTerms:
+def terms_of(world: World, setting: AttackedSetting, directory: str | None, *, seed: int) -> RunTerms:
     """The run's terms, made as those of any run."""
     name, _, pairs = setting.algorithm.partition("-")
     counted = {"pair_items": min(64, world.train.n_items)} if pairs == "pairs" else {}
@@ -255,14 +255,14 @@ class AttackedTransport:
     def __init__(
         self,
         honest: GridTransport,
-        attack: Attack | None,
+        attack: PoisoningAttack | None,
         own: Interactions,
         *,
         blind: bool,
         former: GlobalModel | None = None,
     ) -> None:
         self._honest, self._attack, self._own, self._blind, self._former = honest, attack, own, blind, former
-        self._view: View | None = None
+        self._view: AttackersView | None = None
         self._sent: Int64 | None = None
         self.watched = Watched()
 
@@ -274,13 +274,13 @@ class AttackedTransport:
         """The honest answers, then those of the modified devices."""
         if request.shared and self._attack is not None:
             plan, model = read_plan(request.shared["plan"]).plan, GlobalModel.from_bytes(request.shared["model"])
-            self._view = View(plan, model, self._own, self._own.n_users, self._former)
+            self._view = AttackersView(plan, model, self._own, self._own.n_users, self._former)
             self._sent = None
         yield from self._honest.exchange(request)
         if request.own is None and self._view is not None:
             yield from self._answers(self._view)
 
-    def _answers(self, view: View) -> Iterable[tuple[int, bytes]]:
+    def _answers(self, view: AttackersView) -> Iterable[tuple[int, bytes]]:
         """What the modified devices send in the clear: together, or with dp local each for itself."""
         rows, plan = self._vectors(view), view.plan
         if plan.mode.alone:
@@ -290,7 +290,7 @@ class AttackedTransport:
             times = view.devices if len(rows) == 1 else 1
             yield FIRST_ATTACKER, _encoded(rows.sum(axis=0) * times, plan, view.devices)
 
-    def _vectors(self, view: View) -> Int64:
+    def _vectors(self, view: AttackersView) -> Int64:
         """One vector each, as long as it may be: int64 [devices or 1, size]."""
         if self._sent is None and self._attack is not None:
             clipped = self._attack.sent(view)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import View
+from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.knowledge import LARGE, Knowledge, place_of, steps_of
 from palate_audit.poisoning.world import LIST, Goal
 from palate_common.algorithms.als.algorithm import BALLOTS, PAIR_HEAD, PAIRS_BLOCK, PRODUCTS, Als
@@ -73,7 +73,7 @@ class Crafted:
     seed: int = 0
     name: str = "crafted"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """One row that all attackers send."""
         knowledge = Knowledge(view, self.goal, np.random.default_rng([self.seed, view.plan.round, 43]))
         if view.size > LARGE:

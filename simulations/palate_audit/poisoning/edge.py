@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import Attack, View
+from palate_audit.poisoning.attacked_run import AttackersView, PoisoningAttack
 from palate_audit.poisoning.knowledge import Knowledge
 from palate_audit.poisoning.world import Bits, Goal
 from palate_common.mechanism.update import DUMMIES, Int64
@@ -38,7 +38,7 @@ class Edge:
         seed: of what is drawn.
     """
 
-    attack: Attack
+    attack: PoisoningAttack
     goal: Goal
     seed: int = 0
 
@@ -47,7 +47,7 @@ class Edge:
         """As findings and tables call it."""
         return f"{self.attack.name}, to the edge"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """One row that all attackers send."""
         direction = self.attack.sent(view).sum(axis=0)
         direction = np.where(_positive(view), np.maximum(direction, 0), direction)
@@ -69,7 +69,7 @@ class Opposite:
     seed: int = 0
     name: str = "opposite"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """One row, of one clip norm."""
         honest = Knowledge(view, self.goal, np.random.default_rng([self.seed, view.plan.round, 47])).honest
         honest = np.where(_positive(view), 0, honest)
@@ -77,7 +77,7 @@ class Opposite:
         return np.asarray(np.trunc(honest * (-view.plan.grid / length)), np.int64)[None]
 
 
-def longest(direction: Int64, view: View, goal: Goal, *, seed: int = 0) -> Int64:
+def longest(direction: Int64, view: AttackersView, goal: Goal, *, seed: int = 0) -> Int64:
     """The longest multiple of a direction with which the sum is still possible, shared by the attackers.
 
     Args:
@@ -119,7 +119,7 @@ def most_moved(length: float, limits: tuple[Limit, ...], *, positive: bool) -> f
     return float(np.sqrt(length**2 + whole**2 + 2 * noise * (length + whole)))
 
 
-def _positive(view: View) -> Bits:
+def _positive(view: AttackersView) -> Bits:
     """Which coordinates no honest device makes negative, bool [size]."""
     reach = view.model.algorithm.reach
     return np.concatenate([np.full(spec.size, reach(spec.name).positive) for spec in view.plan.layout])

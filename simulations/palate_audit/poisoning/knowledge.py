@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import View
+from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.world import LIST, Bits, Goal
 from palate_common.algorithms import State, next_state
 from palate_common.algorithms.popularity import COUNTS
@@ -48,7 +48,7 @@ class Knowledge:
         rng: of all that they draw.
     """
 
-    def __init__(self, view: View, goal: Goal, rng: np.random.Generator) -> None:
+    def __init__(self, view: AttackersView, goal: Goal, rng: np.random.Generator) -> None:
         self.view, self.goal, self.rng = view, goal, rng
         self.plan, self.state = view.plan, view.model.state
         self.algorithm = view.model.algorithm

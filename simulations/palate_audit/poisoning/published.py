@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import View
+from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.crafted import Direction, in_counts, rows_block
 from palate_audit.poisoning.knowledge import Knowledge, place_of, steps_of
 from palate_audit.poisoning.world import Goal
@@ -32,7 +32,7 @@ HARD = 0.1
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedAttack:
     """One of the published attacks with a target.
 
     Attributes:
@@ -45,7 +45,7 @@ class Published:
     goal: Goal
     seed: int = 0
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """One row that all attackers send."""
         knowledge = Knowledge(view, self.goal, np.random.default_rng([self.seed, view.plan.round, 41]))
         found = in_counts(knowledge, self.goal.sign) or self._in_rows(knowledge)

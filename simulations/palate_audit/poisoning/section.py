@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from palate_audit.evidence.evidence import Finding, Section
-from palate_audit.poisoning.attacked_run import DELTA, Attack, Played, Setting, View, play
+from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.crafted import Crafted
 from palate_audit.poisoning.edge import Edge
-from palate_audit.poisoning.published import Published
+from palate_audit.poisoning.published import PublishedAttack
 from palate_audit.poisoning.shilling import KINDS, HardSampling, Shilling
 from palate_audit.poisoning.world import GOALS, Goal, Judged, World, goal_of, judged, made_world, read_world
 from palate_common.errors import InputError
@@ -41,7 +41,7 @@ FEW = 24
 """Devices of the run under masks, where each is a party of its own."""
 LOOKED_AT = 200
 """Honest contributions that an operator compares with."""
-MIDDLE = Setting()
+MIDDLE = AttackedSetting()
 HEADER = (
     "run", "goal", "attack", "attackers", "exposure, no noise", "honest", "attacked", "others' group", "nDCG@20 honest",
     "attacked", "void",
@@ -73,7 +73,7 @@ class Cell:
         attack: one of `ATTACKS`.
     """
 
-    setting: Setting
+    setting: AttackedSetting
     goal: str
     attack: str
 
@@ -87,7 +87,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """What one cell came to: means over its repeats.
 
     Attributes:
@@ -185,7 +185,7 @@ def star(
     return tuple(dict.fromkeys(found))
 
 
-def make_attack(name: str, goal: Goal, seed: int) -> Attack:
+def make_attack(name: str, goal: Goal, seed: int) -> PoisoningAttack:
     """An attack by its name.
 
     Raises:
@@ -196,7 +196,7 @@ def make_attack(name: str, goal: Goal, seed: int) -> Attack:
     if name in TARGETED and goal.target < 0:
         raise InputError(f"`--attack` {name} must have a goal with a target, got {goal.name}")
     if name in TARGETED:
-        return Published(name, goal, seed)
+        return PublishedAttack(name, goal, seed)
     if name == "FedAttack":
         return HardSampling(goal, seed)
     if name == "crafted":
@@ -204,7 +204,7 @@ def make_attack(name: str, goal: Goal, seed: int) -> Attack:
     return Shilling(name.removeprefix("shilling-"), goal, seed)
 
 
-def armed(cell: Cell, goal: Goal, seed: int) -> Attack:
+def armed(cell: Cell, goal: Goal, seed: int) -> PoisoningAttack:
     """The attack of a cell, stretched to the edge where its setting says so."""
     attack = make_attack(cell.attack, goal, seed)
     return Edge(attack, goal, seed) if cell.setting.unclipped == "edge" else attack
@@ -245,7 +245,7 @@ def audit_poisoning(
             raise InputError(f"`--{option}` must be at least {least}, got {value}")
     plays = Plays(data, users=users, repeats=repeats, seed=seed, core=core)
     cells = [cell for cell in star(goals=goals, attacks=attacks) if _chosen(cell, goals, attacks)]
-    rows = list[Measured]()
+    rows = list[MeasuredCell]()
     for cell in cells:
         notify(f"{cell.run}: {cell.goal}, {cell.attack}")
         rows.append(plays.measure(cell))
@@ -278,12 +278,12 @@ class Plays:
         """The population in words."""
         return self._worlds[0].name
 
-    def world(self, setting: Setting, repeat: int) -> World:
+    def world(self, setting: AttackedSetting, repeat: int) -> World:
         """The population of a play: under masks the first few of its people."""
         found = self._worlds[repeat % len(self._worlds)]
         return replace(found, train=found.train.users(slice(0, FEW))) if setting.masks else found
 
-    def measure(self, cell: Cell) -> Measured:
+    def measure(self, cell: Cell) -> MeasuredCell:
         """Play a cell as often as asked, and honest runs beside it."""
         setting, found = cell.setting, list[tuple[Judged, Judged, Judged, Played, float]]()
         for repeat in range(self.repeats):
@@ -298,7 +298,7 @@ class Plays:
             found.append((*told, after, attacked, usual_share(world, attacked)))  # type: ignore[arg-type] # two of them
         plays = [each[3] for each in found]
         exposures = [each[2].exposure for each in found]
-        return Measured(
+        return MeasuredCell(
             cell,
             self.name,
             attackers=setting.attackers(self.world(setting, 0).users),
@@ -314,7 +314,7 @@ class Plays:
             said=next((each.said for each in plays if each.said), ""),
         )
 
-    def _honest_run(self, setting: Setting, repeat: int) -> Played:
+    def _honest_run(self, setting: AttackedSetting, repeat: int) -> Played:
         return play(self.world(setting, repeat), setting, None, seed=self.seed + repeat)
 
 
@@ -323,7 +323,7 @@ class TooLong:
 
     name = "too long"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """Twice the grid."""
         found = np.zeros((1, view.size), np.int64)
         found[0, 0] = 2 * view.plan.grid
@@ -352,7 +352,7 @@ def _mean(found: Sequence[Judged]) -> Judged:
     return Judged(*(float(np.mean([getattr(each, name) for each in found])) for name in vars(found[0])))
 
 
-def _section(plays: Plays, rows: Sequence[Measured]) -> Section:
+def _section(plays: Plays, rows: Sequence[MeasuredCell]) -> Section:
     return Section(
         "poisoning",
         f"{plays.name}: {len(rows)} attacks, {plays.repeats} plays each, delta {DELTA:g}; unit: user, zero-out",
@@ -378,7 +378,7 @@ def _section(plays: Plays, rows: Sequence[Measured]) -> Section:
     )
 
 
-def _findings(plays: Plays, rows: Sequence[Measured]) -> Iterator[Finding]:
+def _findings(plays: Plays, rows: Sequence[MeasuredCell]) -> Iterator[Finding]:
     """What is claimed of poisoning, and whether the attacks are strong enough to say anything."""
     world = plays.world(MIDDLE, 0)
     long = play(world, replace(MIDDLE, share=ONE), TooLong(), seed=plays.seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import View
+from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.knowledge import TYPICAL, Knowledge
 from palate_audit.poisoning.world import Goal
 from palate_common.interactions import Interactions, Ints
@@ -43,11 +43,11 @@ class Shilling:
         """As findings and tables call it."""
         return f"shilling, {self.kind}"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """What clipped devices with these histories send."""
         return contributions(self.profiles(view), view)
 
-    def profiles(self, view: View) -> Interactions:
+    def profiles(self, view: AttackersView) -> Interactions:
         """One fake history a device."""
         rng, n_items = np.random.default_rng([self.seed, 31]), view.own.n_items
         knowledge = Knowledge(view, self.goal, rng)
@@ -82,7 +82,7 @@ class HardSampling:
     seed: int = 0
     name: str = "FedAttack"
 
-    def sent(self, view: View) -> Int64:
+    def sent(self, view: AttackersView) -> Int64:
         """What clipped devices with the turned histories send."""
         own, n_items = view.own, view.own.n_items
         length = int(np.clip(np.median(own.counts()) if own.nnz else TYPICAL, 2, n_items // 2))
@@ -99,7 +99,7 @@ def histories_of(chosen: Ints, n_items: int) -> Interactions:
     return Interactions.from_pairs(owners, chosen.ravel(), n_users=len(chosen), n_items=n_items)
 
 
-def contributions(histories: Interactions, view: View) -> Int64:
+def contributions(histories: Interactions, view: AttackersView) -> Int64:
     """What real devices with these histories send, int64 [n, size]; of more than a few hundred, as mean rows.
 
     A sum is all that counts where devices are summed. With more than 256 of them there is one row, their mean,

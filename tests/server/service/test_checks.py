@@ -20,7 +20,7 @@ from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.server_folder import Site
 from palate_server.service.checks import CHECKS, Preflight, checked, clock_is_kept
-from palate_server.service.problems import KINDS, Problem
+from palate_server.service.problems import KINDS, ServerProblem
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
@@ -43,7 +43,7 @@ def configure(site: Site, **sections: str) -> Site:
     return Site(site.folder)
 
 
-def found(site: Site, **options: Any) -> dict[str, Problem]:
+def found(site: Site, **options: Any) -> dict[str, ServerProblem]:
     return {each.code: each for each in checked(site, now=time.time(), **options).problems}
 
 

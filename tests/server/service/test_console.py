@@ -39,7 +39,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish
 from palate_server.operation.survey_results import read_result, write_result
-from palate_server.rounds.progress import Progress
+from palate_server.rounds.progress import ActivityFile
 from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.setup import make_site
 
@@ -442,13 +442,13 @@ def test_each_stage_of_an_attempt_is_on_the_page_while_it_goes_on(
     make_service: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, boards = make_service(algorithm="als"), list[Board]()
-    tell, reader = Progress._tell, BoardReader(service.site, lambda: WELL)
+    tell, reader = ActivityFile._tell, BoardReader(service.site, lambda: WELL)
 
-    def told_and_read(self: Progress, **changed: Any) -> None:
+    def told_and_read(self: ActivityFile, **changed: Any) -> None:
         tell(self, **changed)
         boards.append(reader.read())
 
-    monkeypatch.setattr(Progress, "_tell", told_and_read)
+    monkeypatch.setattr(ActivityFile, "_tell", told_and_read)
     service.operate()
     gathering = [board.seen.gathering for board in boards if board.seen.gathering is not None]
     assert gathering[-1].here == gathering[-1].enough == 8
@@ -469,7 +469,7 @@ def test_each_stage_of_an_attempt_is_on_the_page_while_it_goes_on(
     assert (shown.models[0].version, shown.models[0].card) == (found.version, {"epsilon": 4.0, "guarantee": "g"})
     assert shown.unpublished is None
     cut = BoardReader(service.site, lambda: {**WELL, "serverapp": False})
-    progress = Progress(service.site.progress_file)
+    progress = ActivityFile(service.site.progress_file)
     progress.begin(run="r", round_=0, survey=False, invited=8, seconds=60.0)
     assert cut.read().attempt_state == "lost", "who was about it is gone"
 

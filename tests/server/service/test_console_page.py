@@ -24,7 +24,7 @@ from palate_server.console.pages import SECTIONS, Console
 from palate_server.console.words import STEPS
 from palate_server.folder.events import EventLog
 from palate_server.operation.releases import publish
-from palate_server.rounds.progress import Progress
+from palate_server.rounds.progress import ActivityFile
 from palate_server.service.gateway import Front, nginx_command, write_configuration
 from palate_server.service.http_api import Listener
 from palate_server.service.status import unpublished
@@ -257,7 +257,7 @@ def test_an_attempt_goes_on_before_the_readers_eyes(
     shown: dict[int, str] = {}
 
     def spoil(device: int, answer: bytes) -> bytes:
-        attempt = Progress(served.site.progress_file).read().attempt
+        attempt = ActivityFile(served.site.progress_file).read().attempt
         step = attempt.exchanges[-1].step
         if step not in shown:  # the first answer of a step waits until the page shows that step
             name = STEPS[step][0]

@@ -27,7 +27,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
-from palate_server.service.problems import KINDS, Problem, problems
+from palate_server.service.problems import KINDS, ServerProblem, problems
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
@@ -35,7 +35,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
 RUNS = {"gateway": True, "superlink": True, "serverapp": True, "enrolment": True}
 
 
-def wrong(site: Site, parts: dict[str, bool] | None = RUNS, *, now: float | None = None) -> dict[str, Problem]:
+def wrong(site: Site, parts: dict[str, bool] | None = RUNS, *, now: float | None = None) -> dict[str, ServerProblem]:
     found = problems(site, now=time.time() if now is None else now, parts=parts)
     assert len({each.code for each in found}) <= len(found)
     for each in found:

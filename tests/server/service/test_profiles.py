@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -51,7 +52,9 @@ from palate_server.service.supervisor import Supervisor
 from palate_sim.card.card import card_payload, sign_card
 
 ITEMS = ("a", "b", "c")
-WITNESS = str(VerifierKey.of("witness.example/palate", SigningKey.generate(), COSIGNATURE))
+WITNESS = str(
+    VerifierKey.of("witness.example/palate", SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32))), COSIGNATURE)
+)
 
 
 def made(profile: str, **changes: Any) -> ServerConfig:

@@ -11,7 +11,7 @@ import pytest
 
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import Step
-from palate_server.rounds.progress import Progress, Seen, WatchedTransport
+from palate_server.rounds.progress import ActivityFile, ServerActivity, WatchedTransport
 from palate_server.rounds.run import Request
 
 Maker = Callable[..., Any]
@@ -29,7 +29,7 @@ class Carrier:
 
 
 def test_answers_are_carried_as_they_are_and_counted_once(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "progress.json")
+    progress = ActivityFile(tmp_path / "progress.json")
     progress.begin(run="r", round_=2, survey=False, invited=3, seconds=60.0)
     watched = WatchedTransport(Carrier(), progress)
     assert watched.invite(masked=True) == [70001, 80001, 90001]
@@ -48,10 +48,10 @@ def test_answers_are_carried_as_they_are_and_counted_once(tmp_path: Path) -> Non
 
 
 def test_a_process_that_takes_over_ends_what_the_former_one_was_about(tmp_path: Path) -> None:
-    former, clock = Progress(tmp_path / "progress.json", lambda: 5.0), iter(range(100))
+    former, clock = ActivityFile(tmp_path / "progress.json", lambda: 5.0), iter(range(100))
     former.begin(run="r", round_=0, survey=True, invited=3, seconds=60.0)
     former.gathering(here=1, least=2, enough=3, seconds=9.0)
-    later = Progress(tmp_path / "progress.json", lambda: float(next(clock)))
+    later = ActivityFile(tmp_path / "progress.json", lambda: float(next(clock)))
     later.take_over()
     seen = later.read()
     assert seen.gathering is None
@@ -63,27 +63,27 @@ def test_a_process_that_takes_over_ends_what_the_former_one_was_about(tmp_path: 
 def test_a_file_that_is_lost_or_broken_says_nothing_and_stops_nothing(tmp_path: Path, broken: bytes | None) -> None:
     if broken is not None:
         (tmp_path / "progress.json").write_bytes(broken)
-    progress = Progress(tmp_path / "progress.json")
-    assert progress.read() == Seen()
-    gone = Progress(tmp_path / "nowhere" / "progress.json")
+    progress = ActivityFile(tmp_path / "progress.json")
+    assert progress.read() == ServerActivity()
+    gone = ActivityFile(tmp_path / "nowhere" / "progress.json")
     gone.begin(run="r", round_=0, survey=False, invited=3, seconds=60.0)
     gone.end("void")
-    assert gone.read() == Seen()
+    assert gone.read() == ServerActivity()
 
 
 @pytest.mark.slow
 def test_an_attempt_is_told_step_by_step_and_what_became_of_it(
     make_service: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, seen = make_service(), list[Seen]()
-    progress = Progress(service.site.progress_file)
-    tell = Progress._tell
+    service, seen = make_service(), list[ServerActivity]()
+    progress = ActivityFile(service.site.progress_file)
+    tell = ActivityFile._tell
 
-    def told(self: Progress, **changed: Any) -> None:
+    def told(self: ActivityFile, **changed: Any) -> None:
         tell(self, **changed)
         seen.append(progress.read())
 
-    monkeypatch.setattr(Progress, "_tell", told)
+    monkeypatch.setattr(ActivityFile, "_tell", told)
     service.operate()
     attempts = [each.attempt for each in seen if each.attempt is not None]
     steps = [Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, Step.UNMASK]
@@ -97,6 +97,6 @@ def test_an_attempt_is_told_step_by_step_and_what_became_of_it(
     shorter = make_service("other", algorithm="als")
     shorter.devices.spoil = service.devices.spoil
     shorter.operate()
-    last = Progress(shorter.site.progress_file).read().attempt
+    last = ActivityFile(shorter.site.progress_file).read().attempt
     assert last is not None
     assert (last.outcome, last.reason, last.exchanges[-1].refused) == ("void", "dropout", 2)

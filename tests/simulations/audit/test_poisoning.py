@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from palate_audit.poisoning import section as sections
-from palate_audit.poisoning.attacked_run import Setting, View, play, terms_of
+from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
 from palate_audit.poisoning.crafted import Crafted, overtaking
 from palate_audit.poisoning.edge import Edge, Opposite, most_moved
 from palate_audit.poisoning.knowledge import Knowledge, steps_of
-from palate_audit.poisoning.published import Published
+from palate_audit.poisoning.published import PublishedAttack
 from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_attack, star
 from palate_audit.poisoning.shilling import Shilling
 from palate_audit.poisoning.world import World, goal_of, judged, made_world
@@ -22,7 +22,7 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
 from palate_server.rounds.possible import limits_of
 
-SPIKED = Setting(algorithm="popularity", share=0.05)
+SPIKED = AttackedSetting(algorithm="popularity", share=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_made_world_has_tastes_and_the_same_bits_for_a_seed(world: World) -> N
 
 
 def test_crafted_vectors_keep_the_clip_norm(world: World) -> None:
-    watched = play(world, Setting(algorithm="als-pairs"), Crafted(goal_of("promote", world))).watched
+    watched = play(world, AttackedSetting(algorithm="als-pairs"), Crafted(goal_of("promote", world))).watched
     assert len(watched.lengths) > 2
     assert all(0.99 < length <= 1.0 for length in watched.lengths)
 
@@ -71,7 +71,8 @@ def test_a_norm_on_one_number_does_what_fake_histories_of_as_many_devices_do_not
 def test_a_backdoor_is_for_its_group(world: World) -> None:
     goal = goal_of("backdoor", world, seed=2)
     honest, attacked = (
-        judged(play(world, Setting(share=0.05), attack, seed=2).model, world, goal) for attack in (None, Crafted(goal))
+        judged(play(world, AttackedSetting(share=0.05), attack, seed=2).model, world, goal)
+        for attack in (None, Crafted(goal))
     )
     assert attacked.exposure > 0.4
     assert attacked.exposure > honest.exposure + 0.3
@@ -81,7 +82,7 @@ def test_a_backdoor_is_for_its_group(world: World) -> None:
 def test_published_attacks_put_their_norm_on_the_target(world: World) -> None:
     goal = goal_of("promote", world)
     for name in sections.TARGETED:
-        played = play(world, Setting(share=0.05), Published(name, goal))
+        played = play(world, AttackedSetting(share=0.05), PublishedAttack(name, goal))
         assert played.watched.peaks[0] == 1.0, "round 0 has counts alone"
     with pytest.raises(InputError, match="A-hum must have a goal with a target, got destroy"):
         make_attack("A-hum", goal_of("destroy", world), 0)
@@ -100,7 +101,7 @@ def few(world: World) -> World:
 
 def test_under_masks_a_device_that_sends_what_it_likes_ends_the_attempt_and_moves_no_model(few: World) -> None:
     goal = goal_of("promote", few)
-    setting = Setting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="blind")
+    setting = AttackedSetting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="blind")
     played = play(few, setting, Crafted(goal), attempts=1)
     assert played.watched.lengths[0] > 60
     assert "impossible sum: counts of 10 installations" in played.said
@@ -109,7 +110,7 @@ def test_under_masks_a_device_that_sends_what_it_likes_ends_the_attempt_and_move
 
 def test_under_masks_a_device_that_keeps_below_the_edge_is_released_and_decides(few: World) -> None:
     goal = goal_of("promote", few)
-    setting = Setting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="edge")
+    setting = AttackedSetting(algorithm="popularity", dp="distributed", masks=True, share=ONE, unclipped="edge")
     played = play(few, setting, Edge(Crafted(goal), goal), attempts=1)
     assert not played.void
     assert 1.0 < played.watched.lengths[0] < 2 * few.users
@@ -119,7 +120,7 @@ def test_under_masks_a_device_that_keeps_below_the_edge_is_released_and_decides(
 @pytest.mark.parametrize("name", ["popularity", "als"])
 def test_what_one_device_can_move_is_stated_and_reached_within_one_and_a_half(world: World, name: str) -> None:
     """c by `most_moved`: by the norm of the sum without the device, and the largest of a possible one."""
-    goal, setting = goal_of("promote", world), Setting(algorithm=name, dp="distributed", share=ONE)
+    goal, setting = goal_of("promote", world), AttackedSetting(algorithm=name, dp="distributed", share=ONE)
     attack = Crafted(goal) if name == "popularity" else Opposite(goal)
     honest = play(world, setting, None)
     played = play(world, setting, Edge(attack, goal), former=honest.model)
@@ -136,23 +137,26 @@ def test_what_one_device_can_move_is_stated_and_reached_within_one_and_a_half(wo
 
 
 def test_dp_local_bears_the_length_of_honest_noise_and_no_more(world: World) -> None:
-    goal, setting = goal_of("promote", world), Setting(algorithm="popularity", dp="local", share=ONE, unclipped="blind")
+    goal, setting = (
+        goal_of("promote", world),
+        AttackedSetting(algorithm="popularity", dp="local", share=ONE, unclipped="blind"),
+    )
     played = play(world, setting, Crafted(goal))
     assert played.users == (world.users,)
     assert played.watched.lengths[0] > 10
 
 
 def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> None:
-    seen = list[View]()
+    seen = list[AttackersView]()
 
     class Curious:
         name = "curious"
 
-        def sent(self, view: View) -> np.ndarray:
+        def sent(self, view: AttackersView) -> np.ndarray:
             seen.append(view)
             return np.zeros((1, view.size), np.int64)
 
-    play(world, Setting(share=0.01), Curious())
+    play(world, AttackedSetting(share=0.01), Curious())
     assert {view.own.n_users for view in seen} == {8}
     assert [view.plan.round for view in seen] == [*range(len(seen))]
     knowledge = Knowledge(seen[0], goal_of("promote", world), np.random.default_rng(0))
@@ -160,7 +164,7 @@ def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> 
     one = np.zeros(world.train.n_items)
     one[3] = -7.0
     assert steps_of({COUNTS: one}, knowledge)[3] < 0
-    assert terms_of(world, Setting(), None, seed=0).facts.n_users == world.users
+    assert terms_of(world, AttackedSetting(), None, seed=0).facts.n_users == world.users
 
 
 def test_the_star_varies_each_axis_by_itself() -> None:

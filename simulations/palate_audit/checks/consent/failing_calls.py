@@ -65,7 +65,7 @@ Call = tuple[CodeType, ...]
 """A function of the rooms, and who called it, up to the first one that is of another room."""
 
 
-class Watch:
+class CallWatch:
     """Calls into the rooms: they are noted, or one of them fails."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ def _tried(calls: dict[Call, bool], quick: bool) -> Iterator[tuple[Call, Callabl
 
 def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Iterator[str]:
     """A contribution in the clear."""
-    watch, device, seen, made = Watch(), operator.device, len(operator.log.leaves), 0
+    watch, device, seen, made = CallWatch(), operator.device, len(operator.log.leaves), 0
     for _ in range(2):  # the first time some things are read that are kept then
         plan = _next(operator, seen)
         with watch.noting():

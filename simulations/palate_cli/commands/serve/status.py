@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.operation.outlook import Outlook
-    from palate_server.service.problems import Problem
+    from palate_server.service.problems import ServerProblem
     from palate_server.service.status import Status
 
-Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]], "tuple[Problem, ...]"]
+Asked = tuple["Status", "Outlook", dict[str, dict[str, Any]], "tuple[ServerProblem, ...]"]
 """What a server's status is told from: ledger and register, what is due, its parts, and what is wrong."""
 
 
@@ -73,7 +73,7 @@ def ask(site: Site) -> Asked:
     return read_status(site), read_outlook(site, now=now), parts, read_problems(site, now=now)
 
 
-def _wrong(problems: Iterable[Problem]) -> Iterator[str]:
+def _wrong(problems: Iterable[ServerProblem]) -> Iterator[str]:
     """What is wrong, the worst first, each with what to do."""
     for each in problems:
         since = f" (since {each.since})" if each.since else ""
