@@ -33,10 +33,9 @@ SECONDS = 1500.0
 CONTROLS = {
     "charge": ("was answered, and not charged",),
     "note": ("left, and isn't in the journal",),
-    "again": ("of an earlier life was answered", "was answered twice"),
 }
 """A promise that is taken out of a device, and what must then be said of it."""
-CONTROL_KILLS = 30
+CONTROL_KILLS = 10
 
 
 def tastes(count: int, items: Sequence[str], most: int = 12) -> dict[int, list[str]]:
@@ -341,7 +340,6 @@ def controls_tables(figures: Any) -> list[Table]:
     words = {
         "charge": "charges nothing",
         "note": "has no note of what leaves",
-        "again": "answers an attempt of an earlier life again",
     }
     rows = [(words[name], f"`{said}`") for name, said in figures["noticed"].items()]
     note = "The same kills and the same judge, with a line taken out of the browser's device."

@@ -3,8 +3,7 @@
 //
 //     {"do": "kill", "port": 1234, "service": {}, "invitation": "{}", "items": [], "times": 60, "seed": 1, "spoil": ""}
 //
-// `spoil` takes a promise out of the device, which must be noticed: "charge", it charges nothing; "note", its journal lacks what leaves;
-// "again", an attempt may be answered by a later life of it.
+// `spoil` takes a promise out of the device, which must be noticed: "charge", it charges nothing; "note", its journal lacks what leaves.
 //
 // Between browser and gateway is a proxy, which sees what leaves, whatever the browser says of it. A moment is a step, and where: as the
 // request for it has arrived, as its answer leaves and doesn't arrive, as it has arrived and the browser doesn't hear of it. Then:
@@ -132,7 +131,6 @@ async function bodyOf(stream) {
 const SPOILED = {
   charge: ["ledger/device_ledger", "return { write: new Map([[CHARGES, written([...before, receipt])]]), result: undefined };", "return { write: new Map(), result: undefined };"],
   note: ["hosting/taking", "note: (leaving) => journal.record(leaving),", "note: async () => undefined,"],
-  again: ["ledger/device_ledger", "if (reached.length) throw", "if (reached.length > 1) throw"],
 };
 const spoiling = ([file, from, to]) => ({
   name: "spoiling",
