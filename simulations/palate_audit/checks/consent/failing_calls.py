@@ -4,7 +4,7 @@ An app's device answers a plan. Every call that the road makes into the rooms of
 the journal, the ledger and consent, is found by watching; nobody lists them. Then each of them fails in turn: the lock
 is held by another process, the disk is full, SQLite says no, the file is damaged. The device may refuse; or it answers,
 and then the journal has this answer, the ledger this attempt, and the user agrees. The same where the user doesn't
-agree: nothing that fails makes the device answer.
+agree: nothing that fails, however often, makes the device answer, or charge.
 
     plan -> device -> call 1, 2 ... n -> call k fails -> refused, or: in the journal, in the ledger, agreed to
 
@@ -27,9 +27,10 @@ import sqlcipher3.dbapi2 as sqlcipher
 
 import palate_client
 import palate_common
-from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
+from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.store.journal import Sent
 from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.records.consistency import Shown
@@ -84,12 +85,12 @@ class Watch:
             yield
 
     @contextmanager
-    def failing(self, at: Call, error: Callable[[], Exception]) -> Iterator[None]:
-        """Let one call fail, the first time that it is made."""
+    def failing(self, at: Call, error: Callable[[], Exception], *, always: bool) -> Iterator[None]:
+        """Let one call fail, the first time that it is made, or always."""
         self.failed = False
 
         def look(frame: FrameType) -> None:
-            if not self.failed and frame.f_code is at[0] and _call(frame) == at:
+            if (always or not self.failed) and frame.f_code is at[0] and _call(frame) == at:
                 self.failed = True
                 raise error()
 
@@ -167,10 +168,10 @@ def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Ite
         if agreed == (answer == REFUSED):
             yield f"a device must {'answer' if agreed else 'refuse'}, got: {device.refusal or 'an answer'}"
         seen = len(operator.log.leaves) if agreed else seen
-    tried = list(_tried(watch.calls, quick))
+    tried, charges = list(_tried(watch.calls, quick)), _charges(operator)
     for number, (call, error) in enumerate(tried):
         plan, answer = _next(operator, seen), REFUSED
-        with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error):
+        with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error, always=not agreed):
             answer = device.contribute(plan, operator.model.data)
         made += watch.failed
         yield from _left(operator, answer, agreed=agreed, after=_said(call, error))
@@ -178,8 +179,16 @@ def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Ite
             if device.contribute(_next(operator, seen), operator.model.data) == REFUSED:
                 yield f"a device must answer when nothing fails any more, got: {device.refusal}"
             seen = len(operator.log.leaves)
+    if not agreed and _charges(operator) != charges:
+        yield "an attempt is charged without consent, as something failed"
     if made < MOST * len(tried):
         yield f"only {made} of {len(tried)} calls could be made to fail"
+
+
+def _charges(operator: LyingOperator) -> int:
+    """How many attempts the device's own ledger has."""
+    with OwnLedger(operator.device.store, operator.service) as ledger:
+        return ledger.size()
 
 
 def _next(operator: LyingOperator, seen: int) -> bytes:
