@@ -14,6 +14,7 @@ from palate_client import consent, models
 from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import statement
 from palate_client.ledger import own_ledger
+from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
@@ -163,10 +164,9 @@ def in_memory() -> Iterator[None]:
 )
 def short_anchor() -> Iterator[None]:
     """Keep eight bits of the count."""
-    real = own_ledger.know_charges
 
     def instead(store: EventStore, count: int) -> None:
-        real(store, count % 256)
+        know_charges(store, count % 256)
 
     with mock.patch.object(own_ledger, "know_charges", instead):
         yield
