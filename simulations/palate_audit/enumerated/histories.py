@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
 from palate_audit.enumerated.events import moved
 from palate_audit.enumerated.settings import RoundStage
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory
 from palate_client.events import Event

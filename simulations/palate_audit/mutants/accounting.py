@@ -12,10 +12,11 @@ from unittest import mock
 from palate_audit.mutants.mutant import mutant
 from palate_common.mechanism import accounting
 from palate_common.mechanism.accounting import Account, GaussianEvent, charged_mu2
-from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.rounds import plan as plans
 from palate_common.rounds import privacy_mode
 from palate_common.rounds.plan import ChargeProof, RoundPlan
+from palate_common.rounds.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds import budget as allowance
 from palate_server.rounds.coordinator import Coordinator
@@ -225,7 +226,7 @@ def one_sum() -> Iterator[None]:
 @contextmanager
 def _recounted() -> Iterator[None]:
     """Nothing that was computed before is remembered, nor afterwards."""
-    caches = (accounting._epsilon, accounting._mu)
+    caches = (accounting._epsilon, accounting._mu, accounting._sampled)
     for cache in caches:
         cache.cache_clear()
     try:
@@ -233,6 +234,35 @@ def _recounted() -> Iterator[None]:
     finally:
         for cache in caches:
             cache.cache_clear()
+
+
+@mutant(
+    "no reserve for sampled steps",
+    bug="a run whose steps are sampled keeps nothing of delta for their tails, which are taken for masks' alone",
+    seen="a part of delta that two things share, and one of them is forgotten",
+    test="G",
+)
+def no_reserve() -> Iterator[None]:
+    """Keep delta for cohorts alone."""
+    real = PrivacyMode.reserved_delta
+
+    def instead(self: PrivacyMode, inclusion: float | None = None) -> float:
+        return real(self, inclusion) if self.cohort else 0.0
+
+    with mock.patch.object(PrivacyMode, "reserved_delta", instead):
+        yield
+
+
+@mutant(
+    "the tail of an attempt is the reserve of all",
+    bug="each attempt of sampled steps may fail as often as all attempts together",
+    seen="a constant in the place of another, a thousand times larger",
+    test="G",
+)
+def large_tail() -> Iterator[None]:
+    """Take the reserve for one attempt's tail."""
+    with mock.patch.object(accounting, "TAIL", RESERVED_DELTA), _recounted():
+        yield
 
 
 MUTANTS = (
@@ -248,4 +278,6 @@ MUTANTS = (
     cut_integral,
     by_maximum,
     one_sum,
+    no_reserve,
+    large_tail,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -12,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
+from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.rounds import contribution
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories
-from palate_client.rounds.participation import Rounds
-from palate_common.errors import RefusedError
+from palate_client.rounds.participation import OwnHistory, Rounds
+from palate_common.errors import LockedError, RefusedError
+from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.records.merkle import Checkpoint
@@ -155,4 +158,110 @@ def loosened_more() -> Iterator[None]:
         yield
 
 
-MUTANTS = (kept, uncharged_masks, refuses_when_idle, unseen_states, sent_on, loosened_more)
+@mutant(
+    "a busy store counts as consent",
+    bug="a device whose store can't be read for a while goes on as if its user agreed",
+    seen="a lock that is held for a moment, and an attempt that would be lost for it",
+    test="P",
+)
+def busy_consent() -> Iterator[None]:
+    """Pass the check where it can't be made."""
+    real = Rounds._check_consent
+
+    def instead(self: Rounds, plan: RoundPlan) -> None:
+        with suppress(LockedError):
+            real(self, plan)
+
+    with mock.patch.object(Rounds, "_check_consent", instead):
+        yield
+
+
+@mutant(
+    "a full disk loses the note",
+    bug="what can't be written into the journal is sent without being in it",
+    seen="a record that is thought to be for the user's curiosity",
+    test="P",
+)
+def unnoted() -> Iterator[None]:
+    """Send also where the note fails."""
+    real = Rounds._note
+
+    def instead(self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
+        with suppress(OSError):
+            real(self, plan, what, data)
+
+    with mock.patch.object(Rounds, "_note", instead):
+        yield
+
+
+@mutant(
+    "one purpose a session",
+    bug="all that a session sends is held to the purpose of its first answer",
+    seen="a member that is set once",
+    test="P",
+)
+def first_purpose() -> Iterator[None]:
+    """Keep the first purpose of a host."""
+    real = OwnHost._counted
+    first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
+
+    def instead(self: OwnHost, answer: bytes, purpose: Any, *, begins: bool = False) -> bytes:
+        found = real(self, answer, purpose, begins=begins)
+        if self.purpose is not None:
+            self.purpose = first.setdefault(self, self.purpose)
+        return found
+
+    with mock.patch.object(OwnHost, "_counted", instead):
+        yield
+
+
+@mutant(
+    "a decision on an older text is ignored",
+    bug="of a user's decisions the one on the latest version of a text counts, and not the latest one",
+    seen="versions that are sorted, where only the order of time is meant",
+    test="P",
+)
+def latest_text() -> Iterator[None]:
+    """Ask for the largest version first."""
+    real = Consent.get
+
+    def instead(self: Consent, purpose: Purpose) -> bool:
+        real(self, purpose)  # it may be unreadable
+        made = self.history(purpose)
+        return bool(made) and max(made, key=lambda each: each.version).granted
+
+    with mock.patch.object(Consent, "get", instead):
+        yield
+
+
+@mutant(
+    "too little to learn from",
+    bug="where the unit is one event, fewer than five items count as none, so that a fifth one moves five",
+    seen="a threshold for quality, which is harmless where the unit is a user",
+    test="U",
+)
+def few_items() -> Iterator[None]:
+    """Read short histories as empty ones."""
+    real = OwnHistory.users
+
+    def instead(self: OwnHistory, rows: Any) -> Interactions:
+        found = real(self, rows)
+        return found if found.nnz >= 5 else found.entries(np.zeros(found.nnz, np.bool_))
+
+    with mock.patch.object(OwnHistory, "users", instead):
+        yield
+
+
+MUTANTS = (
+    kept,
+    uncharged_masks,
+    refuses_when_idle,
+    unseen_states,
+    sent_on,
+    loosened_more,
+    busy_consent,
+    unnoted,
+    first_purpose,
+    latest_text,
+    few_items,
+)

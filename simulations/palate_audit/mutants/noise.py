@@ -224,6 +224,26 @@ def rounded_root() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a retry has the first attempt's noise size",
+    bug="the server's noise of a round has the deviation that its first attempt was charged for",
+    seen="a number that is worked out once a round, and void attempts that make it another",
+    test="W",
+)
+def first_sigma() -> Iterator[None]:
+    """Keep sigma for each round of a model."""
+    first, real = dict[tuple[Any, ...], int](), noise.noised
+
+    def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
+        sigma = first.setdefault((plan.run, plan.round, plan.model_hash, plan.facts, plan.layout), plan.sigma)
+        if aggregate.participation.users < plan.least or plan.mode.noised_by_devices or plan.sigma == 0:
+            return real(aggregate, plan)
+        return replace(real(aggregate, plan.model_copy(update={"sigma": sigma})), plan=plan)
+
+    with mock.patch.object(coordinator, "noised", instead):
+        yield
+
+
 MUTANTS = (
     root_of_sigma,
     sigma_09,
@@ -236,4 +256,5 @@ MUTANTS = (
     before_the_clip,
     less_for_few,
     rounded_root,
+    first_sigma,
 )

@@ -13,8 +13,11 @@ from palate_audit.mutants.mutant import mutant
 from palate_client import consent, models
 from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import statement
+from palate_client.ledger import own_ledger
+from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.store.journal import Sent
+from palate_client.store.journal import Journal, Sent
+from palate_client.store.store import EventStore
 from palate_common.records.database import Database
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
@@ -153,4 +156,47 @@ def in_memory() -> Iterator[None]:
         yield
 
 
-MUTANTS = (unsynced, unwritten, forgotten, silent, lost_revocation, by_rounds, in_memory)
+@mutant(
+    "the anchor is a byte",
+    bug="the store knows the number of charges by its last eight bits, so that a ledger of fewer passes for whole",
+    seen="a field of fixed size",
+    test="G",
+)
+def short_anchor() -> Iterator[None]:
+    """Keep eight bits of the count."""
+
+    def instead(store: EventStore, count: int) -> None:
+        know_charges(store, count % 256)
+
+    with mock.patch.object(own_ledger, "know_charges", instead):
+        yield
+
+
+@mutant(
+    "a report of the latest messages",
+    bug="report and statement read the latest 500 messages, and are wrong from the next one on",
+    seen="a page of a list",
+    test="G",
+)
+def latest_messages() -> Iterator[None]:
+    """Read no further back."""
+    real = Journal.sent
+
+    def instead(self: Journal) -> tuple[Sent, ...]:
+        return real(self)[-500:]
+
+    with mock.patch.object(Journal, "sent", instead):
+        yield
+
+
+MUTANTS = (
+    unsynced,
+    unwritten,
+    forgotten,
+    silent,
+    lost_revocation,
+    by_rounds,
+    in_memory,
+    short_anchor,
+    latest_messages,
+)

@@ -113,6 +113,7 @@ DRAWS = {
     "masks/blame": "keys are random, names and refusals are compared",
     "consent/floors": "noise is random, refusals are compared",
     "consent/revocation": "noise is random, what leaves and what doesn't is compared",
+    "enumerated/attempts": "whole numbers of recorded words",
     "enumerated/events": "ties of events",
     "enumerated/long": "whole numbers of recorded words",
     "enumerated/noises": "whole numbers of recorded words",

@@ -32,7 +32,11 @@ def test_every_step_of_a_masked_attempt_is_asked_for() -> None:
     ("owner", "name", "found"),
     [
         (Masked, "answer", ["training under masks", "a survey under masks"]),
-        (Rounds, "_check_consent", ["training under masks", "a survey under masks", "training", "a survey"]),
+        (
+            Rounds,
+            "_check_consent",
+            ["training under masks", "a survey under masks", "training", "a survey", "calls that fail"],
+        ),
     ],
 )
 def test_a_device_that_does_not_ask_is_found(

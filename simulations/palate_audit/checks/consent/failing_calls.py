@@ -4,7 +4,8 @@ An app's device answers a plan. Every call that the road makes into the rooms of
 the journal, the ledger and consent, is found by watching; nobody lists them. Then each of them fails in turn: the lock
 is held by another process, the disk is full, SQLite says no, the file is damaged. The device may refuse; or it answers,
 and then the journal has this answer, the ledger this attempt, and the user agrees. The same where the user doesn't
-agree: nothing that fails makes the device answer.
+agree: nothing that fails, however often, makes the device answer, or charge. And the same for each answer of a masked
+attempt, as the server asks for it once more.
 
     plan -> device -> call 1, 2 ... n -> call k fails -> refused, or: in the journal, in the ledger, agreed to
 
@@ -27,14 +28,25 @@ import sqlcipher3.dbapi2 as sqlcipher
 
 import palate_client
 import palate_common
-from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION
-from palate_audit.harness.watched_run import memory
+from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
+from palate_audit.harness.lying_operator import LyingOperator, lying_operator
+from palate_audit.harness.probe_run import POPULATION, Setting, crowd
+from palate_audit.harness.watched_run import WatchedRun, memory, release_key
+from palate_client.device import open_device
+from palate_client.events import Event
+from palate_client.floors import Floors
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.online.hosting import OwnHost
+from palate_client.service import Service
 from palate_client.store.journal import Sent
 from palate_common.errors import IntegrityError, LockedError, PalateError
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.consistency import Shown
 from palate_common.records.merkle import MerkleTree
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.messages import step_of
 
 ROOMS = tuple(
     str(Path(str(each.__file__)).parent / room)
@@ -84,12 +96,12 @@ class CallWatch:
             yield
 
     @contextmanager
-    def failing(self, at: Call, error: Callable[[], Exception]) -> Iterator[None]:
-        """Let one call fail, the first time that it is made."""
+    def failing(self, at: Call, error: Callable[[], Exception], *, always: bool) -> Iterator[None]:
+        """Let one call fail, the first time that it is made, or always."""
         self.failed = False
 
         def look(frame: FrameType) -> None:
-            if not self.failed and frame.f_code is at[0] and _call(frame) == at:
+            if (always or not self.failed) and frame.f_code is at[0] and _call(frame) == at:
                 self.failed = True
                 raise error()
 
@@ -145,6 +157,86 @@ def failing_calls(*, quick: bool = False) -> Iterator[str]:
         if not quick:
             operator.device.consent.revoke("train")
             yield from _contributions(operator, agreed=False, quick=False)
+            yield from _masked()
+
+
+class FailingHost(AppHost):
+    """Simulated devices, and an app's, which is asked for each answer again while one call after the other fails."""
+
+    own: OwnHost
+    wrong: list[str]
+    steps: list[str]
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """The first request of a masked attempt."""
+        if node != OURS:
+            return super().join(node, plan, model, request)
+        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, model, request))
+
+    def go_on(self, node: int, request: bytes) -> bytes:
+        """A later one."""
+        if node != OURS:
+            return super().go_on(node, request)
+        return self._again(step_of(request).name.lower(), lambda: self.own.go_on(node, request))
+
+    def leave(self) -> None:
+        """Leave the attempt that has begun."""
+        self.own.close()
+
+    def _again(self, step: str, ask: Callable[[], bytes]) -> bytes:
+        """An answer, and the same once more for each call that it makes, which fails."""
+        watch, first = CallWatch(), ask()
+        with watch.noting():
+            answer = ask()
+        if REFUSED in (first, answer) or first != answer:
+            self.wrong.append(f"{step} under masks must be answered again with the same bytes")
+        self.steps.append(step)
+        for call, error in _tried(watch.calls, quick=False):
+            if len(call) > 2:  # calls within the rooms are those of an answer in the clear
+                continue
+            before, found = len(self.app.privacy_report().sent), REFUSED
+            with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error, always=False):
+                found = ask()
+            sent = self.app.privacy_report().sent[before:]
+            if found != REFUSED and [(each.what, each.bytes) for each in sent] != [(step, len(found))]:
+                self.wrong.append(f"{step} under masks leaves and isn't in the journal, after {_said(call, error)}")
+        return answer
+
+
+def _masked() -> Iterator[str]:
+    """Each answer of a masked attempt."""
+    names, setting = ["item-0", "item-1"], Setting(
+        mode=DISTRIBUTED, noise=Noise.SECURE, users_per_node=1, lost=1, masks=True, epsilon=20.0, algorithm="popularity"
+    )  # fmt: skip
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        service = Service(
+            public_key=release_key().public, population=POPULATION, epsilon=50.0, floors=Floors().for_few()
+        )  # fmt: skip
+        device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
+        for purpose in ("store", "train"):
+            device.consent.grant(purpose)
+        device.track_many([Event("like", names[0])])
+        keys = identities_with(device)
+        terms = setting.terms("popularity", n_users=DEVICES, n_items=len(names), directory=keys.directory.hash)
+        crowded = crowd([[0]] * DEVICES, n_items=len(names))
+        stage = stack.enter_context(WatchedRun(terms, crowded, users_per_node=1, identities=keys))
+        stage.coordinator.registry.publish(
+            stage.coordinator.model, ItemCatalogue(tuple(names)), {}, stage.key,
+            population=POPULATION, shown=stage.ledger.shown(),
+        )  # fmt: skip
+        device.update_model(stage.coordinator.registry.folder / "model")
+        host = FailingHost(
+            stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
+        )
+        own, listed = OwnHost(device.store, device.rounds, OURS, lambda _: listed), keys.directory
+        host.take(app=device, own=own, wrong=[], steps=[])
+        stack.callback(host.leave)
+        stage.host = host
+        stage.play(rounds=1)
+        yield from host.wrong
+        if "input" not in host.steps:
+            yield f"a device's vector under masks must be asked for, got {', '.join(host.steps) or 'nothing'}"
 
 
 def _tried(calls: dict[Call, bool], quick: bool) -> Iterator[tuple[Call, Callable[[], Exception]]]:
@@ -167,10 +259,10 @@ def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Ite
         if agreed == (answer == REFUSED):
             yield f"a device must {'answer' if agreed else 'refuse'}, got: {device.refusal or 'an answer'}"
         seen = len(operator.log.leaves) if agreed else seen
-    tried = list(_tried(watch.calls, quick))
+    tried, charges = list(_tried(watch.calls, quick)), _charges(operator)
     for number, (call, error) in enumerate(tried):
         plan, answer = _next(operator, seen), REFUSED
-        with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error):
+        with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error, always=not agreed):
             answer = device.contribute(plan, operator.model.data)
         made += watch.failed
         yield from _left(operator, answer, agreed=agreed, after=_said(call, error))
@@ -178,8 +270,16 @@ def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Ite
             if device.contribute(_next(operator, seen), operator.model.data) == REFUSED:
                 yield f"a device must answer when nothing fails any more, got: {device.refusal}"
             seen = len(operator.log.leaves)
+    if not agreed and _charges(operator) != charges:
+        yield "an attempt is charged without consent, as something failed"
     if made < MOST * len(tried):
         yield f"only {made} of {len(tried)} calls could be made to fail"
+
+
+def _charges(operator: LyingOperator) -> int:
+    """How many attempts the device's own ledger has."""
+    with OwnLedger(operator.device.store, operator.service) as ledger:
+        return ledger.size()
 
 
 def _next(operator: LyingOperator, seen: int) -> bytes:

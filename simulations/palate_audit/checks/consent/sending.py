@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
+from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.consent import PURPOSES, Purpose, agreed

@@ -18,6 +18,7 @@ from itertools import product
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
+from palate_audit.harness.watched_run import release_key
 from palate_audit.reference import cost
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
 from palate_client.service import Service
@@ -25,7 +26,6 @@ from palate_common.errors import InputError
 from palate_common.mechanism import accounting
 from palate_common.mechanism.accounting import GaussianEvent, epsilon_of, mu_of, sampled_mu2
 from palate_common.mechanism.cohort import shares_slack
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import MODES
 
@@ -167,7 +167,7 @@ def _reserved() -> Iterator[str]:
             kept = mode.reserved_delta(inclusion)
             if Fraction(kept) < (all_ if fails else 0):
                 yield f"a run with dp {name} and a coin of {inclusion} keeps {kept:g}, {float(all_):g} is right"
-    key = SigningKey.generate().public
+    key = release_key().public
     for delta, most in product(DELTAS, PARTICIPATIONS):
         rest = Fraction(delta) - max(all_, most * one)
         try:

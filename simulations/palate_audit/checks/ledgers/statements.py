@@ -20,8 +20,8 @@ from unittest import mock
 import numpy as np
 
 from palate_audit.checks.ledgers.books import beside, up
-from palate_audit.checks.ledgers.shown import LyingOperator, lying_operator
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
 from palate_client.rounds.contribution import Contributor
