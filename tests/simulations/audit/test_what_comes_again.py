@@ -101,7 +101,7 @@ def test_a_purpose_that_is_forgotten_for_what_is_sent_again_is_found(monkeypatch
 
     monkeypatch.setattr(sending._Server, "take", instead)
     monkeypatch.setattr(sending, "_session", begun)
-    assert "after `train` was revoked" in next(sending.sending(quick=True))
+    assert "for `train` is tried after its purpose was revoked" in next(sending.sending(quick=True))
 
 
 def test_a_decision_by_versions_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
