@@ -26,7 +26,7 @@ from palate_server.service.setup import make_site
 
 A, B, C, D = ("ab" * 32, "cd" * 32, "ef" * 32, "01" * 32)
 QUARTER = 91 * 86400.0
-SILENT = {"check", "status", "operators"}
+SILENT = {"check", "config", "status", "operators"}
 """Commands that only look at what is no one device's."""
 
 
