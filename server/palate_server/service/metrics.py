@@ -27,14 +27,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError
 from palate_server.folder.config import Elsewhere, MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
 from palate_server.service.http_api import Listener, WithToken
-from palate_server.service.problems import ServerProblem, Told, line_of, problems
+from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -83,14 +83,13 @@ class Metrics:
         """Count the start of a part."""
         self._restarts.labels(part).inc()
 
-    def follow(self) -> list[dict[str, Any]]:
-        """Count the events since the last call, and return them."""
+    def follow(self) -> None:
+        """Count the events since the last call."""
         with self._lock:
-            news = list(self._tail.news())
-            for event in news:
-                self._count(event)
+            for event in self._tail.news():
+                with suppress(KeyError):  # one of another version lacks what this one counts
+                    self._count(event)
                 self._told.read(event)
-        return news
 
     def problems(self) -> tuple[ServerProblem, ...]:
         """What is wrong now."""
@@ -199,7 +198,7 @@ class _State(Collector):
         for part, runs in self._metrics.parts().items():
             up.add_metric([part], float(runs))
         yield up
-        with suppress(PalateError, OSError):
+        with suppress(*BROKEN):
             yield from self._read()
 
     def _read(self) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -50,6 +51,11 @@ FLAPS, FLAPPING = 3, 600.0
 """A part that was started again so often within so many seconds is ill."""
 SKEW = 60.0
 """Seconds by which a clock may differ from what is written."""
+BROKEN = (
+    PalateError, OSError, sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
+"""What a file that is damaged, or that somebody has edited, makes of whoever reads it."""
 FULL = 1 / 8
 """Part of `problems.disk_mib` below which a disk is full rather than low."""
 
@@ -293,15 +299,15 @@ def problems(
     """
     if told is None:
         told = Told(site.events)
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             told.follow()
     seen = _Seen(site, now, parts, told)
     found: list[ServerProblem] = []
     for look in _LOOKS:
         try:
             found += look(seen)
-        except (PalateError, OSError, ValueError) as error:
-            found.append(_problem("folder_damaged", said=line_of(error)))
+        except BROKEN as error:
+            found.append(_problem("folder_damaged", said=line_of(error) or type(error).__name__))
     order = ("error", "warning", "note")
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
 

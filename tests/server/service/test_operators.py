@@ -74,9 +74,9 @@ def test_a_record_that_leads_elsewhere_is_not_written_and_its_command_is_not_don
         record.hardlink_to(elsewhere)
     else:
         os.mkfifo(record)
-    with pytest.raises(InputError, match=rf"{FILE}.*must be writable before a command is done"):
-        with OperatorLog(site.folder).command("revoke", {"device": 7}):
-            raise AssertionError("it was done")
+    refused = pytest.raises(InputError, match=rf"{FILE}.*must be writable before a command is done")
+    with refused, OperatorLog(site.folder).command("revoke", {"device": 7}):
+        raise AssertionError("it was done")
     assert elsewhere.read_text() == "root:secret\n"
     assert (elsewhere.stat().st_uid, elsewhere.stat().st_mode) == (before.st_uid, before.st_mode)
 
