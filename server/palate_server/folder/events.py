@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,22 @@ class EventLog:
 
     Args:
         file: its file, in an existing folder.
+        must: whether a line that can't be written, for example on a full disk, is an error; else it is lost.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, must: bool = True) -> None:
+        self.file, self._must = file, must
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Append a line, in one write."""
+        """Append a line, in one write.
+
+        Raises:
+            OSError: it can't be written, and must be.
+        """
+        with nullcontext() if self._must else suppress(OSError):
+            self._append(event, facts)
+
+    def _append(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
         line = {
@@ -66,7 +75,7 @@ class EventLog:
             "level": LEVELS.get(event, "info"),
             "event": event,
         }
-        line |= facts
+        line = {**line, **facts}
         data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
         with self.file.open("a+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)

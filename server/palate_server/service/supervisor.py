@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.applications import Starlette
 
@@ -94,7 +94,7 @@ class Supervisor(Closing):
         check_version()
         self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
-        self._card, self._events, self._links = card, EventLog(site.events), SuperLinks(site)
+        self._card, self._events, self._links = card, EventLog(site.events, must=False), SuperLinks(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
@@ -148,9 +148,9 @@ class Supervisor(Closing):
             PalateError: the SuperLink or the gateway doesn't start.
         """
         if not self.dev and not self.housed and end_left_over(self.site.public):
-            self._tell("left over ended", part="gateway")
+            self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
-        self._tell("started", dev=self.dev, pid=os.getpid())
+        self._events.tell("started", dev=self.dev, pid=os.getpid())
         logging.getLogger().addHandler(self._said)
         try:
             for name, listener in self._listeners.items():
@@ -172,7 +172,7 @@ class Supervisor(Closing):
                 self._publish()
         finally:
             self.close()
-            self._tell("stopped")
+            self._events.tell("stopped")
             logging.getLogger().removeHandler(self._said)
 
     def stop(self, *_: int | FrameType | None) -> None:
@@ -205,11 +205,6 @@ class Supervisor(Closing):
         self._inviting.close()
         self._await_serverapps_end()
         self._lock.close()
-
-    def _tell(self, event: str, **facts: Any) -> None:
-        """Tell an event; where that can't be written, for example on a full disk, the parts run on."""
-        with suppress(OSError):
-            self._events.tell(event, **facts)
 
     def _superlink(self, place: int) -> Child:
         """The process of a SuperLink; a further one has its number in the name and the log."""
@@ -257,11 +252,11 @@ class Supervisor(Closing):
             started = child.keep()
             if child.ends > self._ends.get(child.name, 0):
                 self._ends[child.name] = child.ends
-                self._tell("ended", part=child.name, how=child.how)
+                self._events.tell("ended", part=child.name, how=child.how)
             if started:
                 self._metrics.started(child.name)
                 if child.starts > 1:
-                    self._tell("restarted", part=child.name)
+                    self._events.tell("restarted", part=child.name)
                     if child.name == "superexec":  # its ServerApp has ended with it: start another one at once
                         self._submitted = -STARTING
 
@@ -269,16 +264,16 @@ class Supervisor(Closing):
         """Tell of a ServerApp that has ended, and of a clock that was set; take a renewed certificate over."""
         owned, self._owned = self._owned, self._served()
         if owned and not self._owned:
-            self._tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
+            self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
         skew = time.time() - time.monotonic()
         if abs(skew - self._skew) > SKEW:
-            self._tell("clock", seconds=round(skew - self._skew))
+            self._events.tell("clock", seconds=round(skew - self._skew))
             self._skew = skew
         gateway = next((child for child in self._children if child.name == "gateway"), None)
         if gateway is not None and gateway.up and (stamp := stamp_of(certificate(self.site))) != self._certificate:
             self._certificate = stamp
             gateway.tell(signal.SIGHUP)
-            self._tell("reloaded", part="gateway")
+            self._events.tell("reloaded", part="gateway")
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STARTING
@@ -337,35 +332,35 @@ class Supervisor(Closing):
             return
         try:
             found = publish(self.site, run, self._card)
-            self._tell("published", run=run, version=found.version)
+            self._events.tell("published", run=run, version=found.version)
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
-            self._tell("held", run=run, reason=str(error))
+            self._events.tell("held", run=run, reason=str(error))
 
     def _renew(self) -> None:
         """Publish the latest model again if the witnesses have changed; where they are too few, a minute later."""
         self._renew_at = math.inf
         try:
             if (found := renew(self.site)) is not None:
-                self._tell("published", run=found.manifest.model_dump().get("run"), version=found.version)
+                self._events.tell("published", run=found.manifest.model_dump().get("run"), version=found.version)
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
         except PalateError as error:
-            self._tell("held", reason=str(error))
+            self._events.tell("held", reason=str(error))
 
     def _tell_uncosigned(self, error: UncosignedError) -> None:
         """What waits for witnesses is tried again after a minute."""
-        self._tell("uncosigned", reason=str(error))
+        self._events.tell("uncosigned", reason=str(error))
         self._uncosigned, self._renew_at, self._ledger_stamp = True, time.monotonic() + RECENT, None
 
     def _tell_cosigned(self) -> None:
         """Say that enough witnesses are there again, if they weren't."""
         if self._uncosigned:
-            self._tell("cosigned")
+            self._events.tell("cosigned")
         self._uncosigned = False
 
     def _wal_stamp(self) -> int:

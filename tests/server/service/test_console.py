@@ -339,6 +339,8 @@ def test_it_is_on_the_metrics_port_of_loopback_alone_and_in_no_ones_way(site: Si
         ("node 9223372036854775808 left", "node … left"),
         ("at least 7 devices must be left after advertise, got 6", None),
         ("10.1.2.3:5120 and 2001:db8::17 and fe80::1 closed", "…:5120 and … and … closed"),
+        ("ipv6:%5B2001:db8::7%5D:4711, ::17 and run9223372036854775807", "ipv6:[…]:4711, … and run…"),
+        ("key " + "aB3/" * 10 + "aB3= is known", "key … is known"),
         ("127.0.0.1:8446 and ::1 at 2026-11-29T12:30:05 and 12:30:05", None),
         ("run 20261127T162515-256db1 of mu^2 0.1234", None),
         ("key " + "ab" * 32 + " is known", "key … is known"),

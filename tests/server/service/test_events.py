@@ -108,6 +108,12 @@ except OSError:
     assert [event["event"] for event in EventLog(file).all()] == ["serving"]
 
 
+def test_who_must_run_on_loses_a_line_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        EventLog(tmp_path / "gone" / "events.jsonl").tell("started")
+    EventLog(tmp_path / "gone" / "events.jsonl", must=False).tell("started")
+
+
 def test_lines_are_read_in_pieces_and_one_without_an_end_is_passed_over(tmp_path: Path) -> None:
     events = EventLog(tmp_path / "events.jsonl")
     events.tell("started")
