@@ -80,6 +80,9 @@ class Live:
             seen: the id of the state that it has.
             admitted: whether its session lasts; asked at each beat.
         """
+        if self.full:  # others came between the look at it and this
+            yield "retry: 10000\n\n"
+            return
         self._streams += 1
         try:
             yield "retry: 1000\n\n"

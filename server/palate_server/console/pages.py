@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -30,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from palate_common.errors import InputError
 from palate_common.records.closing import Closing
 from palate_server.console.access import LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
@@ -37,11 +38,11 @@ from palate_server.console.live import Live, Sections
 from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
+from palate_server.service.http_api import LOOPBACK, name_of
 
 PATH = "/console"
 GATEWAY = "x-palate-gateway"
 """The header by which the gateway says that a request came through it; nginx sets it whatever a client sends."""
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 COLUMNS = (
     ("whole", ("top",)),
     ("narrow", ("now", "errors", "devices")),
@@ -66,8 +67,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Headers of each answer."""
-MOST_FORM = 4 * LONGEST + 64
-"""Bytes of the largest form."""
+MOST_FORM = 12 * LONGEST + 64
+"""Bytes of the largest form: a character may take four bytes, and each of them three signs."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -116,8 +117,11 @@ class Console(Closing):
 
         async def answer(request: Request) -> Response:
             ours = {self._site.config.name} if _by_gateway(request) else LOOPBACK
-            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-            found = await endpoint(request) if host in ours else Response(status_code=404)
+            host = name_of(request.headers.get("host", ""))
+            try:
+                found = await endpoint(request) if host in ours else Response(status_code=404)
+            except InputError:  # a session can't be written
+                found = self._door(request, "full", status=503)
             for name, value in HEADERS.items():
                 found.headers.setdefault(name, value)
             return found
@@ -130,7 +134,8 @@ class Console(Closing):
         return RedirectResponse(f"{self._base(request)}/{query}", status_code=303)
 
     async def _page(self, request: Request) -> Response:
-        if (token := request.query_params.get("token")) is not None and not _by_gateway(request):
+        token = request.query_params.get("token") if request.method == "GET" else None  # HEAD is a look, not an entry
+        if token is not None and not _by_gateway(request):
             session = await run_in_threadpool(self._access.enter_by_token, token)
             return self._door(request, "token") if session is None else self._let_in(request, session)
         if not await self._admitted(request):
@@ -231,7 +236,7 @@ class Console(Closing):
     def _is_own(self, request: Request) -> bool:
         """Whether a form was sent by this page; a browser says where it comes from."""
         origin, place = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-        if origin is not None and urlsplit(origin).hostname != urlsplit(f"//{request.headers['host']}").hostname:
+        if origin is not None and name_of(origin.partition("://")[2]) != name_of(request.headers["host"]):
             return False
         return place == "same-origin"
 

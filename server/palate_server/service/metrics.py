@@ -7,6 +7,7 @@ device.
 
 from __future__ import annotations
 
+import json
 import math
 import ssl
 import stat
@@ -33,7 +34,7 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
-from palate_server.service.http_api import Listener, WithToken
+from palate_server.service.http_api import ForLoopback, Listener, WithToken
 from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
@@ -244,6 +245,8 @@ def _said(status: Status) -> str:
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
 
 
+MOST_ANSWER = 2**16
+"""Bytes of the longest answer about parts."""
 LEAST_TOKEN = 32
 """Characters of the shortest token."""
 
@@ -264,7 +267,8 @@ def metrics_listeners(
         InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
     here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
-    found = {"metrics": Listener(here, host="127.0.0.1", port=port)}
+    paths = {route.path for route in application.routes if isinstance(route, Route)}
+    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found
@@ -339,8 +343,16 @@ def read_parts(site: Site) -> dict[str, bool] | None:
 
 def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:
     """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
+    body, ends = bytearray(), time.monotonic() + seconds
+    try:  # who answers needn't be the server: any account of the machine can take a port that is free
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False) as found:
+            for piece in found.iter_raw(2**12):
+                body += piece
+                if len(body) > MOST_ANSWER or time.monotonic() > ends:
+                    return {}
+        answer = json.loads(body)
+    except (httpx.HTTPError, ValueError, RecursionError):
         return {}
-    return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}
+    if not isinstance(answer, dict):
+        return {}
+    return {part: bool(runs) for part, runs in answer.items() if part.isprintable()}
