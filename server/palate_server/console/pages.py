@@ -32,7 +32,7 @@ from starlette.routing import Route
 
 from palate_common.errors import InputError
 from palate_common.records.closing import Closing
-from palate_server.console.access import LONGEST, SESSION_SECONDS, Access
+from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
 from palate_server.console.live import Live, Sections
 from palate_server.folder.events import EventLog, EventTally
@@ -43,6 +43,8 @@ from palate_server.service.http_api import LOOPBACK, name_of
 PATH = "/console"
 GATEWAY = "x-palate-gateway"
 """The header by which the gateway says that a request came through it; nginx sets it whatever a client sends."""
+KNOWN = "__Secure-palate-known"
+"""The cookie of a browser that the password has let in before: it opens nothing, and has tries of its own."""
 COLUMNS = (
     ("whole", ("top",)),
     ("narrow", ("now", "errors", "devices")),
@@ -172,13 +174,17 @@ class Console(Closing):
         if form is None:
             return Response(status_code=413)
         try:
-            session = await run_in_threadpool(self._access.enter_by_password, form.get("password", ""))
+            known = request.cookies.get(KNOWN, "")
+            session = await run_in_threadpool(self._access.enter_by_password, form.get("password", ""), known)
         except BlockingIOError:
             return self._door(request, "many", status=429)
         if session is None:
             self._refused.add("a wrong password")
             return self._door(request, "wrong", status=403)
-        return self._let_in(request, session)
+        answer = self._let_in(request, session)
+        known = await run_in_threadpool(self._access.know, known)
+        self._set_cookie(request, answer, KNOWN, known, KNOWN_SECONDS)
+        return answer
 
     async def _leave(self, request: Request) -> Response:
         if not self._is_own(request):
@@ -204,16 +210,19 @@ class Console(Closing):
     def _let_in(self, request: Request, session: str) -> Response:
         """Send a browser to the page, with its session in a cookie that no script and no other site sees."""
         answer = RedirectResponse(f"{self._base(request)}/", status_code=303)
+        self._set_cookie(request, answer, self._name(request), session, SESSION_SECONDS)
+        return answer
+
+    def _set_cookie(self, request: Request, answer: Response, name: str, value: str, seconds: float) -> None:
         answer.set_cookie(
-            self._name(request),
-            session,
-            max_age=int(SESSION_SECONDS),
+            name,
+            value,
+            max_age=int(seconds),
             path=self._base(request),
             secure=_by_gateway(request),
             httponly=True,
             samesite="strict",
         )
-        return answer
 
     def _door(self, request: Request, why: str, *, status: int = 401) -> Response:
         asked = _by_gateway(request) and self._access.has_password

@@ -193,6 +193,48 @@ def test_wrong_passwords_are_so_many_a_minute(site: Site, secret: str, monkeypat
     assert access.enter_by_password(WORDS) is not None
 
 
+def test_who_fails_shuts_no_browser_out_that_was_let_in_before(
+    site: Site, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_, access = Time(), Access(with_secret(site, secret))
+    access._clock = time_
+    known = access.know("")
+    time_.dated(site)
+    assert access.know(known) == known
+    monkeypatch.setattr(access_module, "matches", lambda password, _: password == WORDS)
+    for _ in range(access_module.TRIES):
+        assert access.enter_by_password("wrong horse battery", "made up") is None
+    for stranger in ("", "made up", f"{known}x"):
+        with pytest.raises(BlockingIOError):
+            access.enter_by_password(WORDS, stranger)
+    assert access.enter_by_password(WORDS, known) is not None
+    for _ in range(access_module.KNOWN_TRIES):
+        assert access.enter_by_password("wrong horse battery", known) is None
+    with pytest.raises(BlockingIOError):
+        access.enter_by_password(WORDS, known)
+    time_.now += access_module.WITHIN
+    assert access.enter_by_password(WORDS, known) is not None
+    assert access.admits(known) is False, "it opens nothing"
+    with access._checking, pytest.raises(BlockingIOError):  # who is known waits, and is heard
+        access.enter_by_password(WORDS)
+    time_.now += access_module.KNOWN_SECONDS
+    assert access.know(known) != known
+
+
+def test_a_changed_password_forgets_the_browsers_of_the_former_one(site: Site, secret: str) -> None:
+    known = Access(with_secret(site, secret)).know("")
+    assert Access(with_secret(site, hash_password("another horse battery"))).know(known) != known
+
+
+def test_a_browser_is_known_by_a_cookie_of_its_own(site: Site, secret: str) -> None:
+    asking = Asking(Console(with_secret(site, secret), lambda: WELL))
+    found = asking("POST", "/console/enter", headers={GATEWAY: "1", "Host": "localhost"}, data={"password": WORDS})
+    first, second = found.headers.get_list("set-cookie")
+    assert first.startswith("__Secure-palate-console=")
+    assert second.startswith("__Secure-palate-known=")
+    assert all(f"; {word}" in second for word in ("HttpOnly", "Secure", "SameSite=strict", "Path=/console"))
+
+
 @pytest.mark.parametrize("password", ["", "eleven char", "x" * 257])
 def test_a_password_that_is_too_short_or_too_long_is_refused(password: str) -> None:
     with pytest.raises(InputError, match="must have 12 to 256 characters, got "):

@@ -117,8 +117,8 @@ upgrade.upgrade(Site.at(folder), archive)
     ("name", "count", "after"),
     [
         ("write_backup", 1, "after"), ("unpack", 1, "after"), ("_taken_over", 1, "after"),
-        ("write_backup", 2, "before"), ("write_backup", 2, "after"), ("_taken_over", 2, "after"), ("write_format", 1, "before"),
-        ("write_format", 1, "after"),
+        ("write_backup", 2, "before"), ("write_backup", 2, "after"), ("_taken_over", 2, "after"),
+        ("write_format", 1, "before"), ("write_format", 1, "after"),
     ],
 )  # fmt: skip
 def test_one_that_is_killed_anywhere_forgets_nothing_leaves_no_key_and_is_done_by_the_next(
