@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import ssl
 import stat
 import threading
@@ -247,8 +248,8 @@ def _said(status: Status) -> str:
 
 MOST_ANSWER = 2**16
 """Bytes of the longest answer about parts."""
-LEAST_TOKEN = 32
-"""Characters of the shortest token."""
+LEAST_TOKEN, MOST_TOKEN = 32, 4096
+"""Characters of the shortest token, and bytes of the longest file of one."""
 
 
 def metrics_listeners(
@@ -301,9 +302,19 @@ def read_token(path: Path) -> str:
         InputError: it can't be read, is too short or has spaces, or other accounts may read it.
     """
     try:
-        mode, token = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            facts, data = os.fstat(descriptor), b""
+            if stat.S_ISREG(facts.st_mode):
+                data = file.read(MOST_TOKEN + 1)
+        token, owners = data.decode("ascii").strip(), {0, os.geteuid(), path.parent.stat().st_uid}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"a token must be a file with a token, got {path}: {line_of(error)}") from None
+    mode = stat.S_IMODE(facts.st_mode)
+    if not stat.S_ISREG(facts.st_mode) or len(data) > MOST_TOKEN:
+        raise InputError(f"a token must be a file of at most {MOST_TOKEN} bytes, got {path}")
+    if facts.st_uid not in owners:
+        raise InputError(f"a token must be the server's account's or root's own, got user {facts.st_uid}'s: {path}")
     if mode & 0o077:
         raise InputError(f"a token must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
     if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token:

@@ -193,7 +193,7 @@ def test_wrong_passwords_are_so_many_a_minute(site: Site, secret: str, monkeypat
     assert access.enter_by_password(WORDS) is not None
 
 
-def test_who_fails_shuts_no_browser_out_that_was_let_in_before(
+def test_who_fails_shuts_out_other_strangers_for_a_minute_and_no_browser_that_the_password_has_let_in(
     site: Site, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time_, access = Time(), Access(with_secret(site, secret))

@@ -43,9 +43,7 @@ def site(tmp_path: Path) -> Site:
 
 
 @pytest.mark.parametrize("line", BROKEN, ids=lambda line: line[:50])
-def test_a_line_that_is_no_event_ends_nothing_and_hides_nothing(
-    site: Site, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_line_keeps_the_others_from_being_read(site: Site, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     events = EventLog(site.events)
     events.tell("round", **{key: value for key, value in ROUND.items() if key not in ("at", "event")})
     with site.events.open("a") as file:
