@@ -19,7 +19,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,7 @@ BROKEN = (
     RecursionError,
 )  # fmt: skip
 """What a file that is damaged, or that somebody has edited, makes of whoever reads it."""
+NO_ROOM = "make room first, and look again: on a full disk nothing can be read"
 FULL = 1 / 8
 """Part of `problems.disk_mib` below which a disk is full rather than low."""
 
@@ -308,6 +309,8 @@ def problems(
             found += look(seen)
         except BROKEN as error:
             found.append(_problem("folder_damaged", said=line_of(error) or type(error).__name__))
+    if any(each.code == "disk_full" for each in found):  # SQLite can't read without room for its own files
+        found = [replace(each, act=NO_ROOM) if each.code == "folder_damaged" else each for each in found]
     order = ("error", "warning", "note")
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
 
