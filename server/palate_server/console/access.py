@@ -32,12 +32,14 @@ N, R, P = 2**15, 8, 3
 """Costs of scrypt (RFC 7914): 32 MiB, one of the settings that OWASP's password storage cheat sheet takes for equal."""
 SHORTEST, LONGEST = 12, 256
 """Characters of a password."""
-TOKEN_SECONDS, SESSION_SECONDS = 600.0, 12 * 3600.0
-"""How long a token may be used, and how long a session lasts."""
+TOKEN_SECONDS, SESSION_SECONDS, KNOWN_SECONDS = 600.0, 12 * 3600.0, 90 * 86400.0
+"""How long a token may be used, how long a session lasts, and how long a browser that was let in is known."""
+_LASTS = {"token": TOKEN_SECONDS, "session": SESSION_SECONDS, "known": KNOWN_SECONDS}
 MOST = 64
-"""The most tokens, and the most sessions; the oldest make room."""
-TRIES, WITHIN = 30, 60.0
-"""The most wrong passwords in so many seconds, of everybody together; the gateway has a limit for each address."""
+"""The most tokens, the most sessions and the most known browsers; the oldest make room."""
+TRIES, KNOWN_TRIES, WITHIN = 30, 6, 60.0
+"""The most wrong passwords in so many seconds, of all strangers together and of each known browser; the gateway has a
+limit for each address."""
 
 
 def hash_password(password: str) -> str:
@@ -70,6 +72,8 @@ class Access:
 
     **Guarantees:** a token opens one session: it is taken back before it is answered.
     **Guarantees:** a changed password ends the sessions of the former one: each session says which it is of.
+    **Guarantees:** who fails shuts out other strangers for a minute, and no browser that the password has let in: that
+    has tries of its own (device cookies, as OWASP describes them).
 
     Args:
         site: the server folder.
@@ -79,7 +83,7 @@ class Access:
     def __init__(self, site: Site, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._clock = site.state / "console", clock
         self._password = site.config.console.password
-        self._checking, self._wrong = threading.Lock(), deque[float](maxlen=TRIES)
+        self._checking, self._wrong = threading.Lock(), dict[str, deque[float]]()
 
     @property
     def has_password(self) -> bool:
@@ -105,34 +109,52 @@ class Access:
             return None
         return self._make("session", "")
 
-    def enter_by_password(self, password: str) -> str | None:
+    def enter_by_password(self, password: str, known: str = "") -> str | None:
         """A session for the password; None if it is wrong.
 
+        Args:
+            password: the password.
+            known: what `know` has given the browser.
+
         Raises:
-            BlockingIOError: there were too many wrong ones within a minute, or one is being looked at.
+            BlockingIOError: there were too many wrong ones within a minute, or one of a stranger is being looked at.
         """
-        if not self._checking.acquire(blocking=False):
+        place = self._path("known", known)
+        knows = self._is_fresh(place, KNOWN_SECONDS) and self._reads(place, self._which())
+        if not self._checking.acquire(blocking=knows):
             raise BlockingIOError
         try:
-            now = self._clock()
-            if len(self._wrong) == TRIES and now - self._wrong[0] < WITHIN:
+            now, most = self._clock(), KNOWN_TRIES if knows else TRIES
+            for name in [name for name, times in self._wrong.items() if now - times[-1] >= WITHIN]:
+                del self._wrong[name]
+            wrong = self._wrong.get(place.name if knows else "", deque(maxlen=most))
+            if len(wrong) == most and now - wrong[0] < WITHIN:
                 raise BlockingIOError
             if not self._password or not matches(password, self._password):
-                self._wrong.append(now)
+                wrong.append(now)
+                self._wrong[place.name if knows else ""] = wrong
                 return None
             return self._make("session", self._which())
         finally:
             self._checking.release()
+
+    def know(self, known: str) -> str:
+        """What a browser is known by that the password has let in: what it had, if that holds.
+
+        Raises:
+            InputError: the folder can't be written.
+        """
+        place = self._path("known", known)
+        if self._is_fresh(place, KNOWN_SECONDS) and self._reads(place, self._which()):
+            return known
+        return self._make("known", self._which())
 
     def admits(self, session: str) -> bool:
         """Whether a session lasts."""
         path = self._path("session", session)
         if not self._is_fresh(path, SESSION_SECONDS):
             return False
-        try:
-            return path.read_text() in ("", self._which())
-        except OSError:
-            return False
+        return self._reads(path, "", self._which())
 
     def leave(self, session: str) -> None:
         """End a session."""
@@ -142,6 +164,13 @@ class Access:
     def _which(self) -> str:
         """What names the password, and is no hash to guess it by: the hash's own hash."""
         return hashlib.sha256(self._password.encode()).hexdigest() if self._password else "none"
+
+    def _reads(self, path: Path, *contents: str) -> bool:
+        """Whether a file has one of these contents."""
+        try:
+            return path.read_text() in contents
+        except OSError:
+            return False
 
     def _make(self, kind: str, content: str) -> str:
         made = secrets.token_urlsafe(32)
@@ -155,7 +184,7 @@ class Access:
 
     def _tidy(self, kind: str) -> None:
         """Remove what is too old, and the oldest where there are too many."""
-        seconds = TOKEN_SECONDS if kind == "token" else SESSION_SECONDS
+        seconds = _LASTS[kind]
         there = sorted(self._folder.glob(f"{kind}-*"), key=self._age)
         for path in [each for each in there if self._age(each) > seconds] + there[MOST - 1 :]:
             path.unlink(missing_ok=True)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
-from palate_common.errors import PalateError
+from jinja2 import TemplateError
+
 from palate_server.console.board import Board, BoardReader
 from palate_server.console.words import without_identifiers
+from palate_server.service.problems import BROKEN
 
 LOOK = 0.25
 """Seconds between two looks at the stamp."""
@@ -79,6 +80,9 @@ class Live:
             seen: the id of the state that it has.
             admitted: whether its session lasts; asked at each beat.
         """
+        if self.full:  # others came between the look at it and this
+            yield "retry: 10000\n\n"
+            return
         self._streams += 1
         try:
             yield "retry: 1000\n\n"
@@ -121,7 +125,7 @@ class Live:
     def _sections_now(self) -> Sections:
         try:
             return self._render(self._reader.read())
-        except (PalateError, OSError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (*BROKEN, TemplateError) as error:
             return self._render(without_identifiers(f"{type(error).__name__}: {error}"))
 
     def _take(self, sections: Sections) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -30,18 +30,21 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from palate_common.errors import InputError
 from palate_common.records.closing import Closing
-from palate_server.console.access import LONGEST, SESSION_SECONDS, Access
+from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
 from palate_server.console.live import Live, Sections
 from palate_server.folder.events import EventLog, EventTally
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
+from palate_server.service.http_api import LOOPBACK, name_of
 
 PATH = "/console"
 GATEWAY = "x-palate-gateway"
 """The header by which the gateway says that a request came through it; nginx sets it whatever a client sends."""
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+KNOWN = "__Secure-palate-known"
+"""The cookie of a browser that the password has let in before: it opens nothing, and has tries of its own."""
 COLUMNS = (
     ("whole", ("top",)),
     ("narrow", ("now", "errors", "devices")),
@@ -66,8 +69,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Headers of each answer."""
-MOST_FORM = 4 * LONGEST + 64
-"""Bytes of the largest form."""
+MOST_FORM = 12 * LONGEST + 64
+"""Bytes of the largest form: a character may take four bytes, and each of them three signs."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -116,8 +119,11 @@ class Console(Closing):
 
         async def answer(request: Request) -> Response:
             ours = {self._site.config.name} if _by_gateway(request) else LOOPBACK
-            host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-            found = await endpoint(request) if host in ours else Response(status_code=404)
+            host = name_of(request.headers.get("host", ""))
+            try:
+                found = await endpoint(request) if host in ours else Response(status_code=404)
+            except InputError:  # a session can't be written
+                found = self._door(request, "full", status=503)
             for name, value in HEADERS.items():
                 found.headers.setdefault(name, value)
             return found
@@ -130,7 +136,8 @@ class Console(Closing):
         return RedirectResponse(f"{self._base(request)}/{query}", status_code=303)
 
     async def _page(self, request: Request) -> Response:
-        if (token := request.query_params.get("token")) is not None and not _by_gateway(request):
+        token = request.query_params.get("token") if request.method == "GET" else None  # HEAD is a look, not an entry
+        if token is not None and not _by_gateway(request):
             session = await run_in_threadpool(self._access.enter_by_token, token)
             return self._door(request, "token") if session is None else self._let_in(request, session)
         if not await self._admitted(request):
@@ -167,13 +174,17 @@ class Console(Closing):
         if form is None:
             return Response(status_code=413)
         try:
-            session = await run_in_threadpool(self._access.enter_by_password, form.get("password", ""))
+            known = request.cookies.get(KNOWN, "")
+            session = await run_in_threadpool(self._access.enter_by_password, form.get("password", ""), known)
         except BlockingIOError:
             return self._door(request, "many", status=429)
         if session is None:
             self._refused.add("a wrong password")
             return self._door(request, "wrong", status=403)
-        return self._let_in(request, session)
+        answer = self._let_in(request, session)
+        known = await run_in_threadpool(self._access.know, known)
+        self._set_cookie(request, answer, KNOWN, known, KNOWN_SECONDS)
+        return answer
 
     async def _leave(self, request: Request) -> Response:
         if not self._is_own(request):
@@ -199,16 +210,19 @@ class Console(Closing):
     def _let_in(self, request: Request, session: str) -> Response:
         """Send a browser to the page, with its session in a cookie that no script and no other site sees."""
         answer = RedirectResponse(f"{self._base(request)}/", status_code=303)
+        self._set_cookie(request, answer, self._name(request), session, SESSION_SECONDS)
+        return answer
+
+    def _set_cookie(self, request: Request, answer: Response, name: str, value: str, seconds: float) -> None:
         answer.set_cookie(
-            self._name(request),
-            session,
-            max_age=int(SESSION_SECONDS),
+            name,
+            value,
+            max_age=int(seconds),
             path=self._base(request),
             secure=_by_gateway(request),
             httponly=True,
             samesite="strict",
         )
-        return answer
 
     def _door(self, request: Request, why: str, *, status: int = 401) -> Response:
         asked = _by_gateway(request) and self._access.has_password
@@ -231,7 +245,7 @@ class Console(Closing):
     def _is_own(self, request: Request) -> bool:
         """Whether a form was sent by this page; a browser says where it comes from."""
         origin, place = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-        if origin is not None and urlsplit(origin).hostname != urlsplit(f"//{request.headers['host']}").hostname:
+        if origin is not None and name_of(origin.partition("://")[2]) != name_of(request.headers["host"]):
             return False
         return place == "same-origin"
 

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate_common.secagg.messages import Step
+from palate_server.folder.logs import SECRET, unwrapped
 from palate_server.operation.outlook import TROUBLES
 
+MOST_TEXT = 2**14
+"""Characters of a text that are looked at."""
 GONE = "…"
 """What stands in the place of an identifier."""
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
@@ -30,10 +33,12 @@ _NUMBERED = re.compile(
 _IPV4 = re.compile(r"(?<![\w.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\w.]?\d)")
 _IPV6 = re.compile(
     r"(?<![\w:])(?!::1\b)(?:(?:[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}|(?:[0-9a-f]{1,4}:)+(?::[0-9a-f]{1,4})+|"
-    r"(?:[0-9a-f]{1,4}:)+:)(?![\w:])",
+    r"(?:[0-9a-f]{1,4}:)+:|::[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)(?![\w:])",
     re.IGNORECASE,
 )
-_LONG = re.compile(r"\b\d{10,}\b|\b[0-9a-fA-F]{16,}\b|(?<![\w/+.-])(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[\w+-]{32,}={0,2}")
+_LONG = re.compile(
+    r"(?<!\d)\d{10,}|\b[0-9a-fA-F]{16,}\b|(?<![\w/+.-])(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[\w+-]{32,}={0,2}"
+)
 
 GOOD, NOTE, BAD = "good", "note", "bad"
 """How a line of the log is marked."""
@@ -87,8 +92,8 @@ class LogLine:
 
 def without_identifiers(text: str) -> str:
     """A text without numbers of devices and nodes, keys, tokens and addresses; at most 400 characters of it."""
-    text = _PEM.sub(GONE, text)
-    for pattern in (_IPV4, _IPV6, _LONG):
+    text = unwrapped(_PEM.sub(GONE, text[:MOST_TEXT]))
+    for pattern in (_IPV4, _IPV6, SECRET, _LONG):
         text = pattern.sub(GONE, text)
     text = _NUMBERED.sub(rf"\1 {GONE}", text)
     return text if len(text) <= 400 else f"{text[:399]}{GONE}"

@@ -8,11 +8,14 @@ has the lost entries themselves: what is read from one isn't lost, and to the wi
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +41,8 @@ from palate_server.ledger.ledger import Ledger
 
 MADE = "backup.json"
 """The file in `state/` that says when the latest backup was made."""
+SCRATCH = "copy-"
+"""How the names of temporary copies in `state/` begin."""
 MOST_MIRROR = 2**28
 """Bytes of the entries of the largest mirror that is read."""
 
@@ -59,8 +64,7 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
     if archive.exists():
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
     began = int(time.time())
-    with _scratch(site) as scratch:
-        folder = Path(scratch)
+    with scratch(site) as folder:
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
         features = site.config.training.features
@@ -107,12 +111,65 @@ def last_backup(site: Site) -> LastBackup | None:
         return None
 
 
-def _scratch(site: Site) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder in the server folder, so that an interrupted backup leaves no key elsewhere."""
+@contextmanager
+def scratch(site: Site) -> Iterator[Path]:
+    """A temporary folder in the server folder, so that an interrupted copy leaves no key elsewhere.
+
+    It has a lock while its process lives: those of processes that were killed are removed, see `remove_left_over`.
+
+    Raises:
+        InputError: the server folder can't be written.
+    """
     try:
-        return tempfile.TemporaryDirectory(dir=site.state)
+        remove_left_over(site)
+        with _locked(site.state):  # so that nobody takes it for one that is left over
+            folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=site.state))
+            held = _lock_of(folder, wait=True)
     except OSError as error:
         raise InputError(f"`FOLDER` must be writable for a backup, got {site.state}: {error.strerror}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def remove_left_over(site: Site) -> None:
+    """Remove temporary copies of the folder whose process was killed: they have its key, and its register as it was.
+
+    Raises:
+        OSError: the server folder can't be written.
+    """
+    with _locked(site.state):
+        for folder in site.state.glob(f"{SCRATCH}*"):
+            with suppress(OSError):
+                held = _lock_of(folder, wait=False)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    held = _lock_of(folder, wait=True)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _lock_of(folder: Path, *, wait: bool) -> int:
+    """The descriptor that has the lock of a folder, until it is closed; no link is followed.
+
+    Raises:
+        OSError: another process has it, and it isn't waited for, or it isn't a folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @dataclass(frozen=True)

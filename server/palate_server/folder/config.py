@@ -274,7 +274,8 @@ class Elsewhere(_Section):
     address: str = ""
     """`HOST:PORT` on a private network, for example `10.0.0.5:9464`. Empty: there is none."""
     token: str = ""
-    """File with the token, at least 32 characters in one line, mode 0600; relative to the server folder."""
+    """File with the token, at least 32 characters in one line, mode 0600, the server's account's or root's; relative to
+    the server folder."""
     certificate: str = ""
     """PEM chain for TLS at that address; empty: plain HTTP, for a private network alone."""
     certificate_key: str = ""

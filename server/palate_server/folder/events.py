@@ -7,12 +7,14 @@ No line names a device, node, key or address: the log must not record who took p
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,15 @@ LEVELS: Mapping[str, str] = {
 """The level of an event that isn't "info"."""
 EVERY = 60.0
 """The least seconds between two lines of a tally."""
+PIECE = 2**20
+"""Bytes that are read at once; no line is as long."""
+_TEXTS = {"part", "reason", "words", "error", "how", "kind"}
+_NUMBERS = {
+    "round", "attempt", "users", "invited", "seconds", "devices", "count", "epsilon", "delta", "version", "releases",
+    "rounds",
+}  # fmt: skip
+_NEEDED: Mapping[str, tuple[str, ...]] = {"restarted": ("part",), "ended": ("part",)}
+"""What is a text and what a number wherever it stands, and without what an event of a name isn't one."""
 REASONS, OTHER = 16, "other"
 """The most reasons in a line, and the name of all further ones."""
 
@@ -41,13 +52,22 @@ class EventLog:
 
     Args:
         file: its file, in an existing folder.
+        must: whether a line that can't be written, for example on a full disk, is an error; else it is lost.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, must: bool = True) -> None:
+        self.file, self._must = file, must
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Append a line, in one write."""
+        """Append a line, in one write.
+
+        Raises:
+            OSError: it can't be written, and must be.
+        """
+        with nullcontext() if self._must else suppress(OSError):
+            self._append(event, facts)
+
+    def _append(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
         line = {
@@ -55,13 +75,26 @@ class EventLog:
             "level": LEVELS.get(event, "info"),
             "event": event,
         }
-        line |= facts
-        with self.file.open("ab", buffering=0) as file:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        line = {**line, **facts}
+        data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        with self.file.open("a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":  # a full disk, or the machine, cut one short
+                data = b"\n" + data
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def all(self) -> list[dict[str, Any]]:
-        """All lines of the present file."""
+        """All events of the present file."""
         return list(EventFollower(self.file).news())
+
+    def latest(self) -> list[dict[str, Any]]:
+        """The latest event of each name in the present file, in their order: few, however long the file is."""
+        found: dict[str, dict[str, Any]] = {}
+        for event in EventFollower(self.file).news():
+            found.pop(event["event"], None)
+            found[event["event"]] = event
+        return list(found.values())
 
 
 class EventTally(Closing):
@@ -116,7 +149,10 @@ class EventTally(Closing):
 
 
 class EventFollower:
-    """Reads new lines of a log, also after its file was renamed.
+    """Reads new events of a log, also after its file was renamed, a piece at a time.
+
+    **Guarantees:** no line keeps the others from being read: one that was cut short, is longer than any, or has
+    something else in it than an event has, is passed over.
 
     Args:
         file: the file of the events.
@@ -126,19 +162,45 @@ class EventFollower:
         self._file, self._place, self._inode = file, 0, 0
 
     def news(self) -> Iterator[dict[str, Any]]:
-        """The complete lines that were added since the last call."""
+        """The events that were added since the last call; of a file longer than any log those at its end."""
         try:
-            facts = self._file.stat()
-            if facts.st_ino != self._inode or facts.st_size < self._place:
-                self._inode, self._place = facts.st_ino, 0
-            with self._file.open("rb") as file:
-                file.seek(self._place)
-                whole, newline, _ = file.read().rpartition(b"\n")
+            file = self._file.open("rb")
         except FileNotFoundError:
             return
-        self._place += len(whole) + len(newline)
-        for line in whole.splitlines():
-            yield json.loads(line)
+        with file:
+            facts = os.fstat(file.fileno())
+            if facts.st_ino != self._inode or facts.st_size < self._place:
+                self._inode, self._place = facts.st_ino, max(0, facts.st_size - 2 * MOST)
+            file.seek(self._place)
+            while piece := file.read(PIECE):
+                whole, newline, rest = piece.rpartition(b"\n")
+                if not newline and len(rest) < PIECE:  # it isn't complete
+                    return
+                self._place += len(whole) + len(newline) if newline else len(piece)
+                file.seek(self._place)
+                for line in whole.split(b"\n"):
+                    if (event := _event(line)) is not None:
+                        yield event
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event of a line; None if it isn't one."""
+    try:
+        found = json.loads(line)
+        if not isinstance(found, dict) or not isinstance(found["event"], str):
+            return None
+        datetime.fromisoformat(found["at"]).timestamp()
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    for key, value in found.items():
+        if key in _TEXTS and not isinstance(value, str):
+            return None
+        if key in _NUMBERS and not (isinstance(value, int | float) and abs(value) < 2**63):
+            return None
+    reasons = found.get("reasons", {})
+    if not isinstance(reasons, dict) or not all(isinstance(count, int) for count in reasons.values()):
+        return None
+    return found if all(key in found for key in _NEEDED.get(found["event"], ())) else None
 
 
 def reason_of(error: Exception) -> str:

@@ -30,16 +30,23 @@ _LEVELS: dict[str, Level] = {
     "debug": "debug", "info": "info", "notice": "info", "warn": "warning", "warning": "warning", "error": "error",
     "crit": "error", "critical": "error", "alert": "error", "emerg": "error", "fatal": "error",
 }  # fmt: skip
-_COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x7f-\x9f]")
 _OURS = re.compile(r"^([A-Z]+)\s*:\s+(.*)$", re.DOTALL)  # Flower, uvicorn
 _NGINX = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[([a-z]+)\] (.*)$", re.DOTALL)
 _ADDRESS = re.compile(
     r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\.\d)(?::\d+)?|"
     r"\[?(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?![\w:])\]?(?::\d+)?"
 )
-_SECRET = re.compile(
-    r"\b\d{12,}\b|\b[0-9A-Fa-f]{32,}\b|(?<![\w/.-])[A-Za-z0-9_-]{40,}(?![\w/.-])|^[A-Za-z0-9+/=]{40,}$"
+_BRACKETS = re.compile(r"%5B([0-9A-Fa-f:.]+)(?:%25[\w.-]*)?%5D", re.IGNORECASE)  # as gRPC writes a peer
+SECRET = re.compile(
+    r"(?<!\d)\d{12,}|(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}|"
+    r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?![\w/-]|\.\w)|"  # base64url, and not a part of a path
+    r"(?<![\w-])(?=[A-Za-z_-]*\d)(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{40,}|"  # or one that looks so
+    r"(?<![\w/+.-])[A-Za-z0-9+/]{38,}={1,2}|^[A-Za-z0-9+/=]{40,}$|"  # base64
+    r"(?<![\w/+.-])(?=[A-Za-z+/]*\d)(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])[A-Za-z0-9+][A-Za-z0-9+/]{39,}|"
+    r"\bb'[^'\n]*\\x[^'\n]*'|\bb\"[^\"\n]*\\x[^\"\n]*\""  # bytes, as Python writes them
 )
+"""Numbers of nodes, keys, tokens and other bytes."""
 
 
 class PartLog:
@@ -96,6 +103,8 @@ class PartLog:
         with stream, suppress(OSError, ValueError):
             while line := stream.readline(4 * LINE):
                 self.read(line)
+                while line and not line.endswith(b"\n"):  # in two pieces a key would be none
+                    line = stream.readline(4 * LINE)
 
     def _turn(self) -> None:
         """Rename a file that is too large, and those before it."""
@@ -135,7 +144,12 @@ class LogHandler(logging.Handler):
 
 def harmless(text: str) -> str:
     """A text without colours, addresses but the loopback's, long numbers, keys and tokens."""
-    return _SECRET.sub("#", _ADDRESS.sub(_place, _COLOUR.sub("", text)))
+    return SECRET.sub("#", _ADDRESS.sub(_place, unwrapped(_COLOUR.sub("", text))))
+
+
+def unwrapped(text: str) -> str:
+    """A text in which addresses whose brackets were encoded have them again."""
+    return _BRACKETS.sub(r"[\1]", text)
 
 
 def _place(found: re.Match[str]) -> str:

@@ -10,11 +10,13 @@ numbers are kept: no command takes a secret as one.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import pwd
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -95,9 +97,17 @@ class OperatorLog:
         return found
 
     def _add(self, name: str, arguments: Mapping[str, Any], outcome: str) -> None:
-        """Append a line, durably."""
-        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        """Append a line, durably.
+
+        Raises:
+            OSError: it can't be written, or its name is a link or anything but one file: root, who gives it to the
+                folder's account, must not be led to a file of its own.
+        """
+        descriptor = os.open(self.file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
+            here = os.fstat(descriptor)
+            if not stat.S_ISREG(here.st_mode) or here.st_nlink != 1:
+                raise OSError(errno.ELOOP, "not one file of its own")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             facts, size = self.file.parent.stat(), os.fstat(descriptor).st_size
             if os.geteuid() == 0:  # the server's own account must be able to go on with it
@@ -129,7 +139,7 @@ def _who() -> dict[str, str]:
         name = pwd.getpwuid(number).pw_name
     except KeyError:
         name = str(number)
-    by = os.environ.get("SUDO_USER", "")
+    by = _text(os.environ.get("SUDO_USER", ""))
     return {"user": name, **({"sudo": by[:64]} if by else {})}
 
 
@@ -137,4 +147,9 @@ def _plain(value: Any) -> Any:
     """An argument as a JSON value."""
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    return value if isinstance(value, (bool, int, float)) else str(value)
+    return value if isinstance(value, (bool, int, float)) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """A text of Unicode alone: a file's name needn't be one."""
+    return text.encode(errors="replace").decode()

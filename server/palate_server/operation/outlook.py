@@ -79,7 +79,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
     with site.ledger(read_only=True) as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
-        events = EventLog(site.events).all() if events is None else events
+        events = EventLog(site.events).latest() if events is None else events
         at, why = _next(site, ledger, (lifetime, period), events, now=now)
     return Outlook(
         now=local(now),

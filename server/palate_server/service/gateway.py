@@ -220,7 +220,7 @@ CONSOLE = """
             location = {path}/console/enter {{
                 limit_except POST {{ deny all; }}
                 limit_req zone=tries{mark} burst=5 nodelay;
-                client_max_body_size 2k;
+                client_max_body_size 4k;
                 {to_door}
             }}
 

@@ -15,8 +15,9 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -54,6 +55,8 @@ PUBLIC = re.compile(
     r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
     re.ASCII,
 )
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Names of the loopback interface."""
 DEV_BODY = 2**26
 """The most bytes of a request that is forwarded with `--dev`."""
 MANY = 10
@@ -260,6 +263,39 @@ class WithToken:
             return
         refusal = JSONResponse({"error": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
         await refusal(scope, receive, send)
+
+
+class ForLoopback:
+    """An application some of whose paths answer only to who asks for the loopback interface by its name; to others 403.
+
+    A web page of elsewhere whose name leads to 127.0.0.1 could else read the answers in a browser of this machine (DNS
+    rebinding). What listens on loopback alone has no token.
+
+    Args:
+        application: the application.
+        paths: these paths; the others look at the host themselves.
+    """
+
+    def __init__(self, application: ASGIApp, paths: Collection[str]) -> None:
+        self._application, self._paths = application, frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        names = {name_of(value.decode("latin-1")) for value in given}
+        if scope["path"] not in self._paths or names <= LOOPBACK:
+            await self._application(scope, receive, send)
+            return
+        await JSONResponse({"error": "another host"}, 403)(scope, receive, send)
+
+
+def name_of(host: str) -> str | None:
+    """The name in a `Host`, or in the rest of an address, as a browser writes it; None if it is something else."""
+    try:
+        found = urlsplit(f"//{host}")
+        return found.hostname if found.port != 0 and found.netloc == host and "@" not in host else None
+    except ValueError:
+        return None
 
 
 class Listener:

@@ -7,7 +7,9 @@ device.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import ssl
 import stat
 import threading
@@ -27,14 +29,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError
 from palate_server.folder.config import Elsewhere, MetricsSettings
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
-from palate_server.service.http_api import Listener, WithToken
-from palate_server.service.problems import ServerProblem, Told, line_of, problems
+from palate_server.service.http_api import ForLoopback, Listener, WithToken
+from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
@@ -83,14 +85,13 @@ class Metrics:
         """Count the start of a part."""
         self._restarts.labels(part).inc()
 
-    def follow(self) -> list[dict[str, Any]]:
-        """Count the events since the last call, and return them."""
+    def follow(self) -> None:
+        """Count the events since the last call."""
         with self._lock:
-            news = list(self._tail.news())
-            for event in news:
-                self._count(event)
+            for event in self._tail.news():
+                with suppress(KeyError):  # one of another version lacks what this one counts
+                    self._count(event)
                 self._told.read(event)
-        return news
 
     def problems(self) -> tuple[ServerProblem, ...]:
         """What is wrong now."""
@@ -199,7 +200,7 @@ class _State(Collector):
         for part, runs in self._metrics.parts().items():
             up.add_metric([part], float(runs))
         yield up
-        with suppress(PalateError, OSError):
+        with suppress(*BROKEN):
             yield from self._read()
 
     def _read(self) -> Iterator[Metric]:
@@ -245,8 +246,10 @@ def _said(status: Status) -> str:
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
 
 
-LEAST_TOKEN = 32
-"""Characters of the shortest token."""
+MOST_ANSWER = 2**16
+"""Bytes of the longest answer about parts."""
+LEAST_TOKEN, MOST_TOKEN = 32, 4096
+"""Characters of the shortest token, and bytes of the longest file of one."""
 
 
 def metrics_listeners(
@@ -265,7 +268,8 @@ def metrics_listeners(
         InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
     """
     here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
-    found = {"metrics": Listener(here, host="127.0.0.1", port=port)}
+    paths = {route.path for route in application.routes if isinstance(route, Route)}
+    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found
@@ -298,9 +302,19 @@ def read_token(path: Path) -> str:
         InputError: it can't be read, is too short or has spaces, or other accounts may read it.
     """
     try:
-        mode, token = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            facts, data = os.fstat(descriptor), b""
+            if stat.S_ISREG(facts.st_mode):
+                data = file.read(MOST_TOKEN + 1)
+        token, owners = data.decode("ascii").strip(), {0, os.geteuid(), path.parent.stat().st_uid}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"a token must be a file with a token, got {path}: {line_of(error)}") from None
+    mode = stat.S_IMODE(facts.st_mode)
+    if not stat.S_ISREG(facts.st_mode) or len(data) > MOST_TOKEN:
+        raise InputError(f"a token must be a file of at most {MOST_TOKEN} bytes, got {path}")
+    if facts.st_uid not in owners:
+        raise InputError(f"a token must be the server's account's or root's own, got user {facts.st_uid}'s: {path}")
     if mode & 0o077:
         raise InputError(f"a token must be readable by its owner alone, got mode {mode:04o}: chmod 600 {path}")
     if len(token) < LEAST_TOKEN or not token.isprintable() or " " in token:
@@ -340,8 +354,16 @@ def read_parts(site: Site) -> dict[str, bool] | None:
 
 def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:
     """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
+    body, ends = bytearray(), time.monotonic() + seconds
+    try:  # who answers needn't be the server: any account of the machine can take a port that is free
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False) as found:
+            for piece in found.iter_raw(2**12):
+                body += piece
+                if len(body) > MOST_ANSWER or time.monotonic() > ends:
+                    return {}
+        answer = json.loads(body)
+    except (httpx.HTTPError, ValueError, RecursionError):
         return {}
-    return {str(part): bool(runs) for part, runs in answer.items()} if isinstance(answer, dict) else {}
+    if not isinstance(answer, dict):
+        return {}
+    return {part: bool(runs) for part, runs in answer.items() if part.isprintable()}

@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,12 @@ FLAPS, FLAPPING = 3, 600.0
 """A part that was started again so often within so many seconds is ill."""
 SKEW = 60.0
 """Seconds by which a clock may differ from what is written."""
+BROKEN = (
+    PalateError, OSError, sqlite3.Error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
+"""What a file that is damaged, or that somebody has edited, makes of whoever reads it."""
+NO_ROOM = "make room first, and look again: on a full disk nothing can be read"
 FULL = 1 / 8
 """Part of `problems.disk_mib` below which a disk is full rather than low."""
 
@@ -293,15 +300,17 @@ def problems(
     """
     if told is None:
         told = Told(site.events)
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             told.follow()
     seen = _Seen(site, now, parts, told)
     found: list[ServerProblem] = []
     for look in _LOOKS:
         try:
             found += look(seen)
-        except (PalateError, OSError, ValueError) as error:
-            found.append(_problem("folder_damaged", said=line_of(error)))
+        except BROKEN as error:
+            found.append(_problem("folder_damaged", said=line_of(error) or type(error).__name__))
+    if any(each.code == "disk_full" for each in found):  # SQLite can't read without room for its own files
+        found = [replace(each, act=NO_ROOM) if each.code == "folder_damaged" else each for each in found]
     order = ("error", "warning", "note")
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
 

@@ -34,6 +34,7 @@ from palate_server.flower.superlink_state import (
     superexec_command,
     superlink_command,
 )
+from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site
@@ -94,12 +95,14 @@ class Supervisor(Closing):
         check_version()
         self.site, self.dev, self.housed = site, dev, housed
         self.ready = threading.Event()
-        self._card, self._events, self._links = card, EventLog(site.events), SuperLinks(site)
+        self._card, self._events, self._links = card, EventLog(site.events, must=False), SuperLinks(site)
         self._stopping = threading.Event()
         self._lock = RunLock(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         site.config.check_ready(site.folder)
         Witness(site.witness).check()
+        with suppress(OSError):
+            remove_left_over(site)
         make_certificates(site)
         make_secret(site)
         remove_former(site)

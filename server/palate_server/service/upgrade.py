@@ -13,7 +13,6 @@ What a version changes in a folder is done by opening it, so that the trial on a
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from palate_common.errors import IntegrityError
 from palate_server.folder.archive import unpack
-from palate_server.folder.backup import write_backup
+from palate_server.folder.backup import scratch, write_backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import FORMAT, Site, format_of, write_format
 from palate_server.operation.releases import candidate, latest, listed
@@ -102,8 +101,8 @@ def try_upgrade(site: Site) -> Upgrade:
         IntegrityError: something would be forgotten, or can't be read.
     """
     changes = _changes(site)
-    with tempfile.TemporaryDirectory(dir=site.state) as scratch:
-        archive, folder = Path(scratch) / "copy.tar", Path(scratch) / "copy"
+    with scratch(site) as place:
+        archive, folder = place / "copy.tar", place / "copy"
         write_backup(site, archive, remember=False)
         unpack(archive, folder)
         copy = Site.at(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 from palate_common.errors import InputError
 from palate_server.folder.config import MetricsSettings, parse_config
 from palate_server.folder.server_folder import Site
-from palate_server.service.metrics import Metrics, metrics_listeners
+from palate_server.service.metrics import MOST_TOKEN, Metrics, metrics_listeners, read_token
 from palate_server.service.problems import KINDS
 
 Maker = Callable[..., Any]
@@ -189,3 +190,22 @@ def test_a_token_that_others_may_read_or_guess_is_refused(site: Site) -> None:
 def test_settings_of_metrics_that_make_no_sense_are_refused(settings: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
         parse_config(f'population = "p"\n[metrics]\n{settings}\n'.encode(), "server.toml")
+
+
+def test_a_token_is_a_small_file_of_the_servers_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, pipe, endless, large = (tmp_path / name for name in ("token", "pipe", "endless", "large"))
+    os.mkfifo(pipe, 0o600)
+    endless.symlink_to("/dev/zero")
+    large.write_text("a" * (MOST_TOKEN + 1))
+    for path in (token, large):
+        path.touch()
+        path.chmod(0o600)
+    for path in (pipe, endless, large, tmp_path):
+        with pytest.raises(InputError, match="a token must be a file"):
+            read_token(path)
+    token.write_text(f"{TOKEN}\n")
+    assert read_token(token) == TOKEN
+    somebody, own = os.stat_result((0o100600, 0, 0, 1, 4711, 4711, 33, 0, 0, 0)), os.fstat
+    monkeypatch.setattr(os, "fstat", lambda descriptor: somebody if own(descriptor).st_size == 33 else own(descriptor))
+    with pytest.raises(InputError, match="the server's account's or root's own, got user 4711's"):
+        read_token(token)

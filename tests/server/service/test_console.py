@@ -29,8 +29,9 @@ from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_server.console import access as access_module
 from palate_server.console import charts
-from palate_server.console.access import Access, hash_password, matches
+from palate_server.console.access import LONGEST, Access, hash_password, matches
 from palate_server.console.board import KEPT, Board, BoardReader, EventMemory
+from palate_server.console.live import MOST as MOST_STREAMS
 from palate_server.console.pages import GATEWAY, HEADERS, SECTIONS, Console
 from palate_server.console.words import _SAID, told, without_identifiers
 from palate_server.folder.config import MetricsSettings, parse_config
@@ -192,6 +193,48 @@ def test_wrong_passwords_are_so_many_a_minute(site: Site, secret: str, monkeypat
     assert access.enter_by_password(WORDS) is not None
 
 
+def test_who_fails_shuts_out_other_strangers_for_a_minute_and_no_browser_that_the_password_has_let_in(
+    site: Site, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_, access = Time(), Access(with_secret(site, secret))
+    access._clock = time_
+    known = access.know("")
+    time_.dated(site)
+    assert access.know(known) == known
+    monkeypatch.setattr(access_module, "matches", lambda password, _: password == WORDS)
+    for _ in range(access_module.TRIES):
+        assert access.enter_by_password("wrong horse battery", "made up") is None
+    for stranger in ("", "made up", f"{known}x"):
+        with pytest.raises(BlockingIOError):
+            access.enter_by_password(WORDS, stranger)
+    assert access.enter_by_password(WORDS, known) is not None
+    for _ in range(access_module.KNOWN_TRIES):
+        assert access.enter_by_password("wrong horse battery", known) is None
+    with pytest.raises(BlockingIOError):
+        access.enter_by_password(WORDS, known)
+    time_.now += access_module.WITHIN
+    assert access.enter_by_password(WORDS, known) is not None
+    assert access.admits(known) is False, "it opens nothing"
+    with access._checking, pytest.raises(BlockingIOError):  # who is known waits, and is heard
+        access.enter_by_password(WORDS)
+    time_.now += access_module.KNOWN_SECONDS
+    assert access.know(known) != known
+
+
+def test_a_changed_password_forgets_the_browsers_of_the_former_one(site: Site, secret: str) -> None:
+    known = Access(with_secret(site, secret)).know("")
+    assert Access(with_secret(site, hash_password("another horse battery"))).know(known) != known
+
+
+def test_a_browser_is_known_by_a_cookie_of_its_own(site: Site, secret: str) -> None:
+    asking = Asking(Console(with_secret(site, secret), lambda: WELL))
+    found = asking("POST", "/console/enter", headers={GATEWAY: "1", "Host": "localhost"}, data={"password": WORDS})
+    first, second = found.headers.get_list("set-cookie")
+    assert first.startswith("__Secure-palate-console=")
+    assert second.startswith("__Secure-palate-known=")
+    assert all(f"; {word}" in second for word in ("HttpOnly", "Secure", "SameSite=strict", "Path=/console"))
+
+
 @pytest.mark.parametrize("password", ["", "eleven char", "x" * 257])
 def test_a_password_that_is_too_short_or_too_long_is_refused(password: str) -> None:
     with pytest.raises(InputError, match="must have 12 to 256 characters, got "):
@@ -280,7 +323,13 @@ def test_its_answers_allow_nothing_from_elsewhere_and_are_not_kept(site: Site) -
     assert not re.search(r"(?:src|href|action)=\"(?!static/|card/|#|leave|enter)", page)
 
 
-@pytest.mark.parametrize("host", ["palate.evil.example", "localhost.evil.example:8446", "10.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "palate.evil.example", "localhost.evil.example:8446", "10.0.0.1", "", "[", "[::1", "a]b", "127.0.0.1:x",
+        "x@127.0.0.1", "127.0.0.1/x", "127.0.0.1@x",
+    ],
+)  # fmt: skip
 def test_a_page_of_elsewhere_does_not_reach_it_by_a_name_of_its_own(site: Site, host: str) -> None:
     asking = Asking(Console(site, lambda: WELL)).entered()
     assert asking("GET", "/console/", headers={"Host": host}).status_code == 404
@@ -294,10 +343,13 @@ def test_behind_the_gateway_a_password_opens_it_and_a_token_does_not(site: Site,
     assert asking("GET", f"/console/?token={token}", headers=through).status_code == 401
     wrong = asking("POST", "/console/enter", headers=through, data={"password": "wrong horse battery"})
     assert (wrong.status_code, "set-cookie" in wrong.headers) == (403, False)
-    assert asking("POST", "/console/enter", headers=through, content=b"password=" + b"x" * 2000).status_code == 413
+    assert asking("POST", "/console/enter", headers=through, content=b"password=" + b"x" * 4000).status_code == 413
     assert asking("POST", "/console/enter", data={"password": WORDS}).status_code == 404, "not on loopback"
     crossing = {**through, "Origin": "https://elsewhere.example"}
     assert asking("POST", "/console/enter", headers=crossing, data={"password": WORDS}).status_code == 404
+    for origin in ("null", "http://[", "https://x@localhost", "localhost"):
+        crossing = {**through, "Origin": origin}
+        assert asking("POST", "/console/enter", headers=crossing, data={"password": WORDS}).status_code == 404
     found = asking("POST", "/console/enter", headers=through, data={"password": WORDS})
     assert found.status_code == 303
     cookie = found.headers["set-cookie"]
@@ -305,6 +357,53 @@ def test_behind_the_gateway_a_password_opens_it_and_a_token_does_not(site: Site,
     assert cookie.startswith("__Secure-palate-console=")
     told_of = [event for event in EventLog(site.events).all() if event["event"] == "console refused"]
     assert [event["reasons"] for event in told_of] == [{"a wrong password": 1}]
+
+
+def test_the_longest_password_of_any_signs_opens_it(site: Site) -> None:
+    longest = "\N{OWL}" * LONGEST
+    asking = Asking(Console(with_secret(site, hash_password(longest)), lambda: WELL))
+    found = asking("POST", "/console/enter", headers={GATEWAY: "1", "Host": "localhost"}, data={"password": longest})
+    assert found.status_code == 303
+
+
+def test_a_look_at_an_address_does_not_use_it_up(site: Site) -> None:
+    asking, token = Asking(Console(site, lambda: WELL)), Access(site).make_token()
+    assert asking("HEAD", f"/console/?token={token}").status_code == 401
+    assert asking("GET", f"/console/?token={token}").status_code == 303
+
+
+def test_a_session_that_cannot_be_written_is_said_to_be_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking, token = Asking(Console(site, lambda: WELL)), Access(site).make_token()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(access_module, "create_durably", full)
+    found = asking("GET", f"/console/?token={token}")
+    assert found.status_code == 503
+    assert "its disk is full" in found.text
+
+
+def test_a_page_of_elsewhere_reads_no_metrics_on_loopback(site: Site) -> None:
+    """By a name of its own that leads to 127.0.0.1, in a browser of this machine."""
+    (port,) = free_ports(1)
+    page = Console(site, lambda: WELL)
+    listener = metrics_listeners(
+        Metrics(site, lambda: WELL).application(), port=port, settings=MetricsSettings(), folder=site.folder,
+        pages=page.application,
+    )["metrics"]  # fmt: skip
+    listener.start()
+    try:
+        for path in ("metrics", "ready", "health", "problems"):
+            for host, answered in (
+                ("127.0.0.1", True), (f"localhost:{port}", True), (f"[::1]:{port}", True),
+                ("palate.evil.example", False), (f"127.0.0.1.evil.example:{port}", False), ("[", False),
+            ):  # fmt: skip
+                status = httpx.get(f"http://127.0.0.1:{port}/{path}", headers={"Host": host}).status_code
+                assert (status != 403) == answered, (path, host)
+    finally:
+        listener.stop()
+        page.close()
 
 
 def test_it_is_on_the_metrics_port_of_loopback_alone_and_in_no_ones_way(site: Site, tmp_path: Path) -> None:
@@ -339,6 +438,8 @@ def test_it_is_on_the_metrics_port_of_loopback_alone_and_in_no_ones_way(site: Si
         ("node 9223372036854775808 left", "node … left"),
         ("at least 7 devices must be left after advertise, got 6", None),
         ("10.1.2.3:5120 and 2001:db8::17 and fe80::1 closed", "…:5120 and … and … closed"),
+        ("ipv6:%5B2001:db8::7%5D:4711, ::17 and run9223372036854775807", "ipv6:[…]:4711, … and run…"),
+        ("key " + "aB3/" * 10 + "aB3= is known", "key … is known"),
         ("127.0.0.1:8446 and ::1 at 2026-11-29T12:30:05 and 12:30:05", None),
         ("run 20261127T162515-256db1 of mu^2 0.1234", None),
         ("key " + "ab" * 32 + " is known", "key … is known"),
@@ -635,6 +736,22 @@ def test_a_browser_that_was_cut_off_gets_what_it_lacks_and_no_more(site: Site) -
     EventLog(site.events).tell("stopped")
     assert set(asyncio.run(names(seen))) - {"beat"} <= {"log", "top", "now"}
     console.close()
+
+
+def test_streams_that_come_at_one_time_are_no_more_than_may_be(site: Site) -> None:
+    async def together() -> int:
+        live = Console(site, lambda: WELL)._live
+        streams = [live.stream("", lambda: True) for _ in range(2 * MOST_STREAMS)]  # each was let in before any began
+        for stream in streams:
+            await anext(stream)
+        found = live._streams
+        live.close()
+        for stream in streams:
+            await stream.aclose()
+        assert live._streams == 0
+        return found
+
+    assert asyncio.run(together()) == MOST_STREAMS
 
 
 def test_who_is_no_longer_let_in_gets_nothing_more(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import logging
 import secrets
@@ -96,6 +98,15 @@ def test_records_of_loggers_are_told_without_what_an_exception_says(tmp_path: Pa
         ("from 203.0.113.7:443, and 10.0.0.1.", "from ADDRESS, and ADDRESS."),
         ("[2001:db8::7]:443 and 2001:db8:0:0:0:0:0:7", "ADDRESS and ADDRESS"),
         ("::ffff:203.0.113.7 x", "ADDRESS x"),
+        ("peer ipv6:%5B2001:db8::7%5D:4711 and %5Bfe80::1%25eth0%5D:7", "peer ipv6:ADDRESS and ADDRESS"),
+        ("node_9223372036854775807 and run9223372036854775807", "node_# and run#"),
+        ("0x" + "ab" * 16, "0x#"),
+        (f"the token {'aB3_' * 10}.", "the token #."),
+        (f"at https://x/{'aB3-' * 10}?", "at https://x/#?"),
+        (f"the key {'aB3/' * 10}aB3= is known, and {'aB3+' * 10}", "the key # is known, and #"),
+        (repr(b"\x04\xab'" + bytes(range(30))) + " came", "# came"),
+        ("\x9b31mred\x9b0m", "31mred0m"),
+        ('File "/opt/palate/lib/python3.13/site-packages/palate_server/flower/service_app.py", line 12', None),
         ("127.0.0.1:8444 and [::1]:8444 and 0.0.0.0:8443", "127.0.0.1:8444 and [::1]:8444 and 0.0.0.0:8443"),
         ("at 16:00:00, 2026-11-27T16:00:00+00:00", "at 16:00:00, 2026-11-27T16:00:00+00:00"),
         ("std::string, flwr 1.42.0", "std::string, flwr 1.42.0"),
@@ -113,6 +124,27 @@ def test_keys_and_tokens_are_removed() -> None:
     pem = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEu3kq2b6gXW7b1vZcJr0g1b2u3a4b5c6d"
     assert harmless(f"{public} {token}") == "# #"
     assert harmless(pem) == "#"
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from(["the key {} is known", "key={}", "'{}',", "<{}>."]))
+def test_no_key_is_left_however_it_is_written(key: bytes, said: str) -> None:
+    if len(set(key)) < 24:  # not one that anybody drew
+        return
+    for text in (base64.b64encode(key), base64.urlsafe_b64encode(key), key.hex().encode(), key.hex().upper().encode()):
+        written, left = text.decode(), harmless(said.format(text.decode()))
+        assert not any(written[at : at + 12] in left for at in range(len(written) - 12)), left
+
+
+def test_the_rest_of_a_line_that_is_too_long_is_cut_and_no_line_of_its_own(tmp_path: Path) -> None:
+    """Else a key at the seam would be two halves, neither of which looks like one."""
+    log = PartLog(tmp_path / "superlink.log", "superlink")
+    key = secrets.token_hex(32)
+    said = b"x " * (2 * LINE - 16) + key.encode() + b" y\nnext\n"
+    log.follow(io.BytesIO(said))
+    told = [line["text"] for line in lines(log.file)]
+    assert len(told) == 2
+    assert told[1] == "next"
+    assert key[-16:] not in told[0]
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))

@@ -59,6 +59,36 @@ def test_each_command_is_recorded_before_and_after_with_the_account_and_without_
     assert said[-1] == "4 lines, each after the one before"
 
 
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_a_record_that_leads_elsewhere_is_not_written_and_its_command_is_not_done(
+    site: Site, tmp_path: Path, kind: str
+) -> None:
+    """Root gives the record to the folder's account: behind a link it would give away a file of its own."""
+    elsewhere = tmp_path / "shadow"
+    elsewhere.write_text("root:secret\n")
+    elsewhere.chmod(0o400)
+    before, record = elsewhere.stat(), site.folder / FILE
+    if kind == "link":
+        record.symlink_to(elsewhere)
+    elif kind == "second name":
+        record.hardlink_to(elsewhere)
+    else:
+        os.mkfifo(record)
+    refused = pytest.raises(InputError, match=rf"{FILE}.*must be writable before a command is done")
+    with refused, OperatorLog(site.folder).command("revoke", {"device": 7}):
+        raise AssertionError("it was done")
+    assert elsewhere.read_text() == "root:secret\n"
+    assert (elsewhere.stat().st_uid, elsewhere.stat().st_mode) == (before.st_uid, before.st_mode)
+
+
+def test_names_that_are_no_text_are_recorded_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", os.fsdecode(b"al\xffice"))
+    with OperatorLog(site.folder).command("backup", {"archive": Path(os.fsdecode(b"/b\xff.tar"))}):
+        pass
+    first, _ = OperatorLog(site.folder).read()
+    assert (first["sudo"], first["arguments"]) == ("al?ice", {"archive": "/b?.tar"})
+
+
 def test_every_command_of_serve_is_recorded_but_those_that_only_look(tmp_path: Path) -> None:
     """A new command is wrapped as the others, or is named here."""
     group = typer.main.get_command(app)

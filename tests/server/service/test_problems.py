@@ -220,6 +220,15 @@ def test_a_disk_that_is_nearly_full_and_one_that_is(site: Site) -> None:
     assert "disk_full" in wrong(Site(site.folder))
 
 
+def test_on_a_full_disk_nobody_is_told_to_restore_a_backup(site: Site) -> None:
+    """SQLite reads nothing where it has no room, whatever the file is like."""
+    site.ledger_file.write_bytes(b"nothing" * 1000)
+    assert "restore a backup" in wrong(site)["folder_damaged"].act
+    found = wrong(configure(site, problems="disk_mib = 1_000_000_000"))
+    assert "disk_full" in found
+    assert found["folder_damaged"].act.startswith("make room first")
+
+
 def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
     assert "certificate_ends" in wrong(site, now=time.time() + 380 * 86400)
     later = wrong(site, now=time.time() + 400 * 86400)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +22,7 @@ from palate_server.flower.service_app import main
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
-from palate_server.service.metrics import Metrics
+from palate_server.service.metrics import Metrics, read_answer
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
 
@@ -148,3 +151,26 @@ def test_a_server_does_not_start_without_its_witness(make_service: Maker) -> Non
     shutil.rmtree(site.witness)
     with pytest.raises(WitnessError, match=r"`backup\.witness` must be a folder that can be written"):
         Supervisor(site, card=lambda extract: b"", dev=True)
+
+
+def test_whoever_has_the_port_of_a_server_that_is_down_is_not_read_without_end() -> None:
+    """Any account of the machine can: with an endless answer, or names that a terminal obeys."""
+    said = {"huge": b"[" * 2**22, "nested": b"[" * 60_000, "sign": b'{"gateway": true, "\\u001b[2J": true}'}
+
+    class Squatter(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                self.wfile.write(said[self.path[1:]])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Squatter) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        assert read_answer(port, "huge") == {}
+        assert read_answer(port, "nested") == {}
+        assert read_answer(port, "sign") == {"gateway": True}
+        server.shutdown()

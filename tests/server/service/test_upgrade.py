@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 
 from palate_cli.cli import run
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError
-from palate_server.folder.backup import last_backup, read_backup
+from palate_server.folder.backup import SCRATCH, last_backup, read_backup, scratch, write_backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.rounds.lock import RunLock
@@ -86,6 +89,74 @@ def test_the_way_back_has_what_the_former_version_had(old: Any, tmp_path: Path) 
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     assert not {"labels", "seen"} & tables, "as the former version made it"
     assert standing(Site(tmp_path / "back")) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from palate_server.folder.server_folder import Site
+from palate_server.service import upgrade
+
+folder, archive, name, count, after = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+real, calls = getattr(upgrade, name), 0
+
+def killed(*args, **given):
+    global calls
+    calls += 1
+    found = real(*args, **given) if calls < count or after == "after" else None
+    if calls == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+setattr(upgrade, name, killed)
+upgrade.upgrade(Site.at(folder), archive)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "after"),
+    [
+        ("write_backup", 1, "after"), ("unpack", 1, "after"), ("_taken_over", 1, "after"),
+        ("write_backup", 2, "before"), ("write_backup", 2, "after"), ("_taken_over", 2, "after"),
+        ("write_format", 1, "before"), ("write_format", 1, "after"),
+    ],
+)  # fmt: skip
+def test_one_that_is_killed_anywhere_forgets_nothing_leaves_no_key_and_is_done_by_the_next(
+    old: Any, tmp_path: Path, name: str, count: int, after: str
+) -> None:
+    site, archive = old.site, tmp_path / "first.tar"
+    before = standing(Site(shutil.copytree(site.folder, tmp_path / "as-it-was")))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(site.folder), str(archive), name, str(count), after],
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert format_of(site.folder) == (FORMAT if (name, after) == ("write_format", "after") else 1)
+    if archive.exists():
+        read_backup(archive, tmp_path / "back", witnesses=[site.witness], without_witness=False)
+        assert standing(Site(tmp_path / "back")) == before
+    upgrade(Site.at(site.folder), tmp_path / "second.tar")
+    assert format_of(site.folder) == FORMAT
+    assert standing(site) == before
+    keys = [path for path in site.folder.rglob("key") if path.is_file()]
+    assert keys == [site.folder / "key"], "a copy of the key was left over"
+    assert not list(site.state.glob("**/enrolment.db"))
+
+
+def test_a_copy_that_is_being_made_is_left_alone_and_one_that_is_left_over_is_not(old: Any, tmp_path: Path) -> None:
+    with scratch(old.site) as mine:
+        (mine / "key").write_text("mine")
+        left = old.site.state / f"{SCRATCH}0123"
+        left.mkdir()
+        (left / "key").write_text("a former one's")
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (old.site.state / f"{SCRATCH}link").symlink_to(elsewhere)
+        write_backup(old.site, tmp_path / "archive.tar")
+        assert (mine / "key").exists()
+        assert not left.exists()
+        assert elsewhere.is_dir()
+    assert not mine.exists()
 
 
 def test_what_cannot_be_taken_over_is_refused_before_anything_is_changed(old: Any, tmp_path: Path) -> None:

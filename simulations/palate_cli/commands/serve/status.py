@@ -61,13 +61,13 @@ def operators(
 
 def ask(site: Site) -> Asked:
     """Ask a server folder, and its processes if they run."""
-    from palate_server.folder.events import EventLog
+    from palate_server.folder.events import EventFollower
     from palate_server.operation.outlook import read_outlook, since
     from palate_server.service.metrics import read_health, read_problems
     from palate_server.service.problems import KINDS
     from palate_server.service.status import read_status
 
-    began, now = since(EventLog(site.events).all()), time.time()
+    began, now = since(EventFollower(site.events).news()), time.time()
     health = {part: good for part, good in read_health(site).items() if part not in KINDS}
     parts = {part: {"good": good, "since": began.get(part, began.get(""))} for part, good in health.items()}
     return read_status(site), read_outlook(site, now=now), parts, read_problems(site, now=now)
