@@ -179,6 +179,27 @@ def test_an_empty_reply_does_not_count_as_an_answer_that_was_heard() -> None:
     assert (node.exchanges, server.calls, delivery.tried) == (0, 1, set())
 
 
+def test_an_answer_whose_user_has_revoked_while_the_server_held_its_reply_is_not_sent_on() -> None:
+    answer = ("contribution", b"x" * 50_000)  # too large to go with its message
+
+    class Holding:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def request(self, _method: str, path: str, *_: Any, **__: Any) -> https.HttpResponse:
+            self.asked.append(path)
+            missing = b"".join(protobuf.blob(3, name.encode()) for name in delivery.reply.objects)
+            return https.HttpResponse(200, protobuf.blob(2, b"heard") + missing + protobuf.blob(4, b"session"))
+
+    server: Any = Holding()
+    node = fleet.Fleet(server, new_node_key())
+    delivery = node.reply(asked((None, None)), answer)
+    delivery.over = lambda: bool(server.asked)
+    with pytest.raises(https.StoppedError):
+        delivery.go_on()
+    assert [path.rpartition("/")[2] for path in server.asked] == ["push-messages"]
+
+
 def test_a_message_of_flowers_is_whole() -> None:
     """What flwr parses of ours is what flwr makes: nothing is left over, nothing is missing."""
     reply = Reply.of(asked((4, 9)), NODE, ("answer", b"x"), elapsed=0.0)

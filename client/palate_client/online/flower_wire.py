@@ -31,7 +31,7 @@ from http import HTTPStatus
 from typing import Final
 
 from palate_client.online.flower_messages import Notice, Record, Reply, ReplyUpload, ServerMessage, record_dict, values
-from palate_client.online.https import Https, RejectedError
+from palate_client.online.https import Https, RejectedError, StoppedError
 from palate_client.rounds.dispatch import Answer
 from palate_common.enrolment import NodeKey
 from palate_common.errors import IntegrityError, UnreachableError
@@ -205,6 +205,9 @@ class Fleet:
                     delivery.next = self._notice(read(last_bytes(found, exchange.NEXT)))
                 self.holds = True
         while delivery.missing:
+            # The server may have held its reply for long: whoever revoked meanwhile sends nothing more.
+            if delivery.over is not None and delivery.over():
+                raise StoppedError
             name = delivery.missing[0]
             again = name in delivery.tried
             delivery.tried.add(name)

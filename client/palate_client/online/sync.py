@@ -25,7 +25,7 @@ from palate_client.online.enrolment import Enrolment, came_online, enrolment_of
 from palate_client.online.flower_messages import Notice, ReplyUpload, ServerMessage
 from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
-from palate_client.online.https import Address, Https, RejectedError
+from palate_client.online.https import Address, Https, RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, Ended, SyncEnd
 from palate_client.rounds.dispatch import COME_BACK, QUERY, Answer, answer_message
@@ -251,7 +251,8 @@ class Session:
                 before = asked.kind, asked.content, answer
             reply, seconds = fleet.reply(asked, answer), _come_back(asked)
             if seconds is None:
-                reply.wait, reply.over = self._hold_seconds, self._is_over
+                reply.wait = self._hold_seconds
+            reply.over = partial(self._is_over, host)
             computed = max(computed, time.monotonic() - began)
             try:
                 if over := deadline.retry(partial(_send, reply, host)):
@@ -270,8 +271,9 @@ class Session:
         """For how long the server may wait for a message now."""
         return max(0.0, min(HOLD_SECONDS, self.deadline.end - time.monotonic() - self.poll_seconds))
 
-    def _is_over(self) -> bool:
-        return self.deadline.over() is not None
+    def _is_over(self, host: OwnHost | None = None) -> bool:
+        """Whether to wait no longer; with `host`, also whether the user no longer agrees to what it answers."""
+        return self.deadline.over() is not None or (host is not None and not host.agreed())
 
     def _pulled(self, fleet: Fleet, notice: Notice | None) -> ServerMessage | SyncEnd | None:
         """The next message; None if there is none, or if it can't be read or its run has ended: it comes only once.
@@ -353,9 +355,15 @@ def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
 
 def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
     """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
+    revoked = SyncEnd("no consent", "the user no longer agrees to what an answer is for")
     if not host.agreed():
-        return SyncEnd("no consent", "the user no longer agrees to what an answer is for")
-    reply.go_on()
+        return revoked
+    try:
+        reply.go_on()
+    except StoppedError:
+        if not host.agreed():
+            return revoked
+        raise
     return None
 
 

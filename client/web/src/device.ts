@@ -12,7 +12,7 @@
  * for a failure of the browser (no room): its answer says that it failed, and `problem` why.
  */
 
-import type { ConsentDecision, Purpose } from "./consent.js";
+import { decisionOf, type ConsentDecision, type Purpose } from "./consent.js";
 import { Messenger, type MessengerOptions, type Sender } from "./delivery/messenger.js";
 import { ClosedError, ErasedError, InputError } from "./errors.js";
 import type { EventInput, Kind, Tracked } from "./events.js";
@@ -22,7 +22,7 @@ import type { Keeping } from "./hosting/opening.js";
 import type { Statement } from "./leaving/statement.js";
 import type { Loyalty } from "./loyalty.js";
 import type { OpenLog } from "./panel.js";
-import { forbidden, type Forbids, type Policy } from "./policy.js";
+import { checkPolicy, forbidden, type Forbids, type Policy } from "./policy.js";
 import type { ImportReport } from "./portability.js";
 import type { Tuning } from "./recommend/adaptation/tuning.js";
 import type { Explanation } from "./recommend/explanation.js";
@@ -47,12 +47,17 @@ export interface OpenOptions extends HostOptions {
 
 /** What the user agreed to, for each purpose. A purpose that wasn't granted is denied. */
 export class Consent {
-  constructor(private readonly link: Link) {}
+  constructor(
+    private readonly link: Link,
+    /** Whether what is agreed to may be kept in the browser. */
+    private readonly lasts = true,
+  ) {}
 
   /** Records that the user agrees to a purpose, under this version of the text. */
   async grant(purpose: Purpose, { version = "1" } = {}): Promise<ConsentDecision> {
+    decisionOf(purpose, true, version, 0, ""); // a mistake of the app's is no agreement, and makes no store
     // Asked for in the page, where browsers that ask the user can.
-    if (purpose === "store" && typeof navigator !== "undefined") void navigator.storage?.persist?.().catch(() => false);
+    if (purpose === "store" && this.lasts && typeof navigator !== "undefined") void navigator.storage?.persist?.().catch(() => false);
     return this.link.call("decide", [purpose, true, version, nonce()]) as Promise<ConsentDecision>;
   }
 
@@ -90,8 +95,9 @@ export class Device {
     /** The app's name. */
     readonly app: string,
     private readonly link: Link,
+    lasts = true,
   ) {
-    this.consent = new Consent(link);
+    this.consent = new Consent(link, lasts);
   }
 
   /** Stores one event. Once this resolves, the event is kept even if the tab is closed. */
@@ -246,6 +252,7 @@ export class Device {
    * that must hold all the time that it is online; they are called in this page.
    */
   async sync({ signal, policy, ...options }: SyncOptions & { readonly signal?: AbortSignal; readonly policy?: Policy } = {}): Promise<SyncResult> {
+    if (policy !== undefined) checkPolicy(policy);
     return this.link.call("sync", [options], signal, policy && (() => forbidden(policy))) as Promise<SyncResult>;
   }
 
@@ -336,7 +343,7 @@ export async function open(options: OpenOptions): Promise<Device> {
   }
   if (worker === false || typeof Worker === "undefined") {
     const { linkOf } = await import("./hosting/opening.js");
-    return new Device(options.app, await linkOf(host, key, keeping));
+    return new Device(options.app, await linkOf(host, key, keeping), keeping !== "memory");
   }
   const link = new WorkerLink(new Worker(worker ?? new URL("./worker.js", import.meta.url), { type: "module", name: `palate/${options.app}` }));
   try {
@@ -345,7 +352,7 @@ export async function open(options: OpenOptions): Promise<Device> {
     link.worker.terminate();
     throw error;
   }
-  return new Device(options.app, link);
+  return new Device(options.app, link, keeping !== "memory");
 }
 
 /** Whether this browser has a store of this app: its user agreed to something before. Nothing is made by asking. */
@@ -384,8 +391,10 @@ class WorkerLink implements Link {
     const id = (this.next += 1);
     return new Promise((resolve, reject) => {
       this.asked.set(id, { resolve, reject, forbids });
-      signal?.addEventListener("abort", () => this.worker.postMessage({ id, abort: true }));
       this.worker.postMessage({ ...request, id });
+      const abort = (): void => this.worker.postMessage({ id, abort: true });
+      if (signal?.aborted) abort(); // it says so only once
+      signal?.addEventListener("abort", abort);
     });
   }
 

@@ -46,7 +46,6 @@ interface Asked {
 export class Leader implements Link {
   private readonly channel: BroadcastChannel;
   private readonly name: string;
-  private readonly born = Date.now();
   private readonly asked = new Map<string, Asked>();
   private readonly answers = new Map<string, { readonly answer: Promise<Note>; readonly abort: AbortController }>();
   private readonly conditions = new Map<number, { readonly id: string; readonly resolve: (forbids: string) => void }>();
@@ -71,6 +70,8 @@ export class Leader implements Link {
     private readonly terms: string,
     private readonly open: (mayMake: boolean) => Promise<Host>,
     private readonly patience = PATIENCE,
+    /** When this tab was opened: it may have agreed to nothing until now. */
+    private readonly born = Date.now(),
   ) {
     this.name = `palate/${app}`;
     this.channel = new BroadcastChannel(this.name);
@@ -99,6 +100,7 @@ export class Leader implements Link {
     return new Promise<unknown>((resolve, reject) => {
       const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), forbids, timer: undefined };
       this.asked.set(id, asked);
+      if (signal?.aborted) asked.abort.abort(); // it says so only once
       signal?.addEventListener("abort", () => {
         asked.abort.abort();
         this.answers.get(id)?.abort.abort();
@@ -185,6 +187,7 @@ export class Leader implements Link {
       return;
     }
     this.say({ type: "ask", id, method: asked.method, args: asked.args, conditions: asked.forbids !== undefined });
+    if (asked.abort.signal.aborted) this.say({ type: "abort", id });
     asked.timer = setTimeout(() => {
       this.say({ type: "who" });
       asked.timer = setTimeout(() => {

@@ -4,10 +4,12 @@
  *     device.sync({ policy: { charging: isCharging, unmetered: isUnmetered, idle: isIdle, window: () => new Date().getHours() < 6 } })
  *
  * They are called in the page before the network is used, and again before each request but the farewell. An error in one counts as
- * false, and so does a page that is gone. The ready ones say what a browser knows, and fail where it says nothing: none guesses.
+ * false, and so does one that doesn't answer, and a page that is gone. The ready ones say what a browser knows, and fail where it says
+ * nothing: none guesses.
  */
 
-import { PalateError } from "./errors.js";
+import { InputError, PalateError } from "./errors.js";
+import { shown } from "./events.js";
 
 /** Whether a condition holds now. */
 export type Hook = () => boolean | Promise<boolean>;
@@ -28,17 +30,40 @@ export interface Policy {
 export type Forbids = () => Promise<string>;
 
 const NAMES = ["charging", "unmetered", "idle", "window"] as const;
+/** Milliseconds in which a condition must say whether it holds. */
+const PATIENCE = 5000;
+
+/** Refuses what is no policy: a condition that is misspelled, or is no function, would be none. */
+export function checkPolicy(policy: unknown): asserts policy is Policy {
+  const fits = (name: string, hook: unknown): boolean => NAMES.some((each) => each === name) && (hook === undefined || typeof hook === "function");
+  if (typeof policy === "object" && policy !== null && Object.entries(policy).every(([name, hook]) => fits(name, hook))) return;
+  const got = typeof policy === "object" && policy !== null ? Object.keys(policy).join(", ") : shown(policy);
+  throw new InputError(`\`policy\` must have functions alone, named ${NAMES.join(", ")}, got ${got.slice(0, 80)}`);
+}
 
 /** The first condition of a policy that doesn't hold, with its error if it has one; empty: all hold. */
-export async function forbidden(policy: Policy): Promise<string> {
+export async function forbidden(policy: Policy, patience = PATIENCE): Promise<string> {
   for (const name of NAMES) {
     try {
-      if (policy[name] && !(await policy[name]())) return name;
+      if (policy[name] && !(await answered(policy[name], patience))) return name;
     } catch (error) {
       return `${name}: ${(error instanceof Error ? error.message : String(error)).slice(0, 200)}`;
     }
   }
   return "";
+}
+
+/** What a condition says, in time. */
+async function answered(hook: Hook, patience: number): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new PalateError(`it must answer within ${patience / 1000} seconds, and hasn't`)), patience);
+  });
+  try {
+    return await Promise.race([hook(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 const silent = (what: string): PalateError => new PalateError(`this browser doesn't say ${what}`);

@@ -248,3 +248,63 @@ test("device: a published model that is taken later takes the place of the app's
   ok((await device.recommend(3)).every(({ item }) => item.startsWith("book-")));
   await device.erase();
 });
+
+test("policy: one that is misspelled, is no function, or never answers doesn't count as one that holds", async () => {
+  const device = await reader();
+  const given = { modelsOnly: true, models: "http://localhost:1/models" };
+  for (const policy of [null, { unmeterd: () => false }, { charging: false }, { charging: null }, { idle: true }, "charging", []] as unknown[] as Policy[]) {
+    if (Array.isArray(policy)) continue; // has no conditions, and none that could be meant
+    await refused(() => device.sync({ ...given, policy }), /`policy` must have functions alone, named charging, unmetered, idle, window, got/);
+  }
+  equal((await device.sync({ ...given, policy: { charging: undefined } })).ended, "unreachable", "left out");
+  const never = () => new Promise<boolean>(() => undefined);
+  equal(await forbidden({ charging: () => true, unmetered: never, window: () => false }, 20), "unmetered: it must answer within 0.02 seconds, and hasn't");
+  await device.erase();
+});
+
+test("device: a sync that is asked to stop before it begins uses no network", async () => {
+  const device = await reader();
+  const asked: string[] = [];
+  const policy = { window: () => asked.push("window") > 0 };
+  const { ended, requests } = await device.sync({ modelsOnly: true, models: "http://localhost:1/models", signal: AbortSignal.abort(), policy });
+  equal([ended, requests, asked], ["stopped", 0, []]);
+  await device.erase();
+});
+
+test("device: arrays of a model of the app's own that don't fit each other are refused, and never computed with", async () => {
+  const device = await reader();
+  const items = Array.from({ length: 30 }, (_, row) => `own-${row}`);
+  await device.track("like", "own-3");
+  const whole = plainModel(items, 4);
+  const size = new DataView(whole.buffer).getUint32(0, true);
+  const changed = (change: (entries: Record<string, { dtype: string; shape: number[]; data_offsets: number[] }>) => void, fill = (_: Uint8Array, __: (name: string) => Uint8Array) => undefined as void) => {
+    const entries = JSON.parse(new TextDecoder().decode(whole.subarray(8, 8 + size)));
+    change(entries);
+    const body = whole.slice(8 + size);
+    fill(body, (name) => body.subarray(...(entries[name].data_offsets as [number, number])));
+    const head = new TextEncoder().encode(JSON.stringify(entries));
+    const made = new Uint8Array(8 + head.length + body.length);
+    new DataView(made.buffer).setUint32(0, head.length, true);
+    made.set(head, 8);
+    made.set(body, 8 + head.length);
+    return made;
+  };
+  await device.useModel(changed(() => undefined), items);
+  const before = await device.recommend(5, { explore: 0 });
+  const hostile = {
+    "directions without columns": changed((entries) => {
+      entries.basis = { ...entries.basis, dtype: "I8", shape: [120] };
+      delete entries["basis scale"];
+      entries.rest = { dtype: "F32", shape: [4], data_offsets: [whole.length - 8 - size - 16, whole.length - 8 - size] };
+    }),
+    "too few weights": changed((entries) => (entries.weight.shape = [15, 2])),
+    "rows that aren't there": changed(() => undefined, (_, at) => at("head").fill(127)),
+    "rows that are no numbers of rows": changed((entries) => (entries.head.dtype = "F32")),
+    "negative weights": changed(() => undefined, (_, at) => at("weight").fill(0xbf)),
+  };
+  for (const [why, model] of Object.entries(hostile)) await refused(() => device.useModel(model, items).then(() => Promise.reject(new Error(`taken: ${why}`))), /must/);
+  for (const wrong of [null, "x".repeat(30), items.map((_, row) => row)] as unknown[]) await refused(() => device.useModel(plainModel(items), wrong as string[]), /`items` must be an array of words/);
+  await refused(() => device.useModel(plainModel(items), items, { domains: "x".repeat(30) as unknown as string[] }), /`domains` must be an array of words/);
+  equal(await device.recommend(5, { explore: 0 }), before, "what was in use stays");
+  await device.erase();
+});

@@ -220,3 +220,55 @@ test("store: without storage the device says so, or forgets with the page where 
     Object.defineProperty(globalThis, "indexedDB", own);
   }
 });
+
+test("store: a grant that is a mistake of the app's makes no store, and asks the browser for nothing", async () => {
+  const asked: string[] = [];
+  const own = navigator.storage.persist.bind(navigator.storage);
+  navigator.storage.persist = async () => asked.push("persist") > 0;
+  try {
+    const given = await place();
+    const device = await open(given);
+    await refused(() => device.consent.grant("stor" as "store"), /`purpose` must be/);
+    await refused(() => device.consent.grant("store", { version: "" }), /`version` must/);
+    equal([await hasStore(given.app), asked], [false, []]);
+    await device.close();
+    const passing = await open(await place({ keeping: "memory" }));
+    await passing.consent.grant("store");
+    equal(asked, [], "what is kept in the page alone needs no promise of the browser's");
+    await passing.close();
+    const lasting = await open(given);
+    await lasting.consent.grant("store");
+    equal(asked, ["persist"]);
+    await lasting.erase();
+  } finally {
+    navigator.storage.persist = own;
+  }
+});
+
+test("store: who agrees in a tab whose model the store's tab refuses has agreed all the same", async () => {
+  const given = await place();
+  const old = await open(given);
+  await old.updateModel(await sampleFiles());
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  const newest = await open({ ...given, service: { publicKey: "ab".repeat(32), population: "other" } });
+  await newest.consent.grant("store");
+  equal((await old.consent.grant("messaging")).granted, true);
+  equal([await old.consent.get("store"), await newest.consent.get("messaging"), await old.model()], [true, true, null]);
+  await old.close();
+  await newest.erase();
+});
+
+test("store: another tab's erasure is finished by nobody while one leads: it may be a new store already", async () => {
+  const given = await place();
+  const device = await open(given);
+  await device.consent.grant("store");
+  await device.close();
+  const database = await new Promise<IDBDatabase>((resolve) => (indexedDB.open(`palate/${given.app}`).onsuccess = ({ target }) => resolve((target as IDBOpenDBRequest).result)));
+  const head = database.transaction("head", "readwrite").objectStore("head");
+  head.delete("key");
+  await new Promise((resolve) => (head.put(true, "erasing").onsuccess = resolve));
+  database.close();
+  const there = async () => (await indexedDB.databases()).some(({ name }) => name === `palate/${given.app}`);
+  await navigator.locks.request(`palate/${given.app}`, async () => equal([await hasStore(given.app), await there()], [false, true]));
+  equal([await hasStore(given.app), await there()], [false, false], "nobody leads");
+});

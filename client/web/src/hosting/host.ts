@@ -12,7 +12,7 @@ import type { Messages } from "../delivery/messages.js";
 import type { Channel, MessageInput } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
-import { ErasedError, InputError, IntegrityError, LockedError, PalateError, RefusedError } from "../errors.js";
+import { ErasedError, InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
 import { expandUnpacked } from "../models/compact.js";
@@ -40,6 +40,8 @@ const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 /** Statements that are made before an erasure, at most: a round has few messages. */
 const TRIES = 10;
+/** The longest time that a download takes where nothing is said. */
+const SECONDS = 600;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
   /** Where the published models are; `sync` looks there where the device is not enrolled. */
@@ -286,12 +288,18 @@ export class Host {
     const half = recentHalfLifeDays ?? null;
     if (half !== null && !(half > 0 && Number.isFinite(half))) throw new InputError(`\`recentHalfLifeDays\` must be positive and finite, got ${half}`);
     const model = await Promise.resolve(file).then(expandUnpacked).catch(wrong);
+    const words = (name: string, values: unknown): void => {
+      if (!Array.isArray(values) || !values.every((each) => typeof each === "string")) throw new InputError(`\`${name}\` must be an array of words, got ${shown(values)}`);
+    };
+    words("items", items);
+    if (domains !== undefined) words("domains", domains);
     if (new Set(items).size !== items.length || items.length !== model.header.facts.nItems) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems}, each once, got ${items.length}`);
     if (domains && domains.length !== items.length) throw new InputError(`\`domains\` must be one for each of the ${items.length} items, got ${domains.length}`);
     const over = (await this.models?.current())?.id ?? "";
     const interests = new Interests(this.store, items, this.weighting, half);
+    const recommender = await Recommender.of(model, items, interests, () => this.store.counts, domains ?? null).catch(wrong);
     if (this.own) this.replaced.add(this.own.name);
-    this.own = { name, over, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains ?? null) };
+    this.own = { name, over, recommender };
   }
 
   /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
@@ -467,11 +475,23 @@ export class Host {
       seconds: (performance.now() - began) / 1000,
     });
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
+    const { seconds = SECONDS } = options;
+    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    const late = AbortSignal.timeout(Math.min(1000 * seconds, 2 ** 31 - 1));
+    const source = fetched(address, AbortSignal.any([signal, late]));
+    let against = signal.aborted ? "" : ((await forbids?.()) ?? "");
     try {
-      const against = (await forbids?.()) ?? "";
-      if (against) return ended("policy", against);
-      return ended("model", "", await this.required().update(fetched(address)));
+      if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+      const model = await this.required().update(async (name, most) => {
+        against ||= signal.aborted ? "" : ((await forbids?.()) ?? "");
+        if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+        return source(name, most);
+      });
+      return ended("model", "", model);
     } catch (error) {
+      if (signal.aborted) return ended("stopped");
+      if (against) return ended("policy", against);
+      if (late.aborted) return ended("time");
       if (!(error instanceof PalateError)) throw error;
       return ended(error.code === "unreachable" ? "unreachable" : "failed", error.message);
     }

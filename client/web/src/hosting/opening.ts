@@ -16,12 +16,12 @@ export type Keeping = "lasting" | "memory" | "any";
 
 /** A link to the store's host: in this thread, or by the one of this app's tabs that has it. */
 export async function linkOf(options: HostOptions, key: Uint8Array | undefined, keeping: Keeping): Promise<Link> {
-  const { app } = options;
+  const [{ app }, born] = [options, Date.now()];
   const inMemory = async () => Host.open(options, await openMemory());
   if (keeping === "memory") return direct(await inMemory());
   if (key !== undefined) checkKey(key);
   const lasting = async (): Promise<Link | null> => {
-    const leader = new Leader(app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(app, key, mayMake)));
+    const leader = new Leader(app, JSON.stringify(options), async (mayMake) => Host.open(options, await openIndexedDb(app, key, mayMake)), undefined, born);
     try {
       await leader.start();
       return leader;

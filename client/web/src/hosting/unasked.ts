@@ -7,7 +7,7 @@
  * Only the model goes along: without a grant nothing else was kept.
  */
 
-import { ClosedError } from "../errors.js";
+import { ClosedError, PalateError } from "../errors.js";
 import type { Host } from "./host.js";
 import { direct, type Link } from "./link.js";
 
@@ -49,7 +49,8 @@ export class Unasked implements Link {
     const link = await this.lasting();
     if (!link) return this.memory;
     const files = await this.host.published();
-    if (files) await link.call("adopt", [files]);
+    // A model that the store's tab refuses, or has no room for, is no reason to refuse what the user agrees to.
+    if (files) await link.call("adopt", [files]).catch((error: unknown) => error instanceof PalateError || Promise.reject(error));
     return link;
   }
 }

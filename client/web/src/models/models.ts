@@ -175,12 +175,12 @@ export class Models {
 }
 
 /** Published files below an address, by fetch, without credentials. */
-export function fetched(base: string): FileSource {
+export function fetched(base: string, signal?: AbortSignal): FileSource {
   const folder = base.endsWith("/") ? base : `${base}/`;
   return async (name, most) => {
     let answer: Response;
     try {
-      answer = await fetch(folder + name, { credentials: "omit", referrerPolicy: "no-referrer", cache: name === MANIFEST || name === SIGNATURE ? "no-cache" : "default" });
+      answer = await fetch(folder + name, { credentials: "omit", referrerPolicy: "no-referrer", cache: name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal });
     } catch (error) {
       throw new UnreachableError(`the model can't be fetched: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -188,7 +188,11 @@ export function fetched(base: string): FileSource {
     if (!answer.ok || !answer.body) throw new UnreachableError(`the model can't be fetched: the server answered ${answer.status}`);
     const [parts, reader] = [[] as Uint8Array[], answer.body.getReader()];
     let size = 0;
-    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    const more = async () =>
+      reader.read().catch((error: unknown) => {
+        throw new UnreachableError(`the model can't be fetched whole: ${error instanceof Error ? error.message : String(error)}`);
+      });
+    for (let next = await more(); !next.done; next = await more()) {
       size += next.value.length;
       if (size > most) {
         await reader.cancel();

@@ -16,7 +16,7 @@ import { digest } from "../records/canonical.js";
 import { signP384, type NodeKey } from "../records/crypto.js";
 import { allBytes, blob, double, lastBytes, lastText, lastUint, readProto, text, uint, type ProtoFields } from "../records/protobuf.js";
 import { messageOf, recordDict, replyOf, valuesOf, type Answer, type FlowerRecord, type Notice, type Reply, type ServerMessage } from "./flower_messages.js";
-import { RejectedError, type Https } from "./https.js";
+import { RejectedError, StoppedError, type Https } from "./https.js";
 
 /** The usual interval between heartbeats. After twice this time without one a node counts as offline. */
 const HEARTBEAT_SECONDS = 30;
@@ -49,7 +49,7 @@ export interface Upload {
   session: string;
   missing: string[] | null;
   readonly tried: Set<string>;
-  /** Seconds for which the server may hold its reply until there is a next message, and whether to wait no longer. */
+  /** Seconds for which the server may hold its reply until there is a next message, and whether to wait no longer, and send no more. */
   wait: () => number;
   over?: Over;
   /** The next message, if the server has replied with one. */
@@ -173,6 +173,8 @@ export class Fleet {
       }
     }
     while (upload.missing.length) {
+      // The server may have held its reply for long: whoever revoked meanwhile sends nothing more.
+      if (await upload.over?.()) throw new StoppedError("an answer must be wanted still, and is not");
       const name = upload.missing[0];
       const again = upload.tried.has(name);
       upload.tried.add(name);

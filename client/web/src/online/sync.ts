@@ -210,13 +210,20 @@ class Session {
         [answer, before] = [made, { asked, answer: made }];
       }
       const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
-      if (seconds === null) [upload.wait, upload.over] = [() => this.holdSeconds(), () => this.isOver()];
+      if (seconds === null) upload.wait = () => this.holdSeconds();
+      upload.over = async () => (await this.isOver()) || (await this.revoked());
       computed = Math.max(computed, monotonic() - began);
       try {
         const sent = await this.retry(async () => {
           // Each try may be minutes later.
-          if (this.purpose && !(await this.options.rounds.agreed(this.purpose))) return end("no consent", "the user no longer agrees to what an answer is for");
-          await fleet.deliver(upload);
+          const revoked = end("no consent", "the user no longer agrees to what an answer is for");
+          if (await this.revoked()) return revoked;
+          try {
+            await fleet.deliver(upload);
+          } catch (error) {
+            if (error instanceof StoppedError && (await this.revoked())) return revoked;
+            throw error;
+          }
           return null;
         });
         if (sent) return sent;
@@ -238,6 +245,11 @@ class Session {
 
   private async isOver(): Promise<boolean> {
     return (await this.over()) !== null;
+  }
+
+  /** Whether the user no longer agrees to what the answer that is being sent is for. */
+  private async revoked(): Promise<boolean> {
+    return this.purpose !== null && !(await this.options.rounds.agreed(this.purpose));
   }
 
   /** Name and value of the answer to a message; null: it asks for nothing, and the reply is empty. */

@@ -7,7 +7,7 @@
  * They are those of `palate_common.algorithms.als.factors` and `popularity.Ranked`, for a batch of one.
  */
 
-import { RefusedError } from "../errors.js";
+import { IntegrityError, RefusedError } from "../errors.js";
 import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
 import { settingOf } from "../rounds/plan.js";
 import { effectiveCount, sum, type History } from "./interests.js";
@@ -125,10 +125,15 @@ export class Factors {
   /** The factors of a model. */
   static of({ header, state: tensors }: GlobalModel, nItems: number): Factors {
     const state: State = new Map(Array.from(tensors, ([name, tensor]) => [name, { shape: tensor.shape, data: numbersOf(tensor) }]));
+    checkFits(state, nItems);
     if (header.algorithm === "popularity") return Factors.ranked(numbers(state, "counts"), nItems);
     if (header.algorithm !== "als") throw new RefusedError(`a browser ranks models of als and popularity, got one of ${header.algorithm.slice(0, 80)}`);
     if (!["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name))) return Factors.ranked(numbers(state, "counts"), nItems);
-    return alsFactors(header, state, nItems, (...made) => new Factors(...made));
+    return alsFactors(header, state, nItems, (...made) => {
+      const [, tables, , , , gain, trust] = made;
+      for (const [name, each] of [...tables.map(({ data }) => ["scores", data] as const), ["trust", trust] as const, ["weights of links", [...gain.values()]] as const]) checkAll(name, each, Number.isFinite);
+      return new Factors(...made);
+    });
   }
 
   private static ranked(counts: Numbers, nItems: number): Factors {
@@ -186,6 +191,7 @@ function alsFactors(
   const places = head ? placesOf(head, nItems) : null;
   const folds = (weights: Numbers) => Float64Array.from(weights, (each) => each ** fold);
   const basisFold = head ? folds(numbers(state, "weight")) : new Float64Array(0);
+  for (const [name, each] of Object.entries({ counts: along, weight: basisFold })) checkAll(name, each, Number.isFinite);
   const strength = head ? numbers(state, "strength") : new Float32Array(0);
   const accuracy = head ? numbers(state, "accuracy") : new Float32Array(0);
   const tasteWeights = (count: number) => Float64Array.from({ length: width }, (_, column) => {
@@ -217,6 +223,39 @@ function alsFactors(
   };
   const trust = Float64Array.of(1, ...tasteWeights(TRUSTED_AFTER), ...new Array<number>(end - contentFirst).fill(contentTrust(TRUSTED_AFTER)));
   return make(nItems, tables, parts, links, folded, gain, trust);
+}
+
+/**
+ * Refuses arrays that don't fit each other, or the catalogue: computations with them would give no numbers, or not end. Of a published
+ * model the publisher has checked that; one of the app's own may be anything.
+ */
+function checkFits(state: State, nItems: number): void {
+  const isRow = (each: number): boolean => Number.isInteger(each) && each >= 0 && each < nItems;
+  const width = (name: string): number => Math.max(state.get(name)?.shape[1] ?? 0, 1);
+  const count = (name: string): number => state.get(name)?.shape[0] ?? 0;
+  const shapes: Record<string, readonly number[]> = {
+    counts: [nItems], floor: [1], content: [nItems, width("content")], content_weight: [1],
+    ...(state.has("basis") && { head: [count("head")], basis: [count("head"), width("basis")], weight: [count("head")], strength: [width("basis")], accuracy: [width("basis")] }),
+  };
+  for (const [, name] of LINKED) {
+    if (!state.has(`${name}_weight`)) continue;
+    const links = [count(`${name}_items`), width(`${name}_to`)];
+    Object.assign(shapes, { [`${name}_weight`]: [1], [`${name}_balance`]: [1], [`${name}_items`]: [links[0]], [`${name}_to`]: links, [`${name}_links`]: links, [`${name}_scale`]: [links[0]] });
+  }
+  for (const [name, shape] of Object.entries(shapes)) {
+    const found = state.get(name);
+    if (found && found.shape.join() !== shape.join()) throw new IntegrityError(`the array ${name} of a model must have the shape ${shape.join(" x ")}, got ${found.shape.join(" x ").slice(0, 80)}`);
+    if (found && (name === "head" || /_(items|to)$/.test(name))) {
+      if (!(found.data instanceof Int32Array)) throw new IntegrityError(`the array ${name} of a model must be int32, got another`);
+      checkAll(name, found.data, isRow);
+    }
+  }
+  const widths = state.get("content_widths")?.data;
+  if (widths && (!Array.from(widths).every((each) => Number.isInteger(each) && each > 0) || sum(Float64Array.from(widths)) !== width("content"))) throw new IntegrityError("content_widths of a model must add up to the columns of content, got others");
+}
+
+function checkAll(name: string, numbers: Numbers, fits: (each: number) => boolean): void {
+  for (let at = 0; at < numbers.length; at += 1) if (!fits(numbers[at])) throw new IntegrityError(`the array ${name} of a model must lead to numbers that count, got ${numbers[at]}`);
 }
 
 function linksOf(state: State, source: string, name: string): Links {

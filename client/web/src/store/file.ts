@@ -5,6 +5,7 @@
  *     palate.key    the data key, wrapped by the caller's key
  *     palate.log    writes, one after the other: length, SHA-256, names and sealed values
  *     palate.anchor the latest anchor of what the log says, and the one before, in turns
+ *     palate.reserve room that is given up for a decision of the user's on a full disk: also to remove a record needs some in a log
  *     palate.lock   the process that has the store open
  *
  * A write is appended and synced, then its anchor is, before it is acknowledged. One that was cut short before that is dropped at the
@@ -15,10 +16,10 @@
 import { InputError, IntegrityError, LockedError, PalateError } from "../errors.js";
 import { concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
 import { checkKey, newWrapped, unwrapped } from "./keys.js";
-import { ANCHOR, lost } from "./anchor.js";
+import { ANCHOR, lost, RESERVE } from "./anchor.js";
 import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
 
-const [KEY, LOG, ANCHORS, LOCK] = ["palate.key", "palate.log", "palate.anchor", "palate.lock"];
+const [KEY, LOG, ANCHORS, ROOM, LOCK] = ["palate.key", "palate.log", "palate.anchor", "palate.reserve", "palate.lock"];
 const HASH = 32;
 /** Bytes from one anchor to the other, so that writing one can't damage both. */
 const APART = 4096;
@@ -26,12 +27,17 @@ const APART = 4096;
 const SLACK = 2 ** 20;
 
 type Fs = typeof import("node:fs/promises");
+/** Node's own, by a name that a bundler doesn't follow: one for browsers would look for it in vain. */
+const nodeFiles = async (): Promise<Fs> => {
+  const name = ["node:fs", "promises"].join("/");
+  return (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as Fs;
+};
 type Handle = import("node:fs/promises").FileHandle;
 
 /** Opens the store in a folder, or makes it. */
 export async function openFile(folder: string, app: string, callers: Uint8Array | undefined): Promise<Sealed> {
   checkKey(callers);
-  const fs = await import("node:fs/promises");
+  const fs = await nodeFiles();
   const path = (name: string) => `${folder}/${name}`;
   try {
     await fs.mkdir(folder, { recursive: true, mode: 0o700 });
@@ -44,11 +50,14 @@ export async function openFile(folder: string, app: string, callers: Uint8Array 
     const key = await keyOf(fs, folder, app, callers);
     const anchors = await anchorsOf(fs, folder);
     const { values, whole } = await read(new Uint8Array(await fs.readFile(path(LOG)).catch(absent)));
+    values.delete(RESERVE);
+    if (await fs.stat(path(ROOM)).catch(() => null)) values.set(RESERVE, new Uint8Array(0));
     const at = (name: string, flags: string) => fs.open(path(name), flags, 0o600).then((handle) => (handles.push(handle), handle));
     const file = new File(fs, folder, await at(LOG, "a+"), await at(ANCHORS, "r+"), values, whole);
     const sealed = await Sealed.open(file, key, anchors);
     await handles[0].truncate(whole);
     await handles[0].sync();
+    await synced(fs, folder); // the log may be new, and must not be gone when the power fails
     return sealed;
   } catch (error) {
     for (const handle of handles) await handle.close();
@@ -59,7 +68,7 @@ export async function openFile(folder: string, app: string, callers: Uint8Array 
 
 /** Erases the store in a folder without opening it, whatever state it is in. */
 export async function eraseFile(folder: string): Promise<void> {
-  const fs = await import("node:fs/promises");
+  const fs = await nodeFiles();
   await lock(fs, `${folder}/${LOCK}`);
   await erased(fs, folder);
 }
@@ -85,7 +94,9 @@ class File implements Backend {
     return [...this.values.keys()].filter((name) => name.startsWith(prefix)).sort();
   }
 
-  async write(changes: ReadonlyMap<string, Uint8Array | null>, writes: number): Promise<void> {
+  async write(given: ReadonlyMap<string, Uint8Array | null>, writes: number): Promise<void> {
+    await this.room(given.get(RESERVE));
+    const changes = new Map([...given].filter(([name]) => name !== RESERVE));
     if (!changes.size) return;
     if (this.failed) throw new PalateError("the store's file failed in the middle of a write: close the device and open it anew");
     const frame = await framed(changes);
@@ -112,6 +123,24 @@ class File implements Backend {
     if (this.size > SLACK + 4 * used) await this.anew().catch(() => undefined); // the next write will do
   }
 
+  /** Takes room on the disk, or gives it up. */
+  private async room(taken: Uint8Array | null | undefined): Promise<void> {
+    if (taken === undefined) return;
+    const path = `${this.folder}/${ROOM}`;
+    if (taken === null) {
+      await this.fs.rm(path, { force: true });
+      this.values.delete(RESERVE);
+      return;
+    }
+    try {
+      await durably(this.fs, this.folder, `${path}.new`, path, taken);
+      this.values.set(RESERVE, new Uint8Array(0));
+    } catch (error) {
+      await this.fs.rm(`${path}.new`, { force: true }).catch(() => undefined);
+      throw error;
+    }
+  }
+
   async erase(): Promise<void> {
     await this.shut();
     await erased(this.fs, this.folder);
@@ -130,11 +159,22 @@ class File implements Backend {
   /** Writes what is in use to a new log, and puts it in the place of the old one. */
   private async anew(): Promise<void> {
     const [path, next] = [`${this.folder}/${LOG}`, `${this.folder}/${LOG}.new`];
-    const frame = await framed(this.values);
-    await durably(this.fs, this.folder, next, path, frame);
+    const frame = await framed(new Map([...this.values].filter(([name]) => name !== RESERVE)));
+    await this.fs.rm(next, { force: true });
+    // Opened before it takes the old one's place: what is written after that must not go to a file without a name.
+    const made = await this.fs.open(next, "a", 0o600);
+    try {
+      await made.appendFile(frame);
+      await made.sync();
+      await this.fs.rename(next, path);
+    } catch (error) {
+      await made.close();
+      throw error;
+    }
     const before = this.file;
-    this.file = await this.fs.open(path, "a", 0o600);
-    this.size = frame.length;
+    [this.file, this.size, this.failed] = [made, frame.length, true];
+    await synced(this.fs, this.folder);
+    this.failed = false; // the new log is there whatever happens
     await before.close();
   }
 }
@@ -219,7 +259,7 @@ async function erased(fs: Fs, folder: string, unlock = true): Promise<void> {
       await file.sync();
       await file.close();
     }
-    for (const name of [LOG, `${LOG}.new`, ANCHORS, `${ANCHORS}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
+    for (const name of [LOG, `${LOG}.new`, ANCHORS, `${ANCHORS}.new`, ROOM, `${ROOM}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
   } catch (error) {
     throw told(error);
   }
@@ -245,6 +285,11 @@ async function durably(fs: Fs, folder: string, next: string, path: string, data:
   await file.sync();
   await file.close();
   await fs.rename(next, path);
+  await synced(fs, folder);
+}
+
+/** Which files there are is on the disk. */
+async function synced(fs: Fs, folder: string): Promise<void> {
   const directory = await fs.open(folder, "r");
   await directory.sync();
   await directory.close();

@@ -64,7 +64,9 @@ export async function isThere(app: string): Promise<boolean> {
     if (made) return false;
     throw error instanceof PalateError ? error : new NoStorageError(error instanceof Error ? error.message : String(error));
   }
-  await eraseIndexedDb(app);
+  // Only where nobody leads: another tab may be erasing it still, or have begun a new store in its place.
+  const finish = async (free: Lock | null): Promise<void> => (free ? eraseIndexedDb(app) : undefined);
+  await navigator.locks.request(name, { ifAvailable: true }, finish);
   return false;
 }
 

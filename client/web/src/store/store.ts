@@ -177,8 +177,8 @@ export class EventStore {
     if (!granted) this.denied.add(purpose);
     await this.exclusive(async () => {
       if (nonce !== undefined && this.decided.some((each) => each.nonce === nonce)) return; // asked again
-      // To deny needs no room: the grant's own record goes first.
-      if (!granted) await this.storage.write(new Map([[GRANTED + purpose, null]]));
+      // To deny needs no room in a browser, and little in a file: the grant's own record goes first.
+      if (!granted) await this.storage.write(new Map([[GRANTED + purpose, null]]), true);
       const decided = [...this.decided, decision];
       const changes = new Map<string, Uint8Array | null>([[CONSENT, utf8(JSON.stringify(decided))]]);
       if (granted) changes.set(GRANTED + purpose, utf8(decision.version));

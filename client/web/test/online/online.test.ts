@@ -94,3 +94,25 @@ test("a node's key and its signatures are OpenSSL's", async () => {
   }
   equal(hex(derSignature(fromHex("007f7f" + "800101"))), "300a" + "02027f7f" + "020400800101".slice(0, 12));
 });
+
+test("an answer whose user has revoked while the server held its reply isn't sent on", async () => {
+  const { node, elapsed, steps } = (await vectors("fleet.json")).exchange;
+  const large = steps.find(({ do: what, calls }: { do: string; calls: { path: string }[] }) => what === "answer" && calls.some(({ path }) => path.endsWith("push-object")));
+  ok(large, "an answer that is too large for its request");
+  const asked: string[] = [];
+  let over = false;
+  const https = {
+    request: async (_: string, path: string) => {
+      asked.push(path);
+      over = true; // meanwhile
+      return { status: 200, body: fromHex(large.calls[0].reply_hex) };
+    },
+  };
+  const fleet = new Fleet(https as unknown as Https, await makeNodeKey(), 2 ** 28);
+  fleet.node = BigInt(node);
+  const blank = { kind: "train", record: null, run: 1n, message: "m", source: 1n, group: "", created: 0, ttl: 9, tasks: [null, null], pulled: 0, content: "" };
+  const reply = replyOf(blank, BigInt(node), ["answer", new Uint8Array(Number(large.zeros))], Number(elapsed));
+  const upload: Upload = { ...fleet.reply(blank, null), reply, over: async () => over };
+  await refused(() => fleet.deliver(upload), /wanted still/);
+  equal([asked, upload.missing?.length], [["/v1/fleet/push-messages"], 1], "its largest part is asked for, and stays here");
+});

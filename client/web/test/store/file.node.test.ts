@@ -1,4 +1,4 @@
-import { appendFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, open as openHandle, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { erase, newKey, open } from "../../src/index.js";
 import { eraseFile, openFile } from "../../src/store/file.js";
@@ -75,5 +75,59 @@ test("file: erasing overwrites the key and removes the files; cut short, it is f
   await (await open({ app: "app", path, key: newKey() })).close();
   await eraseFile(path);
   equal(await readdir(path), []);
+  await rm(path, { recursive: true });
+});
+
+test("file: on a full disk a revocation is written all the same, in the room that was kept for it", async () => {
+  const path = await folder();
+  const device = await open({ app: "app", path, key: KEY });
+  for (const purpose of ["store", "train"] as const) await device.consent.grant(purpose);
+  ok((await stat(`${path}/palate.reserve`)).size >= 2 ** 16, "room is kept");
+  const some = await openHandle(`${path}/palate.lock`);
+  const files = Object.getPrototypeOf(some) as { appendFile: (data: Uint8Array) => Promise<void> };
+  await some.close();
+  const own = files.appendFile;
+  const full = async function (this: unknown, data: Uint8Array): Promise<void> {
+    // The disk is full for as long as the room is taken.
+    if ((await readdir(path)).includes("palate.reserve")) throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+    return own.call(this, data) as Promise<void>;
+  };
+  files.appendFile = full;
+  try {
+    equal([await device.track("like", "book-7"), device.problem], ["failed", "there is no room left for this site's data"]);
+    await device.consent.revoke("train");
+  } finally {
+    files.appendFile = own;
+  }
+  await device.close();
+  const again = await open({ app: "app", path, key: KEY });
+  equal([await again.consent.get("train"), await again.consent.get("store"), (await again.consent.history("train")).length], [false, true, 2]);
+  await again.erase();
+  equal(await readdir(path), []);
+  await rm(path, { recursive: true });
+});
+
+test("file: what is acknowledged after the log was written anew is in the file that has its name", async () => {
+  const path = await folder();
+  const store = await openFile(path, "app", KEY);
+  const large = new Uint8Array(400_000).fill(5);
+  type Files = { open: (...given: unknown[]) => Promise<unknown>; rename: (...given: unknown[]) => Promise<void> };
+  const files = (store as unknown as { backend: { fs: Files } }).backend;
+  const own = files.fs;
+  // No more files can be opened once the new log has taken its place.
+  let exhausted = false;
+  files.fs = {
+    ...own,
+    open: async (...given) => (exhausted ? Promise.reject(new Error("EMFILE: too many open files")) : own.open(...given)),
+    rename: async (...given) => own.rename(...given).then(() => void (exhausted = true)),
+  };
+  let acknowledged = 0;
+  for (let at = 0; at < 12; at += 1) acknowledged += await store.write(new Map([["large", large], [`small/${at}`, bytes(String(at))]])).then(() => 1, () => 0);
+  files.fs = own;
+  ok(exhausted && acknowledged > 3, "it was written anew");
+  await store.close();
+  const again = await openFile(path, "app", KEY);
+  ok((await again.keys("small/")).length >= acknowledged);
+  await again.close();
   await rm(path, { recursive: true });
 });
