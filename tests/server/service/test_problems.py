@@ -312,6 +312,14 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
         assert wrong(site) == {}, event
     tell(site, "enrolment failed", count=1, reasons={"no answer": 1})
     assert list(wrong(site)) == ["enrolment_failing"]
+
+
+def test_a_model_that_a_start_could_not_publish_again_is_told_until_the_next_start(site: Site) -> None:
+    for told, stays in (({}, False), ({"run": "20260101T000000-abcdef"}, True)):
+        tell(site, "held", reason="because of this", **told)
+        assert "model_held" in wrong(site)
+        tell(site, "started")
+        assert ("model_held" in wrong(site)) is stays
     assert wrong(site, now=time.time() + 3601) == {}
     tell(site, "failed", kind="MemoryError", error="MemoryError")
     assert "MemoryError" in wrong(site)["serverapp_failed"].said
