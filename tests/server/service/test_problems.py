@@ -312,6 +312,9 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
         assert wrong(site) == {}, event
     tell(site, "enrolment failed", count=1, reasons={"no answer": 1})
     assert list(wrong(site)) == ["enrolment_failing"]
+    assert wrong(site, now=time.time() + 3601) == {}
+    tell(site, "failed", kind="MemoryError", error="MemoryError")
+    assert "MemoryError" in wrong(site)["serverapp_failed"].said
 
 
 def test_a_model_that_a_start_could_not_publish_again_is_told_until_the_next_start(site: Site) -> None:
@@ -320,9 +323,6 @@ def test_a_model_that_a_start_could_not_publish_again_is_told_until_the_next_sta
         assert "model_held" in wrong(site)
         tell(site, "started")
         assert ("model_held" in wrong(site)) is stays
-    assert wrong(site, now=time.time() + 3601) == {}
-    tell(site, "failed", kind="MemoryError", error="MemoryError")
-    assert "MemoryError" in wrong(site)["serverapp_failed"].said
 
 
 def test_too_few_devices_and_too_many_named(make_service: Maker) -> None:
