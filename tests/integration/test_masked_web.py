@@ -174,7 +174,7 @@ def test_broken_requests_are_refused_and_change_nothing(web: Any) -> None:
         server = world.begin()
         while not server.finished:
             request, device = server.request(0), world.devices[0]
-            for _ in range(8):
+            for _ in range(25):
                 broken = bytearray(request)
                 place = rng.choice([at for at in range(len(broken)) if at not in (2, 3)])  # a toss may be a new one
                 broken[place] ^= 1 << int(rng.integers(8))

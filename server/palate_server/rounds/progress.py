@@ -5,7 +5,7 @@
 The file is made anew at each step and says nothing that lasts: no device, no node, nothing of a former attempt. It
 isn't needed for anything: a disk that is full, or a file that is lost, changes no attempt.
 
->>> Progress(Path("/nowhere")).read() == Seen()
+>>> ActivityFile(Path("/nowhere")).read() == ServerActivity()
 True
 """
 

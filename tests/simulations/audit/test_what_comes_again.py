@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from palate_audit.checks.consent import decisions, failing_calls, sending
-from palate_audit.checks.consent.failing_calls import Watch
+from palate_audit.checks.consent.failing_calls import CallWatch
 from palate_audit.checks.costs.accountants import accountants
 from palate_audit.checks.ledgers.long_lives import long_lives
 from palate_audit.enumerated.attempts import noise_of_attempts
@@ -47,7 +47,7 @@ def operator() -> Iterator[LyingOperator]:
 
 
 def test_the_calls_of_an_answer_are_found_and_can_fail(operator: LyingOperator) -> None:
-    watch, size = Watch(), len(operator.log.leaves)
+    watch, size = CallWatch(), len(operator.log.leaves)
     with watch.noting():
         assert operator.device.contribute(failing_calls._next(operator, size), operator.model.data) != REFUSED
     found = {call[0].co_qualname: (call, outer) for call, outer in watch.calls.items()}
@@ -101,7 +101,7 @@ def test_a_purpose_that_is_forgotten_for_what_is_sent_again_is_found(monkeypatch
 
     monkeypatch.setattr(sending._Server, "take", instead)
     monkeypatch.setattr(sending, "_session", begun)
-    assert "after `train` was revoked" in next(sending.sending(quick=True))
+    assert "for `train` is tried after its purpose was revoked" in next(sending.sending(quick=True))
 
 
 def test_a_decision_by_versions_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def sending(*, quick: bool = False) -> Iterator[str]:
         for purpose in FOR[: 1 if quick else None]:
             for at in range(len(FOR) * TIMES * (1 + TRIES)):
                 if _lived(operator, rounds, purpose, at).late:
-                    yield f"an answer is sent after `{purpose}` was revoked at moment {at}, and is for that"
+                    yield f"an answer for `{purpose}` is tried after its purpose was revoked, at moment {at}"
 
 
 @dataclass
