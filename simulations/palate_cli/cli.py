@@ -155,7 +155,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.UsageError as error:
         where = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        return _say(error.format_message().rstrip(".") + where, 2)
+        said = error.message if "Did you mean" in error.message else error.format_message()  # typer's, then click's
+        return _say(said.rstrip(".") + where, 2)
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except PalateError as error:

@@ -86,7 +86,10 @@ def spending(points: Sequence[Spent], *, limit: float, now: float, label: str) -
     for point in points:
         kind = f"chart-{'survey' if point.survey else 'training'}{'' if point.released else ' chart-void'}"
         parts.append(f'<circle class="{kind}" cx="{x(point.at):.1f}" cy="{y(point.epsilon):.1f}" r="4"/>')
-    for at, anchor in ((begun, "start"), ((begun + now) / 2, "middle"), (now, "end")):
+    places = [(begun, "start"), ((begun + now) / 2, "middle"), (now, "end")]
+    if span < 4 * 86400:  # the day in the middle would be one of the others
+        del places[1]
+    for at, anchor in places:
         said = datetime.fromtimestamp(at, UTC)
         parts.append(
             f'<text class="chart-text" x="{x(at):.1f}" y="{HEIGHT - 8:g}" text-anchor="{anchor}" '

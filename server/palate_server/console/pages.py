@@ -36,6 +36,7 @@ from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS
 from palate_server.console.board import Board, BoardReader, Parts
 from palate_server.console.live import Live, Sections
 from palate_server.folder.events import EventLog, EventTally
+from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
 from palate_server.service.http_api import LOOPBACK, name_of
@@ -298,6 +299,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["trial_words"] = TRIAL_WORDS
     made.filters |= {"moment": _moment, "stamp": _stamp, "bytes": _bytes, "marked": _marked}
     return made
 
@@ -322,7 +324,8 @@ def _stamp(at: float) -> Markup:
 
 
 def _day(day: str) -> Markup:
-    return Markup('<time datetime="{}">{}</time>').format(day, day)
+    """A day alone, in no zone; the page's script writes it as it does other days."""
+    return Markup('<time datetime="{}" data-day>{}</time>').format(day, day)
 
 
 def _marked(text: str) -> Markup:

@@ -50,6 +50,8 @@ def unpack(archive: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for path, member in members.items():
                 _write(file, member, folder / path, public=path.parts[0] == "public")
+    except FileNotFoundError:
+        raise InputError(f"`ARCHIVE` must be a file, got none: {archive}") from None
     except (OSError, tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"`ARCHIVE` must be what `palate serve backup` wrote, got {archive}: {error}") from None
 

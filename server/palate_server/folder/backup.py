@@ -274,7 +274,8 @@ def _new_epoch(site: Site, witnesses: Sequence[Path], since: int) -> str:
             _close_lost(ledger, since)
     if new is None:
         return f"restored: the backup has all that was witnessed, {backed_up.size} entries"
-    said = f"restored: a new epoch; {latest.checkpoint.size - backed_up.size} entries are lost, the ledger goes on at "
+    lost = latest.checkpoint.size - backed_up.size
+    said = f"restored: a new epoch; {lost} {'entry is' if lost == 1 else 'entries are'} lost, the ledger goes on at "
     said += f"{new.size} entries"
     if site.config.witnesses.keys:
         said += f"; its witnesses must be given {log}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -547,5 +548,24 @@ def parse_config(data: bytes, name: str) -> ServerConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{name} must be TOML, got an error: {error}") from None
     except ValidationError as error:
-        section = ".".join(str(part) for part in error.errors()[0]["loc"][:-1])
-        raise InputError(f"{name}{f', [{section}]' if section else ''}: {one_line(error)}") from None
+        first = error.errors()[0]
+        section, said = ".".join(str(part) for part in first["loc"][:-1]), one_line(error)
+        if first["type"] == "extra_forbidden":
+            said = _unknown(str(first["loc"][-1]), section)
+        raise InputError(f"{name}{f', [{section}]' if section else ''}: {said}") from None
+
+
+def _unknown(key: str, section: str) -> str:
+    """What is said of a key that there isn't: the keys nearest to it, here or in another section."""
+    known = [f"{section}.{each}" if section else each for section, each in _keys()]
+    near = get_close_matches(f"{section}.{key}" if section else key, known, n=1, cutoff=0.8)
+    return f"`{key}` is no key of a server{f': did you mean `{near[0]}`?' if near else ', see docs/operations.md'}"
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    """Section, empty at the top, and name of every key and section."""
+    for name, field in ServerConfig.model_fields.items():
+        yield "", name
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from ((name, each) for each in inner.model_fields)

@@ -75,7 +75,8 @@ PROFILES: Final = {
         most=None, outside=False, watched=False,
     ),
     "company": Profile(
-        meaning="one's own staff or customers, who know the operator: masks, a run a month, plans kept elsewhere",
+        meaning="one's own staff or customers, who know the operator: the server sees sums alone, a run a month, "
+        "signed plans kept elsewhere",
         devices=400, epsilon=6.0, years=3, runs=12, every_hours=730.0, share=4, least_cohort=25, keep=5,
         most=(8.0, 16.0), outside=True, watched=False,
     ),
@@ -197,7 +198,9 @@ RULES: Final = (
         _size,
         lambda profile, get: (
             f"one in {profile.share} of the {get('devices'):,} devices, at least {profile.least_cohort} and at most "
-            f"{MOST_COHORT if profile.share > 1 else 100}"
+            f"{MOST_COHORT}"
+            if profile.share > 1
+            else f"all {get('devices'):,} devices, at most 100"
         ),
     ),
     Rule(

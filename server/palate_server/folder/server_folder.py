@@ -83,6 +83,8 @@ class Site:
             InputError: it isn't such a folder, or its configuration isn't valid.
         """
         site = cls(folder.resolve())
+        if (site.folder / "house.toml").is_file():
+            raise InputError(f"`FOLDER` must be of one population, got a house: one of {folder}/p/NAME")
         if not site.config_file.is_file():
             raise InputError(f"`FOLDER` must be one that `palate serve init` made, got {folder}")
         if (found := format_of(site.folder)) > FORMAT:

@@ -35,3 +35,17 @@ class RunLock(Closing):
     def close(self) -> None:
         """Release the lock."""
         self._lock.close()
+
+
+def own_folder(folder: Path) -> RunLock:
+    """Own a server folder, or a house, whose server must not run.
+
+    Raises:
+        LockedError: it runs, or another command has the folder.
+    """
+    try:
+        return RunLock(folder)
+    except LockedError:
+        raise LockedError(
+            f"the server must not run, got a folder that `palate serve run` or another command has: {folder}"
+        ) from None

@@ -38,7 +38,7 @@ from palate_server.flower.superlink_state import check_version
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House
 from palate_server.folder.server_folder import Site
-from palate_server.rounds.lock import RunLock
+from palate_server.rounds.lock import own_folder
 from palate_server.service.gateway import (
     Front,
     certificate,
@@ -84,7 +84,7 @@ class HouseSupervisor(Closing):
         self._stopping = threading.Event()
         for folder in (house.state, house.logs, house.open_folder):
             folder.mkdir(exist_ok=True, mode=0o700)
-        self._lock = RunLock(house.folder)
+        self._lock = own_folder(house.folder)
         house.make_certificate()
         if os.geteuid() == 0:
             house.populations.chmod(0o711)  # for nginx's workers, which are in no other way let into the house
@@ -347,7 +347,7 @@ def read_house_health(house: House) -> Mapping[str, bool]:
 
 def _asked(site: Site, question: str, *, seconds: float = 5.0) -> bool:
     """Whether a population answers a question with all of its parts."""
-    found = read_answer(site.config.gateway.metrics_port, question, seconds=seconds)
+    found = read_answer(site.config.gateway.metrics_port, question, folder=site.folder, seconds=seconds)
     return bool(found) and all(found.values())
 
 

@@ -42,6 +42,9 @@ from palate_server.service.status import Status, read_status
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
 
+WHICH = "palate-folder"
+"""The header of `/health` and `/ready` by which a folder knows its own server, as two may have one port."""
+
 
 class Metrics:
     """The service's metrics.
@@ -155,8 +158,10 @@ class Metrics:
             self.follow()
             return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
+        mark = _mark(self._site.folder)
+
         def said(found: Mapping[str, bool]) -> Response:
-            return JSONResponse(found, status_code=200 if all(found.values()) else 503)
+            return JSONResponse(found, status_code=200 if all(found.values()) else 503, headers={WHICH: mark})
 
         async def health(_: Request) -> Response:
             return said(await run_in_threadpool(self.health))
@@ -337,9 +342,15 @@ def check_pair(chain: Path, key: Path) -> None:
         raise InputError(f"a certificate must be a PEM chain with its key, got {chain}: {error}") from None
 
 
+def _mark(folder: Path) -> str:
+    """What tells a folder from every other one of this machine, a copy or a restored one too."""
+    facts = folder.stat()
+    return f"{facts.st_dev:x}-{facts.st_ino:x}"
+
+
 def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
-    return read_answer(site.config.gateway.metrics_port, "health")
+    return read_answer(site.config.gateway.metrics_port, "health", folder=site.folder)
 
 
 def read_problems(site: Site, *, now: float) -> tuple[ServerProblem, ...]:
@@ -349,14 +360,23 @@ def read_problems(site: Site, *, now: float) -> tuple[ServerProblem, ...]:
 
 def read_parts(site: Site) -> dict[str, bool] | None:
     """The parts of a running server, part -> whether it runs; None if it doesn't answer."""
-    return read_answer(site.config.gateway.metrics_port, "ready") or None
+    return read_answer(site.config.gateway.metrics_port, "ready", folder=site.folder) or None
 
 
-def read_answer(port: int, question: str, *, seconds: float = 5.0) -> dict[str, bool]:
-    """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer."""
+def read_answer(port: int, question: str, *, folder: Path | None = None, seconds: float = 5.0) -> dict[str, bool]:
+    """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer.
+
+    Args:
+        port: the port.
+        question: what is asked.
+        folder: the server folder that must answer: another one's answer on the same port counts as none.
+        seconds: the longest time to wait.
+    """
     body, ends = bytearray(), time.monotonic() + seconds
     try:  # who answers needn't be the server: any account of the machine can take a port that is free
         with httpx.stream("GET", f"http://127.0.0.1:{port}/{question}", timeout=seconds, trust_env=False) as found:
+            if folder is not None and found.headers.get(WHICH, mark := _mark(folder)) != mark:
+                return {}
             for piece in found.iter_raw(2**12):
                 body += piece
                 if len(body) > MOST_ANSWER or time.monotonic() > ends:

@@ -572,6 +572,8 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
     ):
         event = told.since(name, *over)
+        if name == "held" and event is not None and "run" not in event:  # a start tries that model again
+            event = told.since(name, *over, "started")
         if event is not None and now - at(event) < within:
             reason = next((str(event[key]) for key in ("error", "reason") if event.get(key)), "")
             reason = reason or "; ".join(event.get("reasons", ()))

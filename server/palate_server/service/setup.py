@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from palate_common.algorithms import State
 from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
-from palate_common.models.catalogue import lines
+from palate_common.models.catalogue import lines, read_lines
 from palate_common.records.files import create_durably, sync_folder, write_durably
 from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
@@ -255,6 +256,54 @@ def make_site(
             site.folder.mkdir(exist_ok=True, mode=0o700)
         raise
     return Site(final)
+
+
+def read_items(path: Path) -> tuple[str, ...]:
+    """Read a catalogue as an operator gives it: item ids, one a line.
+
+    Raises:
+        InputError: it can't be read, was cut off, or has a line that is no id, or an id twice.
+    """
+    try:
+        listed = read_lines(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"`--items` must be a readable file, got {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"`--items` must be text in UTF-8, got other bytes: {path}") from None
+    except ValueError:
+        raise InputError(
+            f"`--items` must end with a line break, as a file that was cut off doesn't, got one without: {path}"
+        ) from None
+    if not listed:
+        raise InputError(f"`--items` must name at least one item, got an empty file: {path}")
+    places: dict[str, int] = {}
+    for number, each in enumerate(listed, start=1):
+        if each.endswith("\r"):
+            raise InputError(
+                f"`--items` must have line ends of Unix, got those of Windows: tr -d '\\r' < {path} > {path}.unix"
+            )
+        if not each.strip() or any(category(letter) == "Cc" for letter in each):
+            raise InputError(f"`--items` must have an item id in each line, got {each!r:.80} in line {number}: {path}")
+        if (first := places.setdefault(each, number)) != number:
+            raise InputError(
+                f"`--items` must name each item once, got {each!r:.80} in lines {first} and {number}: {path}"
+            )
+    return listed
+
+
+def check_affordable(config: str) -> None:
+    """Refuse a configuration, the text of a new `server.toml`, whose budgets could never pay for a run.
+
+    Raises:
+        InputError: they couldn't, or it isn't valid.
+    """
+    privacy = parse_config(config.encode(), "server.toml").privacy
+    most = min(privacy.period_epsilon, privacy.lifetime_epsilon)
+    if privacy.epsilon > most:
+        raise InputError(
+            f"`--epsilon`, of one run, must be at most {most:g}, the period's or the lifetime's, or no run could ever "
+            f"begin, got {privacy.epsilon:g}"
+        )
 
 
 def check_new(folder: Path) -> None:

@@ -42,7 +42,7 @@ from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
-from palate_server.rounds.lock import RunLock
+from palate_server.rounds.lock import RunLock, own_folder
 from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
@@ -97,7 +97,7 @@ class Supervisor(Closing):
         self.ready = threading.Event()
         self._card, self._events, self._links = card, EventLog(site.events, must=False), SuperLinks(site)
         self._stopping = threading.Event()
-        self._lock = RunLock(site.folder)
+        self._lock = own_folder(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         site.config.check_ready(site.folder)
         Witness(site.witness).check()

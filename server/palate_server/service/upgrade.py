@@ -25,7 +25,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import FORMAT, Site, format_of, write_format
 from palate_server.operation.releases import candidate, latest, listed
 from palate_server.operation.terms import check_config
-from palate_server.rounds.lock import RunLock
+from palate_server.rounds.lock import own_folder
 from palate_server.service.status import read_status, runs_of
 
 
@@ -128,7 +128,7 @@ def upgrade(site: Site, archive: Path) -> Upgrade:
         InputError, IntegrityError: as `try_upgrade`; the folder is as it was.
         LockedError: the server runs.
     """
-    with RunLock(site.folder):
+    with own_folder(site.folder):
         found = try_upgrade(site)
         write_backup(site, archive)
         after = _taken_over(site)

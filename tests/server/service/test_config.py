@@ -21,7 +21,8 @@ ITEMS = ("a", "b", "c")
     ("text", "message"),
     [
         ("population = ", "must be TOML"),
-        ("population = 'p'\ntypo = 1", "`typo` Extra inputs are not permitted"),
+        ("population = 'p'\ntypo = 1", "`typo` is no key of a server"),
+        ("population = 'p'\n[cohort]\nsizee = 1", "did you mean `cohort.size`?"),
         ("population = 'p'\n[cohort]\nsize = 1", r"\[cohort\]: `size` must be greater than or equal to 2, got 1"),
         ("population = 'p'\n[privacy]\ndp = 'off'", "a deployment has no run without privacy"),
         ("population = 'p'\nname = 'No Host'", "a host name"),

@@ -37,6 +37,7 @@ from palate_server.console.words import _SAID, told, without_identifiers
 from palate_server.folder.config import MetricsSettings, parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
+from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish
 from palate_server.operation.survey_results import read_result, write_result
@@ -321,6 +322,14 @@ def test_its_answers_allow_nothing_from_elsewhere_and_are_not_kept(site: Site) -
     page = asking("GET", "/console/").text
     assert not re.search(r"<script(?![^>]*\bsrc=\"static/)|<style|\sstyle=|\son[a-z]+=|javascript:", page)
     assert not re.search(r"(?:src|href|action)=\"(?!static/|card/|#|leave|enter)", page)
+
+
+def test_a_trial_says_so_on_the_page_and_others_do_not(tmp_path: Path) -> None:
+    for profile, says in (("trial", True), ("company", False)):
+        config = f'population = "readers"\nprofile = "{profile}"\n'
+        made = make_site(tmp_path / profile, config, ("a", "b"))
+        page = Asking(Console(made, lambda: WELL)).entered()("GET", "/console/").text
+        assert (TRIAL_WORDS in page) is says
 
 
 @pytest.mark.parametrize(

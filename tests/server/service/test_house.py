@@ -89,7 +89,7 @@ def test_an_invitation_names_the_path_and_the_houses_authority(
         ('"shop readers"', '"news readers"', "`population` of shop must be its own, got what news has: news readers"),
         ("../../tls/", "tls/", "`gateway.certificate` of shop must be the house's, as its name is"),
         ("[cohort]", '[backup]\nwitness = "../news/witness"\n[cohort]', "`backup.witness` of shop must be its own"),
-        ("[cohort]", "[cohort]\ntypo = 1", "`typo` Extra inputs are not permitted"),
+        ("[cohort]", "[cohort]\ntypo = 1", "`typo` is no key of a server"),
     ],
 )
 def test_what_two_would_share_is_refused(house: House, old: str, new: str, message: str) -> None:

@@ -176,7 +176,7 @@ def test_the_list_has_quarters_and_labels_and_no_finer_time(site: Site, capsys: 
     assert capsys.readouterr().out.splitlines() == [
         f"0: enrolled · shop 1 · enrolled {quarter_name(quarter_of(now - 5 * QUARTER))} · online "
         f"{quarter_name(quarter_of(now - 4 * QUARTER))}",
-        "1 devices",
+        "1 device",
     ]
     assert run(["serve", "devices", folder, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)[0]) == {"number", "state", "label", "enrolled", "seen"}

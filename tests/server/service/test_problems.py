@@ -326,6 +326,14 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
     assert "MemoryError" in wrong(site)["serverapp_failed"].said
 
 
+def test_a_model_that_a_start_could_not_publish_again_is_told_until_the_next_start(site: Site) -> None:
+    for told, stays in (({}, False), ({"run": "20260101T000000-abcdef"}, True)):
+        tell(site, "held", reason="because of this", **told)
+        assert "model_held" in wrong(site)
+        tell(site, "started")
+        assert ("model_held" in wrong(site)) is stays
+
+
 def test_too_few_devices_and_too_many_named(make_service: Maker) -> None:
     service = make_service(count=6)
     assert "6 devices are enrolled" in wrong(service.site, {})["few_devices"].said

@@ -46,7 +46,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish
 from palate_server.rounds.terms import noise_delta
 from palate_server.service import setup
-from palate_server.service.setup import Answers, answered, make_site
+from palate_server.service.setup import Answers, answered, make_site, read_items
 from palate_server.service.status import read_status, unpublished
 from palate_server.service.supervisor import Supervisor
 from palate_sim.card.card import card_payload, sign_card
@@ -348,9 +348,17 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(tmp_path: 
     asked = Terminal(tmp_path, ["serve", "init", "site", "--population", "readers"])
     asked.answer("profile: trial, company, public [trial]: ", "companie\n")
     asked.answer("profile: trial, company, public [trial]: ", "company\n")
+    (tmp_path / "twice").write_text("a\nb\na\n")
+    asked.answer("catalogue [items]: ", "twice\n")
+    asked.answer("got 'a' in lines 1 and 3", "")
+    (tmp_path / "twice").unlink()
     asked.answer("catalogue [items]: ", "list\n")
     asked.answer("address [localhost]: ", "palate.example.org:9443\n")
+    asked.answer("expected devices [400]: ", "10\n")
+    asked.answer("must be at least 25 with the profile company, got 10", "")
     asked.answer("expected devices [400]: ", "1,000\n")
+    asked.answer("epsilon a year [6]: ", "9\n")
+    asked.answer("must be at most 8 with the profile company, got 9", "")
     asked.answer("epsilon a year [6]: ", "\n")
     asked.answer("folder on another disk [../site-plans]: ", "\n")
     asked.answer("make the folder? [Y/n]: ", "\n")
@@ -366,7 +374,43 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(tmp_path: 
     left.wait("profile: trial, company, public [trial]: ")
     left.interrupt()
     assert (left.ends(), "palate: interrupted" in left.said) == (130, True)
+    declined = Terminal(
+        tmp_path, ["serve", "init", "left", "--population", "p", "--items", "list", "--profile", "trial"]
+    )
+    declined.answer("address [localhost]: ", "\n")
+    declined.answer("expected devices [20]: ", "\n")
+    declined.answer("epsilon a year [8]: ", "\n")
+    declined.answer("make the folder? [Y/n]: ", "n\n")
+    assert (declined.ends(), "nothing was made" in declined.said) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\n\nb\n", "got '' in line 2"),
+        (b"a\r\nb\r\n", "line ends of Unix"),
+        (b"a\tb\n", "got 'a\\tb' in line 1"),
+        (b"a\nb\na\n", "got 'a' in lines 1 and 3"),
+        (b"a\nb", "must end with a line break"),
+        (b"\xff\n", "text in UTF-8"),
+        (b"", "at least one item"),
+    ],
+)
+def test_a_catalogue_that_nobody_meant_is_refused_with_its_line(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "items").write_bytes(data)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_items(tmp_path / "items")
+
+
+def test_a_run_that_no_budget_could_ever_pay_for_is_refused_at_init(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "items").write_text("a\nb\n")
+    base = ["serve", "init", str(tmp_path / "site"), "--population", "p", "--items", str(tmp_path / "items")]
+    assert run([*base, "--epsilon", "9"]) == 2
+    assert "must be at most 4" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
 
 
 def test_a_maker_that_is_asked_to_end_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

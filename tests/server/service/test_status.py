@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from witnessed import free_port
 
 from palate_cli.cli import run
 from palate_common.records.checkpoints import log_key
@@ -22,6 +24,7 @@ from palate_server.flower.service_app import main
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
+from palate_server.service.http_api import Listener
 from palate_server.service.metrics import Metrics, read_answer
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
@@ -53,6 +56,17 @@ def test_one_more_run_could_have_nothing_while_the_period_refuses_and_the_end_of
     assert after.period["until"] == local(end)
     assert after.next_run == {"at": local(end), "why": "the period budget can't pay for a whole run", "epsilon": 0.0}
     assert read_outlook(service.site, now=end + 1).next_run["epsilon"] == pytest.approx(5.0, rel=0.3)
+
+
+def test_the_answer_of_another_folders_server_on_the_same_port_is_none(make_service: Maker, tmp_path: Path) -> None:
+    site, port = make_service().site, free_port()
+    listener = Listener(Metrics(site, lambda: {"gateway": True}).application(), host="127.0.0.1", port=port)
+    listener.start()
+    try:
+        assert read_answer(port, "ready", folder=site.folder) == {"gateway": True}
+        assert read_answer(port, "ready", folder=tmp_path) == {}
+    finally:
+        listener.stop()
 
 
 def test_a_lifetime_that_is_used_up_has_no_next_run(make_service: Maker, clock: Any) -> None:

@@ -5,6 +5,7 @@
   const precise = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   const brief = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
+  const alone = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
@@ -21,6 +22,7 @@
       if (each.textContent !== text) each.textContent = text;
       each.title = `${precise.format(then)} ${zone}`;
     }
+    for (const each of root.querySelectorAll("time[data-day]")) each.textContent = alone.format(new Date(each.dateTime));
     for (const each of root.querySelectorAll("text[data-at]")) each.textContent = day.format(new Date(each.dataset.at));
   }
 

@@ -69,7 +69,11 @@ def devices(
         enrolled = "" if each.enrolled is None else f" · enrolled {quarter_name(each.enrolled)}"
         seen = "" if each.seen is None else f" · online {quarter_name(each.seen)}"
         typer.echo(f"{each.number}: {each.state}{f' · {each.label}' if each.label else ''}{enrolled}{seen}")
-    typer.echo(f"{len(found):,} devices")
+    typer.echo(_devices(len(found)))
+
+
+def _devices(number: int) -> str:
+    return f"{number:,} device{'' if number == 1 else 's'}"
 
 
 def _chosen(site: Site, *, label: str | None, unseen: int | None) -> list[Listed]:
@@ -118,18 +122,22 @@ def revoke(
     if many:
         numbers = [each.number for each in _chosen(site, label=label, unseen=unseen) if each.state != "revoked"]
         if not yes:
-            typer.echo(f"{len(numbers):,} devices would be revoked, for ever: say --yes")
+            typer.echo(f"{_devices(len(numbers))} would be revoked, for ever: say --yes")
             return
-    links, later = SuperLinks(site), 0
+    links, later, before, now = SuperLinks(site), 0, 0, time.time()
     with Enrolments(site.enrolment_file) as register:
         for number in numbers:
-            found = register.revoke(number, now=time.time())
+            found = register.revoke(number, now=now)
+            again = found.revoked != now  # its node has lost access, or does when the server starts
+            before += again
             try:
                 if found.node is not None and not later:  # a server that doesn't answer is asked once
                     links.unregister(found.node)
             except PalateError:
-                later += 1
-    said = f"device {device} is revoked" if device is not None else f"{len(numbers):,} devices are revoked"
+                later += not again
+    said = f"device {device} is revoked{' already' if before else ''}"
+    if device is None:
+        said = f"{_devices(len(numbers))} {'is' if len(numbers) == 1 else 'are'} revoked"
     if later:
         whose = "its node loses" if device is not None else "nodes lose"
         said += f"; {whose} access when the server starts"
@@ -149,8 +157,10 @@ def pardon(
 
     with Enrolments(Site.at(folder).enrolment_file) as register:
         if device is not None:
+            found = next((each for each in register.devices() if each.number == device), None)
             register.pardon(device)
-            typer.echo(f"device {device} is pardoned")
+            held = found is None or found.named or found.strikes or found.free_at is not None
+            typer.echo(f"device {device} is pardoned" if held else f"nothing is held against device {device}")
             return
         named = []
         for each in register.devices():

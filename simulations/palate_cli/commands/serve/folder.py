@@ -16,7 +16,6 @@ import click
 import typer
 
 from palate_common.errors import InputError
-from palate_common.models.catalogue import read_lines
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
@@ -86,7 +85,15 @@ def init(
     from palate_cli.commands.serve.questions import ask, read_profile
     from palate_server.folder.house import POPULATIONS, House
     from palate_server.folder.profiles import PROFILES
-    from palate_server.service.setup import Answers, answered, check_new, make_site, template
+    from palate_server.service.setup import (
+        Answers,
+        answered,
+        check_affordable,
+        check_new,
+        make_site,
+        read_items,
+        template,
+    )
 
     check_new(folder)
     house = House.of(folder)
@@ -104,11 +111,12 @@ def init(
         given["name"] = _address(name, port, house)
     asked = not yes and sys.stdin.isatty() and sys.stdout.isatty()
     if asked:
-        given = ask({**given, "folder": folder, "beside": "../" if house is None else "../../"})
+        with _nothing_made():
+            given = ask({**given, "folder": folder, "beside": "../" if house is None else "../../"})
     for key in ("population", "items"):
         if key not in given:
             raise click.UsageError(f"Missing option '--{key}'.", click.get_current_context())
-    listed = _listed(given["items"])
+    listed = read_items(given["items"])
     matrix = None
     if features is not None:
         if not features.is_file():
@@ -156,8 +164,10 @@ def init(
             lifetime=8.0 if lifetime_epsilon is None else lifetime_epsilon,
             period=given.get("privacy.period_epsilon", 4.0), size=100 if cohort is None else cohort, port=at, **place,
         )  # fmt: skip
+    check_affordable(config)
     if asked:
-        _confirm(config)
+        with _nothing_made():
+            _confirm(config)
     with interruptible():
         site = make_site(folder, config, listed, matrix, opened)
     _tell(folder, site, house)
@@ -180,17 +190,14 @@ def _address(name: str | None, port: int | None, house: House | None) -> tuple[s
     return name or house.config.name, house.config.port
 
 
-def _listed(items: Path) -> tuple[str, ...]:
-    """The catalogue's lines."""
+@contextmanager
+def _nothing_made() -> Iterator[None]:
+    """Say of questions that are broken off that nothing was made."""
     try:
-        listed = read_lines(items.read_bytes())
-    except OSError as error:
-        raise InputError(f"`--items` must be a readable file, got {items}: {error.strerror}") from None
-    except ValueError:
-        raise InputError(f"`--items` must be UTF-8 lines, each ended, got {items}") from None
-    if not listed:
-        raise InputError(f"`--items` must name at least one item, got an empty file: {items}")
-    return listed
+        yield
+    except click.Abort:
+        typer.echo("\nnothing was made")
+        raise
 
 
 def _confirm(config: str) -> None:
@@ -204,7 +211,9 @@ def _confirm(config: str) -> None:
         f"{privacy.epsilon:g}, ε {privacy.period_epsilon:g} in {privacy.period_days} days, and ε "
         f"{privacy.lifetime_epsilon:g} for ever (δ = {privacy.delta:g}, unit: user, adjacency: zero-out)"
     )
-    click.confirm("make the folder?", default=True, abort=True)
+    if not click.confirm("make the folder?", default=True):
+        typer.echo("nothing was made")
+        raise typer.Exit(1)
 
 
 def _tell(folder: Path, site: Site, house: House | None) -> None:
@@ -227,7 +236,8 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
         typer.echo(
             f"`backup.witness` is on the same disk as the server folder, and lost with it: {site.witness.resolve()}"
         )
-    for each in config.missing(site.folder):
+    missing = config.missing(site.folder)
+    for each in missing:
         typer.echo(f"before it serves: {each}")
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
     if bounds.shares < Floors.min_honest:
@@ -235,6 +245,8 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
             f"attempts of {size} devices count on {bounds.shares} honest ones: a device whose app doesn't say "
             f"`palate.Floors().for_few()` wants {Floors.min_honest}, and refuses"
         )
+    if house is None and not missing:
+        typer.echo(f"next: palate serve check {folder}, and palate serve run {folder}")
 
 
 @contextmanager

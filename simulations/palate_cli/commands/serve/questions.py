@@ -14,7 +14,8 @@ import typer
 from palate_common.errors import InputError
 from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_server.folder.config import MOST_PORT, NAME
-from palate_server.folder.profiles import PROFILES, TRIAL
+from palate_server.folder.profiles import PROFILES, TRIAL, bounds_of
+from palate_server.service.setup import read_items
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ def read_profile(text: str) -> str:
 
 
 def read_catalogue(text: str) -> Path:
-    """A file that is there; its lines are read with the rest of what is given."""
+    """A file of item ids; its lines are read again with the rest of what is given."""
     if not Path(text).is_file():
         raise InputError(f"the catalogue must be a file of item ids, one a line, got {text!r:.80}")
+    read_items(Path(text))
     return Path(text)
 
 
@@ -151,7 +153,8 @@ QUESTIONS = (
     ),
     SetupQuestion(
         "backup.witness", "folder on another disk",
-        "Each signed plan is kept there before it is sent; without it a restored server may spend nothing more.",
+        "Each signed plan is kept there before it is sent; without it a restored server may spend nothing more. A "
+        "relative path is seen from the server folder; `-` makes the folder, which doesn't serve before it has one.",
         read_folder, lambda given: f"{given['beside']}{given['folder'].resolve().name}-plans", whom=_OUTSIDE,
     ),
     SetupQuestion(
@@ -185,14 +188,28 @@ def ask(given: Mapping[str, Any]) -> dict[str, Any]:
         for line in question.why.splitlines():
             typer.echo(click.wrap_text(line, subsequent_indent="    " * line.startswith(" ")))
         found[question.key] = click.prompt(
-            question.ask, default=question.default(found), value_proc=partial(_read, question.read)
+            question.ask, default=question.default(found), value_proc=partial(_read, question, found.get("profile"))
         )
     return found
 
 
-def _read(read: Callable[[str], Any], text: str) -> Any:
-    """An answer's value; what isn't one is asked for again."""
+def check_floor(question: SetupQuestion, value: Any, profile: str) -> None:
+    """Refuse an answer that is looser than the profile holds, as the whole configuration would be.
+
+    Raises:
+        InputError: it is.
+    """
+    for bound in bounds_of(profile, PROFILES[profile].devices):
+        if bound.key == question.key and not bound.is_kept(value):
+            raise InputError(f"{question.ask} must be {bound.words} with the profile {profile}, got {value:g}")
+
+
+def _read(question: SetupQuestion, profile: str | None, text: str) -> Any:
+    """An answer's value; what isn't one, or is looser than the profile, is asked for again."""
     try:
-        return read(text)
+        value = question.read(text)
+        if profile is not None:
+            check_floor(question, value, profile)
     except InputError as error:
         raise click.UsageError(str(error)) from None
+    return value

@@ -37,7 +37,8 @@ def status(
         told = {**found.as_dict(), **outlook.as_dict(), "parts": parts, "problems": [each.as_dict() for each in wrong]}
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
-    typer.echo("\n".join([*_wrong(wrong), *_standing(found, outlook), *_running(parts, outlook), *_kept(found)]))
+    lines = [*_wrong(wrong), *_standing(found, outlook, folder), *_running(parts, outlook, wrong), *_kept(found)]
+    typer.echo("\n".join(lines))
 
 
 def operators(
@@ -46,7 +47,10 @@ def operators(
 ) -> None:
     """Print which account gave which command to a folder, and check that the record only grew."""
     from palate_server.folder.operators import OperatorLog
+    from palate_server.folder.server_folder import Site
 
+    if not any((folder / each).is_file() for each in ("server.toml", "house.toml")):
+        Site.at(folder)  # refuses it
     found = OperatorLog(folder).read()
     for each in found:
         if as_json:
@@ -80,7 +84,7 @@ def _wrong(problems: Iterable[ServerProblem]) -> Iterator[str]:
         yield f"{each.severity.upper()} {each.code}: {each.said}{since}\n  {each.act}"
 
 
-def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
+def _standing(found: Status, outlook: Outlook, folder: Path) -> Iterator[str]:
     """Enrolled devices, spent budget, and the next events."""
     from palate_server.folder.profiles import TRIAL, TRIAL_WORDS
 
@@ -91,7 +95,7 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     if len(found.superlinks) > 1:
         yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
     if found.profile is not None:
-        yield f"profile: {found.profile}; what follows from it, and why: palate serve config"
+        yield f"profile: {found.profile}; what follows from it, and why: palate serve config {folder}"
     yield from (f"before it serves: {each}" for each in found.missing)
     yield f"release key: {found.release_key}"
     asked = found.witnesses
@@ -112,12 +116,13 @@ def _standing(found: Status, outlook: Outlook) -> Iterator[str]:
     yield f"next run: {due['at'] or 'not by itself'} ({due['why']})"
 
 
-def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook) -> Iterator[str]:
-    """The running parts, and the latest errors."""
+def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook, wrong: Iterable[ServerProblem]) -> Iterator[str]:
+    """The running parts, and the latest errors; what isn't good and no error is starting."""
+    bad = "NOT GOOD" if any(each.severity == "error" for each in wrong) else "starting"
     if not parts:
         yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
     for part, each in parts.items():
-        yield f"{part}: {'good' if each['good'] else 'NOT GOOD'}, since {each['since'] or 'long ago'}"
+        yield f"{part}: {'good' if each['good'] else bad}, since {each['since'] or 'long ago'}"
     if (trouble := outlook.trouble) is not None:
         over = "; a round was released since" if trouble["over"] else ""
         yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
@@ -129,7 +134,8 @@ def _kept(found: Status) -> Iterator[str]:
     yield f"attempts: {found.attempts} charged, {found.releases} released"
     yield from (f"run {run}: {state}" for run, state in found.runs.items())
     for model in found.models:
-        yield f"model version {model['version']}: {model['releases']} releases, run {model['run'] or 'none'}"
+        count = f"{model['releases']} release{'' if model['releases'] == 1 else 's'}"
+        yield f"model version {model['version']}: {count}, run {model['run'] or 'none'}"
 
 
 def house_status(house: House, *, as_json: bool) -> None:
