@@ -308,11 +308,11 @@ def test_what_is_no_answer_is_refused(read: Any, text: str) -> None:
 class Terminal:
     """`palate ...` on a terminal of its own."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, words: Sequence[str], begin: Callable[[], object]) -> None:
         self.said = ""
         self._terminal, side = pty.openpty()
         command = [sys.executable, "-m", "palate_cli", *words]
-        self.process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=folder)
+        self.process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, cwd=folder, preexec_fn=begin)
         os.close(side)
 
     def answer(self, prompt: str, text: str) -> None:
@@ -343,9 +343,11 @@ class Terminal:
         return self.process.wait(60.0)
 
 
-def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(
+    tmp_path: Path, hears_control_c: Callable[[], object]
+) -> None:
     (tmp_path / "list").write_text("a\nb\n")
-    asked = Terminal(tmp_path, ["serve", "init", "site", "--population", "readers"])
+    asked = Terminal(tmp_path, ["serve", "init", "site", "--population", "readers"], hears_control_c)
     asked.answer("profile: trial, company, public [trial]: ", "companie\n")
     asked.answer("profile: trial, company, public [trial]: ", "company\n")
     (tmp_path / "twice").write_text("a\nb\na\n")
@@ -370,13 +372,12 @@ def test_on_a_terminal_it_asks_and_what_is_interrupted_leaves_nothing(tmp_path: 
         "privacy": {"period_epsilon": 6.0}, "gateway": {"port": 9443}, "backup": {"witness": "../site-plans"},
     }  # fmt: skip
     before = sorted(path.name for path in tmp_path.iterdir())
-    left = Terminal(tmp_path, ["serve", "init", "left", "--population", "readers", "--items", "list"])
+    left = Terminal(tmp_path, ["serve", "init", "left", "--population", "readers", "--items", "list"], hears_control_c)
     left.wait("profile: trial, company, public [trial]: ")
     left.interrupt()
     assert (left.ends(), "palate: interrupted" in left.said) == (130, True)
-    declined = Terminal(
-        tmp_path, ["serve", "init", "left", "--population", "p", "--items", "list", "--profile", "trial"]
-    )
+    words = ["serve", "init", "left", "--population", "p", "--items", "list", "--profile", "trial"]
+    declined = Terminal(tmp_path, words, hears_control_c)
     declined.answer("address [localhost]: ", "\n")
     declined.answer("expected devices [20]: ", "\n")
     declined.answer("epsilon a year [8]: ", "\n")
