@@ -584,7 +584,8 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
 def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     """What budgets and register say."""
     site, config = seen.site, seen.site.config
-    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    delta, restraint = noise_delta(config.privacy.dp, config.privacy.delta), restraint_of(site)
+    under_way = restraint.under_way
     with site.ledger(read_only=True) as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=seen.now)
@@ -595,7 +596,8 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("budget_lifetime_low")
     if lifetime.covers(cost) and not period.covers(cost):
         yield _problem("budget_period", said=f"{KINDS['budget_period'].means} before {local(period.until)}")
-    vain = len(voids(entries)) - restraint_of(site).under_way
+    # It is written before the charge and after the seal: an attempt that begins or ends meanwhile is seen on one side.
+    vain = len(voids(entries)) - (under_way or restraint.under_way)
     if vain >= config.cohort.attempts:
         yield _problem(
             "runs_void", said=f"{vain} charges in a row have released nothing: there is one a day until one does"
