@@ -66,44 +66,25 @@ REACH_SECONDS: Final = 2.0
 KEPT_EXCHANGES: Final = 16
 """Number of exchanges that are known; a ServerApp has one at a time."""
 
-Handler = Callable[[Any, KeptState], Any]
-HANDLERS: Final[Mapping[str, tuple[type[Any], Handler]]] = {
-    "activate-node": (
-        fleet_pb2.ActivateNodeRequest,
-        lambda asked, state: fleet_handlers.activate_node(request=asked, state=state),
-    ),
-    "deactivate-node": (
-        fleet_pb2.DeactivateNodeRequest,
-        lambda asked, state: fleet_handlers.deactivate_node(request=asked, state=state),
-    ),
-    "send-node-heartbeat": (
-        heartbeat_pb2.SendNodeHeartbeatRequest,
-        lambda asked, state: fleet_handlers.send_node_heartbeat(request=asked, state=state),
-    ),
-    "pull-messages": (
-        fleet_pb2.PullMessagesRequest,
-        lambda asked, state: fleet_handlers.pull_messages(request=asked, state=state, store=state.object_store),
-    ),
-    "push-messages": (
-        fleet_pb2.PushMessagesRequest,
-        lambda asked, state: fleet_handlers.push_messages(request=asked, state=state),
-    ),
-    "push-object": (
-        message_pb2.PushObjectRequest,
-        lambda asked, state: fleet_handlers.push_object(request=asked, state=state),
-    ),
-    "pull-object": (
-        message_pb2.PullObjectRequest,
-        lambda asked, state: fleet_handlers.pull_object(request=asked, state=state),
-    ),
-    "confirm-message-received": (
-        message_pb2.ConfirmMessageReceivedRequest,
-        lambda asked, state: fleet_handlers.confirm_message_received(
-            request=asked, state=state, store=state.object_store
-        ),
-    ),
+ASKED: Final[Mapping[str, type[Any]]] = {
+    "activate-node": fleet_pb2.ActivateNodeRequest,
+    "deactivate-node": fleet_pb2.DeactivateNodeRequest,
+    "send-node-heartbeat": heartbeat_pb2.SendNodeHeartbeatRequest,
+    "pull-messages": fleet_pb2.PullMessagesRequest,
+    "push-messages": fleet_pb2.PushMessagesRequest,
+    "push-object": message_pb2.PushObjectRequest,
+    "pull-object": message_pb2.PullObjectRequest,
+    "confirm-message-received": message_pb2.ConfirmMessageReceivedRequest,
 }
-"""A device's request -> its type at Flower, and Flower's handler, which is looked up at each call."""
+"""A device's request -> its type at Flower."""
+STORED: Final = frozenset({"pull-messages", "confirm-message-received"})
+"""Requests whose handlers at Flower are given the objects, too."""
+
+
+def handled(name: str, asked: Any, state: KeptState) -> Any:
+    """What Flower's handler of a request replies; it is looked up at each call."""
+    more = {"store": state.object_store} if name in STORED else {}
+    return getattr(fleet_handlers, name.replace("-", "_"))(request=asked, state=state, **more)
 
 
 class Senders:
@@ -214,7 +195,7 @@ class Shortcut:
             return None
         path: str = scope["path"]
         name = path.removeprefix(FLEET)
-        if path.startswith(FLEET) and name in HANDLERS:
+        if path.startswith(FLEET) and name in ASKED:
             return lambda headers, receive: self._fleet(name, headers, receive)
         own = {PUSH: self._push, COLLECT: self._collect, PURGE: self._purge, ONLINE: self._online}.get(path)
         return None if own is None else lambda headers, receive: self._runtime(own, headers, receive)
@@ -246,20 +227,19 @@ class Shortcut:
     async def _fleet(self, name: str, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Answer a device."""
         key, state = self._senders.key_of(headers), self._link
-        kind, handle = HANDLERS[name]
         body = await _body(receive)
-        asked = kind.FromString(body)
+        asked = ASKED[name].FromString(body)
         if name == "activate-node":
             if asked.public_key != key:
                 raise HTTPException(401, "Invalid SuperNode authentication")
-            return bytes(handle(asked, state).SerializeToString())
+            return bytes(handled(name, asked, state).SerializeToString())
         node = asked.node_id if name == "deactivate-node" else asked.node.node_id
         if state.get_node_id_by_public_key(key) != node:
             raise HTTPException(401, "Invalid SuperNode authentication")
         if name == "push-messages" and any(each.metadata.run_id not in state.run_ids for each in asked.messages_list):
             raise HTTPException(403, "the run must be known, got one of before a restore")  # 500 is tried again
         if len(body) > LARGE:
-            return bytes((await run_in_threadpool(handle, asked, state)).SerializeToString())
+            return bytes((await run_in_threadpool(handled, name, asked, state)).SerializeToString())
         if name == "pull-messages":
             more = read(body)
             if exchange.WAIT in more:
@@ -268,7 +248,7 @@ class Shortcut:
             more = read(body)
             if exchange.WAIT in more:
                 return await self._stored(asked, more, receive)
-        return bytes(handle(asked, state).SerializeToString())
+        return bytes(handled(name, asked, state).SerializeToString())
 
     async def _stored(self, asked: Any, more: Fields, receive: Receive) -> bytes:
         """Store an answer with its objects, and reply with the next message."""

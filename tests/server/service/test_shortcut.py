@@ -31,7 +31,7 @@ from palate_common.rounds import exchange
 from palate_server.flower import shortcut
 from palate_server.flower.kept_state import KeptState
 from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
-from palate_server.flower.shortcut import HANDLERS, Shortcut
+from palate_server.flower.shortcut import Shortcut
 
 FLOWERS = b"Flower has answered"
 
@@ -201,13 +201,13 @@ def test_a_node_of_flowers_own_gets_every_byte_of_flowers_handlers(here: Here, m
 
     async def work() -> None:
         node, said = Node(here, online=False), list[bytes]()
-        for name, (_, handle) in list(HANDLERS.items()):
+        handle = shortcut.handled
 
-            def noted(asked: Any, state: Any, handle: Any = handle) -> Any:
-                said.append((reply := handle(asked, state)).SerializeToString())
-                return reply
+        def noted(name: str, asked: Any, state: Any) -> Any:
+            said.append((reply := handle(name, asked, state)).SerializeToString())
+            return reply
 
-            monkeypatch.setitem(HANDLERS, name, (HANDLERS[name][0], noted))  # type: ignore[arg-type]
+        monkeypatch.setattr(shortcut, "handled", noted)
 
         async def asked(name: str, request: Any) -> bytes:
             status, body = await node.ask(name, request)
