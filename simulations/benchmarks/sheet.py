@@ -80,13 +80,18 @@ class Sheet:
     """
 
     folder: Path
-    parts: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._measured = dict[str, Any]()
+        self.parts = self._read()
+
+    def _read(self) -> dict[str, Any]:
         earlier = self.folder / RECORDS
-        if earlier.exists():
-            records = map(json.loads, earlier.read_text(encoding="utf-8").splitlines())
-            self.parts = {record["part"]: record for record in records}
+        if not earlier.exists():
+            return {}
+        records = map(json.loads, earlier.read_text(encoding="utf-8").splitlines())
+        return {record["part"]: record for record in records}
 
     def record(self, part: str, figures: Any, *, facts: Mapping[str, Any]) -> None:
         """Put one part's record in the place of its earlier one."""
@@ -95,12 +100,14 @@ class Sheet:
             "hardware": hardware(),
             "python": platform.python_version(),
         }
-        self.parts[part] = {"part": part, "measured": {**measured, **facts}, "figures": plain(figures)}
+        self._measured[part] = {"part": part, "measured": {**measured, **facts}, "figures": plain(figures)}
+        self.parts |= self._measured
 
     def write(self, order: Sequence[str]) -> None:
-        """Write figures.jsonl."""
+        """Write figures.jsonl. What another run of the script has recorded meanwhile stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.parts = {part: self.parts[part] for part in order if part in self.parts}
+        found = self._read() | self._measured
+        self.parts = {part: found[part] for part in order if part in found}
         lines = [
             json.dumps(each, allow_nan=False, ensure_ascii=False, separators=(",", ":")) for each in self.parts.values()
         ]

@@ -125,6 +125,15 @@ def test_the_cost_of_a_whole_command_is_counted(scripts: Path, tmp_path: Path) -
     assert list(run["quality"]) == ["palate", "popularity", "ials"]
 
 
+def test_two_runs_of_a_script_at_once_lose_no_record(scripts: Path, tmp_path: Path) -> None:
+    sheet = runpy.run_path(str(scripts / "sheet.py"))["Sheet"]
+    first, second = sheet(tmp_path), sheet(tmp_path)
+    for each, part in ((first, "kills"), (second, "soak"), (first, "cost")):
+        each.record(part, [1.5], facts={})
+        each.write(("cost", "kills", "soak"))
+    assert list(records(tmp_path)) == list(sheet(tmp_path).parts) == ["cost", "kills", "soak"]
+
+
 HOLDS = """
 import os, runpy, sys
 import numpy as np
