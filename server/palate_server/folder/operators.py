@@ -78,22 +78,22 @@ class OperatorLog:
         Raises:
             IntegrityError: a line was changed or taken out; the message says which.
         """
-        try:
-            data = self.file.read_bytes()
-        except FileNotFoundError:
-            return []
-        found, before = [], ""
-        for number, line in enumerate(data.splitlines(), start=1):
-            try:
-                value = json.loads(line)
-            except ValueError:  # the machine went down in it; the next line has its hash
-                value = {"after": before, "command": "", "outcome": "a line that was cut short"}
-            if not isinstance(value, dict) or value.get("after") != before:
-                raise IntegrityError(
-                    f"{FILE} must only have grown, got another line {number} than was written: one is gone"
-                )
-            found.append(value)
-            before = hashlib.sha256(line).hexdigest()
+        found, before = list[dict[str, Any]](), ""
+        with suppress(FileNotFoundError), self.file.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MOST_LINE + 1), b""), start=1):
+                if len(line) > MOST_LINE:
+                    raise IntegrityError(f"{FILE} must have lines of at most {MOST_LINE} bytes, got more in {number}")
+                line = line.removesuffix(b"\n")
+                try:
+                    value = json.loads(line)
+                except (ValueError, RecursionError):  # the machine went down in it; the next line has its hash
+                    value = {"after": before, "command": "", "outcome": "a line that was cut short"}
+                if not isinstance(value, dict) or value.get("after") != before:
+                    raise IntegrityError(
+                        f"{FILE} must only have grown, got another line {number} than was written: one is gone"
+                    )
+                found.append(value)
+                before = hashlib.sha256(line).hexdigest()
         return found
 
     def _add(self, name: str, arguments: Mapping[str, Any], outcome: str) -> None:

@@ -119,6 +119,10 @@ def test_a_line_that_was_changed_or_taken_out_is_noticed(site: Site) -> None:
         file.write_text("".join(broken))
         with pytest.raises(IntegrityError, match="must only have grown"):
             log.read()
+    for long in (["[" * 2 * MOST_LINE, *lines], [*lines, "{" * 2 * MOST_LINE]):
+        file.write_text("".join(long))
+        with pytest.raises(IntegrityError, match="must have lines of at most"):
+            log.read()
     file.write_text("".join(lines)[:-20])
     with log.command("pardon", {"device": 1}):
         pass
