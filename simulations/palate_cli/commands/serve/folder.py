@@ -209,7 +209,8 @@ def _confirm(config: str) -> None:
     typer.echo(
         f"\nfrom this follows: cohorts of {cohort.size} devices, a run every {made.training.every_hours:g} h with ε "
         f"{privacy.epsilon:g}, ε {privacy.period_epsilon:g} in {privacy.period_days} days, and ε "
-        f"{privacy.lifetime_epsilon:g} for ever (δ = {privacy.delta:g}, unit: user, adjacency: zero-out)"
+        f"{privacy.lifetime_epsilon:g} for ever (δ = {privacy.delta:g}, unit: user, adjacency: zero-out, "
+        "accountant: palate closed form)"
     )
     if not click.confirm("make the folder?", default=True):
         typer.echo("nothing was made")

@@ -186,7 +186,8 @@ def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
         yield f"  {TRIAL_WORDS}"
     yield (
         f"  population {found.population} · {found.devices['enrolled']:,} enrolled · ε {found.epsilon_spent:.3f} of "
-        f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, adjacency: zero-out)"
+        f"{found.epsilon_lifetime:g} spent for ever (δ = {found.delta:g}, unit: user, "
+        "adjacency: zero-out, accountant: palate closed form)"
     )
     due = outlook.next_run
     yield f"  {found.releases} of {found.attempts} attempts released · next run: {due['at'] or 'none'} ({due['why']})"
