@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+# Of what is installed a fifth is ever imported: that is compiled when it is, and kept.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 # What `make images` runs, which is no part of `make test`.
