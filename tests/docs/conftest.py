@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 WHOLE_SET = re.compile(r"""load\("complete-journey|simulate\(("movielens-small|epsilon)""")
@@ -107,6 +108,12 @@ def write_log() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def anchors() -> Callable[[str], set[str]]:
+    """The anchors that the headings of a text get."""
+    return _anchors
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
     return ROOT
@@ -116,6 +123,16 @@ def root() -> Path:
 def pages() -> dict[str, Page]:
     """Every page by its path in the repository."""
     return PAGES
+
+
+def _anchors(text: str) -> set[str]:
+    return {_slug(heading) for heading in HEADING.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))}
+
+
+def _slug(heading: str) -> str:
+    """The anchor that a heading gets."""
+    words = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
 
 
 def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int = 5) -> None:

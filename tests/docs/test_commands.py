@@ -31,6 +31,7 @@ NOT_RUN = (
     "cd ",
     "pip install ",
     "export ",
+    "source ",
     "PYTHONPATH=simulations .venv/bin/python ",
     "make test",
     "make bench",
