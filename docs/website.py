@@ -5,7 +5,7 @@
 
 Nothing is kept twice. The pages are those of docs/ and, beside them:
 
-- README.md as the first page, CONTRIBUTING.md, CHANGELOG.md;
+- README.md as the first page, its Chinese edition, CONTRIBUTING.md, CHANGELOG.md;
 - whatever these link to in the repository, be it another page, a source file or a folder, so that a reader needs
   nothing but the site;
 - the notebook as a page; and an API reference of exactly the names of docs/public.md, from their docstrings.
@@ -32,6 +32,7 @@ import public
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = {
     "README.md": "index.md",
+    "README.zh.md": "zh/index.md",
     "docs/README.md": "pages.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
@@ -108,6 +109,8 @@ def prose(path: Path) -> str:
     parts[::2] = [_listed(LINK.sub(lambda match: _within(name, match[1]), part)) for part in parts[::2]]
     parts[1::2] = [part.replace("```python", "```pycon", 1) if "\n>>> " in part else part for part in parts[1::2]]
     text = _with_reference("".join(parts)) if name == "docs/public.md" else "".join(parts)
+    if place(name).startswith("zh/"):
+        return f'<div lang="zh-Hans" markdown>\n\n{text}\n\n</div>\n'
     return SOURCE + text if place(name).startswith("sources/") else text
 
 

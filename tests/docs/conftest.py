@@ -74,10 +74,17 @@ class Page:
 
 def all_pages() -> list[Page]:
     """README, CONTRIBUTING and every page below docs."""
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    paths = [
+        ROOT / "README.md",
+        ROOT / "README.zh.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
     return [Page(path) for path in paths]
 
 
+TRANSLATIONS = {"README.zh.md": "README.md", "docs/zh/first-run.md": "docs/tutorials/first-run.md"}
+"""Translation -> original. Both have the same commands and code, which are run once; see `test_translations.py`."""
 PAGES = {page.name: page for page in all_pages()}
 
 
@@ -86,10 +93,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", PAGES.values(), ids=list(PAGES))
     if "session" in metafunc.fixturenames:
-        spoken = {name: page for name, page in PAGES.items() if page.blocks("console")}
+        spoken = {name: page for name, page in PAGES.items() if page.blocks("console") and name not in TRANSLATIONS}
         metafunc.parametrize("session", spoken.values(), ids=list(spoken))
     if "python_block" in metafunc.fixturenames:
-        blocks = [block for page in PAGES.values() for block in page.blocks("python")]
+        blocks = [block for page in PAGES.values() for block in page.blocks("python") if page.name not in TRANSLATIONS]
         named = [
             pytest.param(
                 block,
@@ -117,6 +124,12 @@ def anchors() -> Callable[[str], set[str]]:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def translations() -> dict[str, str]:
+    """Translation -> original, by their paths in the repository."""
+    return TRANSLATIONS
 
 
 @pytest.fixture(scope="session")
