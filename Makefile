@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -65,6 +65,9 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
 
+release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
+	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
+
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover
 	$(MUTATION) test
@@ -83,7 +86,7 @@ new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a te
 
 lock: $(VENV)/.dev ## renews the locked versions and their hashes
 	for extra in dev server docs; do \
-		printf 'hatchling>=1.26\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		printf 'hatchling>=1.26\nhatch-vcs>=0.4\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" --excludes requirements/torch.txt \
 		--extra $$extra --output-file requirements/$$extra.txt pyproject.toml - || exit 1; done
 	# the model's files alone, without torch; the operators alone, which need parso and attrs
