@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 # What `make images` runs, which is no part of `make test`.
 IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstrap runc=runc nft=nftables
+# What `make around` runs beside them.
+AROUND_NEEDS := pebble=pebble certbot=certbot lego=lego prometheus=prometheus
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
@@ -15,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web bench images mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web bench images around mutants soak new lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -54,6 +56,10 @@ bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-reta
 images: $(VENV)/.dev ## the image, the compose file, the systemd units and the Helm chart, built and run: root, minutes
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
+
+around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
+	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
+	$(PYTEST) -m around
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover

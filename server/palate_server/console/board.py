@@ -35,7 +35,6 @@ from palate_server.operation.surveys import due_at, surveys_of, week_before
 from palate_server.operation.terms import Budget, budgets_of
 from palate_server.rounds.progress import ActivityFile, Attempted, ServerActivity
 from palate_server.rounds.terms import noise_delta
-from palate_server.service.gateway import certificate
 from palate_server.service.problems import ServerProblem, Told, problems
 from palate_server.service.status import Status, read_status, unpublished
 
@@ -520,7 +519,7 @@ def _disk(folder: Path) -> tuple[int, int]:
 def _ends(site: Site) -> float | None:
     """When the gateway's certificate ends."""
     try:
-        chain = x509.load_pem_x509_certificates(certificate(site)[0].read_bytes())
+        chain = x509.load_pem_x509_certificates(site.certificate[0].read_bytes())
     except (OSError, ValueError):
         return None
     return min(each.not_valid_after_utc.timestamp() for each in chain)

@@ -43,7 +43,7 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
-from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, stamp_of, write_configuration
+from palate_server.service.gateway import Front, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
@@ -140,7 +140,7 @@ class Supervisor(Closing):
         self._held: str | None = None
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
-        self._certificate = stamp_of(certificate(site))
+        self._certificate = stamp_of(site.certificate)
         self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
@@ -244,7 +244,7 @@ class Supervisor(Closing):
                     front,
                     host="127.0.0.1",
                     port=gateway.port if self.dev else gateway.enrolment_port,
-                    certificate=certificate(self.site) if self.dev else None,
+                    certificate=self.site.certificate if self.dev else None,
                 ),
             }
         )
@@ -273,7 +273,7 @@ class Supervisor(Closing):
             self._events.tell("clock", seconds=round(skew - self._skew))
             self._skew = skew
         gateway = next((child for child in self._children if child.name == "gateway"), None)
-        if gateway is not None and gateway.up and (stamp := stamp_of(certificate(self.site))) != self._certificate:
+        if gateway is not None and gateway.up and (stamp := stamp_of(self.site.certificate)) != self._certificate:
             self._certificate = stamp
             gateway.tell(signal.SIGHUP)
             self._events.tell("reloaded", part="gateway")
