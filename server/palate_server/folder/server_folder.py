@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -208,6 +208,10 @@ class Site(Premises):
     def ledger(self, *, read_only: bool = False) -> Ledger:
         """Open the population's ledger; the caller has to close it."""
         return Ledger(self.ledger_file, population=self.config.population, read_only=read_only)
+
+    def reading(self) -> AbstractContextManager[Ledger]:
+        """The ledger, for who only reads; a `WatchedSite` keeps it open."""
+        return self.ledger(read_only=True)
 
     def witnesses(self, ledger: Ledger) -> Witnesses | None:
         """The ledger's witnesses, if the configuration names any; the caller has to close them.

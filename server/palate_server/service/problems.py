@@ -594,7 +594,7 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     site, config = seen.site, seen.site.config
     delta, restraint = noise_delta(config.privacy.dp, config.privacy.delta), restraint_of(site)
     under_way = restraint.under_way
-    with site.ledger(read_only=True) as ledger:
+    with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=seen.now)
     cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
@@ -638,7 +638,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
         if seen.now - begun > hours * 3600:
             yield _problem("backup_old", said="no backup of this folder was ever made")
     elif seen.now - made.at > hours * 3600:
-        with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+        with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
             entries = ledger.checkpoint().size - made.size
             devices = register.counts(now=seen.now)["enrolled"] - made.devices
         if entries or devices:

@@ -38,6 +38,7 @@ from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site
+from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, publish, renew, unwritten
@@ -130,10 +131,11 @@ class Supervisor(Closing):
                     bounds=self._bounds,
                 )
             )
-        self._metrics = Metrics(site, self.parts)
+        self._watched = WatchedSite(site.folder)
+        self._metrics = Metrics(self._watched, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
-        self._page = None if page is None else page(site, self.parts)
+        self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
@@ -204,6 +206,7 @@ class Supervisor(Closing):
             self._page.close()
         for listener in self._listeners.values():
             listener.stop()
+        self._watched.close()
         self._enrolling.close()
         self._inviting.close()
         self._await_serverapps_end()
@@ -329,7 +332,7 @@ class Supervisor(Closing):
         if news == self._ledger_stamp:
             return
         self._ledger_stamp = news
-        with self.site.ledger(read_only=True) as ledger:
+        with self._watched.reading() as ledger:
             run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
             return
