@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 # What `make images` runs, which is no part of `make test`.
 IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstrap runc=runc nft=nftables
+# What `make around` runs beside them.
+AROUND_NEEDS := pebble=pebble certbot=certbot lego=lego prometheus=prometheus
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
@@ -16,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -68,6 +70,10 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 
 release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
+
+around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
+	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
+	$(PYTEST) -m around
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover

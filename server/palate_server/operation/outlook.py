@@ -76,7 +76,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
         InputError, IntegrityError: one of its files is invalid.
     """
     config, delta = site.config, noise_delta(site.config.privacy.dp, site.config.privacy.delta)
-    with site.ledger(read_only=True) as ledger:
+    with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
         events = EventLog(site.events).latest() if events is None else events

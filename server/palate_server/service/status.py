@@ -88,7 +88,7 @@ def read_status(site: Site) -> Status:
         InputError, IntegrityError: one of its files is invalid.
     """
     delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
-    with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+    with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
         log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
