@@ -18,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around trackers
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -87,6 +87,15 @@ soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
+
+trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
+	.venv-trackers/bin/python -m pytest -q -m "trackers or not trackers" tests/simulations/test_tracking.py
+
+.venv-trackers/.ready: pyproject.toml
+	@$(call need):
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
+	touch $@
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))
