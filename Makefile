@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web bench images mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web bench images mutants soak frameworks new lock clean
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -67,6 +67,10 @@ soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
+
+frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
+	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
+	$(BIN)/pytest -q tests/docs/test_frameworks.py
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))

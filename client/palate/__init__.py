@@ -60,6 +60,7 @@ from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
+    from palate import aio as aio
     from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.ledger.device_ledger import Receipt
@@ -183,7 +184,9 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a type of `_LATER`."""
+        """Import a type of `_LATER`, or `palate.aio`."""
+        if name == "aio":
+            return import_module("palate.aio")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)
