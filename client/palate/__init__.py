@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
+    from palate_client.page.local import LocalPage
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Contribution, Explanation
@@ -90,6 +91,7 @@ _LATER = {
     "Explanation": "palate_client.recommend.explanation",
     "GlobalModel": "palate_common.models.model",
     "Invitation": "palate_common.enrolment",
+    "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "OpenLog": "palate_client.panel",
     "Opened": "palate_client.store.journal",
@@ -135,6 +137,7 @@ __all__ = [
     "Interests",
     "Invitation",
     "Limits",
+    "LocalPage",
     "LockedError",
     "Loyalty",
     "Masked",
