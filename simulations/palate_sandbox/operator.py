@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,9 @@ port = {port}
 class Operator(Closing):
     """Who runs the server of a sandbox.
 
+    Attributes:
+        ending: set when the sandbox ends: no further attempt is made.
+
     Args:
         folder: where the server folder is made.
         config: of the sandbox.
@@ -125,6 +130,7 @@ class Operator(Closing):
         self.events = EventLog(self.site.events)
         self._surveys = Surveys(self.site.config, self.events)
         self._ledger = self.site.ledger()
+        self.ending = threading.Event()
         self.events.tell("serving")
 
     def close(self) -> None:
@@ -227,10 +233,10 @@ class Operator(Closing):
         key = self.site.key()
         opened = open_run(terms, self.site.run(terms.run), ledger=self._ledger, key=key, clock=self.clock)
         with opened as coordinator:
-            while not coordinator.over:
+            while not coordinator.over and not self.ending.is_set():
                 facts = {"run": terms.run, "round": coordinator.round, "invited": terms.facts.n_users}
                 try:
-                    release = run_round(coordinator, InProcess(nodes))
+                    release = run_round(coordinator, InProcess([_Ending(each, self.ending) for each in nodes]))
                 except BudgetError:
                     break
                 except PalateError as error:
@@ -242,6 +248,20 @@ class Operator(Closing):
             releases = coordinator.model.header.releases
             self.events.tell("closed", run=terms.run, releases=releases, rounds=coordinator.rounds)
         return releases > 0
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A node that answers nothing any more once the sandbox ends."""
+
+    node: Node
+    ending: threading.Event
+
+    def answer(self, plan: bytes, model: bytes) -> bytes:
+        """Its answer; an error, with which the attempt is void, once the sandbox ends."""
+        if self.ending.is_set():
+            raise PalateError("the sandbox has ended: the attempt is void")
+        return self.node.answer(plan, model)
 
 
 def counts_of(published: Published) -> np.ndarray[Any, np.dtype[np.float64]]:

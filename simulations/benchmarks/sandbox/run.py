@@ -93,9 +93,9 @@ def policy_tables(figures: Any) -> list[Table]:
     seeds, epsilon = len(first["policies"]["palate"]), max(each["epsilon"] for each in figures.values())
     note = (
         f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds: in each the same people meet the "
-        "same chance under each policy. Means of seeds with 95 % intervals by Student's t; differences are of pairs. All "
-        f"that was released, models and surveys, cost eps {epsilon:.2f} ({PROMISE}). Popularity is true, without noise. "
-        "This is what the assumed people do; what is assumed stands in docs/tutorials/sandbox.md."
+        "same chance under each policy. Means of seeds with 95 % intervals by Student's t; differences are of pairs. "
+        f"All that was released, models and surveys, cost eps {epsilon:.2f} ({PROMISE}). Popularity is true, without "
+        "noise. This is what the assumed people do; what is assumed stands in docs/tutorials/sandbox.md."
     )
     return [Table("Who comes back", header, rows, note)]
 
@@ -123,10 +123,10 @@ def bars_tables(figures: Any) -> list[Table]:
     rows.append(("all", f"{n:,}", f"{held / n:.2%}", f"94 to 96 % of >= 2,000: {met}"))
     note = (
         f"{figures['worlds']} independent worlds of 3,000 hosted people and 60 days, a survey a week at eps 1 "
-        f"({PROMISE}), through the server's own round with secure noise. The truth is computed from who came on which day, of those "
-        f"whose devices answer; {figures['suppressed']:,} figures were suppressed, since too few people are in their "
-        "groups, and are not counted. Figures of a week share noise (stickiness with dau and mau; both retentions), so "
-        "that cells are fewer than they look."
+        f"({PROMISE}), through the server's own round with secure noise. The truth is computed from who came on which "
+        f"day, of those whose devices answer; {figures['suppressed']:,} figures were suppressed, since too few people "
+        "are in their groups, and are not counted. Figures of a week share noise (stickiness with dau and mau; both "
+        "retentions), so that cells are fewer than they look."
     )
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 

@@ -2,8 +2,8 @@
 
     GET  /               the page; /live is what changes, as server-sent events
     POST /set            the switch, the pace, a pause
-    GET  /person/ROW     a person's own page, as their device makes it
-    POST /person/ROW     they turn a purpose off, or erase all
+    GET  /person/en/ROW  a person's own page, as their device makes it, in a language
+    POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
     GET  /to-console     the operator's page of the same server folder
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
@@ -24,6 +24,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from palate_client.consent import PURPOSES
+from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
 from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page.charts import Curve, ErrorPoint, curves
@@ -42,11 +44,8 @@ POLICY = "; ".join(
         "frame-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
     )
 )  # fmt: skip
-FRAMED = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
-    "frame-ancestors 'self'"
-)
-"""A person's page brings its style along, and no script."""
+FRAMED = "frame-ancestors 'self'"
+"""A person's page says itself what it may load, which is nothing; it may stand in this page."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -106,8 +105,8 @@ class SandboxPage(Closing):
             Route("/live", self._ours(self._stream), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
             Route("/person", self._ours(self._chosen), methods=["GET"]),
-            Route("/person/{row:int}", self._ours(self._person), methods=["GET"]),
-            Route("/person/{row:int}", self._ours(self._decide), methods=["POST"]),
+            Route("/person/{language}/{row:int}", self._ours(self._person), methods=["GET"]),
+            Route("/person/{language}/{row:int}", self._ours(self._decide), methods=["POST"]),
             Route("/to-console", self._ours(self._to_console), methods=["POST"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
@@ -160,24 +159,17 @@ class SandboxPage(Closing):
 
     async def _chosen(self, request: Request) -> Response:
         """Without a script, the choice of a person is a form that leads here."""
-        row = request.query_params.get("row", "")
-        if not row.isascii() or not row.isdigit():
+        row, language = (request.query_params.get(name, "") for name in ("row", "language"))
+        if not row.isascii() or not row.isdigit() or language not in LANGUAGES:
             return Response(status_code=404)
-        language = request.query_params.get("language", "en")
-        return RedirectResponse(f"/person/{int(row)}?language={language if language in LANGUAGES else 'en'}", 303)
+        return RedirectResponse(f"/person/{language}/{int(row)}", status_code=303)
 
     async def _person(self, request: Request) -> Response:
-        language = request.query_params.get("language", "en")
-        row = int(request.path_params["row"])
-        html = await run_in_threadpool(self._own_page, row, language if language in LANGUAGES else "en")
-        found = self._html("gone.html", status=404, row=row) if html is None else HTMLResponse(html)
-        found.headers["Content-Security-Policy"] = FRAMED if html is not None else POLICY.replace("'none'", "'self'")
-        return found
+        return await run_in_threadpool(self._own_page, request.path_params["row"], request.path_params["language"])
 
     async def _decide(self, request: Request) -> Response:
-        row, form = int(request.path_params["row"]), await _form(request)
-        await run_in_threadpool(self._decided, row, form.get("do", ""))
-        return RedirectResponse(f"/?person={row}#person", status_code=303)
+        form = await _form(request)
+        return await run_in_threadpool(self._decided, request.path_params["row"], request.path_params["language"], form)
 
     async def _to_console(self, request: Request) -> Response:
         token = await run_in_threadpool(self._access.make_token)
@@ -189,25 +181,46 @@ class SandboxPage(Closing):
             return Response(status_code=404)
         return Response(found[0], media_type=found[1], headers={"Cache-Control": "private, max-age=3600"})
 
-    def _own_page(self, row: int, language: str) -> str | None:
-        """A person's page, as their device makes it; None if the device is gone."""
-        with self._runner.lock:
-            person = self._world.persons.get(row)
-            if person is None:
-                return None
-            return self._templates.get_template("person.html").render(
-                report=str(person.device.privacy_report()), row=row, language=language
+    def _own_page(self, row: int, language: str) -> Response:
+        """A person's page, as their device makes it; or that the device is gone."""
+        person = self._world.persons.get(row)
+        if language not in LANGUAGES or person is None:
+            return self._gone(row)
+        catalogue = self._world.catalogue
+        try:
+            html = person.device.page(
+                language=language,
+                titles=dict(zip(catalogue.items, catalogue.titles, strict=True)),
+                tags=dict(zip(catalogue.items, catalogue.genres, strict=True)),
+                actions=f"/person/{language}/{row}",
             )
+        except PalateError:  # it was erased just now
+            return self._gone(row)
+        return HTMLResponse(html, headers={"Content-Security-Policy": FRAMED})
 
-    def _decided(self, row: int, what: str) -> None:
-        """What a person has decided, on their device."""
-        with self._runner.lock:
-            if what == "erase":
-                self._world.erase(row)
-            for purpose in ("train", "analytics", "messaging"):
-                if what == f"off-{purpose}":
+    def _gone(self, row: int) -> Response:
+        found = self._html("gone.html", status=404, row=row)
+        found.headers["Content-Security-Policy"] = POLICY.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
+        return found
+
+    def _decided(self, row: int, language: str, form: Mapping[str, str]) -> Response:
+        """What a person has decided, on their device; it is done once the day is over that is lived now."""
+        person = self._world.persons.get(row)
+        match form.get("do"), form.get("purpose"), form.get("sure"):
+            case "revoke", purpose, _ if purpose in PURPOSES:
+                with self._runner.lock:
                     self._world.withdraw(row, purpose)
-            self._runner.refresh()
+            case "export", _, _ if person is not None:
+                lines = "".join(f"{line}\n" for line in person.device.export_lines())
+                shown = {"Content-Disposition": f'attachment; filename="person-{row + 1}.jsonl"'}
+                return Response(lines, media_type="application/jsonl", headers=shown)
+            case "erase", _, "yes":
+                with self._runner.lock:
+                    self._world.erase(row)
+                    self._runner.refresh()
+            case _:
+                return Response(status_code=404)
+        return RedirectResponse(f"/person/{language}/{row}", status_code=303)
 
     def _sections(self, now: Standing | str) -> Sections:
         """The sections of a standing; of a text, that there is none."""

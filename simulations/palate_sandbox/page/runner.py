@@ -76,6 +76,7 @@ class Runner:
     def stop(self) -> None:
         """End after the day that is lived; wait for it."""
         self._stop.set()
+        self.world.operator.ending.set()
         self._turn.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -6,7 +6,6 @@
   const row = document.getElementById("row");
   const language = document.getElementById("language");
   const own = document.getElementById("own");
-  const decide = document.getElementById("decide");
 
   function send(fields) {
     return fetch("set", { method: "POST", body: new URLSearchParams(fields) });
@@ -37,8 +36,7 @@
   }
   function show() {
     if (row.value === "") return;
-    own.src = `person/${row.value}?language=${language.value}`;
-    decide.action = `person/${row.value}`;
+    own.src = `person/${language.value}/${row.value}`;
   }
   row.addEventListener("change", show);
   language.addEventListener("change", show);
@@ -46,13 +44,6 @@
     event.preventDefault();
     show();
   });
-  decide.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    await fetch(decide.action, { method: "POST", body: new URLSearchParams({ do: event.submitter.value }) });
-    show();
-  });
-  const asked = new URLSearchParams(location.search).get("person");
-  if (asked && [...row.options].some((each) => each.value === asked)) row.value = asked;
   document.getElementById("board").addEventListener("htmx:sseMessage", (event) => {
     if (event.target.id === "top") follow();
   });
