@@ -35,7 +35,6 @@ from palate_server.console import charts
 from palate_server.console.access import Access
 from palate_server.console.live import Live, Sections
 from palate_server.console.pages import Console
-from palate_server.console.survey import NAMES
 from palate_server.service.http_api import LOOPBACK, name_of
 
 POLICY = "; ".join(
@@ -58,6 +57,10 @@ WORDS = {"none": "no recommendations", "popularity": "what is taken most", "pala
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 SHARED = ("console.css", "console.js", "icon.svg", "vendor/htmx-2.0.11.min.js", "vendor/htmx-ext-sse-2.2.4.min.js")
 """Files that are the operator's page's, too."""
+NAMES = {
+    "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
+    "retention": "Back on day", "retention_after": "Back from day",
+}  # fmt: skip
 LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
 
 
