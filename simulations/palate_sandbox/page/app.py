@@ -97,7 +97,7 @@ class SandboxPage(Closing):
         self._templates = _environment()
         self._static = _static_files()
         self._live = Live(StandingReader(runner), self._sections)
-        self._console = Console(self._world.operator.site, lambda: None)
+        self._console = Console(self._world.operator.site, lambda: {"serverapp": True})
         self._access = Access(self._world.operator.site)
 
     @property
