@@ -159,14 +159,10 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
 
     found = facts(world)
     table = Table(box=None, pad_edge=False)
-    for name in ("shown", *(f"D{n}" for n in DAYS), "still there after 30", "visits", "taken a visit"):
-        table.add_column(name, justify="left" if name == "shown" else "right")
+    for name in ("shown", *(f"D{n}" for n in DAYS), "taken a visit"):
+        table.add_column(name, justify="left" if name == "shown" else "right", no_wrap=True)
     for name, each in found["policies"].items():
-        cells = [_share(each.get(f"d{n}")) for n in DAYS]
-        left = each.get("with_us_after_30")
-        table.add_row(
-            name, *cells, "" if left is None else f"{left:.1%}", f"{each['visits']:,}", f"{each['taken_a_visit']:.2f}"
-        )
+        table.add_row(name, *(_share(each.get(f"d{n}")) for n in DAYS), f"{each['taken_a_visit']:.2f}")
     console, surveys, privacy = Console(), found["surveys"], found["privacy"]
     console.print(table)
     console.print(
@@ -187,4 +183,4 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
 
 def _share(found: dict[str, float] | None) -> str:
     """A share with what chance leaves open."""
-    return "" if found is None else f"{found['share']:.1%} ± {found['high'] - found['share']:.1%}"
+    return "" if found is None else f"{found['share']:.1%} ± {100 * (found['high'] - found['share']):.1f}"
