@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
 
 from jinja2 import TemplateError
 
-from palate_server.console.board import Board, BoardReader
 from palate_server.console.words import without_identifiers
 from palate_server.service.problems import BROKEN
 
@@ -34,15 +34,33 @@ Sections = Mapping[str, str]
 """Name of a section -> its HTML."""
 
 
-class Live:
-    """The sections of one board, as they change.
+Seen_co = TypeVar("Seen_co", covariant=True)
+Seen = TypeVar("Seen")
+
+
+class PageReader(Protocol[Seen_co]):
+    """Reads what a page shows, such as a `BoardReader`."""
+
+    @property
+    def parts(self) -> Callable[[], Mapping[str, bool] | None]:
+        """Returns part -> whether it runs."""
+
+    def stamp(self) -> tuple[object, ...]:
+        """What differs as soon as there is something new to read."""
+
+    def read(self) -> Seen_co:
+        """All that is on the page."""
+
+
+class Live(Generic[Seen]):
+    """The sections of one page, as they change.
 
     Args:
-        reader: reads the board.
-        render: makes the sections of a board; of a text, that the board can't be read.
+        reader: reads what is on the page.
+        render: makes the sections of that; of a text, that it can't be read.
     """
 
-    def __init__(self, reader: BoardReader, render: Callable[[Board | str], Sections]) -> None:
+    def __init__(self, reader: PageReader[Seen], render: Callable[[Seen | str], Sections]) -> None:
         self._reader, self._render = reader, render
         self._epoch, self._version = secrets.token_hex(4), 0
         self._sections: dict[str, tuple[int, str]] = {}
