@@ -44,6 +44,7 @@ COMMANDS = {
         "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
     ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
+    "export": ("export:app", "What a run made, as plain files for other tools."),
     "config": (
         "config:config",
         "Print every configuration key, as TOML: for `palate simulate CONFIG.toml`, or one by one for --set.",
