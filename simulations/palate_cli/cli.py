@@ -22,6 +22,7 @@ EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
     "opacus": "torch",
+    "optuna": "tune",
     "prv_accountant": "audit",
     "ray": "ray",
     "riskcal": "audit",
@@ -42,6 +43,10 @@ COMMANDS = {
     "releases": (
         "releases:releases",
         "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
+    ),
+    "tune": (
+        "tune:tune",
+        "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",
     ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
     "export": ("export:app", "What a run made, as plain files for other tools."),
