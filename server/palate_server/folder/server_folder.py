@@ -96,6 +96,7 @@ class Premises:
         return self.logs / "events.jsonl"
 
 
+@dataclass(frozen=True)
 class Site(Premises):
     """One server folder."""
 
