@@ -36,6 +36,10 @@ COMMANDS = {
         "simulate:simulate",
         "Train a federated recommender on a log with privacy, and show its quality and that of the baselines.",
     ),
+    "sandbox": (
+        "sandbox:sandbox",
+        "Live some weeks of a made population with Palate: real devices, rounds, budgets, surveys; made people.",
+    ),
     "frontier": (
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
