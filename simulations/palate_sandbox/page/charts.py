@@ -1,6 +1,6 @@
 """Charts of the sandbox's page, as inline SVG: days as lines, what a survey said as points with error bars.
 
->>> curves([Curve("true", (1.0, 2.0), "line-true")], [], most_days=10, marks={}, label="two days")[:10]
+>>> curves([DayCurve("true", (1.0, 2.0), "line-true")], [], most_days=10, marks={}, label="two days")[:10]
 Markup('<svg class')
 """
 
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 18.0, 28.0
 
 
 @dataclass(frozen=True)
-class Curve:
+class DayCurve:
     """A line.
 
     Attributes:
@@ -41,7 +41,7 @@ class ErrorPoint:
 
 
 def curves(
-    lines: Sequence[Curve], points: Sequence[ErrorPoint], *, most_days: int, marks: Mapping[int, str], label: str
+    lines: Sequence[DayCurve], points: Sequence[ErrorPoint], *, most_days: int, marks: Mapping[int, str], label: str
 ) -> Markup:
     """Lines over days, with points and their error bars, and a mark where something has changed.
 

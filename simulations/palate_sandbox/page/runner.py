@@ -24,7 +24,7 @@ PACES = {"slow": 4.0, "steady": 1.0, "fast": 0.0}
 
 
 @dataclass(frozen=True)
-class Standing:
+class SandboxStanding:
     """How far a sandbox is.
 
     Attributes:
@@ -101,12 +101,12 @@ class Runner:
             self._paused = paused
         self._turn.set()
 
-    def standing(self) -> Standing:
+    def standing(self) -> SandboxStanding:
         """How far it is."""
         lasted = self._lasted[-7:]
         day = max(PACES[self._pace], sum(lasted) / len(lasted)) if lasted else None
         todo = self._facts["config"]["days"] - self._facts["days"]
-        return Standing(
+        return SandboxStanding(
             facts=self._facts,
             persons=self._persons,
             policy=self.world.policy,
