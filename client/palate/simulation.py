@@ -25,6 +25,7 @@ def simulate(
     seed: int = 0,
     out: str | Path | None = None,
     ledger: str | Path | None = None,
+    track: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
@@ -42,6 +43,7 @@ def simulate(
         seed: of the split, ties and public randomness; never of a release's noise.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
+        track: an experiment tracker to write the run to, too: "mlflow:URI", "wandb:DIR" (offline) or "tensorboard:DIR".
         settings: any other configuration key, dotted, as with `--set`.
         progress: show progress on stderr.
 
@@ -65,6 +67,7 @@ def simulate(
         "algorithm.name": algorithm,
         "split.name": split,
         "seed": seed,
+        "track": track,
         **(settings or {}),
     }
     config = load_config(preset, {key: value for key, value in chosen.items() if value is not None})

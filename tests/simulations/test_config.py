@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     "algorithm.settings": {},
     "releases.division": "decreasing",
     "warm_start": "runs/former",
+    "track": "tensorboard:logs",
     "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -66,14 +66,38 @@ MOST_FEATURES = 1024
 
 
 @dataclass(frozen=True)
-class Site:
-    """One server folder.
+class Premises:
+    """What a server folder and a house have both.
 
     Attributes:
         folder: its path.
     """
 
     folder: Path
+
+    @property
+    def tls(self) -> Path:
+        """The folder of certificates."""
+        return self.folder / "tls"
+
+    @property
+    def state(self) -> Path:
+        """The folder of files that are made anew at each start."""
+        return self.folder / "state"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.folder / "logs"
+
+    @property
+    def events(self) -> Path:
+        """The file of events, one JSON object per line, without identifiers."""
+        return self.logs / "events.jsonl"
+
+
+class Site(Premises):
+    """One server folder."""
 
     @classmethod
     def at(cls, folder: Path) -> Site:
@@ -185,6 +209,10 @@ class Site:
         """Open the population's ledger; the caller has to close it."""
         return Ledger(self.ledger_file, population=self.config.population, read_only=read_only)
 
+    def reading(self) -> AbstractContextManager[Ledger]:
+        """The ledger, for who only reads; a `WatchedSite` keeps it open."""
+        return self.ledger(read_only=True)
+
     def witnesses(self, ledger: Ledger) -> Witnesses | None:
         """The ledger's witnesses, if the configuration names any; the caller has to close them.
 
@@ -283,6 +311,12 @@ class Site:
         return [self.superlink_file, *further]
 
     @property
+    def certificate(self) -> tuple[Path, Path]:
+        """The files of the gateway's certificate chain and its key."""
+        chain, key = self.config.gateway.pair
+        return self.folder / chain, self.folder / key
+
+    @property
     def public(self) -> Path:
         """The folder that anyone may read."""
         return self.folder / "public"
@@ -303,29 +337,9 @@ class Site:
         return self.public / "ledger"
 
     @property
-    def tls(self) -> Path:
-        """The folder of certificates."""
-        return self.folder / "tls"
-
-    @property
-    def state(self) -> Path:
-        """The folder of files that are made anew at each start."""
-        return self.folder / "state"
-
-    @property
     def progress_file(self) -> Path:
         """The file of what the server is about: `palate_server.rounds.progress`."""
         return self.state / "progress.json"
-
-    @property
-    def logs(self) -> Path:
-        """The folder of logs."""
-        return self.folder / "logs"
-
-    @property
-    def events(self) -> Path:
-        """The file of events, one JSON object per line, without identifiers."""
-        return self.logs / "events.jsonl"
 
     @property
     def witness(self) -> Path:

@@ -33,7 +33,7 @@ from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
 from palate_server.operation.terms import check_config
-from palate_server.service.gateway import Front, certificate, check_configuration, wanted_ports
+from palate_server.service.gateway import Front, check_configuration, wanted_ports
 from palate_server.service.metrics import check_pair, read_parts, read_token
 from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, ServerProblem, line_of, problems, told_of
@@ -243,7 +243,7 @@ def _cosigners(site: Site) -> Iterator[str | ServerProblem]:
 
 def _pair(site: Site) -> Iterator[str | ServerProblem]:
     """Whether the gateway's certificate is for its name, and its key for the certificate."""
-    chain, secret = certificate(site)
+    chain, secret = site.certificate
     if not chain.exists() and not site.config.gateway.certificate:
         return  # the start makes it
     try:

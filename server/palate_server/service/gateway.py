@@ -5,6 +5,7 @@
     GET  /models/..., /directory/  -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     GET, POST /console/...         -> the operator's page, if it has a password; else 404
+    GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
@@ -33,6 +34,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate_common.errors import InputError
+from palate_server.folder.certificates import is_awaited
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
@@ -109,7 +111,24 @@ http {{
         listen {listen}:{port} ssl default_server;
         ssl_reject_handshake on;
     }}
-{behind}{servers}}}
+{challenges}{behind}{servers}}}
+"""
+CHALLENGES = """
+    # What an ACME authority asks for (RFC 8555, 8.3), and nothing else.
+    limit_req_zone $binary_remote_addr zone=challenges:1m rate=10r/s;
+    server {{
+        listen {listen}:{acme_port};
+        location / {{
+            limit_req zone=challenges burst=50 nodelay;
+            return 404;
+
+            location ~ "^/[.]well-known/acme-challenge/[A-Za-z0-9_-]{{1,128}}$" {{
+                limit_except GET {{ deny all; }}
+                root ./;
+                disable_symlinks on;
+            }}
+        }}
+    }}
 """
 BEHIND = """
     limit_req_zone $binary_remote_addr zone=requests{mark}:16m rate={rate}r/s;
@@ -263,6 +282,7 @@ ALLOWED = (
     f"{LEDGER}%s)"
 )
 """The allowed request paths, after a population's own; `%s` is for those of a page."""
+AWAITED = "docs/operations.md#a-public-certificate"
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
@@ -285,6 +305,7 @@ class Front:
         logs: the folder of its log.
         listen: the address on which it listens.
         port: its port.
+        acme_port: the port on which it answers an ACME authority with what lies in `folder`; 0: there is none.
         sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
         shut: name and path of populations that aren't served now: their devices are told to come again.
     """
@@ -296,12 +317,15 @@ class Front:
     port: int
     sites: Mapping[str, Site]
     shut: Sequence[tuple[str, str]] = ()
+    acme_port: int = 0
 
     @classmethod
     def alone(cls, site: Site) -> Front:
         """The gateway of one server folder."""
         gateway = site.config.gateway
-        return cls(site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site})
+        return cls(
+            site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site}, acme_port=gateway.acme_port
+        )
 
 
 def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
@@ -324,6 +348,8 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
     wanted = [] if housed else [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
+    if gateway.acme_port and not dev and not housed:
+        wanted.append(("gateway.acme_port", gateway.listen, gateway.acme_port))
     wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
     wanted += [] if dev else [("gateway.enrolment_port", loopback, gateway.enrolment_port)]
@@ -373,6 +399,7 @@ def configuration(front: Front) -> str:
         "user": _user() if os.geteuid() == 0 else "",
         "files": files,
         "connections": files // 2,
+        "challenges": CHALLENGES.format_map(_plain(front)) if front.acme_port else "",
         "behind": "".join(BEHIND.format_map(each) for group in named.values() for each in group),
         "servers": "".join(servers),
     }
@@ -381,7 +408,8 @@ def configuration(front: Front) -> str:
 
 def _plain(front: Front) -> dict[str, object]:
     """What all of nginx has in common."""
-    return _harmless({"state": front.state, "listen": front.listen, "port": front.port})
+    plain = {"state": front.state, "listen": front.listen, "port": front.port, "acme_port": front.acme_port}
+    return _harmless(plain)
 
 
 def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
@@ -405,8 +433,8 @@ def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
                 "enrol_burst": site.config.enrolment.requests_per_minute,
                 "enrolment_port": gateway.enrolment_port,
                 "name": site.config.name,
-                "certificate": certificate(site)[0],
-                "certificate_key": certificate(site)[1],
+                "certificate": site.certificate[0],
+                "certificate_key": site.certificate[1],
                 "per_address": gateway.connections,
                 "body": gateway.body_mib,
                 "authority": site.tls / "ca.pem",
@@ -479,24 +507,23 @@ def _user() -> str:
         ) from None
 
 
-def certificate(site: Site) -> tuple[Path, Path]:
-    """The gateway's certificate chain and its key."""
-    gateway = site.config.gateway
-    if gateway.certificate:
-        return site.folder / gateway.certificate, site.folder / gateway.certificate_key
-    return site.tls / "server.pem", site.tls / "server.key"
-
-
 def stamp_of(files: Iterable[Path]) -> tuple[int, ...]:
     """What is another once one of the files is: nginx reads certificates when it starts, and on SIGHUP."""
     return tuple(found.stat().st_mtime_ns if found.exists() else 0 for found in files)
 
 
 def trust_anchor(site: Site) -> str:
-    """The PEM certificates by which a device verifies this gateway: the folder's authority, or the operator's chain."""
-    if not site.config.gateway.certificate:
-        return (site.tls / "ca.pem").read_text()
-    return certificate(site)[0].read_text()
+    """The PEM certificates by which a device verifies this gateway: the folder's authority, or the operator's chain.
+
+    Raises:
+        InputError: a public authority hasn't issued the certificate yet, and no device is to pin what keeps its place.
+    """
+    gateway, chain = site.config.gateway, site.certificate[0]
+    if is_awaited(chain):
+        raise InputError(
+            f"`gateway.acme_port` must have led to a certificate before anybody is invited, got none yet: see {AWAITED}"
+        )
+    return chain.read_text() if gateway.certificate or gateway.acme_port else (site.tls / "ca.pem").read_text()
 
 
 def nginx() -> str:

@@ -41,7 +41,6 @@ from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import own_folder
 from palate_server.service.gateway import (
     Front,
-    certificate,
     check_free,
     configuration,
     nginx_command,
@@ -126,7 +125,10 @@ class HouseSupervisor(Closing):
         config = self.house.config
         if end_left_over(self.house.populations):
             self._tell("left over ended", part="gateway")
-        check_free({"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)})
+        wanted = {"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)}
+        if config.acme_port:
+            wanted["acme_port"] = config.listen, config.acme_port
+        check_free(wanted)
         self._tell("started", pid=os.getpid())
         told: set[str] = set()
         try:
@@ -201,7 +203,7 @@ class HouseSupervisor(Closing):
 
     def _stamp(self) -> tuple[int, ...]:
         """What is another once a certificate was renewed."""
-        return stamp_of([file for name in sorted(self._sites) for file in certificate(self._sites[name])])
+        return stamp_of([file for name in sorted(self._sites) for file in self._sites[name].certificate])
 
     def _keep(self, name: str) -> None:
         """Start a population if it doesn't run, by its configuration as it is now."""
@@ -274,6 +276,7 @@ class HouseSupervisor(Closing):
             logs=house.logs,
             listen=house.config.listen,
             port=house.config.port,
+            acme_port=house.config.acme_port,
             sites=dict(sorted(self._sites.items())),
             shut=[(site.config.name, site.config.gateway.path) for site in shut.values()],
         )

@@ -18,7 +18,7 @@ from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
 from palate_server.operation.releases import listed
-from palate_server.operation.surveys import surveys_of
+from palate_server.operation.schedule import untrained
 from palate_server.rounds.terms import noise_delta
 
 NOTHING = "closed without a release"
@@ -88,7 +88,7 @@ def read_status(site: Site) -> Status:
         InputError, IntegrityError: one of its files is invalid.
     """
     delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
-    with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+    with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
         log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
@@ -145,9 +145,9 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
 def unpublished(ledger: Ledger) -> str | None:
     """The latest training run that is closed with a release, if nothing was published since."""
     entries = ledger.entries()
-    surveys = surveys_of(entries)
+    others = untrained(entries)
     for run, state in runs_of(ledger_entries=entries).items():
-        if run in surveys:
+        if run in others:
             continue
         if state == "published":
             return None

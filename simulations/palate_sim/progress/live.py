@@ -10,7 +10,8 @@ Keys read from an event, all optional but `event`: `prepared` name, algorithm, u
 (what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
 both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the validation metric under its own
 name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `measured` what a study measured: seed,
-what, epsilon, value; `done` seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
+what, epsilon, value; `untracked` error; `done` seconds; `failed` error. Any other event (`release`,
+say) is logged and not shown.
 
 A `step` of `palate_sim.steps` is a bar below the lines on a terminal. Elsewhere it is a line every 2 s, from 2 s on.
 Only its end is logged.
@@ -45,6 +46,7 @@ from palate_sim.progress.wording import (
 )
 
 LAST_EVENTS = frozenset({"done", "failed"})
+STYLES = {"failed": "bold red", "untracked": "yellow", "done": "bold green", "baseline": "dim"}
 LINES_EVERY = 2.0
 """Seconds between two lines of a step where no bar can be drawn, and before the first one."""
 
@@ -101,14 +103,14 @@ class Progress(Closing):
         terminal = self._console.is_terminal
         line = _line({"algorithm": self._algorithm, **event}, self._console.width if terminal else None)
         if line is not None:
-            style = {"failed": "bold red", "done": "bold green", "baseline": "dim"}.get(str(event.get("event")), "")
+            style = STYLES.get(str(event.get("event")), "")
             self._console.print(Text(line, style=style), soft_wrap=not terminal)
             self._said = time.monotonic()
         if isinstance(event.get("privacy"), Mapping):
             self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._end()
-        else:
+        elif event.get("event") != "untracked":
             self._doing = _next_step({"algorithm": self._algorithm, **event})
             self._draw()
 
@@ -217,6 +219,8 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
             parts = [f"seed {event['seed']}", clean(event.get("what", "?")), spent, value]
         case "done":
             parts = ["done", seconds]
+        case "untracked":
+            parts = [f"not tracked any more; the run goes on: {clean(event.get('error', 'no reason given'))}"]
         case "failed":
             parts = [f"failed: {clean(event.get('error', 'no reason given'))}"]
         case _:

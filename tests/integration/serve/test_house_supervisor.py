@@ -23,7 +23,7 @@ from palate_server.folder.house import House, make_house
 from palate_server.service import house as supervising
 from palate_server.service import processes
 from palate_server.service.house import HouseSupervisor, read_house_health
-from palate_server.service.setup import make_site, template
+from palate_server.service.setup import make_site, server_toml
 
 POPULATION = """
 import os, pathlib, sys, time
@@ -70,17 +70,11 @@ def wait(until: Callable[[], bool]) -> None:
 
 
 def add(house: House, name: str, loopback: list[int]) -> None:
-    text = template(
-        population=name,
-        name="localhost",
-        epsilon=2.0,
-        lifetime=8.0,
-        period=4.0,
-        size=20,
-        port=house.config.port,
-        loopback=(loopback[0], loopback[1], loopback[2]),
-        path=f"/p/{name}",
-        certificate=house.certificate_seen,
+    chain, key = house.certificate_seen
+    gateway = {"port": house.config.port, "path": f"/p/{name}", "certificate": chain, "certificate_key": key}
+    gateway |= zip(("superlink_port", "enrolment_port", "metrics_port"), loopback, strict=True)
+    text = server_toml(
+        {"population": name, "cohort.size": 20} | {f"gateway.{each}": value for each, value in gateway.items()}
     )
     make_site(house.populations / name, text, ("a", "b"))
 

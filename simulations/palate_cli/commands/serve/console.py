@@ -44,12 +44,13 @@ def console(
 def _show(site: Site, address: str) -> None:
     """Show the page of a server that doesn't run, by this process."""
     from palate_server.console.pages import Console
+    from palate_server.folder.watched import WatchedSite
     from palate_server.service.gateway import check_free
     from palate_server.service.http_api import Listener
 
     port = site.config.gateway.metrics_port
     check_free({"gateway.metrics_port": ("127.0.0.1", port)})
-    with Console(site, lambda: None) as page:
+    with WatchedSite(site.folder) as watched, Console(watched, lambda: None) as page:
         listener = Listener(page.application, host="127.0.0.1", port=port)
         listener.start()
         try:
