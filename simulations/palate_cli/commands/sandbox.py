@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     from palate_sandbox.config import SandboxConfig
@@ -117,6 +117,8 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
                     while not runner.wait(0.5):
                         advance(world.today - shown)
                         shown = world.today
+                if runner.broken:
+                    raise PalateError(f"the sandbox doesn't go on: {runner.broken}")
                 _tell(world, None)
                 threading.Event().wait()
             finally:

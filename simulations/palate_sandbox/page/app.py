@@ -207,12 +207,11 @@ class SandboxPage(Closing):
         return found
 
     def _decided(self, row: int, language: str, form: Mapping[str, str]) -> Response:
-        """What a person has decided, on their device; it is done once the day is over that is lived now."""
+        """What a person has decided, on their device; who erases all waits for the end of the day."""
         person = self._world.persons.get(row)
         match form.get("do"), form.get("purpose"), form.get("sure"):
             case "revoke", purpose, _ if purpose in PURPOSES:
-                with self._runner.lock:
-                    self._world.withdraw(row, purpose)
+                self._world.withdraw(row, purpose)
             case "export", _, _ if person is not None:
                 lines = "".join(f"{line}\n" for line in person.device.export_lines())
                 shown = {"Content-Disposition": f'attachment; filename="person-{row + 1}.jsonl"'}

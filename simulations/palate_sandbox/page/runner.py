@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palate_common.errors import PalateError
 from palate_sandbox.config import Policy
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
@@ -56,6 +55,11 @@ class SandboxStanding:
 class Runner:
     """Lives a sandbox.
 
+    Attributes:
+        world: the sandbox.
+        lock: held while a day is lived.
+        broken: why it doesn't go on; empty: it does.
+
     Args:
         world: the sandbox.
         pace: a name of `PACES`.
@@ -64,7 +68,8 @@ class Runner:
     def __init__(self, world: SandboxWorld, *, pace: str = "steady") -> None:
         self.world, self.lock = world, threading.Lock()
         self._facts, self._persons = facts(world), tuple[int, ...]()
-        self._pace, self._paused, self._broken, self._doing = pace, False, "", ""
+        self._pace, self._paused, self._doing, self.broken = pace, False, "", ""
+        self._policy = world.policy
         self._stop, self._turn = threading.Event(), threading.Event()
         self._lasted: list[float] = []
         self._thread = threading.Thread(target=self._live, name="sandbox", daemon=True)
@@ -93,7 +98,8 @@ class Runner:
     def set(self, *, policy: Policy | None = None, pace: str | None = None, paused: bool | None = None) -> None:
         """Turn the switch, or change the pace."""
         if policy is not None:
-            with self.lock:
+            self._policy = policy
+            if self.world.over:  # else the next day begins with it
                 self.world.switch(policy)
         if pace in PACES:
             self._pace = pace
@@ -109,11 +115,11 @@ class Runner:
         return SandboxStanding(
             facts=self._facts,
             persons=self._persons,
-            policy=self.world.policy,
+            policy=self._policy,
             pace=self._pace,
             paused=self._paused,
             doing=self._doing,
-            broken=self._broken,
+            broken=self.broken,
             left=None if day is None else day * todo,
         )
 
@@ -130,12 +136,13 @@ class Runner:
                     continue
                 begun = time.monotonic()
                 with self.lock:
+                    self.world.switch(self._policy)
                     self.world.live_day()
                     self.refresh()
                 self._lasted.append(time.monotonic() - begun)
                 self._rest(begun)
-        except (PalateError, OSError) as error:
-            self._broken = " ".join(str(error).split())
+        except Exception as error:  # whatever it is that ends it, the page says so, and the command
+            self.broken = " ".join(str(error).split()) or type(error).__name__
 
     def _rest(self, begun: float) -> None:
         """Wait until the day has lasted as long as the pace says; a changed pace holds at once."""

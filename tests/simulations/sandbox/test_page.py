@@ -183,3 +183,15 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
     assert process.returncode == 130
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_why_it_does_not_go_on_is_said(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError("no space left\non the disk")
+
+    monkeypatch.setattr(SandboxWorld, "over", False)
+    monkeypatch.setattr(runner.world, "live_day", full)
+    broken = Runner(runner.world)
+    broken.start()
+    assert broken.wait(30)
+    assert broken.standing().broken == "no space left on the disk"
