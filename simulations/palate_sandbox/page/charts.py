@@ -67,9 +67,8 @@ def curves(
             f'<text class="chart-text" x="{LEFT - 6:g}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>'
         )
     for day in range(0, most_days, 7):
-        parts.append(
-            f'<text class="chart-text" x="{x(day):.1f}" y="{HEIGHT - 9:g}" text-anchor="middle">{day + 1}</text>'
-        )
+        said = f"{'' if day else 'day '}{day + 1}"
+        parts.append(f'<text class="chart-text" x="{x(day):.1f}" y="{HEIGHT - 9:g}" text-anchor="middle">{said}</text>')
     for day, words in marks.items():
         parts.append(
             f'<line class="chart-mark" x1="{x(day):.1f}" x2="{x(day):.1f}" y1="{TOP:g}" y2="{HEIGHT - BOTTOM:g}"/>'
