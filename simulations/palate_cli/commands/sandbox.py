@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,30 +100,28 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
         for each in told:
             each(event)
 
-    with SandboxWorld(config, folder, notify=notify) as world:
-        runner = Runner(world)
+    with ExitStack() as stack:
+        world = stack.enter_context(SandboxWorld(config, folder, notify=notify))
+        runner = stack.enter_context(Runner(world))
         told.append(runner.notify)
-        with SandboxPage(runner) as page:
-            listener = Listener(page.application, host="127.0.0.1", port=port)
-            listener.start()
-            address = f"http://127.0.0.1:{port}/"
-            typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")
-            runner.start()
-            if browser:
-                webbrowser.open(address)
-            try:
-                with step(progress, "living", of=config.days, unit="days") as advance:
-                    shown = 0
-                    while not runner.wait(0.5):
-                        advance(world.today - shown)
-                        shown = world.today
-                if runner.broken:
-                    raise PalateError(f"the sandbox doesn't go on: {runner.broken}")
-                _tell(world, None)
-                threading.Event().wait()
-            finally:
-                runner.stop()
-                listener.stop()
+        page = stack.enter_context(SandboxPage(runner))
+        listener = Listener(page.application, host="127.0.0.1", port=port)
+        stack.callback(listener.stop)
+        listener.start()
+        address = f"http://127.0.0.1:{port}/"
+        typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")
+        runner.start()
+        if browser:
+            webbrowser.open(address)
+        with step(progress, "living", of=config.days, unit="days") as advance:
+            shown = 0
+            while not runner.wait(0.5):
+                advance(world.today - shown)
+                shown = world.today
+        if runner.broken:
+            raise PalateError(f"the sandbox doesn't go on: {runner.broken}")
+        _tell(world, None)
+        threading.Event().wait()
 
 
 def _check_port(port: int) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from palate_common.records.closing import Closing
 from palate_sandbox.config import Policy
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
@@ -52,7 +54,7 @@ class SandboxStanding:
         return bool(self.facts["days"] >= self.facts["config"]["days"])
 
 
-class Runner:
+class Runner(Closing):
     """Lives a sandbox.
 
     Attributes:
@@ -78,13 +80,14 @@ class Runner:
         """Begin to live."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the day that is lived; wait for it."""
+    def close(self) -> None:
+        """End after the day that is lived, however often somebody asks; closing twice is fine."""
         self._stop.set()
         self.world.operator.ending.set()
         self._turn.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        while self._thread.is_alive():  # who closes the devices next must not meet a day that goes on
+            with suppress(KeyboardInterrupt):
+                self._thread.join()
 
     def wait(self, seconds: float) -> bool:
         """Wait; whether all days are lived, or it broke."""

@@ -46,14 +46,15 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Runner]:
     config = load(None, TINY)
-    with SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world:
-        runner = Runner(world, pace="fast")
-        with SandboxPage(runner) as page:
-            listener = Listener(page.application, host="127.0.0.1", port=port)
-            listener.start()
-            yield runner
-            runner.stop()
-            listener.stop()
+    with (
+        SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world,
+        Runner(world, pace="fast") as runner,
+        SandboxPage(runner) as page,
+    ):
+        listener = Listener(page.application, host="127.0.0.1", port=port)
+        listener.start()
+        yield runner
+        listener.stop()
 
 
 @pytest.fixture(scope="module")
