@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -62,11 +63,10 @@ def sandbox(
         raise InputError(f"`--headless-report` must be a file in a folder that is there, got {report}")
     if report is None:
         _check_port(port)
-    from palate_cli.commands.serve.folder import interruptible
     from palate_sandbox.world import SandboxWorld
     from palate_sim.progress import Progress
 
-    with interruptible(), _folder() as folder, Progress() as progress:
+    with _ended_once(), _folder() as folder, Progress() as progress:
         if report is None:
             _serve(config, folder, progress, port=port, browser=browser)
             return
@@ -138,6 +138,29 @@ def _check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(f"`--port` must be free on this machine, got {port}: {error.strerror}") from None
+
+
+@contextmanager
+def _ended_once() -> Iterator[None]:
+    """Let the first of Ctrl-C, SIGTERM and SIGHUP end what runs here; further ones don't cut the tidying short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = [
+        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+    ]
+
+    def end(number: int, frame: object) -> None:
+        for each in asked:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, end) for each in asked}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +80,12 @@ class Runner(Closing):
         self._thread.start()
 
     def close(self) -> None:
-        """End after the day that is lived, however often somebody asks; closing twice is fine."""
+        """End after the day that is lived; closing twice is fine."""
         self._stop.set()
         self.world.operator.ending.set()
         self._turn.set()
-        while self._thread.is_alive():  # who closes the devices next must not meet a day that goes on
-            with suppress(KeyboardInterrupt):
-                self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def wait(self, seconds: float) -> bool:
         """Wait; whether all days are lived, or it broke."""

@@ -180,8 +180,10 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
