@@ -57,8 +57,9 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
 
-around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
+around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus, Grafana's types: Debian's packages, minutes
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
+	$(PIP) --no-deps --require-hashes --requirement requirements/around.txt
 	$(PYTEST) -m around
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
