@@ -147,7 +147,7 @@ def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -
         if goal.target >= 0:
             moved.append((FOUND, goal.target, attackers * np.sqrt((1 - split) / BLOCKS[FOUND])))
         found = said(honest, devices=world.users, moved=moved)
-        if not found.worse and not any(item.row == goal.target for item in found.pushed):
+        if not (found.worse or found.pushed):
             return True
     return False
 
