@@ -21,7 +21,7 @@ from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, play
 from palate_audit.poisoning.section import ONE, Cell, armed
-from palate_audit.poisoning.verdicts import STRENGTHS, defended, divided, said, verdict_on
+from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, said, verdict_on
 from palate_audit.poisoning.world import World, goal_of, judged, read_world
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.models.model import GlobalModel
@@ -59,9 +59,9 @@ GROUPS_NOTE = (
 )
 JUDGED_NOTE = (
     "Training and verdict cost eps 5 together, of which the verdict has 5 % of mu^2. Devices compare with an honest "
-    "model of the same people. `held`: attackers vote as everybody does. `defended`: they spend their whole norm in the "
-    "verdict as it serves them best, and train with as much of their strength (1, 0.7, 0.5, 0.35, 0.25; of 100,000 1, "
-    "0.5, 0.25) as is published then; 0: nothing is, and the honest model stays."
+    "model of the same people. `held`: attackers vote as everybody does. `defended`: they spend their whole norm in "
+    "the verdict as it serves them best, and train with as much of their strength (1, 0.7, 0.5, 0.35, 0.25; of 100,000 "
+    "1, 0.5, 0.25) as is published then; 0: nothing is, and the honest model stays."
 )
 HONEST_NOTE = (
     "Honest runs, each trained and judged beside another. `seen from`: about the least exposure at which an item that "
@@ -96,11 +96,13 @@ class JudgedWhere:
         where: the population, and what is played on it.
         honest: honest runs that are judged.
         strengths: see `defended`.
+        judges: see `defended`.
     """
 
     where: Where
     honest: int
     strengths: Sequence[float] = STRENGTHS
+    judges: int = 0
 
 
 @contextmanager
@@ -187,6 +189,7 @@ def measure_judged(where: JudgedWhere, data: Path, seeds: int) -> Any:
     found = []
     for seed in range(seeds):
         world = where.where.world(data, seed)
+        judging = cohort_of(world, where.judges)
         epsilon = float(MIDDLE.epsilon or 0)
         calm = replace(MIDDLE, epsilon=divided(epsilon).training)
         in_use = play(world, calm, None, seed=seed).model
@@ -195,28 +198,31 @@ def measure_judged(where: JudgedWhere, data: Path, seeds: int) -> Any:
         for _ in range(where.honest):
             model = play(world, calm, None, seed=seed).model
             quality.append(judged(model, world, goal_of("destroy", world, seed=seed), seed=seed).quality)
-            verdicts.append(said(verdict_on(world, MIDDLE, model, in_use, None, seed=seed), devices=world.users))
+            verdicts.append(said(verdict_on(judging, MIDDLE, model, in_use, None, seed=seed), devices=judging.users))
         full = [play(world, MIDDLE, None, seed=seed).model for _ in range(min(where.honest, 10))]
         whole = [judged(each, world, goal_of("destroy", world, seed=seed), seed=seed).quality for each in full]
         found.append(
             {
-                "seed": seed, "users": world.users, "items": world.train.n_items, "honest runs": len(verdicts),
+                "seed": seed, "users": world.users, "judges": judging.users, "items": world.train.n_items,
+                "honest runs": len(verdicts),
                 "held": sum(bool(each.worse or each.pushed) for each in verdicts),
                 "lost": [each.lost for each in verdicts], "error": float(np.mean([each.error for each in verdicts])),
                 "least": float(np.mean([each.least for each in verdicts])), "quality": float(np.mean(quality)),
                 "whole quality": float(np.mean(whole)),
-                "cells": [_judged_cell(world, cell, in_use, where.strengths, seed) for cell in where.where.cells
+                "cells": [_judged_cell(world, cell, in_use, where, seed) for cell in where.where.cells
                           if not cell.setting.unclipped],
             }
         )  # fmt: skip
     return found
 
 
-def _judged_cell(world: World, cell: Cell, in_use: GlobalModel, strengths: Sequence[float], seed: int) -> Any:
+def _judged_cell(world: World, cell: Cell, in_use: GlobalModel, where: JudgedWhere, seed: int) -> Any:
     goal = goal_of(cell.goal, world, seed=seed)
     attack = armed(cell, goal, seed)
     plain = play(world, cell.setting, attack, seed=seed, former=in_use)
-    found = defended(world, cell.setting, goal, attack, in_use, seed=seed, strengths=strengths)
+    found = defended(
+        world, cell.setting, goal, attack, in_use, seed=seed, strengths=where.strengths, judges=where.judges
+    )
     return {
         "goal": cell.goal, "attack": cell.attack, "attackers": cell.setting.attackers(world.users),
         "honest": vars(judged(in_use, world, goal, seed=seed)),
@@ -248,7 +254,7 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
         f"{first['least']:.0%}", f"{share:.3f}",
     )  # fmt: skip
     told = ("runs", "held", "lost at most", "error", "seen from", "quality")
-    users = f"{first['users']:,} users, {first['items']:,} items"
+    users = f"{first['users']:,} users, of whom {first['judges']:,} judge, {first['items']:,} items"
     return [
         Table(f"{label}: models that devices judge ({users})", header, rows, JUDGED_NOTE),
         Table(f"{label}: honest models that devices judge", told, [honest], HONEST_NOTE),
@@ -279,7 +285,7 @@ JUDGED_CELLS = (*CELLS[:3], *CELLS[7:10])
 JUDGED = {
     "ml-1m-judged": JudgedWhere(replace(WHERE["ml-1m"], cells=JUDGED_CELLS), honest=40),
     "retail-judged": JudgedWhere(replace(WHERE["retail"], cells=JUDGED_CELLS), honest=40),
-    "made-judged": JudgedWhere(WHERE["made"], honest=2, strengths=(1.0, 0.5, 0.25)),
+    "made-judged": JudgedWhere(WHERE["made"], honest=3, strengths=(1.0, 0.5, 0.25), judges=20_000),
 }
 PARTS = {name: Part(partial(measure, where), partial(tables_of, where)) for name, where in WHERE.items()}
 PARTS |= {name: Part(partial(measure_judged, where), partial(judged_tables, where)) for name, where in JUDGED.items()}

@@ -22,7 +22,7 @@ from palate_server.surveys.verdict import Judgement
 
 @mutant(
     "a vote uncharged",
-    bug="a device takes a verdict for a question about a model, and not for a use of its user's data: it charges nothing",
+    bug="a device takes a verdict for a question about a model, not for a use of what its user did, and charges nothing",
     seen="evaluation rounds that no accountant sees",
     test="G",
 )
@@ -158,7 +158,7 @@ class _AnyModel:
 )
 def only_told() -> Iterator[None]:
     """Let no judgement have reasons."""
-    with mock.patch.object(Judgement, "reasons", lambda self, items: []):
+    with mock.patch.object(Judgement, "reasons", return_value=[]):
         yield
 
 
