@@ -13,6 +13,7 @@ from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
+from palate_common.models.model import GlobalModel, ModelHeader
 
 USERS, ITEMS, GRID = 40, 90, 2**20
 FACTS = PublicFacts(n_users=USERS, n_items=ITEMS, mu=1.0)
@@ -63,7 +64,7 @@ def test_a_device_votes_for_the_list_that_finds_more(histories: Interactions) ->
     assert released["noise"].tolist() == pytest.approx([0.5, 0.5, 0.5 * np.sqrt(20)])
 
 
-def test_each_block_has_norm_one_at_most_and_honest_votes_are_sent_as_they_are(histories: Interactions) -> None:
+def test_a_vote_is_one_devices_each_block_has_norm_one_at_most_and_is_sent_as_it_is(histories: Interactions) -> None:
     algorithm, state = asked(range(10, 40), range(60, 90))
     update = algorithm.contribute(state, 0, histories)
     for block in update.blocks:
@@ -89,6 +90,17 @@ def test_a_list_has_nothing_that_is_shown_to_the_model_and_ties_are_by_the_catal
     one = Interactions.from_pairs([0, 0, 0], [0, 5, 7], n_users=1, n_items=ITEMS)
     (listed,) = algorithm.lists(CANDIDATE, state, one)
     assert np.flatnonzero(listed).tolist() == [1, 2, 3, 4, 6, *range(8, 23)]
+
+
+def test_votes_are_on_the_two_models_that_the_plan_names() -> None:
+    """What is signed is the hash of the state, which changes with either model."""
+    hashes = set()
+    for candidate, in_use in ((range(30), range(60, 90)), (range(31), range(60, 90)), (range(30), range(61, 90))):
+        algorithm, state = asked(candidate, in_use)
+        settings = algorithm.verdict.model_dump(mode="json")
+        header = ModelHeader(algorithm="verdict", settings=settings, facts=FACTS, releases=0, catalogue="c")
+        hashes.add(GlobalModel(header, state).hash)
+    assert len(hashes) == 3
 
 
 def test_only_models_that_recommend_this_catalogue_are_judged() -> None:

@@ -5,7 +5,7 @@ pair of books counts what both sides have paid. Then everything is tried that wo
 haven't found good: before the verdict, on one that was lost, on one that is about another model, against one that says
 no. And of a device that sends a thousand votes the sum must have one norm.
 
-**Assumes:** what the released sums say is right, which is arithmetic: `tests/server/test_verdict.py`.
+**Assumes:** what is read from the released sums is right; the tests of `palate_server.surveys.verdict` look at that.
 """
 
 from __future__ import annotations

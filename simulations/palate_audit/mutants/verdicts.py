@@ -22,7 +22,7 @@ from palate_server.surveys.verdict import Judgement
 
 @mutant(
     "a vote uncharged",
-    bug="a device takes a verdict for a question about a model, not for a use of what its user did, and charges nothing",
+    bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
     seen="evaluation rounds that no accountant sees",
     test="G",
 )
