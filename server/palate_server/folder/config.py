@@ -23,6 +23,7 @@ from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
+from palate_server.folder.certificates import pair_of
 from palate_server.folder.profiles import PROFILES, TRIAL, SettingInForce, complete, loosened
 from palate_server.ledger.history import one_line
 
@@ -248,6 +249,10 @@ class GatewaySettings(_Section):
     that authority."""
     certificate_key: str = ""
     """The certificate's private key."""
+    acme_port: int = Field(default=0, ge=0, le=65535)
+    """Port on which the gateway answers an ACME authority, 80 as seen from outside, with what an ACME client puts into
+    `public`: docs/operations.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
+    installs. 0: none."""
     origins: list[str] = Field(default_factory=list, max_length=64)
     """Origins of web pages whose browsers may take part, such as `https://shop.example`. Empty: no page may."""
 
@@ -260,6 +265,11 @@ class GatewaySettings(_Section):
                     f"an origin must be https://NAME or https://NAME:PORT in lower case, got {origin!r:.80}"
                 )
         return value
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Files of the certificate and its key, relative to the server folder."""
+        return pair_of(self.certificate, self.certificate_key, acme=self.acme_port > 0)
 
     @property
     def superlink_ports(self) -> list[int]:
@@ -497,7 +507,11 @@ class ServerConfig(_Section):
             )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
-        ports = [self.gateway.port, *self.gateway.loopback_ports]
+        if self.gateway.certificate and self.gateway.acme_port:
+            raise ValueError(
+                "gateway.certificate must be left out with gateway.acme_port, which names the files by itself"
+            )
+        ports = [self.gateway.port, *self.gateway.loopback_ports, *filter(None, [self.gateway.acme_port])]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
         for name, each in (("metrics", self.metrics), ("invitations", self.invitations)):

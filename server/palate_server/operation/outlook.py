@@ -17,7 +17,7 @@ from typing import Any
 from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
@@ -77,7 +77,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
         InputError, IntegrityError: one of its files is invalid.
     """
     config, delta = site.config, noise_delta(site.config.privacy.dp, site.config.privacy.delta)
-    with site.ledger(read_only=True) as ledger:
+    with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=now)
         events = EventLog(site.events).latest() if events is None else events
@@ -166,6 +166,8 @@ def _next(
     config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
     if restraint.under_way:
         return now, "an attempt is under way"
+    if not site_signs(site):
+        return None, "the release key can't be read"
     told = {event["event"]: place for place, event in enumerate(events)}
     if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
         return None, "`backup.witness` can't be written"
