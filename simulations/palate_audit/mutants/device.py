@@ -13,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
+from palate_client import panel
 from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
+from palate_client.recommend.evidence import Evidence
+from palate_client.recommend.interests import Interests, Look
 from palate_client.rounds import contribution
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
@@ -30,6 +33,7 @@ from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import shares
 from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan
 from palate_common.rounds.shares import NoisyShare
+from palate_common.weighting import Weighting
 
 
 @mutant(
@@ -307,6 +311,47 @@ def fetched_first() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a reset that rounds don't see",
+    bug="what was done before a taste was reset still goes into rounds and the open log",
+    seen="a reset that was thought of for lists, which leave an item out by other means",
+    test="P",
+)
+def unreset() -> Iterator[None]:
+    """Read everything as if the taste was never reset."""
+    real = Evidence.grown
+
+    def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
+        return real(self, events, weighting, reset=0)
+
+    with mock.patch.object(Evidence, "grown", instead):
+        yield
+
+
+@mutant(
+    "an open log by how often",
+    bug="the open log lists what was done most often first",
+    seen="an order that reads well, in a list that says days alone",
+    test="P",
+)
+def by_count() -> Iterator[None]:
+    """Sort the open log by numbers of events."""
+    real = Interests.look
+
+    def instead(self: Interests) -> Look:
+        found = real(self)
+        weighed = found.weighed
+        counts = np.diff(np.append(weighed.starts, len(weighed.times)))
+        order = np.argsort(-counts, kind="stable")
+        parts = np.split(weighed.times, weighed.starts[1:]) if len(counts) else []
+        times = np.concatenate([weighed.times[:0], *(parts[place] for place in order)])
+        starts = np.cumsum([0, *counts[order]])[:-1].astype(weighed.starts.dtype)
+        return replace(found, weighed=replace(weighed, rows=weighed.rows[order], times=times, starts=starts))
+
+    with mock.patch.object(panel, "Interests", type("Sorted", (Interests,), {"look": instead})):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -322,4 +367,6 @@ MUTANTS = (
     any_model,
     charged_first,
     fetched_first,
+    unreset,
+    by_count,
 )

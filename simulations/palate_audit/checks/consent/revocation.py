@@ -22,6 +22,7 @@ from unittest import mock
 from palate_audit.checks.consent.decisions import decided
 from palate_audit.checks.consent.failing import failing
 from palate_audit.checks.consent.failing_calls import failing_calls
+from palate_audit.checks.consent.handed_over import handed_over
 from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
 from palate_audit.evidence.evidence import Finding
@@ -173,6 +174,11 @@ def consents(*, quick: bool = False) -> list[Finding]:
         found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or said))
     for name, look, right in (
         ("the open log", _opened, "handed over with consent only"),
+        (
+            "what is handed over",
+            partial(handed_over, quick=quick),
+            "what counts now, to the day, in whatever order it happened and was read",
+        ),
         (
             "while it is sent",
             partial(sending, quick=quick),
