@@ -18,7 +18,7 @@ test("page: a user's own page, in three languages, with titles and reasons", asy
   ok(english.includes('<span class="name">Alps</span>'));
   ok(/Take part in training, with noise<\/span><span class="yes">yes, since \d+ \w+ \d{4}/.test(english));
   ok(english.includes("Nothing made from what you did has left this device through Palate."));
-  ok(english.includes("With the whole budget spent it would be at most "));
+  ok(english.includes("With the whole budget spent, somebody who sees all"));
   const german = await page(device, { language: "de-AT", titles });
   ok(german.startsWith('<!DOCTYPE html>\n<html lang="de" dir="ltr">'));
   ok(german.includes("weil du <bdi>"));

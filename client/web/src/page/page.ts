@@ -262,14 +262,17 @@ class Telling {
       yield p(label);
     }
     yield p(language.text("budget.lead"));
-    if (spending.participations) {
-      yield p(bounded ? language.text("budget.guess", { right: this.rightOf(spending.mu2, spending.delta) }) : language.text("budget.guess.unbounded"));
+    const atEnd = { right: this.rightOf(limit, spending.delta) };
+    if (!spending.participations) yield p(language.text("budget.guess.most", atEnd));
+    else if (!bounded) yield p(language.text("budget.guess.unbounded"));
+    else {
+      const right = this.rightOf(spending.mu2, spending.delta);
+      yield p(language.text("budget.guess", { right }), language.writing("space"), language.text("budget.guess.end", atEnd));
       if (spending.conditions.length) {
         yield p(language.text("budget.relies"));
         yield e("ul", { class: "plain", lang: "en" }, spending.conditions.map((each) => e("li", {}, each)));
       }
     }
-    yield p(language.text("budget.guess.end", { right: this.rightOf(limit, spending.delta) }));
     const rounds = { rounds: spending.participations, most: spending.participationLimit };
     const exact = { epsilon: digits(spending.epsilon ?? 0), limit: digits(spending.limit), delta: String(spending.delta), ...rounds };
     const terms = { unit: report.unit, adjacency: report.adjacency, accountant: report.accountant, population: titled(spending.population) };
