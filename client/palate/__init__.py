@@ -13,6 +13,9 @@ In a notebook, on a log:
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
 
+    recommender = palate.Recommender(epsilon=5).fit("my.csv")
+    recommender.recommend(["book-7", "book-15"])
+
 To audit the privacy claim of any mechanism:
 
     palate.audit(mechanism, epsilon=3, delta=1e-6).verdict
@@ -25,6 +28,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from palate.auditing import audit
+from palate.estimator import RecommenderEstimator as Recommender
+from palate.estimator import ScoredItem, ScoredItems
 from palate.sample import Sample, sample
 from palate.simulation import simulate
 from palate_client.consent import Consent, Decision, Purpose
@@ -156,9 +161,12 @@ __all__ = [
     "Reason",
     "Receipt",
     "Recommendation",
+    "Recommender",
     "Refusal",
     "RefusedError",
     "Sample",
+    "ScoredItem",
+    "ScoredItems",
     "Sent",
     "Service",
     "Similar",

@@ -1,6 +1,7 @@
 """Configuration: what the people of a sandbox are assumed to be like, how the operator goes about it, and the switch.
 
-Everything that a figure of the sandbox hangs on is a number here, with where it is from. A TOML file can change each of
+Everything that a figure of the sandbox hangs on is a number here, with where its law is from; the numbers are choices.
+A TOML file can change each of
 them: `palate sandbox --assumptions FILE`. No number was fitted to people of Palate's: there are none yet.
 
 >>> SandboxConfig().habits.position_bias
@@ -44,17 +45,17 @@ class Habits(_Section):
     page: int = Field(default=10, ge=1, le=50)
     """Items of a page."""
     another_page: float = Field(default=0.4, ge=0, lt=1)
-    """Probability of a further page after each: lengths of visits are geometric (a discrete form of the law of surfing,
-    Huberman et al. 1998); three at most."""
+    """Probability of a further page after each, so that lengths of visits are geometric, with three pages at most. The
+    law of surfing (Huberman et al. 1998) has a longer tail."""
     most_taken: int = Field(default=3, ge=1)
-    """Items that one visit has time for."""
+    """Items that one visit has time for: a budget, as in RecSim (Ie et al. 2019)."""
     satiation: float = Field(default=0.6, ge=0)
     """By how much the log odds of a genre fall with each item of it that was taken: boredom (Kapoor et al. 2015)."""
     recovery_days: float = Field(default=4.0, gt=0)
     """Days after which half of the boredom is gone: it rebounds (Leqi et al. 2021)."""
     visit_rate: float = Field(default=0.28, gt=0, lt=1)
-    """Mean probability of a day with a visit, at a satisfaction of one half. People's own are drawn from a beta law,
-    as in the beta-geometric model (Fader, Hardie and Lee 2005)."""
+    """Mean probability of a day with a visit, at a satisfaction of one half. People's own are drawn from a beta law:
+    the BG/BB model of days (Fader, Hardie and Shang 2010)."""
     visit_spread: float = Field(default=4.0, gt=0)
     """The sum of that law's parameters: the lower, the more people differ."""
     return_gain: float = Field(default=1.2, ge=0)
@@ -62,7 +63,7 @@ class Habits(_Section):
     (Kapoor et al. 2014; Wu et al. 2017)."""
     leaving: float = Field(default=0.035, ge=0, lt=1)
     """Probability of leaving for good after a visit, at a satisfaction of one half; after each visit anew, as in BG/NBD
-    (Fader, Hardie and Lee 2005)."""
+    (Fader, Hardie and Lee 2005). Here it is the same for all."""
     leaving_relief: float = Field(default=3.0, ge=0)
     """By how much the logarithm of that probability falls with satisfaction, from 0 to 1 (Zou et al. 2019: users leave
     where what they see doesn't satisfy)."""
@@ -152,7 +153,10 @@ def load(file: Path | None = None, given: Mapping[str, Any] | None = None) -> Sa
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where, got = ".".join(map(str, first["loc"])), f"{first['input']!r:.60}"
-        raise InputError(f"`{where}` isn't a setting of the sandbox's: {first['msg']}, got {got}") from None
+        said = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = "must be left out: there is no such setting"
+        raise InputError(f"`{where}` {said}, got {got}") from None
     if made.people + made.crowd < 40:
         raise InputError(
             f"`--people` and `--crowd` must be 40 together, or nobody is hidden, got {made.people + made.crowd}"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.survey import RETENTION_DAYS
+from palate_sandbox.population import Population
 from palate_server.surveys.intervals import quantile
 
 Flags = npt.NDArray[np.bool_]
@@ -64,6 +65,25 @@ def returned(visits: Flags, arrival: npt.NDArray[np.int64], n: int, *, until: in
         return float("nan"), float("nan"), 0
     share = float(visits[rows, arrival[rows] + n].mean())
     return share, float(quantile(0.95) * np.sqrt(share * (1 - share) / len(rows))), len(rows)
+
+
+def lead_of(people: Population, others: Population, n: int, *, until: int) -> tuple[float, float] | None:
+    """How many more of the same people came on the n-th day than in another life of theirs, and the 95 % half-width.
+
+    Each is compared with themselves, so that who they are doesn't blur the difference.
+
+    Args:
+        people: as they lived.
+        others: the same ones, who met the same chance under another policy.
+        n: days after the first.
+        until: days lived so far.
+    """
+    rows = np.flatnonzero(people.arrival + n < until)
+    if len(rows) < 2:
+        return None
+    back = people.arrival[rows] + n
+    gains = people.visits[rows, back].astype(float) - others.visits[rows, back]
+    return float(gains.mean()), float(quantile(0.95) * gains.std(ddof=1) / np.sqrt(len(rows)))
 
 
 def kept(arrival: npt.NDArray[np.int64], left_on: npt.NDArray[np.int64], n: int, *, until: int) -> float:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,10 @@ from palate_common.models.published import Published
 from palate_common.records.closing import Closing
 from palate_common.records.files import make_folder
 from palate_common.rounds.plan import MAX_USERS
-from palate_common.survey import Survey
+from palate_common.survey import SURVEYING, Survey
 from palate_sandbox.catalogue import Assortment
 from palate_sandbox.config import SandboxConfig
-from palate_server.folder.events import EventLog
+from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.operation import runs
@@ -42,6 +44,7 @@ from palate_server.operation.survey_results import result_of
 from palate_server.operation.surveys import Surveys, as_run
 from palate_server.operation.terms import budgets_of, check_budgets, period_of
 from palate_server.rounds.cohort import choose_cohort
+from palate_server.rounds.progress import ActivityFile, WatchedTransport
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms, make_terms
@@ -53,6 +56,8 @@ DAY = 86_400.0
 TEST = "short-page"
 """The A/B test."""
 CHANNEL = "notification"
+PATIENCE = 600.0
+"""Seconds within which an attempt's answers are there, for the operator's page."""
 REACH = 0.2
 """A campaign is for those for whom its item is in this top share of the catalogue."""
 CONFIG = """\
@@ -88,6 +93,9 @@ port = {port}
 
 class Operator(Closing):
     """Who runs the server of a sandbox.
+
+    Attributes:
+        ending: set when the sandbox ends: no further attempt is made.
 
     Args:
         folder: where the server folder is made.
@@ -125,6 +133,8 @@ class Operator(Closing):
         self.events = EventLog(self.site.events)
         self._surveys = Surveys(self.site.config, self.events)
         self._ledger = self.site.ledger()
+        self.ending = threading.Event()
+        self._progress = ActivityFile(self.site.progress_file)
         self.events.tell("serving")
 
     def close(self) -> None:
@@ -227,21 +237,48 @@ class Operator(Closing):
         key = self.site.key()
         opened = open_run(terms, self.site.run(terms.run), ledger=self._ledger, key=key, clock=self.clock)
         with opened as coordinator:
-            while not coordinator.over:
-                facts = {"run": terms.run, "round": coordinator.round, "invited": terms.facts.n_users}
+            while not coordinator.over and not self.ending.is_set():
+                spent, facts = coordinator.spent, {"run": terms.run, "round": coordinator.round}
+                facts["invited"] = terms.facts.n_users
+                self._progress.begin(
+                    run=terms.run, round_=coordinator.round, invited=terms.facts.n_users, seconds=PATIENCE,
+                    survey=terms.algorithm == SURVEYING,
+                )  # fmt: skip
+                carrier = InProcess([_Ending(each, self.ending) for each in nodes])
                 try:
-                    release = run_round(coordinator, InProcess(nodes))
+                    release = run_round(coordinator, WatchedTransport(carrier, self._progress))
                 except BudgetError:
+                    self._progress.end("uncharged")
                     break
                 except PalateError as error:
-                    self.events.tell("aborted", **facts, reason=str(error))
+                    charged = coordinator.spent > spent
+                    self._progress.end("void" if charged else "uncharged", reason=reason_of(error))
+                    self.events.tell("aborted", **facts, reason=reason_of(error), words=str(error), charged=charged)
                     break
                 found = release.participation
-                self.events.tell("round", **facts, users=found.users, refused=found.refused_nodes, malformed=0)
+                self._progress.end("released", users=found.users)
+                self.events.tell(
+                    "round", **facts, attempt=release.plan.attempt, users=found.users, refused=found.refused_nodes,
+                    malformed=found.malformed_nodes, charged=True,
+                )  # fmt: skip
             runs.close(self.site, self._ledger, coordinator)
             releases = coordinator.model.header.releases
             self.events.tell("closed", run=terms.run, releases=releases, rounds=coordinator.rounds)
         return releases > 0
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A node that answers nothing any more once the sandbox ends."""
+
+    node: Node
+    ending: threading.Event
+
+    def answer(self, plan: bytes, model: bytes) -> bytes:
+        """Its answer; an error, with which the attempt is void, once the sandbox ends."""
+        if self.ending.is_set():
+            raise PalateError("the sandbox has ended: the attempt is void")
+        return self.node.answer(plan, model)
 
 
 def counts_of(published: Published) -> np.ndarray[Any, np.dtype[np.float64]]:

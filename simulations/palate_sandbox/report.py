@@ -8,7 +8,7 @@ from typing import Any
 
 from palate_common.mechanism.accounting import epsilon_of
 from palate_sandbox.config import assumptions
-from palate_sandbox.loyalty import kept, returned
+from palate_sandbox.loyalty import kept, lead_of, returned
 from palate_sandbox.population import Population
 from palate_sandbox.world import SandboxWorld
 from palate_server.rounds.terms import noise_delta
@@ -36,6 +36,15 @@ def facts(world: SandboxWorld) -> dict[str, Any]:
             for name, people in (
                 {world.policy: world.people} | {f"{k} (shadow)": v for k, v in world.shadows.items()}
             ).items()
+        },
+        "leads": {name: leads(world, people) for name, people in world.shadows.items()},
+        "daily": {
+            "answering": world.chronicle.answering,
+            "everybody": [int(n) for n in world.people.visits[:, : world.today].sum(axis=0)],
+            **{
+                name: [int(n) for n in people.visits[:, : world.today].sum(axis=0)]
+                for name, people in world.shadows.items()
+            },
         },
         "switched": {str(day): policy for day, policy in world.chronicle.policies.items()},
         "surveys": {
@@ -66,6 +75,16 @@ def loyalty_of(people: Population, today: int) -> dict[str, Any]:
             found[f"with_us_after_{n}"] = kept(people.arrival, people.left_on, n, until=today)
     visits = int(people.visits.sum())
     return found | {"visits": visits, "taken_a_visit": float((people.taken_on >= 0).sum()) / max(visits, 1)}
+
+
+def leads(world: SandboxWorld, shadow: Population) -> dict[str, Any]:
+    """How many more come back than of the same people in a shadow, with the 95 % interval of the pairs."""
+    found: dict[str, Any] = {}
+    for n in DAYS:
+        lead = lead_of(world.people, shadow, n, until=world.today)
+        if lead is not None:
+            found[f"d{n}"] = {"difference": lead[0], "low": lead[0] - lead[1], "high": lead[0] + lead[1]}
+    return found
 
 
 def spending(world: SandboxWorld) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class Chronicle:
         refused: days on which the budget did not allow what was due.
         messages: numbers of messages that were sent, and answered.
         seconds: processor seconds of each day.
+        answering: how many of those who agree to surveys came on each day.
     """
 
     told: list[ToldFigure] = field(default_factory=list)
@@ -117,6 +118,7 @@ class Chronicle:
     refused: list[tuple[int, str]] = field(default_factory=list)
     messages: list[int] = field(default_factory=lambda: [0, 0])
     seconds: list[float] = field(default_factory=list)
+    answering: list[int] = field(default_factory=list)
 
 
 class SandboxWorld(Closing):
@@ -194,6 +196,19 @@ class SandboxWorld(Closing):
             self.policy = policy
             self.chronicle.policies[self.today] = policy
 
+    def withdraw(self, row: int, purpose: palate.Purpose) -> None:
+        """A person turns a purpose off, on their device."""
+        if (person := self.persons.get(row)) is not None:
+            person.device.consent.revoke(purpose)
+            if purpose in self.people.agrees:
+                self.people.agrees[purpose][row] = False
+
+    def erase(self, row: int) -> None:
+        """A person erases the app's data, and leaves."""
+        if (person := self.persons.pop(row, None)) is not None:
+            person.device.erase()
+            self.people.left_on[row] = self.people.erased_on[row] = self.today
+
     def live(self) -> Iterator[Day]:
         """Live day after day, until all are lived."""
         while not self.over:
@@ -211,10 +226,11 @@ class SandboxWorld(Closing):
         self.crowd.lived(lived, self._called)
         for policy, people in self.shadows.items():
             others = self._shadow_called(people, day, campaign)
-            people.day(day, self._shadow_shelf(policy, people, day), called=others)
+            people.day(day, self._with_arms(self._shadow_shelf(policy, people, day)), called=others)
         self._leave(lived)
         self.clock.set(day, EVENING)
         self._evening(day)
+        self.chronicle.answering.append(int(self.people.agrees["analytics"][lived.rows].sum()))
         self.today = day + 1
         self.chronicle.seconds.append(time.process_time() - begun)
         return lived
@@ -264,9 +280,13 @@ class SandboxWorld(Closing):
                     if (person := self.persons.get(row)) is not None:
                         self.clock.set(day, float(hours[row]))
                         lists[place] = self._own_list(row, person, lists.shape[1])
-            return halved(lists, self.config.habits.page, self.people.arm_b[rows])
+            return lists
 
-        return shelf
+        return self._with_arms(shelf)
+
+    def _with_arms(self, shelf: Shelf) -> Shelf:
+        """A shelf for the A/B test's arms; shadows are in it, too, so that it makes no difference between lives."""
+        return lambda rows: halved(shelf(rows), self.config.habits.page, self.people.arm_b[rows])
 
     def _own_list(self, row: int, person: Person, length: int) -> npt.NDArray[np.int64]:
         """What a person's own device recommends."""
