@@ -74,7 +74,9 @@ release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
+around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus, Grafana's types: Debian's packages, minutes
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
+	$(PIP) --no-deps --require-hashes --requirement requirements/around.txt
 	$(PYTEST) -m around
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
