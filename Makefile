@@ -110,10 +110,6 @@ trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written 
 	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
 	touch $@
 
-frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
-	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
-	$(BIN)/pytest -q tests/docs/test_frameworks.py
-
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))
 
