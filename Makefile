@@ -18,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around trackers
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around trackers frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -96,6 +96,10 @@ trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written 
 	$(PYTHON) -m venv .venv-trackers
 	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
 	touch $@
+
+frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
+	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
+	$(BIN)/pytest -q tests/docs/test_frameworks.py
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))

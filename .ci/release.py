@@ -256,11 +256,16 @@ def _tests(name: str) -> Any:
 _LOADED: dict[str, Any] = {}
 
 
-def page(name: str, *, python: bool = True) -> Callable[[Clean], None]:
-    """Runs a tutorial from top to bottom: its commands as the tests do, and then its Python."""
+def page(name: str) -> Callable[[Clean], None]:
+    """Runs a tutorial from top to bottom: its files, its commands as the tests do, and then its Python."""
 
     def run(clean: Clean) -> None:
         commands, text = _tests("test_commands"), _tests("conftest").PAGES[f"docs/{name}"]
+        for block in (*text.blocks("python"), *text.blocks("toml")):
+            if block.text.startswith("# "):  # a file that the reader writes
+                (clean.desk / block.text.partition("\n")[0].removeprefix("# ")).write_text(block.text)
+        if (clean.desk / "pyproject.toml").exists():
+            told(str(UV), "pip", "install", "--quiet", "--python", str(clean.environment), str(clean.desk))
         with ExitStack() as background:
             for step in commands.steps_of(text):
                 command = "palate simulate" if step.command == "make demo" else step.command
@@ -276,8 +281,9 @@ def page(name: str, *, python: bool = True) -> Callable[[Clean], None]:
                 missing = [line for line in step.shown if not commands.is_printed(line, output)]
                 if missing:
                     failed(f"`{command}` of docs/{name} prints no line like {missing}, but\n{output}")
-            for block in text.blocks("python") if python else ():
-                clean.python(block.text)
+            for block in text.blocks("python"):
+                if not block.text.startswith("# "):
+                    clean.python(block.text)
 
     return run
 

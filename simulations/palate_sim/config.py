@@ -280,6 +280,9 @@ class SimulationConfig(_Section):
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""
+    tuned_on: str | None = Field(default=None, min_length=1)
+    """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
+    docs/runs.md#tuning."""
     track: str | None = Field(default=None, min_length=1)
     """An experiment tracker to write the run to, too: mlflow:URI, wandb:DIR (offline) or tensorboard:DIR. See
     docs/runs.md#trackers."""

@@ -3,12 +3,13 @@
     candidate, model in use -> the run's first state -> a device ranks half of its items by the other half, with both
                             -> whose list found more; what was shown, and what of it was found -> noised sums
 
-A device hides every second item of its own, makes either model's list from the others, and looks which hidden items
-are in it. It tells three things, each a block of norm 1 at most:
+A device hides half of its own items, every second one in a public order, makes either model's list from the others,
+and looks which hidden items are in it; then the same with the halves exchanged. It tells three things, each a block of
+norm 1 at most:
 
-- `votes`: which of the two lists found more;
-- `found`: the hidden items in the candidate's list, each as 1 / sqrt(how many);
-- `shown`: the candidate's list.
+- `votes`: by which of the two models it found more;
+- `found`: what it found by the candidate, each item as 1 / sqrt(how many);
+- `shown`: the candidate's two lists, an item that is in one of them as half.
 
 A model that is worse loses votes. An item that is pushed into lists comes to people who haven't got it: it is `shown`
 more than it is `found`. What follows from the sums is for the server to say: `palate_server.surveys.verdict`.
@@ -37,8 +38,8 @@ from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
 from palate_common.algorithms.popularity import popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
 from palate_common.errors import InputError
-from palate_common.interactions import Interactions, segment_sum
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Float64, Layout, Update
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import BlockSpec, Bools, DenseBlock, Float64, Layout, OuterBlock, Update
 
 NAME = "verdict"
 CANDIDATE, IN_USE = "candidate", "in_use"
@@ -117,21 +118,35 @@ class Judging(Algorithm):
         )
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
-        """Each user's vote; zeros for who has nothing to hide."""
-        votes, shown, hits = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
+        """Each user's vote; zeros for who has no items."""
+        votes, finds, shown = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
         for first in range(0, histories.n_users, AT_ONCE):
-            seen, hidden = halved(histories.users(slice(first, first + AT_ONCE)), self.facts.seed)
-            wanted, voting = hidden.dense(), hidden.counts() > 0
-            own, other = (self.lists(which, state, seen).only(voting) for which in (CANDIDATE, IN_USE))
-            hits.append(own.entries(wanted[own.owners(), own.indices]))
-            found, former = hits[-1].counts(), other.entries(wanted[other.owners(), other.indices]).counts()
-            votes[first : first + AT_ONCE] = np.stack([found > former, found < former], axis=1)
-            shown.append(own)
-        found_block, shown_block = (popularity_block(_joined(parts, self.facts.n_items)) for parts in (hits, shown))
-        return Update((DenseBlock(votes), found_block, shown_block), histories.n_users)
+            users = histories.users(slice(first, first + AT_ONCE))
+            found, former, listed = (np.zeros((users.n_users, users.n_items), np.int8) for _ in range(3))
+            halves = hide(users, self.facts.seed)
+            for seen, hidden in (halves, halves[::-1]):
+                wanted = hidden.dense()
+                own = self.lists(CANDIDATE, state, seen)
+                listed += own
+                found += own & wanted
+                former += self.lists(IN_USE, state, seen) & wanted
+            listed[users.counts() == 0] = 0
+            now, then = found.sum(axis=1), former.sum(axis=1)
+            votes[first : first + AT_ONCE] = np.stack([now > then, now < then], axis=1)
+            finds.append(_counted(found))
+            shown.append(_counted(listed))
+        return Update(
+            (DenseBlock(votes), popularity_block(_joined(finds)), _divided(_joined(shown), by=2 * self._root)),
+            histories.n_users,
+        )
 
-    def lists(self, which: str, state: State, histories: Interactions) -> Interactions:
-        """Each user's list by one of the two models, without what they have.
+    @property
+    def _root(self) -> float:
+        """The norm of a list."""
+        return float(np.sqrt(min(LIST, self.facts.n_items)))
+
+    def lists(self, which: str, state: State, histories: Interactions) -> Bools:
+        """Which items are in each user's list by one of the two models, bool [n_users, n_items]; none that they have.
 
         Of equal scores the items that come first in the catalogue are taken. Scores are compared in float32, so that a
         list is the same in whatever batch it is made.
@@ -142,10 +157,10 @@ class Judging(Algorithm):
         scores = np.array(algorithm.scores(arrays, histories), np.float32)
         scores[histories.owners(), histories.indices] = -np.inf
         length = min(LIST, self.facts.n_items)
-        items = np.sort(np.argsort(-scores, axis=1, kind="stable")[:, :length], axis=1).astype(np.int32)
-        ends = np.arange(histories.n_users + 1, dtype=np.int64) * length
-        made = Interactions(ends, items.ravel(), np.ones(items.size, np.float32), self.facts.n_items)
-        return made.entries(scores[made.owners(), made.indices] > -np.inf)  # of a small catalogue little may be left
+        last = np.partition(scores, -length, axis=1)[:, -length, None]
+        surely, maybe = scores > last, scores == last
+        taken = surely | (maybe & (np.cumsum(maybe, axis=1) <= length - surely.sum(axis=1, keepdims=True)))
+        return np.asarray(taken & (scores > -np.inf), np.bool_)  # of a small catalogue little may be left
 
     def reach(self, block: str) -> Reach:
         """Each block's norm is 1 at most by itself, and nothing is negative."""
@@ -153,7 +168,7 @@ class Judging(Algorithm):
 
     def release(self, state: State, round_: int, sums: Mapping[str, Float64], noise: Mapping[str, float]) -> State:
         """The noised sums, `shown` in lists, and their noise's standard deviations; the models are left out."""
-        units = {VOTES: 1.0, FOUND: 1.0, SHOWN: float(np.sqrt(min(LIST, self.facts.n_items)))}
+        units = {VOTES: 1.0, FOUND: 1.0, SHOWN: self._root}
         deviations = np.array([noise[name] * units[name] for name in BLOCKS])
         return {name: sums[name] * unit for name, unit in units.items()} | {NOISE: deviations}
 
@@ -162,30 +177,30 @@ class Judging(Algorithm):
         return np.zeros((histories.n_users, histories.n_items))
 
 
-def halved(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
-    """Hide half of each user's items: (shown, hidden).
-
-    It is every second one in a public order, or all the others: which, a parity of all of the user's items says. If it
-    were always the second, nobody would hide an item that comes first in the order: it would look as if nobody had it.
-    """
-    coins = np.random.default_rng([seed, 3]).integers(0, 2, histories.n_items)
-    odd = segment_sum(coins[histories.indices], histories.indptr) % 2 == 1
-    owners = histories.owners()
-    hidden = hide(histories, seed)[1].dense()[owners, histories.indices] ^ odd[owners]
-    return histories.entries(~hidden), histories.entries(hidden)
-
-
 def arrays_of(which: str, state: State) -> State:
     """A model's arrays as public inputs of a verdict."""
     return {f"{which}/{name}": array for name, array in state.items()}
 
 
-def _joined(parts: Sequence[Interactions], n_items: int) -> Interactions:
+def _counted(counts: npt.NDArray[np.int8]) -> Interactions:
+    """Counts as a batch, [n_users, n_items]."""
+    users, items = np.nonzero(counts)
+    ends = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(counts))))).astype(np.int64)
+    return Interactions(ends, items.astype(np.int32), counts[users, items].astype(np.float32), counts.shape[1])
+
+
+def _joined(parts: Sequence[Interactions]) -> Interactions:
     """One batch after the other."""
     counts = np.concatenate([part.counts() for part in parts])
     indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     indices, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "weights"))
-    return Interactions(indptr, indices, weights, n_items)
+    return Interactions(indptr, indices, weights, parts[0].n_items)
+
+
+def _divided(batch: Interactions, *, by: float) -> OuterBlock:
+    """Each user's weights, divided."""
+    rows = batch.weights.astype(np.float64) / by
+    return OuterBlock(batch.indptr, batch.indices, rows, np.ones((batch.n_users, 1)), batch.n_items)
 
 
 def _of(name: str) -> str:

@@ -214,7 +214,7 @@ class BoardReader:
             site.folder / f"{site.ledger_file.name}-wal", site.enrolment_file,
             site.folder / f"{site.enrolment_file.name}-wal", site.models, site.models / "latest", site.surveys,
         )  # fmt: skip
-        return tuple(map(_stamp, files))
+        return (*map(stamp_of_file, files), *sorted((self.parts() or {}).items()))
 
     def read(self) -> Board:
         """Read the board.
@@ -277,7 +277,8 @@ class BoardReader:
             yield self._results[path][1]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp_of_file(path: Path) -> tuple[int, int]:
+    """What is another once a file is."""
     try:
         found = path.stat()
     except OSError:

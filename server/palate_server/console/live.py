@@ -32,35 +32,28 @@ MOST = 32
 
 Sections = Mapping[str, str]
 """Name of a section -> its HTML."""
+Shown = TypeVar("Shown", covariant=True)
 
 
-Seen_co = TypeVar("Seen_co", covariant=True)
-Seen = TypeVar("Seen")
-
-
-class PageReader(Protocol[Seen_co]):
-    """Reads what a page shows, such as a `BoardReader`."""
-
-    @property
-    def parts(self) -> Callable[[], Mapping[str, bool] | None]:
-        """Returns part -> whether it runs."""
+class BoardSource(Protocol[Shown]):
+    """What a board is read from."""
 
     def stamp(self) -> tuple[object, ...]:
-        """What differs as soon as there is something new to read."""
+        """What changes whenever the board may: cheap to read several times a second."""
 
-    def read(self) -> Seen_co:
-        """All that is on the page."""
+    def read(self) -> Shown:
+        """Read the board."""
 
 
-class Live(Generic[Seen]):
-    """The sections of one page, as they change.
+class Live(Generic[Shown]):
+    """The sections of one board, as they change.
 
     Args:
-        reader: reads what is on the page.
-        render: makes the sections of that; of a text, that it can't be read.
+        reader: reads the board.
+        render: makes the sections of a board; of a text, that the board can't be read.
     """
 
-    def __init__(self, reader: PageReader[Seen], render: Callable[[Seen | str], Sections]) -> None:
+    def __init__(self, reader: BoardSource[Shown], render: Callable[[Shown | str], Sections]) -> None:
         self._reader, self._render = reader, render
         self._epoch, self._version = secrets.token_hex(4), 0
         self._sections: dict[str, tuple[int, str]] = {}
@@ -83,8 +76,7 @@ class Live(Generic[Seen]):
     def look(self) -> tuple[str, Sections]:
         """Read what has changed: the id of the present state, and all sections. For a thread."""
         with self._lock:
-            stamp = (*self._reader.stamp(), *sorted((self._reader.parts() or {}).items()))
-            now = time.monotonic()
+            stamp, now = self._reader.stamp(), time.monotonic()
             if stamp != self._stamp or now - self._read_at > ANYWAY:
                 self._stamp, self._read_at = stamp, now
                 self._take(self._sections_now())

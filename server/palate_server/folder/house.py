@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from palate_common.errors import InputError, PalateError
 from palate_common.records.files import create_durably, sync_folder, write_durably
 from palate_server.folder.certificates import issue, keep_place, make_authority, pair_of
-from palate_server.folder.config import FOLDER_NAME, NAME, MetricsSettings, ServerConfig
+from palate_server.folder.config import FOLDER_NAME, NAME, ConsoleSettings, MetricsSettings, ServerConfig
 from palate_server.folder.server_folder import Premises, Site
 from palate_server.ledger.history import one_line
 
@@ -55,6 +56,7 @@ class HouseConfig(BaseModel):
     """Port on which the gateway answers an ACME authority, 80 as seen from outside, with what an ACME client puts into
     `p`: docs/operations.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
     installs. 0: none."""
+    console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
@@ -77,6 +79,7 @@ class HouseConfig(BaseModel):
         return [self.port, self.metrics_port, *filter(None, [self.acme_port])]
 
 
+@dataclass(frozen=True)
 class House(Premises):
     """One house."""
 
@@ -110,16 +113,19 @@ class House(Premises):
     def config(self) -> HouseConfig:
         """The configuration, which is read only once."""
         try:
-            return HouseConfig.model_validate(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"house.toml must be TOML, got an error: {error}") from None
-        except ValidationError as error:
-            raise InputError(f"house.toml: {one_line(error)}") from None
+            return parse_house(self.config_file.read_bytes())
+        except OSError as error:
+            raise InputError(f"house.toml must be readable, got an error: {error}") from None
 
     @property
     def config_file(self) -> Path:
         """The file of the configuration."""
         return self.folder / "house.toml"
+
+    @property
+    def address(self) -> str:
+        """Where the gateway is."""
+        return f"https://{self.config.name}:{self.config.port}"
 
     @property
     def populations(self) -> Path:
@@ -271,6 +277,20 @@ class House(Premises):
     @cached_property
     def _own_certificate(self) -> tuple[Path, Path]:
         return self.certificate[0].resolve(), self.certificate[1].resolve()
+
+
+def parse_house(data: bytes) -> HouseConfig:
+    """Check the configuration of a house.
+
+    Raises:
+        InputError: it is not TOML, or a key is unknown or out of range.
+    """
+    try:
+        return HouseConfig.model_validate(tomllib.loads(data.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"house.toml must be TOML, got an error: {error}") from None
+    except ValidationError as error:
+        raise InputError(f"house.toml: {one_line(error)}") from None
 
 
 def make_house(folder: Path, *, name: str, port: int) -> House:

@@ -41,7 +41,7 @@ from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.algorithms.parts.panel import check_panel
-from palate_common.errors import InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.checkpoints import LogState, read_state
@@ -96,6 +96,7 @@ class Premises:
         return self.logs / "events.jsonl"
 
 
+@dataclass(frozen=True)
 class Site(Premises):
     """One server folder."""
 
@@ -354,6 +355,15 @@ class Site(Premises):
         for path in (self.public, self.models, self.directories, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
+
+
+def site_signs(site: Site) -> bool:
+    """Whether the release key can be read now."""
+    try:
+        site.key()
+    except (PalateError, OSError):
+        return False
+    return True
 
 
 def format_of(folder: Path) -> int:

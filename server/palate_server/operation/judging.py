@@ -10,7 +10,7 @@ over: see `releases.verdict_of`, which looks at the sealed release alone.
 from __future__ import annotations
 
 from palate_common.algorithms import State
-from palate_common.algorithms.verdict import CANDIDATE, IN_USE, JudgedModel, Verdict, arrays_of
+from palate_common.algorithms.verdict import Verdict
 from palate_common.errors import BudgetError
 from palate_common.models.model import GlobalModel
 from palate_server.folder.config import ServerConfig
@@ -20,6 +20,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import candidate, initial_model, latest, verdicts_of, was_published
 from palate_server.operation.schedule import closed_at, latest_training
 from palate_server.operation.terms import check_budgets, counting
+from palate_server.surveys.verdict import asked
 
 
 class Judging:
@@ -56,15 +57,13 @@ class Judging:
         return now if self.due(ledger, now=now) is not None else float("inf")
 
 
-def asked(site: Site, ledger: Ledger, run: str) -> tuple[Verdict, State]:
+def question(site: Site, ledger: Ledger, run: str) -> tuple[Verdict, State]:
     """What devices are asked about a run's model, and the arrays of both models.
 
     Raises:
         InputError, IntegrityError: the run's model, or the one in use, can't be read.
     """
-    made, used = candidate(site, ledger, run).model, _in_use(site)
-    verdict = Verdict(run=run, candidate=_judged(made), in_use=_judged(used))
-    return verdict, arrays_of(CANDIDATE, _ranking(made)) | arrays_of(IN_USE, _ranking(used))
+    return asked(run, candidate(site, ledger, run).model, _in_use(site))
 
 
 def as_run(config: ServerConfig, verdict: Verdict) -> ServerConfig:
@@ -78,13 +77,3 @@ def _in_use(site: Site) -> GlobalModel:
     if published is not None and published.catalogue.hash == site.catalogue.hash:
         return published.model
     return initial_model(site)
-
-
-def _judged(model: GlobalModel) -> JudgedModel:
-    header = model.header
-    return JudgedModel(algorithm=header.algorithm, settings=header.settings, facts=header.facts, model=model.hash)
-
-
-def _ranking(model: GlobalModel) -> State:
-    """The arrays that a list is made with."""
-    return {name: array for name, array in model.state.items() if name not in model.algorithm.training_only}

@@ -25,7 +25,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
@@ -100,7 +100,10 @@ class Operation:
         while not until():
             with self.site.ledger() as ledger:
                 if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed(ledger)):
-                    self._step(ledger)
+                    if site_signs(self.site):
+                        self._step(ledger)
+                    else:  # a charge would lead to a model that nobody could sign; `key_missing` says so
+                        self._not_before = time.time() + TRY_AGAIN[0]
                 self._mirrored(ledger)
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)

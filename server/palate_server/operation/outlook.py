@@ -17,7 +17,7 @@ from typing import Any
 from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
@@ -166,6 +166,8 @@ def _next(
     config, entries, restraint = site.config, ledger.entries(), restraint_of(site)
     if restraint.under_way:
         return now, "an attempt is under way"
+    if not site_signs(site):
+        return None, "the release key can't be read"
     told = {event["event"]: place for place, event in enumerate(events)}
     if told.get("unwitnessed", -1) > max(told.get("witnessed", -1), told.get("serving", -1)):
         return None, "`backup.witness` can't be written"

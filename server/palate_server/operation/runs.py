@@ -29,7 +29,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
     """
     config, catalogue, directory = site.config, site.catalogue, register.directory()
     if judged is not None:
-        verdict, inputs = judging.asked(site, ledger, judged)
+        verdict, inputs = judging.question(site, ledger, judged)
         config, about = judging.as_run(config, verdict), dict[str, Any]()
     elif survey is not None:
         config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}

@@ -35,6 +35,7 @@ from pathlib import Path
 
 from palate_common.errors import InputError
 from palate_server.folder.certificates import is_awaited
+from palate_server.folder.house import House
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
@@ -295,6 +296,21 @@ FREED = 10.0
 
 
 @dataclass(frozen=True)
+class HousePage:
+    """The operator's page of a house, where the gateway shows it: at the bare path of the house's name.
+
+    Attributes:
+        name: the house's name.
+        port: of the loopback interface, where the page is.
+        certificate: the files of the house's certificate chain and its key.
+    """
+
+    name: str
+    port: int
+    certificate: tuple[Path, Path]
+
+
+@dataclass(frozen=True)
 class Front:
     """An nginx, and whom it is the gateway of.
 
@@ -307,6 +323,7 @@ class Front:
         port: its port.
         acme_port: the port on which it answers an ACME authority with what lies in `folder`; 0: there is none.
         sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
+        page: a house's own page; None: the gateway doesn't show it.
         shut: name and path of populations that aren't served now: their devices are told to come again.
     """
 
@@ -318,6 +335,7 @@ class Front:
     sites: Mapping[str, Site]
     shut: Sequence[tuple[str, str]] = ()
     acme_port: int = 0
+    page: HousePage | None = None
 
     @classmethod
     def alone(cls, site: Site) -> Front:
@@ -325,6 +343,24 @@ class Front:
         gateway = site.config.gateway
         return cls(
             site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site}, acme_port=gateway.acme_port
+        )
+
+    @classmethod
+    def of_house(cls, house: House, sites: Mapping[str, Site]) -> Front:
+        """The gateway of a house, of whose populations these are served."""
+        config = house.config
+        shut = house.sites([name for name in house.names() if name not in sites])
+        page = HousePage(config.name, config.metrics_port, house.certificate) if config.console.password else None
+        return cls(
+            folder=house.populations,
+            state=house.state,
+            logs=house.logs,
+            listen=config.listen,
+            port=config.port,
+            acme_port=config.acme_port,
+            sites=dict(sorted(sites.items())),
+            page=page,
+            shut=[(site.config.name, site.config.gateway.path) for site in shut.values()],
         )
 
 
@@ -359,6 +395,14 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
     return wanted
 
 
+def house_ports(house: House) -> list[tuple[str, str, int]]:
+    """The ports that the start of a house needs for itself: setting, host and port of each."""
+    config = house.config
+    wanted = [("port", config.listen, config.port), ("metrics_port", "127.0.0.1", config.metrics_port)]
+    wanted += [("acme_port", config.listen, config.acme_port)] if config.acme_port else []
+    return wanted + ([("metrics.address", *config.metrics.place())] if config.metrics.address else [])
+
+
 def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
     """Refuse ports, setting -> host and port, that don't become free within a few seconds.
 
@@ -380,18 +424,26 @@ def configuration(front: Front) -> str:
     named: dict[str, list[Mapping[str, object]]] = {}
     for mark, site in front.sites.items():
         named.setdefault(site.config.name, []).append(_values(front, mark, site))
-    servers = []
+    page, servers = _shown_page(front), []
+    if page is not None:
+        named.setdefault(page.name, [])
     for name, group in named.items():
         used = [str(each["path"]) for each in group]
         shut = sorted({path for where, path in front.shut if where == name and path not in used})
         places = [PLACES.format_map(each) for each in group]
-        page = f"|{CONSOLE_FILES}" if any(each["console"] for each in group) else ""
+        consoles = f"|{CONSOLE_FILES}" if any(each["console"] for each in group) else ""
         places += [f"\n        location {path}/ {{ return 503; }}\n" for path in shut]
         if "" not in (*used, *shut):
             places.append("\n        location / { return 404; }\n")
-        paths = "|".join((*used, *shut))
-        shared = {"name": name, "allowed": f"^({paths}){ALLOWED % page}$", "places": "".join(places)}
-        servers.append(SERVER.format_map({**group[0], **shared}))
+        allowed = f"({'|'.join((*used, *shut))}){ALLOWED % consoles}"
+        first = group[0] if group else _plain(front)
+        if page is not None and page.name == name:
+            allowed = f"({allowed}|/{CONSOLE_FILES})"
+            places.append(_page_places("", "", page.port))
+            chain, key = page.certificate
+            first = {**first, **_harmless({"certificate": chain, "certificate_key": key})}
+        shared = {"name": name, "allowed": f"^{allowed}$", "places": "".join(places)}
+        servers.append(SERVER.format_map({**first, **shared}))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES * max(1, len(front.sites))
     files = files if most == resource.RLIM_INFINITY else min(files, most)
@@ -400,7 +452,12 @@ def configuration(front: Front) -> str:
         "files": files,
         "connections": files // 2,
         "challenges": CHALLENGES.format_map(_plain(front)) if front.acme_port else "",
-        "behind": "".join(BEHIND.format_map(each) for group in named.values() for each in group),
+        "behind": "".join(
+            [
+                *(BEHIND.format_map(each) for group in named.values() for each in group),
+                *([] if page is None else [TRIES.format(mark="")]),
+            ]
+        ),
         "servers": "".join(servers),
     }
     return TEMPLATE.format_map(_plain(front) | values)
@@ -486,9 +543,21 @@ def _console(site: Site, mark: str) -> dict[str, str]:
     if not site.config.console.password:
         return {"console": "", "tries": ""}
     gateway = site.config.gateway
-    door, page = (TO_PAGE.format(metrics_port=gateway.metrics_port, rest=rest) for rest in ("/enter", ""))
-    made = CONSOLE.format(path=gateway.path, mark=mark, to_door=door, to_page=page)
+    made = _page_places(gateway.path, mark, gateway.metrics_port)
     return {"console": made, "tries": TRIES.format(mark=mark)}
+
+
+def _page_places(path: str, mark: str, port: int) -> str:
+    """Where the gateway has a page that is on a port of the loopback interface."""
+    door, page = (TO_PAGE.format(metrics_port=port, rest=rest) for rest in ("/enter", ""))
+    return CONSOLE.format(path=path, mark=mark, to_door=door, to_page=page)
+
+
+def _shown_page(front: Front) -> HousePage | None:
+    """The house's page, unless a population has the bare paths of its name."""
+    page = front.page
+    places = [(site.config.name, site.config.gateway.path) for site in front.sites.values()]
+    return None if page is None or (page.name, "") in [*places, *front.shut] else page
 
 
 def _variable(mark: str) -> str:

@@ -128,7 +128,9 @@ KINDS: Mapping[str, Kind] = {
         "synchronise the machine's clock (NTP), then restart the server",
     ),
     "key_missing": Kind(
-        "error", "the release key can't be read: nothing can be signed", "restore `key` from a backup, mode 0600"
+        "error",
+        "the release key can't be read: nothing can be signed, and nothing is charged",
+        "restore `key` from a backup, mode 0600",
     ),
     "key_open": Kind(
         "warning", "other accounts of this machine may read a private key", "`chmod 600` the file that is named"
@@ -620,10 +622,7 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
     with Enrolments(site.enrolment_file) as register:
         devices = register.counts(now=seen.now)
-    there, least = (
-        devices["enrolled"] - devices["revoked"],
-        least_of(config.cohort.size, dropout=config.privacy.dropout),
-    )
+    there, least = devices["enrolled"], least_of(config.cohort.size, dropout=config.privacy.dropout)
     if there < least:
         yield _problem("few_devices", said=f"{there:,} devices are enrolled, a cohort needs {least:,}")
     bad = devices["named"] + devices["quarantined"]
@@ -644,7 +643,8 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
     elif seen.now - made.at > hours * 3600:
         with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
             entries = ledger.checkpoint().size - made.size
-            devices = register.counts(now=seen.now)["enrolled"] - made.devices
+            now = register.counts(now=seen.now)
+            devices = now["enrolled"] + now["revoked"] + now["left"] - made.devices
         if entries or devices:
             said = f"the latest backup lacks {entries:,} entries of the ledger and {devices:,} devices"
             yield _problem("backup_old", said=said, since=made.at)

@@ -43,8 +43,9 @@ class Status:
         attempts: number of the population's charges, sealed or not.
         releases: number of the population's seals.
         runs: run -> open, closed, closed without a release, published or lost, newest first.
-        superlinks: how many devices, revoked ones aside, each SuperLink has, by its number.
-        devices: numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations.
+        superlinks: how many enrolled devices each SuperLink has, by its number.
+        devices: numbers of devices enrolled, the quarantined and excluded ("named") among them, revoked, left; and of
+            open invitations.
         models: published models on the disk, newest first.
         epochs: number of restorations of the ledger.
         ledger: size and root of the ledger, to be kept elsewhere as evidence.
@@ -159,7 +160,7 @@ def unpublished(ledger: Ledger) -> str | None:
 def _places(register: Enrolments, devices: Mapping[str, int], count: int) -> dict[str, int]:
     """How many devices each SuperLink has."""
     if count == 1:
-        return {"1": devices["enrolled"] - devices["revoked"]}
+        return {"1": devices["enrolled"]}
     there = Counter(split(device.node)[0] for device in register.devices() if device.node and device.revoked is None)
     return {str(place + 1): there[place] for place in range(count)}
 

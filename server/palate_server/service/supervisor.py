@@ -37,7 +37,7 @@ from palate_server.flower.superlink_state import (
 from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
@@ -101,6 +101,7 @@ class Supervisor(Closing):
         self._lock = own_folder(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         site.config.check_ready(site.folder)
+        site.key()  # without it nothing could be signed: a run would be charged, and its model held back
         Witness(site.witness).check()
         with suppress(OSError):
             remove_left_over(site)
@@ -327,8 +328,8 @@ class Supervisor(Closing):
             self._renew()
         if not self.site.config.release.automatic:
             return
-        if self._renew_at != math.inf:
-            return  # witnesses are waited for
+        if self._renew_at != math.inf or not site_signs(self.site):
+            return  # witnesses, or the release key, are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
         if news == self._ledger_stamp and time.monotonic() < self._judged_at:
             return

@@ -1,5 +1,6 @@
-"""Verdict: what devices' released votes say of a model that isn't published yet.
+"""Verdict: what devices are asked about a model that isn't published yet, and what their released votes say of it.
 
+    candidate, model in use -> Verdict, arrays of both -> a run of `verdict`
     GlobalModel of `verdict` (noised sums) -> Judgement: is it worse, and which items are shown that nobody has
 
 A model is held for two reasons. Both are looked for in released numbers alone, so that looking costs no privacy.
@@ -35,7 +36,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate_common.algorithms.verdict import BLOCKS, FOUND, NAME, NOISE, SHOWN, VOTES, Judging, Verdict
+from palate_common.algorithms import State
+from palate_common.algorithms.verdict import (
+    BLOCKS,
+    CANDIDATE,
+    FOUND,
+    IN_USE,
+    NAME,
+    NOISE,
+    SHOWN,
+    VOTES,
+    JudgedModel,
+    Judging,
+    Verdict,
+    arrays_of,
+)
 from palate_common.errors import InputError
 from palate_common.models.model import GlobalModel
 
@@ -106,6 +121,22 @@ class Judgement:
             for each in self.pushed
         ]
         return said
+
+
+def asked(run: str, candidate: GlobalModel, in_use: GlobalModel) -> tuple[Verdict, State]:
+    """What devices are asked about a run's model, and the arrays of both models, which are the verdict's inputs."""
+    verdict = Verdict(run=run, candidate=_judged(candidate), in_use=_judged(in_use))
+    return verdict, arrays_of(CANDIDATE, _ranking(candidate)) | arrays_of(IN_USE, _ranking(in_use))
+
+
+def _judged(model: GlobalModel) -> JudgedModel:
+    header = model.header
+    return JudgedModel(algorithm=header.algorithm, settings=header.settings, facts=header.facts, model=model.hash)
+
+
+def _ranking(model: GlobalModel) -> State:
+    """The arrays that a list is made with."""
+    return {name: array for name, array in model.state.items() if name not in model.algorithm.training_only}
 
 
 def least_loss(*, mu: float, devices: int) -> float:

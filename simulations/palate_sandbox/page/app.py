@@ -70,11 +70,6 @@ class StandingReader:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    @property
-    def parts(self) -> Any:
-        """Nothing but the sandbox runs."""
-        return lambda: None
-
     def stamp(self) -> tuple[object, ...]:
         """What differs as soon as there is something new."""
         now = self._runner.standing()

@@ -13,12 +13,14 @@ name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `me
 what, epsilon, value; `untracked` error; `done` seconds; `failed` error. Any other event (`release`,
 say) is logged and not shown.
 
-A `step` of `palate_sim.steps` is a bar below the lines on a terminal. Elsewhere it is a line every 2 s, from 2 s on.
+A `step` of `palate_sim.steps` is a bar below the lines on a terminal and in a notebook. Elsewhere it is a line every
+2 s, from 2 s on.
 Only its end is logged.
 """
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -32,6 +34,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from palate_common.records.closing import Closing
+from palate_sim.progress.notebook import NotebookBar
 from palate_sim.progress.steps import OpenSteps, said
 from palate_sim.progress.wording import (
     PRIMARY,
@@ -77,6 +80,7 @@ class Progress(Closing):
         self._every, self._stop = every, threading.Event()
         self._said = time.monotonic()
         self._ticker: threading.Thread | None = None
+        self._cell = NotebookBar()
         self._log = None
         if path is not None:
             torn = _ends_in_half_a_line(path)
@@ -117,6 +121,9 @@ class Progress(Closing):
     def _draw(self) -> None:
         """The latest step as a bar, or what is done as a spinner; without a terminal, lines from time to time."""
         latest = self._steps.latest()
+        if self._console.is_jupyter:
+            self._cell.show(self._doing, latest)
+            return
         if not self._console.is_terminal:
             if latest is not None and self._ticker is None:
                 self._stop.clear()
@@ -149,6 +156,7 @@ class Progress(Closing):
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        self._cell.clear()
 
     def close(self) -> None:
         """Stop drawing and close the log; a second call does nothing."""
@@ -173,6 +181,11 @@ class _Words(ProgressColumn):
         """One line, drawn anew some times a second."""
         latest = task.fields["latest"]() if task.fields else None
         return Text(task.description if latest is None else said(*latest), no_wrap=True, overflow="ellipsis")
+
+
+def wanted(progress: bool | None) -> bool:
+    """Whether to show progress, where None asks for it on a terminal and in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
 
 
 def _ends_in_half_a_line(path: Path) -> bool:

@@ -48,7 +48,7 @@ from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
-from palate_sim.run.result import Result
+from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
 from palate_sim.steps import Notify, step
@@ -107,7 +107,7 @@ def write_outcome(
         write_inventory(folder, trained.terms.run, key, soon={"result.json": data})
         folder.write("result.json", data)
     notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
-    return Result(folder.path, result, signed)
+    return Result(folder.path, result, PrivacyCard(signed))
 
 
 def _publish(

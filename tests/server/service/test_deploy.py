@@ -122,6 +122,12 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         assert "CapabilityBoundingSet=\n" in text
 
 
+def test_the_licence_is_in_what_npm_packs() -> None:
+    web = DEPLOY.parent / "client" / "web"
+    assert (web / "LICENSE").read_bytes() == (DEPLOY.parent / "LICENSE").read_bytes()
+    assert "LICENSE" in json.loads((web / "package.json").read_text())["files"]
+
+
 def test_systemd_accepts_the_units() -> None:
     """Where it is installed; what it may miss is the program, which isn't where a deployment has it."""
     verify = shutil.which("systemd-analyze")
