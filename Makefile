@@ -65,7 +65,7 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
 
-release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
+release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
