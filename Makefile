@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+# Of what is installed a fifth is ever imported: that is compiled when it is, and kept.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 # What `make images` runs, which is no part of `make test`.
 IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstrap runc=runc nft=nftables
+# What `make around` runs beside them.
+AROUND_NEEDS := pebble=pebble certbot=certbot lego=lego prometheus=prometheus
 need = $(eval missing := $(shell .ci/need $(PYTHON) $(1)))$(if $(missing),$(error palate: $(missing)))
 MUTATION := PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/campaign.py
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -q
@@ -15,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around trackers frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -68,6 +71,10 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
+around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
+	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
+	$(PYTEST) -m around
+
 mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover
 	$(MUTATION) test
@@ -80,6 +87,19 @@ soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
+
+trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
+	.venv-trackers/bin/python -m pytest -q -m "trackers or not trackers" tests/simulations/test_tracking.py
+
+.venv-trackers/.ready: pyproject.toml
+	@$(call need):
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
+	touch $@
+
+frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
+	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
+	$(BIN)/pytest -q tests/docs/test_frameworks.py
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))

@@ -52,7 +52,8 @@ TOPICS = {
     ),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
-    "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness", "loyalty"),
+    "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness"),
+    "Loyalty": ("loyalty", "sandbox"),
 }
 """In which order the page has the benchmarks."""
 BAR = re.compile(r" \(bar [^)]*\)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from palate_cli.commands.serve import access, console, copies, folder, houses, running, status
+from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
 from palate_common.errors import InputError
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
@@ -49,6 +49,7 @@ recorded("init", folder.init)
 recorded("run", running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
+recorded("certificate", certificate.certificate)
 recorded("console", console.console)
 app.command("operators")(status.operators)
 app.command("config")(folder.config)
