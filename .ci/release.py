@@ -429,6 +429,8 @@ TRIES = (
         lines(f"palate simulate --set features.source=minilm {SHORT}"),
         ("demo-data",),
     ),
+    Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
+    Try("track", "mlflow, wandb, tensorboard", lines(f"palate simulate my.csv --track tensorboard:logs {SHORT}")),
     Try("audit", "riskcal, prv_accountant, torch, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
