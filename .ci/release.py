@@ -148,9 +148,9 @@ def build() -> None:
     if told("git", "status", "--porcelain"):
         print("build: what isn't committed isn't in it")
     shutil.rmtree(MADE, ignore_errors=True)
-    epoch = told("git", "log", "-1", "--format=%ct")
+    commit = told("git", "rev-parse", "HEAD")
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        first, second = (_built(Path(folder), epoch) for folder in (one, two))
+        first, second = (_built(Path(folder), commit) for folder in (one, two))
         if first != second:
             failed(f"two builds of one commit must be equal, got {first} and {second}")
         shutil.copytree(Path(one) / "dist", MADE)
@@ -159,10 +159,11 @@ def build() -> None:
         print(f"build: {name} sha256 {digest[:16]}... twice the same, of {(MADE / name).stat().st_size:,} bytes")
 
 
-def _built(folder: Path, epoch: str) -> dict[str, str]:
-    """The hashes of what is built of a copy of this commit, with the locked and hashed build tools."""
+def _built(folder: Path, commit: str) -> dict[str, str]:
+    """The hashes of what is built of a copy of a commit, with the locked and hashed build tools."""
     told("git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "copy"))
-    told("git", "-C", str(folder / "copy"), "checkout", "--quiet", told("git", "rev-parse", "HEAD"))
+    told("git", "-C", str(folder / "copy"), "checkout", "--quiet", commit)
+    epoch = told("git", "show", "--no-patch", "--format=%ct", commit)
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
     words = [str(UV), "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "dist")]
     words += ["--build-constraints", str(LOCK), "--require-hashes", str(folder / "copy")]
