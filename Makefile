@@ -141,4 +141,4 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN
 	touch $@ $(VENV)/.demo
 
 clean: ## remove what the targets made; run folders stay
-	rm -rf .venv .venv-* client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
