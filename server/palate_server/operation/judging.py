@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import BudgetError
+from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.models.model import GlobalModel
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
@@ -47,10 +47,14 @@ class Verdicts:
         try:
             check_budgets(counting(self._site.config, JudgedPair, {}, settings.epsilon), ledger, now=now)
         except BudgetError as error:
-            self._refused = closed.run
-            self._events.tell("verdict refused", run=closed.run, reason=str(error))
+            self.refuse(closed.run, error)
             return None
         return closed.run
+
+    def refuse(self, run: str, error: PalateError) -> None:
+        """Leave out the verdict on a run's model, which then stays unjudged."""
+        self._refused = run
+        self._events.tell("verdict refused", run=run, reason=str(error))
 
     def next(self, ledger: Ledger, *, now: float) -> float:
         """When the next verdict is due, seconds since 1970: now, or never before a training is closed."""
@@ -61,14 +65,21 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     """What devices are asked about a run's model, and the arrays of both models.
 
     Raises:
-        InputError, IntegrityError: the run's model, or the one in use, can't be read.
+        InputError, IntegrityError: the run's model, or the one in use, can't be read; or it is of other items.
     """
-    return asked(run, candidate(site, ledger, run).model, _in_use(site))
+    found = candidate(site, ledger, run).model
+    if found.header.catalogue != site.catalogue.hash:
+        raise InputError(f"`items` must be those of the model of run {run}, which devices judge, and has changed since")
+    return asked(run, found, _in_use(site))
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:
-    """The configuration of a verdict's run: its algorithm and epsilon; the rest is unchanged."""
-    return counting(config, JudgedPair, verdict.model_dump(mode="json"), config.judging.epsilon)
+    """The configuration of a verdict's run: its algorithm and epsilon; the rest is unchanged, but for the clip norm.
+
+    An honest vote has norm 1 at most. With another clip norm it would be cut, or a modified device's could be longer.
+    """
+    made = counting(config, JudgedPair, verdict.model_dump(mode="json"), config.judging.epsilon)
+    return made.model_copy(update={"privacy": made.privacy.model_copy(update={"clip_norm": 1.0})})
 
 
 def _in_use(site: Site) -> GlobalModel:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import BudgetError, InputError, LockedError, PalateError
+from palate_common.errors import BudgetError, InputError, IntegrityError, LockedError, PalateError
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
@@ -196,8 +196,8 @@ class Operation:
                 check_budgets(self.config, ledger, now=time.time())
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
-            if cohort is not None:
-                self._train(ledger, run or self._begin(ledger, survey, judged), cohort)
+            if cohort is not None and (begun := run or self._begin(ledger, survey, judged)) is not None:
+                self._train(ledger, begun, cohort)
         except TooFewError as error:
             self.events.tell("no cohort", reason=str(error))
             self._not_before = time.time() + self.config.cohort.pause_seconds
@@ -377,9 +377,15 @@ class Operation:
         found = self._register.eligible(period=period, most=most, now=now)
         return found if within is None else {node: device for node, device in found.items() if device < within}
 
-    def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str:
-        """Open a new run, for a verdict, a survey or for training."""
-        terms = runs.begin(self.site, ledger, self._register, survey, judged)
+    def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str | None:
+        """Open a new run, for a verdict, a survey or for training; None: a verdict that can't be held."""
+        try:
+            terms = runs.begin(self.site, ledger, self._register, survey, judged)
+        except (InputError, IntegrityError) as error:  # a model that can't be read, or isn't of this catalogue
+            if judged is None:
+                raise
+            self._judging.refuse(judged, error)
+            return None
         about = {} if judged is None else {"judges": judged}
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, **about)
         return terms.run

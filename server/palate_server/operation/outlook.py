@@ -34,7 +34,7 @@ TROUBLES = {
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
     "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
-    "verdict refused": "wait for the next period, or a smaller `judging.epsilon`; the model stays unpublished",
+    "verdict refused": "read the reason; the model stays unpublished: wait for the next run or period",
     "survey refused": "the week stays unasked",
     "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
 }

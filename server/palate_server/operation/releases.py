@@ -165,20 +165,23 @@ def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list
     **Guarantees:** no model is published before its verdict: nor against it, nor where it can't be read; where none
         came about it is refused, unless the operator's configuration says that such a model is published.
 
+    A verdict that was begun counts, whatever the configuration says later.
+
     Raises:
         UnjudgedError: the verdict is waited for.
         IntegrityError: as `verdict_of`.
     """
     settings = site.config.judging
-    if not settings.epsilon or was_published(ledger, run):
+    if was_published(ledger, run):
         return []
     if (said := verdict_of(site, ledger, run)) is not None:
         return said.reasons(site.catalogue.items)
     states = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
     tried, until = verdicts_of(ledger, run), closed_at(states[run]) + settings.hours * 3600
-    if any(each not in states for each in tried) or (not tried and now < until):
+    asked = settings.epsilon > 0
+    if any(each not in states for each in tried) or (asked and not tried and now < until):
         raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
-    if settings.unjudged == "publish":
+    if not asked or settings.unjudged == "publish":
         return []
     return ["devices were to judge it, and no verdict came about: `judging.unjudged` is hold"]
 

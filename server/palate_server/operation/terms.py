@@ -141,7 +141,8 @@ def _check_judging(config: ServerConfig) -> None:
     delta = noise_delta(privacy.dp, privacy.delta)
 
     def blind(epsilon: float) -> bool:
-        return least_loss(mu=mu_of(epsilon=epsilon, delta=delta), devices=size) >= 1
+        mu = mu_of(epsilon=epsilon, delta=delta)
+        return least_loss(mu=mu / math.sqrt(size) if privacy.mode.alone else mu, devices=size) >= 1  # of local: all's
 
     if blind(config.judging.epsilon):
         enough = next((each for each in ENOUGH if not blind(each)), None)

@@ -201,8 +201,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "verdict_refused": Kind(
         "warning",
-        "no devices judge the latest run's model, as a budget can't pay for it",
-        "with `judging.unjudged` hold it stays unpublished: wait for the next period, or a smaller `judging.epsilon`",
+        "no devices judge the latest run's model: a budget can't pay, or it can't be read or is of other items",
+        "read the event's reason; with `judging.unjudged` hold it stays unpublished: wait for the next run or period",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"

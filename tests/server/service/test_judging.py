@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,66 @@ def test_what_could_tell_nothing_is_refused_before_anybody_is_asked(
 ) -> None:
     with pytest.raises(InputError, match=rf"`judging.epsilon` must be 0, .* {told}"):
         make_service(size=size, extra=f"[judging]\nepsilon = {epsilon}\n")
+
+
+@pytest.mark.parametrize("what", ["release", "item", "items"])
+def test_a_model_that_can_not_be_judged_is_told_of_and_ends_nothing(service: Any, what: str) -> None:
+    run = train(service)
+    if what == "release":
+        (file,) = (service.site.run(run) / "releases").iterdir()
+        file.write_bytes(b"x" + file.read_bytes()[1:])
+    else:
+        file = service.site.folder / "items"
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join([*lines, "new"] if what == "items" else [*lines[:-1], "new"]) + "\n")
+    service.site = Site.at(service.site.folder)
+    before = spent(service)
+    service.operate()
+    (told,) = service.events("verdict refused")
+    assert told["run"] == run
+    assert re.search("sealed" if what == "release" else "`items` must be those of the model", told["reason"])
+    assert (spent(service), len(service.events("opened"))) == (before, 1)
+    service.operate(2)
+    assert [event.get("judges") for event in service.events("opened")] == [None, None], "it trains again, and goes on"
+
+
+def test_a_verdict_holds_where_nothing_is_judged_any_more(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    good = latest(service.site).version
+    pushed = train(service, histories(without=3, extra=(0,)), steps=2)
+    unjudged(service)
+    with Supervisor(service.site, card=lambda extract: b"{}", dev=True) as supervisor:
+        supervisor._publish()
+    with pytest.raises(RefusedError, match="'item-0' in"):
+        publish(service.site, pushed, card)
+    assert latest(service.site).version == good
+    assert publish(service.site, train(service), card).version > good, "the next model is published without a verdict"
+
+
+def unjudged(service: Any) -> None:
+    """From now on no model is judged."""
+    file = service.site.config_file
+    file.write_text(file.read_text().replace(f"[judging]\nepsilon = {EPSILON}", "[judging]\nepsilon = 0.0"))
+    service.site = Site.at(service.site.folder)
+
+
+@pytest.mark.parametrize("clip_norm", [0.25, 4.0])
+def test_a_vote_has_norm_1_whatever_the_clip_norm_of_training(make_service: Maker, clip_norm: float) -> None:
+    made = make_service(
+        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=0.0, period=1e4, lifetime=1e4,
+        epsilon=f'{EPSILON}\ndp = "central"\nclip_norm = {clip_norm}', extra=f"[judging]\nepsilon = {EPSILON}\n",
+    )  # fmt: skip
+    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
+    run = train(made, steps=2)
+    with made.site.ledger(read_only=True) as ledger:
+        said = verdict_of(made.site, ledger, run)
+        (judging,) = verdicts_of(ledger, run)
+        noise = releases.candidate(made.site, ledger, judging).model.state[verdict.NOISE]
+    mu = mu_of(epsilon=EPSILON, delta=made.site.config.privacy.delta)
+    assert noise[0] == pytest.approx(1 / (mu * math.sqrt(verdict.BLOCKS[verdict.VOTES])), rel=0.01)
+    assert said.lost == pytest.approx(-1.0, abs=0.15), "each vote counts in full"
+
+
+def test_with_noise_of_each_device_a_verdict_needs_more(make_service: Maker) -> None:
+    with pytest.raises(InputError, match=r"`judging.epsilon` must be 0, .* or at least 8.1"):
+        make_service(size=100, epsilon='1.0\ndp = "local"', extra="[judging]\nepsilon = 1.0\n")
