@@ -34,7 +34,8 @@ def said(exact: dict[str, Any], rng: np.random.Generator | None = None, **moved:
         if rng is not None:
             state[name] += rng.normal(0.0, deviation, len(state[name]))
     state[FOUND][300] += moved.get("found", 0.0)
-    state[VOTES][0] += moved.get("won", 0.0)
+    state[SHOWN][300] += moved.get("shown", 0.0)
+    state[VOTES] += moved.get("won", 0.0), moved.get("lost", 0.0)
     settings = {"run": "a", "candidate": JUDGED, "in_use": JUDGED}
     header = ModelHeader(algorithm="verdict", settings=settings, facts=FACTS, releases=1, catalogue="c")
     return judgement(GlobalModel(header, state | {NOISE: DEVIATIONS}), devices=DEVICES)
@@ -66,23 +67,45 @@ def test_an_item_at_the_limit_is_named_once_in_millions() -> None:
     assert all(said(exact, rng).pushed for _ in range(100))
 
 
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.03])
 def test_votes_of_modified_devices_hide_an_item_only_as_far_as_is_stated(share: float) -> None:
-    """Up to the exposure e with k(e) p e = 1.4 a, and no further."""
-    most, p = share * DEVICES / np.sqrt(BLOCKS[FOUND]), 0.1
+    """Up to the exposure e with k(e') p e' = 1.4 sqrt(x) a, e' = e - 10 sqrt(1 - x) a for the best x; no further."""
+    p = 0.1
+    splits = np.linspace(0.0, 1.0, 11)
+    finds = share * np.sqrt(2 * splits)
+    unseen = share * 10 * np.sqrt(1 - splits)
     for exposure in np.linspace(EXPOSED, 1.0, 20):
-        borne = min(0.5, 2 * exposure) * p * exposure * DEVICES
-        hidden = not said(sums(pushed=float(exposure)), found=most).pushed
-        if borne > most + 2 * DOUBT * SIGMA[FOUND]:
-            assert not hidden
-        if borne < most:
-            assert hidden
+        hidden = [
+            not said(sums(pushed=float(exposure)), found=found * DEVICES, shown=-less * DEVICES).pushed
+            for found, less in zip(finds, unseen, strict=True)
+        ]
+        seen = np.maximum(exposure - unseen, 0.0)
+        borne = np.minimum(0.5, 2 * seen) * p * seen
+        if (borne > finds + 2 * DOUBT * SIGMA[FOUND] / DEVICES).all():
+            assert not any(hidden)
+        if (borne < finds).any():
+            assert any(hidden)
+
+
+def test_less_shown_hides_more_than_finds_alone() -> None:
+    exact, share = sums(pushed=0.18), 0.01
+    exact[FOUND][:200] *= 3.0
+    exact |= {NOISE: DEVIATIONS}
+    spend = {"found": share * DEVICES * np.sqrt(2), "shown": 0.0}, {"found": share * DEVICES, "shown": -707.0}
+    alone, both = (bool(said(exact, **each).pushed) for each in spend)
+    assert (alone, both) == (True, False)
 
 
 def test_votes_of_modified_devices_move_the_loss_by_their_norm() -> None:
+    """By 2.6 a, whatever they send: their whole norm in both numbers, against each other."""
     share, lost = 0.01, 0.1
-    bent = said(sums(lost=2000.0 + lost * DEVICES), won=share * DEVICES / np.sqrt(BLOCKS[VOTES]))
-    assert bent.lost == pytest.approx(lost - share / np.sqrt(BLOCKS[VOTES]))
+    for angle in np.linspace(0.0, 2 * np.pi, 41):
+        votes = share * DEVICES / np.sqrt(BLOCKS[VOTES]) * np.array([np.cos(angle), np.sin(angle)])
+        bent = said(sums(lost=2000.0 + lost * DEVICES), won=votes[0], lost=votes[1])
+        assert abs(bent.lost - lost) <= 2.6 * share
+    most = share * DEVICES / np.sqrt(2 * BLOCKS[VOTES])
+    bent = said(sums(lost=2000.0 + lost * DEVICES), won=most, lost=-most)
+    assert bent.lost == pytest.approx(lost - 2.582 * share, abs=1e-5)
     assert bent.worse
 
 

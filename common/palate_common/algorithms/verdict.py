@@ -15,7 +15,8 @@ A model that is worse loses votes. An item that is pushed into lists comes to pe
 more than it is `found`. What follows from the sums is for the server to say: `palate_server.surveys.verdict`.
 
 What a modified device can do at most: a vote is 1, an item found is 1 / sqrt(h) for an honest device that finds h. One
-that clips, and spends its whole norm on one number, moves `votes` by 1 / sqrt(share) of that block, and `found` alike.
+that clips, and spends its whole norm on one number, moves it by 1 / sqrt(share) of that block, `shown` by sqrt(20)
+lists times that; on both `votes`, against each other, their difference by sqrt(2) times that.
 
 >>> facts = PublicFacts(n_users=3, n_items=2, mu=1.0)
 >>> popular = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)

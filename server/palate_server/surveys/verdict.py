@@ -24,8 +24,12 @@ its limit.
 **What can be seen.** The noise of F is 1 / (mu sqrt(1 / 2)). Of n devices, an item that nobody has is seen from the e
 on for which k(e) p e n is 5 times that: `Judgement.least`.
 
-**What hides.** Modified devices that clip, and are a share a of all, move F by 1.4 a n, and so bear any item up to the
-e for which k(e) p e = 1.4 a. They move L - W by 1.8 a n. Both hold for whatever they send.
+**What hides.** Modified devices that clip, and are a share a of all, move L - W by 2.6 a n at most: their whole norm
+in both numbers. Or they bear an item: with a share x of their squared norm they move its F by 1.4 sqrt(x) a n, and with
+the rest its E by 10 sqrt(1 - x) a n, so that it is seen in a share e' = e - 10 sqrt(1 - x) a. That hides it up to the e
+for which k(e') p e' = 1.4 sqrt(x) a for the best x: about k(e) p e = a sqrt(2 + 100 k^2 p^2), or 1.5 a where p is a
+tenth. They can lower p, too, by sqrt(2 m) a n finds of the m others that are looked at, which adds about a hundredth to
+e; where that is all that is found, at an a of a tenth or so, no item is seen.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 
 A verdict has `VOTED` of the budget, and training what is left of it: together they cost what a run without one does.
 Attackers take part in the verdict, and spend their whole norm there as they like. What they send is added to the honest
-devices' sum, which is what a sum is: the split between votes and finds that gets most past it needs no further run.
+devices' sum, which is what a sum is: the split between votes, finds and what was shown that gets most past it needs no
+further run.
 
 >>> round(divided(5.0).training, 2), round(divided(5.0).verdict, 2)
 (4.84, 0.95)
@@ -20,7 +21,8 @@ import numpy as np
 
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.world import Goal, World
-from palate_common.algorithms.verdict import BLOCKS, FOUND, VOTES
+from palate_common.algorithms.als.vote import LIST
+from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN, VOTES
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.update import Int64, layout_size
 from palate_common.models.model import GlobalModel
@@ -30,8 +32,8 @@ VOTED = 0.05
 """A verdict's share of mu^2."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """How much of what they can send attackers train with, from what does most to what is seen least."""
-SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of an attacker's squared norm that go to votes; the rest goes to finds of the target."""
+SPLITS = tuple((votes / 4, found / 4) for votes in range(5) for found in range(5 - votes))
+"""Shares of an attacker's squared norm that go to votes and to finds of the target; the rest says it wasn't shown."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def divided(epsilon: float) -> DividedBudget:
 
 @dataclass(frozen=True)
 class Voting:
-    """A vote of attackers for their own model: the whole norm in two numbers.
+    """A vote of attackers for their own model: the whole norm in three numbers.
 
     Attributes:
         goal: whose target they say they found.
@@ -71,7 +73,8 @@ class Voting:
         found, first = np.zeros((1, view.size), np.int64), 0
         for block in view.plan.layout:
             if block.name == VOTES:
-                found[0, first] = int(view.plan.grid * np.sqrt(self.split))
+                most = int(view.plan.grid * np.sqrt(self.split / 2))
+                found[0, first : first + 2] = most, -most
             if block.name == FOUND and self.goal.target >= 0:
                 found[0, first + self.goal.target] = int(view.plan.grid * np.sqrt(1 - self.split))
             first += layout_size([block])
@@ -142,10 +145,14 @@ def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]
 def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -> bool:
     """Whether any vote of the attackers gets their model past the honest devices' verdict."""
     attackers = setting.attackers(world.users)
-    for split in SPLITS:
-        moved = [(VOTES, 0, attackers * np.sqrt(split / BLOCKS[VOTES]))]
+    length = min(LIST, world.train.n_items)
+    for votes, finds in SPLITS:
+        vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
+        moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
         if goal.target >= 0:
-            moved.append((FOUND, goal.target, attackers * np.sqrt((1 - split) / BLOCKS[FOUND])))
+            moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
+            hidden = attackers * np.sqrt((1 - votes - finds) * length / BLOCKS[SHOWN])
+            moved.append((SHOWN, goal.target, -hidden))
         found = said(honest, devices=world.users, moved=moved)
         if not (found.worse or found.pushed):
             return True
