@@ -103,7 +103,11 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
     cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, directory="ab" * 32, max_tosses=4)
     run = make_run(dp="distributed", cohort=cohort, epsilon=5.01)
     plan, model = run.first()
-    device = open_device(service=palate.Service(public_key=run.key.public, population="readers"))
+    floors = palate.Floors(allow_seeded=True).for_few()
+    device = open_device(service=palate.Service(public_key=run.key.public, population="readers", floors=floors))
+
+    def asked(name: str) -> SyncEnd:
+        return pytest.fail("the user hasn't agreed")
 
     def forged(name: str) -> Directory:
         raise IntegrityError(f"got another than {name}")
@@ -111,14 +115,19 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
     def unasked(name: str) -> bytes:
         return pytest.fail("the model is there")
 
+    with OwnHost(device.store, device.rounds, 0, asked, unasked) as host:
+        assert host.join(0, plan, model, b"advertise") == REFUSED
+        assert (host.over, host.refused) == (None, 1)
+    assert "not agreed" in device.privacy_report().refusals[-1].reason
+    device.consent.grant("train")
     with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), unasked) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED
         assert (host.over, host.refused) == (SyncEnd("time"), 0)
-    assert device.privacy_report().refusals == ()
+    assert len(device.privacy_report().refusals) == 1
     with OwnHost(device.store, device.rounds, 0, forged, unasked) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED
         assert (host.over, host.refused) == (None, 1)
-    (refusal,) = device.privacy_report().refusals
+    refusal = device.privacy_report().refusals[-1]
     assert refusal.reason == f"got another than {'ab' * 32}"
 
 

@@ -82,7 +82,7 @@ class OwnHost(Closing):
 
         If the sync ends meanwhile, `over` is set, and the returned bytes must not be sent.
         """
-        found = model or self._model(plan)
+        found = self._model(plan, model)
         if self.over:
             return REFUSED
         answer = REFUSED if found is None else self._rounds.contribute(plan, found, self._number)
@@ -93,7 +93,7 @@ class OwnHost(Closing):
         begins = self._machine is None or self._plan != plan
         if begins:
             self.close()
-            found = model or self._model(plan)
+            found = self._model(plan, model)
             directory = None if found is None else self._fetched(lambda: self._directory_of(_directory_hash(plan)))
             if self.over:
                 return REFUSED
@@ -107,9 +107,14 @@ class OwnHost(Closing):
         """Answer a later request."""
         return self._counted(self._next(request), self._plan_purpose)
 
-    def _model(self, plan: bytes) -> bytes | None:
-        """The model that a plan starts from; the latest one is kept, for another attempt at its round."""
+    def _model(self, plan: bytes, sent: bytes) -> bytes | None:
+        """The model that a plan starts from; the latest one is kept, for another attempt at its round.
+
+        Nothing is fetched for a plan that is refused, its directory neither: whether a model was `sent` with it or not.
+        """
         name = self._rounds.wanted(plan)
+        if name is not None and sent:
+            return sent
         if name is not None and self._kept[0] != name:
             found = self._fetched(lambda: self._model_of(name))
             if found is None:

@@ -266,7 +266,7 @@ class Session {
       return "ended" in answer ? answer : ["answer", answer];
     }
     if (kind === "train") {
-      const found = model.length ? model : await this.roundModel(https, plan);
+      const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
       const answer = found ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
       return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true)];
@@ -281,7 +281,7 @@ class Session {
     const begins = !this.machine || digest(this.plan) !== digest(plan);
     if (begins) {
       [this.machine, this.plan] = [null, plan];
-      const found = model.length ? model : await this.roundModel(https, plan);
+      const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
       if (!found) return this.counted(REFUSED, null);
       try {
@@ -310,11 +310,15 @@ class Session {
     return answer;
   }
 
-  /** The model that a plan starts from, kept or downloaded; null: the plan is refused, or the server has no such model. */
-  private async roundModel(https: Https, plan: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
+  /**
+   * The model that a plan starts from: `sent` with it, kept or downloaded; null: the plan is refused, or the server has no such model. For a
+   * plan that is refused nothing is fetched, its directory neither.
+   */
+  private async roundModel(https: Https, plan: Uint8Array, sent: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
     const { rounds, service } = this.options;
     const name = await rounds.wanted(plan);
     if (name === null) return null;
+    if (sent.length) return sent;
     if (this.kept?.name === name) return this.kept.data;
     try {
       const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, () => this.isOver()));

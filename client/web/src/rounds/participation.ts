@@ -7,7 +7,7 @@
  * nothing is sent. Reasons of refusals are for the user alone.
  */
 
-import type { History } from "../algorithms/algorithm.js";
+import { checkKnown, type History } from "../algorithms/algorithm.js";
 import { PalateError, RefusedError } from "../errors.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { Storage } from "../ledger/storage.js";
@@ -92,7 +92,8 @@ export class Rounds {
 
   /**
    * The hash of the model that a plan starts from, for whoever fetches it; null: the plan is refused. No model is fetched for a plan that the
-   * user doesn't agree to, that the release key hasn't signed, or that is below the floors; all of it is checked again once the model is there.
+   * user doesn't agree to, that the release key hasn't signed, that is below the floors, or of an algorithm that a browser takes no part in;
+   * all of it is checked again once the model is there.
    */
   async wanted(plan: Uint8Array): Promise<string | null> {
     try {
@@ -101,6 +102,7 @@ export class Rounds {
       const { plan: asked } = await readSigned(plan, service.publicKey);
       await this.checkConsent(asked);
       checkFloors(asked, service.floors, clock());
+      checkKnown(asked.algorithm);
       return asked.modelHash;
     } catch (error) {
       await this.noteRefusal("plan", error);

@@ -57,6 +57,9 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
     "a browser takes part in als, popularity and surveys, got sgd",
     "this device protects its user, not single events",
   ]);
+  equal(await rounds.wanted(await signed({ algorithm: "verdict" })), null, "and no model is fetched for them");
+  equal(refusals.at(-1), "a browser takes part in als, popularity and surveys, got verdict");
+  equal(await rounds.wanted(await signed({})), digest(file));
   equal(await rounds.ledger.receipts(), []);
   ok((await answer(await signed({}), file)).length > 40, "and one that it has is taken");
   equal((await rounds.ledger.receipts()).length, 1);
