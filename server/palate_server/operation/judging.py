@@ -37,19 +37,16 @@ class Verdicts:
 
     def due(self, ledger: Ledger, *, now: float) -> str | None:
         """The run whose model is to be judged now; None: there is none, or its verdict is refused."""
-        settings, closed = self._site.config.judging, latest_training(ledger)
-        if not settings.epsilon or closed is None or not closed.facts.get("releases") or closed.run == self._refused:
-            return None
-        if now >= closed_at(closed) + settings.hours * 3600:
-            return None
-        if was_published(ledger, closed.run) or verdicts_of(ledger, closed.run):
+        config = self._site.config
+        run = awaited(config, ledger, now=now)
+        if run is None or run == self._refused:
             return None
         try:
-            check_budgets(counting(self._site.config, JudgedPair, {}, settings.epsilon), ledger, now=now)
+            check_budgets(counting(config, JudgedPair, {}, config.judging.epsilon), ledger, now=now)
         except BudgetError as error:
-            self.refuse(closed.run, error)
+            self.refuse(run, error)
             return None
-        return closed.run
+        return run
 
     def refuse(self, run: str, error: PalateError) -> None:
         """Leave out the verdict on a run's model, which then stays unjudged."""
@@ -59,6 +56,16 @@ class Verdicts:
     def next(self, ledger: Ledger, *, now: float) -> float:
         """When the next verdict is due, seconds since 1970: now, or never before a training is closed."""
         return now if self.due(ledger, now=now) is not None else float("inf")
+
+
+def awaited(config: ServerConfig, ledger: Ledger, *, now: float) -> str | None:
+    """The run whose model waits for a verdict that hasn't begun; None: there is none."""
+    settings, closed = config.judging, latest_training(ledger)
+    if not settings.epsilon or closed is None or not closed.facts.get("releases"):
+        return None
+    if now >= closed_at(closed) + settings.hours * 3600:
+        return None
+    return None if was_published(ledger, closed.run) or verdicts_of(ledger, closed.run) else closed.run
 
 
 def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:

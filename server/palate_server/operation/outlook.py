@@ -19,6 +19,7 @@ from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
+from palate_server.operation.judging import awaited
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, cost_of
@@ -179,7 +180,10 @@ def _next(
     ]
     if "no cohort" in told:
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
-    if unfinished_run(ledger) is None:
+    refused = told.get("verdict refused", -1) > told.get("closed", -1)
+    if unfinished_run(ledger) is None and not refused and awaited(config, ledger, now=now) is not None:
+        waits[0] = now, "now, when enough devices are there: they judge the last model"
+    elif unfinished_run(ledger) is None:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = cost_of(config)

@@ -15,7 +15,8 @@ F / sum E over all that are looked at, it is pushed if
 
     k(e) p E - F  >  DOUBT sqrt(noise_F^2 + (k p noise_E)^2 + (k E error_p)^2)
 
-On the logs of docs/benchmarks.md#poisoning no item of an honest model is below 1.2 k(e).
+On the logs of docs/benchmarks.md#poisoning no item of an honest model is below 1.2 k(e). Where everybody's list is the
+same and interest falls as one by rank, items at its end are: at about 0.7 k(e).
 
 **False alarms.** An item that is found k(e) as often is called pushed only if noise is above `DOUBT` = 5 standard
 errors: 3 in 10^7. At most 20 / `EXPOSED` = 400 items are looked at, noise aside: together 1.2 in 10^4, if each is at

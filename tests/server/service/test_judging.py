@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,10 @@ from palate_common.algorithms import verdict
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
+from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation import releases
+from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_of
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.status import unpublished
@@ -227,3 +230,17 @@ def test_a_vote_has_norm_1_whatever_the_clip_norm_of_training(make_service: Make
 def test_with_noise_of_each_device_a_verdict_needs_more(make_service: Maker) -> None:
     with pytest.raises(InputError, match=r"`judging.epsilon` must be 0, .* or at least 8.1"):
         make_service(size=100, epsilon='1.0\ndp = "local"', extra="[judging]\nepsilon = 1.0\n")
+
+
+def test_the_outlook_says_that_a_verdict_is_waited_for(make_service: Maker) -> None:
+    made = make_service(
+        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=720.0, period=1e4, lifetime=1e4,
+        epsilon=f'{EPSILON}\ndp = "central"', extra=f"[judging]\nepsilon = {EPSILON}\n",
+    )  # fmt: skip
+    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
+    train(made)
+    now = time.time()
+    assert read_outlook(made.site, now=now).next_run["why"].endswith("they judge the last model")
+    assert read_outlook(made.site, now=now + 73 * 3600).next_run["why"] == "`training.every_hours` after the last"
+    EventLog(made.site.events).tell("verdict refused", reason="the period budget")
+    assert read_outlook(made.site, now=now).next_run["why"] == "`training.every_hours` after the last"
