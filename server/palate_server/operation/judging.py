@@ -2,9 +2,10 @@
 
     a training is closed -> JudgedPair: candidate, model in use -> a run of `verdict` -> its release -> published?
 
-A verdict is a run of its own, charged to the same ledger, right after the training whose model it judges. It is held
-once. Without one the model stays unpublished, or, where the operator has said so, is published when `judging.hours` are
-over: see `releases.verdict_of`, which looks at the sealed release alone.
+A verdict is a run of its own, charged to the same ledger, right after the training whose model it judges. One that ends
+without a release, as devices or the server failed, is held again, each time charged in full: `cohort.attempts` times at
+most, and never after one that said something. Without one the model stays unpublished, or, where the operator has said
+so, is published when `judging.hours` are over: see `releases.verdict_of`, which looks at the sealed release alone.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.releases import candidate, initial_model, latest, verdicts_of, was_published
-from palate_server.operation.schedule import closed_at, latest_training
+from palate_server.operation.releases import candidate, initial_model, latest, may_be_judged
+from palate_server.operation.schedule import latest_training
 from palate_server.operation.terms import check_budgets, counting
 from palate_server.surveys.verdict import asked
 
@@ -59,13 +60,11 @@ class Verdicts:
 
 
 def awaited(config: ServerConfig, ledger: Ledger, *, now: float) -> str | None:
-    """The run whose model waits for a verdict that hasn't begun; None: there is none."""
+    """The run whose model waits for a verdict to begin; None: there is none."""
     settings, closed = config.judging, latest_training(ledger)
     if not settings.epsilon or closed is None or not closed.facts.get("releases"):
         return None
-    if now >= closed_at(closed) + settings.hours * 3600:
-        return None
-    return None if was_published(ledger, closed.run) or verdicts_of(ledger, closed.run) else closed.run
+    return closed.run if may_be_judged(config, ledger, closed, now=now) else None
 
 
 def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:

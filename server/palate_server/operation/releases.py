@@ -40,9 +40,11 @@ from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
+from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import Extract, verify_extract
+from palate_server.ledger.history import CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.schedule import closed_at
 from palate_server.operation.terms import next_terms
@@ -142,6 +144,15 @@ def verdicts_of(ledger: Ledger, run: str) -> list[str]:
     return found
 
 
+def may_be_judged(config: ServerConfig, ledger: Ledger, closed: CloseEntry, *, now: float) -> bool:
+    """Whether a verdict on the model of a closed run may begin: in time, and no other is open or said something."""
+    if now >= closed_at(closed) + config.judging.hours * 3600 or was_published(ledger, closed.run):
+        return False
+    failed = {entry.run for entry in ledger.entries() if entry.kind == "close" and not entry.facts.get("releases")}
+    tried = verdicts_of(ledger, closed.run)
+    return len(tried) < config.cohort.attempts and failed.issuperset(tried)
+
+
 def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
     """What devices say of a run's model, of the sealed release alone; None: they have said nothing so far.
 
@@ -177,9 +188,9 @@ def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list
     if (said := verdict_of(site, ledger, run)) is not None:
         return said.reasons(site.catalogue.items)
     states = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
-    tried, until = verdicts_of(ledger, run), closed_at(states[run]) + settings.hours * 3600
-    asked = settings.epsilon > 0
-    if any(each not in states for each in tried) or (asked and not tried and now < until):
+    asked, tried = settings.epsilon > 0, verdicts_of(ledger, run)
+    awaited = asked and may_be_judged(site.config, ledger, states[run], now=now)
+    if awaited or any(each not in states for each in tried):
         raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
     if not asked or settings.unjudged == "publish":
         return []

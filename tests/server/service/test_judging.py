@@ -19,6 +19,7 @@ from palate_common.mechanism.accounting import mu_of
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation import releases
+from palate_server.operation.judging import awaited
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_of
 from palate_server.rounds.terms import noise_delta
@@ -244,3 +245,23 @@ def test_the_outlook_says_that_a_verdict_is_waited_for(make_service: Maker) -> N
     assert read_outlook(made.site, now=now + 73 * 3600).next_run["why"] == "`training.every_hours` after the last"
     EventLog(made.site.events).tell("verdict refused", reason="the period budget")
     assert read_outlook(made.site, now=now).next_run["why"] == "`training.every_hours` after the last"
+
+
+def test_a_verdict_that_fails_is_held_again_but_not_for_ever(service: Any) -> None:
+    run = train(service)
+    service.devices.silent = set(range(DEVICES // 2))
+    service.operate()
+    with pytest.raises(UnjudgedError):
+        publish(service.site, run, card)
+    config, now = service.site.config, time.time()
+    once = config.model_copy(update={"cohort": config.cohort.model_copy(update={"attempts": 1})})
+    with service.site.ledger(read_only=True) as ledger:
+        assert [awaited(each, ledger, now=now) for each in (config, once)] == [run, None]
+        assert awaited(config, ledger, now=now + 73 * 3600) is None
+    service.devices.silent = set()
+    service.operate()
+    with service.site.ledger(read_only=True) as ledger:
+        failed, judging = verdicts_of(ledger, run)
+        assert [entry.kind for entry in ledger.entries(failed)] == ["open", "charge", "close"]
+        assert [entry.kind for entry in ledger.entries(judging)] == ["open", "charge", "seal", "close"]
+    assert publish(service.site, run, card).manifest.model_dump()["run"] == run
