@@ -106,6 +106,23 @@ def test_a_model_that_is_another_or_isnt_there_costs_nothing(ready: Any) -> None
         assert (own.over, own.refused, charges(device)) == (None, 3, 0)
 
 
+def test_a_download_is_for_what_its_plan_is_for_and_no_longer_wanted_once_that_is_revoked(ready: Any) -> None:
+    run, device = ready
+    plan, model = run.first()
+    device.consent.grant("analytics")
+    agreed = list[bool]()
+
+    def fetch(name: str) -> bytes:
+        agreed.append(own.agreed())
+        device.consent.revoke("train")
+        agreed.append(own.agreed())
+        return bytes(model)
+
+    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), fetch) as own:
+        assert own.answer(0, plan, b"") == REFUSED
+    assert (agreed, charges(device)) == ([True, False], 0)
+
+
 def test_a_sync_that_ends_while_a_model_is_fetched_answers_nothing(ready: Any) -> None:
     run, device = ready
     plan, model = run.first()

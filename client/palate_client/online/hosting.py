@@ -40,7 +40,7 @@ class OwnHost(Closing):
 
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
-        purpose: what the current answer is for; None: a refusal, or what needs no consent of its own.
+        purpose: what the current answer, or download, is for; None: a refusal, or what needs no consent of its own.
         rounds: attempts that it took part in.
         refused: messages that it refused.
     """
@@ -64,7 +64,7 @@ class OwnHost(Closing):
         self.purpose: Purpose | None = None
 
     def agreed(self) -> bool:
-        """Whether the user agrees, now, to what the answer that is under way is for."""
+        """Whether the user agrees, now, to what the answer or download that is under way is for."""
         return self.purpose is None or self._rounds.consent.get(self.purpose)
 
     def close(self) -> None:
@@ -116,6 +116,7 @@ class OwnHost(Closing):
         if name is not None and sent:
             return sent
         if name is not None and self._kept[0] != name:
+            self.purpose = purpose_of(read_plan(plan).plan)
             found = self._fetched(lambda: self._model_of(name))
             if found is None:
                 return None

@@ -180,7 +180,10 @@ class Session:
         with Https(enrolment.address, until=self.deadline.until, stop=self.deadline.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
             directory_of = partial(self._directory, https, service.most_bytes)
-            model_of = partial(self._round_model, https, service.most_bytes)
+
+            def model_of(name: str) -> bytes | SyncEnd:
+                return self._round_model(https, service.most_bytes, name, host)
+
             with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
                 over = _ended(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
             if not over.quiet:
@@ -340,9 +343,14 @@ class Session:
                 journal.keep("directory", data)
         return Directory.from_json(data)
 
-    def _round_model(self, https: Https, most: int, name: str) -> bytes | SyncEnd:
-        """The model that a plan names, downloaded."""
-        return self.deadline.retry(partial(downloads.round_model, https, name, most=most, over=self._is_over))
+    def _round_model(self, https: Https, most: int, name: str, host: OwnHost) -> bytes | SyncEnd:
+        """The model that a plan names, downloaded while the user agrees to what it is for."""
+        over = partial(self._is_over, host)
+        found = self.deadline.retry(partial(downloads.round_model, https, name, most=most, over=over))
+        return _REVOKED if isinstance(found, SyncEnd) and not host.agreed() else found
+
+
+_REVOKED = SyncEnd("no consent", "the user no longer agrees to what an answer is for")
 
 
 def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
@@ -360,14 +368,13 @@ def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:
 
 def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
     """Send what is missing of an answer, while the user agrees to what it is for: each try may be minutes later."""
-    revoked = SyncEnd("no consent", "the user no longer agrees to what an answer is for")
     if not host.agreed():
-        return revoked
+        return _REVOKED
     try:
         reply.go_on()
     except StoppedError:
         if not host.agreed():
-            return revoked
+            return _REVOKED
         raise
     return None
 
