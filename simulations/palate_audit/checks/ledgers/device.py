@@ -3,7 +3,8 @@
 Some installations in one file, with ids of their own and in runs, are charged by several runs: the first time, again
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
 below. The file is closed and opened, each time years later, also after hundreds of charges, and written by a second
-handle. They see states of the population's ledger: longer, shorter, forked, the same. After each step every public
+handle. In every second file few neighbours pay the same, and are joined after each step, as they are where there are
+thousands. They see states of the population's ledger: longer, shorter, forked, the same. After each step every public
 answer is the book's: who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
 
 The same with an app's own encrypted ledger, whose report must say what was spent, whether the limits are reached, and
@@ -60,7 +61,7 @@ class _Pair:
 
     def __init__(self, path: Path, limit: float | None, most: int | None) -> None:
         self.path, self.limit, self.most = path, limit, most
-        self.years = 0.0
+        self.years, self.joins = 0.0, False
         self.book = DeviceBook(None if limit is None else Fraction(limit), most)
         self.ledger = self.opened()
         self.plans = 0
@@ -117,8 +118,11 @@ def _lived(steps: int = STEPS) -> Iterator[str]:
     for number, (limit, most) in enumerate(LIMITS):
         with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
             pair, rng = _Pair(Path(folder) / "devices.db", limit, most), np.random.default_rng(number)
+            pair.joins = number % 2 == 1
             for _ in range(steps // len(LIMITS)):
                 yield _step(pair, rng)
+                if pair.joins:
+                    vars(pair.ledger)["_totals"]._join()
                 some = tuple(int(each) for each in rng.choice(IDS, 3, replace=False))
                 yield from pair.differences(some)
             pair.reopen()
@@ -136,7 +140,8 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
         size, root = book.seen.get(POPULATION, (3, "ab" * 32))
         size += int(rng.choice([-1, 0, 1, 5]))
         return pair.see(size, root if rng.random() < 0.5 else bytes(rng.integers(0, 256, 32).tolist()).hex())
-    devices: list[int] | range = [int(each) for each in rng.choice(IDS, int(rng.integers(1, 6)), replace=False)]
+    some, most = (IDS[:4], 2) if pair.joins else (IDS, 5)
+    devices: list[int] | range = [int(each) for each in rng.choice(some, int(rng.integers(most)) + 1, replace=False)]
     if rng.random() < 0.2:
         devices = range(1, 5)
     run = f"run-{rng.integers(3)}"
@@ -144,7 +149,7 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
     last = max(((each.round, each.attempt) for each in mine), default=(0, -1))
     places = [(last[0], last[1] + 1), (last[0] + 1, 0), (last[0] + 1, 0), (max(0, last[0]), max(0, last[1]))]
     place = places[int(rng.integers(len(places)))]
-    cost = float(rng.choice(COSTS))
+    cost = COSTS[0] if pair.joins else float(rng.choice(COSTS))
     if book.limit is not None and rng.random() < 0.3:
         rest = float(book.limit - book.spent(devices[0]))
         if rest > 0:
