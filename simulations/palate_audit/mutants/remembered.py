@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import statement
 from palate_client.ledger import own_ledger
 from palate_client.ledger.anchor import know_charges
+from palate_client.ledger.device_ids import unpack
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.store.journal import Journal, Sent
@@ -234,6 +236,31 @@ def joined_by_sums() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "charges that rely on nothing forgotten",
+    bug="a device's totals leave out charges that don't say what they rely on, as older versions made them",
+    seen="a column that came later, and a query that takes it for given",
+    test="G",
+)
+def of_trust() -> Iterator[None]:
+    """Read charges with this column only."""
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        with self._database.transaction(write=write) as connection:
+            query = (
+                "SELECT seq, run, round, attempt, mu2, devices FROM charges"
+                " WHERE seq > ? AND trust IS NOT NULL ORDER BY seq"
+            )
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -246,4 +273,5 @@ MUTANTS = (
     latest_messages,
     former_hash,
     joined_by_sums,
+    of_trust,
 )

@@ -4,8 +4,9 @@ Some installations in one file, with ids of their own and in runs, are charged b
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
 below. The file is closed and opened, each time years later, also after hundreds of charges, and written by a second
 handle. In every second file few neighbours pay the same, and are joined after each step, as they are where there are
-thousands. They see states of the population's ledger: longer, shorter, forked, the same. After each step every public
-answer is the book's: who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
+thousands. They see states of two populations' ledgers: longer, shorter, forked, the same. All else that a charge can
+say varies, too: its purpose, what it relies on, how much is sent. After each step every public answer is the book's:
+who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
 
 The same with an app's own encrypted ledger, whose report must say what was spent, whether the limits are reached, and
 an epsilon that is not below what that costs.
@@ -23,6 +24,7 @@ from contextlib import ExitStack, suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -36,6 +38,7 @@ from palate_audit.reference.ledgers import DeviceBook
 from palate_client.device import open_device
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.trust import Trust
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_common.errors import PalateError
@@ -46,6 +49,7 @@ STEPS, MANY = 240, 330
 IDS = (0, 1, 2, 3, 5, 7, 8, 1000, -4, 2**40)
 LIMITS = ((2.0, None), (0.7, 40), (None, 25), (0.30000000000000004, None))
 """Most mu^2 and most charges of a device; the third sum of 0.1 in floats is above three times 0.1."""
+POPULATIONS = (POPULATION, "another")
 YEAR = 365 * 86400
 COSTS = (0.125, 0.1, 1 / 30, 1 / 70, 2.0**-40, 0.0625)
 
@@ -54,6 +58,15 @@ def device_ledger(*, quick: bool = False) -> list[Finding]:
     """Ledgers of several installations, a long one, and an app's own; `quick`: with half of the steps."""
     steps = STEPS // 2 if quick else STEPS
     return beside({"devices'": partial(_lived, steps), "many charges": _long, "an app's own": _own})
+
+
+def says(number: int) -> dict[str, Any]:
+    """What a charge says beside its place and cost, none of which changes what it costs."""
+    return {
+        "n_bytes": 1 + number % 7,
+        "purpose": ("train", "analytics", None)[number % 3],
+        "trust": (None, Trust(1, 24, None), Trust(None, None, 0.5), Trust(2, 30, 1.5))[number % 4],
+    }
 
 
 class _Pair:
@@ -79,20 +92,21 @@ class _Pair:
 
     def charge(self, devices: list[int] | range, run: str, round_: int, attempt: int, mu2: float) -> str:
         """A charge in both; returns how they differ."""
+        self.plans += 1
         expected, found = self.book.charge(devices, run, round_, attempt, mu2), None
         plan = f"{run} {round_} {attempt}".encode().hex().ljust(64, "0")  # of the same attempt: the same plan again
         with suppress(PalateError):
             found = self.ledger.charge(
-                plan, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=1, devices=devices
+                plan, run=run, round_=round_, attempt=attempt, mu2=mu2, devices=devices, **says(self.plans)
             ).tolist()
         if found != expected:
             return f"attempt {attempt} of round {round_} at mu^2 {mu2!r}: {expected} may take part, got {found}"
         return ""
 
-    def see(self, size: int, root: str) -> str:
-        """A state of the population's ledger, seen by both."""
-        made = done(lambda: self.ledger.see(POPULATION, Checkpoint(size, root), f"{size}{root}".encode()))
-        expected = self.book.see(POPULATION, size, root)
+    def see(self, population: str, size: int, root: str) -> str:
+        """A state of a population's ledger, seen by both."""
+        made = done(lambda: self.ledger.see(population, Checkpoint(size, root), f"{size}{root}".encode()))
+        expected = self.book.see(population, size, root)
         return "" if made == expected else f"a state of size {size} must be {'seen' if expected else 'refused'}"
 
     def differences(self, devices: tuple[int, ...] = IDS) -> Iterator[str]:
@@ -106,11 +120,12 @@ class _Pair:
                 yield f"device {device} has spent {float(book.spent(device))!r}, and says {ledger.spent(device)!r}"
         if ledger.size() != len(book.charges):
             yield f"{len(book.charges)} charges were made, and {ledger.size()} are there"
-        seen, expected = ledger.seen_checkpoint(POPULATION), book.seen.get(POPULATION)
-        if (None if seen is None else (seen.size, seen.root)) != expected:
-            yield f"the state seen last must be of size {expected and expected[0]}, got {seen and seen.size}"
-        if expected is not None and ledger.seen_payload(POPULATION) != f"{expected[0]}{expected[1]}".encode():
-            yield "what showed the state seen last must be kept as evidence"
+        for population in POPULATIONS:
+            seen, expected = ledger.seen_checkpoint(population), book.seen.get(population)
+            if (None if seen is None else (seen.size, seen.root)) != expected:
+                yield f"the state seen last must be of size {expected and expected[0]}, got {seen and seen.size}"
+            if expected is not None and ledger.seen_payload(population) != f"{expected[0]}{expected[1]}".encode():
+                yield "what showed the state seen last must be kept as evidence"
 
 
 def _lived(steps: int = STEPS) -> Iterator[str]:
@@ -137,9 +152,12 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
         pair.reopen()
         return ""
     if what < 0.25:
-        size, root = book.seen.get(POPULATION, (3, "ab" * 32))
+        population = POPULATIONS[int(rng.random() < 0.3)]
+        size, root = book.seen.get(population, (3, "ab" * 32))
         size += int(rng.choice([-1, 0, 1, 5]))
-        return pair.see(size, root if rng.random() < 0.5 else bytes(rng.integers(0, 256, 32).tolist()).hex())
+        return pair.see(
+            population, size, root if rng.random() < 0.5 else bytes(rng.integers(0, 256, 32).tolist()).hex()
+        )
     some, most = (IDS[:4], 2) if pair.joins else (IDS, 5)
     devices: list[int] | range = [int(each) for each in rng.choice(some, int(rng.integers(most)) + 1, replace=False)]
     if rng.random() < 0.2:
@@ -199,10 +217,17 @@ def _own() -> Iterator[str]:
                 ledger = OwnLedger(rounds.store, service)
             rest = float((book.limit or Fraction(0)) - book.spent(ONE))
             cost = math.nextafter(rest, math.inf) if number == 70 else part
-            expected = book.charge([ONE], "run", number, 0, cost)
+            run, attempt = f"run-{number % 2}", number % 3
+            expected = book.charge([ONE], run, number, attempt, cost)
             joined = bool(
                 ledger.charge(
-                    f"{number:064d}", run="run", round_=number, attempt=0, mu2=cost, n_bytes=1, devices=[number]
+                    f"{number:064d}",
+                    run=run,
+                    round_=number,
+                    attempt=attempt,
+                    mu2=cost,
+                    devices=[number],
+                    **says(number),
                 ).all()
             )
             if [joined] != expected:
