@@ -257,8 +257,10 @@ def _text(text: str | None) -> str:
 
 
 ALERTS = DOCS.parent / "deploy" / "prometheus" / "palate.rules.yml"
-WAITS = {"error": ("1m", "page"), "warning": ("15m", "ticket")}
+WAITS = {"error": ("", "page"), "warning": ("15m", "ticket")}
 """Severity of a problem -> how long it must last, and the severity of its alert."""
+PASSING = {"part_down": "1m", "witnesses_missing": "1m"}
+"""Errors that often end by themselves -> how long they must last."""
 FURTHER = """\
       - alert: PalateUnreachable
         expr: up{job="palate"} == 0
@@ -313,10 +315,11 @@ def alerts() -> str:
     for code, kind in KINDS.items():
         if kind.severity in WAITS and code != "not_running":  # which only the scrape can tell
             lasts, severity = WAITS[kind.severity]
+            lasts = PASSING.get(code, lasts)
             lines += [
                 f"      - alert: Palate{''.join(word.capitalize() for word in code.split('_'))}",
                 f'        expr: palate_problem{{code="{code}"}} == 1',
-                f"        for: {lasts}",
+                *([f"        for: {lasts}"] if lasts else []),
                 f"        labels: {{severity: {severity}}}",
                 "        annotations:",
                 f"          summary: {json.dumps(f'{{{{ $labels.instance }}}}: {kind.means}', ensure_ascii=False)}",

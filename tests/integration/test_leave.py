@@ -20,7 +20,7 @@ from palate_common.records.signing import SigningKey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
-from palate_server.service.gateway import certificate, trust_anchor
+from palate_server.service.gateway import trust_anchor
 from palate_server.service.http_api import REFUSAL, EnrolmentService, Listener, application
 from palate_server.service.setup import make_site
 from palate_sim.engines.superlink import free_port
@@ -78,7 +78,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         made = Server(site, port, tmp_path, stack)
         enrolling = EnrolmentService(site, made.add_node, made.remove_node)
         front = application(site, enrolling, stand_in=False)
-        listener = Listener(front, host="127.0.0.1", port=port, certificate=certificate(site))
+        listener = Listener(front, host="127.0.0.1", port=port, certificate=site.certificate)
         listener.start()
         stack.callback(listener.stop)
         yield made

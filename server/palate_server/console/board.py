@@ -32,10 +32,9 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
 from palate_server.operation.releases import CARD, listed
 from palate_server.operation.surveys import due_at, surveys_of, week_before
-from palate_server.operation.terms import Budget, budgets_of
+from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.progress import ActivityFile, Attempted, ServerActivity
 from palate_server.rounds.terms import noise_delta
-from palate_server.service.gateway import certificate
 from palate_server.service.problems import ServerProblem, Told, problems
 from palate_server.service.status import Status, read_status, unpublished
 
@@ -45,11 +44,15 @@ KEPT = 2000
 """The latest events that are kept in memory; of older ones the latest of each kind."""
 NEARLY = 0.9
 """Share of a budget from which it is marked as nearly spent."""
+CHARGES = 200
+"""The latest charges on the page, and the most of those before; each is an epsilon to compute, once."""
 ERRORS = 8
 """The latest problems on the page."""
 WEEKS = 12
 """The latest surveys on the page."""
 HOUR, DAY, WEEK = 3600.0, 86400.0, 7 * 86400.0
+Charged = tuple[ChargeEntry | RestoredEntry, float]
+"""A charge, or what a restoration counts as spent; and mu^2 of the population after it."""
 Parts = Callable[[], Mapping[str, bool] | None]
 """Returns part -> whether it runs; None: the server doesn't."""
 
@@ -134,7 +137,7 @@ class Board:
         attempt_words: the latest attempt in a sentence.
         attempt_state: "", "now", "released", "void", "uncharged" or "lost".
         chart: epsilon over time; None before the first charge.
-        points: the same as numbers, newest first.
+        points: the same as numbers, newest first; of many charges not each.
         plan: what the budgets will be spent on, in sentences.
         errors: the latest problems, newest first, and whether a round was released since.
         due: whether a run waits for devices alone.
@@ -211,7 +214,7 @@ class BoardReader:
             site.folder / f"{site.ledger_file.name}-wal", site.enrolment_file,
             site.folder / f"{site.enrolment_file.name}-wal", site.models, site.models / "latest", site.surveys,
         )  # fmt: skip
-        return tuple(map(_stamp, files))
+        return (*map(stamp_of_file, files), *sorted((self.parts() or {}).items()))
 
     def read(self) -> Board:
         """Read the board.
@@ -222,7 +225,7 @@ class BoardReader:
         site, now, events = self.site, self._clock(), self._memory.read()
         there = self.parts()
         status, outlook = read_status(site), read_outlook(site, now=now, events=events)
-        with site.ledger(read_only=True) as ledger:
+        with site.reading() as ledger:
             entries = ledger.entries()
             budgets = budgets_of(site.config, ledger, now=now)
             waits = unpublished(ledger)
@@ -274,7 +277,8 @@ class BoardReader:
             yield self._results[path][1]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp_of_file(path: Path) -> tuple[int, int]:
+    """What is another once a file is."""
     try:
         found = path.stat()
     except OSError:
@@ -374,21 +378,21 @@ def _budgets(
     """The period's budget, then the lifetime's."""
     config = site.config
     lifetime, period = budgets
-    costs = {each: mu_of(epsilon=each, delta=delta) ** 2 for each in (config.privacy.epsilon, config.surveys.epsilon)}
+    training, survey = cost_of(config), mu_of(epsilon=config.surveys.epsilon, delta=delta) ** 2
     for budget, spent, limit, until in (
         (period, outlook.period["epsilon"], config.privacy.period_epsilon, _iso(period.until)),
         (lifetime, status.epsilon_spent, status.epsilon_lifetime, None),
     ):
         share = budget.spent / budget.most if budget.most else 1.0
         label = f"{budget.name} budget: {share:.0%} of mu squared is spent, epsilon {spent:.3f} of {limit:g}"
-        surveys = int(budget.left / costs[config.surveys.epsilon] + 1e-9) if config.surveys.weekly else None
+        surveys = int(budget.left / survey + 1e-9) if config.surveys.weekly else None
         yield BudgetShown(
             name=budget.name,
             spent=spent,
             limit=limit,
             share=share,
             until=until,
-            trainings=int(budget.left / costs[config.privacy.epsilon] + 1e-9),
+            trainings=int(budget.left / training + 1e-9),
             surveys=surveys,
             bar=charts.bar(share, label=label, most=NEARLY),
         )
@@ -397,15 +401,17 @@ def _budgets(
 def _plan(site: Site, budgets: tuple[Budget, Budget], outlook: Outlook, *, now: float, delta: float) -> Iterator[str]:
     """What the rest of this period's budget will be spent on, by the configuration."""
     config, (lifetime, period) = site.config, budgets
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
+    told = f"a run of ε {config.privacy.epsilon:g}"
+    told += f" and a verdict of ε {config.judging.epsilon:g}" if config.judging.epsilon else ""
     left = min(lifetime.left, period.left)
     if config.training.every_hours:
         yield (
-            f"Training: a run of ε {config.privacy.epsilon:g} every {_span(config.training.every_hours)}, which takes "
+            f"Training: {told} every {_span(config.training.every_hours)}, which takes "
             f"{cost / period.most:.0%} of a period's budget and {cost / lifetime.most:.0%} of the lifetime's."
         )
     else:
-        yield f"Training: runs of ε {config.privacy.epsilon:g}, one after the other, as long as the budgets last."
+        yield f"Training: {told}, one after the other, as long as the budgets last."
     trainings = surveys = 0
     if outlook.next_run["at"] is not None:
         first = max(now, datetime.fromisoformat(outlook.next_run["at"]).timestamp())
@@ -435,21 +441,38 @@ def _span(hours: float) -> str:
 
 
 def _points(entries: Iterable[Entry], delta: float) -> Iterator[charts.Spent]:
-    """Epsilon of the population after each charge; a charge's time is its run's."""
+    """Epsilon of the population after each charge that is drawn; a charge's time is its run's."""
     entries = list(entries)
     surveys = surveys_of(entries)
     sealed = {(entry.run, entry.round, entry.attempt) for entry in entries if entry.kind == "seal"}
-    spent, at = 0.0, 0.0
+    spent, first, steps = 0.0, 0.0, list[Charged]()
     for entry in entries:
         if entry.kind == "population":
-            at = _time(entry.created)
+            first = _time(entry.created)
         elif isinstance(entry, ChargeEntry):
-            spent, at = spent + entry.mu2, _opened(entry.run) or at
+            spent += entry.mu2
+            steps.append((entry, spent))
+        elif isinstance(entry, RestoredEntry) and entry.spent > spent:
+            spent = entry.spent
+            steps.append((entry, spent))
+    at = first
+    for entry, spent in _drawn(steps):
+        if isinstance(entry, ChargeEntry):
+            at = _opened(entry.run) or at
             released = (entry.run, entry.round, entry.attempt) in sealed
             yield charts.Spent(at, epsilon(spent, delta), entry.run in surveys, released)
-        elif isinstance(entry, RestoredEntry) and entry.spent > spent:
-            spent, at = entry.spent, _time(entry.created or "") or at
+        else:
+            at = _time(entry.created or "") or at
             yield charts.Spent(at, epsilon(spent, delta), survey=False, released=False)
+
+
+def _drawn(steps: Sequence[Charged]) -> Sequence[Charged]:
+    """The latest, and of older ones each second, fourth or eighth ...: few, and the same ones for long."""
+    older = len(steps) - CHARGES
+    if older <= 0:
+        return steps
+    every = 2 ** math.ceil(math.log2(max(1.0, older / CHARGES)))
+    return [*steps[:older:every], *steps[older:]]
 
 
 def _opened(run: str) -> float:
@@ -472,7 +495,7 @@ def _chart(points: Sequence[charts.Spent], status: Status, *, now: float) -> Mar
     if not points:
         return None
     label = (
-        f"Epsilon of the population over time: {points[-1].epsilon:.3f} after {len(points)} charges, of "
+        f"Epsilon of the population over time: {points[-1].epsilon:.3f} after {status.attempts:,} charges, of "
         f"{status.epsilon_lifetime:g} for its lifetime"
     )
     return charts.spending(points, limit=status.epsilon_lifetime, now=now, label=label)
@@ -520,7 +543,7 @@ def _disk(folder: Path) -> tuple[int, int]:
 def _ends(site: Site) -> float | None:
     """When the gateway's certificate ends."""
     try:
-        chain = x509.load_pem_x509_certificates(certificate(site)[0].read_bytes())
+        chain = x509.load_pem_x509_certificates(site.certificate[0].read_bytes())
     except (OSError, ValueError):
         return None
     return min(each.not_valid_after_utc.timestamp() for each in chain)

@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
 
 from jinja2 import TemplateError
 
-from palate_server.console.board import Board, BoardReader
 from palate_server.console.words import without_identifiers
 from palate_server.service.problems import BROKEN
 
@@ -32,9 +32,20 @@ MOST = 32
 
 Sections = Mapping[str, str]
 """Name of a section -> its HTML."""
+Shown = TypeVar("Shown", covariant=True)
 
 
-class Live:
+class BoardSource(Protocol[Shown]):
+    """What a board is read from."""
+
+    def stamp(self) -> tuple[object, ...]:
+        """What changes whenever the board may: cheap to read several times a second."""
+
+    def read(self) -> Shown:
+        """Read the board."""
+
+
+class Live(Generic[Shown]):
     """The sections of one board, as they change.
 
     Args:
@@ -42,7 +53,7 @@ class Live:
         render: makes the sections of a board; of a text, that the board can't be read.
     """
 
-    def __init__(self, reader: BoardReader, render: Callable[[Board | str], Sections]) -> None:
+    def __init__(self, reader: BoardSource[Shown], render: Callable[[Shown | str], Sections]) -> None:
         self._reader, self._render = reader, render
         self._epoch, self._version = secrets.token_hex(4), 0
         self._sections: dict[str, tuple[int, str]] = {}
@@ -65,8 +76,7 @@ class Live:
     def look(self) -> tuple[str, Sections]:
         """Read what has changed: the id of the present state, and all sections. For a thread."""
         with self._lock:
-            stamp = (*self._reader.stamp(), *sorted((self._reader.parts() or {}).items()))
-            now = time.monotonic()
+            stamp, now = self._reader.stamp(), time.monotonic()
             if stamp != self._stamp or now - self._read_at > ANYWAY:
                 self._stamp, self._read_at = stamp, now
                 self._take(self._sections_now())

@@ -3,6 +3,7 @@
     GET  /console/          the page; whoever has no session gets the door: a token, or behind the gateway a password
     GET  /console/live      what changes, as server-sent events
     GET  /console/card/SHA  a published model's privacy card
+    GET  /console/of/NAME   a house's: on to the page of a population, as somebody who may write its folder
     POST /console/enter     the password -> a session
     POST /console/leave     the end of a session
     GET  /console/static/   script, style and icon, the page's own
@@ -16,10 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, Generic
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,8 +35,10 @@ from palate_common.errors import InputError
 from palate_common.records.closing import Closing
 from palate_server.console.access import KNOWN_SECONDS, LONGEST, SESSION_SECONDS, Access
 from palate_server.console.board import Board, BoardReader, Parts
-from palate_server.console.live import Live, Sections
+from palate_server.console.house import HouseBoard, HouseReader
+from palate_server.console.live import BoardSource, Live, Sections, Shown
 from palate_server.folder.events import EventLog, EventTally
+from palate_server.folder.house import House
 from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
@@ -46,7 +49,9 @@ GATEWAY = "x-palate-gateway"
 """The header by which the gateway says that a request came through it; nginx sets it whatever a client sends."""
 KNOWN = "__Secure-palate-known"
 """The cookie of a browser that the password has let in before: it opens nothing, and has tries of its own."""
-COLUMNS = (
+Columns = Sequence[tuple[str, Sequence[str]]]
+"""How wide a column is, and its sections."""
+COLUMNS: Columns = (
     ("whole", ("top",)),
     ("narrow", ("now", "errors", "devices")),
     ("wide", ("budget", "models", "surveys")),
@@ -54,6 +59,8 @@ COLUMNS = (
 )
 """The page's sections, in their order, by column; each is a template in `templates/sections`."""
 SECTIONS = tuple(name for _, names in COLUMNS for name in names)
+HOUSE_COLUMNS: Columns = (("whole", ("top", "populations", "log")),)
+"""The same of a house's page, in `templates/house`."""
 POLICY = "; ".join(
     (
         "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
@@ -76,37 +83,45 @@ MOST_FORM = 12 * LONGEST + 64
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Console(Closing):
-    """The operator's page of one server folder.
+class GuardedPage(Closing, Generic[Shown]):
+    """A page that shows a board to who has a session: what is of a server folder's page and of a house's.
 
-    **Guarantees:** no page without a session: neither the page, nor what changes, nor a card.
-    **Guarantees:** nothing that tells devices apart: the page has numbers of devices only, and no text of the log is on
-    it that names a device, a node, a key, an invitation or an address.
+    **Guarantees:** no page without a session: neither the page, nor what changes, nor what its further paths answer.
 
     Args:
-        site: the server folder.
-        parts: returns part -> whether it runs; None: the server doesn't.
+        place: the server folder, or the house.
+        reader: reads the board.
+        port: the port of the loopback interface.
+        base: the page's path behind the gateway.
+        columns: the sections, in their order, by column.
+        templates: the folder of their templates.
+        shown: what the templates have beside the board.
     """
 
-    def __init__(self, site: Site, parts: Parts) -> None:
-        self._site, self._access = site, Access(site)
+    def __init__(
+        self, place: Site | House, reader: BoardSource[Shown], *, port: int, base: str,
+        columns: Columns, templates: str, shown: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._place, self._access, self._shown = place, Access(place), shown
+        self._columns, self._folder = columns, templates
         self._templates, self._static = _environment(), _static_files()
-        self._live = Live(BoardReader(site, parts), self._sections)
-        self._refused = EventTally(EventLog(site.events), "console refused")
-        self._cookie = f"palate-console-{site.config.gateway.metrics_port}"
+        self._live = Live(reader, self._sections)
+        self._refused = EventTally(EventLog(place.events), "console refused")
+        self._cookie, self._outside = f"palate-console-{port}", base
 
     @property
     def application(self) -> Starlette:
         """What answers the page's paths."""
+        read = {"": self._moved, "/": self._page, "/live": self._stream, "/static/{name:path}": self._file}
+        answers: Mapping[str, Mapping[str, Endpoint]] = {
+            "GET": read | self._further(),
+            "POST": {"/enter": self._enter, "/leave": self._leave},
+        }
         return Starlette(
             routes=[
-                Route(PATH, self._with_headers(self._moved), methods=["GET"]),
-                Route(f"{PATH}/", self._with_headers(self._page), methods=["GET"]),
-                Route(f"{PATH}/live", self._with_headers(self._stream), methods=["GET"]),
-                Route(f"{PATH}/card/{{name:str}}", self._with_headers(self._card), methods=["GET"]),
-                Route(f"{PATH}/enter", self._with_headers(self._enter), methods=["POST"]),
-                Route(f"{PATH}/leave", self._with_headers(self._leave), methods=["POST"]),
-                Route(f"{PATH}/static/{{name:path}}", self._with_headers(self._file), methods=["GET"]),
+                Route(f"{PATH}{path}", self._with_headers(answer), methods=[method])
+                for method, each in answers.items()
+                for path, answer in each.items()
             ]
         )
 
@@ -115,11 +130,15 @@ class Console(Closing):
         self._live.close()
         self._refused.close()
 
+    def _further(self) -> dict[str, Endpoint]:
+        """Path below the page's -> what answers it, to who has a session."""
+        return {}
+
     def _with_headers(self, endpoint: Endpoint) -> Endpoint:
         """An endpoint for the page's own hosts alone, so that no page of elsewhere reaches it by a name of its own."""
 
         async def answer(request: Request) -> Response:
-            ours = {self._site.config.name} if _by_gateway(request) else LOOPBACK
+            ours = {self._place.config.name} if _by_gateway(request) else LOOPBACK
             host = name_of(request.headers.get("host", ""))
             try:
                 found = await endpoint(request) if host in ours else Response(status_code=404)
@@ -144,7 +163,8 @@ class Console(Closing):
         if not await self._admitted(request):
             return self._door(request, "")
         seen, sections = await run_in_threadpool(self._live.look)
-        return self._html("page.html", seen=seen, sections=sections, columns=COLUMNS, site=self._site)
+        way = "gateway" if _by_gateway(request) else "loopback"
+        return self._html("page.html", seen=seen, sections=sections, columns=self._columns, way=way)
 
     async def _stream(self, request: Request) -> Response:
         if not await self._admitted(request):
@@ -155,18 +175,6 @@ class Console(Closing):
         session = self._session(request)
         events = self._live.stream(seen, lambda: self._access.admits(session))
         return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-
-    async def _card(self, request: Request) -> Response:
-        if not await self._admitted(request):
-            return Response(status_code=401)
-        name = request.path_params["name"]
-        if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-            return Response(status_code=404)
-        try:
-            card = json.loads((self._site.models / name / CARD).read_bytes())
-        except (OSError, ValueError):
-            return Response(status_code=404)
-        return Response(json.dumps(card, indent=1, ensure_ascii=False), media_type="application/json")
 
     async def _enter(self, request: Request) -> Response:
         if not _by_gateway(request) or not self._access.has_password or not self._is_own(request):
@@ -227,7 +235,7 @@ class Console(Closing):
 
     def _door(self, request: Request, why: str, *, status: int = 401) -> Response:
         asked = _by_gateway(request) and self._access.has_password
-        return self._html("door.html", status=status, asked=asked, why=why, site=self._site)
+        return self._html("door.html", status=status, asked=asked, why=why)
 
     async def _admitted(self, request: Request) -> bool:
         return await run_in_threadpool(self._access.admits, self._session(request))
@@ -241,7 +249,7 @@ class Console(Closing):
 
     def _base(self, request: Request) -> str:
         """The page's path as the browser sees it."""
-        return f"{self._site.config.gateway.path}{PATH}" if _by_gateway(request) else PATH
+        return self._outside if _by_gateway(request) else PATH
 
     def _is_own(self, request: Request) -> bool:
         """Whether a form was sent by this page; a browser says where it comes from."""
@@ -250,17 +258,96 @@ class Console(Closing):
             return False
         return place == "same-origin"
 
-    def _sections(self, board: Board | str) -> Sections:
+    def _sections(self, board: Shown | str) -> Sections:
         """The sections of a board, or one that says why there is none."""
         if isinstance(board, str):
             return {"top": self._templates.get_template("unreadable.html").render(reason=board)}
-        return {name: self._templates.get_template(f"sections/{name}.html").render(board=board) for name in SECTIONS}
+        names = [name for _, column in self._columns for name in column]
+        return {name: self._templates.get_template(f"{self._folder}/{name}.html").render(board=board) for name in names}
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:
         versions = {name: stamp for name, (_, _, stamp) in self._static.items()}
         return HTMLResponse(
-            self._templates.get_template(template).render(**values, versions=versions), status_code=status
+            self._templates.get_template(template).render(**self._shown, **values, versions=versions),
+            status_code=status,
         )
+
+
+class Console(GuardedPage[Board]):
+    """The operator's page of one server folder.
+
+    **Guarantees:** nothing that tells devices apart: the page has numbers of devices only, and no text of the log is on
+    it that names a device, a node, a key, an invitation or an address.
+
+    Args:
+        site: the server folder.
+        parts: returns part -> whether it runs; None: the server doesn't.
+    """
+
+    def __init__(self, site: Site, parts: Parts) -> None:
+        gateway = site.config.gateway
+        super().__init__(
+            site, BoardReader(site, parts), port=gateway.metrics_port, base=f"{gateway.path}{PATH}", columns=COLUMNS,
+            templates="sections",
+            shown={"title": site.config.population, "trial": site.config.trial, "folder": "FOLDER"},
+        )  # fmt: skip
+        self._site = site
+
+    def _further(self) -> dict[str, Endpoint]:
+        return {"/card/{name:str}": self._card}
+
+    async def _card(self, request: Request) -> Response:
+        if not await self._admitted(request):
+            return Response(status_code=401)
+        name = request.path_params["name"]
+        if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            return Response(status_code=404)
+        try:
+            card = json.loads((self._site.models / name / CARD).read_bytes())
+        except (OSError, ValueError):
+            return Response(status_code=404)
+        return Response(json.dumps(card, indent=1, ensure_ascii=False), media_type="application/json")
+
+
+class HouseConsole(GuardedPage[HouseBoard]):
+    """The operator's page of a house: its populations, and the way to the page of each.
+
+    **Guarantees:** those of `Console`, of which it shows a part; the way on is for who came by a token, on loopback,
+    who can write all folders. Behind the gateway each population asks for a password of its own.
+
+    Args:
+        house: the house.
+        gateway: returns whether the gateway runs; None: the house doesn't.
+    """
+
+    def __init__(self, house: House, gateway: Callable[[], bool | None]) -> None:
+        self._house, self._reader = house, HouseReader(house, gateway)
+        super().__init__(
+            house, self._reader, port=house.config.metrics_port, base=PATH, columns=HOUSE_COLUMNS,
+            templates="house", shown={"title": house.config.name, "trial": False, "folder": "HOUSE"},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End all streams, and close the populations' ledgers; closing twice is fine."""
+        super().close()
+        self._reader.close()
+
+    def _further(self) -> dict[str, Endpoint]:
+        return {"/of/{name:str}": self._on}
+
+    async def _on(self, request: Request) -> Response:
+        """The page of a population, by a token that works once."""
+        if _by_gateway(request) or not await self._admitted(request):
+            return Response(status_code=401)
+        name = request.path_params["name"]
+        if name not in self._house.names():
+            return Response(status_code=404)
+        site = await run_in_threadpool(self._house.site, name)
+        token = await run_in_threadpool(Access(site).make_token)
+        host = name_of(request.headers["host"])
+        where = f"[{host}]" if host is not None and ":" in host else host
+        address = f"http://{where}:{site.config.gateway.metrics_port}{PATH}/?token={token}"
+        return RedirectResponse(address, status_code=303)
 
 
 def _by_gateway(request: Request) -> bool:

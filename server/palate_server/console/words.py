@@ -40,6 +40,8 @@ _LONG = re.compile(
     r"(?<!\d)\d{10,}|\b[0-9a-fA-F]{16,}\b|(?<![\w/+.-])(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[\w+-]{32,}={0,2}"
 )
 
+Says = Callable[[Mapping[str, Any]], str]
+"""Makes a sentence of an event."""
 GOOD, NOTE, BAD = "good", "note", "bad"
 """How a line of the log is marked."""
 
@@ -99,6 +101,11 @@ def without_identifiers(text: str) -> str:
     return text if len(text) <= 400 else f"{text[:399]}{GONE}"
 
 
+def line_of_error(error: Exception) -> str:
+    """What an error says, as it may be shown."""
+    return without_identifiers(" ".join(f"{error}".split()) or type(error).__name__)
+
+
 def part_words(part: str) -> tuple[str, str]:
     """A part's name, and what it is for."""
     base, _, number = part.partition(" ")
@@ -106,8 +113,16 @@ def part_words(part: str) -> tuple[str, str]:
     return f"{name} {number}".strip(), role
 
 
-def told(events: Iterable[Mapping[str, Any]], *, most: int) -> list[LogLine]:
-    """The latest events as lines, newest first; enrolments in a row are one line, so that none has a time."""
+def told(
+    events: Iterable[Mapping[str, Any]], *, most: int, said: Mapping[str, tuple[str, Says]] | None = None
+) -> list[LogLine]:
+    """The latest events as lines, newest first; enrolments in a row are one line, so that none has a time.
+
+    Args:
+        events: the events, oldest first.
+        most: how many lines.
+        said: event -> how it is marked, and its sentence; None: those of a server.
+    """
     lines: list[LogLine] = []
     enrolled = 0
     for event in events:
@@ -118,13 +133,13 @@ def told(events: Iterable[Mapping[str, Any]], *, most: int) -> list[LogLine]:
             lines = [*lines[:-1], line] if enrolled > 1 else [*lines, line]
             continue
         enrolled = 0
-        lines.append(_line(event))
+        lines.append(_line(event, _SAID if said is None else said))
     return lines[::-1][:most]
 
 
-def _line(event: Mapping[str, Any]) -> LogLine:
+def _line(event: Mapping[str, Any], said: Mapping[str, tuple[str, Says]]) -> LogLine:
     kind = str(event["event"])
-    mark, say = _SAID.get(kind, (BAD if kind in TROUBLES else NOTE, _plainly))
+    mark, say = said.get(kind, (BAD if kind in TROUBLES else NOTE, _plainly))
     try:
         text = say(event)
     except (KeyError, TypeError, ValueError):  # an event of another version, or a line that somebody has edited
@@ -159,12 +174,22 @@ def _round(event: Mapping[str, Any]) -> str:
     )
 
 
+def _opened(event: Mapping[str, Any]) -> str:
+    what = "A verdict on the last model" if "judges" in event else "A run"
+    return f"{what} was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"
+
+
+def _judged(event: Mapping[str, Any]) -> str:
+    said = event.get("words") or "nothing speaks against it"
+    return f"{_count(event['devices'], 'device')} judged the last model: {said}"
+
+
 def _reasons(event: Mapping[str, Any]) -> str:
     found = ", ".join(f"{count:,} × {reason}" for reason, count in event.get("reasons", {}).items())
     return f"{_count(event.get('count', 1), 'request')}{f': {found}' if found else ''}"
 
 
-_SAID: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+_SAID: Mapping[str, tuple[str, Says]] = {
     "started": (NOTE, lambda event: "The server was started"),
     "serving": (GOOD, lambda event: "The ServerApp is ready for runs"),
     "stopped": (NOTE, lambda event: "The server was stopped"),
@@ -173,7 +198,7 @@ _SAID: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "left over ended": (NOTE, lambda event: f"{part_words(event['part'])[0]} of a former server was ended"),
     "reloaded": (NOTE, lambda event: f"{part_words(event['part'])[0]} has taken over what was renewed"),
     "clock": (BAD, lambda event: f"The machine's clock was set by {event['seconds']:,} s"),
-    "opened": (NOTE, lambda event: f"A run was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"),
+    "opened": (NOTE, _opened),
     "gathered": (NOTE, lambda event: f"A cohort of {_count(event['invited'], 'device')} is there"),
     "round": (GOOD, _round),
     "aborted": (BAD, _aborted),
@@ -185,6 +210,8 @@ _SAID: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "published": (GOOD, lambda event: f"Model version {event['version']} was published"),
     "held": (BAD, lambda event: f"A model is held back: {event['reason']}"),
     "refused": (BAD, lambda event: f"No run is opened: {event['reason']}"),
+    "judged": (NOTE, _judged),
+    "verdict refused": (BAD, lambda event: f"No devices judge the model: {event['reason']}"),
     "survey refused": (BAD, lambda event: f"The survey of the week of {event['week']} is left out: {event['reason']}"),
     "no cohort": (BAD, lambda event: f"No cohort: {event['reason']}"),
     "silent": (NOTE, lambda event: f"{_count(event['devices'], 'invited device')} said nothing, and are passed over"),

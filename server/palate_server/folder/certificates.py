@@ -3,25 +3,40 @@
     tls/ca.pem, ca.key             the authority (P-256); only its owner can read the key
     tls/superlink.pem, .key        Flower's SuperLink, for localhost
     tls/server.pem, .key           the gateway, for the server's name, if the operator gives no certificate
+    tls/public.pem, .key           the gateway with a public certificate, which an ACME client renews
 
-At each start, leaf certificates that end within thirty days are renewed.
+At each start, leaf certificates that end within thirty days are renewed. A public one is another authority's: it is
+taken if it leads to a root that is trusted, and until there is one the folder's own keeps its place.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
+import warnings
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from palate_common.errors import InputError
 from palate_common.records.files import write_durably
 
 AUTHORITY_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
+PUBLIC = "public"
+"""The name of the files of a public certificate."""
+
+
+def pair_of(certificate: str, key: str, *, acme: bool) -> tuple[str, str]:
+    """The files of a gateway's certificate and its key: those that the operator names, a public one's, or the own."""
+    name = PUBLIC if acme else "server"
+    return (certificate, key) if certificate else (f"tls/{name}.pem", f"tls/{name}.key")
 
 
 def make_authority(folder: Path) -> None:
@@ -70,6 +85,69 @@ def issue(folder: Path, name: str, hosts: list[str]) -> None:
     _write(folder, name, builder.sign(key, hashes.SHA256()), leaf, chain=authority)
 
 
+def keep_place(folder: Path, host: str) -> None:
+    """Let the own authority issue what stands in for a public certificate, without which nginx doesn't start."""
+    if not (folder / f"{PUBLIC}.pem").exists():
+        issue(folder, PUBLIC, [host])
+
+
+def is_awaited(chain: Path) -> bool:
+    """Whether a public certificate was never installed, so that the own authority's still keeps its place."""
+    own = chain.parent / "ca.pem"
+    try:
+        return chain.name == f"{PUBLIC}.pem" and chain.read_bytes().endswith(own.read_bytes())
+    except OSError:
+        return False
+
+
+def install(folder: Path, host: str, chain: bytes, key: bytes, *, roots: bytes | None = None) -> x509.Certificate:
+    """Put a public certificate where the gateway takes it from, its authority's root last, as invitations pin it.
+
+    Args:
+        folder: the folder of certificates.
+        host: the name that the certificate must be for.
+        chain: PEM of the certificate and those that lead from it to a root, as an ACME client leaves it.
+        key: PEM of its key.
+        roots: PEM of the roots that are trusted; None: those that this machine trusts.
+
+    Returns:
+        the root.
+
+    Raises:
+        InputError: it is another name's or another key's, has ended, or leads to no root; nothing was written.
+        OSError: the folder can't be written.
+    """
+    try:
+        leaf, *between = x509.load_pem_x509_certificates(chain)
+        secret = serialization.load_pem_private_key(key, password=None)
+        trusted = _system_roots() if roots is None else x509.load_pem_x509_certificates(roots)
+        verifier = PolicyBuilder().store(Store(trusted)).build_server_verifier(_general(host))
+        found = verifier.verify(leaf, between)
+    except VerificationError as error:
+        raise InputError(
+            f"`CHAIN` must be a certificate for {host} that leads to a root which is trusted, here or by `--root`, "
+            f"got: {error}"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"`CHAIN` and `KEY` must be PEM, the key without a password, got: {error}") from None
+    if secret.public_key() != leaf.public_key():
+        raise InputError(f"`KEY` must be the key of the certificate for {host}, got another")
+    write_durably(folder / f"{PUBLIC}.key", key, mode=0o600)
+    write_durably(folder / f"{PUBLIC}.pem", b"".join(map(_pem, found)))
+    return found[-1]
+
+
+def _system_roots() -> list[x509.Certificate]:
+    """The roots that this machine trusts; one that isn't as RFC 5280 has it is left out."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        for each in ssl.create_default_context().get_ca_certs(binary_form=True):
+            with suppress(ValueError, CryptographyDeprecationWarning):
+                found.append(x509.load_der_x509_certificate(each))
+    return found
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, *, days: int
 ) -> x509.CertificateBuilder:
@@ -100,7 +178,7 @@ def _usage(*, sign: bool) -> x509.KeyUsage:
     )
 
 
-def _general(host: str) -> x509.GeneralName:
+def _general(host: str) -> x509.DNSName | x509.IPAddress:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -132,5 +210,8 @@ def _write(
     )
     write_durably(folder / f"{name}.key", secret, mode=0o600)
     chained = [certificate] if chain is None else [certificate, chain]
-    pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chained)
-    write_durably(folder / f"{name}.pem", pem)
+    write_durably(folder / f"{name}.pem", b"".join(map(_pem, chained)))
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

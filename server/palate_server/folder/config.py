@@ -23,6 +23,7 @@ from palate_common.records.notes import VerifierKey
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode, PrivacyMode, mode_of
 from palate_common.survey import Survey
+from palate_server.folder.certificates import pair_of
 from palate_server.folder.profiles import PROFILES, TRIAL, SettingInForce, complete, loosened
 from palate_server.ledger.history import one_line
 
@@ -147,6 +148,18 @@ class SurveySettings(_Section):
             raise ValueError(f"{where}{reason}{got}") from None
 
 
+class JudgingSettings(_Section):
+    """Whether devices judge a model, on events of their own, before it is published."""
+
+    epsilon: float = Field(default=0.0, ge=0, le=1e6)
+    """Epsilon of one verdict, which is charged to the population's ledger, like training; unit: user (one
+    installation), adjacency: zero-out, at `privacy.delta`. 0: no model is judged."""
+    hours: float = Field(default=72.0, gt=0)
+    """Hours from a run's end in which its verdict may begin."""
+    unjudged: Literal["hold", "publish"] = "hold"
+    """What becomes of a model on which no verdict came about."""
+
+
 SECONDS_A_DEVICE = 0.015
 """What an exchange costs a server's processes for each device, six times over; see docs/benchmarks.md#serve."""
 
@@ -236,6 +249,10 @@ class GatewaySettings(_Section):
     that authority."""
     certificate_key: str = ""
     """The certificate's private key."""
+    acme_port: int = Field(default=0, ge=0, le=65535)
+    """Port on which the gateway answers an ACME authority, 80 as seen from outside, with what an ACME client puts into
+    `public`: docs/operations.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
+    installs. 0: none."""
     origins: list[str] = Field(default_factory=list, max_length=64)
     """Origins of web pages whose browsers may take part, such as `https://shop.example`. Empty: no page may."""
 
@@ -248,6 +265,11 @@ class GatewaySettings(_Section):
                     f"an origin must be https://NAME or https://NAME:PORT in lower case, got {origin!r:.80}"
                 )
         return value
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Files of the certificate and its key, relative to the server folder."""
+        return pair_of(self.certificate, self.certificate_key, acme=self.acme_port > 0)
 
     @property
     def superlink_ports(self) -> list[int]:
@@ -411,6 +433,7 @@ class ServerConfig(_Section):
     privacy: PrivacySettings = PrivacySettings()
     training: TrainingSettings = TrainingSettings()
     surveys: SurveySettings = SurveySettings()
+    judging: JudgingSettings = JudgingSettings()
     cohort: CohortSettings = CohortSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     release: ReleaseSettings = ReleaseSettings()
@@ -484,7 +507,11 @@ class ServerConfig(_Section):
             )
         if bool(self.gateway.certificate) != bool(self.gateway.certificate_key):
             raise ValueError("gateway.certificate and gateway.certificate_key are given together, or neither")
-        ports = [self.gateway.port, *self.gateway.loopback_ports]
+        if self.gateway.certificate and self.gateway.acme_port:
+            raise ValueError(
+                "gateway.certificate must be left out with gateway.acme_port, which names the files by itself"
+            )
+        ports = [self.gateway.port, *self.gateway.loopback_ports, *filter(None, [self.gateway.acme_port])]
         if len(set(ports)) < len(ports):
             raise ValueError(f"the gateway's ports must differ, got {ports}")
         for name, each in (("metrics", self.metrics), ("invitations", self.invitations)):

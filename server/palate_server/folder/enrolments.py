@@ -45,6 +45,8 @@ _LISTED = (
     "CREATE TABLE IF NOT EXISTS seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
 )
 """Further ones: what an operator called an invitation, and the quarter of a year in which a device was online last."""
+_DAY = 86400.0
+"""Of when a device enrolled the day is kept: its quarter is all that is ever asked."""
 _NOBODY = -1
 """The number in `seen` whose quarter is the one in which noting began."""
 MOST_LABEL = 40
@@ -197,7 +199,7 @@ class Enrolments(Closing):
             if expires < now:
                 raise RefusedError("a token must be valid and not spent, got one that has expired")
             (number,) = connection.execute("SELECT count(*) FROM devices").fetchone()
-            values = (number, node_key, identity, now)
+            values = (number, node_key, identity, now - now % _DAY)
             try:
                 connection.execute(
                     "INSERT INTO devices(number, node_key, identity, enrolled) VALUES (?, ?, ?, ?)", values
@@ -368,14 +370,21 @@ class Enrolments(Closing):
         return Directory(identities) if identities else None
 
     def counts(self, *, now: float) -> dict[str, int]:
-        """Numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations."""
+        """Numbers of devices by state, and of open invitations.
+
+        "enrolled" are those that may take part, with the "quarantined" and the excluded ("named") among them; "revoked"
+        and "left" are no longer among them, and keep their numbers.
+        """
         query = (
-            "SELECT count(*), count(revoked), coalesce(sum(free_at > ?), 0), (SELECT count(*) FROM named),"
-            " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?) FROM devices"
+            "SELECT coalesce(sum(revoked IS NULL), 0), coalesce(sum(revoked IS NOT NULL AND NOT gone), 0),"
+            " coalesce(sum(gone), 0), coalesce(sum(revoked IS NULL AND coalesce(free_at, 0) > ?), 0),"
+            " coalesce(sum(revoked IS NULL AND number IN (SELECT device FROM named)), 0),"
+            " (SELECT count(*) FROM tokens WHERE device IS NULL AND expires >= ?)"
+            " FROM (SELECT *, node_key = 'gone ' || number AS gone FROM devices)"
         )
         with self._database.transaction() as connection:
             row = connection.execute(query, (now, now)).fetchone()
-        return dict(zip(("enrolled", "revoked", "quarantined", "named", "invitations"), row, strict=True))
+        return dict(zip(("enrolled", "revoked", "left", "quarantined", "named", "invitations"), row, strict=True))
 
     def _device(self, connection: sqlite3.Connection, number: int) -> EnrolledDevice:
         row = connection.execute(f"SELECT {_COLUMNS} FROM devices WHERE number = ?", (number,)).fetchone()  # noqa: S608 - ours

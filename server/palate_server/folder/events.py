@@ -26,12 +26,15 @@ MOST = 2**26
 LEVELS: Mapping[str, str] = {
     **dict.fromkeys(("failed", "lost", "unwitnessed", "uncosigned", "clock"), "error"),
     **dict.fromkeys(("ended", "restarted", "aborted", "refused", "no cohort", "held", "survey refused"), "warning"),
+    "verdict refused": "warning",
     **dict.fromkeys(
         ("enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"), "warning"
     ),
     **dict.fromkeys(("silent", "malformed", "unsigned", "named", "quarantined"), "warning"),
 }
 """The level of an event that isn't "info"."""
+DAILY = {"enrolled"}
+"""Events that have the day and no time: who installs an app, and has it opened, is known by more people than this."""
 EVERY = 60.0
 """The least seconds between two lines of a tally."""
 PIECE = 2**20
@@ -70,8 +73,11 @@ class EventLog:
     def _append(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
+        now = datetime.now(UTC)
+        if event in DAILY:
+            now = now.replace(hour=0, minute=0, second=0, microsecond=0)
         line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "at": now.isoformat(timespec="milliseconds"),
             "level": LEVELS.get(event, "info"),
             "event": event,
         }

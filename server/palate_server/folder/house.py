@@ -22,10 +22,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palate_common.errors import InputError, PalateError
-from palate_common.records.files import create_durably, sync_folder, write_durably
-from palate_server.folder.certificates import issue, make_authority
-from palate_server.folder.config import FOLDER_NAME, NAME, MetricsSettings, ServerConfig
-from palate_server.folder.server_folder import Site
+from palate_common.records.files import create_durably, write_durably
+from palate_common.system import sync_folder
+from palate_server.folder.certificates import issue, keep_place, make_authority, pair_of
+from palate_server.folder.config import FOLDER_NAME, NAME, ConsoleSettings, MetricsSettings, ServerConfig
+from palate_server.folder.server_folder import Premises, Site
 from palate_server.ledger.history import one_line
 
 POPULATIONS = "p"
@@ -52,6 +53,11 @@ class HouseConfig(BaseModel):
     """PEM chain for `name`, its authority last; empty: the house's own authority issues it. Relative to the house."""
     certificate_key: str = ""
     """The certificate's private key."""
+    acme_port: int = Field(default=0, ge=0, le=65535)
+    """Port on which the gateway answers an ACME authority, 80 as seen from outside, with what an ACME client puts into
+    `p`: docs/operations.md#a-public-certificate. The certificate is then the one that `palate serve certificate`
+    installs. 0: none."""
+    console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
@@ -60,22 +66,23 @@ class HouseConfig(BaseModel):
             raise ValueError(f"name must be a host name in lower case, got {self.name!r:.80}")
         if bool(self.certificate) != bool(self.certificate_key):
             raise ValueError("certificate and certificate_key are given together, or neither")
-        if self.metrics.address and self.metrics.place()[1] in (self.port, self.metrics_port):
+        if self.certificate and self.acme_port:
+            raise ValueError("certificate must be left out with acme_port, which names the files by itself")
+        if self.metrics.address and self.metrics.place()[1] in self.ports:
             raise ValueError(f"the port of metrics.address must be its own, got {self.metrics.address}")
-        if self.port == self.metrics_port:
-            raise ValueError(f"the ports must differ, got {self.port} twice")
+        if len(set(self.ports)) < len(self.ports):
+            raise ValueError(f"the ports must differ, got {self.ports}")
         return self
+
+    @property
+    def ports(self) -> list[int]:
+        """All ports of the house itself."""
+        return [self.port, self.metrics_port, *filter(None, [self.acme_port])]
 
 
 @dataclass(frozen=True)
-class House:
-    """One house.
-
-    Attributes:
-        folder: its path.
-    """
-
-    folder: Path
+class House(Premises):
+    """One house."""
 
     @classmethod
     def at(cls, folder: Path) -> House:
@@ -107,16 +114,19 @@ class House:
     def config(self) -> HouseConfig:
         """The configuration, which is read only once."""
         try:
-            return HouseConfig.model_validate(tomllib.loads(self.config_file.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"house.toml must be TOML, got an error: {error}") from None
-        except ValidationError as error:
-            raise InputError(f"house.toml: {one_line(error)}") from None
+            return parse_house(self.config_file.read_bytes())
+        except OSError as error:
+            raise InputError(f"house.toml must be readable, got an error: {error}") from None
 
     @property
     def config_file(self) -> Path:
         """The file of the configuration."""
         return self.folder / "house.toml"
+
+    @property
+    def address(self) -> str:
+        """Where the gateway is."""
+        return f"https://{self.config.name}:{self.config.port}"
 
     @property
     def populations(self) -> Path:
@@ -129,26 +139,6 @@ class House:
         return self.folder / "open"
 
     @property
-    def tls(self) -> Path:
-        """The folder of the house's authority and certificate."""
-        return self.folder / "tls"
-
-    @property
-    def state(self) -> Path:
-        """The folder of files that are made anew at each start."""
-        return self.folder / "state"
-
-    @property
-    def logs(self) -> Path:
-        """The folder of logs."""
-        return self.folder / "logs"
-
-    @property
-    def events(self) -> Path:
-        """The file of events; populations have theirs in their own folders."""
-        return self.logs / "events.jsonl"
-
-    @property
     def certificate(self) -> tuple[Path, Path]:
         """The certificate chain of the house's name, and its key."""
         chain, key = self.certificate_names
@@ -157,10 +147,7 @@ class House:
     @property
     def certificate_names(self) -> tuple[str, str]:
         """The same files, as `house.toml` names them."""
-        config = self.config
-        return (
-            (config.certificate, config.certificate_key) if config.certificate else ("tls/server.pem", "tls/server.key")
-        )
+        return pair_of(self.config.certificate, self.config.certificate_key, acme=self.config.acme_port > 0)
 
     @property
     def certificate_seen(self) -> tuple[str, str]:
@@ -170,8 +157,12 @@ class House:
 
     def make_certificate(self) -> None:
         """Issue the certificate of the house's name, unless the operator gives one, if it is missing or ends soon."""
-        if not self.config.certificate:
-            make_authority(self.tls)
+        if self.config.certificate:
+            return
+        make_authority(self.tls)
+        if self.config.acme_port:
+            keep_place(self.tls, self.config.name)
+        else:
             issue(self.tls, "server", [self.config.name])
 
     def names(self) -> list[str]:
@@ -252,7 +243,7 @@ class House:
                 f"`gateway.certificate` of {name} must be the house's, as its name is, {self.certificate[0]}, with its "
                 f"key, got {_certificate(site)[0]}"
             )
-        taken = {self.config.port: "the house", self.config.metrics_port: "the house"}
+        taken = dict.fromkeys(self.config.ports, "the house")
         for other, there in others.items():
             taken |= dict.fromkeys(there.config.gateway.loopback_ports, other)
             for what, own, theirs in (
@@ -275,7 +266,7 @@ class House:
         Raises:
             InputError: there are none left.
         """
-        taken = {self.config.port, self.config.metrics_port}
+        taken = set(self.config.ports)
         for site in self.sites(self.names()).values():
             taken.update(site.config.gateway.loopback_ports)
         first = (self.config.port // BLOCK + 1) * BLOCK
@@ -287,6 +278,20 @@ class House:
     @cached_property
     def _own_certificate(self) -> tuple[Path, Path]:
         return self.certificate[0].resolve(), self.certificate[1].resolve()
+
+
+def parse_house(data: bytes) -> HouseConfig:
+    """Check the configuration of a house.
+
+    Raises:
+        InputError: it is not TOML, or a key is unknown or out of range.
+    """
+    try:
+        return HouseConfig.model_validate(tomllib.loads(data.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"house.toml must be TOML, got an error: {error}") from None
+    except ValidationError as error:
+        raise InputError(f"house.toml: {one_line(error)}") from None
 
 
 def make_house(folder: Path, *, name: str, port: int) -> House:
@@ -344,7 +349,5 @@ def _place(config: ServerConfig) -> str:
 
 def _certificate(site: Site) -> tuple[Path, Path]:
     """The files of a population's certificate and its key."""
-    gateway = site.config.gateway
-    if not gateway.certificate:
-        return (site.tls / "server.pem").resolve(), (site.tls / "server.key").resolve()
-    return (site.folder / gateway.certificate).resolve(), (site.folder / gateway.certificate_key).resolve()
+    chain, key = site.certificate
+    return chain.resolve(), key.resolve()

@@ -132,6 +132,24 @@ class OperatorLog:
             os.close(descriptor)
 
 
+@contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """Let root act as the account whose folder it is, so that no link of that account leads root to another file."""
+    facts, groups = folder.stat(), os.getgroups()
+    if os.geteuid() != 0 or facts.st_uid == 0:
+        yield
+        return
+    os.setgroups([])
+    os.setegid(facts.st_gid)
+    os.seteuid(facts.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
 def _who() -> dict[str, str]:
     """The account that gave the command, and the one that became it by sudo, as far as that says so."""
     number = os.getuid()

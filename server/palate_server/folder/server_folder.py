@@ -9,6 +9,7 @@
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
     public/directory/SHA  lists of identities, by hash
+    public/round/SHA      the model that the open attempt starts from, by its hash: not in backups
     public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
     superlink.db          Flower's messages: deleted after each attempt, and not in backups
     superlinks/N.db       the same of the second SuperLink and each further one, if there are any
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -41,7 +42,7 @@ from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import MOST_LINKS
 from palate_common.algorithms.parts.panel import check_panel
-from palate_common.errors import InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.checkpoints import LogState, read_state
@@ -66,14 +67,39 @@ MOST_FEATURES = 1024
 
 
 @dataclass(frozen=True)
-class Site:
-    """One server folder.
+class Premises:
+    """What a server folder and a house have both.
 
     Attributes:
         folder: its path.
     """
 
     folder: Path
+
+    @property
+    def tls(self) -> Path:
+        """The folder of certificates."""
+        return self.folder / "tls"
+
+    @property
+    def state(self) -> Path:
+        """The folder of files that are made anew at each start."""
+        return self.folder / "state"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of logs."""
+        return self.folder / "logs"
+
+    @property
+    def events(self) -> Path:
+        """The file of events, one JSON object per line, without identifiers."""
+        return self.logs / "events.jsonl"
+
+
+@dataclass(frozen=True)
+class Site(Premises):
+    """One server folder."""
 
     @classmethod
     def at(cls, folder: Path) -> Site:
@@ -185,6 +211,10 @@ class Site:
         """Open the population's ledger; the caller has to close it."""
         return Ledger(self.ledger_file, population=self.config.population, read_only=read_only)
 
+    def reading(self) -> AbstractContextManager[Ledger]:
+        """The ledger, for who only reads; a `WatchedSite` keeps it open."""
+        return self.ledger(read_only=True)
+
     def witnesses(self, ledger: Ledger) -> Witnesses | None:
         """The ledger's witnesses, if the configuration names any; the caller has to close them.
 
@@ -283,6 +313,12 @@ class Site:
         return [self.superlink_file, *further]
 
     @property
+    def certificate(self) -> tuple[Path, Path]:
+        """The files of the gateway's certificate chain and its key."""
+        chain, key = self.config.gateway.pair
+        return self.folder / chain, self.folder / key
+
+    @property
     def public(self) -> Path:
         """The folder that anyone may read."""
         return self.folder / "public"
@@ -298,34 +334,19 @@ class Site:
         return self.public / "directory"
 
     @property
+    def round_models(self) -> Path:
+        """The folder of the model that the open attempt starts from."""
+        return self.public / "round"
+
+    @property
     def mirror(self) -> Path:
         """The folder of the ledger's mirror."""
         return self.public / "ledger"
 
     @property
-    def tls(self) -> Path:
-        """The folder of certificates."""
-        return self.folder / "tls"
-
-    @property
-    def state(self) -> Path:
-        """The folder of files that are made anew at each start."""
-        return self.folder / "state"
-
-    @property
     def progress_file(self) -> Path:
         """The file of what the server is about: `palate_server.rounds.progress`."""
         return self.state / "progress.json"
-
-    @property
-    def logs(self) -> Path:
-        """The folder of logs."""
-        return self.folder / "logs"
-
-    @property
-    def events(self) -> Path:
-        """The file of events, one JSON object per line, without identifiers."""
-        return self.logs / "events.jsonl"
 
     @property
     def witness(self) -> Path:
@@ -337,9 +358,18 @@ class Site:
         """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.public, self.models, self.directories, self.mirror):
+        for path in (self.public, self.models, self.directories, self.round_models, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
+
+
+def site_signs(site: Site) -> bool:
+    """Whether the release key can be read now."""
+    try:
+        site.key()
+    except (PalateError, OSError):
+        return False
+    return True
 
 
 def format_of(folder: Path) -> int:

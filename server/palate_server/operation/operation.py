@@ -2,8 +2,9 @@
 
     gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send devices home until the next run
 
-A run trains, or is a survey. An interrupted run continues at the state of the ledger. This process may be killed at any
-moment: all that an attempt needs for its privacy is in coordinator and ledger, and the rest is made again.
+A run trains, judges what the one before it has trained, or is a survey. An interrupted run continues at the state of
+the ledger. This process may be killed at any moment: all that an attempt needs for its privacy is in coordinator and
+ledger, and the rest is made again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
+from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, InputError, LockedError, PalateError
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
@@ -23,7 +25,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
@@ -32,7 +34,9 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
+from palate_server.operation.judging import Verdicts
 from palate_server.operation.messenger import MessageTransport
+from palate_server.operation.releases import verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
@@ -42,6 +46,7 @@ from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.progress import ActivityFile, WatchedTransport
 from palate_server.rounds.run import open_run, run_round
+from palate_server.rounds.shelf import ModelShelf
 from palate_server.secagg.conduct import Conduct
 
 GATHERING, IDLE = 1.0, 5.0
@@ -65,12 +70,12 @@ class Operation:
         self.events = EventLog(site.events)
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
-        self._surveys = Surveys(site.config, self.events)
+        self._surveys, self._judging = Surveys(site.config, self.events), Verdicts(site, self.events)
         self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
-        self._progress = ActivityFile(site.progress_file)
+        self._progress, self._shelf = ActivityFile(site.progress_file), ModelShelf(site.round_models)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
         self._presence = SeenByQuarter(self._register)
@@ -87,7 +92,7 @@ class Operation:
 
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
-        self._purge()  # messages of an attempt in which a former process ended
+        self._tidy()  # after an attempt in which a former process ended
         self._progress.take_over()
         self.events.tell("serving")
         with self.site.ledger() as ledger:
@@ -96,7 +101,10 @@ class Operation:
         while not until():
             with self.site.ledger() as ledger:
                 if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed(ledger)):
-                    self._step(ledger)
+                    if site_signs(self.site):
+                        self._step(ledger)
+                    else:  # a charge would lead to a model that nobody could sign; `key_missing` says so
+                        self._not_before = time.time() + TRY_AGAIN[0]
                 self._mirrored(ledger)
                 now, due = time.time(), self._due(ledger)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
@@ -120,7 +128,8 @@ class Operation:
         planned = 0.0
         if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
-            planned = min(planned, self._surveys.next(ledger, now=time.time()))
+            for asked in (self._surveys, self._judging):
+                planned = min(planned, asked.next(ledger, now=time.time()))
         return max(self._not_before, self._restraint.until(entries), planned)
 
     def _witnessed(self, ledger: Ledger) -> bool:
@@ -181,13 +190,14 @@ class Operation:
         """Gather a cohort, and open a run with it or continue one."""
         run, least = unfinished_run(ledger), self._bounds()
         try:
-            survey = self._surveys.due(ledger, now=time.time()) if run is None else None
-            if run is None and survey is None:
+            judged = self._judging.due(ledger, now=time.time()) if run is None else None
+            survey = self._surveys.due(ledger, now=time.time()) if run is None and judged is None else None
+            if run is None and survey is None and judged is None:
                 check_budgets(self.config, ledger, now=time.time())
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
-                self._train(ledger, run or self._begin(ledger, survey), cohort)
+                self._train(ledger, run or self._begin(ledger, survey, judged), cohort)
         except TooFewError as error:
             self.events.tell("no cohort", reason=str(error))
             self._not_before = time.time() + self.config.cohort.pause_seconds
@@ -225,6 +235,11 @@ class Operation:
         runs.close(self.site, ledger, coordinator)
         releases = coordinator.model.header.releases
         self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)
+        if coordinator.terms.algorithm == JUDGING:
+            judged = str(coordinator.terms.settings["run"])
+            if (said := verdict_of(self.site, ledger, judged)) is not None:
+                words = "; ".join(said.reasons(self.site.catalogue.items))
+                self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
@@ -259,7 +274,8 @@ class Operation:
                     survey=coordinator.terms.algorithm == SURVEYING,
                 )  # fmt: skip
                 transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
-                released = run_round(coordinator, WatchedTransport(transport, self._progress), directory=directory)
+                watched = WatchedTransport(transport, self._progress)
+                released = run_round(coordinator, watched, directory=directory, shelf=self._shelf)
         except (BudgetError, LockedError):
             self._progress.end("uncharged")
             raise
@@ -273,7 +289,7 @@ class Operation:
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
             finally:
-                self._purge()
+                self._tidy()
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
@@ -294,6 +310,11 @@ class Operation:
     def _keep(self, device: int, record: FaultEvidence) -> None:
         """Name a device as soon as there is evidence against it."""
         self._register.name({device: record.to_bytes()})
+
+    def _tidy(self) -> None:
+        """Remove what an attempt leaves: the model that it started from, and messages."""
+        self._shelf.clear()
+        self._purge()
 
     def _pass_over(self, cohort: Mapping[int, int], conduct: Conduct) -> None:
         """Record invited devices that didn't answer, or not with what they signed, which aren't invited for a time."""
@@ -356,10 +377,11 @@ class Operation:
         found = self._register.eligible(period=period, most=most, now=now)
         return found if within is None else {node: device for node, device in found.items() if device < within}
 
-    def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
-        """Open a new run, for a survey or for training."""
-        terms = runs.begin(self.site, ledger, self._register, survey)
-        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
+    def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str:
+        """Open a new run, for a verdict, a survey or for training."""
+        terms = runs.begin(self.site, ledger, self._register, survey, judged)
+        about = {} if judged is None else {"judges": judged}
+        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, **about)
         return terms.run
 
     def _bounds(self) -> int:

@@ -14,12 +14,12 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -28,13 +28,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from palate_common.errors import PalateError
 from palate_common.records.signing import verify
 from palate_server.flower.superlink_state import check_version
+from palate_server.folder.house import House
 from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.operation.releases import latest
 from palate_server.operation.terms import check_config
-from palate_server.service.gateway import Front, certificate, check_configuration, wanted_ports
-from palate_server.service.metrics import check_pair, read_parts, read_token
+from palate_server.service.gateway import Front, check_configuration, house_ports, wanted_ports
+from palate_server.service.metrics import check_pair, read_answer, read_parts, read_token
 from palate_server.service.ports import listening, taken
 from palate_server.service.problems import KINDS, Kind, ServerProblem, line_of, problems, told_of
 
@@ -85,9 +86,11 @@ CHECKS: Mapping[str, Kind] = {
         "the folder is of an earlier version, and served as it is",
         "`palate serve upgrade`, with the server stopped",
     ),
+    "nobody_open": Kind("note", "no population of the house is open", "`palate serve open HOUSE NAME`"),
     "root_runs": Kind("note", "root runs it", "use an account of its own, as the unit in deploy/ does"),
 }
 """What is told by `palate serve check` and at a start alone: code -> what it means and what to do."""
+Place = TypeVar("Place", Site, House)
 TRIAL = "palate/check/v1"
 """What the release key signs to be tried: nothing that anybody takes."""
 FEW = 8192
@@ -129,9 +132,10 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     parts = None if starting else read_parts(site)
     looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
+        ports = wanted_ports(site, dev=dev, housed=housed)
         looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
-        looks += [] if dev or housed else [_nginx]
-        looks += [] if parts is not None else [partial(_free, dev=dev, housed=housed)]
+        looks += [] if dev or housed else [lambda site: _nginx(Front.alone(site))]
+        looks += [] if parts is not None else [lambda site: _free(ports, site.public)]
     tried = [each for look in looks for each in _safely(look, site)]
     found = [each for each in tried if isinstance(each, ServerProblem)]
     known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
@@ -140,10 +144,21 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
-def _safely(look: Callable[[Site], Iterator[str | ServerProblem]], site: Site) -> list[str | ServerProblem]:
+def checked_house(house: House) -> Preflight:
+    """Try what a house needs for itself: certificate, name, ports, and what nginx says of all that are open."""
+    sites = house.sites(house.opened())
+    tried = [*_safely(_pair, house), *_safely(_name, house)]
+    tried += _safely(lambda _: _nginx(Front.of_house(house, sites)), house)
+    if not read_answer(house.config.metrics_port, "ready"):
+        tried += _safely(lambda _: _free(house_ports(house), house.populations), house)
+    found = [each for each in tried if isinstance(each, ServerProblem)] + [_tell("nobody_open")] * (not sites)
+    return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(found))
+
+
+def _safely(look: Callable[[Place], Iterator[str | ServerProblem]], place: Place) -> list[str | ServerProblem]:
     """What a look finds; one that can't look is a problem of the folder."""
     try:
-        return list(look(site))
+        return list(look(place))
     except (PalateError, OSError, ValueError) as error:
         return [told_of("folder_damaged", KINDS, said=line_of(error))]
 
@@ -241,10 +256,11 @@ def _cosigners(site: Site) -> Iterator[str | ServerProblem]:
     yield f"witnesses: at least {site.config.witnesses.needed} cosign"
 
 
-def _pair(site: Site) -> Iterator[str | ServerProblem]:
+def _pair(place: Site | House) -> Iterator[str | ServerProblem]:
     """Whether the gateway's certificate is for its name, and its key for the certificate."""
-    chain, secret = certificate(site)
-    if not chain.exists() and not site.config.gateway.certificate:
+    chain, secret = place.certificate
+    named = place.config.certificate if isinstance(place, House) else place.config.gateway.certificate
+    if not chain.exists() and not named:
         return  # the start makes it
     try:
         found = x509.load_pem_x509_certificates(chain.read_bytes())
@@ -254,7 +270,7 @@ def _pair(site: Site) -> Iterator[str | ServerProblem]:
         yield _tell("certificate_unfit", f"{chain} and {secret} can't be used: {line_of(error)}")
         return
     known = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
-    name = site.config.name
+    name = place.config.name
     if not any(name == each or (each.startswith("*.") and name.partition(".")[2] == each[2:]) for each in known):
         yield _tell("certificate_unfit", f"{chain} must be for {name}, got {', '.join(sorted(known))}")
     elif key.public_key() != found[0].public_key():
@@ -275,22 +291,22 @@ def _is_chain(found: list[x509.Certificate]) -> bool:
     return True
 
 
-def _nginx(site: Site) -> Iterator[str | ServerProblem]:
+def _nginx(front: Front) -> Iterator[str | ServerProblem]:
     """Whether nginx is there and takes the configuration."""
     try:
-        check_configuration(Front.alone(site))
+        check_configuration(front)
     except PalateError as error:
         yield _tell("nginx_unfit", line_of(error))
         return
     yield "nginx: takes the gateway's configuration"
 
 
-def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | ServerProblem]:
-    """Whether each port is free."""
+def _free(wanted: Iterable[tuple[str, str, int]], home: Path) -> Iterator[str | ServerProblem]:
+    """Whether each port is free; `home` is the folder that the gateway is started in."""
     busy = False
-    for name, host, port in wanted_ports(site, dev=dev, housed=housed):
+    for name, host, port in wanted:
         holders = listening(port)
-        if all(each.orphan and each.folder == site.public for each in holders) and holders:
+        if all(each.orphan and each.folder == home for each in holders) and holders:
             continue  # the start ends them
         if reason := taken(host, port):
             busy, by = True, ", ".join(map(str, holders)) or reason
@@ -299,9 +315,9 @@ def _free(site: Site, *, dev: bool, housed: bool) -> Iterator[str | ServerProble
         yield "ports: free"
 
 
-def _name(site: Site) -> Iterator[str | ServerProblem]:
+def _name(place: Site | House) -> Iterator[str | ServerProblem]:
     """Whether the name that devices connect to is known."""
-    name, found = site.config.name, threading.Event()
+    name, found = place.config.name, threading.Event()
 
     def look_up() -> None:
         with suppress(OSError, UnicodeError):

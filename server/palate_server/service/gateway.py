@@ -2,9 +2,11 @@
 
     POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
     POST /v1/enroll                -> the enrolment service, on loopback
-    GET  /models/..., /directory/  -> files, by hash
+    GET  /models/..., /directory/,
+         /round/                   -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     GET, POST /console/...         -> the operator's page, if it has a password; else 404
+    GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
     OPTIONS of the first three     -> whether a web page may: an answer, for the pages of `gateway.origins` alone
     everything else                -> 404; another host name: no handshake; plain HTTP: 400
 
@@ -33,6 +35,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate_common.errors import InputError
+from palate_server.folder.certificates import is_awaited
+from palate_server.folder.house import House
 from palate_server.folder.places import SLOTS, place_of_slot
 from palate_server.folder.server_folder import Site
 from palate_server.service.ports import listening, taken
@@ -109,7 +113,24 @@ http {{
         listen {listen}:{port} ssl default_server;
         ssl_reject_handshake on;
     }}
-{behind}{servers}}}
+{challenges}{behind}{servers}}}
+"""
+CHALLENGES = """
+    # What an ACME authority asks for (RFC 8555, 8.3), and nothing else.
+    limit_req_zone $binary_remote_addr zone=challenges:1m rate=10r/s;
+    server {{
+        listen {listen}:{acme_port};
+        location / {{
+            limit_req zone=challenges burst=50 nodelay;
+            return 404;
+
+            location ~ "^/[.]well-known/acme-challenge/[A-Za-z0-9_-]{{1,128}}$" {{
+                limit_except GET {{ deny all; }}
+                root ./;
+                disable_symlinks on;
+            }}
+        }}
+    }}
 """
 BEHIND = """
     limit_req_zone $binary_remote_addr zone=requests{mark}:16m rate={rate}r/s;
@@ -185,6 +206,7 @@ PLACES = """
             location ^~ {path}/models/ {{
 {pages_files}                alias {public}models/;
                 disable_symlinks on;
+                {immutable}
             }}
 
             location = {path}/models/latest {{
@@ -197,6 +219,13 @@ PLACES = """
             location ^~ {path}/directory/ {{
 {pages_files}                alias {public}directory/;
                 disable_symlinks on;
+                {immutable}
+            }}
+
+            location ^~ {path}/round/ {{
+{pages_files}                alias {public}round/;
+                disable_symlinks on;
+                {immutable}
             }}
 
             location ^~ {path}/ledger/ {{
@@ -252,6 +281,8 @@ SPLIT = """\
 {slots}
     }}
 """
+IMMUTABLE = 'add_header Cache-Control "public, max-age=86400, immutable";'
+"""What a place of files begins with that are named after their hash."""
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 CONSOLE_FILES = (
@@ -259,10 +290,11 @@ CONSOLE_FILES = (
 )
 """The places of the operator's page."""
 ALLOWED = (
-    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
+    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
     f"{LEDGER}%s)"
 )
 """The allowed request paths, after a population's own; `%s` is for those of a page."""
+AWAITED = "docs/operations.md#a-public-certificate"
 NOBODY = "nobody"
 """The account of nginx's workers if root runs the server: one without rights."""
 
@@ -272,6 +304,21 @@ MOST_FILES = 32768
 takes two."""
 FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
+
+
+@dataclass(frozen=True)
+class HousePage:
+    """The operator's page of a house, where the gateway shows it: at the bare path of the house's name.
+
+    Attributes:
+        name: the house's name.
+        port: of the loopback interface, where the page is.
+        certificate: the files of the house's certificate chain and its key.
+    """
+
+    name: str
+    port: int
+    certificate: tuple[Path, Path]
 
 
 @dataclass(frozen=True)
@@ -285,7 +332,9 @@ class Front:
         logs: the folder of its log.
         listen: the address on which it listens.
         port: its port.
+        acme_port: the port on which it answers an ACME authority with what lies in `folder`; 0: there is none.
         sites: the populations; "" or a word that marks what is theirs in nginx, and their server folders.
+        page: a house's own page; None: the gateway doesn't show it.
         shut: name and path of populations that aren't served now: their devices are told to come again.
     """
 
@@ -296,12 +345,34 @@ class Front:
     port: int
     sites: Mapping[str, Site]
     shut: Sequence[tuple[str, str]] = ()
+    acme_port: int = 0
+    page: HousePage | None = None
 
     @classmethod
     def alone(cls, site: Site) -> Front:
         """The gateway of one server folder."""
         gateway = site.config.gateway
-        return cls(site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site})
+        return cls(
+            site.public, site.state, site.logs, gateway.listen, gateway.port, {"": site}, acme_port=gateway.acme_port
+        )
+
+    @classmethod
+    def of_house(cls, house: House, sites: Mapping[str, Site]) -> Front:
+        """The gateway of a house, of whose populations these are served."""
+        config = house.config
+        shut = house.sites([name for name in house.names() if name not in sites])
+        page = HousePage(config.name, config.metrics_port, house.certificate) if config.console.password else None
+        return cls(
+            folder=house.populations,
+            state=house.state,
+            logs=house.logs,
+            listen=config.listen,
+            port=config.port,
+            acme_port=config.acme_port,
+            sites=dict(sorted(sites.items())),
+            page=page,
+            shut=[(site.config.name, site.config.gateway.path) for site in shut.values()],
+        )
 
 
 def check_ports(site: Site, *, dev: bool = False, housed: bool = False) -> None:
@@ -324,6 +395,8 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
     """
     gateway, loopback = site.config.gateway, "127.0.0.1"
     wanted = [] if housed else [("gateway.port", loopback if dev else gateway.listen, gateway.port)]
+    if gateway.acme_port and not dev and not housed:
+        wanted.append(("gateway.acme_port", gateway.listen, gateway.acme_port))
     wanted += [("gateway.superlink_port", loopback, port) for port in gateway.superlink_ports]
     wanted.append(("gateway.metrics_port", loopback, gateway.metrics_port))
     wanted += [] if dev else [("gateway.enrolment_port", loopback, gateway.enrolment_port)]
@@ -331,6 +404,14 @@ def wanted_ports(site: Site, *, dev: bool = False, housed: bool = False) -> list
         if settings.address:
             wanted.append((f"{section}.address", *settings.place()))
     return wanted
+
+
+def house_ports(house: House) -> list[tuple[str, str, int]]:
+    """The ports that the start of a house needs for itself: setting, host and port of each."""
+    config = house.config
+    wanted = [("port", config.listen, config.port), ("metrics_port", "127.0.0.1", config.metrics_port)]
+    wanted += [("acme_port", config.listen, config.acme_port)] if config.acme_port else []
+    return wanted + ([("metrics.address", *config.metrics.place())] if config.metrics.address else [])
 
 
 def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
@@ -354,18 +435,26 @@ def configuration(front: Front) -> str:
     named: dict[str, list[Mapping[str, object]]] = {}
     for mark, site in front.sites.items():
         named.setdefault(site.config.name, []).append(_values(front, mark, site))
-    servers = []
+    page, servers = _shown_page(front), []
+    if page is not None:
+        named.setdefault(page.name, [])
     for name, group in named.items():
         used = [str(each["path"]) for each in group]
         shut = sorted({path for where, path in front.shut if where == name and path not in used})
         places = [PLACES.format_map(each) for each in group]
-        page = f"|{CONSOLE_FILES}" if any(each["console"] for each in group) else ""
+        consoles = f"|{CONSOLE_FILES}" if any(each["console"] for each in group) else ""
         places += [f"\n        location {path}/ {{ return 503; }}\n" for path in shut]
         if "" not in (*used, *shut):
             places.append("\n        location / { return 404; }\n")
-        paths = "|".join((*used, *shut))
-        shared = {"name": name, "allowed": f"^({paths}){ALLOWED % page}$", "places": "".join(places)}
-        servers.append(SERVER.format_map({**group[0], **shared}))
+        allowed = f"({'|'.join((*used, *shut))}){ALLOWED % consoles}"
+        first = group[0] if group else _plain(front)
+        if page is not None and page.name == name:
+            allowed = f"({allowed}|/{CONSOLE_FILES})"
+            places.append(_page_places("", "", page.port))
+            chain, key = page.certificate
+            first = {**first, **_harmless({"certificate": chain, "certificate_key": key})}
+        shared = {"name": name, "allowed": f"^{allowed}$", "places": "".join(places)}
+        servers.append(SERVER.format_map({**first, **shared}))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES * max(1, len(front.sites))
     files = files if most == resource.RLIM_INFINITY else min(files, most)
@@ -373,7 +462,13 @@ def configuration(front: Front) -> str:
         "user": _user() if os.geteuid() == 0 else "",
         "files": files,
         "connections": files // 2,
-        "behind": "".join(BEHIND.format_map(each) for group in named.values() for each in group),
+        "challenges": CHALLENGES.format_map(_plain(front)) if front.acme_port else "",
+        "behind": "".join(
+            [
+                *(BEHIND.format_map(each) for group in named.values() for each in group),
+                *([] if page is None else [TRIES.format(mark="")]),
+            ]
+        ),
         "servers": "".join(servers),
     }
     return TEMPLATE.format_map(_plain(front) | values)
@@ -381,7 +476,8 @@ def configuration(front: Front) -> str:
 
 def _plain(front: Front) -> dict[str, object]:
     """What all of nginx has in common."""
-    return _harmless({"state": front.state, "listen": front.listen, "port": front.port})
+    plain = {"state": front.state, "listen": front.listen, "port": front.port, "acme_port": front.acme_port}
+    return _harmless(plain)
 
 
 def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
@@ -405,13 +501,14 @@ def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
                 "enrol_burst": site.config.enrolment.requests_per_minute,
                 "enrolment_port": gateway.enrolment_port,
                 "name": site.config.name,
-                "certificate": certificate(site)[0],
-                "certificate_key": certificate(site)[1],
+                "certificate": site.certificate[0],
+                "certificate_key": site.certificate[1],
                 "per_address": gateway.connections,
                 "body": gateway.body_mib,
                 "authority": site.tls / "ca.pem",
             }
         )
+        | {"immutable": IMMUTABLE}
     )
 
 
@@ -458,9 +555,21 @@ def _console(site: Site, mark: str) -> dict[str, str]:
     if not site.config.console.password:
         return {"console": "", "tries": ""}
     gateway = site.config.gateway
-    door, page = (TO_PAGE.format(metrics_port=gateway.metrics_port, rest=rest) for rest in ("/enter", ""))
-    made = CONSOLE.format(path=gateway.path, mark=mark, to_door=door, to_page=page)
+    made = _page_places(gateway.path, mark, gateway.metrics_port)
     return {"console": made, "tries": TRIES.format(mark=mark)}
+
+
+def _page_places(path: str, mark: str, port: int) -> str:
+    """Where the gateway has a page that is on a port of the loopback interface."""
+    door, page = (TO_PAGE.format(metrics_port=port, rest=rest) for rest in ("/enter", ""))
+    return CONSOLE.format(path=path, mark=mark, to_door=door, to_page=page)
+
+
+def _shown_page(front: Front) -> HousePage | None:
+    """The house's page, unless a population has the bare paths of its name."""
+    page = front.page
+    places = [(site.config.name, site.config.gateway.path) for site in front.sites.values()]
+    return None if page is None or (page.name, "") in [*places, *front.shut] else page
 
 
 def _variable(mark: str) -> str:
@@ -479,24 +588,23 @@ def _user() -> str:
         ) from None
 
 
-def certificate(site: Site) -> tuple[Path, Path]:
-    """The gateway's certificate chain and its key."""
-    gateway = site.config.gateway
-    if gateway.certificate:
-        return site.folder / gateway.certificate, site.folder / gateway.certificate_key
-    return site.tls / "server.pem", site.tls / "server.key"
-
-
 def stamp_of(files: Iterable[Path]) -> tuple[int, ...]:
     """What is another once one of the files is: nginx reads certificates when it starts, and on SIGHUP."""
     return tuple(found.stat().st_mtime_ns if found.exists() else 0 for found in files)
 
 
 def trust_anchor(site: Site) -> str:
-    """The PEM certificates by which a device verifies this gateway: the folder's authority, or the operator's chain."""
-    if not site.config.gateway.certificate:
-        return (site.tls / "ca.pem").read_text()
-    return certificate(site)[0].read_text()
+    """The PEM certificates by which a device verifies this gateway: the folder's authority, or the operator's chain.
+
+    Raises:
+        InputError: a public authority hasn't issued the certificate yet, and no device is to pin what keeps its place.
+    """
+    gateway, chain = site.config.gateway, site.certificate[0]
+    if is_awaited(chain):
+        raise InputError(
+            f"`gateway.acme_port` must have led to a certificate before anybody is invited, got none yet: see {AWAITED}"
+        )
+    return chain.read_text() if gateway.certificate or gateway.acme_port else (site.tls / "ca.pem").read_text()
 
 
 def nginx() -> str:
@@ -518,7 +626,8 @@ def write_configuration(front: Front) -> Path:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
     for site in front.sites.values():
-        for folder in (site.public, site.models, site.directories, site.mirror):
+        for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
+            folder.mkdir(exist_ok=True)  # an earlier version may have made the folder
             folder.chmod(0o755)  # independent of the umask when it was made
     path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
     new.write_text(configuration(front), encoding="utf-8")

@@ -41,9 +41,9 @@ from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import own_folder
 from palate_server.service.gateway import (
     Front,
-    certificate,
     check_free,
     configuration,
+    house_ports,
     nginx_command,
     stamp_of,
     write_configuration,
@@ -51,7 +51,10 @@ from palate_server.service.gateway import (
 from palate_server.service.metrics import metrics_listeners, read_answer
 from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
+from palate_server.service.supervisor import Page
 
+HousePageMaker = Callable[[House, Callable[[], bool | None]], Page]
+"""A function that makes the page of a house; its second argument returns whether the gateway runs."""
 LOOK = 0.5
 """Seconds between two looks at processes and folders."""
 STARTING = 120.0
@@ -71,13 +74,16 @@ class HouseSupervisor(Closing):
     Args:
         house: the house.
         command: the command that serves a server folder behind this gateway.
+        page: makes the operator's page of the house; None: there is none.
 
     Raises:
         InputError: nginx or the known Flower is missing, or nginx refuses the configuration.
         LockedError: another supervisor runs this house.
     """
 
-    def __init__(self, house: House, *, command: Callable[[Path], Sequence[str]]) -> None:
+    def __init__(
+        self, house: House, *, command: Callable[[Path], Sequence[str]], page: HousePageMaker | None = None
+    ) -> None:
         check_version()
         self.house = house
         self._command, self._events = command, EventLog(house.events)
@@ -106,8 +112,10 @@ class HouseSupervisor(Closing):
         self._registry = CollectorRegistry()
         self._starts = Counter("palate_house_starts", "Starts of a part of a house.", ["part"], registry=self._registry)
         self._registry.register(_Up(self))
+        self._page = None if page is None else page(house, lambda: self._gateway.up)
         self._listeners = metrics_listeners(
             self._application(),
+            pages=None if self._page is None else self._page.application,
             port=house.config.metrics_port,
             settings=house.config.metrics,
             folder=house.folder,
@@ -123,10 +131,9 @@ class HouseSupervisor(Closing):
             InputError: a port isn't free; nothing was started.
             PalateError: the gateway doesn't start.
         """
-        config = self.house.config
         if end_left_over(self.house.populations):
             self._tell("left over ended", part="gateway")
-        check_free({"port": (config.listen, config.port), "metrics_port": ("127.0.0.1", config.metrics_port)})
+        check_free({name: (host, port) for name, host, port in house_ports(self.house)})
         self._tell("started", pid=os.getpid())
         told: set[str] = set()
         try:
@@ -162,6 +169,8 @@ class HouseSupervisor(Closing):
             self._end(name)
         for thread in list(self._leaving.values()):
             thread.join()
+        if self._page is not None:
+            self._page.close()
         for listener in self._listeners.values():
             listener.stop()
         self._lock.close()
@@ -201,7 +210,7 @@ class HouseSupervisor(Closing):
 
     def _stamp(self) -> tuple[int, ...]:
         """What is another once a certificate was renewed."""
-        return stamp_of([file for name in sorted(self._sites) for file in certificate(self._sites[name])])
+        return stamp_of([file for name in sorted(self._sites) for file in self._sites[name].certificate])
 
     def _keep(self, name: str) -> None:
         """Start a population if it doesn't run, by its configuration as it is now."""
@@ -266,17 +275,7 @@ class HouseSupervisor(Closing):
         thread.start()
 
     def _front(self) -> Front:
-        house = self.house
-        shut = house.sites([name for name in house.names() if name not in self._sites])
-        return Front(
-            folder=house.populations,
-            state=house.state,
-            logs=house.logs,
-            listen=house.config.listen,
-            port=house.config.port,
-            sites=dict(sorted(self._sites.items())),
-            shut=[(site.config.name, site.config.gateway.path) for site in shut.values()],
-        )
+        return Front.of_house(self.house, self._sites)
 
     def _write(self) -> None:
         """Make the gateway's configuration, if it is another than before; `_reload` lets nginx take it over."""

@@ -46,7 +46,7 @@ def make_invitations(site: Site, count: int, *, label: str = "") -> list[Invitat
     """
     config, anchor, key = site.config, trust_anchor(site), site.key().public
     witnesses = config.witnesses
-    with site.ledger(read_only=True) as ledger:
+    with site.reading() as ledger:
         former = [each.old_key for each in ledger.handed_over()]
     with Enrolments(site.enrolment_file) as register:
         tokens = [

@@ -212,7 +212,7 @@ class _State(Collector):
         """What ledger, register and disk say."""
         status = read_status(self._site)
         yield from _budgets(status)
-        with self._site.ledger(read_only=True) as ledger:
+        with self._site.reading() as ledger:
             could = could_have(self._site.config, budgets_of(self._site.config, ledger, now=time.time()))
         yield GaugeMetricFamily(
             "palate_epsilon_next_run",

@@ -27,18 +27,16 @@ from typing import Any, Literal
 from cryptography import x509
 
 from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import mu_of
 from palate_server.folder.backup import last_backup
+from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import local
 from palate_server.operation.restraint import restraint_of, voids
-from palate_server.operation.terms import DAY, budgets_of
+from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
-from palate_server.rounds.terms import noise_delta
-from palate_server.service.gateway import certificate
 from palate_server.service.ports import listening
 
 Severity = Literal["error", "warning", "note"]
@@ -119,13 +117,20 @@ KINDS: Mapping[str, Kind] = {
         "a certificate ends within `problems.certificate_days`",
         "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
+    "certificate_awaited": Kind(
+        "error",
+        "no public authority has issued the gateway's certificate yet: nobody can be invited",
+        "let an ACME client get it, `palate serve certificate` as its hook: docs/operations.md#a-public-certificate",
+    ),
     "clock_off": Kind(
         "error",
         "the clock was set by more than a minute while the server ran, or something was written in the future",
         "synchronise the machine's clock (NTP), then restart the server",
     ),
     "key_missing": Kind(
-        "error", "the release key can't be read: nothing can be signed", "restore `key` from a backup, mode 0600"
+        "error",
+        "the release key can't be read: nothing can be signed, and nothing is charged",
+        "restore `key` from a backup, mode 0600",
     ),
     "key_open": Kind(
         "warning", "other accounts of this machine may read a private key", "`chmod 600` the file that is named"
@@ -183,8 +188,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "model_held": Kind(
         "warning",
-        "the latest run's model isn't published, as a gate refused it or a file isn't the sealed one",
-        "lower the gate and `palate serve release`, or leave the old model",
+        "the latest run's model isn't published: a gate or its verdict refused it, or a file isn't the sealed one",
+        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     ),
     "mirror_unwritten": Kind(
         "warning",
@@ -193,6 +198,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "survey_refused": Kind(
         "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
+    ),
+    "verdict_refused": Kind(
+        "warning",
+        "no devices judge the latest run's model, as a budget can't pay for it",
+        "with `judging.unjudged` hold it stays unpublished: wait for the next period, or a smaller `judging.epsilon`",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"
@@ -481,7 +491,7 @@ def _disks(seen: _Seen) -> Iterator[ServerProblem]:
 def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
     """The certificates of gateway and SuperLink, and the folder's authority."""
     site, days = seen.site, seen.site.config.problems.certificate_days
-    for path in (certificate(site)[0], site.tls / "superlink.pem", site.tls / "ca.pem"):
+    for path in (site.certificate[0], site.tls / "superlink.pem", site.tls / "ca.pem"):
         try:
             ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
             begins = max(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
@@ -491,6 +501,9 @@ def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
             continue
         except (OSError, ValueError) as error:
             yield _problem("certificate_ended", said=f"{path} can't be read: {line_of(error)}")
+            continue
+        if is_awaited(path):
+            yield _problem("certificate_awaited")
             continue
         left = (ends.timestamp() - seen.now) / DAY
         when = local(ends.timestamp())
@@ -520,7 +533,7 @@ def _clock(seen: _Seen) -> Iterator[ServerProblem]:
 def private_files(site: Site) -> list[Path]:
     """Files that nobody but the server's account may read, as far as they are there."""
     own = [site.folder / "key", site.folder / "keys" / "next", *sorted(site.tls.glob("*.key"))]
-    found = [*own, certificate(site)[1], site.enrolment_file, site.state / "superexec.secret"]
+    found = [*own, site.certificate[1], site.enrolment_file, site.state / "superexec.secret"]
     for settings in (site.config.metrics, site.config.invitations):
         if settings.token:
             found.append(site.folder / settings.token)
@@ -568,6 +581,7 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         ("no cohort", ("gathered", "round"), "no_cohort", math.inf),
         ("held", ("published",), "model_held", math.inf),
         ("survey refused", ("opened",), "survey_refused", 7 * DAY),
+        ("verdict refused", ("opened", "published"), "verdict_refused", math.inf),
         ("enrolment failed", (), "enrolment_failing", 3600.0),
         ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
     ):
@@ -584,12 +598,12 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
 def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     """What budgets and register say."""
     site, config = seen.site, seen.site.config
-    delta, restraint = noise_delta(config.privacy.dp, config.privacy.delta), restraint_of(site)
+    restraint = restraint_of(site)
     under_way = restraint.under_way
-    with site.ledger(read_only=True) as ledger:
+    with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=seen.now)
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
     if not lifetime.covers(cost):
         yield _problem("budget_lifetime")
     elif not lifetime.covers(2 * cost):
@@ -608,10 +622,7 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
     with Enrolments(site.enrolment_file) as register:
         devices = register.counts(now=seen.now)
-    there, least = (
-        devices["enrolled"] - devices["revoked"],
-        least_of(config.cohort.size, dropout=config.privacy.dropout),
-    )
+    there, least = devices["enrolled"], least_of(config.cohort.size, dropout=config.privacy.dropout)
     if there < least:
         yield _problem("few_devices", said=f"{there:,} devices are enrolled, a cohort needs {least:,}")
     bad = devices["named"] + devices["quarantined"]
@@ -630,9 +641,10 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
         if seen.now - begun > hours * 3600:
             yield _problem("backup_old", said="no backup of this folder was ever made")
     elif seen.now - made.at > hours * 3600:
-        with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+        with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
             entries = ledger.checkpoint().size - made.size
-            devices = register.counts(now=seen.now)["enrolled"] - made.devices
+            now = register.counts(now=seen.now)
+            devices = now["enrolled"] + now["revoked"] + now["left"] - made.devices
         if entries or devices:
             said = f"the latest backup lacks {entries:,} entries of the ledger and {devices:,} devices"
             yield _problem("backup_old", said=said, since=made.at)

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -21,9 +21,10 @@ from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import lines, read_lines
-from palate_common.records.files import create_durably, sync_folder, write_durably
+from palate_common.records.files import create_durably, write_durably
 from palate_common.records.signing import SigningKey
-from palate_server.folder.certificates import issue, make_authority
+from palate_common.system import sync_folder
+from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, write_format
@@ -32,174 +33,65 @@ from palate_server.operation.terms import check_config
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
 
-TEMPLATE = """\
-# Every key is described in docs/operations.md; a key that is left out has its default.
-population = {population}
-name = {name}                 # the host name that devices connect to
-
-[privacy]                     # unit: user (one installation); adjacency: zero-out
-epsilon = {epsilon}                   # of one run
-lifetime_epsilon = {lifetime}         # of the population, for ever
-period_epsilon = {period}           # of the runs that begin in one period
-
-[cohort]
-size = {size}                    # most devices in an attempt
-
-[gateway]
-port = {port}                   # the gateway's; the others are on the loopback interface alone
-{shared}superlink_port = {ports[0]}
-enrolment_port = {ports[1]}
-metrics_port = {ports[2]}
-"""
-SHARED = """\
-path = {path}               # of this population, at the house's name and port
-certificate = {certificate[0]}          # the house's
-certificate_key = {certificate[1]}
-"""
-ANSWERS = """\
+HEAD = """\
 # What follows from this, and why: palate serve config FOLDER. Every key is described in docs/operations.md.
-population = {population}
-profile = {profile}  # what is left out follows from it, and nothing may be looser
-devices = {devices}  # how many are expected
-name = {name}  # the host name that devices connect to
-
-[privacy]  # unit: user (one installation); adjacency: zero-out
-period_epsilon = {period}  # of a year
-{single}
-[gateway]
-port = {port}{next}
-{shared}{loopback}"""
-KEPT = """
-[backup]
-witness = {kept}  # on another disk: signed plans with their charges
 """
-WATCHED = """
-[witnesses]
-keys = {keys}
-urls = {urls}
-"""
-FEATURED = """
-[training]
-features = "features.npy"     # public numbers of each item
-"""
+FEATURES_FILE = "features.npy"
+"""The file of public item features in a new folder."""
+SAID: Mapping[str, str] = {
+    "profile": "what is left out follows from it, and nothing may be looser",
+    "devices": "how many are expected",
+    "name": "the host name that devices connect to",
+    "privacy": "unit: user (one installation); adjacency: zero-out",
+    "privacy.epsilon": "of one run",
+    "privacy.lifetime_epsilon": "of the population, for ever",
+    "privacy.period_epsilon": "of the runs that begin in one period",
+    "cohort.size": "most devices in an attempt",
+    "gateway.port": "the gateway's; others are on the loopback interface alone",
+    "gateway.path": "of this population, at the house's name and port",
+    "gateway.certificate": "the house's",
+    "gateway.acme_port": "docs/operations.md#a-public-certificate",
+    "backup.witness": "on another disk: signed plans with their charges",
+    "training.features": "public numbers of each item",
+}
+"""Key or section -> what is said of it beside it."""
 
 
-def template(
-    *,
-    population: str,
-    name: str,
-    epsilon: float,
-    lifetime: float,
-    period: float,
-    size: int,
-    port: int,
-    featured: bool = False,
-    loopback: tuple[int, int, int] | None = None,
-    path: str = "",
-    certificate: tuple[str, str] | None = None,
-) -> str:
-    """Make the text of a new `server.toml`. Epsilon: unit user, adjacency zero-out.
+def server_toml(settings: Mapping[str, Any]) -> str:
+    """Make the text of a new `server.toml`, which has the settings that are given and no others.
 
     Args:
-        population: the server's population.
-        name: the host name.
-        epsilon: epsilon of one run.
-        lifetime: epsilon of the population.
-        period: epsilon of the runs of one period.
-        size: the most devices in an attempt.
-        port: the gateway's port; the next three are for the loopback interface.
-        featured: whether items have public features.
-        loopback: the three ports for the loopback interface, where they aren't the next ones.
-        path: what the paths begin with, at the name and port of a house.
-        certificate: the house's certificate and its key, as seen from the folder, with `path`.
+        settings: key, such as `privacy.epsilon`, -> value; one that is None or empty is left out.
+
+    >>> print(server_toml({"population": "readers", "gateway.port": 443, "gateway.path": ""}).partition("FOLDER")[2])
+    . Every key is described in docs/operations.md.
+    population = "readers"
+    <BLANKLINE>
+    [gateway]
+    port = 443  # the gateway's; others are on the loopback interface alone
+    <BLANKLINE>
     """
-    named = [json.dumps(each) for each in certificate or ()]
-    shared = SHARED.format(path=json.dumps(path), certificate=named) if named else ""
-    return (TEMPLATE + FEATURED * featured).format(
-        shared=shared,
-        population=json.dumps(population, ensure_ascii=False),
-        name=json.dumps(name),
-        epsilon=float(epsilon),
-        lifetime=float(lifetime),
-        period=float(period),
-        size=size,
-        port=port,
-        ports=loopback or (port + 1, port + 2, port + 3),
-    )
+    sections: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        if value is not None and value not in ("", ()):
+            section, _, name = key.rpartition(".")
+            sections.setdefault(section, []).append(f"{name} = {as_toml(value)}{_beside(key)}\n")
+    parts = [f"\n[{name}]{_beside(name)}\n" * bool(name) + "".join(lines) for name, lines in sections.items()]
+    return HEAD + "".join(parts)
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What `palate serve init` is told, where the rest follows from a profile. Epsilon: unit user, adjacency zero-out.
-
-    Attributes:
-        population: the server's population.
-        profile: the profile.
-        devices: the number of devices that is expected.
-        name: the host name.
-        port: the gateway's port.
-        period: epsilon of a year.
-        kept: the folder of `backup.witness`, or empty.
-        witnesses: verifier key and address of each witness of the ledger.
-        epsilon: epsilon of one run, where it isn't to follow.
-        lifetime: epsilon of the population, where it isn't to follow.
-        size: the most devices in an attempt, where they aren't to follow.
-    """
-
-    population: str
-    profile: str
-    devices: int
-    name: str
-    port: int
-    period: float
-    kept: str = ""
-    witnesses: tuple[tuple[str, str], ...] = ()
-    epsilon: float | None = None
-    lifetime: float | None = None
-    size: int | None = None
+def _beside(key: str) -> str:
+    return f"  # {SAID[key]}" if key in SAID else ""
 
 
-def answered(
-    answers: Answers,
-    *,
-    featured: bool = False,
-    loopback: tuple[int, int, int] | None = None,
-    path: str = "",
-    certificate: tuple[str, str] | None = None,
-) -> str:
-    """Make the text of a new `server.toml` from answers: what follows from them isn't in it.
-
-    Args:
-        answers: the answers.
-        featured: as in `template`, like the others.
-        loopback: the three ports for the loopback interface, where they aren't the next ones.
-        path: what the paths begin with, at the name and port of a house.
-        certificate: the house's certificate and its key, with `path`.
-    """
-    named = [json.dumps(each) for each in certificate or ()]
-    epsilons = {"epsilon": answers.epsilon, "lifetime_epsilon": answers.lifetime}
-    single = [f"{key} = {float(value)}\n" for key, value in epsilons.items() if value is not None]
-    ports = zip(("superlink_port", "enrolment_port", "metrics_port"), loopback or (), strict=False)
-    text = ANSWERS.format(
-        population=json.dumps(answers.population, ensure_ascii=False),
-        profile=json.dumps(answers.profile),
-        devices=answers.devices,
-        name=json.dumps(answers.name),
-        period=float(answers.period),
-        single="".join(single),
-        port=answers.port,
-        next="" if loopback else "  # and the next three, on the loopback interface",
-        shared=SHARED.format(path=json.dumps(path), certificate=named) if named else "",
-        loopback="".join(f"{key} = {port}\n" for key, port in ports),
-    )
-    if answers.size is not None:
-        text += f"\n[cohort]\nsize = {answers.size}\n"
-    if answers.kept:
-        text += KEPT.format(kept=json.dumps(answers.kept, ensure_ascii=False))
-    if answers.witnesses:
-        keys, urls = zip(*answers.witnesses, strict=True)
-        text += WATCHED.format(keys=json.dumps(keys), urls=json.dumps(urls, ensure_ascii=False))
-    return text + FEATURED * featured
+def as_toml(value: Any) -> str:
+    """A setting's value as TOML has it."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {as_toml(each)}" for key, each in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def make_site(
@@ -342,7 +234,9 @@ def renew_panel(site: Site, panel: State | None) -> None:
 def make_certificates(site: Site) -> None:
     """Issue the folder's own certificates, if they are missing or end soon."""
     issue(site.tls, "superlink", ["localhost", "127.0.0.1"])
-    if not site.config.gateway.certificate:
+    if site.config.gateway.acme_port:
+        keep_place(site.tls, site.config.name)
+    elif not site.config.gateway.certificate:
         issue(site.tls, "server", [site.config.name])
 
 

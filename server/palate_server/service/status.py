@@ -18,7 +18,7 @@ from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
 from palate_server.operation.releases import listed
-from palate_server.operation.surveys import surveys_of
+from palate_server.operation.schedule import untrained
 from palate_server.rounds.terms import noise_delta
 
 NOTHING = "closed without a release"
@@ -43,8 +43,9 @@ class Status:
         attempts: number of the population's charges, sealed or not.
         releases: number of the population's seals.
         runs: run -> open, closed, closed without a release, published or lost, newest first.
-        superlinks: how many devices, revoked ones aside, each SuperLink has, by its number.
-        devices: numbers of devices enrolled, revoked, quarantined and excluded ("named"), and of open invitations.
+        superlinks: how many enrolled devices each SuperLink has, by its number.
+        devices: numbers of devices enrolled, the quarantined and excluded ("named") among them, revoked, left; and of
+            open invitations.
         models: published models on the disk, newest first.
         epochs: number of restorations of the ledger.
         ledger: size and root of the ledger, to be kept elsewhere as evidence.
@@ -88,7 +89,7 @@ def read_status(site: Site) -> Status:
         InputError, IntegrityError: one of its files is invalid.
     """
     delta = noise_delta(site.config.privacy.dp, site.config.privacy.delta)
-    with site.ledger(read_only=True) as ledger, Enrolments(site.enrolment_file) as register:
+    with site.reading() as ledger, Enrolments(site.enrolment_file) as register:
         entries, spent, checkpoint = ledger.entries(), ledger.spent(), ledger.checkpoint()
         log = ledger.log_key(site.key().public)
         devices = register.counts(now=time.time())
@@ -145,9 +146,9 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
 def unpublished(ledger: Ledger) -> str | None:
     """The latest training run that is closed with a release, if nothing was published since."""
     entries = ledger.entries()
-    surveys = surveys_of(entries)
+    others = untrained(entries)
     for run, state in runs_of(ledger_entries=entries).items():
-        if run in surveys:
+        if run in others:
             continue
         if state == "published":
             return None
@@ -159,7 +160,7 @@ def unpublished(ledger: Ledger) -> str | None:
 def _places(register: Enrolments, devices: Mapping[str, int], count: int) -> dict[str, int]:
     """How many devices each SuperLink has."""
     if count == 1:
-        return {"1": devices["enrolled"] - devices["revoked"]}
+        return {"1": devices["enrolled"]}
     there = Counter(split(device.node)[0] for device in register.devices() if device.node and device.revoked is None)
     return {str(place + 1): there[place] for place in range(count)}
 

@@ -37,13 +37,14 @@ from palate_server.flower.superlink_state import (
 from palate_server.folder.backup import remove_left_over
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import Site, site_signs
+from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
-from palate_server.operation.releases import CardMaker, publish, renew, unwritten
+from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
-from palate_server.service.gateway import Front, certificate, check_ports, nginx_command, stamp_of, write_configuration
+from palate_server.service.gateway import Front, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
@@ -100,6 +101,7 @@ class Supervisor(Closing):
         self._lock = own_folder(site.folder)
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
         site.config.check_ready(site.folder)
+        site.key()  # without it nothing could be signed: a run would be charged, and its model held back
         Witness(site.witness).check()
         with suppress(OSError):
             remove_left_over(site)
@@ -130,17 +132,19 @@ class Supervisor(Closing):
                     bounds=self._bounds,
                 )
             )
-        self._metrics = Metrics(site, self.parts)
+        self._watched = WatchedSite(site.folder)
+        self._metrics = Metrics(self._watched, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
-        self._page = None if page is None else page(site, self.parts)
+        self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
+        self._judged_at = math.inf
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
-        self._certificate = stamp_of(certificate(site))
+        self._certificate = stamp_of(site.certificate)
         self._owned, self._skew = False, time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
@@ -204,6 +208,7 @@ class Supervisor(Closing):
             self._page.close()
         for listener in self._listeners.values():
             listener.stop()
+        self._watched.close()
         self._enrolling.close()
         self._inviting.close()
         self._await_serverapps_end()
@@ -244,7 +249,7 @@ class Supervisor(Closing):
                     front,
                     host="127.0.0.1",
                     port=gateway.port if self.dev else gateway.enrolment_port,
-                    certificate=certificate(self.site) if self.dev else None,
+                    certificate=self.site.certificate if self.dev else None,
                 ),
             }
         )
@@ -273,7 +278,7 @@ class Supervisor(Closing):
             self._events.tell("clock", seconds=round(skew - self._skew))
             self._skew = skew
         gateway = next((child for child in self._children if child.name == "gateway"), None)
-        if gateway is not None and gateway.up and (stamp := stamp_of(certificate(self.site))) != self._certificate:
+        if gateway is not None and gateway.up and (stamp := stamp_of(self.site.certificate)) != self._certificate:
             self._certificate = stamp
             gateway.tell(signal.SIGHUP)
             self._events.tell("reloaded", part="gateway")
@@ -323,13 +328,13 @@ class Supervisor(Closing):
             self._renew()
         if not self.site.config.release.automatic:
             return
-        if self._renew_at != math.inf:
-            return  # witnesses are waited for
+        if self._renew_at != math.inf or not site_signs(self.site):
+            return  # witnesses, or the release key, are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
-        if news == self._ledger_stamp:
+        if news == self._ledger_stamp and time.monotonic() < self._judged_at:
             return
-        self._ledger_stamp = news
-        with self.site.ledger(read_only=True) as ledger:
+        self._ledger_stamp, self._judged_at = news, math.inf
+        with self._watched.reading() as ledger:
             run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
             return
@@ -339,6 +344,8 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
+        except UnjudgedError:
+            self._judged_at = time.monotonic() + RECENT  # a verdict that is waited for, but only for so long
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))

@@ -18,13 +18,16 @@ import httpx
 import pytest
 
 from palate_common.errors import InputError, LockedError
+from palate_server.console.access import Access, hash_password
+from palate_server.console.pages import HouseConsole
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House, make_house
 from palate_server.service import house as supervising
 from palate_server.service import processes
 from palate_server.service.house import HouseSupervisor, read_house_health
-from palate_server.service.setup import make_site, template
+from palate_server.service.setup import make_site, server_toml
 
+WORDS = "correct horse battery"
 POPULATION = """
 import os, pathlib, sys, time
 pathlib.Path(sys.argv[1], "state", "pid").write_text(str(os.getpid()))
@@ -70,17 +73,11 @@ def wait(until: Callable[[], bool]) -> None:
 
 
 def add(house: House, name: str, loopback: list[int]) -> None:
-    text = template(
-        population=name,
-        name="localhost",
-        epsilon=2.0,
-        lifetime=8.0,
-        period=4.0,
-        size=20,
-        port=house.config.port,
-        loopback=(loopback[0], loopback[1], loopback[2]),
-        path=f"/p/{name}",
-        certificate=house.certificate_seen,
+    chain, key = house.certificate_seen
+    gateway = {"port": house.config.port, "path": f"/p/{name}", "certificate": chain, "certificate_key": key}
+    gateway |= zip(("superlink_port", "enrolment_port", "metrics_port"), loopback, strict=True)
+    text = server_toml(
+        {"population": name, "cohort.size": 20} | {f"gateway.{each}": value for each, value in gateway.items()}
     )
     make_site(house.populations / name, text, ("a", "b"))
 
@@ -94,12 +91,14 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     ports = free_ports(8)
     house.config_file.write_text(
         f'name = "localhost"\nlisten = "127.0.0.1"\nport = {ports[0]}\nmetrics_port = {ports[1]}\n'
+        f'[console]\npassword = "{hash_password(WORDS)}"\n'
     )
     house = House.at(house.folder)
     for name, loopback in (("shop", ports[2:5]), ("news", ports[5:])):
         add(house, name, loopback)
         house.open(name)
-    supervisor = HouseSupervisor(house, command=lambda folder: [sys.executable, "-S", "-c", POPULATION, str(folder)])
+    command = [sys.executable, "-S", "-c", POPULATION]
+    supervisor = HouseSupervisor(house, command=lambda folder: [*command, str(folder)], page=HouseConsole)
     thread = threading.Thread(target=supervisor.run)
     try:
         thread.start()
@@ -185,6 +184,30 @@ def test_one_is_shut_while_another_request_is_under_way(kept: Kept) -> None:
         ("shut", "shop"),
         ("opened", "shop"),
     ]
+
+
+def test_its_page_is_behind_the_gateway_and_on_loopback(kept: Kept) -> None:
+    context = ssl.create_default_context(cafile=str(kept.house.tls / "ca.pem"))
+    base = f"https://localhost:{kept.house.config.port}/console/"
+    with httpx.Client(verify=context, trust_env=False) as client:
+        assert client.get(base).status_code == 401
+        assert client.post(f"{base}enter", data={"password": "wrong horse battery"}).status_code == 403
+        assert client.post(f"{base}enter", data={"password": WORDS}).headers["location"] == "/console/"
+        said = client.get(base).text
+        assert 'data-name="shop" data-verdict="act"' in said, "its process here answers nothing"
+        assert 'data-name="news"' in said
+        for path in ("of/shop", "card/x", "../metrics", "live/../../health"):
+            assert client.get(f"{base}{path}").status_code == 404, path
+        assert client.get(f"{base}static/console.css").status_code == 200
+        kept.house.shut("shop")
+        wait(lambda: 'data-name="shop" data-verdict="off"' in client.get(base).text)
+    address = f"http://127.0.0.1:{kept.house.config.metrics_port}/console/"
+    token = Access(kept.house).make_token()
+    assert httpx.get(f"{address}?token={token}", follow_redirects=False).status_code == 303
+    assert httpx.get(address).status_code == 401
+    kept.house.shut("news")
+    wait(lambda: kept.get("/p/news/models/latest") == 503)
+    assert kept.get("/console/") == 401, "also while none is open"
 
 
 def test_a_port_that_is_taken_is_named(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,14 @@ def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys
 
     status = read_status(server.site)
     assert (status.attempts, status.releases) == (1, 1)
-    assert status.devices == {"enrolled": 6, "revoked": 0, "quarantined": 0, "named": 0, "invitations": 0}
+    assert status.devices == {
+        "enrolled": 6,
+        "revoked": 0,
+        "left": 0,
+        "quarantined": 0,
+        "named": 0,
+        "invitations": 0,
+    }
     latest = status.models[0]
     folder = server.site.models / latest["manifest"]
     found = published.read(folder, public_key=server.site.key().public)

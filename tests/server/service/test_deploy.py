@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,17 +18,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from palate_cli.cli import run
 from palate_cli.commands.serve.folder import init
 from palate_common.errors import InputError
 from palate_server.folder.backup import write_backup
-from palate_server.folder.certificates import issue, make_authority
-from palate_server.folder.config import ServerConfig, parse_config
+from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import PROFILES
-from palate_server.service.checks import checked
-from palate_server.service.gateway import trust_anchor
-from palate_server.service.setup import make_site, template
+from palate_server.folder.server_folder import Site
+from palate_server.service.setup import make_site
 
-CHAINED = 'population = "p"\n[gateway]\ncertificate = "tls/public.pem"\ncertificate_key = "tls/public.key"\n'
 DEPLOY = Path(__file__).parents[3] / "deploy"
 ABSENT = "Command /opt/palate/bin/palate is not executable: No such file or directory"
 
@@ -78,10 +75,12 @@ def test_the_backup_unit_may_write_what_a_backup_writes() -> None:
         assert sorted(path.name for path in backups.iterdir()) == ["first.tar", "second.tar"]
 
 
-def test_ports_are_the_same_by_default_as_init_writes_them_and_as_the_image_asks_for() -> None:
-    shape = {"population": "p", "name": "localhost", "epsilon": 1, "lifetime": 2, "period": 2, "size": 100}
+def test_ports_are_the_same_by_default_as_init_writes_them_and_as_the_image_asks_for(tmp_path: Path) -> None:
     gateway = ServerConfig(population="p").gateway
-    assert parse_config(template(**shape, port=gateway.port).encode(), "server.toml").gateway == gateway
+    (tmp_path / "items").write_text("a\n")
+    made = ["serve", "init", str(tmp_path / "site"), "--population", "p", "--items", str(tmp_path / "items")]
+    assert run(made) == 0
+    assert Site.at(tmp_path / "site").config.gateway == gateway
     image = (DEPLOY / "Containerfile").read_text()
     assert f"EXPOSE {gateway.port}\n" in image
     assert f'else "{gateway.metrics_port}"\n' in (DEPLOY / "palate-ready").read_text()
@@ -103,7 +102,8 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         assert (each["read_only"], each["cap_drop"], each["security_opt"]) == (True, ["ALL"], ["no-new-privileges"])
     chart = DEPLOY / "helm" / "palate"
     about = yaml.safe_load((chart / "Chart.yaml").read_text())
-    assert about["version"] == about["appVersion"] == version("palate")
+    assert about["version"] == about["appVersion"]
+    assert about["version"].startswith(".".join(version("palate").split(".")[:2]) + ".")
     schema = json.loads((chart / "values.schema.json").read_text())["properties"]["server"]["properties"]
     assert schema["profile"]["enum"] == list(PROFILES)
     values = yaml.safe_load((chart / "values.yaml").read_text())
@@ -122,6 +122,12 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         assert "CapabilityBoundingSet=\n" in text
 
 
+def test_the_licence_is_in_what_npm_packs() -> None:
+    web = DEPLOY.parent / "client" / "web"
+    assert (web / "LICENSE").read_bytes() == (DEPLOY.parent / "LICENSE").read_bytes()
+    assert "LICENSE" in json.loads((web / "package.json").read_text())["files"]
+
+
 def test_systemd_accepts_the_units() -> None:
     """Where it is installed; what it may miss is the program, which isn't where a deployment has it."""
     verify = shutil.which("systemd-analyze")
@@ -130,24 +136,3 @@ def test_systemd_accepts_the_units() -> None:
     if verify is not None:
         done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
         assert {line for line in done.stderr.splitlines() if not line.endswith(ABSENT)} == set()
-
-
-def test_a_renewed_certificate_is_given_to_the_folder_with_its_root_last(tmp_path: Path) -> None:
-    """What an ACME client leaves; the client itself isn't run."""
-    site, lineage, authority = make_site(tmp_path / "site", CHAINED, ("a", "b")), tmp_path / "live", tmp_path / "ca"
-    for folder in (lineage, authority):
-        folder.mkdir()
-    make_authority(authority)
-    issue(authority, "server", ["localhost"])
-    leaf = (authority / "server.pem").read_text().partition("-----END CERTIFICATE-----\n")
-    (lineage / "fullchain.pem").write_text("".join(leaf[:2]))
-    (lineage / "privkey.pem").write_bytes((authority / "server.key").read_bytes())
-    given = {**os.environ, "RENEWED_LINEAGE": str(lineage), "PALATE_SITE": str(site.folder)}
-    hook = DEPLOY / "certbot-palate.sh"
-    assert subprocess.run([hook], env=given, capture_output=True, check=False).returncode != 0, "without a root"
-    subprocess.run([hook], env={**given, "PALATE_ROOT": str(authority / "ca.pem")}, check=True)
-    assert (site.tls / "public.key").stat().st_mode & 0o077 == 0
-    assert sorted(path.name for path in site.tls.glob("public*")) == ["public.key", "public.pem"]
-    told = checked(site, now=time.time())
-    assert any(line.startswith("certificate: for localhost") for line in told.good)
-    assert trust_anchor(site).endswith((authority / "ca.pem").read_text())

@@ -106,6 +106,25 @@ def test_a_named_device_is_left_out_until_it_is_pardoned() -> None:
                 ask(2)
 
 
+def test_who_no_longer_takes_part_is_counted_apart_and_in_no_other_number() -> None:
+    with Enrolments(":memory:") as register:
+        identities = [f"{number:02x}" * 32 for number in range(5)]
+        for number, identity in enumerate(identities):
+            enrolled(register, f"key-{number}", identity)
+        register.invite(now=0.0, hours=1.0)
+        register.name({0: b"a record", 1: b"a record"})
+        register.strike([1, 2], limit=1, until=100.0)
+        before = {"enrolled": 5, "revoked": 0, "left": 0, "quarantined": 2, "named": 2, "invitations": 1}
+        assert register.counts(now=1.0) == before
+        register.revoke(1, now=1.0)
+        register.leave(3, identity=identities[3])
+        register.forget(3)
+        after = {"enrolled": 3, "revoked": 1, "left": 1, "quarantined": 1, "named": 1, "invitations": 1}
+        assert register.counts(now=1.0) == after
+        states = [each.state for each in register.listed(now=1.0)]
+        assert [states.count(each) for each in ("revoked", "left")] == [1, 1]
+
+
 def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "enrolment.db"
     with Enrolments(path) as register:

@@ -16,7 +16,7 @@ from palate_common.errors import InputError
 from palate_server.folder.backup import write_backup
 from palate_server.operation.releases import latest, publish
 from palate_server.operation.schedule import terms_of
-from palate_server.service.setup import make_site, template
+from palate_server.service.setup import make_site, server_toml
 from palate_server.service.status import unpublished
 
 Maker = Callable[..., Any]
@@ -67,7 +67,7 @@ def test_odd_features_are_refused_before_anything_is_made(
 
 
 def test_features_lie_in_the_folder(tmp_path: Path) -> None:
-    config = template(population="p", name="localhost", epsilon=2, lifetime=8, period=4, size=20, port=1)
+    config = server_toml({"population": "p", "cohort.size": 20})
     with pytest.raises(InputError, match="features"):
         make_site(tmp_path / "site", f'{config}[training]\nfeatures = "../x.npy"\n', ("a",))
 

@@ -28,6 +28,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
 from palate_server.service.problems import KINDS, ServerProblem, problems
+from palate_server.service.setup import make_certificates
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
@@ -235,6 +236,9 @@ def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
     assert "has ended" in later["certificate_ended"].said
     early = wrong(site, now=time.time() - 86400)
     assert "is valid from" in early["certificate_ended"].said
+    public = configure(site, gateway="acme_port = 8085")
+    make_certificates(public)
+    assert "acme_port" not in wrong(public)["certificate_awaited"].said
     (site.tls / "server.pem").write_text("nothing")
     assert "can't be read" in wrong(site)["certificate_ended"].said
     (site.tls / "server.pem").unlink()
@@ -310,6 +314,7 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
         ("no cohort", "gathered", "no_cohort"),
         ("held", "published", "model_held"),
         ("survey refused", "opened", "survey_refused"),
+        ("verdict refused", "published", "verdict_refused"),
         ("unmirrored", "serving", "mirror_unwritten"),
         ("lost", "round", "charge_lost"),
     ):

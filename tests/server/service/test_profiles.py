@@ -46,7 +46,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import publish
 from palate_server.rounds.terms import noise_delta
 from palate_server.service import setup
-from palate_server.service.setup import Answers, answered, make_site, read_items
+from palate_server.service.setup import make_site, read_items, server_toml
 from palate_server.service.status import read_status, unpublished
 from palate_server.service.supervisor import Supervisor
 from palate_sim.card.card import card_payload, sign_card
@@ -208,9 +208,9 @@ def test_nobody_has_to_understand_more_than_eight_settings(profile: str, tmp_pat
 
 
 def site_of(folder: Path, profile: str, **changes: Any) -> Site:
-    answers = Answers(population="p", profile=profile, devices=changes.pop("devices", 400), name="localhost", port=8443,
-                      period=PROFILES[profile].epsilon, **changes)  # fmt: skip
-    return make_site(folder, answered(answers), ITEMS)
+    given = {"population": "p", "profile": profile, "devices": changes.pop("devices", 400)}
+    given |= {"backup.witness": changes.pop("kept", None), **changes}
+    return make_site(folder, server_toml(given), ITEMS)
 
 
 def test_a_profile_serves_only_with_what_it_asks_for(tmp_path: Path) -> None:
@@ -226,9 +226,8 @@ def test_a_profile_serves_only_with_what_it_asks_for(tmp_path: Path) -> None:
     outside.config.check_ready(outside.folder)
     public = site_of(tmp_path / "public", "public", kept="../public-plans")
     assert ["witness of the ledger" in each for each in public.config.missing(public.folder)] == [True]
-    watched = site_of(
-        tmp_path / "watched", "public", kept="../watched-plans", witnesses=((WITNESS, "https://witness.example"),)
-    )
+    cosigned = {"witnesses.keys": [WITNESS], "witnesses.urls": ["https://witness.example"]}
+    watched = site_of(tmp_path / "watched", "public", kept="../watched-plans", **cosigned)
     watched.config.check_ready(watched.folder)
     assert watched.config.witnesses.needed == 1
     trial = site_of(tmp_path / "trial", "trial")

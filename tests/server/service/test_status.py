@@ -18,6 +18,7 @@ import pytest
 from witnessed import free_port
 
 from palate_cli.cli import run
+from palate_common.errors import InputError
 from palate_common.records.checkpoints import log_key
 from palate_common.rounds.wire import REFUSED
 from palate_server.flower.service_app import main
@@ -165,6 +166,23 @@ def test_a_server_does_not_start_without_its_witness(make_service: Maker) -> Non
     shutil.rmtree(site.witness)
     with pytest.raises(WitnessError, match=r"`backup\.witness` must be a folder that can be written"):
         Supervisor(site, card=lambda extract: b"", dev=True)
+
+
+def test_without_its_release_key_a_server_does_not_start_and_one_that_loses_it_charges_nothing(
+    make_service: Maker, clock: Any
+) -> None:
+    service = make_service(count=8, every_hours=0.0)
+    key, lost = service.site.folder / "key", service.site.folder / "lost"
+    key.rename(lost)
+    with pytest.raises(InputError, match="`key` must be a readable key file"):
+        Supervisor(service.site, card=lambda extract: b"", dev=True)
+    service.operate()
+    assert not service.events("opened")
+    assert read_outlook(service.site, now=clock.now).next_run["why"] == "the release key can't be read"
+    lost.rename(key)
+    clock.now += 61.0
+    service.operate()
+    assert service.events("round")
 
 
 def test_whoever_has_the_port_of_a_server_that_is_down_is_not_read_without_end() -> None:

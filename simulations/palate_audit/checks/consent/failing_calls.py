@@ -182,7 +182,7 @@ class FailingHost(AppHost):
         """The first request of a masked attempt."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, model, request))
+        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, b"", request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
@@ -240,7 +240,8 @@ def _masked() -> Iterator[str]:
         host = FailingHost(
             stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
         )
-        own, listed = OwnHost(device.store, device.rounds, OURS, lambda _: listed), keys.directory
+        directory, model = keys.directory, stage.coordinator.model.data
+        own = OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: model)
         host.take(app=device, own=own, wrong=[], steps=[])
         stack.callback(host.leave)
         stage.host = host

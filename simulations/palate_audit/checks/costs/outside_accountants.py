@@ -41,7 +41,7 @@ from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import RunTerms, make_terms
-from palate_server.service.setup import make_databases, template
+from palate_server.service.setup import make_databases, server_toml
 
 TEST = "G accountants of others"
 SEED = 0x4F75
@@ -302,9 +302,8 @@ def _lives(rng: np.random.Generator, cases: int) -> Iterator[str]:
     """Runs of a population until its server's budget for ever is used up: epsilon and delta of all of them."""
     for number in range(cases):
         life, delta = _budget(rng)[0], DELTAS[-1 - number % len(DELTAS)]
-        config = template(
-            population="audit", name="localhost", epsilon=life / 4, lifetime=life, period=life, size=100, port=4000
-        ).replace("[privacy]", f"[privacy]\ndelta = {delta}\n#")
+        epsilons = {"epsilon": life / 4, "lifetime_epsilon": life, "period_epsilon": life, "delta": delta}
+        config = server_toml({"population": "audit"} | {f"privacy.{key}": value for key, value in epsilons.items()})
         with tempfile.TemporaryDirectory(dir=memory()) as folder:
             site = Site(Path(folder).resolve())
             site.config_file.write_text(config)

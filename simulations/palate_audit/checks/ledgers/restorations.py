@@ -35,7 +35,7 @@ from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import COSIGNED, Site
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
-from palate_server.service.setup import make_databases, template
+from palate_server.service.setup import make_databases, server_toml
 
 ITEMS = ("item-0", "item-1", "item-2")
 STATES = 3
@@ -90,8 +90,8 @@ def _site(home: Path) -> tuple[Site, SignedPlan, GlobalModel]:
         asked, model = stage.seen.asked
     site = Site(home / "site")
     site.folder.mkdir()
-    words = {"population": POPULATION, "name": "localhost", "size": 100, "port": 4000}
-    site.config_file.write_text(template(**words, epsilon=2.0, lifetime=12.0, period=12.0))  # type: ignore[arg-type]
+    budgets = {"privacy.lifetime_epsilon": 12.0, "privacy.period_epsilon": 12.0}
+    site.config_file.write_text(server_toml({"population": POPULATION, **budgets}))
     site.make_folders()
     (site.folder / "items").write_text("\n".join(ITEMS) + "\n")
     release_key().save(site.folder / "key")

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
 
+WRITTEN = (
+    "population", "profile", "devices", "name",
+    "privacy.epsilon", "privacy.lifetime_epsilon", "privacy.period_epsilon", "cohort.size",
+    "gateway.port", "gateway.path", "gateway.certificate", "gateway.certificate_key", "gateway.acme_port",
+    "gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port",
+    "backup.witness", "witnesses.keys", "witnesses.urls",
+)  # fmt: skip
+"""The settings of a new `server.toml`, in its order."""
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server folder.")]
 
 
@@ -51,6 +59,10 @@ def init(
     port: Annotated[
         int | None,
         typer.Option(help="Port of the gateway; the next three serve the loopback. Default 8443, or the house's."),
+    ] = None,
+    acme_port: Annotated[
+        int | None,
+        typer.Option(help="Port on which an ACME authority asks, 80 as seen from outside: a public certificate."),
     ] = None,
     cohort: Annotated[
         int | None, typer.Option(help="Most devices in an attempt. Default 100, or the profile's.")
@@ -82,17 +94,15 @@ def init(
     On a terminal it asks what the options don't say, each question with a default and why; otherwise, or with `--yes`,
     nothing. Nothing is there before all of it is, also where it is interrupted.
     """
-    from palate_cli.commands.serve.questions import ask, read_profile
-    from palate_server.folder.house import POPULATIONS, House
-    from palate_server.folder.profiles import PROFILES
+    from palate_cli.commands.serve.questions import ask
+    from palate_server.folder.house import House
     from palate_server.service.setup import (
-        Answers,
-        answered,
+        FEATURES_FILE,
         check_affordable,
         check_new,
         make_site,
         read_items,
-        template,
+        server_toml,
     )
 
     check_new(folder)
@@ -104,7 +114,9 @@ def init(
     given = _given(
         {
             "population": population, "profile": profile, "items": items, "devices": devices,
-            "privacy.period_epsilon": period_epsilon, "backup.witness": backup_witness, "witnesses.keys": witness,
+            "privacy.epsilon": epsilon, "privacy.lifetime_epsilon": lifetime_epsilon, "cohort.size": cohort,
+            "privacy.period_epsilon": period_epsilon, "gateway.acme_port": acme_port,
+            "backup.witness": backup_witness, "witnesses.keys": witness,
         }
     )  # fmt: skip
     if house is not None or name is not None or port is not None:
@@ -125,45 +137,10 @@ def init(
 
         matrix = item_features(None, listed, str(features), "--features")
     opened = None if panel is None else _panel(panel, listed, "--panel")
-    host, at = given.get("name", ("localhost", 8443))
-    shared = house is not None and host == house.config.name  # with another name it has a place of its own
-    place: dict[str, Any] = {
-        "featured": matrix is not None,
-        "loopback": None if house is None else house.next_ports(),
-        "path": f"/{POPULATIONS}/{folder.resolve().name}" if shared else "",
-        "certificate": house.certificate_seen if house is not None and shared else None,
-    }
-    if "profile" in given:
-        chosen = PROFILES[read_profile(given["profile"])]
-        config = answered(
-            Answers(
-                population=given["population"],
-                profile=given["profile"],
-                devices=given.get("devices", chosen.devices),
-                name=host,
-                port=at,
-                period=given.get("privacy.period_epsilon", chosen.epsilon),
-                kept=given.get("backup.witness", ""),
-                witnesses=given.get("witnesses.keys", ()),
-                epsilon=epsilon,
-                lifetime=lifetime_epsilon,
-                size=cohort,
-            ),
-            **place,
-        )
-    else:
-        for option, key in (
-            ("devices", "devices"),
-            ("backup-witness", "backup.witness"),
-            ("witness", "witnesses.keys"),
-        ):
-            if key in given:
-                raise InputError(f"`--{option}` must be left out without a `--profile`, got {given[key]}")
-        config = template(
-            population=given["population"], name=host, epsilon=2.0 if epsilon is None else epsilon,
-            lifetime=8.0 if lifetime_epsilon is None else lifetime_epsilon,
-            period=given.get("privacy.period_epsilon", 4.0), size=100 if cohort is None else cohort, port=at, **place,
-        )  # fmt: skip
+    settings = _settings(given, folder, house)
+    if matrix is not None:
+        settings["training.features"] = FEATURES_FILE
+    config = server_toml(settings)
     check_affordable(config)
     if asked:
         with _nothing_made():
@@ -181,6 +158,41 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     if "witnesses.keys" in found:
         found["witnesses.keys"] = tuple(pair for each in found["witnesses.keys"] for pair in read_witness(each))
     return found
+
+
+def _settings(given: Mapping[str, Any], folder: Path, house: House | None) -> dict[str, Any]:
+    """What `server.toml` is to have, by key, in its order: what follows from a profile isn't in it."""
+    from palate_cli.commands.serve.questions import read_profile
+    from palate_server.folder.house import POPULATIONS
+    from palate_server.folder.profiles import PROFILES
+
+    host, at = given.get("name", ("localhost", 8443))
+    shared = house is not None and host == house.config.name  # with another name it has a place of its own
+    if shared and "gateway.acme_port" in given:
+        raise InputError("`--acme-port` must be left out in a house, whose house.toml has it for all")
+    if "profile" in given:
+        chosen = PROFILES[read_profile(given["profile"])]
+        said: dict[str, Any] = {"devices": chosen.devices, "privacy.period_epsilon": chosen.epsilon}
+        ports: tuple[int, ...] = ()
+    else:
+        for option, key in (
+            ("devices", "devices"),
+            ("backup-witness", "backup.witness"),
+            ("witness", "witnesses.keys"),
+        ):
+            if key in given:
+                raise InputError(f"`--{option}` must be left out without a `--profile`, got {given[key]}")
+        said = {"privacy.epsilon": 2.0, "privacy.lifetime_epsilon": 8.0, "privacy.period_epsilon": 4.0}
+        said["cohort.size"], ports = 100, (at + 1, at + 2, at + 3)
+    said |= dict(given) | {"name": host, "gateway.port": at}
+    if house is not None:
+        ports = house.next_ports()
+    if house is not None and shared:
+        said["gateway.path"] = f"/{POPULATIONS}/{folder.resolve().name}"
+        said["gateway.certificate"], said["gateway.certificate_key"] = house.certificate_seen
+    said |= zip(("gateway.superlink_port", "gateway.enrolment_port", "gateway.metrics_port"), ports, strict=False)
+    said |= zip(("witnesses.keys", "witnesses.urls"), zip(*given.get("witnesses.keys", ()), strict=True), strict=False)
+    return {key: said.get(key) for key in WRITTEN}
 
 
 def _address(name: str | None, port: int | None, house: House | None) -> tuple[str, int]:
@@ -272,6 +284,7 @@ def config(
     from palate_server.folder.config import explained
     from palate_server.folder.profiles import PROFILES, TRIAL_WORDS
     from palate_server.folder.server_folder import Site
+    from palate_server.service.setup import as_toml
 
     site = Site.at(folder)
     told = explained(site.config_file)
@@ -290,18 +303,8 @@ def config(
         if begins != section:
             section = begins
             typer.echo(f"\n[{section}]")
-        written = f"{key} = {_toml(setting.value)}" if setting.value is not None else f"# {key} is left out"
+        written = f"{key} = {as_toml(setting.value)}" if setting.value is not None else f"# {key} is left out"
         typer.echo(f"{written}  # {setting.source}{f': {setting.why}' if setting.why else ''}")
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML has it."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(each)}" for key, each in value.items())
-        return f"{{{inner}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def panel(

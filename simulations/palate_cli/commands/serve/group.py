@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,9 +10,19 @@ from typing import Any
 
 import typer
 
-from palate_cli.commands.serve import access, console, copies, folder, houses, running, status
+from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
+from palate_common.errors import InputError
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
+
+
+@app.callback()
+def _here() -> None:
+    """A server that devices take part in: rounds, models, budgets."""
+    if sys.platform == "win32":
+        raise InputError(
+            "`palate serve` must run on Linux, got Windows, where devices and simulations run, but no server"
+        )
 
 
 def recorded(name: str, command: Callable[..., None]) -> None:
@@ -38,6 +49,7 @@ recorded("init", folder.init)
 recorded("run", running.run)
 app.command("check")(running.check)
 app.command("status")(status.status)
+recorded("certificate", certificate.certificate)
 recorded("console", console.console)
 app.command("operators")(status.operators)
 app.command("config")(folder.config)

@@ -59,17 +59,18 @@ def check(
 ) -> None:
     """Try what a server needs, whether it runs or not, a line for each thing.
 
-    Exit code 2 where it can't start or can't train, 4 where there is a warning alone. Of a house: each population that
-    is open.
+    Exit code 2 where it can't start or can't train, 4 where there is a warning alone. Of a house: what it needs for
+    itself, and each population that is open.
     """
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
-    from palate_server.service.checks import checked
+    from palate_server.service.checks import checked, checked_house
 
     now = time.time()
     if House(folder).config_file.is_file():
         house = House.at(folder)
-        found = {name: checked(house.site(name), now=now, housed=True) for name in house.opened()}
+        found = {"the house": checked_house(house)}
+        found |= {name: checked(house.site(name), now=now, housed=True) for name in house.opened()}
     else:
         site = Site.at(folder)
         found = {"": checked(site, now=now, housed=House.of(folder) is not None)}
@@ -94,10 +95,12 @@ def _say_checked(found: Preflight, which: str) -> None:
 
 def _run_house(house: House) -> None:
     """Serve all open populations, each by a process of its own that runs this command for its folder."""
+    from palate_server.console.pages import HouseConsole
     from palate_server.service.house import HouseSupervisor
 
     command = (sys.executable, "-m", "palate_cli", "serve", "run")
-    with HouseSupervisor(house, command=lambda folder: [*command, str(folder), "--housed"]) as supervisor:
+    given: dict[str, Any] = {"command": lambda folder: [*command, str(folder), "--housed"], "page": HouseConsole}
+    with HouseSupervisor(house, **given) as supervisor:
         supervisor.take_signals()
         config = house.config
         typer.echo(f"house https://{config.name}:{config.port} · health: http://127.0.0.1:{config.metrics_port}/health")

@@ -123,6 +123,11 @@ def _running(parts: Mapping[str, Mapping[str, Any]], outlook: Outlook, wrong: It
         yield "parts: nobody answers on the metrics port: `palate serve run` isn't running, or is starting"
     for part, each in parts.items():
         yield f"{part}: {'good' if each['good'] else bad}, since {each['since'] or 'long ago'}"
+    yield from _trouble(outlook)
+
+
+def _trouble(outlook: Outlook) -> Iterator[str]:
+    """The latest trouble, if there was any, and what to do."""
     if (trouble := outlook.trouble) is not None:
         over = "; a round was released since" if trouble["over"] else ""
         yield f"latest trouble: {trouble['at']} {trouble['event']}{over}: {trouble['reason']}\n  {trouble['do']}"
@@ -190,9 +195,15 @@ def _population(site: Site, asked: Asked, *, opened: bool) -> Iterator[str]:
         "adjacency: zero-out, accountant: palate closed form)"
     )
     due = outlook.next_run
+    period = outlook.period
+    yield (
+        f"  ε {period['epsilon']:.3f} of {period['epsilon_limit']:g} spent in the period until {period['until']} · one "
+        f"more run could have ε {due['epsilon']:.3f}"
+    )
     yield f"  {found.releases} of {found.attempts} attempts released · next run: {due['at'] or 'none'} ({due['why']})"
     if opened:
         yield from (f"  {line}" for each in _wrong(wrong) for line in each.splitlines())
+    yield from (f"  {line}" for each in _trouble(outlook) for line in each.splitlines())
     bad = [part for part, each in parts.items() if not each["good"]]
     if parts:
         yield f"  parts: {'NOT GOOD: ' if bad else 'good'}{', '.join(bad)}"
