@@ -42,7 +42,6 @@ RUNS: dict[str, Setting] = {
     "event-mf": Setting(
         algorithm="event-mf", settings={"rounds": 2, "embedding_size": 2}, users_per_node=1, mode=LOCAL, events=1.0
     ),
-    "sgd": Setting(algorithm="sgd", settings={"rounds": 3, "embedding_size": 4}, users_per_node=2),
 }
 
 
@@ -159,6 +158,7 @@ def same(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(same(one[each], other[each]) for each in one)
     if is_dataclass(one):
         return all(same(getattr(one, each.name), getattr(other, each.name)) for each in fields(one))
-    if type(one).__eq__ is object.__eq__:
+    compares: object = type(one).__eq__
+    if compares is object.__eq__:
         return same(vars(one), vars(other)) if hasattr(one, "__dict__") else True
     return bool(one == other)

@@ -35,7 +35,8 @@ from palate_audit.harness.watched_run import memory
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import PalateError
+from palate_common.errors import IntegrityError, PalateError
+from palate_common.rounds.plan import read_plan
 from palate_server.flower.service_app import GridMessenger
 from palate_server.flower.transport import RECORD
 from palate_server.folder.enrolments import Enrolments
@@ -137,6 +138,23 @@ class _Mail(LocalGrid):
         return super()._deliver(message)
 
 
+class _Fetching(Host):
+    """Simulated devices, which fetch a round's model by its hash."""
+
+    models: Path
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        """A plan without masks."""
+        return super().answer(node, plan, self._fetched(plan))
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """The first request of a masked attempt."""
+        return super().join(node, plan, self._fetched(plan), request)
+
+    def _fetched(self, plan: bytes) -> bytes:
+        return (self.models / read_plan(plan).plan.model_hash).read_bytes()
+
+
 class _Messenger(GridMessenger):
     """The server's own messenger, over this grid."""
 
@@ -190,7 +208,10 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
         ledger = stack.enter_context(DeviceLedger(":memory:", durable=False))
         floors = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True, population="audited").for_few()
         public = site.key().public
-        host = Host(Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of)
+        host = _Fetching(
+            Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of
+        )
+        object.__setattr__(host, "models", site.round_models)
         grid = _Mail(node_app(lambda _: host), nodes=DEVICES)
         stack.enter_context(mock.patch.object(time, "sleep"))
         told = stack.enter_context(heard())
@@ -201,6 +222,8 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
             grid.look()
         with site.ledger() as entries:
             run = unpublished(entries)
+        if run is None:
+            raise IntegrityError(f"a run must be closed after {grid.attempts} attempts, and none is")
         publish(site, run, lambda _: b"card")
         served.wrong, served.attempts = grid.overdue, grid.attempts
         served.beside = {
