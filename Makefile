@@ -98,7 +98,7 @@ frameworks: .venv-frameworks/.ready ## the examples for FastAPI, Django, Toga an
 .venv-frameworks/.ready: pyproject.toml
 	@$(call need):
 	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/python -m pip install --quiet --editable ".[server,notebook]" pytest hypothesis $(FRAMEWORKS)
+	.venv-frameworks/bin/python -m pip install --quiet --editable ".[simulations,notebook]" pytest hypothesis $(FRAMEWORKS)
 	touch $@
 
 trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
