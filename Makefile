@@ -70,7 +70,7 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
 
-release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
+release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
@@ -137,4 +137,4 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN
 	touch $@ $(VENV)/.demo
 
 clean: ## remove what the targets made; run folders stay
-	rm -rf .venv .venv-* client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
