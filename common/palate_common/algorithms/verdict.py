@@ -19,7 +19,7 @@ that clips, and spends its whole norm on one number, moves `votes` by 1 / sqrt(s
 
 >>> facts = PublicFacts(n_users=3, n_items=2, mu=1.0)
 >>> popular = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)
->>> judging = Judging(Verdict(run="a", candidate=popular, in_use=popular), facts)
+>>> judging = Judging(JudgedPair(run="a", candidate=popular, in_use=popular), facts)
 >>> {block.name: block.shape for block in judging.layout(judging.start(), 0)}
 {'votes': (2,), 'found': (2,), 'shown': (2,)}
 """
@@ -65,7 +65,7 @@ class JudgedModel(BaseModel):
     """Hash of the whole model, as ledger and manifest have it."""
 
 
-class Verdict(BaseModel):
+class JudgedPair(BaseModel):
     """What is judged; public, in the signed plan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,9 +87,9 @@ class Judging(Algorithm):
     """
 
     name = NAME
-    Settings = Verdict
+    Settings = JudgedPair
 
-    def __init__(self, settings: Verdict, facts: PublicFacts) -> None:
+    def __init__(self, settings: JudgedPair, facts: PublicFacts) -> None:
         self.verdict, self.facts = settings, facts
         for judged in (settings.candidate, settings.in_use):
             if judged.facts.n_items != facts.n_items:

@@ -1,6 +1,6 @@
-"""Judging: before a model is published, devices say whether it is better than the one in use.
+"""Verdicts: before a model is published, devices say whether it is better than the one in use.
 
-    a training is closed -> Verdict: candidate, model in use -> a run of `verdict` -> its release -> published?
+    a training is closed -> JudgedPair: candidate, model in use -> a run of `verdict` -> its release -> published?
 
 A verdict is a run of its own, charged to the same ledger, right after the training whose model it judges. It is held
 once. Without one the model stays unpublished, or, where the operator has said so, is published when `judging.hours` are
@@ -10,7 +10,7 @@ over: see `releases.verdict_of`, which looks at the sealed release alone.
 from __future__ import annotations
 
 from palate_common.algorithms import State
-from palate_common.algorithms.verdict import Verdict
+from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError
 from palate_common.models.model import GlobalModel
 from palate_server.folder.config import ServerConfig
@@ -23,7 +23,7 @@ from palate_server.operation.terms import check_budgets, counting
 from palate_server.surveys.verdict import asked
 
 
-class Judging:
+class Verdicts:
     """Decides whether a model is to be judged now.
 
     Args:
@@ -45,7 +45,7 @@ class Judging:
         if was_published(ledger, closed.run) or verdicts_of(ledger, closed.run):
             return None
         try:
-            check_budgets(counting(self._site.config, Verdict, {}, settings.epsilon), ledger, now=now)
+            check_budgets(counting(self._site.config, JudgedPair, {}, settings.epsilon), ledger, now=now)
         except BudgetError as error:
             self._refused = closed.run
             self._events.tell("verdict refused", run=closed.run, reason=str(error))
@@ -57,7 +57,7 @@ class Judging:
         return now if self.due(ledger, now=now) is not None else float("inf")
 
 
-def question(site: Site, ledger: Ledger, run: str) -> tuple[Verdict, State]:
+def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     """What devices are asked about a run's model, and the arrays of both models.
 
     Raises:
@@ -66,9 +66,9 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[Verdict, State]:
     return asked(run, candidate(site, ledger, run).model, _in_use(site))
 
 
-def as_run(config: ServerConfig, verdict: Verdict) -> ServerConfig:
+def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:
     """The configuration of a verdict's run: its algorithm and epsilon; the rest is unchanged."""
-    return counting(config, Verdict, verdict.model_dump(mode="json"), config.judging.epsilon)
+    return counting(config, JudgedPair, verdict.model_dump(mode="json"), config.judging.epsilon)
 
 
 def _in_use(site: Site) -> GlobalModel:

@@ -34,7 +34,7 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
-from palate_server.operation.judging import Judging
+from palate_server.operation.judging import Verdicts
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import verdict_of
 from palate_server.operation.restraint import restraint_of
@@ -70,7 +70,7 @@ class Operation:
         self.events = EventLog(site.events)
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
-        self._surveys, self._judging = Surveys(site.config, self.events), Judging(site, self.events)
+        self._surveys, self._judging = Surveys(site.config, self.events), Verdicts(site, self.events)
         self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None

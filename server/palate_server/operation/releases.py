@@ -25,7 +25,7 @@ from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import Verdict
+from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -152,7 +152,7 @@ def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
     for judging in verdicts_of(ledger, run):
         if judging in closed and closed[judging].facts.get("releases"):
             found = candidate(site, ledger, judging)
-            judged = Verdict.model_validate(found.terms.settings).candidate.model
+            judged = JudgedPair.model_validate(found.terms.settings).candidate.model
             if judged != closed[run].facts.get("model_hash"):
                 raise IntegrityError(f"the verdict {judging} must be on the model of run {run}, and is on another")
             return judgement(found.model, devices=found.users)

@@ -22,7 +22,7 @@ from palate_common.algorithms.parts.links import panel_size
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, has_panel, takes_panel
 from palate_common.algorithms.registry import only_counts
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import Verdict
+from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
@@ -157,11 +157,11 @@ def counting(config: ServerConfig, kind: type[BaseModel], settings: dict[str, An
 
     Args:
         config: the operator's configuration; the rest of it is unchanged.
-        kind: `Survey` or `Verdict`.
+        kind: `Survey` or `JudgedPair`.
         settings: what is asked.
         epsilon: of the run.
     """
-    algorithm = {Survey: SURVEYING, Verdict: JUDGING}[kind]
+    algorithm = {Survey: SURVEYING, JudgedPair: JUDGING}[kind]
     training = config.training.model_copy(update={"algorithm": algorithm, "settings": settings, "warm_start": False})
     privacy = config.privacy.model_copy(update={"epsilon": epsilon})
     return config.model_copy(update={"training": training, "privacy": privacy})

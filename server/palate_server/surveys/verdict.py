@@ -1,6 +1,6 @@
 """Verdict: what devices are asked about a model that isn't published yet, and what their released votes say of it.
 
-    candidate, model in use -> Verdict, arrays of both -> a run of `verdict`
+    candidate, model in use -> JudgedPair, arrays of both -> a run of `verdict`
     GlobalModel of `verdict` (noised sums) -> Judgement: is it worse, and which items are shown that nobody has
 
 A model is held for two reasons. Both are looked for in released numbers alone, so that looking costs no privacy.
@@ -47,8 +47,8 @@ from palate_common.algorithms.verdict import (
     SHOWN,
     VOTES,
     JudgedModel,
+    JudgedPair,
     Judging,
-    Verdict,
     arrays_of,
 )
 from palate_common.errors import InputError
@@ -123,9 +123,9 @@ class Judgement:
         return said
 
 
-def asked(run: str, candidate: GlobalModel, in_use: GlobalModel) -> tuple[Verdict, State]:
+def asked(run: str, candidate: GlobalModel, in_use: GlobalModel) -> tuple[JudgedPair, State]:
     """What devices are asked about a run's model, and the arrays of both models, which are the verdict's inputs."""
-    verdict = Verdict(run=run, candidate=_judged(candidate), in_use=_judged(in_use))
+    verdict = JudgedPair(run=run, candidate=_judged(candidate), in_use=_judged(in_use))
     return verdict, arrays_of(CANDIDATE, _ranking(candidate)) | arrays_of(IN_USE, _ranking(in_use))
 
 
@@ -158,7 +158,7 @@ def judgement(model: GlobalModel, *, devices: int) -> Judgement:
     algorithm = model.algorithm
     if model.header.algorithm != NAME or model.header.releases != 1 or not isinstance(algorithm, Judging):
         raise InputError(f"`model` must be a released verdict, got {model.header.algorithm!r}")
-    state, verdict = model.state, Verdict.model_validate(model.header.settings)
+    state, verdict = model.state, JudgedPair.model_validate(model.header.settings)
     noise = dict(zip(BLOCKS, map(float, state[NOISE]), strict=True))
     won, lost = (float(each) for each in state[VOTES])
     moved = min(max(won + lost, 0.0) + DOUBT * math.sqrt(2) * noise[VOTES], float(devices))

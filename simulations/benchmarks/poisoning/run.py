@@ -254,7 +254,7 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
         f"{first['least']:.0%}", f"{share:.3f}",
     )  # fmt: skip
     told = ("runs", "held", "lost at most", "error", "seen from", "quality")
-    users = f"{first['users']:,} users, of whom {first['judges']:,} judge, {first['items']:,} items"
+    users = f"{first['users']:,} users, of whom {first.get('judges', first['users']):,} judge, {first['items']:,} items"
     return [
         Table(f"{label}: models that devices judge ({users})", header, rows, JUDGED_NOTE),
         Table(f"{label}: honest models that devices judge", told, [honest], HONEST_NOTE),

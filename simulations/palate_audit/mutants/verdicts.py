@@ -127,7 +127,7 @@ def another_model() -> Iterator[None]:
     real = releases.verdict_of
 
     def instead(site: Site, ledger: Ledger, run: str) -> Judgement | None:
-        with mock.patch.object(releases, "Verdict", _AnyModel):
+        with mock.patch.object(releases, "JudgedPair", _AnyModel):
             _AnyModel.owed = next(
                 entry.facts.get("model_hash")
                 for entry in ledger.entries()

@@ -25,7 +25,7 @@ from palate_client.rounds import contribution
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.algorithms.verdict import Verdict
+from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
@@ -168,7 +168,7 @@ def play(
     seed: int = 0,
     attempts: int = 64,
     former: GlobalModel | None = None,
-    question: tuple[Verdict, State] | None = None,
+    question: tuple[JudgedPair, State] | None = None,
 ) -> Played:
     """Play a run to its end, or until its budget is used up by void attempts.
 
@@ -226,7 +226,7 @@ def terms_of(
     directory: str | None,
     *,
     seed: int,
-    question: tuple[Verdict, State] | None = None,
+    question: tuple[JudgedPair, State] | None = None,
 ) -> RunTerms:
     """The run's terms, made as those of any run."""
     name, _, pairs = setting.algorithm.partition("-")

@@ -19,6 +19,7 @@ from palate_server.operation import releases
 from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_of
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.status import unpublished
+from palate_server.service.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +90,12 @@ def test_no_model_is_published_before_its_verdict_which_is_charged_and_sealed(se
     with pytest.raises(UnjudgedError, match="devices judge it first"):
         publish(service.site, run, card)
     training = spent(service)
-    service.operate()
+    with Supervisor(service.site, card=lambda extract: b"{}", dev=True) as supervisor:
+        supervisor._publish()
+        assert latest(service.site).version == start.version, "it waits, and holds nothing"
+        service.operate()
+        assert audit_ledger(service.site.folder).alarms == ()
+        supervisor._publish()
     with service.site.ledger(read_only=True) as ledger:
         (judging,) = verdicts_of(ledger, run)
         assert [entry.kind for entry in ledger.entries(judging)] == ["open", "charge", "seal", "close"]
@@ -99,8 +105,8 @@ def test_no_model_is_published_before_its_verdict_which_is_charged_and_sealed(se
     delta = noise_delta(service.site.config.privacy.dp, service.site.config.privacy.delta)
     assert spent(service) - training == pytest.approx(mu_of(epsilon=EPSILON, delta=delta) ** 2, rel=1e-4)
     assert all(service.devices.ledger.spent(device) == pytest.approx(spent(service)) for device in range(DEVICES))
-    assert audit_ledger(service.site.folder).alarms == ()
-    assert publish(service.site, run, card).version > start.version
+    assert latest(service.site).version > start.version
+    assert (len(service.events("published")), service.events("held")) == (1, [])
     assert unpublished_now(service) is None, "a verdict is no model"
     opened = service.events("opened")
     assert [event.get("judges") for event in opened] == [None, run]
@@ -117,6 +123,10 @@ def test_a_model_that_is_worse_or_pushes_an_item_is_never_published(service: Any
     publish(service.site, train(service, steps=2), card)
     good = latest(service.site).version
     worse = train(service, histories(without=2, items=tuple(range(6))), steps=2)
+    with Supervisor(service.site, card=lambda extract: b"{}", dev=True) as supervisor:
+        supervisor._publish()
+    (held,) = service.events("held")
+    assert (held["run"], "worse than the model in use" in held["reason"]) == (worse, True)
     with pytest.raises(RefusedError, match=r"worse than the model in use: .* more of them find less"):
         publish(service.site, worse, card)
     pushed = train(service, histories(without=3, extra=(0,)), steps=2)
