@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv$(addprefix -,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+# Of what is installed a fifth is ever imported: that is compiled when it is, and kept.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
 # What `make images` runs, which is no part of `make test`.
@@ -17,7 +18,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web bench images around mutants soak new lock clean
+.PHONY: demo test check needs lint types contracts tests web docs bench images release-check mutants soak new lock clean around trackers frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -50,12 +51,25 @@ client/web/node_modules/.ready: client/web/package-lock.json
 	cd client/web && npm ci --silent --no-audit --no-fund
 	touch $@
 
+docs: $(VENV)-docs/.ready ## the site of the documentation, in build/site: pages, reference, search; a warning or a broken link ends it
+	$(VENV)-docs/bin/python docs/website.py pages build/pages
+	$(VENV)-docs/bin/zensical build --clean --strict
+	$(VENV)-docs/bin/python docs/website.py check build/site
+
+$(VENV)-docs/.ready: requirements/docs.txt | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/docs.txt
+	touch $@
+
 bench: $(VENV)/.dev ## needs PALATE_BENCH_DATA: a folder with ml-1m, online-retail, movietweetings-100k, deskdrop
 	for script in simulations/benchmarks/*/run.py; do PYTHONPATH=simulations $(BIN)/python $$script || exit 1; done
 
 images: $(VENV)/.dev ## the image, the compose file, the systemd units and the Helm chart, built and run: root, minutes
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
+
+release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
+	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus, Grafana's types: Debian's packages, minutes
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
@@ -75,12 +89,25 @@ soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 
 	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
 
+trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
+	.venv-trackers/bin/python -m pytest -q -m "trackers or not trackers" tests/simulations/test_tracking.py
+
+.venv-trackers/.ready: pyproject.toml
+	@$(call need):
+	$(PYTHON) -m venv .venv-trackers
+	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
+	touch $@
+
+frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
+	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
+	$(BIN)/pytest -q tests/docs/test_frameworks.py
+
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))
 
 lock: $(VENV)/.dev ## renews the locked versions and their hashes
-	for extra in dev server; do \
-		printf 'hatchling>=1.26\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	for extra in dev server docs; do \
+		printf 'hatchling>=1.26\nhatch-vcs>=0.4\neditables>=0.5\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" --excludes requirements/torch.txt \
 		--extra $$extra --output-file requirements/$$extra.txt pyproject.toml - || exit 1; done
 	# the model's files alone, without torch; the operators alone, which need parso and attrs

@@ -3,8 +3,8 @@
     python docs/measured.py
 
 Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
-the marks in README.md, docs/benchmarks.md and docs/population.md, and docs/img/population.svg. No figure is typed by
-hand: `tests/docs/test_measured.py` compares.
+the marks in README.md, its Chinese edition, docs/benchmarks.md and docs/population.md, and docs/img/population.svg. No
+figure is typed by hand: `tests/docs/test_measured.py` compares.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import importlib
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-README, PAGE = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+README, CHINESE, PAGE = ROOT / "README.md", ROOT / "README.zh.md", ROOT / "docs" / "benchmarks.md"
+TERMS = ROOT / "docs" / "zh" / "terms.toml"
 USERS, PICTURE = ROOT / "docs" / "population.md", ROOT / "docs" / "img" / "population.svg"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
@@ -50,7 +52,8 @@ TOPICS = {
     ),
     "Releases and learning": ("releases", "sgd", "pfl", "engines", "speed", "scale"),
     "Privacy": ("attacks", "poisoning", "audit", "mutation", "ledger"),
-    "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness", "loyalty"),
+    "Devices and servers": ("sdk", "web", "durability", "doors", "secagg", "serve", "fleet", "witness"),
+    "Loyalty": ("loyalty", "sandbox"),
 }
 """In which order the page has the benchmarks."""
 BAR = re.compile(r" \(bar [^)]*\)")
@@ -63,7 +66,12 @@ from benchmarks.sheet import Sheet, Table  # noqa: E402 - the path is what finds
 
 def section() -> str:
     """What stands between the marks of the README."""
-    return "\n".join(_shown()).strip()
+    return "\n".join(_shown({})).strip()
+
+
+def chinese() -> str:
+    """The same in its Chinese edition: the figures are the record's, the words those of docs/zh/terms.toml."""
+    return "\n".join(_shown(tomllib.loads(TERMS.read_text(encoding="utf-8"))["tables"])).strip()
 
 
 def page() -> str:
@@ -145,13 +153,13 @@ def _benchmark(benchmark: str) -> str:
     return "\n".join([*lines, f"Commands and what to read in it: [{benchmark}]({folder}).\n"])
 
 
-def _shown() -> Iterator[str]:
-    """The tables of each part of the README, and how it was measured."""
+def _shown(words: Mapping[str, str]) -> Iterator[str]:
+    """The tables of each part of the README with other words, and how it was measured."""
     for benchmark, part in SHOWN:
         for record, tables in recorded(benchmark):
             if record["part"] == part:
                 for table in tables:
-                    yield from _table(table)
+                    yield from (_in(words, line) for line in _table(table))
                 yield f"<sub>{_how(record['measured'])}</sub>\n"
 
 
@@ -164,6 +172,13 @@ def _table(table: Table) -> Iterator[str]:
     yield f"\n{table.note}\n" if table.note else ""
 
 
+def _in(words: Mapping[str, str], line: str) -> str:
+    """A line with each of the words replaced, in their order."""
+    for ours, theirs in words.items():
+        line = line.replace(ours, theirs)
+    return line
+
+
 def _how(measured: Mapping[str, Any]) -> str:
     """Command, seeds, protocol, hardware and date in one line."""
     first, last = ("command",), ("hardware", "date")
@@ -173,7 +188,7 @@ def _how(measured: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Write all."""
-    for file, text in ((README, section()), (PAGE, page()), (USERS, users())):
+    for file, text in ((README, section()), (CHINESE, chinese()), (PAGE, page()), (USERS, users())):
         whole = file.read_text(encoding="utf-8")
         before, _, rest = whole.partition(BEGIN)
         _, _, after = rest.partition(END)

@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "public.md"
 BEGIN = "<!-- public: written by docs/public.py -->"
 PACKAGES = {
     "palate": "an app, a notebook, a script",
+    "palate.aio": "an app with an event loop",
     "palate_audit": "an audit of any mechanism",
     "palate_common.algorithms": "an algorithm of your own",
     "palate_torch": "a torch module of your own",
@@ -28,10 +29,11 @@ ROOTS = ("common", "client", "server", "simulations")
 
 
 class Exported(NamedTuple):
-    """A public name: where it is defined, and the first sentence of its docstring."""
+    """A public name: where it is defined, by which name there, and the first sentence of its docstring."""
 
     name: str
     module: str
+    defined: str
     said: str
 
 
@@ -42,7 +44,7 @@ def exported(package: str) -> list[Exported]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("palate"):
             found |= {each.asname or each.name: (node.module, each.name) for each in node.names}
     found |= {name: (module, name) for name, module in _constant(tree, "_LATER", {}).items()}
-    return [Exported(name, found[name][0], _said(*found[name])) for name in _constant(tree, "__all__", [])]
+    return [Exported(name, *found[name], _said(*found[name])) for name in _constant(tree, "__all__", [])]
 
 
 def section() -> str:

@@ -13,6 +13,9 @@ In a notebook, on a log:
     result = palate.simulate("my.csv", epsilon=5)
     result.metrics["recall_capped@20"], result.card["epsilon"]
 
+    recommender = palate.Recommender(epsilon=5).fit("my.csv")
+    recommender.recommend(["book-7", "book-15"])
+
 To audit the privacy claim of any mechanism:
 
     palate.audit(mechanism, epsilon=3, delta=1e-6).verdict
@@ -25,6 +28,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from palate.auditing import audit
+from palate.estimator import RecommenderEstimator as Recommender
+from palate.estimator import ScoredItem, ScoredItems
 from palate.sample import Sample, sample
 from palate.simulation import simulate
 from palate_client.consent import Consent, Decision, Purpose
@@ -60,6 +65,7 @@ from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
 
 if TYPE_CHECKING:
+    from palate import aio as aio
     from palate_client.leaving.later_models import Traces
     from palate_client.leaving.statement import Statement
     from palate_client.ledger.device_ledger import Receipt
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from palate_client.online.enrolment import Enrolment
     from palate_client.online.online import Syncing
     from palate_client.online.sync import SyncResult
+    from palate_client.page.local import LocalPage
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Contribution, Explanation
@@ -90,6 +97,7 @@ _LATER = {
     "Explanation": "palate_client.recommend.explanation",
     "GlobalModel": "palate_common.models.model",
     "Invitation": "palate_common.enrolment",
+    "LocalPage": "palate_client.page.local",
     "Loyalty": "palate_client.loyalty",
     "OpenLog": "palate_client.panel",
     "Opened": "palate_client.store.journal",
@@ -135,6 +143,7 @@ __all__ = [
     "Interests",
     "Invitation",
     "Limits",
+    "LocalPage",
     "LockedError",
     "Loyalty",
     "Masked",
@@ -152,9 +161,12 @@ __all__ = [
     "Reason",
     "Receipt",
     "Recommendation",
+    "Recommender",
     "Refusal",
     "RefusedError",
     "Sample",
+    "ScoredItem",
+    "ScoredItems",
     "Sent",
     "Service",
     "Similar",
@@ -180,7 +192,9 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Import a type of `_LATER`."""
+        """Import a type of `_LATER`, or `palate.aio`."""
+        if name == "aio":
+            return import_module("palate.aio")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_LATER[name]), name)

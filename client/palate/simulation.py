@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    data: Source | None = None,
+    data: Source | Any = None,
     *,
     epsilon: float = 5.0,
     delta: float | None = None,
@@ -25,13 +25,15 @@ def simulate(
     seed: int = 0,
     out: str | Path | None = None,
     ledger: str | Path | None = None,
+    track: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Result:
     """Train a federated recommender on a log, privately, and compare it with its baselines.
 
     Args:
-        data: a data frame, a path, or a name of `palate data list`; MovieLens small when left out.
+        data: a data frame of pandas or polars, pairs of a user and an item, a path, or a name of `palate data list`;
+            MovieLens small when left out.
         epsilon: of the whole run; unit: user, adjacency: zero-out. Not used with `dp="off"`.
         delta: default min(1e-5, 1/(10 N)) for N training users.
         dp: who adds the noise: "distributed" (all devices together), "local" (each device by itself), "central" (the
@@ -42,8 +44,9 @@ def simulate(
         seed: of the split, ties and public randomness; never of a release's noise.
         out: the run folder, new or empty; default runs/<name>-<time>.
         ledger: the population's ledger; default beside the run folder.
+        track: an experiment tracker to write the run to, too: "mlflow:URI", "wandb:DIR" (offline) or "tensorboard:DIR".
         settings: any other configuration key, dotted, as with `--set`.
-        progress: show progress on stderr.
+        progress: show progress on stderr; None: on a terminal and in a notebook.
 
     Returns:
         The finished run: `metrics`, `baselines`, `epsilon`, `model`, `card`, `plots`, `report`.
@@ -54,7 +57,8 @@ def simulate(
     """
     try:
         from palate_sim.config import load_config
-        from palate_sim.progress import Progress
+        from palate_sim.data.readers import as_source
+        from palate_sim.progress import Progress, wanted
         from palate_sim.run import experiment
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
@@ -65,11 +69,15 @@ def simulate(
         "algorithm.name": algorithm,
         "split.name": split,
         "seed": seed,
+        "track": track,
         **(settings or {}),
     }
     config = load_config(preset, {key: value for key, value in chosen.items() if value is not None})
     started = experiment.start(
-        config, source=data, out=None if out is None else Path(out), ledger=None if ledger is None else Path(ledger)
+        config,
+        source=as_source(data),
+        out=None if out is None else Path(out),
+        ledger=None if ledger is None else Path(ledger),
     )
-    with Progress(started.folder.events, quiet=not progress) as notify:
+    with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
         return started.run(notify)

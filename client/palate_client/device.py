@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from palate_client.online.policy import Policy
     from palate_client.online.retry import Stop
     from palate_client.online.sync import SyncResult
+    from palate_client.page.facts import PageFacts, Tags
+    from palate_client.page.local import LocalPage
+    from palate_client.page.totals import Totals
     from palate_client.panel import OpenLog
     from palate_client.recommend.adaptation.tuning import Tuning
     from palate_client.recommend.explanation import Explanation
@@ -177,6 +180,13 @@ class Device(Closing):
         from palate_client.store.activity import Activity
 
         return Activity(self.store)
+
+    @_Part
+    def _totals(self) -> Totals:
+        """The counts of all events, for the page."""
+        from palate_client.page.totals import Totals
+
+        return Totals(self.store)
 
     def track(
         self,
@@ -614,6 +624,90 @@ class Device(Closing):
         spending = (lambda: None) if self.service is None else self.rounds.spending
         return PrivacyReport.of(self.app, self.store, self.consent, self.service, spending)
 
+    def page(
+        self,
+        *,
+        language: str | Path | None = None,
+        titles: Mapping[str, str] | None = None,
+        tags: Tags | None = None,
+        actions: str | None = None,
+        token: str = "",
+    ) -> str:
+        """The user's own page, as one HTML file: what they did, what is recommended and why, what left, what is left.
+
+        It has no script, loads nothing and names no address, so it can be shown in a web view or saved as a file. To
+        make it changes nothing.
+
+        Args:
+            language: a BCP 47 tag, such as "zh-Hans"; there are English, Chinese and German, and English stands for the
+                others. A `Path`: a catalogue of the app's own. None: as the environment says.
+            titles: item id -> its title; an item without one is named by its id.
+            tags: item id -> its tags, such as genres, for the picture of the taste; an item without any counts for its
+                domain.
+            actions: where the forms of its buttons go, such as "/palate"; None: it has none. The fields of a form are
+                in `palate_client.page.page.Actions`.
+            token: of the forms, so that the app's handler knows its own page.
+
+        Raises:
+            InputError: an argument is invalid.
+            PalateError: a file of the store can't be read.
+        """
+        from palate_client.language.language import language_of  # here: as the parts
+        from palate_client.page.page import Actions, page_of
+
+        asked = None if actions is None else Actions(actions, token)
+        return page_of(self._facts(tags), language_of(language), titles or {}, asked, None)
+
+    def serve_page(
+        self,
+        *,
+        language: str | Path | None = None,
+        titles: Mapping[str, str] | None = None,
+        tags: Tags | None = None,
+        seconds: float = 900.0,
+    ) -> LocalPage:
+        """Show the page in the user's own browser, with buttons that work: `webbrowser.open(device.serve_page().url)`.
+
+        A small server on loopback, in daemon threads. Its address works once. The buttons turn a purpose off, save all
+        data, leave the server, and erase everything.
+
+        Args:
+            language: as in `page`; None: the browser's.
+            titles: as in `page`.
+            tags: as in `page`.
+            seconds: without a request after which it ends.
+
+        Raises:
+            InputError: an argument is invalid.
+        """
+        from palate_client.language.language import accepted, language_of  # here: as the parts
+        from palate_client.page.local import LocalPage
+        from palate_client.page.page import page_of
+
+        fixed = None if language is None else language_of(language)
+        return LocalPage(
+            self,
+            render=lambda chosen, actions, said: page_of(self._facts(tags), chosen, titles or {}, actions, said),
+            language=lambda header: fixed or accepted(header),
+            seconds=seconds,
+        )
+
+    def _facts(self, tags: Tags | None) -> PageFacts:
+        """What a page tells."""
+        from palate_client.page.facts import facts_of  # here: as the parts
+
+        return facts_of(
+            app=self.app,
+            store=self.store,
+            service=self.service,
+            calendar=self.calendar,
+            counted=self._totals.now(),
+            report=self.privacy_report(),
+            statement=self.statement,
+            recommender=self.recommendations.recommender_if_any,
+            tags=tags or {},
+        )
+
     def open_log(self) -> OpenLog:
         """What the user shares openly, for the app to deliver by its own means; Palate never sends it.
 
@@ -660,7 +754,7 @@ class Device(Closing):
         return written
 
     def statement(self) -> Statement:
-        """What would remain if the user left now, in words and numbers; see [Leaving](sdk.md#leaving).
+        """What would remain if the user left now, in words and numbers; see "Leaving" in docs/sdk.md.
 
         To make it writes nothing to the store, and nothing is erased.
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import sys
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ from palate_audit.targets.function import Function, Mechanism
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, check_delta, check_epsilon
 from palate_common.records.files import write_durably
-from palate_sim.progress import Progress
+from palate_sim.progress import Progress, wanted
 from palate_sim.steps import Notify
 
 EPSILON, DELTA = 5.0, 1e-6
@@ -311,8 +310,7 @@ def audit(
 @contextmanager
 def _shown(progress: bool | None) -> Iterator[Notify]:
     """Show steps, if asked to; by default on a terminal and in a notebook."""
-    wanted = sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
-    with Progress(quiet=not wanted) as notify:
+    with Progress(quiet=not wanted(progress)) as notify:
         yield notify
 
 

@@ -22,6 +22,7 @@ EXTRAS = {
     "dp_accounting": "server",
     "flwr": "server",
     "opacus": "torch",
+    "optuna": "tune",
     "prv_accountant": "audit",
     "ray": "ray",
     "riskcal": "audit",
@@ -35,6 +36,10 @@ COMMANDS = {
         "simulate:simulate",
         "Train a federated recommender on a log with privacy, and show its quality and that of the baselines.",
     ),
+    "sandbox": (
+        "sandbox:sandbox",
+        "Live some weeks of a made population with Palate: real devices, rounds, budgets, surveys; made people.",
+    ),
     "frontier": (
         "frontier:frontier",
         "Measure what privacy costs on this data, and how more users reduce the cost. Nothing is charged or released.",
@@ -43,7 +48,12 @@ COMMANDS = {
         "releases:releases",
         "Measure what a series of releases keeps of its quality under one budget. Nothing is charged or released.",
     ),
+    "tune": (
+        "tune:tune",
+        "Look for better settings, on the validation users alone: nothing is charged, and the card says on whom.",
+    ),
     "feasibility": ("feasibility:feasibility", "Plan a run of the default algorithm from public numbers alone."),
+    "export": ("export:app", "What a run made, as plain files for other tools."),
     "config": (
         "config:config",
         "Print every configuration key, as TOML: for `palate simulate CONFIG.toml`, or one by one for --set.",

@@ -245,8 +245,6 @@ class EvaluationConfig(_Section):
     can't hold in memory. None: all."""
     save_recommendations: bool = False
     """Write recommendations.csv.gz and split/."""
-    tensorboard: bool = False
-    """Write TensorBoard events too; needs the package tensorboard."""
 
     @field_validator("ks", "baselines", "projection", "recency", mode="before")
     @classmethod
@@ -282,6 +280,12 @@ class SimulationConfig(_Section):
     warm_start: str | None = Field(default=None, min_length=1)
     """A former release of the same population to start from: its run folder, or its model folder. See
     docs/algorithm.md#warm-start."""
+    tuned_on: str | None = Field(default=None, min_length=1)
+    """The folder of a study of `palate tune` that chose the algorithm's settings: checked, and said on the card. See
+    docs/runs.md#tuning."""
+    track: str | None = Field(default=None, min_length=1)
+    """An experiment tracker to write the run to, too: mlflow:URI, wandb:DIR (offline) or tensorboard:DIR. See
+    docs/runs.md#trackers."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the split, public randomness, ties and bootstrap; never of a release's noise."""
 

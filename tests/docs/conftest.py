@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 WHOLE_SET = re.compile(r"""load\("complete-journey|simulate\(("movielens-small|epsilon)""")
@@ -73,10 +74,17 @@ class Page:
 
 def all_pages() -> list[Page]:
     """README, CONTRIBUTING and every page below docs."""
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    paths = [
+        ROOT / "README.md",
+        ROOT / "README.zh.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
     return [Page(path) for path in paths]
 
 
+TRANSLATIONS = {"README.zh.md": "README.md", "docs/zh/first-run.md": "docs/tutorials/first-run.md"}
+"""Translation -> original. Both have the same commands and code, which are run once; see `test_translations.py`."""
 PAGES = {page.name: page for page in all_pages()}
 
 
@@ -85,10 +93,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", PAGES.values(), ids=list(PAGES))
     if "session" in metafunc.fixturenames:
-        spoken = {name: page for name, page in PAGES.items() if page.blocks("console")}
+        spoken = {name: page for name, page in PAGES.items() if page.blocks("console") and name not in TRANSLATIONS}
         metafunc.parametrize("session", spoken.values(), ids=list(spoken))
     if "python_block" in metafunc.fixturenames:
-        blocks = [block for page in PAGES.values() for block in page.blocks("python")]
+        blocks = [block for page in PAGES.values() for block in page.blocks("python") if page.name not in TRANSLATIONS]
         named = [
             pytest.param(
                 block,
@@ -107,15 +115,37 @@ def write_log() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def anchors() -> Callable[[str], set[str]]:
+    """The anchors that the headings of a text get."""
+    return _anchors
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
+def translations() -> dict[str, str]:
+    """Translation -> original, by their paths in the repository."""
+    return TRANSLATIONS
+
+
+@pytest.fixture(scope="session")
 def pages() -> dict[str, Page]:
     """Every page by its path in the repository."""
     return PAGES
+
+
+def _anchors(text: str) -> set[str]:
+    return {_slug(heading) for heading in HEADING.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))}
+
+
+def _slug(heading: str) -> str:
+    """The anchor that a heading gets."""
+    words = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
 
 
 def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int = 5) -> None:

@@ -31,6 +31,7 @@ NOT_RUN = (
     "cd ",
     "pip install ",
     "export ",
+    "source ",
     "PYTHONPATH=simulations .venv/bin/python ",
     "make test",
     "make bench",
@@ -206,12 +207,12 @@ def test_lines_are_compared_without_their_numbers(line: str, output: str, found:
 
 
 def test_make_targets_exist(root: Path, pages: dict[str, Any]) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     for page in pages.values():
         for line in page.text.splitlines():
-            named = re.findall(r"`make ([a-z]+)`", line) + re.findall(r"^\$ make ([a-z]+)", line)
+            named = re.findall(r"`make ([a-z-]+)`", line) + re.findall(r"^\$ make ([a-z-]+)", line)
             assert set(named) <= targets, f"{page.name}: {line}"
-    listed = re.findall(r"^\| `make ([a-z]+)`", pages["CONTRIBUTING.md"].text, re.MULTILINE)
+    listed = re.findall(r"^\| `make ([a-z-]+)`", pages["CONTRIBUTING.md"].text, re.MULTILINE)
     assert set(listed) == targets
 
 

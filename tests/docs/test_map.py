@@ -15,6 +15,7 @@ PACKAGES = (
     "server/palate_server",
     "simulations/palate_sim",
     "simulations/palate_audit",
+    "simulations/palate_sandbox",
     "simulations/palate_cli",
 )
 MOST = 16

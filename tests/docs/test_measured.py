@@ -27,6 +27,7 @@ def between(measured: Any, page: Any) -> str:
 def test_readme_shows_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
     """If this fails, run docs/measured.py."""
     assert between(measured, pages["README.md"]) == f"\n\n{measured.section()}\n\n"
+    assert between(measured, pages["README.zh.md"]) == f"\n\n{measured.chinese()}\n\n"
 
 
 def test_the_page_of_measurements_shows_all_that_was_measured(measured: Any, pages: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ PACKAGES = {
     "palate_server": ROOT / "server",
     "palate_sim": ROOT / "simulations",
     "palate_audit": ROOT / "simulations",
+    "palate_sandbox": ROOT / "simulations",
     "palate_cli": ROOT / "simulations",
 }
 HEAVY = ("flwr", "torch", "scipy", "pandas", "sklearn", "implicit", "plotly", "rich", "typer", "dp_accounting", "ray")

@@ -52,6 +52,8 @@ OTHER: dict[str, Any] = {
     "algorithm.settings": {},
     "releases.division": "decreasing",
     "warm_start": "runs/former",
+    "track": "tensorboard:logs",
+    "tuned_on": "tuned",
     "engine.name": "flower",
     "engine.absent": 0.1,
     "evaluation.ks": [5],

@@ -136,7 +136,7 @@ def test_dp_off_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
         ({"seed": -1}, "`seed` must be greater than or equal to 0"),
         ({"out": "a\0b"}, "`--out` must be a folder to write to"),
         ({"settings": {"privacy.novel": 1}}, "`privacy.novel` is not a setting of Palate"),
-        ({"data": 5}, "`data` must be a name, a path or a pandas data frame, got int"),
+        ({"data": 5}, "`data` must be a name, a path or a data frame, got int"),
         ({"data": pd.DataFrame()}, "`columns` must give user_id and item_id"),
         ({"data": named("x\ny")}, "`item_id` must be on one line, got 'x?y'"),
         ({"data": named("x\ry")}, "`item_id` must be on one line"),

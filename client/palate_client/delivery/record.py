@@ -108,6 +108,15 @@ class Record:
         """All messages that are kept, oldest first."""
         return tuple(self._read("SELECT {} FROM deliveries ORDER BY seq"))
 
+    def latest(self, most: int) -> tuple[Delivery, ...]:
+        """The latest messages, newest first."""
+        return tuple(self._read("SELECT {} FROM deliveries ORDER BY seq DESC LIMIT ?", most))
+
+    def reasons(self) -> dict[Reason, int]:
+        """Reason -> the number of messages that are kept."""
+        found = self._rows("SELECT reason, count(*) FROM deliveries GROUP BY reason")
+        return {Reason(reason): count for reason, count in found}
+
     def due(self, now: float) -> list[Delivery]:
         """The waiting messages that are due, oldest first."""
         found = self._read("SELECT {} FROM deliveries WHERE due <= ? ORDER BY seq", now)
@@ -245,6 +254,22 @@ def record_of(store: StoreFile) -> Iterator[Record]:
     with store.beside("deliveries") as (path, driver):
         database = Database(path, kind=_KIND, schema=SCHEMA, driver=driver)
     with database, database.transaction(write=True) as connection:
+        yield Record(connection)
+
+
+@contextmanager
+def kept_record(store: StoreFile) -> Iterator[Record | None]:
+    """The record of a store, to read only; None if there is none yet, and none is made.
+
+    Raises:
+        as `record_of`.
+    """
+    with store.beside("deliveries") as (path, driver):
+        database = Database(path, kind=_KIND, schema=SCHEMA, driver=driver) if path.exists() else None
+    if database is None:
+        yield None
+        return
+    with database, database.transaction() as connection:
         yield Record(connection)
 
 

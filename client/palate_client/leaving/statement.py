@@ -330,6 +330,22 @@ def most_true_positives(false_positives: float, *, mu: float, reserved: float = 
     return min(1.0, factor * (reserved + rest * _NORMAL.cdf(_NORMAL.inv_cdf(accepted) + mu)) * (1 + _DISCRETE))
 
 
+def most_right(*, mu: float, reserved: float = 0.0) -> float:
+    """The largest share of right answers of any test, where a fair coin decided whether the history was in.
+
+    (1 + TPR - FPR) / 2 at its largest, which for mu-GDP is where FPR = Phi(-mu / 2) (Dong, Roth and Su 2022): Phi(mu /
+    2) without a `reserved` part. A half is guessing.
+
+    **Guarantees:** share of right answers rounded up: never below that of `most_true_positives` at any rate.
+
+    Args:
+        mu: of all releases together, from 0.
+        reserved: as in `most_true_positives`.
+    """
+    factor = math.exp(_DISCRETE) * (1 + _DISCRETE)
+    return min(1.0, (1 + factor * (reserved + (1 - reserved) * (2 * _NORMAL.cdf(mu / 2) - 1))) / 2 + 2 * _DISCRETE)
+
+
 def _most(rate: float, mu2: float | None, reserved: float) -> float | None:
     """The bound, where there is one."""
     if mu2 is None:

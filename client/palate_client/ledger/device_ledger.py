@@ -21,7 +21,7 @@ from __future__ import annotations
 import operator
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,7 @@ class DeviceLedger(Closing):
         max_participations: the most charges a device may ever have; None for no limit.
         durable: wait for the disk on every charge. Simulations needn't.
         driver: the SQLite library that opens the file; on a device it encrypts.
+        clock: returns the time in seconds since 1970, for the receipts.
 
     Raises:
         InputError: not a device ledger, or not writable.
@@ -105,6 +106,7 @@ class DeviceLedger(Closing):
         max_participations: int | None = None,
         durable: bool = True,
         driver: Driver = PLAIN,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if limit_mu2 is not None and not limit_mu2 >= 0:
             raise InputError(f"`limit_mu2` must be a number from 0, got {limit_mu2!r}")
@@ -114,7 +116,7 @@ class DeviceLedger(Closing):
             limit_mu2=np.inf if limit_mu2 is None else limit_mu2,
             max_participations=2**62 if max_participations is None else max_participations,
         )
-        self._seq = 0
+        self._seq, self._clock = 0, clock
         self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable, driver=driver)
         try:
             self._migrate()
@@ -172,7 +174,7 @@ class DeviceLedger(Closing):
             allowed, runs = self._totals.affords(rows, mu2), self._totals.runs(rows)
             if allowed.any():
                 packed = pack(IdRuns(runs.first[allowed], runs.last[allowed]).joined())
-                values = (run, round_, attempt, plan_hash, mu2, n_bytes, time.time(), packed)
+                values = (run, round_, attempt, plan_hash, mu2, n_bytes, self._clock(), packed)
                 connection.execute(
                     "INSERT INTO charges(run, round, attempt, plan_hash, mu2, n_bytes, time, devices, trust, purpose)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -44,6 +44,7 @@ class OwnLedger(DeviceLedger):
                 limit_mu2=service.limit_mu2,
                 max_participations=service.participations,
                 driver=replace(driver, noun="the ledger"),
+                clock=store.clock,
             )
         try:
             check_charges(self.size(), known)

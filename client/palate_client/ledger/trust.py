@@ -71,17 +71,44 @@ class Trust:
         return "the server, which saw what was sent, added its noise" if self.alone_mu2 is None else ""
 
 
+@dataclass(frozen=True)
+class Reliance:
+    """All assumptions of the total cost of several rounds.
+
+    Attributes:
+        least: of several cohorts, that with the smallest corrupt share; None if no noise was shared.
+        several: whether there were several.
+        central: the assumption about a server that added noise, in words; empty if none did.
+        unknown: number of rounds whose assumptions are unknown.
+    """
+
+    least: Trust | None
+    several: bool
+    central: str
+    unknown: int
+
+    @classmethod
+    def of(cls, trusts: Sequence[Trust | None]) -> Reliance:
+        """The assumptions of these rounds together."""
+        shared = [each for each in trusts if each is not None and each.cohort]
+        return cls(
+            least=min(shared, key=lambda each: (each.corrupt or 0) / (each.cohort or 1), default=None),
+            several=len(set(map(_cohort, shared))) > 1,
+            central=next((each.said for each in trusts if each is not None and not each.cohort and each.said), ""),
+            unknown=sum(each is None for each in trusts),
+        )
+
+
 def conditions(trusts: Sequence[Trust | None]) -> tuple[str, ...]:
-    """All assumptions of the total cost of several rounds; of several cohorts, that with the smallest corrupt share."""
-    shared = [each for each in trusts if each is not None and each.cohort]
-    found = [each.said for each in trusts if each is not None and not each.cohort]
-    if shared:
-        least = min(shared, key=lambda each: (each.corrupt or 0) / (each.cohort or 1))
-        several = "in each round no more than it allows for, " if len(set(map(_cohort, shared))) > 1 else ""
-        found.insert(0, several + least.said)
-    if unknown := sum(each is None for each in trusts):
-        found.append(f"what {unknown} of {len(trusts)} rounds relied on, which is not known, held")
-    return tuple(dict.fromkeys(filter(None, found)))
+    """All assumptions of the total cost of several rounds, in words."""
+    relied, found = Reliance.of(trusts), list[str]()
+    if relied.least is not None:
+        found.append(("in each round no more than it allows for, " if relied.several else "") + relied.least.said)
+    if relied.central:
+        found.append(relied.central)
+    if relied.unknown:
+        found.append(f"what {relied.unknown} of {len(trusts)} rounds relied on, which is not known, held")
+    return tuple(found)
 
 
 def worst_case_costs(trusts: Iterable[Trust | None]) -> list[float] | None:

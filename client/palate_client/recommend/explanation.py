@@ -6,13 +6,16 @@ also have the other, and the reason says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_client.events import Kind
+from palate_client.language.language import Language
 from palate_client.recommend.adaptation.blending import EXPLORATION
 from palate_common.score_sources import POPULARITY
 
@@ -102,8 +105,7 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
         contributions: the contributions, largest first.
         domain: domain of the explained item; events in another domain are given with theirs.
     """
-    least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
-    told = [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
+    told = _told(contributions)
     if not told:
         return POPULAR
     did = [
@@ -111,8 +113,57 @@ def in_words(contributions: tuple[Contribution, ...], domain: str | None = None)
         for each in told
     ]
     because = "because you " + (did[0] if len(did) == 1 else f"{', '.join(did[:-1])} and {did[-1]}")
-    together = sum(each.linked for each in told) > sum(each.score for each in told) / 2
-    return because + (TOGETHER[len(did) > 1] if together else "")
+    return because + (TOGETHER[len(did) > 1] if _together(told) else "")
+
+
+def reason_in(
+    language: Language,
+    source: str,
+    contributions: tuple[Contribution, ...],
+    domain: str | None,
+    titles: Mapping[str, str],
+    show: Callable[[str], Any] = str,
+) -> Iterator[Any]:
+    """The same reason as `in_words`, in a language and with titles, in pieces.
+
+    Args:
+        language: the language.
+        source: the recommendation's source.
+        contributions: the contributions, largest first.
+        domain: domain of the explained item.
+        titles: item id -> its title; an item without one is named by its id.
+        show: makes a piece of a title, such as an element of a page.
+    """
+    if source == EXPLORATION:
+        yield language.text("reason.new")
+    elif source == POPULARITY or not (told := _told(contributions)):
+        yield language.text("reason.popular")
+    else:
+        did = [list(_did(language, each, domain, show(titles.get(each.item, each.item)))) for each in told]
+        what = list(chain.from_iterable(part if isinstance(part, list) else [part] for part in language.listed(did)))
+        key = "reason.together" if _together(told) else "reason.because"
+        for part in language.parts(key, n=len(told), what=what):
+            yield from part if isinstance(part, list) else [part]
+
+
+def _did(language: Language, each: Contribution, domain: str | None, title: Any) -> Iterator[Any]:
+    """What the user did with an item, in pieces."""
+    item = [title]
+    if each.domain not in (None, domain):
+        item = list(language.parts("reason.domain", item=title, domain=each.domain))
+    for part in language.parts(f"reason.{each.kind}", item=item):
+        yield from part if isinstance(part, list) else [part]
+
+
+def _told(contributions: tuple[Contribution, ...]) -> list[Contribution]:
+    """Those that a reason names."""
+    least = max(LEAST * contributions[0].score, 0.0) if contributions else 0.0
+    return [each for each in contributions if each.score > 0 and each.score >= least][:TOLD]
+
+
+def _together(told: list[Contribution]) -> bool:
+    """Whether more than half of what they contribute comes through links."""
+    return sum(each.linked for each in told) > sum(each.score for each in told) / 2
 
 
 def largest(values: npt.NDArray[np.float64], most: int | None) -> npt.NDArray[np.int64]:

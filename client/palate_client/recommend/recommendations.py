@@ -80,14 +80,21 @@ class Recommendations:
         Raises:
             InputError: there is no model.
         """
+        found = self.recommender_if_any()
+        if found is None:
+            raise InputError(
+                "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
+            )
+        return found
+
+    def recommender_if_any(self) -> ModelRecommender | None:
+        """The same; None if there is no model."""
         used, taken = self._used, self._models.taken  # read before `current`, to notice a change by the next call
         if used is not None and used[0] == taken:
             return used[1]
         published = self._models.current()
         if published is None:
-            raise InputError(
-                "a device must have a model to recommend by, got none: `update_model` or `use_model` first"
-            )
+            return None
         interests = self._interests(published.items, published.manifest.recent_half_life_days)
         blend = Blend(self._store)
         made = ModelRecommender(published.model, published.items, interests, domains=published.domains, blend=blend)

@@ -11,18 +11,20 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from palate_client.events import KINDS, Kind, check_items
+from palate_client.language.language import language_of
 from palate_client.recommend.adaptation.blending import EXPLORATION, Blend, exploration_of, weights_of
 from palate_client.recommend.adaptation.fusion import fused_weights
 from palate_client.recommend.discovery import NEW, mix_of
 from palate_client.recommend.diversity import diverse
 from palate_client.recommend.evidence import NOTHING
-from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest
+from palate_client.recommend.explanation import TOLD, WHY, Contribution, Explanation, in_words, largest, reason_in
 from palate_client.recommend.exploration import RandomHistories, slots
 from palate_client.recommend.interests import Interests, Look
 from palate_client.recommend.questions import questions
@@ -54,6 +56,7 @@ class Recommendation:
             family, such as "collaborative:pairs".
         reason: why it is recommended, as text for the user.
         position: its position in the list, from 0.
+        because: the contributions of the user's events that the reason was made of, largest first; not compared.
     """
 
     item: str
@@ -61,6 +64,20 @@ class Recommendation:
     source: str
     reason: str
     position: int
+    because: tuple[Contribution, ...] = field(default=(), compare=False, repr=False)
+    domain: str | None = field(default=None, compare=False, repr=False)
+
+    def told(self, language: str | Path | None = None, *, titles: Mapping[str, str] | None = None) -> str:
+        """The reason in the user's language, with titles.
+
+        Args:
+            language: a BCP 47 tag, or a catalogue of the app's own; see `Device.page`.
+            titles: item id -> its title; an item without one is named by its id.
+
+        Raises:
+            InputError: it is no tag, or the catalogue can't be used.
+        """
+        return "".join(reason_in(language_of(language), self.source, self.because, self.domain, titles or {}))
 
 
 @dataclass(frozen=True)
@@ -235,6 +252,18 @@ class ModelRecommender:
         rest = score - sum(each.score for each in contributions)
         return Explanation(item, score, contributions, rest, self._selection.domain(row))
 
+    def liked(self) -> list[tuple[str, float, str | None]]:
+        """What counts for the user's taste: items with their weights, and their domains if there are several.
+
+        Raises:
+            PalateError: the store can't be read.
+        """
+        found = self._interests.interactions()
+        return [
+            (self._items[row], weight, self._selection.domain(row))
+            for row, weight in zip(found.indices.tolist(), found.weights.tolist(), strict=True)
+        ]
+
     def fits(self, item: str, reach: float) -> bool:
         """Whether an item is in the top share `reach` of its domain for this user, and is new to them.
 
@@ -320,8 +349,9 @@ class ModelRecommender:
         told = []
         for place, row in enumerate(order.tolist()):
             source = EXPLORATION if place in explored else names[sources[place]]
-            why = WHY.get(source) or in_words(because[place], self._selection.domain(row))
-            told.append(Recommendation(self._items[row], scores[place], source, why, place))
+            domain, reasons = self._selection.domain(row), () if source in WHY else because[place]
+            why = WHY.get(source) or in_words(reasons, domain)
+            told.append(Recommendation(self._items[row], scores[place], source, why, place, reasons, domain))
         return told
 
     def _contributions(self, taste: Taste, rows: Rows, most: int | None = None) -> list[tuple[Contribution, ...]]:

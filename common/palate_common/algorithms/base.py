@@ -158,6 +158,10 @@ class Algorithm(ABC):
     def start(self) -> State:
         """The public state before round 0."""
 
+    def opening(self, inputs: State) -> State:
+        """The public state before round 0 of a run with these public inputs: by default `start()`, without them."""
+        return self.start()
+
     @abstractmethod
     def layout(self, state: State, round_: int) -> Layout:
         """The blocks of round `round_`'s contribution; squared weights sum to 1."""

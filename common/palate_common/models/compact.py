@@ -46,7 +46,7 @@ def compact_unpacked(model: GlobalModel) -> bytes:
         if name in model.algorithm.training_only:
             continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
-            tensors[name], tensors[name + SCALE] = _rounded(array)
+            tensors[name], tensors[name + SCALE] = rounded(array)
         elif array.ndim == 2 and array.dtype == np.int32 and array.size and _rises(array):
             tensors[name + GAPS] = _gaps(array)
         else:
@@ -118,7 +118,7 @@ def expand_unpacked(plain: bytes) -> GlobalModel:
     return GlobalModel(header, state)
 
 
-def _rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+def rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
     """Round a table to int8 by column, or a vector to float16: the rounded numbers, and the scales."""
     largest = np.abs(array).max(axis=0, keepdims=True)
     scale = (largest / 127 if array.ndim == 2 else largest).astype(np.float32)

@@ -32,7 +32,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
 from palate_server.operation.releases import CARD, listed
 from palate_server.operation.surveys import due_at, surveys_of, week_before
-from palate_server.operation.terms import Budget, budgets_of
+from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.progress import ActivityFile, Attempted, ServerActivity
 from palate_server.rounds.terms import noise_delta
 from palate_server.service.problems import ServerProblem, Told, problems
@@ -378,21 +378,21 @@ def _budgets(
     """The period's budget, then the lifetime's."""
     config = site.config
     lifetime, period = budgets
-    costs = {each: mu_of(epsilon=each, delta=delta) ** 2 for each in (config.privacy.epsilon, config.surveys.epsilon)}
+    training, survey = cost_of(config), mu_of(epsilon=config.surveys.epsilon, delta=delta) ** 2
     for budget, spent, limit, until in (
         (period, outlook.period["epsilon"], config.privacy.period_epsilon, _iso(period.until)),
         (lifetime, status.epsilon_spent, status.epsilon_lifetime, None),
     ):
         share = budget.spent / budget.most if budget.most else 1.0
         label = f"{budget.name} budget: {share:.0%} of mu squared is spent, epsilon {spent:.3f} of {limit:g}"
-        surveys = int(budget.left / costs[config.surveys.epsilon] + 1e-9) if config.surveys.weekly else None
+        surveys = int(budget.left / survey + 1e-9) if config.surveys.weekly else None
         yield BudgetShown(
             name=budget.name,
             spent=spent,
             limit=limit,
             share=share,
             until=until,
-            trainings=int(budget.left / costs[config.privacy.epsilon] + 1e-9),
+            trainings=int(budget.left / training + 1e-9),
             surveys=surveys,
             bar=charts.bar(share, label=label, most=NEARLY),
         )
@@ -401,15 +401,17 @@ def _budgets(
 def _plan(site: Site, budgets: tuple[Budget, Budget], outlook: Outlook, *, now: float, delta: float) -> Iterator[str]:
     """What the rest of this period's budget will be spent on, by the configuration."""
     config, (lifetime, period) = site.config, budgets
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
+    told = f"a run of ε {config.privacy.epsilon:g}"
+    told += f" and a verdict of ε {config.judging.epsilon:g}" if config.judging.epsilon else ""
     left = min(lifetime.left, period.left)
     if config.training.every_hours:
         yield (
-            f"Training: a run of ε {config.privacy.epsilon:g} every {_span(config.training.every_hours)}, which takes "
+            f"Training: {told} every {_span(config.training.every_hours)}, which takes "
             f"{cost / period.most:.0%} of a period's budget and {cost / lifetime.most:.0%} of the lifetime's."
         )
     else:
-        yield f"Training: runs of ε {config.privacy.epsilon:g}, one after the other, as long as the budgets last."
+        yield f"Training: {told}, one after the other, as long as the budgets last."
     trainings = surveys = 0
     if outlook.next_run["at"] is not None:
         first = max(now, datetime.fromisoformat(outlook.next_run["at"]).timestamp())

@@ -174,6 +174,16 @@ def _round(event: Mapping[str, Any]) -> str:
     )
 
 
+def _opened(event: Mapping[str, Any]) -> str:
+    what = "A verdict on the last model" if "judges" in event else "A run"
+    return f"{what} was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"
+
+
+def _judged(event: Mapping[str, Any]) -> str:
+    said = event.get("words") or "nothing speaks against it"
+    return f"{_count(event['devices'], 'device')} judged the last model: {said}"
+
+
 def _reasons(event: Mapping[str, Any]) -> str:
     found = ", ".join(f"{count:,} × {reason}" for reason, count in event.get("reasons", {}).items())
     return f"{_count(event.get('count', 1), 'request')}{f': {found}' if found else ''}"
@@ -188,7 +198,7 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     "left over ended": (NOTE, lambda event: f"{part_words(event['part'])[0]} of a former server was ended"),
     "reloaded": (NOTE, lambda event: f"{part_words(event['part'])[0]} has taken over what was renewed"),
     "clock": (BAD, lambda event: f"The machine's clock was set by {event['seconds']:,} s"),
-    "opened": (NOTE, lambda event: f"A run was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"),
+    "opened": (NOTE, _opened),
     "gathered": (NOTE, lambda event: f"A cohort of {_count(event['invited'], 'device')} is there"),
     "round": (GOOD, _round),
     "aborted": (BAD, _aborted),
@@ -200,6 +210,8 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     "published": (GOOD, lambda event: f"Model version {event['version']} was published"),
     "held": (BAD, lambda event: f"A model is held back: {event['reason']}"),
     "refused": (BAD, lambda event: f"No run is opened: {event['reason']}"),
+    "judged": (NOTE, _judged),
+    "verdict refused": (BAD, lambda event: f"No devices judge the model: {event['reason']}"),
     "survey refused": (BAD, lambda event: f"The survey of the week of {event['week']} is left out: {event['reason']}"),
     "no cohort": (BAD, lambda event: f"No cohort: {event['reason']}"),
     "silent": (NOTE, lambda event: f"{_count(event['devices'], 'invited device')} said nothing, and are passed over"),

@@ -2,8 +2,9 @@
 
     gather a cohort -> open a run -> (attempt -> purge) x rounds -> close it -> send devices home until the next run
 
-A run trains, or is a survey. An interrupted run continues at the state of the ledger. This process may be killed at any
-moment: all that an attempt needs for its privacy is in coordinator and ledger, and the rest is made again.
+A run trains, judges what the one before it has trained, or is a survey. An interrupted run continues at the state of
+the ledger. This process may be killed at any moment: all that an attempt needs for its privacy is in coordinator and
+ledger, and the rest is made again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
+from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, InputError, LockedError, PalateError
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
@@ -32,7 +34,9 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
+from palate_server.operation.judging import Judging
 from palate_server.operation.messenger import MessageTransport
+from palate_server.operation.releases import verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
 from palate_server.operation.strikes import strike
@@ -65,7 +69,7 @@ class Operation:
         self.events = EventLog(site.events)
         self._messenger, self._purge = messenger, purge
         self._register = Enrolments(site.enrolment_file)
-        self._surveys = Surveys(site.config, self.events)
+        self._surveys, self._judging = Surveys(site.config, self.events), Judging(site, self.events)
         self._witness, self._witness_pause, self._unwitnessed_by = Witness(site.witness), 0.0, ""
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
@@ -123,7 +127,8 @@ class Operation:
         planned = 0.0
         if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
-            planned = min(planned, self._surveys.next(ledger, now=time.time()))
+            for asked in (self._surveys, self._judging):
+                planned = min(planned, asked.next(ledger, now=time.time()))
         return max(self._not_before, self._restraint.until(entries), planned)
 
     def _witnessed(self, ledger: Ledger) -> bool:
@@ -184,13 +189,14 @@ class Operation:
         """Gather a cohort, and open a run with it or continue one."""
         run, least = unfinished_run(ledger), self._bounds()
         try:
-            survey = self._surveys.due(ledger, now=time.time()) if run is None else None
-            if run is None and survey is None:
+            judged = self._judging.due(ledger, now=time.time()) if run is None else None
+            survey = self._surveys.due(ledger, now=time.time()) if run is None and judged is None else None
+            if run is None and survey is None and judged is None:
                 check_budgets(self.config, ledger, now=time.time())
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None:
-                self._train(ledger, run or self._begin(ledger, survey), cohort)
+                self._train(ledger, run or self._begin(ledger, survey, judged), cohort)
         except TooFewError as error:
             self.events.tell("no cohort", reason=str(error))
             self._not_before = time.time() + self.config.cohort.pause_seconds
@@ -228,6 +234,11 @@ class Operation:
         runs.close(self.site, ledger, coordinator)
         releases = coordinator.model.header.releases
         self.events.tell("closed", run=coordinator.terms.run, releases=releases, rounds=coordinator.rounds)
+        if coordinator.terms.algorithm == JUDGING:
+            judged = str(coordinator.terms.settings["run"])
+            if (said := verdict_of(self.site, ledger, judged)) is not None:
+                words = "; ".join(said.reasons(self.site.catalogue.items))
+                self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""
@@ -359,10 +370,11 @@ class Operation:
         found = self._register.eligible(period=period, most=most, now=now)
         return found if within is None else {node: device for node, device in found.items() if device < within}
 
-    def _begin(self, ledger: Ledger, survey: Survey | None) -> str:
-        """Open a new run, for a survey or for training."""
-        terms = runs.begin(self.site, ledger, self._register, survey)
-        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
+    def _begin(self, ledger: Ledger, survey: Survey | None, judged: str | None) -> str:
+        """Open a new run, for a verdict, a survey or for training."""
+        terms = runs.begin(self.site, ledger, self._register, survey, judged)
+        about = {} if judged is None else {"judges": judged}
+        self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, **about)
         return terms.run
 
     def _bounds(self) -> int:

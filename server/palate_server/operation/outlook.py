@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
-from palate_server.operation.terms import Budget, budgets_of
+from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.terms import noise_delta
 
 TROUBLES = {
@@ -33,7 +33,8 @@ TROUBLES = {
     "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
-    "held": "lower the gate and `palate serve release`, or leave the old model",
+    "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
+    "verdict refused": "wait for the next period, or a smaller `judging.epsilon`; the model stays unpublished",
     "survey refused": "the week stays unasked",
     "enrolment failed": "the SuperLink didn't answer: the device tries again by itself",
 }
@@ -103,7 +104,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
 def could_have(config: ServerConfig, budgets: Iterable[Budget]) -> float:
     """The epsilon that one more run could have now if it used all that is left; 0: it is refused."""
     delta = noise_delta(config.privacy.dp, config.privacy.delta)
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
     left = [budget.left if budget.covers(cost) else 0.0 for budget in budgets]
     return epsilon(min(left), delta)
 
@@ -181,7 +182,7 @@ def _next(
     if unfinished_run(ledger) is None:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
-        cost = mu_of(epsilon=config.privacy.epsilon, delta=noise_delta(config.privacy.dp, config.privacy.delta)) ** 2
+        cost = cost_of(config)
         waits += [
             (budget.until, f"the {budget.name} budget can't pay for a whole run")
             for budget in budgets

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ import numpy as np
 
 from palate_common.algorithms import State
 from palate_common.algorithms.popularity import COUNTS
+from palate_common.algorithms.registry import only_counts
+from palate_common.algorithms.verdict import NAME as JUDGING
+from palate_common.algorithms.verdict import Verdict
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -40,10 +44,12 @@ from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import Extract, verify_extract
 from palate_server.ledger.ledger import Ledger
+from palate_server.operation.schedule import closed_at
 from palate_server.operation.terms import next_terms
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay, model_header
 from palate_server.rounds.terms import RunTerms
+from palate_server.surveys.verdict import Judgement, judgement
 
 if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
@@ -64,10 +70,12 @@ class Candidate:
     Attributes:
         terms: the run's terms.
         model: the model after its last release.
+        users: installations in its last release.
     """
 
     terms: RunTerms
     model: GlobalModel
+    users: int = 0
 
 
 def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
@@ -83,13 +91,13 @@ def candidate(site: Site, ledger: Ledger, run: str) -> Candidate:
         raise InputError(f"`run` must be one that is closed, got {run!r:.80}: see `palate serve status`")
     terms = RunTerms.model_validate(entries[0].body["facts"])
     registry = Registry(site.run(run))
-    replay = Replay(terms, registry.read_inputs(terms.inputs))
+    replay, users = Replay(terms, registry.read_inputs(terms.inputs)), 0
     for entry in entries:
         if entry.kind == "seal":
-            replay.read(registry, entry.attempt, entry.release_hash)
+            users = replay.read(registry, entry.attempt, entry.release_hash).users
     if replay.model.hash != closed[-1].facts.get("model_hash"):
         raise IntegrityError(f"the model of run {run} must be the one that it was closed with, got another")
-    return Candidate(terms, replay.model)
+    return Candidate(terms, replay.model, users)
 
 
 def signal_of(state: State) -> float:
@@ -111,11 +119,76 @@ def refusals(site: Site, found: Candidate) -> list[str]:
     return [reason for failed, reason in said if failed]
 
 
+class UnjudgedError(RefusedError):
+    """A model isn't published yet, as the devices' verdict is waited for."""
+
+
+def was_published(ledger: Ledger, run: str) -> bool:
+    """Whether a run's model was published before: then it was in use, and needs no further verdict."""
+    return any(isinstance(entry, PublishEntry) and entry.run == run for entry in ledger.entries())
+
+
+def verdicts_of(ledger: Ledger, run: str) -> list[str]:
+    """The runs that judge a run's model, in their order, without those that were lost with a part of the ledger."""
+    found, closed = list[str](), set[str]()
+    for entry in ledger.entries():
+        match entry.kind:
+            case "open" if entry.facts["algorithm"] == JUDGING and entry.facts["settings"].get("run") == run:
+                found.append(entry.run)
+            case "close":
+                closed.add(entry.run)
+            case "restored":
+                found = [each for each in found if each in closed]
+    return found
+
+
+def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
+    """What devices say of a run's model, of the sealed release alone; None: they have said nothing so far.
+
+    Raises:
+        IntegrityError: the release isn't the sealed one, or the verdict is on another model.
+    """
+    closed = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
+    for judging in verdicts_of(ledger, run):
+        if judging in closed and closed[judging].facts.get("releases"):
+            found = candidate(site, ledger, judging)
+            judged = Verdict.model_validate(found.terms.settings).candidate.model
+            if judged != closed[run].facts.get("model_hash"):
+                raise IntegrityError(f"the verdict {judging} must be on the model of run {run}, and is on another")
+            return judgement(found.model, devices=found.users)
+    return None
+
+
+def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
+    """Why devices' verdict doesn't let a model be published; empty if it does, or none is asked for.
+
+    **Guarantees:** no model that devices were to judge is published unless they find it good: without a verdict it
+    is refused, unless the operator's configuration says that an unjudged one is published.
+
+    Raises:
+        UnjudgedError: the verdict is waited for.
+        IntegrityError: as `verdict_of`.
+    """
+    settings = site.config.judging
+    if not settings.epsilon or was_published(ledger, run):
+        return []
+    if (said := verdict_of(site, ledger, run)) is not None:
+        return said.reasons(site.catalogue.items)
+    states = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
+    tried, until = verdicts_of(ledger, run), closed_at(states[run]) + settings.hours * 3600
+    if any(each not in states for each in tried) or (not tried and now < until):
+        raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
+    if settings.unjudged == "publish":
+        return []
+    return ["devices were to judge it, and no verdict came about: `judging.unjudged` is hold"]
+
+
 def publish(site: Site, run: str, card: CardMaker) -> Published:
     """Publish a closed run's model as the latest one.
 
     Raises:
-        RefusedError: a gate refuses it.
+        RefusedError: a gate refuses it, or the devices' verdict does.
+        UnjudgedError: their verdict is waited for.
         UncosignedError: too few witnesses are there; or they were a moment ago, and it must be published again.
         InputError, IntegrityError: as `candidate`.
     """
@@ -123,7 +196,9 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         found = candidate(site, ledger, run)
         if found.terms.algorithm == SURVEYING:
             raise InputError(f"`run` must be one that trained, got a survey's, {run}: see `palate survey result`")
-        if reasons := refusals(site, found):
+        if only_counts(found.terms.algorithm):
+            raise InputError(f"`run` must be one that trained, got a verdict's, {run}")
+        if reasons := [*refusals(site, found), *judged_refusals(site, ledger, run, now=time.time())]:
             raise RefusedError(f"the model of run {run} isn't published: {'; '.join(reasons)}")
         key = site.key()
         data = card(verify_extract(ledger.extract(run, key), key.public))
@@ -136,8 +211,25 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
 
 def publish_start(site: Site) -> Published:
     """Publish the initial model, from which devices get the catalogue."""
+    terms = _first_terms(site)
+    with site.ledger() as ledger:
+        facts = {"for_release": True, **_tried(terms)}
+        return _write(site, ledger, _first_model(site, terms), site.catalogue, facts, {}, cosigned=False)
+
+
+def initial_model(site: Site) -> GlobalModel:
+    """The model that a population with this catalogue begins with."""
+    return _first_model(site, _first_terms(site))
+
+
+def _first_model(site: Site, terms: RunTerms) -> GlobalModel:
+    return GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
+
+
+def _first_terms(site: Site) -> RunTerms:
+    """Terms of no run, of which the initial model is."""
     catalogue = site.catalogue
-    terms = next_terms(
+    return next_terms(
         site.config.model_copy(update={"privacy": site.config.privacy.model_copy(update={"dp": DpMode.CENTRAL})}),
         catalogue=catalogue.hash,
         n_items=len(catalogue.items),
@@ -145,9 +237,6 @@ def publish_start(site: Site) -> Published:
         inputs=site.public_inputs,
         about={},
     )
-    model = GlobalModel(model_header(terms, 0), Replay(terms, site.public_inputs).algorithm.start())
-    with site.ledger() as ledger:
-        return _write(site, ledger, model, catalogue, {"for_release": True, **_tried(terms)}, {}, cosigned=False)
 
 
 def _tried(terms: RunTerms) -> dict[str, Any]:

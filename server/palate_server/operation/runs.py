@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
@@ -11,6 +12,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
+from palate_server.operation import judging
 from palate_server.operation.releases import warm_inputs
 from palate_server.operation.survey_results import result_of, write_result
 from palate_server.operation.surveys import as_run
@@ -20,14 +22,20 @@ from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.terms import RunTerms
 
 
-def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | None) -> RunTerms:
-    """Open a new run, for a survey or for training: its terms and its folder first, then its entry in the ledger."""
+def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | None, judged: str | None) -> RunTerms:
+    """Open a new run, for a verdict on the run `judged`, a survey or for training.
+
+    Its terms and its folder come first, then its entry in the ledger.
+    """
     config, catalogue, directory = site.config, site.catalogue, register.directory()
-    if survey is None:
+    if judged is not None:
+        verdict, inputs = judging.question(site, ledger, judged)
+        config, about = judging.as_run(config, verdict), dict[str, Any]()
+    elif survey is not None:
+        config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
+    else:
         inputs, about = warm_inputs(site)
         inputs = {**inputs, **site.public_inputs}
-    else:
-        config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
     terms = next_terms(
         config,
         catalogue=catalogue.hash,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
+from palate_common.algorithms.registry import only_counts
 from palate_common.errors import IntegrityError
 from palate_common.secagg.directory import Directory
 from palate_server.folder.server_folder import Site
-from palate_server.ledger.history import CloseEntry
+from palate_server.ledger.history import CloseEntry, Entry
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.surveys import surveys_of
 from palate_server.rounds.terms import RunTerms
 
 
@@ -28,15 +29,17 @@ def unfinished_run(ledger: Ledger) -> str | None:
 
 def next_run(ledger: Ledger, *, every_hours: float, pause: float) -> float:
     """When the next training is due, seconds since 1970; 0: now. After one without a release, in `pause` seconds."""
-    if (latest := _latest(ledger)) is None:
+    if (latest := latest_training(ledger)) is None:
         return 0.0
-    return _at(latest) + (every_hours * 3600 if latest.facts.get("releases") else pause)
+    return closed_at(latest) + (every_hours * 3600 if latest.facts.get("releases") else pause)
 
 
 def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
     """Whether a training ended with a release so recently that its model may not be published yet."""
-    latest = _latest(ledger)
-    return latest is not None and bool(latest.facts.get("releases")) and _at(latest) <= now < _at(latest) + within
+    latest = latest_training(ledger)
+    if latest is None or not latest.facts.get("releases"):
+        return False
+    return closed_at(latest) <= now < closed_at(latest) + within
 
 
 def terms_of(ledger: Ledger, run: str) -> RunTerms:
@@ -58,14 +61,19 @@ def directory_of(site: Site, terms: RunTerms) -> Directory | None:
     return directory
 
 
-def _latest(ledger: Ledger) -> CloseEntry | None:
+def latest_training(ledger: Ledger) -> CloseEntry | None:
     """The entry that closed the latest training."""
     entries = ledger.entries()
-    surveys = surveys_of(entries)
-    closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in surveys)
+    others = untrained(entries)
+    closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in others)
     return next(closed, None)
 
 
-def _at(close: CloseEntry) -> float:
+def untrained(entries: Iterable[Entry]) -> set[str]:
+    """The runs that train nothing: surveys and verdicts."""
+    return {entry.run for entry in entries if entry.kind == "open" and only_counts(entry.facts.get("algorithm"))}
+
+
+def closed_at(close: CloseEntry) -> float:
     """When a run was closed, seconds since 1970."""
     return datetime.fromisoformat(str(close.facts["created"])).timestamp()

@@ -14,23 +14,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from palate_common.algorithms import State, algorithm_class
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.links import panel_size
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, has_panel, takes_panel
+from palate_common.algorithms.registry import only_counts
+from palate_common.algorithms.verdict import NAME as JUDGING
+from palate_common.algorithms.verdict import Verdict
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.records.canonical import digest
 from palate_common.secagg.directory import Directory
+from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import ChargeEntry, Entry, RestoredEntry, reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
+from palate_server.surveys.verdict import least_loss
 
 DAY = 86400.0
+ENOUGH = tuple(round(1.1**step, 1) for step in range(-20, 60))
+"""Epsilons of a verdict, of which the least that tells anything is named."""
 GIVEN = "given by the operator"
 """Where a deployment's panel comes from."""
 
@@ -117,10 +126,52 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     """Refuse a configuration with which no run could be opened, before devices are invited.
 
     Raises:
-        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other.
+        InputError: its cohort, epsilon, algorithm, features or delta don't fit each other, or its verdicts could tell
+            nothing.
     """
     nobody = Directory(("00" * 32,))
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
+    if config.judging.epsilon:
+        _check_judging(config)
+
+
+def _check_judging(config: ServerConfig) -> None:
+    """Refuse verdicts that would be charged and could tell nothing: not even that everybody loses by a model."""
+    privacy, size = config.privacy, config.cohort.size
+    delta = noise_delta(privacy.dp, privacy.delta)
+
+    def blind(epsilon: float) -> bool:
+        return least_loss(mu=mu_of(epsilon=epsilon, delta=delta), devices=size) >= 1
+
+    if blind(config.judging.epsilon):
+        enough = next((each for each in ENOUGH if not blind(each)), None)
+        way_out = "with so few devices" if enough is None else f"or at least {enough:g}"
+        raise InputError(
+            f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {size}, got "
+            f"{config.judging.epsilon:g}: the noise would hide even that all of them find less"
+        )
+
+
+def counting(config: ServerConfig, kind: type[BaseModel], settings: dict[str, Any], epsilon: float) -> ServerConfig:
+    """The configuration of a run that trains nothing, a survey or a verdict: its algorithm and epsilon.
+
+    Args:
+        config: the operator's configuration; the rest of it is unchanged.
+        kind: `Survey` or `Verdict`.
+        settings: what is asked.
+        epsilon: of the run.
+    """
+    algorithm = {Survey: SURVEYING, Verdict: JUDGING}[kind]
+    training = config.training.model_copy(update={"algorithm": algorithm, "settings": settings, "warm_start": False})
+    privacy = config.privacy.model_copy(update={"epsilon": epsilon})
+    return config.model_copy(update={"training": training, "privacy": privacy})
+
+
+def cost_of(config: ServerConfig) -> float:
+    """mu^2 of a whole run; of a training with the verdict on its model, where there is one."""
+    delta = noise_delta(config.privacy.dp, config.privacy.delta)
+    judged = config.judging.epsilon if not only_counts(config.training.algorithm) else 0.0
+    return sum(mu_of(epsilon=each, delta=delta) ** 2 for each in (config.privacy.epsilon, judged) if each)
 
 
 @dataclass(frozen=True)
@@ -206,8 +257,7 @@ def check_budgets(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
             f"the lifetime's attempts must be fewer than {MAX_ATTEMPTS}, for which a part of delta is kept, and are as "
             "many: no further run with dp distributed can be charged to this population"
         )
-    delta = noise_delta(config.privacy.dp, config.privacy.delta)
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
     for budget in budgets_of(config, ledger, now=now):
         if not budget.covers(cost):
             raise BudgetError(

@@ -39,7 +39,7 @@ class Replay:
     def __init__(self, terms: RunTerms, inputs: State | None = None) -> None:
         self._terms, self._inputs = terms, inputs or {}
         self.algorithm = make_algorithm(terms.algorithm, terms.settings, terms.facts)
-        self.model = GlobalModel(model_header(terms, 0), self.algorithm.start())
+        self.model = GlobalModel(model_header(terms, 0), self.algorithm.opening(self._inputs))
         self.round = 0
 
     def apply(self, noisy: NoisyAggregate) -> GlobalModel:

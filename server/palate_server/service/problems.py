@@ -27,7 +27,6 @@ from typing import Any, Literal
 from cryptography import x509
 
 from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import mu_of
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
@@ -36,9 +35,8 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import local
 from palate_server.operation.restraint import restraint_of, voids
-from palate_server.operation.terms import DAY, budgets_of
+from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
-from palate_server.rounds.terms import noise_delta
 from palate_server.service.ports import listening
 
 Severity = Literal["error", "warning", "note"]
@@ -190,8 +188,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "model_held": Kind(
         "warning",
-        "the latest run's model isn't published, as a gate refused it or a file isn't the sealed one",
-        "lower the gate and `palate serve release`, or leave the old model",
+        "the latest run's model isn't published: a gate or its verdict refused it, or a file isn't the sealed one",
+        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     ),
     "mirror_unwritten": Kind(
         "warning",
@@ -200,6 +198,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "survey_refused": Kind(
         "warning", "a survey of the last week was refused", "read the event's reason; the week stays unasked"
+    ),
+    "verdict_refused": Kind(
+        "warning",
+        "no devices judge the latest run's model, as a budget can't pay for it",
+        "with `judging.unjudged` hold it stays unpublished: wait for the next period, or a smaller `judging.epsilon`",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"
@@ -578,6 +581,7 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         ("no cohort", ("gathered", "round"), "no_cohort", math.inf),
         ("held", ("published",), "model_held", math.inf),
         ("survey refused", ("opened",), "survey_refused", 7 * DAY),
+        ("verdict refused", ("opened", "published"), "verdict_refused", math.inf),
         ("enrolment failed", (), "enrolment_failing", 3600.0),
         ("unmirrored", ("serving", "round", "closed"), "mirror_unwritten", math.inf),
     ):
@@ -594,12 +598,12 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
 def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     """What budgets and register say."""
     site, config = seen.site, seen.site.config
-    delta, restraint = noise_delta(config.privacy.dp, config.privacy.delta), restraint_of(site)
+    restraint = restraint_of(site)
     under_way = restraint.under_way
     with site.reading() as ledger:
         entries = ledger.entries()
         lifetime, period = budgets_of(config, ledger, now=seen.now)
-    cost = mu_of(epsilon=config.privacy.epsilon, delta=delta) ** 2
+    cost = cost_of(config)
     if not lifetime.covers(cost):
         yield _problem("budget_lifetime")
     elif not lifetime.covers(2 * cost):

@@ -18,7 +18,7 @@ from palate_server.folder.server_folder import Site, read_cosigned
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import epsilon
 from palate_server.operation.releases import listed
-from palate_server.operation.surveys import surveys_of
+from palate_server.operation.schedule import untrained
 from palate_server.rounds.terms import noise_delta
 
 NOTHING = "closed without a release"
@@ -146,9 +146,9 @@ def runs_of(*, ledger_entries: list[Any]) -> dict[str, str]:
 def unpublished(ledger: Ledger) -> str | None:
     """The latest training run that is closed with a release, if nothing was published since."""
     entries = ledger.entries()
-    surveys = surveys_of(entries)
+    others = untrained(entries)
     for run, state in runs_of(ledger_entries=entries).items():
-        if run in surveys:
+        if run in others:
             continue
         if state == "published":
             return None

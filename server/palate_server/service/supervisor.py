@@ -41,7 +41,7 @@ from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
 from palate_server.folder.witness import Witness
 from palate_server.ledger.witnesses import RECENT, UncosignedError
-from palate_server.operation.releases import CardMaker, publish, renew, unwritten
+from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
 from palate_server.service.gateway import Front, check_ports, nginx_command, stamp_of, write_configuration
@@ -141,6 +141,7 @@ class Supervisor(Closing):
         self._submitted = -STARTING
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
+        self._judged_at = math.inf
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
         self._certificate = stamp_of(site.certificate)
@@ -330,9 +331,9 @@ class Supervisor(Closing):
         if self._renew_at != math.inf or not site_signs(self.site):
             return  # witnesses, or the release key, are waited for
         news = self.site.ledger_file.stat().st_mtime_ns, self._wal_stamp()
-        if news == self._ledger_stamp:
+        if news == self._ledger_stamp and time.monotonic() < self._judged_at:
             return
-        self._ledger_stamp = news
+        self._ledger_stamp, self._judged_at = news, math.inf
         with self._watched.reading() as ledger:
             run = unwritten(self.site, ledger) or unpublished(ledger)
         if run is None or run == self._held:
@@ -343,6 +344,8 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
+        except UnjudgedError:
+            self._judged_at = time.monotonic() + RECENT  # a verdict that is waited for, but only for so long
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))

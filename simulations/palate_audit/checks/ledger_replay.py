@@ -35,6 +35,7 @@ from palate_audit.checks.ledgers.restorations import restorations
 from palate_audit.checks.ledgers.shown import shown
 from palate_audit.checks.ledgers.statements import statements
 from palate_audit.checks.refusals import refusals
+from palate_audit.checks.verdicts import verdicts
 from palate_audit.checks.witnessed import witnessed
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.durable import Commits, watched_commits
@@ -65,7 +66,7 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
     found += [*refusals(), *floors(), *witnessed(), *leaving(), *accountants(), *outside_accountants(quick=quick)]
     found += [*population_ledger(), *device_ledger(quick=quick), *long_lives(quick=quick), *statements()]
-    found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations()]
+    found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations(), *verdicts()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 

@@ -31,6 +31,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD
+from palate_common.algorithms import State
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DUMMIES, Int64
@@ -43,6 +44,7 @@ from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import Step, step_of
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.grid import LocalGrid
@@ -71,6 +73,7 @@ class WatchedRun(Closing):
         corrupt: additional devices, on a node of their own, that add no noise.
         keep: whether to keep nodes' answers; False for large runs.
         strict: whether a device's refusal ends the run with its reason.
+        inputs: public arrays that the terms name.
 
     Attributes:
         coordinator: the server's side; a new one after `restart`.
@@ -89,6 +92,7 @@ class WatchedRun(Closing):
         corrupt: int = 0,
         keep: bool = True,
         strict: bool = False,
+        inputs: State | None = None,
     ) -> None:
         self.terms, self.histories, self.users_per_node = terms, histories, users_per_node
         self.directory = None if identities is None else identities.directory
@@ -99,6 +103,8 @@ class WatchedRun(Closing):
                 self._stack.enter_context(algorithm)
             self.key = release_key()
             (self.folder / "run").mkdir()
+            if inputs:
+                Registry(self.folder / "run").write_inputs(pack_inputs(inputs))
             self.devices = self._stack.enter_context(DeviceLedger(":memory:"))
             floors = Floors(
                 allow_seeded=terms.noise is Noise.SEEDED,

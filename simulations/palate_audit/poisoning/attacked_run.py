@@ -23,6 +23,9 @@ from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.poisoning.world import World
 from palate_client.rounds import contribution
 from palate_client.secagg.attempt import MaskedDevice
+from palate_common.algorithms import State
+from palate_common.algorithms.verdict import NAME as JUDGING
+from palate_common.algorithms.verdict import Verdict
 from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
@@ -165,6 +168,7 @@ def play(
     seed: int = 0,
     attempts: int = 64,
     former: GlobalModel | None = None,
+    question: tuple[Verdict, State] | None = None,
 ) -> Played:
     """Play a run to its end, or until its budget is used up by void attempts.
 
@@ -175,6 +179,7 @@ def play(
         seed: of public randomness, and of who is modified. Noise is from the secure source.
         attempts: most attempts, void ones included.
         former: a model that was public before, which attackers know.
+        question: what devices are asked, where the run is a verdict; None: it trains.
     """
     order = np.random.default_rng([seed, 29]).permutation(world.users)
     modified = 0 if attack is None else setting.attackers(world.users)
@@ -182,11 +187,14 @@ def play(
     histories = world.train.users(np.concatenate([honest, own]))
     identities = Identities.generate(world.users) if setting.masks else None
     directory = None if identities is None else identities.directory.hash
-    terms = terms_of(world, setting, directory, seed=seed)
+    terms = terms_of(world, setting, directory, seed=seed, question=question)
     node = 1 if identities is not None else node_size(world.users)
     present = histories if identities is not None else histories.users(slice(0, len(honest)))
     with ExitStack() as stack:
-        run = stack.enter_context(WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False))
+        inputs = None if question is None else question[1]
+        run = stack.enter_context(
+            WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False, inputs=inputs)
+        )
         transport = AttackedTransport(
             GridTransport(run.grid, ttl=terms.plan_seconds),
             attack,
@@ -212,10 +220,19 @@ def play(
         return Played(run.coordinator.model, tuple(models), plans, sealed, users, transport.watched, void, unfinished)
 
 
-def terms_of(world: World, setting: AttackedSetting, directory: str | None, *, seed: int) -> RunTerms:
+def terms_of(
+    world: World,
+    setting: AttackedSetting,
+    directory: str | None,
+    *,
+    seed: int,
+    question: tuple[Verdict, State] | None = None,
+) -> RunTerms:
     """The run's terms, made as those of any run."""
     name, _, pairs = setting.algorithm.partition("-")
-    counted = {"pair_items": min(64, world.train.n_items)} if pairs == "pairs" else {}
+    settings: dict[str, Any] = {"pair_items": min(64, world.train.n_items)} if pairs == "pairs" else {}
+    if question is not None:
+        name, settings = JUDGING, question[0].model_dump(mode="json")
     dp = DpMode(setting.dp)
     cohort = None
     if dp is DpMode.DISTRIBUTED:
@@ -224,11 +241,11 @@ def terms_of(world: World, setting: AttackedSetting, directory: str | None, *, s
         population="poisoned",
         run="poisoned",
         algorithm=name,
-        settings=counted,
+        settings=settings,
         n_users=world.users,
         n_items=world.train.n_items,
         catalogue=digest(canonical_json(world.train.n_items)),
-        inputs={},
+        inputs={} if question is None else question[1],
         seed=seed,
         dp=dp,
         noise=Noise.SECURE,

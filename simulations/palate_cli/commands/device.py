@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -130,7 +130,7 @@ def recommend(
     with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
         shown = device.recommend(count, domain=domain, explore=explore)
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in shown], ensure_ascii=False, indent=1))
+        typer.echo(json.dumps([_fields(each) for each in shown], ensure_ascii=False, indent=1))
         return
     for each in shown:
         typer.echo(f"{each.position + 1}. {each.item} ({each.reason})")
@@ -319,6 +319,11 @@ def _outcome(text: str) -> tuple[str, Kind]:
     if not equals:
         raise InputError(f"an outcome must be ITEM=KIND, got {text!r:.80}")
     return item, cast(Kind, kind)
+
+
+def _fields(shown: Recommendation) -> dict[str, Any]:
+    """What `feedback` needs, and a reader wants: not what the reason was made of."""
+    return {name: value for name, value in asdict(shown).items() if name not in ("because", "domain")}
 
 
 def _shown(path: Path) -> list[Recommendation]:

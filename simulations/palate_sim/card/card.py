@@ -46,10 +46,11 @@ NORMS = {
 
 _KINDS = ("open", "charge", "seal", "close", "audit")
 
+TUNING = "hyper-parameter choices made on these users"
 EXCLUSIONS = (
     ("participation, timing, dropout and enrolment", "zero-out adjacency: an installation always takes part"),
     ("other ledgers", "a person counted in another population has that cost too"),
-    ("hyper-parameter choices made on these users", "tuning runs are not charged; Palate's defaults were chosen on "
+    (TUNING, "tuning runs are not charged; Palate's defaults were chosen on "
      "validation users of public data sets"),
     ("the catalogue, the number of users, and who and what trains", "taken as public, and yet an experiment finds them "
      "in the raw log: an item that a single user met is in model/items, and delta's default follows the number"),
@@ -199,6 +200,9 @@ def _claim(terms: RunTerms, charges: Sequence[Mapping[str, Any]], *, complete: b
 def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
     """What is excluded from the guarantee of every run, and of this one."""
     said = list(DEPLOYED if terms.about.get("deployed") else EXCLUSIONS)
+    tuning = terms.about.get("tuning")
+    if tuning is not None:
+        said = [_tuned(tuning) if what == TUNING else (what, reason) for what, reason in said]
     panel = terms.about.get("panel")
     if panel is not None:
         said.append((f"the log that the {panel['users']:,} people of the panel have opened", panel_words(terms)))
@@ -212,6 +216,15 @@ def _exclusions(terms: RunTerms, extract: Extract) -> list[dict[str, str]]:
             )
         )
     return [{"what": what, "reason": reason} for what, reason in said]
+
+
+def _tuned(tuning: Mapping[str, Any]) -> tuple[str, str]:
+    """How hyper-parameters were chosen, where a study of `palate tune` did it."""
+    return (
+        f"hyper-parameter choices: made in {tuning['trials']:,} trials on {tuning['users']:,} validation users",
+        "these have no guarantee and take no part in training; nobody else was looked at, so that the choice costs "
+        f"training users nothing (study {tuning['study'][:16]})",
+    )
 
 
 def _budget(budgets: Sequence[Mapping[str, Any]], *, spent: float, delta: float) -> dict[str, float | None]:

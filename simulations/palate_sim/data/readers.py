@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
 from palate_sim.data.columns import ColumnMap, find_columns, show
@@ -73,9 +75,37 @@ def read_log(
     if isinstance(source, pd.DataFrame):
         return _log(_from_frame(source, columns), name or "frame", workspace)
     if not isinstance(source, (str, PathLike)):
-        raise InputError(f"`data` must be a path or a pandas data frame, got {type(source).__name__}")
+        raise InputError(f"`data` must be a path or a data frame, got {type(source).__name__}")
     table = open_table(find_sources(source), columns)
     return _log(table, name or _name(source), workspace)
+
+
+def as_source(data: object) -> Any:
+    """Data in memory as a data frame; a path, a name and what isn't known are returned as they are.
+
+    >>> as_source([("ann", "book-7"), ("bob", "book-7")]).columns.tolist()
+    ['user_id', 'item_id']
+
+    Args:
+        data: a pandas frame; any table of the Arrow interface, such as polars' frames; or pairs of a user and an item,
+            as a list of tuples or an array [n, 2], or [n, 3] with values.
+
+    Raises:
+        InputError: rows that are no pairs, or a polars query that wasn't collected.
+    """
+    if data is None or isinstance(data, (str, PathLike, pd.DataFrame)):
+        return data
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.table(data).to_pandas()
+    if hasattr(data, "collect_schema"):
+        raise InputError("`data` must be read already: call .collect() on the query first")
+    if not isinstance(data, (list, tuple, np.ndarray)):
+        return data
+    rows = [tuple(row) if isinstance(row, (list, tuple, np.ndarray)) else () for row in data]
+    widths = {len(row) for row in rows}
+    if widths not in ({2}, {3}):
+        raise InputError("`data` must be pairs of a user and an item, or triples with a value, got other rows")
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "value"][: widths.pop()])
 
 
 def _name(source: str | PathLike[str]) -> str:

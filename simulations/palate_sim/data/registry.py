@@ -260,7 +260,7 @@ def load(
     if isinstance(source, pd.DataFrame):
         return read_log(source, columns=columns, workspace=workspace)
     if not isinstance(source, (str, PathLike)):
-        raise InputError(f"`data` must be a name, a path or a pandas data frame, got {type(source).__name__}")
+        raise InputError(f"`data` must be a name, a path or a data frame, got {type(source).__name__}")
     if is_address(source) or is_pattern(source):
         return read_log(source, columns=columns, workspace=workspace)
     path, there = Path(source), is_local(source)

@@ -8,7 +8,7 @@ The training loop emits event dicts; this package logs and shows them.
 """
 
 from palate_sim.progress.follow_events import follow
-from palate_sim.progress.live import Progress
+from palate_sim.progress.live import Progress, wanted
 from palate_sim.progress.table import print_result, result_table
 
-__all__ = ["Progress", "follow", "print_result", "result_table"]
+__all__ = ["Progress", "follow", "print_result", "result_table", "wanted"]

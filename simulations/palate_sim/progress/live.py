@@ -10,14 +10,17 @@ Keys read from an event, all optional but `event`: `prepared` name, algorithm, u
 (what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
 both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the validation metric under its own
 name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `measured` what a study measured: seed,
-what, epsilon, value; `done` seconds; `failed` error. Any other event (`release`, say) is logged and not shown.
+what, epsilon, value; `untracked` error; `done` seconds; `failed` error. Any other event (`release`,
+say) is logged and not shown.
 
-A `step` of `palate_sim.steps` is a bar below the lines on a terminal. Elsewhere it is a line every 2 s, from 2 s on.
+A `step` of `palate_sim.steps` is a bar below the lines on a terminal and in a notebook. Elsewhere it is a line every
+2 s, from 2 s on.
 Only its end is logged.
 """
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -31,6 +34,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from palate_common.records.closing import Closing
+from palate_sim.progress.notebook import NotebookBar
 from palate_sim.progress.steps import OpenSteps, said
 from palate_sim.progress.wording import (
     PRIMARY,
@@ -45,6 +49,7 @@ from palate_sim.progress.wording import (
 )
 
 LAST_EVENTS = frozenset({"done", "failed"})
+STYLES = {"failed": "bold red", "untracked": "yellow", "done": "bold green", "baseline": "dim"}
 LINES_EVERY = 2.0
 """Seconds between two lines of a step where no bar can be drawn, and before the first one."""
 
@@ -75,6 +80,7 @@ class Progress(Closing):
         self._every, self._stop = every, threading.Event()
         self._said = time.monotonic()
         self._ticker: threading.Thread | None = None
+        self._cell = NotebookBar()
         self._log = None
         if path is not None:
             torn = _ends_in_half_a_line(path)
@@ -101,20 +107,23 @@ class Progress(Closing):
         terminal = self._console.is_terminal
         line = _line({"algorithm": self._algorithm, **event}, self._console.width if terminal else None)
         if line is not None:
-            style = {"failed": "bold red", "done": "bold green", "baseline": "dim"}.get(str(event.get("event")), "")
+            style = STYLES.get(str(event.get("event")), "")
             self._console.print(Text(line, style=style), soft_wrap=not terminal)
             self._said = time.monotonic()
         if isinstance(event.get("privacy"), Mapping):
             self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._end()
-        else:
+        elif event.get("event") != "untracked":
             self._doing = _next_step({"algorithm": self._algorithm, **event})
             self._draw()
 
     def _draw(self) -> None:
         """The latest step as a bar, or what is done as a spinner; without a terminal, lines from time to time."""
         latest = self._steps.latest()
+        if self._console.is_jupyter:
+            self._cell.show(self._doing, latest)
+            return
         if not self._console.is_terminal:
             if latest is not None and self._ticker is None:
                 self._stop.clear()
@@ -147,6 +156,7 @@ class Progress(Closing):
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        self._cell.clear()
 
     def close(self) -> None:
         """Stop drawing and close the log; a second call does nothing."""
@@ -171,6 +181,11 @@ class _Words(ProgressColumn):
         """One line, drawn anew some times a second."""
         latest = task.fields["latest"]() if task.fields else None
         return Text(task.description if latest is None else said(*latest), no_wrap=True, overflow="ellipsis")
+
+
+def wanted(progress: bool | None) -> bool:
+    """Whether to show progress, where None asks for it on a terminal and in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
 
 
 def _ends_in_half_a_line(path: Path) -> bool:
@@ -217,6 +232,8 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
             parts = [f"seed {event['seed']}", clean(event.get("what", "?")), spent, value]
         case "done":
             parts = ["done", seconds]
+        case "untracked":
+            parts = [f"not tracked any more; the run goes on: {clean(event.get('error', 'no reason given'))}"]
         case "failed":
             parts = [f"failed: {clean(event.get('error', 'no reason given'))}"]
         case _:

@@ -19,6 +19,7 @@ from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT
 from palate_common.records.canonical import digest
+from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Noise
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.lock import RunLock
@@ -41,6 +42,7 @@ from palate_sim.run.run_folder import RunFolder, check_new, create, default_fold
 from palate_sim.run.terms import NAME, all_inputs, simulated_terms
 from palate_sim.run.warm_start import former_release
 from palate_sim.steps import Notify, silent
+from palate_sim.tracking import check_tracker, tracking
 
 Engine = Callable[[Job, Interactions, OnRelease | None, Notify], Outcome]
 
@@ -69,17 +71,20 @@ class Started:
         """Train, evaluate and write all files.
 
         Args:
-            notify: called with progress events.
+            notify: called with progress events, after the tracker that `config.track` names.
 
         Raises:
             BudgetError: the population's or the run's budget doesn't allow it.
             LockedError: another process runs it.
         """
-        try:
-            return _run(self, notify)
-        except Exception as error:
-            notify({"event": "failed", "error": str(error) if isinstance(error, PalateError) else repr(error)})
-            raise
+        key = SigningKey.load(self.folder.key_file).public
+        facts = self.config.model_dump(mode="json")
+        with tracking(self.config.track, run=key, folder=self.folder.path, config=facts, notify=notify) as told:
+            try:
+                return _run(self, told)
+            except Exception as error:
+                told({"event": "failed", "error": str(error) if isinstance(error, PalateError) else repr(error)})
+                raise
 
 
 def start(
@@ -104,6 +109,8 @@ def start(
         BudgetError: the population's budget doesn't allow the run; no folder was made and nothing was charged.
     """
     check_engine(config)
+    if config.track is not None:
+        config = config.model_copy(update={"track": check_tracker(config.track)})
     config = _naming(config, source)
     for name, given in (("data", config.data.path), ("out", out), ("ledger", ledger)):
         if given is not None and not is_text(str(given)):
@@ -113,6 +120,8 @@ def start(
     prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     path = out or default_folder(prepared.name)
+    if config.track is not None and Path(config.track.partition(":")[2]).is_relative_to(path.resolve()):
+        raise InputError(f"`track` must lead out of the run folder, whose files are signed, got {config.track!r}")
     population = (config.privacy.population or _population(prepared.name, config.privacy.unit))[:NAME]
     beside = path.resolve().parent / f"{default_name(population)}.ledger.db"
     ledger_path = beside if ledger is None else ledger.resolve()
@@ -139,6 +148,8 @@ def _naming(config: SimulationConfig, source: Source | None) -> SimulationConfig
     """The configuration with the given log in the place of its own, and with absolute paths."""
     if config.warm_start is not None:
         config = config.model_copy(update={"warm_start": str(Path(config.warm_start).resolve())})
+    if config.tuned_on is not None:
+        config = config.model_copy(update={"tuned_on": str(Path(config.tuned_on).resolve())})
     if isinstance(config.data.panel, str) and is_place(config.data.panel) and not is_address(config.data.panel):
         panel = str(Path(config.data.panel).resolve())
         config = config.model_copy(update={"data": config.data.model_copy(update={"panel": panel})})

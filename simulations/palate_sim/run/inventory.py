@@ -33,8 +33,8 @@ GROWING = frozenset({"lock", "events.jsonl", "flower.log", "ray.log"})
 """Files that are written after the inventory."""
 BESIDE = ("-wal", "-shm")
 """Ends of the names of files that SQLite keeps beside an open database."""
-OPTIONAL = ("recommendations.csv.gz", "split/", "tensorboard/")
-"""What an operator may keep back from those who check a run: raw histories, and what is drawn of the results."""
+OPTIONAL = ("recommendations.csv.gz", "split/")
+"""What an operator may keep back from those who check a run: raw histories."""
 
 
 class FileDigest(BaseModel):

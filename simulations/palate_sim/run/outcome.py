@@ -46,10 +46,9 @@ from palate_sim.evaluation.recency import judge_recency
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
-from palate_sim.progress.tensorboard import export
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
-from palate_sim.run.result import Result
+from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
 from palate_sim.steps import Notify, step
@@ -104,13 +103,11 @@ def write_outcome(
         signed = json.loads((folder.path / "privacy_card.json").read_bytes())
         with step(notify, "writing the report"):
             write_report(result, signed, folder.path)
-        if config.evaluation.tensorboard:
-            export(result, folder.path / "tensorboard")
         data = json.dumps(result, indent=1, allow_nan=False).encode()
         write_inventory(folder, trained.terms.run, key, soon={"result.json": data})
         folder.write("result.json", data)
     notify({"event": "done", "seconds": result["seconds"]["wall"], "report": str(folder.path / "report.html")})
-    return Result(folder.path, result, signed)
+    return Result(folder.path, result, PrivacyCard(signed))
 
 
 def _publish(

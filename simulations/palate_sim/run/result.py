@@ -9,14 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate_common.errors import IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.models import published
 from palate_common.models.model import GlobalModel
 from palate_common.records.signing import SigningKey
 from palate_sim.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+
     from palate_sim.plots import Plots
+
+
+class PrivacyCard(dict[str, Any]):
+    """The signed privacy card of a run, as `privacy_card.json` has it; a notebook shows it as tables."""
+
+    def _repr_html_(self) -> str:
+        """The card in a notebook."""
+        from palate_sim.report.cells import card_cell
+
+        return card_cell(self)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Result:
 
     folder: Path
     summary: Mapping[str, Any] = field(repr=False)
-    card: Mapping[str, Any] = field(repr=False)
+    card: PrivacyCard = field(repr=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -77,10 +89,41 @@ class Result:
 
         return Plots(self.summary, self.card)
 
+    def item_table(self, *, precision: str = "float32") -> pa.Table:
+        """What the model knows of items, as a pyarrow table: ids, noised popularity, vectors; see `run.item_table`.
+
+        Args:
+            precision: of the vectors: "float32", or "int8" with a scale for each column.
+        """
+        from palate_sim.progress.wording import epsilon_line, stamp
+        from palate_sim.run.item_table import item_table
+
+        privacy = " · ".join(part for part in (stamp(self.summary), epsilon_line(self.summary)) if part)
+        return item_table(self._published, run=self.summary["run"], privacy=privacy, precision=precision)
+
     @property
     def report(self) -> Path:
         """The HTML report."""
         return self.folder / "report.html"
+
+    def track(self, where: str) -> None:
+        """Write the run to an experiment tracker, as `simulate(track=where)` does while it runs.
+
+        Args:
+            where: `mlflow:URI`, `wandb:DIR` (offline) or `tensorboard:DIR`.
+
+        Raises:
+            InputError: no such tracker, its package isn't installed, or it failed.
+        """
+        from palate_sim.tracking import check_tracker, replay, tracking
+
+        def told(event: Mapping[str, Any]) -> None:
+            if event["event"] == "untracked":
+                raise InputError(f"`track` must name a tracker that works, got {where!r}: {event['error']}")
+
+        place, run, config = check_tracker(where), self.card["public_key"], self.summary["config"]
+        with tracking(place, run=run, folder=self.folder, config=config, notify=told) as tell:
+            replay(self.summary, tell)
 
     @cached_property
     def _published(self) -> published.Published:
@@ -96,6 +139,12 @@ class Result:
         quality = f"{metric} {self.metrics[metric]:.4f}"
         return f"<palate run on {said['name']}: {quality}; {words}{epsilon_line(said)}; {self.folder}>"
 
+    def _repr_html_(self) -> str:
+        """The run in a notebook."""
+        from palate_sim.report.cells import result_cell
+
+        return result_cell(self.summary, self.report)
+
     @classmethod
     def read(cls, folder: Path) -> Result:
         """Read a finished run's folder.
@@ -108,4 +157,4 @@ class Result:
             card = json.loads((folder / "privacy_card.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise IntegrityError(f"a finished run must have its result.json and privacy_card.json: {folder}") from None
-        return cls(folder, summary, card)
+        return cls(folder, summary, PrivacyCard(card))

@@ -80,6 +80,7 @@ class Devices:
     cohorts: list[Mapping[int, int]] = field(default_factory=list)
     before: Callable[[Coordinator], None] = lambda coordinator: None
     """Called before each attempt."""
+    floors: Floors = field(default_factory=lambda: Floors().for_few())
 
     def __post_init__(self) -> None:
         self.identities = Identities.generate(self.count)
@@ -108,7 +109,7 @@ class Devices:
             Shards(self.histories, 1),
             self.ledger,
             self.site.key().public,
-            Floors().for_few(),
+            self.floors,
             identity_of=self.identities.of,
         )
         host.devices = self

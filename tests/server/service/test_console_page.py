@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import Browser
 
 from benchmarks.serve.world import free_ports
 from palate_common.rounds.wire import REFUSED
@@ -48,35 +49,14 @@ password = "{kept}"
 """
 
 
-@dataclass
-class Browser:
-    """A Chromium that does what it is told."""
-
-    process: subprocess.Popen[str]
-
-    def do(self, what: str, **options: Any) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"do": what, **options}) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        assert "error" not in answer, answer["error"]
-        return answer["value"]
+class Board(Browser):
+    """A Chromium that waits for the page to be live."""
 
     def open(self, url: str, **options: Any) -> Any:
-        found = self.do("open", url=url, **options)
+        found = super().open(url, **options)
         if found["status"] == 200 and "console" in found["url"]:
             self.wait("document.getElementById('live')?.dataset.state === 'live'")
         return found
-
-    def eval(self, js: str) -> Any:
-        return self.do("eval", js=js)
-
-    def wait(self, js: str) -> None:
-        self.do("wait", js=f"!!({js})")
-
-    def text(self, name: str) -> str:
-        return str(self.eval(f"document.getElementById('{name}').textContent.replace(/\\s+/g, ' ')"))
 
 
 @dataclass
@@ -104,11 +84,8 @@ class Served:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    command = ["node", str(Path(__file__).with_name("browser.mjs"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Browser(process)
-        assert process.stdin is not None
-        process.stdin.close()
+    with Board.started() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -314,6 +314,7 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
         ("no cohort", "gathered", "no_cohort"),
         ("held", "published", "model_held"),
         ("survey refused", "opened", "survey_refused"),
+        ("verdict refused", "published", "verdict_refused"),
         ("unmirrored", "serving", "mirror_unwritten"),
         ("lost", "round", "charge_lost"),
     ):

@@ -208,6 +208,6 @@ def test_an_algorithm_that_is_not_installed_here_is_no_accusation(run_of: Any, f
 
 
 def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_of: Any) -> None:
-    former = run_of(name="former", evaluation={"save_recommendations": True, "tensorboard": True})
+    former = run_of(name="former", evaluation={"save_recommendations": True})
     assert audit_ledger(former).alarms == ()
     assert audit_ledger(run_of(name="later", warm_start=str(former))).alarms == ()

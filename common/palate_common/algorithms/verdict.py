@@ -1,0 +1,209 @@
+"""`verdict`: devices judge a model before it is published. Votes are clipped, noised, charged and sealed, as training.
+
+    candidate, model in use -> the run's first state -> a device ranks half of its items by the other half, with both
+                            -> whose list found more; what was shown, and what of it was found -> noised sums
+
+A device hides half of its own items, every second one in a public order, makes either model's list from the others,
+and looks which hidden items are in it; then the same with the halves exchanged. It tells three things, each a block of
+norm 1 at most:
+
+- `votes`: by which of the two models it found more;
+- `found`: what it found by the candidate, each item as 1 / sqrt(how many);
+- `shown`: the candidate's two lists, an item that is in one of them as half.
+
+A model that is worse loses votes. An item that is pushed into lists comes to people who haven't got it: it is `shown`
+more than it is `found`. What follows from the sums is for the server to say: `palate_server.surveys.verdict`.
+
+What a modified device can do at most: a vote is 1, an item found is 1 / sqrt(h) for an honest device that finds h. One
+that clips, and spends its whole norm on one number, moves `votes` by 1 / sqrt(share) of that block, and `found` alike.
+
+>>> facts = PublicFacts(n_users=3, n_items=2, mu=1.0)
+>>> popular = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)
+>>> judging = Judging(Verdict(run="a", candidate=popular, in_use=popular), facts)
+>>> {block.name: block.shape for block in judging.layout(judging.start(), 0)}
+{'votes': (2,), 'found': (2,), 'shown': (2,)}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate_common.algorithms.als.vote import LIST, hide
+from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
+from palate_common.algorithms.popularity import popularity_block
+from palate_common.algorithms.registry import make_algorithm, only_counts
+from palate_common.errors import InputError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import BlockSpec, Bools, DenseBlock, Float64, Layout, OuterBlock, Update
+
+NAME = "verdict"
+CANDIDATE, IN_USE = "candidate", "in_use"
+"""Which model an array of the first state is of: its name begins with it."""
+VOTES, FOUND, SHOWN = "votes", "found", "shown"
+BLOCKS: Mapping[str, float] = {VOTES: 0.3, FOUND: 0.5, SHOWN: 0.2}
+"""Block -> its share of the budget."""
+NOISE = "noise"
+"""Standard deviation of the noise in each of `BLOCKS`, in its order."""
+AT_ONCE = 512
+"""Users whose lists are made at once."""
+
+
+class JudgedModel(BaseModel):
+    """One of the two models: what its arrays mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    algorithm: str
+    settings: dict[str, Any]
+    facts: PublicFacts
+    model: str = Field(pattern=r"^[0-9a-f]{64}\z")
+    """Hash of the whole model, as ledger and manifest have it."""
+
+
+class Verdict(BaseModel):
+    """What is judged; public, in the signed plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str = Field(min_length=1, max_length=200)
+    """The run whose model is judged."""
+    candidate: JudgedModel
+    """That run's model."""
+    in_use: JudgedModel
+    """The model that it would take the place of."""
+
+
+class Judging(Algorithm):
+    """The sums of devices' votes on a model.
+
+    **Guarantees:** a device that lies has the same bound: whatever it votes, it is clipped as any contribution.
+    **Guarantees:** votes are of the two models that the signed plan names: their arrays are part of its model.
+    """
+
+    name = NAME
+    Settings = Verdict
+
+    def __init__(self, settings: Verdict, facts: PublicFacts) -> None:
+        self.verdict, self.facts = settings, facts
+        for judged in (settings.candidate, settings.in_use):
+            if judged.facts.n_items != facts.n_items:
+                raise InputError(f"a judged model must have the {facts.n_items} items of the run")
+            if only_counts(judged.algorithm):
+                raise InputError(f"a judged model must be one that recommends, got {judged.algorithm!r:.80}")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The one release has the whole budget."""
+        return (1.0,)
+
+    def start(self) -> State:
+        """No sums yet, and no models: see `opening`."""
+        sizes = {VOTES: 2, FOUND: self.facts.n_items, SHOWN: self.facts.n_items, NOISE: len(BLOCKS)}
+        return {name: np.zeros(size) for name, size in sizes.items()}
+
+    def opening(self, inputs: State) -> State:
+        """The two models."""
+        return self.start() | {name: array for name, array in inputs.items() if _of(name)}
+
+    def layout(self, state: State, round_: int) -> Layout:
+        """The three blocks."""
+        return tuple(
+            BlockSpec(name=name, shape=(len(state[name]),), weight=float(np.sqrt(share)))
+            for name, share in BLOCKS.items()
+        )
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """Each user's vote; zeros for who has no items."""
+        votes, finds, shown = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
+        for first in range(0, histories.n_users, AT_ONCE):
+            users = histories.users(slice(first, first + AT_ONCE))
+            found, former, listed = (np.zeros((users.n_users, users.n_items), np.int8) for _ in range(3))
+            halves = hide(users, self.facts.seed)
+            for seen, hidden in (halves, halves[::-1]):
+                wanted = hidden.dense()
+                own = self.lists(CANDIDATE, state, seen)
+                listed += own
+                found += own & wanted
+                former += self.lists(IN_USE, state, seen) & wanted
+            listed[users.counts() == 0] = 0
+            now, then = found.sum(axis=1), former.sum(axis=1)
+            votes[first : first + AT_ONCE] = np.stack([now > then, now < then], axis=1)
+            finds.append(_counted(found))
+            shown.append(_counted(listed))
+        return Update(
+            (DenseBlock(votes), popularity_block(_joined(finds)), _divided(_joined(shown), by=2 * self._root)),
+            histories.n_users,
+        )
+
+    @property
+    def _root(self) -> float:
+        """The norm of a list."""
+        return float(np.sqrt(min(LIST, self.facts.n_items)))
+
+    def lists(self, which: str, state: State, histories: Interactions) -> Bools:
+        """Which items are in each user's list by one of the two models, bool [n_users, n_items]; none that they have.
+
+        Of equal scores the items that come first in the catalogue are taken. Scores are compared in float32, so that a
+        list is the same in whatever batch it is made.
+        """
+        judged = self.verdict.candidate if which == CANDIDATE else self.verdict.in_use
+        arrays = {name.removeprefix(f"{which}/"): array for name, array in state.items() if _of(name) == which}
+        algorithm = make_algorithm(judged.algorithm, judged.settings, judged.facts)
+        scores = np.array(algorithm.scores(arrays, histories), np.float32)
+        scores[histories.owners(), histories.indices] = -np.inf
+        length = min(LIST, self.facts.n_items)
+        last = np.partition(scores, -length, axis=1)[:, -length, None]
+        surely, maybe = scores > last, scores == last
+        taken = surely | (maybe & (np.cumsum(maybe, axis=1) <= length - surely.sum(axis=1, keepdims=True)))
+        return np.asarray(taken & (scores > -np.inf), np.bool_)  # of a small catalogue little may be left
+
+    def reach(self, block: str) -> Reach:
+        """Each block's norm is 1 at most by itself, and nothing is negative."""
+        return Reach(unit=True, positive=True)
+
+    def release(self, state: State, round_: int, sums: Mapping[str, Float64], noise: Mapping[str, float]) -> State:
+        """The noised sums, `shown` in lists, and their noise's standard deviations; the models are left out."""
+        units = {VOTES: 1.0, FOUND: 1.0, SHOWN: self._root}
+        deviations = np.array([noise[name] * units[name] for name in BLOCKS])
+        return {name: sums[name] * unit for name, unit in units.items()} | {NOISE: deviations}
+
+    def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
+        """Zeros: a verdict ranks nothing."""
+        return np.zeros((histories.n_users, histories.n_items))
+
+
+def arrays_of(which: str, state: State) -> State:
+    """A model's arrays as public inputs of a verdict."""
+    return {f"{which}/{name}": array for name, array in state.items()}
+
+
+def _counted(counts: npt.NDArray[np.int8]) -> Interactions:
+    """Counts as a batch, [n_users, n_items]."""
+    users, items = np.nonzero(counts)
+    ends = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(counts))))).astype(np.int64)
+    return Interactions(ends, items.astype(np.int32), counts[users, items].astype(np.float32), counts.shape[1])
+
+
+def _joined(parts: Sequence[Interactions]) -> Interactions:
+    """One batch after the other."""
+    counts = np.concatenate([part.counts() for part in parts])
+    indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    indices, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("indices", "weights"))
+    return Interactions(indptr, indices, weights, parts[0].n_items)
+
+
+def _divided(batch: Interactions, *, by: float) -> OuterBlock:
+    """Each user's weights, divided."""
+    rows = batch.weights.astype(np.float64) / by
+    return OuterBlock(batch.indptr, batch.indices, rows, np.ones((batch.n_users, 1)), batch.n_items)
+
+
+def _of(name: str) -> str:
+    """Which of the two models an array is of; empty: of neither."""
+    which, slash, _ = name.partition("/")
+    return which if slash and which in (CANDIDATE, IN_USE) else ""

@@ -1,0 +1,207 @@
+"""G verdicts: a model that devices are to judge is published after their verdict alone, which is charged as any run is.
+
+A server folder of its own, with devices that answer on the production road: a training, then a verdict on it. A second
+pair of books counts what both sides have paid. Then everything is tried that would publish a model that its devices
+haven't found good: before the verdict, on one that was lost, on one that is about another model, against one that says
+no. And of a device that sends a thousand votes the sum must have one norm.
+
+**Assumes:** what the released sums say is right, which is arithmetic: `tests/server/test_verdict.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.watched_run import memory
+from palate_client.floors import Floors
+from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.algorithms.verdict import BLOCKS, VOTES, Judging
+from palate_common.errors import PalateError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.update import DenseBlock, Update
+from palate_server.flower.transport import GridTransport
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation import releases, runs
+from palate_server.rounds.run import open_run, run_rounds
+from palate_server.service.setup import make_site
+from palate_sim.engines.grid import LocalGrid
+
+TEST = "G verdicts"
+DEVICES, ITEMS, EPSILON = 128, 60, 8.0
+LOUD = 1000.0
+HALF = ITEMS // 2
+CONFIG = f"""
+population = "judging"
+[privacy]
+dp = "central"
+epsilon = {EPSILON}
+lifetime_epsilon = 1000.0
+period_epsilon = 1000.0
+[training]
+algorithm = "popularity"
+[cohort]
+size = {DEVICES}
+[judging]
+epsilon = {EPSILON}
+"""
+TASTE, OTHERS = range(HALF, ITEMS), range(HALF)
+"""What everybody has some of, and what nobody has."""
+
+
+def verdicts() -> list[Finding]:
+    """Both runs, both books, and all that mustn't be published."""
+    try:
+        with _world() as world:
+            return list(_found(world))
+    except PalateError as error:
+        return [Finding.checked(TEST, False, f"a model must be trained and judged, got: {error}")]
+
+
+def _found(world: JudgedWorld) -> Iterator[Finding]:
+    good = world.run(None, _histories(TASTE))
+    yield _held(world, good, "before its verdict", "was published before devices judged it")
+    before = world.spent(), world.own()
+    verdict = world.run(good, _histories(TASTE))
+    paid = [now - then for now, then in zip((world.spent(), world.own()), before, strict=True)]
+    owed = mu_of(epsilon=EPSILON, delta=world.site.config.privacy.delta) ** 2
+    right = all(abs(each / owed - 1) < 1e-3 for each in paid)
+    said = f"a verdict costs mu^2 {owed:.6g}; the server has charged {paid[0]:.6g}, a device {paid[1]:.6g}"
+    yield Finding.checked(f"{TEST}: charged on both sides", right, said)
+    with _about_another(good):
+        yield _held(world, good, "a verdict on another model", "was published by a verdict on another model")
+    with _lost(world.site.run(verdict)):
+        yield _held(world, good, "a verdict that is lost", "was published though its verdict can't be read")
+    try:
+        releases.publish(world.site, good, lambda _: b"card")
+        yield Finding.checked(f"{TEST}: a good model", True, "is published after its verdict")
+    except PalateError as error:
+        yield Finding.checked(f"{TEST}: a good model", False, f"isn't published after its verdict: {error}")
+    bad = world.run(None, _histories(OTHERS))
+    world.run(bad, _histories(TASTE))
+    yield _held(world, bad, "a verdict that says no", "was published though devices judged it worse")
+    yield _clipped(world, bad)
+
+
+def _held(world: JudgedWorld, run: str, name: str, wrong: str) -> Finding:
+    """Publishing a run's model must fail."""
+    before = releases.latest_manifest(world.site)
+    with suppress(PalateError):
+        releases.publish(world.site, run, lambda _: b"card")
+    published = releases.latest_manifest(world.site) != before
+    said = f"a model {wrong}" if published else "the model stays unpublished"
+    return Finding.checked(f"{TEST}: {name}", not published, said)
+
+
+def _clipped(world: JudgedWorld, run: str) -> Finding:
+    """One device that sends a thousand votes moves the sum by no more than its norm allows."""
+    test, real, sums, left = f"{TEST}: one vote each", Judging.contribute, list[float](), [LOUD]
+    real_release = Judging.release
+
+    def louder(self: Judging, *given: Any) -> Update:
+        update = real(self, *given)
+        votes = np.array([[left.pop() if left else 0.0, 0.0]])  # the first device's; the others send none
+        return replace(update, blocks=(DenseBlock(votes), *update.blocks[1:]))
+
+    def told(self: Judging, state: Any, round_: int, given: Any, noise: Any) -> Any:
+        sums.extend((float(given["votes"][0]), 6 * noise["votes"]))
+        return real_release(self, state, round_, given, noise)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Judging, "contribute", louder))
+        stack.enter_context(mock.patch.object(Judging, "release", told))
+        try:
+            world.run(run, _histories(TASTE))
+        except PalateError as error:
+            return Finding.checked(test, False, f"a device that sends {LOUD:g} votes ended the attempt: {error}")
+    most = 1 / np.sqrt(BLOCKS[VOTES]) + sums[1]
+    said = f"one device that sends {LOUD:g} votes moved the sum by {sums[0]:.1f}, and may by {most:.1f} with the noise"
+    return Finding.checked(test, bool(sums[0] <= most), said)
+
+
+@contextmanager
+def _about_another(run: str) -> Iterator[None]:
+    """The training's entry names another model than the verdict was about."""
+    real = Ledger.entries
+
+    def entries(self: Ledger, only: str | None = None) -> list[Any]:
+        found = list(real(self, only))
+        for place, entry in enumerate(found):
+            if only is None and entry.kind == "close" and entry.run == run:
+                found[place] = entry.model_copy(update={"facts": {**entry.facts, "model_hash": "0" * 64}})
+        return found
+
+    with mock.patch.object(Ledger, "entries", entries):
+        yield
+
+
+@contextmanager
+def _lost(folder: Path) -> Iterator[None]:
+    """A run folder whose releases are gone."""
+    away = folder.with_name(f"{folder.name}-away")
+    (folder / "releases").rename(away)
+    yield
+    away.rename(folder / "releases")
+
+
+def _histories(items: range) -> Interactions:
+    """Everybody has a third of some items."""
+    pairs = [(user, item) for user in range(DEVICES) for item in items if (item + user) % 3 == 0]
+    users, rows = zip(*pairs, strict=True)
+    return Interactions.from_pairs(users, rows, n_users=DEVICES, n_items=ITEMS)
+
+
+@dataclass
+class JudgedWorld:
+    """A server folder, and the devices of its population.
+
+    Attributes:
+        site: the server folder.
+        devices: their own ledger.
+    """
+
+    site: Site
+    devices: DeviceLedger
+
+    def run(self, judged: str | None, histories: Interactions) -> str:
+        """Train, or judge a run; returns the run."""
+        host = Host(Shards(histories, 1), self.devices, self.site.key().public, Floors(allow_central=True).for_few())
+        with ExitStack() as stack:
+            ledger = stack.enter_context(self.site.ledger())
+            register = stack.enter_context(Enrolments(self.site.enrolment_file))
+            terms = runs.begin(self.site, ledger, register, None, judged)
+            folder, key = self.site.run(terms.run), self.site.key()
+            coordinator = stack.enter_context(open_run(terms, folder, ledger=ledger, key=key))
+            transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=terms.plan_seconds)
+            run_rounds(coordinator, transport)
+            runs.close(self.site, ledger, coordinator)
+            return terms.run
+
+    def spent(self) -> float:
+        """mu^2 in the population's ledger."""
+        with self.site.ledger(read_only=True) as ledger:
+            return ledger.spent()
+
+    def own(self) -> float:
+        """mu^2 in the ledger of one device."""
+        return self.devices.spent(0)
+
+
+@contextmanager
+def _world() -> Iterator[JudgedWorld]:
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory(), prefix="palate-")))
+        site = make_site(home / "site", CONFIG, tuple(f"item-{row}" for row in range(ITEMS)))
+        yield JudgedWorld(site, stack.enter_context(DeviceLedger(":memory:", durable=False)))

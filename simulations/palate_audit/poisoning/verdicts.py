@@ -1,0 +1,213 @@
+"""Verdicts: what a verdict of devices holds back, and what attackers who know of it get past it.
+
+    trained with attackers -> a production run of `verdict` -> Judgement -> published or held
+    attackers who are held: weaker vectors, and votes for their own model, until something passes
+
+A verdict has `VOTED` of the budget, and training what is left of it: together they cost what a run without one does.
+Attackers take part in the verdict, and spend their whole norm there as they like. What they send is added to the honest
+devices' sum, which is what a sum is: the split between votes and finds that gets most past it needs no further run.
+
+>>> round(divided(5.0).training, 2), round(divided(5.0).verdict, 2)
+(4.84, 0.95)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
+from palate_audit.poisoning.world import Goal, World
+from palate_common.algorithms.verdict import BLOCKS, FOUND, VOTES
+from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_common.mechanism.update import Int64, layout_size
+from palate_common.models.model import GlobalModel
+from palate_server.surveys.verdict import Judgement, asked, judgement
+
+VOTED = 0.05
+"""A verdict's share of mu^2."""
+STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""How much of what they can send attackers train with, from what does most to what is seen least."""
+SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of an attacker's squared norm that go to votes; the rest goes to finds of the target."""
+
+
+@dataclass(frozen=True)
+class DividedBudget:
+    """A run's epsilon, divided.
+
+    Attributes:
+        training: epsilon of the rounds that train.
+        verdict: epsilon of the verdict.
+    """
+
+    training: float
+    verdict: float
+
+
+def divided(epsilon: float) -> DividedBudget:
+    """What training and verdict may cost so that both together cost `epsilon`."""
+    mu = mu_of(epsilon=epsilon, delta=DELTA)
+    return DividedBudget(*(epsilon_of(mu=mu * np.sqrt(share), delta=DELTA) for share in (1 - VOTED, VOTED)))
+
+
+@dataclass(frozen=True)
+class Voting:
+    """A vote of attackers for their own model: the whole norm in two numbers.
+
+    Attributes:
+        goal: whose target they say they found.
+        split: share of the squared norm that goes to the vote.
+    """
+
+    goal: Goal
+    split: float
+    name: str = "voting"
+
+    def sent(self, view: AttackersView) -> Int64:
+        """One row that all attackers send."""
+        found, first = np.zeros((1, view.size), np.int64), 0
+        for block in view.plan.layout:
+            if block.name == VOTES:
+                found[0, first] = int(view.plan.grid * np.sqrt(self.split))
+            if block.name == FOUND and self.goal.target >= 0:
+                found[0, first + self.goal.target] = int(view.plan.grid * np.sqrt(1 - self.split))
+            first += layout_size([block])
+        return found
+
+
+@dataclass(frozen=True)
+class Weaker:
+    """Another attack, of which each attacker sends a part.
+
+    Attributes:
+        attack: whose vectors they are.
+        strength: how much of each.
+    """
+
+    attack: PoisoningAttack
+    strength: float
+
+    @property
+    def name(self) -> str:
+        """As findings and tables call it."""
+        return self.attack.name
+
+    def sent(self, view: AttackersView) -> Int64:
+        """Rows of the attack, shorter."""
+        return np.asarray(np.trunc(self.attack.sent(view) * self.strength), np.int64)
+
+
+def verdict_on(
+    world: World,
+    setting: AttackedSetting,
+    candidate: GlobalModel,
+    in_use: GlobalModel,
+    attack: PoisoningAttack | None,
+    *,
+    seed: int = 0,
+) -> Played:
+    """Play a verdict in production rounds, with the run's whole budget divided as it is to be.
+
+    Args:
+        world: its people; the same of them are modified as in training by this seed.
+        setting: of the run; its epsilon is that of both together.
+        candidate: the model that is judged.
+        in_use: the one before it.
+        attack: what modified devices vote; None: they aren't there.
+        seed: of who is modified.
+    """
+    epsilon = None if setting.epsilon is None else divided(setting.epsilon).verdict
+    verdict = replace(setting, epsilon=epsilon, unclipped="")
+    return play(world, verdict, attack, seed=seed, question=asked("judged", candidate, in_use))
+
+
+def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]] = ()) -> Judgement:
+    """What a verdict says, with what modified devices would have added to its sums.
+
+    Args:
+        played: the verdict.
+        devices: that answer, modified ones included.
+        moved: block, place and amount of what they add.
+    """
+    model = played.model
+    state = {name: array.copy() for name, array in model.state.items()}
+    for block, place, amount in moved:
+        state[block][place] += amount
+    return judgement(replace(model, state=state), devices=devices)
+
+
+def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -> bool:
+    """Whether any vote of the attackers gets their model past the honest devices' verdict."""
+    attackers = setting.attackers(world.users)
+    for split in SPLITS:
+        moved = [(VOTES, 0, attackers * np.sqrt(split / BLOCKS[VOTES]))]
+        if goal.target >= 0:
+            moved.append((FOUND, goal.target, attackers * np.sqrt((1 - split) / BLOCKS[FOUND])))
+        found = said(honest, devices=world.users, moved=moved)
+        if not found.worse and not any(item.row == goal.target for item in found.pushed):
+            return True
+    return False
+
+
+def without(world: World, attackers: int, *, seed: int) -> World:
+    """The people of a world who aren't modified, by the seed by which `play` chooses."""
+    order = np.random.default_rng([seed, 29]).permutation(world.users)
+    return replace(world, train=world.train.users(np.sort(order[attackers:])))
+
+
+@dataclass(frozen=True)
+class Defended:
+    """What attackers come to where devices judge.
+
+    Attributes:
+        plain: whether their model is held where they vote as everybody does, with all their strength in training.
+        reasons: why, in words.
+        strength: of the strongest attack that is published; 0: none of `STRENGTHS` is.
+        model: the model that is published: theirs, or the one in use.
+    """
+
+    plain: bool
+    reasons: tuple[str, ...]
+    strength: float
+    model: GlobalModel
+
+
+def defended(
+    world: World,
+    setting: AttackedSetting,
+    goal: Goal,
+    attack: PoisoningAttack,
+    in_use: GlobalModel,
+    *,
+    seed: int = 0,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Defended:
+    """Attack a run whose model is judged, with all strength, and then with what is left until something is published.
+
+    Args:
+        world: its people.
+        setting: of the run; its epsilon is that of training and verdict together.
+        goal: what is wanted.
+        attack: what attackers train with.
+        in_use: the honest model that was published before.
+        seed: as of `play`.
+        strengths: what is tried.
+    """
+    training = None if setting.epsilon is None else divided(setting.epsilon).training
+    attackers, plain, reasons = setting.attackers(world.users), False, tuple[str, ...]()
+    items = tuple(f"item {row}" for row in range(world.train.n_items))
+    for place, strength in enumerate(strengths):
+        tried = replace(setting, epsilon=training)
+        trained = play(world, tried, Weaker(attack, strength), seed=seed, former=in_use)
+        honest = verdict_on(
+            without(world, attackers, seed=seed), replace(setting, share=0.0), trained.model, in_use, None, seed=seed
+        )
+        if place == 0:
+            first = said(honest, devices=world.users - attackers)
+            plain, reasons = bool(first.worse or first.pushed), tuple(first.reasons(items))
+        if passes(world, setting, goal, honest):
+            return Defended(plain, reasons, strength, trained.model)
+    return Defended(plain, reasons, 0.0, in_use)

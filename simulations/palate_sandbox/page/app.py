@@ -1,0 +1,335 @@
+"""The page over HTTP, on the loopback interface: what is known beside what is true, the switch, and one person's page.
+
+    GET  /               the page; /live is what changes, as server-sent events
+    POST /set            the switch, the pace, a pause
+    GET  /person/en/ROW  a person's own page, as their device makes it, in a language
+    POST /person/en/ROW  what its buttons do: turn a purpose off, take the data along, erase all
+    GET  /to-console     the operator's page of the same server folder
+
+It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
+page asks: one from elsewhere can do neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from palate_client.consent import PURPOSES
+from palate_common.errors import PalateError
+from palate_common.records.closing import Closing
+from palate_sandbox.config import POLICIES, assumptions
+from palate_sandbox.page.charts import Curve, ErrorPoint, curves
+from palate_sandbox.page.runner import PACES, Runner, Standing
+from palate_sandbox.report import DAYS
+from palate_server.console import charts
+from palate_server.console.access import Access
+from palate_server.console.live import Live, Sections
+from palate_server.console.pages import Console
+from palate_server.service.http_api import LOOPBACK, name_of
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
+        "frame-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'",
+    )
+)  # fmt: skip
+FRAMED = "frame-ancestors 'self'"
+"""A person's page says itself what it may load, which is nothing; it may stand in this page."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+SECTIONS = ("top", "known", "switch", "rounds")
+WORDS = {"none": "no recommendations", "popularity": "what is taken most", "palate": "Palate"}
+TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+SHARED = ("console.css", "console.js", "icon.svg", "vendor/htmx-2.0.11.min.js", "vendor/htmx-ext-sse-2.2.4.min.js")
+"""Files that are the operator's page's, too."""
+NAMES = {
+    "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
+    "retention": "Back on day", "retention_after": "Back from day",
+}  # fmt: skip
+LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
+
+
+class StandingReader:
+    """Reads how far a sandbox is, for `Live`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def stamp(self) -> tuple[object, ...]:
+        """What differs as soon as there is something new."""
+        now = self._runner.standing()
+        return now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken, now.persons
+
+    def read(self) -> Standing:
+        """How far it is."""
+        return self._runner.standing()
+
+
+class SandboxPage(Closing):
+    """The page of a sandbox.
+
+    Args:
+        runner: lives it.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._world = runner, runner.world
+        self._templates = _environment()
+        self._static = _static_files()
+        self._live = Live(StandingReader(runner), self._sections)
+        self._console = Console(self._world.operator.site, lambda: {"serverapp": True})
+        self._access = Access(self._world.operator.site)
+
+    @property
+    def application(self) -> Starlette:
+        """What answers."""
+        own: list[BaseRoute] = [
+            Route("/", self._ours(self._page), methods=["GET"]),
+            Route("/live", self._ours(self._stream), methods=["GET"]),
+            Route("/set", self._ours(self._set), methods=["POST"]),
+            Route("/person", self._ours(self._chosen), methods=["GET"]),
+            Route("/person/{language}/{row:int}", self._ours(self._person), methods=["GET"]),
+            Route("/person/{language}/{row:int}", self._ours(self._decide), methods=["POST"]),
+            Route("/to-console", self._ours(self._to_console), methods=["POST"]),
+            Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
+        ]
+        return Starlette(routes=[*own, *self._console.application.routes])
+
+    def close(self) -> None:
+        """End all streams."""
+        self._live.close()
+        self._console.close()
+
+    def _ours(self, endpoint: Any) -> Any:
+        """An endpoint for the loopback's own names alone; a form must be this page's own."""
+
+        async def answer(request: Request) -> Response:
+            here = name_of(request.headers.get("host", "")) in LOOPBACK
+            if not here or (request.method == "POST" and not _own_form(request)):
+                return Response(status_code=404)
+            found: Response = await endpoint(request)
+            for name, value in HEADERS.items():
+                found.headers.setdefault(name, value)
+            return found
+
+        return answer
+
+    async def _page(self, request: Request) -> Response:
+        seen, sections = await run_in_threadpool(self._live.look)
+        return self._html(
+            "sandbox.html",
+            seen=seen,
+            sections=sections,
+            now=self._runner.standing(),
+            assumed=list(assumptions(self._world.config)),
+            world=self._world,
+        )
+
+    async def _stream(self, request: Request) -> Response:
+        if self._live.full:
+            return Response(status_code=503, headers={"Retry-After": "10"})
+        seen = request.headers.get("last-event-id") or request.query_params.get("seen", "")
+        return StreamingResponse(self._live.stream(seen, lambda: True), media_type="text/event-stream")
+
+    async def _set(self, request: Request) -> Response:
+        form = await _form(request)
+        policy = next((each for each in POLICIES if each == form.get("policy")), None)
+        paused = {"pause": True, "go": False}.get(form.get("clock", ""))
+        await run_in_threadpool(self._runner.set, policy=policy, pace=form.get("pace"), paused=paused)
+        if request.headers.get("hx-request"):
+            return Response(status_code=204)
+        return RedirectResponse("/", status_code=303)
+
+    async def _chosen(self, request: Request) -> Response:
+        """Without a script, the choice of a person is a form that leads here."""
+        row, language = (request.query_params.get(name, "") for name in ("row", "language"))
+        if not row.isascii() or not row.isdigit() or language not in LANGUAGES:
+            return Response(status_code=404)
+        return RedirectResponse(f"/person/{language}/{int(row)}", status_code=303)
+
+    async def _person(self, request: Request) -> Response:
+        return await run_in_threadpool(self._own_page, request.path_params["row"], request.path_params["language"])
+
+    async def _decide(self, request: Request) -> Response:
+        form = await _form(request)
+        return await run_in_threadpool(self._decided, request.path_params["row"], request.path_params["language"], form)
+
+    async def _to_console(self, request: Request) -> Response:
+        token = await run_in_threadpool(self._access.make_token)
+        return RedirectResponse(f"/console/?token={token}", status_code=303)
+
+    async def _file(self, request: Request) -> Response:
+        found = self._static.get(request.path_params["name"])
+        if found is None:
+            return Response(status_code=404)
+        return Response(found[0], media_type=found[1], headers={"Cache-Control": "private, max-age=3600"})
+
+    def _own_page(self, row: int, language: str) -> Response:
+        """A person's page, as their device makes it; or that the device is gone."""
+        person = self._world.persons.get(row)
+        if language not in LANGUAGES or person is None:
+            return self._gone(row)
+        catalogue = self._world.catalogue
+        try:
+            html = person.device.page(
+                language=language,
+                titles=dict(zip(catalogue.items, catalogue.titles, strict=True)),
+                tags=dict(zip(catalogue.items, catalogue.genres, strict=True)),
+                actions=f"/person/{language}/{row}",
+            )
+        except PalateError:  # it was erased just now
+            return self._gone(row)
+        return HTMLResponse(html, headers={"Content-Security-Policy": FRAMED})
+
+    def _gone(self, row: int) -> Response:
+        found = self._html("gone.html", status=404, row=row)
+        found.headers["Content-Security-Policy"] = POLICY.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
+        return found
+
+    def _decided(self, row: int, language: str, form: Mapping[str, str]) -> Response:
+        """What a person has decided, on their device; it is done once the day is over that is lived now."""
+        person = self._world.persons.get(row)
+        match form.get("do"), form.get("purpose"), form.get("sure"):
+            case "revoke", purpose, _ if purpose in PURPOSES:
+                with self._runner.lock:
+                    self._world.withdraw(row, purpose)
+            case "export", _, _ if person is not None:
+                lines = "".join(f"{line}\n" for line in person.device.export_lines())
+                shown = {"Content-Disposition": f'attachment; filename="person-{row + 1}.jsonl"'}
+                return Response(lines, media_type="application/jsonl", headers=shown)
+            case "erase", _, "yes":
+                with self._runner.lock:
+                    self._world.erase(row)
+                    self._runner.refresh()
+            case _:
+                return Response(status_code=404)
+        return RedirectResponse(f"/person/{language}/{row}", status_code=303)
+
+    def _sections(self, now: Standing | str) -> Sections:
+        """The sections of a standing; of a text, that there is none."""
+        if isinstance(now, str):
+            return {"top": self._templates.get_template("sections/broken.html").render(reason=now)}
+        shown = _shown(now)
+        return {
+            name: self._templates.get_template(f"sections/{name}.html").render(now=now, **shown) for name in SECTIONS
+        }
+
+    def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        html = self._templates.get_template(template).render(**values, words=WORDS, languages=LANGUAGES)
+        return HTMLResponse(html, status_code=status)
+
+
+def _shown(now: Standing) -> dict[str, Any]:
+    """What the sections need beside the facts: the charts, and the latest survey."""
+    found = now.facts
+    figures = found["surveys"]["figures"]
+    days, daily = found["config"]["days"], found["daily"]
+    points = [
+        ErrorPoint(each["of"], each["value"], each["low"], each["high"])
+        for each in figures
+        if each["name"] == "dau" and each["value"] is not None
+    ]
+    marks = {int(day): WORDS[policy] for day, policy in found["switched"].items() if int(day) > 0}
+    known = curves(
+        [Curve("truth, of those who answer surveys", daily["answering"], "curve-true")],
+        points, most_days=days, marks=marks,
+        label=f"People who came each day, true and as surveys have it, for {found['days']} of {days} days",
+    )  # fmt: skip
+    lines = [
+        Curve(f"shown {WORDS[name]}", daily[name], f"curve-{name}") for name in ("none", "popularity") if name in daily
+    ]
+    switch = curves(
+        [*lines, Curve("as they live", daily["everybody"], "curve-true")],
+        [], most_days=days, marks=marks, label=f"People who came each day, as they live and in shadows, {days} days",
+    )  # fmt: skip
+    week = max((each["week"] for each in figures), default=None)
+    latest = [each | {"image": _bar(each, figures)} for each in figures if each["week"] == week]
+    lives = [(name.removesuffix(" (shadow)"), "shadow" in name, each) for name, each in found["policies"].items()]
+    return {
+        "facts": found,
+        "known_chart": known,
+        "switch_chart": switch,
+        "week": week,
+        "latest": latest,
+        "lives": lives,
+        "budget": charts.bar(found["privacy"]["share"], label=f"{found['privacy']['share']:.0%} of the budget"),
+        "words": WORDS,
+        "names": NAMES,
+        "paces": tuple(PACES),
+        "retention_days": DAYS,
+    }
+
+
+def _bar(each: Mapping[str, Any], figures: list[dict[str, Any]]) -> Any:
+    """A figure's error bar; numbers of people share a scale."""
+    if each["value"] is None:
+        return ""
+    counted = each["name"] in ("dau", "wau", "mau")
+    most = max((other["high"] or 0 for other in figures if other["name"] in ("dau", "wau", "mau")), default=1)
+    label = (
+        f"{NAMES[each['name']]}: {each['value']:,.4g}, 95 percent interval {each['low']:,.4g} to {each['high']:,.4g}"
+    )
+    return charts.interval(
+        each["low"], each["value"], each["high"], scale=(0.0, most * 1.05 if counted else 1.0), label=label
+    )
+
+
+def _own_form(request: Request) -> bool:
+    """Whether a form was sent by this page; a browser says where it comes from."""
+    origin, place = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
+    if origin is not None and origin.partition("://")[2] != request.headers["host"]:
+        return False
+    return place == "same-origin"
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """A short form's fields."""
+    body = await request.body()
+    return {name: values[0] for name, values in parse_qs(body[:4096].decode(errors="replace")).items()}
+
+
+def _static_files() -> Mapping[str, tuple[bytes, str]]:
+    """Name -> bytes and media type of the page's files, of which some are the operator's page's."""
+    console, own = files("palate_server.console") / "static", files("palate_sandbox.page") / "static"
+    found = {name: (console.joinpath(*name.split("/")).read_bytes(), name) for name in SHARED}
+    found |= {name: ((own / name).read_bytes(), name) for name in ("sandbox.css", "sandbox.js")}
+    return {name: (data, TYPES[name.rpartition(".")[2]]) for name, (data, _) in found.items()}
+
+
+def _environment() -> Environment:
+    """The templates: what is undefined is an error, and every text is escaped."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader("palate_sandbox.page")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"share": _share, "figure": _figure}
+    return made
+
+
+def _share(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def _figure(value: float | None, name: str) -> str:
+    """A number of people, or a share."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if name in ("dau", "wau", "mau") else f"{100 * value:.1f} %"

@@ -1,0 +1,52 @@
+// The sandbox's own script: the switch takes effect at once, and the chosen person's page is shown beside.
+"use strict";
+(() => {
+  const controls = document.getElementById("controls");
+  const pause = document.getElementById("pause");
+  const row = document.getElementById("row");
+  const language = document.getElementById("language");
+  const own = document.getElementById("own");
+
+  function send(fields) {
+    return fetch("set", { method: "POST", body: new URLSearchParams(fields) });
+  }
+  controls.addEventListener("change", (event) => send({ [event.target.name]: event.target.value }));
+  controls.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send({ clock: pause.value });
+  });
+
+  // What another window has set, or who has erased their device, is shown here, too.
+  function follow() {
+    const state = document.getElementById("state")?.dataset;
+    if (!state) return;
+    for (const name of ["policy", "pace"]) {
+      const found = controls.querySelector(`input[name="${name}"][value="${state[name]}"]`);
+      if (found && !found.checked) found.checked = true;
+    }
+    pause.value = state.paused === "yes" ? "go" : "pause";
+    pause.textContent = state.paused === "yes" ? "Go on" : "Pause";
+    const persons = state.persons ? state.persons.split(",") : [];
+    if (document.activeElement !== row && persons.join() !== [...row.options].map((each) => each.value).join()) {
+      const chosen = row.value;
+      row.replaceChildren(...persons.map((each) => new Option(String(Number(each) + 1), each)));
+      row.value = persons.includes(chosen) ? chosen : persons[0] ?? "";
+      if (row.value !== chosen) show();
+    }
+  }
+  function show() {
+    if (row.value === "") return;
+    own.src = `person/${language.value}/${row.value}`;
+  }
+  row.addEventListener("change", show);
+  language.addEventListener("change", show);
+  document.getElementById("choose").addEventListener("submit", (event) => {
+    event.preventDefault();
+    show();
+  });
+  document.getElementById("board").addEventListener("htmx:sseMessage", (event) => {
+    if (event.target.id === "top") follow();
+  });
+  follow();
+  show();
+})();

@@ -1,0 +1,155 @@
+"""Devices judge a model before it is published: a charged verdict on the real road, and what it lets through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from palate_audit.run.ledger import audit_ledger
+from palate_client.floors import Floors
+from palate_common.algorithms import verdict
+from palate_common.errors import InputError, RefusedError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import mu_of
+from palate_server.folder.server_folder import Site
+from palate_server.operation import releases
+from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_of
+from palate_server.rounds.terms import noise_delta
+from palate_server.service.status import unpublished
+
+pytestmark = pytest.mark.slow
+
+Maker = Callable[..., Any]
+DEVICES, ITEMS, EPSILON = 60, 12, 60.0
+TASTE = tuple(range(6, 12))
+"""The items that people have."""
+
+
+def card(extract: object) -> bytes:
+    return b"card"
+
+
+def histories(*, without: int, extra: tuple[int, ...] = (), items: tuple[int, ...] = TASTE) -> Interactions:
+    """Everybody has all items of a taste but some, each others, and `extra`."""
+    pairs = [
+        (user, item)
+        for user in range(DEVICES)
+        for place, item in enumerate(items)
+        if (place + user) % len(items) >= without
+    ]
+    pairs += [(user, item) for user in range(DEVICES) for item in extra]
+    users, rows = zip(*pairs, strict=True)
+    return Interactions.from_pairs(users, rows, n_users=DEVICES, n_items=ITEMS)
+
+
+HONEST = histories(without=2)
+
+
+@pytest.fixture(autouse=True)
+def _short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists of four, so that twelve items don't fit into each."""
+    monkeypatch.setattr(verdict, "LIST", 4)
+
+
+@pytest.fixture(params=["central"])
+def service(make_service: Maker, request: pytest.FixtureRequest) -> Any:
+    """A site whose models are judged."""
+    made = make_service(
+        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=0.0, period=1e4, lifetime=1e4,
+        epsilon=f'{EPSILON}\ndp = "{request.param}"', extra=f"[judging]\nepsilon = {EPSILON}\n",
+    )  # fmt: skip
+    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
+    return made
+
+
+def train(service: Any, given: Interactions = HONEST, steps: int = 1) -> str:
+    """Train with some histories, and judge with honest ones; returns the run that was trained."""
+
+    def before(coordinator: Any) -> None:
+        service.devices.histories = HONEST if coordinator.terms.algorithm == "verdict" else given
+
+    service.devices.before = before
+    service.operate(steps)
+    with service.site.ledger(read_only=True) as ledger:
+        return str(unpublished(ledger))
+
+
+def spent(service: Any) -> float:
+    with service.site.ledger(read_only=True) as ledger:
+        return ledger.spent()
+
+
+@pytest.mark.parametrize("service", ["distributed"], indirect=True)
+def test_no_model_is_published_before_its_verdict_which_is_charged_and_sealed(service: Any) -> None:
+    start = latest(service.site)
+    run = train(service)
+    with pytest.raises(UnjudgedError, match="devices judge it first"):
+        publish(service.site, run, card)
+    training = spent(service)
+    service.operate()
+    with service.site.ledger(read_only=True) as ledger:
+        (judging,) = verdicts_of(ledger, run)
+        assert [entry.kind for entry in ledger.entries(judging)] == ["open", "charge", "seal", "close"]
+        said = verdict_of(service.site, ledger, run)
+    assert (said.devices, said.pushed, said.worse) == (DEVICES, (), False)
+    assert said.lost < -0.5, "it finds more than no model at all"
+    delta = noise_delta(service.site.config.privacy.dp, service.site.config.privacy.delta)
+    assert spent(service) - training == pytest.approx(mu_of(epsilon=EPSILON, delta=delta) ** 2, rel=1e-4)
+    assert all(service.devices.ledger.spent(device) == pytest.approx(spent(service)) for device in range(DEVICES))
+    assert audit_ledger(service.site.folder).alarms == ()
+    assert publish(service.site, run, card).version > start.version
+    assert unpublished_now(service) is None, "a verdict is no model"
+    opened = service.events("opened")
+    assert [event.get("judges") for event in opened] == [None, run]
+    (judged,) = service.events("judged")
+    assert (judged["run"], judged["devices"], judged["words"]) == (run, DEVICES, "")
+
+
+def unpublished_now(service: Any) -> str | None:
+    with service.site.ledger(read_only=True) as ledger:
+        return unpublished(ledger)
+
+
+def test_a_model_that_is_worse_or_pushes_an_item_is_never_published(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    good = latest(service.site).version
+    worse = train(service, histories(without=2, items=tuple(range(6))), steps=2)
+    with pytest.raises(RefusedError, match=r"worse than the model in use: .* more of them find less"):
+        publish(service.site, worse, card)
+    pushed = train(service, histories(without=3, extra=(0,)), steps=2)
+    assert pushed != worse
+    with pytest.raises(RefusedError, match=r"devices have 'item-0' in .* of their lists") as refused:
+        publish(service.site, pushed, card)
+    assert "item-9" not in str(refused.value)
+    assert latest(service.site).version == good
+    publish(service.site, train(service, steps=2), card)
+    assert latest(service.site).version > good, "the next run starts from what is in use, and is judged by itself"
+
+
+def test_without_a_verdict_it_stays_unpublished_unless_the_operator_says_otherwise(service: Any, clock: Any) -> None:
+    run = train(service)
+    service.devices.away = set(range(DEVICES))
+    clock.now += 71 * 3600
+    service.operate()
+    with pytest.raises(UnjudgedError):
+        publish(service.site, run, card)
+    later = clock.now + 2 * 3600
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(releases.time, "time", lambda: later)
+        with pytest.raises(RefusedError, match=r"no verdict came about: `judging.unjudged` is hold"):
+            publish(service.site, run, card)
+        file = service.site.config_file
+        file.write_text(file.read_text() + 'unjudged = "publish"\n')
+        assert publish(Site.at(service.site.folder), run, card).version
+    assert math.isfinite(spent(service))
+
+
+@pytest.mark.parametrize(("size", "epsilon", "told"), [(100, 0.3, "or at least 0.7"), (20, 5.0, "with so few")])
+def test_what_could_tell_nothing_is_refused_before_anybody_is_asked(
+    make_service: Maker, size: int, epsilon: float, told: str
+) -> None:
+    with pytest.raises(InputError, match=rf"`judging.epsilon` must be 0, .* {told}"):
+        make_service(size=size, extra=f"[judging]\nepsilon = {epsilon}\n")

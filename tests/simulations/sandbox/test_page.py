@@ -1,0 +1,185 @@
+"""The sandbox's page in a real Chromium: live figures, the switch, a person's page and their erasure, the console."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from browsers import Browser
+
+from palate_cli.cli import run
+from palate_sandbox.config import load
+from palate_sandbox.page.app import SandboxPage
+from palate_sandbox.page.runner import Runner
+from palate_sandbox.world import SandboxWorld
+from palate_server.service.http_api import Listener
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "scenario": "music", "people": 4, "crowd": 300, "items": 60, "days": 9,
+    "habits": {"arrival_days": 0.5, "analytics": 1.0, "erases": 0.0}, "operation": {"first_training": 3},
+}  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Runner]:
+    config = load(None, TINY)
+    with SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world:
+        runner = Runner(world, pace="fast")
+        with SandboxPage(runner) as page:
+            listener = Listener(page.application, host="127.0.0.1", port=port)
+            listener.start()
+            yield runner
+            runner.stop()
+            listener.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(runner: Runner, port: int) -> Iterator[Browser]:
+    with Browser.started() as started:
+        started.open(f"http://127.0.0.1:{port}/")
+        started.wait("document.getElementById('live').dataset.state === 'live'")
+        yield started
+
+
+def test_figures_move_while_it_lives(browser: Browser, runner: Runner) -> None:
+    assert "Day 0 of 9" in browser.text("top")
+    runner.start()
+    browser.wait("document.querySelector('#top progress').value >= 9")
+    browser.wait("document.querySelectorAll('#known tbody tr').length >= 9")
+    assert "All days are lived" in browser.text("top")
+    assert "of 8" in browser.text("rounds")
+    assert browser.eval("document.querySelectorAll('#known .chart .chart-value').length") >= 1
+    rows = browser.eval("[...document.querySelectorAll('#switch tbody th')].map((e) => e.textContent.trim())")
+    assert rows[0] == "Palate"
+    assert "no recommendations (shadow)" in rows
+    assert any(each.startswith("as they live −") for each in rows)
+
+
+def test_it_loads_nothing_from_elsewhere_and_breaks_no_policy_of_its_own(browser: Browser, port: int) -> None:
+    told = browser.do("told")
+    asked = [each["asked"] for each in told if "asked" in each]
+    assert len(asked) > 6
+    assert [each for each in asked if not each.startswith(f"http://127.0.0.1:{port}/")] == []
+    assert [each["said"] for each in told if "said" in each] == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_it_can_be_read_by_everybody(browser: Browser, port: int, scheme: str, width: int) -> None:
+    browser.open(f"http://127.0.0.1:{port}/", scheme=scheme, width=width)
+    browser.wait("document.getElementById('live').dataset.state === 'live'")
+    found = browser.do("contrast")
+    assert found["bad"] == []
+    assert found["seen"] > 100
+    assert browser.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.eval("document.querySelectorAll('svg:not([aria-label])').length") == 0
+    named = "(e) => e.ariaLabel || e.textContent.trim() || e.labels?.[0]?.textContent.trim()"
+    every = "[...document.querySelectorAll('button, select, input, a, iframe')]"
+    assert browser.eval(f"{every}.filter((e) => !(e.title || ({named})(e))).length") == 0
+    levels = browser.eval("[...document.querySelectorAll('h1, h2, h3')].map((h) => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    browser.do("press", key="Tab")
+    assert browser.eval("document.activeElement.className") == "skip"
+
+
+def test_the_switch_is_turned_by_the_keyboard(browser: Browser, runner: Runner) -> None:
+    browser.eval("document.querySelector('input[value=palate]').focus()")
+    browser.do("press", key="ArrowLeft")
+    browser.wait("document.getElementById('state').dataset.policy === 'popularity'")
+    assert runner.world.chronicle.policies[9] == "popularity"
+    browser.do("click", at="#pause")
+    browser.wait("document.getElementById('pause').textContent === 'Go on'")
+    assert runner.standing().paused
+
+
+def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: Browser, runner: Runner) -> None:
+    row = int(browser.eval("document.getElementById('row').value"))
+    inside = "document.getElementById('own').contentDocument"
+    browser.wait(f"{inside}?.querySelectorAll('form').length > 2")
+    titles = [title for title in runner.world.catalogue.titles if title in browser.eval(f"{inside}.body.textContent")]
+    assert titles, "titles, and no ids"
+    browser.eval(
+        "(() => { const l = document.getElementById('language'); l.value = 'zh';"
+        " l.dispatchEvent(new Event('change')); })()"
+    )
+    browser.wait(f"{inside}?.documentElement.lang.startsWith('zh')")
+    person = runner.world.persons[row]
+    assert person.device.consent.get("store")
+    off = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.purpose?.value === 'train')"
+    if person.device.consent.get("train"):
+        browser.eval(f"{off}.requestSubmit()")
+        browser.wait(f"{inside}?.readyState === 'complete' && !({off})")
+        assert not person.device.consent.get("train")
+        assert not runner.world.people.agrees["train"][row]
+    erase = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.do?.value === 'erase')"
+    browser.eval(f"(() => {{ const f = {erase}; f.elements.sure.checked = true; f.requestSubmit(); }})()")
+    browser.wait(f"document.getElementById('row').value !== '{row}'")
+    assert row not in runner.world.persons
+    assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
+
+
+def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -> None:
+    browser.eval("document.querySelector('form[action=to-console]').target = ''")
+    browser.eval("document.querySelector('form[action=to-console]').requestSubmit()")
+    browser.wait("location.pathname === '/console/' && document.getElementById('live')?.dataset.state === 'live'")
+    assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
+    assert "ε" in browser.text("budget")
+
+
+def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
+    def asked(method: str, path: str, **headers: str) -> int:
+        with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            connection.request(method, path, body="policy=none", headers={"Connection": "close", **headers})
+            with connection.getresponse() as answer:
+                return answer.status
+
+    before = dict(runner.world.chronicle.policies)
+    assert asked("GET", "/", Host="evil.example") == 404
+    assert asked("POST", "/set", Origin="https://evil.example") == 404
+    assert asked("POST", "/set", **{"Sec-Fetch-Site": "cross-site"}) == 404
+    assert asked("GET", "/person/en/999") == 404
+    assert asked("GET", "/static/../app.py") == 404
+    assert runner.world.chronicle.policies == before
+
+
+def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "palate_cli", "sandbox", "--scenario", "news", "--people", "2", "--crowd", "60"]
+    with subprocess.Popen(
+        [*command, "--no-browser", "--port", str(port)], env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
+        assert list(tmp_path.iterdir())
+        assert run(["sandbox", "--port", str(port)]) == 2, "a taken port is said"
+        assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
