@@ -93,9 +93,10 @@ def _standing(found: Status, outlook: Outlook, folder: Path) -> Iterator[str]:
         yield TRIAL_WORDS
     count = found.devices
     yield (
-        f"population {found.population} · {count['enrolled']:,} enrolled, of which {count['quarantined']:,} quarantined "
-        f"and {count['named']:,} named · {count['revoked']:,} revoked · {count['left']:,} left · {count['invitations']:,} "
-        "open invitations"
+        f"population {found.population} · {count['enrolled']:,} enrolled, "
+        f"of which {count['quarantined']:,} quarantined "
+        f"and {count['named']:,} named · {count['revoked']:,} revoked · {count['left']:,} left · "
+        f"{count['invitations']:,} open invitations"
     )
     if len(found.superlinks) > 1:
         yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
