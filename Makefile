@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
 NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
+# What `make frameworks` runs beside what the tests have.
+FRAMEWORKS := "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
 # What `make images` runs, which is no part of `make test`.
 IMAGE_NEEDS := podman=podman podman-compose=podman-compose debootstrap=debootstrap runc=runc nft=nftables
 # What `make around` runs beside them.
@@ -88,6 +90,15 @@ soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile thorough
 	cd client/web && npm run --silent soak
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/serve/run.py --parts soak --seeds 10
+
+frameworks: .venv-frameworks/.ready ## the examples for FastAPI, Django, Toga and Jupyter, in an environment of its own
+	.venv-frameworks/bin/python -m pytest -q -m "frameworks or not frameworks" tests/docs/test_frameworks.py
+
+.venv-frameworks/.ready: pyproject.toml
+	@$(call need):
+	$(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/python -m pip install --quiet --editable ".[server,notebook]" pytest hypothesis $(FRAMEWORKS)
+	touch $@
 
 trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
 	.venv-trackers/bin/python -m pytest -q -m "trackers or not trackers" tests/simulations/test_tracking.py

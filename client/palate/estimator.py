@@ -175,7 +175,7 @@ class RecommenderEstimator:
         return ScoredItems(ScoredItem(self.items_[row], float(scores[row])) for row in best if scores[row] > -np.inf)
 
     def similar_items(self, item: object, n: int = 10) -> ScoredItems:
-        """The items most similar to one by the model, best first.
+        """The items most similar to one by the model, best first; those with nothing in common are left out.
 
         Raises:
             InputError: not fitted, or an item that the model doesn't know.
@@ -185,7 +185,7 @@ class RecommenderEstimator:
         model = self._fitted().model
         rows, likeness = scorer_of(model).similar(self._row("item", str(item)), n=_count(n))
         found = zip(rows.tolist(), likeness.tolist(), strict=True)
-        return ScoredItems(ScoredItem(self.items_[row], score) for row, score in found)
+        return ScoredItems(ScoredItem(self.items_[row], score) for row, score in found if score > 0)
 
     def evaluate(self, interactions: Any = None) -> pd.DataFrame:
         """Metrics, one row a model, best first.

@@ -168,6 +168,7 @@ class SandboxWorld(Closing):
         )
         self._campaigned: set[str] = set()
         self._called: list[Called] = []
+        self._lists: dict[int, list[palate.Recommendation]] = {}
 
     def close(self) -> None:
         """Close all devices and the ledger."""
@@ -270,7 +271,7 @@ class SandboxWorld(Closing):
     def _shelf(self, day: int) -> Shelf:
         """What the policy shows: to hosted people by the model's scores, to the others by their own devices."""
         hosted = self._hosted_shelf(day)
-        self._lists: dict[int, list[palate.Recommendation]] = {}
+        self._lists = {}
 
         def shelf(rows: Rows) -> Lists:
             lists = hosted(rows)

@@ -222,8 +222,11 @@ def test_a_sync_is_ended_by_cancelling_it_and_by_closing_and_all_else_goes_on(
 ) -> None:
     server, service, invitation = silent
 
-    def alive() -> list[str]:
-        return [each.name for each in threading.enumerate() if each.name.startswith("palate sync")]
+    async def is_over() -> bool:
+        end = time.monotonic() + 60  # a result is there a moment before its thread ends
+        while any(each.name == "palate sync" for each in threading.enumerate()) and time.monotonic() < end:
+            await asyncio.sleep(0.001)
+        return time.monotonic() < end
 
     async def live() -> None:
         device = await _open(folder, service=service)
@@ -237,13 +240,13 @@ def test_a_sync_is_ended_by_cancelling_it_and_by_closing_and_all_else_goes_on(
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                assert alive() == []
+                assert await is_over()
         closing = asyncio.ensure_future(device.close())
         await asyncio.sleep(0)
         closing.cancel()  # it goes on by itself
         assert (await task).ended == "stopped"
         await device.close()
-        assert alive() == []
+        assert await is_over()
         with pytest.raises(palate.ClosedError):
             await device.privacy_report()
 

@@ -108,11 +108,14 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
     def forged(name: str) -> Directory:
         raise IntegrityError(f"got another than {name}")
 
-    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time")) as host:
+    def unasked(name: str) -> bytes:
+        return pytest.fail("the model is there")
+
+    with OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), unasked) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED
         assert (host.over, host.refused) == (SyncEnd("time"), 0)
     assert device.privacy_report().refusals == ()
-    with OwnHost(device.store, device.rounds, 0, forged) as host:
+    with OwnHost(device.store, device.rounds, 0, forged, unasked) as host:
         assert host.join(0, plan, model, b"advertise") == REFUSED
         assert (host.over, host.refused) == (None, 1)
     (refusal,) = device.privacy_report().refusals

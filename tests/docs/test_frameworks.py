@@ -1,4 +1,4 @@
-"""The examples for FastAPI, Django, Toga and Jupyter do what they say. `make frameworks` installs what is optional."""
+"""The examples for FastAPI, Django, Toga and Jupyter do what they say. `make frameworks` runs all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from nbclient import NotebookClient
 import palate
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-OPTIONAL = "it is no part of the tests' environment: `make frameworks` installs and runs it"
 
 
 @pytest.fixture
@@ -85,8 +84,8 @@ def test_many_requests_at_once_share_a_users_device(load: Any, tmp_path: Path) -
     asyncio.run(live())
 
 
+@pytest.mark.frameworks
 def test_django_awaits_in_its_views(load: Any) -> None:
-    pytest.importorskip("django", reason=OPTIONAL)
     shelf = load("django_shelf")
     from django.test import AsyncClient
 
@@ -105,8 +104,8 @@ def test_django_awaits_in_its_views(load: Any) -> None:
     asyncio.run(live())
 
 
+@pytest.mark.frameworks
 def test_toga_awaits_in_its_handlers(load: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("toga_dummy", reason=OPTIONAL)
     monkeypatch.setenv("TOGA_BACKEND", "toga_dummy")
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
     monkeypatch.delenv("LC_ALL", raising=False)

@@ -21,12 +21,12 @@ EXTRAS = {
     "common/palate_common": ("server",),  # the second accountant, when it is asked for
     "common/palate_torch": ("torch",),
     "client/palate_client": ("server", "keyring", "delivery"),  # Flower's adapter
-    "client/palate": (),
+    "client/palate": ("simulations", "text"),  # runs, on first use
     "server/palate_server": ("server",),
-    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote", "track"),
+    "simulations/palate_sim": ("simulations", "text", "torch", "ray", "remote", "notebook", "track", "tune"),
     "simulations/palate_audit": ("simulations", "torch", "audit"),
     "simulations/palate_sandbox": ("simulations", "demo-data"),
-    "simulations/palate_cli": ("server",),
+    "simulations/palate_cli": ("simulations",),
 }
 APART = {"docs", "track"}
 """Extras that the tests' environment lacks: `make docs` and `make trackers` have environments of their own."""

@@ -65,6 +65,18 @@ def test_the_private_model_beats_popularity_on_the_made_log(executed: Any) -> No
     assert float(found["palate"]) > float(found["noised_popularity"])
 
 
+def test_runs_lists_and_cards_are_tables_and_the_bar_is_gone_at_the_end(executed: Any) -> None:
+    run, found, card = (cell.outputs for cell in executed[0].cells[-3:])
+    html = [output.data["text/html"] for output in run if "text/html" in output.get("data", {})]
+    assert "" in html  # the bar's own output, which is drawn anew until then
+    assert not any("<progress" in each for each in html)
+    assert any("done" in each for each in html)
+    assert "<th" in html[-1]
+    assert "adjacency: zero-out" in html[-1]
+    assert found[0].data["text/html"].count("<tr>") == 6
+    assert "For every training installation" in card[0].data["text/html"]
+
+
 def test_a_plot_is_drawn(executed: Any) -> None:
     outputs = [output for cell in executed[0].cells for output in cell.get("outputs", ())]
     kinds = {kind for output in outputs for kind in output.get("data", {})}

@@ -3,6 +3,7 @@
 GET /models/latest               {"manifest": sha256, "version": n}     unsigned: it only says where to look
 GET /models/<sha256>/<file>      a file of a published model
 GET /directory/<sha256>          the identities that a masked run's plan names
+GET /round/<sha256>              the model that a round starts from, which its plan names
 """
 
 from __future__ import annotations
@@ -158,8 +159,30 @@ def directory(https: Https, name: str, *, most: int) -> bytes:
     return data
 
 
-def _file(https: Https, path: str, most: int) -> bytes:
-    reply = https.request("GET", path, most=most, seconds=_FILE_SECONDS)
+def round_model(https: Https, name: str, *, most: int, over: Callable[[], bool]) -> bytes:
+    """Download the model file of a hash.
+
+    Args:
+        https: the connection.
+        name: SHA-256, 64 hexadecimal digits, from a plan.
+        most: bytes of the largest model that is read.
+        over: returns whether to stop.
+
+    Raises:
+        UnreachableError: the download failed.
+        StoppedError: `over`, or the app asked to stop.
+        IntegrityError: the plan names no hash, or the bytes have another one.
+    """
+    if not _HEX.fullmatch(name):
+        raise IntegrityError("a plan must name its model by a hash, got something else")
+    data = _file(https, f"/round/{name}", most, over=over)
+    if digest(data) != name:
+        raise IntegrityError("the model must be the one the plan names, got another")
+    return data
+
+
+def _file(https: Https, path: str, most: int, *, over: Callable[[], bool] | None = None) -> bytes:
+    reply = https.request("GET", path, most=most, seconds=_FILE_SECONDS, over=over)
     if reply.status != HTTPStatus.OK:
         raise RejectedError(f"a request for {path}", reply.status)
     return reply.body

@@ -1,6 +1,7 @@
 """Hosting: passes a server's messages to the app's device, see `palate_client.rounds.dispatch`.
 
-    answered -> OwnHost -> Rounds.contribute, Rounds.join
+    answered -> OwnHost -> Rounds.wanted -> model, directory: downloaded by the hashes in the plan
+                        -> Rounds.contribute, Rounds.join
 
 `Rounds` refuses an invalid plan and records the reason on the device; the server doesn't learn it.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 from palate_client.consent import Purpose
 from palate_client.online.retry import SyncEnd
@@ -18,10 +20,11 @@ from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
 from palate_common.records.closing import Closing
-from palate_common.rounds.plan import RoundPlan, read_plan
+from palate_common.rounds.plan import read_plan
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 
+_Got = TypeVar("_Got")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -33,6 +36,7 @@ class OwnHost(Closing):
         rounds: answers plans.
         number: the installation's number, from its enrolment.
         directory_of: downloads the directory of a hash; returns a `SyncEnd` if the sync ends meanwhile.
+        model_of: likewise, the model file of a hash.
 
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
@@ -42,11 +46,18 @@ class OwnHost(Closing):
     """
 
     def __init__(
-        self, store: EventStore, rounds: Rounds, number: int, directory_of: Callable[[str], Directory | SyncEnd]
+        self,
+        store: EventStore,
+        rounds: Rounds,
+        number: int,
+        directory_of: Callable[[str], Directory | SyncEnd],
+        model_of: Callable[[str], bytes | SyncEnd],
     ) -> None:
         self.rounds = self.refused = 0
         self.over: SyncEnd | None = None
-        self._store, self._rounds, self._number, self._directory_of = store, rounds, number, directory_of
+        self._store, self._rounds, self._number = store, rounds, number
+        self._directory_of, self._model_of = directory_of, model_of
+        self._kept = "", b""
         self._machine: Masked | None = None
         self._plan = b""
         self._plan_purpose: Purpose | None = None
@@ -67,34 +78,56 @@ class OwnHost(Closing):
         return self._number
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
-        """A contribution's bytes, or the constant refusal."""
-        answer = self._rounds.contribute(plan, model, self._number)
-        return self._counted(answer, None if answer == REFUSED else purpose_of(read_plan(plan).plan), begins=True)
-
-    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
-        """Take part in a masked attempt. For the same plan again the same state machine answers.
+        """A contribution's bytes, or the constant refusal. Where no model came with the plan, it is downloaded.
 
         If the sync ends meanwhile, `over` is set, and the returned bytes must not be sent.
         """
+        found = model or self._model(plan)
+        if self.over:
+            return REFUSED
+        answer = REFUSED if found is None else self._rounds.contribute(plan, found, self._number)
+        return self._counted(answer, None if answer == REFUSED else purpose_of(read_plan(plan).plan), begins=True)
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
         begins = self._machine is None or self._plan != plan
         if begins:
             self.close()
-            try:
-                asked = read_plan(plan).plan  # not verified yet: it only says which directory to download
-                directory = self._directory_of(_directory_hash(asked))
-            except Exception as error:
-                note_refusal(self._store, "plan", reason_of(error))
-                return self._counted(REFUSED, None)
-            if isinstance(directory, SyncEnd):
-                self.over = directory
+            found = model or self._model(plan)
+            directory = None if found is None else self._fetched(lambda: self._directory_of(_directory_hash(plan)))
+            if self.over:
                 return REFUSED
-            self._machine, self._plan = self._rounds.join(plan, model, directory, self._number), plan
-            self._plan_purpose = purpose_of(asked)
+            if found is None or directory is None:
+                return self._counted(REFUSED, None)
+            self._machine, self._plan = self._rounds.join(plan, found, directory, self._number), plan
+            self._plan_purpose = purpose_of(read_plan(plan).plan)
         return self._counted(self._next(request), self._plan_purpose, begins=begins)
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """Answer a later request."""
         return self._counted(self._next(request), self._plan_purpose)
+
+    def _model(self, plan: bytes) -> bytes | None:
+        """The model that a plan starts from; the latest one is kept, for another attempt at its round."""
+        name = self._rounds.wanted(plan)
+        if name is not None and self._kept[0] != name:
+            found = self._fetched(lambda: self._model_of(name))
+            if found is None:
+                return None
+            self._kept = name, found
+        return None if name is None else self._kept[1]
+
+    def _fetched(self, fetch: Callable[[], _Got | SyncEnd]) -> _Got | None:
+        """What is fetched for a plan; None if it can't be, which is noted, or if the sync ends meanwhile."""
+        try:
+            found = fetch()
+        except Exception as error:
+            note_refusal(self._store, "plan", reason_of(error))
+            return None
+        if isinstance(found, SyncEnd):
+            self.over = found
+            return None
+        return found
 
     def _next(self, request: bytes) -> bytes:
         """The state machine's answer."""
@@ -113,9 +146,9 @@ class OwnHost(Closing):
         return answer
 
 
-def _directory_hash(plan: RoundPlan) -> str:
+def _directory_hash(plan: bytes) -> str:
     """The hash of the directory that a plan names."""
-    cohort = plan.cohort
+    cohort = read_plan(plan).plan.cohort
     name = None if cohort is None else cohort.directory
     if name is None or not _HEX.fullmatch(name):
         raise RefusedError("a masked attempt's plan must name a directory, got none")

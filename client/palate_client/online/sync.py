@@ -180,7 +180,8 @@ class Session:
         with Https(enrolment.address, until=self.deadline.until, stop=self.deadline.stopped) as https:
             fleet = Fleet(https, enrolment.key, most=service.most_bytes)
             directory_of = partial(self._directory, https, service.most_bytes)
-            with OwnHost(self.store, self.rounds, enrolment.device, directory_of) as host:
+            model_of = partial(self._round_model, https, service.most_bytes)
+            with OwnHost(self.store, self.rounds, enrolment.device, directory_of, model_of) as host:
                 over = _ended(lambda: self._answer_rounds(https, fleet, host, enrolment, service))
             if not over.quiet:
                 https.say_farewell(seconds=LEAVE_SECONDS)
@@ -338,6 +339,10 @@ class Session:
             with Journal(self.store.file) as journal:
                 journal.keep("directory", data)
         return Directory.from_json(data)
+
+    def _round_model(self, https: Https, most: int, name: str) -> bytes | SyncEnd:
+        """The model that a plan names, downloaded."""
+        return self.deadline.retry(partial(downloads.round_model, https, name, most=most, over=self._is_over))
 
 
 def _ended(work: Callable[[], SyncEnd]) -> SyncEnd:

@@ -23,7 +23,7 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.admission import purpose_of
+from palate_client.rounds.admission import check_floors, purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
@@ -37,7 +37,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import total_mu2
 from palate_common.models.model import catalogue_hash
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan
+from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan, read_signed
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
@@ -129,6 +129,23 @@ class Rounds:
         """This installation's signing key for secure aggregation; made once, kept encrypted."""
         with Journal(self.store.file) as journal:
             return SigningKey.from_pem(journal.secret("identity", SigningKey.generate().to_pem()))
+
+    def wanted(self, plan: bytes) -> str | None:
+        """The hash of the model that a plan starts from, for whoever fetches it; None: the plan is refused.
+
+        A download may take long: what is checked here is checked again, with all else, once the model is there.
+
+        **Guarantees:** no model is fetched for a plan that the user doesn't agree to: or that the release key hasn't
+            signed, or that is below the floors.
+        """
+        service = required(self.service)
+        with self._refusing():
+            _check_size(service, plan)
+            asked = read_signed(plan, public_key=service.public_key).plan
+            self._check_consent(asked)
+            check_floors(asked, service.floors, now=self.store.clock())
+            return asked.model_hash
+        return None
 
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:
         """A contribution's bytes, or the constant refusal; see `Device.contribute`.
@@ -253,7 +270,7 @@ class Rounds:
             note_refusal(self.store, "plan", self.refusal)
 
 
-def _check_size(service: Service, plan: bytes, model: bytes) -> None:
+def _check_size(service: Service, plan: bytes, model: bytes = b"") -> None:
     """Refuse a plan or model that is too large, before it is parsed."""
     for name, data in (("plan", plan), ("model", model)):
         if len(data) > service.most_bytes:

@@ -81,8 +81,9 @@ class Verdict(BaseModel):
 class Judging(Algorithm):
     """The sums of devices' votes on a model.
 
-    **Guarantees:** a device that lies has the same bound: whatever it votes, it is clipped as any contribution.
-    **Guarantees:** votes are of the two models that the signed plan names: their arrays are part of its model.
+    **Guarantees:** a vote is one device's: its blocks have norm 1 at most whatever the user did, and honest votes are
+        sent as they are; whatever else a device sends is clipped.
+    **Guarantees:** votes are on the two models that the plan names: their arrays are in the model that it signs.
     """
 
     name = NAME

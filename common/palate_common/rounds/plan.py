@@ -217,6 +217,17 @@ def read_plan(data: bytes) -> SignedPlan:
     return signed
 
 
+def read_signed(data: bytes, *, public_key: str) -> SignedPlan:
+    """Parse a plan, and verify its signature alone: it may decide what to fetch before it is opened.
+
+    Raises:
+        IntegrityError: no plan, or not signed by that key, or by one to which the plan's handovers lead.
+    """
+    signed = read_plan(data)
+    verify(signer(signed, public_key), PLAN_TAG, signed_bytes(signed), signed.signature)
+    return signed
+
+
 def open_plan(
     data: bytes,
     *,
@@ -241,9 +252,8 @@ def open_plan(
         IntegrityError: any part does not verify.
         InputError: less noise than the accounting covers.
     """
-    signed = read_plan(data)
+    signed = read_signed(data, public_key=public_key)
     plan, charge = signed.plan, signed.charge
-    verify(signer(signed, public_key), PLAN_TAG, _payload(plan, charge), signed.signature)
     accept(plan)
     _verify_cost(plan)
     private = plan.mode.private

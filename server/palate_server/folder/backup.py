@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from palate_common.errors import InputError, IntegrityError, PalateError
@@ -72,7 +73,7 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
         for name in (*FILES, *([features] if features else []), *panel):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
-            shutil.copytree(site.folder / name, folder / name, ignore=_drafts)
+            shutil.copytree(site.folder / name, folder / name, ignore=partial(_passing, site))
         devices = copy_register(site.enrolment_file, folder / "enrolment.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
@@ -367,6 +368,6 @@ def _same_key(handovers: Sequence[Handover], present: str, population: str) -> N
         raise InputError("`ARCHIVE` must be from after the last handover of the release key, got an earlier one")
 
 
-def _drafts(_: str, names: list[str]) -> set[str]:
-    """Temporary files and locks, which a backup leaves out."""
-    return {name for name in names if name.startswith(".") or name == "lock"}
+def _passing(site: Site, folder: str, names: list[str]) -> set[str]:
+    """What a backup leaves out: temporary files, locks, and the model of the open attempt, which is made again."""
+    return {name for name in names if name.startswith(".") or name == "lock" or Path(folder) == site.round_models}

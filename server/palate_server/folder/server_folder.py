@@ -9,6 +9,7 @@
     surveys/WEEK.json     a survey's figures, signed
     public/models/SHA/    published models by the hash of their manifest; models/latest names the newest
     public/directory/SHA  lists of identities, by hash
+    public/round/SHA      the model that the open attempt starts from, by its hash: not in backups
     public/ledger/        the ledger as files that anybody may replay: checkpoint, tiles, entries
     superlink.db          Flower's messages: deleted after each attempt, and not in backups
     superlinks/N.db       the same of the second SuperLink and each further one, if there are any
@@ -333,6 +334,11 @@ class Site(Premises):
         return self.public / "directory"
 
     @property
+    def round_models(self) -> Path:
+        """The folder of the model that the open attempt starts from."""
+        return self.public / "round"
+
+    @property
     def mirror(self) -> Path:
         """The folder of the ledger's mirror."""
         return self.public / "ledger"
@@ -352,7 +358,7 @@ class Site(Premises):
         """Make all folders; only the owner can read the private ones."""
         for path in (self.folder, self.folder / "runs", self.folder / "keys", self.state, self.logs, self.tls):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (self.public, self.models, self.directories, self.mirror):
+        for path in (self.public, self.models, self.directories, self.round_models, self.mirror):
             path.mkdir(exist_ok=True, mode=0o755)
         self.witness.mkdir(parents=True, exist_ok=True)
 

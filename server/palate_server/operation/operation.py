@@ -46,6 +46,7 @@ from palate_server.rounds.cohort import least_of
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.progress import ActivityFile, WatchedTransport
 from palate_server.rounds.run import open_run, run_round
+from palate_server.rounds.shelf import ModelShelf
 from palate_server.secagg.conduct import Conduct
 
 GATHERING, IDLE = 1.0, 5.0
@@ -74,7 +75,7 @@ class Operation:
         self._mirror, self._unmirrored = Mirror(site.mirror), ""
         self._cosigners: Witnesses | None = None
         self._restraint, self._absences = restraint_of(site), Absences()
-        self._progress = ActivityFile(site.progress_file)
+        self._progress, self._shelf = ActivityFile(site.progress_file), ModelShelf(site.round_models)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
         self._presence = SeenByQuarter(self._register)
@@ -91,7 +92,7 @@ class Operation:
 
     def _serve(self, until: Callable[[], bool]) -> None:
         """Take over from a former process, then do one step after the other."""
-        self._purge()  # messages of an attempt in which a former process ended
+        self._tidy()  # after an attempt in which a former process ended
         self._progress.take_over()
         self.events.tell("serving")
         with self.site.ledger() as ledger:
@@ -273,7 +274,8 @@ class Operation:
                     survey=coordinator.terms.algorithm == SURVEYING,
                 )  # fmt: skip
                 transport = self._messenger.transport(cohort, ttl=ttl, timeout=timeout)
-                released = run_round(coordinator, WatchedTransport(transport, self._progress), directory=directory)
+                watched = WatchedTransport(transport, self._progress)
+                released = run_round(coordinator, watched, directory=directory, shelf=self._shelf)
         except (BudgetError, LockedError):
             self._progress.end("uncharged")
             raise
@@ -287,7 +289,7 @@ class Operation:
                     register=self._register, events=self.events, settings=self.config.cohort,
                 )  # fmt: skip
             finally:
-                self._purge()
+                self._tidy()
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
@@ -308,6 +310,11 @@ class Operation:
     def _keep(self, device: int, record: FaultEvidence) -> None:
         """Name a device as soon as there is evidence against it."""
         self._register.name({device: record.to_bytes()})
+
+    def _tidy(self) -> None:
+        """Remove what an attempt leaves: the model that it started from, and messages."""
+        self._shelf.clear()
+        self._purge()
 
     def _pass_over(self, cohort: Mapping[int, int], conduct: Conduct) -> None:
         """Record invited devices that didn't answer, or not with what they signed, which aren't invited for a time."""

@@ -162,8 +162,8 @@ def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
 def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
     """Why devices' verdict doesn't let a model be published; empty if it does, or none is asked for.
 
-    **Guarantees:** no model that devices were to judge is published unless they find it good: without a verdict it
-    is refused, unless the operator's configuration says that an unjudged one is published.
+    **Guarantees:** no model is published before its verdict: nor against it, nor where it can't be read; where none
+        came about it is refused, unless the operator's configuration says that such a model is published.
 
     Raises:
         UnjudgedError: the verdict is waited for.

@@ -26,6 +26,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.lock import RunLock
 from palate_server.rounds.registry import Registry
+from palate_server.rounds.shelf import ModelShelf
 from palate_server.rounds.terms import RunTerms
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Request:
 
     Attributes:
         to: the recipients.
-        shared: values for all recipients: the signed `plan` and the `model`, in the first exchange.
+        shared: values for all, in the first exchange: the signed `plan`, and the `model` unless devices fetch it.
         own: with masks, makes the bytes for one device, when they are sent; None without masks.
         step: with masks, the number of the step.
     """
@@ -102,13 +103,20 @@ class Transport(Protocol):
         """Send a request, and yield (sender, answer) as answers come, only of its recipients."""
 
 
-def run_round(coordinator: Coordinator, transport: Transport, *, directory: Directory | None = None) -> Release:
+def run_round(
+    coordinator: Coordinator,
+    transport: Transport,
+    *,
+    directory: Directory | None = None,
+    shelf: ModelShelf | None = None,
+) -> Release:
     """Run one attempt at the coordinator's next round, from the plan to the model.
 
     Args:
         coordinator: the server's side of the run.
         transport: carries the messages.
         directory: the devices' identities, for a run with masks.
+        shelf: where devices fetch the model by its hash; None: it goes with the plan, as in one machine's memory.
 
     Returns:
         The public result of the attempt.
@@ -119,16 +127,17 @@ def run_round(coordinator: Coordinator, transport: Transport, *, directory: Dire
         IntegrityError: there are too few or too many devices, and nothing is charged; or too few answers, or a
             secret that can't be opened: nothing is released, and the attempt stays charged.
         LockedError: this process no longer owns the run.
+        OSError: the model can't be put on the shelf; nothing is charged.
     """
     _check_directory(coordinator.terms, directory)
     invited = transport.invite(masked=directory is not None)
     if directory is None:
         if not invited:
             raise InputError("at least one node must be online, got none: nothing is charged")
-        asked = {"plan": coordinator.open_attempt(), "model": coordinator.model.data}
+        asked = _opened(coordinator, shelf)
         return coordinator.close_attempt(first_answers(transport.exchange(Request(invited, asked))))
     devices = _cohort(coordinator.terms, directory, invited)
-    asked = {"plan": coordinator.open_attempt(), "model": coordinator.model.data}
+    asked = _opened(coordinator, shelf)
     attempt = coordinator.unmasking(directory, invited=devices)
     while not attempt.finished:
         for device, answer in transport.exchange(Request(attempt.asked, asked, attempt.request, int(attempt.step))):
@@ -143,6 +152,7 @@ def run_rounds(
     transport: Transport,
     *,
     directory: Directory | None = None,
+    shelf: ModelShelf | None = None,
     on_release: Callable[[Release], None] | None = None,
     most: int | None = None,
 ) -> None:
@@ -152,17 +162,18 @@ def run_rounds(
         coordinator: the server's side of the run.
         transport: carries the messages.
         directory: the devices' identities, for a run with masks.
+        shelf: see `run_round`.
         on_release: called with each release, after it is sealed.
         most: the most attempts; None: until the coordinator is finished, which depends on released values only.
 
     Raises:
         IntegrityError: there are too few contributions. To pay for another attempt, call this again.
-        BudgetError, InputError, LockedError: as `run_round`.
+        BudgetError, InputError, LockedError, OSError: as `run_round`.
     """
     attempts = 0
     while not coordinator.finished and attempts != most:
         attempts += 1
-        release = run_round(coordinator, transport, directory=directory)
+        release = run_round(coordinator, transport, directory=directory, shelf=shelf)
         if on_release is not None:
             on_release(release)
 
@@ -174,6 +185,15 @@ def first_answers(answers: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, b
         if node not in found:
             found.add(node)
             yield node, answer
+
+
+def _opened(coordinator: Coordinator, shelf: ModelShelf | None) -> dict[str, bytes]:
+    """Open an attempt whose model is where devices find it; returns what each of them is sent."""
+    model = coordinator.model.data
+    if shelf is None:
+        return {"plan": coordinator.open_attempt(), "model": model}
+    shelf.put(model)
+    return {"plan": coordinator.open_attempt()}
 
 
 def _check_directory(terms: RunTerms, directory: Directory | None) -> None:

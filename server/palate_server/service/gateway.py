@@ -2,7 +2,8 @@
 
     POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
     POST /v1/enroll                -> the enrolment service, on loopback
-    GET  /models/..., /directory/  -> files, by hash
+    GET  /models/..., /directory/,
+         /round/                   -> files, by hash
     GET  /ledger/...               -> the ledger's mirror: checkpoint, tiles and entries
     GET, POST /console/...         -> the operator's page, if it has a password; else 404
     GET  /.well-known/acme-challenge/TOKEN, by plain HTTP on `acme_port` alone -> what an ACME client has left
@@ -205,6 +206,7 @@ PLACES = """
             location ^~ {path}/models/ {{
 {pages_files}                alias {public}models/;
                 disable_symlinks on;
+                {immutable}
             }}
 
             location = {path}/models/latest {{
@@ -217,6 +219,13 @@ PLACES = """
             location ^~ {path}/directory/ {{
 {pages_files}                alias {public}directory/;
                 disable_symlinks on;
+                {immutable}
+            }}
+
+            location ^~ {path}/round/ {{
+{pages_files}                alias {public}round/;
+                disable_symlinks on;
+                {immutable}
             }}
 
             location ^~ {path}/ledger/ {{
@@ -272,6 +281,8 @@ SPLIT = """\
 {slots}
     }}
 """
+IMMUTABLE = 'add_header Cache-Control "public, max-age=86400, immutable";'
+"""What a place of files begins with that are named after their hash."""
 LEDGER = "ledger/(checkpoint|tile/([0-9]|entries)/(x[0-9][0-9][0-9]/)*[0-9][0-9][0-9]([.]p/[1-9][0-9]?[0-9]?)?)"
 """The files of the ledger's mirror."""
 CONSOLE_FILES = (
@@ -279,7 +290,7 @@ CONSOLE_FILES = (
 )
 """The places of the operator's page."""
 ALLOWED = (
-    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|directory/[0-9a-f]{64}|"
+    "/(v1/(fleet/[a-z-]+|enroll)|models/(latest|[0-9a-f]{64}/[a-z0-9][a-z0-9._-]*)|(directory|round)/[0-9a-f]{64}|"
     f"{LEDGER}%s)"
 )
 """The allowed request paths, after a population's own; `%s` is for those of a page."""
@@ -497,6 +508,7 @@ def _values(front: Front, mark: str, site: Site) -> dict[str, object]:
                 "authority": site.tls / "ca.pem",
             }
         )
+        | {"immutable": IMMUTABLE}
     )
 
 
@@ -614,7 +626,8 @@ def write_configuration(front: Front) -> Path:
         InputError: nginx is missing, or refuses the configuration; the former one stays.
     """
     for site in front.sites.values():
-        for folder in (site.public, site.models, site.directories, site.mirror):
+        for folder in (site.public, site.models, site.directories, site.round_models, site.mirror):
+            folder.mkdir(exist_ok=True)  # an earlier version may have made the folder
             folder.chmod(0o755)  # independent of the umask when it was made
     path, new = front.state / "nginx.conf", front.state / "nginx.conf.new"
     new.write_text(configuration(front), encoding="utf-8")

@@ -4,7 +4,7 @@
                          a number, an identity and a proof -> what is known of that device is deleted
 
 With `palate serve run --dev`, which has no nginx, the same application also replaces the gateway: it forwards
-`/v1/fleet/*` to the SuperLink and serves models and directories. It has none of nginx's limits, and is for loopback
+`/v1/fleet/*` to the SuperLink and serves the public files. It has none of nginx's limits, and is for loopback
 only.
 """
 
@@ -51,7 +51,7 @@ REFUSAL = {"error": "the enrolment is refused"}
 """The same answer for every reason; only the operator's log has the reason."""
 FLEET = re.compile(r"/v1/fleet/[a-z-]{1,40}", re.ASCII)
 PUBLIC = re.compile(
-    r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|directory/[0-9a-f]{64}|ledger/checkpoint|"
+    r"(models/latest|models/[0-9a-f]{64}/[a-z0-9._-]{1,40}|(directory|round)/[0-9a-f]{64}|ledger/checkpoint|"
     r"ledger/tile/(\d|entries)/(x\d{3}/)*\d{3}(\.p/[1-9]\d{0,2})?)",
     re.ASCII,
 )

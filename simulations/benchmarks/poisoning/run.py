@@ -6,7 +6,7 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/pois
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,10 +21,12 @@ from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, play
 from palate_audit.poisoning.section import ONE, Cell, armed
+from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, said, verdict_on
 from palate_audit.poisoning.world import World, goal_of, judged, read_world
-from palate_common.algorithms.als.vote import GAIN, SPREAD
 from palate_common.mechanism.accounting import epsilon_of, mu_of
+from palate_common.models.model import GlobalModel
 from palate_server.rounds import coordinator
+from palate_server.surveys.verdict import Judgement
 
 USERS, ITEMS, MEAN = 125_000, 5_000, 20
 """The made world: a fifth of the users is held out."""
@@ -55,11 +57,15 @@ GROUPS_NOTE = (
     "Not built. Quality is that of noise with g times the variance; the bound is that of the test's sampling alone, to "
     "which what hides in the noise comes, and for one sum it is twice the cohort."
 )
-VOTED = 0.02
-"""The share of mu^2 that a vote on a candidate would have."""
-JUDGES_NOTE = (
-    "Not built. A ballot as of the vote of `als`: the difference in recall on events of one's own, times 8, norm 1, "
-    "with 2 % of mu^2. Its error is one standard deviation, of noise and of people; attackers vote for their own model."
+JUDGED_NOTE = (
+    "Training and verdict cost eps 5 together, of which the verdict has 5 % of mu^2. Devices compare with an honest "
+    "model of the same people. `held`: attackers vote as everybody does. `defended`: they spend their whole norm in "
+    "the verdict as it serves them best, and train with as much of their strength (1, 0.7, 0.5, 0.35, 0.25; of 100,000 "
+    "1, 0.5, 0.25) as is published then; 0: nothing is, and the honest model stays."
+)
+HONEST_NOTE = (
+    "Honest runs, each trained and judged beside another. `seen from`: about the least exposure at which an item that "
+    "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
 )
 
 
@@ -80,6 +86,23 @@ class Where:
             path = Path(folder) / "made.parquet"
             long_log.write(path, users=USERS, items=ITEMS, mean=MEAN, seed=seed)
             return replace(read_world(path, seed=seed), name=self.label)
+
+
+@dataclass(frozen=True)
+class JudgedWhere:
+    """A population whose devices judge.
+
+    Attributes:
+        where: the population, and what is played on it.
+        honest: honest runs that are judged.
+        strengths: see `defended`.
+        judges: see `defended`.
+    """
+
+    where: Where
+    honest: int
+    strengths: Sequence[float] = STRENGTHS
+    judges: int = 0
 
 
 @contextmanager
@@ -158,23 +181,84 @@ def tables_of(where: Where, figures: Any) -> list[Table]:
     return [
         Table(f"{where.label}: attacks ({users})", header, rows, NOTE),
         Table(f"{where.label}: groups opened apart", told, groups, GROUPS_NOTE),
-        Table(
-            f"{where.label}: devices that judge",
-            ("attackers", "nDCG@20 lost", "error of a vote", "attackers move it by"),
-            list(_judges(first)),
-            JUDGES_NOTE,
-        ),
     ]
 
 
-def _judges(first: Any) -> Iterator[tuple[str, ...]]:
-    """What a vote on a candidate model could see, for each share of attackers that promote an item."""
-    mu, users = mu_of(epsilon=float(MIDDLE.epsilon or 0), delta=DELTA), first["users"]
-    error = np.hypot(1 / (mu * np.sqrt(VOTED) * GAIN * users), SPREAD / np.sqrt(users))
-    for each in first["cells"]:
-        if (each["goal"], each["attack"], each["unclipped"]) == ("promote", "crafted", ""):
-            lost = each["honest"]["quality"] - each["attacked"]["quality"]
-            yield f"{each['attackers']:,}", f"{lost:.4f}", f"{error:.4f}", f"{each['attackers'] / (GAIN * users):.4f}"
+def measure_judged(where: JudgedWhere, data: Path, seeds: int) -> Any:
+    """Honest runs that are judged, and attacks on runs that are."""
+    found = []
+    for seed in range(seeds):
+        world = where.where.world(data, seed)
+        judging = cohort_of(world, where.judges)
+        epsilon = float(MIDDLE.epsilon or 0)
+        calm = replace(MIDDLE, epsilon=divided(epsilon).training)
+        in_use = play(world, calm, None, seed=seed).model
+        quality = [judged(in_use, world, goal_of("destroy", world, seed=seed), seed=seed).quality]
+        verdicts = list[Judgement]()
+        for _ in range(where.honest):
+            model = play(world, calm, None, seed=seed).model
+            quality.append(judged(model, world, goal_of("destroy", world, seed=seed), seed=seed).quality)
+            verdicts.append(said(verdict_on(judging, MIDDLE, model, in_use, None, seed=seed), devices=judging.users))
+        full = [play(world, MIDDLE, None, seed=seed).model for _ in range(min(where.honest, 10))]
+        whole = [judged(each, world, goal_of("destroy", world, seed=seed), seed=seed).quality for each in full]
+        found.append(
+            {
+                "seed": seed, "users": world.users, "judges": judging.users, "items": world.train.n_items,
+                "honest runs": len(verdicts),
+                "held": sum(bool(each.worse or each.pushed) for each in verdicts),
+                "lost": [each.lost for each in verdicts], "error": float(np.mean([each.error for each in verdicts])),
+                "least": float(np.mean([each.least for each in verdicts])), "quality": float(np.mean(quality)),
+                "whole quality": float(np.mean(whole)),
+                "cells": [_judged_cell(world, cell, in_use, where, seed) for cell in where.where.cells
+                          if not cell.setting.unclipped],
+            }
+        )  # fmt: skip
+    return found
+
+
+def _judged_cell(world: World, cell: Cell, in_use: GlobalModel, where: JudgedWhere, seed: int) -> Any:
+    goal = goal_of(cell.goal, world, seed=seed)
+    attack = armed(cell, goal, seed)
+    plain = play(world, cell.setting, attack, seed=seed, former=in_use)
+    found = defended(
+        world, cell.setting, goal, attack, in_use, seed=seed, strengths=where.strengths, judges=where.judges
+    )
+    return {
+        "goal": cell.goal, "attack": cell.attack, "attackers": cell.setting.attackers(world.users),
+        "honest": vars(judged(in_use, world, goal, seed=seed)),
+        "attacked": vars(judged(plain.model, world, goal, seed=seed)),
+        "held": found.plain, "reasons": list(found.reasons), "strength": found.strength,
+        "defended": vars(judged(found.model, world, goal, seed=seed)),
+    }  # fmt: skip
+
+
+def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
+    """What verdicts hold back, and what honest runs come to; the first seed's."""
+    first, label = figures[0], where.where.label
+    header = (
+        "goal", "attack", "attackers", "honest", "attacked", "held", "defended", "strength", "nDCG@20 honest",
+        "attacked", "defended",
+    )  # fmt: skip
+    rows = [
+        (
+            each["goal"], each["attack"], f"{each['attackers']:,}",
+            *(f"{each[name]['exposure']:.3f}" if each["goal"] != "destroy" else "" for name in ("honest", "attacked")),
+            "yes" if each["held"] else "no", f"{each['defended']['exposure']:.3f}" if each["goal"] != "destroy" else "",
+            f"{each['strength']:g}", *(f"{each[name]['quality']:.3f}" for name in ("honest", "attacked", "defended")),
+        )
+        for each in first["cells"]
+    ]  # fmt: skip
+    share = first["quality"] / first["whole quality"]
+    honest = (
+        f"{first['honest runs']}", f"{first['held']}", f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
+        f"{first['least']:.0%}", f"{share:.3f}",
+    )  # fmt: skip
+    told = ("runs", "held", "lost at most", "error", "seen from", "quality")
+    users = f"{first['users']:,} users, of whom {first['judges']:,} judge, {first['items']:,} items"
+    return [
+        Table(f"{label}: models that devices judge ({users})", header, rows, JUDGED_NOTE),
+        Table(f"{label}: honest models that devices judge", told, [honest], HONEST_NOTE),
+    ]
 
 
 def _row(each: Any) -> tuple[str, ...]:
@@ -197,7 +281,14 @@ WHERE = {
     "retail": Where("Online Retail", CELLS, RETAIL),
     "made": Where("100,000 made users", FEW_CELLS),
 }
+JUDGED_CELLS = (*CELLS[:3], *CELLS[7:10])
+JUDGED = {
+    "ml-1m-judged": JudgedWhere(replace(WHERE["ml-1m"], cells=JUDGED_CELLS), honest=40),
+    "retail-judged": JudgedWhere(replace(WHERE["retail"], cells=JUDGED_CELLS), honest=40),
+    "made-judged": JudgedWhere(WHERE["made"], honest=3, strengths=(1.0, 0.5, 0.25), judges=20_000),
+}
 PARTS = {name: Part(partial(measure, where), partial(tables_of, where)) for name, where in WHERE.items()}
+PARTS |= {name: Part(partial(measure_judged, where), partial(judged_tables, where)) for name, where in JUDGED.items()}
 
 if __name__ == "__main__":
     protocol = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out; production rounds, secure noise"

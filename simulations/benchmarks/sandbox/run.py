@@ -5,17 +5,23 @@ PYTHONPATH=simulations python simulations/benchmarks/sandbox/run.py [--parts swi
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 from scipy.stats import t
 
+from benchmarks.serve.world import free_ports
 from benchmarks.sheet import Part, Table, main
+from palate_common.errors import PalateError
 from palate_sandbox.config import POLICIES, SandboxConfig, load
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
@@ -132,10 +138,12 @@ def bars_tables(figures: Any) -> list[Table]:
 
 
 def whole(_: Path, seeds: int) -> Any:
-    """A whole sandbox, 100 people with devices among them: how long it takes."""
+    """A whole sandbox, 100 people with devices among them: how long it takes, and when a page shows the first day."""
+    shown = first_figures()
     begun, cpu = time.monotonic(), time.process_time()
     report = lived(load())
     return {
+        "page": shown,
         "seconds": time.monotonic() - begun,
         "cpu": time.process_time() - cpu,
         "told": report["surveys"]["told"],
@@ -144,16 +152,38 @@ def whole(_: Path, seeds: int) -> Any:
     }
 
 
+def first_figures() -> float:
+    """Seconds from the command to a page on which a day is lived."""
+    (port, *_), begun = free_ports(), time.monotonic()
+    command = [sys.executable, "-m", "palate_cli", "sandbox", "--no-browser", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while process.poll() is None:
+                with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
+                    if b'value="0" aria-label="Days that are lived"' not in page.read():
+                        return time.monotonic() - begun
+                time.sleep(0.1)
+            raise PalateError("the sandbox ended before it had a page")
+        finally:
+            process.terminate()
+
+
 def whole_tables(figures: Any) -> list[Table]:
     """One row."""
-    wall = figures["seconds"]
-    met = "met" if wall <= 600 else "MISSED"
+    met = {name: "met" if figures[name] <= most else "MISSED" for name, most in (("page", 60), ("cpu", 600))}
     row = (
-        "100 and 10,000", "60", f"{figures['cpu']:.0f} s", f"{wall:.0f} s", f"<= 600 s: {met}",
-        f"{figures['hold']} of {figures['told']}", f"{figures['epsilon']:.2f}",
+        "100 and 10,000", "60", f"{figures['page']:.0f} s", f"<= 60 s: {met['page']}", f"{figures['cpu']:.0f} s",
+        f"<= 600 s: {met['cpu']}", f"{figures['seconds']:.0f} s", f"{figures['hold']} of {figures['told']}",
     )  # fmt: skip
-    header = ("people with devices, and hosted", "days", "processor", "clock", "bar", "intervals that hold", "eps")
-    return [Table("A whole sandbox", header, [row], f"As `palate sandbox --headless-report` lives it ({PROMISE}).")]
+    header = (
+        "people with devices, and hosted", "days", "a page with figures after", "bar", "all days, processor", "bar",
+        "on the clock", "intervals that hold",
+    )  # fmt: skip
+    note = (
+        f"As `palate sandbox` and `--headless-report` live it; eps {figures['epsilon']:.2f} in all ({PROMISE}). Clock "
+        "times are of a machine that others used at the same time."
+    )
+    return [Table("A whole sandbox", header, [row], note)]
 
 
 def _lead(lead: float, off: float) -> str:

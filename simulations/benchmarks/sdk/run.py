@@ -1,7 +1,7 @@
 """What the device SDK costs its host.
 
-PYTHONPATH=simulations python simulations/benchmarks/sdk/run.py [--parts start,speed,interests,frames,kept,rounds] \\
-    [--seeds REPETITIONS]
+PYTHONPATH=simulations python simulations/benchmarks/sdk/run.py [--seeds REPETITIONS] \\
+    [--parts start,speed,interests,frames,kept,rounds,page]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import palate
 from benchmarks.sdk.frames import frame_rows, framed, kept_rows
 from benchmarks.sdk.frames import kept as kept_
+from benchmarks.sdk.pages import page_rows, pages
 from benchmarks.sdk.rounds import EVENTS, ITEMS, WIDTH, as_rows, measured
 from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
@@ -245,6 +246,21 @@ def rounds_tables(figures: Any) -> list[Table]:
     return [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
 
 
+def page(_: Path, repetitions: int) -> Any:
+    """The user's own page, of few and of many events."""
+    return pages(min(repetitions, REPETITIONS))
+
+
+def page_tables(figures: Any) -> list[Table]:
+    """One row a number of events."""
+    note = (
+        "CPU seconds, median; a process that has just opened the store. For a page the database counts the events, "
+        "once; a list by a model reads them, once, and an app has made one before."
+    )
+    head = ("events", "first list", "first page", "page after one more event", "its size", "bar of the first page")
+    return [Table("The user's own page", head, page_rows(figures), note)]
+
+
 PARTS = {
     "start": Part(start, start_tables),
     "speed": Part(speed, speed_tables),
@@ -252,6 +268,7 @@ PARTS = {
     "frames": Part(frames, frames_tables),
     "kept": Part(kept, kept_tables),
     "rounds": Part(rounds, rounds_tables),
+    "page": Part(page, page_tables),
 }
 
 

@@ -31,7 +31,7 @@ def main(file: Path) -> None:
     over = threading.Event()
     count, enrolled = len(job["invitations"]), threading.Barrier(len(job["invitations"]) + 1)
     turn, turns = threading.Condition(), [0]  # device numbers are those of the events
-    totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0}
+    totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0, "sent": 0, "received": 0}
     lock = threading.Lock()
 
     with tempfile.TemporaryDirectory() as home:
@@ -56,7 +56,7 @@ def main(file: Path) -> None:
                     result = device.sync(seconds=120.0, stop=over, poll_seconds=0.5)
                     with lock:
                         totals["syncs"] += 1
-                        for name in ("rounds", "exchanges", "requests", "refused"):
+                        for name in ("rounds", "exchanges", "requests", "refused", "sent", "received"):
                             totals[name] += getattr(result, name)
                     over.wait(result.next if job["patient"] and result.next else 1.0)
 

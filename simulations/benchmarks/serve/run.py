@@ -1,6 +1,6 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
-PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,idle,kills,restore,upgrade,\\
+PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,upgrade,\\
     looks,outside,soak,links,lost,moves,links-kills,links-soak] [--seeds KILLS]
 """
 
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
@@ -31,11 +32,13 @@ from palate_common.enrolment import new_node_key
 from palate_common.errors import PalateError
 from palate_server.flower.kept_state import KeptFile
 from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import latest
+from palate_server.service.setup import make_site
 
 ROUND_BAR, IDLE_BAR, ONLINE_BAR = 150.0, 2.0, 3.0
 SHARE, SOON = 0.85, 100.0
-COHORT, ROUNDS = 100, 2
+COHORT, ROUNDS, LARGE, FEATURES = 100, 2, 20_000, 64
 ENROLLED, PRESENT, WATCHED = 10_000, 100, 40.0
 PAUSES = (24 * 3600.0, 600.0)
 REGISTERS = ("enrolment.db", "superlink.db")
@@ -43,29 +46,65 @@ GARBAGE = 10_000
 PROCESSES = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
 
 
-def cost(_: Path, __: int) -> Any:
+def cost(_: Path, __: int, *, kind: type[World] = World, **given: Any) -> Any:
     """CPU of each process over some masked rounds, from the devices' activation on."""
     with tempfile.TemporaryDirectory() as home:
-        settings = f"{{rounds = {ROUNDS}}}"
-        given = {"exchange_seconds": 300.0, "wait_seconds": 300.0}
-        world = World(Path(home), size=COHORT, settings=settings, every_hours=720.0, **given)
+        given = {"settings": f"{{rounds = {ROUNDS}}}", "exchange_seconds": 300.0, "wait_seconds": 300.0, **given}
+        world, sizes = kind(Path(home), size=COHORT, every_hours=720.0, **given), set[int]()
         world.start()
         try:
             world.wait(lambda: world.health().get("serverapp", False))
             with world.fleet(COHORT, patient=True) as fleet:
                 before = world.cpu()
-                world.wait(lambda: bool(world.events("closed")), seconds=900.0)
-                after, memory = world.cpu(), world.memory()
+                world.wait(lambda: _closed(world, sizes), seconds=900.0)
+                after, memory, most = world.cpu(), world.memory(), world.most_memory()
                 counted = totals(fleet)
             rounds, aborted = world.events("round"), len(world.events("aborted"))
         finally:
             world.stop()
-    figures = {"devices": COHORT, "rounds": len(rounds), "aborted": aborted, "totals": counted}
+    figures = {
+        "devices": COHORT,
+        "items": len(world.items),
+        "rounds": len(rounds),
+        "aborted": aborted,
+        "totals": counted,
+    }
     seconds = [event["seconds"] for event in rounds]
-    return {**figures, "cpu": _used(before, after), "memory": memory, "seconds": seconds}
+    figures |= {"memory": memory, "most": most, "models": sorted(sizes)}
+    return {**figures, "cpu": _used(before, after), "seconds": seconds}
 
 
-def cost_tables(figures: Any) -> list[Table]:
+def _closed(world: World, sizes: set[int]) -> bool:
+    """Whether the run is over; notes the bytes of the model that its rounds start from."""
+    for file in world.site.round_models.glob("*"):
+        with suppress(FileNotFoundError):  # the attempt is over
+            sizes.add(file.stat().st_size)
+    return bool(world.events("closed"))
+
+
+class Large(World):
+    """A server whose items have many public features, which each model has, too."""
+
+    def make(self, folder: Path, config: str) -> Site:
+        """Make the server folder."""
+        features = np.random.default_rng(1).normal(size=(len(self.items), FEATURES))
+        return make_site(
+            folder, config.replace("[training]", '[training]\nfeatures = "features.npy"'), self.items, features
+        )
+
+
+def large(_: Path, __: int) -> Any:
+    """The same with a large model."""
+    items = tuple(f"item-{number}" for number in range(LARGE))
+    return cost(_, __, kind=Large, items=items, algorithm="als", settings=f"{{rounds = {ROUNDS}}}")
+
+
+def large_tables(figures: Any) -> list[Table]:
+    """One row a process, and all of them."""
+    return cost_tables(figures, title=f"Server CPU of a masked round with {figures['items']:,} items")
+
+
+def cost_tables(figures: Any, *, title: str = "Server CPU of a masked round") -> list[Table]:
     """One row a process, and all of them."""
     used, devices, done = figures["cpu"], figures["devices"], figures["rounds"] + figures["aborted"]
     each = devices * done
@@ -79,10 +118,17 @@ def cost_tables(figures: Any) -> list[Table]:
         f"{' and '.join(f'{seconds:.0f} s' for seconds in figures['seconds'])} beside the devices' own work: "
         f"{exchanges:.1f} exchanges and {requests:.1f} requests a device and round. All of them count: activation, "
         "looks for the newest model, dismissal and farewell. "
-        f"The SuperLink had {figures['memory']['SuperLink'][0]:.0f} MiB at the end."
+        f"The SuperLink had {figures['memory']['SuperLink'][0]:.0f} MiB at the end, {figures['most']:.0f} at most. "
+        f"A device received {figures['totals']['received'] / each / 1e6:.2f} MB a round, the newest model among "
+        f"them, and sent {figures['totals']['sent'] / each / 1e6:.2f} MB. As files, and past the SuperLink, it "
+        f"received the models that rounds start from, of {' and '.join(map(_mb, figures['models']))}."
     )
     header = ("process", "CPU-seconds", "ms a device and round")
-    return [Table("Server CPU of a masked round", header, rows, note)]
+    return [Table(title, header, rows, note)]
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size:,} bytes"
 
 
 def _used(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
@@ -570,6 +616,7 @@ def _flood(world: World, sent: dict[str, int], over: threading.Event) -> None:
 
 PARTS = {
     "cost": Part(cost, cost_tables),
+    "large": Part(large, large_tables),
     "idle": Part(idle, idle_tables),
     "kills": Part(kills, kills_tables),
     "restore": Part(restore, restore_tables),

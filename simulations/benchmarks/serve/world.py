@@ -225,6 +225,12 @@ class World:
             found[part] = (size, files)
         return found
 
+    def most_memory(self) -> float:
+        """The most MiB that the first SuperLink has had."""
+        (pid,) = self.pids()["SuperLink"]
+        text = (Path("/proc") / str(pid) / "status").read_text()
+        return int(text.split("VmHWM:")[1].split()[0]) / 1024
+
     def invitations(self, count: int) -> list[str]:
         config = self.site.config
         with Enrolments(self.site.enrolment_file) as register:

@@ -148,6 +148,8 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
     yield "another key signed it", _Rule(loose, public_key=SigningKey.generate().public)
     yield "it is about another catalogue", _Rule(loose, catalogue="0" * 64)
     yield "the model is another", _Rule(loose, model=model + b" ")
+    last = bytes([model[-4] ^ 1]) + model[-3:]
+    yield "one bit of the model's numbers is another", _Rule(loose, model=model[:-4] + last)
     yield "its attempt was answered before", _Rule(loose, lambda: _used(plan, round_=plan.round))
     yield "a later attempt was answered", _Rule(loose, lambda: _used(plan, round_=plan.round + 1))
     yield "the device has taken part as often as it may", _Rule(loose, lambda: _used(plan, run="before", most=1))

@@ -127,7 +127,7 @@ def observed(setting: Setting, histories: Interactions, script: Sequence[Any]) -
             while not stage.coordinator.finished:
                 stage.play(rounds=1)
                 beyond += _beyond(stage)
-            return _collected(stage, said, beyond)
+            return collected(stage, said, beyond)
     except PalateError as error:
         return str(error)
 
@@ -173,7 +173,7 @@ def _beyond(stage: WatchedRun) -> list[str]:
     return found
 
 
-def _collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> Seen:
+def collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> Seen:
     """All outputs, without differences due to noise and the clock."""
     plans, users = stage.seen.plans, range(stage.histories.n_users)
     return {
@@ -182,7 +182,7 @@ def _collected(stage: WatchedRun, said: Sequence[str], beyond: list[str]) -> See
         "plans": [plain(plan.plan.model_dump(mode="json")) for plan in plans],
         "charges": [_charge(plan) for plan in plans],
         "participation": [vars(release.participation) for release in stage.releases],
-        "log lines": [_scrubbed(line.replace(str(stage.folder), "")) for line in said],
+        "log lines": [scrubbed(line.replace(str(stage.folder), "")) for line in said],
         "ledger entries": [plain(entry.body) for entry in stage.ledger.entries()],
         "devices' ledgers": [[plain(vars(each)) for each in stage.devices.receipts(user)] for user in users],
         "files": {name: _file(name, data) for name, data in stage.files().items()},
@@ -215,7 +215,7 @@ def _file(name: str, data: bytes) -> Any:
     if name.startswith("releases/") and name.endswith(".safetensors"):
         return {"bytes": len(data), "steps": steps_of(data).shape, "says": plain(read_metadata(data))}
     text = data.decode("utf-8", "backslashreplace")
-    return _scrubbed(text) if len(text) < 2**16 else len(data)
+    return scrubbed(text) if len(text) < 2**16 else len(data)
 
 
 def plain(fields: Any) -> Any:
@@ -224,9 +224,9 @@ def plain(fields: Any) -> Any:
         return {name: plain(value) for name, value in fields.items() if name not in LATER}
     if isinstance(fields, list | tuple):
         return [plain(value) for value in fields]
-    return _scrubbed(fields) if isinstance(fields, str) else fields
+    return scrubbed(fields) if isinstance(fields, str) else fields
 
 
-def _scrubbed(text: str) -> str:
+def scrubbed(text: str) -> str:
     """A text without hashes, signatures and times."""
     return MOMENT.sub("#", HASH.sub("#", text))

@@ -5,7 +5,7 @@ pair of books counts what both sides have paid. Then everything is tried that wo
 haven't found good: before the verdict, on one that was lost, on one that is about another model, against one that says
 no. And of a device that sends a thousand votes the sum must have one norm.
 
-**Assumes:** what the released sums say is right, which is arithmetic: `tests/server/test_verdict.py`.
+**Assumes:** what is read from the released sums is right; the tests of `palate_server.surveys.verdict` look at that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -107,12 +107,13 @@ def _held(world: JudgedWorld, run: str, name: str, wrong: str) -> Finding:
 
 def _clipped(world: JudgedWorld, run: str) -> Finding:
     """One device that sends a thousand votes moves the sum by no more than its norm allows."""
-    test, real, sums, left = f"{TEST}: one vote each", Judging.contribute, list[float](), [LOUD]
-    real_release = Judging.release
+    test, real, sums = f"{TEST}: one vote each", Judging.contribute, list[float]()
+    real_release, histories = Judging.release, _histories(TASTE)
 
-    def louder(self: Judging, *given: Any) -> Update:
-        update = real(self, *given)
-        votes = np.array([[left.pop() if left else 0.0, 0.0]])  # the first device's; the others send none
+    def louder(self: Judging, state: Any, round_: int, own: Interactions) -> Update:
+        update = real(self, state, round_, own)
+        first = np.array_equal(own.indices, histories.items_of(0))
+        votes = np.array([[LOUD if first else 0.0, 0.0]])
         return replace(update, blocks=(DenseBlock(votes), *update.blocks[1:]))
 
     def told(self: Judging, state: Any, round_: int, given: Any, noise: Any) -> Any:
@@ -123,9 +124,11 @@ def _clipped(world: JudgedWorld, run: str) -> Finding:
         stack.enter_context(mock.patch.object(Judging, "contribute", louder))
         stack.enter_context(mock.patch.object(Judging, "release", told))
         try:
-            world.run(run, _histories(TASTE))
+            world.run(run, histories)
         except PalateError as error:
             return Finding.checked(test, False, f"a device that sends {LOUD:g} votes ended the attempt: {error}")
+    if world.users[-1] < DEVICES:
+        return Finding.checked(test, False, f"a device sent {LOUD:g} votes that weren't clipped, and was left out")
     most = 1 / np.sqrt(BLOCKS[VOTES]) + sums[1]
     said = f"one device that sends {LOUD:g} votes moved the sum by {sums[0]:.1f}, and may by {most:.1f} with the noise"
     return Finding.checked(test, bool(sums[0] <= most), said)
@@ -157,10 +160,10 @@ def _lost(folder: Path) -> Iterator[None]:
 
 
 def _histories(items: range) -> Interactions:
-    """Everybody has a third of some items."""
-    pairs = [(user, item) for user in range(DEVICES) for item in items if (item + user) % 3 == 0]
-    users, rows = zip(*pairs, strict=True)
-    return Interactions.from_pairs(users, rows, n_users=DEVICES, n_items=ITEMS)
+    """Everybody has a third of some items, drawn as they always are."""
+    rng, each = np.random.default_rng(7), len(items) // 3
+    rows = np.concatenate([rng.permutation(items)[:each] for _ in range(DEVICES)])
+    return Interactions.from_pairs(np.repeat(np.arange(DEVICES), each), rows, n_users=DEVICES, n_items=ITEMS)
 
 
 @dataclass
@@ -170,10 +173,12 @@ class JudgedWorld:
     Attributes:
         site: the server folder.
         devices: their own ledger.
+        users: how many of them are in each release.
     """
 
     site: Site
     devices: DeviceLedger
+    users: list[int] = field(default_factory=list)
 
     def run(self, judged: str | None, histories: Interactions) -> str:
         """Train, or judge a run; returns the run."""
@@ -185,7 +190,9 @@ class JudgedWorld:
             folder, key = self.site.run(terms.run), self.site.key()
             coordinator = stack.enter_context(open_run(terms, folder, ledger=ledger, key=key))
             transport = GridTransport(LocalGrid(node_app(lambda _: host), nodes=DEVICES), ttl=terms.plan_seconds)
-            run_rounds(coordinator, transport)
+            run_rounds(
+                coordinator, transport, on_release=lambda release: self.users.append(release.participation.users)
+            )
             runs.close(self.site, ledger, coordinator)
             return terms.run
 

@@ -2,12 +2,13 @@
 
 A real coordinator plays runs in which nobody acts, in every mode, while every random word is recorded, attempt by
 attempt: rounds that are released at once, after one void attempt and after several, with a restart of the server
-between. A void attempt is charged like any other, so that the next one has other noise. Then
+between. Attempts are void because devices stay away, or because the noised sum can't be written. A void attempt is
+charged like any other, so that the next one has other noise. Then
 
 - the noise of a release is what the reference makes of the words that were drawn in this attempt, at the deviation
   that this attempt was charged for, and takes all of them;
 - so is each device's message, also in an attempt that came to nothing;
-- a server that releases nothing draws nothing.
+- a server that has too few answers draws nothing.
 
 **Assumes:** words are uniform, which tests K and R look at.
 """
@@ -15,8 +16,11 @@ between. A void attempt is charged like any other, so that the next one has othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from errno import ENOSPC
+from itertools import cycle
+from unittest import mock
 
 import numpy as np
 
@@ -31,6 +35,7 @@ from palate_common.mechanism.update import Int64
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
+from palate_server.rounds.registry import Registry
 
 TEST = "W attempts"
 DEVICES, ENOUGH = 5, 4
@@ -65,11 +70,16 @@ def _played(setting: Setting, noises: list[str]) -> Iterator[str]:
     terms = setting.terms(NAME, n_users=DEVICES, n_items=1, directory=None)
     terms = terms.model_copy(update={"cohort_floor": ENOUGH})
     run = WatchedRun(terms, crowd([[]] * DEVICES, n_items=1), users_per_node=1, algorithm=performing([Gesture()]))
+    full = cycle((False, True))
     with run as stage:
         for round_, void in enumerate(VOID):
             for attempt in range(void + 1):
-                with recorded() as seen, suppress(IntegrityError):
-                    stage.play(rounds=1, absent=range(2) if attempt < void else ())
+                unwritten = attempt < void and next(full)
+                with recorded() as seen, suppress(IntegrityError, OSError), ExitStack() as stack:
+                    if unwritten:
+                        error = OSError(ENOSPC, "no space left on the device")
+                        stack.enter_context(mock.patch.object(Registry, "persist", side_effect=error))
+                    stage.play(rounds=1, absent=range(2) if attempt < void and not unwritten else ())
                 plan, released = stage.seen.plans[-1].plan, len(stage.releases) > round_
                 where = f"attempt {plan.attempt} of round {plan.round}"
                 if released != (attempt == void) or (plan.round, plan.attempt) != (round_, attempt):
@@ -79,16 +89,18 @@ def _played(setting: Setting, noises: list[str]) -> Iterator[str]:
                 yield from (
                     _devices(stage, plan, seen, where)
                     if setting.mode.noised_by_devices
-                    else _server(stage, plan, seen, where, released=released)
+                    else _server(stage, plan, seen, where, released=released, drawn=released or unwritten)
                 )
                 if attempt == 1:
                     stage.restart()
 
 
-def _server(stage: WatchedRun, plan: RoundPlan, seen: Recording, where: str, *, released: bool) -> Iterator[str]:
+def _server(
+    stage: WatchedRun, plan: RoundPlan, seen: Recording, where: str, *, released: bool, drawn: bool
+) -> Iterator[str]:
     """The server's noise, which is all that a release has."""
-    if len(seen.sources) != released:
-        yield f"{where} has words of {len(seen.sources)} sources, {int(released)} are right"
+    if len(seen.sources) != drawn:
+        yield f"{where} has words of {len(seen.sources)} sources, {int(drawn)} are right"
     elif released:
         yield from _differs(where, stage.sealed(plan.round, plan.attempt), seen.sources[0], plan.sigma)
 

@@ -16,6 +16,7 @@ from palate_audit.mutants import (
     remembered,
     secagg,
     units,
+    verdicts,
     witnesses,
 )
 from palate_audit.mutants.mutant import Mutant
@@ -37,6 +38,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "witnesses": witnesses.MUTANTS,
     "leaving": leaving.MUTANTS,
     "remembered": remembered.MUTANTS,
+    "verdicts": verdicts.MUTANTS,
 }
 """Every mutant, by group."""
 

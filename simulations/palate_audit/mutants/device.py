@@ -13,22 +13,27 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
+from palate_client import panel
 from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
+from palate_client.recommend.evidence import Evidence
+from palate_client.recommend.interests import Interests, Look
 from palate_client.rounds import contribution
 from palate_client.rounds.admission import purpose_of
-from palate_client.rounds.contribution import Contributor, Histories
+from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
 from palate_common.errors import LockedError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64
+from palate_common.models.model import GlobalModel
 from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import shares
-from palate_common.rounds.plan import RoundPlan, SignedPlan
+from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan
 from palate_common.rounds.shares import NoisyShare
+from palate_common.weighting import Weighting
 
 
 @mutant(
@@ -252,6 +257,101 @@ def few_items() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a model of any hash",
+    bug="a device reads the model that it gets, whatever hash the signed plan names",
+    seen="a file that is named after its hash, of which the name was thought to be the proof",
+    test="G",
+)
+def any_model() -> Iterator[None]:
+    """Don't compare hashes."""
+
+    def instead(self: ModelReader, data: bytes, named: str) -> GlobalModel:
+        return GlobalModel.from_bytes(data)
+
+    with mock.patch.object(ModelReader, "read", instead):
+        yield
+
+
+@mutant(
+    "a model compared after the charge",
+    bug="a device is charged for a plan before it has the plan's model, which then is another",
+    seen="a download that begins once the plan is on record, so that it is made for no plan that is refused",
+    test="G",
+)
+def charged_first() -> Iterator[None]:
+    """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
+    real, charge = Contributor._model, Contributor._charge
+    charged: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
+        charged[plan.hash] = charge(self, plan)
+        return real(self, plan, data)
+
+    def once(self: Contributor, plan: RoundPlan) -> npt.NDArray[np.bool_]:
+        return charged.pop(plan.hash)
+
+    with mock.patch.object(Contributor, "_model", model), mock.patch.object(Contributor, "_charge", once):
+        yield
+
+
+@mutant(
+    "a model fetched before it is asked",
+    bug="a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then",
+    seen="checks that all stand where the plan and its model are, once both are there",
+    test="P",
+)
+def fetched_first() -> Iterator[None]:
+    """Take the hash from the plan as it comes."""
+
+    def instead(self: Rounds, plan: bytes) -> str | None:
+        return read_plan(plan).plan.model_hash
+
+    with mock.patch.object(Rounds, "wanted", instead):
+        yield
+
+
+@mutant(
+    "a reset that rounds don't see",
+    bug="what was done before a taste was reset still goes into rounds and the open log",
+    seen="a reset that was thought of for lists, which leave an item out by other means",
+    test="P",
+)
+def unreset() -> Iterator[None]:
+    """Read everything as if the taste was never reset."""
+    real = Evidence.grown
+
+    def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
+        return real(self, events, weighting, reset=0)
+
+    with mock.patch.object(Evidence, "grown", instead):
+        yield
+
+
+@mutant(
+    "an open log by how often",
+    bug="the open log lists what was done most often first",
+    seen="an order that reads well, in a list that says days alone",
+    test="P",
+)
+def by_count() -> Iterator[None]:
+    """Sort the open log by numbers of events."""
+    real = Interests.look
+
+    def instead(self: Interests) -> Look:
+        found = real(self)
+        weighed = found.weighed
+        counts = np.diff(np.append(weighed.starts, len(weighed.times)))
+        order = np.argsort(-counts, kind="stable")
+        parts = np.split(weighed.times, weighed.starts[1:]) if len(counts) else []
+        times = np.concatenate([weighed.times[:0], *(parts[place] for place in order)])
+        starts = np.cumsum([0, *counts[order]])[:-1].astype(weighed.starts.dtype)
+        return replace(found, weighed=replace(weighed, rows=weighed.rows[order], times=times, starts=starts))
+
+    with mock.patch.object(panel, "Interests", type("Sorted", (Interests,), {"look": instead})):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -264,4 +364,9 @@ MUTANTS = (
     first_purpose,
     latest_text,
     few_items,
+    any_model,
+    charged_first,
+    fetched_first,
+    unreset,
+    by_count,
 )

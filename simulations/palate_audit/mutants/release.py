@@ -18,12 +18,13 @@ from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import IntegrityError
+from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
 from palate_common.rounds import wire
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import ContributionHeader
+from palate_server.operation.operation import Operation
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.noise import NoisyAggregate
@@ -237,6 +238,45 @@ def hashed() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "the norm of a sum that isn't released",
+    bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
+    seen="an error that is to be looked into, told with all that was at hand",
+    test="E",
+)
+def unreleased() -> Iterator[None]:
+    """Tell of the sum if its release fails."""
+    real = Coordinator._release
+
+    def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
+        try:
+            return real(self, plan, summed)
+        except (PalateError, OSError):
+            logging.getLogger("palate_server").warning("a sum of length %d is lost", np.linalg.norm(summed.total))
+            raise
+
+    with mock.patch.object(Coordinator, "_release", instead):
+        yield
+
+
+@mutant(
+    "messages outlive their process",
+    bug="a server that starts leaves what a former process has sent, and late devices still answer it",
+    seen="a purge of what this process knows of",
+    test="E",
+)
+def outlived() -> Iterator[None]:
+    """Let the first purge of a process do nothing."""
+    real = Operation.__init__
+
+    def instead(self: Operation, site: Any, messenger: Any, purge: Any) -> None:
+        first: list[bool] = []
+        real(self, site, messenger, lambda: purge() if first else first.append(True))
+
+    with mock.patch.object(Operation, "__init__", instead):
+        yield
+
+
 MUTANTS = (
     metric,
     clip_fraction,
@@ -248,4 +288,6 @@ MUTANTS = (
     compressed,
     named_histories,
     hashed,
+    unreleased,
+    outlived,
 )

@@ -6,6 +6,7 @@
     crafted       the best vector of one clip norm for each block, found by playing the release beforehand
     published     PipAttack, FedRecAttack and A-hum, adapted to sums of Palate's blocks
     shilling      fake histories through the real contribution; FedAttack
+    verdicts      what devices that judge a model hold back, and what attackers who vote get past them
     section       which attacks are played on which runs
 
 The promise is narrow: an installation moves a sum by at most what a plan allows. What that is worth is measured here.

@@ -23,6 +23,7 @@ from palate_audit.poisoning.crafted import Crafted
 from palate_audit.poisoning.edge import Edge
 from palate_audit.poisoning.published import PublishedAttack
 from palate_audit.poisoning.shilling import KINDS, HardSampling, Shilling
+from palate_audit.poisoning.verdicts import passes, said, verdict_on, without
 from palate_audit.poisoning.world import GOALS, Goal, Judged, World, goal_of, judged, made_world, read_world
 from palate_common.errors import InputError
 from palate_common.mechanism.clipping import clip
@@ -44,7 +45,7 @@ LOOKED_AT = 200
 MIDDLE = AttackedSetting()
 HEADER = (
     "run", "goal", "attack", "attackers", "exposure, no noise", "honest", "attacked", "others' group", "nDCG@20 honest",
-    "attacked", "void",
+    "attacked", "void", "held", "held, with votes",
 )  # fmt: skip
 SEEN = ("run", "goal", "attack", "attackers", "clip norms sent", "share in one number", "of honest, 99 %", "seen by")
 ASSUMPTIONS = (
@@ -57,6 +58,8 @@ ASSUMPTIONS = (
     "a backdoor, of the taste group, and beside it of all others. Quality: nDCG of the first 20, held-out people.",
     "Crafted vectors are a best response one step ahead, by what attackers can know. A better attack may come: what is "
     "reached here is a lower bound of what can be reached. Only the bounds of clip and impossible sums are proved.",
+    "`held`: where devices judge each model against an honest one, with 5 % of mu^2 beside what training costs: the "
+    "share of attacked models that isn't published; `with votes`: where attackers spend a clip norm each on their own.",
     "Published attacks are adapted from gradients of item vectors to sums of Palate's blocks, as each module says.",
 )
 
@@ -104,6 +107,8 @@ class MeasuredCell:
         peak: the largest share that one number has of an attacker's square, the round where it is largest.
         usual: the same of honest devices, the 99th of a hundred.
         said: what the server said of void attempts.
+        held: share of the attacked models that devices who judge would hold back; None where there is no verdict.
+        outvoted: the same where attackers spend their whole norm in the verdict.
     """
 
     cell: Cell
@@ -119,6 +124,8 @@ class MeasuredCell:
     peak: float
     usual: float
     said: str
+    held: float | None
+    outvoted: float | None
 
     def facts(self) -> dict[str, Any]:
         """As the record has it."""
@@ -129,7 +136,7 @@ class MeasuredCell:
             "users": self.users, "attackers": self.attackers, "exposure without noise": self.bare.exposure,
             "honest": vars(self.honest), "attacked": vars(self.attacked), "standard error": self.error,
             "void": self.void, "longest sent": self.sent, "largest share": self.peak, "usual share": self.usual,
-            "said": self.said,
+            "said": self.said, "held": self.held, "held with votes": self.outvoted,
         }  # fmt: skip
 
     def cells(self) -> list[str]:
@@ -138,7 +145,8 @@ class MeasuredCell:
         target = self.cell.goal != "destroy"
         shown = [f"{each.exposure:.3f}" if target else "" for each in (self.bare, self.honest, self.attacked)]
         elsewhere = f"{self.attacked.elsewhere:.3f}" if self.cell.goal == "backdoor" else ""
-        return [*self._named(), *shown, elsewhere, *quality, f"{self.void:.0%}" if self.void else ""]
+        held = ["" if share is None else f"{share:.0%}" for share in (self.held, self.outvoted)]
+        return [*self._named(), *shown, elsewhere, *quality, f"{self.void:.0%}" if self.void else "", *held]
 
     def seen(self) -> list[str]:
         """A row of the table of what the operator could have looked at."""
@@ -296,7 +304,7 @@ class Plays:
             told = [judged(self._honest(each, repeat).model, world, goal, seed=seed) for each in (bare, calm)]
             after = judged(attacked.model, world, goal, seed=seed)
             found.append((*told, after, attacked, usual_share(world, attacked)))  # type: ignore[arg-type] # two of them
-        plays = [each[3] for each in found]
+        plays, verdicts = [each[3] for each in found], self._verdicts(cell, [each[3] for each in found])
         exposures = [each[2].exposure for each in found]
         return MeasuredCell(
             cell,
@@ -312,7 +320,31 @@ class Plays:
             peak=max(max(each.watched.peaks, default=0.0) for each in plays),
             usual=float(np.mean([each[4] for each in found])),
             said=next((each.said for each in plays if each.said), ""),
+            held=_share([held for held, _ in verdicts]),
+            outvoted=_share([held for _, held in verdicts]),
         )
+
+    def _verdicts(self, cell: Cell, plays: Sequence[Played]) -> list[tuple[bool, bool]]:
+        """Whether devices that judge would hold each attacked model: as they are, and with the attackers' votes.
+
+        Only where a verdict is a sum of clipped votes, and something was released.
+        """
+        setting, found = cell.setting, list[tuple[bool, bool]]()
+        if setting.epsilon is None or setting.masks or setting.dp == "local":
+            return []
+        for repeat, attacked in enumerate(plays):
+            world, seed = self.world(setting, repeat), self.seed + repeat
+            if not attacked.plans:
+                continue
+            calm = replace(setting, share=0.0, unclipped="")
+            in_use = self._honest(calm, repeat).model
+            honest = without(world, setting.attackers(world.users), seed=seed)
+            verdict = verdict_on(honest, calm, attacked.model, in_use, None, seed=seed)
+            judged_so = said(verdict, devices=honest.users)
+            goal = goal_of(cell.goal, world, seed=seed)
+            held = bool(judged_so.worse or judged_so.pushed)
+            found.append((held, not passes(world, setting, goal, verdict)))
+        return found
 
     def _honest_run(self, setting: AttackedSetting, repeat: int) -> Played:
         return play(self.world(setting, repeat), setting, None, seed=self.seed + repeat)
@@ -346,6 +378,10 @@ def usual_share(world: World, played: Played) -> float:
 
 def _chosen(cell: Cell, goals: Collection[str], attacks: Collection[str]) -> bool:
     return cell.goal in goals and cell.attack in attacks
+
+
+def _share(found: Sequence[bool]) -> float | None:
+    return float(np.mean(found)) if found else None
 
 
 def _mean(found: Sequence[Judged]) -> Judged:

@@ -147,9 +147,14 @@ def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -
         if goal.target >= 0:
             moved.append((FOUND, goal.target, attackers * np.sqrt((1 - split) / BLOCKS[FOUND])))
         found = said(honest, devices=world.users, moved=moved)
-        if not found.worse and not any(item.row == goal.target for item in found.pushed):
+        if not (found.worse or found.pushed):
             return True
     return False
+
+
+def cohort_of(world: World, judges: int) -> World:
+    """A world of which so many people are asked; 0: all."""
+    return replace(world, train=world.train.users(slice(0, judges))) if judges else world
 
 
 def without(world: World, attackers: int, *, seed: int) -> World:
@@ -184,6 +189,7 @@ def defended(
     *,
     seed: int = 0,
     strengths: Sequence[float] = STRENGTHS,
+    judges: int = 0,
 ) -> Defended:
     """Attack a run whose model is judged, with all strength, and then with what is left until something is published.
 
@@ -195,19 +201,21 @@ def defended(
         in_use: the honest model that was published before.
         seed: as of `play`.
         strengths: what is tried.
+        judges: how many devices the verdict asks, of whom as large a part is modified; 0: all.
     """
     training = None if setting.epsilon is None else divided(setting.epsilon).training
-    attackers, plain, reasons = setting.attackers(world.users), False, tuple[str, ...]()
+    asked_of = cohort_of(world, judges)
+    attackers, plain, reasons = setting.attackers(asked_of.users), False, tuple[str, ...]()
     items = tuple(f"item {row}" for row in range(world.train.n_items))
     for place, strength in enumerate(strengths):
         tried = replace(setting, epsilon=training)
         trained = play(world, tried, Weaker(attack, strength), seed=seed, former=in_use)
         honest = verdict_on(
-            without(world, attackers, seed=seed), replace(setting, share=0.0), trained.model, in_use, None, seed=seed
+            without(asked_of, attackers, seed=seed), replace(setting, share=0.0), trained.model, in_use, None, seed=seed
         )
         if place == 0:
-            first = said(honest, devices=world.users - attackers)
+            first = said(honest, devices=asked_of.users - attackers)
             plain, reasons = bool(first.worse or first.pushed), tuple(first.reasons(items))
-        if passes(world, setting, goal, honest):
+        if passes(asked_of, setting, goal, honest):
             return Defended(plain, reasons, strength, trained.model)
     return Defended(plain, reasons, 0.0, in_use)

@@ -26,7 +26,9 @@ from palate_audit.checks.surveys import surveys
 from palate_audit.checks.words import words
 from palate_audit.checks.worlds.algorithms import every_mode
 from palate_audit.checks.worlds.engines import engines
+from palate_audit.checks.worlds.failing_server import failing_server
 from palate_audit.checks.worlds.same_release import same_release
+from palate_audit.checks.worlds.service import service
 from palate_audit.enumerated.attempts import noise_of_attempts
 from palate_audit.enumerated.events import one_more_event, steps_of_words
 from palate_audit.enumerated.histories import histories_of_every_size
@@ -57,8 +59,16 @@ class Structural:
 
 
 def _outputs(*, quick: bool = False) -> list[Finding]:
-    """Everything that leaves beside the noised numbers, of every algorithm in every mode, of surveys, of an engine."""
-    return side_outputs(quick=quick) + every_mode(quick=quick) + same_release() + surveys() + engines()
+    """All that leaves beside the noised numbers: of every algorithm in every mode, of surveys, an engine, a service."""
+    return (
+        side_outputs(quick=quick)
+        + every_mode(quick=quick)
+        + same_release()
+        + surveys()
+        + engines()
+        + failing_server(quick=quick)
+        + service(quick=quick)
+    )
 
 
 def _device(*, quick: bool = False) -> list[Finding]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
 
 if TYPE_CHECKING:
     from palate_sandbox.config import SandboxConfig
@@ -62,11 +63,10 @@ def sandbox(
         raise InputError(f"`--headless-report` must be a file in a folder that is there, got {report}")
     if report is None:
         _check_port(port)
-    from palate_cli.commands.serve.folder import interruptible
     from palate_sandbox.world import SandboxWorld
     from palate_sim.progress import Progress
 
-    with interruptible(), _folder() as folder, Progress() as progress:
+    with _ended_once(), _folder() as folder, Progress() as progress:
         if report is None:
             _serve(config, folder, progress, port=port, browser=browser)
             return
@@ -100,28 +100,28 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
         for each in told:
             each(event)
 
-    with SandboxWorld(config, folder, notify=notify) as world:
-        runner = Runner(world)
+    with ExitStack() as stack:
+        world = stack.enter_context(SandboxWorld(config, folder, notify=notify))
+        runner = stack.enter_context(Runner(world))
         told.append(runner.notify)
-        with SandboxPage(runner) as page:
-            listener = Listener(page.application, host="127.0.0.1", port=port)
-            listener.start()
-            address = f"http://127.0.0.1:{port}/"
-            typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")
-            runner.start()
-            if browser:
-                webbrowser.open(address)
-            try:
-                with step(progress, "living", of=config.days, unit="days") as advance:
-                    shown = 0
-                    while not runner.wait(0.5):
-                        advance(world.today - shown)
-                        shown = world.today
-                _tell(world, None)
-                threading.Event().wait()
-            finally:
-                runner.stop()
-                listener.stop()
+        page = stack.enter_context(SandboxPage(runner))
+        listener = Listener(page.application, host="127.0.0.1", port=port)
+        stack.callback(listener.stop)
+        listener.start()
+        address = f"http://127.0.0.1:{port}/"
+        typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")
+        runner.start()
+        if browser:
+            webbrowser.open(address)
+        with step(progress, "living", of=config.days, unit="days") as advance:
+            shown = 0
+            while not runner.wait(0.5):
+                advance(world.today - shown)
+                shown = world.today
+        if runner.broken:
+            raise PalateError(f"the sandbox doesn't go on: {runner.broken}")
+        _tell(world, None)
+        threading.Event().wait()
 
 
 def _check_port(port: int) -> None:
@@ -138,6 +138,29 @@ def _check_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(f"`--port` must be free on this machine, got {port}: {error.strerror}") from None
+
+
+@contextmanager
+def _ended_once() -> Iterator[None]:
+    """Let the first of Ctrl-C, SIGTERM and SIGHUP end what runs here; further ones don't cut the tidying short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = [
+        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+    ]
+
+    def end(number: int, frame: object) -> None:
+        for each in asked:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, end) for each in asked}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from palate_client.consent import PURPOSES
 from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
 from palate_sandbox.config import POLICIES, assumptions
-from palate_sandbox.page.charts import Curve, ErrorPoint, curves
-from palate_sandbox.page.runner import PACES, Runner, Standing
+from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
+from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
 from palate_server.console import charts
 from palate_server.console.access import Access
@@ -75,7 +75,7 @@ class StandingReader:
         now = self._runner.standing()
         return now.facts["days"], now.policy, now.pace, now.paused, now.doing, now.broken, now.persons
 
-    def read(self) -> Standing:
+    def read(self) -> SandboxStanding:
         """How far it is."""
         return self._runner.standing()
 
@@ -202,12 +202,11 @@ class SandboxPage(Closing):
         return found
 
     def _decided(self, row: int, language: str, form: Mapping[str, str]) -> Response:
-        """What a person has decided, on their device; it is done once the day is over that is lived now."""
+        """What a person has decided, on their device; who erases all waits for the end of the day."""
         person = self._world.persons.get(row)
         match form.get("do"), form.get("purpose"), form.get("sure"):
             case "revoke", purpose, _ if purpose in PURPOSES:
-                with self._runner.lock:
-                    self._world.withdraw(row, purpose)
+                self._world.withdraw(row, purpose)
             case "export", _, _ if person is not None:
                 lines = "".join(f"{line}\n" for line in person.device.export_lines())
                 shown = {"Content-Disposition": f'attachment; filename="person-{row + 1}.jsonl"'}
@@ -220,7 +219,7 @@ class SandboxPage(Closing):
                 return Response(status_code=404)
         return RedirectResponse(f"/person/{language}/{row}", status_code=303)
 
-    def _sections(self, now: Standing | str) -> Sections:
+    def _sections(self, now: SandboxStanding | str) -> Sections:
         """The sections of a standing; of a text, that there is none."""
         if isinstance(now, str):
             return {"top": self._templates.get_template("sections/broken.html").render(reason=now)}
@@ -234,7 +233,7 @@ class SandboxPage(Closing):
         return HTMLResponse(html, status_code=status)
 
 
-def _shown(now: Standing) -> dict[str, Any]:
+def _shown(now: SandboxStanding) -> dict[str, Any]:
     """What the sections need beside the facts: the charts, and the latest survey."""
     found = now.facts
     figures = found["surveys"]["figures"]
@@ -246,15 +245,17 @@ def _shown(now: Standing) -> dict[str, Any]:
     ]
     marks = {int(day): WORDS[policy] for day, policy in found["switched"].items() if int(day) > 0}
     known = curves(
-        [Curve("truth, of those who answer surveys", daily["answering"], "curve-true")],
+        [DayCurve("truth, of those who answer surveys", daily["answering"], "curve-true")],
         points, most_days=days, marks=marks,
         label=f"People who came each day, true and as surveys have it, for {found['days']} of {days} days",
     )  # fmt: skip
     lines = [
-        Curve(f"shown {WORDS[name]}", daily[name], f"curve-{name}") for name in ("none", "popularity") if name in daily
+        DayCurve(f"shown {WORDS[name]}", daily[name], f"curve-{name}")
+        for name in ("none", "popularity")
+        if name in daily
     ]
     switch = curves(
-        [*lines, Curve("as they live", daily["everybody"], "curve-true")],
+        [*lines, DayCurve("as they live", daily["everybody"], "curve-true")],
         [], most_days=days, marks=marks, label=f"People who came each day, as they live and in shadows, {days} days",
     )  # fmt: skip
     week = max((each["week"] for each in figures), default=None)

@@ -1,6 +1,6 @@
 """Charts of the sandbox's page, as inline SVG: days as lines, what a survey said as points with error bars.
 
->>> curves([Curve("true", (1.0, 2.0), "line-true")], [], most_days=10, marks={}, label="two days")[:10]
+>>> curves([DayCurve("true", (1.0, 2.0), "line-true")], [], most_days=10, marks={}, label="two days")[:10]
 Markup('<svg class')
 """
 
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 18.0, 28.0
 
 
 @dataclass(frozen=True)
-class Curve:
+class DayCurve:
     """A line.
 
     Attributes:
@@ -41,7 +41,7 @@ class ErrorPoint:
 
 
 def curves(
-    lines: Sequence[Curve], points: Sequence[ErrorPoint], *, most_days: int, marks: Mapping[int, str], label: str
+    lines: Sequence[DayCurve], points: Sequence[ErrorPoint], *, most_days: int, marks: Mapping[int, str], label: str
 ) -> Markup:
     """Lines over days, with points and their error bars, and a mark where something has changed.
 
@@ -67,9 +67,8 @@ def curves(
             f'<text class="chart-text" x="{LEFT - 6:g}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.0f}</text>'
         )
     for day in range(0, most_days, 7):
-        parts.append(
-            f'<text class="chart-text" x="{x(day):.1f}" y="{HEIGHT - 9:g}" text-anchor="middle">{day + 1}</text>'
-        )
+        said = f"{'' if day else 'day '}{day + 1}"
+        parts.append(f'<text class="chart-text" x="{x(day):.1f}" y="{HEIGHT - 9:g}" text-anchor="middle">{said}</text>')
     for day, words in marks.items():
         parts.append(
             f'<line class="chart-mark" x1="{x(day):.1f}" x2="{x(day):.1f}" y1="{TOP:g}" y2="{HEIGHT - BOTTOM:g}"/>'

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palate_common.errors import PalateError
+from palate_common.records.closing import Closing
 from palate_sandbox.config import Policy
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
@@ -24,7 +24,7 @@ PACES = {"slow": 4.0, "steady": 1.0, "fast": 0.0}
 
 
 @dataclass(frozen=True)
-class Standing:
+class SandboxStanding:
     """How far a sandbox is.
 
     Attributes:
@@ -53,8 +53,13 @@ class Standing:
         return bool(self.facts["days"] >= self.facts["config"]["days"])
 
 
-class Runner:
+class Runner(Closing):
     """Lives a sandbox.
+
+    Attributes:
+        world: the sandbox.
+        lock: held while a day is lived.
+        broken: why it doesn't go on; empty: it does.
 
     Args:
         world: the sandbox.
@@ -64,7 +69,8 @@ class Runner:
     def __init__(self, world: SandboxWorld, *, pace: str = "steady") -> None:
         self.world, self.lock = world, threading.Lock()
         self._facts, self._persons = facts(world), tuple[int, ...]()
-        self._pace, self._paused, self._broken, self._doing = pace, False, "", ""
+        self._pace, self._paused, self._doing, self.broken = pace, False, "", ""
+        self._policy = world.policy
         self._stop, self._turn = threading.Event(), threading.Event()
         self._lasted: list[float] = []
         self._thread = threading.Thread(target=self._live, name="sandbox", daemon=True)
@@ -73,8 +79,8 @@ class Runner:
         """Begin to live."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the day that is lived; wait for it."""
+    def close(self) -> None:
+        """End after the day that is lived; closing twice is fine."""
         self._stop.set()
         self.world.operator.ending.set()
         self._turn.set()
@@ -93,7 +99,8 @@ class Runner:
     def set(self, *, policy: Policy | None = None, pace: str | None = None, paused: bool | None = None) -> None:
         """Turn the switch, or change the pace."""
         if policy is not None:
-            with self.lock:
+            self._policy = policy
+            if self.world.over:  # else the next day begins with it
                 self.world.switch(policy)
         if pace in PACES:
             self._pace = pace
@@ -101,19 +108,19 @@ class Runner:
             self._paused = paused
         self._turn.set()
 
-    def standing(self) -> Standing:
+    def standing(self) -> SandboxStanding:
         """How far it is."""
         lasted = self._lasted[-7:]
         day = max(PACES[self._pace], sum(lasted) / len(lasted)) if lasted else None
         todo = self._facts["config"]["days"] - self._facts["days"]
-        return Standing(
+        return SandboxStanding(
             facts=self._facts,
             persons=self._persons,
-            policy=self.world.policy,
+            policy=self._policy,
             pace=self._pace,
             paused=self._paused,
             doing=self._doing,
-            broken=self._broken,
+            broken=self.broken,
             left=None if day is None else day * todo,
         )
 
@@ -130,12 +137,13 @@ class Runner:
                     continue
                 begun = time.monotonic()
                 with self.lock:
+                    self.world.switch(self._policy)
                     self.world.live_day()
                     self.refresh()
                 self._lasted.append(time.monotonic() - begun)
                 self._rest(begun)
-        except (PalateError, OSError) as error:
-            self._broken = " ".join(str(error).split())
+        except Exception as error:  # whatever it is that ends it, the page says so, and the command
+            self.broken = " ".join(str(error).split()) or type(error).__name__
 
     def _rest(self, begun: float) -> None:
         """Wait until the day has lasted as long as the pace says; a changed pace holds at once."""

@@ -75,7 +75,7 @@ def certificates(folder: Path) -> None:
 
 KEPT = 2.0
 """Seconds for which an idle connection to the SuperLink is used again; it would close one after five."""
-Trouble = Callable[[str, str, str], int | str | None]
+Trouble = Callable[[str, str, str], int | str | bytes | None]
 
 
 def no_trouble(path: str, phase: str, who: str) -> None:
@@ -85,8 +85,8 @@ def no_trouble(path: str, phase: str, who: str) -> None:
 class Gateway(http.server.ThreadingHTTPServer):
     """TLS in front of the SuperLink: fleet requests go on, models and directories are files, devices are enrolled.
 
-    `trouble(path, phase, who)` may return a status to answer with, or "cut" to drop the connection; phase is "before"
-    the request is passed on, or "after", and who is the node's key.
+    `trouble(path, phase, who)` may return a status to answer with, bytes to answer with in the place of the right ones,
+    or "cut" to drop the connection; phase is "before" the request is passed on, or "after", and who is the node's key.
     """
 
     daemon_threads = True
@@ -163,7 +163,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append(self.path)
         who = self.headers.get("flwr-public-key", "")
         trouble = self.server.trouble(self.path, "before", who)
-        status, data = (trouble, b"") if isinstance(trouble, int) else (0, b"")
+        status, data = (
+            (trouble, b"") if isinstance(trouble, int) else (200, trouble) if isinstance(trouble, bytes) else (0, b"")
+        )
         if trouble is None:
             status, data = act()
             trouble = self.server.trouble(self.path, "after", who)

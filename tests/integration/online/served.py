@@ -21,6 +21,7 @@ from palate_server.flower.grid import PromptGrid
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
+from palate_server.rounds.shelf import ModelShelf
 
 app = ServerApp()
 LOOK = 0.1
@@ -36,7 +37,7 @@ def nodes(grid: Grid, count: int, seconds: float) -> list[int]:
     return found
 
 
-def serve(grid: Grid, request: dict[str, Any]) -> dict[str, Any]:
+def serve(grid: Grid, request: dict[str, Any], shelf: ModelShelf) -> dict[str, Any]:
     """Do one job."""
     releases: list[dict[str, Any]] = []
 
@@ -63,7 +64,8 @@ def serve(grid: Grid, request: dict[str, Any]) -> dict[str, Any]:
         directory = None if request["directory"] is None else Directory.load(request["directory"])
         with open_job(job) as coordinator:
             transport = GridTransport(grid, ttl=job.terms.plan_seconds, timeout=request["timeout"])
-            run_rounds(coordinator, transport, directory=directory, on_release=told, most=request["rounds"])
+            given: dict[str, Any] = {"directory": directory, "shelf": shelf}
+            run_rounds(coordinator, transport, **given, on_release=told, most=request["rounds"])
             model = coordinator.model.hash
     else:
         model = None
@@ -92,7 +94,7 @@ def main(grid: Grid, context: Context) -> None:
                     vars(grid)["push_messages"] = lambda each: HttpGrid.push_messages(
                         grid, list(each)
                     )  # it reads them twice
-                outcome = serve(used, json.loads(file.read_text()))
+                outcome = serve(used, json.loads(file.read_text()), ModelShelf(folder / "public" / "round"))
             except Exception as error:
                 outcome = {"error": f"{type(error).__name__}: {error}"}
             write_durably(folder / file.name.replace("job", "done"), json.dumps(outcome).encode())

@@ -16,7 +16,9 @@ import pytest
 import palate
 from palate_client.online import retry
 from palate_common.mechanism.cohort import CohortTerms
+from palate_common.records.canonical import digest
 from palate_common.rounds.wire import REFUSED
+from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.terms import RunTerms
 
 N, MASKING = 4, 6
@@ -172,6 +174,47 @@ def test_a_lying_server_gets_one_constant(fleet: Any, pool: ThreadPoolExecutor) 
     assert {(each.ended, each.rounds, each.refused) for each in found} == {("come back", 0, len(messages))}
     report = mine.devices[0].privacy_report()
     assert (len(report.refusals), report.sent) == (len(messages), ())
+
+
+def test_a_model_that_doesnt_come_by_its_hash_costs_no_charge_and_one_too_large_is_not_read(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first plan's model isn't there, the second's is another, the third's comes at last, and is the fourth's."""
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.05, 0.5))
+    mine, most = fleet(0), 2**16
+    mine.add(most_bytes=most, epsilon=100.0)
+    mine.run.folder = mine.job.folder
+    with Ledger(mine.job.ledger, population="readers") as mine.run.ledger:
+        plan, model = mine.run.first()
+        plans = [plan, *(mine.run.altered(plan, attempt=attempt) for attempt in (1, 2, 3))]
+    shelf = mine.deployment.folder / "public" / "round"
+    shelf.mkdir(exist_ok=True)
+    (shelf / digest(model)).write_bytes(model)
+    replies = iter([404, b"another model", 503, "cut", model + bytes(most), None])
+    fetched: list[str] = []
+
+    def trouble(path: str, phase: str, who: str) -> int | str | bytes | None:
+        if not path.startswith("/round/") or phase == "after":
+            return None
+        fetched.append(path)
+        return next(replies)
+
+    mine.deployment.gateway.trouble = trouble
+    results = mine.sync(pool)
+    outcome = mine.order(job=None, messages=tuple({"plan": each.hex()} for each in plans))()
+    answers = [bytes.fromhex(release["answer"]) for release in outcome["releases"]]
+    assert [answer == REFUSED for answer in answers] == [True, True, False, False]
+    assert fetched == [f"/round/{digest(model)}"] * 6
+    assert {(each.result().ended, each.result().rounds, each.result().refused) for each in results} == {
+        ("come back", 2, 2)
+    }
+    report = mine.devices[0].privacy_report()
+    assert report.spending is not None
+    assert report.spending.participations == 2
+    assert [refusal.reason for refusal in report.refusals] == [
+        f"the server must accept a request for /round/{digest(model)}, got status 404",
+        "the model must be the one the plan names, got another",
+    ]
 
 
 def test_a_device_that_was_killed_is_back_at_once(fleet: Any, pool: ThreadPoolExecutor) -> None:

@@ -29,6 +29,7 @@ from palate_server.folder.house import make_house
 from palate_server.folder.places import place_of
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.mirror import Mirror
+from palate_server.rounds.shelf import ModelShelf
 from palate_server.service import gateway, processes
 from palate_server.service.gateway import (
     UPSTREAM,
@@ -227,6 +228,7 @@ FOR_PAGES = (
     ("GET", "/models/latest"),
     ("GET", f"/models/{'0' * 64}/manifest.json"),
     ("GET", f"/directory/{'0' * 64}"),
+    ("GET", f"/round/{'0' * 64}"),
 )
 
 
@@ -347,9 +349,26 @@ def test_models_and_directories_are_files(outside: Outside) -> None:
         f"/models/{name}/",
         "/models/",
         "/directory/",
+        "/round/",
         "/key",
     ):
         assert b"200 OK" not in outside.ask("GET", path)
+
+
+def test_the_model_of_a_round_is_a_file_while_its_attempt_is_open(outside: Outside) -> None:
+    """Whatever the account and umask of the ServerApp, workers of another account read it."""
+    shelf, former = ModelShelf(outside.site.round_models), os.umask(0o077)
+    try:
+        files = [shelf.put(model) for model in (b"the round before", b"a model")]
+    finally:
+        os.umask(former)
+    before, found = (outside.ask("GET", f"/round/{file.name}") for file in files)
+    assert before.startswith(b"HTTP/1.1 404")
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.endswith(b"\r\n\r\na model")
+    assert b"Cache-Control: public, max-age=86400, immutable\r\n" in found
+    shelf.clear()
+    assert outside.ask("GET", f"/round/{files[1].name}").startswith(b"HTTP/1.1 404")
 
 
 def test_the_ledgers_mirror_is_files(outside: Outside) -> None:

@@ -19,6 +19,7 @@ from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
+from palate_common.rounds.plan import read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
 from palate_server.flower.transport import GridTransport
@@ -29,6 +30,7 @@ from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.progress import WatchedTransport
 from palate_server.rounds.run import run_round
+from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
@@ -131,12 +133,12 @@ class _Transport:
     options: dict[str, float]
 
 
-def _begun(coordinator: Coordinator, watched: Any, *, directory: Directory | None) -> Release:
+def _begun(coordinator: Coordinator, watched: Any, *, directory: Directory | None, shelf: ModelShelf) -> Release:
     """The round, and what comes before it."""
     transport = watched.carrier
     grid = transport.devices._begin(coordinator, transport.cohort)
     carrying = GridTransport(grid, cohort=transport.cohort, **transport.options)
-    return run_round(coordinator, WatchedTransport(carrying, watched.progress), directory=directory)
+    return run_round(coordinator, WatchedTransport(carrying, watched.progress), directory=directory, shelf=shelf)
 
 
 class _Silent(LocalGrid):
@@ -158,6 +160,16 @@ class _Spoiling(Host):
 
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        return super().answer(node, plan, self._fetched(plan))
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        return super().join(node, plan, self._fetched(plan), request)
+
+    def _fetched(self, plan: bytes) -> bytes:
+        """What the gateway has by the hash in a plan."""
+        return (self.devices.site.round_models / read_plan(plan).plan.model_hash).read_bytes()
 
     def go_on(self, node: int, request: bytes) -> bytes:
         moves = PLANS[self.devices.lies[node]] if node in self.devices.lies else {}
@@ -184,6 +196,7 @@ class Service:
 
     def purge(self) -> None:
         self.purged += 1
+        assert list(self.site.round_models.glob("*")) == []
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in EventLog(self.site.events).all() if event["event"] == kind]

@@ -72,6 +72,19 @@ def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Make
     assert set(service.devices.home) == set(range(3, 9))
 
 
+def test_a_model_that_cannot_be_put_where_devices_find_it_charges_nothing(make_service: Maker) -> None:
+    """As on a full disk: whoever got the plan would only refuse it."""
+    service = make_service(attempts=1)
+    service.site.round_models.rmdir()
+    service.site.round_models.touch()
+    service.operate()
+    assert spent_attempts(service) == (0, 0)
+    assert [event["charged"] for event in service.events("aborted")] == [False]
+    service.site.round_models.unlink()
+    service.operate()
+    assert service.events("closed")
+
+
 def test_more_devices_than_needed_are_drawn_from_and_the_others_sent_home(make_service: Maker) -> None:
     service = make_service(count=11)
     service.operate()

@@ -122,6 +122,7 @@ DRAWS = {
     "ledgers/disk": "keys are random, what is in files is compared",
     "masks/secrets": "equal secrets of 32 bytes, below 1e-60",
     "worlds/engines": "noise is random, files and figures are compared",
+    "worlds/service": "keys are random, noise is seeded, files and messages are compared",
     "events": "I: p-values; D: seeded; K: coins; W: whole numbers of recorded words",
     "idle_rounds": "p-values",
     "ledger_replay": "noise is random, ledgers are compared",

@@ -16,9 +16,11 @@ from palate_audit.poisoning.knowledge import Knowledge, steps_of
 from palate_audit.poisoning.published import PublishedAttack
 from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_attack, star
 from palate_audit.poisoning.shilling import Shilling
+from palate_audit.poisoning.verdicts import Voting, said, verdict_on, without
 from palate_audit.poisoning.world import World, goal_of, judged, made_world
 from palate_cli.cli import run
 from palate_common.algorithms.popularity import COUNTS
+from palate_common.algorithms.verdict import BLOCKS
 from palate_common.errors import InputError
 from palate_server.rounds.possible import limits_of
 
@@ -167,6 +169,22 @@ def test_attackers_know_the_plan_and_their_own_histories_alone(world: World) -> 
     assert terms_of(world, AttackedSetting(), None, seed=0).facts.n_users == world.users
 
 
+def test_devices_that_judge_hold_a_pushed_item_back_unless_attackers_outvote_them(world: World) -> None:
+    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05)
+    in_use = play(world, AttackedSetting(share=0.0), None).model
+    candidate = play(world, setting, make_attack("crafted", goal, 0), former=in_use).model
+    honest = without(world, setting.attackers(world.users), seed=0)
+    judging = verdict_on(honest, AttackedSetting(share=0.0, epsilon=50.0), candidate, in_use, None)
+    assert [item.row for item in said(judging, devices=honest.users).pushed] == [goal.target]
+    good = verdict_on(world, AttackedSetting(share=0.0, epsilon=50.0), in_use, in_use, None)
+    assert (said(good, devices=world.users).worse, said(good, devices=world.users).pushed) == (False, ())
+    # What attackers add to the honest sum is what they add when they vote themselves.
+    voting = verdict_on(world, replace(setting, epsilon=50.0), candidate, in_use, Voting(goal, 0.0))
+    added = voting.model.state["found"][goal.target] - judging.model.state["found"][goal.target]
+    norms = setting.attackers(world.users) / np.sqrt(BLOCKS["found"])
+    assert added == pytest.approx(norms, abs=8 * voting.model.state["noise"][1])
+
+
 def test_the_star_varies_each_axis_by_itself() -> None:
     cells = star()
     assert len(set(cells)) == len(cells) > 15
@@ -175,8 +193,8 @@ def test_the_star_varies_each_axis_by_itself() -> None:
 
 
 def test_the_section_says_what_was_reached_and_refuses_what_it_has_not() -> None:
-    for asked, said in (({"goals": ()}, "--goal"), ({"attacks": ("a",)}, "--attack"), ({"repeats": 0}, "--repeats")):
-        with pytest.raises(InputError, match=said):
+    for asked, option in (({"goals": ()}, "--goal"), ({"attacks": ("a",)}, "--attack"), ({"repeats": 0}, "--repeats")):
+        with pytest.raises(InputError, match=option):
             audit_poisoning(**asked)  # type: ignore[arg-type]
 
 

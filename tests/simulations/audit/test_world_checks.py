@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from palate_audit.checks.worlds import algorithms, engines
+from palate_audit.checks.worlds import algorithms, engines, failing_server, service
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.algorithms import algorithm_names
 from palate_common.rounds import wire
 from palate_common.rounds.privacy_mode import LOCAL
+from palate_server.operation.operation import Operation
+from palate_server.rounds.coordinator import Coordinator
 from palate_sim.engines import local, shared_histories
 
 
@@ -71,3 +73,34 @@ def test_progress_that_counts_events_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local, "run_local", watched)
     monkeypatch.setattr(local.SteppedTransport, "__init__", counting)
     assert alarms(engines.engines()) == ["in one process", "for many users"]
+
+
+def test_messages_that_are_removed_after_a_failure_only_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = service.service(quick=True)
+    assert alarms(clean) == []
+    assert clean[0].said.startswith("6 attempts; ")
+    real = Operation._attempt
+
+    def kept(self: Any, *given: Any) -> bool:
+        purge, self._purge = self._purge, lambda: None
+        released = real(self, *given)
+        self._purge = purge
+        if not released:
+            purge()
+        return released
+
+    monkeypatch.setattr(Operation, "_attempt", kept)
+    assert alarms(service.service(quick=True)) == ["central"]
+
+
+def test_a_file_that_a_failed_attempt_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Coordinator._release
+
+    def drafted(self: Any, plan: Any, summed: Any) -> Any:
+        (self.registry.folder / "draft").write_bytes(summed.total.tobytes())
+        released = real(self, plan, summed)
+        (self.registry.folder / "draft").unlink()
+        return released
+
+    monkeypatch.setattr(Coordinator, "_release", drafted)
+    assert alarms(failing_server.failing_server(quick=True)) == ["what fails on the server, central"]

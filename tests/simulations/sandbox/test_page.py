@@ -46,14 +46,15 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Runner]:
     config = load(None, TINY)
-    with SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world:
-        runner = Runner(world, pace="fast")
-        with SandboxPage(runner) as page:
-            listener = Listener(page.application, host="127.0.0.1", port=port)
-            listener.start()
-            yield runner
-            runner.stop()
-            listener.stop()
+    with (
+        SandboxWorld(config, tmp_path_factory.mktemp("sandbox"), today=date(2026, 11, 28)) as world,
+        Runner(world, pace="fast") as runner,
+        SandboxPage(runner) as page,
+    ):
+        listener = Listener(page.application, host="127.0.0.1", port=port)
+        listener.start()
+        yield runner
+        listener.stop()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,21 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
         _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_why_it_does_not_go_on_is_said(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError("no space left\non the disk")
+
+    monkeypatch.setattr(SandboxWorld, "over", False)
+    monkeypatch.setattr(runner.world, "live_day", full)
+    broken = Runner(runner.world)
+    broken.start()
+    assert broken.wait(30)
+    assert broken.standing().broken == "no space left on the disk"

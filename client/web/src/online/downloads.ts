@@ -1,8 +1,9 @@
 /** Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each. */
 
 import { IntegrityError, UnreachableError } from "../errors.js";
-import { textOf } from "../records/bytes.js";
+import { hex, textOf } from "../records/bytes.js";
 import { digest, readJson } from "../records/canonical.js";
+import { sha256Async } from "../records/crypto.js";
 import { Fields } from "../records/fields.js";
 import { RejectedError, type Https } from "./https.js";
 
@@ -38,4 +39,13 @@ export async function directoryFile(https: Https, name: string, most: number): P
   const data = reply.body.at(-1) === 10 ? reply.body.subarray(0, -1) : reply.body;
   if (digest(data) !== name) throw new IntegrityError("the directory must be the one that the plan names, got another");
   return data;
+}
+
+/** The file of the model that a round starts from, by the hash in its plan. */
+export async function roundModel(https: Https, name: string, most: number, over: () => Promise<boolean>): Promise<Uint8Array> {
+  if (!/^[0-9a-f]{64}$/.test(name)) throw new IntegrityError("a plan must name its model by a hash, got something else");
+  const reply = await https.request("GET", `/round/${name}`, { most, seconds: FILE_SECONDS, over });
+  if (reply.status !== 200) throw new RejectedError("a request for the round's model", reply.status);
+  if (hex(await sha256Async(reply.body)) !== name) throw new IntegrityError("the model must be the one the plan names, got another");
+  return reply.body;
 }

@@ -120,6 +120,8 @@ class Session {
   private machine: Masked | null = null;
   private plan = new Uint8Array();
   private purpose: Purpose | null = null;
+  /** The latest round's model and its hash, kept for another attempt at the round. */
+  private kept: { readonly name: string; readonly data: Uint8Array } | null = null;
 
   constructor(private readonly options: SyncOptions) {
     this.until = monotonic() + options.seconds;
@@ -264,7 +266,9 @@ class Session {
       return "ended" in answer ? answer : ["answer", answer];
     }
     if (kind === "train") {
-      const answer = await this.options.rounds.contribute(plan, model, number);
+      const found = model.length ? model : await this.roundModel(https, plan);
+      if (found && "ended" in found) return found;
+      const answer = found ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
       return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true)];
     }
     if (kind === "train.masked") return ["answer", this.counted(await this.next(request), this.machine?.purpose ?? null)];
@@ -277,12 +281,15 @@ class Session {
     const begins = !this.machine || digest(this.plan) !== digest(plan);
     if (begins) {
       [this.machine, this.plan] = [null, plan];
+      const found = model.length ? model : await this.roundModel(https, plan);
+      if (found && "ended" in found) return found;
+      if (!found) return this.counted(REFUSED, null);
       try {
-        const hash = readPlan(plan).plan.cohort?.directory; // not verified yet: it only says which directory to download
+        const hash = readPlan(plan).plan.cohort?.directory; // it only says which directory to download
         if (!hash) throw new RefusedError("a masked attempt's plan must name a directory, got none");
         const directory = await this.directory(https, hash);
         if ("ended" in directory) return directory;
-        this.machine = await this.options.rounds.join(plan, model, directory, number);
+        this.machine = await this.options.rounds.join(plan, found, directory, number);
       } catch (error) {
         await this.options.rounds.noteRefusal("plan", error);
         return this.counted(REFUSED, null);
@@ -301,6 +308,22 @@ class Session {
     if (answer === REFUSED) this.refused += 1;
     else if (begins) this.taken += 1;
     return answer;
+  }
+
+  /** The model that a plan starts from, kept or downloaded; null: the plan is refused, or the server has no such model. */
+  private async roundModel(https: Https, plan: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
+    const { rounds, service } = this.options;
+    const name = await rounds.wanted(plan);
+    if (name === null) return null;
+    if (this.kept?.name === name) return this.kept.data;
+    try {
+      const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, () => this.isOver()));
+      if (!("ended" in fetched)) this.kept = { name, data: fetched };
+      return fetched;
+    } catch (error) {
+      await rounds.noteRefusal("plan", error);
+      return null;
+    }
   }
 
   /** The directory of a plan, kept or downloaded. It is the same for many rounds. */

@@ -18,9 +18,9 @@ import type { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
 import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
-import { purposeOf } from "./admission.js";
+import { checkFloors, purposeOf } from "./admission.js";
 import { Contributor, type Histories } from "./contribution.js";
-import { readPlan, type RoundPlan } from "./plan.js";
+import { readPlan, readSigned, type RoundPlan } from "./plan.js";
 import { answersAsHistory, readSurvey, type Survey } from "./survey.js";
 import { REFUSED } from "./wire.js";
 
@@ -90,6 +90,24 @@ export class Rounds {
     return this.options.consents(purpose);
   }
 
+  /**
+   * The hash of the model that a plan starts from, for whoever fetches it; null: the plan is refused. No model is fetched for a plan that the
+   * user doesn't agree to, that the release key hasn't signed, or that is below the floors; all of it is checked again once the model is there.
+   */
+  async wanted(plan: Uint8Array): Promise<string | null> {
+    try {
+      const { service, clock } = this.options;
+      this.checkSize({ plan });
+      const { plan: asked } = await readSigned(plan, service.publicKey);
+      await this.checkConsent(asked);
+      checkFloors(asked, service.floors, clock());
+      return asked.modelHash;
+    } catch (error) {
+      await this.noteRefusal("plan", error);
+      return null;
+    }
+  }
+
   /** A contribution's bytes, or the constant refusal. */
   async contribute(plan: Uint8Array, model: Uint8Array, number: number): Promise<Uint8Array> {
     try {
@@ -126,11 +144,15 @@ export class Rounds {
   }
 
   private read(plan: Uint8Array, model: Uint8Array): RoundPlan {
+    this.checkSize({ plan, model });
+    return readPlan(plan).plan;
+  }
+
+  private checkSize(given: Readonly<Record<string, Uint8Array>>): void {
     const most = this.options.service.mostBytes;
-    for (const [name, data] of Object.entries({ plan, model })) {
+    for (const [name, data] of Object.entries(given)) {
       if (data.length > most) throw new RefusedError(`a ${name} must be at most ${most} bytes, got ${data.length}`);
     }
-    return readPlan(plan).plan;
   }
 
   /** The contributor for this user's history or their answers to a survey. */

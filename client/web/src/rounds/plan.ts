@@ -223,11 +223,17 @@ export interface Verification {
   readonly pinned?: Pinned;
 }
 
+/** Reads a plan, and verifies its signature alone: it may decide what to fetch before it is opened. */
+export async function readSigned(data: Uint8Array, publicKey: string): Promise<SignedPlan> {
+  const signed = readPlan(data);
+  await verify(await signer(signed, publicKey), PLAN_TAG, signed.payload, signed.signature);
+  return signed;
+}
+
 /** Verifies a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew. */
 export async function openPlan(data: Uint8Array, { publicKey, seen, accept, pinned }: Verification): Promise<SignedPlan> {
-  const signed = readPlan(data);
+  const signed = await readSigned(data, publicKey);
   const { plan, charge } = signed;
-  await verify(await signer(signed, publicKey), PLAN_TAG, signed.payload, signed.signature);
   accept?.(plan);
   verifyCost(plan);
   if (plan.private !== (charge !== null)) throw new IntegrityError(`a plan with dp ${plan.dp} must ${plan.private ? "" : "not "}carry a charge`);

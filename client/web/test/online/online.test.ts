@@ -1,3 +1,4 @@
+import { roundModel } from "../../src/online/downloads.js";
 import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolment.js";
 import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
@@ -115,4 +116,17 @@ test("an answer whose user has revoked while the server held its reply isn't sen
   const upload: Upload = { ...fleet.reply(blank, null), reply, over: async () => over };
   await refused(() => fleet.deliver(upload), /wanted still/);
   equal([asked, upload.missing?.length], [["/v1/fleet/push-messages"], 1], "its largest part is asked for, and stays here");
+});
+
+test("a round's model is asked for by its hash, within a bound, and is that one or none", async () => {
+  const [right, asked] = [utf8("a model"), [] as unknown[]];
+  const gives = (status: number, body: Uint8Array) =>
+    ({ request: async (_: string, path: string, { most }: { most: number }) => (asked.push([path, most]), { status, body }) }) as unknown as Https;
+  const name = digest(right);
+  equal(hex(await roundModel(gives(200, right), name, 100, async () => false)), hex(right));
+  await refused(() => roundModel(gives(200, utf8("another")), name, 100, async () => false), /must be the one the plan names/);
+  await refused(() => roundModel(gives(404, new Uint8Array()), name, 100, async () => false), /status 404/);
+  equal(asked, Array(3).fill([`/round/${name}`, 100]));
+  await refused(() => roundModel(gives(200, right), "../models/latest", 100, async () => false), /by a hash/);
+  equal(asked.length, 3, "nothing is asked for");
 });

@@ -66,6 +66,8 @@ AGAIN, MOST = 10, 0.9
 """After so many failures the device must answer; and at least so large a part of the calls must have been made."""
 ENDS = ("close", "_let_go", "__exit__")
 """What ends something doesn't fail: a lock that is never let go would keep the audit waiting, and shows nothing."""
+START = 8
+"""The last instruction of a function that begins is not behind this one."""
 ERRORS: tuple[Callable[[], Exception], ...] = (
     lambda: LockedError("the file must be free, and another process holds it"),
     lambda: OSError(errno.ENOSPC, "no space left on the device"),
@@ -78,9 +80,14 @@ Call = tuple[CodeType, ...]
 
 
 class CallWatch:
-    """Calls into the rooms: they are noted, or one of them fails."""
+    """Calls into the rooms: they are noted, or one of them fails.
 
-    def __init__(self) -> None:
+    Args:
+        find: whether what begins now is such a call, and which; None: into the rooms of a device.
+    """
+
+    def __init__(self, find: Callable[[FrameType], Call | None] | None = None) -> None:
+        self._find = _call if find is None else find
         self.calls = dict[Call, bool]()
         self.failed = False
 
@@ -89,7 +96,7 @@ class CallWatch:
         """Note each call, and whether it comes from another room."""
 
         def look(frame: FrameType) -> None:
-            if found := _call(frame):
+            if found := self._find(frame):
                 self.calls.setdefault(found, len(found) == 2)
 
         with _watched(look):
@@ -101,7 +108,7 @@ class CallWatch:
         self.failed = False
 
         def look(frame: FrameType) -> None:
-            if (always or not self.failed) and frame.f_code is at[0] and _call(frame) == at:
+            if (always or not self.failed) and frame.f_code is at[0] and self._find(frame) == at:
                 self.failed = True
                 raise error()
 
@@ -127,10 +134,8 @@ def _watched(look: Callable[[FrameType], None]) -> Iterator[None]:
 
 def _call(frame: FrameType) -> Call | None:
     """What is called, if it is of these rooms, can fail and begins now."""
-    code, start = frame.f_code, 8  # of a generator that goes on, the last instruction is a later one
-    if not code.co_filename.startswith(ROOMS) or frame.f_lasti > start or code.co_name.startswith("<"):
-        return None
-    if code.co_name in ENDS:
+    code = frame.f_code
+    if not code.co_filename.startswith(ROOMS) or not can_fail(frame):
         return None
     chain, above = [code], frame.f_back
     while above is not None:
@@ -141,6 +146,12 @@ def _call(frame: FrameType) -> Call | None:
             break
         above = above.f_back
     return tuple(chain) if len(chain) == 2 or code.co_filename.endswith(DEEP) else None
+
+
+def can_fail(frame: FrameType) -> bool:
+    """Whether a named function begins now; of a generator that goes on, the last instruction is a later one."""
+    name = frame.f_code.co_name
+    return frame.f_lasti <= START and not name.startswith("<") and name not in ENDS
 
 
 _PACKAGES = tuple(str(Path(str(each.__file__)).parent) for each in (palate_client, palate_common))
@@ -171,7 +182,7 @@ class FailingHost(AppHost):
         """The first request of a masked attempt."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, model, request))
+        return self._again(step_of(request).name.lower(), lambda: self.own.join(node, plan, b"", request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
@@ -199,7 +210,7 @@ class FailingHost(AppHost):
                 found = ask()
             sent = self.app.privacy_report().sent[before:]
             if found != REFUSED and [(each.what, each.bytes) for each in sent] != [(step, len(found))]:
-                self.wrong.append(f"{step} under masks leaves and isn't in the journal, after {_said(call, error)}")
+                self.wrong.append(f"{step} under masks leaves and isn't in the journal, after {said_of(call, error)}")
         return answer
 
 
@@ -229,7 +240,8 @@ def _masked() -> Iterator[str]:
         host = FailingHost(
             stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
         )
-        own, listed = OwnHost(device.store, device.rounds, OURS, lambda _: listed), keys.directory
+        directory, model = keys.directory, stage.coordinator.model.data
+        own = OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: model)
         host.take(app=device, own=own, wrong=[], steps=[])
         stack.callback(host.leave)
         stage.host = host
@@ -265,7 +277,7 @@ def _contributions(operator: LyingOperator, *, agreed: bool, quick: bool) -> Ite
         with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error, always=not agreed):
             answer = device.contribute(plan, operator.model.data)
         made += watch.failed
-        yield from _left(operator, answer, agreed=agreed, after=_said(call, error))
+        yield from _left(operator, answer, agreed=agreed, after=said_of(call, error))
         if agreed and number % AGAIN == AGAIN - 1:
             if device.contribute(_next(operator, seen), operator.model.data) == REFUSED:
                 yield f"a device must answer when nothing fails any more, got: {device.refusal}"
@@ -310,6 +322,6 @@ def _noted(sent: tuple[Sent, ...], place: tuple[str, int, int], answer: bytes) -
     return [(e.run, e.round, e.attempt, e.bytes) for e in sent] == [(*place, len(answer))]
 
 
-def _said(call: Call, error: Callable[[], Exception]) -> str:
+def said_of(call: Call, error: Callable[[], Exception]) -> str:
     """What failed, for people."""
     return f"{type(error()).__name__} of {call[0].co_qualname} in {call[-1].co_qualname}"

@@ -22,6 +22,7 @@ from unittest import mock
 from palate_audit.checks.consent.decisions import decided
 from palate_audit.checks.consent.failing import failing
 from palate_audit.checks.consent.failing_calls import failing_calls
+from palate_audit.checks.consent.handed_over import handed_over
 from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
 from palate_audit.evidence.evidence import Finding
@@ -82,13 +83,13 @@ class RevokingHost(AppHost):
         """A plan without masks."""
         if node != OURS:
             return super().answer(node, plan, model)
-        return self._asked("contribution", lambda: self.own.answer(node, plan, model))
+        return self._asked("contribution", lambda: self.own.answer(node, plan, b""))
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """The first request of a masked attempt."""
         if node != OURS:
             return super().join(node, plan, model, request)
-        return self._asked(step_of(request).name, lambda: self.own.join(node, plan, model, request))
+        return self._asked(step_of(request).name, lambda: self.own.join(node, plan, b"", request))
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """A later one."""
@@ -174,6 +175,11 @@ def consents(*, quick: bool = False) -> list[Finding]:
     for name, look, right in (
         ("the open log", _opened, "handed over with consent only"),
         (
+            "what is handed over",
+            partial(handed_over, quick=quick),
+            "what counts now, to the day, in whatever order it happened and was read",
+        ),
+        (
             "while it is sent",
             partial(sending, quick=quick),
             "nothing is tried again once its purpose is revoked, at whatever moment",
@@ -213,7 +219,13 @@ def _play(purpose: Purpose, masks: bool, during: bool, played: _Played) -> None:
             stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
         )
         listed: Any = None if keys is None else keys.directory
-        own = OwnHost(device.store, device.rounds, OURS, lambda _: listed)
+
+        def fetched(_: str) -> bytes:
+            if not device.consent.get(purpose):
+                played.wrong.append(f"a model is fetched for `{purpose}` without consent")
+            return stage.seen.asked[1]
+
+        own = OwnHost(device.store, device.rounds, OURS, lambda _: listed, fetched)
         host.take(app=device, own=own, purpose=purpose, during=during, wrong=played.wrong, steps=played.steps)
         stack.callback(host.leave)
         stage.host = host

@@ -30,7 +30,7 @@ from palate_client.online import retry
 from palate_client.online.flower_messages import Reply, ReplyUpload, ServerMessage
 from palate_client.online.hosting import OwnHost
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline
+from palate_client.online.retry import Deadline, SyncEnd
 from palate_client.online.sync import Session
 from palate_client.rounds.dispatch import TRAIN, Answer
 from palate_common.errors import UnreachableError
@@ -54,6 +54,7 @@ class _Server:
 
     Attributes:
         messages: what it asks for, and what that is for, in order.
+        models: the models of the plans, by hash.
         moment: called before each message, and with each try to send an answer.
         tried: purposes of the contributions that were tried, in order.
         arrived: purpose -> the contributions that are there.
@@ -63,6 +64,7 @@ class _Server:
     """
 
     messages: list[tuple[Purpose, ServerMessage]]
+    models: dict[str, bytes]
     moment: Callable[[], None]
     tried: list[Purpose] = field(default_factory=list)
     arrived: dict[Purpose, list[bytes]] = field(default_factory=dict)
@@ -149,7 +151,7 @@ def _lived(operator: LyingOperator, rounds: Any, revoked: Purpose | None, at: in
             before = server.tried.count(revoked)
         moments += 1
 
-    server = _Server(messages, moment)
+    server = _Server(messages, {model.hash: model.data for _, model in rounds.values()}, moment)
     for _ in messages:  # a session ends with a purpose
         if not server.done:
             _session(operator, server)
@@ -162,7 +164,7 @@ def _asked(operator: LyingOperator, purpose: Purpose, plan: RoundPlan, model: Gl
     operator.number += 1
     signed = operator.signed(operator.charged(2.0 + operator.number), operator.log.show())
     for again in range(TIMES):
-        record = {"plan": signed, "model": model.data}
+        record = {"plan": signed}
         yield (
             purpose,
             ServerMessage(
@@ -194,5 +196,5 @@ def _session(operator: Any, server: _Server) -> None:
     )  # fmt: skip
     session = Session(device.store, operator.service, device.models, device.rounds, deadline, 1e-4)
     fleet: Any = server
-    with OwnHost(device.store, device.rounds, 0, lambda _: None) as host:  # type: ignore[arg-type,return-value]
+    with OwnHost(device.store, device.rounds, 0, lambda _: SyncEnd("time"), server.models.__getitem__) as host:
         vars(Session)["_answer"](session, fleet, host)

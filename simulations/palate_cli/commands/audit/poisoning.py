@@ -61,7 +61,7 @@ def poisoning(
 
 def _show(found: dict[str, Any]) -> None:
     """Print what the attacks reached; the report has the rest."""
-    shown = ("run", "goal", "attack", "attackers", "honest", "attacked", "void")
+    shown = ("run", "goal", "attack", "attackers", "honest", "attacked", "void", "held", "held, with votes")
     places = [found["header"].index(name) for name in shown]
     table = Table(box=None, pad_edge=False, title="exposure of the target", title_justify="left")
     for name in shown:

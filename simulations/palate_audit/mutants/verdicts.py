@@ -1,0 +1,165 @@
+"""Mutants of verdicts: votes that cost nothing or count too much, and models that are published without a good one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from palate_audit.mutants.mutant import mutant
+from palate_client.rounds.contribution import Contributor
+from palate_common.algorithms.verdict import NAME
+from palate_common.errors import PalateError
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import Int64
+from palate_common.models.model import GlobalModel
+from palate_common.rounds.plan import RoundPlan
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation import releases
+from palate_server.surveys.verdict import Judgement
+
+
+@mutant(
+    "a vote uncharged",
+    bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
+    seen="evaluation rounds that no accountant sees",
+    test="G",
+)
+def uncharged() -> Iterator[None]:
+    """Leave the device's charge of a verdict at nothing."""
+    real = Contributor._charge
+
+    def instead(self: Contributor, plan: RoundPlan) -> Any:
+        return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
+
+    with mock.patch.object(Contributor, "_charge", instead):
+        yield
+
+
+class _Raw:
+    """An update as it came, whose numbers are put on the grid and never clipped."""
+
+    def __init__(self, clipped: Any, total: Int64) -> None:
+        self._clipped, self._total = clipped, total
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clipped, name)
+
+    def total(self) -> Int64:
+        """The sum as it came."""
+        return self._total
+
+
+@mutant(
+    "votes unclipped",
+    bug="a vote is counted as it comes, as an honest one is never too long",
+    seen="clipping where a model learns, and nowhere else",
+    test="G",
+)
+def unclipped() -> Iterator[None]:
+    """Multiply a loud vote back to what it was before the clip."""
+    real = Contributor._clipped
+
+    def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
+        clipped = real(self, plan, model, histories)
+        if plan.algorithm != NAME:
+            return clipped
+        votes = model.algorithm.contribute(model.state, plan.round, histories).blocks[0]
+        total, weight = clipped.total(), plan.layout[0].weight
+        total[:2] = (votes.values.sum(axis=0) * weight * plan.grid).astype(total.dtype)  # type: ignore[union-attr]
+        return _Raw(clipped, total)
+
+    with mock.patch.object(Contributor, "_clipped", instead):
+        yield
+
+
+@mutant(
+    "a model published before its verdict",
+    bug="a verdict that is waited for counts as one that says nothing against the model",
+    seen="a gate that fails open",
+    test="G",
+)
+def too_early() -> Iterator[None]:
+    """Take a missing verdict for a good one."""
+    real = releases.judged_refusals
+
+    def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
+        try:
+            return real(site, ledger, run, now=now)
+        except releases.UnjudgedError:
+            return []
+
+    with mock.patch.object(releases, "judged_refusals", instead):
+        yield
+
+
+@mutant(
+    "a verdict that can't be read ignored",
+    bug="an error while a verdict is read is logged, and the model published",
+    seen="`except Exception: pass` around a check that may not stop the service",
+    test="G",
+)
+def error_ignored() -> Iterator[None]:
+    """Take a verdict that can't be read for a good one."""
+    real = releases.judged_refusals
+
+    def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
+        try:
+            return real(site, ledger, run, now=now)
+        except releases.UnjudgedError:
+            raise
+        except (PalateError, OSError):
+            return []
+
+    with mock.patch.object(releases, "judged_refusals", instead):
+        yield
+
+
+@mutant(
+    "a verdict on another model counts",
+    bug="a verdict is found by its run's name, and the model's hash in it isn't looked at",
+    seen="approvals that name a branch, and not a commit",
+    test="G",
+)
+def another_model() -> Iterator[None]:
+    """Read any verdict that names the run."""
+    real = releases.verdict_of
+
+    def instead(site: Site, ledger: Ledger, run: str) -> Judgement | None:
+        with mock.patch.object(releases, "Verdict", _AnyModel):
+            _AnyModel.owed = next(
+                entry.facts.get("model_hash")
+                for entry in ledger.entries()
+                if entry.kind == "close" and entry.run == run
+            )
+            return real(site, ledger, run)
+
+    with mock.patch.object(releases, "verdict_of", instead):
+        yield
+
+
+class _AnyModel:
+    """A verdict that is on whatever model is asked for."""
+
+    owed: Any = None
+
+    @classmethod
+    def model_validate(cls, settings: Any) -> Any:
+        """What is read of it."""
+        return mock.Mock(candidate=mock.Mock(model=cls.owed))
+
+
+@mutant(
+    "a verdict that says no is only logged",
+    bug="reasons against a model are told to the operator, and the model is published",
+    seen="canary analyses whose failure is an e-mail",
+    test="G",
+)
+def only_told() -> Iterator[None]:
+    """Let no judgement have reasons."""
+    with mock.patch.object(Judgement, "reasons", return_value=[]):
+        yield
+
+
+MUTANTS = (uncharged, unclipped, too_early, error_ignored, another_model, only_told)

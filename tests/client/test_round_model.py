@@ -1,0 +1,118 @@
+"""The model of a round, as a device fetches it: for which plans, how often, and what becomes of one that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import palate
+from palate_client.online.hosting import OwnHost
+from palate_client.online.https import RejectedError
+from palate_client.online.retry import SyncEnd
+from palate_common.errors import IntegrityError
+from palate_common.records.canonical import digest
+from palate_common.rounds.plan import Noise
+from palate_common.rounds.wire import REFUSED
+
+FLOORS = palate.Floors(allow_seeded=True, allow_central=True).for_few()
+
+
+class Shelf:
+    """A server's files by hash: counts what is asked for, and gives what it was told to."""
+
+    def __init__(self, *models: bytes) -> None:
+        self.files: dict[str, Any] = {digest(model): model for model in models}
+        self.asked: list[str] = []
+
+    def __call__(self, name: str) -> bytes | SyncEnd:
+        self.asked.append(name)
+        found: bytes | SyncEnd | Exception = self.files.get(name, RejectedError("a request for a model", 404))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def ready(make_run: Callable[..., Any], open_device: Callable[..., palate.Device]) -> tuple[Any, palate.Device]:
+    """A run, and a device with its model that takes part."""
+    run = make_run(noise=Noise.SEEDED)
+    service = palate.Service(public_key=run.key.public, population="readers", floors=FLOORS, epsilon=50.0)
+    device = open_device(service=service)
+    device.consent.grant("train")
+    device.update_model(run.publish(run.coordinator()))
+    device.track_many([palate.Event("like", f"item-{row}") for row in (0, 2, 5)])
+    return run, device
+
+
+def host(device: palate.Device, shelf: Shelf) -> OwnHost:
+    """The device as a server's messages find it."""
+    return OwnHost(device.store, device.rounds, 0, lambda name: SyncEnd("time"), shelf)
+
+
+def charges(device: palate.Device) -> int:
+    spending = device.privacy_report().spending
+    assert spending is not None
+    return spending.participations
+
+
+def test_the_answer_is_that_of_a_model_in_hand_and_a_further_attempt_fetches_nothing(ready: Any) -> None:
+    run, device = ready
+    plan, model = run.first()
+    again = run.altered(plan)
+    with host(device, shelf := Shelf(model)) as own:
+        first, second = own.answer(0, plan, b""), own.answer(0, again, b"")
+        assert shelf.asked == [digest(model)]
+        assert own.answer(0, run.altered(again), model) != REFUSED  # as a server of before sends it
+        assert shelf.asked == [digest(model)]
+        assert (own.rounds, own.refused, charges(device)) == (3, 0, 3)
+    assert REFUSED not in (first, second)
+    assert first != second  # each names its attempt
+
+
+def test_no_model_is_fetched_for_a_plan_that_the_user_doesnt_agree_to_isnt_signed_or_is_below_the_floors(
+    ready: Any,
+) -> None:
+    run, device = ready
+    plan, model = run.first()
+    with host(device, shelf := Shelf(model)) as own:
+        for refused, reason in [
+            (b"", "signed canonical JSON"),
+            (plan.replace(b'"round":0', b'"round":1'), "signature"),
+            (run.altered(plan, population="viewers"), "viewers"),
+            (run.altered(plan, expires=1, attempt=2), "expired"),
+        ]:
+            assert own.answer(0, refused, b"") == REFUSED
+            assert reason in device.privacy_report().refusals[-1].reason
+        device.consent.revoke("train")
+        assert own.answer(0, plan, b"") == REFUSED
+        assert own.join(0, plan, b"", b"advertise") == REFUSED
+        assert "not agreed" in device.privacy_report().refusals[-1].reason
+        assert (shelf.asked, own.refused, charges(device)) == ([], 6, 0)
+
+
+def test_a_model_that_is_another_or_isnt_there_costs_nothing(ready: Any) -> None:
+    run, device = ready
+    plan, model = run.first()
+    with host(device, shelf := Shelf()) as own:
+        assert own.answer(0, plan, b"") == REFUSED
+        assert "404" in device.privacy_report().refusals[-1].reason
+        shelf.files[digest(model)] = IntegrityError("the model must be the one the plan names, got another")
+        assert own.answer(0, plan, b"") == REFUSED
+        shelf.files[digest(model)] = model[:-1] + bytes([model[-1] ^ 1])
+        assert own.answer(0, plan, b"") == REFUSED
+        assert "must be the one the plan names" in device.privacy_report().refusals[-1].reason
+        assert (own.over, own.refused, charges(device)) == (None, 3, 0)
+
+
+def test_a_sync_that_ends_while_a_model_is_fetched_answers_nothing(ready: Any) -> None:
+    run, device = ready
+    plan, model = run.first()
+    shelf = Shelf()
+    shelf.files[digest(model)] = SyncEnd("time")
+    for ask in (lambda own: own.answer(0, plan, b""), lambda own: own.join(0, plan, b"", b"advertise")):
+        with host(device, shelf) as own:
+            assert ask(own) == REFUSED
+            assert (own.over, own.refused, own.rounds) == (SyncEnd("time"), 0, 0)
+    assert (device.privacy_report().refusals, charges(device)) == ((), 0)
