@@ -70,7 +70,7 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 	@$(call need,$(IMAGE_NEEDS)):
 	.ci/images $(abspath $(BIN)/python)
 
-release-check: $(VENV)/.dev ## parts=..., of build sbom extras workflows; extra=, python=: what is released is made and tried in clean environments: minutes
+release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
@@ -98,7 +98,7 @@ frameworks: .venv-frameworks/.ready ## the examples for FastAPI, Django, Toga an
 .venv-frameworks/.ready: pyproject.toml
 	@$(call need):
 	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/python -m pip install --quiet --editable ".[server,notebook]" pytest hypothesis $(FRAMEWORKS)
+	.venv-frameworks/bin/python -m pip install --quiet --editable ".[simulations,notebook]" pytest hypothesis $(FRAMEWORKS)
 	touch $@
 
 trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
@@ -109,10 +109,6 @@ trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written 
 	$(PYTHON) -m venv .venv-trackers
 	.venv-trackers/bin/python -m pip install --quiet --editable ".[track]" pytest hypothesis
 	touch $@
-
-frameworks: $(VENV)/.dev ## the examples for Django and Toga, which are installed for it
-	$(PIP) "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
-	$(BIN)/pytest -q tests/docs/test_frameworks.py
 
 new: $(VENV)/.dev ## metric=NAME, algorithm=NAME or mutant=GROUP/NAME: from a template, in its place and registered
 	@$(BIN)/python .ci/new.py $(foreach kind,metric algorithm mutant,$(addprefix $(kind)=,$($(kind))))
@@ -141,4 +137,4 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt requirements/torch.txt | $(BIN
 	touch $@ $(VENV)/.demo
 
 clean: ## remove what the targets made; run folders stay
-	rm -rf .venv .venv-* client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build client/web/node_modules client/web/build client/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

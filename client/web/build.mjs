@@ -3,6 +3,7 @@
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
 //     taking-*.js                what it loads to take part in rounds
+//     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //
 //     node build.mjs             dist/*.js, and their types
@@ -10,7 +11,7 @@
 //     node build.mjs --rooms     which folders of src/ make it
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { transform } from "esbuild";
@@ -41,6 +42,8 @@ const sources = {
     return join(HERE, "node_modules", name, typeof found === "string" ? found : (found.import ?? found.default));
   },
   async transform(code, id) {
+    if (id.endsWith(".json")) return `export default ${code}`;
+    if (id.endsWith(".css")) return `export default ${JSON.stringify(code)}`;
     return id.endsWith(".ts") ? (await transform(code, { loader: "ts", target: "es2022", sourcefile: id })).code : null;
   },
 };
@@ -68,7 +71,7 @@ function chunks() {
 /** Writes the bundle of some entries, and returns its files with their code and imports. */
 async function bundled(entries, folder, chunked) {
   const bundle = await rollup({
-    input: Object.fromEntries(entries.map((name) => [name, at(name)])),
+    input: Object.fromEntries(entries.map((name) => [basename(name), at(name)])),
     plugins: [sources],
     treeshake: { moduleSideEffects: false, propertyReadSideEffects: false },
     onwarn: (warning) => {
@@ -89,6 +92,7 @@ async function bundled(entries, folder, chunked) {
 rmSync(DIST, { recursive: true, force: true });
 const files = await bundled(["index", "worker"], DIST, true);
 await bundled(["core"], join(DIST, "core"), false);
+const page = await bundled(["page/page"], join(DIST, "page"), false);
 
 /** Bytes after gzip of some files with those that they import. */
 function bytesOf(first) {
@@ -101,6 +105,8 @@ if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const named = (name) => [...files.keys()].filter((file) => file.startsWith(`${name}-`));
   const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !file.startsWith("file-"))];
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
+  const own = [...page.values()].map(({ bytes }) => bytes);
+  console.log(`gzip, of a module of its own: ${page.get("page.js").bytes} bytes for the user's page, and at most ${Math.max(...own.slice(1))} for a language`);
   console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${bytesOf(named("crypto_fallback"))}`);
   for (const [name, most] of Object.entries(MOST)) {
     if (sizes[name] <= most) continue;

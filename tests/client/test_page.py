@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,9 +17,12 @@ import palate
 from palate_client.language.language import language_of, shipped
 from palate_client.leaving.statement import most_right, most_true_positives
 from palate_client.ledger.anchor import know_charges
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.page.facts import EVENTS
 from palate_client.page.page import SECTIONS, Actions
 from palate_client.page.totals import SPAN, Totals
+from palate_client.store.journal import EVENTS as SINGLE_EVENTS
+from palate_client.store.journal import Journal, Sent
 
 Open = Callable[..., palate.Device]
 NOW = 1_795_867_200.0  # 2026-11-28, noon
@@ -107,6 +111,22 @@ def test_an_empty_store_has_a_page(open_device: Open) -> None:
     assert "There was no message for you yet." in read.text
     assert [each["id"] for each in read.named("section")] == list(SECTIONS)
     assert not read.named("form")
+
+
+def test_rounds_that_protected_single_events_are_said_to(open_device: Open) -> None:
+    device = open_device(service=palate.sample().service)
+    known = "Some rounds protected no more than single items of your history."
+    with OwnLedger(device.store, replace(palate.sample().service, participations=3)) as ledger:
+        assert ledger.charge("ab" * 32, run="r", round_=1, attempt=0, mu2=0.1, n_bytes=9, devices=[0]).all()
+    with Journal(device.store.file) as journal:
+        journal.record(Sent("contribution", "local", "r", 1, 0, 9, NOW))
+    assert known not in Read(device.page(language="en")).text
+    with Journal(device.store.file) as journal:
+        journal.record(Sent("contribution", SINGLE_EVENTS, "r", 1, 0, 9, NOW))
+    text = Read(device.page(language="en")).text
+    assert known in text
+    assert "with all of the noise added on this device" in text
+    assert "unit: event (one item" in text
 
 
 def test_it_loads_nothing_and_runs_nothing(open_device: Open) -> None:

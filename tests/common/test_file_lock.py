@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from palate_common import system
 from palate_common.errors import LockedError
-from palate_common.records import file_lock
 from palate_common.records.file_lock import FileLock
 
 
@@ -55,6 +55,6 @@ def test_what_cannot_be_locked_is_an_error_of_the_system(tmp_path: Path, monkeyp
     def refuse(_: int) -> bool:
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr(file_lock, "_taken", refuse)
+    monkeypatch.setattr(system, "lock", refuse)
     with pytest.raises(OSError, match="no locks"):
         FileLock(tmp_path / "lock", seconds=60)

@@ -33,7 +33,7 @@ HEAVY = ("flwr", "torch", "scipy", "pandas", "sklearn", "implicit", "plotly", "r
 LAZY = {
     "palate_cli": "a command loads what it runs when it runs: help and completion answer at once",
     "palate_client": "an app that opens a store in order to track waits for no rounds, messages and rankings",
-    "palate_common.records.file_lock": "a system has either fcntl or msvcrt",
+    "palate_common.system": "a system has fcntl and resource, or msvcrt",
 }
 """Package or module -> why its functions import what would be light enough for the top of the module."""
 

@@ -10,9 +10,11 @@ from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.rounds.plan import read_plan
 from palate_common.rounds.wire import REFUSED
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request, run_rounds
+from palate_server.rounds.shelf import ModelShelf
 from palate_sim.engines.grid import identify
 from palate_sim.engines.in_process import InProcess
 
@@ -111,6 +113,27 @@ def test_a_message_carries_the_plan_and_the_model_as_one_record_of_bytes(make_ru
         }
         assert message.content["palate"]["model"] == model
         assert message.metadata.ttl == 3600.0
+
+
+def test_with_a_shelf_a_message_carries_the_plan_alone_and_the_model_is_there_before_it(
+    make_run: Any, tmp_path: Any
+) -> None:
+    run, shelf = make_run(), ModelShelf(tmp_path / "round")
+    coordinator, nodes = run.coordinator(), run.nodes()
+    model = coordinator.model
+
+    def reply(message: Message) -> list[Message]:
+        plan = message.content["palate"]["plan"]
+        assert list(message.content["palate"]) == ["plan"]
+        found = (tmp_path / "round" / read_plan(plan).plan.model_hash).read_bytes()
+        assert found == model.data
+        return [said(message, nodes[message.metadata.dst_node_id - 1].answer(plan, found))]
+
+    play(coordinator, ScriptedGrid((1, 2, 3), reply), shelf=shelf)
+    assert coordinator.finished
+    assert [path.name for path in (tmp_path / "round").iterdir()] == [model.hash]
+    shelf.clear()
+    assert list((tmp_path / "round").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from palate_client.page.charts import columns, gauge, shares
 from palate_client.page.facts import EVENTS, MESSAGES, ROUNDS, PageFacts, SpentBudget
 from palate_client.page.html import Child, clean, e, titled, written
 from palate_client.recommend.explanation import reason_in
-from palate_client.rounds.report import ADJACENCY
+from palate_client.rounds.report import ADJACENCY, EVENT
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import ACCOUNTANT, ACCOUNTANT_VERSION
@@ -322,17 +322,22 @@ class _Telling:
             yield gauge(budget.spent, label=label, middle=left, below=self._text("budget.left"))
             yield e("p", label)
         yield e("p", self._text("budget.lead"))
+        at_end = self._of_100(budget.right_at_end)
         if report.spending.participations:
-            yield from self._guessing(budget)
-        yield e("p", self._text("budget.guess.end", right=self._of_100(budget.right_at_end)))
+            yield from self._guessing(budget, at_end)
+        else:
+            yield e("p", self._text("budget.guess.most", right=at_end))
         yield e("details", e("summary", self._text("budget.small")), self._exactly())
 
-    def _guessing(self, budget: SpentBudget) -> Iterator[Child]:
+    def _guessing(self, budget: SpentBudget, at_end: str) -> Iterator[Child]:
         """What can be told from what was spent, and what that relies on."""
         if budget.right is None:
             yield e("p", self._text("budget.guess.unbounded"))
             return
-        yield e("p", self._text("budget.guess", right=self._of_100(budget.right)))
+        if self._facts.report.unit == EVENT:
+            yield e("p", self._text("budget.item"), class_="said bad")
+        guessed = self._text("budget.guess", right=self._of_100(budget.right))
+        yield e("p", guessed, self._space, self._text("budget.guess.end", right=at_end))
         relies, lines = budget.relies, list[str]()
         if relies.least is not None:
             key = "budget.relies.several" if relies.several else "budget.relies.cohort"

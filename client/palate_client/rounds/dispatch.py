@@ -1,12 +1,14 @@
 """Dispatch: chooses the call that answers a server's message, independent of the transport.
 
-    kind "train"         plan, model            -> contribution
-    kind "train"         plan, model, request   -> answer       the first message of a masked attempt
-    kind "train.masked"  request                -> answer       its later messages
-    kind "query"         anything               -> device       the device's number
+    kind "train"         plan (, model)            -> contribution
+    kind "train"         plan (, model), request   -> answer       the first message of a masked attempt
+    kind "train.masked"  request                   -> answer       its later messages
+    kind "query"         anything                  -> device       the device's number
 
-A message and its answer each have one record of named values. Simulated nodes (`palate_client.flower`, on Flower) and
-devices (`palate_client.online.flower_wire`, without Flower) both use this function.
+A server's message has no model: a device fetches the one that the plan names. Only nodes in a simulation are handed
+it, in their machine's memory. A message and its answer each have one record of named values. Simulated nodes
+(`palate_client.flower`, on Flower) and devices (`palate_client.online.flower_wire`, without Flower) both use this
+function.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Hosting(Protocol):
     """Answers for the installations of a node. Whatever goes wrong, the answer is the constant refusal."""
 
     def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
-        """Answer a plan without masks with a contribution's bytes."""
+        """Answer a plan without masks with a contribution's bytes; `model` is empty where it is to be fetched."""
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Answer the first request of a masked attempt."""

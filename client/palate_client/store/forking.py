@@ -8,11 +8,12 @@ Objects of a module that is imported later are entered first, in the order in wh
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from palate_common.system import at_fork
 
 T = TypeVar("T")
 
@@ -29,8 +30,7 @@ class ForkGuard(Generic[T]):
         self._enter, self._leave = enter, leave
         self._forks = threading.RLock()  # only one fork at a time, and no object is added meanwhile
         self._all, self._held = weakref.WeakSet[T](), list[T]()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._after)
+        at_fork(before=self._before, in_parent=self._after, in_child=self._after)
 
     def add(self, thing: T) -> None:
         """Let each fork from now on wait for this object, as long as it exists."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.canonical import canonical_json
+from palate_common.system import sync
 
 KEY_FILE = "key.json"
 MOST_BYTES = 4096
@@ -141,7 +142,7 @@ def overwrite(file: Path, data: bytes = b"") -> None:
             size = min(opened.seek(0, os.SEEK_END), MOST_BYTES)
             opened.seek(0)
             opened.write(data.ljust(size))
-            os.fsync(opened.fileno())
+            sync(opened.fileno())
     except FileNotFoundError:
         return
     except OSError as error:

@@ -12,11 +12,12 @@ sleeps after each piece, and while others track. It must hold no lock between th
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter, sleep
+
+from palate_common.system import at_fork
 
 PIECE, REST = 0.002, 0.0002
 """Seconds of work between two sleeps, and of a sleep: long enough for another thread to wake up."""
@@ -64,5 +65,4 @@ def ahead() -> Iterator[None]:
         _ahead.discard(thread)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ahead.clear)  # the child has none of the parent's other threads
+at_fork(in_child=_ahead.clear)  # the child has none of the parent's other threads

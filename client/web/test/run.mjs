@@ -58,6 +58,7 @@ async function bundled(place) {
     format: "esm",
     target: "es2022",
     sourcemap: "inline",
+    loader: { ".css": "text" },
     external: ["node:*", "./all.js"],
     logLevel: "error",
   });

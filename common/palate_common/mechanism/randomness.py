@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from palate_common.errors import InputError
+from palate_common.system import at_fork
 
 Words = npt.NDArray[np.uint64]
 
@@ -47,8 +48,7 @@ def _count_fork() -> None:
     _forks += 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
+at_fork(in_child=_count_fork)
 
 
 class Source(Protocol):

@@ -14,18 +14,16 @@ A forked child does not own the lock: it closes its copy at once, and the lock e
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 
+from palate_common import system
 from palate_common.errors import LockedError
 from palate_common.records.closing import Closing
 
-_BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _PAUSE = 0.01
 
 
@@ -47,7 +45,7 @@ class FileLock(Closing):
         _held.add(self)  # before it is taken: a child forked meanwhile shares it
         until = time.monotonic() + seconds
         try:
-            while not _taken(self._descriptor):
+            while not system.lock(self._descriptor):
                 if time.monotonic() >= until:
                     raise LockedError(f"the file must be free, got one that somebody else holds: {path.name}")
                 time.sleep(_PAUSE)
@@ -68,39 +66,9 @@ class FileLock(Closing):
         if descriptor is None:
             return
         if os.getpid() == self._owner:  # for all copies, such as a child's that has just been forked
-            _let_go(descriptor)
+            with suppress(OSError):
+                system.unlock(descriptor)
         os.close(descriptor)
-
-
-def _taken(descriptor: int) -> bool:
-    """Take the lock; False if somebody else has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _BUSY:
-            return False
-        raise
-    return True
-
-
-def _let_go(descriptor: int) -> None:
-    """Release the lock; closing alone would leave it to a forked child's copy."""
-    with suppress(OSError):
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -112,5 +80,4 @@ def _give_up_copies() -> None:
         lock.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_give_up_copies)
+system.at_fork(in_child=_give_up_copies)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from palate_common.system import move, move_to_new, sync, sync_folder
+
 
 def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Write `data`, whole or in parts, to `path`: a temporary file, fsync, rename, fsync of the folder.
@@ -16,7 +18,7 @@ def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o64
         OSError: the folder can't be written; no partial file is left at `path`.
     """
     with _draft(path, data, mode) as draft:
-        draft.replace(path)
+        move(draft, path)
     sync_folder(path.parent)
 
 
@@ -28,7 +30,7 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         OSError: the folder can't be written; no partial file is left at `path`.
     """
     with _draft(path, data, mode) as draft:
-        os.link(draft, path)  # unlike a rename, this fails where there is a file already
+        move_to_new(draft, path)
     sync_folder(path.parent)
 
 
@@ -41,7 +43,7 @@ def _draft(path: Path, data: bytes | Iterable[bytes], mode: int) -> Iterator[Pat
         with os.fdopen(descriptor, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         draft.chmod(mode)
         yield draft
     finally:
@@ -56,14 +58,3 @@ def make_folder(path: Path) -> None:
     """
     path.mkdir(exist_ok=True)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder, so that new names in it are on disk; on POSIX systems only."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,7 +19,6 @@ computed a second time.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.files import create_durably
+from palate_common.system import others_may_read
 
 MOST_KEY = 2**14
 """Largest key file that is read, in bytes."""
@@ -76,7 +76,7 @@ class SigningKey:
                 data = file.read(MOST_KEY + 1)
         except OSError as error:
             raise InputError(f"`key` must be a readable key file, got {path}: {error.strerror}") from None
-        if os.name == "posix" and mode & 0o077:
+        if others_may_read(mode):
             raise InputError(f"`key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {path}")
         try:
             return cls.from_pem(data)

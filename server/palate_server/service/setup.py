@@ -21,8 +21,9 @@ from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models.catalogue import lines, read_lines
-from palate_common.records.files import create_durably, sync_folder, write_durably
+from palate_common.records.files import create_durably, write_durably
 from palate_common.records.signing import SigningKey
+from palate_common.system import sync_folder
 from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments

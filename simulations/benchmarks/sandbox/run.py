@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -77,7 +78,7 @@ def mean_of(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(t.ppf(0.975, len(values) - 1) * spread)
 
 
-def policy_tables(figures: Any) -> list[Table]:
+def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     """One row a scenario and policy, with the differences of pairs."""
     rows = []
     for scenario, each in figures.items():
@@ -103,7 +104,7 @@ def policy_tables(figures: Any) -> list[Table]:
         f"All that was released, models and surveys, cost eps {epsilon:.2f} ({PROMISE}). Popularity is true, without "
         "noise. This is what the assumed people do; what is assumed stands in docs/tutorials/sandbox.md."
     )
-    return [Table("Who comes back", header, rows, note)]
+    return [Table(title, header, rows, note)]
 
 
 def bars(_: Path, seeds: int) -> Any:
@@ -193,8 +194,8 @@ def _lead(lead: float, off: float) -> str:
 
 PARTS = {
     "switch": Part(switch, policy_tables),
-    "others": Part(others, policy_tables),
-    "few": Part(few, policy_tables),
+    "others": Part(others, partial(policy_tables, title="Who comes back: shop, news, music")),
+    "few": Part(few, partial(policy_tables, title="Who comes back: fewer people, more films")),
     "bars": Part(bars, bars_tables, seeds=f"{FIRST} to {FIRST + BARS - 1}"),
     "whole": Part(whole, whole_tables, seeds="0"),
 }

@@ -306,7 +306,7 @@ def _met(good: bool) -> str:
 
 
 def upgrade(_: Path, __: int) -> Any:
-    """A folder and devices of a former commit: taken over, served, and gone back from."""
+    """A folder of a former commit, with devices of the present one: taken over, served, and gone back from."""
     with tempfile.TemporaryDirectory() as home:
         return upgraded(Path(home))
 
@@ -318,7 +318,7 @@ def upgrade_tables(found: Any) -> list[Table]:
     rows = [
         ("ledger, spend, devices, models after it", "the same, and the spend goes on from there", _met(whole)),
         (
-            "devices of the former commit",
+            "devices, which were upgraded before the server",
             f"{devices['after']} of {devices['before']} known",
             _met(found["identities_same"]),
         ),

@@ -1,6 +1,6 @@
-"""Upgrading: a folder of a former commit, with devices of that commit, is taken over, served, and gone back from.
+"""Upgrading: a folder of a former commit is taken over, served and left again, with devices of now.
 
-the former tree makes a folder, devices take part -> stop -> dry run, upgrade -> the present tree serves them
+the former tree makes a folder, devices of now take part -> stop -> dry run, upgrade -> the present tree serves them
 -> stop, wipe -> the former tree restores its backup with the witness -> the same devices go on
 """
 
@@ -32,7 +32,7 @@ FOLDER = "import sys, pathlib; from palate_server.service.setup import make_site
 
 
 class FormerWorld(World):
-    """A server folder that a former tree makes, and serves at first, with devices of that tree.
+    """A server folder that a former tree makes, and serves at first, with devices of the present one.
 
     Args:
         home: where everything is.
@@ -43,7 +43,7 @@ class FormerWorld(World):
         path = os.pathsep.join(str(tree / name) for name in PACKAGES)
         self._former = {**os.environ, "PYTHONPATH": path}
         super().__init__(home, size=SIZE, settings="{rounds = 2}", dropout=0.17)
-        self.environment = self.devices = self._former
+        self.environment = self._former
 
     def make(self, folder: Path, config: str) -> Site:
         """Make the server folder by the former tree."""

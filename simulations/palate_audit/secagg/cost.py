@@ -11,8 +11,6 @@ floor) alternate with the protocol's, as many as the protocol needs, so that a b
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from palate_common.records.signing import forget_fitting
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import HEADER, Step, UnmaskRequest
 from palate_common.secagg.packing import packed_bytes
+from palate_common.system import peak_memory
 from palate_server.secagg.attempt import Unmasking
 
 GRID = 2**14
@@ -321,5 +320,4 @@ def measure(scale: Scale, *, seed: int = 1) -> MaskingCost:
 
 def peak_mib() -> float:
     """The peak memory of this process, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return (peak_memory(children=False) or 0) / 2**20

@@ -197,7 +197,7 @@ class Workers(Closing):
         except subprocess.TimeoutExpired:
             code = 1
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        memory = ", as the system does where memory is short" if code == -signal.SIGKILL else ""
+        memory = ", as the system does where memory is short" if how == "SIGKILL" else ""
         return PalateError(
             f"{self._mourned} by {how}{memory}: an open attempt is void and stays charged; go on with `--resume`"
         )

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from palate_common.system import children_seconds, peak_memory
 from palate_sim.engines import Outcome
 
 
 def cpu_seconds() -> float:
     """CPU seconds of this process and its finished children."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process or one of its finished children."""
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(part).ru_maxrss for part in who) * 1024
+    return time.process_time() + children_seconds()
 
 
 @dataclass(frozen=True)
@@ -38,4 +31,4 @@ class Clock:
             "train_wall": round(outcome.wall_seconds, 4),
         }
         rate = outcome.updates / outcome.cpu_seconds if outcome.cpu_seconds else None
-        return {"seconds": seconds, "updates_per_cpu_second": rate, "peak_memory_bytes": peak_bytes()}
+        return {"seconds": seconds, "updates_per_cpu_second": rate, "peak_memory_bytes": peak_memory(children=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,8 +11,18 @@ from typing import Any
 import typer
 
 from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
+from palate_common.errors import InputError
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
+
+
+@app.callback()
+def _here() -> None:
+    """A server that devices take part in: rounds, models, budgets."""
+    if sys.platform == "win32":
+        raise InputError(
+            "`palate serve` must run on Linux, got Windows, where devices and simulations run, but no server"
+        )
 
 
 def recorded(name: str, command: Callable[..., None]) -> None:

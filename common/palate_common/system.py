@@ -1,0 +1,169 @@
+"""What Linux, macOS and Windows do differently, for a device and a simulation: locks, the disk, forks, modes, costs.
+
+Nothing else of theirs asks on which system it is. A server does, since it is one of Linux. What is known to work where
+is in docs/platforms.md.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "draft").write_bytes(b"one")
+    3
+    >>> move(folder / "draft", folder / "whole")
+    >>> sync_folder(folder)
+    >>> (folder / "whole").read_bytes()
+    b'one'
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+"""Errors that say that somebody else has a lock."""
+PATIENCE, PAUSE = 1.0, 0.01
+"""Seconds for which Windows is asked again to replace a file that is being read, and between two tries."""
+
+
+def lock(descriptor: int) -> bool:
+    """Take the lock on a file for this process; False if somebody else has it. It ends with the process.
+
+    Raises:
+        OSError: the file can't be locked.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY:
+            return False
+        raise
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give a lock back, for all copies of the descriptor.
+
+    Raises:
+        OSError: it wasn't held.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until a file is on the disk, so that a power cut leaves it.
+
+    On macOS `fsync` stops at the drive's cache: fsync(2) there names F_FULLFSYNC for what must last.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):  # a file system that has none
+                raise
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until new names in a folder are on the disk. Windows opens no folders; NTFS keeps names in its own journal.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def move(draft: Path, path: Path) -> None:
+    """Put a file in the place of another, in one step. Windows refuses while somebody reads that: it is asked again.
+
+    Raises:
+        OSError: it can't be moved.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            draft.replace(path)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() >= until:
+                raise
+        time.sleep(PAUSE)
+
+
+def move_to_new(draft: Path, path: Path) -> None:
+    """Give a file a name that nothing has, in one step; the draft may stay.
+
+    Raises:
+        FileExistsError: something has it.
+        OSError: it can't be moved.
+    """
+    if sys.platform == "win32":
+        draft.rename(path)  # unlike on POSIX systems, this fails where there is a file already
+    else:
+        os.link(draft, path)
+
+
+def others_may_read(mode: int) -> bool:
+    """Whether a file's mode lets others than its owner at it. On Windows the folder's list says so, and no mode."""
+    return sys.platform != "win32" and bool(mode & 0o077)
+
+
+def at_fork(
+    *,
+    before: Callable[[], object] | None = None,
+    in_parent: Callable[[], object] | None = None,
+    in_child: Callable[[], object] | None = None,
+) -> None:
+    """Call these around each fork of this process. Windows has none."""
+    if sys.platform != "win32":
+        given = {"before": before, "after_in_parent": in_parent, "after_in_child": in_child}
+        os.register_at_fork(**{name: call for name, call in given.items() if call is not None})
+
+
+def children_seconds() -> float:
+    """Processor time of this process's finished children; 0 on Windows, which doesn't add it up."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_memory(*, children: bool) -> int | None:
+    """Largest resident memory in bytes of this process, or with `children` of a finished one; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)[: 1 + children]
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux
+    return unit * max(resource.getrusage(each).ru_maxrss for each in who)
