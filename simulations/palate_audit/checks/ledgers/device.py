@@ -82,8 +82,11 @@ class _Pair:
     def opened(self) -> DeviceLedger:
         """The file, opened once more, a year and a half after the last time: charges don't grow old."""
         self.years += 1.5
-        with mock.patch("time.time", return_value=time.time() + self.years * YEAR):
-            return DeviceLedger(self.path, limit_mu2=self.limit, max_participations=self.most, durable=False)
+        now = time.time() + self.years * YEAR
+        with mock.patch("time.time", return_value=now):
+            return DeviceLedger(
+                self.path, limit_mu2=self.limit, max_participations=self.most, durable=False, clock=lambda: now
+            )
 
     def reopen(self) -> None:
         """Close it, and open it again."""
