@@ -73,7 +73,6 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
-around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus, Grafana's types: Debian's packages, minutes
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
 	$(PIP) --no-deps --require-hashes --requirement requirements/around.txt
@@ -98,7 +97,7 @@ frameworks: .venv-frameworks/.ready ## the examples for FastAPI, Django, Toga an
 .venv-frameworks/.ready: pyproject.toml
 	@$(call need):
 	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/python -m pip install --quiet --editable ".[server,notebook]" pytest hypothesis $(FRAMEWORKS)
+	.venv-frameworks/bin/python -m pip install --quiet --editable ".[simulations,notebook]" pytest hypothesis $(FRAMEWORKS)
 	touch $@
 
 trackers: .venv-trackers/.ready ## runs in MLflow, W&B and TensorBoard, written and read back, in an environment of its own
