@@ -249,7 +249,7 @@ class Session {
     return (await this.over()) !== null;
   }
 
-  /** Whether the user no longer agrees to what the answer that is being sent is for. */
+  /** Whether the user no longer agrees to what the answer that is being sent, or the model that is being fetched, is for. */
   private async revoked(): Promise<boolean> {
     return this.purpose !== null && !(await this.options.rounds.agreed(this.purpose));
   }
@@ -321,7 +321,10 @@ class Session {
     if (sent.length) return sent;
     if (this.kept?.name === name) return this.kept.data;
     try {
-      const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, () => this.isOver()));
+      this.purpose = purposeOf(readPlan(plan).plan);
+      const over = async () => (await this.isOver()) || (await this.revoked());
+      const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, over));
+      if ("ended" in fetched && (await this.revoked())) return end("no consent", "the user no longer agrees to what an answer is for");
       if (!("ended" in fetched)) this.kept = { name, data: fetched };
       return fetched;
     } catch (error) {
