@@ -363,3 +363,42 @@ def test_a_lane_passes_whatever_was_raised_on_and_works_on() -> None:
     lane.end()
     with pytest.raises(palate.ClosedError):
         lane.begin(lambda: None)
+
+
+def test_a_call_that_raises_stop_iteration_ends_its_await(folder: Path) -> None:
+    async def day() -> None:
+        async with _open(folder) as device:
+            with pytest.raises(RuntimeError, match="StopIteration") as caught:
+                await asyncio.wait_for(device.run(lambda _: next(iter(()))), 10)
+            assert isinstance(caught.value.__cause__, StopIteration)
+
+    asyncio.run(day())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_closes_while_its_parent_syncs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def syncs(_: palate.Device, *, stop: threading.Event, **options: Any) -> None:
+        stop.wait(60)
+
+    async def begun() -> palate.aio.AsyncDevice:
+        device = await _open(folder)
+        device.sync_in_background()
+        while not device._syncs:
+            await asyncio.sleep(0.01)
+        return device
+
+    monkeypatch.setattr(palate.Device, "sync", syncs)
+    loop = asyncio.new_event_loop()
+    device = loop.run_until_complete(begun())
+    child = os.fork()
+    if not child:
+        ended = 1
+        try:
+            asyncio.run(asyncio.wait_for(device.close(), 20))
+            ended = 0
+        finally:
+            os._exit(ended)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert device._syncs, "the parent's goes on"
+    loop.run_until_complete(device.close())
+    loop.close()
