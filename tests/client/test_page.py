@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,19 @@ def test_reasons_are_told_in_every_language_with_titles(open_device: Open) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", ["palate", "//elsewhere.example/", "javascript:alert(1)", "/x'; script-src *", "", 7, "data:,"]
+    "wrong",
+    [
+        "palate",
+        "//elsewhere.example/",
+        "/\\\\elsewhere.example/",
+        "https:///x",
+        "http://[x",
+        "javascript:alert(1)",
+        "/x'; script-src *",
+        "",
+        7,
+        "data:,",
+    ],
 )
 def test_forms_go_to_a_path_or_an_http_address(wrong: Any) -> None:
     with pytest.raises(palate.InputError, match="`actions` must be a path from /, or an http address"):
@@ -313,3 +325,40 @@ def test_the_page_on_loopback_ends_when_nobody_looks_and_says_when_its_device_is
         device.close()
         status, _, text = _asked(page, Cookie=headers["Set-Cookie"].partition(";")[0])
         assert (status, "Diese Seite ist vorbei" in text) == (410, True)
+
+
+def test_an_export_that_is_cut_short_is_no_whole_file_with_a_page_in_it(
+    open_device: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_device()
+    for n in range(5):
+        device.track("like", f"book-{n}")
+    whole = list(device.export_lines())
+
+    def cut(lines: int) -> Callable[..., Any]:
+        def made(_: palate.Device) -> Any:
+            yield from whole[:lines]
+            raise palate.ErasedError("the store must be there, got one that was erased")
+
+        return made
+
+    with device.serve_page(language="en") as page:
+        _, headers, _ = _asked(page, path=f"{page.folder}?{page.url.partition('?')[2]}")
+        export = {"body": f"do=export&token={page.actions.token}", "Cookie": headers["Set-Cookie"].partition(";")[0]}
+        monkeypatch.setattr(palate.Device, "export_lines", cut(3))
+        with pytest.raises(IncompleteRead) as caught:
+            _asked(page, "POST", **export)
+        assert caught.value.partial.decode().splitlines() == whole[:3]
+        monkeypatch.setattr(palate.Device, "export_lines", cut(0))
+        status, headers, text = _asked(page, "POST", **export)
+        assert (status, "Content-Disposition" in headers, "It did not work" in text) == (200, False, True)
+
+
+def test_tags_are_somebody_elses_text_too(open_device: Open) -> None:
+    sample = palate.sample()
+    device = open_device(service=sample.service)
+    device.update_model(sample.folder)
+    device.track("like", "book-7")
+    shown = device.page(language="en", tags={"book-7": "x" * 1_000_000})
+    assert len(shown) < 50_000
+    assert f"<bdi>{'x' * 159}…</bdi>" in shown

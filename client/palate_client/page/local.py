@@ -19,10 +19,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -162,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     served: ClassVar[LocalPage]
     timeout, server_version, sys_version = 10.0, "palate", ""
+    protocol_version = "HTTP/1.1"  # before it, nothing tells a file that is whole from one that was cut short
 
     def do_GET(self) -> None:
         """The page; or, with the address that works once, a cookie and the way to the page."""
@@ -203,9 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "export", _, _:
                 name = re.sub(r"[^A-Za-z0-9-]+", "-", device.app).strip("-") or "palate"
                 shown = ("Content-Disposition", f'attachment; filename="{name}.jsonl"')
-                return self._send(
-                    "application/jsonl; charset=utf-8", (f"{line}\n" for line in device.export_lines()), shown
-                )
+                return self._send_lines("application/jsonl; charset=utf-8", device.export_lines(), shown)
             case "erase", _, "yes":
                 made = device.erase(statement=True)
                 self._html(notice(self._language, "done.erased", made))
@@ -243,18 +243,36 @@ class _Handler(BaseHTTPRequestHandler):
         self._html(notice(self._language, "done.closed"), status)
 
     def _html(self, page: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send("text/html; charset=utf-8", [page], status=status)
+        body = page.encode("utf-8")
+        self._begin("text/html; charset=utf-8", ("Content-Length", str(len(body))), status=status)
+        self.wfile.write(body)
 
     def _redirect(self, path: str, *headers: tuple[str, str]) -> None:
-        self._send("text/plain", [], ("Location", path), *headers, status=HTTPStatus.SEE_OTHER)
+        self._begin("text/plain", ("Location", path), ("Content-Length", "0"), *headers, status=HTTPStatus.SEE_OTHER)
 
-    def _send(
-        self, kind: str, body: Iterable[str], *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK
-    ) -> None:
-        """Send an answer that no cache keeps, and no page elsewhere frames."""
+    def _send_lines(self, kind: str, lines: Iterator[str], *headers: tuple[str, str]) -> None:
+        """Send lines in chunks; of a file that was cut short the last one is missing, so that browsers say it failed.
+
+        Raises:
+            PalateError: there isn't even a first line; nothing was sent.
+        """
+        first = next(lines, "")
+        self._begin(kind, ("Transfer-Encoding", "chunked"), *headers)
+        try:
+            for line in chain((first,), lines):
+                part = f"{line}\n".encode()
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        except PalateError as error:  # an answer has begun: no other one can be sent in its place
+            logger.warning("an export on loopback was cut short: %s", error)
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _begin(self, kind: str, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK) -> None:
+        """Begin an answer that no cache keeps, and no page elsewhere frames."""
         self.send_response(status)
         fixed = {
             "Content-Type": kind,
+            "Connection": "close",
             "Cache-Control": "no-store",
             "Content-Security-Policy": "frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
@@ -265,8 +283,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (*fixed.items(), *headers):
             self.send_header(name, value)
         self.end_headers()
-        for part in body:
-            self.wfile.write(part.encode("utf-8"))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the address would be in it."""
