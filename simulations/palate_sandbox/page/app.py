@@ -103,8 +103,8 @@ class SandboxPage(Closing):
             Route("/live", self._ours(self._stream), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
             Route("/person", self._ours(self._chosen), methods=["GET"]),
-            Route("/person/{language}/{row:int}", self._ours(self._person), methods=["GET"]),
-            Route("/person/{language}/{row:int}", self._ours(self._decide), methods=["POST"]),
+            Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
+            Route("/person/{language}/{row}", self._ours(self._decide), methods=["POST"]),
             Route("/to-console", self._ours(self._to_console), methods=["POST"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
@@ -158,16 +158,24 @@ class SandboxPage(Closing):
     async def _chosen(self, request: Request) -> Response:
         """Without a script, the choice of a person is a form that leads here."""
         row, language = (request.query_params.get(name, "") for name in ("row", "language"))
-        if not row.isascii() or not row.isdigit() or language not in LANGUAGES:
+        if _row(row) is None or language not in LANGUAGES:
             return Response(status_code=404)
-        return RedirectResponse(f"/person/{language}/{int(row)}", status_code=303)
+        return RedirectResponse(f"/person/{language}/{_row(row)}", status_code=303)
 
     async def _person(self, request: Request) -> Response:
-        return await run_in_threadpool(self._own_page, request.path_params["row"], request.path_params["language"])
+        row = _row(request.path_params["row"])
+        if row is None:
+            return Response(status_code=404)
+        return await run_in_threadpool(self._own_page, row, request.path_params["language"])
 
     async def _decide(self, request: Request) -> Response:
-        form = await _form(request)
-        return await run_in_threadpool(self._decided, request.path_params["row"], request.path_params["language"], form)
+        row, language, form = _row(request.path_params["row"]), request.path_params["language"], await _form(request)
+        if row is None or language not in LANGUAGES:
+            return Response(status_code=404)
+        try:
+            return await run_in_threadpool(self._decided, row, language, form)
+        except PalateError:  # it was erased just now
+            return self._gone(row)
 
     async def _to_console(self, request: Request) -> Response:
         token = await run_in_threadpool(self._access.make_token)
@@ -296,6 +304,11 @@ def _own_form(request: Request) -> bool:
     if origin is not None and origin.partition("://")[2] != request.headers["host"]:
         return False
     return place == "same-origin"
+
+
+def _row(text: str) -> int | None:
+    """The number of a person; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -162,6 +162,8 @@ def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     assert asked("POST", "/set", Origin="https://evil.example") == 404
     assert asked("POST", "/set", **{"Sec-Fetch-Site": "cross-site"}) == 404
     assert asked("GET", "/person/en/999") == 404
+    assert asked("GET", f"/person/en/{'9' * 5000}") == asked("GET", f"/person?language=en&row={'9' * 5000}") == 404
+    assert asked("POST", "/person/xx/0") == 404
     assert asked("GET", "/static/../app.py") == 404
     assert runner.world.chronicle.policies == before
 
@@ -179,9 +181,17 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert run(["sandbox", "--port", str(port)]) == 2, "a taken port is said"
         assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as page:
+            page.request("GET", "/live")  # what a browser that shows it holds open
+            stream = page.getresponse()
+            assert stream.readline()
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
+            asked = time.monotonic()
+            with suppress(http.client.IncompleteRead):
+                stream.read()
+            assert time.monotonic() - asked < 9.0, "nobody waits for a page that is open, which would take ten"
         _, said = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in said
