@@ -164,7 +164,7 @@ def test_a_folder_is_that_of_this_study_or_new(study: tuning.Tuned, log: Path, t
 
 def test_a_file_that_is_no_study_is_said_in_a_line(log: Path, tmp_path: Path) -> None:
     (tmp_path / "trials.db").write_text("nothing of SQLite's")
-    with pytest.raises(InputError, match="must hold a study that Optuna can read, got .*: .*not a database") as caught:
+    with pytest.raises(InputError, match=r"must hold a study that Optuna can read, got .*: .*not a database") as caught:
         tune(load_config(None, QUICK), out=tmp_path, trials=1, space=SPACE, source=str(log))
     assert "\n" not in str(caught.value)
 
