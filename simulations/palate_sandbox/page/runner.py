@@ -71,12 +71,14 @@ class Runner(Closing):
         self._facts, self._persons = facts(world), tuple[int, ...]()
         self._pace, self._paused, self._doing, self.broken = pace, False, "", ""
         self._policy = world.policy
-        self._stop, self._turn = threading.Event(), threading.Event()
+        self._stop, self._turn, self._over = (threading.Event() for _ in range(3))
+        self._over.set()
         self._lasted: list[float] = []
         self._thread = threading.Thread(target=self._live, name="sandbox", daemon=True)
 
     def start(self) -> None:
         """Begin to live."""
+        self._over.clear()
         self._thread.start()
 
     def close(self) -> None:
@@ -84,13 +86,12 @@ class Runner(Closing):
         self._stop.set()
         self.world.operator.ending.set()
         self._turn.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        # Not `Thread.join`: where a signal cuts it short, Python before 3.13 takes a thread that runs for an ended one.
+        self._over.wait()
 
     def wait(self, seconds: float) -> bool:
         """Wait; whether all days are lived, or it broke."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._over.wait(seconds)
 
     def notify(self, event: Mapping[str, Any]) -> None:
         """Take in what is worked at, as `palate_sim.steps` tells it."""
@@ -144,6 +145,8 @@ class Runner(Closing):
                 self._rest(begun)
         except Exception as error:  # whatever it is that ends it, the page says so, and the command
             self.broken = " ".join(str(error).split()) or type(error).__name__
+        finally:
+            self._over.set()
 
     def _rest(self, begun: float) -> None:
         """Wait until the day has lasted as long as the pace says; a changed pace holds at once."""

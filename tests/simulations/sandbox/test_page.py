@@ -208,3 +208,29 @@ def test_why_it_does_not_go_on_is_said(runner: Runner, monkeypatch: pytest.Monke
     broken.start()
     assert broken.wait(30)
     assert broken.standing().broken == "no space left on the disk"
+
+
+def test_nothing_is_tidied_up_under_a_day_that_goes_on(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that cuts the waiting short must not make a day that goes on look as if it had ended."""
+    ended = list[bool]()
+
+    def long() -> None:
+        time.sleep(1.0)
+        ended.append(True)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SandboxWorld, "over", False)
+    monkeypatch.setattr(runner.world, "live_day", long)
+    lives, before = Runner(runner.world, pace="fast"), signal.signal(signal.SIGALRM, interrupt)
+    try:
+        lives.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            lives.wait(60)
+        lives.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ended
+    assert lives.wait(0)
