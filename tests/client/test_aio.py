@@ -402,3 +402,38 @@ def test_a_forked_child_closes_while_its_parent_syncs(folder: Path, monkeypatch:
     assert device._syncs, "the parent's goes on"
     loop.run_until_complete(device.close())
     loop.close()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_sender_whose_loop_has_ended_fails_and_holds_nothing_up(folder: Path, when: str) -> None:
+    async def send(_: Any) -> None:
+        if when == "meanwhile":
+            first.call_soon(first.stop)
+            await asyncio.sleep(3600)
+
+    async def begun() -> tuple[palate.aio.AsyncDevice, palate.aio.AsyncMessenger]:
+        device = await _open(folder)
+        await device.consent.grant("messaging")
+        messenger = await device.messenger({"chat": send})
+        await messenger.allow("chat")
+        return device, messenger
+
+    async def ended() -> None:
+        if when == "meanwhile":
+            await asyncio.sleep(0.1)
+        found = await asyncio.wait_for(messenger.deliver(palate.Message("m1", "t", "b", transactional=True)), 20)
+        assert found.reason.value == "failed"
+        await asyncio.wait_for(device.close(), 20)
+
+    first = asyncio.new_event_loop()
+    device, messenger = first.run_until_complete(begun())
+    thread = threading.Thread(target=first.run_forever, daemon=True)
+    if when == "meanwhile":
+        thread.start()
+    asyncio.run(ended())
+    if when == "meanwhile":
+        thread.join(20)
+        for task in asyncio.all_tasks(first):
+            task.cancel()
+        first.run_until_complete(asyncio.sleep(0))
+    first.close()
