@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -362,3 +365,36 @@ def test_tags_are_somebody_elses_text_too(open_device: Open) -> None:
     shown = device.page(language="en", tags={"book-7": "x" * 1_000_000})
     assert len(shown) < 50_000
     assert f"<bdi>{'x' * 159}…</bdi>" in shown
+
+
+KNOCK = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+with socket.socket(socket.AF_INET6 if sys.argv[3] == "6" else socket.AF_INET) as knocks:
+    knocks.connect(("::ffff:127.0.0.1" if sys.argv[3] == "6" else "127.0.0.1", int(sys.argv[1])))
+    knocks.sendall(f"GET {sys.argv[2]} HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n".encode())
+    print(knocks.recv(12).decode())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root of Linux can become another user")
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_another_user_who_read_the_address_off_a_command_line_gets_nothing(open_device: Open, family: str) -> None:
+    """**Guarantees:** other users of the machine can neither read the page nor press its buttons."""
+    with open_device().serve_page() as page:
+        entry = f"{page.folder}?{page.url.partition('?')[2]}"
+        words = [sys.executable, "-I", "-S", "-c", KNOCK, str(page.port), entry, family]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert said.strip() == "HTTP/1.1 403"
+        assert _asked(page, path=entry)[0] == 303, "the address is still the user's"
+
+
+def test_who_knocks_in_an_odd_way_writes_nothing_into_the_apps_log(
+    open_device: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_device().serve_page() as page:
+        many = "&".join(f"a{n}=1" for n in range(40))
+        assert _asked(page, path="HTTP://[x/")[0] == 403
+        assert _asked(page, "POST", body=many)[0] == _asked(page, "POST", path="/", body=many)[0] == 403
+        assert _asked(page, "POST", body="a", Content_Length="9" * 5000)[0] == 403
+    assert caplog.records == []

@@ -8,7 +8,9 @@ ends by itself when nobody has looked for a while, and after everything was eras
 **Guarantees:** only who has the address sees the page, and the address works once: the first browser gets a cookie for
 it. Other users of the machine, and web pages elsewhere, can neither read the page nor press its buttons.
 
-**Assumes:** other programs of the same user are trusted, as they could read the store's files, and the browser's.
+**Assumes:** other programs of the same user are trusted, as they could read the store's files, and the browser's. On
+macOS and Windows, other users don't read the address off the command line by which a browser is started, before it has
+used it; on Linux the kernel says whose a connection is, and those of other users are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from http.server import BaseHTTPRequestHandler
 from itertools import chain
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, ClassVar, Literal, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from palate_client.consent import PURPOSES, Consent
 from palate_client.language.language import Language
@@ -35,6 +37,7 @@ from palate_client.page.html import Child
 from palate_client.page.page import Actions, notice, said
 from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
+from palate_common.system import is_anothers
 
 logger = logging.getLogger("palate")
 
@@ -167,10 +170,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page; or, with the address that works once, a cookie and the way to the page."""
-        served, asked = self.served, urlsplit(self.path)
-        if not self._addressed() or asked.path != served.folder:
+        served, (path, _, asked) = self.served, self.path.partition("?")
+        if not self._addressed() or path != served.folder:
             return self._refuse()
-        query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+        query = {name: values[0] for name, values in parse_qs(asked).items()}
         if "once" in query:
             if cookie := served.entered(query["once"]):
                 return self._redirect(served.folder, ("Set-Cookie", cookie))
@@ -185,8 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """What a button does."""
         served = self.served
+        if not self._addressed() or self.path != served.folder:
+            return self._refuse()
         form = self._form()
-        if form is None or not self._addressed() or urlsplit(self.path).path != served.folder:
+        if form is None:
             return self._refuse()
         if not served.knows(self) or not served.own(form, self.headers.get("Origin")):
             return self._refuse()
@@ -221,15 +226,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _addressed(self) -> bool:
         """Whether the server was asked by its own name: a name elsewhere that leads here is a page of others."""
-        return self.headers.get("Host") == f"{HOST}:{self.served.port}"
+        port = self.served.port
+        return self.headers.get("Host") == f"{HOST}:{port}" and not is_anothers(self.client_address[1], at=port)
 
     def _form(self) -> dict[str, str] | None:
         length, kind = self.headers.get("Content-Length", ""), self.headers.get("Content-Type", "")
-        if not length.isascii() or not length.isdigit() or int(length) > MOST_FORM:
+        if not length.isascii() or not length.isdigit() or len(length) > 5 or int(length) > MOST_FORM:
             return None
         if kind.partition(";")[0] != "application/x-www-form-urlencoded":
             return None
-        fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=16)
+        try:
+            fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=16)
+        except ValueError:  # more fields than any form has
+            return None
         return {name: values[0] for name, values in fields.items()}
 
     def _page(self, told: Child) -> None:
