@@ -7,7 +7,7 @@
     GET  /to-console     the operator's page of the same server folder
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
-page asks: one from elsewhere can do neither.
+page asks: one from elsewhere can do neither, nor, on Linux, can another user of the machine.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from palate_client.consent import PURPOSES
 from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
+from palate_common.system import is_anothers
 from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
@@ -119,7 +120,7 @@ class SandboxPage(Closing):
         """An endpoint for the loopback's own names alone; a form must be this page's own."""
 
         async def answer(request: Request) -> Response:
-            here = name_of(request.headers.get("host", "")) in LOOPBACK
+            here = name_of(request.headers.get("host", "")) in LOOPBACK and not _from_another_account(request)
             if not here or (request.method == "POST" and not _own_form(request)):
                 return Response(status_code=404)
             found: Response = await endpoint(request)
@@ -296,6 +297,12 @@ def _bar(each: Mapping[str, Any], figures: list[dict[str, Any]]) -> Any:
     return charts.interval(
         each["low"], each["value"], each["high"], scale=(0.0, most * 1.05 if counted else 1.0), label=label
     )
+
+
+def _from_another_account(request: Request) -> bool:
+    """Whether another user of this machine asks, as far as the system says so: the way to the console is a key."""
+    client, server = request.client, request.scope.get("server")
+    return client is not None and server is not None and is_anothers(client.port, at=server[1])
 
 
 def _own_form(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -166,6 +167,20 @@ def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     assert asked("POST", "/person/xx/0") == 404
     assert asked("GET", "/static/../app.py") == 404
     assert runner.world.chronicle.policies == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_other_users_of_the_machine_get_nothing(port: int, runner: Runner) -> None:
+    knock = (
+        "import os, socket, sys\nos.setgid(65534), os.setuid(65534)\nknocks = socket.socket()\n"
+        "knocks.connect(('127.0.0.1', int(sys.argv[1])))\n"
+        "knocks.sendall((sys.argv[2] + f' HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n').encode())\n"
+        "print(knocks.recv(12).decode())"
+    )
+    for what in ("GET /", "POST /to-console", "GET /static/sandbox.css"):
+        words = [sys.executable, "-I", "-S", "-c", knock, str(port), what]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert said == "HTTP/1.1 404\n"
 
 
 def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
