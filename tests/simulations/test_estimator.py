@@ -208,6 +208,10 @@ def test_the_item_table_is_plain_parquet(fitted: palate.Recommender, tmp_path: P
     with pytest.raises(InputError, match="`precision` must be float32 or int8, got 'int4'"):
         result.item_table(precision="int4")
     assert palate_command(["export", "items", str(result.folder), "--out", str(tmp_path / "items0.parquet")]) != 0
+    link = tmp_path / "link.parquet"
+    link.symlink_to(tmp_path / "elsewhere.parquet")
+    assert palate_command(["export", "items", str(result.folder), "--out", str(link)]) != 0
+    assert not (tmp_path / "elsewhere.parquet").exists()
 
 
 def test_a_bar_in_a_notebook_is_one_output_that_ends_empty(monkeypatch: pytest.MonkeyPatch) -> None:

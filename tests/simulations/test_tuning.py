@@ -174,6 +174,20 @@ def test_a_folder_is_that_of_this_study_or_new(study: tuning.Tuned, log: Path, t
         tune(load_config(None, QUICK), out=tmp_path / "few", trials=7, space=SPACE, source=few)
 
 
+def test_a_file_that_is_no_study_is_said_in_a_line(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "trials.db").write_text("nothing of SQLite's")
+    with pytest.raises(InputError, match=r"must hold a study that Optuna can read, got .*: .*not a database") as caught:
+        tune(load_config(None, QUICK), out=tmp_path, trials=1, space=SPACE, source=str(log))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a?b", "%41"])
+def test_a_study_lies_in_its_folder_or_nowhere(name: str, log: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`--out` must have no \? and no % in its path"):
+        tune(load_config(None, QUICK), out=tmp_path / name, trials=1, space=SPACE, source=str(log))
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_space_is_read_from_toml(tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text("[algorithm.settings]\nrounds = { low = 2, high = 8 }\nembedding_size = [8, 16]\n")

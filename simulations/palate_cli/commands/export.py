@@ -26,8 +26,10 @@ def items(
     ] = False,
 ) -> None:
     """Write the model's item table as parquet: ids, noised popularity, vectors."""
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]  # it ships no types
+    import pyarrow as arrow  # type: ignore[import-untyped]  # it ships no types
+    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
+    from palate_common.records.files import create_durably
     from palate_sim.run.result import Result
 
     if out.exists():
@@ -35,7 +37,11 @@ def items(
     table = Result.read(run).item_table(precision="int8" if int8 else "float32")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, out)
+        written = arrow.BufferOutputStream()
+        parquet.write_table(table, written)
+        create_durably(out, written.getvalue().to_pybytes())
+    except FileExistsError:
+        raise InputError(f"`--out` must be a new file, got {out}") from None
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
     typer.echo(f"{table.num_rows:,} items, {', '.join(table.column_names)}: {out}")

@@ -299,17 +299,24 @@ def _study(optuna: Any, out: Path, asked: str) -> Any:
     others = [path.name for path in out.iterdir() if not path.name.startswith(TRIALS_FILE)] if out.is_dir() else []
     if out.exists() and (not out.is_dir() or (others and not (out / TRIALS_FILE).exists())):
         raise InputError(f"`--out` must be a new folder or that of a study, got {out}")
+    if {"?", "%"} & set(str(out.resolve())):  # its file would be another one: it is named by an address
+        raise InputError(f"`--out` must have no ? and no % in its path, got {out.resolve()}")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
-    study = optuna.create_study(
-        storage=f"sqlite:///{(out / TRIALS_FILE).resolve()}",
-        study_name="palate",
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-        load_if_exists=True,
-    )
+    file = (out / TRIALS_FILE).resolve()
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{file}",
+            study_name="palate",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+            load_if_exists=True,
+        )
+    except Exception as error:  # of SQLite, SQLAlchemy or Optuna, which may be older than the file
+        first = str(error).partition("\n")[0]
+        raise InputError(f"`--out` must hold a study that Optuna can read, got {file}: {first}") from None
     if study.user_attrs.setdefault("asked", asked) != asked:
         raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
     study.set_user_attr("asked", asked)
