@@ -62,6 +62,8 @@ def simulate(
         from palate_sim.run import experiment
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
+    if not isinstance(settings or {}, Mapping):
+        raise InputError(f"`settings` must be dotted keys with their values, got {settings!r:.60}")
     chosen = {
         "privacy.epsilon": epsilon,
         "privacy.delta": delta,

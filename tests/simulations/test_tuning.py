@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from palate_cli.cli import run as palate_command
-from palate_common.errors import InputError
+from palate_common.errors import InputError, IntegrityError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import delta_of, epsilon_of
+from palate_common.records.file_lock import FileLock
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import prepare
 from palate_sim.run import experiment
@@ -160,6 +161,21 @@ def test_a_folder_is_that_of_this_study_or_new(study: tuning.Tuned, log: Path, t
     few = pd.read_csv(log).query("user_id < 100")
     with pytest.raises(InputError, match="needs at least 25 validation users, got 10"):
         tune(load_config(None, QUICK), out=tmp_path / "few", trials=7, space=SPACE, source=few)
+
+
+def test_a_folder_is_one_process_at_a_time(study: tuning.Tuned, log: Path) -> None:
+    with (
+        FileLock(study.folder / tuning.LOCK),
+        pytest.raises(LockedError, match="another `palate tune` is at work in"),
+    ):
+        tune(load_config(None, QUICK), out=study.folder, trials=7, space=SPACE, source=str(log))
+
+
+def test_damaged_storage_is_said_in_one_line(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "trials.db").write_text("garbage")
+    for _ in range(2):  # the lock is free again
+        with pytest.raises(IntegrityError, match="must be a study's storage, got one that Optuna can't read"):
+            tune(load_config(None, QUICK), out=tmp_path, trials=1, space=SPACE, source=str(log))
 
 
 def test_a_space_is_read_from_toml(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from palate_common.errors import InputError
+from palate_common.records.files import create_durably
 
 app = typer.Typer(no_args_is_help=True, help="What a run made, as plain files for other tools.")
 
@@ -33,9 +35,13 @@ def items(
     if out.exists():
         raise InputError(f"`--out` must be a new file, got {out}")
     table = Result.read(run).item_table(precision="int8" if int8 else "float32")
+    written = io.BytesIO()
+    parquet.write_table(table, written)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, out)
+        create_durably(out, written.getvalue())
+    except FileExistsError:
+        raise InputError(f"`--out` must be a new file, got {out}") from None
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
     typer.echo(f"{table.num_rows:,} items, {', '.join(table.column_names)}: {out}")

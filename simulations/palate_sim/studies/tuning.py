@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, IntegrityError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT, default_delta, epsilon_of, mu_of
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
 from palate_sim.config import SETTINGS, SimulationConfig, build_config
 from palate_sim.data import Source
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 """Parts of the validation users; each is judged by a model of the others."""
 LEAST_USERS = 5 * FOLDS
-TRIALS_FILE, BEST = "trials.db", "best.toml"
+TRIALS_FILE, BEST, LOCK = "trials.db", "best.toml", "lock"
 SPACES: dict[str, dict[str, Any]] = {
     "als": {
         "algorithm.settings.popularity_share": {"low": 0.05, "high": 0.8},
@@ -124,6 +125,8 @@ def tune(
 
     Raises:
         InputError: bad data, space or folder, or a split whose validation users train.
+        LockedError: another process is at work in the folder.
+        IntegrityError: the folder's storage is damaged.
     """
     optuna = _optuna()
     given = _checked(space if space is not None else SPACES.get(config.algorithm.name), config)
@@ -135,8 +138,8 @@ def tune(
     asked = digest(
         canonical_json([config.model_dump(mode="json", exclude={"track", "tuned_on"}), given, prepared.fingerprint])
     )
-    study = _study(optuna, out, asked)
-    with step(notify, "tuning", of=trials, unit="trials") as advance:
+    lock, study = _study(optuna, out, asked)
+    with lock, step(notify, "tuning", of=trials, unit="trials") as advance:
         untuned = study.user_attrs.get("untuned")
         if untuned is None:
             untuned = list(bench.judged({}, None))
@@ -294,26 +297,36 @@ def _optuna() -> Any:
     return optuna
 
 
-def _study(optuna: Any, out: Path, asked: str) -> Any:
-    """The study in a folder, new or begun with the same data, settings and space."""
-    others = [path.name for path in out.iterdir() if not path.name.startswith(TRIALS_FILE)] if out.is_dir() else []
+def _study(optuna: Any, out: Path, asked: str) -> tuple[FileLock, Any]:
+    """The study in a folder, new or begun with the same data, settings and space; nobody else has it meanwhile."""
+    known = (TRIALS_FILE, LOCK)
+    others = [path.name for path in out.iterdir() if not path.name.startswith(known)] if out.is_dir() else []
     if out.exists() and (not out.is_dir() or (others and not (out / TRIALS_FILE).exists())):
         raise InputError(f"`--out` must be a new folder or that of a study, got {out}")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK)
+    except LockedError:
+        raise LockedError(f"another `palate tune` is at work in {out}: wait for it, or take another folder") from None
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
-    study = optuna.create_study(
-        storage=f"sqlite:///{(out / TRIALS_FILE).resolve()}",
-        study_name="palate",
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-        load_if_exists=True,
-    )
-    if study.user_attrs.setdefault("asked", asked) != asked:
-        raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
-    study.set_user_attr("asked", asked)
-    return study
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{(out / TRIALS_FILE).resolve()}",
+            study_name="palate",
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+            load_if_exists=True,
+        )
+        if study.user_attrs.setdefault("asked", asked) != asked:
+            raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
+        study.set_user_attr("asked", asked)
+    except Exception as error:
+        lock.close()
+        if isinstance(error, InputError):
+            raise
+        raise IntegrityError(f"{out / TRIALS_FILE} must be a study's storage, got one that Optuna can't read") from None
+    return lock, study
 
 
 def _try(
@@ -383,6 +396,8 @@ def _ends(key: str, where: Any) -> Iterator[float]:
     for end in (low, high):
         if isinstance(end, bool) or not isinstance(end, (int, float)) or not math.isfinite(end):
             raise InputError(f"`{key}` must have numbers for low and high, got {end!r}")
+    if not isinstance(where.get("log", False), bool):
+        raise InputError(f"`{key}` must have true or false for log, got {where['log']!r}")
     if not low < high or (where.get("log") and low <= 0):
         raise InputError(f"`{key}` must have low below high, above 0 with log, got {low} and {high}")
     yield from (low, high)
