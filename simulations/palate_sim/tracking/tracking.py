@@ -88,7 +88,8 @@ class Tracking:
     def _begin(self, event: Mapping[str, Any]) -> None:
         """Make the tracker, which imports its package, and begin."""
         said, name = rounds_line(event.get("privacy") or {}), self._folder.resolve().name
-        begun = Begun(self._run[:32], name, dict(_settings(self._config)), said)
+        config = {key: value for key, value in _settings(self._config) if key != "track"}  # it is where this is
+        begun = Begun(self._run[:32], name, config, said)
         try:
             self._tracker = self._make()
         except Exception as error:
