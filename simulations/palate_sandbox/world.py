@@ -428,7 +428,8 @@ class SandboxWorld(Closing):
         rows = self.crowd.rows("analytics", day)
         own = [row for row in self.persons if self.people.agrees["analytics"][row]]
         if len(rows) + len(own) < FEWEST:
-            self.chronicle.refused.append((day, "survey", TOO_FEW))
+            if ("survey", TOO_FEW) not in [each[1:] for each in self.chronicle.refused[-1:]]:  # it stays due
+                self.chronicle.refused.append((day, "survey", TOO_FEW))
             return
         persons = [self.persons[row] for row in own]
         hosted = self._node(self.crowd.answers(survey, rows, first), rows)

@@ -109,7 +109,9 @@ def test_the_card_says_who_was_looked_at_and_the_run_refuses_what_would_make_it_
     assert result.summary["config"]["algorithm"] == study.facts["algorithm"]
     (said,) = [each for each in result.card["exclusions"] if each["what"].startswith("hyper-parameter choices")]
     assert said["what"] == "hyper-parameter choices: made in 6 trials on 40 validation users"
-    assert "the choice costs training users nothing" in said["reason"]
+    assert "take no part in this run's training" in said["reason"]
+    assert "the choice costs its training users nothing" in said["reason"]
+    assert "other runs" in said["reason"], "of another split these may have trained"
     assert result.summary["split"]["validation_users"] == 40
     assert "made in 6 trials on 40 validation users" in result.report.read_text()
 
@@ -118,6 +120,7 @@ def test_the_card_says_who_was_looked_at_and_the_run_refuses_what_would_make_it_
         ({"seed": 1}, "must be a study of this run's data, split and seed"),
         ({"split.name": "leave-last-out"}, "must be a study of this run's data, split and seed"),
         ({"algorithm.settings.embedding_size": 3}, "needs the algorithm and the settings that the study found"),
+        ({"warm_start": str(tmp_path / "run")}, "needs a run without `warm_start`: users that settings are chosen on"),
         ({"tuned_on": str(tmp_path)}, "must be the folder of a study of `palate tune`"),
     ):
         with pytest.raises(InputError, match=message):
@@ -135,6 +138,7 @@ def test_without_a_study_the_card_says_that_tuning_is_not_charged(log: Path, tmp
     ("keys", "space", "message"),
     [
         ({"split.name": "leave-last-out"}, SPACE, "needs a split that holds out users, such as strong"),
+        ({"warm_start": "former"}, SPACE, "`tuned_on` needs a run without `warm_start`"),
         ({"algorithm.name": "sgd", "algorithm.settings.rounds": 2}, None, "must say where to look for settings of sgd"),
         ({}, {"privacy.epsilon": [1, 2]}, "must have keys below algorithm.settings, got `privacy.epsilon`"),
         ({}, {"algorithm.settings.rounds": []}, "`algorithm.settings.rounds` must have a value to try"),

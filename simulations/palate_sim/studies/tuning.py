@@ -40,7 +40,7 @@ from palate_sim.evaluation.model_evaluation import headline, judge
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.preparation.splits import Heldout
-from palate_sim.run.tuned import STUDY
+from palate_sim.run.tuned import STUDY, refuse_warm_start
 from palate_sim.steps import Notify, silent, step
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def tune(
     given = _checked(space if space is not None else SPACES.get(config.algorithm.name), config)
     if trials < 1:
         raise InputError(f"`trials` must be at least 1, got {trials}")
+    refuse_warm_start(config)
     prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     bench = _Bench.of(config, prepared, notify)

@@ -140,8 +140,7 @@ def test_where_nobody_agrees_they_live_without_rounds_and_surveys(tmp_path: Path
         found = facts(made)
     assert found["days"] == 9
     assert found["privacy"]["epsilon"] == 0
-    assert {what for _, what, _ in found["refused"]} == {"training", "survey"}
-    assert {why for _, _, why in found["refused"]} == {"too few agree to it"}
+    assert found["refused"] == [(2, "training", "too few agree to it"), (7, "survey", "too few agree to it")]
 
 
 def test_nobody_lives_in_the_future() -> None:
