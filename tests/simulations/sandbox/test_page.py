@@ -137,7 +137,9 @@ def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: B
         assert not runner.world.people.agrees["train"][row]
     erase = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.do?.value === 'erase')"
     browser.eval(f"(() => {{ const f = {erase}; f.elements.sure.checked = true; f.requestSubmit(); }})()")
-    browser.wait(f"document.getElementById('row').value !== '{row}'")
+    browser.wait("document.getElementById('row').selectedOptions[0].textContent.endsWith('(erased)')")
+    browser.wait(f"{inside}?.body.textContent.includes('Person {row + 1} has no device here')")
+    assert browser.eval("document.getElementById('row').value") == str(row), "and nobody else's page in its place"
     assert row not in runner.world.persons
     assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
 
