@@ -73,7 +73,6 @@ images: $(VENV)/.dev ## the image, the compose file, the systemd units and the H
 release-check: $(VENV)/.dev ## parts=..., of build sbom extras platforms workflows; extra=, python=: what is released is made and tried in clean environments: minutes
 	$(BIN)/python .ci/release.py $(parts) $(addprefix --extra ,$(extra)) $(addprefix --python ,$(python))
 
-around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus: Debian's packages, minutes
 around: $(VENV)/.dev ## a server and what stands around it: an ACME authority and its clients, Prometheus, Grafana's types: Debian's packages, minutes
 	@$(call need,$(NEEDS) $(AROUND_NEEDS)):
 	$(PIP) --no-deps --require-hashes --requirement requirements/around.txt

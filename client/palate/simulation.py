@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from palate_common.errors import InputError
 
 if TYPE_CHECKING:
+    from palate_sim.config import SimulationConfig
     from palate_sim.data import Source
     from palate_sim.run.result import Result
 
@@ -55,11 +56,44 @@ def simulate(
         InputError: bad data or configuration; nothing was written.
         BudgetError: the population's budget doesn't allow the run.
     """
+    config = configuration(
+        epsilon=epsilon, delta=delta, dp=dp, preset=preset, algorithm=algorithm, split=split, seed=seed, track=track,
+        settings=settings,
+    )  # fmt: skip
+    from palate_sim.data.readers import as_source
+    from palate_sim.progress import Progress, wanted
+    from palate_sim.run import experiment
+
+    started = experiment.start(
+        config,
+        source=as_source(data),
+        out=None if out is None else Path(out),
+        ledger=None if ledger is None else Path(ledger),
+    )
+    with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
+        return started.run(notify)
+
+
+def configuration(
+    *,
+    epsilon: float,
+    delta: float | None,
+    dp: str,
+    preset: str | None,
+    algorithm: str,
+    split: str,
+    seed: int,
+    track: str | None,
+    settings: Mapping[str, Any] | None,
+) -> SimulationConfig:
+    """The configuration that the arguments of `simulate` mean.
+
+    Raises:
+        InputError: it makes no sense, or the extra `simulations` is missing.
+    """
     try:
         from palate_sim.config import load_config
-        from palate_sim.data.readers import as_source
-        from palate_sim.progress import Progress, wanted
-        from palate_sim.run import experiment
+        from palate_sim.run import experiment  # noqa: F401 # it imports what the extra brings
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
     if not isinstance(settings or {}, Mapping):
@@ -74,12 +108,4 @@ def simulate(
         "track": track,
         **(settings or {}),
     }
-    config = load_config(preset, {key: value for key, value in chosen.items() if value is not None})
-    started = experiment.start(
-        config,
-        source=as_source(data),
-        out=None if out is None else Path(out),
-        ledger=None if ledger is None else Path(ledger),
-    )
-    with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
-        return started.run(notify)
+    return load_config(preset, {key: value for key, value in chosen.items() if value is not None})

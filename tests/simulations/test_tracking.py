@@ -112,7 +112,7 @@ def from_mlflow() -> Iterator[Kept]:
 
 
 def from_wandb() -> Iterator[Kept]:
-    """From the records of all folders of an id, as `wandb sync --append` sends them."""
+    """From the records of the last folder of an id, which has all of the run."""
     from wandb.proto import wandb_internal_pb2
 
     runs: dict[str, Kept] = {}
@@ -126,8 +126,7 @@ def from_wandb() -> Iterator[Kept]:
                 case "run":
                     run = record.run
                     config = {each.key: str(json.loads(each.value_json)) for each in run.config.update}
-                    fresh = Kept(run.run_id, run.display_name, config, {}, run.notes, {}, None)
-                    kept = runs.setdefault(run.run_id, fresh)
+                    kept = runs[run.run_id] = Kept(run.run_id, run.display_name, config, {}, run.notes, {}, None)
                 case "history":
                     assert kept is not None
                     row = {each.nested_key[0]: json.loads(each.value_json) for each in record.history.item}
@@ -143,8 +142,8 @@ def from_wandb() -> Iterator[Kept]:
                 case "exit":
                     assert kept is not None
                     kept.ended = "KILLED" if record.exit.exit_code else "FINISHED"
-        assert kept is not None
-        kept.files |= {path.name: path.read_bytes() for path in (folder / "files").iterdir()}
+        if kept is not None:
+            kept.files |= {path.name: path.read_bytes() for path in (folder / "files").iterdir()}
     yield from runs.values()
 
 
@@ -225,6 +224,14 @@ def test_a_run_that_was_cut_off_goes_on_as_the_same(kind: str, frame: pd.DataFra
     assert [step for step, _ in before.values["privacy/epsilon"]] == [1, 2]
     assert before.ended in ("KILLED", None)
     assert before.privacy.startswith("ε with δ = 1e-5, unit: user")
+
+    if kind == "mlflow":  # as if it hadn't been reached
+        with sqlite3.connect("runs.db") as base:
+            base.execute("delete from metrics where step = 1")
+        base.close()
+    if kind == "wandb":  # as if it had been killed before W&B wrote anything
+        (file,) = Path("logs/wandb").glob("offline-run-*/*.wandb")
+        file.write_bytes(file.read_bytes()[:7])
 
     again = experiment.reopen(desk / "run", source=frame)
     with Progress(again.folder.events, quiet=True) as progress:

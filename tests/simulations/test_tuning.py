@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
+import palate
 from palate_cli.cli import run as palate_command
 from palate_common.errors import InputError, IntegrityError, LockedError
 from palate_common.interactions import Interactions
@@ -132,6 +134,16 @@ def test_without_a_study_the_card_says_that_tuning_is_not_charged(log: Path, tmp
     result = experiment.start(load_config(None, QUICK), source=str(log), out=tmp_path / "run").run()
     what = [each["what"] for each in result.card["exclusions"]]
     assert "hyper-parameter choices made on these users" in what
+
+
+def test_the_facade_tunes_and_then_fits(log: Path, tmp_path: Path) -> None:
+    recommender = palate.Recommender(epsilon=8, out=tmp_path / "run", settings=QUICK)
+    assert recommender.tune(log, out=tmp_path / "study", trials=2, space=SPACE) is recommender
+    assert clone(recommender).get_params() == recommender.get_params()
+    found = recommender.settings
+    assert recommender.tune(log, out=tmp_path / "study", trials=2, space=SPACE).settings == found
+    card = recommender.fit(log).card_
+    assert any("made in 2 trials on 40 validation users" in each["what"] for each in card["exclusions"])
 
 
 @pytest.mark.parametrize(

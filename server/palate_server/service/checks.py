@@ -43,6 +43,11 @@ CHECKS: Mapping[str, Kind] = {
     "settings_unfit": Kind(
         "error", "no run could be opened with the configuration", "change the setting that is named in `server.toml`"
     ),
+    "profile_lacks": Kind(
+        "error",
+        "something is missing that the profile asks for before it serves",
+        "give it in `server.toml`: docs/operations.md#profiles",
+    ),
     "flower_unknown": Kind(
         "error",
         "another version of Flower is installed than the one that was tried",
@@ -175,6 +180,8 @@ def _settings(site: Site) -> Iterator[str | ServerProblem]:
     except PalateError as error:
         yield _tell("settings_unfit", line_of(error))
         return
+    for each in site.config.missing(site.folder):
+        yield _tell("profile_lacks", each)
     if format_of(site.folder) < FORMAT:
         yield _tell("folder_older")
     yield f"configuration: {items:,} items, attempts of {site.config.cohort.size:,} devices"

@@ -37,7 +37,7 @@ class Standing:
         entries: number of the ledger's entries.
         root: the root of their tree.
         spent: mu^2 of all charges.
-        devices: how many are enrolled, revoked, named.
+        devices: how many were ever enrolled, and how many of them are revoked, have left, and are named.
         identities: the hash of the directory of identities; "" without one.
         models: versions of the published models.
         release_key: the public key of plans and models.
@@ -46,7 +46,7 @@ class Standing:
     entries: int
     root: str
     spent: float
-    devices: tuple[int, int, int]
+    devices: tuple[int, int, int, int]
     identities: str
     models: tuple[int, ...]
     release_key: str
@@ -80,13 +80,14 @@ def standing(site: Site) -> Standing:
         InputError, IntegrityError: one of its files is invalid.
     """
     status = read_status(site)
+    there = status.devices
     with Enrolments(site.enrolment_file) as register:
         directory = register.directory()
     return Standing(
         status.ledger["size"],
         status.ledger["root"],
         status.mu2_spent,
-        (status.devices["enrolled"], status.devices["revoked"], status.devices["named"]),
+        (there["enrolled"] + there["revoked"] + there["left"], there["revoked"], there["left"], there["named"]),
         "" if directory is None else directory.hash,
         tuple(sorted(found for found, _, _ in listed(site))),
         status.release_key,

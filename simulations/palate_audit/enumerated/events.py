@@ -3,6 +3,8 @@
 - **W**: the steps of a device and of a node, for every registered algorithm whose unit is one event, with every
   setting, in every round: what is sent is the reference's number by number, of words of that call, all of which it
   takes. So there are as many noised sums as are charged, and each has coins of its own, one an event.
+- **U**: an event that the algorithm fails on counts as none, in each step and in what is sent, whichever it is, in a
+  node of several devices, too.
 - **U**: real stores, to which one event more comes: days later, so that others lose weight by a half-life, or in one
   minute with many of them, so that all count as a burst. With the noised results of earlier steps held fixed, each
   step's sum moves by what that event gives alone, to the whole number.
@@ -17,11 +19,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 
 from palate_audit.enumerated.noises import ROADS, plan_of
 from palate_audit.enumerated.separability import sums_of
@@ -111,6 +115,8 @@ def one_more_event(*, quick: bool = False) -> list[Finding]:
                 for preset, before, after in grown:
                     said = next(moved(algorithm, stage, before, after), "")
                     wrong = wrong or (said and f"{case}, round {stage.round}, weights {preset}: {said}")
+                said = next(_failed(algorithm, stage, case.histories().users(NODES[-1])), "")
+                wrong = wrong or (said and f"{case}, round {stage.round}: {said}")
         said = f"{len(some)} settings, {len(grown)} stores: each event moves its own terms"
         found.append(Finding.checked(f"{SEPARABLE}: one event of a store, {name}", not wrong, wrong or said))
     return found
@@ -185,6 +191,35 @@ def moved(algorithm: Algorithm, stage: RoundStage, before: Interactions, after: 
         if wrong := int(((one - other) != (own - none)).sum()):
             length = float(np.linalg.norm((one - other) - (own - none)))
             yield f"one event more moves {wrong} numbers of step {step + 1} by {length:.0f} steps beside its own terms"
+
+
+def _failed(algorithm: Algorithm, stage: RoundStage, histories: Interactions) -> Iterator[str]:
+    """How a message differs from one without the events that the algorithm fails on."""
+    plan, items = _plan(algorithm, stage, inclusion=1.0), np.unique(histories.indices)
+    for bad in (items[:1], items[-1:], items[::2]):
+        found = list[list[Float64 | Int64]]()
+        for events in (histories, histories.entries(~np.isin(histories.indices, bad))):
+            with _failing(algorithm, bad), _held(algorithm) as told:
+                sent = _message(algorithm, stage, plan, events, SeededSource(b"failing"))
+            found.append([*told, sent])
+        if any((one != other).any() for one, other in zip(*found, strict=True)):
+            yield f"{len(bad)} items on which the algorithm fails don't count as none"
+
+
+@contextmanager
+def _failing(algorithm: Algorithm, bad: npt.NDArray[np.int32]) -> Iterator[None]:
+    """Let gradients fail where one of these items is among the events."""
+    with ExitStack() as stack:
+        for name in ("item_gradients", "user_gradients"):
+            real = getattr(algorithm, name)
+
+            def instead(*given: Any, real: Any = real) -> Any:
+                if np.isin(given[-1].indices, bad).any():
+                    raise ArithmeticError("a number that isn't one")
+                return real(*given)
+
+            stack.enter_context(mock.patch.object(algorithm, name, instead))
+        yield
 
 
 def _grown(preset: str | Weighting, *, later: float) -> tuple[Interactions, Interactions]:

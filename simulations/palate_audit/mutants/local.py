@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -179,6 +179,25 @@ def averaged_events() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "an event that fails takes others along",
+    bug="where the algorithm fails on one event, a step counts all of the node's events as none",
+    seen="an exception that is caught around the whole step",
+    test="U",
+)
+def all_fail() -> Iterator[None]:
+    """Go on without any event."""
+
+    def instead(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
+        try:
+            return step(events)
+        except Exception:
+            return step(events.entries(np.zeros(events.nnz, np.bool_)))
+
+    with mock.patch.object(event_steps, "_summed", instead):
+        yield
+
+
 MUTANTS = (
     cut_by_the_cohort,
     after_the_sum,
@@ -187,4 +206,5 @@ MUTANTS = (
     bare_user_steps,
     public_coins,
     averaged_events,
+    all_fail,
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
+
+import numpy as np
 
 from palate_audit.mutants.mutant import mutant
 from palate_client import consent, models
@@ -15,12 +18,16 @@ from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import statement
 from palate_client.ledger import own_ledger
 from palate_client.ledger.anchor import know_charges
+from palate_client.ledger.device_ids import unpack
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.totals import DeviceTotals
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
 from palate_common.records.database import Database
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.noise import NoisyAggregate
+from palate_server.rounds.replay import Replay
 from palate_server.witness.folder import State, WitnessFolder
 from palate_sim.engines import worker
 
@@ -189,6 +196,71 @@ def latest_messages() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a hash of the model before",
+    bug="a model that a release has moved keeps the hash that was computed before",
+    seen="an object that is changed in place, with what it had cached",
+    test="W",
+)
+def former_hash() -> Iterator[None]:
+    """Hand the former model's hash on."""
+    real = Replay.apply
+
+    def instead(self: Replay, noisy: NoisyAggregate) -> None:
+        before = self.model.hash
+        real(self, noisy)
+        vars(self.model)["hash"] = before
+
+    with mock.patch.object(Replay, "apply", instead):
+        yield
+
+
+@mutant(
+    "devices joined by their sums",
+    bug="of many devices those that have spent the same are kept as one, whatever attempts they were in last",
+    seen="neighbours are joined to save memory, and one member was forgotten",
+    test="G",
+)
+def joined_by_sums() -> Iterator[None]:
+    """Forget the last attempts where neighbours are joined."""
+    real = DeviceTotals._join
+
+    def instead(self: DeviceTotals) -> None:
+        same = np.append(False, (np.diff(self._high) == 0) & (np.diff(self._count) == 0))
+        for last in self._last.values():
+            for row in np.flatnonzero(same):
+                last[row] = last[row - 1]
+        real(self)
+
+    with mock.patch.object(DeviceTotals, "_join", instead):
+        yield
+
+
+@mutant(
+    "charges that rely on nothing forgotten",
+    bug="a device's totals leave out charges that don't say what they rely on, as older versions made them",
+    seen="a column that came later, and a query that takes it for given",
+    test="G",
+)
+def of_trust() -> Iterator[None]:
+    """Read charges with this column only."""
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        with self._database.transaction(write=write) as connection:
+            query = (
+                "SELECT seq, run, round, attempt, mu2, devices FROM charges"
+                " WHERE seq > ? AND trust IS NOT NULL ORDER BY seq"
+            )
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -199,4 +271,7 @@ MUTANTS = (
     in_memory,
     short_anchor,
     latest_messages,
+    former_hash,
+    joined_by_sums,
+    of_trust,
 )

@@ -30,6 +30,7 @@ from palate_audit.checks.worlds.failing_server import failing_server
 from palate_audit.checks.worlds.same_release import same_release
 from palate_audit.checks.worlds.service import service
 from palate_audit.enumerated.attempts import noise_of_attempts
+from palate_audit.enumerated.caches import caches
 from palate_audit.enumerated.events import one_more_event, steps_of_words
 from palate_audit.enumerated.histories import histories_of_every_size
 from palate_audit.enumerated.long import long_results
@@ -82,9 +83,13 @@ def _separable(*, quick: bool = False) -> list[Finding]:
 
 
 def _noises(*, quick: bool = False) -> list[Finding]:
-    """Noise of whole runs, and of every road, call, attempt and step."""
+    """Noise of whole runs, and of every road, call, attempt and step; and what is kept between calls."""
     return (
-        words(quick=quick) + noise_of_roads(quick=quick) + noise_of_attempts(quick=quick) + steps_of_words(quick=quick)
+        words(quick=quick)
+        + noise_of_roads(quick=quick)
+        + noise_of_attempts(quick=quick)
+        + steps_of_words(quick=quick)
+        + ([] if quick else caches())
     )
 
 

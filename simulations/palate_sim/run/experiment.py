@@ -32,7 +32,7 @@ from palate_sim.data.sources import is_address
 from palate_sim.engines import Job, OnRelease, Outcome
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.job import node_size
-from palate_sim.evaluation.curve import LearningCurve
+from palate_sim.evaluation.curve import LearningCurve, earlier_points
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.run.budget import check_budget, check_ledger, set_budget
 from palate_sim.run.clock import Clock
@@ -79,7 +79,14 @@ class Started:
         """
         key = SigningKey.load(self.folder.key_file).public
         facts = self.config.model_dump(mode="json")
-        with tracking(self.config.track, run=key, folder=self.folder.path, config=facts, notify=notify) as told:
+        with tracking(
+            self.config.track,
+            run=key,
+            folder=self.folder.path,
+            config=facts,
+            notify=notify,
+            earlier=earlier_points(self.folder.events),
+        ) as told:
             try:
                 return _run(self, told)
             except Exception as error:

@@ -49,6 +49,10 @@ class MlflowTracker:
         settings = [Param(_key(name), str(value)[:LONGEST]) for name, value in run.config.items()]
         for first in range(0, len(settings), 100):  # what a server takes at once
             self._client.log_batch(self._run, params=settings[first : first + 100])
+        for step, values in run.earlier:  # whatever it missed, such as while the server was away
+            known = self._client.get_metric_history(self._run, _key(next(iter(values)))) if values else []
+            if step not in {metric.step for metric in known}:
+                self.log(step, values)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics of a round."""

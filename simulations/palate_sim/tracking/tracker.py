@@ -34,12 +34,15 @@ class Begun:
         name: its folder's name.
         config: dotted setting -> a value of JSON.
         privacy: what stands beside every epsilon.
+        earlier: rounds that an earlier process of the run has seen, as (step, values): a tracker that may have lost
+            them with that process is told again.
     """
 
     id: str
     name: str
     config: Mapping[str, Any]
     privacy: str
+    earlier: tuple[tuple[int, Mapping[str, float]], ...] = ()
 
 
 @dataclass(frozen=True)

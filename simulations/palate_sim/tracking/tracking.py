@@ -11,7 +11,7 @@ it raises is told once, as the event `untracked`; the run goes on without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,13 @@ OWN = "palate"
 
 @contextmanager
 def tracking(
-    where: str | None, *, run: str, folder: Path, config: Mapping[str, Any], notify: Notify
+    where: str | None,
+    *,
+    run: str,
+    folder: Path,
+    config: Mapping[str, Any],
+    notify: Notify,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Notify]:
     """A callback for a run's events that tells a tracker, if one is wanted.
 
@@ -38,11 +44,12 @@ def tracking(
         folder: the run folder, whose `result.json`, report and card are there when the event `done` comes.
         config: the run's configuration.
         notify: gets every event, and `untracked` with `error` where the tracker fails.
+        earlier: the points of the curve that earlier processes of the run have logged.
     """
     if where is None:
         yield notify
         return
-    told = Tracking(lambda: tracker_of(where), run=run, folder=folder, config=config, notify=notify)
+    told = Tracking(lambda: tracker_of(where), run=run, folder=folder, config=config, notify=notify, earlier=earlier)
     try:
         yield told
     finally:
@@ -58,14 +65,23 @@ class Tracking:
         folder: the run folder.
         config: the run's configuration.
         notify: gets every event.
+        earlier: the points of the curve that earlier processes of the run have logged.
     """
 
     def __init__(
-        self, make: Callable[[], RunTracker], *, run: str, folder: Path, config: Mapping[str, Any], notify: Notify
+        self,
+        make: Callable[[], RunTracker],
+        *,
+        run: str,
+        folder: Path,
+        config: Mapping[str, Any],
+        notify: Notify,
+        earlier: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._make = make
         self._tracker: RunTracker | None = None
         self._run, self._folder, self._config, self._notify = run, folder, config, notify
+        self._earlier = tuple((int(row["round"]) + 1, round_values(row)) for row in earlier)
         self._finished = False
 
     def __call__(self, event: Mapping[str, Any]) -> None:
@@ -89,7 +105,7 @@ class Tracking:
         """Make the tracker, which imports its package, and begin."""
         said, name = rounds_line(event.get("privacy") or {}), self._folder.resolve().name
         config = {key: value for key, value in _settings(self._config) if key != "track"}  # it is where this is
-        begun = Begun(self._run[:32], name, config, said)
+        begun = Begun(self._run[:32], name, config, said, self._earlier)
         try:
             self._tracker = self._make()
         except Exception as error:

@@ -2,7 +2,7 @@
 
     WandbTracker("logs")  # then, if you want to: wandb sync logs/wandb/offline-run-*
 
-A run that goes on writes a further folder of the same id; `wandb sync --append` puts them together.
+A run that goes on writes a further folder of the same id with all of the curve, so the last one is enough.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class WandbTracker:
             notes=run.privacy,
             settings=wandb.Settings(**ALONE),
         )
+        for step, values in run.earlier:  # a process that is killed takes what W&B has not yet written with it
+            self.log(step, values)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Values of a round."""

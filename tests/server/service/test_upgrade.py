@@ -49,13 +49,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_trial_says_what_would_change_and_changes_nothing(old: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(old.site.enrolment_file)) as connection:
+        connection.executescript(
+            "UPDATE devices SET revoked = 1 WHERE number = 7;"
+            "UPDATE devices SET revoked = 0, node = NULL, node_key = 'gone 6' WHERE number = 6"
+        )
     before = files(old.site.folder)
     found = try_upgrade(old.site)
     assert files(old.site.folder) == before
     assert found.changes == (
         f"format 1 -> {FORMAT}", "register: tables labels, seen, empty; the former version reads on",
     )  # fmt: skip
-    assert found.standing.devices == (8, 0, 0)
+    assert found.standing.devices == (8, 1, 1, 0), "also those that no longer take part"
     assert found.standing.spent > 0
     assert run(["serve", "upgrade", str(old.site.folder), "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from functools import lru_cache
+from itertools import combinations, count
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_audit.enumerated import constants, noises, sizes
+from palate_audit.enumerated import caches, constants, noises, sizes
 from palate_audit.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
 from palate_audit.enumerated.events import one_more_event
 from palate_audit.enumerated.separability import everybody, separability
@@ -26,6 +27,7 @@ from palate_common.mechanism import discrete_gaussian as sampler
 from palate_common.mechanism import randomness, update
 from palate_common.mechanism.randomness import SeededSource
 from palate_common.rounds import event_steps
+from palate_common.rounds import shares as production
 
 
 def blocks(case: SettingsCase) -> set[str]:
@@ -215,3 +217,17 @@ def test_weights_that_follow_from_other_events_are_found() -> None:
         (found,) = one_more_event(quick=True)
     assert found.verdict is Verdict.ALARM
     assert "beside its own terms" in found.said
+
+
+def test_a_cache_that_keeps_what_was_drawn_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    drawn = lru_cache(lambda: next(numbers))
+    drawn.__module__ = production.__name__
+    monkeypatch.setattr(production, "drawn", drawn, raising=False)
+    found = caches._Uses()
+    with caches._watched(found):
+        assert production.squares(5) == (2, 1)
+        assert not found.wrong
+        vars(production)["drawn"]()
+    assert len(found.wrong) == 1
+    assert vars(production)["drawn"] is drawn

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import inspect
+from collections import Counter, defaultdict
 from fractions import Fraction
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from palate_audit.checks.ledgers import device, population
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.reference.ledgers import DeviceBook, PopulationBook
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_server.ledger.history import History
+from palate_server.ledger.ledger import Ledger
 
 
 def counted(kind: type, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, Any]]:
@@ -80,3 +84,37 @@ def test_a_limit_of_devices_that_is_met_is_not_one_that_is_passed(monkeypatch: p
     real = DeviceTotals.affords
     monkeypatch.setattr(DeviceTotals, "affords", lambda self, rows, mu2: real(self, rows, mu2 * (1 - 1e-15)))
     assert "devices'" in alarms(device.device_ledger())
+
+
+SINGLE = {("Ledger", "__init__", "unit"), ("Ledger", "restore", "cosigned")}
+"""Arguments that have one value here: all runs have one unit, and other tests restore from cosigned states."""
+
+
+def test_every_argument_of_a_ledger_takes_several_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is never varied is what a bug can depend on unseen."""
+    met = defaultdict[tuple[str, str, str], set[str]](set)
+
+    def watched(kind: type, name: str) -> None:
+        real = getattr(kind, name)
+        signature = inspect.signature(real)
+
+        def instead(*given: Any, **named: Any) -> Any:
+            bound = signature.bind(*given, **named)
+            bound.apply_defaults()
+            for argument, value in list(bound.arguments.items())[1:]:
+                met[kind.__name__, name, argument].add(f"{value!r:.300}")
+            return real(*given, **named)
+
+        monkeypatch.setattr(kind, name, instead)
+
+    for kind, names in {
+        DeviceLedger: ("__init__", "charge", "see", "receipts", "spent"),
+        OwnLedger: ("charge",),
+        Ledger: ("__init__", "set_budget", "open_run", "charge", "seal", "close_run", "publish", "restore"),
+    }.items():
+        for name in names:
+            watched(kind, name)
+    for steps in (device._lived(60), device._own(), population._lived(), population._two()):
+        assert not any(steps)
+    assert len(met) > 40
+    assert {place for place, values in met.items() if len(values) < 2} == SINGLE

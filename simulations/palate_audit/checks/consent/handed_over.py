@@ -20,10 +20,11 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event, Kind, event_line
 from palate_client.recommend.interests import Interests
+from palate_client.store import reading, store
 from palate_client.store.retention import Limits
 
 ITEMS = 12
@@ -42,6 +44,8 @@ START, DAY = 1_795_392_000.0, 86_400.0
 KEPT = 20
 """Days after which events are deleted."""
 LIVES, STEPS = 3, 36
+TINY, PAGE = 2, store.PAGE
+"""Events that are read at once: so few that lives are cut, and as many as there are."""
 QUICK = 12
 """Steps of the one life of the quick form."""
 COUNTS: tuple[Kind, ...] = ("like", "purchase", "share")
@@ -79,7 +83,15 @@ def handed_over(*, quick: bool = False) -> Iterator[str]:
         yield from filter(None, [operator.tell("model", 1.0)])
         for life in range(1 if quick else LIVES):
             lived = _Life(operator, home / f"{life}", life).lived(QUICK if quick else STEPS)
-            yield from (f"life {life}, {said}" for said in lived)
+            with _pages(TINY if life % 2 == 0 else PAGE):
+                yield from (f"life {life}, {said}" for said in lived)
+
+
+@contextmanager
+def _pages(size: int) -> Iterator[None]:
+    """Let the store's events be read in pages of this size."""
+    with mock.patch.object(store, "PAGE", size), mock.patch.object(reading, "PAGE", size):
+        yield
 
 
 class _Life:

@@ -3,8 +3,10 @@
 Some installations in one file, with ids of their own and in runs, are charged by several runs: the first time, again
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
 below. The file is closed and opened, each time years later, also after hundreds of charges, and written by a second
-handle. They see states of the population's ledger: longer, shorter, forked, the same. After each step every public
-answer is the book's: who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
+handle. In every second file few neighbours pay the same, and are joined after each step, as they are where there are
+thousands. They see states of two populations' ledgers: longer, shorter, forked, the same. All else that a charge can
+say varies, too: its purpose, what it relies on, how much is sent. After each step every public answer is the book's:
+who takes part, what each has spent, its receipts, the number of charges, and the state seen last.
 
 The same with an app's own encrypted ledger, whose report must say what was spent, whether the limits are reached, and
 an epsilon that is not below what that costs.
@@ -22,6 +24,7 @@ from contextlib import ExitStack, suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -35,6 +38,7 @@ from palate_audit.reference.ledgers import DeviceBook
 from palate_client.device import open_device
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.trust import Trust
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_common.errors import PalateError
@@ -45,6 +49,7 @@ STEPS, MANY = 240, 330
 IDS = (0, 1, 2, 3, 5, 7, 8, 1000, -4, 2**40)
 LIMITS = ((2.0, None), (0.7, 40), (None, 25), (0.30000000000000004, None))
 """Most mu^2 and most charges of a device; the third sum of 0.1 in floats is above three times 0.1."""
+POPULATIONS = (POPULATION, "another")
 YEAR = 365 * 86400
 COSTS = (0.125, 0.1, 1 / 30, 1 / 70, 2.0**-40, 0.0625)
 
@@ -55,12 +60,21 @@ def device_ledger(*, quick: bool = False) -> list[Finding]:
     return beside({"devices'": partial(_lived, steps), "many charges": _long, "an app's own": _own})
 
 
+def says(number: int) -> dict[str, Any]:
+    """What a charge says beside its place and cost, none of which changes what it costs."""
+    return {
+        "n_bytes": 1 + number % 7,
+        "purpose": ("train", "analytics", None)[number % 3],
+        "trust": (None, Trust(1, 24, None), Trust(None, None, 0.5), Trust(2, 30, 1.5))[number % 4],
+    }
+
+
 class _Pair:
     """A device ledger, and its book."""
 
     def __init__(self, path: Path, limit: float | None, most: int | None) -> None:
         self.path, self.limit, self.most = path, limit, most
-        self.years = 0.0
+        self.years, self.joins = 0.0, False
         self.book = DeviceBook(None if limit is None else Fraction(limit), most)
         self.ledger = self.opened()
         self.plans = 0
@@ -68,8 +82,11 @@ class _Pair:
     def opened(self) -> DeviceLedger:
         """The file, opened once more, a year and a half after the last time: charges don't grow old."""
         self.years += 1.5
-        with mock.patch("time.time", return_value=time.time() + self.years * YEAR):
-            return DeviceLedger(self.path, limit_mu2=self.limit, max_participations=self.most, durable=False)
+        now = time.time() + self.years * YEAR
+        with mock.patch("time.time", return_value=now):
+            return DeviceLedger(
+                self.path, limit_mu2=self.limit, max_participations=self.most, durable=False, clock=lambda: now
+            )
 
     def reopen(self) -> None:
         """Close it, and open it again."""
@@ -78,20 +95,21 @@ class _Pair:
 
     def charge(self, devices: list[int] | range, run: str, round_: int, attempt: int, mu2: float) -> str:
         """A charge in both; returns how they differ."""
+        self.plans += 1
         expected, found = self.book.charge(devices, run, round_, attempt, mu2), None
         plan = f"{run} {round_} {attempt}".encode().hex().ljust(64, "0")  # of the same attempt: the same plan again
         with suppress(PalateError):
             found = self.ledger.charge(
-                plan, run=run, round_=round_, attempt=attempt, mu2=mu2, n_bytes=1, devices=devices
+                plan, run=run, round_=round_, attempt=attempt, mu2=mu2, devices=devices, **says(self.plans)
             ).tolist()
         if found != expected:
             return f"attempt {attempt} of round {round_} at mu^2 {mu2!r}: {expected} may take part, got {found}"
         return ""
 
-    def see(self, size: int, root: str) -> str:
-        """A state of the population's ledger, seen by both."""
-        made = done(lambda: self.ledger.see(POPULATION, Checkpoint(size, root), f"{size}{root}".encode()))
-        expected = self.book.see(POPULATION, size, root)
+    def see(self, population: str, size: int, root: str) -> str:
+        """A state of a population's ledger, seen by both."""
+        made = done(lambda: self.ledger.see(population, Checkpoint(size, root), f"{size}{root}".encode()))
+        expected = self.book.see(population, size, root)
         return "" if made == expected else f"a state of size {size} must be {'seen' if expected else 'refused'}"
 
     def differences(self, devices: tuple[int, ...] = IDS) -> Iterator[str]:
@@ -105,11 +123,12 @@ class _Pair:
                 yield f"device {device} has spent {float(book.spent(device))!r}, and says {ledger.spent(device)!r}"
         if ledger.size() != len(book.charges):
             yield f"{len(book.charges)} charges were made, and {ledger.size()} are there"
-        seen, expected = ledger.seen_checkpoint(POPULATION), book.seen.get(POPULATION)
-        if (None if seen is None else (seen.size, seen.root)) != expected:
-            yield f"the state seen last must be of size {expected and expected[0]}, got {seen and seen.size}"
-        if expected is not None and ledger.seen_payload(POPULATION) != f"{expected[0]}{expected[1]}".encode():
-            yield "what showed the state seen last must be kept as evidence"
+        for population in POPULATIONS:
+            seen, expected = ledger.seen_checkpoint(population), book.seen.get(population)
+            if (None if seen is None else (seen.size, seen.root)) != expected:
+                yield f"the state seen last must be of size {expected and expected[0]}, got {seen and seen.size}"
+            if expected is not None and ledger.seen_payload(population) != f"{expected[0]}{expected[1]}".encode():
+                yield "what showed the state seen last must be kept as evidence"
 
 
 def _lived(steps: int = STEPS) -> Iterator[str]:
@@ -117,8 +136,11 @@ def _lived(steps: int = STEPS) -> Iterator[str]:
     for number, (limit, most) in enumerate(LIMITS):
         with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder:
             pair, rng = _Pair(Path(folder) / "devices.db", limit, most), np.random.default_rng(number)
+            pair.joins = number % 2 == 1
             for _ in range(steps // len(LIMITS)):
                 yield _step(pair, rng)
+                if pair.joins:
+                    vars(pair.ledger)["_totals"]._join()
                 some = tuple(int(each) for each in rng.choice(IDS, 3, replace=False))
                 yield from pair.differences(some)
             pair.reopen()
@@ -133,10 +155,14 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
         pair.reopen()
         return ""
     if what < 0.25:
-        size, root = book.seen.get(POPULATION, (3, "ab" * 32))
+        population = POPULATIONS[int(rng.random() < 0.3)]
+        size, root = book.seen.get(population, (3, "ab" * 32))
         size += int(rng.choice([-1, 0, 1, 5]))
-        return pair.see(size, root if rng.random() < 0.5 else bytes(rng.integers(0, 256, 32).tolist()).hex())
-    devices: list[int] | range = [int(each) for each in rng.choice(IDS, int(rng.integers(1, 6)), replace=False)]
+        return pair.see(
+            population, size, root if rng.random() < 0.5 else bytes(rng.integers(0, 256, 32).tolist()).hex()
+        )
+    some, most = (IDS[:4], 2) if pair.joins else (IDS, 5)
+    devices: list[int] | range = [int(each) for each in rng.choice(some, int(rng.integers(most)) + 1, replace=False)]
     if rng.random() < 0.2:
         devices = range(1, 5)
     run = f"run-{rng.integers(3)}"
@@ -144,7 +170,7 @@ def _step(pair: _Pair, rng: np.random.Generator) -> str:
     last = max(((each.round, each.attempt) for each in mine), default=(0, -1))
     places = [(last[0], last[1] + 1), (last[0] + 1, 0), (last[0] + 1, 0), (max(0, last[0]), max(0, last[1]))]
     place = places[int(rng.integers(len(places)))]
-    cost = float(rng.choice(COSTS))
+    cost = COSTS[0] if pair.joins else float(rng.choice(COSTS))
     if book.limit is not None and rng.random() < 0.3:
         rest = float(book.limit - book.spent(devices[0]))
         if rest > 0:
@@ -194,10 +220,17 @@ def _own() -> Iterator[str]:
                 ledger = OwnLedger(rounds.store, service)
             rest = float((book.limit or Fraction(0)) - book.spent(ONE))
             cost = math.nextafter(rest, math.inf) if number == 70 else part
-            expected = book.charge([ONE], "run", number, 0, cost)
+            run, attempt = f"run-{number % 2}", number % 3
+            expected = book.charge([ONE], run, number, attempt, cost)
             joined = bool(
                 ledger.charge(
-                    f"{number:064d}", run="run", round_=number, attempt=0, mu2=cost, n_bytes=1, devices=[number]
+                    f"{number:064d}",
+                    run=run,
+                    round_=number,
+                    attempt=attempt,
+                    mu2=cost,
+                    devices=[number],
+                    **says(number),
                 ).all()
             )
             if [joined] != expected:

@@ -11,7 +11,8 @@ noise, void attempts, a restoration. And the prices of a run's attempts, of whic
 Two populations of one operator, whose runs and rounds have the same names: what one spends, the other hasn't, and the
 file of one is refused for the other.
 
-Steps are the same in every audit; they don't depend on any noise.
+Whatever else an entry can say varies, too: hashes, facts, periods, algorithms. Steps are the same in every audit; they
+don't depend on any noise.
 
 **Assumes:** nobody restores an older copy of the file; the disk keeps what it reports as synced.
 """
@@ -89,7 +90,7 @@ class _Pair:
         """A budget for both."""
         return self.both(
             "a budget",
-            lambda: self.ledger.set_budget(mu2=mu2, epsilon=1.0, delta=1e-6),
+            lambda: self.ledger.set_budget(mu2=mu2, epsilon=1.0 + mu2, delta=1e-6 / (1 + mu2)),
             lambda: self.book.lower(mu2),
         )
 
@@ -108,8 +109,9 @@ class _Pair:
         said: list[Any] = []
 
         def step() -> None:
+            plan = f"{len(said):02x}{round_:04x}{attempt:04x}".ljust(64, "c")
             entry = self.ledger.charge(
-                run=run, round_=round_, attempt=attempt, plan_hash=HASH, mu2=mu2, facts=facts, run_limit=limit
+                run=run, round_=round_, attempt=attempt, plan_hash=plan, mu2=mu2, facts=facts, run_limit=limit
             ).entry
             said.append(entry.body["facts"]["spent"])
 
@@ -205,7 +207,8 @@ def _step(pair: _Pair, rng: np.random.Generator, limits: dict[str, float | None]
     if what < 0.12 or run not in book.opened:
         name = run if rng.random() < 0.3 or run not in book.opened else f"new-{step}"
         limits.setdefault(name, (None, 0.5, 2.0)[step % 3])
-        return pair.both("a run", lambda: pair.ledger.open_run(name, {}), lambda: book.open(name))
+        about: dict[str, Any] = {"algorithm": "als", "about": {"period": step // 50}} if step % 2 else {}
+        return pair.both("a run", lambda: pair.ledger.open_run(name, about), lambda: book.open(name))
     if what < 0.62:
         limit = limits.get(run)
         rest = None if limit is None else Fraction(limit) - book.of_run(run)
@@ -217,16 +220,18 @@ def _step(pair: _Pair, rng: np.random.Generator, limits: dict[str, float | None]
         return pair.charge(run, round_, attempt, near(rest or Fraction(0), rng), limit)
     if what < 0.8:
         attempt = max(0, latest - int(rng.choice([0, 0, 1])))
-        place = {"run": run, "round_": round_, "attempt": attempt, "release_hash": HASH}
+        place = {"run": run, "round_": round_, "attempt": attempt, "release_hash": _hash(step)}
         return pair.both(
             f"a seal of attempt {attempt} of {latest + 1}",
             lambda: pair.ledger.seal(**place),  # type: ignore[arg-type]  # each has its type
             lambda: book.seal(run, round_, attempt),
         )
     if what < 0.82:
-        return pair.both("the end of a run", lambda: pair.ledger.close_run(run, {}), lambda: book.close(run))
+        ends = {"model_hash": _hash(step)} if step % 2 else {}
+        return pair.both("the end of a run", lambda: pair.ledger.close_run(run, ends), lambda: book.close(run))
     if what < 0.88:
-        return pair.both("a model", lambda: pair.ledger.publish(run, HASH), lambda: book.publish(run))
+        model, said = _hash(step), _hash(step + 1) if step % 2 else None
+        return pair.both("a model", lambda: pair.ledger.publish(run, model, said), lambda: book.publish(run))
     if what < 0.95:
         pair.ledger.close()
         pair.ledger = pair.opened()
@@ -237,6 +242,11 @@ def _step(pair: _Pair, rng: np.random.Generator, limits: dict[str, float | None]
             return pair.charge(run, round_, latest + 1, 0.0625, limits.get(run))
         finally:
             pair.ledger = before
+
+
+def _hash(number: int) -> str:
+    """A hash of a step."""
+    return f"{number:064x}"
 
 
 def _restored(pair: _Pair) -> str:

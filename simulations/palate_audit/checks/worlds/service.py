@@ -1,8 +1,8 @@
 """E, a server that serves: what its folder keeps is the same whatever one user did, and its messages end in time.
 
 A real server folder is operated: cohorts gather, attempts come to nothing and are made again, runs are opened and
-closed. Its devices are enrolled, and in each attempt some are late. Two such folders differ in one user's events;
-noise is seeded, so that sums alone differ.
+closed, a model is published. Its devices are enrolled, and in each attempt some are late. Two such folders differ in
+one user's events; noise is seeded, so that sums alone differ.
 
 - **everything else is the same**: each file of the folder and what is told, but for noised numbers, hashes and clocks;
 - **a message ends with its attempt**: whoever is late looks for messages whenever the server has gone on, after a
@@ -35,13 +35,16 @@ from palate_audit.harness.watched_run import memory
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import PalateError
+from palate_common.errors import IntegrityError, PalateError
+from palate_common.rounds.plan import read_plan
 from palate_server.flower.service_app import GridMessenger
 from palate_server.flower.transport import RECORD
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
+from palate_server.operation.releases import publish
 from palate_server.service.setup import make_site
+from palate_server.service.status import unpublished
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 
@@ -55,8 +58,10 @@ BROKEN = 4
 """The number of the attempt, of as many, in which the connection breaks."""
 PROCESSES, STEPS = 4, 2
 """How often the server is started, and how often it goes around its loop each time."""
-DRAWN = re.compile(r'\d{8}T\d{6}-[0-9a-f]{6}|[0-9a-f]{12,}|\b1[0-9]{9}\.?\d*\b|"seconds": ?[\d.]+')
-"""Names of runs, hashes, moments and how long something took."""
+DRAWN = re.compile(
+    r'\d{8}T\d{6}-[0-9a-f]{6}|[0-9a-f]{12,}|\b1[0-9]{9}\.?\d*\b|"seconds": ?[\d.]+|(?<=\.z":\{"bytes":)\d+'
+)
+"""Names of runs, hashes, moments, how long something took, and how long packed noise is."""
 TEXTS = (".jsonl", ".json", ".toml", ".log")
 OF_ANY_SIZE = (".z", ".key", ".pem", ".db-wal", ".db-shm")
 """Packed noise, keys, and journals of a database, which are emptied at times."""
@@ -73,7 +78,7 @@ dropout = 0.13
 [training]
 algorithm = "als"
 every_hours = 0.0
-settings = {{ rounds = 3, embedding_size = 2, popularity_only_below = 0 }}
+settings = {{ rounds = 2, embedding_size = 2, popularity_only_below = 0 }}
 [cohort]
 size = 8
 wait_seconds = 1e-9
@@ -133,6 +138,23 @@ class _Mail(LocalGrid):
         return super()._deliver(message)
 
 
+class _Fetching(Host):
+    """Simulated devices, which fetch a round's model by its hash."""
+
+    models: Path
+
+    def answer(self, node: int, plan: bytes, model: bytes) -> bytes:
+        """A plan without masks."""
+        return super().answer(node, plan, self._fetched(plan))
+
+    def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
+        """The first request of a masked attempt."""
+        return super().join(node, plan, self._fetched(plan), request)
+
+    def _fetched(self, plan: bytes) -> bytes:
+        return (self.models / read_plan(plan).plan.model_hash).read_bytes()
+
+
 class _Messenger(GridMessenger):
     """The server's own messenger, over this grid."""
 
@@ -186,7 +208,10 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
         ledger = stack.enter_context(DeviceLedger(":memory:", durable=False))
         floors = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True, population="audited").for_few()
         public = site.key().public
-        host = Host(Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of)
+        host = _Fetching(
+            Shards(crowd(histories, n_items=len(ITEMS)), 1), ledger, public, floors, identity_of=identities.of
+        )
+        object.__setattr__(host, "models", site.round_models)
         grid = _Mail(node_app(lambda _: host), nodes=DEVICES)
         stack.enter_context(mock.patch.object(time, "sleep"))
         told = stack.enter_context(heard())
@@ -195,6 +220,11 @@ def _served(name: str, acts: tuple[int, ...]) -> _Served:
             grid.come_back()
             Operation(site, messenger, messenger.purge).serve(lambda: next(left, None) is None)  # noqa: B023 - it is called now
             grid.look()
+        with site.ledger() as entries:
+            run = unpublished(entries)
+        if run is None:
+            raise IntegrityError(f"a run must be closed after {grid.attempts} attempts, and none is")
+        publish(site, run, lambda _: b"card")
         served.wrong, served.attempts = grid.overdue, grid.attempts
         served.beside = {
             "what is told": [DRAWN.sub("#", scrubbed(line.replace(str(home), ""))) for line in told],
@@ -214,13 +244,13 @@ def _enrol(site: Site, identities: Identities) -> None:
 
 def _files(site: Site) -> dict[str, Any]:
     """Every file: its words, if it is text, without what is drawn or follows from the clock or a noised number."""
-    found = dict[str, Any]()
+    found = dict[str, list[Any]]()
     for path in sorted(site.folder.rglob("*")):
         if path.is_file():
             name = DRAWN.sub("#", str(path.relative_to(site.folder)))
             text = path.read_bytes().decode("utf-8", "backslashreplace") if path.suffix in TEXTS else ""
             size = -1 if path.suffix in OF_ANY_SIZE or "entries" in path.parts else path.stat().st_size
-            found[name] = DRAWN.sub("#", scrubbed(text)) if text else size
+            found.setdefault(name, []).append(DRAWN.sub("#", scrubbed(text)) if text else size)
     with site.ledger(read_only=True) as ledger:
         found["the ledger"] = [DRAWN.sub("#", str(plain(entry.body))) for entry in ledger.entries()]
-    return found
+    return {name: sorted(each, key=str) for name, each in found.items()}  # names of folders are hashes

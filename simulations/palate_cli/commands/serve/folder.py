@@ -252,6 +252,8 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
     missing = config.missing(site.folder)
     for each in missing:
         typer.echo(f"before it serves: {each}")
+    if missing:
+        typer.echo(f"give it in {folder / 'server.toml'}; palate serve check {folder} says what is still missing")
     bounds = choose_cohort(n_users=size, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None)
     if bounds.shares < Floors.min_honest:
         typer.echo(

@@ -91,7 +91,13 @@ def _standing(found: Status, outlook: Outlook, folder: Path) -> Iterator[str]:
     period, due = outlook.period, outlook.next_run
     if found.profile == TRIAL:
         yield TRIAL_WORDS
-    yield f"population {found.population} · {' · '.join(f'{n:,} {state}' for state, n in found.devices.items())}"
+    count = found.devices
+    yield (
+        f"population {found.population} · {count['enrolled']:,} enrolled, "
+        f"of which {count['quarantined']:,} quarantined "
+        f"and {count['named']:,} named · {count['revoked']:,} revoked · {count['left']:,} left · "
+        f"{count['invitations']:,} open invitations"
+    )
     if len(found.superlinks) > 1:
         yield f"SuperLinks: {', '.join(f'{count:,} devices at {place}' for place, count in found.superlinks.items())}"
     if found.profile is not None:
