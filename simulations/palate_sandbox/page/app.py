@@ -167,7 +167,11 @@ class SandboxPage(Closing):
 
     async def _decide(self, request: Request) -> Response:
         form = await _form(request)
-        return await run_in_threadpool(self._decided, request.path_params["row"], request.path_params["language"], form)
+        row, language = request.path_params["row"], request.path_params["language"]
+        try:
+            return await run_in_threadpool(self._decided, row, language, form)
+        except PalateError:  # it was erased just now
+            return self._gone(row)
 
     async def _to_console(self, request: Request) -> Response:
         token = await run_in_threadpool(self._access.make_token)

@@ -152,6 +152,19 @@ def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -
     assert "ε" in browser.text("budget")
 
 
+def test_a_decision_that_comes_too_late_is_told_that_the_device_is_gone(port: int, runner: Runner) -> None:
+    row, person = next(iter(runner.world.persons.items()))
+    with runner.lock:
+        person.device.erase()  # the list of people hasn't heard of it yet
+        for asked in ("do=revoke&purpose=train", "do=export"):
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+                connection.request("POST", f"/person/en/{row}", body=asked, headers={"Connection": "close"})
+                with connection.getresponse() as answer:
+                    assert answer.status == 404
+                    assert f"Person {row + 1} has no device here" in answer.read().decode()
+        runner.world.erase(row)
+
+
 def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     def asked(method: str, path: str, **headers: str) -> int:
         with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
