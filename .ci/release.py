@@ -7,7 +7,7 @@ sbom       CycloneDX lists of what the server, a device and the simulations inst
 extras     each extra alone, in a clean environment of each Python: it installs, what it brings loads, and its first
            tutorial runs with nothing but the wheel; a device loads what it needs and nothing else
 platforms  the types of macOS and Windows, and whether each can install a device and the simulations from wheels
-workflows  .github/workflows against GitHub's schema
+workflows  .github/workflows against GitHub's schema, and each action named by its hash
 
 All of it lies in build/release. Wheels come from PyPI and, where PIP_FIND_LINKS names one, a folder. It is no part of
 `make test`: it takes minutes, and the network.
@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -222,8 +223,16 @@ def platforms() -> None:
 def workflows() -> None:
     """The workflows against GitHub's schema, which comes with the tool."""
     files = sorted(str(path) for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    for file in files:
+        if loose := unpinned(Path(file).read_text(encoding="utf-8")):
+            failed(f"{file} must name each action by a commit's hash, got {', '.join(loose)}")
     tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
-    print(f"workflows: {len(files)} as GitHub's schema wants them; they run on GitHub alone")
+    print(f"workflows: {len(files)} as GitHub's schema wants them, actions by hash; they run on GitHub alone")
+
+
+def unpinned(workflow: str) -> list[str]:
+    """The actions of a workflow that are named by a tag or a branch, which their owners can move."""
+    return [name for name in re.findall(r"uses:\s*(\S+)", workflow) if not re.search(r"@[0-9a-f]{40}$", name)]
 
 
 # ------------------------------------------------------------------------------------------------------ how it is tried

@@ -136,6 +136,30 @@ def others_may_read(mode: int) -> bool:
     return sys.platform != "win32" and bool(mode & 0o077)
 
 
+def is_anothers(port: int, *, at: int) -> bool:
+    """Whether the other end of a connection on loopback is a program of another account than ours and root's.
+
+    On Linux, whose kernel lists whose each connection is; elsewhere, and where it isn't listed, nothing is known.
+
+    Args:
+        port: of the other end.
+        at: our own port.
+    """
+    if sys.platform != "linux":
+        return False
+    ends, loopback = (f":{port:04X}", f":{at:04X}"), "0100007F"
+    for table in ("tcp", "tcp6"):  # a socket of IPv6 can be at the other end, too
+        try:
+            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            here, there = (f"{loopback}{end}" for end in ends)
+            if fields[1].endswith(here) and fields[2].endswith(there):
+                return int(fields[7]) not in (0, os.geteuid())
+    return False
+
+
 def at_fork(
     *,
     before: Callable[[], object] | None = None,

@@ -363,3 +363,77 @@ def test_a_lane_passes_whatever_was_raised_on_and_works_on() -> None:
     lane.end()
     with pytest.raises(palate.ClosedError):
         lane.begin(lambda: None)
+
+
+def test_a_call_that_raises_stop_iteration_ends_its_await(folder: Path) -> None:
+    async def day() -> None:
+        async with _open(folder) as device:
+            with pytest.raises(RuntimeError, match="StopIteration") as caught:
+                await asyncio.wait_for(device.run(lambda _: next(iter(()))), 10)
+            assert isinstance(caught.value.__cause__, StopIteration)
+
+    asyncio.run(day())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_closes_while_its_parent_syncs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def syncs(_: palate.Device, *, stop: threading.Event, **options: Any) -> None:
+        stop.wait(60)
+
+    async def begun() -> palate.aio.AsyncDevice:
+        device = await _open(folder)
+        device.sync_in_background()
+        while not device._syncs:
+            await asyncio.sleep(0.01)
+        return device
+
+    monkeypatch.setattr(palate.Device, "sync", syncs)
+    loop = asyncio.new_event_loop()
+    device = loop.run_until_complete(begun())
+    child = os.fork()
+    if not child:
+        ended = 1
+        try:
+            asyncio.run(asyncio.wait_for(device.close(), 20))
+            ended = 0
+        finally:
+            os._exit(ended)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert device._syncs, "the parent's goes on"
+    loop.run_until_complete(device.close())
+    loop.close()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_sender_whose_loop_has_ended_fails_and_holds_nothing_up(folder: Path, when: str) -> None:
+    async def send(_: Any) -> None:
+        if when == "meanwhile":
+            first.call_soon(first.stop)
+            await asyncio.sleep(3600)
+
+    async def begun() -> tuple[palate.aio.AsyncDevice, palate.aio.AsyncMessenger]:
+        device = await _open(folder)
+        await device.consent.grant("messaging")
+        messenger = await device.messenger({"chat": send})
+        await messenger.allow("chat")
+        return device, messenger
+
+    async def ended() -> None:
+        if when == "meanwhile":
+            await asyncio.sleep(0.1)
+        found = await asyncio.wait_for(messenger.deliver(palate.Message("m1", "t", "b", transactional=True)), 20)
+        assert found.reason.value == "failed"
+        await asyncio.wait_for(device.close(), 20)
+
+    first = asyncio.new_event_loop()
+    device, messenger = first.run_until_complete(begun())
+    thread = threading.Thread(target=first.run_forever, daemon=True)
+    if when == "meanwhile":
+        thread.start()
+    asyncio.run(ended())
+    if when == "meanwhile":
+        thread.join(20)
+        for task in asyncio.all_tasks(first):
+            task.cancel()
+        first.run_until_complete(asyncio.sleep(0))
+    first.close()

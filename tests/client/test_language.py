@@ -141,6 +141,10 @@ def test_an_app_adds_a_language_and_what_it_lacks_is_said_in_english(tmp_path: P
         ({"language": {}}, "must be a catalogue of messages"),
         ({"language": {"tag": "x", "dir": "ltr", "forms": ["a"], "plural": "__import__('os')"}}, "must be a catalogue"),
         ({"writing": {}}, "must be a catalogue of messages"),
+        ({"writing": {**_raw("de")["writing"], "day": "{jour}"}}, "`day` must have no other placeholders"),
+        ({"writing": {**_raw("de")["writing"], "months": [1] * 12}}, "`months` must be twelve texts"),
+        ({"language": {"tag": "x", "dir": "ltr", "forms": ["one", "few", "many"], "plural": "n"}}, "one of 3 forms"),
+        ({"language": {"tag": "x", "dir": "ltr", "forms": ["one", "few", "many"], "plural": "3/n"}}, "by zero"),
         ({"messages": []}, "must be a catalogue of messages"),
     ],
 )  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +198,19 @@ def test_reasons_are_told_in_every_language_with_titles(open_device: Open) -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", ["palate", "//elsewhere.example/", "javascript:alert(1)", "/x'; script-src *", "", 7, "data:,"]
+    "wrong",
+    [
+        "palate",
+        "//elsewhere.example/",
+        "/\\\\elsewhere.example/",
+        "https:///x",
+        "http://[x",
+        "javascript:alert(1)",
+        "/x'; script-src *",
+        "",
+        7,
+        "data:,",
+    ],
 )
 def test_forms_go_to_a_path_or_an_http_address(wrong: Any) -> None:
     with pytest.raises(palate.InputError, match="`actions` must be a path from /, or an http address"):
@@ -313,3 +328,73 @@ def test_the_page_on_loopback_ends_when_nobody_looks_and_says_when_its_device_is
         device.close()
         status, _, text = _asked(page, Cookie=headers["Set-Cookie"].partition(";")[0])
         assert (status, "Diese Seite ist vorbei" in text) == (410, True)
+
+
+def test_an_export_that_is_cut_short_is_no_whole_file_with_a_page_in_it(
+    open_device: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_device()
+    for n in range(5):
+        device.track("like", f"book-{n}")
+    whole = list(device.export_lines())
+
+    def cut(lines: int) -> Callable[..., Any]:
+        def made(_: palate.Device) -> Any:
+            yield from whole[:lines]
+            raise palate.ErasedError("the store must be there, got one that was erased")
+
+        return made
+
+    with device.serve_page(language="en") as page:
+        _, headers, _ = _asked(page, path=f"{page.folder}?{page.url.partition('?')[2]}")
+        export = {"body": f"do=export&token={page.actions.token}", "Cookie": headers["Set-Cookie"].partition(";")[0]}
+        monkeypatch.setattr(palate.Device, "export_lines", cut(3))
+        with pytest.raises(IncompleteRead) as caught:
+            _asked(page, "POST", **export)
+        assert caught.value.partial.decode().splitlines() == whole[:3]
+        monkeypatch.setattr(palate.Device, "export_lines", cut(0))
+        status, headers, text = _asked(page, "POST", **export)
+        assert (status, "Content-Disposition" in headers, "It did not work" in text) == (200, False, True)
+
+
+def test_tags_are_somebody_elses_text_too(open_device: Open) -> None:
+    sample = palate.sample()
+    device = open_device(service=sample.service)
+    device.update_model(sample.folder)
+    device.track("like", "book-7")
+    shown = device.page(language="en", tags={"book-7": "x" * 1_000_000})
+    assert len(shown) < 50_000
+    assert f"<bdi>{'x' * 159}…</bdi>" in shown
+
+
+KNOCK = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+with socket.socket(socket.AF_INET6 if sys.argv[3] == "6" else socket.AF_INET) as knocks:
+    knocks.connect(("::ffff:127.0.0.1" if sys.argv[3] == "6" else "127.0.0.1", int(sys.argv[1])))
+    knocks.sendall(f"GET {sys.argv[2]} HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n".encode())
+    print(knocks.recv(12).decode())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root of Linux can become another user")
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_another_user_who_read_the_address_off_a_command_line_gets_nothing(open_device: Open, family: str) -> None:
+    """**Guarantees:** other users of the machine can neither read the page nor press its buttons."""
+    with open_device().serve_page() as page:
+        entry = f"{page.folder}?{page.url.partition('?')[2]}"
+        words = [sys.executable, "-I", "-S", "-c", KNOCK, str(page.port), entry, family]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert said.strip() == "HTTP/1.1 403"
+        assert _asked(page, path=entry)[0] == 303, "the address is still the user's"
+
+
+def test_who_knocks_in_an_odd_way_writes_nothing_into_the_apps_log(
+    open_device: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_device().serve_page() as page:
+        many = "&".join(f"a{n}=1" for n in range(40))
+        assert _asked(page, path="HTTP://[x/")[0] == 403
+        assert _asked(page, "POST", body=many)[0] == _asked(page, "POST", path="/", body=many)[0] == 403
+        assert _asked(page, "POST", body="a", Content_Length="9" * 5000)[0] == 403
+    assert caplog.records == []

@@ -93,3 +93,13 @@ def test_without_its_packages_the_command_says_in_one_line_which_extra_brings_th
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "palate: the command line needs click: pip install 'palate[simulations]'\n"
+
+
+def test_a_release_is_made_by_actions_that_nobody_can_move() -> None:
+    """A tag or a branch of an action is its owner's to move: whoever gets it would publish in our name."""
+    for file in (ROOT / ".github" / "workflows").glob("*.yml"):
+        used = re.findall(r"uses:\s*(.*)", file.read_text(encoding="utf-8"))
+        assert used
+        assert [each for each in used if not re.match(r"[\w./-]+@[0-9a-f]{40} # v\d+[.]\d+[.]\d+", each)] == [], (
+            file.name
+        )

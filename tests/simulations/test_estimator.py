@@ -212,6 +212,10 @@ def test_the_item_table_is_plain_parquet(fitted: palate.Recommender, tmp_path: P
     with pytest.raises(InputError, match="`precision` must be float32 or int8, got 'int4'"):
         result.item_table(precision="int4")
     assert palate_command(["export", "items", str(result.folder), "--out", str(tmp_path / "items0.parquet")]) == 2
+    link = tmp_path / "link.parquet"
+    link.symlink_to(tmp_path / "elsewhere.parquet")
+    assert palate_command(["export", "items", str(result.folder), "--out", str(link)]) == 2
+    assert not (tmp_path / "elsewhere.parquet").exists()
 
 
 def test_an_item_table_that_cannot_be_written_leaves_no_part_of_it(

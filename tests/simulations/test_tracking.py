@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -189,6 +190,7 @@ def test_a_run_is_read_back(kind: str, frame: pd.DataFrame, desk: Path, capfd: p
     assert kept.values["cost/epsilon"][-1][1] == pytest.approx(result.epsilon)
     assert kept.config["privacy.epsilon"] == "8.0"
     assert kept.config["algorithm.settings.rounds"] == "3"
+    assert "track" not in kept.config
     assert kept.name == "run"
     assert result.card["public_key"].startswith(kept.id)
     assert kept.privacy.startswith("ε = 8 (δ = 1e-5, unit: user, adjacency: zero-out, accountant:")
@@ -321,6 +323,10 @@ def test_a_tracker_that_failed_is_let_go(tmp_path: Path) -> None:
         ("tensorboard: ", "`track` must be mlflow:URI"),
         ("mlflow:https://me:secret@host/", "`track` must have no password in it"),
         ("mlflow:postgresql://me:secret@host/base", "`track` must have no password in it"),
+        ("mlflow:postgresql://host/base?user=me&password=secret", "`track` must have no password in it, nor a token"),
+        ("mlflow:https://secret@host/", "`track` must have no password in it, nor a token"),
+        ("mlflow:https://host/?key=secret", "`track` must have no password in it, nor a token"),
+        ("mlflow:http://[secret", "`track` must name a place, got one that isn't an address"),
     ],
 )
 def test_what_is_no_tracker_is_refused_before_anything_is_read(where: str, message: str, desk: Path) -> None:
@@ -353,3 +359,24 @@ def test_a_name_cannot_leave_the_folder(desk: Path) -> None:
     assert [path.name for path in desk.iterdir()] == ["logs"]
     assert [path.name for path in Path("logs").iterdir()] == ["unnamed-abababab"]
     assert sorted(path.name for path in Path("logs/unnamed-abababab").iterdir()) == ["evil", "palate", "unnamed"]
+
+
+@pytest.mark.trackers
+@pytest.mark.filterwarnings("default")
+def test_a_server_that_does_not_answer_does_not_hold_a_run_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from palate_sim.tracking import mlflow
+
+    for name in mlflow.PATIENCE:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "0")  # so that it is put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(mlflow, "PATIENCE", {**mlflow.PATIENCE, "MLFLOW_HTTP_REQUEST_TIMEOUT": "1"})
+    events = list[Mapping[str, Any]]()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracker = mlflow.MlflowTracker(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        told = Tracking(lambda: tracker, run="ab" * 32, folder=tmp_path, config={}, notify=events.append)
+        told({"event": "prepared", "privacy": {}})
+        told.close()
+    assert [event["event"] for event in events] == ["untracked", "prepared"]

@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 import palate
 from palate_cli.cli import run as palate_command
-from palate_common.errors import InputError, IntegrityError, LockedError
+from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import delta_of, epsilon_of
 from palate_common.records.file_lock import FileLock
@@ -187,11 +187,18 @@ def test_a_folder_is_one_process_at_a_time(study: tuning.Tuned, log: Path) -> No
         tune(load_config(None, QUICK), out=study.folder, trials=7, space=SPACE, source=str(log))
 
 
-def test_damaged_storage_is_said_in_one_line(log: Path, tmp_path: Path) -> None:
-    (tmp_path / "trials.db").write_text("garbage")
-    for _ in range(2):  # the lock is free again
-        with pytest.raises(IntegrityError, match="must be a study's storage, got one that Optuna can't read"):
-            tune(load_config(None, QUICK), out=tmp_path, trials=1, space=SPACE, source=str(log))
+def test_a_file_that_is_no_study_is_said_in_a_line(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "trials.db").write_text("nothing of SQLite's")
+    with pytest.raises(InputError, match=r"must hold a study that Optuna can read, got .*: .*not a database") as caught:
+        tune(load_config(None, QUICK), out=tmp_path, trials=1, space=SPACE, source=str(log))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a?b", "%41"])
+def test_a_study_lies_in_its_folder_or_nowhere(name: str, log: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`--out` must have no \? and no % in its path"):
+        tune(load_config(None, QUICK), out=tmp_path / name, trials=1, space=SPACE, source=str(log))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_space_is_read_from_toml(tmp_path: Path) -> None:

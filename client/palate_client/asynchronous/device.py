@@ -13,6 +13,7 @@ were made. `Device` says what each does; a test compares the two, method by meth
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time as _time
 import weakref
@@ -87,7 +88,7 @@ class AsyncDevice:
         self._syncs: set[tuple[threading.Event, Future[SyncResult]]] = set()
         self._tasks: set[asyncio.Task[SyncResult]] = set()
         self._closing: Future[None] | None = None
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         for lane in (
             self._events,
             self._work,
@@ -331,6 +332,7 @@ class AsyncDevice:
         )
         lane = Lane("palate sync")
         with self._lock:
+            self._forget_the_parents()
             if self._closing is not None:
                 raise ClosedError("the device must be open, got one that was closed")
             running = stop, lane.begin(call)
@@ -434,8 +436,16 @@ class AsyncDevice:
         It goes on by itself if its await is cancelled.
         """
         with self._lock:
+            self._forget_the_parents()
             closing = self._closing = self._closing or _in_a_thread(self._close)
         await asyncio.shield(asyncio.wrap_future(closing))
+
+    def _forget_the_parents(self) -> None:
+        """In a forked child: what the parent has begun ends there, and nobody here may wait for it."""
+        if self._process != os.getpid():
+            self._process, self._syncs = os.getpid(), set()
+            if self._closing is not None and not self._closing.done():
+                self._closing = None
 
     def _close(self) -> None:
         """In a thread of its own, as it waits for the others."""

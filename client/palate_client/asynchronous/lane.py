@@ -86,6 +86,10 @@ def _work(jobs: SimpleQueue[Job | None]) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 result = call()
+            except StopIteration as error:  # no await can raise one: it would never end, as in Python 3.11
+                stopped = RuntimeError("a call raised StopIteration")
+                stopped.__cause__ = error
+                future.set_exception(stopped)
             except BaseException as error:  # it is the caller's, whatever it is
                 future.set_exception(error)
             else:

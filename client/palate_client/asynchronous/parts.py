@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,8 @@ from palate_client.delivery.record import Allowance, Delivery
 if TYPE_CHECKING:
     from palate_client.rounds.participation import Masked
 
+LOOK = 1.0
+"""Seconds between two looks whether the loop in which a message is sent still runs."""
 AsyncSender = Callable[[Sequence[Message]], Awaitable[None]]
 """A sender that is a coroutine function."""
 
@@ -109,12 +112,22 @@ class AsyncMasked:
 
 
 def sender_of(sender: Sender | AsyncSender, loop: asyncio.AbstractEventLoop) -> Sender:
-    """A sender as a messenger calls it, in its thread; a coroutine function runs in the loop."""
+    """A sender as a messenger calls it, in its thread; a coroutine function runs in the loop.
+
+    It fails if the loop doesn't run, as nobody would ever answer.
+    """
     if not inspect.iscoroutinefunction(sender):
         return cast(Sender, sender)
 
     def send(messages: Sequence[Message]) -> None:
+        if not loop.is_running():
+            raise RuntimeError("the loop of this messenger must run")
         sending: Coroutine[Any, Any, None] = sender(messages)
-        asyncio.run_coroutine_threadsafe(sending, loop).result()
+        future = asyncio.run_coroutine_threadsafe(sending, loop)
+        while not wait([future], LOOK).done:
+            if not loop.is_running():
+                future.cancel()
+                raise RuntimeError("the loop of this messenger must run until a message is sent")
+        future.result()
 
     return send

@@ -37,6 +37,10 @@ BASE = "en"
 MOST_CATALOGUE = 2**20
 """Bytes of the largest catalogue that is read."""
 NAME = re.compile(r"\{(\w+)\}")
+_PARTS = {"percent": {"n"}, "day": {"day", "month", "year"}, "moment": {"day", "time"}}
+"""What can stand in curly brackets there."""
+_COUNTS = (*range(200), 1000, 10**4, 10**6)
+"""Counts for which a plural rule is tried."""
 _TAG = re.compile(r"[A-Za-z]{1,8}([-_][A-Za-z0-9]{1,8})*")
 _ENVIRONMENT = ("LC_ALL", "LC_MESSAGES", "LANG")
 _WRITING = {"decimal": str, "group": str, "percent": str, "day": str, "moment": str, "months": list, "comma": str}
@@ -211,21 +215,26 @@ def read_catalogue(path: Path) -> Language:
         found = json.loads(data)
         about, writing, messages = found["language"], found["writing"], found["messages"]
         forms = tuple(about["forms"])
-        c2py(about["plural"])  # a malformed rule is an error here
+        form_of = c2py(about["plural"])  # a malformed rule is an error here
+        if not {form_of(n) for n in _COUNTS} <= {*range(len(forms))}:
+            raise ValueError(f"`plural` must give the number of one of {len(forms)} forms")
         if not _TAG.fullmatch(about["tag"]) or about["dir"] not in ("ltr", "rtl") or not forms:
             raise ValueError("`language` needs `tag`, `dir` and `forms`")
         for name, type_ in _WRITING.items():
             if not isinstance(writing[name], type_):
                 raise ValueError(f"`writing` needs {name}")
-        if len(writing["months"]) != 12:
-            raise ValueError("`months` must be twelve")
+        for name, known in _PARTS.items():
+            if not {*NAME.findall(writing[name])} <= known:
+                raise ValueError(f"`{name}` must have no other placeholders than {_said(frozenset(known))}")
+        if len(writing["months"]) != 12 or not all(isinstance(each, str) for each in writing["months"]):
+            raise ValueError("`months` must be twelve texts")
         for key, message in messages.items():
             said = message.values() if isinstance(message, dict) else (message,)
             if not all(isinstance(each, str) for each in said) or (
                 isinstance(message, dict) and set(message) != {*forms}
             ):
                 raise ValueError(f"{key} must be text, or one for each of {_said(forms)}")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InputError(f"`language` must be a catalogue of messages, got {path}: {error}") from None
     return Language(about["tag"], about["dir"], forms, about["plural"], writing, messages)
 

@@ -95,7 +95,7 @@ def _svg(kind: str, box: str, label: str | None, *drawn: Child, stretched: bool 
     return e("svg", *drawn, viewBox=box, class_=kind, preserveAspectRatio=ratio, **said)
 
 
-def shares(parts: Sequence[tuple[str, float, str]]) -> Element:
+def shares(parts: Sequence[tuple[Child, float, str]]) -> Element:
     """Rows of a name, a bar and a number.
 
     Args:

@@ -8,7 +8,9 @@ ends by itself when nobody has looked for a while, and after everything was eras
 **Guarantees:** only who has the address sees the page, and the address works once: the first browser gets a cookie for
 it. Other users of the machine, and web pages elsewhere, can neither read the page nor press its buttons.
 
-**Assumes:** other programs of the same user are trusted, as they could read the store's files, and the browser's.
+**Assumes:** other programs of the same user are trusted, as they could read the store's files, and the browser's. On
+macOS and Windows, other users don't read the address off the command line by which a browser is started, before it has
+used it; on Linux the kernel says whose a connection is, and those of other users are refused.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, ClassVar, Literal, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from palate_client.consent import PURPOSES, Consent
 from palate_client.language.language import Language
@@ -34,6 +37,7 @@ from palate_client.page.html import Child
 from palate_client.page.page import Actions, notice, said
 from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
+from palate_common.system import is_anothers
 
 logger = logging.getLogger("palate")
 
@@ -162,13 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     served: ClassVar[LocalPage]
     timeout, server_version, sys_version = 10.0, "palate", ""
+    protocol_version = "HTTP/1.1"  # before it, nothing tells a file that is whole from one that was cut short
 
     def do_GET(self) -> None:
         """The page; or, with the address that works once, a cookie and the way to the page."""
-        served, asked = self.served, urlsplit(self.path)
-        if not self._addressed() or asked.path != served.folder:
+        served, (path, _, asked) = self.served, self.path.partition("?")
+        if not self._addressed() or path != served.folder:
             return self._refuse()
-        query = {name: values[0] for name, values in parse_qs(asked.query).items()}
+        query = {name: values[0] for name, values in parse_qs(asked).items()}
         if "once" in query:
             if cookie := served.entered(query["once"]):
                 return self._redirect(served.folder, ("Set-Cookie", cookie))
@@ -183,8 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """What a button does."""
         served = self.served
+        if not self._addressed() or self.path != served.folder:
+            return self._refuse()
         form = self._form()
-        if form is None or not self._addressed() or urlsplit(self.path).path != served.folder:
+        if form is None:
             return self._refuse()
         if not served.knows(self) or not served.own(form, self.headers.get("Origin")):
             return self._refuse()
@@ -203,9 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "export", _, _:
                 name = re.sub(r"[^A-Za-z0-9-]+", "-", device.app).strip("-") or "palate"
                 shown = ("Content-Disposition", f'attachment; filename="{name}.jsonl"')
-                return self._send(
-                    "application/jsonl; charset=utf-8", (f"{line}\n" for line in device.export_lines()), shown
-                )
+                return self._send_lines("application/jsonl; charset=utf-8", device.export_lines(), shown)
             case "erase", _, "yes":
                 made = device.erase(statement=True)
                 self._html(notice(self._language, "done.erased", made))
@@ -221,15 +226,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _addressed(self) -> bool:
         """Whether the server was asked by its own name: a name elsewhere that leads here is a page of others."""
-        return self.headers.get("Host") == f"{HOST}:{self.served.port}"
+        port = self.served.port
+        return self.headers.get("Host") == f"{HOST}:{port}" and not is_anothers(self.client_address[1], at=port)
 
     def _form(self) -> dict[str, str] | None:
         length, kind = self.headers.get("Content-Length", ""), self.headers.get("Content-Type", "")
-        if not length.isascii() or not length.isdigit() or int(length) > MOST_FORM:
+        if not length.isascii() or not length.isdigit() or len(length) > 5 or int(length) > MOST_FORM:
             return None
         if kind.partition(";")[0] != "application/x-www-form-urlencoded":
             return None
-        fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=16)
+        try:
+            fields = parse_qs(self.rfile.read(int(length)).decode("utf-8", "replace"), max_num_fields=16)
+        except ValueError:  # more fields than any form has
+            return None
         return {name: values[0] for name, values in fields.items()}
 
     def _page(self, told: Child) -> None:
@@ -243,18 +252,36 @@ class _Handler(BaseHTTPRequestHandler):
         self._html(notice(self._language, "done.closed"), status)
 
     def _html(self, page: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send("text/html; charset=utf-8", [page], status=status)
+        body = page.encode("utf-8")
+        self._begin("text/html; charset=utf-8", ("Content-Length", str(len(body))), status=status)
+        self.wfile.write(body)
 
     def _redirect(self, path: str, *headers: tuple[str, str]) -> None:
-        self._send("text/plain", [], ("Location", path), *headers, status=HTTPStatus.SEE_OTHER)
+        self._begin("text/plain", ("Location", path), ("Content-Length", "0"), *headers, status=HTTPStatus.SEE_OTHER)
 
-    def _send(
-        self, kind: str, body: Iterable[str], *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK
-    ) -> None:
-        """Send an answer that no cache keeps, and no page elsewhere frames."""
+    def _send_lines(self, kind: str, lines: Iterator[str], *headers: tuple[str, str]) -> None:
+        """Send lines in chunks; of a file that was cut short the last one is missing, so that browsers say it failed.
+
+        Raises:
+            PalateError: there isn't even a first line; nothing was sent.
+        """
+        first = next(lines, "")
+        self._begin(kind, ("Transfer-Encoding", "chunked"), *headers)
+        try:
+            for line in chain((first,), lines):
+                part = f"{line}\n".encode()
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        except PalateError as error:  # an answer has begun: no other one can be sent in its place
+            logger.warning("an export on loopback was cut short: %s", error)
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _begin(self, kind: str, *headers: tuple[str, str], status: HTTPStatus = HTTPStatus.OK) -> None:
+        """Begin an answer that no cache keeps, and no page elsewhere frames."""
         self.send_response(status)
         fixed = {
             "Content-Type": kind,
+            "Connection": "close",
             "Cache-Control": "no-store",
             "Content-Security-Policy": "frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
@@ -265,8 +292,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (*fixed.items(), *headers):
             self.send_header(name, value)
         self.end_headers()
-        for part in body:
-            self.wfile.write(part.encode("utf-8"))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the address would be in it."""

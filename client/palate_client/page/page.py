@@ -27,7 +27,7 @@ from palate_client.language.language import Language
 from palate_client.leaving.statement import Round, Statement
 from palate_client.page.charts import columns, gauge, shares
 from palate_client.page.facts import EVENTS, MESSAGES, ROUNDS, PageFacts, SpentBudget
-from palate_client.page.html import Child, clean, e, titled, written
+from palate_client.page.html import Child, e, titled, written
 from palate_client.recommend.explanation import reason_in
 from palate_client.rounds.report import ADJACENCY, EVENT
 from palate_client.store.journal import EVENTS as SINGLE_EVENTS
@@ -38,7 +38,7 @@ STYLE = Path(__file__).with_name("style.css")
 SECTIONS = ("did", "shown", "left", "budget", "agreed", "messages", "leave")
 """Sections, in the order in which they stand."""
 _SENT = (Reason.SENT, Reason.FAILED, Reason.LOST)
-_ADDRESS = re.compile(r"(https?://[^\s'\";,<>]+|/[^\s'\";,<>]*)")
+_ADDRESS = re.compile(r"(https?://[^\s'\";,<>\\]+|/[^\s'\";,<>\\]*)")  # browsers take a backslash for a slash
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Actions:
     token: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.address, str) or not _ADDRESS.fullmatch(self.address) or self.address.startswith("//"):
+        if not isinstance(self.address, str) or not _is_address(self.address):
             raise InputError(f"`actions` must be a path from /, or an http address, got {self.address!r:.80}")
         if not isinstance(self.token, str):
             raise InputError(f"`token` must be text, got {type(self.token).__name__}")
@@ -70,6 +70,17 @@ class Actions:
         """The source that the page's policy allows for forms."""
         parts = urlsplit(self.address)
         return f"{parts.scheme}://{parts.netloc}" if parts.scheme else "'self'"
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is a path, or an address with a host."""
+    if not _ADDRESS.fullmatch(text) or text.startswith("//"):
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return not parts.scheme or bool(parts.hostname)
 
 
 def page_of(
@@ -222,7 +233,7 @@ class _Telling:
     def _tastes(self) -> Iterator[Child]:
         tastes, language = self._facts.tastes, self._language
         yield e("h3", self._text("did.interests"))
-        named = [(clean(tag) or self._text("did.other"), share) for tag, share in tastes]
+        named = [(titled(tag) if tag.strip() else self._text("did.other"), share) for tag, share in tastes]
         most = max(share for _, share in named)
         yield shares([(name, share / most, language.percent(share)) for name, share in named])
         yield e("p", self._text("did.interests.note"), class_="note")

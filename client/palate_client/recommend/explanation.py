@@ -139,7 +139,7 @@ def reason_in(
     elif source == POPULARITY or not (told := _told(contributions)):
         yield language.text("reason.popular")
     else:
-        did = [list(_did(language, each, domain, show(titles.get(each.item, each.item)))) for each in told]
+        did = [list(_did(language, each, domain, show(titles.get(each.item) or each.item))) for each in told]
         what = list(chain.from_iterable(part if isinstance(part, list) else [part] for part in language.listed(did)))
         key = "reason.together" if _together(told) else "reason.because"
         for part in language.parts(key, n=len(told), what=what):

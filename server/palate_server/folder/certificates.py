@@ -31,6 +31,8 @@ from palate_common.records.files import write_durably
 AUTHORITY_DAYS, LEAF_DAYS, RENEW_DAYS = 3650, 397, 30
 PUBLIC = "public"
 """The name of the files of a public certificate."""
+NEXT = f"{PUBLIC}.next.pem"
+"""A public certificate while it and its key are put in the place of the former ones, which can't be done at once."""
 
 
 def pair_of(certificate: str, key: str, *, acme: bool) -> tuple[str, str]:
@@ -86,7 +88,17 @@ def issue(folder: Path, name: str, hosts: list[str]) -> None:
 
 
 def keep_place(folder: Path, host: str) -> None:
-    """Let the own authority issue what stands in for a public certificate, without which nginx doesn't start."""
+    """Let the own authority issue what stands in for a public certificate, without which nginx doesn't start.
+
+    An installation that was cut short between key and certificate is brought to its end before.
+    """
+    draft = folder / NEXT
+    if draft.exists():
+        with suppress(ValueError):
+            key = serialization.load_pem_private_key((folder / f"{PUBLIC}.key").read_bytes(), password=None)
+            if x509.load_pem_x509_certificate(draft.read_bytes()).public_key() == key.public_key():
+                write_durably(folder / f"{PUBLIC}.pem", draft.read_bytes())
+        draft.unlink(missing_ok=True)
     if not (folder / f"{PUBLIC}.pem").exists():
         issue(folder, PUBLIC, [host])
 
@@ -132,8 +144,11 @@ def install(folder: Path, host: str, chain: bytes, key: bytes, *, roots: bytes |
         raise InputError(f"`CHAIN` and `KEY` must be PEM, the key without a password, got: {error}") from None
     if secret.public_key() != leaf.public_key():
         raise InputError(f"`KEY` must be the key of the certificate for {host}, got another")
+    whole = b"".join(map(_pem, found))
+    write_durably(folder / NEXT, whole)
     write_durably(folder / f"{PUBLIC}.key", key, mode=0o600)
-    write_durably(folder / f"{PUBLIC}.pem", b"".join(map(_pem, found)))
+    write_durably(folder / f"{PUBLIC}.pem", whole)
+    (folder / NEXT).unlink(missing_ok=True)
     return found[-1]
 
 

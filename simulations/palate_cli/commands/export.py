@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -28,18 +27,19 @@ def items(
     ] = False,
 ) -> None:
     """Write the model's item table as parquet: ids, noised popularity, vectors."""
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]  # it ships no types
+    import pyarrow as arrow  # type: ignore[import-untyped]  # it ships no types
+    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
     from palate_sim.run.result import Result
 
     if out.exists():
         raise InputError(f"`--out` must be a new file, got {out}")
     table = Result.read(run).item_table(precision="int8" if int8 else "float32")
-    written = io.BytesIO()
-    parquet.write_table(table, written)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        create_durably(out, written.getvalue())
+        written = arrow.BufferOutputStream()
+        parquet.write_table(table, written)
+        create_durably(out, written.getvalue().to_pybytes())
     except FileExistsError:
         raise InputError(f"`--out` must be a new file, got {out}") from None
     except OSError as error:

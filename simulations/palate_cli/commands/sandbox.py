@@ -108,6 +108,7 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
         page = stack.enter_context(SandboxPage(runner))
         listener = Listener(page.application, host="127.0.0.1", port=port)
         stack.callback(listener.stop)
+        stack.callback(page.close)  # first: a listener waits for its streams
         listener.start()
         address = f"http://127.0.0.1:{port}/"
         typer.echo(f"the sandbox: {address} (Ctrl-C ends it, and all of it is gone)")

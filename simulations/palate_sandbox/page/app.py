@@ -7,7 +7,7 @@
     GET  /to-console     the operator's page of the same server folder
 
 It loads nothing from elsewhere. It answers to the loopback's own names alone, and changes something only where its own
-page asks: one from elsewhere can do neither.
+page asks: one from elsewhere can do neither, nor, on Linux, can another user of the machine.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from starlette.routing import BaseRoute, Route
 from palate_client.consent import PURPOSES
 from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
+from palate_common.system import is_anothers
 from palate_sandbox.config import POLICIES, assumptions
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
@@ -103,8 +104,8 @@ class SandboxPage(Closing):
             Route("/live", self._ours(self._stream), methods=["GET"]),
             Route("/set", self._ours(self._set), methods=["POST"]),
             Route("/person", self._ours(self._chosen), methods=["GET"]),
-            Route("/person/{language}/{row:int}", self._ours(self._person), methods=["GET"]),
-            Route("/person/{language}/{row:int}", self._ours(self._decide), methods=["POST"]),
+            Route("/person/{language}/{row}", self._ours(self._person), methods=["GET"]),
+            Route("/person/{language}/{row}", self._ours(self._decide), methods=["POST"]),
             Route("/to-console", self._ours(self._to_console), methods=["POST"]),
             Route("/static/{name:path}", self._ours(self._file), methods=["GET"]),
         ]
@@ -119,7 +120,7 @@ class SandboxPage(Closing):
         """An endpoint for the loopback's own names alone; a form must be this page's own."""
 
         async def answer(request: Request) -> Response:
-            here = name_of(request.headers.get("host", "")) in LOOPBACK
+            here = name_of(request.headers.get("host", "")) in LOOPBACK and not _from_another_account(request)
             if not here or (request.method == "POST" and not _own_form(request)):
                 return Response(status_code=404)
             found: Response = await endpoint(request)
@@ -158,16 +159,20 @@ class SandboxPage(Closing):
     async def _chosen(self, request: Request) -> Response:
         """Without a script, the choice of a person is a form that leads here."""
         row, language = (request.query_params.get(name, "") for name in ("row", "language"))
-        if not row.isascii() or not row.isdigit() or language not in LANGUAGES:
+        if _row(row) is None or language not in LANGUAGES:
             return Response(status_code=404)
-        return RedirectResponse(f"/person/{language}/{int(row)}", status_code=303)
+        return RedirectResponse(f"/person/{language}/{_row(row)}", status_code=303)
 
     async def _person(self, request: Request) -> Response:
-        return await run_in_threadpool(self._own_page, request.path_params["row"], request.path_params["language"])
+        row = _row(request.path_params["row"])
+        if row is None:
+            return Response(status_code=404)
+        return await run_in_threadpool(self._own_page, row, request.path_params["language"])
 
     async def _decide(self, request: Request) -> Response:
-        form = await _form(request)
-        row, language = request.path_params["row"], request.path_params["language"]
+        row, language, form = _row(request.path_params["row"]), request.path_params["language"], await _form(request)
+        if row is None or language not in LANGUAGES:
+            return Response(status_code=404)
         try:
             return await run_in_threadpool(self._decided, row, language, form)
         except PalateError:  # it was erased just now
@@ -294,12 +299,23 @@ def _bar(each: Mapping[str, Any], figures: list[dict[str, Any]]) -> Any:
     )
 
 
+def _from_another_account(request: Request) -> bool:
+    """Whether another user of this machine asks, as far as the system says so: the way to the console is a key."""
+    client, server = request.client, request.scope.get("server")
+    return client is not None and server is not None and is_anothers(client.port, at=server[1])
+
+
 def _own_form(request: Request) -> bool:
     """Whether a form was sent by this page; a browser says where it comes from."""
     origin, place = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
     if origin is not None and origin.partition("://")[2] != request.headers["host"]:
         return False
     return place == "same-origin"
+
+
+def _row(text: str) -> int | None:
+    """The number of a person; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 async def _form(request: Request) -> dict[str, str]:

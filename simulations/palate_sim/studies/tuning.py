@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palate_common.errors import InputError, IntegrityError, LockedError
+from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT, default_delta, epsilon_of, mu_of
 from palate_common.records.canonical import canonical_json, digest
@@ -126,7 +126,6 @@ def tune(
     Raises:
         InputError: bad data, space or folder, or a split whose validation users train.
         LockedError: another process is at work in the folder.
-        IntegrityError: the folder's storage is damaged.
     """
     optuna = _optuna()
     given = _checked(space if space is not None else SPACES.get(config.algorithm.name), config)
@@ -304,6 +303,8 @@ def _study(optuna: Any, out: Path, asked: str) -> tuple[FileLock, Any]:
     others = [path.name for path in out.iterdir() if not path.name.startswith(known)] if out.is_dir() else []
     if out.exists() and (not out.is_dir() or (others and not (out / TRIALS_FILE).exists())):
         raise InputError(f"`--out` must be a new folder or that of a study, got {out}")
+    if {"?", "%"} & set(str(out.resolve())):  # its file would be another one: it is named by an address
+        raise InputError(f"`--out` must have no ? and no % in its path, got {out.resolve()}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / LOCK)
@@ -311,9 +312,10 @@ def _study(optuna: Any, out: Path, asked: str) -> tuple[FileLock, Any]:
         raise LockedError(f"another `palate tune` is at work in {out}: wait for it, or take another folder") from None
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
+    file = (out / TRIALS_FILE).resolve()
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{(out / TRIALS_FILE).resolve()}",
+            storage=f"sqlite:///{file}",
             study_name="palate",
             direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
@@ -322,11 +324,12 @@ def _study(optuna: Any, out: Path, asked: str) -> tuple[FileLock, Any]:
         if study.user_attrs.setdefault("asked", asked) != asked:
             raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
         study.set_user_attr("asked", asked)
-    except Exception as error:
+    except Exception as error:  # of SQLite, SQLAlchemy or Optuna, which may be older than the file
         lock.close()
         if isinstance(error, InputError):
             raise
-        raise IntegrityError(f"{out / TRIALS_FILE} must be a study's storage, got one that Optuna can't read") from None
+        first = str(error).partition("\n")[0]
+        raise InputError(f"`--out` must hold a study that Optuna can read, got {file}: {first}") from None
     return lock, study
 
 

@@ -9,6 +9,7 @@ user's name, the command and the commit of the working folder.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 
@@ -20,6 +21,9 @@ from palate_sim.tracking.tracker import PROJECT, Begun, Finished
 ID = "palate.run"
 LONGEST = 5_000
 """Characters of a tag or parameter that every store takes."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""Seconds for an answer of a server, and how often it is asked again, unless the environment says so: MLflow's own two
+minutes, eight times, would hold a run up for a quarter of an hour."""
 
 
 class MlflowTracker:
@@ -34,6 +38,8 @@ class MlflowTracker:
 
     def begin(self, run: Begun) -> None:
         """Make the run, or find it, and write its configuration as parameters."""
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         for chatty in ("alembic", "mlflow"):
             logging.getLogger(chatty).setLevel(logging.WARNING)  # a new database tells each of its migrations
         self._client = MlflowClient(self._place)

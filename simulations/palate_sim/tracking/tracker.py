@@ -16,11 +16,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from palate_common.errors import InputError
 
 SQLITE = "sqlite:///"
+SECRETS = {"password", "passwd", "pwd", "token", "sslpassword"}
+"""Names in the address of a database whose values are nobody's to see."""
 PROJECT = "palate"
 """The experiment of MLflow and the project of W&B that runs are in."""
 
@@ -99,20 +101,34 @@ def check_tracker(where: str) -> str:
     """Check `kind:place`, and return it with an absolute path, so that a resumed run finds it from anywhere.
 
     Raises:
-        InputError: no such tracker, its package isn't installed, or the place has a password in it.
+        InputError: no such tracker, its package isn't installed, the place is no address, or has a password or token.
     """
     kind, _, place = where.partition(":")
     if kind not in KINDS or not place.strip():
         shown = kind if len(kind) < 30 else f"{kind[:30]}..."
         raise InputError(f"`track` must be mlflow:URI, wandb:DIR or tensorboard:DIR, got {f'{shown}:...'!r}")
-    if urlsplit(place).password:
+    if _tells_a_secret(place):
         raise InputError(
-            "`track` must have no password in it, since configurations are shown: "
-            "MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            "`track` must have no password in it, nor a token, since configurations are shown: "
+            "MLflow reads MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
         )
     if find_spec(KINDS[kind].package) is None:
         raise InputError(f"`track` needs the package {KINDS[kind].package}: pip install 'palate[track]'")
     return f"{kind}:{_located(place)}"
+
+
+def _tells_a_secret(place: str) -> bool:
+    """Whether there is a password in an address, or what may be a token: a user alone of a web address, or a query.
+
+    Raises:
+        InputError: it is no address.
+    """
+    try:
+        parts = urlsplit(place.strip())
+        web, names = parts.scheme in ("http", "https"), {name.lower() for name, _ in parse_qsl(parts.query)}
+    except ValueError as error:
+        raise InputError(f"`track` must name a place, got one that isn't an address: {error}") from None
+    return bool(parts.password or (web and (parts.username or parts.query)) or names & SECRETS)
 
 
 def _located(place: str) -> str:

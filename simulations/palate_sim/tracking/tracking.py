@@ -104,8 +104,8 @@ class Tracking:
     def _begin(self, event: Mapping[str, Any]) -> None:
         """Make the tracker, which imports its package, and begin."""
         said, name = rounds_line(event.get("privacy") or {}), self._folder.resolve().name
-        config = {key: value for key, value in _settings(self._config) if key != "track"}  # it is where this is
-        begun = Begun(self._run[:32], name, config, said, self._earlier)
+        told = {key: value for key, value in self._config.items() if key != "track"}  # where it is, it knows
+        begun = Begun(self._run[:32], name, dict(_settings(told)), said, self._earlier)
         try:
             self._tracker = self._make()
         except Exception as error:

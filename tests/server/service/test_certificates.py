@@ -17,12 +17,14 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from palate_cli.cli import run
 from palate_common.errors import InputError
+from palate_common.records.files import write_durably
 from palate_server.folder import certificates
 from palate_server.folder.certificates import install, issue, make_authority
 from palate_server.folder.house import House, make_house
 from palate_server.folder.server_folder import Site
 from palate_server.service.checks import checked
 from palate_server.service.gateway import Front, check_configuration, configuration, trust_anchor
+from palate_server.service.metrics import check_pair
 from palate_server.service.setup import make_site
 
 PUBLIC = 'population = "p"\nname = "palate.example.org"\n[gateway]\nacme_port = 8085\n'
@@ -150,6 +152,30 @@ def test_what_no_device_would_trust_is_not_installed(site: Site, lineage: Path) 
         with pytest.raises(InputError, match=r"`CHAIN`|`KEY`"):
             install(site.tls, host, given[0], given[1], roots=given[2])
     assert {path: path.read_bytes() for path in site.tls.iterdir()} == before
+
+
+def test_an_installation_that_was_cut_short_is_ended_at_the_next_start(
+    site: Site, lineage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key and certificate are two files: with one of each pair nginx doesn't start."""
+    given = [(lineage / f"{name}.pem").read_bytes() for name in ("fullchain", "privkey", "root")]
+    for last, whole in (("public.next.pem", False), ("public.key", False), ("public.pem", True)):
+        certificates.keep_place(site.tls, "palate.example.org")
+        before = (site.tls / "public.pem").read_bytes()
+
+        def killed(path: Path, data: bytes, *, mode: int = 0o644, last: str = last) -> None:
+            if path.name == last:
+                raise KeyboardInterrupt
+            write_durably(path, data, mode=mode)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(certificates, "write_durably", killed)
+            with pytest.raises(KeyboardInterrupt):
+                install(site.tls, "palate.example.org", given[0], given[1], roots=given[2])
+        certificates.keep_place(site.tls, "palate.example.org")
+        check_pair(site.tls / "public.pem", site.tls / "public.key")
+        assert ((site.tls / "public.pem").read_bytes() != before) == whole
+        assert sorted(path.name for path in site.tls.glob("public*")) == ["public.key", "public.pem"]
 
 
 def test_root_is_not_led_to_a_file_of_its_own(site: Site, lineage: Path) -> None:

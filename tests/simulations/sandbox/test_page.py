@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -177,8 +178,24 @@ def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:
     assert asked("POST", "/set", Origin="https://evil.example") == 404
     assert asked("POST", "/set", **{"Sec-Fetch-Site": "cross-site"}) == 404
     assert asked("GET", "/person/en/999") == 404
+    assert asked("GET", f"/person/en/{'9' * 5000}") == asked("GET", f"/person?language=en&row={'9' * 5000}") == 404
+    assert asked("POST", "/person/xx/0") == 404
     assert asked("GET", "/static/../app.py") == 404
     assert runner.world.chronicle.policies == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_other_users_of_the_machine_get_nothing(port: int, runner: Runner) -> None:
+    knock = (
+        "import os, socket, sys\nos.setgid(65534), os.setuid(65534)\nknocks = socket.socket()\n"
+        "knocks.connect(('127.0.0.1', int(sys.argv[1])))\n"
+        "knocks.sendall((sys.argv[2] + f' HTTP/1.1\\r\\nHost: 127.0.0.1:{sys.argv[1]}\\r\\n\\r\\n').encode())\n"
+        "print(knocks.recv(12).decode())"
+    )
+    for what in ("GET /", "POST /to-console", "GET /static/sandbox.css"):
+        words = [sys.executable, "-I", "-S", "-c", knock, str(port), what]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert said == "HTTP/1.1 404\n"
 
 
 def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,9 +211,17 @@ def test_the_command_serves_ends_and_leaves_nothing(tmp_path: Path, capsys: pyte
         assert run(["sandbox", "--port", str(port)]) == 2, "a taken port is said"
         assert f"`--port` must be free on this machine, got {port}" in capsys.readouterr().err
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as page:
+            page.request("GET", "/live")  # what a browser that shows it holds open
+            stream = page.getresponse()
+            assert stream.readline()
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)  # who asks twice cuts nothing short
+            asked = time.monotonic()
+            with suppress(http.client.IncompleteRead):
+                stream.read()
+            assert time.monotonic() - asked < 9.0, "nobody waits for a page that is open, which would take ten"
         _, said = process.communicate(timeout=120)
     assert process.returncode in (130, -signal.SIGTERM)
     assert "Traceback" not in said

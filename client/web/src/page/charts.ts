@@ -5,7 +5,7 @@ import { e, type Child, type Element } from "./html.js";
 const [HEIGHT, STEP, WIDE] = [72, 12, 8];
 
 /** Rows of a name, a bar by its share of the largest, and a number. */
-export function shares(parts: readonly (readonly [string, number, string])[]): Element {
+export function shares(parts: readonly (readonly [Child, number, string])[]): Element {
   const rows = parts.map(([name, share, number]) => {
     const drawn = [e("rect", { class: "all", width: "100", height: "8" }), e("rect", { class: "part", width: short(100 * Math.min(Math.max(share, 0), 1)), height: "8" })];
     const bar = e("svg", { viewBox: "0 0 100 8", class: "bar", preserveAspectRatio: "none", "aria-hidden": "true" }, ...drawn);

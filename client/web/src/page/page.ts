@@ -157,7 +157,7 @@ class Telling {
     if (facts.tastes.length) {
       yield e("h3", {}, language.text("did.interests"));
       const most = Math.max(...facts.tastes.map(([, share]) => share));
-      yield shares(facts.tastes.map(([tag, share]) => [clean(tag) || language.text("did.other"), share / most, language.percent(share)]));
+      yield shares(facts.tastes.map(([tag, share]) => [tag.trim() ? titled(tag) : language.text("did.other"), share / most, language.percent(share)]));
       yield note(language.text("did.interests.note"));
     }
     yield* this.weeks(active);
