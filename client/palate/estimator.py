@@ -197,7 +197,7 @@ class RecommenderEstimator:
         model = self._fitted().model
         weights = {str(item): 1.0 for item in _items("history", history)}
         if isinstance(history, Mapping):
-            weights = {str(item): float(weight) for item, weight in history.items()}
+            weights = {str(item): _weight(weight) for item, weight in history.items()}
         rows = [self._row("history", item) for item in weights]
         batch = Interactions.from_pairs(
             [0] * len(rows), rows, list(weights.values()), n_users=1, n_items=len(self.items_)
@@ -317,6 +317,13 @@ def _items(name: str, given: Iterable[object]) -> list[object]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise InputError(f"`{name}` must be several items, such as a list, got {given!r:.60}")
     return list(given)
+
+
+def _weight(given: object) -> float:
+    """A weight as a number; `Interactions` refuses those that aren't positive and finite."""
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__float__"):
+        raise InputError(f"`history` must have numbers for weights, got {given!r:.60}")
+    return float(given)
 
 
 def _count(n: int) -> int:

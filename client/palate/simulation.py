@@ -96,6 +96,8 @@ def configuration(
         from palate_sim.run import experiment  # noqa: F401 # it imports what the extra brings
     except ModuleNotFoundError as error:
         raise InputError(f"`palate.simulate` needs {error.name}: pip install 'palate[simulations]'") from None
+    if not isinstance(settings or {}, Mapping):
+        raise InputError(f"`settings` must be dotted keys with their values, got {settings!r:.60}")
     chosen = {
         "privacy.epsilon": epsilon,
         "privacy.delta": delta,

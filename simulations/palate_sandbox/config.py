@@ -76,7 +76,7 @@ class Habits(_Section):
     erases: float = Field(default=0.1, ge=0, le=1)
     """Of those who leave: the share that erases the app's data. The others just don't come any more; their devices
     still answer."""
-    arrival_days: float = Field(default=12.0, gt=0)
+    arrival_days: float = Field(default=12.0, gt=0, le=3650)
     """Mean of the day on which people first come, an exponential law."""
     train: float = Field(default=0.9, ge=0, le=1)
     """Share that agrees to training."""
@@ -109,7 +109,7 @@ class Cadence(_Section):
     """Days from one run to the next."""
     campaign_weekday: int = Field(default=2, ge=0, le=6)
     """Day of the week on which a campaign is offered, Monday being 0."""
-    test_week: int = Field(default=4, ge=0)
+    test_week: int = Field(default=4, ge=0, le=52)
     """The week, from 0, after which the A/B test `short-page` is looked at; arm B sees pages of half the length."""
 
 

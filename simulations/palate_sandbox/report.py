@@ -34,7 +34,7 @@ def facts(world: SandboxWorld) -> dict[str, Any]:
         "policies": {
             name: loyalty_of(people, world.today)
             for name, people in (
-                {world.policy: world.people} | {f"{k} (shadow)": v for k, v in world.shadows.items()}
+                {lived_under(world): world.people} | {f"{k} (shadow)": v for k, v in world.shadows.items()}
             ).items()
         },
         "leads": {name: leads(world, people) for name, people in world.shadows.items()},
@@ -63,6 +63,12 @@ def facts(world: SandboxWorld) -> dict[str, Any]:
         "seconds": round(sum(world.chronicle.seconds), 3),
         "assumed": {name: {"value": value, "meaning": said} for name, value, said in assumptions(world.config)},
     }
+
+
+def lived_under(world: SandboxWorld) -> str:
+    """The one policy under which all days were lived so far; `switched`, where there were several."""
+    policies = {policy for day, policy in world.chronicle.policies.items() if day < max(world.today, 1)}
+    return policies.pop() if len(policies) == 1 else "switched"
 
 
 def loyalty_of(people: Population, today: int) -> dict[str, Any]:

@@ -48,6 +48,11 @@ MORNING, EVENING = 8.25, 23.5
 FLOORS = palate.Floors(allow_unmasked=True)
 """What devices insist on here: as apps do, but for masks."""
 
+FEWEST = 3
+"""Devices that a round needs: an honest one beside one that is corrupt and one that drops out."""
+TOO_FEW = "too few agree to it"
+NOT_RELEASED = "the budget is used up, or the attempt was void"
+
 
 class SandboxClock:
     """The sandbox's time, which moves when it is told to."""
@@ -105,7 +110,7 @@ class Chronicle:
         tests: week's first day -> the A/B test's result.
         policies: day -> the policy from then on.
         trained: days on which a model was published, with its number of releases.
-        refused: days on which the budget did not allow what was due.
+        refused: day, what was due on it and left out, and why.
         messages: numbers of messages that were sent, and answered.
         seconds: processor seconds of each day.
         answering: how many of those who agree to surveys came on each day.
@@ -115,7 +120,7 @@ class Chronicle:
     tests: dict[int, Mapping[str, Any] | None] = field(default_factory=dict)
     policies: dict[int, Policy] = field(default_factory=dict)
     trained: dict[int, int] = field(default_factory=dict)
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    refused: list[tuple[int, str, str]] = field(default_factory=list)
     messages: list[int] = field(default_factory=lambda: [0, 0])
     seconds: list[float] = field(default_factory=list)
     answering: list[int] = field(default_factory=list)
@@ -403,10 +408,13 @@ class SandboxWorld(Closing):
     def _train(self, day: int) -> None:
         rows = self.crowd.rows("train", day)
         persons = [each for row, each in self.persons.items() if self.people.agrees["train"][row]]
+        if len(rows) + len(persons) < FEWEST:
+            self.chronicle.refused.append((day, "training", TOO_FEW))
+            return
         hosted = self._node(self.crowd.histories(rows), rows)
         published = self.operator.train([*persons, *hosted], len(rows) + len(persons))
         if published is None:
-            self.chronicle.refused.append((day, "training"))
+            self.chronicle.refused.append((day, "training", NOT_RELEASED))
             return
         self._model = published
         self.chronicle.trained[day] = published.model.header.releases
@@ -419,11 +427,15 @@ class SandboxWorld(Closing):
             return
         rows = self.crowd.rows("analytics", day)
         own = [row for row in self.persons if self.people.agrees["analytics"][row]]
+        if len(rows) + len(own) < FEWEST:
+            if ("survey", TOO_FEW) not in [each[1:] for each in self.chronicle.refused[-1:]]:  # it stays due
+                self.chronicle.refused.append((day, "survey", TOO_FEW))
+            return
         persons = [self.persons[row] for row in own]
         hosted = self._node(self.crowd.answers(survey, rows, first), rows)
         result = self.operator.ask(survey, [*persons, *hosted], len(rows) + len(persons))
         if result is None:
-            self.chronicle.refused.append((day, "survey"))
+            self.chronicle.refused.append((day, "survey", NOT_RELEASED))
             return
         asked = np.concatenate([np.array(own, np.int64), rows])
         self.chronicle.told += self._compared(result, first, asked, day)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from html.parser import HTMLParser
@@ -124,6 +125,9 @@ def test_it_is_evaluated_on_its_own_users_and_on_others(fitted: palate.Recommend
         (lambda made: made.recommend(["book-1"], n=0), "`n` must be a whole number from 1, got 0"),
         (lambda made: made.recommend(["book-1"], n=True), "`n` must be a whole number from 1"),
         (lambda made: made.recommend({"book-1": -1.0}), "positive and finite"),
+        (lambda made: made.recommend({"book-1": "much"}), "`history` must have numbers for weights, got 'much'"),
+        (lambda made: made.recommend({"book-1": None}), "`history` must have numbers for weights, got None"),
+        (lambda made: clone(made).set_params(settings=3).fit("x.csv"), "`settings` must be dotted keys"),
         (lambda made: made.similar_items("no-such"), "`item` must have items that the model knows"),
         (lambda made: clone(made).fit([("ann", "a", 1, 2)]), "`data` must be pairs of a user and an item, or triples"),
         (lambda made: clone(made).fit(["ann"]), "`data` must be pairs of a user and an item"),
@@ -207,11 +211,24 @@ def test_the_item_table_is_plain_parquet(fitted: palate.Recommender, tmp_path: P
             assert scores == pytest.approx(result.model.scores(history), rel=1e-4, abs=1e-5)
     with pytest.raises(InputError, match="`precision` must be float32 or int8, got 'int4'"):
         result.item_table(precision="int4")
-    assert palate_command(["export", "items", str(result.folder), "--out", str(tmp_path / "items0.parquet")]) != 0
+    assert palate_command(["export", "items", str(result.folder), "--out", str(tmp_path / "items0.parquet")]) == 2
     link = tmp_path / "link.parquet"
     link.symlink_to(tmp_path / "elsewhere.parquet")
-    assert palate_command(["export", "items", str(result.folder), "--out", str(link)]) != 0
+    assert palate_command(["export", "items", str(result.folder), "--out", str(link)]) == 2
     assert not (tmp_path / "elsewhere.parquet").exists()
+
+
+def test_an_item_table_that_cannot_be_written_leaves_no_part_of_it(
+    fitted: palate.Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("palate_common.records.files.sync", full)
+    out = tmp_path / "items.parquet"
+    assert palate_command(["export", "items", str(fitted.result_.folder), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"palate: `--out` must be writable, got {out}: No space left on device\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bar_in_a_notebook_is_one_output_that_ends_empty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,6 +207,8 @@ def test_a_run_is_read_back(kind: str, frame: pd.DataFrame, desk: Path, capfd: p
     written = b"".join(path.read_bytes() for path in places if "ledger.db" not in path.name)
     assert secret not in written
     assert os.fsencode(Path(__file__).name) not in written
+    assert "track" not in kept.config
+    assert os.fsencode(desk) not in kept.files["report.html"], "a tracker's place is in somebody's home folder"
 
 
 @pytest.mark.parametrize("kind", ALL)

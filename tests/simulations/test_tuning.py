@@ -17,9 +17,10 @@ from sklearn.base import clone
 
 import palate
 from palate_cli.cli import run as palate_command
-from palate_common.errors import InputError
+from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import delta_of, epsilon_of
+from palate_common.records.file_lock import FileLock
 from palate_sim.config import load_config
 from palate_sim.preparation.preparation import prepare
 from palate_sim.run import experiment
@@ -110,7 +111,9 @@ def test_the_card_says_who_was_looked_at_and_the_run_refuses_what_would_make_it_
     assert result.summary["config"]["algorithm"] == study.facts["algorithm"]
     (said,) = [each for each in result.card["exclusions"] if each["what"].startswith("hyper-parameter choices")]
     assert said["what"] == "hyper-parameter choices: made in 6 trials on 40 validation users"
-    assert "the choice costs training users nothing" in said["reason"]
+    assert "take no part in this run's training" in said["reason"]
+    assert "the choice costs its training users nothing" in said["reason"]
+    assert "other runs" in said["reason"], "of another split these may have trained"
     assert result.summary["split"]["validation_users"] == 40
     assert "made in 6 trials on 40 validation users" in result.report.read_text()
 
@@ -119,6 +122,7 @@ def test_the_card_says_who_was_looked_at_and_the_run_refuses_what_would_make_it_
         ({"seed": 1}, "must be a study of this run's data, split and seed"),
         ({"split.name": "leave-last-out"}, "must be a study of this run's data, split and seed"),
         ({"algorithm.settings.embedding_size": 3}, "needs the algorithm and the settings that the study found"),
+        ({"warm_start": str(tmp_path / "run")}, "needs a run without `warm_start`: users that settings are chosen on"),
         ({"tuned_on": str(tmp_path)}, "must be the folder of a study of `palate tune`"),
     ):
         with pytest.raises(InputError, match=message):
@@ -146,6 +150,7 @@ def test_the_facade_tunes_and_then_fits(log: Path, tmp_path: Path) -> None:
     ("keys", "space", "message"),
     [
         ({"split.name": "leave-last-out"}, SPACE, "needs a split that holds out users, such as strong"),
+        ({"warm_start": "former"}, SPACE, "`tuned_on` needs a run without `warm_start`"),
         ({"algorithm.name": "sgd", "algorithm.settings.rounds": 2}, None, "must say where to look for settings of sgd"),
         ({}, {"privacy.epsilon": [1, 2]}, "must have keys below algorithm.settings, got `privacy.epsilon`"),
         ({}, {"algorithm.settings.rounds": []}, "`algorithm.settings.rounds` must have a value to try"),
@@ -172,6 +177,14 @@ def test_a_folder_is_that_of_this_study_or_new(study: tuning.Tuned, log: Path, t
     few = pd.read_csv(log).query("user_id < 100")
     with pytest.raises(InputError, match="needs at least 25 validation users, got 10"):
         tune(load_config(None, QUICK), out=tmp_path / "few", trials=7, space=SPACE, source=few)
+
+
+def test_a_folder_is_one_process_at_a_time(study: tuning.Tuned, log: Path) -> None:
+    with (
+        FileLock(study.folder / tuning.LOCK),
+        pytest.raises(LockedError, match="another `palate tune` is at work in"),
+    ):
+        tune(load_config(None, QUICK), out=study.folder, trials=7, space=SPACE, source=str(log))
 
 
 def test_a_file_that_is_no_study_is_said_in_a_line(log: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from palate_common.errors import InputError
+from palate_common.records.files import create_durably
 
 app = typer.Typer(no_args_is_help=True, help="What a run made, as plain files for other tools.")
 
@@ -29,7 +30,6 @@ def items(
     import pyarrow as arrow  # type: ignore[import-untyped]  # it ships no types
     import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
-    from palate_common.records.files import create_durably
     from palate_sim.run.result import Result
 
     if out.exists():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate_common.errors import InputError, PalateError
+from palate_common.records.files import write_durably
 
 if TYPE_CHECKING:
     from palate_sandbox.config import SandboxConfig
@@ -59,10 +60,10 @@ def sandbox(
         "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "policy": policy,
     }  # fmt: skip
     config = load(file, {name: value for name, value in given.items() if value is not None})
-    if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise InputError(f"`--headless-report` must be a file in a folder that is there, got {report}")
     if report is None:
         _check_port(port)
+    else:
+        _check_report(report)
     from palate_sandbox.world import SandboxWorld
     from palate_sim.progress import Progress
 
@@ -123,6 +124,21 @@ def _serve(config: SandboxConfig, folder: Path, progress: Notify, *, port: int, 
             raise PalateError(f"the sandbox doesn't go on: {runner.broken}")
         _tell(world, None)
         threading.Event().wait()
+
+
+def _check_report(file: Path) -> None:
+    """Refuse a report that can't be written, before anything is lived.
+
+    Raises:
+        InputError: it can't.
+    """
+    if file.is_dir() or not file.parent.is_dir():
+        raise InputError(f"`--headless-report` must be a file in a folder that is there, got {file}")
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"`--headless-report` must be writable, got {file}: {error.strerror}") from None
 
 
 def _check_port(port: int) -> None:
@@ -201,7 +217,7 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
     )
     console.print(SAID, style="dim", soft_wrap=True)
     if file is not None:
-        file.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_durably(file, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
         console.print(f"report: {file}")
 
 

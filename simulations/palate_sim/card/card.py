@@ -222,8 +222,9 @@ def _tuned(tuning: Mapping[str, Any]) -> tuple[str, str]:
     """How hyper-parameters were chosen, where a study of `palate tune` did it."""
     return (
         f"hyper-parameter choices: made in {tuning['trials']:,} trials on {tuning['users']:,} validation users",
-        "these have no guarantee and take no part in training; nobody else was looked at, so that the choice costs "
-        f"training users nothing (study {tuning['study'][:16]})",
+        "these have no guarantee and take no part in this run's training; nobody else was looked at, so that the "
+        "choice costs its training users nothing. In other runs of the population, with another split, they may have "
+        f"trained: no epsilon of those covers this choice (study {tuning['study'][:16]})",
     )
 
 

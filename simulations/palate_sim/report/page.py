@@ -76,7 +76,7 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         recency=sentences.recency(result),
         recency_table=tables.recency(result),
         data=tables.data(result),
-        setting=tables.flatten(result.get("config") or {}),
+        setting=tables.flatten({key: value for key, value in (result.get("config") or {}).items() if key != "track"}),
         card_groups=cards.card_groups(card),
         releases=cards.releases(card),
         exclusions=cards.exclusions(card),

@@ -35,6 +35,19 @@ def read_study(folder: Path) -> tuple[dict[str, Any], str]:
     return study, digest(data)
 
 
+def refuse_warm_start(config: SimulationConfig) -> None:
+    """Refuse a former release: users whom a study looks at may have trained it, and its guarantee covers them.
+
+    Raises:
+        InputError: the configuration starts from one.
+    """
+    if config.warm_start is not None:
+        raise InputError(
+            "`tuned_on` needs a run without `warm_start`: users that settings are chosen on may have trained the "
+            "former release, and the choice would cost them"
+        )
+
+
 def tuning_of(config: SimulationConfig, *, fingerprint: str) -> dict[str, Any] | None:
     """What a run's terms and card say of how its settings were chosen; None without a study.
 
@@ -43,10 +56,12 @@ def tuning_of(config: SimulationConfig, *, fingerprint: str) -> dict[str, Any] |
         fingerprint: of its data and split.
 
     Raises:
-        InputError: no study there, one of other data or another split, or other settings than it found.
+        InputError: no study there, one of other data or another split, other settings than it found, or a former
+            release to start from.
     """
     if config.tuned_on is None:
         return None
+    refuse_warm_start(config)
     study, hashed = read_study(Path(config.tuned_on))
     if study["fingerprint"] != fingerprint:
         raise InputError(

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palate_common.errors import InputError
+from palate_common.errors import InputError, LockedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import ACCOUNTANT, default_delta, epsilon_of, mu_of
 from palate_common.records.canonical import canonical_json, digest
+from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
 from palate_sim.config import SETTINGS, SimulationConfig, build_config
 from palate_sim.data import Source
@@ -39,7 +40,7 @@ from palate_sim.evaluation.model_evaluation import headline, judge
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.preparation.preparation import Prepared, naming_sources, prepare
 from palate_sim.preparation.splits import Heldout
-from palate_sim.run.tuned import STUDY
+from palate_sim.run.tuned import STUDY, refuse_warm_start
 from palate_sim.steps import Notify, silent, step
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 """Parts of the validation users; each is judged by a model of the others."""
 LEAST_USERS = 5 * FOLDS
-TRIALS_FILE, BEST = "trials.db", "best.toml"
+TRIALS_FILE, BEST, LOCK = "trials.db", "best.toml", "lock"
 SPACES: dict[str, dict[str, Any]] = {
     "als": {
         "algorithm.settings.popularity_share": {"low": 0.05, "high": 0.8},
@@ -124,19 +125,21 @@ def tune(
 
     Raises:
         InputError: bad data, space or folder, or a split whose validation users train.
+        LockedError: another process is at work in the folder.
     """
     optuna = _optuna()
     given = _checked(space if space is not None else SPACES.get(config.algorithm.name), config)
     if trials < 1:
         raise InputError(f"`trials` must be at least 1, got {trials}")
+    refuse_warm_start(config)
     prepared = prepare(config, source, notify)
     config = naming_sources(config, prepared)
     bench = _Bench.of(config, prepared, notify)
     asked = digest(
         canonical_json([config.model_dump(mode="json", exclude={"track", "tuned_on"}), given, prepared.fingerprint])
     )
-    study = _study(optuna, out, asked)
-    with step(notify, "tuning", of=trials, unit="trials") as advance:
+    lock, study = _study(optuna, out, asked)
+    with lock, step(notify, "tuning", of=trials, unit="trials") as advance:
         untuned = study.user_attrs.get("untuned")
         if untuned is None:
             untuned = list(bench.judged({}, None))
@@ -294,15 +297,19 @@ def _optuna() -> Any:
     return optuna
 
 
-def _study(optuna: Any, out: Path, asked: str) -> Any:
-    """The study in a folder, new or begun with the same data, settings and space."""
-    others = [path.name for path in out.iterdir() if not path.name.startswith(TRIALS_FILE)] if out.is_dir() else []
+def _study(optuna: Any, out: Path, asked: str) -> tuple[FileLock, Any]:
+    """The study in a folder, new or begun with the same data, settings and space; nobody else has it meanwhile."""
+    known = (TRIALS_FILE, LOCK)
+    others = [path.name for path in out.iterdir() if not path.name.startswith(known)] if out.is_dir() else []
     if out.exists() and (not out.is_dir() or (others and not (out / TRIALS_FILE).exists())):
         raise InputError(f"`--out` must be a new folder or that of a study, got {out}")
     if {"?", "%"} & set(str(out.resolve())):  # its file would be another one: it is named by an address
         raise InputError(f"`--out` must have no ? and no % in its path, got {out.resolve()}")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK)
+    except LockedError:
+        raise LockedError(f"another `palate tune` is at work in {out}: wait for it, or take another folder") from None
     except OSError as error:
         raise InputError(f"`--out` must be writable, got {out}: {error.strerror}") from None
     file = (out / TRIALS_FILE).resolve()
@@ -314,13 +321,16 @@ def _study(optuna: Any, out: Path, asked: str) -> Any:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
             load_if_exists=True,
         )
+        if study.user_attrs.setdefault("asked", asked) != asked:
+            raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
+        study.set_user_attr("asked", asked)
     except Exception as error:  # of SQLite, SQLAlchemy or Optuna, which may be older than the file
+        lock.close()
+        if isinstance(error, InputError):
+            raise
         first = str(error).partition("\n")[0]
         raise InputError(f"`--out` must hold a study that Optuna can read, got {file}: {first}") from None
-    if study.user_attrs.setdefault("asked", asked) != asked:
-        raise InputError(f"`--out` holds a study of other data, settings or space; take another folder than {out}")
-    study.set_user_attr("asked", asked)
-    return study
+    return lock, study
 
 
 def _try(
@@ -390,6 +400,8 @@ def _ends(key: str, where: Any) -> Iterator[float]:
     for end in (low, high):
         if isinstance(end, bool) or not isinstance(end, (int, float)) or not math.isfinite(end):
             raise InputError(f"`{key}` must have numbers for low and high, got {end!r}")
+    if not isinstance(where.get("log", False), bool):
+        raise InputError(f"`{key}` must have true or false for log, got {where['log']!r}")
     if not low < high or (where.get("log") and low <= 0):
         raise InputError(f"`{key}` must have low below high, above 0 with log, got {low} and {high}")
     yield from (low, high)

@@ -138,7 +138,9 @@ def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: B
         assert not runner.world.people.agrees["train"][row]
     erase = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.do?.value === 'erase')"
     browser.eval(f"(() => {{ const f = {erase}; f.elements.sure.checked = true; f.requestSubmit(); }})()")
-    browser.wait(f"document.getElementById('row').value !== '{row}'")
+    browser.wait("document.getElementById('row').selectedOptions[0].textContent.endsWith('(erased)')")
+    browser.wait(f"{inside}?.body.textContent.includes('Person {row + 1} has no device here')")
+    assert browser.eval("document.getElementById('row').value") == str(row), "and nobody else's page in its place"
     assert row not in runner.world.persons
     assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
 
@@ -149,6 +151,19 @@ def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -
     browser.wait("location.pathname === '/console/' && document.getElementById('live')?.dataset.state === 'live'")
     assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
     assert "ε" in browser.text("budget")
+
+
+def test_a_decision_that_comes_too_late_is_told_that_the_device_is_gone(port: int, runner: Runner) -> None:
+    row, person = next(iter(runner.world.persons.items()))
+    with runner.lock:
+        person.device.erase()  # the list of people hasn't heard of it yet
+        for asked in ("do=revoke&purpose=train", "do=export"):
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+                connection.request("POST", f"/person/en/{row}", body=asked, headers={"Connection": "close"})
+                with connection.getresponse() as answer:
+                    assert answer.status == 404
+                    assert f"Person {row + 1} has no device here" in answer.read().decode()
+        runner.world.erase(row)
 
 
 def test_pages_of_elsewhere_get_nothing(port: int, runner: Runner) -> None:

@@ -15,7 +15,7 @@ from palate_common.errors import InputError
 from palate_sandbox.config import SandboxConfig, load
 from palate_sandbox.loyalty import truth
 from palate_sandbox.population import Population, by_chance, by_popularity, exploring, halved
-from palate_sandbox.report import facts
+from palate_sandbox.report import facts, lived_under
 from palate_sandbox.world import SandboxWorld, monday_before
 
 TODAY = date(2026, 11, 28)
@@ -96,6 +96,9 @@ def test_a_switch_is_noted_and_holds_from_the_next_day(world: SandboxWorld) -> N
     world.switch("popularity")
     world.switch("popularity")
     assert world.chronicle.policies == {0: "palate", world.today: "popularity"}
+    assert lived_under(world) == "palate", "nobody has lived under the other one yet"
+    world.chronicle.policies[world.today - 1] = world.chronicle.policies.pop(world.today)
+    assert next(iter(facts(world)["policies"])) == "switched", "not the latest policy's name on what others brought"
 
 
 def test_truth_is_what_definitions_say() -> None:
@@ -129,6 +132,17 @@ def test_lists_leave_out_what_is_known_and_halve_their_pages_in_arm_b(world: San
     assert np.array_equal(short[25:], lists[25:])
 
 
+def test_where_nobody_agrees_they_live_without_rounds_and_surveys(tmp_path: Path) -> None:
+    given = {**SMALL, "crowd": 60, "people": 1, "days": 9, "habits": {"train": 0.0, "analytics": 0.0}}
+    with SandboxWorld(load(None, given), tmp_path, today=TODAY) as made:
+        for _ in made.live():
+            pass
+        found = facts(made)
+    assert found["days"] == 9
+    assert found["privacy"]["epsilon"] == 0
+    assert found["refused"] == [(2, "training", "too few agree to it"), (7, "survey", "too few agree to it")]
+
+
 def test_nobody_lives_in_the_future() -> None:
     begun = monday_before(TODAY, 60)
     assert begun.weekday() == 0
@@ -142,6 +156,8 @@ def test_nobody_lives_in_the_future() -> None:
         ({"days": 0}, "`days`"),
         ({"habits": {"taste": -1}}, "`habits.taste`"),
         ({"people": 1, "crowd": 1}, "40 together"),
+        ({"habits": {"arrival_days": 1e308}}, "`habits.arrival_days`"),
+        ({"operation": {"test_week": 10**9}}, "`operation.test_week`"),
     ],
 )
 def test_what_makes_no_sandbox_is_refused(given: dict[str, object], said: str) -> None:
@@ -161,7 +177,13 @@ def test_assumptions_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for given in (["--days", "0"], ["--scenario", "x"], ["--assumptions", "none.toml"], ["--headless-report", "/no/x"]):
+    for given in (
+        ["--headless-report", "/proc/x"],
+        ["--days", "0"],
+        ["--scenario", "x"],
+        ["--assumptions", "none.toml"],
+        ["--headless-report", "/no/x"],
+    ):
         assert run(["sandbox", *given]) == 2
         said = capsys.readouterr().err
         assert said.startswith("palate: ")

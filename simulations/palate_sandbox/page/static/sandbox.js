@@ -27,11 +27,18 @@
     pause.value = state.paused === "yes" ? "go" : "pause";
     pause.textContent = state.paused === "yes" ? "Go on" : "Pause";
     const persons = state.persons ? state.persons.split(",") : [];
-    if (document.activeElement !== row && persons.join() !== [...row.options].map((each) => each.value).join()) {
+    const before = [...row.options].filter((each) => !each.dataset.gone).map((each) => each.value);
+    if (document.activeElement !== row && persons.join() !== before.join()) {
       const chosen = row.value;
       row.replaceChildren(...persons.map((each) => new Option(String(Number(each) + 1), each)));
-      row.value = persons.includes(chosen) ? chosen : persons[0] ?? "";
-      if (row.value !== chosen) show();
+      if (chosen !== "" && !persons.includes(chosen)) {
+        // Not somebody else's page in the place of theirs, as if nothing had been erased.
+        const gone = new Option(`${Number(chosen) + 1} (erased)`, chosen);
+        gone.dataset.gone = "yes";
+        row.append(gone);
+      }
+      row.value = chosen || (persons[0] ?? "");
+      if (!persons.includes(chosen)) show();
     }
   }
   function show() {
