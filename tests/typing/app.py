@@ -295,6 +295,15 @@ def at_a_desk() -> float:
     return float(palate.simulate("my.csv", epsilon=5).metrics["recall_capped@20"])
 
 
+def in_a_notebook() -> list[str]:
+    recommender = palate.Recommender(epsilon=5).fit("my.csv")
+    assert_type(recommender, palate.Recommender)
+    found = recommender.recommend(["book-7"])
+    assert_type(found, palate.ScoredItems)
+    assert_type(found[0], palate.ScoredItem)
+    return found.ids
+
+
 def noised(data: list[float]) -> float:
     return sum(data) + random.gauss(0.0, 1.0)
 
