@@ -82,7 +82,7 @@ async function bundled(entries, folder, chunked) {
   mkdirSync(folder, { recursive: true });
   const files = new Map();
   for (const chunk of output) {
-    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 2, ecma: 2020, unsafe_arrows: true, keep_fargs: false }, format: { comments: /webpackIgnore|@vite-ignore/ } });
+    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true, ecma: 2020, unsafe_arrows: true, keep_fargs: false }, format: { comments: /webpackIgnore|@vite-ignore/ } });
     writeFileSync(join(folder, chunk.fileName), code);
     files.set(chunk.fileName, { ...chunk, code, bytes: gzipSync(code, { level: 9 }).length });
   }

@@ -43,9 +43,9 @@ export async function directoryFile(https: Https, name: string, most: number): P
 
 /** The file of the model that a round starts from, by the hash in its plan. */
 export async function roundModel(https: Https, name: string, most: number, over: () => Promise<boolean>): Promise<Uint8Array> {
-  if (!/^[0-9a-f]{64}$/.test(name)) throw new IntegrityError("a plan must name its model by a hash, got something else");
+  if (!/^[0-9a-f]{64}$/.test(name)) throw new IntegrityError("the model must be named by a hash, got another");
   const reply = await https.request("GET", `/round/${name}`, { most, seconds: FILE_SECONDS, over });
-  if (reply.status !== 200) throw new RejectedError("a request for the round's model", reply.status);
-  if (hex(await sha256Async(reply.body)) !== name) throw new IntegrityError("the model must be the one the plan names, got another");
+  if (reply.status !== 200) throw new RejectedError("a request for a model", reply.status);
+  if (hex(await sha256Async(reply.body)) !== name) throw new IntegrityError("the model must be the one that the plan names, got another");
   return reply.body;
 }

@@ -45,6 +45,7 @@ interface SyncEnd {
 }
 
 const end = (ended: Ended, reason = "", next: number | null = null, quiet = false): SyncEnd => ({ ended, reason, next, quiet });
+const WITHDRAWN = end("no consent", "the user no longer agrees to what an answer is for");
 
 export interface SyncResult {
   readonly ended: Ended;
@@ -213,17 +214,16 @@ class Session {
       }
       const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
       if (seconds === null) upload.wait = () => this.holdSeconds();
-      upload.over = async () => (await this.isOver()) || (await this.revoked());
+      upload.over = () => this.halted();
       computed = Math.max(computed, monotonic() - began);
       try {
         const sent = await this.retry(async () => {
           // Each try may be minutes later.
-          const revoked = end("no consent", "the user no longer agrees to what an answer is for");
-          if (await this.revoked()) return revoked;
+          if (await this.revoked()) return WITHDRAWN;
           try {
             await fleet.deliver(upload);
           } catch (error) {
-            if (error instanceof StoppedError && (await this.revoked())) return revoked;
+            if (error instanceof StoppedError && (await this.revoked())) return WITHDRAWN;
             throw error;
           }
           return null;
@@ -252,6 +252,11 @@ class Session {
   /** Whether the user no longer agrees to what the answer that is being sent, or the model that is being fetched, is for. */
   private async revoked(): Promise<boolean> {
     return this.purpose !== null && !(await this.options.rounds.agreed(this.purpose));
+  }
+
+  /** Whether what is being sent or fetched is to stop. */
+  private async halted(): Promise<boolean> {
+    return (await this.isOver()) || (await this.revoked());
   }
 
   /** Name and value of the answer to a message; null: it asks for nothing, and the reply is empty. */
@@ -322,10 +327,9 @@ class Session {
     if (this.kept?.name === name) return this.kept.data;
     try {
       this.purpose = purposeOf(readPlan(plan).plan);
-      const over = async () => (await this.isOver()) || (await this.revoked());
-      const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, over));
-      if ("ended" in fetched && (await this.revoked())) return end("no consent", "the user no longer agrees to what an answer is for");
+      const fetched = await this.retry(() => downloads.roundModel(https, name, service.mostBytes, () => this.halted()));
       if (!("ended" in fetched)) this.kept = { name, data: fetched };
+      else if (await this.revoked()) return WITHDRAWN;
       return fetched;
     } catch (error) {
       await rounds.noteRefusal("plan", error);

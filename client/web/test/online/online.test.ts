@@ -124,7 +124,7 @@ test("a round's model is asked for by its hash, within a bound, and is that one 
     ({ request: async (_: string, path: string, { most }: { most: number }) => (asked.push([path, most]), { status, body }) }) as unknown as Https;
   const name = digest(right);
   equal(hex(await roundModel(gives(200, right), name, 100, async () => false)), hex(right));
-  await refused(() => roundModel(gives(200, utf8("another")), name, 100, async () => false), /must be the one the plan names/);
+  await refused(() => roundModel(gives(200, utf8("another")), name, 100, async () => false), /must be the one that the plan names/);
   await refused(() => roundModel(gives(404, new Uint8Array()), name, 100, async () => false), /status 404/);
   equal(asked, Array(3).fill([`/round/${name}`, 100]));
   await refused(() => roundModel(gives(200, right), "../models/latest", 100, async () => false), /by a hash/);
