@@ -135,7 +135,7 @@ def verdicts_of(ledger: Ledger, run: str) -> list[str]:
     found, closed = list[str](), set[str]()
     for entry in ledger.entries():
         match entry.kind:
-            case "open" if entry.facts["algorithm"] == JUDGING and entry.facts["settings"].get("run") == run:
+            case "open" if entry.facts.get("algorithm") == JUDGING and entry.facts["settings"].get("run") == run:
                 found.append(entry.run)
             case "close":
                 closed.add(entry.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import logging
@@ -126,10 +127,9 @@ def test_keys_and_tokens_are_removed() -> None:
     assert harmless(pem) == "#"
 
 
-@given(st.binary(min_size=32, max_size=32), st.sampled_from(["the key {} is known", "key={}", "'{}',", "<{}>."]))
-def test_no_key_is_left_however_it_is_written(key: bytes, said: str) -> None:
-    if len(set(key)) < 24:  # not one that anybody drew
-        return
+@given(st.binary(max_size=32), st.sampled_from(["the key {} is known", "key={}", "'{}',", "<{}>."]))
+def test_no_key_is_left_however_it_is_written(seed: bytes, said: str) -> None:
+    key = hashlib.sha256(seed).digest()  # like one that somebody drew
     for text in (base64.b64encode(key), base64.urlsafe_b64encode(key), key.hex().encode(), key.hex().upper().encode()):
         written, left = text.decode(), harmless(said.format(text.decode()))
         assert not any(written[at : at + 12] in left for at in range(len(written) - 12)), left

@@ -115,6 +115,7 @@ DRAWS = {
     "consent/floors": "noise is random, refusals are compared",
     "consent/revocation": "noise is random, what leaves and what doesn't is compared",
     "enumerated/attempts": "whole numbers of recorded words",
+    "enumerated/caches": "values that are kept and made anew are compared",
     "enumerated/events": "ties of events",
     "enumerated/long": "whole numbers of recorded words",
     "enumerated/noises": "whole numbers of recorded words",
