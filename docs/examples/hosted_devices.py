@@ -44,12 +44,7 @@ class HostedDevices:
             if opening is None:  # no await up to here: only one request opens it
                 opening = self._open[user] = asyncio.create_task(self._opened(user))
             self._open.move_to_end(user)
-            try:
-                device = await asyncio.shield(opening)
-            except palate.PalateError:
-                self._open.pop(user, None)
-                raise
-            yield device
+            yield await asyncio.shield(opening)
         finally:
             self._used[user] -= 1
             if not self._used[user]:
@@ -61,10 +56,16 @@ class HostedDevices:
         await self._make_room(0)
 
     async def _opened(self, user: str) -> palate.aio.AsyncDevice:
-        return await palate.aio.open(self._home / user, app="shelf", key=self._key_of(user))
+        try:
+            return await palate.aio.open(self._home / user, app="shelf", key=self._key_of(user))
+        except BaseException:  # whoever asked is told, and the next request tries again
+            if self._open.get(user) is asyncio.current_task():
+                del self._open[user]
+            raise
 
     async def _make_room(self, most: int) -> None:
         idle = [user for user in self._open if user not in self._used]
         for user in idle[: max(0, len(idle) - most)]:
-            opening = self._open.pop(user)
-            await (await opening).close()
+            (device,) = await asyncio.gather(self._open.pop(user), return_exceptions=True)
+            if not isinstance(device, BaseException):  # else it is told to whoever opened it
+                await device.close()

@@ -79,6 +79,9 @@ def test_many_requests_at_once_share_a_users_device(load: Any, tmp_path: Path) -
         hosted._key_of = lambda user: bytes(32)
         with pytest.raises(palate.WrongKeyError):
             await request(1)
+        hosted._key_of = dict[str, bytes]().__getitem__  # no error of Palate's
+        with pytest.raises(KeyError):
+            await request(1)
         assert not hosted._open
 
     asyncio.run(live())
