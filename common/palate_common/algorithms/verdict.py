@@ -36,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als.vote import LIST, hide
 from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
+from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
 from palate_common.errors import InputError
@@ -158,6 +159,7 @@ class Judging(Algorithm):
         algorithm = make_algorithm(judged.algorithm, judged.settings, judged.facts)
         scores = np.array(algorithm.scores(arrays, histories), np.float32)
         scores[histories.owners(), histories.indices] = -np.inf
+        scores[:, rows_of(state, self.facts.n_items)] = -np.inf  # nobody has them to find: neither model may lose by it
         length = min(LIST, self.facts.n_items)
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last

@@ -10,7 +10,17 @@ from typing import Any
 
 import typer
 
-from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
+from palate_cli.commands.serve import (
+    access,
+    certificate,
+    console,
+    copies,
+    folder,
+    houses,
+    quarantine,
+    running,
+    status,
+)
 from palate_common.errors import InputError
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
@@ -58,6 +68,7 @@ recorded("enroll", access.enroll)
 recorded("devices", access.devices)
 recorded("revoke", access.revoke)
 recorded("pardon", access.pardon)
+recorded("quarantine", quarantine.quarantine)
 recorded("evidence", access.evidence)
 recorded("release", running.release)
 recorded("backup", copies.backup)
