@@ -132,19 +132,17 @@ def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
         judging.check_quarantine(service.site, ledger)
 
 
-def test_the_file_is_in_backups_and_refused_where_it_is_damaged(tmp_path: Any) -> None:
+def test_the_file_keeps_the_longer_time_and_is_refused_where_it_is_damaged(tmp_path: Any) -> None:
     noted = Quarantine(tmp_path / "quarantine.json")
     assert noted.items(trainings=0) == ()
     noted.read("verdict-1", run="run-1", named=["a", "b"], until=3)
     noted.read("verdict-1", run="run-1", named=["c"], until=9)
     noted.add(["b"], until=2)
-    assert [(each.item, each.by, each.until) for each in noted.items(trainings=2)] == [
-        ("a", "run-1", 3),
-        ("b", "run-1", 3),
-    ]
+    found = [(each.item, each.by, each.until) for each in noted.items(trainings=2)]
+    assert found == [("a", "run-1", 3), ("b", "run-1", 3)], "a verdict is read once, and the longer time counts"
     noted.add(["b"], until=4)
     assert [each.by for each in noted.items(trainings=3)] == [OPERATOR]
-    assert noted.was_read("verdict-1") and not noted.was_read("verdict-2")
+    assert [noted.was_read(each) for each in ("verdict-1", "verdict-2")] == [True, False]
     with pytest.raises(InputError, match="must name items in quarantine, got 'a'"):
         noted.lift(["a"], trainings=3)
     noted.file.write_bytes(b"{}[")

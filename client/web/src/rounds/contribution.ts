@@ -12,7 +12,7 @@ import type { DeviceLedger } from "../ledger/device_ledger.js";
 import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Clipped } from "../mechanism/update.js";
-import { namedBy, readNamedModel, type GlobalModel } from "../models/model.js";
+import { namedBy, quarantined, readNamedModel, type GlobalModel } from "../models/model.js";
 import { spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
@@ -103,6 +103,7 @@ export class Contributor {
       throw new IntegrityError("the model must have the algorithm, settings and facts that the plan names");
     }
     checkKnown(plan.algorithm);
+    quarantined(model); // what marks no items of the catalogue is refused before it is charged
     if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
     if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
     return [signed, model];

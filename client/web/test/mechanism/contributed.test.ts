@@ -27,6 +27,9 @@ test("contributed.json: what algorithms send for a history", async () => {
     }
   }
   ok(compared > 5000, `${compared} numbers`);
+  const out = readModel(fromHex((await vectors("contributed.json")).cases.find(({ what }: { what: string }) => what.startsWith("popularity, items")).model_file_hex));
+  const marked = new Map([...out.state, ["quarantined", { kind: "U8" as const, shape: [149], bytes: new Uint8Array(149) }]]);
+  await refused(() => contribution({ ...out, state: marked }, 0, historyOf([], 150)), /must mark some of 150 items/);
   const model = readModel(fromHex((await vectors("contributed.json")).cases[0].model_file_hex));
   await refused(() => contribution({ ...model, header: { ...model.header, algorithm: "sgd" } }, 0, historyOf([], 150)), /a browser takes part/);
 });
