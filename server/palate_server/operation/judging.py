@@ -11,7 +11,7 @@ so, is published when `judging.hours` are over: see `releases.verdict_of`, which
 from __future__ import annotations
 
 from palate_common.algorithms import State
-from palate_common.algorithms.parts.quarantine import inputs_of
+from palate_common.algorithms.parts.quarantine import inputs_of, told
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.models.model import GlobalModel
@@ -87,7 +87,7 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     if found.header.catalogue != site.catalogue.hash:
         raise InputError(f"`items` must be those of the model of run {run}, which devices judge, and has changed since")
     verdict, arrays = asked(run, found, _in_use(site))
-    return verdict, arrays | inputs_of(found.quarantined.tolist(), len(site.catalogue.items), {})
+    return verdict, arrays | told(found.state)
 
 
 def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:

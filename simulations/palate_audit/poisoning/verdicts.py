@@ -22,6 +22,7 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
+from palate_common.algorithms.parts.quarantine import told
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN, VOTES
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.update import Int64, layout_size
@@ -124,7 +125,8 @@ def verdict_on(
     """
     epsilon = None if setting.epsilon is None else divided(setting.epsilon).verdict
     verdict = replace(setting, epsilon=epsilon, unclipped="")
-    return play(world, verdict, attack, seed=seed, question=asked("judged", candidate, in_use))
+    question, arrays = asked("judged", candidate, in_use)
+    return play(world, verdict, attack, seed=seed, question=(question, arrays | told(candidate.state)))
 
 
 def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]] = ()) -> Judgement:
@@ -144,19 +146,31 @@ def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]
 
 def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -> bool:
     """Whether any vote of the attackers gets their model past the honest devices' verdict."""
-    attackers = setting.attackers(world.users)
-    length = min(LIST, world.train.n_items)
-    for votes, finds in SPLITS:
-        vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
-        moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
-        if goal.target >= 0:
-            moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
-            hidden = attackers * np.sqrt((1 - votes - finds) * length / BLOCKS[SHOWN])
-            moved.append((SHOWN, goal.target, -hidden))
+    for split in SPLITS:
+        moved = moved_by(goal, split, setting.attackers(world.users), world)
         found = said(honest, devices=world.users, moved=moved)
         if not (found.worse or found.pushed):
             return True
     return False
+
+
+def moved_by(goal: Goal, split: tuple[float, float], attackers: int, world: World) -> list[tuple[str, int, float]]:
+    """What attackers add to a verdict's sums for their own model: block, place and amount.
+
+    Args:
+        goal: what is wanted.
+        split: one of `SPLITS`.
+        attackers: how many they are.
+        world: whose catalogue it is.
+    """
+    votes, finds = split
+    vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
+    moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
+    if goal.target >= 0:
+        moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
+        hidden = attackers * np.sqrt((1 - votes - finds) * min(LIST, world.train.n_items) / BLOCKS[SHOWN])
+        moved.append((SHOWN, goal.target, -hidden))
+    return moved
 
 
 def cohort_of(world: World, judges: int) -> World:
