@@ -70,7 +70,7 @@ def rows_of(state: Arrays, n_items: int) -> Rows:
 def learned_from(histories: Interactions, state: Arrays) -> Interactions:
     """Histories without the items in quarantine: what a device contributes from.
 
-    **Guarantees:** of an honest device no contribution has anything of an item in quarantine.
+    **Guarantees:** a contribution has nothing of it: an honest device takes items in quarantine out of all histories.
     """
     rows = rows_of(state, histories.n_items)
     if not len(rows):
@@ -83,7 +83,7 @@ def learned_from(histories: Interactions, state: Arrays) -> Interactions:
 def unheard(sums: Arrays, inputs: Arrays) -> dict[str, npt.NDArray[np.float64]]:
     """Noised sums with zeros in the rows of items in quarantine, in each block with a row for each item.
 
-    **Guarantees:** what anybody sends in such a row changes nothing of the model.
+    **Guarantees:** whatever is sent for it, no algorithm learns about it: what is in such a row changes no model.
     """
     marked = inputs.get(QUARANTINED)
     if marked is None:
