@@ -23,12 +23,12 @@ KEYS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def log() -> pd.DataFrame:
-    """Two tastes."""
+    """Two tastes, of thirty items each that are liked alike."""
     rng = np.random.default_rng(5)
     rows = [
-        (f"u{user}", f"i{int(30 * (user % 2) + abs(rng.normal(0, 10)) % 30)}") for user in range(500) for _ in range(12)
+        (f"u{user}", f"i{30 * (user % 2) + row}") for user in range(500) for row in rng.permutation(30)[:12].tolist()
     ]
-    return pd.DataFrame(rows, columns=["user", "item"]).drop_duplicates()
+    return pd.DataFrame(rows, columns=["user", "item"])
 
 
 def test_the_training_users_judge_the_model_and_both_are_charged(log: pd.DataFrame, tmp_path: Path) -> None:
