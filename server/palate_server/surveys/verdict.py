@@ -49,6 +49,7 @@ from palate_common.algorithms.verdict import (
     IN_USE,
     NAME,
     NOISE,
+    ROWS,
     SHOWN,
     VOTES,
     JudgedModel,
@@ -129,10 +130,20 @@ class Judgement:
         return said
 
 
-def asked(run: str, candidate: GlobalModel, in_use: GlobalModel) -> tuple[JudgedPair, State]:
-    """What devices are asked about a run's model, and the arrays of both models, which are the verdict's inputs."""
+def asked(
+    run: str, candidate: GlobalModel, in_use: GlobalModel, rows: npt.NDArray[np.int64] | None = None
+) -> tuple[JudgedPair, State]:
+    """What devices are asked about a run's model, and the arrays of both models, which are the verdict's inputs.
+
+    Args:
+        run: whose model is judged.
+        candidate: that model.
+        in_use: the model that it would take the place of.
+        rows: where the items of the model in use are in the candidate's catalogue, -1: nowhere; None: it is the same.
+    """
     verdict = JudgedPair(run=run, candidate=_judged(candidate), in_use=_judged(in_use))
-    return verdict, arrays_of(CANDIDATE, _ranking(candidate)) | arrays_of(IN_USE, _ranking(in_use))
+    arrays = arrays_of(CANDIDATE, _ranking(candidate)) | arrays_of(IN_USE, _ranking(in_use))
+    return verdict, arrays if rows is None else arrays | {ROWS: rows}
 
 
 def _judged(model: GlobalModel) -> JudgedModel:
