@@ -11,9 +11,9 @@ norm 1 at most:
 - `found`: what it found by the candidate, each item as 1 / sqrt(how many);
 - `shown`: the candidate's two lists, an item that is in one of them as half.
 
-After new items the two models are of different catalogues. The run's is the candidate's, and `rows` says where in it the
-items of the model in use are. Votes are then on the items that both have, and no other is in either list; `found` and
-`shown` are of the candidate's whole list, as always.
+After new items the two models are of different catalogues. The run's is the candidate's, and `rows` says where in it
+the items of the model in use are. Votes are then on the items that both have, and no other is in either list; `found`
+and `shown` are of the candidate's whole list, as always.
 
 A model that is worse loses votes. An item that is pushed into lists comes to people who haven't got it: it is `shown`
 more than it is `found`. What follows from the sums is for the server to say: `palate_server.surveys.verdict`.
