@@ -66,8 +66,8 @@ JUDGED_NOTE = (
     "1, 0.35, 0.12) as is published then; 0: nothing is, and the honest model stays."
 )
 HONEST_NOTE = (
-    "Honest runs, each trained and judged beside another. `noise drawn again`: their verdicts with the known noise once "
-    "more, twice what they reckon with. `seen from`: about the least exposure at which an item that "
+    "Honest runs, each trained and judged beside another. `noise drawn again`: their verdicts with the known noise "
+    "once more, twice what they reckon with. `seen from`: about the least exposure at which an item that "
     "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
 )
 
@@ -257,7 +257,9 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
     ]  # fmt: skip
     share = first["quality"] / first["whole quality"]
     honest = (
-        f"{first['honest runs']}", f"{first['held']}", f"{first.get('redrawn', 0):,}", f"{first.get('held again', 0)}", f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
+        f"{first['honest runs']}", f"{first['held']}",
+        f"{first.get('redrawn', 0):,}", f"{first.get('held again', 0)}",
+        f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
         f"{first['least']:.0%}", f"{share:.3f}",
     )  # fmt: skip
     told = ("runs", "held", "noise drawn again", "held", "lost at most", "error", "seen from", "quality")
