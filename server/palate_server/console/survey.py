@@ -21,8 +21,8 @@ SHARES = {"stickiness", "churn", "retention", "retention_after", "ctr", "satisfa
 NAMES = {
     "dau": "Active on the day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
     "churn": "Not seen in the week", "retention": "Retention on", "retention_after": "Retention from",
-    "ctr": "Messages answered", "satisfaction": "Satisfaction", "hr@10": "Hit rate, first ten", "ndcg@10": "NDCG, first ten",
-    "lift": "Lift of messages", "item": "Users of",
+    "ctr": "Messages answered", "satisfaction": "Satisfaction", "hr@10": "Hit rate, first ten",
+    "ndcg@10": "NDCG, first ten", "lift": "Lift of messages", "item": "Users of",
 }  # fmt: skip
 
 

@@ -60,7 +60,7 @@ SHARED = ("console.css", "console.js", "icon.svg", "vendor/htmx-2.0.11.min.js", 
 """Files that are the operator's page's, too."""
 NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
-    "churn": "Churn: not seen in the week", "retention": "Back on day", "retention_after": "Back from day",
+    "churn": "Churn", "retention": "Back on day", "retention_after": "Back from day",
 }  # fmt: skip
 LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
 
