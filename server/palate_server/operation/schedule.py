@@ -69,13 +69,6 @@ def latest_training(ledger: Ledger) -> CloseEntry | None:
     return next(closed, None)
 
 
-def released(ledger: Ledger, run: str) -> bool:
-    """Whether a run is closed and has released something."""
-    return any(
-        entry.kind == "close" and entry.run == run and entry.facts.get("releases") for entry in ledger.entries(run)
-    )
-
-
 def trainings(ledger: Ledger) -> int:
     """How many trainings have ended with a release."""
     entries = ledger.entries()

@@ -36,7 +36,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
-from palate_server.surveys.verdict import least_loss
+from palate_server.surveys.verdict import hidden
 
 DAY = 86400.0
 ENOUGH = tuple(round(1.1**step, 1) for step in range(-20, 60))
@@ -134,33 +134,36 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
         privacy = config.privacy
-        check_judging(config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size)
+        check_judging(
+            config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size, n_items=n_items
+        )
 
 
-def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int) -> None:
-    """Refuse verdicts that would be charged and could tell nothing: not even that everybody loses by a model.
+def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_items: int) -> None:
+    """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything.
 
     Args:
         epsilon: of a verdict.
         dp: the privacy mode.
         delta: as promised.
         devices: the most that judge.
+        n_items: items of the catalogue.
 
     Raises:
         InputError: noise would hide all; the message has the least epsilon that tells something.
     """
     for_noise, alone = noise_delta(dp, delta), mode_of(dp).alone
 
-    def blind(tried: float) -> bool:
-        mu = mu_of(epsilon=tried, delta=for_noise)
-        return least_loss(mu=mu / math.sqrt(devices) if alone else mu, devices=devices) >= 1  # of local: all's
+    def lost(tried: float) -> str:
+        mu = mu_of(epsilon=tried, delta=for_noise) / (math.sqrt(devices) if alone else 1.0)  # of local: all's
+        return hidden(mu=mu, devices=devices, n_items=n_items)
 
-    if blind(epsilon):
-        enough = next((each for each in ENOUGH if not blind(each)), None)
+    if said := lost(epsilon):
+        enough = next((each for each in ENOUGH if not lost(each)), None)
         way_out = "with so few devices" if enough is None else f"or at least {enough:g}"
         raise InputError(
             f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {devices}, got "
-            f"{epsilon:g}: the noise would hide even that all of them find less"
+            f"{epsilon:g}: {said}"
         )
 
 

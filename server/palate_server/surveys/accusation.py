@@ -8,7 +8,7 @@ its norm,
 
     what is found of the item        by sqrt(2) u a n,    down
     the lists that it is shown in    by 10 v a n,         up           u^2 + v^2 = 1
-    what is found of the m others    by sqrt(2 m) a n,    up, so that more is asked of the item
+    what is usual, the median, by    2 a n / sqrt(m)      more finds for each of half of the m others
 
 (the shares of the blocks in the budget, and the norm of two lists, are in `palate_common.algorithms.verdict`). The
 verdict is read again with these taken off, for `SPLITS` splits of the norm: only an item that is pushed by each reading
@@ -53,7 +53,7 @@ def _stands(model: GlobalModel, row: int, devices: int, liars: float) -> bool:
     found, shown = model.state[FOUND].astype(np.float64), model.state[SHOWN].astype(np.float64)
     others = shown > EXPOSED * devices
     others[row] = False
-    lifted = liars * math.sqrt(1 / BLOCKS[FOUND] / max(int(others.sum()), 1))
+    lifted = liars * math.sqrt(2 / BLOCKS[FOUND] / max(int(others.sum()), 1))  # of a median: half of them
     for angle in np.linspace(0.0, math.pi / 2, SPLITS):
         less, fewer = np.where(others, found - lifted, found), shown.copy()
         less[row] += liars * math.sqrt(1 / BLOCKS[FOUND]) * math.sin(angle)

@@ -12,13 +12,14 @@ The other way round, `accused` counts how many false votes put an honest item th
 
 from __future__ import annotations
 
+from bisect import bisect_left as bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
-from palate_audit.poisoning.verdicts import SPLITS, cohort_of, divided, moved_by, verdict_on, without
+from palate_audit.poisoning.verdicts import SPLITS, cohort_of, divided, moved_by, rarely_found, verdict_on, without
 from palate_audit.poisoning.world import Goal, World, judged
 from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN
@@ -91,11 +92,14 @@ def campaign(
         trained = play(world, replace(setting, epsilon=epsilon), attack(goal), seed=seed, former=in_use, inputs=inputs)
         verdict = verdict_on(honest, replace(setting, share=0.0), trained.model, in_use, None, seed=seed)
         devices = asked_of.users if voting else honest.users
+        rarest = rarely_found(verdict, devices=honest.users)
         read = (
-            [_moved(verdict, moved_by(goal, split, modified, world)) for split in SPLITS] if voting else [verdict.model]
+            [_moved(verdict, moved_by(goal, split, modified, world, rarest)) for split in SPLITS]
+            if voting
+            else [verdict.model]
         )
         told = [judgement(each, devices=devices) for each in read]
-        held = all(each.worse or each.pushed for each in told)
+        held = all(each.held for each in told)
         into = set[int]()
         if held:
             proofs = (
@@ -159,17 +163,21 @@ def accused(model: GlobalModel, *, devices: int, most: int = 20, accusers: float
 
 def _least(model: GlobalModel, row: int, devices: int, accusers: float | None) -> float:
     """The least share of `SHARES` that does it, by the best split of the norm; without `accusers`: names the item."""
-    for share in SHARES:
-        for angle in np.linspace(0.0, np.pi / 2, 7):
-            # Accusers take their own honest part out of all sums, and add false ones.
-            state = {
-                name: array * (1 - share) if name in (FOUND, SHOWN) else array for name, array in model.state.items()
-            }
-            state[FOUND][row] -= share * devices * np.sqrt(1 / BLOCKS[FOUND]) * np.sin(angle)
-            state[SHOWN][row] += share * devices * np.sqrt(LISTS / BLOCKS[SHOWN]) * np.cos(angle)
-            bent = replace(model, state=state)
-            said = judgement(bent, devices=devices)
-            named = said.pushed if accusers is None else proven(bent, said, accusers=accusers)
-            if row in {each.row for each in named}:
-                return float(share)
-    return float("inf")
+    enough = bisect(range(len(SHARES)), True, key=lambda at: _does(model, row, devices, accusers, float(SHARES[at])))
+    return float(SHARES[enough]) if enough < len(SHARES) else float("inf")
+
+
+def _does(model: GlobalModel, row: int, devices: int, accusers: float | None, share: float) -> bool:
+    """Whether so many accusers do it."""
+    for angle in np.linspace(0.0, np.pi / 2, 7):
+        # Accusers take their own honest part out of all sums, and add false ones.
+        state = {name: array * (1 - share) if name in (FOUND, SHOWN) else array for name, array in model.state.items()}
+        state[FOUND][row] -= share * devices * np.sqrt(1 / BLOCKS[FOUND]) * np.sin(angle)
+        state[SHOWN][row] += share * devices * np.sqrt(LISTS / BLOCKS[SHOWN]) * np.cos(angle)
+        bent = replace(model, state=state)
+        said = judgement(bent, devices=devices)
+        if row not in {each.row for each in said.pushed}:
+            continue
+        if accusers is None or row in {each.row for each in proven(bent, said, accusers=accusers)}:
+            return True
+    return False

@@ -127,6 +127,8 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
         f"{said['devices']:,} devices judged the model beside {beside} ({cost}): {share:.1%} more of them {more} by "
         f"it, with an error of {said['error']:.1%}."
     ]
+    if said["barren"]:
+        found.append("They find hardly anything of what they hid in their lists, so that nothing bears these out.")
     for each in said["pushed"]:
         kept = ", and left out of the next runs" if each["quarantine"] else ""
         found.append(

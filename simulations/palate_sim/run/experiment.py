@@ -141,7 +141,7 @@ def start(
     former = former_release(config, population=population, items=prepared.split.items, ledger=ledger_path)
     run = path.resolve().name
     terms = simulated_terms(config, prepared, population=population, run=run, former=former, directory=directory)
-    check_verdict(config, users=terms.facts.n_users, delta=terms.delta)
+    check_verdict(config, users=terms.facts.n_users, items=terms.facts.n_items, delta=terms.delta)
     check_budget(ledger_path, config, terms)
     facts = {
         "config": config.model_dump(mode="json"),

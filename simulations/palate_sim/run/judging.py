@@ -48,7 +48,7 @@ class JudgedRun:
     facts: dict[str, Any]
 
 
-def check_verdict(config: SimulationConfig, *, users: int, delta: float) -> None:
+def check_verdict(config: SimulationConfig, *, users: int, items: int, delta: float) -> None:
     """Refuse a verdict that no run could hold, or that could tell nothing, before anything is charged.
 
     Raises:
@@ -64,7 +64,7 @@ def check_verdict(config: SimulationConfig, *, users: int, delta: float) -> None
     ):
         if not held:
             raise InputError(f"{what} where devices judge (`judging.epsilon` {epsilon:g})")
-    check_judging(epsilon, dp=privacy.dp, delta=delta, devices=users)
+    check_judging(epsilon, dp=privacy.dp, delta=delta, devices=users, n_items=items)
 
 
 def cost_of_verdict(config: SimulationConfig, *, delta: float) -> float:
@@ -147,8 +147,8 @@ def _said(
         for each in said.pushed
     ]
     return facts | {
-        "published": not (said.worse or said.pushed), "devices": devices, "lost": said.lost, "error": said.error,
-        "worse": said.worse, "pushed": pushed, "seen_from": said.least,
+        "published": not said.held, "devices": devices, "lost": said.lost, "error": said.error,
+        "worse": said.worse, "barren": said.barren, "pushed": pushed, "seen_from": said.least,
     }  # fmt: skip
 
 
