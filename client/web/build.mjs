@@ -2,7 +2,7 @@
 //
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
-//     taking-*.js                what it loads to take part in rounds
+//     taking-*.js, verdict-*.js  what it loads to take part in rounds, and to judge a model
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //
@@ -53,13 +53,18 @@ function reached(first, infoOf) {
   return found;
 }
 
-/** Says of a module to which file it goes; what taking part shares with another part that is loaded later goes to the engine. */
+/**
+ * Says of a module to which file it goes; what taking part shares with another part that is loaded later goes to the engine, unless taking
+ * part alone loads it.
+ */
 function chunks() {
   let [members, later] = [];
   return (id, { getModuleInfo, getModuleIds }) => {
     members ??= GROUPS.map(([name, entry]) => [name, entry, reached([entry], getModuleInfo)]);
-    later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && getModuleInfo(each).dynamicImporters.length), getModuleInfo);
-    const [name, entry] = members.find(([, , all]) => all.has(id)) ?? [];
+    const groupOf = (each) => members.find(([, , all]) => all.has(each)) ?? [];
+    const elsewhere = (each) => getModuleInfo(each).dynamicImporters.some((from) => groupOf(from)[0] !== "taking");
+    later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && elsewhere(each)), getModuleInfo);
+    const [name, entry] = groupOf(id);
     if (id === entry && name !== "taking") return undefined;
     if (id in TOGETHER) return TOGETHER[id];
     return name === "taking" && later.has(id) ? "engine" : name;
