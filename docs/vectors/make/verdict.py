@@ -27,6 +27,9 @@ GRID = 2**20
 SIZES = (0, 1, 2, 9, 40, 145)
 """Items of each user: none, one, which is in one half alone, few and nearly all."""
 
+Model = tuple[str, PublicFacts, State]
+"""Algorithm, facts and arrays."""
+
 
 def verdict() -> dict[str, Any]:
     """Devices judge a model: plan and models as they come, and what is sent for some histories.
@@ -67,17 +70,15 @@ def _directions(rng: np.random.Generator, head: int, width: int) -> dict[str, An
     }
 
 
-def _judged(
-    what: str, candidate: tuple[str, PublicFacts, State], in_use: tuple[str, PublicFacts, State], histories: Interactions
-) -> dict[str, Any]:
+def _judged(what: str, candidate: Model, in_use: Model, histories: Interactions) -> dict[str, Any]:
     """One verdict: the signed plan, its model file, and what is sent for each history."""
     catalogue = catalogue_hash([f"item-{row}" for row in range(N)])
 
-    def model_of(name: str, facts: PublicFacts, state: State) -> JudgedModel:
+    def judged(name: str, facts: PublicFacts, state: State) -> JudgedModel:
         header = ModelHeader(algorithm=name, settings={}, facts=facts, releases=1, catalogue=catalogue)
         return JudgedModel(algorithm=name, settings={}, facts=facts, model=GlobalModel(header, state).hash)
 
-    pair = JudgedPair(run="run-0", candidate=model_of(*candidate), in_use=model_of(*in_use))
+    pair = JudgedPair(run="run-0", candidate=judged(*candidate), in_use=judged(*in_use))
     facts = PublicFacts(n_users=100, n_items=N, mu=mu_of(epsilon=5.0, delta=1e-5), seed=2**40 + 3)
     settings = pair.model_dump(mode="json")
     algorithm = make_algorithm("verdict", settings, facts)
