@@ -8,7 +8,7 @@ import numpy as np
 
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.base import State
-from palate_common.algorithms.verdict import CANDIDATE, IN_USE, JudgedModel, JudgedPair, arrays_of
+from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, JudgedModel, JudgedPair, arrays_of
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.clipping import clip
@@ -46,7 +46,7 @@ def verdict() -> dict[str, Any]:
     features = PublicFacts(n_users=20_000, n_items=N, mu=0.1, n_features=5, panel_users=40, seed=2**40 + 3)
     plain = PublicFacts(n_users=2000, n_items=N, mu=1.0, seed=7)
     counts = {"counts": (rng.integers(1, 40, N) / 2).astype(np.float32)}
-    taste = _directions(rng, 140, 2)
+    taste = als_directions(rng, N, 140, 2)
     linked = als_linked(rng, N)
     bare = {name: array for name, array in als_state(rng, N, 60, 3).items() if name in ("counts", "floor")}
     content = bare | {name: linked[name] for name in ("content", "content_weight")}
@@ -56,12 +56,18 @@ def verdict() -> dict[str, Any]:
         ("counts with many ties, beside content alone", ("popularity", plain, counts), ("als", features, content)),
         ("two models that are the same", ("als", features, linked), ("als", features, linked)),
     ]
-    return {"device": 3, "cases": [_judged(what, one, other, histories) for what, one, other in cases]}
+    made = [_judged(what, one, other, histories) for what, one, other in cases]
+    former = PublicFacts(n_users=2000, n_items=120, mu=1.0, seed=7)
+    rows = rng.permutation(N)[:120]
+    rows[::10] = -1
+    before = ("als", former, als_directions(rng, 120, 50, 2))
+    made.append(_judged("after new items", ("als", plain, taste), before, histories, {ROWS: rows.astype(np.int64)}))
+    return {"device": 3, "cases": made}
 
 
-def _directions(rng: np.random.Generator, head: int, width: int) -> dict[str, Any]:
+def als_directions(rng: np.random.Generator, n: int, head: int, width: int) -> dict[str, Any]:
     """A model of `als` with directions alone."""
-    return als_state(rng, N, head, width) | {
+    return als_state(rng, n, head, width) | {
         "basis": (rng.integers(-512, 512, (head, width)) / 2048).astype(np.float32),
         "strength": np.full(width, 0.5, np.float32),
         "accuracy": np.full(width, 0.75, np.float32),
@@ -70,7 +76,9 @@ def _directions(rng: np.random.Generator, head: int, width: int) -> dict[str, An
     }
 
 
-def _judged(what: str, candidate: Model, in_use: Model, histories: Interactions) -> dict[str, Any]:
+def _judged(
+    what: str, candidate: Model, in_use: Model, histories: Interactions, more: State | None = None
+) -> dict[str, Any]:
     """One verdict: the signed plan, its model file, and what is sent for each history."""
     catalogue = catalogue_hash([f"item-{row}" for row in range(N)])
 
@@ -83,7 +91,7 @@ def _judged(what: str, candidate: Model, in_use: Model, histories: Interactions)
     settings = pair.model_dump(mode="json")
     algorithm = make_algorithm("verdict", settings, facts)
     header = ModelHeader(algorithm="verdict", settings=settings, facts=facts, releases=0, catalogue=catalogue)
-    inputs = arrays_of(CANDIDATE, candidate[2]) | arrays_of(IN_USE, in_use[2])
+    inputs = arrays_of(CANDIDATE, candidate[2]) | arrays_of(IN_USE, in_use[2]) | (more or {})
     model = GlobalModel(header, algorithm.opening(inputs))
     sigma = sigma_for(mu_r=float(facts.mu or 0), sensitivity=GRID)
     plan = RoundPlan(
