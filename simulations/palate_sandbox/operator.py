@@ -33,7 +33,7 @@ from palate_common.records.files import make_folder, write_durably
 from palate_common.rounds.plan import MAX_USERS
 from palate_common.survey import SURVEYING, Survey
 from palate_sandbox.catalogue import Assortment
-from palate_sandbox.cohort import SandboxCohort, EndingTransport
+from palate_sandbox.cohort import EndingTransport, SandboxCohort
 from palate_sandbox.config import SandboxConfig
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.profiles import TRIAL

@@ -24,7 +24,7 @@ from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey
 from palate_sandbox.catalogue import Assortment, catalogue
-from palate_sandbox.cohort import SandboxCohort, Hosted, MaskedInProcess, Masking, Register
+from palate_sandbox.cohort import Hosted, MaskedInProcess, Masking, Register, SandboxCohort
 from palate_sandbox.config import POLICIES, Policy, SandboxConfig
 from palate_sandbox.crowd import Called, Crowd
 from palate_sandbox.loyalty import Key, arms_apart, truth
