@@ -20,6 +20,7 @@ from palate_common.rounds.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging, releases
+from palate_server.surveys import verdict
 from palate_server.surveys.verdict import Judgement, PushedItem
 
 
@@ -166,6 +167,18 @@ def only_told() -> Iterator[None]:
 
 
 @mutant(
+    "a model of which nothing is found published",
+    bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
+    seen="a rate of zero by zero that counts as no alarm",
+    test="G",
+)
+def barren_published() -> Iterator[None]:
+    """Call no model barren."""
+    with mock.patch.object(verdict._Exposed, "barren", False):
+        yield
+
+
+@mutant(
     "quarantine ignored by lists",
     bug="a device learns nothing about an item in quarantine, and goes on showing it",
     seen="a flag that stops a job, and not what it has made",
@@ -179,6 +192,22 @@ def shown() -> Iterator[None]:
         real(self, rows, domains)
 
     with mock.patch.object(Selection, "__init__", instead):
+        yield
+
+
+@mutant(
+    "items compared with the mean",
+    bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
+    seen="a mean in the place of a median",
+    test="G",
+)
+def by_the_mean() -> Iterator[None]:
+    """Compare with sum F / sum E."""
+
+    def instead(found: Any, shown: Any) -> Any:
+        return found.sum(axis=1) / shown.sum(axis=1)
+
+    with mock.patch.object(verdict, "_medians", instead):
         yield
 
 
@@ -238,6 +267,8 @@ MUTANTS = (
     error_ignored,
     another_model,
     only_told,
+    barren_published,
+    by_the_mean,
     shown,
     unreleased,
     counted,
