@@ -49,7 +49,7 @@ def contributed() -> dict[str, Any]:
     out = inputs_of([3, 20, int(rows[2][0])], n, {})
     cases += [
         ("popularity, items in quarantine", "popularity", {}, plain, out, items, histories, [0]),
-        ("als, items in quarantine", "als", {}, plain, _als_state(rng, n, 40, 4) | out, items, histories, [1]),
+        ("als, items in quarantine", "als", {}, plain, als_state(rng, n, 40, 4) | out, items, histories, [1]),
     ]
     return {"cases": [_contributed(*case) for case in cases]}
 
