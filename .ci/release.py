@@ -239,14 +239,21 @@ def unpinned(workflow: str) -> list[str]:
 
 
 def extras(names: Sequence[str], pythons: Sequence[str]) -> None:
-    """Each extra on each Python."""
+    """Each extra on each Python; what doesn't work is named at the end, after all were tried."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     if untried := {"", *known} - {"dev"} - {each.extra for each in TRIES}:
         failed(f"every extra must have a Try, {', '.join(untried)} has none")
+    wrong = []
     for python in pythons:
         for each in TRIES:
             if not names or (each.extra or "device") in names:
-                tried(each, python)
+                try:
+                    tried(each, python)
+                except SystemExit as error:  # the others are worth knowing, too: each takes minutes
+                    print(f"extras: {each.extra or 'device'} on {python}: {error}", flush=True)
+                    wrong.append(f"{each.extra or 'device'} on {python}")
+    if wrong:
+        failed(f"every extra must work alone, got otherwise: {', '.join(wrong)}")
 
 
 def tried(each: Try, python: str) -> None:
