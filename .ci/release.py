@@ -439,7 +439,7 @@ TRIES = (
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
-    Try("torch", "torch, opacus, tensorboard, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
+    Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try(
         "minilm",
         "sentence_transformers",

@@ -7,9 +7,10 @@ True
 from __future__ import annotations
 
 import math
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from palate_common.system import own_cores
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -20,7 +21,7 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
     Args:
         cgroups: where the system shows the quota, as cgroup v2 or v1 write it.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = own_cores()
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         with suppress(OSError, ValueError):  # there is no quota, which v2 writes as `max` and v1 as -1
             quota, period = map(int, " ".join((cgroups / name).read_text() for name in names).split())
