@@ -73,6 +73,25 @@ def unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def lock_folder(folder: Path, *, wait: bool) -> int:
+    """The descriptor that has the lock of a folder, until it is closed; no link is followed.
+
+    Raises:
+        OSError: another process has it, and it isn't waited for; or it isn't a folder, or Windows, which locks none.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "Windows locks no folders", str(folder))
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def sync(descriptor: int) -> None:
     """Wait until a file is on the disk, so that a power cut leaves it.
 

@@ -75,7 +75,7 @@ ASKING = ("common", "client/palate", "client/palate_client", "simulations/palate
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
     *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
-    "simulations/palate_cli/commands/serve/group.py",
+    "simulations/palate_cli/cli.py",
     "simulations/palate_audit/checks/seeds.py",
     "simulations/palate_audit/harness/watched_run.py",
 }
@@ -90,6 +90,14 @@ CALLS = re.compile(
 """What one of the three lacks, or does in another way."""
 OTHERS = {"preexec_fn", "start_new_session", "pass_fds", "process_group", "creationflags", "chmod", "hardlink_to"}
 """Arguments of subprocess, and methods of paths."""
+
+
+LOADED_ON_LINUX = {
+    *(f"server/palate_server/service/{name}.py" for name in ("checks", "gateway")),
+    "server/palate_server/flower/superlink.py",
+    "server/palate_server/folder/operators.py",
+}
+"""What of the server can't be loaded elsewhere; the audit loads others of it, wherever it runs."""
 
 
 def asked_of_a_system(source: str) -> Iterator[str]:
@@ -227,6 +235,8 @@ def test_what_systems_do_differently_is_asked_for_in_one_module() -> None:
                 found[path.relative_to(ROOT).as_posix()] = asked
     assert {"fcntl", "msvcrt", "resource", "os.link", "os.register_at_fork", "sys.platform", "chmod"} <= {*found[SEAM]}
     assert set(found) == {SEAM, *LINUX}, {name: asked for name, asked in found.items() if name not in LINUX}
+    server = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py")}
+    assert {name for name in server if MODULES.intersection(asked_of_a_system(server[name]))} == LOADED_ON_LINUX
 
 
 def test_a_program_is_ended_by_the_signals_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
