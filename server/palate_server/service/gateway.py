@@ -1,4 +1,4 @@
-"""Gateway: the configuration of nginx, the only part that is reachable from the network: `templates/nginx.conf`, filled in.
+"""Gateway: the configuration of nginx, the only part that is reachable from the network; see `templates/nginx.conf`.
 
     POST /v1/fleet/NAME            -> the SuperLink, over verified TLS
     POST /v1/enroll                -> the enrolment service, on loopback
@@ -231,8 +231,8 @@ def _served(front: Front, mark: str, site: Site) -> dict[str, Any]:
     """What nginx is told of one population. Its variables have no hyphen in their names, and a mark no underscore."""
     gateway, enrolment = site.config.gateway, site.config.enrolment
     mark, ports = f"_{mark}" if mark else "", gateway.superlink_ports
-    several = [f"superlink{mark}_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else []
-    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"]
+    names = [f"superlink{mark}_{place + 1}" for place in range(len(ports))] if len(ports) > 1 else [f"superlink{mark}"]
+    shares = [f"{100 / SLOTS:g}%"] * (SLOTS - 1) + ["*"] if len(ports) > 1 else []
     return _harmless(
         {
             "mark": mark,
@@ -251,8 +251,8 @@ def _served(front: Front, mark: str, site: Site) -> dict[str, Any]:
     ) | {
         "pair": site.certificate,
         "origins": gateway.origins,
-        "superlinks": dict(zip(several or [f"superlink{mark}"], ports, strict=True)),
-        "slots": several and [(share, several[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
+        "superlinks": dict(zip(names, ports, strict=True)),
+        "slots": [(share, names[place_of_slot(slot, len(ports))]) for slot, share in enumerate(shares)],
         "page_port": gateway.metrics_port if site.config.console.password else 0,
     }
 
