@@ -7,7 +7,6 @@ True
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import threadpoolctl  # type: ignore[import-untyped]  # ships no types
+
+from palate_common.system import own_cores
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -25,7 +26,7 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
     Args:
         cgroups: where the system shows the quota, as cgroup v2 or v1 write it.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = own_cores()
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         with suppress(OSError, ValueError):  # there is no quota, which v2 writes as `max` and v1 as -1
             quota, period = map(int, " ".join((cgroups / name).read_text() for name in names).split())

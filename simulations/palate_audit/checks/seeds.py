@@ -41,6 +41,7 @@ from palate_common.errors import PalateError
 from palate_common.mechanism.randomness import Source
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
+from palate_common.system import forks
 from palate_server.rounds import noise
 
 WINDOW = 64
@@ -283,7 +284,9 @@ def _threads(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _fork(make: Callable[[], Source]) -> Iterator[str]:
-    """One source, used by a process and its child."""
+    """One source, used by a process and its child, where there are forks."""
+    if not forks():
+        return
     source = make()
     source.words(8)
     receiver, sender = os.pipe()
