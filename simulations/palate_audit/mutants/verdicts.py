@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds.contribution import Contributor
+from palate_common.algorithms import verdict
 from palate_common.algorithms.verdict import NAME
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -162,4 +165,26 @@ def only_told() -> Iterator[None]:
         yield
 
 
-MUTANTS = (uncharged, unclipped, too_early, error_ignored, another_model, only_told)
+@mutant(
+    "an empty history votes in a later part",
+    bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
+    seen="a rule for the empty that stands before a loop over parts, and not in it",
+    test="Z",
+)
+def late_default() -> Iterator[None]:
+    """Give who is empty an item, from the second part on."""
+    real = verdict.Judging.contribute
+
+    def instead(self: verdict.Judging, state: Any, round_: int, own: Interactions) -> Any:
+        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(verdict)["AT_ONCE"]))
+        if len(empty):
+            owners, items = np.append(own.owners(), empty), np.append(own.indices, np.zeros(len(empty), np.int32))
+            order = np.argsort(owners, kind="stable")
+            own = Interactions.from_pairs(owners[order], items[order], n_users=own.n_users, n_items=own.n_items)
+        return real(self, state, round_, own)
+
+    with mock.patch.object(verdict.Judging, "contribute", instead):
+        yield
+
+
+MUTANTS = (uncharged, unclipped, too_early, error_ignored, another_model, only_told, late_default)
