@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from palate.simulation import configuration, simulate
+from palate.simulation import as_path, configuration, simulate
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 
@@ -153,6 +153,7 @@ class RecommenderEstimator:
         Raises:
             InputError: bad data, parameters or folder, or a split whose validation users train.
         """
+        folder = as_path("out", out)
         given = {name: getattr(self, name) for name in inspect.signature(configuration).parameters}
         before = dict(self.settings or {})
         if before.pop("tuned_on", None) is not None:  # a study begins where the first one did
@@ -163,11 +164,9 @@ class RecommenderEstimator:
         from palate_sim.studies.tuning import tune
 
         with Progress(quiet=not wanted(self.progress)) as notify:
-            study = tune(
-                config, out=Path(out), trials=trials, space=space, source=as_source(interactions), notify=notify
-            )
+            study = tune(config, out=folder, trials=trials, space=space, source=as_source(interactions), notify=notify)
         self._tuned = frozenset(study.best.settings)
-        self.settings = {**before, "tuned_on": str(Path(out).resolve()), **study.best.settings}
+        self.settings = {**before, "tuned_on": str(folder.resolve()), **study.best.settings}
         return self
 
     @property

@@ -67,8 +67,8 @@ def simulate(
     started = experiment.start(
         config,
         source=as_source(data),
-        out=None if out is None else Path(out),
-        ledger=None if ledger is None else Path(ledger),
+        out=None if out is None else as_path("out", out),
+        ledger=None if ledger is None else as_path("ledger", ledger),
     )
     with Progress(started.folder.events, quiet=not wanted(progress)) as notify:
         return started.run(notify)
@@ -100,12 +100,24 @@ def configuration(
         raise InputError(f"`settings` must be dotted keys with their values, got {settings!r:.60}")
     chosen = {
         "privacy.epsilon": epsilon,
-        "privacy.delta": delta,
         "privacy.dp": dp,
         "algorithm.name": algorithm,
         "split.name": split,
         "seed": seed,
-        "track": track,
         **(settings or {}),
     }
-    return load_config(preset, {key: value for key, value in chosen.items() if value is not None})
+    if chosen["privacy.epsilon"] is None:
+        raise InputError('`epsilon` must be a number above 0, got None; `dp="off"` is without privacy')
+    left = {"privacy.delta": delta, "track": track}  # those whose default is None
+    return load_config(preset, {key: value for key, value in left.items() if value is not None} | chosen)
+
+
+def as_path(name: str, given: str | Path) -> Path:
+    """A path that somebody gave.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(given, (str, Path)):
+        raise InputError(f"`{name}` must be a path, got {given!r:.60}")
+    return Path(given)

@@ -10,7 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-import nbformat
+try:
+    import nbformat
+except ModuleNotFoundError:
+    sys.exit("to_ipynb.py needs nbformat: pip install 'palate[notebook]'")
 
 HERE = Path(__file__).parent
 HEADER = re.compile(r"\A---\n.*?^---\n", re.MULTILINE | re.DOTALL)
@@ -31,5 +34,7 @@ def convert(page: Path, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("to_ipynb.py needs the folder for the notebooks: python docs/notebooks/to_ipynb.py FOLDER")
     for each in sorted(HERE.glob("*.md")):
         print(convert(each, Path(sys.argv[1])))

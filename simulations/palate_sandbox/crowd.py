@@ -123,9 +123,11 @@ class Crowd(Closing):
         ]
         return as_interactions(given, survey)
 
-    def node(self, given: Interactions, rows: Rows, public_key: str, clock: float, floors: Floors) -> Contributor:
-        """Who answers a plan for people: one node for all of them."""
-        return Contributor(given, rows.tolist(), self._ledger, public_key, floors, lambda: clock)
+    def node(
+        self, given: Interactions, accounts: Sequence[int], public_key: str, clock: float, floors: Floors
+    ) -> Contributor:
+        """Who answers a plan for people: one node for all of them, whose numbers in the devices' ledger are given."""
+        return Contributor(given, accounts, self._ledger, public_key, floors, lambda: clock)
 
     def _events(self, day: Day, number: int) -> list[SurveyEvent]:
         """What one visit leaves in a store."""

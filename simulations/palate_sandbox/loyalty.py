@@ -39,6 +39,7 @@ def truth(visits: Flags, arrival: npt.NDArray[np.int64], *, first: int) -> dict[
     found["wau", ""] = float(visits[:, week].any(axis=1).sum())
     found["mau", ""] = float(month)
     if month:
+        found["churn", ""] = 1 - found["wau", ""] / float(month)
         found["stickiness", ""] = float(daily.mean() / month)
     for n in RETENTION_DAYS:
         back = arrival + n
@@ -49,6 +50,18 @@ def truth(visits: Flags, arrival: npt.NDArray[np.int64], *, first: int) -> dict[
             later[:, first + 7 :] = False
             found["retention_after", str(n)] = float((visits[rows] & later).any(axis=1).mean())
     return found
+
+
+def arms_apart(visits: Flags, arm_b: Flags, *, first: int) -> float:
+    """An A/B test's true difference: active days of a week as a share of seven, mean of arm B less that of arm A.
+
+    Args:
+        visits: bool [people, days]; of the people who are in the test.
+        arm_b: who is in arm B, bool [people].
+        first: the week's first day.
+    """
+    active = visits[:, first : first + 7].sum(axis=1) / 7
+    return float(active[arm_b].mean() - active[~arm_b].mean())
 
 
 def returned(visits: Flags, arrival: npt.NDArray[np.int64], n: int, *, until: int) -> tuple[float, float, int]:

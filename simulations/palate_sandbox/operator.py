@@ -5,10 +5,10 @@
 
 What is production's here: the folder that `palate serve init` makes, with its keys and its profile `trial`; the
 coordinator with its ledger, budgets and refusals; plans, contributions, noise and seals; published models with
-manifest and privacy card; the schedule, answers and results of surveys. What isn't: the messages stay in this process,
-and there are no masks, as in `palate simulate`: thousands of hosted devices under masks would take this machine hours.
-So there are no SuperLink, gateway and enrolment, and each share of noise could be seen by the server. Plans and cards
-say so.
+manifest and privacy card; the schedule, answers and results of surveys; with `masks`, masked attempts step by step.
+What isn't: the messages stay in this process, so that there are no SuperLink, gateway and enrolment. Without masks, as
+in `palate simulate`, each share of noise could be seen by the server: thousands of hosted devices under masks would
+take this machine hours. Plans and cards say so.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,11 @@ from palate_common.errors import BudgetError, PalateError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.published import Published
 from palate_common.records.closing import Closing
-from palate_common.records.files import make_folder
+from palate_common.records.files import make_folder, write_durably
 from palate_common.rounds.plan import MAX_USERS
 from palate_common.survey import SURVEYING, Survey
 from palate_sandbox.catalogue import Assortment
+from palate_sandbox.cohort import Cohort, EndingTransport
 from palate_sandbox.config import SandboxConfig
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.profiles import TRIAL
@@ -50,7 +50,6 @@ from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_server.service.setup import make_site
 from palate_sim.card.card import card_payload, sign_card
-from palate_sim.engines.in_process import InProcess, Node
 
 DAY = 86_400.0
 TEST = "short-page"
@@ -158,30 +157,25 @@ class Operator(Closing):
         """The survey that is due; None: none is, or the budgets can't pay for it."""
         return self._surveys.due(self._ledger, now=self.clock())
 
-    def train(self, nodes: Sequence[Node], devices: int) -> Published | None:
-        """Train by all rounds that a run has, and publish; None where the budgets don't allow it.
-
-        Args:
-            nodes: who answers plans.
-            devices: how many installations they are, which is public.
-        """
+    def train(self, cohort: Cohort) -> Published | None:
+        """Train by all rounds that a run has, and publish; None where the budgets don't allow it."""
         try:
             check_budgets(self.site.config, self._ledger, now=self.clock())
         except BudgetError as error:
             self.events.tell("refused", reason=str(error))
             return None
         inputs, about = warm_inputs(self.site)
-        terms = self._open(self.site.config, self.site.catalogue, {**inputs, **self.site.public_inputs}, about, devices)
-        if not self._run(terms, nodes):
+        terms = self._open(self.site.config, self.site.catalogue, {**inputs, **self.site.public_inputs}, about, cohort)
+        if not self._run(terms, cohort):
             return None
         key = self.site.key()
         return publish(self.site, terms.run, lambda extract: sign_card(card_payload(extract), key))
 
-    def ask(self, survey: Survey, nodes: Sequence[Node], devices: int) -> dict[str, Any] | None:
+    def ask(self, survey: Survey, cohort: Cohort) -> dict[str, Any] | None:
         """Ask a survey; its result as the operator has it, or None where it released nothing."""
         config = as_run(self.site.config, survey)
-        terms = self._open(config, ItemCatalogue(survey.questions()), {}, {}, devices)
-        return result_of(self.site, self._ledger, survey.first_day) if self._run(terms, nodes) else None
+        terms = self._open(config, ItemCatalogue(survey.questions()), {}, {}, cohort)
+        return result_of(self.site, self._ledger, survey.first_day) if self._run(terms, cohort) else None
 
     def campaign(self, item: str, title: str, *, number: int, days: float = 3.0) -> bytes:
         """A signed campaign about an item, the same for everybody."""
@@ -201,16 +195,20 @@ class Operator(Closing):
         return lifetime.spent, lifetime.most
 
     def _open(
-        self, config: Any, catalogue: ItemCatalogue, inputs: dict[str, Any], about: dict[str, Any], devices: int
+        self, config: Any, catalogue: ItemCatalogue, inputs: dict[str, Any], about: dict[str, Any], cohort: Cohort
     ) -> RunTerms:
-        """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, without masks."""
-        now, privacy, training = self.clock(), config.privacy, config.training
+        """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, also without masks."""
+        now, privacy, training, directory = self.clock(), config.privacy, config.training, cohort.directory
+        names = None if directory is None else directory.hash
+        bounds = choose_cohort(
+            n_users=cohort.devices, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=names
+        )
         terms = make_terms(
             population=self.population,
             run=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
             algorithm=training.algorithm,
             settings=training.settings,
-            n_users=devices,
+            n_users=cohort.devices,
             n_items=len(catalogue.items),
             catalogue=catalogue.hash,
             inputs=inputs,
@@ -219,21 +217,24 @@ class Operator(Closing):
             noise=privacy.noise,
             epsilon=privacy.epsilon,
             delta=privacy.delta,
-            cohort=choose_cohort(n_users=devices, corrupt=privacy.corrupt, dropout=privacy.dropout, directory=None),
-            cohort_floor=1,
-            per_node=MAX_USERS,
+            cohort=bounds,
+            cohort_floor=1 if directory is None else bounds.n_min,
+            per_node=MAX_USERS if directory is None else 1,
             about={**about, "profile": TRIAL, "deployed": True, "period": period_of(config, now)},
         )
         folder = self.site.run(terms.run)
         make_folder(folder)
         if inputs:
             Registry(folder).write_inputs(pack_inputs(inputs))
+        if directory is not None:
+            write_durably(self.site.directories / directory.hash, directory.to_json())
         self._ledger.open_run(terms.run, terms.model_dump(mode="json"))
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
         return terms
 
-    def _run(self, terms: RunTerms, nodes: Sequence[Node]) -> bool:
+    def _run(self, terms: RunTerms, cohort: Cohort) -> bool:
         """Run all rounds, and close the run; whether it has released anything."""
+        transport = WatchedTransport(EndingTransport(cohort.transport, self.ending), self._progress)
         key = self.site.key()
         opened = open_run(terms, self.site.run(terms.run), ledger=self._ledger, key=key, clock=self.clock)
         with opened as coordinator:
@@ -244,9 +245,8 @@ class Operator(Closing):
                     run=terms.run, round_=coordinator.round, invited=terms.facts.n_users, seconds=PATIENCE,
                     survey=terms.algorithm == SURVEYING,
                 )  # fmt: skip
-                carrier = InProcess([_Ending(each, self.ending) for each in nodes])
                 try:
-                    release = run_round(coordinator, WatchedTransport(carrier, self._progress))
+                    release = run_round(coordinator, transport, directory=cohort.directory)
                 except BudgetError:
                     self._progress.end("uncharged")
                     break
@@ -265,20 +265,6 @@ class Operator(Closing):
             releases = coordinator.model.header.releases
             self.events.tell("closed", run=terms.run, releases=releases, rounds=coordinator.rounds)
         return releases > 0
-
-
-@dataclass(frozen=True)
-class _Ending:
-    """A node that answers nothing any more once the sandbox ends."""
-
-    node: Node
-    ending: threading.Event
-
-    def answer(self, plan: bytes, model: bytes) -> bytes:
-        """Its answer; an error, with which the attempt is void, once the sandbox ends."""
-        if self.ending.is_set():
-            raise PalateError("the sandbox has ended: the attempt is void")
-        return self.node.answer(plan, model)
 
 
 def counts_of(published: Published) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -59,7 +59,12 @@ def facts(world: SandboxWorld) -> dict[str, Any]:
         "refused": world.chronicle.refused,
         "messages": dict(zip(("sent", "answered"), world.chronicle.messages, strict=True)),
         "privacy": spending(world),
-        "people": {"devices": len(world.persons), "ever": int((world.people.arrival < world.today).sum())},
+        "people": {
+            "devices": len(world.persons),
+            "ever": int((world.people.arrival < world.today).sum()),
+            "left": int((world.people.left_on <= world.today).sum()),
+            "erased": int((world.people.erased_on <= world.today).sum()),
+        },
         "seconds": round(sum(world.chronicle.seconds), 3),
         "assumed": {name: {"value": value, "meaning": said} for name, value, said in assumptions(world.config)},
     }
@@ -106,5 +111,5 @@ def spending(world: SandboxWorld) -> dict[str, Any]:
         "adjacency": "zero-out",
         "accountant": "palate closed form",
         "dp": terms.dp.value,
-        "masks": "off",
+        "masks": world.config.masks,
     }

@@ -10,7 +10,7 @@ have been. They have no devices and no server.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 import palate
-from palate_client.rounds.contribution import Contributor
+from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey
 from palate_sandbox.catalogue import Assortment, catalogue
+from palate_sandbox.cohort import Cohort, Hosted, MaskedInProcess, Masking, Register
 from palate_sandbox.config import POLICIES, Policy, SandboxConfig
 from palate_sandbox.crowd import Called, Crowd
-from palate_sandbox.loyalty import Key, truth
+from palate_sandbox.loyalty import Key, arms_apart, truth
 from palate_sandbox.operator import DAY, REACH, TEST, Operator, counts_of
 from palate_sandbox.person import Person
 from palate_sandbox.population import (
@@ -41,15 +42,14 @@ from palate_sandbox.population import (
     exploring,
     halved,
 )
+from palate_sim.engines.in_process import InProcess
 from palate_sim.steps import Notify, silent, step
 
 MORNING, EVENING = 8.25, 23.5
 """Hours of the day at which a campaign is offered, and at which the operator works."""
-FLOORS = palate.Floors(allow_unmasked=True)
-"""What devices insist on here: as apps do, but for masks."""
-
-FEWEST = 3
-"""Devices that a round needs: an honest one beside one that is corrupt and one that drops out."""
+FEWEST = {"off": 3, "on": 30}
+"""Devices that a round needs. Without masks an honest one beside one that is corrupt and one that drops out; with them
+so many that devices find twenty honest ones among those that remain."""
 TOO_FEW = "too few agree to it"
 NOT_RELEASED = "the budget is used up, or the attempt was void"
 
@@ -107,7 +107,7 @@ class Chronicle:
 
     Attributes:
         told: figures of surveys with the truth.
-        tests: week's first day -> the A/B test's result.
+        tests: week's first day -> the A/B test's result, with the true difference; None: too few to tell.
         policies: day -> the policy from then on.
         trained: days on which a model was published, with its number of releases.
         refused: day, what was due on it and left out, and why.
@@ -159,6 +159,9 @@ class SandboxWorld(Closing):
         week = (self.monday + timedelta(days=7 * config.operation.test_week)).isoformat()
         with step(notify, "making the server folder"):
             self.operator = Operator(folder / "server", config, self.catalogue, clock=self.clock, test_week=week)
+        # What devices insist on: as apps do; without masks, but for these.
+        self.floors = palate.Floors(allow_unmasked=config.masks == "off")
+        self.register = Register()
         self.crowd = Crowd(self.people, config.people, config.scenario, self.clock.began)
         self.persons: dict[int, Person] = {}
         self.policy: Policy = config.policy
@@ -169,7 +172,7 @@ class SandboxWorld(Closing):
             population=self.operator.population,
             epsilon=config.operation.lifetime_epsilon,
             delta=config.operation.delta,
-            floors=FLOORS,
+            floors=self.floors,
         )
         self._campaigned: set[str] = set()
         self._called: list[Called] = []
@@ -266,6 +269,8 @@ class SandboxWorld(Closing):
             person.device.update_model(self.operator.model_folder)
             self.people.arm_b[row], self.people.control[row] = person.arm == "b", person.messenger.in_control()
             self.persons[row] = person
+            if self.config.masks == "on":
+                self.register.enrol(row, person.device.identity)
 
     def _leave(self, lived: Day) -> None:
         """Who leaves and erases the app takes all of it along."""
@@ -407,12 +412,11 @@ class SandboxWorld(Closing):
 
     def _train(self, day: int) -> None:
         rows = self.crowd.rows("train", day)
-        persons = [each for row, each in self.persons.items() if self.people.agrees["train"][row]]
-        if len(rows) + len(persons) < FEWEST:
+        own = [row for row in self.persons if self.people.agrees["train"][row]]
+        if len(rows) + len(own) < FEWEST[self.config.masks]:
             self.chronicle.refused.append((day, "training", TOO_FEW))
             return
-        hosted = self._node(self.crowd.histories(rows), rows)
-        published = self.operator.train([*persons, *hosted], len(rows) + len(persons))
+        published = self.operator.train(self._cohort(own, self.crowd.histories(rows), rows))
         if published is None:
             self.chronicle.refused.append((day, "training", NOT_RELEASED))
             return
@@ -427,26 +431,35 @@ class SandboxWorld(Closing):
             return
         rows = self.crowd.rows("analytics", day)
         own = [row for row in self.persons if self.people.agrees["analytics"][row]]
-        if len(rows) + len(own) < FEWEST:
+        if len(rows) + len(own) < FEWEST[self.config.masks]:
             if ("survey", TOO_FEW) not in [each[1:] for each in self.chronicle.refused[-1:]]:  # it stays due
                 self.chronicle.refused.append((day, "survey", TOO_FEW))
             return
-        persons = [self.persons[row] for row in own]
-        hosted = self._node(self.crowd.answers(survey, rows, first), rows)
-        result = self.operator.ask(survey, [*persons, *hosted], len(rows) + len(persons))
+        result = self.operator.ask(survey, self._cohort(own, self.crowd.answers(survey, rows, first), rows))
         if result is None:
             self.chronicle.refused.append((day, "survey", NOT_RELEASED))
             return
         asked = np.concatenate([np.array(own, np.int64), rows])
         self.chronicle.told += self._compared(result, first, asked, day)
         if TEST in result["tests"]:
-            self.chronicle.tests[first] = result["tests"][TEST]["found"]
+            found: Mapping[str, Any] | None = result["tests"][TEST]["found"]
+            true = arms_apart(self.people.visits[asked], self.people.arm_b[asked], first=first)
+            self.chronicle.tests[first] = None if found is None else {**found, "true": true}
 
-    def _node(self, given: Any, rows: Rows) -> list[Contributor]:
-        """Who answers for hosted people; nobody where there are none."""
-        if not len(rows):
-            return []
-        return [self.crowd.node(given, rows, self.operator.public_key, self.clock.now, FLOORS)]
+    def _cohort(self, own: Sequence[int], given: Interactions, rows: Rows) -> Cohort:
+        """Who is asked: people with a device, and hosted ones with what these devices would hold or answer."""
+        key, now, devices = self.operator.public_key, self.clock.now, len(own) + len(rows)
+        if self.config.masks == "off":
+            # One node answers for all who are hosted.
+            hosted = [self.crowd.node(given, rows.tolist(), key, now, self.floors)] if len(rows) else []
+            return Cohort(devices, InProcess([*(self.persons[row] for row in own), *hosted]))
+        members: dict[int, Masking] = {self.register.place(row): self.persons[row] for row in own}
+        for number, row in enumerate(rows.tolist()):
+            self.register.enrol(row)
+            history, place = given.users(slice(number, number + 1)), self.register.place(row)
+            members[place] = Hosted(self.crowd.node(history, [place], key, now, self.floors), self.register.key(row))
+        directory = self.register.directory
+        return Cohort(devices, MaskedInProcess(members, directory), directory)
 
     def _compared(self, result: Mapping[str, Any], first: int, asked: Rows, day: int) -> Iterator[ToldFigure]:
         """A survey's figures beside the truth."""

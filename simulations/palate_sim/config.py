@@ -320,6 +320,23 @@ def load_config(base: str | None = None, overrides: Mapping[str, Any] | None = N
     return build_config(tree)
 
 
+def as_shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration as people are shown it: without settings that something else takes the place of.
+
+    Args:
+        config: as `result.json` has it. A path, or several logs, stand in the place of a set's name; where a run is
+            tracked changes nothing of it, and its path often has an account's name in it.
+
+    >>> as_shown({"data": {"name": "movielens-small", "path": "my.csv"}, "track": None})
+    {'data': {'path': 'my.csv'}}
+    """
+    shown = {key: value for key, value in config.items() if key != "track"}
+    data = shown.get("data")
+    if isinstance(data, Mapping) and (data.get("path") or data.get("domains")):
+        shown["data"] = {key: value for key, value in data.items() if key != "name"}
+    return shown
+
+
 def admit_own(tree: Mapping[str, Any]) -> None:
     """Allow a class that the user named as `package.module:Class`, also from the working folder.
 

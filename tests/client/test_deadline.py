@@ -102,9 +102,10 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
 ) -> None:
     cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, directory="ab" * 32, max_tosses=4)
     run = make_run(dp="distributed", cohort=cohort, epsilon=5.01)
-    plan, model = run.first()
     floors = palate.Floors(allow_seeded=True).for_few()
     device = open_device(service=palate.Service(public_key=run.key.public, population="readers", floors=floors))
+    device.update_model(run.publish(run.coordinator()))
+    plan, model = run.first()
 
     def asked(name: str) -> SyncEnd:
         return pytest.fail("the user hasn't agreed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from palate_client.online.https import RejectedError
 from palate_client.online.retry import SyncEnd
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import digest
-from palate_common.rounds.plan import Noise
+from palate_common.rounds.plan import Noise, read_plan, sign_plan
 from palate_common.rounds.wire import REFUSED
 
 FLOORS = palate.Floors(allow_seeded=True, allow_central=True).for_few()
@@ -90,6 +91,34 @@ def test_no_model_is_fetched_for_a_plan_that_the_user_doesnt_agree_to_isnt_signe
         assert own.join(0, plan, b"", b"advertise") == REFUSED
         assert "not agreed" in device.privacy_report().refusals[-1].reason
         assert (shelf.asked, own.refused, charges(device)) == ([], 6, 0)
+
+
+def test_no_model_is_fetched_for_a_plan_that_could_not_be_charged(
+    ready: Any, open_device: Callable[..., palate.Device], tmp_path: Path
+) -> None:
+    """Else a plan would be a question, free of charge, whether a user agrees: a fetch can be seen."""
+    run, device = ready
+    plan, model = run.first()
+    with host(device, shelf := Shelf(model)) as own:
+        assert own.answer(0, plan, b"") != REFUSED
+        own._kept = "", b""
+        assert own.answer(0, plan, b"") == REFUSED
+        assert "must be above every earlier one" in device.privacy_report().refusals[-1].reason
+        free = sign_plan(read_plan(run.altered(plan, attempt=7)).plan, None, run.key).to_bytes()
+        assert own.answer(0, free, b"") == REFUSED
+        assert "must carry a charge" in device.privacy_report().refusals[-1].reason
+        assert (len(shelf.asked), charges(device)) == (1, 1)
+    limits: list[dict[str, Any]] = [{"epsilon": 0.01}, {"epsilon": 50.0, "participations": 1}]
+    for number, limit in enumerate(limits):
+        service = palate.Service(public_key=run.key.public, population="readers", floors=FLOORS, **limit)
+        poor = open_device(path=tmp_path / str(number), service=service)
+        poor.consent.grant("train")
+        poor.update_model(run.publish(run.coordinator()))
+        plans = [run.altered(plan, attempt=attempt + 20 * number) for attempt in (8, 18)]
+        with host(poor, shelf := Shelf(model)) as own:
+            refused = [own.answer(0, each, b"") == REFUSED for each in plans]
+            assert "reached a limit" in poor.privacy_report().refusals[-1].reason
+        assert (refused, len(shelf.asked)) == ([number == 0, True], number)
 
 
 def test_a_model_that_is_another_or_isnt_there_costs_nothing(ready: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.verdict import BLOCKS, CANDIDATE, FOUND, IN_USE, SHOWN, VOTES, arrays_of
+from palate_common.algorithms.verdict import BLOCKS, CANDIDATE, FOUND, IN_USE, ROWS, SHOWN, VOTES, arrays_of
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
@@ -108,3 +108,28 @@ def test_only_models_that_recommend_this_catalogue_are_judged() -> None:
         judging("analytics")
     with pytest.raises(InputError, match="must have the 89 items"):
         judging(n_items=89)
+
+
+def test_after_new_items_votes_are_on_what_both_models_have(histories: Interactions) -> None:
+    """The model in use has the items 10 to 69 of the run's, in another order, and one that has gone."""
+    rows = np.array([*range(69, 9, -1), -1])
+    former = {"algorithm": "popularity", "settings": {}, "facts": {"n_users": USERS, "n_items": 61}, "model": "1" * 64}
+    settings = judging().verdict.model_dump(mode="json") | {"in_use": former}
+    algorithm: Any = make_algorithm("verdict", settings, FACTS)
+    counts = np.where(rows < 0, 99.0, np.arange(61.0))  # it lists the items 10, 11, 12 ... first
+    inputs = arrays_of(CANDIDATE, popular(range(30))) | arrays_of(IN_USE, {"counts": counts}) | {ROWS: rows}
+    state = algorithm.opening(inputs)
+    assert not algorithm.lists(IN_USE, state, histories)[:, [*range(10), *range(70, 90)]].any()
+    listed = algorithm.lists(CANDIDATE, state, histories, shared=True)
+    assert not listed[:, [*range(10), *range(70, 90)]].any()
+    assert listed.sum(axis=1).tolist() == [20] * USERS
+    (none,) = algorithm.lists(IN_USE, state, histories.user(0))
+    assert np.flatnonzero(none).tolist() == list(range(10, 30))
+    update = algorithm.contribute(state, 0, histories)
+    assert not update.blocks[0].values.any(), "both list 10 to 29 first, of what both have"
+    alone = judging().contribute(
+        judging().opening(arrays_of(CANDIDATE, popular(range(30))) | arrays_of(IN_USE, popular(range(30)))),
+        0,
+        histories,
+    )
+    assert (update.blocks[2].rows == alone.blocks[2].rows).all(), "what is shown is the whole list"

@@ -45,6 +45,10 @@ LONG = {
         "palate device fleet",
         "palate serve status",
         "palate serve console",
+        "palate device enroll",
+        "palate device sync",
+        "palate device recommend",
+        "palate device report",
     ),
 }
 """Commands of more than ten seconds, which run in `make soak`; what they do has quicker tests of its own."""

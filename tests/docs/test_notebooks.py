@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,10 @@ def test_they_are_notebooks_to_jupyter(pages: dict[str, Any], root: Path, tmp_pa
         said = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
         assert said[0].startswith("# ")
         assert any("**The data is " in text for text in said)
+
+
+def test_without_its_package_the_conversion_says_in_a_line_what_to_install(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-S", str(root / "docs" / "notebooks" / "to_ipynb.py"), str(tmp_path / "made")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "to_ipynb.py needs nbformat: pip install 'palate[notebook]'\n")
+    assert not (tmp_path / "made").exists()

@@ -31,6 +31,7 @@ def sections(pair: tuple[Any, Any], root: Any) -> list[tuple[str, str, str]]:
     page, original = pair
     headings = tomllib.loads((root / "docs" / "zh" / "terms.toml").read_text(encoding="utf-8"))["headings"][page.name]
     assert re.findall(r"^## (.+)$", page.prose(), re.MULTILINE) == list(headings)
+    assert re.findall(r"^## (.+)$", original.prose(), re.MULTILINE) == list(headings.values()), "no section is left out"
     return [(here, page.section(here), original.section(there)) for here, there in headings.items()]
 
 

@@ -62,6 +62,13 @@ def test_the_stickiness_of_a_week_has_the_noise_of_its_seven_days(released: Glob
     assert (figure.low, figure.high) == pytest.approx(ratio_interval(mean, Noised(2000.0, 6.0)))
 
 
+def test_churn_is_what_the_week_leaves_of_the_month(released: GlobalModel) -> None:
+    figure = found(released, {"week": 1500.0, "month": 2000.0}, noise=6.0)["churn", ""]
+    low, high = ratio_interval(Noised(1500.0, 6.0), Noised(2000.0, 6.0))
+    assert (figure.value, figure.low, figure.high) == pytest.approx((0.25, 1 - high, 1 - low))
+    assert found(released, {"week": 10.0, "month": 12.0}, noise=6.0)["churn", ""].suppressed
+
+
 def test_a_confidence_is_a_share(released: GlobalModel) -> None:
     with pytest.raises(InputError, match="`confidence` must be a share above 0 and below 1, got 95"):
         figures(replace(released, state={TOTALS: np.full(24, 1e4), NOISE: np.ones(24)}), confidence=95)

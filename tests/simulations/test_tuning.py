@@ -114,10 +114,13 @@ def test_the_card_says_who_was_looked_at_and_the_run_refuses_what_would_make_it_
     assert "take no part in this run's training" in said["reason"]
     assert "the choice costs its training users nothing" in said["reason"]
     assert "other runs" in said["reason"], "of another split these may have trained"
+    assert "those of one study" in said["reason"], "several on the same users add up"
     assert result.summary["split"]["validation_users"] == 40
     assert "made in 6 trials on 40 validation users" in result.report.read_text()
 
     assert tomllib.loads(best.read_text())["tuned_on"] == str(study.folder)
+    assert tomllib.loads(best.read_text())["data"] == {"path": str(log)}, "and not the name of a set that isn't used"
+    assert "movielens-small" not in result.report.read_text()
     for change, message in (
         ({"seed": 1}, "must be a study of this run's data, split and seed"),
         ({"split.name": "leave-last-out"}, "must be a study of this run's data, split and seed"),

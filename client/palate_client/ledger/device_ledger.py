@@ -166,12 +166,7 @@ class DeviceLedger(Closing):
         _check(plan_hash, run, round_, attempt, mu2, n_bytes)
         asked, place = runs_of(devices)
         with self._view(write=True) as connection:
-            rows = self._totals.rows(asked)
-            if self._totals.reached(rows, run, round_, attempt):
-                raise RefusedError(
-                    f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
-                )
-            allowed, runs = self._totals.affords(rows, mu2), self._totals.runs(rows)
+            allowed, runs = self._affords(asked, run, round_, attempt, mu2)
             if allowed.any():
                 packed = pack(IdRuns(runs.first[allowed], runs.last[allowed]).joined())
                 values = (run, round_, attempt, plan_hash, mu2, n_bytes, self._clock(), packed)
@@ -180,12 +175,31 @@ class DeviceLedger(Closing):
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*values, None if trust is None else trust.text, purpose),
                 )
-        by_id = np.repeat(allowed, runs.lengths())
-        if place is None:
-            return by_id
-        mask = np.empty_like(by_id)
-        mask[place] = by_id
-        return mask
+        return _placed(np.repeat(allowed, runs.lengths()), place)
+
+    def affords(
+        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int] | range | Ids
+    ) -> npt.NDArray[np.bool_]:
+        """Which devices could be charged now, as `charge` would find it: nothing is written.
+
+        Raises:
+            RefusedError: as `charge`.
+        """
+        asked, place = runs_of(devices)
+        with self._view():
+            allowed, runs = self._affords(asked, run, round_, attempt, mu2)
+        return _placed(np.repeat(allowed, runs.lengths()), place)
+
+    def _affords(
+        self, asked: IdRuns, run: str, round_: int, attempt: int, mu2: float
+    ) -> tuple[npt.NDArray[np.bool_], IdRuns]:
+        """Which of these runs of devices may take part, bool, and the runs that it is told of."""
+        rows = self._totals.rows(asked)
+        if self._totals.reached(rows, run, round_, attempt):
+            raise RefusedError(
+                f"(round, attempt) must be above every earlier one of run {run!r}, got ({round_}, {attempt}) again"
+            )
+        return self._totals.affords(rows, mu2), self._totals.runs(rows)
 
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
         """Fix the message of a device at a step of a masked attempt; it can never send another one there.
@@ -300,6 +314,15 @@ def _lacking(connection: sqlite3.Connection) -> list[str]:
     """The columns of charges that came later than the first version, and aren't there."""
     there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('charges')")}
     return [name for name in ("trust", "purpose") if name not in there]
+
+
+def _placed(by_id: npt.NDArray[np.bool_], place: Ids | None) -> npt.NDArray[np.bool_]:
+    """What is known in the order of ids, in the order in which devices were named; None: it is the same."""
+    if place is None:
+        return by_id
+    mask = np.empty_like(by_id)
+    mask[place] = by_id
+    return mask
 
 
 def _check(plan_hash: str, run: str, round_: int, attempt: int, mu2: float, n_bytes: int) -> None:

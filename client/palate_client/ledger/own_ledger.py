@@ -73,6 +73,12 @@ class OwnLedger(DeviceLedger):
         know_charges(self._store, self.size())
         return charged
 
+    def affords(
+        self, *, run: str, round_: int, attempt: int, mu2: float, devices: Sequence[int] | range | Ids
+    ) -> npt.NDArray[np.bool_]:
+        """As `DeviceLedger.affords`, for this installation."""
+        return super().affords(run=run, round_=round_, attempt=attempt, mu2=mu2, devices=[ONE])
+
     def latch(self, step: str, digest: str, *, device: int, run: str, round_: int, attempt: int) -> None:
         """As `DeviceLedger.latch`, for this installation."""
         super().latch(step, digest, device=ONE, run=run, round_=round_, attempt=attempt)

@@ -41,6 +41,7 @@ from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
 from palate_common.secagg.directory import Directory
 
+AT_LIMIT = "every installation here has reached a limit of its own"
 USERS_AT_ONCE = 16_384
 """Simulated users of a node whose updates are in memory at the same time."""
 
@@ -152,6 +153,19 @@ class Contributor:
             self.refusal = str(error)
             return REFUSED
 
+    def wanted(self, signed_plan: bytes) -> str:
+        """The hash of a plan's model, once all is checked of the plan that needs no model. Nothing is charged.
+
+        Raises:
+            IntegrityError: the plan does not verify.
+            RefusedError: as `contribute`: it would not be charged.
+        """
+        plan = self._opened(signed_plan).plan
+        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        if not self.ledger.affords(**place, mu2=plan.mu2, devices=self.devices).any():
+            raise RefusedError(AT_LIMIT)
+        return plan.model_hash
+
     def contribute(self, signed_plan: bytes, model_bytes: bytes) -> bytes:
         """Take part in one attempt.
 
@@ -238,8 +252,13 @@ class Contributor:
 
     def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
         """The plan, checked against the floors, and its model."""
+        signed = self._opened(signed_plan)
+        return signed, self._model(signed.plan, model_bytes)
+
+    def _opened(self, signed_plan: bytes) -> SignedPlan:
+        """The plan, checked against the floors and what these devices have seen of the ledger."""
         accept = partial(check_floors, floors=self.floors, now=self.clock())
-        signed = open_plan(
+        return open_plan(
             signed_plan,
             public_key=self.public_key,
             last_seen=self.ledger.seen_checkpoint,
@@ -247,7 +266,6 @@ class Contributor:
             accept=accept,
             pinned=self.pinned,
         )
-        return signed, self._model(signed.plan, model_bytes)
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
         """Charge the plan; returns which of the installations take part, bool [n_users]."""
@@ -260,7 +278,7 @@ class Contributor:
                 shown = kept or b""
         joined = self._charge(signed.plan)
         if not joined.any():
-            raise RefusedError("every installation here has reached a limit of its own")
+            raise RefusedError(AT_LIMIT)
         if charge is not None:
             self.ledger.see(signed.plan.population, charge.checkpoint, shown)
         return joined

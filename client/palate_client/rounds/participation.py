@@ -23,7 +23,7 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.admission import check_floors, purpose_of
+from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
@@ -133,18 +133,19 @@ class Rounds:
     def wanted(self, plan: bytes) -> str | None:
         """The hash of the model that a plan starts from, for whoever fetches it; None: the plan is refused.
 
-        A download may take long: what is checked here is checked again, with all else, once the model is there.
+        A download may take long: what is checked here is checked again, with all else, once the model is there. A fetch
+        can be seen, and tells that this user agrees. So it is made only for what the population's ledger was charged
+        for, and this device's own could be: nobody learns that as often as they like.
 
-        **Guarantees:** no model is fetched for a plan that the user doesn't agree to: or that the release key hasn't
-            signed, or that is below the floors.
+        **Guarantees:** no model is fetched for a plan that the user doesn't agree to: or that doesn't verify, is below
+            the floors, was answered before or would exceed a limit.
         """
         service = required(self.service)
         with self._refusing():
             _check_size(service, plan)
-            asked = read_signed(plan, public_key=service.public_key).plan
-            self._check_consent(asked)
-            check_floors(asked, service.floors, now=self.store.clock())
-            return asked.model_hash
+            asked = read_signed(plan, public_key=service.public_key)
+            with OwnLedger(self.store, service) as ledger:
+                return self._contributor(service, ledger, ONE, asked).wanted(plan)
         return None
 
     def contribute(self, plan: bytes, model: bytes, number: int = ONE) -> bytes:

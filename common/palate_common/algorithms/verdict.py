@@ -11,6 +11,10 @@ norm 1 at most:
 - `found`: what it found by the candidate, each item as 1 / sqrt(how many);
 - `shown`: the candidate's two lists, an item that is in one of them as half.
 
+After new items the two models are of different catalogues. The run's is the candidate's, and `rows` says where in it
+the items of the model in use are. Votes are then on the items that both have, and no other is in either list; `found`
+and `shown` are of the candidate's whole list, as always.
+
 A model that is worse loses votes. An item that is pushed into lists comes to people who haven't got it: it is `shown`
 more than it is `found`. What follows from the sums is for the server to say: `palate_server.surveys.verdict`.
 
@@ -45,6 +49,8 @@ from palate_common.mechanism.update import BlockSpec, Bools, DenseBlock, Float64
 NAME = "verdict"
 CANDIDATE, IN_USE = "candidate", "in_use"
 """Which model an array of the first state is of: its name begins with it."""
+ROWS = "rows"
+"""Row in the run's catalogue of each item of the model in use, -1 where it has gone. No such array: it is the same."""
 VOTES, FOUND, SHOWN = "votes", "found", "shown"
 BLOCKS: Mapping[str, float] = {VOTES: 0.3, FOUND: 0.5, SHOWN: 0.2}
 """Block -> its share of the budget."""
@@ -92,9 +98,9 @@ class Judging(Algorithm):
 
     def __init__(self, settings: JudgedPair, facts: PublicFacts) -> None:
         self.verdict, self.facts = settings, facts
+        if settings.candidate.facts.n_items != facts.n_items:
+            raise InputError(f"a judged model must have the {facts.n_items} items of the run")
         for judged in (settings.candidate, settings.in_use):
-            if judged.facts.n_items != facts.n_items:
-                raise InputError(f"a judged model must have the {facts.n_items} items of the run")
             if only_counts(judged.algorithm):
                 raise InputError(f"a judged model must be one that recommends, got {judged.algorithm!r:.80}")
 
@@ -109,8 +115,8 @@ class Judging(Algorithm):
         return {name: np.zeros(size) for name, size in sizes.items()}
 
     def opening(self, inputs: State) -> State:
-        """The two models."""
-        return self.start() | {name: array for name, array in inputs.items() if _of(name)}
+        """The two models, and where the items of the one are in the other."""
+        return self.start() | {name: array for name, array in inputs.items() if _of(name) or name == ROWS}
 
     def layout(self, state: State, round_: int) -> Layout:
         """The three blocks."""
@@ -124,16 +130,18 @@ class Judging(Algorithm):
         votes, finds, shown = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
         for first in range(0, histories.n_users, AT_ONCE):
             users = histories.users(slice(first, first + AT_ONCE))
-            found, former, listed = (np.zeros((users.n_users, users.n_items), np.int8) for _ in range(3))
+            size = users.n_users, users.n_items
+            found, latter, former, listed = (np.zeros(size, np.int8) for _ in range(4))
             halves = hide(users, self.facts.seed)
             for seen, hidden in (halves, halves[::-1]):
                 wanted = hidden.dense()
                 own = self.lists(CANDIDATE, state, seen)
                 listed += own
                 found += own & wanted
+                latter += (self.lists(CANDIDATE, state, seen, shared=True) if ROWS in state else own) & wanted
                 former += self.lists(IN_USE, state, seen) & wanted
             listed[users.counts() == 0] = 0
-            now, then = found.sum(axis=1), former.sum(axis=1)
+            now, then = latter.sum(axis=1), former.sum(axis=1)
             votes[first : first + AT_ONCE] = np.stack([now > then, now < then], axis=1)
             finds.append(_counted(found))
             shown.append(_counted(listed))
@@ -147,22 +155,43 @@ class Judging(Algorithm):
         """The norm of a list."""
         return float(np.sqrt(min(LIST, self.facts.n_items)))
 
-    def lists(self, which: str, state: State, histories: Interactions) -> Bools:
+    def lists(self, which: str, state: State, histories: Interactions, *, shared: bool = False) -> Bools:
         """Which items are in each user's list by one of the two models, bool [n_users, n_items]; none that they have.
 
         Of equal scores the items that come first in the catalogue are taken. Scores are compared in float32, so that a
         list is the same in whatever batch it is made.
+
+        Args:
+            which: `CANDIDATE` or `IN_USE`.
+            state: the first state.
+            histories: what is shown to the model.
+            shared: whether only items are listed that the model in use has.
         """
-        judged = self.verdict.candidate if which == CANDIDATE else self.verdict.in_use
-        arrays = {name.removeprefix(f"{which}/"): array for name, array in state.items() if _of(name) == which}
-        algorithm = make_algorithm(judged.algorithm, judged.settings, judged.facts)
-        scores = np.array(algorithm.scores(arrays, histories), np.float32)
+        scores = self._scores(which, state, histories)
+        if shared:
+            scores[:, np.setdiff1d(np.arange(self.facts.n_items), state[ROWS])] = -np.inf
         scores[histories.owners(), histories.indices] = -np.inf
         length = min(LIST, self.facts.n_items)
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last
         taken = surely | (maybe & (np.cumsum(maybe, axis=1) <= length - surely.sum(axis=1, keepdims=True)))
         return np.asarray(taken & (scores > -np.inf), np.bool_)  # of a small catalogue little may be left
+
+    def _scores(self, which: str, state: State, histories: Interactions) -> npt.NDArray[np.float32]:
+        """One model's scores of the run's items, [n_users, n_items]; -inf of what it doesn't have."""
+        judged = self.verdict.candidate if which == CANDIDATE else self.verdict.in_use
+        arrays = {name.removeprefix(f"{which}/"): array for name, array in state.items() if _of(name) == which}
+        algorithm = make_algorithm(judged.algorithm, judged.settings, judged.facts)
+        if which == CANDIDATE or ROWS not in state:
+            return np.array(algorithm.scores(arrays, histories), np.float32)
+        rows, scores = state[ROWS], np.full((histories.n_users, histories.n_items), -np.inf, np.float32)
+        there, place = np.flatnonzero(rows >= 0), np.full(histories.n_items, -1)
+        place[rows[there]] = there
+        own = place[histories.indices]
+        users, weights = histories.owners()[own >= 0], histories.weights[own >= 0]
+        former = Interactions.from_pairs(users, own[own >= 0], weights, n_users=histories.n_users, n_items=len(rows))
+        scores[:, rows[there]] = algorithm.scores(arrays, former)[:, there]
+        return scores
 
     def reach(self, block: str) -> Reach:
         """Each block's norm is 1 at most by itself, and nothing is negative."""

@@ -16,13 +16,13 @@ from palate_common.errors import PalateError
 from palate_server.console import charts
 from palate_server.operation.survey_results import read_result
 
-SHARES = {"stickiness", "retention", "retention_after", "ctr", "satisfaction", "hr@10", "ndcg@10"}
+SHARES = {"stickiness", "churn", "retention", "retention_after", "ctr", "satisfaction", "hr@10", "ndcg@10"}
 """Figures from 0 to 1."""
 NAMES = {
     "dau": "Active on the day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
-    "retention": "Retention on", "retention_after": "Retention from", "ctr": "Messages answered",
-    "satisfaction": "Satisfaction", "hr@10": "Hit rate, first ten", "ndcg@10": "NDCG, first ten",
-    "lift": "Lift of messages", "item": "Users of",
+    "churn": "Not seen in the week", "retention": "Retention on", "retention_after": "Retention from",
+    "ctr": "Messages answered", "satisfaction": "Satisfaction", "hr@10": "Hit rate, first ten",
+    "ndcg@10": "NDCG, first ten", "lift": "Lift of messages", "item": "Users of",
 }  # fmt: skip
 
 

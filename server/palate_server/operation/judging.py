@@ -10,22 +10,27 @@ so, is published when `judging.hours` are over: see `releases.verdict_of`, which
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.models.model import GlobalModel
+from palate_common.records.closing import Closing
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
+from palate_server.folder.watched import WatchedSite
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.releases import candidate, initial_model, latest, may_be_judged
+from palate_server.operation.releases import candidate, initial_model, latest, verdicts_on
 from palate_server.operation.schedule import latest_training
 from palate_server.operation.terms import check_budgets, counting
 from palate_server.surveys.verdict import asked
 
 
-class Verdicts:
-    """Decides whether a model is to be judged now.
+class Verdicts(Closing):
+    """Decides whether a model is to be judged now. It is asked every few seconds, and keeps what it has read.
 
     Args:
         site: the server folder.
@@ -33,13 +38,16 @@ class Verdicts:
     """
 
     def __init__(self, site: Site, events: EventLog) -> None:
-        self._site, self._events = site, events
+        self._site, self._events, self._watched = site, events, WatchedSite(site.folder)
         self._refused: str | None = None
 
     def due(self, ledger: Ledger, *, now: float) -> str | None:
         """The run whose model is to be judged now; None: there is none, or its verdict is refused."""
         config = self._site.config
-        run = awaited(config, ledger, now=now)
+        if not config.judging.epsilon:
+            return None
+        with self._watched.reading() as read:
+            run = awaited(config, read, now=now)
         if run is None or run == self._refused:
             return None
         try:
@@ -54,6 +62,10 @@ class Verdicts:
         self._refused = run
         self._events.tell("verdict refused", run=run, reason=str(error))
 
+    def close(self) -> None:
+        """Close what is read from; who asks again opens it again."""
+        self._watched.close()
+
     def next(self, ledger: Ledger, *, now: float) -> float:
         """When the next verdict is due, seconds since 1970: now, or never before a training is closed."""
         return now if self.due(ledger, now=now) is not None else float("inf")
@@ -64,7 +76,7 @@ def awaited(config: ServerConfig, ledger: Ledger, *, now: float) -> str | None:
     settings, closed = config.judging, latest_training(ledger)
     if not settings.epsilon or closed is None or not closed.facts.get("releases"):
         return None
-    return closed.run if may_be_judged(config, ledger, closed, now=now) else None
+    return closed.run if verdicts_on(ledger, closed.run).may_begin(config, now=now) else None
 
 
 def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
@@ -76,7 +88,8 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     found = candidate(site, ledger, run).model
     if found.header.catalogue != site.catalogue.hash:
         raise InputError(f"`items` must be those of the model of run {run}, which devices judge, and has changed since")
-    return asked(run, found, _in_use(site))
+    in_use, rows = _in_use(site)
+    return asked(run, found, in_use, rows)
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:
@@ -88,9 +101,16 @@ def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:
     return made.model_copy(update={"privacy": made.privacy.model_copy(update={"clip_norm": 1.0})})
 
 
-def _in_use(site: Site) -> GlobalModel:
-    """The model that devices use; where there is none of this catalogue, the one that a population begins with."""
+def _in_use(site: Site) -> tuple[GlobalModel, npt.NDArray[np.int64] | None]:
+    """The model that devices use, and where its items are in the catalogue; None: it has the same.
+
+    Before any is published it is the one that a population begins with.
+    """
     published = latest(site)
-    if published is not None and published.catalogue.hash == site.catalogue.hash:
-        return published.model
-    return initial_model(site)
+    if published is None:
+        return initial_model(site), None
+    if published.catalogue.hash == site.catalogue.hash:
+        return published.model, None
+    place = {item: row for row, item in enumerate(site.catalogue.items)}
+    rows = np.array([place.get(item, -1) for item in published.items], np.int64)
+    return (published.model, rows) if (rows >= 0).any() else (initial_model(site), None)

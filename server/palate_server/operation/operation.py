@@ -82,7 +82,7 @@ class Operation:
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until the process ends, or `until` returns True between two steps. It closes the register at the end."""
-        with self._register, ExitStack() as stack:
+        with self._register, self._judging, ExitStack() as stack:
             if self.config.witnesses.keys:
                 with self.site.ledger() as ledger:
                     self._cosigners = self.site.witnesses(ledger)

@@ -34,7 +34,7 @@ from palate_common.models.model import GlobalModel
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.entries import MOST_ENTRY, PublishEntry
+from palate_common.records.entries import MOST_ENTRY, OpenEntry, PublishEntry, RestoredEntry
 from palate_common.records.files import write_durably
 from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
@@ -125,32 +125,48 @@ class UnjudgedError(RefusedError):
     """A model isn't published yet, as the devices' verdict is waited for."""
 
 
-def was_published(ledger: Ledger, run: str) -> bool:
-    """Whether a run's model was published before: then it was in use, and needs no further verdict."""
-    return any(isinstance(entry, PublishEntry) and entry.run == run for entry in ledger.entries())
+@dataclass(frozen=True)
+class VerdictsOn:
+    """What a ledger has on the verdicts on a run's model.
+
+    Attributes:
+        closed: the entry that closed the run; None: it isn't closed.
+        published: whether its model was published before: then it was in use, and needs no further verdict.
+        tried: the runs that judge it, in their order, without those that were lost with a part of the ledger.
+        said: the one of them that has said something; None: none has.
+        open: whether one of them isn't over.
+    """
+
+    closed: CloseEntry | None
+    published: bool
+    tried: tuple[str, ...]
+    said: str | None
+    open: bool
+
+    def may_begin(self, config: ServerConfig, *, now: float) -> bool:
+        """Whether a verdict may begin: in time, and no other is open or has said something."""
+        if self.closed is None or self.published or self.open or self.said is not None:
+            return False
+        late = now >= closed_at(self.closed) + config.judging.hours * 3600
+        return not late and len(self.tried) < config.cohort.attempts
 
 
-def verdicts_of(ledger: Ledger, run: str) -> list[str]:
-    """The runs that judge a run's model, in their order, without those that were lost with a part of the ledger."""
-    found, closed = list[str](), set[str]()
+def verdicts_on(ledger: Ledger, run: str) -> VerdictsOn:
+    """What the ledger has on the verdicts on a run's model, read once from its first entry to its last."""
+    published, tried, closed = False, list[str](), dict[str, CloseEntry]()
     for entry in ledger.entries():
-        match entry.kind:
-            case "open" if entry.facts.get("algorithm") == JUDGING and entry.facts["settings"].get("run") == run:
-                found.append(entry.run)
-            case "close":
-                closed.add(entry.run)
-            case "restored":
-                found = [each for each in found if each in closed]
-    return found
-
-
-def may_be_judged(config: ServerConfig, ledger: Ledger, closed: CloseEntry, *, now: float) -> bool:
-    """Whether a verdict on the model of a closed run may begin: in time, and no other is open or said something."""
-    if now >= closed_at(closed) + config.judging.hours * 3600 or was_published(ledger, closed.run):
-        return False
-    failed = {entry.run for entry in ledger.entries() if entry.kind == "close" and not entry.facts.get("releases")}
-    tried = verdicts_of(ledger, closed.run)
-    return len(tried) < config.cohort.attempts and failed.issuperset(tried)
+        match entry:
+            case PublishEntry():
+                published = published or entry.run == run
+            case CloseEntry():
+                closed[entry.run] = entry
+            case OpenEntry():
+                if entry.facts.get("algorithm") == JUDGING and entry.facts["settings"].get("run") == run:
+                    tried.append(entry.run)
+            case RestoredEntry():
+                tried = [each for each in tried if each in closed]
+    said = next((each for each in tried if each in closed and closed[each].facts.get("releases")), None)
+    return VerdictsOn(closed.get(run), published, tuple(tried), said, not closed.keys() >= set(tried))
 
 
 def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
@@ -159,15 +175,14 @@ def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
     Raises:
         IntegrityError: the release isn't the sealed one, or the verdict is on another model.
     """
-    closed = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
-    for judging in verdicts_of(ledger, run):
-        if judging in closed and closed[judging].facts.get("releases"):
-            found = candidate(site, ledger, judging)
-            judged = JudgedPair.model_validate(found.terms.settings).candidate.model
-            if judged != closed[run].facts.get("model_hash"):
-                raise IntegrityError(f"the verdict {judging} must be on the model of run {run}, and is on another")
-            return judgement(found.model, devices=found.users)
-    return None
+    verdicts = verdicts_on(ledger, run)
+    if verdicts.said is None or verdicts.closed is None:
+        return None
+    found = candidate(site, ledger, verdicts.said)
+    judged = JudgedPair.model_validate(found.terms.settings).candidate.model
+    if judged != verdicts.closed.facts.get("model_hash"):
+        raise IntegrityError(f"the verdict {verdicts.said} must be on the model of run {run}, and is on another")
+    return judgement(found.model, devices=found.users)
 
 
 def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
@@ -182,15 +197,13 @@ def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list
         UnjudgedError: the verdict is waited for.
         IntegrityError: as `verdict_of`.
     """
-    settings = site.config.judging
-    if was_published(ledger, run):
+    settings, verdicts = site.config.judging, verdicts_on(ledger, run)
+    if verdicts.published:
         return []
     if (said := verdict_of(site, ledger, run)) is not None:
         return said.reasons(site.catalogue.items)
-    states = {entry.run: entry for entry in ledger.entries() if entry.kind == "close"}
-    asked, tried = settings.epsilon > 0, verdicts_of(ledger, run)
-    awaited = asked and may_be_judged(site.config, ledger, states[run], now=now)
-    if awaited or any(each not in states for each in tried):
+    asked = settings.epsilon > 0
+    if verdicts.open or (asked and verdicts.may_begin(site.config, now=now)):
         raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")
     if not asked or settings.unjudged == "publish":
         return []

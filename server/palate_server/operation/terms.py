@@ -35,7 +35,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
-from palate_server.surveys.verdict import least_loss
+from palate_server.surveys.verdict import hidden
 
 DAY = 86400.0
 ENOUGH = tuple(round(1.1**step, 1) for step in range(-20, 60))
@@ -132,24 +132,24 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     nobody = Directory(("00" * 32,))
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
-        _check_judging(config)
+        _check_judging(config, n_items)
 
 
-def _check_judging(config: ServerConfig) -> None:
-    """Refuse verdicts that would be charged and could tell nothing: not even that everybody loses by a model."""
+def _check_judging(config: ServerConfig, n_items: int) -> None:
+    """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything."""
     privacy, size = config.privacy, config.cohort.size
     delta = noise_delta(privacy.dp, privacy.delta)
 
-    def blind(epsilon: float) -> bool:
-        mu = mu_of(epsilon=epsilon, delta=delta)
-        return least_loss(mu=mu / math.sqrt(size) if privacy.mode.alone else mu, devices=size) >= 1  # of local: all's
+    def lost(epsilon: float) -> str:
+        mu = mu_of(epsilon=epsilon, delta=delta) / (math.sqrt(size) if privacy.mode.alone else 1.0)  # of local: all's
+        return hidden(mu=mu, devices=size, n_items=n_items)
 
-    if blind(config.judging.epsilon):
-        enough = next((each for each in ENOUGH if not blind(each)), None)
+    if said := lost(config.judging.epsilon):
+        enough = next((each for each in ENOUGH if not lost(each)), None)
         way_out = "with so few devices" if enough is None else f"or at least {enough:g}"
         raise InputError(
             f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {size}, got "
-            f"{config.judging.epsilon:g}: the noise would hide even that all of them find less"
+            f"{config.judging.epsilon:g}: {said}"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
 from palate_common.errors import InputError
@@ -27,6 +27,7 @@ DEFINITIONS: Mapping[str, str] = {
     "wau": "devices with a visit in the week",
     "mau": "devices with a visit in the 30 days that end with the week",
     "stickiness": "mean of the week's DAU, divided by MAU",
+    "churn": "of devices with a visit in the 30 days: those without one in the week. Some come back later",
     "retention": "of devices whose n-th calendar day after the first visit's was in the week: those with a visit on it",
     "retention_after": "the same: those with a visit on it or later, as far as the week goes",
     "ctr": f"answered messages over those the channel brought, no transactional ones; {MOST_SENT} a device and week",
@@ -142,6 +143,7 @@ def _figures(answers: _Answers, confidence: float) -> Iterator[Figure]:
     yield _count("mau", "", ask("month"), confidence)
     mean = Noised(sum(each.value for each in days) / 7, math.sqrt(sum(each.noise**2 for each in days)) / 7)
     yield _ratio("stickiness", "", mean, ask("month"), confidence)
+    yield _rest(_ratio("churn", "", ask("week"), ask("month"), confidence))
     for n in RETENTION_DAYS:
         yield _ratio("retention", str(n), ask(f"exact:{n}"), ask(f"eligible:{n}"), confidence)
         yield _ratio("retention_after", str(n), ask(f"after:{n}"), ask(f"eligible:{n}"), confidence)
@@ -172,6 +174,13 @@ def _ratio(name: str, of: str, part: Noised, whole: Noised, confidence: float) -
         return Figure(name, of, None, None, None)
     low, high = ratio_interval(part, whole, confidence=confidence)
     return Figure(name, of, *(min(max(each, 0.0), 1.0) for each in (part.value / whole.value, low, high)))
+
+
+def _rest(share: Figure) -> Figure:
+    """What a share leaves to 1."""
+    if share.value is None or share.low is None or share.high is None:
+        return share
+    return replace(share, value=1.0 - share.value, low=1.0 - share.high, high=1.0 - share.low)
 
 
 def _lift(answers: _Answers, confidence: float) -> Figure:

@@ -21,7 +21,7 @@ from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, play
 from palate_audit.poisoning.section import ONE, Cell, armed
-from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, said, verdict_on
+from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, held_again, said, verdict_on
 from palate_audit.poisoning.world import World, goal_of, judged, read_world
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.models.model import GlobalModel
@@ -31,6 +31,8 @@ from palate_server.surveys.verdict import Judgement
 USERS, ITEMS, MEAN = 125_000, 5_000, 20
 """The made world: a fifth of the users is held out."""
 MIDDLE = AttackedSetting(dp="distributed")
+REDRAWN = 100
+"""Times that the noise of a verdict on an honest model is drawn once more."""
 GROUPS = (2, 4, 16)
 """Groups of a cohort whose sums would be opened apart, each with noise that suffices by itself."""
 CELLS = (
@@ -61,10 +63,11 @@ JUDGED_NOTE = (
     "Training and verdict cost eps 5 together, of which the verdict has 5 % of mu^2. Devices compare with an honest "
     "model of the same people. `held`: attackers vote as everybody does. `defended`: they spend their whole norm in "
     "the verdict as it serves them best, and train with as much of their strength (1, 0.7, 0.5, 0.35, 0.25; of 100,000 "
-    "1, 0.5, 0.25) as is published then; 0: nothing is, and the honest model stays."
+    "1, 0.35, 0.12) as is published then; 0: nothing is, and the honest model stays."
 )
 HONEST_NOTE = (
-    "Honest runs, each trained and judged beside another. `seen from`: about the least exposure at which an item that "
+    "Honest runs, each trained and judged beside another. `noise drawn again`: their verdicts with the known noise "
+    "once more, twice what they reckon with. `seen from`: about the least exposure at which an item that "
     "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
 )
 
@@ -97,12 +100,14 @@ class JudgedWhere:
         honest: honest runs that are judged.
         strengths: see `defended`.
         judges: see `defended`.
+        whole: honest runs with the whole budget, at most.
     """
 
     where: Where
     honest: int
     strengths: Sequence[float] = STRENGTHS
     judges: int = 0
+    whole: int = 10
 
 
 @contextmanager
@@ -194,18 +199,20 @@ def measure_judged(where: JudgedWhere, data: Path, seeds: int) -> Any:
         calm = replace(MIDDLE, epsilon=divided(epsilon).training)
         in_use = play(world, calm, None, seed=seed).model
         quality = [judged(in_use, world, goal_of("destroy", world, seed=seed), seed=seed).quality]
-        verdicts = list[Judgement]()
-        for _ in range(where.honest):
+        verdicts, again = list[Judgement](), 0
+        for run in range(where.honest):
             model = play(world, calm, None, seed=seed).model
             quality.append(judged(model, world, goal_of("destroy", world, seed=seed), seed=seed).quality)
-            verdicts.append(said(verdict_on(judging, MIDDLE, model, in_use, None, seed=seed), devices=judging.users))
-        full = [play(world, MIDDLE, None, seed=seed).model for _ in range(min(where.honest, 10))]
+            verdict = verdict_on(judging, MIDDLE, model, in_use, None, seed=seed)
+            verdicts.append(said(verdict, devices=judging.users))
+            again += held_again(verdict, devices=judging.users, draws=REDRAWN, seed=run)
+        full = [play(world, MIDDLE, None, seed=seed).model for _ in range(min(where.honest, where.whole))]
         whole = [judged(each, world, goal_of("destroy", world, seed=seed), seed=seed).quality for each in full]
         found.append(
             {
                 "seed": seed, "users": world.users, "judges": judging.users, "items": world.train.n_items,
                 "honest runs": len(verdicts),
-                "held": sum(bool(each.worse or each.pushed) for each in verdicts),
+                "held": sum(each.held for each in verdicts), "redrawn": REDRAWN * len(verdicts), "held again": again,
                 "lost": [each.lost for each in verdicts], "error": float(np.mean([each.error for each in verdicts])),
                 "least": float(np.mean([each.least for each in verdicts])), "quality": float(np.mean(quality)),
                 "whole quality": float(np.mean(whole)),
@@ -250,10 +257,12 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
     ]  # fmt: skip
     share = first["quality"] / first["whole quality"]
     honest = (
-        f"{first['honest runs']}", f"{first['held']}", f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
+        f"{first['honest runs']}", f"{first['held']}",
+        f"{first.get('redrawn', 0):,}", f"{first.get('held again', 0)}",
+        f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
         f"{first['least']:.0%}", f"{share:.3f}",
     )  # fmt: skip
-    told = ("runs", "held", "lost at most", "error", "seen from", "quality")
+    told = ("runs", "held", "noise drawn again", "held", "lost at most", "error", "seen from", "quality")
     users = f"{first['users']:,} users, of whom {first.get('judges', first['users']):,} judge, {first['items']:,} items"
     return [
         Table(f"{label}: models that devices judge ({users})", header, rows, JUDGED_NOTE),
@@ -285,7 +294,7 @@ JUDGED_CELLS = (*CELLS[:3], *CELLS[7:10])
 JUDGED = {
     "ml-1m-judged": JudgedWhere(replace(WHERE["ml-1m"], cells=JUDGED_CELLS), honest=40),
     "retail-judged": JudgedWhere(replace(WHERE["retail"], cells=JUDGED_CELLS), honest=40),
-    "made-judged": JudgedWhere(WHERE["made"], honest=3, strengths=(1.0, 0.5, 0.25), judges=20_000),
+    "made-judged": JudgedWhere(WHERE["made"], honest=4, strengths=(1.0, 0.35, 0.12), judges=20_000, whole=2),
 }
 PARTS = {name: Part(partial(measure, where), partial(tables_of, where)) for name, where in WHERE.items()}
 PARTS |= {name: Part(partial(measure_judged, where), partial(judged_tables, where)) for name, where in JUDGED.items()}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from benchmarks.serve.world import free_ports
 from benchmarks.sheet import Part, Table, main
 from palate_common.errors import PalateError
 from palate_sandbox.config import POLICIES, SandboxConfig, load
+from palate_sandbox.folder import sandbox_folder
 from palate_sandbox.report import facts
 from palate_sandbox.world import SandboxWorld
 
@@ -34,10 +34,7 @@ FIRST, BARS = 100, 60
 
 def lived(config: SandboxConfig, *, shadows: bool = True) -> dict[str, Any]:
     """The report of one world."""
-    with (
-        tempfile.TemporaryDirectory(prefix="palate-sandbox-") as name,
-        SandboxWorld(config, Path(name), shadows=shadows) as world,
-    ):
+    with sandbox_folder() as folder, SandboxWorld(config, folder, shadows=shadows) as world:
         for _ in world.live():
             pass
         return facts(world)

@@ -40,7 +40,7 @@ from palate_server.service.setup import make_site
 from palate_sim.engines.grid import LocalGrid
 
 TEST = "G verdicts"
-DEVICES, ITEMS, EPSILON = 128, 60, 8.0
+DEVICES, ITEMS, EPSILON = 128, 60, 10.0
 LOUD = 1000.0
 HALF = ITEMS // 2
 CONFIG = f"""

@@ -342,8 +342,7 @@ class Plays:
             verdict = verdict_on(honest, calm, attacked.model, in_use, None, seed=seed)
             judged_so = said(verdict, devices=honest.users)
             goal = goal_of(cell.goal, world, seed=seed)
-            held = bool(judged_so.worse or judged_so.pushed)
-            found.append((held, not passes(world, setting, goal, verdict)))
+            found.append((judged_so.held, not passes(world, setting, goal, verdict)))
         return found
 
     def _honest_run(self, setting: AttackedSetting, repeat: int) -> Played:

@@ -22,18 +22,24 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
-from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN, VOTES
+from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.update import Int64, layout_size
 from palate_common.models.model import GlobalModel
-from palate_server.surveys.verdict import Judgement, asked, judgement
+from palate_server.surveys.verdict import EXPOSED, Judgement, asked, judgement
 
 VOTED = 0.05
 """A verdict's share of mu^2."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """How much of what they can send attackers train with, from what does most to what is seen least."""
-SPLITS = tuple((votes / 4, found / 4) for votes in range(5) for found in range(5 - votes))
-"""Shares of an attacker's squared norm that go to votes and to finds of the target; the rest says it wasn't shown."""
+SPLITS = tuple(
+    (votes / 4, found / 4, usual / 4)
+    for votes in range(5)
+    for found in range(5 - votes)
+    for usual in range(5 - votes - found)
+)
+"""Shares of an attacker's squared norm that go to votes, to finds of the target, and to taking finds from what is found
+most rarely, so that less is usual; the rest says that the target wasn't shown."""
 
 
 @dataclass(frozen=True)
@@ -145,18 +151,47 @@ def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]
 def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -> bool:
     """Whether any vote of the attackers gets their model past the honest devices' verdict."""
     attackers = setting.attackers(world.users)
-    length = min(LIST, world.train.n_items)
-    for votes, finds in SPLITS:
+    length, rarest = min(LIST, world.train.n_items), rarely_found(honest, devices=world.users)
+    for votes, finds, usual in SPLITS:
         vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
         moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
         if goal.target >= 0:
             moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
-            hidden = attackers * np.sqrt((1 - votes - finds) * length / BLOCKS[SHOWN])
+            hidden = attackers * np.sqrt(max(1 - votes - finds - usual, 0.0) * length / BLOCKS[SHOWN])
             moved.append((SHOWN, goal.target, -hidden))
-        found = said(honest, devices=world.users, moved=moved)
-        if not (found.worse or found.pushed):
+            taken = attackers * np.sqrt(usual / BLOCKS[FOUND] / max(len(rarest), 1))
+            moved += [(FOUND, int(row), -taken) for row in rarest if row != goal.target]
+        if not said(honest, devices=world.users, moved=moved).held:
             return True
     return False
+
+
+def rarely_found(honest: Played, *, devices: int) -> Int64:
+    """The half of the items in many lists that are found most rarely: the median is there."""
+    found, shown = honest.model.state[FOUND], honest.model.state[SHOWN]
+    exposed = np.flatnonzero(shown > EXPOSED * devices)
+    order = exposed[np.argsort(found[exposed] / shown[exposed])]
+    return np.asarray(order[: len(order) // 2 + 1], np.int64)
+
+
+def held_again(played: Played, *, devices: int, draws: int, seed: int = 0) -> int:
+    """How many of so many verdicts hold a model whose sums have the known noise once more: twice what they reckon with.
+
+    Args:
+        played: a verdict on an honest model.
+        devices: that answered.
+        draws: of the noise.
+        seed: of those.
+    """
+    rng, model = np.random.default_rng([seed, 31]), played.model
+    noise = dict(zip(BLOCKS, model.state[NOISE], strict=True))
+    count = 0
+    for _ in range(draws):
+        state = dict(model.state)
+        for name, each in noise.items():
+            state[name] = state[name] + each * rng.standard_normal(len(state[name]))
+        count += judgement(replace(model, state=state), devices=devices).held
+    return count
 
 
 def cohort_of(world: World, judges: int) -> World:
@@ -222,7 +257,7 @@ def defended(
         )
         if place == 0:
             first = said(honest, devices=asked_of.users - attackers)
-            plain, reasons = bool(first.worse or first.pushed), tuple(first.reasons(items))
+            plain, reasons = first.held, tuple(first.reasons(items))
         if passes(asked_of, setting, goal, honest):
             return Defended(plain, reasons, strength, trained.model)
     return Defended(plain, reasons, 0.0, in_use)

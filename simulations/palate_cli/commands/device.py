@@ -15,6 +15,7 @@ from palate_client.events import Kind
 from palate_client.floors import Floors
 from palate_client.leaving.later_models import Traces
 from palate_client.leaving.statement import Statement
+from palate_client.online.enrolment import enrolment_of
 from palate_client.recommend.recommender import Recommendation
 from palate_client.service import Service
 from palate_client.store.vault import new_key
@@ -28,13 +29,13 @@ Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with th
 App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
 PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
 Population = Annotated[str, typer.Option(help="The population of the service.")]
-KnownKey = Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service, if there is one.")]
-KnownPopulation = Annotated[str | None, typer.Option(help="The population of the service, if there is one.")]
+KnownKey = Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service. Default: the enrolment's.")]
+KnownPopulation = Annotated[str | None, typer.Option(help="The population of the service. Default: the enrolment's.")]
 Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, ratings, shop or plain.")]
 
 
 def _device(store: Path, key: Path, app: str, service: Service | None = None, preset: str = "plain") -> Device:
-    """Open the device with the key in the file."""
+    """Open the device with the key in the file; where no service is named, with the one that it is enrolled at."""
     try:
         secret = key.read_bytes()
         mode = key.stat().st_mode
@@ -44,7 +45,11 @@ def _device(store: Path, key: Path, app: str, service: Service | None = None, pr
         ) from None
     if mode & 0o077:
         raise InputError(f"`--key` must be readable by its owner alone, got mode {mode & 0o777:o}: chmod 600 {key}")
-    return open_device(store, app=app, key=secret, service=service, preset=preset)
+    device = open_device(store, app=app, key=secret, service=service, preset=preset)
+    enrolment = enrolment_of(device.store) if service is None else None
+    if enrolment is not None:
+        device.service = Service(public_key=enrolment.public_key, population=enrolment.population)
+    return device
 
 
 @app.command("open")
@@ -117,9 +122,9 @@ def update_model(
 def recommend(
     store: Store,
     key: Key,
-    public_key: PublicKey,
-    population: Population,
     app: App = "palate",
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
     preset: Preset = "plain",
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 10,
     domain: Annotated[str | None, typer.Option(help="Only items of this domain.")] = None,
@@ -127,7 +132,7 @@ def recommend(
     as_json: Annotated[bool, typer.Option("--json", help="For machines, and for `feedback`.")] = False,
 ) -> None:
     """Print what to show to the user, best first."""
-    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+    with _device(store, key, app, _service(public_key, population), preset) as device:
         shown = device.recommend(count, domain=domain, explore=explore)
     if as_json:
         typer.echo(json.dumps([_fields(each) for each in shown], ensure_ascii=False, indent=1))
@@ -141,14 +146,14 @@ def explain(
     item: Annotated[str, typer.Argument(help="The item's id.")],
     store: Store,
     key: Key,
-    public_key: PublicKey,
-    population: Population,
     app: App = "palate",
+    public_key: KnownKey = None,
+    population: KnownPopulation = None,
     preset: Preset = "plain",
     domain: Annotated[str | None, typer.Option(help="The domain that the item was recommended in.")] = None,
 ) -> None:
     """Print what each item of the user's history adds to an item's score."""
-    with _device(store, key, app, Service(public_key=public_key, population=population), preset) as device:
+    with _device(store, key, app, _service(public_key, population), preset) as device:
         told = device.explain(item, domain=domain)
     typer.echo(told.text)
     for each in told.contributions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
 import tempfile
@@ -38,6 +37,9 @@ def sandbox(
     seed: Annotated[
         int | None, typer.Option(metavar="S", help="Seed of people and of chance; noise is always fresh. Default 0.")
     ] = None,
+    masks: Annotated[
+        str | None, typer.Option(metavar="on|off", help="Mask contributions; 1000 people at most. Default off.")
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="none|popularity|palate", help="What they are shown at first. Default palate."),
@@ -57,17 +59,19 @@ def sandbox(
     from palate_sandbox.config import load
 
     given: dict[str, Any] = {
-        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "policy": policy,
+        "scenario": scenario, "people": people, "crowd": crowd, "days": days, "seed": seed, "masks": masks,
+        "policy": policy,
     }  # fmt: skip
     config = load(file, {name: value for name, value in given.items() if value is not None})
     if report is None:
         _check_port(port)
     else:
         _check_report(report)
+    from palate_sandbox.folder import sandbox_folder
     from palate_sandbox.world import SandboxWorld
     from palate_sim.progress import Progress
 
-    with _ended_once(), _folder() as folder, Progress() as progress:
+    with _ended_once(), sandbox_folder() as folder, Progress() as progress:
         if report is None:
             _serve(config, folder, progress, port=port, browser=browser)
             return
@@ -180,16 +184,6 @@ def _ended_once() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder for server and stores, gone afterwards."""
-    made = Path(tempfile.mkdtemp(prefix="palate-sandbox-"))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
 def _tell(world: SandboxWorld, file: Path | None) -> None:
     """Print the figures, and write the report."""
     from rich.console import Console
@@ -212,7 +206,8 @@ def _tell(world: SandboxWorld, file: Path | None) -> None:
     )
     console.print(
         f"ε = {privacy['epsilon']:.2f} of {privacy['lifetime_epsilon']:g} spent (δ = {privacy['delta']:g}, unit: "
-        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks off",
+        f"{privacy['unit']}, adjacency: {privacy['adjacency']}, accountant: {privacy['accountant']}); masks "
+        f"{privacy['masks']}",
         soft_wrap=True,
     )
     console.print(SAID, style="dim", soft_wrap=True)

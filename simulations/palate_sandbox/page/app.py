@@ -28,7 +28,7 @@ from palate_client.consent import PURPOSES
 from palate_common.errors import PalateError
 from palate_common.records.closing import Closing
 from palate_common.system import is_anothers
-from palate_sandbox.config import POLICIES, assumptions
+from palate_sandbox.config import MOST_MASKED, POLICIES, assumptions
 from palate_sandbox.page.charts import DayCurve, ErrorPoint, curves
 from palate_sandbox.page.runner import PACES, Runner, SandboxStanding
 from palate_sandbox.report import DAYS
@@ -60,7 +60,7 @@ SHARED = ("console.css", "console.js", "icon.svg", "vendor/htmx-2.0.11.min.js", 
 """Files that are the operator's page's, too."""
 NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
-    "retention": "Back on day", "retention_after": "Back from day",
+    "churn": "Churn", "retention": "Back on day", "retention_after": "Back from day",
 }  # fmt: skip
 LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
 
@@ -139,6 +139,7 @@ class SandboxPage(Closing):
             now=self._runner.standing(),
             assumed=list(assumptions(self._world.config)),
             world=self._world,
+            most_masked=MOST_MASKED,
         )
 
     async def _stream(self, request: Request) -> Response:

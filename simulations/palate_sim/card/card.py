@@ -223,8 +223,9 @@ def _tuned(tuning: Mapping[str, Any]) -> tuple[str, str]:
     return (
         f"hyper-parameter choices: made in {tuning['trials']:,} trials on {tuning['users']:,} validation users",
         "these have no guarantee and take no part in this run's training; nobody else was looked at, so that the "
-        "choice costs its training users nothing. In other runs of the population, with another split, they may have "
-        f"trained: no epsilon of those covers this choice (study {tuning['study'][:16]})",
+        f"choice costs its training users nothing. The trials are those of one study ({tuning['study'][:16]}): what "
+        "others asked of the same users comes on top, and isn't known here. In other runs of the population, with "
+        "another split, they may have trained: no epsilon of those covers this choice",
     )
 
 

@@ -20,6 +20,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # plotl
 
 from palate_common.errors import InputError
 from palate_common.records.files import write_durably
+from palate_sim.config import as_shown
 from palate_sim.plots.theme import INK
 from palate_sim.progress.wording import is_private, stamp
 from palate_sim.report import card as cards
@@ -76,7 +77,7 @@ def render(result: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         recency=sentences.recency(result),
         recency_table=tables.recency(result),
         data=tables.data(result),
-        setting=tables.flatten({key: value for key, value in (result.get("config") or {}).items() if key != "track"}),
+        setting=tables.flatten(as_shown(result.get("config") or {})),
         card_groups=cards.card_groups(card),
         releases=cards.releases(card),
         exclusions=cards.exclusions(card),

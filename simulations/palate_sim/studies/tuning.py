@@ -34,7 +34,7 @@ from palate_common.mechanism.accounting import ACCOUNTANT, default_delta, epsilo
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import write_durably
-from palate_sim.config import SETTINGS, SimulationConfig, build_config
+from palate_sim.config import SETTINGS, SimulationConfig, as_shown, build_config
 from palate_sim.data import Source
 from palate_sim.evaluation.model_evaluation import headline, judge
 from palate_sim.evaluation.rehearsal import rehearse
@@ -466,6 +466,7 @@ def _best(config: SimulationConfig, tuned: Tuned, source: Source | None) -> str:
     if isinstance(source, (str, Path)):
         there = Path(source).exists()
         tree["data"] |= {"path": str(Path(source).resolve())} if there else {"name": str(source), "path": None}
+    tree["data"] = as_shown(tree)["data"]
     tree["algorithm"] = tuned.facts["algorithm"]
     tree["tuned_on"] = str(tuned.folder.resolve())
     defaults = dict(_leaves(SimulationConfig().model_dump(mode="json")))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from palate_common.errors import InputError
+from palate_sim.config import as_shown
 from palate_sim.progress.wording import clean, epsilon_line, point, rounds_line, stamp
 from palate_sim.steps import Notify
 from palate_sim.tracking.tracker import Begun, Finished, RunTracker, tracker_of
@@ -104,8 +105,7 @@ class Tracking:
     def _begin(self, event: Mapping[str, Any]) -> None:
         """Make the tracker, which imports its package, and begin."""
         said, name = rounds_line(event.get("privacy") or {}), self._folder.resolve().name
-        told = {key: value for key, value in self._config.items() if key != "track"}  # where it is, it knows
-        begun = Begun(self._run[:32], name, dict(_settings(told)), said, self._earlier)
+        begun = Begun(self._run[:32], name, dict(_settings(as_shown(self._config))), said, self._earlier)
         try:
             self._tracker = self._make()
         except Exception as error:

@@ -68,10 +68,12 @@ def test_figures_stand_beside_the_truth_with_error_bars(world: SandboxWorld) -> 
     found = facts(world)
     json.dumps(found, allow_nan=False)
     figures = found["surveys"]["figures"]
-    assert {each["name"] for each in figures} >= {"dau", "wau", "mau", "stickiness", "retention"}
+    assert {each["name"] for each in figures} >= {"dau", "wau", "mau", "stickiness", "churn", "retention"}
     assert found["surveys"]["told"] >= 10
     assert found["surveys"]["hold"] >= found["surveys"]["told"] - 5  # 95 % each
     assert set(found["tests"]) == {"0"}
+    assert found["tests"]["0"] is None or abs(found["tests"]["0"]["true"]) < 1
+    assert found["people"]["ever"] > found["people"]["left"] == found["people"]["erased"] > 0
     assert set(found["policies"]) == {"palate", "none (shadow)", "popularity (shadow)"}
     assert found["privacy"]["unit"].startswith("user")
 
@@ -108,9 +110,11 @@ def test_truth_is_what_definitions_say() -> None:
     week = truth(visits, arrival, first=7)
     assert week["dau", 7] == week["dau", 9] == 1
     assert (week["wau", ""], week["mau", ""]) == (2, 2)
+    assert week["churn", ""] == 0
     assert week["stickiness", ""] == pytest.approx(2 / 7 / 2)
     assert (week["retention", "7"], week["retention_after", "7"]) == (0.5, 1.0)
     later = truth(visits, arrival, first=28)
+    assert later["churn", ""] == pytest.approx(1 / 3)
     assert (later["retention", "1"], later["retention", "30"], later["mau", ""]) == (1.0, 0.5, 3)
 
 
@@ -143,6 +147,27 @@ def test_where_nobody_agrees_they_live_without_rounds_and_surveys(tmp_path: Path
     assert found["refused"] == [(2, "training", "too few agree to it"), (7, "survey", "too few agree to it")]
 
 
+def test_with_masks_the_server_sees_sums_alone_and_devices_insist_on_it(tmp_path: Path) -> None:
+    habits = SMALL["habits"] | {"arrival_days": 0.1}
+    given = {**SMALL, "people": 2, "crowd": 38, "days": 8, "masks": "on", "habits": habits}
+    with SandboxWorld(load(None, given), tmp_path, today=TODAY, shadows=False) as made:
+        for _ in made.live():
+            pass
+        assert made.chronicle.trained == {2: 1}
+        assert {each.name for each in made.chronicle.told} >= {"dau", "mau"}
+        with made.operator.site.ledger(read_only=True) as ledger:
+            cohorts = [entry.facts["cohort"] for entry in ledger.entries() if entry.kind == "open"]
+        assert len(cohorts) == 2
+        assert all(each["masks"] and each["c_max"] == 4 for each in cohorts)
+        assert all((made.operator.site.directories / each["directory"]).exists() for each in cohorts)
+        for person in made.persons.values():
+            report = person.device.privacy_report()
+            assert report.simulated == (), "their floors are those of an app"
+            assert report.spending is not None
+            assert report.spending.participations == len(cohorts)
+        assert facts(made)["privacy"]["masks"] == "on"
+
+
 def test_nobody_lives_in_the_future() -> None:
     begun = monday_before(TODAY, 60)
     assert begun.weekday() == 0
@@ -156,6 +181,7 @@ def test_nobody_lives_in_the_future() -> None:
         ({"days": 0}, "`days`"),
         ({"habits": {"taste": -1}}, "`habits.taste`"),
         ({"people": 1, "crowd": 1}, "40 together"),
+        ({"masks": "on"}, "1,000 together with masks"),
         ({"habits": {"arrival_days": 1e308}}, "`habits.arrival_days`"),
         ({"operation": {"test_week": 10**9}}, "`operation.test_week`"),
     ],
