@@ -21,7 +21,7 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import contribution
+from palate_client.rounds import contribution, survey_answers
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
@@ -407,6 +407,24 @@ def purpose_kept() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a month that goes on after the week",
+    bug="the answer on a month counts what was done after the survey's week, until the device is asked",
+    seen="a window with a beginning, whose end is now",
+    test="E",
+)
+def open_month() -> Iterator[None]:
+    """Count later days, too."""
+    real = survey_answers.answers
+
+    def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
+        later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
+        return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
+
+    with mock.patch.object(survey_answers, "answers", instead):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -427,4 +445,5 @@ MUTANTS = (
     idle_download,
     sent_whole,
     purpose_kept,
+    open_month,
 )

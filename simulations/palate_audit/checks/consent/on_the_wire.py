@@ -42,7 +42,7 @@ from palate_common.rounds.wire import REFUSED
 NOISED = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5, mode=LOCAL, noise=Noise.SECURE)
 TIMES = 2
 """How often the server asks for the same, and for how many attempts."""
-SESSIONS, SECONDS = 6, 30.0
+SESSIONS, SECONDS = 6, 3600.0
 """After so many a device must have answered everything; and how long one lasts at most."""
 QUICK = 5
 """Of so many requests one fails in the quick form."""
