@@ -1,9 +1,9 @@
 """P, on the wire: whatever fails while a device is online, and whatever its user did, its server learns no more.
 
 An app's device is enrolled and syncs, by its own session, Flower's wire and downloads, with a server that asks for an
-attempt's answer, for the same once more, and for the next one. Each of its requests fails in turn: it isn't heard, is
-refused, its reply is lost, or the device's process ends there and starts again. Noise is the device's own, new each
-time. A book keeps what the server hears.
+attempt's answer, for the same once more, and for the next one. Every second of its requests fails in turn: it isn't
+heard, is refused, its reply is lost, or the device's process ends there and starts again. Noise is the device's own,
+new each time. A book keeps what the server hears.
 
 - **one answer an attempt**: whatever fails, the server never has two different ones; each that it has is in the
   journal and charged. Two answers with new noise each would average it away;
@@ -62,9 +62,11 @@ def on_the_wire(*, quick: bool = False) -> Iterator[str]:
             yield from _alike(worlds)
             world = worlds["one event"]
             usual = world.lived(world.asked(attempts=1))
-            for number in range(0, len(usual.heard), QUICK if quick else 1):
-                yield from world.wrong(world.lived(at=number, how=FAILURES[number % len(FAILURES)]))
+            for turn, number in enumerate(range(0, len(usual.heard), QUICK if quick else 1)):
+                if quick or turn % 2:
+                    yield from world.wrong(world.lived(at=number, how=FAILURES[turn // 2 % len(FAILURES)]))
                 yield from world.revoked(number)
+            yield from world.wrong(world.lived(), complete=True)  # it has answered all along
             yield from world.without_consent()
         finally:
             for each in worlds.values():
@@ -92,7 +94,8 @@ class _World:
     """An app's device, and the operator who asks it."""
 
     def __init__(self, operator: LyingOperator, home: Path, acts: tuple[str, ...]) -> None:
-        self._operator, self._home, self._seen = operator, home, 1
+        self._operator, self._home = operator, home
+        self._seen = self._before = 1
         self.device = self._opened()
         for purpose in PURPOSES:
             self.device.consent.grant(purpose)
@@ -106,15 +109,15 @@ class _World:
         return open_device(self._home, app="audit", key=KEY, service=self._operator.service)
 
     def asked(self, *, attempts: int = TIMES) -> list[bytes]:
-        """The plans of the next attempts, each as often as it is sent; the device has seen the state before them."""
-        operator, before, plans = self._operator, len(self._operator.log.leaves), list[bytes]()
+        """The plans of the next attempts, each as often as it is sent; with proofs from what the device may have seen."""
+        operator, plans = self._operator, list[bytes]()
+        self._before = before = len(operator.log.leaves)
         for _ in range(attempts):
             operator.number += 1
             body = operator.charged(2.0 + operator.number)
             size, tree = len(operator.log.leaves), MerkleTree(operator.log.leaves)
             ends = {old: tree.consistency_proof(old, size) for old in {*range(self._seen, size), *range(before, size)}}
             plans += [operator.signed(body, Shown(checkpoint=tree.checkpoint(size), consistency=ends))] * TIMES
-        self._seen = before
         return plans
 
     def lived(self, plans: list[bytes] | None = None, *, at: int = -1, how: str = "") -> WireServer:
@@ -134,6 +137,8 @@ class _World:
                     self.device = self._opened()
                 if server.done or not self.device.consent.get("train"):
                     break
+        if any(each.answer != REFUSED for each in server.answers):
+            self._seen = self._before
         return server
 
     def wrong(self, server: WireServer, *, complete: bool = False) -> Iterator[str]:
