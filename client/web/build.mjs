@@ -2,7 +2,7 @@
 //
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
-//     taking-*.js                what it loads to take part in rounds
+//     taking-*.js, verdict-*.js  what it loads to take part in rounds, and to judge a model
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //
@@ -21,13 +21,19 @@ import { minify } from "terser";
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const DIST = join(HERE, "dist");
 /** The most bytes after gzip: to recommend, when a user takes part, and with all that any browser loads. */
-const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 109 * 1024 };
+const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 100 * 1024 };
 const at = (name) => join(HERE, "src", `${name}.ts`);
 /** A module belongs to the first of these that reaches it by static imports; an entry is a small file of its own. */
 const GROUPS = Object.entries({ page: at("index"), engine: at("worker"), taking: at("hosting/taking") });
 
 /** Parts that are loaded now and then, and are used together. */
-const TOGETHER = { [at("delivery/campaign")]: "messages", [at("delivery/messages")]: "messages", [at("portability")]: "own", [at("hosting/report")]: "own" };
+const TOGETHER = Object.fromEntries(
+  Object.entries({
+    messages: ["delivery/campaign", "delivery/messages"],
+    own: ["portability", "hosting/report", "leaving/statement", "leaving/words"],
+    models: ["models/delta", "recommend/adaptation/fusion", "recommend/questions"],
+  }).flatMap(([name, parts]) => parts.map((part) => [at(part), name])),
+);
 
 /** TypeScript of src/, and the package that it needs. */
 const sources = {
@@ -36,10 +42,8 @@ const sources = {
     if (wanted.startsWith("node:")) return { id: wanted, external: true };
     if (wanted.startsWith(".") && from) return resolve(dirname(from), from.endsWith(".ts") ? wanted.replace(/\.js$/, ".ts") : wanted);
     if (!wanted.startsWith("@noble/")) return null;
-    const name = wanted.split("/").slice(0, 2).join("/");
-    const { exports } = JSON.parse(readFileSync(join(HERE, "node_modules", name, "package.json"), "utf8"));
-    const found = exports[`.${wanted.slice(name.length)}`];
-    return join(HERE, "node_modules", name, typeof found === "string" ? found : (found.import ?? found.default));
+    const folder = join(HERE, "node_modules", wanted);
+    return join(folder, JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).main);
   },
   async transform(code, id) {
     if (id.endsWith(".json")) return `export default ${code}`;
@@ -55,13 +59,18 @@ function reached(first, infoOf) {
   return found;
 }
 
-/** Says of a module to which file it goes; what taking part shares with another part that is loaded later goes to the engine. */
+/**
+ * Says of a module to which file it goes; what taking part shares with another part that is loaded later goes to the engine, unless taking
+ * part alone loads it.
+ */
 function chunks() {
   let [members, later] = [];
   return (id, { getModuleInfo, getModuleIds }) => {
     members ??= GROUPS.map(([name, entry]) => [name, entry, reached([entry], getModuleInfo)]);
-    later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && getModuleInfo(each).dynamicImporters.length), getModuleInfo);
-    const [name, entry] = members.find(([, , all]) => all.has(id)) ?? [];
+    const groupOf = (each) => members.find(([, , all]) => all.has(each)) ?? [];
+    const elsewhere = (each) => getModuleInfo(each).dynamicImporters.some((from) => groupOf(from)[0] !== "taking");
+    later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && elsewhere(each)), getModuleInfo);
+    const [name, entry] = groupOf(id);
     if (id === entry && name !== "taking") return undefined;
     if (id in TOGETHER) return TOGETHER[id];
     return name === "taking" && later.has(id) ? "engine" : name;
@@ -82,7 +91,7 @@ async function bundled(entries, folder, chunked) {
   mkdirSync(folder, { recursive: true });
   const files = new Map();
   for (const chunk of output) {
-    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true, ecma: 2020, unsafe_arrows: true, keep_fargs: false }, format: { comments: /webpackIgnore|@vite-ignore/ } });
+    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true, ecma: 2020, unsafe_arrows: true, keep_fargs: false, sequences: false }, format: { comments: /webpackIgnore|@vite-ignore/ } });
     writeFileSync(join(folder, chunk.fileName), code);
     files.set(chunk.fileName, { ...chunk, code, bytes: gzipSync(code, { level: 9 }).length });
   }
@@ -107,7 +116,7 @@ if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
   const own = [...page.values()].map(({ bytes }) => bytes);
   console.log(`gzip, of a module of its own: ${page.get("page.js").bytes} bytes for the user's page, and at most ${Math.max(...own.slice(1))} for a language`);
-  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${bytesOf(named("crypto_fallback"))}`);
+  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${named("crypto_fallback").reduce((sum, name) => sum + files.get(name).bytes, 0)}`);
   for (const [name, most] of Object.entries(MOST)) {
     if (sizes[name] <= most) continue;
     console.error(`${name} must be at most ${most}`);

@@ -54,6 +54,7 @@ FILES = (
         "statement.json",
         "noise.json",
         "contributed.json",
+        "verdict.json",
         "accounting.json",
     ),
     "recommend.json",

@@ -32,6 +32,7 @@ from .recommend import recommend
 from .secagg import secagg
 from .signature import signature
 from .statement import statement
+from .verdict import verdict
 from .witnessed import witnessed
 
 FOLDER = Path(__file__).parents[1]
@@ -46,6 +47,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "manifest.json": manifest,
     "contribution.json": contribution,
     "contributed.json": contributed,
+    "verdict.json": verdict,
     "accounting.json": accounting,
     "noise.json": noise,
     "secagg.json": secagg,

@@ -40,15 +40,15 @@ def contributed() -> dict[str, Any]:
     cases: list[tuple[str, str, dict[str, Any], PublicFacts, dict[str, Any], list[str], Interactions, list[int]]] = [
         ("popularity", "popularity", {}, plain, {}, items, histories, [0]),
         ("als, counts as a sketch", "als", {"compression": 4.0}, plain, {}, items, histories, [0]),
-        ("als, left centring", "als", {}, plain, _als_state(rng, n, 40, 4, along=True), items, histories, [0, 1]),
-        ("als, most items in the head", "als", {}, plain, _als_state(rng, n, 140, 2), items, histories, [2]),
-        ("als, pairs and votes", "als", vote, features, _als_linked(rng, n), items, histories, [1, 3]),
+        ("als, left centring", "als", {}, plain, als_state(rng, n, 40, 4, along=True), items, histories, [0, 1]),
+        ("als, most items in the head", "als", {}, plain, als_state(rng, n, 140, 2), items, histories, [2]),
+        ("als, pairs and votes", "als", vote, features, als_linked(rng, n), items, histories, [1, 3]),
         ("a survey", "analytics", survey, asked, {}, list(questions), answers, [0]),
     ]
     return {"cases": [_contributed(*case) for case in cases]}
 
 
-def _als_state(rng: np.random.Generator, n: int, head: int, width: int, *, along: bool = False) -> dict[str, Any]:
+def als_state(rng: np.random.Generator, n: int, head: int, width: int, *, along: bool = False) -> dict[str, Any]:
     """A state of `als` before a later round."""
     counts = (np.sort(rng.integers(1, 400, n))[::-1] / 2).astype(np.float32)
     weight = (counts[:head] / 64).astype(np.float32)
@@ -64,9 +64,9 @@ def _als_state(rng: np.random.Generator, n: int, head: int, width: int, *, along
     return state
 
 
-def _als_linked(rng: np.random.Generator, n: int) -> dict[str, Any]:
+def als_linked(rng: np.random.Generator, n: int) -> dict[str, Any]:
     """The same with directions, content, and links of pairs and of an open panel."""
-    state = _als_state(rng, n, 60, 3, along=True)
+    state = als_state(rng, n, 60, 3, along=True)
     state |= {
         "basis": (rng.integers(-512, 512, (60, 3)) / 2048).astype(np.float32),
         "strength": np.array([0.5, 0.25, 0.125], np.float32),

@@ -9,7 +9,7 @@ from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
 from palate_common.mechanism.update import DUMMIES, layout_size
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, sign_plan
+from palate_common.rounds.plan import PLAN_TAG, ChargeProof, Noise, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_server.ledger.history import entry_from
 from palate_server.ledger.log import Log
@@ -51,24 +51,7 @@ def plan() -> dict[str, Any]:
         mu2=charged_mu2(sensitivity=2**20, sigma=sigma),
         expires=4_102_444_800,
     )
-    log = Log()
-    facts_of_charge = {"mechanism": "discrete Gaussian", "sensitivity": 2**20, "sigma": sigma}
-    facts_of_charge |= {"dimension": layout_size(unsigned.layout) + DUMMIES}
-    for fields in (
-        *BEFORE,
-        {"kind": "charge", "run": "run-1", "round": 0, "attempt": 0, "plan_hash": unsigned.hash}
-        | {"mu2": unsigned.mu2, "run_limit": None, "facts": facts_of_charge},
-    ):
-        entry = entry_from({"seq": log.size, **fields})
-        log.take(entry, entry.leaf())
-    charged, seen = log.size - 1, Checkpoint(2, log.tree.root(2))
-    charge = ChargeProof(
-        entry=log.entries()[charged].body,
-        checkpoint=log.tree.checkpoint(),
-        inclusion=log.tree.inclusion_proof(charged, log.size),
-        consistency={seen.size: log.tree.consistency_proof(seen.size, log.size)},
-    )
-    signed = sign_plan(unsigned, charge, test_key())
+    signed, seen = charged(unsigned)
     return {
         "public_key": test_key().public,
         "tag": PLAN_TAG,
@@ -77,3 +60,23 @@ def plan() -> dict[str, Any]:
         "device_has_seen": {"size": seen.size, "root": seen.root},
         "signed_plan": signed.to_bytes().decode(),
     }
+
+
+def charged(unsigned: RoundPlan) -> tuple[SignedPlan, Checkpoint]:
+    """A plan with its charge, and the state of the ledger that a device saw before."""
+    log = Log()
+    facts = {"mechanism": "discrete Gaussian", "sensitivity": unsigned.grid, "sigma": unsigned.sigma}
+    facts |= {"dimension": layout_size(unsigned.layout) + DUMMIES}
+    charge = {"kind": "charge", "run": unsigned.run, "round": unsigned.round, "attempt": unsigned.attempt}
+    charge |= {"plan_hash": unsigned.hash, "mu2": unsigned.mu2, "run_limit": None, "facts": facts}
+    for fields in (*BEFORE, charge):
+        entry = entry_from({"seq": log.size, **fields})
+        log.take(entry, entry.leaf())
+    last, seen = log.size - 1, Checkpoint(2, log.tree.root(2))
+    proof = ChargeProof(
+        entry=log.entries()[last].body,
+        checkpoint=log.tree.checkpoint(),
+        inclusion=log.tree.inclusion_proof(last, log.size),
+        consistency={seen.size: log.tree.consistency_proof(seen.size, log.size)},
+    )
+    return sign_plan(unsigned, proof, test_key()), seen

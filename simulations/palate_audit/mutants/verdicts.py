@@ -10,7 +10,7 @@ import numpy as np
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds.contribution import Contributor
-from palate_common.algorithms import verdict
+from palate_common.algorithms import verdict as voting
 from palate_common.algorithms.verdict import NAME
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -20,6 +20,7 @@ from palate_common.rounds.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import releases
+from palate_server.surveys import verdict
 from palate_server.surveys.verdict import Judgement
 
 
@@ -166,6 +167,34 @@ def only_told() -> Iterator[None]:
 
 
 @mutant(
+    "a model of which nothing is found published",
+    bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
+    seen="a rate of zero by zero that counts as no alarm",
+    test="G",
+)
+def barren_published() -> Iterator[None]:
+    """Call no model barren."""
+    with mock.patch.object(verdict._Exposed, "barren", False):
+        yield
+
+
+@mutant(
+    "items compared with the mean",
+    bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
+    seen="a mean in the place of a median",
+    test="G",
+)
+def by_the_mean() -> Iterator[None]:
+    """Compare with sum F / sum E."""
+
+    def instead(found: Any, shown: Any) -> Any:
+        return found.sum(axis=1) / shown.sum(axis=1)
+
+    with mock.patch.object(verdict, "_medians", instead):
+        yield
+
+
+@mutant(
     "an empty history votes in a later part",
     bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
     seen="a rule for the empty that stands before a loop over parts, and not in it",
@@ -173,18 +202,28 @@ def only_told() -> Iterator[None]:
 )
 def late_default() -> Iterator[None]:
     """Give who is empty an item, from the second part on."""
-    real = verdict.Judging.contribute
+    real = voting.Judging.contribute
 
-    def instead(self: verdict.Judging, state: Any, round_: int, own: Interactions) -> Any:
-        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(verdict)["AT_ONCE"]))
+    def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
+        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
         if len(empty):
             owners, items = np.append(own.owners(), empty), np.append(own.indices, np.zeros(len(empty), np.int32))
             order = np.argsort(owners, kind="stable")
             own = Interactions.from_pairs(owners[order], items[order], n_users=own.n_users, n_items=own.n_items)
         return real(self, state, round_, own)
 
-    with mock.patch.object(verdict.Judging, "contribute", instead):
+    with mock.patch.object(voting.Judging, "contribute", instead):
         yield
 
 
-MUTANTS = (uncharged, unclipped, too_early, error_ignored, another_model, only_told, late_default)
+MUTANTS = (
+    uncharged,
+    unclipped,
+    too_early,
+    error_ignored,
+    another_model,
+    only_told,
+    barren_published,
+    by_the_mean,
+    late_default,
+)

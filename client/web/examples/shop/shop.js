@@ -189,6 +189,15 @@ async function asked(choice) {
   await Promise.all([list(), privacy()]);
 }
 
+/** Begins anew, as if the user had never been here. */
+async function erased() {
+  localStorage.removeItem(APP);
+  device = await opened();
+  $("ask").hidden = false;
+  say("Erased.");
+  await Promise.all([list(), privacy()]);
+}
+
 async function start() {
   const known = await hasStore(APP);
   device = await opened();
@@ -204,15 +213,21 @@ $("export").onclick = async () => {
   URL.revokeObjectURL(link.href);
   say("A file with all that this browser knows. It is not encrypted.");
 };
+$("own").onclick = async () => {
+  $("own-page").showModal();
+  const books = Array.from({ length: 160 }, (_, place) => book(`book-${place + 1}`));
+  const { showPage } = await import("../../dist/page/page.js"); // loaded when somebody asks for it
+  await showPage($("own-page").querySelector("iframe"), device, {
+    titles: Object.fromEntries(books.map(({ item, title }) => [item, title])),
+    tags: Object.fromEntries(books.map(({ item, own }) => [item, SHELVES[own]])),
+    done: (what) => what === "erase" ? erased() : privacy(),
+  });
+};
 $("erase").onclick = () => $("sure").showModal();
 $("sure").onclose = async () => {
   if ($("sure").returnValue !== "yes") return;
   await device.erase();
-  localStorage.removeItem(APP);
-  device = await opened();
-  $("ask").hidden = false;
-  say("Erased.");
-  await Promise.all([list(), privacy()]);
+  await erased();
 };
 document.addEventListener("visibilitychange", () => document.hidden || privacy());
 start().catch((error) => ($("lead").textContent = `This doesn't work here: ${error.message}`));

@@ -2,7 +2,7 @@
 
 import { RefusedError } from "../errors.js";
 import type { Block } from "../mechanism/update.js";
-import type { GlobalModel } from "../models/model.js";
+import type { GlobalModel, ModelHeader } from "../models/model.js";
 import { alsContribution } from "./als.js";
 import { popularityBlock } from "./popularity.js";
 import { surveyContribution } from "./analytics.js";
@@ -28,23 +28,24 @@ export function historyOf(items: Iterable<readonly [number, number]>, nItems: nu
   return { indices, weights: Float32Array.from(indices, (item) => weights.get(item) as number), nItems };
 }
 
-/** The blocks that a device sends in a round, before they are clipped. Algorithms that a browser doesn't have are refused. */
-export function contribution(model: GlobalModel, round: number, history: History): Block[] {
-  switch (model.header.algorithm) {
-    case "popularity":
-      return [popularityBlock(history)];
-    case "als":
-      return alsContribution(model, round, history);
-    case "analytics":
-      return surveyContribution(model, history);
-    default:
-      throw new RefusedError(`a browser takes part in als, popularity and surveys, got ${model.header.algorithm.slice(0, 80)}`);
-  }
-}
+/** The blocks that a device sends for a history in a round, before they are clipped. */
+export type Contribution = (model: GlobalModel, round: number, history: History) => Block[];
 
-/** Refuses an algorithm that a browser doesn't have, before anything is charged. */
-export function checkKnown(algorithm: string): void {
-  if (!["popularity", "als", "analytics"].includes(algorithm)) {
-    throw new RefusedError(`a browser takes part in als, popularity and surveys, got ${algorithm.slice(0, 80)}`);
+/**
+ * What a plan's algorithm sends, before anything is charged: one that a browser doesn't have is refused. What is seldom needed is loaded
+ * now.
+ */
+export async function contributionOf({ algorithm, settings, facts }: Pick<ModelHeader, "algorithm" | "settings" | "facts">): Promise<Contribution> {
+  switch (algorithm) {
+    case "popularity":
+      return (_, __, history) => [popularityBlock(history)];
+    case "als":
+      return alsContribution;
+    case "analytics":
+      return (model, _, history) => surveyContribution(model, history);
+    case "verdict":
+      return (await import("./verdict.js")).judging(settings, facts);
+    default:
+      throw new RefusedError(`a browser takes part in als, popularity, surveys and verdicts, got ${algorithm.slice(0, 80)}`);
   }
 }

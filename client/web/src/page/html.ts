@@ -49,6 +49,18 @@ export function written(child: Child): string {
   return `${begin}${inner}</${child.tag}>`;
 }
 
+/** Elements as nodes of a document: no text is parsed, so that no policy of a page has to allow it. */
+export function built(child: Child, document: Document, space = "http://www.w3.org/1999/xhtml"): Node[] {
+  if (child === null) return [];
+  if (typeof child === "string") return [document.createTextNode(clean(child))];
+  if (!(child instanceof Element)) return child.flatMap((each) => built(each, document, space));
+  const own = child.tag === "svg" ? "http://www.w3.org/2000/svg" : space;
+  const node = document.createElementNS(own, child.tag);
+  for (const [name, value] of Object.entries(child.attributes)) if (value !== null) node.setAttribute(name, clean(value));
+  node.append(...built(child.children, document, own));
+  return [node];
+}
+
 function escaped(text: string): string {
   return clean(text).replace(/[&<>"]/g, (found) => ESCAPED[found]);
 }

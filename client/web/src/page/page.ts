@@ -3,8 +3,9 @@
  * still leave, what they agreed to, which messages came and why, and what happens if they leave. It is Python's `Device.page`, with the
  * same words and the same style, made of what the device tells anyway.
  *
- *     import { page } from "@palate/web/page";
+ *     import { page, showPage } from "@palate/web/page";
  *     frame.srcdoc = await page(device, { language: "de", titles: { "book-7": "Der Zauberberg" } });
+ *     await showPage(frame, device, { language: "de" }); // the same with buttons that work: turn off, save, leave, erase
  *
  * **Guarantees:** the page loads nothing, and runs nothing; whatever a title, an id or a reason holds, it is text.
  */
@@ -12,12 +13,15 @@
 import style from "../../../palate_client/page/style.css";
 import { PURPOSES, type Purpose } from "../consent.js";
 import type { Device } from "../device.js";
-import { muOf, deltaOf } from "../mechanism/accounting.js";
+import { InputError } from "../errors.js";
+import { worstCaseCosts } from "../ledger/device_ledger.js";
+import { deltaOf, muOf, totalMu2 } from "../mechanism/accounting.js";
 import type { Recommendation } from "../recommend/recommender.js";
 import type { PrivacyReport } from "../hosting/host.js";
 import type { RoundOf, Statement } from "../leaving/statement.js";
+import type { Spending } from "../rounds/report.js";
 import { columns, gauge, shares } from "./charts.js";
-import { clean, e, titled, written, type Child } from "./html.js";
+import { built, clean, e, titled, written, type Child, type Element } from "./html.js";
 import { languageOf, type Catalogue, type Language } from "./language.js";
 
 const [EVENTS, SHOWN, ROUNDS, MESSAGES, TASTES, WEEKS, WEEK] = [12, 8, 12, 8, 8, 26, 7 * 86_400_000];
@@ -31,6 +35,14 @@ export interface PageOptions {
   readonly titles?: Readonly<Record<string, string>>;
   /** Item -> its tags, such as genres. */
   readonly tags?: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/** What a button of the page does. */
+export type Action = "revoke" | "export" | "leave" | "erase";
+
+export interface ShowOptions extends PageOptions {
+  /** Told after a button has done what it says. After `erase` the device is closed. */
+  readonly done?: (what: Action) => void;
 }
 
 interface Row {
@@ -53,18 +65,29 @@ interface Facts {
   readonly unstated: string;
   readonly events: readonly Row[];
   readonly deliveries: readonly Told[];
+  /** The time of the first event, if it was deleted since. */
+  readonly first: number | null;
+  /** Channel -> the latest decision. */
+  readonly channels: ReadonlyMap<string, { readonly granted: boolean; readonly time: number }>;
   readonly shown: readonly Recommendation[];
+  /** Why nothing is, if that is an error. */
+  readonly unranked: string;
   readonly tastes: readonly (readonly [string, number])[];
 }
 
 /** The page of a device. Making it changes nothing. */
 export async function page(device: Device, options: PageOptions = {}): Promise<string> {
+  const { language, body, title } = await told(device, options, false);
+  return `<!DOCTYPE html>\n${written(e("html", { lang: language.tag, dir: language.direction }, await headOf(title), body))}\n`;
+}
+
+/** The page with its buttons, and what one of them did above everything. */
+async function told(device: Device, options: PageOptions, acts: boolean, said: Child = null): Promise<{ language: Language; body: Element; title: string }> {
   const language = await languageOf(options.language ?? globalThis.navigator?.language ?? "en");
   const facts = await factsOf(device, options.tags ?? {});
-  const telling = new Telling(facts, language, options.titles ?? {});
+  const telling = new Telling(facts, language, options.titles ?? {}, acts);
   const sections = { did: telling.did, shown: telling.shown, left: telling.left, budget: telling.budget, agreed: telling.agreed, messages: telling.messages, leave: telling.leave };
   const links = Object.keys(sections).map((name) => e("li", {}, e("a", { href: `#${name}` }, language.text(`${name}.heading`))));
-  const title = language.say("page.title", { app: titled(facts.report.app) });
   const body = e(
     "body",
     {},
@@ -72,31 +95,118 @@ export async function page(device: Device, options: PageOptions = {}): Promise<s
       "header",
       {},
       e("a", { class: "skip", href: "#main" }, language.text("page.skip")),
-      e("h1", {}, title),
+      e("h1", {}, language.say("page.title", { app: titled(facts.report.app) })),
       e("p", {}, language.text("page.lead")),
       e("nav", { "aria-label": language.text("page.sections") }, e("ul", {}, links)),
     ),
     e(
       "main",
       { id: "main", tabindex: "-1" },
+      said,
       Object.entries(sections).map(([name, tell]) =>
         e("section", { id: name, "aria-labelledby": `${name}-heading` }, e("h2", { id: `${name}-heading` }, language.text(`${name}.heading`)), [...tell.call(telling)]),
       ),
     ),
     e("footer", {}, e("p", {}, language.text("page.lead")), e("p", {}, language.text("page.made", { when: language.moment(facts.report.time) }))),
   );
+  return { language, body, title: language.text("page.title", { app: clean(facts.report.app) }) };
+}
+
+async function headOf(title: string): Promise<Element> {
   const hash = btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(style)))));
   const policy = `default-src 'none'; style-src 'sha256-${hash}'; form-action 'none'; base-uri 'none'`;
-  const head = e(
+  return e(
     "head",
     {},
     e("meta", { charset: "utf-8" }),
     e("meta", { "http-equiv": "Content-Security-Policy", content: policy }),
     e("meta", { name: "viewport", content: "width=device-width, initial-scale=1" }),
-    e("title", {}, language.text("page.title", { app: clean(facts.report.app) })),
+    e("title", {}, title),
     e("style", {}, style),
   );
-  return `<!DOCTYPE html>\n${written(e("html", { lang: language.tag, dir: language.direction }, head, body))}\n`;
+}
+
+/**
+ * Shows the page in a frame, with buttons that work: to turn a purpose off, to save all data, to leave the server, and to erase everything.
+ *
+ * The frame is the app's, empty, and of its own origin. The page is built in it node by node, and no script is in it: what a button does is
+ * done here. So it works where the app's Content-Security-Policy allows neither inline scripts nor inline styles.
+ */
+export async function showPage(frame: HTMLIFrameElement, device: Device, options: ShowOptions = {}): Promise<void> {
+  const inside = await emptied(frame);
+  const language = await languageOf(options.language ?? globalThis.navigator?.language ?? "en");
+  const show = (body: Element, title: string): void => {
+    inside.documentElement.lang = language.tag;
+    inside.documentElement.dir = language.direction;
+    [inside.title, frame.title] = [title, title];
+    inside.body.replaceWith(...built(body, inside));
+  };
+  const notice = (key: string, made?: Statement): void => {
+    const rest = made ? e("section", {}, [...remains(language, made)]) : null;
+    show(e("body", {}, e("header", {}, e("h1", {}, language.text(key)), p(language.text(`${key}.lead`))), e("main", { id: "main", tabindex: "-1" }, rest)), language.text(key));
+  };
+  const render = async (said: Child = null): Promise<void> => {
+    try {
+      const { body, title } = await told(device, options, true, said);
+      show(body, title);
+    } catch (error) {
+      if (!["erased", "closed"].includes((error as { code?: string }).code ?? "")) throw error;
+      notice("done.closed");
+    }
+  };
+  const act = async (what: Action, given: FormData): Promise<void> => {
+    if (what === "revoke") await device.consent.revoke(given.get("purpose") as Purpose, { version: "page" });
+    if (what === "leave") await device.leave();
+    if (what === "export") save(await device.export(), `${(await device.privacyReport()).app.replace(/[^A-Za-z0-9-]+/g, "-").replace(/^-|-$/g, "") || "palate"}.jsonl`);
+    if (what === "erase") return notice("done.erased", await device.erase({ statement: true }));
+    if (what !== "export") await render(e("p", { class: "said", role: "status", tabindex: "-1" }, language.text(`done.${what}`)));
+  };
+  inside.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const form = event.target as HTMLFormElement;
+    if (inside.querySelector("[aria-busy]")) return; // one after the other
+    const given = new FormData(form);
+    const what = given.get("do") as Action;
+    form.setAttribute("aria-busy", "true");
+    try {
+      await act(what, given);
+      options.done?.(what);
+    } catch (error) {
+      const why = e("span", { lang: "en" }, titled((error as Error).message));
+      await render(e("p", { class: "said bad", role: "status", tabindex: "-1" }, language.say("done.failed", { why })));
+    } finally {
+      form.removeAttribute("aria-busy");
+    }
+    if (what !== "export") (inside.querySelector<HTMLElement>("[role=status]") ?? inside.querySelector<HTMLElement>("main"))?.focus();
+  });
+  inside.addEventListener("click", (event) => {
+    const link = (event.target as HTMLElement).closest("a");
+    if (!link) return;
+    event.preventDefault(); // the frame's address is the app's
+    const place = inside.getElementById(link.hash.slice(1));
+    place?.scrollIntoView();
+    place?.focus();
+  });
+  await render();
+}
+
+/** The document of a frame, with nothing in it but the page's style. */
+async function emptied(frame: HTMLIFrameElement): Promise<Document> {
+  const loaded = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
+  frame.srcdoc = "";
+  await loaded;
+  const [inside, view] = [frame.contentDocument, frame.contentWindow as (Window & typeof globalThis) | null];
+  if (!inside || !view) throw new InputError("`frame` must be in the page, and of its origin: one with `sandbox` must allow `allow-same-origin`, `allow-forms` and `allow-scripts`");
+  const sheet = new view.CSSStyleSheet();
+  sheet.replaceSync(style);
+  inside.adoptedStyleSheets = [sheet];
+  return inside;
+}
+
+function save(data: Blob, name: string): void {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(data), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 /** What a page tells, by what the device tells anyway. */
@@ -109,15 +219,19 @@ async function factsOf(device: Device, tags: Readonly<Record<string, string | re
   } catch (error) {
     unstated = (error as Error).message;
   }
-  let [shown, tastes]: [readonly Recommendation[], Facts["tastes"]] = [[], []];
+  let [shown, tastes, unranked]: [readonly Recommendation[], Facts["tastes"], string] = [[], [], ""];
   try {
     shown = await device.recommend(SHOWN, { explore: 0 });
     tastes = await tastesOf(device, tags);
   } catch (error) {
-    if ((error as { code?: string }).code !== "input") throw error; // there is no model
+    const { code, message } = error as { code?: string; message: string };
+    if (code === "integrity") unranked = message;
+    else if (code !== "input") throw error; // of input: there is no model
   }
-  const events = lines.filter(({ type }) => type === "event") as unknown as Row[];
-  return { report, statement, unstated, events, deliveries: lines.filter(({ type }) => type === "delivery") as unknown as Told[], shown, tastes };
+  const of = <T>(wanted: string): readonly T[] => lines.filter(({ type }) => type === wanted) as unknown as T[];
+  const channels = of<{ channel: string; granted: boolean; time: number }>("channel").map((each) => [each.channel, each] as const);
+  const first = of<{ time: number }>("first")[0]?.time ?? null;
+  return { report, statement, unstated, events: of("event"), deliveries: of("delivery"), first, channels: new Map(channels), shown, unranked, tastes };
 }
 
 /** The parts of the taste with their shares: an item's weight is shared among its tags. */
@@ -142,6 +256,7 @@ class Telling {
     private readonly facts: Facts,
     private readonly language: Language,
     private readonly titles: Readonly<Record<string, string>>,
+    private readonly acts: boolean,
   ) {}
 
   *did(): Generator<Child> {
@@ -154,6 +269,7 @@ class Telling {
       const first = active.reduce((one, other) => (other < one ? other : one));
       yield p(language.text("did.days", { n: new Set(active.map((date) => date.toDateString())).size, first: language.day(first) }));
     }
+    if (facts.first !== null) yield p(language.say("did.deleted", { app: titled(facts.report.app) }));
     if (facts.tastes.length) {
       yield e("h3", {}, language.text("did.interests"));
       const most = Math.max(...facts.tastes.map(([, share]) => share));
@@ -191,7 +307,8 @@ class Telling {
   }
 
   *shown(): Generator<Child> {
-    const { shown } = this.facts;
+    const { shown, unranked } = this.facts;
+    if (unranked) return yield this.problem(unranked);
     if (!shown.length) return yield p(this.language.text("shown.none"));
     yield p(this.language.text("shown.lead"));
     yield e("ul", { class: "list" }, shown.map((each) => this.entry(this.title(each.item), this.reason(each))));
@@ -268,10 +385,7 @@ class Telling {
     else {
       const right = this.rightOf(spending.mu2, spending.delta);
       yield p(language.text("budget.guess", { right }), language.writing("space"), language.text("budget.guess.end", atEnd));
-      if (spending.conditions.length) {
-        yield p(language.text("budget.relies"));
-        yield e("ul", { class: "plain", lang: "en" }, spending.conditions.map((each) => e("li", {}, each)));
-      }
+      yield* this.relies(spending);
     }
     const rounds = { rounds: spending.participations, most: spending.participationLimit };
     const exact = { epsilon: digits(spending.epsilon ?? 0), limit: digits(spending.limit), delta: String(spending.delta), ...rounds };
@@ -284,6 +398,24 @@ class Telling {
       spending.participations && spending.epsilonAlone !== null ? note(language.text("budget.exact.alone", { epsilon: digits(spending.epsilonAlone) })) : null,
       note(language.say("budget.exact.terms", terms)),
     );
+  }
+
+  /** What the cost of rounds relies on, and what it is without. */
+  private *relies({ receipts, delta }: Spending): Generator<Child> {
+    const { language } = this;
+    const trusts = receipts.map(({ trust }) => trust);
+    const shared = trusts.flatMap(({ corrupt, cohort }) => (cohort === null ? [] : [{ n: corrupt ?? 0, of: cohort }]));
+    const lines: string[] = [];
+    if (shared.length) {
+      const least = shared.reduce((one, other) => (other.n / other.of < one.n / one.of ? other : one));
+      const several = new Set(shared.map(({ n, of }) => `${n}/${of}`)).size > 1;
+      lines.push(language.text(`budget.relies.${several ? "several" : "cohort"}`, least));
+    }
+    if (trusts.some(({ cohort, aloneMu2 }) => cohort === null && aloneMu2 === null)) lines.push(language.text("budget.relies.central"));
+    if (lines.length) yield p(language.text("budget.relies"));
+    if (lines.length) yield e("ul", { class: "plain" }, lines.map((each) => e("li", {}, each)));
+    const costs = worstCaseCosts(trusts);
+    yield p(costs ? language.text("budget.alone", { right: this.rightOf(totalMu2(costs), delta) }) : language.text("budget.alone.unbounded"));
   }
 
   /** The limit in mu^2, in which the costs of rounds add up; null without one. */
@@ -300,14 +432,31 @@ class Telling {
   }
 
   *agreed(): Generator<Child> {
+    const { language } = this;
     const { consents, decisions } = this.facts.report;
     const rows = PURPOSES.map((purpose: Purpose) => {
       const [agreed, last] = [consents[purpose], decisions.filter((each) => each.purpose === purpose).pop()];
-      const since = last && last.granted === agreed ? this.language.day(new Date(1000 * last.time)) : null;
-      const state = since === null ? this.language.text(agreed ? "agreed.yes.plain" : "agreed.no") : this.language.text(agreed ? "agreed.yes" : "agreed.no.since", { day: since });
-      return e("li", {}, e("div", { class: "row" }, e("span", {}, this.language.text(`purpose.${purpose}`)), e("span", { class: agreed ? "yes" : "muted" }, state)));
+      const name = language.text(`purpose.${purpose}`);
+      const off = agreed ? this.form("revoke", language.text("agreed.off"), "quiet", { purpose }, `${language.text("agreed.off")}: ${name}`) : null;
+      return this.row(name, agreed, last && last.granted === agreed ? last.time : null, off);
     });
+    for (const [channel, { granted, time }] of this.facts.channels) rows.push(this.row(language.say("channel", { channel: titled(channel) }), granted, time, null));
     yield e("ul", { class: "list" }, rows);
+    if (this.acts) yield note(language.text("agreed.again"));
+  }
+
+  private row(name: Child, agreed: boolean, since: number | null, button: Child): Child {
+    const { language } = this;
+    const day = since === null ? "" : language.day(new Date(1000 * since));
+    const state = day ? language.text(agreed ? "agreed.yes" : "agreed.no.since", { day }) : language.text(agreed ? "agreed.yes.plain" : "agreed.no");
+    return e("li", {}, e("div", { class: "row" }, e("span", {}, name), e("span", { class: agreed ? "yes" : "muted" }, state), button));
+  }
+
+  /** A form of one button, as Python's; null on a page without. */
+  private form(what: Action, button: string, look: string, fields: Readonly<Record<string, string>> = {}, label: string | null = null, ...more: readonly Child[]): Child {
+    if (!this.acts) return null;
+    const hidden = Object.entries({ do: what, ...fields }).map(([name, value]) => e("input", { type: "hidden", name, value }));
+    return e("form", { method: "post" }, hidden, more, e("button", { type: "submit", class: look, "aria-label": label }, button));
   }
 
   *messages(): Generator<Child> {
@@ -330,21 +479,16 @@ class Telling {
     yield e("ul", { class: "plain" }, PURPOSES.map((purpose) => e("li", {}, language.text(`remains.${purpose}`))));
     if (!statement) yield this.problem(unstated);
     else {
-      yield e("h3", {}, language.text("leave.leave"));
-      const rounds = statement.rounds.filter(({ contributed }) => contributed);
-      yield p(rounds.length ? language.text("leave.remains", { n: rounds.length }) : language.text("leave.remains.none"));
-      if (rounds.some(({ dp }) => dp === "central" || dp === "off")) yield p(language.text("leave.remains.seen"));
-      const { server } = statement;
-      if (!server) yield p(language.text("leave.nowhere"));
-      else if (server.answered) yield p(language.text("leave.answered"));
-      else {
-        yield p(language.say("leave.server", { server: titled(server.server) }));
-        if (server.asked) yield p(language.text("leave.asked"));
-      }
+      yield* remains(language, statement);
+      if (statement.server && !statement.server.answered) yield this.form("leave", language.text("leave.leave.do"), "quiet");
     }
     yield e("h3", {}, language.text("leave.erase"));
     yield p(language.text("leave.erase.key"), language.writing("space"), language.text("leave.erase.copies"));
     if (report.spending?.participations) yield p(language.text("leave.again"));
+    if (!this.acts) return;
+    yield e("div", {}, this.form("export", language.text("leave.export"), "quiet"), note(language.text("leave.export.note")));
+    const sure = e("label", {}, e("input", { type: "checkbox", name: "sure", value: "yes", required: "" }), language.text("leave.sure"));
+    yield e("details", {}, e("summary", {}, language.text("leave.erase.do")), this.form("erase", language.text("leave.erase.do"), "bad", {}, null, sure));
   }
 
   private title(item: string): Child {
@@ -365,6 +509,20 @@ class Telling {
 
   private problem(why: string): Child {
     return e("p", { class: "said bad" }, this.language.say("page.problem", { why: e("span", { lang: "en" }, titled(why)) }));
+  }
+}
+
+/** What remains elsewhere, by a statement. */
+function* remains(language: Language, { rounds, server }: Statement): Generator<Child> {
+  yield e("h3", {}, language.text("leave.leave"));
+  const answered = rounds.filter(({ contributed }) => contributed);
+  yield p(answered.length ? language.text("leave.remains", { n: answered.length }) : language.text("leave.remains.none"));
+  if (answered.some(({ dp }) => dp === "central" || dp === "off")) yield p(language.text("leave.remains.seen"));
+  if (!server) yield p(language.text("leave.nowhere"));
+  else if (server.answered) yield p(language.text("leave.answered"));
+  else {
+    yield p(language.say("leave.server", { server: titled(server.server) }));
+    if (server.asked) yield p(language.text("leave.asked"));
   }
 }
 

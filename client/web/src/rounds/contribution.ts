@@ -6,13 +6,13 @@
  * A plan is verified and charged before anything is computed from behaviour, and only the clipped, noised numbers are ever returned.
  */
 
-import { checkKnown, contribution, type History } from "../algorithms/algorithm.js";
+import { contributionOf, type History } from "../algorithms/algorithm.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
 import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
-import { DUMMIES, layoutSize, type Clipped } from "../mechanism/update.js";
-import { namedBy, readNamedModel, type GlobalModel } from "../models/model.js";
+import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
+import { namedBy, readNamedModel } from "../models/model.js";
 import { spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
@@ -47,7 +47,7 @@ export class Contributor {
 
   /** Takes part in one attempt without masks: a contribution in wire format. An attempt is answered at most once. */
   async contribute(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<Uint8Array> {
-    const [signed, model] = await this.verified(planBytes, modelBytes);
+    const [signed, compute] = await this.verified(planBytes, modelBytes);
     const { plan } = signed;
     if (plan.cohort?.masks) throw new RefusedError("a plan with masks must be answered under masks");
     await this.charged(signed, planBytes);
@@ -61,7 +61,7 @@ export class Contributor {
       rejected: 0,
       size: layoutSize(plan.layout) + (noised ? DUMMIES : 0),
     };
-    const clipped = await this.clipped(plan, model);
+    const clipped = await this.clipped(plan, compute);
     if (!noised) return encode(header, clipped.steps, plan.grid < 2 ** 31 ? 4 : 8);
     const share = await addShare(clipped, plan, await shareSource(plan, this.options.number));
     return encode(header, share, plan.bits(1) <= 32 ? 4 : 8);
@@ -69,7 +69,7 @@ export class Contributor {
 
   /** Takes part in one masked attempt: the device's state machine for its messages. It is charged before anybody has it. */
   async join(planBytes: Uint8Array, modelBytes: Uint8Array, identity: SigningKey, directory: Directory): Promise<MaskedDevice> {
-    const [signed, model] = await this.verified(planBytes, modelBytes);
+    const [signed, compute] = await this.verified(planBytes, modelBytes);
     const { plan, charge } = signed;
     const device = directory.identities.indexOf(identity.publicKey);
     if (device < 0) throw new RefusedError("the directory must name this device, got one without it");
@@ -79,15 +79,15 @@ export class Contributor {
       identity,
       directory,
       serverKey: await signer(signed, this.options.service.publicKey),
-      vector: async () => addShare(await this.clipped(plan, model), plan, await shareSource(plan, device)),
+      vector: async () => addShare(await this.clipped(plan, compute), plan, await shareSource(plan, device)),
       latch: (step, digest) => this.options.ledger.latch(plan, step, digest),
     });
     await this.charged(signed, planBytes);
     return machine;
   }
 
-  /** The plan, checked against the floors, and its model. */
-  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, GlobalModel]> {
+  /** The plan, checked against the floors, and what is sent for a history by its model. */
+  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, (history: History) => Block[]]> {
     const { service, ledger, clock, histories } = this.options;
     const now = clock();
     const signed = await openPlan(planBytes, {
@@ -102,10 +102,10 @@ export class Contributor {
     if (model.header.named !== namedBy(named.get("algorithm"), named.get("settings"), named.get("facts"))) {
       throw new IntegrityError("the model must have the algorithm, settings and facts that the plan names");
     }
-    checkKnown(plan.algorithm);
+    const contribution = await contributionOf(plan);
     if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
     if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
-    return [signed, model];
+    return [signed, (history) => contribution(model, plan.round, history)];
   }
 
   /** Charges the plan. */
@@ -124,10 +124,10 @@ export class Contributor {
   }
 
   /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */
-  private async clipped(plan: RoundPlan, model: GlobalModel): Promise<Clipped> {
+  private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
     const history = await this.options.histories.read();
     if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
-    const trained = (own: History): Clipped => clip(contribution(model, plan.round, own), plan.layout, plan.clipNorm, plan.grid);
+    const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
     try {
       return trained(history);
     } catch {

@@ -7,7 +7,7 @@
  * nothing is sent. Reasons of refusals are for the user alone.
  */
 
-import { checkKnown, type History } from "../algorithms/algorithm.js";
+import { contributionOf, type History } from "../algorithms/algorithm.js";
 import { PalateError, RefusedError } from "../errors.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { Storage } from "../ledger/storage.js";
@@ -102,7 +102,7 @@ export class Rounds {
       const { plan: asked } = await readSigned(plan, service.publicKey);
       await this.checkConsent(asked);
       checkFloors(asked, service.floors, clock());
-      checkKnown(asked.algorithm);
+      await contributionOf(asked);
       return asked.modelHash;
     } catch (error) {
       await this.noteRefusal("plan", error);

@@ -1,4 +1,4 @@
-import { contribution, historyOf } from "../../src/algorithms/algorithm.js";
+import { contributionOf, historyOf } from "../../src/algorithms/algorithm.js";
 import { clip } from "../../src/mechanism/clipping.js";
 import { MemoryStorage } from "../../src/ledger/storage.js";
 import { readModel } from "../../src/models/model.js";
@@ -15,6 +15,7 @@ test("contributed.json: what algorithms send for a history", async () => {
   let compared = 0;
   for (const { what, model_file_hex, histories, clip_norm, grid, rounds } of (await vectors("contributed.json")).cases) {
     const model = readModel(fromHex(model_file_hex));
+    const contribution = await contributionOf(model.header);
     for (const { round, layout, integers_hex } of rounds) {
       for (const [user, { items, weights }] of histories.entries()) {
         const history = historyOf(items.map((item: number, at: number) => [item, Number(weights[at])] as const), model.header.facts.nItems);
@@ -27,8 +28,8 @@ test("contributed.json: what algorithms send for a history", async () => {
     }
   }
   ok(compared > 5000, `${compared} numbers`);
-  const model = readModel(fromHex((await vectors("contributed.json")).cases[0].model_file_hex));
-  await refused(() => contribution({ ...model, header: { ...model.header, algorithm: "sgd" } }, 0, historyOf([], 150)), /a browser takes part/);
+  const { header } = readModel(fromHex((await vectors("contributed.json")).cases[0].model_file_hex));
+  await refused(() => contributionOf({ ...header, algorithm: "sgd" }), /a browser takes part/);
 });
 
 test("rounds of other algorithms, and those whose unit is one event, are declined in one line before anything is charged", async () => {
@@ -54,11 +55,11 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
   equal(await answer(await signed({ algorithm: "sgd", model_hash: digest(model) }), model), REFUSED);
   equal(await answer(await signed({ dp: "local", sigma: 4096, mu2: new Float(0.1), events: { inclusion: new Float(0.5), steps: 4 } }), file), REFUSED);
   equal(refusals, [
-    "a browser takes part in als, popularity and surveys, got sgd",
+    "a browser takes part in als, popularity, surveys and verdicts, got sgd",
     "this device protects its user, not single events",
   ]);
-  equal(await rounds.wanted(await signed({ algorithm: "verdict" })), null, "and no model is fetched for them");
-  equal(refusals.at(-1), "a browser takes part in als, popularity and surveys, got verdict");
+  equal(await rounds.wanted(await signed({ algorithm: "event-mf" })), null, "and no model is fetched for them");
+  equal(refusals.at(-1), "a browser takes part in als, popularity, surveys and verdicts, got event-mf");
   equal(await rounds.wanted(await signed({})), digest(file));
   equal(await rounds.ledger.receipts(), []);
   ok((await answer(await signed({}), file)).length > 40, "and one that it has is taken");

@@ -127,6 +127,53 @@ try {
   await page.waitForFunction(() => /Nothing is stored/.test(document.querySelector("#kept").textContent));
   ok(String(await stored()) === "0,0,", "after erasing nothing is stored");
 
+  // The user's own page, in a frame: agree again, see it, turn off by keyboard, erase.
+  const agree = async (place) => {
+    const box = page.locator(`#consents li:nth-child(${place}) input`);
+    await box.check();
+    await page.waitForFunction((at) => document.querySelector(`#consents li:nth-child(${at}) input`)?.checked, place);
+  };
+  await agree(1);
+  await agree(2);
+  await page.click("#shelf li:nth-child(1) button");
+  await page.waitForSelector("#shelf li:nth-child(1) button[aria-pressed=true]");
+  await page.click("#own");
+  const frame = await (await page.waitForSelector("#own-page iframe")).contentFrame();
+  await frame.waitForSelector("#leave form");
+  ok((await frame.textContent("h1")) === "What eight-shelves knows about you", `the page's title, got ${await frame.textContent("h1")}`);
+  ok(/The \w+ (Tide|Ridge|Case|Orchard|Orbit|Crown|Fire|Verse)/.test(await frame.textContent("#did .list")), "titles and no ids");
+  for (const scheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    const dim = await frame.evaluate(unreadable);
+    ok(!dim.length, `the user's page, ${scheme}: ${dim.join("; ")}`);
+  }
+  for (const width of [320, 390, 1200]) {
+    await page.setViewportSize({ width, height: 800 });
+    const wide = await frame.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    ok(wide[0] <= wide[1], `the user's page: no scrolling to the side at ${width} pixels, got ${wide}`);
+    const small = await frame.evaluate(() => [...document.querySelectorAll("button, summary")].filter((each) => each.checkVisibility() && each.getBoundingClientRect().height < 24).length);
+    ok(!small, `the user's page: buttons that a finger hits at ${width} pixels`);
+  }
+  await frame.focus(".skip");
+  const reached = new Set();
+  for (let press = 0; press < 40 && !(await frame.evaluate(() => document.activeElement.matches("input[value=train] ~ button"))); press += 1) {
+    await page.keyboard.press("Tab");
+    const [name, outline] = await frame.evaluate(() => [document.activeElement.outerHTML.slice(0, 90), getComputedStyle(document.activeElement).outlineStyle]);
+    ok(outline !== "none", `what has the focus is seen to have it, got ${name}`);
+    reached.add(name);
+  }
+  await page.keyboard.press("Enter");
+  await frame.waitForSelector("[role=status]");
+  ok((await frame.textContent("[role=status]")) === "Turned off." && reached.size > 8, "a purpose is turned off by keyboard");
+  await page.waitForFunction(() => !document.querySelector("#consents li:nth-child(2) input").checked);
+  await frame.click("#leave summary");
+  await frame.check("#leave input[type=checkbox]");
+  await frame.click("#leave details button");
+  await frame.waitForFunction(() => document.title === "Everything on this device is erased");
+  await page.click("#own-page form button");
+  await page.waitForFunction(() => /Nothing is stored/.test(document.querySelector("#kept").textContent));
+  ok(String(await stored()) === "0,0,", "after erasing by the page nothing is stored");
+
   // The other examples: a list and an event before the box is ticked, and what is there after.
   const examples = {
     "script-tag": { address: "/repository/client/web/examples/script-tag.html", acts: () => page.click("#open") },
@@ -150,7 +197,7 @@ try {
   }
   const visited = wrong.filter((text) => !/favicon/.test(text));
   ok(!visited.length, `no errors and no breach of the policy, got ${visited.join("; ")}`);
-  console.log("the examples store nothing before a choice; the shop: consent, lists, why, report, export, erasing, keyboard, contrast in light and dark, 320 to 1200 pixels");
+  console.log("the examples store nothing before a choice; the shop: consent, lists, why, report, export, erasing, the user's own page, keyboard, contrast in light and dark, 320 to 1200 pixels");
 } finally {
   await running.kill();
   server.close();

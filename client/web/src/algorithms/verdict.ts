@@ -1,0 +1,93 @@
+/**
+ * `verdict`: a device judges a model before it is published.
+ *
+ * Every second one of its items is hidden, in a public order; both models make their list from the others; then the same with the halves
+ * exchanged. It tells by which it found more, what it found by the candidate, and what that one showed.
+ */
+
+import { InputError, RefusedError } from "../errors.js";
+import type { GlobalModel, ModelHeader, Tensor } from "../models/model.js";
+import type { Json } from "../records/canonical.js";
+import { Fields } from "../records/fields.js";
+import { highest } from "../recommend/scoring.js";
+import { readFacts, type PublicFacts } from "../rounds/plan.js";
+import { historyOf, type Contribution, type History } from "./algorithm.js";
+import { alsPlan, readSettings } from "./als_plan.js";
+import { asTheyAre, scoresOf } from "./als_scores.js";
+import { arrayOf } from "./als_state.js";
+import { hide, LIST } from "./als_vote.js";
+import { popularityBlock } from "./popularity.js";
+
+const MODELS = ["candidate", "in_use"];
+
+/** A model that is judged: what its arrays mean. */
+type Judged = Pick<ModelHeader, "algorithm" | "settings" | "facts">;
+/** Makes a list for a user with these items, of some rows or of all. */
+type Lists = (seen: History, among?: Int32Array | null) => Int32Array;
+
+/** What is sent for a history in a run of these settings. The models must be such as a browser ranks by. */
+export function judging(settings: { readonly [key: string]: Json }, facts: PublicFacts): Contribution {
+  const pair = Fields.of("a verdict", settings, ["run", ...MODELS]);
+  pair.text("run", 1, 200);
+  const [candidate, inUse] = MODELS.map((name) => readJudged(pair.get(name)));
+  if (candidate.facts.nItems !== facts.nItems) throw new InputError(`a judged model must have the ${facts.nItems} items of the run`);
+  return ({ state }, _, history) => {
+    const [own, former] = MODELS.map((name) => new Map(Array.from(state).flatMap(([key, array]): [string, Tensor][] => (key.startsWith(`${name}/`) ? [[key.slice(name.length + 1), array]] : []))));
+    const hidden = state.has("quarantined") ? Array.from(arrayOf(state, "quarantined").keys()).filter((row) => arrayOf(state, "quarantined")[row]) : [];
+    // After new items: the row of each item of the model in use, -1 for one that has gone. Votes are on what both have.
+    const rows = state.has("rows") ? arrayOf(state, "rows") : null;
+    const both = rows && Int32Array.from(rows).filter((row) => row >= 0).sort();
+    const listed = (scores: Float32Array, seen: History, among: Int32Array | null): Int32Array => highest(scores, LIST, [...seen.indices, ...hidden], among);
+    const now: Lists = (seen, among = null) => listed(scored(candidate, own, seen), seen, among);
+    const then: Lists = (seen) => {
+      if (!rows) return listed(scored(inUse, former, seen), seen, null);
+      const weights = new Map(Array.from(seen.indices, (row, at) => [row, seen.weights[at]]));
+      const known = historyOf(Array.from(rows).flatMap((row, place) => (weights.has(row) ? [[place, weights.get(row) as number] as const] : [])), rows.length);
+      const scores = new Float32Array(facts.nItems);
+      scored(inUse, former, known).forEach((score, place) => rows[place] >= 0 && (scores[rows[place]] = score));
+      return listed(scores, seen, both);
+    };
+    return judge(now, then, both, history, facts.seed);
+  };
+}
+
+function readJudged(value: Json): Judged {
+  const fields = Fields.of("a judged model", value, ["algorithm", "settings", "facts", "model"]);
+  fields.hash("model");
+  const judged = { algorithm: fields.text("algorithm"), settings: fields.object("settings"), facts: readFacts(fields.get("facts")) };
+  if (!["als", "popularity"].includes(judged.algorithm)) throw new RefusedError(`a browser judges models of als and popularity, got ${judged.algorithm.slice(0, 80)}`);
+  return judged;
+}
+
+/** The blocks: votes for and against, what was found, what was shown. Votes are on the items that `both` models have; null: on all. */
+function judge(now: Lists, then: Lists, both: Int32Array | null, history: History, seed: number | bigint): ReturnType<Contribution> {
+  const { indices, nItems } = history;
+  const [found, shown] = [new Set<number>(), new Float32Array(nItems)];
+  let gained = 0;
+  const halves = indices.length ? hide(history, seed) : [];
+  halves.forEach((seen, at) => {
+    const wanted = new Set(halves[1 - at].indices);
+    const hits = (list: Int32Array): Int32Array => list.filter((row) => wanted.has(row));
+    const list = now(seen);
+    for (const row of list) shown[row] += 1;
+    for (const row of hits(list)) found.add(row);
+    gained += hits(both ? now(seen, both) : list).length - hits(then(seen)).length;
+  });
+  const rows = Int32Array.from(found).sort();
+  const listed = Int32Array.from(shown.keys()).filter((row) => shown[row]);
+  const norm = 2 * Math.sqrt(Math.min(LIST, nItems));
+  return [
+    { kind: "dense", values: Float64Array.of(+(gained > 0), +(gained < 0)) },
+    popularityBlock({ indices: rows, weights: new Float32Array(rows.length).fill(1), nItems }),
+    { kind: "outer", indices: listed, rows: Float64Array.from(listed, (row) => shown[row] / norm), column: Float64Array.of(1), height: nItems },
+  ];
+}
+
+/** A model's scores, in single precision, so that a list is the same on every device. */
+function scored({ algorithm, settings, facts }: Judged, state: GlobalModel["state"], seen: History): Float32Array {
+  if (algorithm === "popularity" || !["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name))) return Float32Array.from(arrayOf(state, "counts"));
+  const own = readSettings(settings);
+  const { plain, parts } = scoresOf(state, alsPlan(own, facts), own, seen, asTheyAre);
+  for (const { own: part, weight } of parts.values()) part.forEach((each, row) => (plain[row] += weight * each));
+  return Float32Array.from(plain);
+}
