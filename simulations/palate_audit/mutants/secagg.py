@@ -381,7 +381,7 @@ def one_key() -> Iterator[None]:
 )
 def lower_threshold() -> Iterator[None]:
     """Lower the threshold of a device's graph until it labels its boxes."""
-    graph, label = masked.MaskedDevice._cohort, masked.Label.of
+    graph, label = masked.MaskedDevice._cohort, boxes.Label.of
     low: set[int] = set()
 
     def lowered(self: masked.MaskedDevice, *given: Any) -> Any:
@@ -398,7 +398,7 @@ def lower_threshold() -> Iterator[None]:
 
     with (
         mock.patch.object(masked.MaskedDevice, "_cohort", lowered),
-        mock.patch.object(masked.Label, "of", labelled),
+        mock.patch.object(boxes.Label, "of", labelled),
     ):
         yield
 

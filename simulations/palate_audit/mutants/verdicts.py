@@ -207,9 +207,8 @@ def late_default() -> Iterator[None]:
     def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
         empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
         if len(empty):
-            owners, items = np.append(own.owners(), empty), np.append(own.indices, np.zeros(len(empty), np.int32))
-            order = np.argsort(owners, kind="stable")
-            own = Interactions.from_pairs(owners[order], items[order], n_users=own.n_users, n_items=own.n_items)
+            owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
+            own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
         return real(self, state, round_, own)
 
     with mock.patch.object(voting.Judging, "contribute", instead):

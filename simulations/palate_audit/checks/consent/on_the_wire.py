@@ -109,7 +109,7 @@ class _World:
         return open_device(self._home, app="audit", key=KEY, service=self._operator.service)
 
     def asked(self, *, attempts: int = TIMES) -> list[bytes]:
-        """The plans of the next attempts, each as often as it is sent, with proofs from all that the device may know."""
+        """The plans of the next attempts, each as often as it is sent, with proofs from all that may have been seen."""
         operator, plans = self._operator, list[bytes]()
         self._before = before = len(operator.log.leaves)
         for _ in range(attempts):
