@@ -425,6 +425,26 @@ def open_month() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a store that stays busy counts as consent",
+    bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
+    seen="a retry whose last failure is the one that nobody has thought of",
+    test="P",
+)
+def patient_once() -> Iterator[None]:
+    """Take the second failure for a yes."""
+    real = Consent.get
+
+    def get(self: Consent, purpose: Purpose) -> bool:
+        for _ in range(2):
+            with suppress(LockedError):
+                return real(self, purpose)
+        return True
+
+    with mock.patch.object(Consent, "get", get):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -446,4 +466,5 @@ MUTANTS = (
     sent_whole,
     purpose_kept,
     open_month,
+    patient_once,
 )

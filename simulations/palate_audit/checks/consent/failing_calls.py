@@ -112,24 +112,32 @@ class CallWatch:
                 self.failed = True
                 raise error()
 
-        with _watched(look):
+        with _watched(look, again=always):
             yield
 
 
 @contextmanager
-def _watched(look: Callable[[FrameType], None]) -> Iterator[None]:
-    """Be told of each call of a function."""
+def _watched(look: Callable[[FrameType], None], *, again: bool = False) -> Iterator[None]:
+    """Be told of each call of a function; `again`: also after `look` has raised, with which Python drops it."""
 
     def told(frame: FrameType, event: str, _: object) -> None:
         if event == "call":
             look(frame)
 
-    before = sys.getprofile()
+    def taken_up(*_: object) -> None:
+        if sys.getprofile() is None:
+            sys.setprofile(told)
+
+    profile, trace = sys.getprofile(), sys.gettrace()
+    if again:
+        sys.settrace(taken_up)
     sys.setprofile(told)
     try:
         yield
     finally:
-        sys.setprofile(before)
+        sys.setprofile(profile)
+        if again:
+            sys.settrace(trace)
 
 
 def _call(frame: FrameType) -> Call | None:
