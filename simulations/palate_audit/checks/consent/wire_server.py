@@ -68,7 +68,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ReplyGiven:
     """An answer that the server has.
 
     Attributes:
@@ -101,7 +101,7 @@ class WireServer:
     plans: list[bytes]
     fails: Callable[[int], str] = field(default=lambda _: "")
     heard: list[Heard] = field(default_factory=list)
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[ReplyGiven] = field(default_factory=list)
     asked: int = 0
     _objects: dict[str, bytes] = field(default_factory=dict)
     _replied: bool = True
@@ -182,7 +182,7 @@ class WireServer:
         if data.startswith(b"ConfigRecord"):
             (value,) = ConfigRecord.inflate(data).values()
             if isinstance(value, bytes):
-                self.answers.append(Answered(len(self.heard) - 1, self.plans[self.asked - 1], value))
+                self.answers.append(ReplyGiven(len(self.heard) - 1, self.plans[self.asked - 1], value))
                 self._replied = True
 
 
