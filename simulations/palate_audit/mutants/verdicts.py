@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from palate_audit.mutants.mutant import mutant
 from palate_client.recommend.selection import Selection
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import registry
+from palate_common.algorithms import verdict as voting
 from palate_common.algorithms.verdict import NAME, Judging
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -212,6 +215,27 @@ def by_the_mean() -> Iterator[None]:
 
 
 @mutant(
+    "an empty history votes in a later part",
+    bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
+    seen="a rule for the empty that stands before a loop over parts, and not in it",
+    test="Z",
+)
+def late_default() -> Iterator[None]:
+    """Give who is empty an item, from the second part on."""
+    real = voting.Judging.contribute
+
+    def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
+        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
+        if len(empty):
+            owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
+            own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
+        return real(self, state, round_, own)
+
+    with mock.patch.object(voting.Judging, "contribute", instead):
+        yield
+
+
+@mutant(
     "quarantine by what was never released",
     bug="which items are pushed is read from the votes as they came, which are more exact than the sealed sums",
     seen="moderation that reads production data",
@@ -269,6 +293,7 @@ MUTANTS = (
     only_told,
     barren_published,
     by_the_mean,
+    late_default,
     shown,
     unreleased,
     counted,

@@ -35,7 +35,7 @@ SHARES = np.round(np.geomspace(0.002, 0.5, 60), 4)
 
 
 @dataclass(frozen=True)
-class Turn:
+class CampaignTurn:
     """One run of a campaign.
 
     Attributes:
@@ -68,7 +68,7 @@ def campaign(
     judges: int = 0,
     voting: bool = True,
     accusers: float = ACCUSERS,
-) -> tuple[Turn, ...]:
+) -> tuple[CampaignTurn, ...]:
     """Play one run for each goal, one after the other, each from the model that is in use then.
 
     Args:
@@ -83,7 +83,7 @@ def campaign(
         accusers: as of `proven`.
     """
     epsilon = None if setting.epsilon is None else divided(setting.epsilon).training
-    asked_of, until, turns = cohort_of(world, judges), dict[int, int](), list[Turn]()
+    asked_of, until, turns = cohort_of(world, judges), dict[int, int](), list[CampaignTurn]()
     modified = setting.attackers(asked_of.users)
     honest = without(asked_of, modified, seed=seed)
     for number, goal in enumerate(goals):
@@ -112,7 +112,7 @@ def campaign(
             in_use = trained.model
         named = all(goal.target in {item.row for item in each.pushed} for each in told)
         found = judged(in_use, world, goal, seed=seed)
-        turns.append(Turn(goal.target, out, held, named, goal.target in into, found.exposure, found.quality))
+        turns.append(CampaignTurn(goal.target, out, held, named, goal.target in into, found.exposure, found.quality))
     return tuple(turns)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
-from palate_audit.poisoning.campaign import RUNS, Turn, campaign
+from palate_audit.poisoning.campaign import RUNS, CampaignTurn, campaign
 from palate_audit.poisoning.crafted import Crafted
 from palate_audit.poisoning.edge import Edge
 from palate_audit.poisoning.published import PublishedAttack
@@ -258,7 +258,7 @@ def audit_poisoning(
     for cell in cells:
         notify(f"{cell.run}: {cell.goal}, {cell.attack}")
         rows.append(plays.measure(cell))
-    again = list[tuple[bool, tuple[Turn, ...]]]()
+    again = list[tuple[bool, tuple[CampaignTurn, ...]]]()
     if "promote" in goals and "crafted" in attacks:
         for voting in (False, True):
             notify(f"{RUNS} runs in a row: promote, crafted{', voting' if voting else ''}")
@@ -351,7 +351,7 @@ class Plays:
             found.append((judged_so.held, not passes(world, setting, goal, verdict)))
         return found
 
-    def again(self, *, voting: bool) -> tuple[Turn, ...]:
+    def again(self, *, voting: bool) -> tuple[CampaignTurn, ...]:
         """Play several runs in a row, in which five attackers in a hundred push one item: see `campaign`."""
         setting, world = replace(MIDDLE, share=max(SHARES)), self.world(MIDDLE, 0)
         goal = goal_of("promote", world, seed=self.seed)
@@ -404,7 +404,9 @@ def _mean(found: Sequence[Judged]) -> Judged:
     return Judged(*(float(np.mean([getattr(each, name) for each in found])) for name in vars(found[0])))
 
 
-def _section(plays: Plays, rows: Sequence[MeasuredCell], again: Sequence[tuple[bool, tuple[Turn, ...]]]) -> Section:
+def _section(
+    plays: Plays, rows: Sequence[MeasuredCell], again: Sequence[tuple[bool, tuple[CampaignTurn, ...]]]
+) -> Section:
     return Section(
         "poisoning",
         f"{plays.name}: {len(rows)} attacks, {plays.repeats} plays each, delta {DELTA:g}; unit: user, zero-out",
@@ -432,7 +434,7 @@ def _section(plays: Plays, rows: Sequence[MeasuredCell], again: Sequence[tuple[b
     )
 
 
-def _again_table(again: Sequence[tuple[bool, tuple[Turn, ...]]]) -> dict[str, Any]:
+def _again_table(again: Sequence[tuple[bool, tuple[CampaignTurn, ...]]]) -> dict[str, Any]:
     """What attackers come to who come again."""
     return {
         "title": "Poisoning: runs in a row, whose items in quarantine are left out",

@@ -28,7 +28,6 @@ from palate_server.surveys.accusation import proven
 from palate_server.surveys.verdict import asked, judgement
 from palate_sim.config import SimulationConfig
 from palate_sim.engines.job import Job
-from palate_sim.engines.local import run_local
 from palate_sim.run.warm_start import former_model
 from palate_sim.steps import Notify
 
@@ -88,6 +87,8 @@ def judge_model(
         ledger: the population's.
         notify: called with how far it is.
     """
+    from palate_sim.engines.local import run_local
+
     if not config.judging.epsilon:
         return None
     in_use = _in_use(config, job, model)
