@@ -1,4 +1,4 @@
-"""Cores: how many processors this process may use, by what it is bound to and by its container's quota.
+"""Cores: how many processors this process may use, by what it is bound to and by its container's quota; BLAS on one.
 
 >>> usable_cores() >= 1
 True
@@ -7,8 +7,13 @@ True
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+
+import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.system import own_cores
 
@@ -28,3 +33,16 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
             if quota > 0 and period > 0:
                 return min(bound, math.ceil(quota / period))
     return bound
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Meanwhile a product of matrices takes one thread, from whichever thread it is asked for."""
+    with _blas(len(sys.modules)).limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _blas(modules: int) -> threadpoolctl.ThreadpoolController:
+    """The libraries of so many loaded modules: to look for them takes milliseconds, and only an import brings more."""
+    return threadpoolctl.ThreadpoolController()
