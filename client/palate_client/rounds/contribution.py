@@ -161,8 +161,10 @@ class Contributor:
             RefusedError: as `contribute`: it would not be charged.
         """
         plan = self._opened(signed_plan).plan
-        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
-        if not self.ledger.affords(**place, mu2=plan.mu2, devices=self.devices).any():
+        joined = self.ledger.affords(
+            run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
+        )
+        if not joined.any():
             raise RefusedError(AT_LIMIT)
         return plan.model_hash
 

@@ -114,6 +114,7 @@ class World:
         algorithm: str = "dp-als",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
+        more: str = "",
     ) -> None:
         ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {
@@ -126,7 +127,7 @@ class World:
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
         given["origins"] = json.dumps(list(origins))
-        text = CONFIG.format(**given, ports=ports)
+        text = CONFIG.format(**given, ports=ports) + more
         self.folder, self.items = folder, items
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] | None = None

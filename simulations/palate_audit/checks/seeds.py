@@ -41,12 +41,15 @@ from palate_common.errors import PalateError
 from palate_common.mechanism.randomness import Source
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
+from palate_common.system import forks
 from palate_server.rounds import noise
 
 WINDOW = 64
 """Numbers that are compared: unrelated stretches of this length never correlate by 0.9."""
 SEEDS, QUICK_SEEDS = 2**16, 2**14
 HOUR = 3600
+FOR_A_WHILE = 600
+"""Seconds for which a table of the last hour serves: an audit after the next one needn't make it again."""
 FRESH = 1024
 """Releases that are compared with each other: with 16 bits of seed, two of them are equal in 999 of 1,000 audits."""
 PLAN_SEED = 0
@@ -112,10 +115,10 @@ def _windows(trials: Trials) -> tuple[npt.NDArray[np.float32], list[str]]:
 
 def _tables(seeds: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Normal numbers of every seed of every generator, one row a seed, each row of length 1."""
-    now = int(time.time())
+    first = int(time.time()) // FOR_A_WHILE * FOR_A_WHILE - HOUR
     for name in _generators():
         yield f"{name}(seed below {seeds})", _table(name, 0, seeds)
-        yield f"{name}(seconds of the last hour)", _table(name, now - HOUR, HOUR + 60)
+        yield f"{name}(seconds of the last hour)", _table(name, first, HOUR + FOR_A_WHILE + 60)
 
 
 @lru_cache(maxsize=16)
@@ -281,7 +284,9 @@ def _threads(make: Callable[[], Source]) -> Iterator[str]:
 
 
 def _fork(make: Callable[[], Source]) -> Iterator[str]:
-    """One source, used by a process and its child."""
+    """One source, used by a process and its child, where there are forks."""
+    if not forks():
+        return
     source = make()
     source.words(8)
     receiver, sender = os.pipe()

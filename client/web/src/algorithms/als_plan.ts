@@ -26,47 +26,35 @@ export interface AlsSettings {
   readonly compression: number;
 }
 
-const DEFAULTS = {
+/** All of a model's settings; the last two are the server's alone. */
+const DEFAULTS: AlsSettings & { readonly whitening: number; readonly formerDiscount: number } = {
   rounds: null,
-  embedding_size: null,
-  head_items: null,
-  popularity_share: null,
-  popularity_only_below: 350,
-  content_weight: null,
-  vote_share: null,
-  pair_items: null,
-  contribution_exponent: -0.15,
-  fold_exponent: -0.3,
-  score_exponent: 0.1,
-  whitening: -0.3,
-  former_discount: 0.5,
+  embeddingSize: null,
+  headItems: null,
+  popularityShare: null,
+  popularityOnlyBelow: 350,
+  contentWeight: null,
+  voteShare: null,
+  pairItems: null,
+  contributionExponent: -0.15,
+  foldExponent: -0.3,
+  scoreExponent: 0.1,
   compression: 1,
-} as const;
+  whitening: -0.3,
+  formerDiscount: 0.5,
+};
+/** As settings spell it -> the name here. */
+const NAMES: Readonly<Record<string, string>> = Object.fromEntries(Object.keys(DEFAULTS).map((name) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name]));
 
 export function readSettings(settings: { readonly [key: string]: Json }): AlsSettings {
-  const found = new Map<string, number | null>(Object.entries(DEFAULTS));
+  const found: Record<string, unknown> = { ...DEFAULTS };
   for (const [name, value] of Object.entries(settings)) {
     if (name === "feature_sources") continue; // only how the server groups what it computes
-    const number = value === null ? null : value instanceof Float ? value.value : value;
-    if (!found.has(name) || (number !== null && typeof number !== "number")) throw new InputError(`settings of als must have known numbers, got \`${name.slice(0, 80)}\``);
-    found.set(name, number);
+    const number = value instanceof Float ? value.value : value;
+    if (!Object.hasOwn(NAMES, name) || (number !== null && typeof number !== "number")) throw new InputError(`settings of als must have known numbers, got \`${name.slice(0, 80)}\``);
+    if (number !== null) found[NAMES[name]] = number;
   }
-  const of = (name: keyof typeof DEFAULTS): number => found.get(name) ?? (DEFAULTS[name] as number);
-  const maybe = (name: keyof typeof DEFAULTS): number | null => found.get(name) ?? null;
-  return {
-    rounds: maybe("rounds"),
-    embeddingSize: maybe("embedding_size"),
-    headItems: maybe("head_items"),
-    popularityShare: maybe("popularity_share"),
-    popularityOnlyBelow: of("popularity_only_below"),
-    contentWeight: maybe("content_weight"),
-    voteShare: maybe("vote_share"),
-    pairItems: maybe("pair_items"),
-    contributionExponent: of("contribution_exponent"),
-    foldExponent: of("fold_exponent"),
-    scoreExponent: of("score_exponent"),
-    compression: of("compression"),
-  };
+  return found as unknown as AlsSettings;
 }
 
 interface Sizes {

@@ -17,12 +17,17 @@ export function arrayOf(state: State, name: string): ReturnType<typeof numbersOf
   return found;
 }
 
-/** Each item's place among some rising rows, -1 for other items. */
-export function columnsOf(rows: Int32Array, nItems: number): Int32Array {
-  if (!rows.every((row, at) => row >= 0 && row < nItems && (!at || rows[at - 1] < row))) throw new RefusedError(`rows must rise below ${nItems}`);
+/** Each item's place among some rows, -1 for other items. */
+export function placesOf(rows: Int32Array, nItems: number): Int32Array {
   const places = new Int32Array(nItems).fill(-1);
   rows.forEach((row, place) => (places[row] = place));
   return places;
+}
+
+/** The same of rows that must rise. */
+export function columnsOf(rows: Int32Array, nItems: number): Int32Array {
+  if (!rows.every((row, at) => row >= 0 && row < nItems && (!at || rows[at - 1] < row))) throw new RefusedError(`rows must rise below ${nItems}`);
+  return placesOf(rows, nItems);
 }
 
 /** Noised counts raised to the floor, relative to the mean of the `headItems` largest. */

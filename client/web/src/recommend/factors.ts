@@ -7,6 +7,7 @@
  * They are those of `palate_common.algorithms.als.factors` and `popularity.Ranked`, for a batch of one.
  */
 
+import { placesOf, relativePopularity } from "../algorithms/als_state.js";
 import { IntegrityError, RefusedError } from "../errors.js";
 import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
 import { settingOf } from "../rounds/plan.js";
@@ -153,7 +154,7 @@ function alsFactors(
   const exponent = settingOf(header.settings, "score_exponent") ?? SCORE_EXPONENT;
   const head = state.has("basis") ? (tensor(state, "head").data as Int32Array) : null;
   const counts = numbers(state, "counts");
-  const popularity = relative(counts, numbers(state, "floor")[0], state.has("head") ? tensor(state, "head").data.length : headItems(header, nItems));
+  const popularity = relativePopularity(Float64Array.from(counts), numbers(state, "floor")[0], state.has("head") ? tensor(state, "head").data.length : headItems(header, nItems));
   const reference = head ? Float64Array.from(head, (row) => popularity[row]) : popularity;
   const chance = reference.map((each) => each ** (1 + fold));
   const norm = Math.sqrt(chance.reduce((total, each) => total + each * each, 0));
@@ -269,14 +270,6 @@ function linksOf(state: State, source: string, name: string): Links {
   };
 }
 
-/** Noised counts raised to the floor, relative to the mean of the `head` largest. */
-function relative(counts: Numbers, floor: number, head: number): Float64Array {
-  const floored = Float64Array.from(counts, (each) => Math.max(each, floor));
-  const largest = floored.slice().sort().subarray(-Math.min(head, floored.length));
-  const mean = sum(largest) / largest.length;
-  return floored.map((each) => each / mean);
-}
-
 /** Head items of a model without directions, as `AlsPlan` has them. */
 function headItems({ settings, facts }: ModelHeader, nItems: number): number {
   const own = facts.mu === null ? Infinity : facts.mu * (facts.local ? Math.sqrt(facts.nUsers) : facts.nUsers);
@@ -294,12 +287,6 @@ function tensor(state: State, name: string): Numbered {
 
 function numbers(state: State, name: string): Numbers {
   return tensor(state, name).data;
-}
-
-function placesOf(head: Int32Array, nItems: number): Int32Array {
-  const places = new Int32Array(nItems).fill(-1);
-  head.forEach((row, place) => (places[row] = place));
-  return places;
 }
 
 /** The table, each row times a factor, in single precision. */

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import typer
 
 from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
-from palate_common.errors import InputError
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 
@@ -19,10 +17,6 @@ app = typer.Typer(help="A server that devices take part in: rounds, models, budg
 @app.callback()
 def _here() -> None:
     """A server that devices take part in: rounds, models, budgets."""
-    if sys.platform == "win32":
-        raise InputError(
-            "`palate serve` must run on Linux, got Windows, where devices and simulations run, but no server"
-        )
 
 
 def recorded(name: str, command: Callable[..., None]) -> None:
