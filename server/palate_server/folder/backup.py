@@ -36,7 +36,7 @@ from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_common.system import lock_folder
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
 from palate_server.folder.enrolments import copy_register
-from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_cosigned
+from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, QUARANTINE_FILE, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
@@ -69,8 +69,8 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
         features = site.config.training.features
-        panel = [PANEL_FILE] if site.panel_file.exists() else []
-        for name in (*FILES, *([features] if features else []), *panel):
+        more = [name for name in (PANEL_FILE, QUARANTINE_FILE) if (site.folder / name).exists()]
+        for name in (*FILES, *([features] if features else []), *more):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=partial(_passing, site))

@@ -9,7 +9,17 @@ from typing import Any
 
 import typer
 
-from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
+from palate_cli.commands.serve import (
+    access,
+    certificate,
+    console,
+    copies,
+    folder,
+    houses,
+    quarantine,
+    running,
+    status,
+)
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 
@@ -52,6 +62,7 @@ recorded("enroll", access.enroll)
 recorded("devices", access.devices)
 recorded("revoke", access.revoke)
 recorded("pardon", access.pardon)
+recorded("quarantine", quarantine.quarantine)
 recorded("evidence", access.evidence)
 recorded("release", running.release)
 recorded("backup", copies.backup)
