@@ -164,7 +164,7 @@ def _made(scenario: Scenario, *, items: int, rng: np.random.Generator) -> Assort
     ]
     titles = [" ".join(str(rng.choice(part)) for part in words) for _ in range(items)]
     return Assortment(
-        name=f"{scenario} that are made: {len(topics)} topics, titles put together from words",
+        name=f"made {scenario}: {len(topics)} topics, titles put together from words",
         preset=scenario,
         items=tuple(f"{scenario}-{number:04d}" for number in range(items)),
         titles=tuple(titles),

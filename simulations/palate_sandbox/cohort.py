@@ -25,7 +25,7 @@ from palate_common.secagg.messages import step_of
 from palate_server.rounds.run import Request, Transport
 
 
-class Part(Protocol):
+class AttemptPart(Protocol):
     """A device's part in a masked attempt; `palate_client.rounds.participation.Masked` is one."""
 
     def answer(self, request: bytes) -> bytes:
@@ -38,12 +38,12 @@ class Part(Protocol):
 class Masking(Protocol):
     """A device that can take part in a masked attempt."""
 
-    def join(self, plan: bytes, model: bytes, directory: Directory) -> Part | None:
+    def join(self, plan: bytes, model: bytes, directory: Directory) -> AttemptPart | None:
         """Charge the attempt, and begin; None: it refuses."""
 
 
 @dataclass(frozen=True)
-class Cohort:
+class SandboxCohort:
     """Who is asked.
 
     Attributes:
@@ -135,7 +135,7 @@ class MaskedInProcess(Closing):
 
     def __init__(self, members: Mapping[int, Masking], directory: Directory) -> None:
         self._members, self._directory = members, directory
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, AttemptPart] = {}
 
     def invite(self, *, masked: bool) -> Collection[int]:
         """Invite all."""

@@ -33,7 +33,7 @@ from palate_common.records.files import make_folder, write_durably
 from palate_common.rounds.plan import MAX_USERS
 from palate_common.survey import SURVEYING, Survey
 from palate_sandbox.catalogue import Assortment
-from palate_sandbox.cohort import Cohort, EndingTransport
+from palate_sandbox.cohort import EndingTransport, SandboxCohort
 from palate_sandbox.config import SandboxConfig
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.profiles import TRIAL
@@ -157,7 +157,7 @@ class Operator(Closing):
         """The survey that is due; None: none is, or the budgets can't pay for it."""
         return self._surveys.due(self._ledger, now=self.clock())
 
-    def train(self, cohort: Cohort) -> Published | None:
+    def train(self, cohort: SandboxCohort) -> Published | None:
         """Train by all rounds that a run has, and publish; None where the budgets don't allow it."""
         try:
             check_budgets(self.site.config, self._ledger, now=self.clock())
@@ -171,7 +171,7 @@ class Operator(Closing):
         key = self.site.key()
         return publish(self.site, terms.run, lambda extract: sign_card(card_payload(extract), key))
 
-    def ask(self, survey: Survey, cohort: Cohort) -> dict[str, Any] | None:
+    def ask(self, survey: Survey, cohort: SandboxCohort) -> dict[str, Any] | None:
         """Ask a survey; its result as the operator has it, or None where it released nothing."""
         config = as_run(self.site.config, survey)
         terms = self._open(config, ItemCatalogue(survey.questions()), {}, {}, cohort)
@@ -195,7 +195,12 @@ class Operator(Closing):
         return lifetime.spent, lifetime.most
 
     def _open(
-        self, config: Any, catalogue: ItemCatalogue, inputs: dict[str, Any], about: dict[str, Any], cohort: Cohort
+        self,
+        config: Any,
+        catalogue: ItemCatalogue,
+        inputs: dict[str, Any],
+        about: dict[str, Any],
+        cohort: SandboxCohort,
     ) -> RunTerms:
         """Open a run of all devices that are there; as `palate_server.operation.runs.begin`, also without masks."""
         now, privacy, training, directory = self.clock(), config.privacy, config.training, cohort.directory
@@ -232,7 +237,7 @@ class Operator(Closing):
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta)
         return terms
 
-    def _run(self, terms: RunTerms, cohort: Cohort) -> bool:
+    def _run(self, terms: RunTerms, cohort: SandboxCohort) -> bool:
         """Run all rounds, and close the run; whether it has released anything."""
         transport = WatchedTransport(EndingTransport(cohort.transport, self.ending), self._progress)
         key = self.site.key()

@@ -24,7 +24,7 @@ from palate_common.interactions import Interactions
 from palate_common.records.closing import Closing
 from palate_common.survey import Survey
 from palate_sandbox.catalogue import Assortment, catalogue
-from palate_sandbox.cohort import Cohort, Hosted, MaskedInProcess, Masking, Register
+from palate_sandbox.cohort import Hosted, MaskedInProcess, Masking, Register, SandboxCohort
 from palate_sandbox.config import POLICIES, Policy, SandboxConfig
 from palate_sandbox.crowd import Called, Crowd
 from palate_sandbox.loyalty import Key, arms_apart, truth
@@ -446,20 +446,20 @@ class SandboxWorld(Closing):
             true = arms_apart(self.people.visits[asked], self.people.arm_b[asked], first=first)
             self.chronicle.tests[first] = None if found is None else {**found, "true": true}
 
-    def _cohort(self, own: Sequence[int], given: Interactions, rows: Rows) -> Cohort:
+    def _cohort(self, own: Sequence[int], given: Interactions, rows: Rows) -> SandboxCohort:
         """Who is asked: people with a device, and hosted ones with what these devices would hold or answer."""
         key, now, devices = self.operator.public_key, self.clock.now, len(own) + len(rows)
         if self.config.masks == "off":
             # One node answers for all who are hosted.
             hosted = [self.crowd.node(given, rows.tolist(), key, now, self.floors)] if len(rows) else []
-            return Cohort(devices, InProcess([*(self.persons[row] for row in own), *hosted]))
+            return SandboxCohort(devices, InProcess([*(self.persons[row] for row in own), *hosted]))
         members: dict[int, Masking] = {self.register.place(row): self.persons[row] for row in own}
         for number, row in enumerate(rows.tolist()):
             self.register.enrol(row)
             history, place = given.users(slice(number, number + 1)), self.register.place(row)
             members[place] = Hosted(self.crowd.node(history, [place], key, now, self.floors), self.register.key(row))
         directory = self.register.directory
-        return Cohort(devices, MaskedInProcess(members, directory), directory)
+        return SandboxCohort(devices, MaskedInProcess(members, directory), directory)
 
     def _compared(self, result: Mapping[str, Any], first: int, asked: Rows, day: int) -> Iterator[ToldFigure]:
         """A survey's figures beside the truth."""

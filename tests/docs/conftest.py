@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,13 @@ def _slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
 
 
-def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int = 5) -> None:
+def _write_log(path: Path, **sizes: int) -> None:
+    """The small log, at a path."""
+    path.write_text(_log(**sizes), encoding="utf-8")
+
+
+@cache
+def _log(*, n_users: int = 480, n_items: int = 70, seed: int = 5) -> str:
     """A log of one's own, with a shop's names of columns: three tastes, and popular items."""
     rng = np.random.default_rng(seed)
     odds = 1 / np.arange(4, n_items + 4)
@@ -160,10 +167,11 @@ def _write_log(path: Path, *, n_users: int = 480, n_items: int = 70, seed: int =
         for place, item in enumerate(items):
             day = 1 + (user + place) % 28
             rows.append(f"{user},{item:05d}A,{rng.integers(1, 9)},2024-02-{day:02d} 08:{place:02d}")
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return "\n".join(rows) + "\n"
 
 
-def _write_ratings(path: Path, *, n_users: int = 200, n_items: int = 30, seed: int = 5) -> None:
+@cache
+def _ratings(*, n_users: int = 200, n_items: int = 30, seed: int = 5) -> str:
     """A log of ratings from 1 to 5, of two tastes."""
     rng = np.random.default_rng(seed)
     rows = ["user,item,rating"]
@@ -171,7 +179,7 @@ def _write_ratings(path: Path, *, n_users: int = 200, n_items: int = 30, seed: i
         for item in rng.permutation(n_items)[:15]:
             liked = 4 if user % 2 == item % 2 else 2
             rows.append(f"u{user},i{item:02d},{int(np.clip(liked + rng.integers(-1, 2), 1, 5))}")
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return "\n".join(rows) + "\n"
 
 
 @pytest.fixture
@@ -180,5 +188,5 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     _write_log(tmp_path / "my.csv")
-    _write_ratings(tmp_path / "ratings.csv")
+    (tmp_path / "ratings.csv").write_text(_ratings(), encoding="utf-8")
     return tmp_path

@@ -31,8 +31,9 @@ from palate_server.surveys.verdict import Judgement
 USERS, ITEMS, MEAN = 125_000, 5_000, 20
 """The made world: a fifth of the users is held out."""
 MIDDLE = AttackedSetting(dp="distributed")
+EXACT = AttackedSetting(dp="off", epsilon=None)
 REDRAWN = 100
-"""Times that the noise of a verdict on an honest model is drawn once more."""
+"""Draws of the noise for each verdict on an honest model."""
 GROUPS = (2, 4, 16)
 """Groups of a cohort whose sums would be opened apart, each with noise that suffices by itself."""
 CELLS = (
@@ -66,8 +67,8 @@ JUDGED_NOTE = (
     "1, 0.35, 0.12) as is published then; 0: nothing is, and the honest model stays."
 )
 HONEST_NOTE = (
-    "Honest runs, each trained and judged beside another. `noise drawn again`: their verdicts with the known noise "
-    "once more, twice what they reckon with. `seen from`: about the least exposure at which an item that "
+    "Honest runs, each trained and judged beside another. `further draws`: the same votes with "
+    "other draws of the known noise. `seen from`: about the least exposure at which an item that "
     "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
 )
 
@@ -205,7 +206,8 @@ def measure_judged(where: JudgedWhere, data: Path, seeds: int) -> Any:
             quality.append(judged(model, world, goal_of("destroy", world, seed=seed), seed=seed).quality)
             verdict = verdict_on(judging, MIDDLE, model, in_use, None, seed=seed)
             verdicts.append(said(verdict, devices=judging.users))
-            again += held_again(verdict, devices=judging.users, draws=REDRAWN, seed=run)
+            exact = verdict_on(judging, EXACT, model, in_use, None, seed=seed)
+            again += held_again(exact, verdict, devices=judging.users, draws=REDRAWN, seed=run)
         full = [play(world, MIDDLE, None, seed=seed).model for _ in range(min(where.honest, where.whole))]
         whole = [judged(each, world, goal_of("destroy", world, seed=seed), seed=seed).quality for each in full]
         found.append(
@@ -262,7 +264,7 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
         f"{max(map(abs, first['lost'])):.1%}", f"{first['error']:.1%}",
         f"{first['least']:.0%}", f"{share:.3f}",
     )  # fmt: skip
-    told = ("runs", "held", "noise drawn again", "held", "lost at most", "error", "seen from", "quality")
+    told = ("runs", "held", "further draws", "of them held", "lost at most", "error", "seen from", "quality")
     users = f"{first['users']:,} users, of whom {first.get('judges', first['users']):,} judge, {first['items']:,} items"
     return [
         Table(f"{label}: models that devices judge ({users})", header, rows, JUDGED_NOTE),

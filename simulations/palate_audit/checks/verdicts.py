@@ -3,9 +3,9 @@
 A server folder of its own, with devices that answer on the production road: a training, then a verdict on it. A second
 pair of books counts what both sides have paid. Then everything is tried that would publish a model that its devices
 haven't found good: before the verdict, on one that was lost, on one that is about another model, against one that says
-no. And of a device that sends a thousand votes the sum must have one norm.
-
-**Assumes:** what is read from the released sums is right; the tests of `palate_server.surveys.verdict` look at that.
+no. And of a device that sends a thousand votes the sum must have one norm. Last, three verdicts are read whose sums are
+made up: of lists of which nothing is found, of everybody's one list, and of that list with an item in it that nobody
+has.
 """
 
 from __future__ import annotations
@@ -19,17 +19,30 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.algorithms.verdict import BLOCKS, VOTES, Judging
+from palate_common.algorithms import PublicFacts
+from palate_common.algorithms.verdict import (
+    BLOCKS,
+    FOUND,
+    NAME,
+    NOISE,
+    SHOWN,
+    VOTES,
+    JudgedModel,
+    JudgedPair,
+    Judging,
+)
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DenseBlock, Update
+from palate_common.models.model import GlobalModel, ModelHeader
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -37,11 +50,14 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.operation import releases, runs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.service.setup import make_site
+from palate_server.surveys.verdict import judgement
 from palate_sim.engines.grid import LocalGrid
 
 TEST = "G verdicts"
 DEVICES, ITEMS, EPSILON = 128, 60, 10.0
 LOUD = 1000.0
+JUDGES, ALONE = 100_000, 20
+"""Devices of a verdict whose sums are made up, and items that are in everybody's list."""
 HALF = ITEMS // 2
 CONFIG = f"""
 population = "judging"
@@ -93,6 +109,34 @@ def _found(world: JudgedWorld) -> Iterator[Finding]:
     world.run(bad, _histories(TASTE))
     yield _held(world, bad, "a verdict that says no", "was published though devices judged it worse")
     yield _clipped(world, bad)
+    yield from _read()
+
+
+def _read() -> Iterator[Finding]:
+    """Made up sums of votes, of lists in which interest falls as one by rank."""
+    shown, ranks = np.full(ALONE, 0.9 * JUDGES), np.arange(ALONE)
+    found = shown * 0.5 / (ranks + 2)
+    pushed = np.append(found, 0.0), np.append(shown, 0.9 * JUDGES)
+    wanted = (
+        ("nothing that is shown is found", np.zeros(ALONE), shown, True, ()),
+        ("everybody's list is the same", found, shown, False, ()),
+        ("an item that nobody has is in it", *pushed, True, (ALONE,)),
+    )
+    for name, finds, lists, held, named in wanted:
+        said = judgement(_released(finds, lists), devices=JUDGES)
+        rows = tuple(each.row for each in said.pushed)
+        told = f"{name}: the model is {'held' if said.held else 'published'}, and named are the items {rows}"
+        yield Finding.checked(f"{TEST}: {name}", (said.held, rows) == (held, named), told)
+
+
+def _released(found: npt.NDArray[np.float64], shown: npt.NDArray[np.float64]) -> GlobalModel:
+    """A released verdict with these sums, in which as many have won as lost."""
+    facts = PublicFacts(n_users=JUDGES, n_items=len(found), mu=1.0)
+    judged = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)
+    settings = JudgedPair(run="judged", candidate=judged, in_use=judged).model_dump(mode="json")
+    header = ModelHeader(algorithm=NAME, settings=settings, facts=facts, releases=1, catalogue="0" * 64)
+    state = {VOTES: np.zeros(2), FOUND: found, SHOWN: shown, NOISE: np.array([2.0, 2.0, 10.0])}
+    return GlobalModel(header, state)
 
 
 def _held(world: JudgedWorld, run: str, name: str, wrong: str) -> Finding:

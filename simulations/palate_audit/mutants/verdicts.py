@@ -17,6 +17,7 @@ from palate_common.rounds.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import releases
+from palate_server.surveys import verdict
 from palate_server.surveys.verdict import Judgement
 
 
@@ -162,4 +163,41 @@ def only_told() -> Iterator[None]:
         yield
 
 
-MUTANTS = (uncharged, unclipped, too_early, error_ignored, another_model, only_told)
+@mutant(
+    "a model of which nothing is found published",
+    bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
+    seen="a rate of zero by zero that counts as no alarm",
+    test="G",
+)
+def barren_published() -> Iterator[None]:
+    """Call no model barren."""
+    with mock.patch.object(verdict._Exposed, "barren", False):
+        yield
+
+
+@mutant(
+    "items compared with the mean",
+    bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
+    seen="a mean in the place of a median",
+    test="G",
+)
+def by_the_mean() -> Iterator[None]:
+    """Compare with sum F / sum E."""
+
+    def instead(found: Any, shown: Any) -> Any:
+        return found.sum(axis=1) / shown.sum(axis=1)
+
+    with mock.patch.object(verdict, "_medians", instead):
+        yield
+
+
+MUTANTS = (
+    uncharged,
+    unclipped,
+    too_early,
+    error_ignored,
+    another_model,
+    only_told,
+    barren_published,
+    by_the_mean,
+)

@@ -174,23 +174,23 @@ def rarely_found(honest: Played, *, devices: int) -> Int64:
     return np.asarray(order[: len(order) // 2 + 1], np.int64)
 
 
-def held_again(played: Played, *, devices: int, draws: int, seed: int = 0) -> int:
-    """How many of so many verdicts hold a model whose sums have the known noise once more: twice what they reckon with.
+def held_again(exact: Played, noised: Played, *, devices: int, draws: int, seed: int = 0) -> int:
+    """How many of so many verdicts hold a model: of the same votes, with other draws of the known noise.
 
     Args:
-        played: a verdict on an honest model.
+        exact: a verdict without noise.
+        noised: the verdict on the same two models, with the noise that is to be drawn.
         devices: that answered.
         draws: of the noise.
         seed: of those.
     """
-    rng, model = np.random.default_rng([seed, 31]), played.model
-    noise = dict(zip(BLOCKS, model.state[NOISE], strict=True))
+    rng, noise = np.random.default_rng([seed, 31]), noised.model.state[NOISE]
     count = 0
     for _ in range(draws):
-        state = dict(model.state)
-        for name, each in noise.items():
+        state = {**exact.model.state, NOISE: noise}
+        for name, each in zip(BLOCKS, noise, strict=True):
             state[name] = state[name] + each * rng.standard_normal(len(state[name]))
-        count += judgement(replace(model, state=state), devices=devices).held
+        count += judgement(replace(exact.model, state=state), devices=devices).held
     return count
 
 

@@ -42,9 +42,18 @@ def get(name: Annotated[str, typer.Argument(help="A name of `palate data list`."
 
 
 @app.command()
-def describe(log: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A named set or a log.")]) -> None:
+def describe(
+    log: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A named set or a log.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As a run has it, such as a column; repeatable."),
+    ] = None,
+) -> None:
     """Print the figures of a log as JSON: sizes, kinds, times, repairs, terms of use."""
+    from palate_cli.commands.simulate import chosen
+    from palate_sim.config import load_config
     from palate_sim.data import describe as figures
-    from palate_sim.data import load
+    from palate_sim.preparation.preparation import read
 
-    typer.echo(json.dumps(figures(load(log)), indent=2, ensure_ascii=False))
+    config = load_config(None, chosen({}, settings or ()))
+    typer.echo(json.dumps(figures(read(config, log)), indent=2, ensure_ascii=False))

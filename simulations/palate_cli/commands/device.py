@@ -29,7 +29,9 @@ Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="A file with th
 App = Annotated[str, typer.Option("--app", help="The app's name, which is part of the store.")]
 PublicKey = Annotated[str, typer.Option(metavar="HEX", help="The release key of the service.")]
 Population = Annotated[str, typer.Option(help="The population of the service.")]
-KnownKey = Annotated[str | None, typer.Option(metavar="HEX", help="The release key of the service. Default: the enrolment's.")]
+KnownKey = Annotated[
+    str | None, typer.Option(metavar="HEX", help="The release key of the service. Default: the enrolment's.")
+]
 KnownPopulation = Annotated[str | None, typer.Option(help="The population of the service. Default: the enrolment's.")]
 Preset = Annotated[str, typer.Option(help="What events count: movies, music, news, ratings, shop or plain.")]
 

@@ -73,7 +73,10 @@ def find_columns(header: Sequence[object], columns: ColumnMap | None = None) -> 
     missing = [canonical for canonical in REQUIRED if canonical not in places]
     if missing:
         found_names = ", ".join(show(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-        raise InputError(f"`columns` must give {' and '.join(missing)}, got a table with {found_names or 'no columns'}")
+        raise InputError(
+            f"`columns` must give {' and '.join(missing)}, got a table with {found_names or 'no columns'}: "
+            f"name one by `data.columns.{missing[0]}`"
+        )
     return {canonical: places[canonical] for canonical in FIELDS if canonical in places}
 
 

@@ -34,7 +34,12 @@ def test_a_device_from_a_shell(fleet: Any, tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert said.startswith("time: took part in 0 round(s), refused 0 message(s)\na newer model is in use; ")
     assert palate("device", "report", *store) == 0
-    assert "At the server: 1 time(s)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "At the server: 1 time(s)" in said
+    assert "Rounds: 0 of at most 1000, in 'readers'" in said, "by its enrolment it knows its service"
+    assert palate("device", "consent", "grant", "store", *store) == 0
+    assert palate("device", "recommend", *store, "--count", 2) == 0
+    assert "\n2. " in capsys.readouterr().out
     mine.deployment.gateway.trouble = lambda path, phase, who: 401 if "activate" in path else None
     assert palate("device", "sync", *store, "--seconds", 5) == 1
     assert capsys.readouterr().out.startswith("rejected (the server must accept activate-node, got status 401)")
