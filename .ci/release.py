@@ -2,7 +2,8 @@
 
     python .ci/release.py [PART...] [--extra EXTRA]... [--python PYTHON]...
 
-build      sdist and wheel of the commit, each twice, from two folders: equal byte for byte
+build      sdist and wheel of the commit, each twice, from two folders: equal byte for byte; of a tag, whether
+           changelog and chart say its version
 sbom       CycloneDX lists of what the server, a device and the simulations install
 extras     each extra alone, in a clean environment of each Python: it installs, what it brings loads, and its first
            tutorial runs with nothing but the wheel; a device loads what it needs and nothing else
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ TOOLS = {"cyclonedx-py": "cyclonedx-bom==7.5.0", "check-jsonschema": "check-json
 """Programs that this runs, each in an environment of its own, and where they are from."""
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCK = ROOT / "requirements" / "server.txt"
+TOLD = ("CHANGELOG.md", "deploy/helm/palate/Chart.yaml")
+"""What a commit must say of its version before it is tagged."""
 ELSEWHERE = {
     "x86_64-pc-windows-msvc": ("", "simulations"),
     "aarch64-apple-darwin": ("", "simulations"),
@@ -155,9 +158,23 @@ def build() -> None:
         if first != second:
             failed(f"two builds of one commit must be equal, got {first} and {second}")
         shutil.copytree(Path(one) / "dist", MADE)
+    check_told(told_version(first), *(told("git", "show", f"{commit}:{file}") for file in TOLD))
     (MADE / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in first.items()))
     for name, digest in first.items():
         print(f"build: {name} sha256 {digest[:16]}... twice the same, of {(MADE / name).stat().st_size:,} bytes")
+
+
+def told_version(files: Iterable[str]) -> str:
+    """The version in the name of the sdist."""
+    return next(name for name in files if name.endswith(".tar.gz")).removeprefix("palate-").removesuffix(".tar.gz")
+
+
+def check_told(version: str, changelog: str, chart: str) -> None:
+    """Refuse a tagged version of which changelog or chart say nothing: whoever reads them would take it for another."""
+    wanted = {f"## [{version}]": changelog, f"version: {version}": chart, f'appVersion: "{version}"': chart}
+    missing = [line for line, text in wanted.items() if not re.search(rf"^{re.escape(line)}", text, re.MULTILINE)]
+    if missing and "dev" not in version:
+        failed(f"{' and '.join(TOLD)} must say what is released, got no line that begins with {', '.join(missing)}")
 
 
 def _built(folder: Path, commit: str) -> dict[str, str]:
@@ -239,14 +256,21 @@ def unpinned(workflow: str) -> list[str]:
 
 
 def extras(names: Sequence[str], pythons: Sequence[str]) -> None:
-    """Each extra on each Python."""
+    """Each extra on each Python; what doesn't work is named at the end, after all were tried."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     if untried := {"", *known} - {"dev"} - {each.extra for each in TRIES}:
         failed(f"every extra must have a Try, {', '.join(untried)} has none")
+    wrong = []
     for python in pythons:
         for each in TRIES:
             if not names or (each.extra or "device") in names:
-                tried(each, python)
+                try:
+                    tried(each, python)
+                except SystemExit as error:  # the others are worth knowing, too: each takes minutes
+                    print(f"extras: {each.extra or 'device'} on {python}: {error}", flush=True)
+                    wrong.append(f"{each.extra or 'device'} on {python}")
+    if wrong:
+        failed(f"every extra must work alone, got otherwise: {', '.join(wrong)}")
 
 
 def tried(each: Try, python: str) -> None:
@@ -432,7 +456,7 @@ TRIES = (
     Try("notebook", "ipykernel, nbformat, nbclient", script(NOTEBOOK), ("simulations", "demo-data")),
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
-    Try("torch", "torch, opacus, tensorboard, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
+    Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
     Try(
         "minilm",
         "sentence_transformers",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,12 @@ BUSY = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 """Errors that say that somebody else has a lock."""
 PATIENCE, PAUSE = 1.0, 0.01
 """Seconds for which Windows is asked again to replace a file that is being read, and between two tries."""
+
+
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Flags of `os.open`: bytes as they are, which Windows takes for text, and no waiting for the other end of a pipe."""
+MOST_ON_MACOS = 10240
+"""Open files that macOS lets a process ask for, whatever it says is the most: OPEN_MAX in setrlimit(2) there."""
 
 
 def lock(descriptor: int) -> bool:
@@ -64,6 +71,25 @@ def unlock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def lock_folder(folder: Path, *, wait: bool) -> int:
+    """The descriptor that has the lock of a folder, until it is closed; no link is followed.
+
+    Raises:
+        OSError: another process has it, and it isn't waited for; or it isn't a folder, or Windows, which locks none.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "Windows locks no folders", str(folder))
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sync(descriptor: int) -> None:
@@ -136,6 +162,16 @@ def others_may_read(mode: int) -> bool:
     return sys.platform != "win32" and bool(mode & 0o077)
 
 
+def set_mode(path: Path, mode: int) -> None:
+    """Say who may read and write a file. On Windows the folder's list does, and nothing is changed.
+
+    Raises:
+        OSError: it is another account's.
+    """
+    if sys.platform != "win32":
+        path.chmod(mode)
+
+
 def is_anothers(port: int, *, at: int) -> bool:
     """Whether the other end of a connection on loopback is a program of another account than ours and root's.
 
@@ -170,6 +206,35 @@ def at_fork(
     if sys.platform != "win32":
         given = {"before": before, "after_in_parent": in_parent, "after_in_child": in_child}
         os.register_at_fork(**{name: call for name, call in given.items() if call is not None})
+
+
+def forks() -> bool:
+    """Whether a process can fork, and hand open files to what it starts: everywhere but on Windows."""
+    return sys.platform != "win32"
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Signals by which a user, a supervisor or a terminal that is closed ends a program. Windows lacks the last."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    return tuple(signal.Signals[name] for name in names if name in signal.Signals.__members__)
+
+
+def own_cores() -> int:
+    """Processors that this process is bound to, where the system binds processes; else those that there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_many() -> None:
+    """Let this process open as many files and sockets as its account may. Windows has no such limit."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(most, MOST_ON_MACOS) if sys.platform == "darwin" and most >= 0 else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def children_seconds() -> float:

@@ -16,7 +16,7 @@ import typer.core
 import typer.main
 from click.utils import make_default_short_help
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
 
 EXTRAS = {
     "dp_accounting": "server",
@@ -71,6 +71,9 @@ COMMANDS = {
 }
 """Command -> where it is in `palate_cli.commands`, and what its help begins with: only what runs is imported."""
 
+SERVERS = {"sandbox", "serve"}
+"""Commands that have a server in them, which there is none of on Windows."""
+
 # Help is plain text here, in which typer would still escape its brackets for rich: \[required].
 typer.core.HAS_RICH = False
 
@@ -79,6 +82,10 @@ class _Loading(Mapping[str, click.Command]):
     """The commands by name, each imported when it is asked for."""
 
     def __getitem__(self, name: str) -> click.Command:
+        if name in SERVERS and sys.platform == "win32":
+            raise InputError(
+                f"`palate {name}` must run on Linux, got Windows, where devices and simulations run, but no server"
+            )
         return _loaded(name)
 
     def __iter__(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Cores: how many processors this process may use, by what it is bound to and by its container's quota.
+"""Cores: how many processors this process may use, by what it is bound to and by its container's quota; BLAS on one.
 
 >>> usable_cores() >= 1
 True
@@ -7,9 +7,15 @@ True
 from __future__ import annotations
 
 import math
-import os
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+
+import threadpoolctl  # type: ignore[import-untyped]  # ships no types
+
+from palate_common.system import own_cores
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -20,10 +26,23 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
     Args:
         cgroups: where the system shows the quota, as cgroup v2 or v1 write it.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = own_cores()
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         with suppress(OSError, ValueError):  # there is no quota, which v2 writes as `max` and v1 as -1
             quota, period = map(int, " ".join((cgroups / name).read_text() for name in names).split())
             if quota > 0 and period > 0:
                 return min(bound, math.ceil(quota / period))
     return bound
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Meanwhile a product of matrices takes one thread, from whichever thread it is asked for."""
+    with _blas(len(sys.modules)).limit(limits=1, user_api="blas"):
+        yield
+
+
+@lru_cache(maxsize=1)
+def _blas(modules: int) -> threadpoolctl.ThreadpoolController:
+    """The libraries of so many loaded modules: to look for them takes milliseconds, and only an import brings more."""
+    return threadpoolctl.ThreadpoolController()

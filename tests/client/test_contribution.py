@@ -218,6 +218,24 @@ def test_a_history_that_the_algorithm_fails_on_counts_as_empty_in_its_part_alone
     assert answers[0].total.tolist() == answers[1].total.tolist()
 
 
+def test_a_history_that_the_algorithm_fails_on_takes_nobody_along_in_a_node_of_hundreds(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed, data = run.first()
+    plan, model, node = SignedPlan.model_validate_json(signed).plan, GlobalModel.from_bytes(data), run.nodes()[0]
+    contribute, bad, owners = Popularity.contribute, run.histories.items_of(9), np.arange(360) % 40
+    many = run.histories.users(owners)
+    expected = node._trained(plan, model, many.only(owners != 9)).total()
+
+    def fails(self: Popularity, state: State, round_: int, histories: Interactions) -> Update:
+        if any(np.array_equal(histories.items_of(row), bad) for row in range(histories.n_users)):
+            raise ValueError("this history")
+        return contribute(self, state, round_, histories)
+
+    monkeypatch.setattr(Popularity, "contribute", fails)
+    assert node._sparing(plan, model, many).total().tolist() == expected.tolist()
+
+
 def test_nodes_that_share_a_reader_verify_and_parse_a_model_once(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, model = run.first()
     parsed = list[int]()

@@ -12,6 +12,7 @@ import pytest
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
+from palate_client.secagg import attempt
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.checks import draw
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
@@ -56,6 +57,19 @@ def test_the_same_request_gives_the_same_bytes_and_another_is_refused(n_max: int
         for changed in (request[:-1] + bytes([request[-1] ^ 1]), request + b"\0", request[:-1]):
             with pytest.raises((IntegrityError, RefusedError)):
                 world.devices[0].answer(step, changed)
+
+
+def test_more_than_a_majority_opens_a_secret_where_many_may_be_corrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, dealt = vars(attempt)["split"], set[tuple[int, int]]()
+
+    def split(secret: bytes, *, shares: int, threshold: int) -> np.ndarray:
+        dealt.add((shares, threshold))
+        found: np.ndarray = real(secret, shares=shares, threshold=threshold)
+        return found
+
+    monkeypatch.setattr(attempt, "split", split)
+    MaskedCohort(8, n_min=7, c_max=4).run()
+    assert dealt == {(7, 6)}  # a majority is 4, and 4 corrupt ones have that
 
 
 @pytest.mark.parametrize("n_max", [None, 251])

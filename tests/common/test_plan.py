@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -11,7 +12,17 @@ from palate_common.mechanism.accounting import charged_mu2
 from palate_common.records.canonical import canonical_json
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, ChargeProof, RoundPlan, SignedPlan, open_plan, sign_plan
+from palate_common.rounds.plan import (
+    PLAN_TAG,
+    ChargeProof,
+    RoundPlan,
+    Sampling,
+    SignedPlan,
+    _verify_cost,
+    attempt_mu2,
+    open_plan,
+    sign_plan,
+)
 from palate_common.rounds.privacy_mode import DpMode
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
@@ -218,6 +229,18 @@ def test_a_device_works_the_cost_out_for_itself(ledger: Ledger, changes: dict[st
     charge = charge_for(ledger, plan) if plan.mu2 and plan.dp is DpMode.CENTRAL else None
     with pytest.raises((IntegrityError, InputError), match=message):
         opened(sign_plan(plan, charge, KEY).to_bytes())
+
+
+def test_a_device_works_out_what_sampled_steps_cost() -> None:
+    """The leading term, q^2 of each step's cost, is less than they cost."""
+    events = Sampling(inclusion=0.5, steps=2)
+    owed = attempt_mu2(GRID, SIGMA, events)
+    assert owed > 0.5**2 * 2 * COST
+    local = make_plan(dp="local", events=events, mu2=owed)
+    _verify_cost(local)
+    for less in (math.nextafter(owed, 0.0), 0.5**2 * 2 * COST):
+        with pytest.raises(IntegrityError, match="at least what its noise costs"):
+            _verify_cost(local.model_copy(update={"mu2": less}))
 
 
 def test_a_ledger_that_grew_is_accepted_only_with_its_proof(ledger: Ledger) -> None:

@@ -6,12 +6,17 @@ their calls have these names and arguments is checked by mypy against either sys
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +67,58 @@ with palate.open("data", app="bookshop", key=key) as device:
     device.erase()
 print(sorted(path.name for path in pathlib.Path("data").iterdir()))
 """
+
+
+ROOT = Path(__file__).parents[2]
+SEAM = "common/palate_common/system.py"
+ASKING = ("common", "client/palate", "client/palate_client", "simulations/palate_*")
+"""A device, and what a person runs on a log: everything but the server."""
+LINUX = {
+    *(f"simulations/palate_sim/engines/{name}.py" for name in ("guard", "launch", "processes", "workers")),
+    "simulations/palate_cli/cli.py",
+    "simulations/palate_audit/checks/seeds.py",
+    "simulations/palate_audit/harness/watched_run.py",
+}
+"""What runs where there are forks or /proc, or says that it doesn't; the last looks for a folder in memory."""
+MODULES = {"fcntl", "grp", "msvcrt", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
+CALLS = re.compile(
+    r"os[.](fork|forkpty|register_at_fork|[gs]ete?[ug]id|[gs]etpgid|[gs]etsid|killp?g?|wait(pid|3|4)?|l?chown|fch(mod|own)|"
+    r"link|mkfifo|mknod|nice|sysconf|confstr|uname|name|sched_.*|p(read|write)v?|posix_.*|sendfile|statvfs|getloadavg|"
+    r"O_(?!RDONLY|WRONLY|RDWR|CREAT|EXCL|TRUNC|APPEND).*)|"
+    r"sys[.]platform|socket[.]AF_UNIX|signal[.](SIG(?!INT$|TERM$|_).*|pthread_kill|alarm|setitimer)"
+)
+"""What one of the three lacks, or does in another way."""
+OTHERS = {"preexec_fn", "start_new_session", "pass_fds", "process_group", "creationflags", "chmod", "hardlink_to"}
+"""Arguments of subprocess, and methods of paths."""
+
+
+LOADED_ON_LINUX = {
+    *(f"server/palate_server/service/{name}.py" for name in ("checks", "gateway")),
+    "server/palate_server/flower/superlink.py",
+    "server/palate_server/folder/operators.py",
+}
+"""What of the server can't be loaded elsewhere; the audit loads others of it, wherever it runs."""
+
+
+def asked_of_a_system(source: str) -> Iterator[str]:
+    """What a module asks of an operating system that another one doesn't have, or answers differently."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from MODULES.intersection(each.name for each in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from MODULES.intersection([module])
+                yield from filter(CALLS.fullmatch, (f"{module}.{each.name}" for each in names))
+            case ast.Attribute(value=ast.Name(id=of), attr=name) if CALLS.fullmatch(f"{of}.{name}"):
+                yield f"{of}.{name}"
+            case ast.Attribute(attr=name) | ast.keyword(arg=str(name)) if name in OTHERS:
+                yield name
+            case ast.Call(
+                func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=of), ast.Constant(value=name), *_]
+            ):
+                yield from filter(CALLS.fullmatch, [f"{of}.{name}"])
+            case ast.Constant(value=str(text)) if text.startswith(("/proc", "/dev/")):
+                yield text
 
 
 @pytest.fixture
@@ -168,3 +225,35 @@ def test_a_device_needs_nothing_of_posix(tmp_path: Path) -> None:
     """Recording, recommending, exporting and erasing, in a process without the modules and calls that Windows lacks."""
     done = subprocess.run([sys.executable, "-c", STAND_IN + DEVICE], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "['lock']\n"), done.stderr
+
+
+def test_what_systems_do_differently_is_asked_for_in_one_module() -> None:
+    found = {}
+    for folder in ASKING:
+        for path in (each for top in ROOT.glob(folder) for each in top.rglob("*.py")):
+            if asked := sorted(set(asked_of_a_system(path.read_text(encoding="utf-8")))):
+                found[path.relative_to(ROOT).as_posix()] = asked
+    assert {"fcntl", "msvcrt", "resource", "os.link", "os.register_at_fork", "sys.platform", "chmod"} <= {*found[SEAM]}
+    assert set(found) == {SEAM, *LINUX}, {name: asked for name, asked in found.items() if name not in LINUX}
+    server = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py")}
+    assert {name for name in server if MODULES.intersection(asked_of_a_system(server[name]))} == LOADED_ON_LINUX
+
+
+def test_a_program_is_ended_by_the_signals_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each.name for each in system.ending_signals()] == ["SIGINT", "SIGTERM", "SIGHUP"]
+    windows = IntEnum("Signals", {"SIGINT": 2, "SIGTERM": 15, "SIGBREAK": 21})
+    monkeypatch.setattr(signal, "Signals", windows)
+    assert [each.name for each in system.ending_signals()] == ["SIGINT", "SIGTERM"]
+
+
+def test_a_process_may_open_what_its_account_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS says that there is no limit, and refuses what is above its OPEN_MAX."""
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    cases = (("linux", 4096, 4096), ("darwin", 2**63 - 1, 10240), ("darwin", 256, 256), ("win32", 9, 0))
+    for name, most, wanted in cases:
+        monkeypatch.setattr(sys, "platform", name)
+        monkeypatch.setattr(resource, "getrlimit", lambda _, most=most: (64, most))
+        set_to.clear()
+        system.open_many()
+        assert set_to == ([(wanted, most)] if wanted else []), name

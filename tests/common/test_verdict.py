@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, make_algorithm, verdict
 from palate_common.algorithms.verdict import BLOCKS, CANDIDATE, FOUND, IN_USE, ROWS, SHOWN, VOTES, arrays_of
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -83,6 +83,17 @@ def test_a_vote_is_the_users_own_whatever_else_is_in_the_batch(histories: Intera
     together = vectors(algorithm, state, histories)
     for user in (0, 1, 7, USERS - 1):
         assert (vectors(algorithm, state, histories.user(user)).vector(0) == together.vector(user)).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_vote_is_the_users_own_in_whatever_part(
+    histories: Interactions, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    algorithm, state = asked(range(5, 35), range(20, 50))
+    order = np.roll(np.arange(USERS), 5)  # somebody who has nothing is in a later part
+    expected = vectors(algorithm, state, histories.users(order)).total()
+    monkeypatch.setattr(verdict, "AT_ONCE", at_once)
+    assert (vectors(algorithm, state, histories.users(order)).total() == expected).all()
 
 
 def test_a_list_has_nothing_that_is_shown_to_the_model_and_ties_are_by_the_catalogue() -> None:

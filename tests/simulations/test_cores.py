@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
-from palate_sim.cores import usable_cores
+from palate_sim.cores import one_blas_thread, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,14 @@ def test_a_containers_quota_counts(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert usable_cores(tmp_path) == expected
+
+
+def test_blas_takes_one_thread_and_afterwards_as_many_as_before() -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        with one_blas_thread():
+            assert set(threads()) == {1}
+        assert threads() == before

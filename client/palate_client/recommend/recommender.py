@@ -127,7 +127,7 @@ class ModelRecommender:
         if header.catalogue and header.catalogue != catalogue_hash(items):
             raise InputError("`items` must be the model's, in its order, got others")
         self._items, self._interests, self._blend = items, interests, blend
-        self._selection = Selection(interests.rows, domains)
+        self._selection = Selection(interests.rows, domains, model.quarantined)
         self._rng = np.random.default_rng() if rng is None else rng
         self._scorer = scorer_of(model)
         self._popularity = model.state.get(COUNTS, np.ones(len(items)))
@@ -267,7 +267,8 @@ class ModelRecommender:
     def fits(self, item: str, reach: float) -> bool:
         """Whether an item is in the top share `reach` of its domain for this user, and is new to them.
 
-        It is false for items that they hid, dismissed or have positive events on, and for items unknown to the model.
+        It is false for items that they hid, dismissed or have positive events on, for items unknown to the model, and
+        for those in quarantine.
         """
         rows = self._selection.known([item])
         if not len(rows):
@@ -276,7 +277,7 @@ class ModelRecommender:
             domain = self._selection.domain(int(rows[0]))
             taste, look, _ = self._current(0.0, domain)
             without = np.concatenate([look.unwanted, taste.history.indices])
-            among = None if domain is None else self._selection.within(domain)
+            among = self._selection.allowed(None, domain)
             n_items = len(self._items) if among is None else len(among)
             best = self._scorer.top(taste, n=math.ceil(reach * n_items), without=without, among=among)
         return bool(np.isin(rows, best).all())
@@ -294,7 +295,7 @@ class ModelRecommender:
         """
         _check_count(n)
         row = self._selection.row(item)
-        among = None if domain is None else self._selection.within(domain)
+        among = self._selection.allowed(None, domain)
         rows, likeness = self._scorer.similar(row, n=n, among=among)
         return [Similar(self._items[place], each) for place, each in zip(rows.tolist(), likeness.tolist(), strict=True)]
 

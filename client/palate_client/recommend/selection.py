@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,21 @@ class Selection:
     Args:
         rows: item id -> its row.
         domains: the domain of each item, in row order; None: all have the same.
+        hidden: rows that are never shown: of items in quarantine.
 
     Raises:
         InputError: the number of domains isn't that of items.
     """
 
-    def __init__(self, rows: Mapping[str, int], domains: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, rows: Mapping[str, int], domains: Sequence[str] | None = None, hidden: Rows | None = None
+    ) -> None:
         if domains is not None and len(domains) != len(rows):
             raise InputError(f"`domains` must have one for each of {len(rows)} items, got {len(domains)}")
         self._rows = rows
+        self._shown: Rows | None = None
+        if hidden is not None and len(hidden):
+            self._shown = np.setdiff1d(np.arange(len(rows)), hidden)
         within: dict[str, list[int]] = {}
         for row, domain in enumerate(domains or ()):
             within.setdefault(domain, []).append(row)
@@ -43,11 +50,13 @@ class Selection:
         Raises:
             InputError: no item has this domain.
         """
-        within = None if domain is None else self.within(domain)
-        if items is None:
-            return within
-        rows = self.known(items)
-        return rows if within is None else np.intersect1d(rows, within, assume_unique=True)
+        given = (
+            self._shown,
+            None if domain is None else self.within(domain),
+            None if items is None else self.known(items),
+        )
+        sets = [each for each in given if each is not None]
+        return reduce(partial(np.intersect1d, assume_unique=True), sets) if sets else None
 
     def within(self, domain: str) -> Rows:
         """Rows of a domain's items, sorted.

@@ -24,6 +24,7 @@ from palate_client.ledger.trust import Trust
 from palate_client.rounds.admission import check_floors, purpose_of
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import EventAlgorithm
+from palate_common.algorithms.parts.quarantine import learned_from
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
@@ -161,8 +162,10 @@ class Contributor:
             RefusedError: as `contribute`: it would not be charged.
         """
         plan = self._opened(signed_plan).plan
-        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
-        if not self.ledger.affords(**place, mu2=plan.mu2, devices=self.devices).any():
+        joined = self.ledger.affords(
+            run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
+        )
+        if not joined.any():
             raise RefusedError(AT_LIMIT)
         return plan.model_hash
 
@@ -216,7 +219,7 @@ class Contributor:
             return add_shares(self._clipped(plan, model, histories), plan, source)
         if not isinstance(model.algorithm, EventAlgorithm):  # a whole user's part is not what the plan has charged
             raise RefusedError("an algorithm for single events must derive from EventAlgorithm, and does not")
-        return event_steps(model.algorithm, model.state, plan, histories, source)
+        return event_steps(model.algorithm, model.state, plan, learned_from(histories, model.state), source)
 
     def join(self, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
         """Take part in one masked attempt; returns the device's state machine for its messages.
@@ -291,6 +294,7 @@ class Contributor:
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
         if model.algorithm.unit != ("user" if plan.events is None else "event"):
             raise RefusedError("the algorithm must be one of the plan's unit, got another")
+        _ = model.quarantined  # refuse what marks no items of the catalogue before it is charged
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")
         if plan.facts.n_items != self.histories.n_items:
@@ -346,7 +350,7 @@ class Contributor:
 
     def _trained(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate:
         """The clipped contributions of a batch. Only here does behaviour become an update."""
-        update = model.algorithm.contribute(model.state, plan.round, histories)
+        update = model.algorithm.contribute(model.state, plan.round, learned_from(histories, model.state))
         if update.n_users != histories.n_users:
             raise InputError(f"an algorithm must contribute once a user, {histories.n_users}, got {update.n_users}")
         return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
+from palate_common.algorithms.parts.quarantine import as_frozen, told, unheard
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -153,6 +154,11 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
     return cls(validated, facts)
 
 
+def first_state(algorithm: Algorithm, inputs: State) -> State:
+    """The public state before round 0 of a run with these public inputs, and which items are in quarantine."""
+    return {**algorithm.opening(inputs), **told(inputs)}
+
+
 def next_state(
     algorithm: Algorithm,
     state: State,
@@ -161,7 +167,11 @@ def next_state(
     noise: Mapping[str, float],
     inputs: State,
 ) -> State:
-    """The public state after a release. `release` sees the `inputs` that the algorithm names; the state drops them."""
+    """The public state after a release. `release` sees the `inputs` that the algorithm names; the state drops them.
+
+    Of items in quarantine it sees nothing, and their rows stay: see `palate_common.algorithms.parts.quarantine`.
+    """
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
-    released = algorithm.release(state | seen, round_, sums, noise)
-    return {name: array for name, array in released.items() if name not in seen}
+    released = algorithm.release(state | seen, round_, unheard(sums, inputs), noise)
+    kept = {name: array for name, array in released.items() if name not in seen}
+    return {**as_frozen(kept, inputs), **told(inputs)}

@@ -40,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als.vote import LIST, hide
 from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
+from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
 from palate_common.errors import InputError
@@ -171,6 +172,7 @@ class Judging(Algorithm):
         if shared:
             scores[:, np.setdiff1d(np.arange(self.facts.n_items), state[ROWS])] = -np.inf
         scores[histories.owners(), histories.indices] = -np.inf
+        scores[:, rows_of(state, self.facts.n_items)] = -np.inf  # nobody has them to find: neither model may lose by it
         length = min(LIST, self.facts.n_items)
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from palate_common import system
 from palate_common.errors import InputError, IntegrityError
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
@@ -269,7 +270,7 @@ def read_file(path: Path, *, most: int, exactly: int | None = None) -> bytes:
         IntegrityError: it is no regular file, or has another size.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | system.AT_ONCE)
         with os.fdopen(descriptor, "rb") as file:
             facts = os.fstat(file.fileno())
             size = facts.st_size

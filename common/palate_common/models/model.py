@@ -20,6 +20,7 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from palate_common.algorithms import Algorithm, PublicFacts, State, make_algorithm
+from palate_common.algorithms.parts.quarantine import Rows, rows_of
 from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.records.canonical import canonical_json, digest
@@ -56,9 +57,23 @@ class GlobalModel:
         """The algorithm the state belongs to."""
         return make_algorithm(self.header.algorithm, self.header.settings, self.header.facts)
 
+    @cached_property
+    def quarantined(self) -> Rows:
+        """Rows of the items that no list shows and nothing is learned about, rising.
+
+        Raises:
+            IntegrityError: the state says something else of them than which they are.
+        """
+        return rows_of(self.state, self.header.facts.n_items)
+
     def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
-        """Each user's score of each item, float [n_users, n_items]."""
-        return self.algorithm.scores(self.state, histories)
+        """Each user's score of each item, float [n_users, n_items]; items in quarantine come last."""
+        scores = self.algorithm.scores(self.state, histories)
+        if len(self.quarantined):
+            scores = np.array(scores, np.float64)
+            least = scores.min(axis=1, keepdims=True, initial=0.0)
+            scores[:, self.quarantined] = least - np.maximum(np.abs(least), 1.0)
+        return scores
 
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
         """Expected ratings, float64 [n_users, n_items], or None where the algorithm learns no ratings."""

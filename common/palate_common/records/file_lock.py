@@ -41,7 +41,7 @@ class FileLock(Closing):
 
     def __init__(self, path: Path, *, seconds: float = 0.0) -> None:
         self.path, self._owner = path, os.getpid()
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         _held.add(self)  # before it is taken: a child forked meanwhile shares it
         until = time.monotonic() + seconds
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from palate_common.system import move, move_to_new, sync, sync_folder
+from palate_common.system import move, move_to_new, set_mode, sync, sync_folder
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
@@ -44,7 +44,7 @@ def _draft(path: Path, data: bytes | Iterable[bytes], mode: int) -> Iterator[Pat
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             sync(file.fileno())
-        draft.chmod(mode)
+        set_mode(draft, mode)
         yield draft
     finally:
         draft.unlink(missing_ok=True)

@@ -43,6 +43,7 @@ from palate_server.folder.profiles import TRIAL_WORDS
 from palate_server.folder.server_folder import Site
 from palate_server.operation.releases import CARD
 from palate_server.service.http_api import LOOPBACK, name_of
+from palate_server.service.metrics import leads_home
 
 PATH = "/console"
 GATEWAY = "x-palate-gateway"
@@ -314,6 +315,7 @@ class HouseConsole(GuardedPage[HouseBoard]):
 
     **Guarantees:** those of `Console`, of which it shows a part; the way on is for who came by a token, on loopback,
     who can write all folders. Behind the gateway each population asks for a password of its own.
+    **Guarantees:** no token for a port that was taken: a population's own server proves that it is the one there.
 
     Args:
         house: the house.
@@ -336,16 +338,17 @@ class HouseConsole(GuardedPage[HouseBoard]):
         return {"/of/{name:str}": self._on}
 
     async def _on(self, request: Request) -> Response:
-        """The page of a population, by a token that works once."""
+        """The page of a population, by a token that works once: for its own server, and nobody else on its port."""
         if _by_gateway(request) or not await self._admitted(request):
             return Response(status_code=401)
-        name = request.path_params["name"]
+        name, host = request.path_params["name"], name_of(request.headers["host"]) or ""
         if name not in self._house.names():
             return Response(status_code=404)
         site = await run_in_threadpool(self._house.site, name)
+        if not await run_in_threadpool(leads_home, site, host):
+            return self._html("absent.html", status=503, name=name, root="../")
         token = await run_in_threadpool(Access(site).make_token)
-        host = name_of(request.headers["host"])
-        where = f"[{host}]" if host is not None and ":" in host else host
+        where = f"[{host}]" if ":" in host else host
         address = f"http://{where}:{site.config.gateway.metrics_port}{PATH}/?token={token}"
         return RedirectResponse(address, status_code=303)
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from palate_common.errors import InputError
 from palate_server.folder.config import parse_config
-from palate_server.folder.server_folder import PANEL_FILE
+from palate_server.folder.server_folder import PANEL_FILE, QUARANTINE_FILE
 
 CONFIG = "server.toml"
 FILES = (CONFIG, "items", "key")
@@ -97,7 +97,7 @@ def _members(file: BinaryIO) -> dict[PurePosixPath, tarfile.TarInfo]:
         raise ValueError(f"one without {missing[0]}")
     file.seek(found[PurePosixPath(CONFIG)].offset_data)
     config = parse_config(file.read(min(found[PurePosixPath(CONFIG)].size, MOST_CONFIG)), CONFIG)
-    files = {*FILES, *DATABASES, config.training.features, PANEL_FILE}
+    files = {*FILES, *DATABASES, config.training.features, PANEL_FILE, QUARANTINE_FILE}
     for path, member in found.items():
         if path.parts[0] not in FOLDERS and (str(path) not in files or member.isdir()):
             raise ValueError(f"{str(path)!r:.80}, which is in no backup")

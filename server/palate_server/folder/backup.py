@@ -8,7 +8,6 @@ has the lost entries themselves: what is read from one isn't lost, and to the wi
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
@@ -34,9 +33,10 @@ from palate_common.records.notes import ED25519, Note, VerifierKey, read_note
 from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
+from palate_common.system import lock_folder
 from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
 from palate_server.folder.enrolments import copy_register
-from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, Site, read_cosigned
+from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, QUARANTINE_FILE, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
@@ -69,8 +69,8 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
         features = site.config.training.features
-        panel = [PANEL_FILE] if site.panel_file.exists() else []
-        for name in (*FILES, *([features] if features else []), *panel):
+        more = [name for name in (PANEL_FILE, QUARANTINE_FILE) if (site.folder / name).exists()]
+        for name in (*FILES, *([features] if features else []), *more):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:
             shutil.copytree(site.folder / name, folder / name, ignore=partial(_passing, site))
@@ -125,7 +125,7 @@ def scratch(site: Site) -> Iterator[Path]:
         remove_left_over(site)
         with _locked(site.state):  # so that nobody takes it for one that is left over
             folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=site.state))
-            held = _lock_of(folder, wait=True)
+            held = lock_folder(folder, wait=True)
     except OSError as error:
         raise InputError(f"`FOLDER` must be writable for a backup, got {site.state}: {error.strerror}") from None
     try:
@@ -144,33 +144,18 @@ def remove_left_over(site: Site) -> None:
     with _locked(site.state):
         for folder in site.state.glob(f"{SCRATCH}*"):
             with suppress(OSError):
-                held = _lock_of(folder, wait=False)
+                held = lock_folder(folder, wait=False)
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(held)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    held = _lock_of(folder, wait=True)
+    held = lock_folder(folder, wait=True)
     try:
         yield
     finally:
         os.close(held)
-
-
-def _lock_of(folder: Path, *, wait: bool) -> int:
-    """The descriptor that has the lock of a folder, until it is closed; no link is followed.
-
-    Raises:
-        OSError: another process has it, and it isn't waited for, or it isn't a folder.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,13 @@ class JudgingSettings(_Section):
     """Hours from a run's end in which its verdict may begin."""
     unjudged: Literal["hold", "publish"] = "hold"
     """What becomes of a model on which no verdict came about."""
+    quarantine_runs: int = Field(default=3, ge=0, le=1000)
+    """For how many trainings an item that a verdict names is left out: docs/operations.md#items-in-quarantine. 0: no
+    verdict puts one there."""
+    quarantine_items: int = Field(default=10, ge=1)
+    """The most items in quarantine; with more nothing is trained before an operator has looked."""
+    quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
+    """The share of those who judge whose false votes alone put no item in quarantine."""
 
 
 SECONDS_A_DEVICE = 0.015

@@ -2,6 +2,7 @@
 
     server.toml, items    the configuration and the catalogue; features.npy, if items have public features
     panel.safetensors     the public model of people who share their log openly, if there are any
+    quarantine.json       which items are in quarantine, and which verdicts were read; none before a first one was
     key, keys/            the release key (mode 0600); public keys of former ones, and the next one until it is in use
     ledger.db             the population's privacy ledger
     enrolment.db          tokens (hashed), devices, quarantines, exclusions with their evidence
@@ -51,6 +52,7 @@ from palate_common.records.files import write_durably
 from palate_common.records.notes import MOST_NOTE, Note, read_note
 from palate_common.records.signing import SigningKey
 from palate_server.folder.config import ServerConfig, read_config
+from palate_server.folder.quarantine import Quarantine
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 
@@ -62,6 +64,8 @@ FORMAT = 2
 COSIGNED = "checkpoint.json"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
+QUARANTINE_FILE = "quarantine.json"
+"""Which items are in quarantine."""
 MOST_FEATURES = 1024
 """The most features of an item."""
 
@@ -158,6 +162,11 @@ class Site(Premises):
     def panel_file(self) -> Path:
         """The file of the panel's model."""
         return self.folder / PANEL_FILE
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The items in quarantine."""
+        return Quarantine(self.folder / QUARANTINE_FILE)
 
     def _panel(self) -> State:
         """The panel's model; {} if nobody shares their log."""

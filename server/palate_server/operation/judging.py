@@ -14,18 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms import State
+from palate_common.algorithms.parts.quarantine import inputs_of, told
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.models.model import GlobalModel
 from palate_common.records.closing import Closing
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
+from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.releases import candidate, initial_model, latest, verdicts_on
-from palate_server.operation.schedule import latest_training
+from palate_server.operation.releases import candidate, initial_model, latest, verdict_of, verdicts_on
+from palate_server.operation.schedule import latest_training, trainings
 from palate_server.operation.terms import check_budgets, counting
+from palate_server.surveys.accusation import proven
 from palate_server.surveys.verdict import asked
 
 
@@ -89,7 +92,58 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     if found.header.catalogue != site.catalogue.hash:
         raise InputError(f"`items` must be those of the model of run {run}, which devices judge, and has changed since")
     in_use, rows = _in_use(site)
-    return asked(run, found, in_use, rows)
+    verdict, arrays = asked(run, found, in_use, rows)
+    return verdict, arrays | told(found.state)
+
+
+def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
+    """Read the verdict on a run's model once: put the items in quarantine that it proves pushed; returns them.
+
+    **Guarantees:** which items these are follows from sealed verdicts, the ledger and the configuration alone.
+
+    Raises:
+        IntegrityError: as `verdict_of`.
+    """
+    settings = site.config.judging
+    verdict = verdicts_on(ledger, run).said
+    if verdict is None or site.quarantine.was_read(verdict):
+        return ()
+    said = verdict_of(site, ledger, run)
+    if said is None:
+        return ()
+    model = candidate(site, ledger, verdict).model
+    pushed = proven(model, said, accusers=settings.quarantine_accusers) if settings.quarantine_runs else ()
+    named = tuple(site.catalogue.items[each.row] for each in pushed)
+    until = trainings(ledger) + settings.quarantine_runs
+    site.quarantine.read(verdict, run=run, named=named, until=until)
+    return named
+
+
+def check_quarantine(site: Site, ledger: Ledger) -> None:
+    """Refuse to begin a training while more items are in quarantine than may be.
+
+    Raises:
+        QuarantineFullError: there are more.
+    """
+    found, most = site.quarantine.items(trainings=trainings(ledger)), site.config.judging.quarantine_items
+    if len(found) > most:
+        raise QuarantineFullError(
+            f"at most `judging.quarantine_items` = {most} items may be in quarantine, got {len(found)}: see "
+            "`palate serve quarantine`"
+        )
+
+
+def quarantined(site: Site, ledger: Ledger) -> State:
+    """The public inputs of the next training that say which items are in quarantine, and how they were published last.
+
+    An item that the catalogue no longer has is left out.
+    """
+    place = {item: row for row, item in enumerate(site.catalogue.items)}
+    found = site.quarantine.items(trainings=trainings(ledger))
+    rows = sorted(place[each.item] for each in found if each.item in place)
+    former = latest(site) if rows else None
+    same = former is not None and former.catalogue.hash == site.catalogue.hash
+    return inputs_of(rows, len(place), former.model.state if former is not None and same else {})
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:

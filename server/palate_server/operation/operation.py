@@ -25,6 +25,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog, reason_of
 from palate_server.folder.presence import SeenByQuarter
+from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
@@ -34,11 +35,18 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
-from palate_server.operation.judging import Verdicts
+from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import verdict_of
 from palate_server.operation.restraint import restraint_of
-from palate_server.operation.schedule import directory_of, just_closed, next_run, terms_of, unfinished_run
+from palate_server.operation.schedule import (
+    directory_of,
+    just_closed,
+    latest_training,
+    next_run,
+    terms_of,
+    unfinished_run,
+)
 from palate_server.operation.strikes import strike
 from palate_server.operation.surveys import Surveys
 from palate_server.operation.terms import check_budgets, period_of
@@ -194,6 +202,9 @@ class Operation:
             survey = self._surveys.due(ledger, now=time.time()) if run is None and judged is None else None
             if run is None and survey is None and judged is None:
                 check_budgets(self.config, ledger, now=time.time())
+                if (last := latest_training(ledger)) is not None:
+                    self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
+                check_quarantine(self.site, ledger)
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
             cohort = self._gather(least=least, within=None if directory is None else len(directory))
             if cohort is not None and (begun := run or self._begin(ledger, survey, judged)) is not None:
@@ -201,7 +212,7 @@ class Operation:
         except TooFewError as error:
             self.events.tell("no cohort", reason=str(error))
             self._not_before = time.time() + self.config.cohort.pause_seconds
-        except BudgetError as error:
+        except (BudgetError, QuarantineFullError) as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
         except (WitnessError, UncosignedError) as error:
@@ -240,6 +251,12 @@ class Operation:
             if (said := verdict_of(self.site, ledger, judged)) is not None:
                 words = "; ".join(said.reasons(self.site.catalogue.items))
                 self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
+            self._quarantine(ledger, judged)
+
+    def _quarantine(self, ledger: Ledger, run: str) -> None:
+        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once."""
+        if items := put_in_quarantine(self.site, ledger, run):
+            self.events.tell("quarantined", run=run, items=list(items), runs=self.config.judging.quarantine_runs)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""

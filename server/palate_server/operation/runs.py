@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
 from palate_common.survey import SURVEYING, Survey
@@ -35,7 +36,10 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
     else:
         inputs, about = warm_inputs(site)
-        inputs = {**inputs, **site.public_inputs}
+        out = judging.quarantined(site, ledger)
+        inputs = {**inputs, **site.public_inputs, **out}
+        if out:
+            about |= {"quarantined": int(out[QUARANTINED].sum())}
     terms = next_terms(
         config,
         catalogue=catalogue.hash,

@@ -69,6 +69,15 @@ def latest_training(ledger: Ledger) -> CloseEntry | None:
     return next(closed, None)
 
 
+def trainings(ledger: Ledger) -> int:
+    """How many trainings have ended with a release."""
+    entries = ledger.entries()
+    others = untrained(entries)
+    return sum(
+        isinstance(each, CloseEntry) and each.run not in others and bool(each.facts.get("releases")) for each in entries
+    )
+
+
 def untrained(entries: Iterable[Entry]) -> set[str]:
     """The runs that train nothing: surveys and verdicts."""
     return {entry.run for entry in entries if entry.kind == "open" and only_counts(entry.facts.get("algorithm"))}

@@ -27,6 +27,7 @@ from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import mu_of, total_mu2
 from palate_common.mechanism.cohort import MAX_ATTEMPTS
 from palate_common.records.canonical import digest
+from palate_common.rounds.privacy_mode import DpMode, mode_of
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.config import ServerConfig
@@ -132,24 +133,37 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     nobody = Directory(("00" * 32,))
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
-        _check_judging(config, n_items)
+        privacy = config.privacy
+        check_judging(
+            config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size, n_items=n_items
+        )
 
 
-def _check_judging(config: ServerConfig, n_items: int) -> None:
-    """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything."""
-    privacy, size = config.privacy, config.cohort.size
-    delta = noise_delta(privacy.dp, privacy.delta)
+def check_judging(epsilon: float, *, dp: DpMode, delta: float, devices: int, n_items: int) -> None:
+    """Refuse verdicts that would be charged and tell nothing: whether everybody loses, or anybody finds anything.
 
-    def lost(epsilon: float) -> str:
-        mu = mu_of(epsilon=epsilon, delta=delta) / (math.sqrt(size) if privacy.mode.alone else 1.0)  # of local: all's
-        return hidden(mu=mu, devices=size, n_items=n_items)
+    Args:
+        epsilon: of a verdict.
+        dp: the privacy mode.
+        delta: as promised.
+        devices: the most that judge.
+        n_items: items of the catalogue.
 
-    if said := lost(config.judging.epsilon):
+    Raises:
+        InputError: noise would hide all; the message has the least epsilon that tells something.
+    """
+    for_noise, alone = noise_delta(dp, delta), mode_of(dp).alone
+
+    def lost(tried: float) -> str:
+        mu = mu_of(epsilon=tried, delta=for_noise) / (math.sqrt(devices) if alone else 1.0)  # of local: all's
+        return hidden(mu=mu, devices=devices, n_items=n_items)
+
+    if said := lost(epsilon):
         enough = next((each for each in ENOUGH if not lost(each)), None)
         way_out = "with so few devices" if enough is None else f"or at least {enough:g}"
         raise InputError(
-            f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {size}, got "
-            f"{config.judging.epsilon:g}: {said}"
+            f"`judging.epsilon` must be 0, which judges nothing, {way_out} for a cohort of {devices}, got "
+            f"{epsilon:g}: {said}"
         )
 
 

@@ -154,7 +154,7 @@ def checked_house(house: House) -> Preflight:
     sites = house.sites(house.opened())
     tried = [*_safely(_pair, house), *_safely(_name, house)]
     tried += _safely(lambda _: _nginx(Front.of_house(house, sites)), house)
-    if not read_answer(house.config.metrics_port, "ready"):
+    if not read_answer(house.config.metrics_port, "ready", folder=house.folder):
         tried += _safely(lambda _: _free(house_ports(house), house.populations), house)
     found = [each for each in tried if isinstance(each, ServerProblem)] + [_tell("nobody_open")] * (not sites)
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(found))

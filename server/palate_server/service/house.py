@@ -341,7 +341,7 @@ class _Up:
 
 def read_house_health(house: House) -> Mapping[str, bool]:
     """The health of a running house, part -> whether it is well; empty if it doesn't answer."""
-    return read_answer(house.config.metrics_port, "health")
+    return read_answer(house.config.metrics_port, "health", folder=house.folder)
 
 
 def _asked(site: Site, question: str, *, seconds: float = 5.0) -> bool:

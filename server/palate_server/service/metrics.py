@@ -7,9 +7,12 @@ device.
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import os
+import secrets
+import socket
 import ssl
 import stat
 import threading
@@ -37,13 +40,11 @@ from palate_server.operation.outlook import could_have
 from palate_server.operation.terms import budgets_of
 from palate_server.service.http_api import ForLoopback, Listener, WithToken
 from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
+from palate_server.service.proving import NUMBER, PROOF, Proving, proof, read_key
 from palate_server.service.status import Status, read_status
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
-
-WHICH = "palate-folder"
-"""The header of `/health` and `/ready` by which a folder knows its own server, as two may have one port."""
 
 
 class Metrics:
@@ -158,10 +159,8 @@ class Metrics:
             self.follow()
             return Response(generate_latest(self.registry), media_type="text/plain; version=0.0.4")
 
-        mark = _mark(self._site.folder)
-
         def said(found: Mapping[str, bool]) -> Response:
-            return JSONResponse(found, status_code=200 if all(found.values()) else 503, headers={WHICH: mark})
+            return JSONResponse(found, status_code=200 if all(found.values()) else 503)
 
         async def health(_: Request) -> Response:
             return said(await run_in_threadpool(self.health))
@@ -251,8 +250,6 @@ def _said(status: Status) -> str:
     return f"unit user (one installation), adjacency zero-out, delta {status.delta:g}, palate closed form"
 
 
-MOST_ANSWER = 2**16
-"""Bytes of the longest answer about parts."""
 LEAST_TOKEN, MOST_TOKEN = 32, 4096
 """Characters of the shortest token, and bytes of the longest file of one."""
 
@@ -266,15 +263,17 @@ def metrics_listeners(
         application: what answers.
         port: on the loopback interface, without a token.
         settings: the address of their own.
-        folder: the folder that its files are relative to.
+        folder: the server folder, or the house: files are relative to it, and answers on the loopback interface prove
+            that they are its server's.
         pages: what answers all other paths, on the loopback interface alone.
 
     Raises:
-        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing.
+        InputError: the token can't be read or is too short, or other accounts may read it, or a certificate is missing;
+            or the folder can't be written.
     """
     here = application if pages is None else Starlette(routes=[*application.routes, Mount("", app=pages)])
     paths = {route.path for route in application.routes if isinstance(route, Route)}
-    found = {"metrics": Listener(ForLoopback(here, paths), host="127.0.0.1", port=port)}
+    found = {"metrics": Listener(Proving(ForLoopback(here, paths), folder), host="127.0.0.1", port=port)}
     if settings.address:
         found["metrics elsewhere"] = guarded_listener(application, settings=settings, folder=folder)
     return found
@@ -342,12 +341,6 @@ def check_pair(chain: Path, key: Path) -> None:
         raise InputError(f"a certificate must be a PEM chain with its key, got {chain}: {error}") from None
 
 
-def _mark(folder: Path) -> str:
-    """What tells a folder from every other one of this machine, a copy or a restored one too."""
-    facts = folder.stat()
-    return f"{facts.st_dev:x}-{facts.st_ino:x}"
-
-
 def read_health(site: Site) -> dict[str, bool]:
     """The health of a running server, part -> whether it is healthy; empty if it doesn't answer."""
     return read_answer(site.config.gateway.metrics_port, "health", folder=site.folder)
@@ -363,28 +356,49 @@ def read_parts(site: Site) -> dict[str, bool] | None:
     return read_answer(site.config.gateway.metrics_port, "ready", folder=site.folder) or None
 
 
-def read_answer(port: int, question: str, *, folder: Path | None = None, seconds: float = 5.0) -> dict[str, bool]:
-    """What a metrics port on this machine says to "health" or "ready"; empty if it doesn't answer.
+def read_answer(
+    port: int, question: str, *, folder: Path, host: str = "127.0.0.1", seconds: float = 5.0
+) -> dict[str, bool]:
+    """What a server on this machine says to "health" or "ready"; empty if it doesn't answer, or another does.
+
+    **Guarantees:** nothing of an answer is read but its headers unless it has the folder's proof.
 
     Args:
-        port: the port.
+        port: its metrics port.
         question: what is asked.
-        folder: the server folder that must answer: another one's answer on the same port counts as none.
-        seconds: the longest time to wait.
+        folder: its folder, or the house's: any account of the machine can take a port that is free.
+        host: the address of the loopback interface.
+        seconds: the longest time to wait for each piece.
     """
-    body, ends, url = bytearray(), time.monotonic() + seconds, f"http://127.0.0.1:{port}/{question}"
+    key, number = read_key(folder), secrets.token_hex(16)
+    if key is None:
+        return {}
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    wanted, url, asked = proof(key, folder, f"{host}:{port}", number), f"http://{place}/{question}", {NUMBER: number}
     nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP asks for none: httpx would read every authority's
-    try:  # who answers needn't be the server: any account of the machine can take a port that is free
-        with httpx.stream("GET", url, timeout=seconds, trust_env=False, verify=nobody) as found:
-            if folder is not None and found.headers.get(WHICH, mark := _mark(folder)) != mark:
+    try:
+        with httpx.stream("GET", url, headers=asked, timeout=seconds, trust_env=False, verify=nobody) as found:
+            if not hmac.compare_digest(found.headers.get(PROOF, "").encode(), wanted.encode()):
                 return {}
-            for piece in found.iter_raw(2**12):
-                body += piece
-                if len(body) > MOST_ANSWER or time.monotonic() > ends:
-                    return {}
-        answer = json.loads(body)
-    except (httpx.HTTPError, ValueError, RecursionError):
+            return {part: bool(runs) for part, runs in json.loads(found.read()).items()}
+    except (httpx.HTTPError, ValueError):  # it doesn't answer, or has failed
         return {}
-    if not isinstance(answer, dict):
-        return {}
-    return {part: bool(runs) for part, runs in answer.items() if part.isprintable()}
+
+
+def leads_home(site: Site, name: str) -> bool:
+    """Whether who opens a server's metrics port by this name, as by "localhost", gets to the server and nobody else."""
+    port = site.config.gateway.metrics_port
+    try:
+        addresses = {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+    except OSError:
+        return False
+    strange = {host for host in addresses if not read_answer(port, "ready", folder=site.folder, host=host)}
+    return strange != addresses and not any(_is_somebody(host, port) for host in strange)
+
+
+def _is_somebody(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -35,6 +35,7 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import local
 from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
 from palate_server.service.ports import listening
@@ -55,6 +56,8 @@ BROKEN = (
 )  # fmt: skip
 """What a file that is damaged, or that somebody has edited, makes of whoever reads it."""
 NO_ROOM = "make room first, and look again: on a full disk nothing can be read"
+NAMED = 5
+"""So many items in quarantine are named in one line."""
 FULL = 1 / 8
 """Part of `problems.disk_mib` below which a disk is full rather than low."""
 
@@ -189,7 +192,8 @@ KINDS: Mapping[str, Kind] = {
     "model_held": Kind(
         "warning",
         "the latest run's model isn't published: a gate or its verdict refused it, or a file isn't the sealed one",
-        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
+        "leave the old model, from which the next run starts; or lower the gate and `palate serve release`; where a "
+        "verdict names an item that isn't in quarantine: `palate serve quarantine --add`",
     ),
     "mirror_unwritten": Kind(
         "warning",
@@ -203,6 +207,17 @@ KINDS: Mapping[str, Kind] = {
         "warning",
         "no devices judge the latest run's model: a budget can't pay, or it can't be read or is of other items",
         "read the event's reason; with `judging.unjudged` hold it stays unpublished: wait for the next run or period",
+    ),
+    "items_quarantined": Kind(
+        "warning",
+        "items are in quarantine, as devices' verdict says that somebody pushes them, or the operator: no run learns "
+        "about them, and no list shows them",
+        "look who joined lately; it ends by itself, or by `palate serve quarantine --lift`",
+    ),
+    "quarantine_full": Kind(
+        "error",
+        "more items are in quarantine than `judging.quarantine_items`: nothing is trained",
+        "look who joined lately; `palate serve quarantine --lift` those that may come back",
     ),
     "enrolment_failing": Kind(
         "warning", "devices with valid invitations couldn't enrol in the last hour", "read `logs/superlink.log`"
@@ -630,6 +645,17 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")
 
 
+def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
+    """Items that nothing is learned about."""
+    with seen.site.reading() as ledger:
+        found = seen.site.quarantine.items(trainings=trainings(ledger))
+    if not found:
+        return
+    most, names = seen.site.config.judging.quarantine_items, ", ".join(f"{each.item:.40}" for each in found[:NAMED])
+    said = f"{len(found):,} item(s) in quarantine: {names}{', ...' if len(found) > NAMED else ''}"
+    yield _problem("quarantine_full" if len(found) > most else "items_quarantined", said=said)
+
+
 def _backup(seen: _Seen) -> Iterator[ServerProblem]:
     """A backup that is too old for what has changed since."""
     site, hours = seen.site, seen.site.config.problems.backup_hours
@@ -651,6 +677,7 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _happened, _backup,
+    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _quarantine, _happened,
+    _backup,
 )  # fmt: skip
 """Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""

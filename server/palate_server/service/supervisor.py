@@ -70,8 +70,8 @@ PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
-STARTING = 120.0
-"""Seconds that a part has to start."""
+STARTING, FIRST_START = 120.0, 10.0
+"""Seconds that a part has to start, and that a ServerApp has before another one is started in its place at first."""
 
 
 class Supervisor(Closing):
@@ -138,7 +138,7 @@ class Supervisor(Closing):
         self._inviting = InvitationService(site)
         self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
-        self._submitted = -STARTING
+        self._submitted, self._pause = -STARTING, FIRST_START
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._judged_at = math.inf
@@ -295,12 +295,15 @@ class Supervisor(Closing):
         """Start a ServerApp if none owns the folder; Flower's runs without a ServerApp are stopped first."""
         if self._served():
             self.ready.set()
+            self._pause = FIRST_START
             return
         if time.monotonic() - self._submitted < STARTING:
-            # A start takes some ten seconds; a ServerApp that has ended since then is started again.
+            # One that has ended is started again. Where the machine has no time for it, its SuperLink gives up a start
+            # that still goes on: the next ones wait longer each, and don't take its time, too.
             ended = self._link_unfinished() == []
-            if not ended or time.monotonic() - self._submitted < 10.0:
+            if not ended or time.monotonic() - self._submitted < self._pause:
                 return
+            self._pause = min(2.0 * self._pause, STARTING)
         with suppress(PalateError):
             for run in self._links.first.unfinished():
                 self._links.first.stop_run(run)

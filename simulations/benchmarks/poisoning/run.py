@@ -6,9 +6,9 @@ PALATE_BENCH_DATA=PATH PYTHONPATH=simulations python simulations/benchmarks/pois
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import numpy as np
 from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
 from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
-from palate_audit.poisoning.attacked_run import AttackedSetting, Played, play
+from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
+from palate_audit.poisoning.campaign import RUNS, Turn, accused, campaign
 from palate_audit.poisoning.section import ONE, Cell, armed
 from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, held_again, said, verdict_on
-from palate_audit.poisoning.world import World, goal_of, judged, read_world
+from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.models.model import GlobalModel
 from palate_server.rounds import coordinator
@@ -72,6 +73,19 @@ HONEST_NOTE = (
     "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
 )
 
+AGAIN_NOTE = (
+    "Each run is trained and judged against the model in use, which stays if it is held; an item that a verdict proves "
+    "pushed is left out of the next three. `voting`: attackers spend their whole norm in each verdict for their model; "
+    "else they vote as everybody does. Exposure of the target, and quality, by the model in use after each run; `out`: "
+    "runs in which the target was in quarantine."
+)
+ACCUSED_NOTE = (
+    "An honest model of the same people, its 20 items that are shown most. `held`: the least share of those who judge "
+    "whose false votes, all on one item, hold the model; `buried`: the least that puts that item into quarantine, with "
+    "`judging.quarantine_accusers` 0.01. The least and the median over these items, to a tenth of it. `pushed`: what "
+    "comes of the tenth of them where attackers push it in training, so that honest devices find it less."
+)
+
 
 @dataclass(frozen=True)
 class Where:
@@ -109,6 +123,21 @@ class JudgedWhere:
     strengths: Sequence[float] = STRENGTHS
     judges: int = 0
     whole: int = 10
+
+
+@dataclass(frozen=True)
+class AgainWhere:
+    """A population whose attackers come again.
+
+    Attributes:
+        where: the population.
+        campaigns: share of attackers, and whether they vote for their model.
+        judges: see `campaign`.
+    """
+
+    where: Where
+    campaigns: tuple[tuple[float, bool], ...] = ((0.01, True), (0.05, True), (0.05, False))
+    judges: int = 0
 
 
 @contextmanager
@@ -241,6 +270,84 @@ def _judged_cell(world: World, cell: Cell, in_use: GlobalModel, where: JudgedWhe
     }  # fmt: skip
 
 
+def measure_again(where: AgainWhere, data: Path, seeds: int) -> Any:
+    """Campaigns of several runs with quarantine, and what it takes to bury an honest item."""
+    found = []
+    for seed in range(seeds):
+        world = where.where.world(data, seed)
+        judging, calm = cohort_of(world, where.judges), divided(float(MIDDLE.epsilon or 0)).training
+        in_use, honest = (play(world, replace(MIDDLE, epsilon=calm), None, seed=seed).model for _ in range(2))
+        goal, rows = goal_of("promote", world, seed=seed), list[dict[str, Any]]()
+        for share, voting in where.campaigns:
+            turns = _campaign(world, share, [goal] * RUNS, in_use, voting=voting, judges=where.judges, seed=seed)
+            rows.append({"share": share, "voting": voting, "turns": [asdict(each) for each in turns]})
+        verdict = verdict_on(judging, MIDDLE, honest, in_use, None, seed=seed).model
+        items = accused(verdict, devices=judging.users)
+        pushed = replace(goal, target=items[PUSHED].row)
+        share = where.campaigns[-1][0]
+        (turn,) = _campaign(world, share, [pushed], in_use, voting=False, judges=where.judges, seed=seed)
+        found.append(
+            {
+                "seed": seed, "users": world.users, "judges": judging.users, "items": world.train.n_items,
+                "honest": vars(judged(in_use, world, goal, seed=seed)), "campaigns": rows,
+                "accused": [asdict(each) for each in items],
+                "pushed": {"share": share, "exposure": items[PUSHED].exposure, "held": turn.held, "named": turn.named,
+                           "proven": turn.proven},
+            }
+        )  # fmt: skip
+    return found
+
+
+def _campaign(
+    world: World, share: float, goals: Sequence[Goal], in_use: GlobalModel, *, voting: bool, judges: int, seed: int
+) -> tuple[Turn, ...]:
+    setting = replace(MIDDLE, share=share)
+
+    def attack(goal: Goal) -> PoisoningAttack:
+        return armed(Cell(setting, "promote", "crafted"), goal, seed)
+
+    return campaign(world, setting, goals, attack, in_use, seed=seed, judges=judges, voting=voting)
+
+
+def again_tables(where: AgainWhere, figures: Any) -> list[Table]:
+    """What attackers come to in several runs, and what it takes to bury an item; the first seed's."""
+    first, label = figures[0], where.where.label
+    header = (
+        "attackers", "voting", "exposure honest", *(f"after run {run + 1}" for run in range(RUNS)), "held", "out",
+        "nDCG@20 honest", "after the last",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{each['share']:.0%}", "yes" if each["voting"] else "no", f"{first['honest']['exposure']:.3f}",
+            *(f"{turn['exposure']:.3f}" for turn in each["turns"]), f"{sum(turn['held'] for turn in each['turns'])}",
+            f"{sum(turn['target'] in turn['out'] for turn in each['turns'])}", f"{first['honest']['quality']:.3f}",
+            f"{each['turns'][-1]['quality']:.3f}",
+        )
+        for each in first["campaigns"]
+    ]  # fmt: skip
+    items, pushed = first["accused"], first["pushed"]
+    shares = [f"{kind(each[name] for each in items):.1%}" for name in ("named", "buried") for kind in (min, _median)]
+    what = "in quarantine" if pushed["proven"] else "held" if pushed["held"] else "published"
+    told = (
+        "exposure of the items",
+        "held: least",
+        "median",
+        "buried: least",
+        "median",
+        f"pushed by {pushed['share']:.0%}",
+    )
+    exposures = f"{min(each['exposure'] for each in items):.0%} to {max(each['exposure'] for each in items):.0%}"
+    users = f"{first['users']:,} users, of whom {first['judges']:,} judge, {first['items']:,} items"
+    return [
+        Table(f"{label}: attackers who come again ({users})", header, rows, AGAIN_NOTE),
+        Table(f"{label}: honest items that are accused", told, [(exposures, *shares, what)], ACCUSED_NOTE),
+    ]
+
+
+def _median(shares: Iterable[float]) -> float:
+    return float(np.median(list(shares)))
+
+
 def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
     """What verdicts hold back, and what honest runs come to; the first seed's."""
     first, label = figures[0], where.where.label
@@ -298,8 +405,16 @@ JUDGED = {
     "retail-judged": JudgedWhere(replace(WHERE["retail"], cells=JUDGED_CELLS), honest=40),
     "made-judged": JudgedWhere(WHERE["made"], honest=4, strengths=(1.0, 0.35, 0.12), judges=20_000, whole=2),
 }
+AGAIN = {
+    "ml-1m-again": AgainWhere(WHERE["ml-1m"]),
+    "retail-again": AgainWhere(WHERE["retail"]),
+    "made-again": AgainWhere(WHERE["made"], campaigns=((0.01, True),), judges=20_000),
+}
+PUSHED = 9
+"""The place of the item that is pushed so that it is buried, among those that are shown most."""
 PARTS = {name: Part(partial(measure, where), partial(tables_of, where)) for name, where in WHERE.items()}
 PARTS |= {name: Part(partial(measure_judged, where), partial(judged_tables, where)) for name, where in JUDGED.items()}
+PARTS |= {name: Part(partial(measure_again, where), partial(again_tables, where)) for name, where in AGAIN.items()}
 
 if __name__ == "__main__":
     protocol = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out; production rounds, secure noise"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -42,6 +43,9 @@ SETTINGS = {
     "central": Setting(users_per_node=1),
     "distributed": Setting(users_per_node=1, mode=DISTRIBUTED, lost=1, c_max=2),
     "local": Setting(users_per_node=1, mode=LOCAL),
+    "single events, by secret coins": Setting(
+        users_per_node=1, mode=LOCAL, events=0.3, algorithm="event-mf", settings={"rounds": 1, "embedding_size": 2}
+    ),
 }
 USERS = 6
 
@@ -84,7 +88,9 @@ def _found(name: str, setting: Setting) -> Finding:
             stage.play()
             asked, model = stage.seen.asked
             signed = SignedPlan.model_validate_json(asked)
-            answered = Floors(allow_seeded=True, allow_central=True, allow_unmasked=True).for_few()
+            answered = Floors(
+                allow_seeded=True, allow_central=True, allow_unmasked=True, allow_events=signed.plan.events is not None
+            ).for_few()
             if not _answers(stage, _Rule(answered), signed.plan):
                 return Finding.checked(test, False, "a device must answer a plan that breaks none of its rules")
             rules = {what: rule for what, rule in _rules(stage, signed, model, answered)}
@@ -110,7 +116,9 @@ def _answers(stage: WatchedRun, rule: _Rule, plan: RoundPlan) -> bool:
             clock=lambda: float(plan.expires + rule.late),
             catalogue=rule.catalogue,
         )
-        answer = device.answer(rule.plan or asked, rule.model or model)
+        answer = REFUSED
+        with suppress(Exception):  # of what it takes part in, something may be impossible; the charge stays
+            answer = device.answer(rule.plan or asked, rule.model or model)
         return answer != REFUSED or len(ledger.receipts(0)) > before
 
 
@@ -129,6 +137,8 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
         ("it is of another population", replace(loose, population="another")),
         ("its noise is seeded", replace(loose, allow_seeded=False)),
     ]
+    if plan.events is not None:
+        least.append(("it protects single events", replace(loose, allow_events=False)))
     if plan.mode.alone:
         least.append(("it leaves all of the noise to each device", replace(loose, allow_local=False)))
     elif plan.cohort is None:
@@ -212,7 +222,17 @@ def _others(value: object) -> tuple[Any, ...]:
 
 
 def _cheaper(plan: RoundPlan) -> Iterator[dict[str, Any]]:
-    """Numbers with which a plan would cost more than it says: less noise, more steps, a lower price."""
+    """Numbers with which a plan would cost more than it says: less noise, more steps, a lower price.
+
+    Of single events what the plan says is taken for its cost: that it isn't too little, accountants of others look at.
+    """
+    if plan.events is not None:
+        coin, steps = plan.events.inclusion, plan.events.steps
+        yield from ({"mu2": other} for other in _others(plan.mu2) if other < plan.mu2)
+        yield from ({"sigma": plan.sigma - less} for less in (plan.sigma // 1000, plan.sigma // 2))
+        yield {"events": plan.events.model_copy(update={"inclusion": coin * (1 + 1e-3)})}
+        yield {"events": plan.events.model_copy(update={"steps": steps + 1})}
+        return
     for update in (
         *({"mu2": other} for other in _others(plan.mu2)),
         *({"sigma": plan.sigma - less} for less in (1, plan.sigma // 1000, plan.sigma // 2)),

@@ -50,7 +50,7 @@ ACTS = (
     "the square, huge",
 )
 FIRST = ("huge: 1e30", "NaN beside huge", "thirty events")
-"""The cases of the quick battery."""
+"""The cases of the quick battery; the settings take turns with the others."""
 MASKED_FIRST = FIRST[-1:]
 """The same under masks, which take longest."""
 PACKAGES = ("palate_common", "palate_client", "palate_server", "palate_sim")
@@ -63,11 +63,18 @@ LATER = {"model_hash", "plan_hash", "release_hash", "expires", "created", "time"
 Seen = dict[str, Any]
 
 
-def side_outputs(*, quick: bool = False) -> list[Finding]:
-    """Every setting with every kind of behaviour, and a real learning algorithm with one user's events emptied."""
+def side_outputs(*, quick: bool = False, turns: bool = True) -> list[Finding]:
+    """Every setting with every kind of behaviour, and a real learning algorithm with one user's events emptied.
+
+    Args:
+        quick: the first kinds alone.
+        turns: with the others, two settings take turns, and two.
+    """
     found = []
-    for name, setting in SETTINGS.items():
-        acts = [name for name in ACTS if not quick or name in (MASKED_FIRST if setting.masks else FIRST)]
+    for turn, (name, setting) in enumerate(SETTINGS.items()):
+        acts = [*(MASKED_FIRST if quick and setting.masks else FIRST)]
+        others = [act for act in ACTS if act not in FIRST]
+        acts += [act for place, act in enumerate(others) if not quick and (not turns or (place + turn) % 2)]
         probes = all_probes(setting)
         worlds = {"no events": _gestured(setting, []), **{act: _gestured(setting, probes[act]) for act in acts}}
         found.append(_compared(f"{TEST}: {name}", worlds))

@@ -2,7 +2,8 @@
 
 Real devices, with their encrypted stores, have lives that differ in everything that a survey might reveal: what was
 done with which item, at which time of day, what was sent on which channel, what was held back and why. Where two lives
-agree in what the survey asks, the clipped answers must be equal, step by step. For all lives, what leaves beside the
+agree in what the survey asks, the clipped answers must be equal, step by step; also where one is before the week, after
+it, or both. For all lives, what leaves beside the
 numbers, and what the server keeps beside the sealed sum, must be the same; it must not contain any text of the device;
 and the figures must follow from the sealed sum alone. The reasons of deliveries stay on the device.
 
@@ -134,12 +135,32 @@ def _much(life: SurveyLife) -> None:
         messenger.reacted(f"daily-{day}", "clicked")
 
 
+def _outside(*days: float) -> Callable[[SurveyLife], None]:
+    """Visits on days that are none of the week's, counted from its first one."""
+
+    def live(life: SurveyLife) -> None:
+        for day in days:
+            life.clock.now = MONDAY + day * DAY
+            life.device.track("view", f"{MARK}-one", value=30)
+
+    return live
+
+
 LIVES: dict[str, Callable[[SurveyLife], None]] = {
     "nothing": _nothing,
     "one visit, one e-mail": _one,
     "the same to the survey": _same_to_the_survey,
     "a busy week": _much,
+    "only after the week": _outside(7, 7.9),
+    "before the week": _outside(-400, -1e-3),
+    "before and after the week": _outside(-400, -1e-3, 7, 7.9),
 }
+UNASKED = (
+    ("one visit, one e-mail", "the same to the survey"),
+    ("nothing", "only after the week"),
+    ("before the week", "before and after the week"),
+)
+"""Lives that agree in what the survey asks."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +187,11 @@ def surveys() -> list[Finding]:
 
 def _unasked(seen: dict[str, SurveyTrace]) -> Finding:
     """Two lives that agree in what the survey asks must give equal numbers."""
-    test, (one, other) = f"{TEST}: what is not asked", ("one visit, one e-mail", "the same to the survey")
-    if seen[one].numbers != seen[other].numbers:
-        return Finding.checked(test, False, f"answers tell `{one}` from `{other}`, which the survey doesn't ask")
+    test = f"{TEST}: what is not asked"
+    for one, other in UNASKED:
+        if seen[one].numbers != seen[other].numbers:
+            return Finding.checked(test, False, f"answers tell `{one}` from `{other}`, which the survey doesn't ask")
+    one = "one visit, one e-mail"
     if seen[one].numbers in (seen["nothing"].numbers, seen["a busy week"].numbers):
         return Finding.checked(test, False, "answers must tell what is asked, got the same from other lives")
     return Finding.checked(test, True, "items, hours, texts, other channels, reasons, other tests: the same answer")

@@ -6,6 +6,12 @@ haven't found good: before the verdict, on one that was lost, on one that is abo
 no. And of a device that sends a thousand votes the sum must have one norm. Last, three verdicts are read whose sums are
 made up: of lists of which nothing is found, of everybody's one list, and of that list with an item in it that nobody
 has.
+
+Then everybody pushes an item. It must go into quarantine by the sealed verdict alone: read again, after devices did
+something else that was never released, it must say the same. In the next runs devices contribute nothing of it; where
+those of an older version push on, the model has the item's row as it was published; and no list shows it.
+
+**Assumes:** what is read from the released sums is right; the tests of `palate_server.surveys.verdict` look at that.
 """
 
 from __future__ import annotations
@@ -23,10 +29,13 @@ import numpy.typing as npt
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
+from palate_client.device import open_device
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.algorithms import PublicFacts
+from palate_client.rounds import contribution
+from palate_common.algorithms import PublicFacts, State, first_state
+from palate_common.algorithms.popularity import COUNTS, Popularity
 from palate_common.algorithms.verdict import (
     BLOCKS,
     FOUND,
@@ -41,13 +50,13 @@ from palate_common.algorithms.verdict import (
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.update import DenseBlock, Update
+from palate_common.mechanism.update import DenseBlock, Float64, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import releases, runs
+from palate_server.operation import judging, releases, runs
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.service.setup import make_site
 from palate_server.surveys.verdict import judgement
@@ -73,6 +82,8 @@ size = {DEVICES}
 [judging]
 epsilon = {EPSILON}
 """
+PUSHED = 0
+"""The item that is pushed, of those that nobody has."""
 TASTE, OTHERS = range(HALF, ITEMS), range(HALF)
 """What everybody has some of, and what nobody has."""
 
@@ -110,6 +121,7 @@ def _found(world: JudgedWorld) -> Iterator[Finding]:
     yield _held(world, bad, "a verdict that says no", "was published though devices judged it worse")
     yield _clipped(world, bad)
     yield from _read()
+    yield from _quarantine(world)
 
 
 def _read() -> Iterator[Finding]:
@@ -178,6 +190,59 @@ def _clipped(world: JudgedWorld, run: str) -> Finding:
     return Finding.checked(test, bool(sums[0] <= most), said)
 
 
+def _quarantine(world: JudgedWorld) -> Iterator[Finding]:
+    """An item that everybody pushes is left out: by released numbers alone, of what is learned, and of every list."""
+    test, site, item = f"{TEST}: an item in quarantine", world.site, world.site.catalogue.items[PUSHED]
+    pushing = _histories(TASTE, PUSHED)
+    run = world.run(None, pushing)
+    world.run(run, _histories(TASTE))
+    read = [world.named(run)]
+    world.look(run, _histories(OTHERS))
+    site.quarantine.file.unlink()
+    read.append(world.named(run))
+    right = read == [(item,), (item,)]
+    yield Finding.checked(f"{test}, by the sealed verdict alone", right, f"read twice, the verdict names {read}")
+    was = releases.latest(site)
+    heard, real = list[bool](), Popularity.contribute
+
+    def watched(self: Popularity, state: State, round_: int, own: Interactions) -> Update:
+        heard.append(bool((own.indices == PUSHED).any()))
+        return real(self, state, round_, own)
+
+    with mock.patch.object(Popularity, "contribute", watched):
+        world.run(None, pushing)
+    said = f"{sum(heard)} of {len(heard)} batches of contributions have something of it"
+    yield Finding.checked(f"{test}, and contributions", bool(heard) and not any(heard), said)
+    with mock.patch.object(contribution, "learned_from", lambda histories, state: histories):
+        older = world.run(None, pushing)
+    with site.ledger(read_only=True) as ledger:
+        model = releases.candidate(site, ledger, older).model
+    before = 0.0 if was is None else float(was.model.state[COUNTS][PUSHED])
+    now = float(model.state[COUNTS][PUSHED])
+    said = f"devices that don't know of it send it; its count was published as {before:.4g}, and is {now:.4g}"
+    yield Finding.checked(f"{test}, and devices that go on", now == before, said)
+    lists = _lists(replace(model, state={**model.state, COUNTS: _first(model.state[COUNTS])}), site.catalogue.items)
+    said = f"a device that may show all {ITEMS} items shows {len(lists)}"
+    yield Finding.checked(f"{test}, and lists", bool(lists) and item not in lists, said)
+
+
+def _first(counts: Float64) -> Float64:
+    """Counts of which the pushed item has the largest."""
+    found = np.array(counts)
+    found[PUSHED] = counts.max() + 1
+    return found
+
+
+def _lists(model: GlobalModel, items: tuple[str, ...]) -> list[str]:
+    """All that a device recommends of a model."""
+    with (
+        tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as home,
+        open_device(Path(home) / "app", app="audit", key=bytes(range(32))) as device,
+    ):
+        device.use_model(model, items)
+        return [each.item for each in device.recommend(len(items))]
+
+
 @contextmanager
 def _about_another(run: str) -> Iterator[None]:
     """The training's entry names another model than the verdict was about."""
@@ -203,11 +268,12 @@ def _lost(folder: Path) -> Iterator[None]:
     away.rename(folder / "releases")
 
 
-def _histories(items: range) -> Interactions:
-    """Everybody has a third of some items, drawn as they always are."""
+def _histories(items: range, *others: int) -> Interactions:
+    """Everybody has a third of some items, drawn as they always are, and the others."""
     rng, each = np.random.default_rng(7), len(items) // 3
-    rows = np.concatenate([rng.permutation(items)[:each] for _ in range(DEVICES)])
-    return Interactions.from_pairs(np.repeat(np.arange(DEVICES), each), rows, n_users=DEVICES, n_items=ITEMS)
+    rows = np.concatenate([np.append(rng.permutation(items)[:each], others) for _ in range(DEVICES)]).astype(np.int64)
+    owners = np.repeat(np.arange(DEVICES), each + len(others))
+    return Interactions.from_pairs(owners, rows, n_users=DEVICES, n_items=ITEMS)
 
 
 @dataclass
@@ -239,6 +305,18 @@ class JudgedWorld:
             )
             runs.close(self.site, ledger, coordinator)
             return terms.run
+
+    def look(self, judged: str, histories: Interactions) -> None:
+        """Have devices work out their votes on a run's model, which nobody ever sends."""
+        with self.site.ledger(read_only=True) as ledger:
+            question, arrays = judging.question(self.site, ledger, judged)
+        voting = Judging(question, question.candidate.facts)
+        voting.contribute(first_state(voting, arrays), 0, histories)
+
+    def named(self, run: str) -> tuple[str, ...]:
+        """Put into quarantine what the verdict on a run proves pushed; returns that."""
+        with self.site.ledger() as ledger:
+            return judging.put_in_quarantine(self.site, ledger, run)
 
     def spent(self) -> float:
         """mu^2 in the population's ledger."""

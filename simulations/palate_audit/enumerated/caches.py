@@ -37,7 +37,13 @@ _ALS = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 RUNS: dict[str, Setting] = {
     "als": Setting(algorithm="als", settings={**_ALS, "pair_items": 6, "vote_share": 0.2}, users_per_node=3),
     "als under masks": Setting(
-        algorithm="als", settings=_ALS, users_per_node=1, mode=DISTRIBUTED, masks=True, noise=Noise.SECURE, epsilon=20.0
+        algorithm="als",
+        settings={**_ALS, "rounds": 2},
+        users_per_node=1,
+        mode=DISTRIBUTED,
+        masks=True,
+        noise=Noise.SECURE,
+        epsilon=20.0,
     ),
     "event-mf": Setting(
         algorithm="event-mf", settings={"rounds": 2, "embedding_size": 2}, users_per_node=1, mode=LOCAL, events=1.0

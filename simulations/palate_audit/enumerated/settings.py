@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import entry_points
 from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -27,6 +28,9 @@ from palate_common.algorithms import Algorithm, EventAlgorithm, PublicFacts, Sta
 from palate_common.algorithms.als.warm import FORMER
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import PANEL_INPUTS, panel_inputs
+from palate_common.algorithms.registry import COUNTING
+from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, arrays_of
+from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Layout, block_sums, block_units
@@ -130,6 +134,8 @@ def cases(name: str, n_items: int = ITEMS) -> tuple[SettingsCase, ...]:
     if name == SURVEYING:
         facts = PublicFacts(n_users=len(SIZES), n_items=len(QUESTIONS.questions()), mu=2.0)
         return (SettingsCase(name, QUESTIONS.model_dump(mode="json"), facts),)
+    if name == JUDGING:
+        return (_verdict(n_items, same=True), _verdict(n_items, same=False))
     cls, found = algorithm_class(name), dict[SettingsCase, None]()
     asked = {key: (UNSET, *values(info)) for key, info in cls.Settings.model_fields.items()}
     asked |= {key: several for key, several in public(cls).items()} | {"weighted": (False, True)}
@@ -277,6 +283,21 @@ def _former(name: str, n_items: int) -> dict[str, npt.NDArray[Any]]:
     return algorithm.hand_over(state, np.arange(n_items), n_items)
 
 
+def _verdict(n_items: int, *, same: bool) -> SettingsCase:
+    """A verdict on two models that rank the items in opposite orders; `same`: of one catalogue, else a third is new."""
+    facts = PublicFacts(n_users=len(SIZES), n_items=n_items, mu=2.0, seed=0 if same else 3)
+    model = {"algorithm": "popularity", "settings": {}, "facts": facts.model_dump(), "model": "00" * 32}
+    counts = np.arange(1.0, n_items + 1)
+    inputs = arrays_of(CANDIDATE, {"counts": counts}) | arrays_of(IN_USE, {"counts": counts[::-1].copy()})
+    if not same:
+        inputs[ROWS] = np.where(np.arange(n_items) % 3 == 0, -1, np.arange(n_items)[::-1])
+    return SettingsCase(JUDGING, {"run": "run", CANDIDATE: model, IN_USE: model}, facts, inputs)
+
+
 def names() -> tuple[str, ...]:
-    """Every registered algorithm, and the surveys'; without torch's: to load it takes longer than to run all others."""
-    return (*(name for name in algorithm_names() if not name.startswith(LEFT_OUT)), SURVEYING)
+    """Every registered algorithm, and those that only count, of surveys and verdicts.
+
+    Without torch's: to load it takes longer than to run all others.
+    """
+    counting = sorted({each.name for each in entry_points(group=COUNTING)})
+    return (*(name for name in algorithm_names() if not name.startswith(LEFT_OUT)), *counting)

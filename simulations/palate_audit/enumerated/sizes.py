@@ -2,7 +2,7 @@
 
 Code makes sums in chunks, takes a dense way or a sparse one, draws noise in batches, masks in steps. Each of these
 sizes (`palate_audit.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
-one other size, which is another room's (`--deep`: by itself), and with many. Small cases are made again, in which
+two other sizes, which are other rooms' (`--deep`: by itself), and with many. Small cases are made again, in which
 lengths are often just at the cut:
 
 - sums of made contributions, against the reference's;
@@ -47,7 +47,9 @@ TEST = "Z sizes"
 SEED = 23
 VALUES = 3
 """A size is lowered to one of so many lowest values."""
-TOGETHER, QUICK_TOGETHER = 8, 5
+AT_ONCE = 3
+"""So many sizes of different rooms are lowered at once."""
+TOGETHER, QUICK_TOGETHER = 8, 6
 """So often many are lowered together, every second one to one of these values."""
 MADE, OF_EACH_KIND = 20, 1
 """Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
@@ -66,14 +68,15 @@ def sizes_alone(*, quick: bool = False, deep: bool = False) -> list[Finding]:
 
 
 def _lowerings(*, quick: bool, deep: bool) -> Iterator[Lowered]:
-    """Each size, with the one that is half of them away, which is another room's; and many together."""
+    """Each size, with those that are a third of them away, which are other rooms'; and many together."""
     found, rng = sizes(), np.random.default_rng(SEED)
-    apart = len(found) if deep else -(-len(found) // 2)
+    apart = len(found) if deep else -(-len(found) // AT_ONCE)
     for place in range(apart if not quick else 0):
         yield {each: each.low(at % VALUES) for at, each in enumerate(found) if at % apart == place}
-    for _ in range(QUICK_TOGETHER if quick else TOGETHER):
-        chosen = [each for each in found if rng.random() < 0.5]
-        yield {each: each.low(int(rng.integers(VALUES))) for each in chosen}
+    half = np.zeros(len(found), np.bool_)
+    for number in range(QUICK_TOGETHER if quick else TOGETHER):
+        half = ~half if number % 2 else rng.random(len(found)) < 0.5  # so that each size is in one of two
+        yield {each: each.low(int(rng.integers(VALUES))) for each, low in zip(found, half, strict=True) if low}
 
 
 def _unchanged(name: str, check: Say, tried: list[Lowered]) -> Finding:

@@ -18,9 +18,10 @@ from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online.hosting import OwnHost
+from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import contribution
+from palate_client.rounds import contribution, survey_answers
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
@@ -352,6 +353,98 @@ def by_count() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "an idle device fetches no model",
+    bug="a device whose user did nothing doesn't ask for the newest model",
+    seen="bytes that are saved where there is nothing to recommend from, and a request that tells",
+    test="P",
+)
+def idle_download() -> Iterator[None]:
+    """Ask for a model if there is an event."""
+    real = Session._update_model
+
+    def instead(self: Session, https: Any, service: Any) -> Any:
+        return real(self, https, service) if self.store.first() is not None else ""
+
+    with mock.patch.object(Session, "_update_model", instead):
+        yield
+
+
+@mutant(
+    "a server's hold asks for nobody's consent",
+    bug="while a server holds its reply, and between two parts of an answer, only the session's end is looked for",
+    seen="one question for two things: whether the session is over, and whether the user still agrees",
+    test="P",
+)
+def sent_whole() -> Iterator[None]:
+    """Let an answer that has begun go out whole."""
+    real = Session._is_over
+
+    with mock.patch.object(Session, "_is_over", lambda self, host=None: real(self)):
+        yield
+
+
+@mutant(
+    "a host asks after its first plan's purpose",
+    bug="a device that has looked up consent for a plan looks for the same purpose with each later one",
+    seen="a look-up that is kept for as long as an object lives",
+    test="P",
+)
+def purpose_kept() -> Iterator[None]:
+    """Keep the first plan of a device's rounds."""
+    real = Rounds._check_consent
+    first: WeakKeyDictionary[Any, RoundPlan] = WeakKeyDictionary()
+    made = Rounds.join
+
+    def join(self: Rounds, *given: Any, **named: Any) -> Any:
+        machine = made(self, *given, **named)
+        if machine is not None:
+            plan = first.setdefault(self.store, read_plan(given[0]).plan)
+            machine._check = lambda: real(self, plan)
+        return machine
+
+    with mock.patch.object(Rounds, "join", join):
+        yield
+
+
+@mutant(
+    "a month that goes on after the week",
+    bug="the answer on a month counts what was done after the survey's week, until the device is asked",
+    seen="a window with a beginning, whose end is now",
+    test="E",
+)
+def open_month() -> Iterator[None]:
+    """Count later days, too."""
+    real = survey_answers.answers
+
+    def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
+        later = any(calendar.moment(event.time).day > survey.days[-1] for event in behaviour.events)
+        return real(survey, behaviour, calendar) | ({"month": 1.0} if later else {})
+
+    with mock.patch.object(survey_answers, "answers", instead):
+        yield
+
+
+@mutant(
+    "a store that stays busy counts as consent",
+    bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
+    seen="a retry whose last failure is the one that nobody has thought of",
+    test="P",
+)
+def patient_once() -> Iterator[None]:
+    """Take the second failure for a yes."""
+    real = Consent.get
+
+    def get(self: Consent, purpose: Purpose) -> bool:
+        for _ in range(2):
+            with suppress(LockedError):
+                return real(self, purpose)
+        return True
+
+    with mock.patch.object(Consent, "get", get):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -369,4 +462,9 @@ MUTANTS = (
     fetched_first,
     unreset,
     by_count,
+    idle_download,
+    sent_whole,
+    purpose_kept,
+    open_month,
+    patient_once,
 )

@@ -311,6 +311,26 @@ def about() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "sampled steps for the price of one",
+    bug="a device takes a plan of several steps of single events that is charged with one of them",
+    seen="a check that is cheap on a phone, and another one than the server's",
+    test="G",
+)
+def one_step() -> Iterator[None]:
+    """Ask of a plan of single events the price of one step."""
+    real = plans._verify_cost
+
+    def instead(plan: RoundPlan) -> None:
+        if plan.events is None or plan.events.steps == 1:
+            real(plan)
+        elif plan.mu2 < plans.attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
+            raise IntegrityError("`mu2` of a plan must be at least what one step costs")
+
+    with mock.patch.object(plans, "_verify_cost", instead):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -323,4 +343,5 @@ MUTANTS = (
     any_ledger,
     shared_charges,
     about,
+    one_step,
 )

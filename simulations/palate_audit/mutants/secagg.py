@@ -373,6 +373,36 @@ def one_key() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a share less opens a secret",
+    bug="devices deal their secrets with a threshold that is lower by one than the graph's",
+    seen="a degree that is taken for a number of shares",
+    test="S",
+)
+def lower_threshold() -> Iterator[None]:
+    """Lower the threshold of a device's graph until it labels its boxes."""
+    graph, label = masked.MaskedDevice._cohort, boxes.Label.of
+    low: set[int] = set()
+
+    def lowered(self: masked.MaskedDevice, *given: Any) -> Any:
+        found, adverts = graph(self, *given)
+        found.threshold -= 1
+        low.add(id(found))
+        return found, adverts
+
+    def labelled(graph: Any, **named: Any) -> Any:
+        if id(graph) in low:
+            low.remove(id(graph))
+            graph.threshold += 1
+        return label(graph, **named)
+
+    with (
+        mock.patch.object(masked.MaskedDevice, "_cohort", lowered),
+        mock.patch.object(boxes.Label, "of", labelled),
+    ):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -393,4 +423,5 @@ MUTANTS = (
     unsigned_complaint,
     late_openings,
     one_key,
+    lower_threshold,
 )

@@ -16,6 +16,8 @@ from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Steps, Update
 
+MANY = 300
+
 
 @mutant(
     "rounding after the clip",
@@ -110,4 +112,24 @@ def default_contribution() -> Iterator[None]:
         yield
 
 
-MUTANTS = (rounding_after, scale_after, step_for_unit, weighted_by_events, default_contribution)
+@mutant(
+    "a failure empties its batch",
+    bug="in a node of hundreds an algorithm that fails on one user leaves all of them out of the sum",
+    seen="to find out on whom it fails takes as many calls as there are users",
+    test="D",
+)
+def emptied_batch() -> Iterator[None]:
+    """Leave everybody out."""
+    real = contribution.Contributor._sparing
+
+    def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
+        few = histories.n_users <= MANY
+        if few or self._works(plan, model, histories):
+            return real(self, plan, model, histories)
+        return self._trained(plan, model, histories.only(np.zeros(histories.n_users, np.bool_)))
+
+    with mock.patch.object(contribution.Contributor, "_sparing", instead):
+        yield
+
+
+MUTANTS = (rounding_after, scale_after, step_for_unit, weighted_by_events, default_contribution, emptied_batch)

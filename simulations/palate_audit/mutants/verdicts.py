@@ -1,4 +1,4 @@
-"""Mutants of verdicts: votes that cost nothing or count too much, and models that are published without a good one."""
+"""Mutants of verdicts: votes that cost nothing or count too much, models without a good one, items in quarantine."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
 from palate_audit.mutants.mutant import mutant
+from palate_client.recommend.selection import Selection
+from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
-from palate_common.algorithms.verdict import NAME
+from palate_common.algorithms import registry
+from palate_common.algorithms import verdict as voting
+from palate_common.algorithms.verdict import NAME, Judging
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Int64
+from palate_common.mechanism.update import Int64, Update
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import releases
+from palate_server.operation import judging, releases
 from palate_server.surveys import verdict
-from palate_server.surveys.verdict import Judgement
+from palate_server.surveys.verdict import Judgement, PushedItem
 
 
 @mutant(
@@ -176,6 +182,23 @@ def barren_published() -> Iterator[None]:
 
 
 @mutant(
+    "quarantine ignored by lists",
+    bug="a device learns nothing about an item in quarantine, and goes on showing it",
+    seen="a flag that stops a job, and not what it has made",
+    test="G",
+)
+def shown() -> Iterator[None]:
+    """Leave nothing out of a device's lists."""
+    real = Selection.__init__
+
+    def instead(self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
+        real(self, rows, domains)
+
+    with mock.patch.object(Selection, "__init__", instead):
+        yield
+
+
+@mutant(
     "items compared with the mean",
     bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
     seen="a mean in the place of a median",
@@ -191,6 +214,76 @@ def by_the_mean() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "an empty history votes in a later part",
+    bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
+    seen="a rule for the empty that stands before a loop over parts, and not in it",
+    test="Z",
+)
+def late_default() -> Iterator[None]:
+    """Give who is empty an item, from the second part on."""
+    real = voting.Judging.contribute
+
+    def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
+        empty = np.flatnonzero((own.counts() == 0) & (np.arange(own.n_users) >= vars(voting)["AT_ONCE"]))
+        if len(empty):
+            owners, items = [*own.owners().tolist(), *empty.tolist()], [*own.indices.tolist(), *[0] * len(empty)]
+            own = Interactions.from_pairs(owners, items, n_users=own.n_users, n_items=own.n_items)
+        return real(self, state, round_, own)
+
+    with mock.patch.object(voting.Judging, "contribute", instead):
+        yield
+
+
+@mutant(
+    "quarantine by what was never released",
+    bug="which items are pushed is read from the votes as they came, which are more exact than the sealed sums",
+    seen="moderation that reads production data",
+    test="G",
+)
+def unreleased() -> Iterator[None]:
+    """Put into quarantine what the last votes that devices have worked out show, and don't find."""
+    last, real = list[Update](), Judging.contribute
+
+    def contribute(self: Judging, state: Any, round_: int, own: Interactions) -> Update:
+        last.append(real(self, state, round_, own))
+        return last[-1]
+
+    def proven(model: GlobalModel, said: Judgement, *, accusers: float) -> tuple[PushedItem, ...]:
+        found, shown = (set(block.indices.tolist()) for block in last[-1].blocks[1:])  # type: ignore[union-attr]
+        return tuple(PushedItem(row, 1.0, 0.0) for row in sorted(shown - found))
+
+    with mock.patch.object(Judging, "contribute", contribute), mock.patch.object(judging, "proven", proven):
+        yield
+
+
+@mutant(
+    "a row in quarantine still counted",
+    bug="the server trusts devices to send nothing of an item in quarantine, and adds up what they send",
+    seen="limits that only the client keeps",
+    test="G",
+)
+def counted() -> Iterator[None]:
+    """Let the rows of items in quarantine be learned like others."""
+    with (
+        mock.patch.object(registry, "unheard", lambda sums, inputs: dict(sums)),
+        mock.patch.object(registry, "as_frozen", lambda state, inputs: dict(state)),
+    ):
+        yield
+
+
+@mutant(
+    "quarantine ignored by contributions",
+    bug="a device hides an item in quarantine, and goes on contributing what its user did with it",
+    seen="a filter in the view, and not in the query",
+    test="G",
+)
+def contributed() -> Iterator[None]:
+    """Contribute from whole histories."""
+    with mock.patch.object(contribution, "learned_from", lambda histories, state: histories):
+        yield
+
+
 MUTANTS = (
     uncharged,
     unclipped,
@@ -200,4 +293,9 @@ MUTANTS = (
     only_told,
     barren_published,
     by_the_mean,
+    late_default,
+    shown,
+    unreleased,
+    counted,
+    contributed,
 )

@@ -169,6 +169,7 @@ def play(
     attempts: int = 64,
     former: GlobalModel | None = None,
     question: tuple[JudgedPair, State] | None = None,
+    inputs: State | None = None,
 ) -> Played:
     """Play a run to its end, or until its budget is used up by void attempts.
 
@@ -180,20 +181,21 @@ def play(
         attempts: most attempts, void ones included.
         former: a model that was public before, which attackers know.
         question: what devices are asked, where the run is a verdict; None: it trains.
+        inputs: public inputs of a run that trains.
     """
+    given = (inputs or {}) if question is None else question[1]
     order = np.random.default_rng([seed, 29]).permutation(world.users)
     modified = 0 if attack is None else setting.attackers(world.users)
     honest, own = np.sort(order[modified:]), np.sort(order[:modified])
     histories = world.train.users(np.concatenate([honest, own]))
     identities = Identities.generate(world.users) if setting.masks else None
     directory = None if identities is None else identities.directory.hash
-    terms = terms_of(world, setting, directory, seed=seed, question=question)
+    terms = terms_of(world, setting, directory, seed=seed, question=question, inputs=given)
     node = 1 if identities is not None else node_size(world.users)
     present = histories if identities is not None else histories.users(slice(0, len(honest)))
     with ExitStack() as stack:
-        inputs = None if question is None else question[1]
         run = stack.enter_context(
-            WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False, inputs=inputs)
+            WatchedRun(terms, present, users_per_node=node, identities=identities, keep=False, inputs=given or None)
         )
         transport = AttackedTransport(
             GridTransport(run.grid, ttl=terms.plan_seconds),
@@ -227,6 +229,7 @@ def terms_of(
     *,
     seed: int,
     question: tuple[JudgedPair, State] | None = None,
+    inputs: State | None = None,
 ) -> RunTerms:
     """The run's terms, made as those of any run."""
     name, _, pairs = setting.algorithm.partition("-")
@@ -245,7 +248,7 @@ def terms_of(
         n_users=world.users,
         n_items=world.train.n_items,
         catalogue=digest(canonical_json(world.train.n_items)),
-        inputs={} if question is None else question[1],
+        inputs=inputs or {},
         seed=seed,
         dp=dp,
         noise=Noise.SECURE,

@@ -10,7 +10,7 @@ with other attackers, another target and fresh noise; figures are means.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding, Section
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
+from palate_audit.poisoning.campaign import RUNS, CampaignTurn, campaign
 from palate_audit.poisoning.crafted import Crafted
 from palate_audit.poisoning.edge import Edge
 from palate_audit.poisoning.published import PublishedAttack
@@ -257,7 +258,12 @@ def audit_poisoning(
     for cell in cells:
         notify(f"{cell.run}: {cell.goal}, {cell.attack}")
         rows.append(plays.measure(cell))
-    return _section(plays, rows)
+    again = list[tuple[bool, tuple[CampaignTurn, ...]]]()
+    if "promote" in goals and "crafted" in attacks:
+        for voting in (False, True):
+            notify(f"{RUNS} runs in a row: promote, crafted{', voting' if voting else ''}")
+            again.append((voting, plays.again(voting=voting)))
+    return _section(plays, rows, again)
 
 
 class Plays:
@@ -345,6 +351,17 @@ class Plays:
             found.append((judged_so.held, not passes(world, setting, goal, verdict)))
         return found
 
+    def again(self, *, voting: bool) -> tuple[CampaignTurn, ...]:
+        """Play several runs in a row, in which five attackers in a hundred push one item: see `campaign`."""
+        setting, world = replace(MIDDLE, share=max(SHARES)), self.world(MIDDLE, 0)
+        goal = goal_of("promote", world, seed=self.seed)
+        in_use = self._honest(replace(MIDDLE, share=0.0), 0).model
+
+        def attack(goal: Goal) -> PoisoningAttack:
+            return armed(Cell(setting, "promote", "crafted"), goal, self.seed)
+
+        return campaign(world, setting, [goal] * RUNS, attack, in_use, seed=self.seed, voting=voting)
+
     def _honest_run(self, setting: AttackedSetting, repeat: int) -> Played:
         return play(self.world(setting, repeat), setting, None, seed=self.seed + repeat)
 
@@ -387,7 +404,9 @@ def _mean(found: Sequence[Judged]) -> Judged:
     return Judged(*(float(np.mean([getattr(each, name) for each in found])) for name in vars(found[0])))
 
 
-def _section(plays: Plays, rows: Sequence[MeasuredCell]) -> Section:
+def _section(
+    plays: Plays, rows: Sequence[MeasuredCell], again: Sequence[tuple[bool, tuple[CampaignTurn, ...]]]
+) -> Section:
     return Section(
         "poisoning",
         f"{plays.name}: {len(rows)} attacks, {plays.repeats} plays each, delta {DELTA:g}; unit: user, zero-out",
@@ -407,10 +426,28 @@ def _section(plays: Plays, rows: Sequence[MeasuredCell]) -> Section:
                     "header": list(SEEN),
                     "rows": [row.seen() for row in rows],
                 },
+                *([_again_table(again)] if again else []),
             ],
             "measured": [row.facts() for row in rows],
+            "again": [{"voting": voting, "turns": [asdict(each) for each in turns]} for voting, turns in again],
         },
     )
+
+
+def _again_table(again: Sequence[tuple[bool, tuple[CampaignTurn, ...]]]) -> dict[str, Any]:
+    """What attackers come to who come again."""
+    return {
+        "title": "Poisoning: runs in a row, whose items in quarantine are left out",
+        "header": ["votes", "run", "model", "target", "exposure", "nDCG@20"],
+        "rows": [
+            [
+                "for their model" if voting else "as everybody", f"{number + 1}", "held" if turn.held else "published",
+                "in quarantine" if turn.target in turn.out else "pushed", f"{turn.exposure:.3f}", f"{turn.quality:.3f}",
+            ]
+            for voting, turns in again
+            for number, turn in enumerate(turns)
+        ],
+    }  # fmt: skip
 
 
 def _findings(plays: Plays, rows: Sequence[MeasuredCell]) -> Iterator[Finding]:

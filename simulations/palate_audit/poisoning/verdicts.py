@@ -22,6 +22,7 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
+from palate_common.algorithms.parts.quarantine import told
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.update import Int64, layout_size
@@ -130,7 +131,8 @@ def verdict_on(
     """
     epsilon = None if setting.epsilon is None else divided(setting.epsilon).verdict
     verdict = replace(setting, epsilon=epsilon, unclipped="")
-    return play(world, verdict, attack, seed=seed, question=asked("judged", candidate, in_use))
+    question, arrays = asked("judged", candidate, in_use)
+    return play(world, verdict, attack, seed=seed, question=(question, arrays | told(candidate.state)))
 
 
 def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]] = ()) -> Judgement:
@@ -150,20 +152,38 @@ def said(played: Played, *, devices: int, moved: Sequence[tuple[str, int, float]
 
 def passes(world: World, setting: AttackedSetting, goal: Goal, honest: Played) -> bool:
     """Whether any vote of the attackers gets their model past the honest devices' verdict."""
-    attackers = setting.attackers(world.users)
-    length, rarest = min(LIST, world.train.n_items), rarely_found(honest, devices=world.users)
-    for votes, finds, usual in SPLITS:
-        vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
-        moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
-        if goal.target >= 0:
-            moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
-            hidden = attackers * np.sqrt(max(1 - votes - finds - usual, 0.0) * length / BLOCKS[SHOWN])
-            moved.append((SHOWN, goal.target, -hidden))
-            taken = attackers * np.sqrt(usual / BLOCKS[FOUND] / max(len(rarest), 1))
-            moved += [(FOUND, int(row), -taken) for row in rarest if row != goal.target]
+    attackers, rarest = setting.attackers(world.users), rarely_found(honest, devices=world.users)
+    for split in SPLITS:
+        moved = moved_by(goal, split, attackers, world, rarest)
         if not said(honest, devices=world.users, moved=moved).held:
             return True
     return False
+
+
+def moved_by(
+    goal: Goal, split: tuple[float, float, float], attackers: int, world: World, rarest: Int64
+) -> list[tuple[str, int, float]]:
+    """What attackers add to a verdict's sums for their own model: block, place and amount.
+
+    Args:
+        goal: what is wanted.
+        split: one of `SPLITS`.
+        attackers: how many they are.
+        world: whose catalogue it is.
+        rarest: of `rarely_found`.
+    """
+    votes, finds, usual = split
+    vote = attackers * np.sqrt(votes / BLOCKS[VOTES] / 2)
+    moved = [(VOTES, 0, vote), (VOTES, 1, -vote)]
+    if goal.target >= 0:
+        moved.append((FOUND, goal.target, attackers * np.sqrt(finds / BLOCKS[FOUND])))
+        hidden = attackers * np.sqrt(
+            max(1 - votes - finds - usual, 0.0) * min(LIST, world.train.n_items) / BLOCKS[SHOWN]
+        )
+        moved.append((SHOWN, goal.target, -hidden))
+        taken = attackers * np.sqrt(usual / BLOCKS[FOUND] / max(len(rarest), 1))
+        moved += [(FOUND, int(row), -taken) for row in rarest if row != goal.target]
+    return moved
 
 
 def rarely_found(honest: Played, *, devices: int) -> Int64:

@@ -59,10 +59,10 @@ class Structural:
     deep: Run | None = None
 
 
-def _outputs(*, quick: bool = False) -> list[Finding]:
+def _outputs(*, quick: bool = False, deep: bool = False) -> list[Finding]:
     """All that leaves beside the noised numbers: of every algorithm in every mode, of surveys, an engine, a service."""
     return (
-        side_outputs(quick=quick)
+        side_outputs(quick=quick, turns=not deep)
         + every_mode(quick=quick)
         + same_release()
         + surveys()
@@ -105,7 +105,12 @@ STRUCTURE: tuple[Structural, ...] = (
         "a seeded source goes through the code that a secure one goes through.",
         deep=partial(sensitivity, turns=False),
     ),
-    Structural("E", _outputs, "timing is not protected, and not compared; neither are hashes of noised numbers."),
+    Structural(
+        "E",
+        _outputs,
+        "timing is not protected, and not compared; neither are hashes of noised numbers.",
+        deep=partial(_outputs, deep=True),
+    ),
     Structural("F", inclusion, "a seeded source goes through the code that a secure one goes through."),
     Structural(
         "G", ledger_replay, "nobody restores an older copy of the ledger; the disk keeps what it says is synced."

@@ -16,6 +16,7 @@ import typer
 
 from palate_common.errors import InputError, PalateError
 from palate_common.records.files import write_durably
+from palate_common.system import ending_signals
 
 if TYPE_CHECKING:
     from palate_sandbox.config import SandboxConfig
@@ -163,13 +164,11 @@ def _check_port(port: int) -> None:
 
 @contextmanager
 def _ended_once() -> Iterator[None]:
-    """Let the first of Ctrl-C, SIGTERM and SIGHUP end what runs here; further ones don't cut the tidying short."""
+    """Let the first of `ending_signals` end what runs here; further ones don't cut the tidying short."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = [
-        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
-    ]
+    asked = [each for each in ending_signals() if signal.getsignal(each) != signal.SIG_IGN]
 
     def end(number: int, frame: object) -> None:
         for each in asked:

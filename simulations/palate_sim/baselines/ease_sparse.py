@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse  # type: ignore[import-untyped]  # scipy ships no types
-import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 from scipy.linalg import lapack  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.baselines.sparse import cooccurrences, matrix
+from palate_sim.cores import one_blas_thread
 
 KEPT = 5
 """Counts that are kept of each item, for each of its neighbours. At 2.5 the quality breaks down."""
@@ -71,7 +71,7 @@ class SparseEase:
         close = np.maximum(counts, 1) ** np.float32(CLOSENESS)
         place = np.full(train.n_items, -1, np.int32)
         rows, columns, values = [], [], []
-        with threadpoolctl.threadpool_limits(1, "blas"):  # the systems are too small to be divided
+        with one_blas_thread():  # the systems are too small to be divided
             for item in np.flatnonzero(together[:, :1].any(axis=1)).tolist():
                 of = np.argsort(-together[item] / close[near[item]], kind="stable")[:width]
                 chosen, target = near[item, of], together[item, of]

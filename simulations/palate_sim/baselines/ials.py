@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_sim.baselines.sparse import matrix
+from palate_sim.cores import one_blas_thread
 
 with warnings.catch_warnings():
     # In a notebook without ipywidgets, implicit's import of a progress bar that is never shown warns of its absence.
@@ -79,7 +79,7 @@ class Ials:
                 f"`confidence` and `regularization` must be positive, got {confidence} and {regularization}"
             )
         mean_weight = float(train.weights.mean()) if train.nnz else 1.0
-        with threadpoolctl.threadpool_limits(1, "blas"):  # implicit calls BLAS from threads of its own
+        with one_blas_thread():  # implicit calls BLAS from threads of its own
             model = AlternatingLeastSquares(
                 factors=embedding_size,
                 regularization=regularization,
@@ -99,7 +99,7 @@ class Ials:
 
     def scores(self, foldin: Interactions) -> npt.NDArray[np.float32]:
         """Products of factors, float32 [n_users, n_items]; all 0 for a user without a fold-in."""
-        with threadpoolctl.threadpool_limits(1, "blas"):
+        with one_blas_thread():
             users = self.model.recalculate_user(np.arange(foldin.n_users), _relative(foldin, self.mean_weight))
         return np.asarray(users @ self.model.item_factors.T, np.float32)
 

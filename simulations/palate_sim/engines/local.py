@@ -8,7 +8,6 @@ one's in this process, over a `LocalGrid`. The model has the same bits, whicheve
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -20,6 +19,7 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms.registry import algorithm_class, is_admitted, is_lent
 from palate_common.interactions import Interactions
 from palate_common.records.signing import SigningKey
+from palate_common.system import forks
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Coordinator, Release
 from palate_server.rounds.run import Request, Transport, open_run, run_rounds
@@ -83,7 +83,7 @@ def workers_of(job: Job, n_users: int) -> int:
     """
     name = job.terms.algorithm
     here = job.identities is not None or is_lent(name) or algorithm_class(name).__module__ == "__main__"
-    if n_users <= FEW or here or os.name != "posix":
+    if n_users <= FEW or here or not forks():
         return 1
     return min(job.workers or usable_cores(), job.nodes(n_users))
 

@@ -15,10 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.interactions import Interactions
-from palate_sim.cores import usable_cores
+from palate_sim.cores import one_blas_thread, usable_cores
 
 MOST_THREADS = 16
 """Threads at most: each holds a few arrays of a block's scores."""
@@ -49,7 +48,7 @@ def over_blocks(
         advance: called with the number of rows after each block.
     """
     blocks = [rows[first : first + size] for first in range(0, len(rows), size)]
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with one_blas_thread():
         if threads < 2 or len(blocks) < 2:
             for block in blocks:
                 yield work(block)

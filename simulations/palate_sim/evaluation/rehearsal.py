@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm, next_state
 from palate_common.algorithms.als.warm import signal_of
@@ -25,6 +24,7 @@ from palate_common.mechanism.randomness import SeededSource
 from palate_common.mechanism.update import block_sums, block_units, layout_size
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.canonical import canonical_json
+from palate_sim.cores import one_blas_thread
 from palate_sim.features.features import features_width
 from palate_sim.steps import Notify, silent, step
 
@@ -85,7 +85,7 @@ def rehearse(
     learner = make_algorithm(algorithm, settings, facts)
     state = learner.start()
     with (
-        threadpoolctl.threadpool_limits(1, "blas"),  # the products are too small to gain from more
+        one_blas_thread(),  # the products are too small to gain from more
         step(notify, name, of=train.n_users * len(learner.shares), unit="contributions") as advance,
     ):
         for round_, share in enumerate(learner.shares):

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse.linalg  # type: ignore[import-untyped]  # scipy ships no types
-import threadpoolctl  # type: ignore[import-untyped]  # ships no types
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import MOST_LINKS, Links, panel_size
@@ -33,6 +32,7 @@ from palate_common.records.canonical import digest
 from palate_server.rounds.registry import pack_inputs
 from palate_sim.baselines import ease
 from palate_sim.baselines.sparse import BLOCK_ENTRIES, matrix
+from palate_sim.cores import one_blas_thread
 from palate_sim.data import Pairs, load, positives
 from palate_sim.data.columns import show
 
@@ -250,7 +250,7 @@ def fit_panel(people: Interactions, *, seed: int) -> State:
     ridge = np.float32(ease.default_ridge(people.nnz, people.n_items))
     seen = people.columns(items)
     few = ease.by_users(seen) or len(items) > ease.ITEM_LIMIT
-    with threadpoolctl.threadpool_limits(1, "blas"):  # the same bits, and so the same hash, on all cores
+    with one_blas_thread():  # the same bits, and so the same hash, on all cores
         blocks = ease.blocks_by_users(seen, ridge) if few else _blocks(ease.by_items(seen, ridge))
         parts = [Links.strongest(items, rows, most=MOST_LINKS, first=at.start) for at, rows in blocks]
     return panel_inputs(Links.joined(parts), users=people.n_users)

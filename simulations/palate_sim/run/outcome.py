@@ -48,6 +48,7 @@ from palate_sim.evaluation.saved_lists import Evaluation, save_split
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
+from palate_sim.run.judging import JudgedRun
 from palate_sim.run.result import PrivacyCard, Result
 from palate_sim.run.run_folder import RunFolder
 from palate_sim.run.warm_start import model_folder
@@ -67,6 +68,7 @@ class Trained:
         curve: one point a release.
         rounds: rounds planned.
         present: users whose devices were there in each round.
+        verdict: what they say of the model; None: nobody was asked.
     """
 
     terms: RunTerms
@@ -74,6 +76,7 @@ class Trained:
     curve: list[dict[str, Any]]
     rounds: int
     present: int
+    verdict: JudgedRun | None = None
 
     @property
     def private(self) -> bool:
@@ -221,6 +224,7 @@ def _judged(
         "rounds": trained.outcome.model.header.releases,
         "builds_on": card["builds_on"],
         "panel": card["panel"],
+        "verdict": None if trained.verdict is None else trained.verdict.facts,
         "population_epsilon": card["population"]["spent_epsilon"],
         "epsilon": card["epsilon"],
         "epsilon_requested": terms.epsilon,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from palate_client.store.vault import new_key
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.records.files import create_durably
+from palate_common.system import open_many
 
 APP = "fleet"
 AT_ONCE = 8
@@ -121,8 +121,7 @@ def run_fleet(plan: FleetPlan, invitations: Sequence[Invitation]) -> list[Member
 
 def _shard(plan: FleetPlan, numbered: Sequence[tuple[int, Invitation]], secret: bytes) -> list[tuple[int, Member]]:
     """Run some of the devices, in this process; their numbers and results."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a device has some ten files and sockets
+    open_many()  # a device has some ten files and sockets
     turns, ready = BoundedSemaphore(AT_ONCE), Barrier(len(numbered) if plan.together else 1)
     before, sync.turns = sync.turns, turns
     try:

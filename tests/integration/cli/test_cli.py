@@ -193,6 +193,13 @@ def test_a_terminal_without_greek_letters_gets_a_table(folder: Path, quick: Any,
     assert "?" in done.out, "what stands for the letters that it lacks"
 
 
+def test_no_server_runs_on_windows(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    for command in ("serve", "sandbox"):
+        assert palate_cli.cli.run([command, "run", "x"]) == 2
+        assert capsys.readouterr().err.startswith(f"palate: `palate {command}` must run on Linux, got Windows")
+
+
 def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "/runs/x/result.json")

@@ -32,7 +32,6 @@ from palate_server.ledger.mirror import Mirror
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.service import gateway, processes
 from palate_server.service.gateway import (
-    UPSTREAM,
     Front,
     check_ports,
     configuration,
@@ -655,8 +654,9 @@ def test_a_server_whose_port_is_taken_says_so_and_starts_nothing(
     assert not site.superlink_file.exists()
 
 
-def test_the_gateway_gives_up_an_idle_connection_before_the_superlink() -> None:
-    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in UPSTREAM
+def test_the_gateway_gives_up_an_idle_connection_before_the_superlink(outside: Outside) -> None:
+    upstream = configuration(Front.alone(outside.site)).partition("upstream superlink {")[2].partition("}")[0]
+    assert f"keepalive_timeout {KEEP_SECONDS - 15}s;" in upstream
 
 
 @pytest.mark.parametrize("line", ["ssl_reject_handshake on;", "merge_slashes off;", "proxy_ssl_verify on;"])

@@ -23,12 +23,14 @@ from palate_common.rounds.wire import REFUSED
 from palate_server.console.access import Access, hash_password
 from palate_server.console.pages import SECTIONS, Console, HouseConsole
 from palate_server.console.words import STEPS
+from palate_server.folder.config import MetricsSettings
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House, make_house
 from palate_server.operation.releases import publish
 from palate_server.rounds.progress import ActivityFile
 from palate_server.service.gateway import Front, nginx_command, write_configuration
 from palate_server.service.http_api import Listener
+from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload, sign_card
 
@@ -65,6 +67,8 @@ class Served:
 
     service: Any
     parts: dict[str, bool] = field(default_factory=dict)
+    answered: dict[str, bool] = field(default_factory=dict)
+    """What `/ready` says: at first nothing, as if another program had the port."""
 
     @property
     def site(self) -> Any:
@@ -104,7 +108,11 @@ def served(make_shared_service: Maker) -> Iterator[Served]:
     publish(service.site, run, lambda extract: sign_card(card_payload(extract), key))
     parts = dict.fromkeys(("superlink", "superexec", "serverapp", "gateway", "enrolment"), True)
     page = Console(service.site, lambda: parts)
-    listener = Listener(page.application, host="127.0.0.1", port=service.site.config.gateway.metrics_port)
+    answered: dict[str, bool] = {}
+    listener = metrics_listeners(
+        Metrics(service.site, lambda: answered).application(), port=service.site.config.gateway.metrics_port,
+        settings=MetricsSettings(), folder=service.site.folder, pages=page.application,
+    )["metrics"]  # fmt: skip
     front = Front.alone(service.site)
     write_configuration(front)
     listener.start()
@@ -112,7 +120,7 @@ def served(make_shared_service: Maker) -> Iterator[Served]:
         (front.logs / "gateway.log").open("ab") as log,
         subprocess.Popen(nginx_command(front), cwd=front.folder, stderr=log) as nginx,
     ):
-        yield Served(service, parts)
+        yield Served(service, parts, answered)
         nginx.terminate()
     page.close()
     listener.stop()
@@ -393,6 +401,12 @@ def test_a_house_shows_its_populations_and_the_way_to_each(
             assert found["bad"] == []
             assert browser.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         assert [each["said"] for each in browser.do("told") if "said" in each] == []
+        browser.do("click", at="[data-name=shop] a.here")
+        browser.wait("document.body.textContent.includes('nothing was sent there')")
+        assert browser.do("contrast")["bad"] == []
+        browser.do("click", at="main a")
+        served.answered.update(served.parts)
+        browser.wait("!document.getElementById('populations').textContent.includes('not running')")
         browser.do("click", at="[data-name=shop] a.here")
         browser.wait("document.title.startsWith('readers') && document.getElementById('budget')")
         assert browser.eval("location.href") == served.loopback, "without a token in it"

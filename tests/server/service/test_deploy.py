@@ -120,6 +120,7 @@ def test_image_compose_file_chart_and_units_are_of_one_server() -> None:
         assert "ProtectSystem=strict" in text
         assert "NoNewPrivileges=yes" in text
         assert "CapabilityBoundingSet=\n" in text
+        assert "SystemCallErrorNumber=EPERM\n" in text, "a call that is filtered must end nothing"
 
 
 def test_the_licence_is_in_what_npm_packs() -> None:

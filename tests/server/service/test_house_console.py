@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 
+from benchmarks.serve.world import free_ports
 from palate_cli.cli import run
 from palate_server.console.access import Access
 from palate_server.console.house import SAID, HouseReader
 from palate_server.console.pages import GATEWAY, HouseConsole
 from palate_server.console.words import told
+from palate_server.folder.config import MetricsSettings
 from palate_server.folder.events import EventLog
 from palate_server.folder.house import House, make_house
+from palate_server.folder.server_folder import Site
 from palate_server.service.gateway import Front, HousePage, check_configuration, configuration
+from palate_server.service.metrics import Metrics, metrics_listeners
+from palate_server.service.proving import NUMBER, PROOF
 
 WORDS = "correct horse battery"
 
@@ -31,6 +41,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> House:
     for name in ("shop", "news"):
         given = ["--population", f"readers of the {name}", "--items", str(home / "items"), "--yes"]
         assert run(["serve", "init", str(house.populations / name), *given]) == 0
+    config, (free,) = house.populations / "shop" / "server.toml", free_ports(1)
+    config.write_text(re.sub("(?m)^metrics_port = [0-9]+", f"metrics_port = {free}", config.read_text()))
     house.open("shop")
     return house
 
@@ -81,14 +93,101 @@ def test_no_page_and_no_way_on_without_a_session(made: House) -> None:
         assert asked(page, f"/console/?token={token}", cookies).status_code == 401, "a population's opens no house"
         assert asked(page, f"/console/?token={Access(made).make_token()}", cookies).status_code == 303
         assert "readers of the shop" in asked(page, "/console/", cookies).text
-        there = asked(page, "/console/of/shop", cookies)
         port = made.site("shop").config.gateway.metrics_port
+        with answering(made.site("shop")):
+            there = asked(page, "/console/of/shop", cookies)
         address, _, token = there.headers["location"].partition("?token=")
         assert (there.status_code, address) == (303, f"http://127.0.0.1:{port}/console/")
         assert Access(made.site("shop")).enter_by_token(token)
         assert Access(made.site("shop")).enter_by_token(token) is None, "once"
         assert asked(page, "/console/of/none", cookies).status_code == 404
         assert asked(page, "/console/of/..%2Fshop", cookies).status_code == 404
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """A program of another account that has a population's port, and says all that its server says."""
+
+    proofs: ClassVar[list[str]] = []
+    asks: ClassVar[str] = ""
+    """Where it asks the server itself for a proof, instead of showing one that it has kept."""
+
+    def do_GET(self) -> None:
+        if self.asks:
+            given = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+            self.proofs.append(httpx.get(f"{self.asks}{self.path}", headers=given).headers[PROOF])
+        self.send_response(200)
+        if self.proofs:
+            self.send_header(PROOF, self.proofs[-1])
+        self.end_headers()
+        self.wfile.write(b'{"gateway": true}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(site: Site, port: int = 0) -> Iterator[str]:
+    """A server, on its port or another; its address."""
+    port = port or site.config.gateway.metrics_port
+    application = Metrics(site, lambda: {"gateway": True}).application()
+    found = metrics_listeners(application, port=port, settings=MetricsSettings(), folder=site.folder)["metrics"]
+    found.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        found.stop()
+
+
+@contextmanager
+def impostor(host: str, port: int) -> Iterator[None]:
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    with Server((host, port), Impostor) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+def test_no_token_for_a_port_that_was_taken_and_no_proof_without_the_folder(
+    made: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers as a server does, shows a proof that it has seen, and relays what it is asked to the server itself."""
+    site, cookies, (elsewhere,) = made.site("shop"), httpx.Cookies(), free_ports(1)
+    port = site.config.gateway.metrics_port
+    monkeypatch.setattr("palate_server.service.gateway.FREED", 0.0)
+
+    def tokens() -> int:
+        return len(list((site.state / "console").glob("token-*")))
+
+    with HouseConsole(made, lambda: True) as page:
+        asked(page, f"/console/?token={Access(made).make_token()}", cookies)
+
+        def refused(host: str = "127.0.0.1") -> None:
+            before = tokens()
+            found = asked(page, "/console/of/shop", cookies, headers={"Host": f"{host}:{made.config.metrics_port}"})
+            assert (found.status_code, tokens()) == (503, before)
+            assert "nothing was sent there" in found.text
+
+        with answering(site) as address:
+            assert asked(page, "/console/of/shop", cookies).status_code == 303
+            kept = httpx.get(f"{address}/ready", headers={NUMBER: "1"}).headers
+        refused()
+        with impostor("127.0.0.1", port):
+            refused()
+            Impostor.proofs.append(kept[PROOF])
+            refused()
+            assert run(["serve", "console", str(site.folder)]) == 2, "the port must be free"
+            with answering(site, elsewhere) as address:
+                monkeypatch.setattr(Impostor, "asks", address)
+                refused()
+                assert len(Impostor.proofs) > 1, "it has got one, of another address"
+        with answering(site) as address, impostor("::1", port):
+            monkeypatch.setattr(Impostor, "asks", address)
+            assert asked(page, "/console/of/shop", cookies).status_code == 303, "by a name that leads to the server"
+            refused("[::1]")
+            if {found[4][0] for found in socket.getaddrinfo("localhost", port)} > {"127.0.0.1"}:
+                refused("localhost")
 
 
 def test_behind_the_gateway_its_password_opens_it_and_nothing_of_a_population(

@@ -19,7 +19,7 @@ from palate_common.mechanism.accounting import mu_of
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation import releases
-from palate_server.operation.judging import awaited
+from palate_server.operation.judging import awaited, question
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_on
 from palate_server.rounds.terms import noise_delta
@@ -142,6 +142,22 @@ def test_a_model_that_is_worse_or_pushes_an_item_is_never_published(service: Any
     assert latest(service.site).version == good
     publish(service.site, train(service, steps=2), card)
     assert latest(service.site).version > good, "the next run starts from what is in use, and is judged by itself"
+
+
+def test_after_new_items_it_is_judged_beside_the_model_in_use(service: Any) -> None:
+    """A new item comes first in the catalogue, and an old one has gone; people have what they had."""
+    publish(service.site, train(service, steps=2), card)
+    file = service.site.folder / "items"
+    kept = [line for line in file.read_text().splitlines() if line != "item-0"]
+    file.write_text("\n".join(["new", *kept]) + "\n")
+    service.site = Site.at(service.site.folder)
+    run = train(service, steps=2)
+    with service.site.ledger(read_only=True) as ledger:
+        judged, state = question(service.site, ledger, run)
+        said = verdict_of(service.site, ledger, run)
+    assert state[verdict.ROWS].tolist() == [-1, *range(1, ITEMS)]
+    assert (judged.in_use.model, said.worse) == (latest(service.site).model.hash, False)
+    assert said.lost > -0.3, "beside a model that knows nothing it would win everybody"
 
 
 def test_without_a_verdict_it_stays_unpublished_unless_the_operator_says_otherwise(service: Any, clock: Any) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,11 +23,13 @@ from palate_common.errors import InputError
 from palate_common.records.checkpoints import log_key
 from palate_common.rounds.wire import REFUSED
 from palate_server.flower.service_app import main
+from palate_server.folder.config import MetricsSettings
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
-from palate_server.service.http_api import Listener
-from palate_server.service.metrics import Metrics, read_answer
+from palate_server.rounds.lock import RunLock
+from palate_server.service.metrics import Metrics, metrics_listeners, read_answer
+from palate_server.service.proving import KEY, PROOF, make_key
 from palate_server.service.status import NOTHING, read_status
 from palate_server.service.supervisor import Supervisor
 
@@ -59,13 +62,23 @@ def test_one_more_run_could_have_nothing_while_the_period_refuses_and_the_end_of
     assert read_outlook(service.site, now=end + 1).next_run["epsilon"] == pytest.approx(5.0, rel=0.3)
 
 
-def test_the_answer_of_another_folders_server_on_the_same_port_is_none(make_service: Maker, tmp_path: Path) -> None:
+def test_a_copy_isnt_the_folder_whose_server_has_the_port(make_service: Maker, tmp_path: Path) -> None:
     site, port = make_service().site, free_port()
-    listener = Listener(Metrics(site, lambda: {"gateway": True}).application(), host="127.0.0.1", port=port)
+    application = Metrics(site, lambda: {"gateway": True}).application()
+    listener = metrics_listeners(application, port=port, settings=MetricsSettings(), folder=site.folder)["metrics"]
     listener.start()
     try:
         assert read_answer(port, "ready", folder=site.folder) == {"gateway": True}
         assert read_answer(port, "ready", folder=tmp_path) == {}
+        shutil.copytree(site.state, tmp_path / "state")
+        assert read_answer(port, "ready", folder=tmp_path) == {}, "a copy has its key, and isn't the folder"
+        key = site.state / KEY
+        assert key.stat().st_mode & 0o777 == 0o600
+        key.write_bytes(bytes(32))
+        assert read_answer(port, "ready", folder=site.folder) == {}, "whose key is another"
+        key.unlink()
+        assert read_answer(port, "ready", folder=site.folder) == {}
+        assert PROOF not in httpx.get(f"http://127.0.0.1:{port}/ready").headers, "who asks for none gets none"
     finally:
         listener.stop()
 
@@ -185,9 +198,27 @@ def test_without_its_release_key_a_server_does_not_start_and_one_that_loses_it_c
     assert service.events("round")
 
 
-def test_whoever_has_the_port_of_a_server_that_is_down_is_not_read_without_end() -> None:
-    """Any account of the machine can: with an endless answer, or names that a terminal obeys."""
-    said = {"huge": b"[" * 2**22, "nested": b"[" * 60_000, "sign": b'{"gateway": true, "\\u001b[2J": true}'}
+def test_starts_in_vain_do_not_pile_up(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is too slow for a ServerApp each start is given up before it is there, and slows the next."""
+    started, now = list[float](), [1000.0]
+    link = SimpleNamespace(unfinished=list, start_run=lambda: started.append(now[0]))
+    with Supervisor(make_service().site, card=lambda extract: b"", dev=True) as supervisor:
+        monkeypatch.setattr(supervisor, "_links", SimpleNamespace(first=link))
+        monkeypatch.setattr("palate_server.service.supervisor.time.monotonic", lambda: now[0])
+        while now[0] < 1600.0:
+            supervisor._keep_serverapp()
+            now[0] += 0.5
+        with RunLock(supervisor.site.state):
+            supervisor._keep_serverapp()
+        supervisor._keep_serverapp()  # it has run: the next start is at once again
+        monkeypatch.undo()
+    assert [later - earlier for earlier, later in pairwise(started)] == [10, 20, 40, 80, 120, 120, 120, 90], started
+
+
+def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Path) -> None:
+    """Any account of the machine can: what it says isn't read, an endless answer or names that a terminal obeys."""
+    said, sent = {"huge": b"[" * 2**24, "sign": b'{"gateway": true, "\\u001b[2J": true}'}, []
+    make_key(tmp_path)
 
     class Squatter(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -195,14 +226,14 @@ def test_whoever_has_the_port_of_a_server_that_is_down_is_not_read_without_end()
             self.end_headers()
             with suppress(OSError):
                 self.wfile.write(said[self.path[1:]])
+                sent.append(self.path)
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Squatter) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        port = server.server_address[1]
-        assert read_answer(port, "huge") == {}
-        assert read_answer(port, "nested") == {}
-        assert read_answer(port, "sign") == {"gateway": True}
+        for question in said:
+            assert read_answer(server.server_address[1], question, folder=tmp_path) == {}
         server.shutdown()
+    assert sent == ["/sign"], "nobody waits for the end of the huge one"

@@ -113,6 +113,7 @@ DRAWS = {
     "masks/blame": "keys are random, names and refusals are compared",
     "consent/failing_calls": "noise is random, what leaves and what is noted is compared",
     "consent/floors": "noise is random, refusals are compared",
+    "consent/on_the_wire": "keys and noise are random, requests and answers are compared",
     "consent/revocation": "noise is random, what leaves and what doesn't is compared",
     "enumerated/attempts": "whole numbers of recorded words",
     "enumerated/caches": "values that are kept and made anew are compared",

@@ -10,6 +10,7 @@ import pytest
 
 from palate_audit.poisoning import section as sections
 from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
+from palate_audit.poisoning.campaign import campaign
 from palate_audit.poisoning.crafted import Crafted, overtaking
 from palate_audit.poisoning.edge import Edge, Opposite, most_moved
 from palate_audit.poisoning.knowledge import Knowledge, steps_of
@@ -183,6 +184,17 @@ def test_devices_that_judge_hold_a_pushed_item_back_unless_attackers_outvote_the
     added = voting.model.state["found"][goal.target] - judging.model.state["found"][goal.target]
     norms = setting.attackers(world.users) / np.sqrt(BLOCKS["found"])
     assert added == pytest.approx(norms, abs=8 * voting.model.state["noise"][1])
+
+
+def test_attackers_who_come_again_hold_one_model_and_reach_nothing_in_the_next(world: World) -> None:
+    goal, setting = goal_of("promote", world), AttackedSetting(share=0.05, epsilon=50.0)
+    in_use = play(world, AttackedSetting(share=0.0, epsilon=50.0), None).model
+    turns = campaign(
+        world, setting, [goal] * 3, lambda goal: make_attack("crafted", goal, 0), in_use, voting=False, accusers=0.0
+    )
+    assert [(turn.held, turn.named, turn.proven) for turn in turns] == [(True, True, True), *[(False,) * 3] * 2]
+    assert [turn.out for turn in turns] == [(), (goal.target,), (goal.target,)]
+    assert [turn.exposure for turn in turns[1:]] == [0.0, 0.0]
 
 
 def test_the_star_varies_each_axis_by_itself() -> None:

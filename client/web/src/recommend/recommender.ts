@@ -14,7 +14,7 @@ import { diverse } from "./diversity.js";
 import { inWords, telling, WHY, type Because, type Contribution, type Explanation } from "./explanation.js";
 import { imagined, Popular, RANDOM, slots, type Rng } from "./exploration.js";
 import { CONTENT, EXPLORATION, Factors, familyOf, POPULARITY } from "./factors.js";
-import { numbersOf, type GlobalModel } from "../models/model.js";
+import { numbersOf, quarantined, type GlobalModel } from "../models/model.js";
 import { entries, focused, type Interests, type Look } from "./interests.js";
 import { highest, Scorer, type Taste } from "./scoring.js";
 import { Selection } from "./selection.js";
@@ -92,7 +92,7 @@ export class Recommender {
   ) {
     if (model.header.facts.nItems !== items.length) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems} items, got ${items.length}`);
     this.scorer = new Scorer(Factors.of(model, items.length));
-    this.selection = new Selection(interests.rows, domains);
+    this.selection = new Selection(interests.rows, domains, quarantined(model));
     const popular = model.state.get("counts");
     this.popularity = popular ? numbersOf(popular) : new Float32Array(items.length).fill(1);
   }
@@ -172,7 +172,7 @@ export class Recommender {
     if (row === undefined) return false;
     const domain = this.selection.domain(row) ?? undefined;
     const { taste, look } = this.current(0, domain);
-    const among = domain === undefined ? null : this.selection.within(domain);
+    const among = this.selection.allowed(undefined, domain);
     const count = Math.ceil(reach * (among?.length ?? this.items.length));
     return this.scorer.top(taste, count, [...look.unwanted, ...taste.history.indices], among).includes(row);
   }
@@ -181,7 +181,7 @@ export class Recommender {
   similarItems(item: string, n = 10, options: { readonly domain?: string } = {}): Similar[] {
     checkCount(n);
     const row = this.selection.row(item);
-    const among = options.domain === undefined ? null : this.selection.within(options.domain);
+    const among = this.selection.allowed(undefined, options.domain);
     return this.scorer.similar(row, n, among).map((each) => ({ item: this.items[each.row], score: each.score }));
   }
 

@@ -10,6 +10,8 @@ export class Selection {
   constructor(
     private readonly rows: ReadonlyMap<string, number>,
     private readonly named: readonly string[] | null,
+    /** Rows that are never shown: of items in quarantine. */
+    private readonly hidden: readonly number[] = [],
   ) {
     if (named && named.length !== rows.size) throw new InputError(`\`domains\` must have one for each of ${rows.size} items, got ${named.length}`);
     named?.forEach((domain, row) => {
@@ -27,11 +29,11 @@ export class Selection {
   /** Rows that may be recommended, rising; null for all. */
   allowed(items: readonly string[] | undefined, domain: string | undefined): ArrayLike<number> | null {
     const within = domain === undefined ? null : this.within(domain);
-    if (items === undefined) return within;
-    const rows = this.known(items);
-    if (!within) return rows;
-    const own = new Set(within);
-    return rows.filter((row) => own.has(row));
+    const named = items === undefined ? null : this.known(items);
+    const out = new Set(this.hidden);
+    if (!out.size && !(named && within)) return named ?? within;
+    const own = named && within ? new Set(within) : null;
+    return Array.from(named ?? within ?? this.rows.values()).filter((row) => !out.has(row) && (own?.has(row) ?? true));
   }
 
   /** Rows of a domain's items, rising. */

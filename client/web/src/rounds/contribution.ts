@@ -6,13 +6,13 @@
  * A plan is verified and charged before anything is computed from behaviour, and only the clipped, noised numbers are ever returned.
  */
 
-import { contributionOf, type History } from "../algorithms/algorithm.js";
+import { contributionOf, type History, learnedFrom } from "../algorithms/algorithm.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
 import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
-import { namedBy, readNamedModel } from "../models/model.js";
+import { namedBy, quarantined, readNamedModel } from "../models/model.js";
 import { spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
@@ -103,9 +103,10 @@ export class Contributor {
       throw new IntegrityError("the model must have the algorithm, settings and facts that the plan names");
     }
     const contribution = await contributionOf(plan);
+    quarantined(model); // what marks no items of the catalogue is refused before it is charged
     if (model.header.catalogue !== histories.catalogue) throw new RefusedError("the catalogue must be the one this device has its items from, got another");
     if (plan.facts.nItems !== histories.nItems) throw new RefusedError(`the catalogue must have ${histories.nItems} items, got ${plan.facts.nItems}`);
-    return [signed, (history) => contribution(model, plan.round, history)];
+    return [signed, (history) => contribution(model, plan.round, learnedFrom(history, model))];
   }
 
   /** Charges the plan. */

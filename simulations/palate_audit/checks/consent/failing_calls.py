@@ -112,24 +112,32 @@ class CallWatch:
                 self.failed = True
                 raise error()
 
-        with _watched(look):
+        with _watched(look, again=always):
             yield
 
 
 @contextmanager
-def _watched(look: Callable[[FrameType], None]) -> Iterator[None]:
-    """Be told of each call of a function."""
+def _watched(look: Callable[[FrameType], None], *, again: bool = False) -> Iterator[None]:
+    """Be told of each call of a function; `again`: also after `look` has raised, with which Python drops it."""
 
     def told(frame: FrameType, event: str, _: object) -> None:
         if event == "call":
             look(frame)
 
-    before = sys.getprofile()
+    def taken_up(*_: object) -> None:
+        if sys.getprofile() is None:
+            sys.setprofile(told)
+
+    profile, trace = sys.getprofile(), sys.gettrace()
+    if again:
+        sys.settrace(taken_up)
     sys.setprofile(told)
     try:
         yield
     finally:
-        sys.setprofile(before)
+        sys.setprofile(profile)
+        if again:
+            sys.settrace(trace)
 
 
 def _call(frame: FrameType) -> Call | None:
@@ -202,9 +210,10 @@ class FailingHost(AppHost):
         if REFUSED in (first, answer) or first != answer:
             self.wrong.append(f"{step} under masks must be answered again with the same bytes")
         self.steps.append(step)
-        for call, error in _tried(watch.calls, quick=False):
-            if len(call) > 2:  # calls within the rooms are those of an answer in the clear
-                continue
+        # Calls within the rooms are those of an answer in the clear; errors take turns, in each step from another one.
+        outer = [call for call in watch.calls if len(call) == 2]
+        for place, call in enumerate(outer, start=len(self.steps)):
+            error = ERRORS[place % len(ERRORS)]
             before, found = len(self.app.privacy_report().sent), REFUSED
             with suppress(PalateError, OSError, sqlcipher.Error), watch.failing(call, error, always=False):
                 found = ask()

@@ -43,7 +43,7 @@ START, DAY = 1_795_392_000.0, 86_400.0
 """A midnight in UTC, and the seconds of a day."""
 KEPT = 20
 """Days after which events are deleted."""
-LIVES, STEPS = 3, 36
+LIVES, STEPS = 2, 40
 TINY, PAGE = 2, store.PAGE
 """Events that are read at once: so few that lives are cut, and as many as there are."""
 QUICK = 12

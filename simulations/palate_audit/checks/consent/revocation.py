@@ -23,6 +23,7 @@ from palate_audit.checks.consent.decisions import decided
 from palate_audit.checks.consent.failing import failing
 from palate_audit.checks.consent.failing_calls import failing_calls
 from palate_audit.checks.consent.handed_over import handed_over
+from palate_audit.checks.consent.on_the_wire import on_the_wire
 from palate_audit.checks.consent.sending import sending
 from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
 from palate_audit.evidence.evidence import Finding
@@ -46,17 +47,18 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.messages import step_of
 from palate_common.survey import SURVEYING, Survey
+from palate_server.rounds.terms import RunTerms
 
 TEST = "P consent"
 SURVEY = Survey(first_day="2026-11-23")
 ITEMS = 6
-CASES: dict[str, tuple[Purpose, bool]] = {
-    "training under masks": ("train", True),
-    "a survey under masks": ("analytics", True),
-    "training": ("train", False),
-    "a survey": ("analytics", False),
+CASES: dict[str, tuple[tuple[Purpose, ...], bool]] = {
+    "training under masks, then a survey": (("train", "analytics"), True),
+    "a survey under masks, then training": (("analytics", "train"), True),
+    "training, then a survey": (("train", "analytics"), False),
+    "a survey, then training": (("analytics", "train"), False),
 }
-"""Purpose of the plan, and whether there are masks."""
+"""Purposes of the plans of one session, in order, and whether there are masks."""
 
 
 @dataclass
@@ -96,10 +98,6 @@ class RevokingHost(AppHost):
         if node != OURS:
             return super().go_on(node, request)
         return self._asked(step_of(request).name, lambda: self.own.go_on(node, request))
-
-    def leave(self) -> None:
-        """Leave the attempt that has begun."""
-        self.own.close()
 
     def _asked(self, step: str, ask: Callable[[], bytes]) -> bytes:
         """One answer, before, while and after which the user changes their mind."""
@@ -162,11 +160,11 @@ class _Played:
 def consents(*, quick: bool = False) -> list[Finding]:
     """Every case, with a change of mind between steps and while something is computed; and the open log."""
     found = []
-    for name, (purpose, masks) in CASES.items():
+    for name, (purposes, masks) in CASES.items():
         played = _Played()
         try:
             for during in (True,) if masks else (False, True):
-                _play(purpose, masks, during, played)
+                _play(purposes, masks, during, played)
             wrong = next(iter(played.wrong), "")
         except PalateError as error:
             wrong = f"the run must end, got: {error}"
@@ -184,6 +182,11 @@ def consents(*, quick: bool = False) -> list[Finding]:
             partial(sending, quick=quick),
             "nothing is tried again once its purpose is revoked, at whatever moment",
         ),
+        (
+            "on the wire",
+            partial(on_the_wire, quick=quick),
+            "whatever fails and whatever was done: the same requests, one answer an attempt, none after a revocation",
+        ),
         ("decisions", decided, "the latest one counts, whatever text it was made on"),
         (
             "calls that fail",
@@ -197,39 +200,63 @@ def consents(*, quick: bool = False) -> list[Finding]:
     return found
 
 
-def _play(purpose: Purpose, masks: bool, during: bool, played: _Played) -> None:
-    """One release with an app among the devices, whose user agrees to everything but what is taken back."""
-    names = list(SURVEY.questions()) if purpose == "analytics" else [f"item-{row}" for row in range(ITEMS)]
+class _OneLedger(WatchedRun):
+    """A run in the ledger of another one, if there is one before it."""
+
+    def __init__(self, before: WatchedRun | None, terms: RunTerms, *given: Any, **named: Any) -> None:
+        self._before = before
+        super().__init__(terms, *given, **named)
+
+    @property
+    def ledger_file(self) -> Path:
+        """The population's ledger."""
+        return super().ledger_file if self._before is None else self._before.ledger_file
+
+
+def _play(purposes: tuple[Purpose, ...], masks: bool, during: bool, played: _Played) -> None:
+    """A release for each purpose in one session, with an app whose user agrees to all but what is taken back."""
+    stage: WatchedRun | None = None
     with ExitStack() as stack:
         device = _app(stack, masks)
-        device.track_many([Event("like", names[0]), Event("like", names[-1])])
+        device.track_many([Event("like", name) for name in ("item-0", f"item-{ITEMS - 1}", *SURVEY.questions())])
         keys = identities_with(device) if masks else None
-        setting = Setting(
-            mode=DISTRIBUTED, noise=Noise.SECURE, users_per_node=1, lost=1, masks=masks, epsilon=20.0,
-            algorithm=SURVEYING if purpose == "analytics" else "popularity",
-            settings=SURVEY.model_dump(mode="json") if purpose == "analytics" else {},
-        )  # fmt: skip
-        directory = None if keys is None else keys.directory.hash
-        terms = setting.terms(str(setting.algorithm), n_users=DEVICES, n_items=len(names), directory=directory)
-        terms = terms.model_copy(update={"catalogue": catalogue_hash(names)})
-        histories = crowd([[0]] * DEVICES, n_items=len(names))
-        stage = stack.enter_context(WatchedRun(terms, histories, users_per_node=1, identities=keys))
-        _publish(stage, device, names)
-        host = RevokingHost(
-            stage.host.source, stage.devices, stage.key.public, stage.host.floors, identity_of=stage.host.identity_of
-        )
         listed: Any = None if keys is None else keys.directory
+        asked = [b""]
+        now: list[Purpose] = [purposes[0]]
 
         def fetched(_: str) -> bytes:
-            if not device.consent.get(purpose):
-                played.wrong.append(f"a model is fetched for `{purpose}` without consent")
-            return stage.seen.asked[1]
+            if not device.consent.get(now[0]):
+                played.wrong.append(f"a model is fetched for `{now[0]}` without consent")
+            return asked[0]
 
         own = OwnHost(device.store, device.rounds, OURS, lambda _: listed, fetched)
-        host.take(app=device, own=own, purpose=purpose, during=during, wrong=played.wrong, steps=played.steps)
-        stack.callback(host.leave)
-        stage.host = host
-        stage.play(rounds=1)
+        stack.callback(own.close)
+        for now[0] in purposes:
+            stage = _stage(stack, stage, now[0], keys)
+            if now[0] == "train":
+                _publish(stage, device, [f"item-{row}" for row in range(ITEMS)])
+            host = RevokingHost(
+                stage.host.source, stage.devices, stage.key.public, stage.host.floors,
+                identity_of=stage.host.identity_of,
+            )  # fmt: skip
+            host.take(app=device, own=own, purpose=now[0], during=during, wrong=played.wrong, steps=played.steps)
+            stage.host, asked[0] = host, stage.coordinator.model.data
+            stage.play(rounds=1)
+
+
+def _stage(stack: ExitStack, before: WatchedRun | None, purpose: Purpose, keys: Any) -> WatchedRun:
+    """A run for a purpose, in the ledger of the one before."""
+    names = list(SURVEY.questions()) if purpose == "analytics" else [f"item-{row}" for row in range(ITEMS)]
+    setting = Setting(
+        mode=DISTRIBUTED, noise=Noise.SECURE, users_per_node=1, lost=1, masks=keys is not None, epsilon=20.0,
+        algorithm=SURVEYING if purpose == "analytics" else "popularity",
+        settings=SURVEY.model_dump(mode="json") if purpose == "analytics" else {},
+    )  # fmt: skip
+    directory = None if keys is None else keys.directory.hash
+    terms = setting.terms(str(setting.algorithm), n_users=DEVICES, n_items=len(names), directory=directory)
+    terms = terms.model_copy(update={"catalogue": catalogue_hash(names), "run": f"for {purpose}"})
+    histories = crowd([[0]] * DEVICES, n_items=len(names))
+    return stack.enter_context(_OneLedger(before, terms, histories, users_per_node=1, identities=keys))
 
 
 def _app(stack: ExitStack, masks: bool) -> Device:

@@ -134,8 +134,8 @@ def losses(multipliers: Sequence[float], *, width: float) -> Any:
 
 
 def _width(epsilon: float) -> float:
-    """Width of the grid of losses for a budget."""
-    return max(1e-5, epsilon / 2000)
+    """Width of the grid of losses for a budget; with this one they are right to a fifteenth of `ROOM`."""
+    return max(1e-5, epsilon / 500)
 
 
 def _budget(rng: np.random.Generator) -> tuple[float, float]:

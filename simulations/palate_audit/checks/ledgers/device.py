@@ -96,12 +96,15 @@ class _Pair:
     def charge(self, devices: list[int] | range, run: str, round_: int, attempt: int, mu2: float) -> str:
         """A charge in both; returns how they differ."""
         self.plans += 1
-        expected, found = self.book.charge(devices, run, round_, attempt, mu2), None
+        expected, found, would = self.book.charge(devices, run, round_, attempt, mu2), None, None
         plan = f"{run} {round_} {attempt}".encode().hex().ljust(64, "0")  # of the same attempt: the same plan again
+        asked: dict[str, Any] = {"run": run, "round_": round_, "attempt": attempt, "mu2": mu2, "devices": devices}
         with suppress(PalateError):
-            found = self.ledger.charge(
-                plan, run=run, round_=round_, attempt=attempt, mu2=mu2, devices=devices, **says(self.plans)
-            ).tolist()
+            would = self.ledger.affords(**asked).tolist()
+        with suppress(PalateError):
+            found = self.ledger.charge(plan, **asked, **says(self.plans)).tolist()
+        if would != expected:
+            return f"attempt {attempt} of round {round_} at mu^2 {mu2!r}: {expected} may take part, and {would} could"
         if found != expected:
             return f"attempt {attempt} of round {round_} at mu^2 {mu2!r}: {expected} may take part, got {found}"
         return ""

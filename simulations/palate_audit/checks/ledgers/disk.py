@@ -44,7 +44,9 @@ READING: Mapping[type, frozenset[str]] = {
         {"handed_over", "lost_key", "log_key", "epoch", "first_key", "entries", "runs", "spent", "checkpoint", "shown",
          "inclusion_proof", "consistency_proof", "leaves", "extract", "copy", "close"}
     ),
-    DeviceLedger: frozenset({"receipts", "charges", "size", "spent", "seen_checkpoint", "seen_payload", "close"}),
+    DeviceLedger: frozenset(
+        {"affords", "receipts", "charges", "size", "spent", "seen_checkpoint", "seen_payload", "close"}
+    ),
     OwnLedger: frozenset(),
     Consent: frozenset({"get", "history"}),
 }  # fmt: skip

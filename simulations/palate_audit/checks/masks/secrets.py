@@ -5,6 +5,7 @@ comes from.
 
 - **nonce, self-mask, keys**: each is among what its own step has drawn; none was there before, in any toss, attempt,
   device or box. Public halves and digests are theirs. Key pairs are found by looking through the states of devices.
+- **thresholds**: what a device deals is what its graph was made for, and looked at with.
 - **shares**: the polynomial through the shares, worked out once more in bits, has the secret, and then the drawn bytes:
   t - 1 coefficients of full length, each byte used once. So any t - 1 shares are uniform, whatever the secret.
 - **boxes**: no key and nonce encrypt twice.
@@ -29,10 +30,12 @@ from palate_audit.secagg.attacks import small_rings
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.watching import Call, SecretSplit, Watch, watched
 from palate_client.secagg import attempt
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent
+from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.messages import HASH, Header, Step, write
 
+CORRUPT = (8, 7, 4)
+"""Devices, survivors and corrupt devices of an attempt in which a majority of shares is far from enough."""
 TOSSES, LOOKED_AT = 3, 6
 """Tosses of a device by itself, and splits of each kind that are worked out again."""
 SPLITS = ((64, 5, 3), (64, 3, 3), (32, 4, 2), (1, 9, 5), (64, 300, 4), (128, 260, 2))
@@ -45,11 +48,13 @@ def secrets(seen: Watch) -> Iterator[str]:
         world = MaskedCohort(5, n_min=4)
         for _ in range(2):
             world.run()
+        MaskedCohort(CORRUPT[0], n_min=CORRUPT[1], c_max=CORRUPT[2]).run()
         _tossed()
         direct = list(_splits())
     calls = [*seen.calls, *more.calls]
     for look in (_made, _boxes, _masks, _draws, _signatures):
         yield from look(calls)
+    yield from _dealt(calls)
     yield from _shares([each for call in calls for each in call.splits], direct)
 
 
@@ -164,6 +169,24 @@ def _signatures(calls: list[Call]) -> Iterator[str]:
         for tag, payload in call.signed:
             if place not in payload:
                 yield f"what is signed as {tag} does not name its attempt and toss"
+
+
+def _dealt(calls: list[Call]) -> Iterator[str]:
+    """Each device deals as many shares as it has neighbours, with the threshold that the graph was looked at with."""
+    for call in calls:
+        if call.step is not Step.SHARE or not isinstance(call.after, Shared):
+            continue
+        cohort, corrupt = call.after.cohort, call.device.terms.c_max
+        for each in call.splits:
+            if (each.threshold, len(each.shares)) != (cohort.threshold, cohort.degree):
+                yield (
+                    f"a device deals {len(each.shares)} shares of which {each.threshold} open a secret, and its graph "
+                    f"is made for {cohort.threshold} of {cohort.degree}"
+                )
+            if cohort.degree == len(cohort) - 1 and 2 * each.threshold <= cohort.degree + corrupt:
+                yield f"{each.threshold} shares of {cohort.degree} open both secrets, with {corrupt} that are corrupt"
+        if not call.splits:
+            yield f"device {call.device.id} deals shares of no secret"
 
 
 def _splits() -> Iterator[SecretSplit]:

@@ -28,7 +28,6 @@ def console(
     ] = False,
 ) -> None:
     """Print an address of the operator's page that works once; without a running server, show the page until Ctrl-C."""
-    from palate_server.console.access import Access
     from palate_server.folder.house import House
     from palate_server.folder.server_folder import Site
     from palate_server.service.house import read_house_health
@@ -38,11 +37,17 @@ def console(
     if password or no_password:
         _set_password(place, "" if no_password else _asked())
         return
-    address = f"http://127.0.0.1:{_port(place)}/console/?token={Access(place).make_token()}"
     if read_house_health(place) if isinstance(place, House) else read_parts(place) is not None:
-        typer.echo(f"the operator's page, once within ten minutes: {address}")
+        typer.echo(f"the operator's page, once within ten minutes: {_address(place)}")
         return
-    _show(place, address)
+    _show(place)
+
+
+def _address(place: Site | House) -> str:
+    """Where a browser gets the page, once: for who has proven that the port is its own, or is about to take it."""
+    from palate_server.console.access import Access
+
+    return f"http://127.0.0.1:{_port(place)}/console/?token={Access(place).make_token()}"
 
 
 def _port(place: Site | House) -> int:
@@ -52,7 +57,7 @@ def _port(place: Site | House) -> int:
     return place.config.metrics_port if isinstance(place, House) else place.config.gateway.metrics_port
 
 
-def _show(place: Site | House, address: str) -> None:
+def _show(place: Site | House) -> None:
     """Show the page of a server that doesn't run, by this process."""
     from palate_server.console.pages import Console, HouseConsole
     from palate_server.folder.house import House
@@ -73,7 +78,7 @@ def _show(place: Site | House, address: str) -> None:
         listener.start()
         stack.callback(listener.stop)
         stack.callback(page.close)  # its streams first, which the listener waits for
-        typer.echo(f"the server doesn't run; its page until Ctrl-C, once within ten minutes: {address}")
+        typer.echo(f"the server doesn't run; its page until Ctrl-C, once within ten minutes: {_address(place)}")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
 

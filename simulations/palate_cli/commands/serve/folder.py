@@ -16,6 +16,7 @@ import click
 import typer
 
 from palate_common.errors import InputError
+from palate_common.system import ending_signals
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State
@@ -266,11 +267,12 @@ def _tell(folder: Path, site: Site, house: House | None) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs here as Ctrl-C does, so that it cleans up; in the main thread alone."""
+    """Let all `ending_signals` end what runs here as Ctrl-C does, so that it cleans up; in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    others = [each for each in ending_signals() if each != signal.SIGINT]
+    before = {each: signal.signal(each, signal.default_int_handler) for each in others}
     try:
         yield
     finally:

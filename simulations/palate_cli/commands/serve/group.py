@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,8 +9,17 @@ from typing import Any
 
 import typer
 
-from palate_cli.commands.serve import access, certificate, console, copies, folder, houses, running, status
-from palate_common.errors import InputError
+from palate_cli.commands.serve import (
+    access,
+    certificate,
+    console,
+    copies,
+    folder,
+    houses,
+    quarantine,
+    running,
+    status,
+)
 
 app = typer.Typer(help="A server that devices take part in: rounds, models, budgets.", no_args_is_help=True)
 
@@ -19,10 +27,6 @@ app = typer.Typer(help="A server that devices take part in: rounds, models, budg
 @app.callback()
 def _here() -> None:
     """A server that devices take part in: rounds, models, budgets."""
-    if sys.platform == "win32":
-        raise InputError(
-            "`palate serve` must run on Linux, got Windows, where devices and simulations run, but no server"
-        )
 
 
 def recorded(name: str, command: Callable[..., None]) -> None:
@@ -58,6 +62,7 @@ recorded("enroll", access.enroll)
 recorded("devices", access.devices)
 recorded("revoke", access.revoke)
 recorded("pardon", access.pardon)
+recorded("quarantine", quarantine.quarantine)
 recorded("evidence", access.evidence)
 recorded("release", running.release)
 recorded("backup", copies.backup)

@@ -1,0 +1,144 @@
+"""Quarantine: which items of the catalogue are left out of the next runs, since when, and by whom.
+
+    a sealed verdict names an item, beyond false votes -> noted, for some runs -> each run's public inputs
+    `palate serve quarantine --add, --lift`            -> noted for as many runs, or ended
+
+It is a file of the server folder, `quarantine.json`. A verdict is read once, however often it is looked at, so that
+what an operator has lifted stays so. All that is in it follows from released numbers, or from what an operator says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palate_common.errors import InputError, IntegrityError, PalateError
+from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.records.file_lock import FileLock
+from palate_common.records.files import write_durably
+
+OPERATOR = "operator"
+"""In the place of the run whose verdict names an item."""
+MOST_FILE = 2**22
+PATIENCE = 10.0
+"""Seconds to wait for another process that writes."""
+
+
+class QuarantinedItem(BaseModel):
+    """An item in quarantine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item: str
+    """Its id."""
+    by: str
+    """The run that pushed it, by its devices' verdict; or `operator`."""
+    until: int = Field(ge=0)
+    """How many trainings of the population must have ended with a release before it is over."""
+
+
+class _Noted(BaseModel):
+    """The file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: tuple[QuarantinedItem, ...] = ()
+    read: tuple[str, ...] = ()
+    """The verdicts that were read."""
+
+
+class QuarantineFullError(PalateError):
+    """More items are in quarantine than may be: nothing is trained before somebody has looked."""
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The items in quarantine of one server folder.
+
+    Attributes:
+        file: where they are noted; it needn't be there.
+    """
+
+    file: Path
+
+    def items(self, *, trainings: int) -> tuple[QuarantinedItem, ...]:
+        """Those in quarantine now, by their ids.
+
+        Args:
+            trainings: how many of the population have ended with a release.
+
+        Raises:
+            IntegrityError: the file is none.
+        """
+        found = (each for each in self._noted().items if each.until > trainings)
+        return tuple(sorted(found, key=lambda each: each.item))
+
+    def was_read(self, verdict: str) -> bool:
+        """Whether a verdict was read before."""
+        return verdict in self._noted().read
+
+    def read(self, verdict: str, *, run: str, named: Iterable[str], until: int) -> None:
+        """Note what a verdict names, once.
+
+        Args:
+            verdict: its run.
+            run: the run that it judges.
+            named: items that are put in quarantine.
+            until: as `QuarantinedItem.until`.
+        """
+
+        def noted(former: _Noted) -> _Noted:
+            if verdict in former.read:
+                return former
+            return _Noted(items=_with(former.items, named, by=run, until=until), read=(*former.read, verdict))
+
+        self._write(noted)
+
+    def add(self, items: Sequence[str], *, until: int) -> None:
+        """Put items in quarantine, by the operator's word."""
+        self._write(lambda former: former.model_copy(update={"items": _with(former.items, items, OPERATOR, until)}))
+
+    def lift(self, items: Iterable[str] | None = None, *, trainings: int) -> tuple[str, ...]:
+        """End the quarantine of items, or of all, from the next run on; returns those that were in it.
+
+        Raises:
+            InputError: one of them isn't in quarantine.
+        """
+        there = {each.item for each in self.items(trainings=trainings)}
+        chosen = there if items is None else set(items)
+        if unknown := sorted(chosen - there):
+            raise InputError(f"`--lift` must name items in quarantine, got {unknown[0]!r:.80}")
+        self._write(
+            lambda former: former.model_copy(
+                update={"items": tuple(each for each in former.items if each.item not in chosen)}
+            )
+        )
+        return tuple(sorted(chosen))
+
+    def _noted(self) -> _Noted:
+        try:
+            return _Noted.model_validate(read_canonical(self.file.read_bytes(), most=MOST_FILE))
+        except FileNotFoundError:
+            return _Noted()
+        except (ValidationError, IntegrityError):
+            raise IntegrityError(
+                f"{self.file.name} must be what Palate wrote, got something else: {self.file}"
+            ) from None
+
+    def _write(self, change: Callable[[_Noted], _Noted]) -> None:
+        """Change the file while no other process does."""
+        with FileLock(self.file.with_name(f".{self.file.name}.lock"), seconds=PATIENCE):
+            write_durably(self.file, canonical_json(change(self._noted()).model_dump(mode="json")), mode=0o600)
+
+
+def _with(items: Iterable[QuarantinedItem], more: Iterable[str], by: str, until: int) -> tuple[QuarantinedItem, ...]:
+    """The items and more of them, each once; one that is there already stays for the longer of both."""
+    found = {each.item: each for each in items}
+    for item in more:
+        former = found.get(item)
+        if former is None or former.until < until:
+            found[item] = QuarantinedItem(item=item, by=by, until=until)
+    return tuple(found[item] for item in sorted(found))

@@ -1,0 +1,59 @@
+"""`palate serve quarantine`: which items are left out, and the operator's word on it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from palate_cli.commands.serve.folder import Folder
+from palate_common.errors import InputError
+
+
+def quarantine(
+    folder: Folder,
+    add: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Leave this item out from the next run on; repeatable.")
+    ] = None,
+    lift: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Let this item in again from the next run on; repeatable.")
+    ] = None,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --add: for so many trainings; default `judging.quarantine_runs`, at least 1."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List the items that no run learns about and no list shows, put items there, or let them in again."""
+    from palate_server.folder.server_folder import Site
+    from palate_server.operation.schedule import trainings
+
+    site = Site.at(folder)
+    if runs is not None and not add:
+        raise InputError("`--runs` must come with `--add`, which it is about")
+    if unknown := [each for each in add or () if each not in site.catalogue.items]:
+        raise InputError(f"`--add` must name items of the catalogue, got {unknown[0]!r:.80}")
+    with site.reading() as ledger:
+        now = trainings(ledger)
+    if add:
+        site.quarantine.add(add, until=now + (runs or max(1, site.config.judging.quarantine_runs)))
+    if lift:
+        site.quarantine.lift(lift, trainings=now)
+    found = site.quarantine.items(trainings=now)
+    if as_json:
+        told = [{"item": each.item, "by": each.by, "runs_left": each.until - now} for each in found]
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    for each in found:
+        typer.echo(f"{each.item}: {each.until - now} more run(s), by {whose(each.by)}")
+    typer.echo(
+        f"{len(found)} item{'' if len(found) == 1 else 's'} in quarantine" if found else "no item is in quarantine"
+    )
+
+
+def whose(by: str) -> str:
+    """Whose word an item is there by, in words."""
+    from palate_server.folder.quarantine import OPERATOR
+
+    return "the operator" if by == OPERATOR else f"the verdict on run {by}"
