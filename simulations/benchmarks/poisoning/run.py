@@ -20,7 +20,7 @@ from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
 from benchmarks.sheet import Part, Table, main
 from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
-from palate_audit.poisoning.campaign import RUNS, Turn, accused, campaign
+from palate_audit.poisoning.campaign import RUNS, CampaignTurn, accused, campaign
 from palate_audit.poisoning.section import ONE, Cell, armed
 from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, held_again, said, verdict_on
 from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
@@ -300,7 +300,7 @@ def measure_again(where: AgainWhere, data: Path, seeds: int) -> Any:
 
 def _campaign(
     world: World, share: float, goals: Sequence[Goal], in_use: GlobalModel, *, voting: bool, judges: int, seed: int
-) -> tuple[Turn, ...]:
+) -> tuple[CampaignTurn, ...]:
     setting = replace(MIDDLE, share=share)
 
     def attack(goal: Goal) -> PoisoningAttack:

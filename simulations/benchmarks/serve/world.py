@@ -114,7 +114,6 @@ class World:
         algorithm: str = "dp-als",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
-        more: str = "",
     ) -> None:
         ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {
@@ -127,7 +126,7 @@ class World:
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
         given["origins"] = json.dumps(list(origins))
-        text = CONFIG.format(**given, ports=ports) + more
+        text = CONFIG.format(**given, ports=ports)
         self.folder, self.items = folder, items
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fleet.run import Members, simulated
+from benchmarks.fleet.run import Members, final, simulated
 from benchmarks.serve.world import World
 from benchmarks.sheet import Part, Table, main
 from benchmarks.web.browsers import Browsers
@@ -25,8 +25,6 @@ from palate_common.errors import PalateError
 from palate_common.rounds.plan import read_plan
 
 BROWSERS, PYTHON, ROUNDS, OTHERS = 10, 20, 3, 5
-JUDGING = 100.0
-"""Epsilon of the verdict on the model of the rounds: among thirty devices a smaller one would tell nothing."""
 ITEMS, LIKED, WIDTH, CROWD = 20_000, 400, 16, 100
 """So many items, and likes of each, that some 10,000 have counts for the collaborative round: 160,000 numbers."""
 BAR = 2.0
@@ -46,10 +44,8 @@ def tastes(count: int, items: Sequence[str], most: int = 12) -> dict[int, list[s
     return {device: sorted(rng.sample(items, rng.randint(max(1, most - 20), most))) for device in range(count)}
 
 
-def together(
-    browsers: Browsers, world: World, liked: Mapping[int, list[str]], *, worker: bool, count: int, runs: int = 1
-) -> Any:
-    """All devices in so many runs: those of browsers have the first numbers. What became of each."""
+def together(browsers: Browsers, world: World, liked: Mapping[int, list[str]], *, worker: bool, count: int) -> Any:
+    """All devices in one run: those of browsers have the first numbers. What became of each."""
     first = world.site.key().public
     service = {"publicKey": first, "population": world.site.config.population}
     items = [liked[device] for device in range(count)]
@@ -60,7 +56,7 @@ def together(
     members = Members(world, len(liked) - count, dict(liked), seeded=seeded)
     with ThreadPoolExecutor(1) as pool:
         syncing = pool.submit(browsers.ask, "sync", seconds=SECONDS)
-        world.wait(lambda: bool(world.events("closed")[runs - 1 :] or world.events("no cohort")), seconds=SECONDS)
+        world.wait(lambda: bool(world.events("closed", "no cohort")), seconds=SECONDS)
         if world.events("no cohort"):
             browsers.kill()  # they would wait for the next one
             members.process.kill()
@@ -68,16 +64,8 @@ def together(
         return syncing.result(), [each["result"] for each in members.results() if each["result"]]
 
 
-def trained(world: World) -> str:
-    """Hash of the model at the end of the first run."""
-    run = world.events("opened")[0]["run"]
-    with world.site.ledger(read_only=True) as ledger:
-        closed = [entry for entry in ledger.entries(run) if entry.kind == "close"]
-    return str(closed[-1].body["facts"]["model_hash"])
-
-
 def cohort(_: Path, __: int) -> Any:
-    """Ten browsers and twenty devices in Python train and judge; the reckoning makes the noise of all rounds again."""
+    """Ten browsers and twenty devices in Python, three rounds, whose noise the reckoning makes again."""
     count = BROWSERS + PYTHON
     browsers = Browsers("members.mjs")
     try:
@@ -92,17 +80,14 @@ def cohort(_: Path, __: int) -> Any:
                 exchange_seconds=180.0,
                 wait_seconds=300.0,
                 origins=browsers.pages,
-                more=f"[judging]\nepsilon = {JUDGING}\n",
             )
             items = [f"item-{number}" for number in range(200)]
             liked = tastes(count, items)
             world.start()
             try:
-                web, own = together(browsers, world, liked, worker=False, count=BROWSERS, runs=2)
+                web, own = together(browsers, world, liked, worker=False, count=BROWSERS)
                 done, aborted = world.events("round"), len(world.events("aborted"))
-                world.wait(lambda: bool(world.events("judged")))
-                judged = world.events("judged")[-1]
-                same = simulated(world, liked)[-1] == trained(world)
+                same = simulated(world, liked)[-1] == final(world)
                 released = releases(world)
             finally:
                 world.stop()
@@ -140,7 +125,6 @@ def cohort(_: Path, __: int) -> Any:
         "users": [event["users"] for event in done],
         "seconds": [event["seconds"] for event in done],
         "aborted": aborted,
-        "judged": judged["devices"],
         "same": same,
         "vectors": sum(map(len, told)),
         "apart": dict(sorted(apart.items())),
@@ -154,9 +138,8 @@ def cohort(_: Path, __: int) -> Any:
 def cohort_tables(figures: Any) -> list[Table]:
     """What was found."""
     users, rounds, web = figures["users"], len(figures["users"]), figures["devices"]["browsers"]
-    everybody = figures["browsers"] + figures["python"]
     attempts = rounds + figures["aborted"]
-    whole = [*users, figures["judged"]] == [everybody] * (ROUNDS + 2)
+    whole = users == [figures["browsers"] + figures["python"]] * ROUNDS
     apart = {int(size): n for size, n in figures["apart"].items()}
     sums = {int(size): n for size, n in figures["sums"].items()}
     near = max(apart) <= 1
@@ -169,7 +152,7 @@ def cohort_tables(figures: Any) -> list[Table]:
     most = max(web["requests"]) <= max(own["requests"]) + attempts
     preflights = figures["preflights"]
     rows = [
-        ("rounds released, devices in each; the last is a verdict", f"{rounds}: {users}", "met" if whole else "MISSED"),
+        ("rounds released, devices in each", f"{rounds}: {users}", "met" if whole else "MISSED"),
         ("attempts that were aborted, and tried again", f"{figures['aborted']}", ""),
         (
             f"numbers of the browsers' {figures['vectors']} vectors that are not Python's to the bit",

@@ -30,7 +30,9 @@ from palate_server.service.setup import make_site, server_toml
 WORDS = "correct horse battery"
 POPULATION = """
 import os, pathlib, sys, time
-pathlib.Path(sys.argv[1], "state", "pid").write_text(str(os.getpid()))
+pid = pathlib.Path(sys.argv[1], "state", "pid")
+pid.with_suffix(".new").write_text(str(os.getpid()))
+pid.with_suffix(".new").replace(pid)  # whole, or as before
 time.sleep(600)
 """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from palate_cli.cli import run
 from palate_client.floors import Floors
 from palate_common.algorithms import verdict
 from palate_common.errors import InputError, IntegrityError, RefusedError
@@ -107,13 +109,34 @@ def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(servi
         now = trainings(ledger)
         assert service.site.quarantine.lift(trainings=now) == ("item-0",)
         service.site.quarantine.add(["item-7"], until=now + 1)
-    run = train(service)
+    trained = train(service)
     with service.site.ledger(read_only=True) as ledger:
-        found = candidate(service.site, ledger, run)
+        found = candidate(service.site, ledger, trained)
         assert found.model.quarantined.tolist() == [7], "a verdict is read once"
         assert found.model.state["counts"][7] == 0.0, "it was never published"
-        arrays = judging.question(service.site, ledger, run)[1]
+        arrays = judging.question(service.site, ledger, trained)[1]
     assert arrays["quarantined"].tolist() == [int(row == 7) for row in range(ITEMS)], "nor do devices judge it"
+
+
+def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(service.site.folder)
+    assert run(["serve", "quarantine", folder, "--add", "item-1", "--add", "item-2", "--runs", "4"]) == 0
+    assert capsys.readouterr().out == (
+        "item-1: 4 more run(s), by the operator\nitem-2: 4 more run(s), by the operator\n2 items in quarantine\n"
+    )
+    service.site.quarantine.read("verdict", run="run-1", named=["item-3"], until=2)
+    assert run(["serve", "quarantine", folder, "--lift", "item-1", "--json"]) == 0
+    told = [(each["item"], each["by"], each["runs_left"]) for each in json.loads(capsys.readouterr().out)]
+    assert told == [("item-2", "operator", 4), ("item-3", "run-1", 2)]
+    for wrong_, said in (
+        (["--add", "item-99"], "`--add` must name items of the catalogue, got 'item-99'"),
+        (["--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
+        (["--runs", "2"], "`--runs` must come with `--add`"),
+    ):
+        assert run(["serve", "quarantine", folder, *wrong_]) != 0
+        assert said in capsys.readouterr().err
+    assert run(["serve", "quarantine", folder, "--lift", "item-2", "--lift", "item-3"]) == 0
+    assert capsys.readouterr().out == "no item is in quarantine\n"
 
 
 def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
