@@ -43,6 +43,11 @@ from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of,
 from palate_server.service.proving import NUMBER, PROOF, Proving, proof, read_key
 from palate_server.service.status import Status, read_status
 
+LOCALHOST = ("127.0.0.1", "::1")
+"""Where browsers look for "localhost", the last first, whatever a machine's own table says."""
+PROBE = 1.0
+"""Seconds in which a listener of this machine takes a connection."""
+
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
 
@@ -407,9 +412,9 @@ def _cut_after(seconds: float, connection: socket.socket) -> Iterator[None]:
 
 def leads_home(site: Site, name: str) -> bool:
     """Whether who opens a server's metrics port by this name, as by "localhost", gets to the server and nobody else."""
-    port = site.config.gateway.metrics_port
+    port, addresses = site.config.gateway.metrics_port, set(LOCALHOST) if name == "localhost" else set()
     try:
-        addresses = {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
     except OSError:
         return False
     strange = {host for host in addresses if not read_answer(port, "ready", folder=site.folder, host=host)}
@@ -417,8 +422,11 @@ def leads_home(site: Site, name: str) -> bool:
 
 
 def _is_somebody(host: str, port: int) -> bool:
+    """Whether anybody listens there: also who takes no connection now, and may take the next one."""
     try:
-        socket.create_connection((host, port), timeout=1.0).close()
+        socket.create_connection((host, port), timeout=PROBE).close()
+    except TimeoutError:
+        return True
     except OSError:
         return False
     return True
