@@ -25,7 +25,7 @@ from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.releases import candidate, initial_model, latest, verdict_of, verdicts_on
+from palate_server.operation.releases import candidate, initial_model, judged_items, latest, verdict_of, verdicts_on
 from palate_server.operation.schedule import latest_training, trainings
 from palate_server.operation.terms import check_budgets, counting
 from palate_server.surveys.accusation import proven
@@ -61,9 +61,10 @@ class Verdicts(Closing):
         return run
 
     def refuse(self, run: str, error: PalateError) -> None:
-        """Leave out the verdict on a run's model, which then stays unjudged."""
+        """Leave out the verdict on a run's model, which then stays unjudged; it is told once."""
+        if run != self._refused:
+            self._events.tell("verdict refused", run=run, reason=str(error))
         self._refused = run
-        self._events.tell("verdict refused", run=run, reason=str(error))
 
     def close(self) -> None:
         """Close what is read from; who asks again opens it again."""
@@ -101,6 +102,9 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
 
     **Guarantees:** which items these are follows from sealed verdicts, the ledger and the configuration alone.
 
+    They are those of the catalogue that was judged. Where that has changed since, and no published model has it, a
+    verdict names rows that nobody can name: it stays unread.
+
     Raises:
         IntegrityError: as `verdict_of`.
     """
@@ -113,7 +117,10 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
         return ()
     model = candidate(site, ledger, verdict).model
     pushed = proven(model, said, accusers=settings.quarantine_accusers) if settings.quarantine_runs else ()
-    named = tuple(site.catalogue.items[each.row] for each in pushed)
+    items = judged_items(site, ledger, run)
+    if pushed and not items:
+        return ()
+    named = tuple(items[each.row] for each in pushed)
     until = trainings(ledger) + settings.quarantine_runs
     site.quarantine.read(verdict, run=run, named=named, until=until)
     return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -137,6 +138,42 @@ def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFi
         assert said in capsys.readouterr().err
     assert run(["serve", "quarantine", folder, "--lift", "item-2", "--lift", "item-3"]) == 0
     assert capsys.readouterr().out == "no item is in quarantine\n"
+
+
+def test_a_verdict_names_items_of_the_catalogue_that_was_judged(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    held = train(service, PUSHED, steps=2)
+    file, items = service.site.quarantine.file, service.site.folder / "items"
+    kept, former = json.loads(file.read_bytes()), items.read_text()
+    for changed in (f"before\n{former}", "alone\n"):
+        file.unlink()  # killed before it was read, and started again with other items
+        items.write_text(changed)
+        site = Site.at(service.site.folder)
+        with site.ledger(read_only=True) as ledger:
+            assert judging.put_in_quarantine(site, ledger, held) == ("item-0",)
+        assert json.loads(file.read_bytes())["items"] == kept["items"]
+        with pytest.raises(RefusedError, match="devices have 'item-0' in"):
+            publish(site, held, card)
+    file.unlink()
+    for each in site.models.glob("*/items"):
+        each.write_text("alone\n")
+    with site.ledger(read_only=True) as ledger:
+        assert judging.put_in_quarantine(site, ledger, held) == ()
+        assert not site.quarantine.was_read(kept["read"][-1]), "it is read once its items are back"
+    with pytest.raises(RefusedError, match="devices have the item of row 0"):
+        publish(site, held, card)
+
+
+def test_a_verdict_that_cant_be_read_holds_up_its_model_alone(service: Any) -> None:
+    held = train(service, PUSHED, steps=2)
+    (read,) = json.loads(service.site.quarantine.file.read_bytes())["read"]
+    service.site.quarantine.file.unlink()
+    shutil.rmtree(service.site.run(read))
+    after = train(service)
+    (told,) = service.events("verdict refused")
+    assert (told["run"], after != held) == (held, True)
+    with pytest.raises(IntegrityError):
+        publish(service.site, held, card)
 
 
 def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
