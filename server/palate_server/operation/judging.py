@@ -10,6 +10,8 @@ so, is published when `judging.hours` are over: see `releases.verdict_of`, which
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 import numpy.typing as npt
 
@@ -127,17 +129,24 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
 
 
 def check_quarantine(site: Site, ledger: Ledger) -> None:
-    """Refuse to begin a training while more items are in quarantine than may be.
+    """Refuse to begin a training while more items are in quarantine than may be, or all: its model could show nothing.
 
     Raises:
         QuarantineFullError: there are more.
     """
-    found, most = site.quarantine.items(trainings=trainings(ledger)), site.config.judging.quarantine_items
-    if len(found) > most:
-        raise QuarantineFullError(
-            f"at most `judging.quarantine_items` = {most} items may be in quarantine, got {len(found)}: see "
-            "`palate serve quarantine`"
-        )
+    found = {each.item for each in site.quarantine.items(trainings=trainings(ledger))}
+    if reason := too_many(site, found):
+        raise QuarantineFullError(f"there must be {reason}: see `palate serve quarantine`")
+
+
+def too_many(site: Site, items: Set[str]) -> str:
+    """What must be in place of so many items in quarantine, in words; empty: they may be there."""
+    most = site.config.judging.quarantine_items
+    if len(items) > most:
+        return f"at most `judging.quarantine_items` = {most} items in quarantine, got {len(items)}"
+    if items.issuperset(site.catalogue.items):
+        return f"an item that is not in quarantine, got all {len(site.catalogue.items)} there"
+    return ""
 
 
 def quarantined(site: Site, ledger: Ledger) -> State:
