@@ -24,7 +24,7 @@ def quarantine(
         typer.Option(
             min=1,
             max=1000,
-            help="With --add: for so many trainings from the next one on; default `judging.quarantine_runs`, at least 1.",
+            help="With --add: for so many trainings from the next on; default `judging.quarantine_runs`, at least 1.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
