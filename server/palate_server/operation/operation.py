@@ -37,7 +37,7 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.releases import verdict_of
+from palate_server.operation.releases import judged_items, verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     directory_of,
@@ -249,13 +249,21 @@ class Operation:
         if coordinator.terms.algorithm == JUDGING:
             judged = str(coordinator.terms.settings["run"])
             if (said := verdict_of(self.site, ledger, judged)) is not None:
-                words = "; ".join(said.reasons(self.site.catalogue.items))
+                words = "; ".join(said.reasons(judged_items(self.site, ledger, judged)))
                 self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
             self._quarantine(ledger, judged)
 
     def _quarantine(self, ledger: Ledger, run: str) -> None:
-        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once."""
-        if items := put_in_quarantine(self.site, ledger, run):
+        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once.
+
+        One that can't be read keeps its model from being published, and no further run from beginning.
+        """
+        try:
+            items = put_in_quarantine(self.site, ledger, run)
+        except IntegrityError as error:
+            self._judging.refuse(run, error)
+            return
+        if items:
             self.events.tell("quarantined", run=run, items=list(items), runs=self.config.judging.quarantine_runs)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:

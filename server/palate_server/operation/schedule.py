@@ -78,6 +78,11 @@ def trainings(ledger: Ledger) -> int:
     )
 
 
+def training_goes_on(ledger: Ledger) -> bool:
+    """Whether a training is open: it goes on with the items that were in quarantine when it began."""
+    return (run := unfinished_run(ledger)) is not None and run not in untrained(ledger.entries())
+
+
 def untrained(entries: Iterable[Entry]) -> set[str]:
     """The runs that train nothing: surveys and verdicts."""
     return {entry.run for entry in entries if entry.kind == "open" and only_counts(entry.facts.get("algorithm"))}
