@@ -35,8 +35,10 @@ NOT_RUN = (
     "PYTHONPATH=simulations .venv/bin/python ",
     "make test",
     "make bench",
+    "sha256sum --check SHA256SUMS",
+    "gh attestation ",
 )
-"""Commands that set up a machine, or are the very tests that run here."""
+"""Commands that set up a machine, are about a release's files, which only a release has, or are the very tests here."""
 LONG = {
     "docs/audit.md": ("palate audit mechanism", "palate audit mutants"),
     "docs/secure-aggregation.md": ("palate simulate",),

@@ -8,6 +8,7 @@ import numpy as np
 
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.algorithms.base import State
+from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, JudgedModel, JudgedPair, arrays_of
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2, mu_of, sigma_for
@@ -62,6 +63,9 @@ def verdict() -> dict[str, Any]:
     rows[::10] = -1
     before = ("als", former, als_directions(rng, 120, 50, 2))
     made.append(_judged("after new items", ("als", plain, taste), before, histories, {ROWS: rows.astype(np.int64)}))
+    marked = np.zeros(N, np.uint8)
+    marked[np.setdiff1d(np.arange(0, 60, 4), histories.user(3).indices)] = 1
+    made.append(_judged("items in quarantine", *cases[0][1:], histories, {QUARANTINED: marked}))
     return {"device": 3, "cases": made}
 
 
@@ -91,8 +95,8 @@ def _judged(
     settings = pair.model_dump(mode="json")
     algorithm = make_algorithm("verdict", settings, facts)
     header = ModelHeader(algorithm="verdict", settings=settings, facts=facts, releases=0, catalogue=catalogue)
-    inputs = arrays_of(CANDIDATE, candidate[2]) | arrays_of(IN_USE, in_use[2]) | (more or {})
-    model = GlobalModel(header, algorithm.opening(inputs))
+    inputs = arrays_of(CANDIDATE, candidate[2]) | arrays_of(IN_USE, in_use[2])
+    model = GlobalModel(header, algorithm.opening(inputs) | (more or {}))
     sigma = sigma_for(mu_r=float(facts.mu or 0), sensitivity=GRID)
     plan = RoundPlan(
         population="readers",

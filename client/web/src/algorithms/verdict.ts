@@ -6,7 +6,7 @@
  */
 
 import { InputError, RefusedError } from "../errors.js";
-import type { GlobalModel, ModelHeader, Tensor } from "../models/model.js";
+import { quarantined, type GlobalModel, type ModelHeader, type Tensor } from "../models/model.js";
 import type { Json } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
 import { highest } from "../recommend/scoring.js";
@@ -31,9 +31,10 @@ export function judging(settings: { readonly [key: string]: Json }, facts: Publi
   pair.text("run", 1, 200);
   const [candidate, inUse] = MODELS.map((name) => readJudged(pair.get(name)));
   if (candidate.facts.nItems !== facts.nItems) throw new InputError(`a judged model must have the ${facts.nItems} items of the run`);
-  return ({ state }, _, history) => {
+  return (model, _, history) => {
+    const { state } = model;
     const [own, former] = MODELS.map((name) => new Map(Array.from(state).flatMap(([key, array]): [string, Tensor][] => (key.startsWith(`${name}/`) ? [[key.slice(name.length + 1), array]] : []))));
-    const hidden = state.has("quarantined") ? Array.from(arrayOf(state, "quarantined").keys()).filter((row) => arrayOf(state, "quarantined")[row]) : [];
+    const hidden = quarantined(model); // no list has them
     // After new items: the row of each item of the model in use, -1 for one that has gone. Votes are on what both have.
     const rows = state.has("rows") ? arrayOf(state, "rows") : null;
     const both = rows && Int32Array.from(rows).filter((row) => row >= 0).sort();
