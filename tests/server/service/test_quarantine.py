@@ -131,10 +131,12 @@ def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFi
     for wrong_, said in (
         (["--add", "item-99"], "`--add` must name items of the catalogue, got 'item-99'"),
         (["--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
+        (["--add", "item-4", "--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
         (["--runs", "2"], "`--runs` must come with `--add`"),
     ):
         assert run(["serve", "quarantine", folder, *wrong_]) != 0
         assert said in capsys.readouterr().err
+    assert {each.item for each in service.site.quarantine.items(trainings=0)} == {"item-2", "item-3"}, "nothing by half"
     assert run(["serve", "quarantine", folder, "--lift", "item-2", "--lift", "item-3"]) == 0
     assert capsys.readouterr().out == "no item is in quarantine\n"
 

@@ -36,10 +36,10 @@ def quarantine(
         raise InputError(f"`--add` must name items of the catalogue, got {unknown[0]!r:.80}")
     with site.reading() as ledger:
         now = trainings(ledger)
+    if lift:  # the first, as it may be refused: then nothing is added
+        site.quarantine.lift(lift, trainings=now)
     if add:
         site.quarantine.add(add, until=now + (runs or max(1, site.config.judging.quarantine_runs)))
-    if lift:
-        site.quarantine.lift(lift, trainings=now)
     found = site.quarantine.items(trainings=now)
     if as_json:
         told = [{"item": each.item, "by": each.by, "runs_left": each.until - now} for each in found]
