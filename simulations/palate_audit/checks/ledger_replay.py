@@ -64,7 +64,14 @@ SETTINGS = {
 def ledger_replay(*, quick: bool = False) -> list[Finding]:
     """Every mode, what devices refuse, witnesses, leaving, accountants, second ledgers, and two writers."""
     found = [finding for name, setting in SETTINGS.items() for finding in _replayed(name, setting)]
-    found += [*refusals(), *floors(), *witnessed(), *leaving(), *accountants(), *outside_accountants(quick=quick)]
+    found += [
+        *refusals(quick=quick),
+        *floors(),
+        *witnessed(),
+        *leaving(),
+        *accountants(),
+        *outside_accountants(quick=quick),
+    ]
     found += [*population_ledger(), *device_ledger(quick=quick), *long_lives(quick=quick), *statements()]
     found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations(), *verdicts()]
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]

@@ -73,9 +73,9 @@ class _Rule:
     model: bytes | None = None
 
 
-def refusals() -> list[Finding]:
-    """Every rule, in every mode."""
-    return [_found(name, setting) for name, setting in SETTINGS.items()]
+def refusals(*, quick: bool = False) -> list[Finding]:
+    """Every rule, in every mode; `quick`: of whole users' plans."""
+    return [_found(name, setting) for name, setting in SETTINGS.items() if not quick or setting.events is None]
 
 
 def _found(name: str, setting: Setting) -> Finding:

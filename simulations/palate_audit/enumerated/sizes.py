@@ -49,7 +49,7 @@ VALUES = 3
 """A size is lowered to one of so many lowest values."""
 AT_ONCE = 3
 """So many sizes of different rooms are lowered at once."""
-TOGETHER, QUICK_TOGETHER = 8, 6
+TOGETHER, QUICK_TOGETHER = 8, 4
 """So often many are lowered together, every second one to one of these values."""
 MADE, OF_EACH_KIND = 20, 1
 """Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
