@@ -144,7 +144,7 @@ def too_many(site: Site, items: Set[str]) -> str:
     most = site.config.judging.quarantine_items
     if len(items) > most:
         return f"at most `judging.quarantine_items` = {most} items in quarantine, got {len(items)}"
-    if items.issuperset(site.catalogue.items):
+    if items >= set(site.catalogue.items):
         return f"an item that is not in quarantine, got all {len(site.catalogue.items)} there"
     return ""
 

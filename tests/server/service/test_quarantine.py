@@ -108,7 +108,7 @@ def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(servi
     train(service, PUSHED, steps=2)
     with service.site.ledger(read_only=True) as ledger:
         now = trainings(ledger)
-        assert service.site.quarantine.lift(trainings=now) == ("item-0",)
+        service.site.quarantine.lift(["item-0"], trainings=now)
         service.site.quarantine.add(["item-7"], until=now + 1)
     trained = train(service)
     with service.site.ledger(read_only=True) as ledger:
