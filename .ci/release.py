@@ -172,7 +172,7 @@ def told_version(files: Iterable[str]) -> str:
 def check_told(version: str, changelog: str, chart: str) -> None:
     """Refuse a tagged version of which changelog or chart say nothing: whoever reads them would take it for another."""
     wanted = {f"## [{version}]": changelog, f"version: {version}": chart, f'appVersion: "{version}"': chart}
-    missing = [line for line, text in wanted.items() if not re.search(rf"^{re.escape(line)}", text, re.MULTILINE)]
+    missing = [line for line, text in wanted.items() if not re.search(rf"^{re.escape(line)}(?!\S)", text, re.MULTILINE)]
     if missing and "dev" not in version:
         failed(f"{' and '.join(TOLD)} must say what is released, got no line that begins with {', '.join(missing)}")
 
@@ -285,8 +285,7 @@ def tried(each: Try, python: str) -> None:
             clean.python(f"import palate, {each.loads}\n")
         if each.beside:
             install(clean.environment, ",".join((each.extra, *each.beside)))
-        _tests("conftest")._write_log(clean.desk / "my.csv")
-        _tests("conftest")._write_ratings(clean.desk / "ratings.csv")
+        furnish(clean.desk)
         each.runs(clean)
     beside = f", with {' and '.join(each.beside)}" if each.beside else ""
     took = time.monotonic() - before
@@ -304,6 +303,13 @@ def install(environment: Path, names: str) -> None:
     links = [word for each in os.environ.get("PIP_FIND_LINKS", "").split() for word in ("--find-links", each)]
     what = f"palate[{names}] @ {wheel().as_uri()}" if names else str(wheel())
     told(str(UV), "pip", "install", "--quiet", "--python", str(environment), *links, what)
+
+
+def furnish(desk: Path) -> None:
+    """Write the logs that the pages are read with."""
+    conftest = _tests("conftest")
+    for name, log in (("my.csv", conftest._log()), ("ratings.csv", conftest._ratings())):
+        (desk / name).write_text(log, encoding="utf-8")
 
 
 def _tests(name: str) -> Any:

@@ -232,8 +232,8 @@ def open_many() -> None:
         return
     import resource
 
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(most, MOST_ON_MACOS) if sys.platform == "darwin" and most >= 0 else most
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(now, min(most, MOST_ON_MACOS)) if sys.platform == "darwin" and most >= 0 else most
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 

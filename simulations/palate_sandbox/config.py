@@ -170,7 +170,7 @@ def load(file: Path | None = None, given: Mapping[str, Any] | None = None) -> Sa
         )
     if made.masks == "on" and made.people + made.crowd > MOST_MASKED:
         raise InputError(
-            f"`--people` and `--crowd` must be {MOST_MASKED:,} together with masks, or it takes hours, got "
+            f"`--people` and `--crowd` must be at most {MOST_MASKED:,} together with masks, or it takes hours, got "
             f"{made.people + made.crowd:,}: try --people 20 --crowd 230"
         )
     return made

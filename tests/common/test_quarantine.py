@@ -35,19 +35,21 @@ def people() -> Interactions:
     return Interactions.from_pairs(np.repeat(np.arange(USERS), 11), rows, n_users=USERS, n_items=ITEMS)
 
 
-def played(name: str, histories: Interactions, inputs: State, *, push: float = 0.0) -> GlobalModel:
+def played(
+    name: str, histories: Interactions, inputs: State, *, push: float = 0.0, facts: PublicFacts = FACTS
+) -> GlobalModel:
     """A run, whose attackers push the item's row of each sum that has one for each item."""
-    algorithm = make_algorithm(name.partition(" ")[0], ALGORITHMS[name], FACTS)
+    algorithm = make_algorithm(name.partition(" ")[0], ALGORITHMS[name], facts)
     state = first_state(algorithm, inputs)
     for round_ in range(len(algorithm.shares)):
         layout = algorithm.layout(state, round_)
         update = algorithm.contribute(state, round_, learned_from(histories, state))
         sums = block_sums(clip(update, layout, clip_norm=1.0, grid=GRID).total(), layout, 1 / GRID)
         for spec in layout:
-            if spec.shape[0] == ITEMS:
+            if push and spec.shape[0] == ITEMS:
                 sums[spec.name][OUT] += push
         state = next_state(algorithm, state, round_, sums, {spec.name: 0.01 for spec in layout}, inputs)
-    header = ModelHeader(algorithm=algorithm.name, settings=ALGORITHMS[name], facts=FACTS, releases=1, catalogue="")
+    header = ModelHeader(algorithm=algorithm.name, settings=ALGORITHMS[name], facts=facts, releases=1, catalogue="")
     return GlobalModel(header, state)
 
 
@@ -67,6 +69,16 @@ def test_whatever_is_sent_for_it_no_algorithm_learns_about_it_and_no_list_shows_
     assert (scores.argmin(axis=1) == OUT).all()
     assert np.isfinite(scores).all()
     assert expand(compact(found), most=2**22).quarantined.tolist() == [OUT]
+
+
+@pytest.mark.parametrize("out", [[0], list(range(8))])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_one_that_was_never_published_breaks_no_algorithm(name: str, out: list[int]) -> None:
+    rng, facts = np.random.default_rng(1), PublicFacts(n_users=200, n_items=8, mu=40.0, seed=3)
+    rows = np.concatenate([rng.permutation(8)[:5] for _ in range(200)])
+    histories = Interactions.from_pairs(np.repeat(np.arange(200), 5), rows, n_users=200, n_items=8)
+    model = played(name, histories, inputs_of(out, 8, {}), facts=facts)
+    assert np.isfinite(model.algorithm.scores(model.state, histories.users(slice(0, 20)))).all()
 
 
 def test_a_contribution_has_nothing_of_it_and_without_any_all_is_as_it_was() -> None:

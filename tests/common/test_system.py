@@ -250,10 +250,13 @@ def test_a_process_may_open_what_its_account_may(monkeypatch: pytest.MonkeyPatch
     """macOS says that there is no limit, and refuses what is above its OPEN_MAX."""
     set_to: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
-    cases = (("linux", 4096, 4096), ("darwin", 2**63 - 1, 10240), ("darwin", 256, 256), ("win32", 9, 0))
-    for name, most, wanted in cases:
+    cases = (
+        ("linux", 64, 4096, 4096), ("darwin", 64, 2**63 - 1, 10240), ("darwin", 64, 256, 256), ("win32", 9, 9, 0),
+        ("darwin", 65536, 2**63 - 1, 65536),
+    )  # fmt: skip
+    for name, now, most, wanted in cases:
         monkeypatch.setattr(sys, "platform", name)
-        monkeypatch.setattr(resource, "getrlimit", lambda _, most=most: (64, most))
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limits=(now, most): limits)
         set_to.clear()
         system.open_many()
         assert set_to == ([(wanted, most)] if wanted else []), name

@@ -145,5 +145,17 @@ def test_a_tag_that_changelog_or_chart_know_nothing_of_is_refused(release: Any) 
     assert release.told_version(["palate-0.2.0-py3-none-any.whl", "palate-0.2.0.tar.gz"]) == "0.2.0"
     release.check_told("0.2.0", "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-11-28\n", chart)
     release.check_told("0.2.1.dev3+g0123456789", "## [Unreleased]\n", chart)
+    with pytest.raises(SystemExit, match=r"got no line that begins with version: 0.2.0"):
+        release.check_told("0.2.0", "## [0.2.0]\n", chart.replace("version: 0.2.0", "version: 0.2.01"))
     with pytest.raises(SystemExit, match=r"got no line that begins with ## \[0.2.1\], version: 0.2.1, appVersion"):
         release.check_told("0.2.1", "## [0.2.0]\n\nnot ## [0.2.1]\n", chart)
+
+
+def test_extras_are_tried_on_the_logs_and_by_the_steps_of_the_pages(release: Any, tmp_path: Path) -> None:
+    release.furnish(tmp_path)
+    heads = {file.name: file.read_text().splitlines()[0] for file in tmp_path.iterdir()}
+    assert heads == {"my.csv": "CustomerID,StockCode,Quantity,InvoiceDate", "ratings.csv": "user,item,rating"}
+    commands, pages = release._tests("test_commands"), release._tests("conftest").PAGES
+    steps = [step for step in commands.steps_of(pages["docs/tutorials/serve.md"]) if step.shown]
+    assert not all(step.command.startswith(commands.NOT_RUN) for step in steps)
+    assert commands.is_printed(steps[0].shown[0], steps[0].shown[0])

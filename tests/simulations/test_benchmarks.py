@@ -12,6 +12,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.web import browsers
 from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.errors import PalateError
+from palate_sim.engines.processes import running
 
 FOLDER = Path(__file__).parents[2] / "simulations" / "benchmarks"
 LOGS = ("ml-1m", "ml-100k", "online-retail", "movietweetings-100k", "deskdrop")
@@ -132,6 +136,30 @@ def test_two_runs_of_a_script_at_once_lose_no_record(scripts: Path, tmp_path: Pa
         each.record(part, [1.5], facts={})
         each.write(("cost", "kills", "soak"))
     assert list(records(tmp_path)) == list(sheet(tmp_path).parts) == ["cost", "kills", "soak"]
+
+
+SILENT = """
+import { spawn } from "node:child_process";
+const browser = spawn("sleep", ["1000"], { detached: true, stdio: "ignore" });
+console.log(JSON.stringify([String(browser.pid)]));
+process.stdin.resume();
+"""
+
+
+def test_browsers_that_never_answer_are_ended_with_all_that_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "test" / "whole").mkdir(parents=True)
+    (tmp_path / "test" / "whole" / "silent.mjs").write_text(SILENT)
+    monkeypatch.setattr(browsers, "WEB", tmp_path)
+    with browsers.Browsers("silent.mjs") as silent:
+        started = int(silent.pages[0])
+        assert started in running()
+        with pytest.raises(PalateError, match=r"they have ended; they had 0\.2 s"):
+            silent.ask("sync", within=0.2)
+    while started in running():  # it was told to end, and the system takes its time
+        time.sleep(0.01)
 
 
 HOLDS = """

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from palate_audit.run.ledger import audit_ledger
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_sim.config import load_config
+from palate_sim.progress.table import print_result
+from palate_sim.progress.wording import verdict_text
 from palate_sim.run.experiment import reopen, start
 
 KEYS: dict[str, Any] = {
@@ -43,6 +47,9 @@ def test_the_training_users_judge_the_model_and_both_are_charged(log: pd.DataFra
     page = (tmp_path / "run" / "report.html").read_text()
     assert "A server would publish it." in page
     assert "devices judged the model beside a model that has learned nothing" in page
+    shown = StringIO()
+    print_result(Console(width=400, file=shown), result)
+    assert "(ε 6 at δ = 1e-05 (unit user, zero-out), charged beside the run)" in shown.getvalue()
     assert audit_ledger(tmp_path / "run").alarms == ()
     again = reopen(tmp_path / "run", source=log).run().summary
     assert again["verdict"] == said, "one that went on where it stopped is charged once"
@@ -50,6 +57,20 @@ def test_the_training_users_judge_the_model_and_both_are_charged(log: pd.DataFra
     later = load_config(None, {**KEYS, "privacy.lifetime_epsilon": 12.0, "warm_start": str(tmp_path / "run")})
     with pytest.raises(BudgetError, match="with this run it would be"):
         start(later, source=log, out=tmp_path / "later")
+
+
+def test_a_verdict_is_told_in_words_with_the_ids_of_pushed_items() -> None:
+    said = {
+        "epsilon": 1.0, "delta": 1e-6, "releases_in_use": 4, "published": False, "devices": 5000, "lost": 0.125,
+        "error": 0.01, "worse": True, "barren": False,
+        "pushed": [{"item": "book-7\x1b[2J", "exposure": 0.31, "found": 0.02, "quarantine": True}],
+    }  # fmt: skip
+    told = verdict_text({"verdict": said})
+    assert "5,000 devices judged the model beside the model that the run started from" in told
+    assert "12.5% more of them lose by it than win, with an error of 1.0%." in told
+    assert "book-7\ufffd[2J is in 31% of the lists" in told
+    assert "counts as pushed, and would be left out of the next runs. A server would hold it." in told
+    assert verdict_text({"verdict": None}) == ""
 
 
 @pytest.mark.parametrize(

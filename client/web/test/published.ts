@@ -9,12 +9,14 @@ import { SigningKey } from "../src/records/signing.js";
 export const POPULATION = "made";
 const leaf = (seq: number): Uint8Array => canonicalJson({ seq });
 
-/** A compact model of `als` with random directions, or of noised counts where `width` is 0. */
-export function plainModel(items: readonly string[], width = 0, seed = 1): Uint8Array {
+type Arrays = Record<string, { dtype: string; shape: number[]; data: Float32Array | Int32Array | Int8Array | Uint8Array }>;
+
+/** A compact model of `als` with random directions, or of noised counts where `width` is 0; with further arrays. */
+export function plainModel(items: readonly string[], width = 0, seed = 1, more: Arrays = {}): Uint8Array {
   const count = items.length;
   let state = seed;
   const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
-  const tensors: Record<string, { dtype: string; shape: number[]; data: Float32Array | Int32Array | Int8Array }> = {
+  const tensors: Arrays = {
     counts: { dtype: "F32", shape: [count], data: Float32Array.from({ length: count }, (_, row) => 1000 / (1 + row) + random()) },
   };
   if (width) {
@@ -31,6 +33,7 @@ export function plainModel(items: readonly string[], width = 0, seed = 1): Uint8
       noise: floats([2], () => 0.1),
     });
   }
+  Object.assign(tensors, more);
   const facts = { n_users: 1000, n_items: count, mu: null, n_features: 0, seed: 0 };
   const header = { format: 1, algorithm: width ? "als" : "popularity", settings: {}, facts, releases: 1, catalogue: catalogueHash(items) };
   let end = 0;

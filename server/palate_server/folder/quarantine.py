@@ -101,14 +101,13 @@ class Quarantine:
         """Put items in quarantine, by the operator's word."""
         self._write(lambda former: former.model_copy(update={"items": _with(former.items, items, OPERATOR, until)}))
 
-    def lift(self, items: Iterable[str] | None = None, *, trainings: int) -> tuple[str, ...]:
-        """End the quarantine of items, or of all, from the next run on; returns those that were in it.
+    def lift(self, items: Iterable[str], *, trainings: int) -> None:
+        """End the quarantine of items from the next run on.
 
         Raises:
             InputError: one of them isn't in quarantine.
         """
-        there = {each.item for each in self.items(trainings=trainings)}
-        chosen = there if items is None else set(items)
+        there, chosen = {each.item for each in self.items(trainings=trainings)}, set(items)
         if unknown := sorted(chosen - there):
             raise InputError(f"`--lift` must name items in quarantine, got {unknown[0]!r:.80}")
         self._write(
@@ -116,7 +115,6 @@ class Quarantine:
                 update={"items": tuple(each for each in former.items if each.item not in chosen)}
             )
         )
-        return tuple(sorted(chosen))
 
     def _noted(self) -> _Noted:
         try:

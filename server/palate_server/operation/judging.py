@@ -10,6 +10,8 @@ so, is published when `judging.hours` are over: see `releases.verdict_of`, which
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +27,7 @@ from palate_server.folder.quarantine import QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation.releases import candidate, initial_model, latest, verdict_of, verdicts_on
+from palate_server.operation.releases import candidate, initial_model, judged_items, latest, verdict_of, verdicts_on
 from palate_server.operation.schedule import latest_training, trainings
 from palate_server.operation.terms import check_budgets, counting
 from palate_server.surveys.accusation import proven
@@ -61,9 +63,10 @@ class Verdicts(Closing):
         return run
 
     def refuse(self, run: str, error: PalateError) -> None:
-        """Leave out the verdict on a run's model, which then stays unjudged."""
+        """Leave out the verdict on a run's model, which then stays unjudged; it is told once."""
+        if run != self._refused:
+            self._events.tell("verdict refused", run=run, reason=str(error))
         self._refused = run
-        self._events.tell("verdict refused", run=run, reason=str(error))
 
     def close(self) -> None:
         """Close what is read from; who asks again opens it again."""
@@ -101,6 +104,9 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
 
     **Guarantees:** which items these are follows from sealed verdicts, the ledger and the configuration alone.
 
+    They are those of the catalogue that was judged. Where that has changed since, and no published model has it, a
+    verdict names rows that nobody can name: it stays unread.
+
     Raises:
         IntegrityError: as `verdict_of`.
     """
@@ -113,24 +119,34 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
         return ()
     model = candidate(site, ledger, verdict).model
     pushed = proven(model, said, accusers=settings.quarantine_accusers) if settings.quarantine_runs else ()
-    named = tuple(site.catalogue.items[each.row] for each in pushed)
+    items = judged_items(site, ledger, run)
+    if pushed and not items:
+        return ()
+    named = tuple(items[each.row] for each in pushed)
     until = trainings(ledger) + settings.quarantine_runs
     site.quarantine.read(verdict, run=run, named=named, until=until)
     return named
 
 
 def check_quarantine(site: Site, ledger: Ledger) -> None:
-    """Refuse to begin a training while more items are in quarantine than may be.
+    """Refuse to begin a training while more items are in quarantine than may be, or all: its model could show nothing.
 
     Raises:
         QuarantineFullError: there are more.
     """
-    found, most = site.quarantine.items(trainings=trainings(ledger)), site.config.judging.quarantine_items
-    if len(found) > most:
-        raise QuarantineFullError(
-            f"at most `judging.quarantine_items` = {most} items may be in quarantine, got {len(found)}: see "
-            "`palate serve quarantine`"
-        )
+    found = {each.item for each in site.quarantine.items(trainings=trainings(ledger))}
+    if reason := too_many(site, found):
+        raise QuarantineFullError(f"there must be {reason}: see `palate serve quarantine`")
+
+
+def too_many(site: Site, items: Set[str]) -> str:
+    """What must be in place of so many items in quarantine, in words; empty: they may be there."""
+    most = site.config.judging.quarantine_items
+    if len(items) > most:
+        return f"at most `judging.quarantine_items` = {most} items in quarantine, got {len(items)}"
+    if items >= set(site.catalogue.items):
+        return f"an item that is not in quarantine, got all {len(site.catalogue.items)} there"
+    return ""
 
 
 def quarantined(site: Site, ledger: Ledger) -> State:

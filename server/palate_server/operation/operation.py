@@ -37,7 +37,7 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
 from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.releases import verdict_of
+from palate_server.operation.releases import judged_items, verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     directory_of,
@@ -108,13 +108,15 @@ class Operation:
             self._take_over(ledger)
         while not until():
             with self.site.ledger() as ledger:
-                if time.time() >= self._due(ledger) and (not self._witness_pause or self._witnessed(ledger)):
+                now = time.time()
+                if now >= self._due(ledger, now=now) and (not self._witness_pause or self._witnessed(ledger)):
                     if site_signs(self.site):
-                        self._step(ledger)
+                        self._step(ledger, now=now)
                     else:  # a charge would lead to a model that nobody could sign; `key_missing` says so
                         self._not_before = time.time() + TRY_AGAIN[0]
                 self._mirrored(ledger)
-                now, due = time.time(), self._due(ledger)
+                now = time.time()
+                due = self._due(ledger, now=now)
                 soon = self.config.release.automatic and just_closed(ledger, now=now, within=SOONEST)
             if now < due:
                 self._dismissals.send(self._online(), seconds=SOONEST if soon else due - now)
@@ -130,14 +132,14 @@ class Operation:
                 if coordinator.over:
                     self._close(ledger, coordinator)
 
-    def _due(self, ledger: Ledger) -> float:
-        """When the next step is due, seconds since 1970."""
+    def _due(self, ledger: Ledger, *, now: float) -> float:
+        """When the next step is due, seconds since 1970; what is due already, such as a verdict, is due `now`."""
         entries, cohort = ledger.entries(), self.config.cohort
         planned = 0.0
         if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
             for asked in (self._surveys, self._judging):
-                planned = min(planned, asked.next(ledger, now=time.time()))
+                planned = min(planned, asked.next(ledger, now=now))
         return max(self._not_before, self._restraint.until(entries), planned)
 
     def _witnessed(self, ledger: Ledger) -> bool:
@@ -194,14 +196,14 @@ class Operation:
             self.events.tell("unmirrored", reason=reason)
         self._unmirrored = reason
 
-    def _step(self, ledger: Ledger) -> None:
-        """Gather a cohort, and open a run with it or continue one."""
+    def _step(self, ledger: Ledger, *, now: float) -> None:
+        """Gather a cohort, and open a run with it or continue one: the one that was due `now`."""
         run, least = unfinished_run(ledger), self._bounds()
         try:
-            judged = self._judging.due(ledger, now=time.time()) if run is None else None
-            survey = self._surveys.due(ledger, now=time.time()) if run is None and judged is None else None
+            judged = self._judging.due(ledger, now=now) if run is None else None
+            survey = self._surveys.due(ledger, now=now) if run is None and judged is None else None
             if run is None and survey is None and judged is None:
-                check_budgets(self.config, ledger, now=time.time())
+                check_budgets(self.config, ledger, now=now)
                 if (last := latest_training(ledger)) is not None:
                     self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
                 check_quarantine(self.site, ledger)
@@ -249,13 +251,21 @@ class Operation:
         if coordinator.terms.algorithm == JUDGING:
             judged = str(coordinator.terms.settings["run"])
             if (said := verdict_of(self.site, ledger, judged)) is not None:
-                words = "; ".join(said.reasons(self.site.catalogue.items))
+                words = "; ".join(said.reasons(judged_items(self.site, ledger, judged)))
                 self.events.tell("judged", run=judged, devices=said.devices, lost=round(said.lost, 4), words=words)
             self._quarantine(ledger, judged)
 
     def _quarantine(self, ledger: Ledger, run: str) -> None:
-        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once."""
-        if items := put_in_quarantine(self.site, ledger, run):
+        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once.
+
+        One that can't be read keeps its model from being published, and no further run from beginning.
+        """
+        try:
+            items = put_in_quarantine(self.site, ledger, run)
+        except IntegrityError as error:
+            self._judging.refuse(run, error)
+            return
+        if items:
             self.events.tell("quarantined", run=run, items=list(items), runs=self.config.judging.quarantine_runs)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:

@@ -28,9 +28,9 @@ from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
-from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.manifest import Manifest, Publication, read_manifest
-from palate_common.models.model import GlobalModel
+from palate_common.models.catalogue import ItemCatalogue, read_lines
+from palate_common.models.manifest import ITEMS, Manifest, Publication, read_manifest
+from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import SPENT, Shown
@@ -185,6 +185,18 @@ def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
     return judgement(found.model, devices=found.users)
 
 
+def judged_items(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
+    """The items of a run's model, in the order of its rows, whatever the catalogue is now; () if nobody has them."""
+    wanted = ledger.entries(run)[0].body["facts"]["catalogue"]
+    if site.catalogue.hash == wanted:
+        return site.catalogue.items
+    for _, name, manifest in listed(site):
+        if manifest.get("catalogue") == wanted:
+            found = read_lines((site.models / name / ITEMS).read_bytes())
+            return found if catalogue_hash(found) == wanted else ()
+    return ()
+
+
 def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
     """Why devices' verdict doesn't let a model be published; empty if it does, or none is asked for.
 
@@ -201,7 +213,7 @@ def judged_refusals(site: Site, ledger: Ledger, run: str, *, now: float) -> list
     if verdicts.published:
         return []
     if (said := verdict_of(site, ledger, run)) is not None:
-        return said.reasons(site.catalogue.items)
+        return said.reasons(judged_items(site, ledger, run))
     asked = settings.epsilon > 0
     if verdicts.open or (asked and verdicts.may_begin(site.config, now=now)):
         raise UnjudgedError(f"the model of run {run} isn't published yet: devices judge it first")

@@ -8,6 +8,7 @@ from datetime import datetime
 from palate_common.algorithms.registry import only_counts
 from palate_common.errors import IntegrityError
 from palate_common.secagg.directory import Directory
+from palate_common.survey import SURVEYING
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import CloseEntry, Entry
 from palate_server.ledger.ledger import Ledger
@@ -35,8 +36,11 @@ def next_run(ledger: Ledger, *, every_hours: float, pause: float) -> float:
 
 
 def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
-    """Whether a training ended with a release so recently that its model may not be published yet."""
-    latest = latest_training(ledger)
+    """Whether a training, or a verdict, released something so recently that the model may not be published yet."""
+    entries = ledger.entries()
+    surveys = {entry.run for entry in entries if entry.kind == "open" and entry.facts.get("algorithm") == SURVEYING}
+    closed = (entry for entry in reversed(entries) if isinstance(entry, CloseEntry) and entry.run not in surveys)
+    latest = next(closed, None)
     if latest is None or not latest.facts.get("releases"):
         return False
     return closed_at(latest) <= now < closed_at(latest) + within
@@ -76,6 +80,11 @@ def trainings(ledger: Ledger) -> int:
     return sum(
         isinstance(each, CloseEntry) and each.run not in others and bool(each.facts.get("releases")) for each in entries
     )
+
+
+def training_goes_on(ledger: Ledger) -> bool:
+    """Whether a training is open: it goes on with the items that were in quarantine when it began."""
+    return (run := unfinished_run(ledger)) is not None and run not in untrained(ledger.entries())
 
 
 def untrained(entries: Iterable[Entry]) -> set[str]:

@@ -260,7 +260,7 @@ def _served(front: Front, mark: str, site: Site) -> dict[str, Any]:
 def _harmless(values: dict[str, object]) -> dict[str, object]:
     """The same values; refuse those that nginx would read otherwise."""
     for value in values.values():
-        if any(sign in str(value) for sign in " \t\n;{}\"'$\\#"):
+        if any(sign in str(value) for sign in " \t\r\n;{}\"'$\\#"):
             raise InputError(f"a path for nginx must be without spaces and signs, got {value}")
     return values
 

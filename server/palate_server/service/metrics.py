@@ -18,11 +18,11 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -42,6 +42,11 @@ from palate_server.service.http_api import ForLoopback, Listener, WithToken
 from palate_server.service.problems import BROKEN, ServerProblem, Told, line_of, problems
 from palate_server.service.proving import NUMBER, PROOF, Proving, proof, read_key
 from palate_server.service.status import Status, read_status
+
+LOCALHOST = ("127.0.0.1", "::1")
+"""Where browsers look for "localhost", the last first, whatever a machine's own table says."""
+PROBE = 1.0
+"""Seconds in which a listener of this machine takes a connection."""
 
 OWN_NAMES = {"witness": "witness_unwritable", "witnesses": "witnesses_missing", "attempts": "runs_void"}
 """What `/health` always has, by names of its own, and the code of its problem."""
@@ -362,34 +367,54 @@ def read_answer(
     """What a server on this machine says to "health" or "ready"; empty if it doesn't answer, or another does.
 
     **Guarantees:** nothing of an answer is read but its headers unless it has the folder's proof.
+    **Guarantees:** whoever has the port keeps nobody waiting, however slowly it answers, or however often it says 100.
 
     Args:
         port: its metrics port.
         question: what is asked.
         folder: its folder, or the house's: any account of the machine can take a port that is free.
         host: the address of the loopback interface.
-        seconds: the longest time to wait for each piece.
+        seconds: the longest time to wait for the connection, and then for the whole answer.
     """
     key, number = read_key(folder), secrets.token_hex(16)
     if key is None:
         return {}
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    wanted, url, asked = proof(key, folder, f"{host}:{port}", number), f"http://{place}/{question}", {NUMBER: number}
-    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP asks for none: httpx would read every authority's
+    wanted = proof(key, folder, f"{host}:{port}", number)
     try:
-        with httpx.stream("GET", url, headers=asked, timeout=seconds, trust_env=False, verify=nobody) as found:
-            if not hmac.compare_digest(found.headers.get(PROOF, "").encode(), wanted.encode()):
-                return {}
-            return {part: bool(runs) for part, runs in json.loads(found.read()).items()}
-    except (httpx.HTTPError, ValueError):  # it doesn't answer, or has failed
+        with closing(HTTPConnection(host, port, timeout=seconds)) as asking:
+            asking.connect()
+            with _cut_after(seconds, asking.sock):
+                asking.request("GET", f"/{question}", headers={NUMBER: number})
+                with asking.getresponse() as found:
+                    if not hmac.compare_digest(found.headers.get(PROOF, "").encode(), wanted.encode()):
+                        return {}
+                    return {part: bool(runs) for part, runs in json.loads(found.read()).items()}
+    except (HTTPException, OSError, ValueError):  # it doesn't answer, or has failed
         return {}
+
+
+@contextmanager
+def _cut_after(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """End a connection if what is done with it takes longer: its own timeout is for each piece."""
+
+    def cut() -> None:
+        with suppress(OSError):  # it has just ended
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def leads_home(site: Site, name: str) -> bool:
     """Whether who opens a server's metrics port by this name, as by "localhost", gets to the server and nobody else."""
-    port = site.config.gateway.metrics_port
+    port, addresses = site.config.gateway.metrics_port, set(LOCALHOST) if name == "localhost" else set()
     try:
-        addresses = {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+        addresses |= {str(found[4][0]) for found in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
     except OSError:
         return False
     strange = {host for host in addresses if not read_answer(port, "ready", folder=site.folder, host=host)}
@@ -397,8 +422,11 @@ def leads_home(site: Site, name: str) -> bool:
 
 
 def _is_somebody(host: str, port: int) -> bool:
+    """Whether anybody listens there: also who takes no connection now, and may take the next one."""
     try:
-        socket.create_connection((host, port), timeout=1.0).close()
+        socket.create_connection((host, port), timeout=PROBE).close()
+    except TimeoutError:
+        return True
     except OSError:
         return False
     return True

@@ -33,6 +33,7 @@ from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
+from palate_server.operation.judging import too_many
 from palate_server.operation.outlook import local
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import trainings
@@ -216,7 +217,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "quarantine_full": Kind(
         "error",
-        "more items are in quarantine than `judging.quarantine_items`: nothing is trained",
+        "more items are in quarantine than `judging.quarantine_items`, or all: nothing is trained",
         "look who joined lately; `palate serve quarantine --lift` those that may come back",
     ),
     "enrolment_failing": Kind(
@@ -651,9 +652,10 @@ def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
         found = seen.site.quarantine.items(trainings=trainings(ledger))
     if not found:
         return
-    most, names = seen.site.config.judging.quarantine_items, ", ".join(f"{each.item:.40}" for each in found[:NAMED])
+    names = ", ".join(f"{each.item:.40}" for each in found[:NAMED])
+    full = too_many(seen.site, {each.item for each in found})
     said = f"{len(found):,} item(s) in quarantine: {names}{', ...' if len(found) > NAMED else ''}"
-    yield _problem("quarantine_full" if len(found) > most else "items_quarantined", said=said)
+    yield _problem("quarantine_full" if full else "items_quarantined", said=said)
 
 
 def _backup(seen: _Seen) -> Iterator[ServerProblem]:

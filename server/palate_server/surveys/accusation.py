@@ -27,14 +27,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN
 from palate_common.models.model import GlobalModel
 from palate_server.surveys.verdict import EXPOSED, Judgement, PushedItem, judgement
 
 SPLITS = 8
 """So many splits of a norm between an item's two numbers are tried; between two of them it is 1 % longer at most."""
-LISTS = 20
-"""Items of a list; a catalogue that has fewer makes accusers weaker than is counted with."""
 
 
 def proven(model: GlobalModel, said: Judgement, *, accusers: float) -> tuple[PushedItem, ...]:
@@ -57,7 +56,7 @@ def _stands(model: GlobalModel, row: int, devices: int, liars: float) -> bool:
     for angle in np.linspace(0.0, math.pi / 2, SPLITS):
         less, fewer = np.where(others, found - lifted, found), shown.copy()
         less[row] += liars * math.sqrt(1 / BLOCKS[FOUND]) * math.sin(angle)
-        fewer[row] -= liars * math.sqrt(LISTS / BLOCKS[SHOWN]) * math.cos(angle)
+        fewer[row] -= liars * math.sqrt(LIST / BLOCKS[SHOWN]) * math.cos(angle)
         read = replace(model, state={**model.state, FOUND: less, SHOWN: fewer})
         if row not in {each.row for each in judgement(read, devices=devices).pushed}:
             return False

@@ -145,7 +145,7 @@ class Judgement:
         """Why the model may not be published, in words; empty: it may.
 
         Args:
-            items: the catalogue.
+            items: the catalogue that was judged; (): nobody has it any more.
         """
         said = []
         if self.worse:
@@ -155,10 +155,9 @@ class Judgement:
             )
         if self.barren:
             said.append("devices find hardly anything of what they hid in their lists, so that nothing bears them out")
-        said += [
-            f"devices have {items[each.row]!r:.80} in {each.exposure:.0%} of their lists and hardly among what they hid"
-            for each in self.pushed
-        ]
+        for each in self.pushed:
+            name = f"{items[each.row]!r:.80}" if items else f"the item of row {each.row} (`items` has changed since)"
+            said.append(f"devices have {name} in {each.exposure:.0%} of their lists and hardly among what they hid")
         return said
 
 

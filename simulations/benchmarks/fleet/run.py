@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
 from palate_common.secagg.graph_terms import LARGEST_COMPLETE
 from palate_server.rounds.coordinator import Release
+from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.run import open_run, run_rounds
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess
@@ -73,22 +75,29 @@ class Members:
                 [sys.executable, script, str(folder / "job.json")], stdout=subprocess.PIPE, stderr=log, text=True
             )
 
-    def results(self) -> list[dict[str, Any]]:
-        said, _ = self.process.communicate(timeout=3600.0)
+    def results(self, *, within: float = 3600.0) -> list[dict[str, Any]]:
+        """What became of each, in so many seconds at most."""
+        said, _ = self.process.communicate(timeout=within)
         found: list[dict[str, Any]] = json.loads(said.splitlines()[-1])
         return found
 
 
-def final(world: World) -> str:
-    """Hash of the model at the end of the run."""
+def final(world: World, *, at: int = -1) -> str:
+    """Hash of the model at the end of a run; `at` is its place among those that were closed."""
     with world.site.ledger(read_only=True) as ledger:
         closed = [entry for entry in ledger.entries() if entry.kind == "close"]
-    return str(closed[-1].body["facts"]["model_hash"])
+    return str(closed[at].body["facts"]["model_hash"])
 
 
-def simulated(world: World, tastes: dict[int, list[str]]) -> list[str]:
-    """The models of the same terms and histories, simulated in this process, without masks or network."""
-    run = world.events("opened")[0]["run"]
+def simulated(world: World, tastes: dict[int, list[str]], *, at: int = 0) -> list[str]:
+    """The models of a run's terms, inputs and histories, simulated in this process, without masks or network.
+
+    Args:
+        world: where it ran.
+        tastes: device -> its items.
+        at: the run's place among those that were opened.
+    """
+    run = world.events("opened")[at]["run"]
     with world.site.ledger(read_only=True) as ledger:
         facts = ledger.entries(run)[0].body["facts"]
     clear = {**facts["cohort"], "masks": False, "directory": None}
@@ -98,11 +107,12 @@ def simulated(world: World, tastes: dict[int, list[str]]) -> list[str]:
     batch = Interactions.from_pairs(users, items, n_users=len(tastes), n_items=len(ITEMS))
     key, floors = world.site.key(), Floors(allow_seeded=True, allow_unmasked=True).for_few()
     releases: list[Release] = []
-    with (
-        tempfile.TemporaryDirectory() as home,
-        open_run(terms, Path(home), ledger=":memory:", key=key) as coordinator,
-        DeviceLedger(":memory:", durable=False) as devices,
-    ):
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if (inputs := world.site.run(run) / INPUTS).is_file():
+            Registry(home).write_inputs(inputs.read_bytes())
+        coordinator = stack.enter_context(open_run(terms, home, ledger=":memory:", key=key))
+        devices = stack.enter_context(DeviceLedger(":memory:", durable=False))
         nodes = [
             Contributor(batch.users(slice(device, device + 1)), [device], devices, key.public, floors)
             for device in sorted(tastes)

@@ -61,6 +61,8 @@ origins = {origins}
 requests_per_minute = 100000
 [release]
 automatic = {automatic}
+[judging]
+epsilon = {judging}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
@@ -114,6 +116,7 @@ class World:
         algorithm: str = "dp-als",
         origins: Sequence[str] = (),
         items: Sequence[str] = ITEMS,
+        judging: float = 0.0,
     ) -> None:
         ports = free_ports(superlinks=superlinks)
         given: dict[str, Any] = {
@@ -125,6 +128,7 @@ class World:
         }
         given |= {"exchange_seconds": exchange_seconds, "wait_seconds": wait_seconds, "noise": noise}
         given |= {"automatic": str(automatic).lower(), "algorithm": algorithm, "superlinks": superlinks}
+        given["judging"] = judging
         given["origins"] = json.dumps(list(origins))
         text = CONFIG.format(**given, ports=ports)
         self.folder, self.items = folder, items

@@ -11,10 +11,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.fleet.run import Members, final, simulated
 from benchmarks.serve.world import World
@@ -29,13 +31,18 @@ ITEMS, LIKED, WIDTH, CROWD = 20_000, 400, 16, 100
 """So many items, and likes of each, that some 10,000 have counts for the collaborative round: 160,000 numbers."""
 BAR = 2.0
 """Seconds of the processor that a worker may take for both masked rounds, the model it takes before included."""
-SECONDS = 1500.0
+SECONDS, LEAVING, KILL = 1500.0, 180.0, 120.0
+"""Seconds: that runs may take until they are closed; that devices may take to leave then; that a kill may take."""
+JUDGING = 100.0
+"""Epsilon of a verdict by so few."""
 CONTROLS = {
     "charge": ("was answered, and not charged",),
     "note": ("left, and isn't in the journal",),
 }
 """A promise that is taken out of a device, and what must then be said of it."""
 CONTROL_KILLS = 10
+AMISS = ("no cohort", "verdict refused")
+"""Events after which nothing more comes of a cohort."""
 
 
 def tastes(count: int, items: Sequence[str], most: int = 12) -> dict[int, list[str]]:
@@ -44,8 +51,10 @@ def tastes(count: int, items: Sequence[str], most: int = 12) -> dict[int, list[s
     return {device: sorted(rng.sample(items, rng.randint(max(1, most - 20), most))) for device in range(count)}
 
 
-def together(browsers: Browsers, world: World, liked: Mapping[int, list[str]], *, worker: bool, count: int) -> Any:
-    """All devices in one run: those of browsers have the first numbers. What became of each."""
+def together(
+    browsers: Browsers, world: World, liked: Mapping[int, list[str]], *, worker: bool, count: int, until: str = "closed"
+) -> Any:
+    """All devices at a server until it tells an event; browsers have the first numbers. What became of each."""
     first = world.site.key().public
     service = {"publicKey": first, "population": world.site.config.population}
     items = [liked[device] for device in range(count)]
@@ -55,17 +64,22 @@ def together(browsers: Browsers, world: World, liked: Mapping[int, list[str]], *
     seeded = world.site.config.privacy.noise.value == "seeded"
     members = Members(world, len(liked) - count, dict(liked), seeded=seeded)
     with ThreadPoolExecutor(1) as pool:
-        syncing = pool.submit(browsers.ask, "sync", seconds=SECONDS)
-        world.wait(lambda: bool(world.events("closed", "no cohort")), seconds=SECONDS)
-        if world.events("no cohort"):
+        syncing = pool.submit(browsers.ask, "sync", within=SECONDS + LEAVING, seconds=SECONDS)
+        try:
+            world.wait(lambda: bool(world.events(until, *AMISS)), seconds=SECONDS)
+            if world.events(*AMISS):
+                raise PalateError(f"a cohort must come to its end, got {world.events(*AMISS, 'aborted')}")
+            own = members.results(within=LEAVING)
+            return syncing.result(LEAVING), [each["result"] for each in own if each["result"]]
+        except BaseException:
             browsers.kill()  # they would wait for the next one
             members.process.kill()
-            raise PalateError(f"a cohort must come to its end, got {world.events('aborted')[-1]}")
-        return syncing.result(), [each["result"] for each in members.results() if each["result"]]
+            members.process.wait()
+            raise
 
 
 def cohort(_: Path, __: int) -> Any:
-    """Ten browsers and twenty devices in Python, three rounds, whose noise the reckoning makes again."""
+    """Ten browsers and twenty devices in Python train, three rounds, and judge; the reckoning makes all noise again."""
     count = BROWSERS + PYTHON
     browsers = Browsers("members.mjs")
     try:
@@ -80,33 +94,40 @@ def cohort(_: Path, __: int) -> Any:
                 exchange_seconds=180.0,
                 wait_seconds=300.0,
                 origins=browsers.pages,
+                judging=JUDGING,
             )
             items = [f"item-{number}" for number in range(200)]
             liked = tastes(count, items)
             world.start()
             try:
-                web, own = together(browsers, world, liked, worker=False, count=BROWSERS)
+                web, own = together(browsers, world, liked, worker=False, count=BROWSERS, until="judged")
                 done, aborted = world.events("round"), len(world.events("aborted"))
-                same = simulated(world, liked)[-1] == final(world)
+                runs = [event["run"] for event in world.events("opened")]
+                same = [simulated(world, liked, at=at)[-1] == final(world, at=at) for at in range(len(runs))]
                 released = releases(world)
+                (judged,) = world.events("judged")
+                between = [_seconds(world.events(kind)[at]) for kind, at in (("closed", 0), ("opened", 1))]
             finally:
                 world.stop()
             told = [browsers.ask("contributed", at=at) for at in range(BROWSERS)]
     finally:
         browsers.close()
-    apart = Counter[int]()
+    training, verdict = runs
+    apart: dict[str, Counter[int]] = {run: Counter() for run in runs}
+    sums: dict[str, Counter[int]] = {run: Counter() for run in runs}
+    sent = Counter[str]()
     models: dict[str, bytes] = {}
     for device, vectors in enumerate(told):
         for each in vectors:
             plan, model, steps = shown_vector(each)
-            models[read_plan(plan).plan.model_hash] = model
+            read = read_plan(plan).plan
+            models[read.model_hash] = model
+            sent[read.run] += 1
             differs = np.abs(steps - vector_of(plan, model, liked[device], items, device))
-            apart.update({int(size): int(n) for size, n in zip(*np.unique(differs, return_counts=True), strict=True)})
-    sums = Counter[int]()
+            apart[read.run].update(_counted(differs))
     for plan_of_release, steps in released:
         model = models[plan_of_release.model_hash]
-        wanted = expected(plan_of_release, model, liked, items)
-        sums.update(Counter(np.abs(steps - wanted).tolist()))
+        sums[plan_of_release.run].update(_counted(np.abs(steps - expected(plan_of_release, model, liked, items))))
     attempts = len(done) + aborted
     each = {
         name: {
@@ -119,30 +140,51 @@ def cohort(_: Path, __: int) -> Any:
         }
         for name, results in (("browsers", web["members"]), ("python", own))
     }
+    rounds = [event for event in done if event["run"] == training]
+    (judging,) = (event for event in done if event["run"] == verdict)
     return {
         "browsers": BROWSERS,
         "python": PYTHON,
-        "users": [event["users"] for event in done],
-        "seconds": [event["seconds"] for event in done],
+        "users": [event["users"] for event in rounds],
+        "seconds": [event["seconds"] for event in rounds],
         "aborted": aborted,
-        "same": same,
-        "vectors": sum(map(len, told)),
-        "apart": dict(sorted(apart.items())),
-        "sums": dict(sorted(sums.items())),
+        "same": same[0],
+        "vectors": sent[training],
+        "apart": dict(sorted(apart[training].items())),
+        "sums": dict(sorted(sums[training].items())),
+        "verdict": {
+            "epsilon": JUDGING,
+            "users": judging["users"],
+            "seconds": judging["seconds"],
+            "opened": between[1] - between[0],
+            "same": same[1],
+            "apart": dict(sorted(apart[verdict].items())),
+            "sums": dict(sorted(sums[verdict].items())),
+            "words": judged["words"],
+        },
         "preflights": [result["preflights"] for result in web["members"]],
         "devices": each,
         "cpu": web["cpu"],
     }
 
 
+def _counted(differs: npt.NDArray[np.int64]) -> dict[int, int]:
+    """How many of a vector's numbers differ by how much."""
+    return {int(size): int(n) for size, n in zip(*np.unique(differs, return_counts=True), strict=True)}
+
+
+def _seconds(event: Mapping[str, Any]) -> float:
+    """When an event was told, seconds since 1970."""
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
 def cohort_tables(figures: Any) -> list[Table]:
     """What was found."""
     users, rounds, web = figures["users"], len(figures["users"]), figures["devices"]["browsers"]
-    attempts = rounds + figures["aborted"]
+    verdict = figures["verdict"]
+    attempts = rounds + 1 + figures["aborted"]
     whole = users == [figures["browsers"] + figures["python"]] * ROUNDS
-    apart = {int(size): n for size, n in figures["apart"].items()}
-    sums = {int(size): n for size, n in figures["sums"].items()}
-    near = max(apart) <= 1
+    near = max(map(int, figures["apart"])) <= 1
     own = figures["devices"]["python"]
 
     def a_round(each: Mapping[str, Any]) -> str:
@@ -156,16 +198,20 @@ def cohort_tables(figures: Any) -> list[Table]:
         ("attempts that were aborted, and tried again", f"{figures['aborted']}", ""),
         (
             f"numbers of the browsers' {figures['vectors']} vectors that are not Python's to the bit",
-            f"{sum(n for size, n in apart.items() if size):,} of {sum(apart.values()):,}",
+            _others(figures["apart"]),
             f"none by more than one step: {'met' if near else 'MISSED'}",
         ),
         (
             "numbers of the released sums that are not what Python reckons",
-            f"{sum(n for size, n in sums.items() if size):,} of {sum(sums.values()):,}",
+            _others(figures["sums"]),
             "",
         ),
         ("model equals the simulation's of the same histories", "yes, bit by bit" if figures["same"] else "no", ""),
-        ("requests a browser and round", a_round(web), f"as Python's: {'met' if most else 'MISSED'}"),
+        (
+            "requests a browser and round",
+            a_round(web),
+            f"as Python's: {'met' if most else 'MISSED'}",
+        ),
         ("requests a device in Python and round", a_round(own), ""),
         ("preflights a browser, in all", f"{min(preflights)} to {max(preflights)}", ""),
         ("bytes out, a browser and round; a device in Python", f"{web['sent']:,.0f}; {own['sent']:,.0f}", ""),
@@ -179,10 +225,40 @@ def cohort_tables(figures: Any) -> list[Table]:
     ]
     note = (
         "Seeded noise, which only a test's devices accept. What a browser has under its masks is compared with what "
-        "Python computes of plan, model, history and seed; the sum that the server releases, with the sum of these."
+        "Python computes of plan, model, history and seed; the sum that the server releases, with the sum of these. "
+        "Requests, bytes and processor are those of the verdict's round, too."
     )
     title = f"{figures['browsers']} browsers and {figures['python']} devices in Python, distributed, masked"
-    return [Table(title, ("what", "found", "bar"), rows, note)]
+    exact = set(verdict["apart"]) | set(verdict["sums"]) == {"0"}
+    judging = [
+        ("devices that judged", f"{verdict['users']}", "met" if [verdict["users"]] == users[:1] else "MISSED"),
+        ("from the training's end until its verdict was opened", f"{verdict['opened']:.1f} s", ""),
+        ("numbers of the browsers' votes that are not Python's to the bit", _others(verdict["apart"]), ""),
+        (
+            "numbers of the released sum that are not what Python reckons",
+            _others(verdict["sums"]),
+            f"none of either: {'met' if exact else 'MISSED'}",
+        ),
+        (
+            "verdict equals the simulation's of the same histories",
+            "yes, bit by bit" if verdict["same"] else "no",
+            "met" if verdict["same"] else "MISSED",
+        ),
+        ("seconds of the round", f"{verdict['seconds']:.0f}", ""),
+    ]
+    said = (
+        f"Masked as the training is, and right after it; at epsilon {verdict['epsilon']:g}, as so few see nothing "
+        f"below. What it says of a model that so few trained at epsilon 2: {verdict['words'] or 'nothing against it'}."
+    )
+    return [
+        Table(title, ("what", "found", "bar"), rows, note),
+        Table("The same devices judge the model before it is published", ("what", "found", "bar"), judging, said),
+    ]
+
+
+def _others(found: Mapping[str, int]) -> str:
+    """How many numbers differ at all."""
+    return f"{sum(n for size, n in found.items() if int(size)):,} of {sum(found.values()):,}"
 
 
 def time(_: Path, __: int) -> Any:
@@ -299,7 +375,14 @@ def _among_others(work: Callable[[Callable[..., Any]], dict[str, Any]]) -> dict[
             try:
                 with world.fleet(OTHERS):
                     found = work(
-                        lambda **more: browsers.ask("kill", invitation=world.invitations(1)[0], **given, **more)
+                        lambda times, **more: browsers.ask(
+                            "kill",
+                            within=KILL * times,
+                            invitation=world.invitations(1)[0],
+                            times=times,
+                            **given,
+                            **more,
+                        )
                     )
                 done, aborted = world.events("round"), len(world.events("aborted"))
             finally:

@@ -12,7 +12,7 @@ The other way round, `accused` counts how many false votes put an honest item th
 
 from __future__ import annotations
 
-from bisect import bisect_left as bisect
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,15 +21,18 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
 from palate_audit.poisoning.verdicts import SPLITS, cohort_of, divided, moved_by, rarely_found, verdict_on, without
 from palate_audit.poisoning.world import Goal, World, judged
+from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN
 from palate_common.models.model import GlobalModel
-from palate_server.surveys.accusation import LISTS, proven
+from palate_server.folder.config import JudgingSettings
+from palate_server.surveys.accusation import proven
 from palate_server.surveys.verdict import judgement
 
-RUNS, LASTS, ACCUSERS = 4, 3, 0.01
-"""Runs in a row; for how many of them an item is left out, and how many accusers it must withstand: the defaults of
-`judging.quarantine_runs` and `judging.quarantine_accusers`."""
+RUNS = 4
+"""Runs in a row."""
+LASTS, ACCUSERS = JudgingSettings().quarantine_runs, JudgingSettings().quarantine_accusers
+"""For how many of them an item is left out, and which share of accusers its proof withstands: a server's defaults."""
 SHARES = np.round(np.geomspace(0.002, 0.5, 60), 4)
 """Shares of accusers that are tried."""
 
@@ -163,8 +166,9 @@ def accused(model: GlobalModel, *, devices: int, most: int = 20, accusers: float
 
 def _least(model: GlobalModel, row: int, devices: int, accusers: float | None) -> float:
     """The least share of `SHARES` that does it, by the best split of the norm; without `accusers`: names the item."""
-    enough = bisect(range(len(SHARES)), True, key=lambda at: _does(model, row, devices, accusers, float(SHARES[at])))
-    return float(SHARES[enough]) if enough < len(SHARES) else float("inf")
+    shares = SHARES.tolist()
+    enough = bisect_left(shares, True, key=lambda share: _does(model, row, devices, accusers, share))
+    return float(shares[enough]) if enough < len(shares) else float("inf")
 
 
 def _does(model: GlobalModel, row: int, devices: int, accusers: float | None, share: float) -> bool:
@@ -173,7 +177,7 @@ def _does(model: GlobalModel, row: int, devices: int, accusers: float | None, sh
         # Accusers take their own honest part out of all sums, and add false ones.
         state = {name: array * (1 - share) if name in (FOUND, SHOWN) else array for name, array in model.state.items()}
         state[FOUND][row] -= share * devices * np.sqrt(1 / BLOCKS[FOUND]) * np.sin(angle)
-        state[SHOWN][row] += share * devices * np.sqrt(LISTS / BLOCKS[SHOWN]) * np.cos(angle)
+        state[SHOWN][row] += share * devices * np.sqrt(LIST / BLOCKS[SHOWN]) * np.cos(angle)
         bent = replace(model, state=state)
         said = judgement(bent, devices=devices)
         if row not in {each.row for each in said.pushed}:

@@ -8,7 +8,7 @@ import typer
 
 
 def feasibility(
-    users: Annotated[int, typer.Option(metavar="N", help="Installations that would take part.")],
+    users: Annotated[int, typer.Option(metavar="N", help="Installations in one sum; of a server its `cohort.size`.")],
     items: Annotated[int, typer.Option(metavar="M", help="Items in the catalogue.")],
     epsilon: Annotated[float, typer.Option(help="Epsilon of the whole run: user-level, zero-out.")] = 5.0,
     delta: Annotated[float | None, typer.Option(help="Default min(1e-5, 1/(10 N)).")] = None,

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp
+from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp, verdict_text
 
 _BESIDE = ("rmse", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
@@ -26,7 +26,10 @@ def print_result(console: Console, result: Mapping[str, Any], report: Path | Non
 
 
 def result_table(result: Mapping[str, Any]) -> Group:
-    """Quality against the baselines with intervals, in 80 columns; below it eps as it must be stated, and warnings."""
+    """Quality against the baselines with intervals, in 80 columns; below it eps as it must be stated, and warnings.
+
+    Where devices judged the model, what they say stands between the two.
+    """
     parts: list[RenderableType] = []
     if (words := stamp(result)) is not None:
         parts.append(Text(f" {words} ", style="bold white on red"))
@@ -37,6 +40,8 @@ def result_table(result: Mapping[str, Any]) -> Group:
     if told := _in_time(result):
         parts.append(Text(f"\n{told}"))
     parts.append(Text(f"\n{privacy}"))
+    if told := verdict_text(result):
+        parts.append(Text(f"\n{told}"))
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in result.get("warnings") or []]
     return Group(*parts)
 

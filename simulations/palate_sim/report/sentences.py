@@ -13,7 +13,15 @@ from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
-from palate_sim.progress.wording import display_name, epsilon_line, is_private, point, primary_metric, short
+from palate_sim.progress.wording import (
+    display_name,
+    epsilon_line,
+    is_private,
+    point,
+    primary_metric,
+    short,
+    verdict_text,
+)
 
 SAME_USERS = frozenset({"leave-last-out", "loo-heldout-excluded", "temporal", "random"})
 FEW = 100  # test users below which a reader is warned
@@ -84,7 +92,7 @@ def lead(result: Mapping[str, Any]) -> list[str]:
         f"{subject} was trained{whom}{often}. {_judges(result)}",
         *_quality(result),
         *_panel(result),
-        *_verdict(result),
+        *filter(None, [verdict_text(result)]),
     ]
 
 
@@ -109,34 +117,6 @@ def _panel(result: Mapping[str, Any]) -> list[str]:
     if alone is not None and alone[0] > both[0]:
         said += " What they opened is better alone: here the rounds add nothing to it."
     return [said]
-
-
-def _verdict(result: Mapping[str, Any]) -> list[str]:
-    """What devices say of the model, and what a server would do; nothing where nobody was asked."""
-    said = result.get("verdict")
-    if not said:
-        return []
-    beside = "the model that the run started from" if said["releases_in_use"] else "a model that has learned nothing"
-    cost = f"ε {said['epsilon']:g} at δ = {said['delta']:g} (unit user, zero-out), charged beside the run"
-    if "devices" not in said:
-        return [
-            f"Devices were to judge the model beside {beside} ({cost}), and {said['reason']}: it wouldn't be published."
-        ]
-    more, share = ("lose", said["lost"]) if said["lost"] > 0 else ("win", -said["lost"])
-    found = [
-        f"{said['devices']:,} devices judged the model beside {beside} ({cost}): {share:.1%} more of them {more} by "
-        f"it, with an error of {said['error']:.1%}."
-    ]
-    if said["barren"]:
-        found.append("They find hardly anything of what they hid in their lists, so that nothing bears these out.")
-    for each in said["pushed"]:
-        kept = ", and left out of the next runs" if each["quarantine"] else ""
-        found.append(
-            f"The item of row {each['row']} is in {each['exposure']:.0%} of the lists and hardly found there: it "
-            f"counts as pushed{kept}."
-        )
-    found.append("A server would publish it." if said["published"] else "A server would hold it.")
-    return [" ".join(found)]
 
 
 def recency(result: Mapping[str, Any]) -> list[str]:

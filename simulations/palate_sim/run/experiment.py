@@ -294,7 +294,7 @@ def _run(started: Started, notify: Notify) -> Result:
             curve.catch_up(terms, Registry(folder.path))
         there = present(train, config)
         outcome = _engine(config)(job, there, curve, notify)
-        said = judge_model(config, job, outcome.model, there, ledger, notify)
+        said = judge_model(config, job, prepared.split.items, outcome.model, there, ledger, notify)
         trained = Trained(terms, outcome, curve.points, rounds, there.n_users, said)
         return write_outcome(folder, config, prepared, trained, ledger, notify, clock)
 

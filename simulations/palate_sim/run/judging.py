@@ -8,6 +8,7 @@ are those of any run. What is said of it is what a server would do; a simulation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,13 @@ def cost_of_verdict(config: SimulationConfig, *, delta: float) -> float:
 
 
 def judge_model(
-    config: SimulationConfig, job: Job, model: GlobalModel, present: Interactions, ledger: Ledger, notify: Notify
+    config: SimulationConfig,
+    job: Job,
+    items: Sequence[str],
+    model: GlobalModel,
+    present: Interactions,
+    ledger: Ledger,
+    notify: Notify,
 ) -> JudgedRun | None:
     """Have the training users judge a run's model; None: nobody is asked.
 
@@ -82,6 +89,7 @@ def judge_model(
     Args:
         config: of the run.
         job: the training.
+        items: the catalogue's.
         model: what it came to.
         present: the users whose devices are there.
         ledger: the population's.
@@ -121,12 +129,12 @@ def judge_model(
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         facts = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "model_hash": outcome.model.hash}
         ledger.close_run(terms.run, facts | {"rounds": 1, "releases": outcome.model.header.releases})
-    return JudgedRun(terms, _said(config, job, terms, outcome.model, in_use, folder, ledger))
+    return JudgedRun(terms, _said(config, items, terms, outcome.model, in_use, folder, ledger))
 
 
 def _said(
     config: SimulationConfig,
-    job: Job,
+    items: Sequence[str],
     terms: RunTerms,
     verdict: GlobalModel,
     in_use: GlobalModel,
@@ -144,7 +152,7 @@ def _said(
     said = judgement(verdict, devices=devices)
     rows = {each.row for each in proven(verdict, said, accusers=config.judging.quarantine_accusers)}
     pushed = [
-        {"row": each.row, "exposure": each.exposure, "found": each.found, "quarantine": each.row in rows}
+        {"item": items[each.row], "exposure": each.exposure, "found": each.found, "quarantine": each.row in rows}
         for each in said.pushed
     ]
     return facts | {

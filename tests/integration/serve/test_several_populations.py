@@ -38,7 +38,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.house import House, make_house
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
-from palate_server.service.metrics import read_answer
+from palate_server.service.house import read_house_health
 from palate_server.service.setup import make_site
 from palate_server.service.status import read_status
 
@@ -71,7 +71,7 @@ class Housed:
             time.sleep(0.2)
 
     def health(self) -> dict[str, bool]:
-        return read_answer(self.house.config.metrics_port, "health")
+        return dict(read_house_health(self.house))
 
     def words(self) -> str:
         own = "\n".join(f"== {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.house.logs.iterdir()))

@@ -212,17 +212,24 @@ class Clock:
     now: float = 1_795_950_000.0
     slept: float = 0.0
     """What each sleep adds."""
+    ticks: float = 0.0
+    """What each look at it adds."""
+
+    def read(self) -> float:
+        """The time; the next look finds a later one where it ticks."""
+        self.now += self.ticks
+        return self.now
 
 
 @pytest.fixture
 def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The server's clock, which stands still between two sleeps."""
+    """The server's clock, which stands still between two sleeps, unless it ticks."""
     made = Clock()
 
     def sleep(seconds: float) -> None:
         made.now += made.slept
 
-    monkeypatch.setattr("palate_server.operation.operation.time.time", lambda: made.now)
+    monkeypatch.setattr("palate_server.operation.operation.time.time", made.read)
     monkeypatch.setattr("palate_server.operation.operation.time.sleep", sleep)
     return made
 

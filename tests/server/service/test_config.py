@@ -82,8 +82,9 @@ def test_secrets_are_their_owners_alone(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600, path
 
 
-def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:
-    site = make_site(tmp_path / "a b; include", "population = 'p'\n", ITEMS)
+@pytest.mark.parametrize("name", ["a b; include", "a\rb"])
+def test_a_path_that_nginx_would_read_otherwise_is_refused(name: str, tmp_path: Path) -> None:
+    site = make_site(tmp_path / name, "population = 'p'\n", ITEMS)
     with pytest.raises(InputError, match="without spaces and signs"):
         configuration(Front.alone(site))
 

@@ -250,12 +250,31 @@ def test_with_noise_of_each_device_a_verdict_needs_more(make_service: Maker) -> 
             make_service(size=size, epsilon='1.0\ndp = "local"', extra="[judging]\nepsilon = 1.0\n")
 
 
-def test_the_outlook_says_that_a_verdict_is_waited_for(make_service: Maker) -> None:
+def monthly(make_service: Maker) -> Any:
+    """A site that trains once a month, and whose models are judged."""
     made = make_service(
         count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=720.0, period=1e4, lifetime=1e4,
         epsilon=f'{EPSILON}\ndp = "central"', extra=f"[judging]\nepsilon = {EPSILON}\n",
     )  # fmt: skip
     made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
+    return made
+
+
+def test_those_who_trained_judge_at_once_long_before_the_next_training(make_service: Maker, clock: Any) -> None:
+    made, clock.ticks = monthly(make_service), 1e-6
+    run = train(made)
+    assert made.devices.home == {}, "nobody is sent home, as they are needed now"
+    clock.now += 90.0
+    made.operate()
+    assert [event.get("judges") for event in made.events("opened")] == [None, run]
+    assert [event["run"] for event in made.events("judged")] == [run]
+    made.operate()
+    assert set(made.devices.home.values()) == {60}, "they come back for the model, which is published now"
+    assert len(made.events("opened")) == 2
+
+
+def test_the_outlook_says_that_a_verdict_is_waited_for(make_service: Maker) -> None:
+    made = monthly(make_service)
     train(made)
     now = time.time()
     assert read_outlook(made.site, now=now).next_run["why"].endswith("they judge the last model")

@@ -338,7 +338,7 @@ def test_items_in_quarantine_are_told_until_they_are_lifted(site: Site) -> None:
     found = wrong(site)
     assert list(found) == ["quarantine_full"]
     assert found["quarantine_full"].said.endswith(", ...")
-    site.quarantine.lift(trainings=0)
+    site.quarantine.lift([each.item for each in site.quarantine.items(trainings=0)], trainings=0)
     assert wrong(site) == {}
 
 

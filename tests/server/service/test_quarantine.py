@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(servi
     train(service, PUSHED, steps=2)
     with service.site.ledger(read_only=True) as ledger:
         now = trainings(ledger)
-        assert service.site.quarantine.lift(trainings=now) == ("item-0",)
+        service.site.quarantine.lift(["item-0"], trainings=now)
         service.site.quarantine.add(["item-7"], until=now + 1)
     trained = train(service)
     with service.site.ledger(read_only=True) as ledger:
@@ -119,7 +120,8 @@ def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(servi
 
 
 def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = str(service.site.folder)
+    folder, file = str(service.site.folder), service.site.config_file
+    file.write_text(file.read_text() + "quarantine_items = 8\n")
     assert run(["serve", "quarantine", folder, "--add", "item-1", "--add", "item-2", "--runs", "4"]) == 0
     assert capsys.readouterr().out == (
         "item-1: 4 more run(s), by the operator\nitem-2: 4 more run(s), by the operator\n2 items in quarantine\n"
@@ -132,11 +134,53 @@ def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFi
         (["--add", "item-99"], "`--add` must name items of the catalogue, got 'item-99'"),
         (["--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
         (["--runs", "2"], "`--runs` must come with `--add`"),
+        (["--add", "item-5", "--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
+        (["--add", "item-2", "--lift", "item-2"], "`--lift` must name other items than `--add`, got 'item-2' in both"),
+        (["--add", "item-5", "--runs", str(10**20)], "1000"),
+        ([f"--add=item-{row}" for row in range(9)], "`--add` must leave at most `judging.quarantine_items` = 8 items"),
     ):
-        assert run(["serve", "quarantine", folder, *wrong_]) != 0
+        assert run(["serve", "quarantine", folder, *wrong_]) == 2
         assert said in capsys.readouterr().err
+        left = [each.item for each in service.site.quarantine.items(trainings=0)]
+        assert left == ["item-2", "item-3"], "what is wrong changes nothing"
     assert run(["serve", "quarantine", folder, "--lift", "item-2", "--lift", "item-3"]) == 0
     assert capsys.readouterr().out == "no item is in quarantine\n"
+
+
+def test_a_verdict_names_items_of_the_catalogue_that_was_judged(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    held = train(service, PUSHED, steps=2)
+    file, items = service.site.quarantine.file, service.site.folder / "items"
+    kept, former = json.loads(file.read_bytes()), items.read_text()
+    for changed in (f"before\n{former}", "alone\n"):
+        file.unlink()  # killed before it was read, and started again with other items
+        items.write_text(changed)
+        site = Site.at(service.site.folder)
+        with site.ledger(read_only=True) as ledger:
+            assert judging.put_in_quarantine(site, ledger, held) == ("item-0",)
+        assert json.loads(file.read_bytes())["items"] == kept["items"]
+        with pytest.raises(RefusedError, match="devices have 'item-0' in"):
+            publish(site, held, card)
+    file.unlink()
+    for each in site.models.glob("*/items"):
+        each.write_text("alone\n")
+    with site.ledger(read_only=True) as ledger:
+        assert judging.put_in_quarantine(site, ledger, held) == ()
+        assert not site.quarantine.was_read(kept["read"][-1]), "it is read once its items are back"
+    with pytest.raises(RefusedError, match="devices have the item of row 0"):
+        publish(site, held, card)
+
+
+def test_a_verdict_that_cant_be_read_holds_up_its_model_alone(service: Any) -> None:
+    held = train(service, PUSHED, steps=2)
+    (read,) = json.loads(service.site.quarantine.file.read_bytes())["read"]
+    service.site.quarantine.file.unlink()
+    shutil.rmtree(service.site.run(read))
+    after = train(service)
+    (told,) = service.events("verdict refused")
+    assert (told["run"], after != held) == (held, True)
+    with pytest.raises(IntegrityError):
+        publish(service.site, held, card)
 
 
 def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
@@ -148,11 +192,38 @@ def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
         judging.check_quarantine(service.site, ledger)
     service.operate()
     assert service.events("opened") == []
-    assert "at most `judging.quarantine_items` = 1" in service.events("refused")[0]["reason"]
+    assert "there must be at most `judging.quarantine_items` = 1" in service.events("refused")[0]["reason"]
     assert "2 item(s)" in wrong(service)["quarantine_full"]
     service.site.quarantine.lift(["item-1"], trainings=0)
     with service.site.ledger(read_only=True) as ledger:
         judging.check_quarantine(service.site, ledger)
+
+
+def test_all_of_a_small_catalogue_is_never_left_out(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    file = service.site.config_file
+    file.write_text(file.read_text() + f"quarantine_items = {ITEMS}\n")
+    service.site = Site.at(service.site.folder)
+    every = [f"item-{row}" for row in range(ITEMS)]
+    assert run(["serve", "quarantine", str(service.site.folder), *(f"--add={each}" for each in every)]) == 2
+    assert "`--add` must leave an item that is not in quarantine, got all 12 there" in capsys.readouterr().err
+    service.site.quarantine.add(every, until=5)
+    service.operate()
+    assert service.events("opened") == []
+    assert "quarantine_full" in wrong(service)
+
+
+def test_what_is_added_in_a_training_is_left_out_of_the_next(service: Any) -> None:
+    def before(coordinator: Any) -> None:
+        if coordinator.terms.algorithm != "verdict":
+            assert run(["serve", "quarantine", str(service.site.folder), "--add", "item-7", "--runs", "1"]) == 0
+            service.devices.before = lambda _: None
+
+    service.devices.before = before
+    service.operate(2)
+    service.operate()
+    with service.site.ledger(read_only=True) as ledger:
+        found = candidate(service.site, ledger, str(unpublished(ledger))).model
+    assert found.quarantined.tolist() == [7]
 
 
 def test_the_file_keeps_the_longer_time_and_is_refused_where_it_is_damaged(tmp_path: Any) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -216,15 +217,22 @@ def test_starts_in_vain_do_not_pile_up(make_service: Maker, monkeypatch: pytest.
 
 
 def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Path) -> None:
-    """Any account of the machine can: what it says isn't read, an endless answer or names that a terminal obeys."""
-    said, sent = {"huge": b"[" * 2**24, "sign": b'{"gateway": true, "\\u001b[2J": true}'}, []
+    """Any account of the machine can: what it says isn't read, an endless answer or names that a terminal obeys.
+
+    And nobody waits for it longer than asked for, if each piece of it comes at once: a house asks while it looks after
+    its populations.
+    """
+    said, sent = {"huge": b"[" * 2**24, "sign": b'{"gateway": true, "\\u001b[2J": true}', "slow": b""}, []
     make_key(tmp_path)
 
     class Squatter(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
             with suppress(OSError):
+                for _ in range(500 * (self.path == "/slow")):
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.01)
+                self.send_response(200)
+                self.end_headers()
                 self.wfile.write(said[self.path[1:]])
                 sent.append(self.path)
 
@@ -234,6 +242,7 @@ def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Pa
     with ThreadingHTTPServer(("127.0.0.1", 0), Squatter) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for question in said:
-            assert read_answer(server.server_address[1], question, folder=tmp_path) == {}
+            seconds = 0.3 if question == "slow" else 5.0
+            assert read_answer(server.server_address[1], question, folder=tmp_path, seconds=seconds) == {}
         server.shutdown()
-    assert sent == ["/sign"], "nobody waits for the end of the huge one"
+    assert sent == ["/sign"], "nobody waits for the end of the others"

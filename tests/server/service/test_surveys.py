@@ -36,12 +36,17 @@ new-model = ["2026-11-23", "2026-12-07"]
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The server's clock."""
+    """The server's clock, which goes on between any two looks at it."""
 
     class Clock:
         now = START
 
-    monkeypatch.setattr("palate_server.operation.operation.time.time", lambda: Clock.now)
+        @classmethod
+        def read(cls) -> float:
+            cls.now += 1e-6
+            return cls.now
+
+    monkeypatch.setattr("palate_server.operation.operation.time.time", Clock.read)
     return Clock
 
 

@@ -124,14 +124,23 @@ export class DeviceLedger {
     const receipt: Receipt = { run, round, attempt, planHash: plan.hash, mu2, bytes: plan.vectorBytes, time: this.clock(), trust: trustOf(plan), purpose };
     await this.storage.transaction([CHARGES], (found) => {
       const before = read(found.get(CHARGES));
-      const reached = before.filter((each) => each.run === run && (each.round > round || (each.round === round && each.attempt >= attempt)));
-      if (reached.length) throw new RefusedError(`(round, attempt) must be above every earlier one of run ${run}, got (${round}, ${attempt}) again`);
-      const spent = totalMu2([...before.map((each) => each.mu2), mu2]);
-      if (before.length >= this.limits.participations || !(spent <= this.limits.limitMu2)) {
-        throw new BudgetError("this installation has reached a limit of its own");
-      }
+      this.check(before, plan);
       return { write: new Map([[CHARGES, written([...before, receipt])]]), result: undefined };
     });
+  }
+
+  /** Refuses a plan that could not be charged now, as `charge` would; nothing is written. */
+  async affords(plan: RoundPlan): Promise<void> {
+    this.check(await this.receipts(), plan);
+  }
+
+  private check(before: readonly Receipt[], { run, round, attempt, mu2 }: RoundPlan): void {
+    const reached = before.filter((each) => each.run === run && (each.round > round || (each.round === round && each.attempt >= attempt)));
+    if (reached.length) throw new RefusedError(`(round, attempt) must be above every earlier one of run ${run}, got (${round}, ${attempt}) again`);
+    const spent = totalMu2([...before.map((each) => each.mu2), mu2]);
+    if (before.length >= this.limits.participations || !(spent <= this.limits.limitMu2)) {
+      throw new BudgetError("this installation has reached a limit of its own");
+    }
   }
 
   /** Fixes the message at a step of a masked attempt; another one can never be sent there. */

@@ -17,7 +17,7 @@ import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
 import type { Journal } from "../store/journal.js";
 import { expandUnpacked, inflated } from "./compact.js";
-import type { GlobalModel } from "./model.js";
+import { quarantined, type GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
 const [MANIFEST, SIGNATURE, ITEMS, DOMAINS] = ["manifest.json", "signature", "items", "domains"];
@@ -228,6 +228,7 @@ function lines(data: Uint8Array | undefined, count: number): string[] {
 
 /** Refuses a model that can't score a user without events, which can't be used at all, or whose links are none. */
 function tryOut(model: GlobalModel, nItems: number): void {
+  quarantined(model); // refuse what marks no items of the catalogue
   const wrong = () => new IntegrityError(`a model must score its ${nItems} items with finite numbers, and does not`);
   let scores: Float64Array;
   let factors: Factors;

@@ -86,16 +86,30 @@ export class Contributor {
     return machine;
   }
 
-  /** The plan, checked against the floors, and what is sent for a history by its model. */
-  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, (history: History) => Block[]]> {
-    const { service, ledger, clock, histories } = this.options;
+  /** The hash of a plan's model, once all is checked of the plan that needs no model. Nothing is charged. */
+  async wanted(planBytes: Uint8Array): Promise<string> {
+    const { plan } = await this.opened(planBytes);
+    await contributionOf(plan);
+    await this.options.ledger.affords(plan);
+    return plan.modelHash;
+  }
+
+  /** The plan, checked against the floors and what this device has seen of the ledger. */
+  private opened(planBytes: Uint8Array): Promise<SignedPlan> {
+    const { service, ledger, clock } = this.options;
     const now = clock();
-    const signed = await openPlan(planBytes, {
+    return openPlan(planBytes, {
       publicKey: service.publicKey,
       seen: (population) => ledger.seen(population),
       accept: (plan) => checkFloors(plan, service.floors, now),
       pinned: service.pinned,
     });
+  }
+
+  /** The plan, checked, and what is sent for a history by its model. */
+  private async verified(planBytes: Uint8Array, modelBytes: Uint8Array): Promise<[SignedPlan, (history: History) => Block[]]> {
+    const { histories } = this.options;
+    const signed = await this.opened(planBytes);
     const { plan } = signed;
     const model = readNamedModel(modelBytes, plan.modelHash);
     const named = Fields.of("a plan", plan.value, [], [], true);

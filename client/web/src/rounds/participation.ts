@@ -7,7 +7,7 @@
  * nothing is sent. Reasons of refusals are for the user alone.
  */
 
-import { contributionOf, type History } from "../algorithms/algorithm.js";
+import type { History } from "../algorithms/algorithm.js";
 import { PalateError, RefusedError } from "../errors.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { Storage } from "../ledger/storage.js";
@@ -18,7 +18,7 @@ import type { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
 import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
-import { checkFloors, purposeOf } from "./admission.js";
+import { purposeOf } from "./admission.js";
 import { Contributor, type Histories } from "./contribution.js";
 import { readPlan, readSigned, type RoundPlan } from "./plan.js";
 import { answersAsHistory, readSurvey, type Survey } from "./survey.js";
@@ -92,18 +92,14 @@ export class Rounds {
 
   /**
    * The hash of the model that a plan starts from, for whoever fetches it; null: the plan is refused. No model is fetched for a plan that the
-   * user doesn't agree to, that the release key hasn't signed, that is below the floors, or of an algorithm that a browser takes no part in;
-   * all of it is checked again once the model is there.
+   * user doesn't agree to, that doesn't verify, is below the floors, was answered before or would exceed a limit, or is of an algorithm that a
+   * browser takes no part in; all of it is checked again once the model is there.
    */
   async wanted(plan: Uint8Array): Promise<string | null> {
     try {
-      const { service, clock } = this.options;
       this.checkSize({ plan });
-      const { plan: asked } = await readSigned(plan, service.publicKey);
-      await this.checkConsent(asked);
-      checkFloors(asked, service.floors, clock());
-      await contributionOf(asked);
-      return asked.modelHash;
+      const { plan: asked } = await readSigned(plan, this.options.service.publicKey);
+      return await (await this.contributor(asked, 0)).wanted(plan);
     } catch (error) {
       await this.noteRefusal("plan", error);
       return null;

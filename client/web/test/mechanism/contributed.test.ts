@@ -67,4 +67,6 @@ test("rounds of other algorithms, and those whose unit is one event, are decline
   equal(await rounds.ledger.receipts(), []);
   ok((await answer(await signed({}), file)).length > 40, "and one that it has is taken");
   equal((await rounds.ledger.receipts()).length, 1);
+  equal(await rounds.wanted(await signed({})), null, "and for one that was answered no model is fetched again");
+  ok(/must be above every earlier one/.test(refusals.at(-1) ?? ""));
 });

@@ -4,7 +4,7 @@ import { MemoryStorage } from "../../src/ledger/storage.js";
 import { clip } from "../../src/mechanism/clipping.js";
 import { readModel } from "../../src/models/model.js";
 import { fromHex, hex, utf8 } from "../../src/records/bytes.js";
-import { canonicalJson, digest, readJson, type Json } from "../../src/records/canonical.js";
+import { canonicalJson, digest, Float, readJson, type Json } from "../../src/records/canonical.js";
 import { SigningKey } from "../../src/records/signing.js";
 import { Rounds } from "../../src/rounds/participation.js";
 import { readPlan } from "../../src/rounds/plan.js";
@@ -51,14 +51,17 @@ test("models that a browser doesn't rank by are judged by nobody here, before th
   const refusals: string[] = [];
   const rounds = new Rounds({
     storage: new MemoryStorage(), clock: () => 0, consents: () => true, catalogue: async () => [], history: () => Promise.reject(new Error("nothing is read")), note: async () => undefined,
-    service: new Service({ publicKey: key.publicKey, population: "readers", floors: { ...forFew(FLOORS), allowSeeded: true, allowUnmasked: true } }), refused: async (_, reason) => void refusals.push(reason),
+    service: new Service({ publicKey: key.publicKey, population: "readers", floors: { ...forFew(FLOORS), allowSeeded: true, allowUnmasked: true, allowOff: true } }), refused: async (_, reason) => void refusals.push(reason),
   });
-  const asked = async (change: Record<string, Json>): Promise<string | null> => {
-    const said = { plan: { ...plan, settings: { ...plan.settings, in_use: { ...plan.settings.in_use, ...change } } }, charge: null } as Json & object;
+  const free: Record<string, Json> = { dp: "off", sigma: 0, mu2: new Float(0), cohort: null };
+  const asked = async (change: Record<string, Json>, cost = free): Promise<string | null> => {
+    const said = { plan: { ...plan, ...cost, settings: { ...plan.settings, in_use: { ...plan.settings.in_use, ...change } } }, charge: null } as Json & object;
     return rounds.wanted(canonicalJson({ ...said, signature: hex(await key.sign("palate/plan/1", canonicalJson(said))) }));
   };
-  ok(await asked({}));
+  equal(typeof (await asked({})), "string", refusals.join());
   equal([await asked({ algorithm: "sgd" }), await asked({ model: "unknown" }), await asked({ extra: 1 })], [null, null, null]);
+  equal(await asked({}, {}), null, "what costs something, and wasn't charged to the population's ledger");
+  ok(/charge/.test(refusals.pop() ?? ""));
   equal(refusals, [
     "a browser judges models of als and popularity, got sgd",
     "`model` of a judged model must be 64 lower-case hexadecimal digits",

@@ -95,9 +95,11 @@ def unheard(sums: Arrays, inputs: Arrays) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def as_frozen(state: Arrays, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """A state with the rows of items in quarantine as they were last published; zeros if they never were.
+    """A state with the rows of items in quarantine as they were last published.
 
-    It looks at each array of floats that has a row for each item; lists of rows are as the algorithm made them.
+    It looks at each array of floats that has a row for each item; lists of rows are as the algorithm made them. So is a
+    row that was never published: it is made of sums of 0, as of an item that nobody has. A 0 in its place would be no
+    number that every algorithm can go on with: `als` divides by its weights.
     """
     marked = inputs.get(QUARANTINED)
     if marked is None:
@@ -106,8 +108,8 @@ def as_frozen(state: Arrays, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     for name, array in made.items():
         if _of_items(array, len(marked)):
             last = inputs.get(f"{QUARANTINED}/{name}")
-            fits = last is not None and last.shape[1:] == array.shape[1:]
-            array[marked > 0] = last if last is not None and fits else 0
+            if last is not None and last.shape[1:] == array.shape[1:]:
+                array[marked > 0] = last
     return made
 
 

@@ -21,25 +21,35 @@ def quarantine(
     ] = None,
     runs: Annotated[
         int | None,
-        typer.Option(min=1, help="With --add: for so many trainings; default `judging.quarantine_runs`, at least 1."),
+        typer.Option(
+            min=1,
+            max=1000,
+            help="With --add: for so many trainings from the next on; default `judging.quarantine_runs`, at least 1.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List the items that no run learns about and no list shows, put items there, or let them in again."""
     from palate_server.folder.server_folder import Site
-    from palate_server.operation.schedule import trainings
+    from palate_server.operation.judging import too_many
+    from palate_server.operation.schedule import training_goes_on, trainings
 
-    site = Site.at(folder)
+    site, added, lifted = Site.at(folder), set(add or ()), set(lift or ())
     if runs is not None and not add:
         raise InputError("`--runs` must come with `--add`, which it is about")
     if unknown := [each for each in add or () if each not in site.catalogue.items]:
         raise InputError(f"`--add` must name items of the catalogue, got {unknown[0]!r:.80}")
+    if both := sorted(added & lifted):
+        raise InputError(f"`--lift` must name other items than `--add`, got {both[0]!r:.80} in both")
     with site.reading() as ledger:
-        now = trainings(ledger)
-    if add:
-        site.quarantine.add(add, until=now + (runs or max(1, site.config.judging.quarantine_runs)))
+        now, begun = trainings(ledger), training_goes_on(ledger)
+    there = {each.item for each in site.quarantine.items(trainings=now)}
+    if add and (reason := too_many(site, (there - lifted) | added)):
+        raise InputError(f"`--add` must leave {reason}")
     if lift:
         site.quarantine.lift(lift, trainings=now)
+    if add:
+        site.quarantine.add(add, until=now + begun + (runs or max(1, site.config.judging.quarantine_runs)))
     found = site.quarantine.items(trainings=now)
     if as_json:
         told = [{"item": each.item, "by": each.by, "runs_left": each.until - now} for each in found]
