@@ -124,7 +124,7 @@ def test_the_model_does_not_depend_on_how_many_workers_there_are(
         job = job_for(run, tmp_path / f"engine-{name}", **changes)
         outcome = run_local(job, histories, None, events.append)
         models.append(outcome.model.data)
-        ends = [event for event in events if event["done"] == event["of"]]
+        ends = [event for event in events if event["over"]]
         counted.append([(event["step"], event["done"], event["unit"]) for event in ends])
         assert outcome.updates == histories.n_users * outcome.model.header.releases
         assert outcome.cpu_seconds > 0

@@ -211,6 +211,13 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     "held": (BAD, lambda event: f"A model is held back: {event['reason']}"),
     "refused": (BAD, lambda event: f"No run is opened: {event['reason']}"),
     "judged": (NOTE, _judged),
+    "quarantined": (
+        BAD,
+        lambda event: (
+            f"{_count(len(event['items']), 'item')} that devices' verdict proves pushed "
+            f"{'is' if len(event['items']) == 1 else 'are'} left out of the next {_count(event['runs'], 'training')}"
+        ),
+    ),
     "verdict refused": (BAD, lambda event: f"No devices judge the model: {event['reason']}"),
     "survey refused": (BAD, lambda event: f"The survey of the week of {event['week']} is left out: {event['reason']}"),
     "no cohort": (BAD, lambda event: f"No cohort: {event['reason']}"),
