@@ -5,13 +5,14 @@
 //     taking-*.js, verdict-*.js  what it loads to take part in rounds, and to judge a model
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
+//     LICENSES                   of the packages whose code is in them
 //
 //     node build.mjs             dist/*.js, and their types
 //     node build.mjs --size      what that is after gzip, with and without fallbacks; a size above its bar is an error
 //     node build.mjs --rooms     which folders of src/ make it
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { transform } from "esbuild";
@@ -21,7 +22,7 @@ import { minify } from "terser";
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const DIST = join(HERE, "dist");
 /** The most bytes after gzip: to recommend, when a user takes part, and with all that any browser loads. */
-const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 100 * 1024 };
+const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 102 * 1024 };
 const at = (name) => join(HERE, "src", `${name}.ts`);
 /** A module belongs to the first of these that reaches it by static imports; an entry is a small file of its own. */
 const GROUPS = Object.entries({ page: at("index"), engine: at("worker"), taking: at("hosting/taking") });
@@ -35,15 +36,13 @@ const TOGETHER = Object.fromEntries(
   }).flatMap(([name, parts]) => parts.map((part) => [at(part), name])),
 );
 
-/** TypeScript of src/, and the package that it needs. */
+/** TypeScript of src/, and the packages that it needs. */
 const sources = {
   name: "sources",
   resolveId(wanted, from) {
     if (wanted.startsWith("node:")) return { id: wanted, external: true };
     if (wanted.startsWith(".") && from) return resolve(dirname(from), from.endsWith(".ts") ? wanted.replace(/\.js$/, ".ts") : wanted);
-    if (!wanted.startsWith("@noble/")) return null;
-    const folder = join(HERE, "node_modules", wanted);
-    return join(folder, JSON.parse(readFileSync(join(folder, "package.json"), "utf8")).main);
+    return isAbsolute(wanted) ? null : fileURLToPath(import.meta.resolve(wanted));
   },
   async transform(code, id) {
     if (id.endsWith(".json")) return `export default ${code}`;
@@ -102,6 +101,11 @@ rmSync(DIST, { recursive: true, force: true });
 const files = await bundled(["index", "worker"], DIST, true);
 await bundled(["core"], join(DIST, "core"), false);
 const page = await bundled(["page/page"], join(DIST, "page"), false);
+
+/** The packages whose code is in a bundle: their licence asks to go with it. */
+const packages = new Set([...files.values()].flatMap(({ modules }) => Object.keys(modules)).flatMap((id) => /.*\/node_modules\/(@[^/]+\/)?[^/]+/.exec(id)?.[0] ?? []));
+const licenses = [...packages].sort().map((folder) => `${folder.split("/node_modules/").at(-1)}\n\n${readFileSync(join(folder, "LICENSE"), "utf8")}`);
+writeFileSync(join(DIST, "LICENSES"), licenses.join("\n"));
 
 /** Bytes after gzip of some files with those that they import. */
 function bytesOf(first) {

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Set
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.logger import update_console_handler
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import LockedError, PalateError
 from palate_server.flower.grid import PromptGrid
-from palate_server.flower.inbox import BATCH
+from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.spread_grid import SpreadGrid
 from palate_server.flower.superlink_state import check_version
-from palate_server.flower.transport import RECORD, GridTransport
 from palate_server.folder.events import EventLog
 from palate_server.folder.logs import PartLog
 from palate_server.folder.server_folder import Site, owner_only
@@ -32,53 +30,8 @@ from palate_server.rounds.lock import RunLock
 
 app = ServerApp()
 
-COME_BACK = "come_back"
-"""Name of the one value of a query: seconds after which a device that is not needed now should sync again."""
-GOODBYE_SECONDS = 30.0
-"""Seconds that a device has to fetch its dismissal."""
-
 LOCK_SECONDS = 30.0
 """Seconds to wait for another owner of the server folder."""
-
-
-class GridMessenger:
-    """Carries an operation's messages over a Flower grid.
-
-    Args:
-        grid: the grid of the server's SuperLink, or of all of them.
-    """
-
-    def __init__(self, grid: PromptGrid | SpreadGrid) -> None:
-        self._grid = grid
-
-    @property
-    def heard(self) -> Set[int]:
-        """The nodes that have answered anything in the latest attempt."""
-        return self._grid.heard
-
-    def online(self) -> list[int]:
-        """The nodes that are online."""
-        return list(self._grid.get_node_ids())
-
-    def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> GridTransport:
-        """The transport for an attempt's messages to a cohort, device -> node."""
-        self._grid.heard.clear()
-        return GridTransport(self._grid, ttl=ttl, timeout=timeout, cohort=cohort)
-
-    def send_home(self, nodes: Mapping[int, int]) -> None:
-        """Tell each node in how many seconds to sync again. Their answers are ignored."""
-        messages = [
-            Message(
-                RecordDict({RECORD: ConfigRecord({COME_BACK: seconds})}), node, MessageType.QUERY, ttl=GOODBYE_SECONDS
-            )
-            for node, seconds in nodes.items()
-        ]
-        for start in range(0, len(messages), BATCH):
-            self._grid.push_messages(messages[start : start + BATCH])
-
-    def purge(self) -> None:
-        """Let each SuperLink delete all messages."""
-        self._grid.purge()
 
 
 @app.main()

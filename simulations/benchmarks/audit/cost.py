@@ -76,7 +76,7 @@ def _tests(option: str) -> dict[str, float]:
         some = fewer if test is seed_search else {}
         timed(LETTERS[test.__name__], partial(test, trials, **some))
     timed("bounds", lambda: lower_bounds(trials))
-    timed("K, the plan's seed", lambda: plan_seed(trials))
+    timed("K, the plan's seed", lambda: plan_seed(trials, quick=quick))
     timed("K, fresh releases", lambda: birthdays(trials, count=128 if quick else 1024))
     timed("masks on and off", lambda: masks_change_nothing(target, seed=1, quick=quick))
     timed("same path", lambda: same_sources(None))

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 from unittest import mock
@@ -75,15 +76,18 @@ def seed_search(trials: Trials, *, seeds: int = SEEDS) -> list[Finding]:
     return [Finding.counted("K small and public seeds", min(1.0, p_value * looks), said, looks=looks)]
 
 
-def plan_seed(trials: Trials) -> list[Finding]:
-    """Secure noise that the plan's public seed reproduces."""
+def plan_seed(trials: Trials, *, quick: bool = False) -> list[Finding]:
+    """Secure noise that the plan's public seed reproduces; `quick`: of a first release that can be had alone."""
     target = trials.target
     if not target.repeatable:
         return [Finding.missing("K the plan's seed", "the target has no noise that a public seed repeats")]
-    run = trials.runs[0]
-    seeded = target.run(trials.canaries.rows.only(run.inside), seed=PLAN_SEED)
-    known = trials.canaries.residuals(run.inside, seeded, trials.claim)
-    shifts = [_correlation(a, b) for a, b in zip(run.residuals, known, strict=True)]
+    run, claim = trials.runs[0], trials.claim
+    first = getattr(target, "first", None) if quick else None
+    rows = trials.canaries.rows.only(run.inside)
+    seeded = target.run(rows, seed=PLAN_SEED) if first is None else first(rows, seed=PLAN_SEED)
+    claim = replace(claim, releases=claim.releases[: len(seeded.vectors)])
+    known = trials.canaries.residuals(run.inside, seeded, claim)
+    shifts = [_correlation(a, b) for a, b in zip(run.residuals, known, strict=first is None)]
     p_value = min(1.0, len(shifts) * min(2 * float(stats.norm.sf(abs(shift))) for shift in shifts))
     said = f"secret noise and that of seed {PLAN_SEED} correlate by {max(shifts, key=abs):+.1f} standard errors"
     return [Finding.counted("K the plan's seed", p_value, said)]

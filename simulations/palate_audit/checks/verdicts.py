@@ -63,7 +63,7 @@ from palate_server.surveys.verdict import judgement
 from palate_sim.engines.grid import LocalGrid
 
 TEST = "G verdicts"
-DEVICES, ITEMS, EPSILON = 128, 60, 10.0
+DEVICES, ITEMS, EPSILON = 64, 60, 30.0
 LOUD = 1000.0
 JUDGES, ALONE = 100_000, 20
 """Devices of a verdict whose sums are made up, and items that are in everybody's list."""

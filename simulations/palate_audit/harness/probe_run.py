@@ -20,13 +20,15 @@ import numpy as np
 
 from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
 from palate_audit.harness.watched_run import WatchedRun
-from palate_common.algorithms import PublicFacts
+from palate_common.algorithms import PublicFacts, State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.model import catalogue_hash
+from palate_common.records.canonical import digest
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import CENTRAL, PrivacyMode
+from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities
 
@@ -54,6 +56,7 @@ class Setting:
         seed: the public seed, also of seeded noise.
         algorithm: an algorithm in the place of the probe algorithm.
         settings: of that algorithm.
+        inputs: public arrays that it starts from.
     """
 
     mode: PrivacyMode = CENTRAL
@@ -71,6 +74,7 @@ class Setting:
     seed: int = 11
     algorithm: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    inputs: State = field(default_factory=dict)
 
     def terms(self, name: str, *, n_users: int, n_items: int, directory: str | None) -> RunTerms:
         """The terms of a run with so many users."""
@@ -97,6 +101,7 @@ class Setting:
             cohort=cohort,
             per_node=self.users_per_node,
             events=self.events,
+            inputs=digest(pack_inputs(self.inputs)) if self.inputs else None,
         )
 
 
@@ -121,6 +126,7 @@ def probe_run(setting: Setting, histories: Interactions, script: Sequence[Gestur
         users_per_node=setting.users_per_node,
         identities=identities,
         algorithm=nullcontext() if setting.algorithm else performing(script),
+        inputs=setting.inputs,
     )
 
 

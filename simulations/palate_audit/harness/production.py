@@ -173,19 +173,25 @@ class Production:
         """Run once, from opening the ledger to the last sealed release."""
         return self.evidence(contributions, seed=seed).released
 
+    def first(self, contributions: Contributions, *, seed: int) -> Released:
+        """The first release of a run."""
+        return self.evidence(contributions, seed=seed, rounds=1).released
+
     def fresh(self, count: int) -> Iterator[Vector]:
         """Short releases of zero contributions, from many small runs of the same round.
 
         Where devices add the noise, what each of them sends as well: it is theirs that must be new.
         """
         left, several = count, self.mode.noised_by_devices
-        users, per_node = (DEVICES, 1) if several else (2, 2)
+        users, per_node, each = (DEVICES, 1, 1 + DEVICES) if several else (2, 2, 1)
         small = replace(
-            self, users=users, counts=8, products=8, shares=(1 / FRESH,) * FRESH, masks=False, users_per_node=per_node,
-            epsilon=50.0,
+            self, users=users, counts=8, products=8, masks=False, users_per_node=per_node, epsilon=50.0,
         )  # fmt: skip
         while left > 0:
-            run = small.evidence(Contributions.empty(users, 16), keep_answers=several)
+            rounds = min(FRESH, math.ceil(left / each))  # none that nobody looks at
+            run = replace(small, shares=(1 / rounds,) * rounds).evidence(
+                Contributions.empty(users, 16), keep_answers=several
+            )
             sent = [
                 decode_share(answer, bits=plan.bits(1)).total
                 for plan, answers in zip(run.plans, run.answers, strict=True)
@@ -203,6 +209,7 @@ class Production:
         seed: int | None = None,
         absent: Collection[int] = (),
         keep_answers: bool = False,
+        rounds: int | None = None,
     ) -> ProductionRun:
         """Run once, and return everything that the run leaves.
 
@@ -211,6 +218,7 @@ class Production:
             seed: of seeded noise; None: the secure noise of a release.
             absent: nodes whose answers are lost, with masks off.
             keep_answers: whether to keep what each node sent.
+            rounds: the run is left after so many; None: it goes on to its end.
 
         Raises:
             InputError: other contributions than the target is for.
@@ -234,7 +242,7 @@ class Production:
                 strict=True,
             ) as run,
         ):
-            run.play(absent=absent)
+            run.play(rounds=rounds, absent=absent)
             return _collected(run)
 
     @property

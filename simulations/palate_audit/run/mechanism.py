@@ -258,7 +258,7 @@ def _subject(target: Target) -> str:
 
 def again(trials: Trials, *, quick: bool = False) -> list[Finding]:
     """Tests that run the target again; without verdicts yet. `quick`: fewer fresh releases and masked devices."""
-    found = plan_seed(trials) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
+    found = plan_seed(trials, quick=quick) + birthdays(trials, count=seeds.FRESH // 8 if quick else None)
     target = trials.target
     if isinstance(target, Production) and target.mode.cohort and not target.masks:
         found.append(masks_change_nothing(target, seed=trials.seed, quick=quick))

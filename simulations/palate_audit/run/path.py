@@ -64,7 +64,7 @@ def _few(names: Sequence[str]) -> str:
 
 def masks_change_nothing(target: Production, *, seed: int, quick: bool = False) -> Finding:
     """Release the same seeded noise with masks on and off, with few users, and compare bit for bit."""
-    users = MASKED_USERS // 2 if quick else MASKED_USERS
+    users = MASKED_USERS // 3 if quick else MASKED_USERS
     small = replace(
         target, users=users, counts=4 * users, products=4 * users, masks=False, users_per_node=1, corrupt_share=0.0
     )

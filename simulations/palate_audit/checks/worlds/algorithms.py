@@ -1,8 +1,9 @@
 """E, every mode: the side outputs of every algorithm's run, in every mode, whoever did something.
 
 Three worlds: everybody as they are, one user emptied, everybody emptied, so that whole blocks are zero and nobody has
-anything to tell. Each registered algorithm, and a survey, is run in them, in two of the modes, which take turns: with
-noise of the server, of devices, of each device alone, and under masks; a user a node, and many. What is compared is all
+anything to tell. Each registered algorithm, a survey and a verdict on a model are run in them, in two of the modes,
+which take turns: with noise of the server, of devices, of each device alone, and under masks; a user a node, and many.
+The quick form has one mode for each, and leaves out the world in which one user is emptied. What is compared is all
 of `side_outputs`: sizes, headers and refusals of answers, metadata of sealed releases, plans, charges, counts, logs,
 files, both ledgers; and that a restarted server knows as much.
 
@@ -20,7 +21,10 @@ from palate_audit.checks.differential import RUNS, Whole
 from palate_audit.checks.side_outputs import Seen, difference, observed
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting, crowd
-from palate_common.algorithms import algorithm_names
+from palate_common.algorithms import PublicFacts, State, algorithm_names
+from palate_common.algorithms.popularity import COUNTS
+from palate_common.algorithms.verdict import CANDIDATE, IN_USE, JudgedModel, JudgedPair, arrays_of
+from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.interactions import Interactions
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.survey import SURVEYING, Survey
@@ -47,12 +51,19 @@ MODES: Mapping[str, Mode] = {
 }
 TURNS = {False: 2, True: 1}
 """How many modes an algorithm meets, and in the quick form: other ones than the algorithm before it."""
+INPUTS: Mapping[str, State] = {
+    JUDGING: {
+        **arrays_of(CANDIDATE, {COUNTS: np.arange(ITEMS) + 1.0}),
+        **arrays_of(IN_USE, {COUNTS: ITEMS - np.arange(ITEMS)}),
+    }
+}
+"""Public arrays that an algorithm starts from: two models, of which one lists first what the other lists last."""
 
 
 def every_mode(*, quick: bool = False) -> list[Finding]:
-    """Every algorithm, and every mode: each meets some of the others; `quick` with half of the pairs."""
+    """Every algorithm, and every mode: each meets some of the others; `quick` with half of the pairs, in two worlds."""
     wrong: dict[str, str] = {}
-    turns = TURNS[quick]
+    turns, worlds = TURNS[quick], "two" if quick else "three"
     count = dict.fromkeys(MODES, 0)
     for number, (name, run) in enumerate(_runs(quick=quick)):
         for turn, mode in enumerate(MODES):
@@ -61,9 +72,9 @@ def every_mode(*, quick: bool = False) -> list[Finding]:
             if run.events is None and (turn - turns * number) % len(MODES) >= turns:
                 continue
             count[mode] += 1
-            if mode not in wrong and (told := next(_told(run, MODES[mode]), "")):
+            if mode not in wrong and (told := next(_told(run, MODES[mode], quick=quick), "")):
                 wrong[mode] = f"{name}: {told}"
-    said = {mode: wrong.get(mode, f"{count[mode]} algorithms, the same in three worlds") for mode in MODES}
+    said = {mode: wrong.get(mode, f"{count[mode]} algorithms, the same in {worlds} worlds") for mode in MODES}
     return [Finding.checked(f"{TEST}: {mode}", mode not in wrong, said[mode]) for mode in MODES]
 
 
@@ -74,22 +85,28 @@ def _runs(*, quick: bool = False) -> Iterator[tuple[str, Whole]]:
         if run.events in (None, 1.0):
             known.setdefault(run.algorithm, run)
     known["als"] = RUNS["als, pairs and votes"]
+    facts = PublicFacts(n_users=USERS, n_items=ITEMS, mu=1.0)
+    judged = JudgedModel(algorithm="popularity", settings={}, facts=facts, model="0" * 64)
+    pair = JudgedPair(run="judged", candidate=judged, in_use=judged)
+    known[JUDGING] = Whole(JUDGING, pair.model_dump(mode="json"))
     for name in sorted(known if quick else {*algorithm_names(), *known}):
         yield name, known.get(name, Whole(name, {"rounds": 2}))
 
 
-def _told(run: Whole, mode: Mode) -> Iterator[str]:
+def _told(run: Whole, mode: Mode, *, quick: bool) -> Iterator[str]:
     """What differs between the worlds of one algorithm in one mode."""
     setting = Setting(
         mode=mode.mode, users_per_node=mode.per_node, masks=mode.masks, algorithm=run.algorithm,
         settings=dict(run.settings), clip_norm=run.clip_norm, epsilon=20.0, events=run.events,
+        inputs=INPUTS.get(run.algorithm, {}),
     )  # fmt: skip
     everybody = _histories(run)
-    nobody = crowd([[]] * USERS, n_items=everybody.n_items)
-    acts = [everybody.user(row).indices.tolist() if row != SUBJECT else [] for row in range(USERS)]
-    emptied = crowd(acts, n_items=everybody.n_items)
+    worlds = {"everybody": everybody, "nobody": crowd([[]] * USERS, n_items=everybody.n_items)}
+    if not quick:
+        acts = [everybody.user(row).indices.tolist() if row != SUBJECT else [] for row in range(USERS)]
+        worlds["one user emptied"] = crowd(acts, n_items=everybody.n_items)
     base: Seen | None = None
-    for world, histories in (("everybody", everybody), ("one user emptied", emptied), ("nobody", nobody)):
+    for world, histories in worlds.items():
         seen = observed(setting, histories, ())
         if isinstance(seen, str):
             yield f"a run must end whoever does something, got with `{world}`: {seen}"

@@ -37,7 +37,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.rounds.plan import read_plan
-from palate_server.flower.service_app import GridMessenger
+from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.transport import RECORD
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
