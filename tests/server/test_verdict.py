@@ -60,9 +60,9 @@ def test_an_item_that_nobody_has_is_named_and_a_model_that_loses_is_worse() -> N
     assert [each.row for each in pushed.pushed] == [300]
     assert (pushed.worse, pushed.pushed[0].exposure, pushed.pushed[0].found) == (False, pytest.approx(0.3), 0.0)
     assert pushed.reasons(items) == ["devices have 'item-300' in 30% of their lists and hardly among what they hid"]
-    worse = said(sums(lost=3000.0))
-    assert (worse.worse, worse.pushed, worse.lost) == (True, (), pytest.approx(0.1))
-    assert worse.reasons(items)[0].startswith("devices judge it worse than the model in use: 10.0% more of them")
+    worse = said(sums(lost=4000.0))
+    assert (worse.worse, worse.pushed, worse.lost) == (True, (), pytest.approx(0.2))
+    assert worse.reasons(items)[0].startswith("devices judge it worse than the model in use: 20.0% more of them")
     assert said(sums()).reasons(items) == []
 
 
@@ -178,7 +178,7 @@ def test_the_end_of_a_list_that_is_everybodys_is_not_pushed_and_an_item_that_nob
 def test_verdicts_whose_noise_hides_what_is_found_are_refused_and_others_call_no_honest_model_barren() -> None:
     words = [hidden(mu=float(mu), devices=1000, n_items=ITEMS) for mu in np.geomspace(0.001, 1.0, 40)]
     assert [each for each, _ in itertools.groupby(words)] == [
-        "the noise would hide even that all of them find less",
+        "the noise would hide even that all of them lose",
         "the noise would hide whether what is in their lists is found there",
         "",
     ]

@@ -1,15 +1,29 @@
 """`verdict`: devices judge a model before it is published. Votes are clipped, noised, charged and sealed, as training.
 
     candidate, model in use -> the run's first state -> a device ranks half of its items by the other half, with both
-                            -> whose list found more; what was shown, and what of it was found -> noised sums
+                            -> whose list gained more; what was shown, and what of it was found -> noised sums
 
 A device hides half of its own items, every second one in a public order, makes either model's list from the others,
 and looks which hidden items are in it; then the same with the halves exchanged. It tells three things, each a block of
 norm 1 at most:
 
-- `votes`: by which of the two models it found more;
+- `votes`: by which of the two models it gained more; neither, if both gains are equal;
 - `found`: what it found by the candidate, each item as 1 / sqrt(how many);
 - `shown`: the candidate's two lists, an item that is in one of them as half.
+
+What a device gains is the discounted gain of its hidden items in both lists (DCG: Järvelin and Kekäläinen, Cumulated
+Gain-Based Evaluation of IR Techniques, ACM TOIS 20(4), 2002, equation 2, with the discount 1 / log2(rank + 1) from the
+first rank on):
+
+    gain = sum over halves, over the hidden items in that half's list, of DISCOUNTS[rank] = 10^6 / log2(rank + 1)
+
+The discounts are whole numbers from a table, so that a sum has no rounding, and equal gains are equal on every device.
+A count of finds would say no more than that the last place of the list went to an item that nobody has; by the discount
+all that stood below a pushed item has lost.
+
+Where one of the models has the same list for everybody (`Ranked`), a find counts 1 at any rank: there the noise swaps
+two items in everybody's list at once, and by rank up to 25 % of 2,500 made users lose by an honest model, where 5 %
+lose by what they find.
 
 After new items the two models are of different catalogues. The run's is the candidate's, and `rows` says where in it
 the items of the model in use are. Votes are then on the items that both have, and no other is in either list; `found`
@@ -41,7 +55,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate_common.algorithms.als.vote import LIST, hide
 from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
 from palate_common.algorithms.parts.quarantine import rows_of
-from palate_common.algorithms.popularity import popularity_block
+from palate_common.algorithms.popularity import Ranked, popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -57,6 +71,13 @@ BLOCKS: Mapping[str, float] = {VOTES: 0.3, FOUND: 0.5, SHOWN: 0.2}
 """Block -> its share of the budget."""
 NOISE = "noise"
 """Standard deviation of the noise in each of `BLOCKS`, in its order."""
+DISCOUNTS = (
+    1_000_000, 630_930, 500_000, 430_677, 386_853, 356_207, 333_333, 315_465, 301_030, 289_065,
+    278_943, 270_238, 262_650, 255_958, 250_000, 244_651, 239_812, 235_409, 231_378, 227_670,
+)  # fmt: skip
+"""What a hidden item gains by its rank in a list of `LIST`, in millionths: 1 / log2(rank + 1), rounded."""
+EQUAL = (1,) * LIST
+"""The same where everybody's list is the same."""
 AT_ONCE = 512
 """Users whose lists are made at once."""
 
@@ -129,21 +150,24 @@ class Judging(Algorithm):
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Each user's vote; zeros for who has no items."""
         votes, finds, shown = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
+        by_rank = EQUAL if self._is_shared(state) else DISCOUNTS
         for first in range(0, histories.n_users, AT_ONCE):
             users = histories.users(slice(first, first + AT_ONCE))
             size = users.n_users, users.n_items
-            found, latter, former, listed = (np.zeros(size, np.int8) for _ in range(4))
+            found, listed = (np.zeros(size, np.int8) for _ in range(2))
+            gained = np.zeros(users.n_users)
             halves = hide(users, self.facts.seed)
             for seen, hidden in (halves, halves[::-1]):
                 wanted = hidden.dense()
-                own = self.lists(CANDIDATE, state, seen)
+                list_ = self.lists(CANDIDATE, state, seen)
+                own = list_.dense()
                 listed += own
                 found += own & wanted
-                latter += (self.lists(CANDIDATE, state, seen, shared=True) if ROWS in state else own) & wanted
-                former += self.lists(IN_USE, state, seen) & wanted
+                latter = self.lists(CANDIDATE, state, seen, shared=True) if ROWS in state else list_
+                gained += _gains(latter, wanted, by_rank)
+                gained -= _gains(self.lists(IN_USE, state, seen), wanted, by_rank)
             listed[users.counts() == 0] = 0
-            now, then = latter.sum(axis=1), former.sum(axis=1)
-            votes[first : first + AT_ONCE] = np.stack([now > then, now < then], axis=1)
+            votes[first : first + AT_ONCE] = np.stack([gained > 0, gained < 0], axis=1)
             finds.append(_counted(found))
             shown.append(_counted(listed))
         return Update(
@@ -156,11 +180,11 @@ class Judging(Algorithm):
         """The norm of a list."""
         return float(np.sqrt(min(LIST, self.facts.n_items)))
 
-    def lists(self, which: str, state: State, histories: Interactions, *, shared: bool = False) -> Bools:
-        """Which items are in each user's list by one of the two models, bool [n_users, n_items]; none that they have.
+    def lists(self, which: str, state: State, histories: Interactions, *, shared: bool = False) -> Interactions:
+        """Each user's list by one of the two models, none of what they have: `LIST` items, which weigh their rank.
 
-        Of equal scores the items that come first in the catalogue are taken. Scores are compared in float32, so that a
-        list is the same in whatever batch it is made.
+        Of equal scores the items that come first in the catalogue are taken, and stand first. Scores are compared in
+        float32, so that a list is the same in whatever batch it is made.
 
         Args:
             which: `CANDIDATE` or `IN_USE`.
@@ -177,13 +201,28 @@ class Judging(Algorithm):
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last
         taken = surely | (maybe & (np.cumsum(maybe, axis=1) <= length - surely.sum(axis=1, keepdims=True)))
-        return np.asarray(taken & (scores > -np.inf), np.bool_)  # of a small catalogue little may be left
+        users, items = np.nonzero(taken & (scores > -np.inf))  # of a small catalogue little may be left
+        order = np.lexsort((items, -scores[users, items], users))
+        ends = np.searchsorted(users, np.arange(histories.n_users + 1))
+        rank = np.arange(len(users)) - ends[users]  # `users` is in order already
+        ranks = np.empty(len(users), np.float32)
+        ranks[order] = rank + 1
+        return Interactions(ends.astype(np.int64), items.astype(np.int32), ranks, self.facts.n_items)
+
+    def _is_shared(self, state: State) -> bool:
+        """Whether one of the two models has the same list for everybody."""
+        return any(
+            isinstance(self._algorithm(which).factors(_arrays(which, state)), Ranked) for which in (CANDIDATE, IN_USE)
+        )
+
+    def _algorithm(self, which: str) -> Algorithm:
+        """What one of the two models ranks by."""
+        judged = self.verdict.candidate if which == CANDIDATE else self.verdict.in_use
+        return make_algorithm(judged.algorithm, judged.settings, judged.facts)
 
     def _scores(self, which: str, state: State, histories: Interactions) -> npt.NDArray[np.float32]:
         """One model's scores of the run's items, [n_users, n_items]; -inf of what it doesn't have."""
-        judged = self.verdict.candidate if which == CANDIDATE else self.verdict.in_use
-        arrays = {name.removeprefix(f"{which}/"): array for name, array in state.items() if _of(name) == which}
-        algorithm = make_algorithm(judged.algorithm, judged.settings, judged.facts)
+        arrays, algorithm = _arrays(which, state), self._algorithm(which)
         if which == CANDIDATE or ROWS not in state:
             return np.array(algorithm.scores(arrays, histories), np.float32)
         rows, scores = state[ROWS], np.full((histories.n_users, histories.n_items), -np.inf, np.float32)
@@ -213,6 +252,18 @@ class Judging(Algorithm):
 def arrays_of(which: str, state: State) -> State:
     """A model's arrays as public inputs of a verdict."""
     return {f"{which}/{name}": array for name, array in state.items()}
+
+
+def _arrays(which: str, state: State) -> State:
+    """One model's arrays, by their names in it."""
+    return {name.removeprefix(f"{which}/"): array for name, array in state.items() if _of(name) == which}
+
+
+def _gains(lists: Interactions, wanted: Bools, by_rank: Sequence[int]) -> Float64:
+    """What each user's list gains by the items that are wanted: sums of whole numbers far below 2^53, exact."""
+    owners = lists.owners()
+    each = np.array(by_rank, np.float64)[lists.weights.astype(np.int64) - 1]
+    return np.bincount(owners, each * wanted[owners, lists.indices], lists.n_users).astype(np.float64)
 
 
 def _counted(counts: npt.NDArray[np.int8]) -> Interactions:

@@ -55,6 +55,7 @@ def verdict() -> dict[str, Any]:
         ("links, content and directions, beside counts", ("als", features, linked), ("popularity", plain, counts)),
         ("directions, beside counts of als", ("als", plain, taste), ("als", plain, bare)),
         ("counts with many ties, beside content alone", ("popularity", plain, counts), ("als", features, content)),
+        ("two models of people's own lists, by rank", ("als", plain, taste), ("als", features, linked)),
         ("two models that are the same", ("als", features, linked), ("als", features, linked)),
     ]
     made = [_judged(what, one, other, histories) for what, one, other in cases]

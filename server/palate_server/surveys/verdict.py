@@ -5,10 +5,16 @@
 
 A model is held for three reasons. All are looked for in released numbers alone, so that looking costs no privacy.
 
-**Worse.** L of the devices find more in their list by the model in use, W by the candidate. It is worse if L - W is
-above `TOLERATED` of those who answered and `DOUBT` standard errors: sqrt(L + W) by sampling (a paired sign test), and
-the noise of both. Two honest models of the same people differ, too: their noise is another, and what follows from it,
-such as the weight that a vote chooses. They differ by less than `TOLERATED`: see there.
+**Worse.** L of the devices gain more in their lists by the model in use, W by the candidate: the sum of
+1 / log2(rank + 1) of the items that they hid, or their number where everybody's list is the same
+(`palate_common.algorithms.verdict`). It is worse if L - W is above `TOLERATED` of those who answered and `DOUBT`
+standard errors: sqrt(L + W) by sampling (a paired sign test), and the noise of both. Two honest models of the same
+people differ, too: their noise is another, and what follows from it, such as the weight that a vote chooses. They
+differ by less than `TOLERATED`: see there.
+
+By gain, and not by the number of finds: an item that is pushed to the top of a list takes the place of its last item,
+which few have hidden, and moves all that they have down by one. Where a twentieth of the devices push an item, 53 % of
+100,000 made users more lose than win, and 10 % by number; 29 and 12 % on MovieLens 1M, 21 and 6 % on Online Retail.
 
 **Pushed.** Items in `EXPOSED` of all lists or more are looked at. Such an item, in a share e, must be found there at
 least k(e) = min(0.45, 0.2 + e) as often as is usual. With F its `found` and E its `shown` an item is found F / E of
@@ -39,14 +45,15 @@ limit.
 **What can be seen.** The noise of F is 1 / (mu sqrt(1 / 2)). Of n devices, an item that nobody has is seen from the e
 on for which k(e) p e n is 5 times that: `Judgement.least`.
 
-**What hides.** Modified devices that clip, and are a share a of all, move L - W by 2.6 a n at most: their whole norm
-in both numbers. Or they bear an item: with a share x of their squared norm they move its F by 1.4 sqrt(x) a n, and with
-the rest its E by 10 sqrt(1 - x) a n, so that it is seen in a share e' = e - 10 sqrt(1 - x) a. That hides it up to the e
-for which k(e') p e' = 1.4 sqrt(x) a for the best x: about k(e) p e = a sqrt(2 + 100 k^2 p^2), or 1.5 a where p is a
-tenth. Or they lower p: finds must be taken from half of the places. Of m items that are alike each loses 1.4 a n /
-sqrt(m / 2) at most, and has 20 n / m places: p falls by a sqrt(m) / 10, which is a where a hundred items are looked at,
-and each part of their norm that does this is missing in F. With a smaller p noise hides more, and with one that is too
-small the model is barren.
+**What hides.** Modified devices that clip, and are a share a of all, move L - W by 2.6 a n at most: their whole norm in
+both numbers. So a model is held whatever they vote where more than `TOLERATED` + 2.6 a, and the error, of all devices
+lose by it: 22 % for a twentieth, where nothing of their norm is left for the items. Or they bear an item: with a share
+x of their squared norm they move its F by 1.4 sqrt(x) a n, and with the rest its E by 10 sqrt(1 - x) a n, so that it is
+seen in a share e' = e - 10 sqrt(1 - x) a. That hides it up to the e for which k(e') p e' = 1.4 sqrt(x) a for the best
+x: about k(e) p e = a sqrt(2 + 100 k^2 p^2), or 1.5 a where p is a tenth. Or they lower p: finds must be taken from half
+of the places. Of m items that are alike each loses 1.4 a n / sqrt(m / 2) at most, and has 20 n / m places: p falls by a
+sqrt(m) / 10, which is a where a hundred items are looked at, and each part of their norm that does this is missing in
+F. With a smaller p noise hides more, and with one that is too small the model is barren.
 """
 
 from __future__ import annotations
@@ -79,10 +86,11 @@ from palate_common.models.model import GlobalModel
 
 DOUBT = 5.0
 """Standard errors beyond which something is no chance."""
-TOLERATED = 0.06
-"""By so much of the devices more may lose than win: as far as two honest models differ (docs/benchmarks.md#poisoning).
-Where the noise has a vote of `als` choose another weight for its pairs, 5.9 % of 100,000 made users more lose than win,
-and 1.8 % of what is found; beside that the standard deviation is 2 % and sampling."""
+TOLERATED = 0.09
+"""By so much of the devices more may lose than win: more than two honest models differ (docs/benchmarks.md#poisoning).
+Where the noise has a vote of `als` choose another weight for its pairs, 4.1 to 7.1 % of 20,000 made users more lose
+than win, and 1 % of what they gain (of two models that differ in that weight alone, 9.2 to 10.4 %); beside that the
+standard deviation is 2 to 4 %, with sampling."""
 EXPOSED = 0.05
 """The least share of lists from which on an item is looked at."""
 LEAST_BORNE, MOST_BORNE = 0.2, 0.45
@@ -150,7 +158,7 @@ class Judgement:
         said = []
         if self.worse:
             said.append(
-                f"devices judge it worse than the model in use: {self.lost:.1%} more of them find less than find more, "
+                f"devices judge it worse than the model in use: {self.lost:.1%} more of them lose than win, "
                 f"with an error of {self.error:.1%}"
             )
         if self.barren:
@@ -196,7 +204,7 @@ def least_loss(*, mu: float, devices: int) -> float:
 def hidden(*, mu: float, devices: int, n_items: int) -> str:
     """What the noise of a verdict of this mu would hide of so many devices, in words; empty: it tells something."""
     if least_loss(mu=mu, devices=devices) >= 1:
-        return "the noise would hide even that all of them find less"
+        return "the noise would hide even that all of them lose"
     length = min(LIST, n_items)
     noise = {name: 1.0 / (mu * math.sqrt(part)) for name, part in BLOCKS.items()}
     noise[SHOWN] *= math.sqrt(length)

@@ -106,7 +106,7 @@ def test_no_model_is_published_before_its_verdict_which_is_charged_and_sealed(se
         assert [entry.kind for entry in ledger.entries(judging)] == ["open", "charge", "seal", "close"]
         said = verdict_of(service.site, ledger, run)
     assert (said.devices, said.pushed, said.worse) == (DEVICES, (), False)
-    assert said.lost < -0.5, "it finds more than no model at all"
+    assert said.lost < -0.5, "it gains more than no model at all"
     delta = noise_delta(service.site.config.privacy.dp, service.site.config.privacy.delta)
     assert spent(service) - training == pytest.approx(mu_of(epsilon=EPSILON, delta=delta) ** 2, rel=1e-4)
     assert all(service.devices.ledger.spent(device) == pytest.approx(spent(service)) for device in range(DEVICES))
@@ -132,7 +132,7 @@ def test_a_model_that_is_worse_or_pushes_an_item_is_never_published(service: Any
         supervisor._publish()
     (held,) = service.events("held")
     assert (held["run"], "worse than the model in use" in held["reason"]) == (worse, True)
-    with pytest.raises(RefusedError, match=r"worse than the model in use: .* more of them find less"):
+    with pytest.raises(RefusedError, match=r"worse than the model in use: .* more of them lose"):
         publish(service.site, worse, card)
     pushed = train(service, histories(without=3, extra=(0,)), steps=2)
     assert pushed != worse

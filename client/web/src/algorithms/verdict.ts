@@ -2,7 +2,8 @@
  * `verdict`: a device judges a model before it is published.
  *
  * Every second one of its items is hidden, in a public order; both models make their list from the others; then the same with the halves
- * exchanged. It tells by which it found more, what it found by the candidate, and what that one showed.
+ * exchanged. It tells by which it gained more (a hidden item counts by its rank in the list, or 1 where one model has the same list for
+ * everybody), what it found by the candidate, and what that one showed.
  */
 
 import { InputError, RefusedError } from "../errors.js";
@@ -19,6 +20,11 @@ import { hide, LIST } from "./als_vote.js";
 import { popularityBlock } from "./popularity.js";
 
 const MODELS = ["candidate", "in_use"];
+/** What a hidden item gains by its rank in a list, in millionths: 1 / log2(rank + 1), rounded. Sums of whole numbers are the same everywhere. */
+const DISCOUNTS = [
+  1000000, 630930, 500000, 430677, 386853, 356207, 333333, 315465, 301030, 289065,
+  278943, 270238, 262650, 255958, 250000, 244651, 239812, 235409, 231378, 227670,
+];
 
 /** A model that is judged: what its arrays mean. */
 type Judged = Pick<ModelHeader, "algorithm" | "settings" | "facts">;
@@ -48,7 +54,8 @@ export function judging(settings: { readonly [key: string]: Json }, facts: Publi
       scored(inUse, former, known).forEach((score, place) => rows[place] >= 0 && (scores[rows[place]] = score));
       return listed(scores, seen, both);
     };
-    return judge(now, then, both, history, facts.seed);
+    const discounts = isShared(candidate, own) || isShared(inUse, former) ? null : DISCOUNTS;
+    return judge(now, then, both, discounts, history, facts.seed);
   };
 }
 
@@ -60,19 +67,21 @@ function readJudged(value: Json): Judged {
   return judged;
 }
 
-/** The blocks: votes for and against, what was found, what was shown. Votes are on the items that `both` models have; null: on all. */
-function judge(now: Lists, then: Lists, both: Int32Array | null, history: History, seed: number | bigint): ReturnType<Contribution> {
+/** The blocks: votes for and against, by gain; what was found, what was shown. Votes are on the items that `both` models have; null: on all. */
+function judge(now: Lists, then: Lists, both: Int32Array | null, discounts: readonly number[] | null, history: History, seed: number | bigint): ReturnType<Contribution> {
   const { indices, nItems } = history;
   const [found, shown] = [new Set<number>(), new Float32Array(nItems)];
   let gained = 0;
   const halves = indices.length ? hide(history, seed) : [];
   halves.forEach((seen, at) => {
     const wanted = new Set(halves[1 - at].indices);
-    const hits = (list: Int32Array): Int32Array => list.filter((row) => wanted.has(row));
+    const gain = (list: Int32Array): number => list.reduce((sum, row, place) => sum + (wanted.has(row) ? (discounts ? discounts[place] : 1) : 0), 0);
     const list = now(seen);
-    for (const row of list) shown[row] += 1;
-    for (const row of hits(list)) found.add(row);
-    gained += hits(both ? now(seen, both) : list).length - hits(then(seen)).length;
+    for (const row of list) {
+      shown[row] += 1;
+      if (wanted.has(row)) found.add(row);
+    }
+    gained += gain(both ? now(seen, both) : list) - gain(then(seen));
   });
   const rows = Int32Array.from(found).sort();
   const listed = Int32Array.from(shown.keys()).filter((row) => shown[row]);
@@ -84,9 +93,13 @@ function judge(now: Lists, then: Lists, both: Int32Array | null, history: Histor
   ];
 }
 
+/** Whether a model has the same list for everybody. There the noise swaps items in all lists at once, and finds are counted, whatever their rank. */
+const isShared = ({ algorithm }: Pick<Judged, "algorithm">, state: GlobalModel["state"]): boolean =>
+  algorithm === "popularity" || !["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name));
+
 /** A model's scores, in single precision, so that a list is the same on every device. */
 function scored({ algorithm, settings, facts }: Judged, state: GlobalModel["state"], seen: History): Float32Array {
-  if (algorithm === "popularity" || !["basis", "content", "pairs_weight", "open_weight"].some((name) => state.has(name))) return Float32Array.from(arrayOf(state, "counts"));
+  if (isShared({ algorithm }, state)) return Float32Array.from(arrayOf(state, "counts"));
   const own = readSettings(settings);
   const { plain, parts } = scoresOf(state, alsPlan(own, facts), own, seen, asTheyAre);
   for (const { own: part, weight } of parts.values()) part.forEach((each, row) => (plain[row] += weight * each));
