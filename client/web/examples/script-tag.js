@@ -17,7 +17,11 @@ async function show() {
 
 const agree = document.querySelector("#agree");
 agree.checked = await device.consent.get("store");
-agree.onchange = () => (agree.checked ? device.consent.grant("store", { version: "2026-11" }) : device.consent.revoke("store"));
+agree.onchange = async () => {
+  agree.disabled = true; // until it holds, also after the page is closed
+  await (agree.checked ? device.consent.grant("store", { version: "2026-11" }) : device.consent.revoke("store"));
+  agree.disabled = false;
+};
 document.querySelector("#open").onclick = async () => {
   await device.track("view", "book-7");
   await show();

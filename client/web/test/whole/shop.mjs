@@ -189,6 +189,7 @@ try {
     await five();
     ok((await kept()) === ", 0 bytes", `${app}: before a choice nothing is stored, got ${await kept()}`);
     await page.click("#agree");
+    await page.waitForSelector("#agree:checked:enabled"); // the store is there before the consent in it is
     await page.waitForFunction(async (name) => (await indexedDB.databases()).some((each) => each.name === name), `palate/${app}`);
     await acts();
     await page.reload();
