@@ -49,7 +49,10 @@ def test_the_training_users_judge_the_model_and_both_are_charged(log: pd.DataFra
     assert "devices judged the model beside a model that has learned nothing" in page
     shown = StringIO()
     print_result(Console(width=400, file=shown), result)
-    assert "(ε 6 at δ = 1e-05 (unit user, zero-out), charged beside the run)" in shown.getvalue()
+    assert (
+        "(ε = 6, δ = 1e-5, unit: user, adjacency: zero-out, accountant: palate closed form, charged beside the run)"
+        in shown.getvalue()
+    )
     assert audit_ledger(tmp_path / "run").alarms == ()
     again = reopen(tmp_path / "run", source=log).run().summary
     assert again["verdict"] == said, "one that went on where it stopped is charged once"

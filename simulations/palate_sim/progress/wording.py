@@ -158,7 +158,7 @@ def verdict_text(result: Mapping[str, Any]) -> str:
     if not said:
         return ""
     beside = "the model that the run started from" if said["releases_in_use"] else "a model that has learned nothing"
-    cost = f"ε {said['epsilon']:g} at δ = {said['delta']:g} (unit user, zero-out), charged beside the run"
+    cost = f"ε = {epsilon_text(said['epsilon'])}, {qualifiers(result)}, charged beside the run"
     if "devices" not in said:
         told = f"Devices were to judge the model beside {beside} ({cost}), and {said['reason']}"
         return f"{told}: it wouldn't be published."
