@@ -652,9 +652,9 @@ def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
         found = seen.site.quarantine.items(trainings=trainings(ledger))
     if not found:
         return
-    names = ", ".join(f"{each.item:.40}" for each in found[:NAMED])
+    names = ", ".join(f"{each.item:.40}" for each in found[:NAMED]) + (", ..." if len(found) > NAMED else "")
     full = too_many(seen.site, {each.item for each in found})
-    said = f"{len(found):,} item(s) in quarantine: {names}{', ...' if len(found) > NAMED else ''}"
+    said = f"{len(found):,} item{'' if len(found) == 1 else 's'} in quarantine: {names}"
     yield _problem("quarantine_full" if full else "items_quarantined", said=said)
 
 

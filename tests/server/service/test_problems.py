@@ -333,7 +333,7 @@ def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site
 
 def test_items_in_quarantine_are_told_until_they_are_lifted(site: Site) -> None:
     site.quarantine.add(["item-1"], until=2)
-    assert "1 item(s) in quarantine: item-1" in wrong(site)["items_quarantined"].said
+    assert "1 item in quarantine: item-1" in wrong(site)["items_quarantined"].said
     site.quarantine.add([f"item-{row}" for row in range(site.config.judging.quarantine_items + 1)], until=2)
     found = wrong(site)
     assert list(found) == ["quarantine_full"]

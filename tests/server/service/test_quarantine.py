@@ -124,7 +124,7 @@ def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFi
     file.write_text(file.read_text() + "quarantine_items = 8\n")
     assert run(["serve", "quarantine", folder, "--add", "item-1", "--add", "item-2", "--runs", "4"]) == 0
     assert capsys.readouterr().out == (
-        "item-1: 4 more run(s), by the operator\nitem-2: 4 more run(s), by the operator\n2 items in quarantine\n"
+        "item-1: 4 more runs, by the operator\nitem-2: 4 more runs, by the operator\n2 items in quarantine\n"
     )
     service.site.quarantine.read("verdict", run="run-1", named=["item-3"], until=2)
     assert run(["serve", "quarantine", folder, "--lift", "item-1", "--json"]) == 0
@@ -193,7 +193,7 @@ def test_with_more_than_may_be_nothing_is_trained(service: Any) -> None:
     service.operate()
     assert service.events("opened") == []
     assert "there must be at most `judging.quarantine_items` = 1" in service.events("refused")[0]["reason"]
-    assert "2 item(s)" in wrong(service)["quarantine_full"]
+    assert "2 items" in wrong(service)["quarantine_full"]
     service.site.quarantine.lift(["item-1"], trainings=0)
     with service.site.ledger(read_only=True) as ledger:
         judging.check_quarantine(service.site, ledger)

@@ -56,7 +56,8 @@ def quarantine(
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
     for each in found:
-        typer.echo(f"{each.item}: {each.until - now} more run(s), by {whose(each.by)}")
+        left = each.until - now
+        typer.echo(f"{each.item}: {left} more run{'' if left == 1 else 's'}, by {whose(each.by)}")
     typer.echo(
         f"{len(found)} item{'' if len(found) == 1 else 's'} in quarantine" if found else "no item is in quarantine"
     )
