@@ -403,6 +403,18 @@ def lower_threshold() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "neighbours of the server's choice",
+    bug="a device shares its secrets with the members that the server names, and not with those of the drawn ring",
+    seen="a check of the first steps, which no attack begins before; the operator's own devices hold all shares",
+    test="S",
+)
+def chosen_neighbours() -> Iterator[None]:
+    """Take the adverts of whatever members come."""
+    with mock.patch.object(masked_checks, "expected_adverts", lambda *_: None):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -424,4 +436,5 @@ MUTANTS = (
     late_openings,
     one_key,
     lower_threshold,
+    chosen_neighbours,
 )
