@@ -4,8 +4,8 @@ There is one plan of the production path, which devices with the loosest rules a
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
 So a device that ignores a rule, or checks it the wrong way round, is found. Every number of the plan and of its charge
 is moved: by half, by a thousandth, by its last digit, up and down, without charging that again; and what the plan costs
-is moved below what its noise costs, in plan and charge alike. Every field that an operator may not choose is changed, and
-charged as it is then: its model is another's, its unit isn't its algorithm's, or it is one for another road.
+is moved below what its noise costs, in plan and charge alike. Every field that an operator may not choose is changed,
+and charged as it is then: its model is another's, its unit isn't its algorithm's, or it is one for another road.
 
 **Assumes:** the device runs this code; no server can see that it does.
 """

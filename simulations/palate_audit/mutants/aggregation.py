@@ -193,6 +193,26 @@ class _Divided(ClippedUpdate):
         return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
 
 
+@mutant(
+    "changes of a batch centred",
+    bug="in torch the mean change of all who are computed together is taken off each user's",
+    seen="a normalisation over the first axis, which is one of users",
+    test="U",
+)
+def batch_centred() -> Iterator[None]:
+    """Centre the changes of item rows over a batch."""
+    from palate_torch.algorithm import ModuleAlgorithm  # loads torch
+
+    real = ModuleAlgorithm._changes
+
+    def changes(self: ModuleAlgorithm, *given: Any) -> Any:
+        rows, shared = real(self, *given)
+        return rows - rows.mean(axis=0, keepdims=True), shared
+
+    with mock.patch.object(ModuleAlgorithm, "_changes", changes):
+        yield
+
+
 MUTANTS = (
     duplicate,
     oversampled,
@@ -203,4 +223,5 @@ MUTANTS = (
     shared_draws,
     impossible_released,
     dummies_unseen,
+    batch_centred,
 )
