@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ FIRST = (
 def inclusion(*, quick: bool = False) -> list[Finding]:
     """How often each user is in each release, in every case; and what happens to forged answers."""
     found = [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
-    return [*found, *answers(quick=quick), impossible()]
+    return [*found, *answers(quick=quick), impossible(), too_few()]
 
 
 def _found(name: str, case: Attendance) -> Finding:
@@ -235,10 +235,32 @@ def impossible() -> Finding:
     return Finding.checked(test, True, f"{len(forged)} sums that nobody can have made, each void and charged")
 
 
+def too_few() -> Finding:
+    """Whether a cohort below its floor releases nothing, by who is missing from it; and one at its floor does."""
+    test = f"{ANSWERS}: too few"
+    cohorts: dict[str, Forge] = {
+        "a node refuses": lambda plan, honest, before: REFUSED,
+        "one of a node's two has reached a limit": lambda plan, honest, before: _with(honest, users=1, rejected=1),
+    }
+    try:
+        for mode in ("central", "local"):
+            setting = replace(FORGED_IN[mode], users_per_node=2, floor=2 * ANSWERING)
+            if _is_void(setting, lambda plan, honest, before: honest):
+                return Finding.checked(test, False, f"a cohort at its floor must be released, {mode}")
+            for what, forge in cohorts.items():
+                if not _is_void(setting, forge):
+                    return Finding.checked(test, False, f"a cohort below its floor is released, where {what}: {mode}")
+    except PalateError as error:
+        return Finding.checked(test, False, f"the round before must end, got: {error}")
+    return Finding.checked(test, True, f"{len(cohorts)} cohorts, each void and charged")
+
+
 def _is_void(setting: Setting, forge: Forge) -> bool:
     """Whether the second attempt ends charged, without a seal, and with the model of the first."""
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
-    with probe_run(setting, crowd([[user] for user in range(ANSWERING)], n_items=PLAIN), script) as stage:
+    users = range(ANSWERING * setting.users_per_node)
+    histories = crowd([[user % PLAIN] for user in users], n_items=PLAIN)
+    with probe_run(setting, histories, script) as stage:
         stage.play(rounds=1)
         asked, model = stage.coordinator.open_attempt(), stage.coordinator.model
         plan = SignedPlan.model_validate_json(asked).plan

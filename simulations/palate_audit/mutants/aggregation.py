@@ -213,6 +213,24 @@ def batch_centred() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "who has reached a limit counts for the floor",
+    bug="installations that a node has left out count for the least cohort of a release",
+    seen="a floor on who was asked, where one on who is in the sum is meant",
+    test="F",
+)
+def counted_absent() -> Iterator[None]:
+    """Count who was left out as if they were in the sum."""
+    real = coordinator.noised
+
+    def noised(summed: Aggregate, plan: RoundPlan) -> Any:
+        counts = summed.participation
+        return real(replace(summed, participation=replace(counts, users=counts.users + counts.rejected)), plan)
+
+    with mock.patch.object(coordinator, "noised", noised):
+        yield
+
+
 MUTANTS = (
     duplicate,
     oversampled,
@@ -224,4 +242,5 @@ MUTANTS = (
     impossible_released,
     dummies_unseen,
     batch_centred,
+    counted_absent,
 )

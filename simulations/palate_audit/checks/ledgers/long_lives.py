@@ -40,7 +40,7 @@ PLACES = (1, 9, 10, 11, 99, 100, 101, 127, 129, 255, 257, 999, 1001, 1025)
 """Numbers of attempts at which earlier ledgers are put back."""
 TOLD = (10, 101, 1001)
 """Those at which what is told is looked at, beside the end."""
-EARLIER = 3
+EARLIER = 2
 """So many of the places before each one, beside the first."""
 QUICK = 101
 """The last of them in the quick form."""
