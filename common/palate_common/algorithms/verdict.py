@@ -53,7 +53,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als.vote import LIST, hide
-from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import Ranked, popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
@@ -146,6 +146,11 @@ class Judging(Algorithm):
             BlockSpec(name=name, shape=(len(state[name]),), weight=float(np.sqrt(share)))
             for name, share in BLOCKS.items()
         )
+
+    def item_rows(self, state: State, round_: int) -> ItemRows:
+        """What was found and shown is the items', in their order."""
+        every = (np.arange(self.facts.n_items),)
+        return {VOTES: (), FOUND: every, SHOWN: every}
 
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Each user's vote; zeros for who has no items."""

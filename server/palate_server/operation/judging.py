@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.quarantine import inputs_of, told
+from palate_common.algorithms.registry import algorithm_class
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError, PalateError
 from palate_common.models.model import GlobalModel
@@ -141,7 +142,9 @@ def check_quarantine(site: Site, ledger: Ledger) -> None:
 
 def too_many(site: Site, items: Set[str]) -> str:
     """What must be in place of so many items in quarantine, in words; empty: they may be there."""
-    most = site.config.judging.quarantine_items
+    most, algorithm = site.config.judging.quarantine_items, site.config.training.algorithm
+    if items and not algorithm_class(algorithm).leaves_items_out():
+        return f"no item in quarantine with an algorithm that can't leave it out, {algorithm!r:.80}, got {len(items)}"
     if len(items) > most:
         return f"at most `judging.quarantine_items` = {most} items in quarantine, got {len(items)}"
     if items >= set(site.catalogue.items):
@@ -159,7 +162,7 @@ def quarantined(site: Site, ledger: Ledger) -> State:
     rows = sorted(place[each.item] for each in found if each.item in place)
     former = latest(site) if rows else None
     same = former is not None and former.catalogue.hash == site.catalogue.hash
-    return inputs_of(rows, len(place), former.model.state if former is not None and same else {})
+    return inputs_of(rows, len(place), former.model.item_arrays if former is not None and same else {})
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:

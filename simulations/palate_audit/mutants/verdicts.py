@@ -266,8 +266,8 @@ def unreleased() -> Iterator[None]:
 def counted() -> Iterator[None]:
     """Let the rows of items in quarantine be learned like others."""
     with (
-        mock.patch.object(registry, "unheard", lambda sums, inputs: dict(sums)),
-        mock.patch.object(registry, "as_frozen", lambda state, inputs: dict(state)),
+        mock.patch.object(registry, "unheard", lambda sums, inputs, items: dict(sums)),
+        mock.patch.object(registry, "as_frozen", lambda state, inputs, names: dict(state)),
     ):
         yield
 

@@ -91,7 +91,7 @@ def campaign(
     honest = without(asked_of, modified, seed=seed)
     for number, goal in enumerate(goals):
         out = tuple(sorted(row for row, end in until.items() if end > number))
-        inputs = inputs_of(out, world.train.n_items, in_use.state)
+        inputs = inputs_of(out, world.train.n_items, in_use.item_arrays)
         trained = play(world, replace(setting, epsilon=epsilon), attack(goal), seed=seed, former=in_use, inputs=inputs)
         verdict = verdict_on(honest, replace(setting, share=0.0), trained.model, in_use, None, seed=seed)
         devices = asked_of.users if voting else honest.users

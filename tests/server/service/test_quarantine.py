@@ -11,7 +11,8 @@ import pytest
 
 from palate_cli.cli import run
 from palate_client.floors import Floors
-from palate_common.algorithms import verdict
+from palate_common.algorithms import Algorithm, lent, verdict
+from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
 from palate_server.folder.quarantine import OPERATOR, Quarantine, QuarantineFullError
@@ -20,6 +21,7 @@ from palate_server.ledger.extract import verify_extract
 from palate_server.operation import judging
 from palate_server.operation.releases import candidate, latest, publish
 from palate_server.operation.schedule import trainings
+from palate_server.operation.terms import check_config
 from palate_server.service.problems import problems
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload
@@ -210,6 +212,25 @@ def test_all_of_a_small_catalogue_is_never_left_out(service: Any, capsys: pytest
     service.operate()
     assert service.events("opened") == []
     assert "quarantine_full" in wrong(service)
+
+
+def test_an_algorithm_that_cant_leave_items_out_is_told_of_before_it_trains(
+    service: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Popularity):
+        name, item_rows = "silent", Algorithm.item_rows
+
+    file = service.site.config_file
+    file.write_text(file.read_text().replace('"popularity"', '"silent"'))
+    with lent(Silent):
+        site = Site.at(service.site.folder)
+        with pytest.raises(InputError, match=r"`judging.quarantine_runs` must be 0 .*, got 2 with 'silent'"):
+            check_config(site.config, n_items=ITEMS, inputs={})
+        assert run(["serve", "quarantine", str(site.folder), "--add=item-1"]) == 2
+        assert "`--add` must leave no item in quarantine with an algorithm that can't" in capsys.readouterr().err
+        site.quarantine.add(["item-1"], until=5)
+        with site.ledger(read_only=True) as ledger, pytest.raises(QuarantineFullError, match="'silent', got 1"):
+            judging.check_quarantine(site, ledger)
 
 
 def test_what_is_added_in_a_training_is_left_out_of_the_next(service: Any) -> None:
