@@ -24,6 +24,8 @@ from palate_common.records.files import write_durably
 OPERATOR = "operator"
 """In the place of the run whose verdict names an item."""
 MOST_FILE = 2**22
+KEPT = 100
+"""So many verdicts that were read are kept in mind: it is the latest one that is looked at more than once."""
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
@@ -50,7 +52,7 @@ class _Noted(BaseModel):
 
     items: tuple[QuarantinedItem, ...] = ()
     read: tuple[str, ...] = ()
-    """The verdicts that were read."""
+    """The verdicts that were read, the latest `KEPT` of them."""
     lifted: tuple[str, ...] = ()
     """Items that the operator has let in again: only a proof puts them there."""
 
@@ -101,7 +103,9 @@ class Quarantine:
         def noted(former: _Noted) -> _Noted:
             if verdict in former.read:
                 return former
-            return former.model_copy(update={"items": _with(former.items, named), "read": (*former.read, verdict)})
+            return former.model_copy(
+                update={"items": _with(former.items, named), "read": (*former.read, verdict)[-KEPT:]}
+            )
 
         self._write(noted)
 

@@ -199,11 +199,13 @@ def quarantined(site: Site, ledger: Ledger) -> State:
     An item that the catalogue no longer has is left out.
     """
     place = {item: row for row, item in enumerate(site.catalogue.items)}
-    found = site.quarantine.items(trainings=trainings(ledger))
-    rows = sorted(place[each.item] for each in found if each.item in place)
-    former = latest(site) if rows else None
-    same = former is not None and former.catalogue.hash == site.catalogue.hash
-    return inputs_of(rows, len(place), former.model.item_arrays if former is not None and same else {})
+    items = [each.item for each in site.quarantine.items(trainings=trainings(ledger)) if each.item in place]
+    former = latest(site) if items else None
+    if former is None:
+        return inputs_of([place[item] for item in items], len(place), {})
+    before = {item: row for row, item in enumerate(former.items)}
+    places = [before.get(item, -1) for item in items]
+    return inputs_of([place[item] for item in items], len(place), former.model.item_arrays, places)
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:

@@ -14,7 +14,7 @@ from palate_cli.cli import run
 from palate_common.algorithms import Algorithm, lent
 from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_server.folder.quarantine import OPERATOR, Quarantine, QuarantinedItem, QuarantineFullError
+from palate_server.folder.quarantine import KEPT, OPERATOR, Quarantine, QuarantinedItem, QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import verify_extract
 from palate_server.operation import judging
@@ -106,6 +106,28 @@ def test_an_item_that_nobody_sees_needs_no_proof_and_one_that_people_see_does(ma
         assert (among & {0, 1}, among >= {row + 1 for row in TASTE}) == (set(), True)
         shutil.rmtree(site.run(verdicts_on(ledger, found.manifest.model_dump()["run"]).said))
         assert len(judging._seen(site, ledger, in_use, site.catalogue.items)) == ITEMS, "nobody knows what it shows"
+
+
+def test_after_new_items_a_count_stays_with_its_item(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    counts = latest(service.site).model.state["counts"]
+    file = service.site.folder / "items"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(["new", *lines[1:]]) + "\n")  # the first has gone, and another one stands in its place
+    service.site = site = Site.at(service.site.folder)
+    site.quarantine.add(["new", "item-6", "item-0"], until=9)
+    with site.ledger(read_only=True) as ledger:
+        inputs = judging.quarantined(site, ledger)
+    assert inputs["quarantined"].tolist() == [int(row in (0, 6)) for row in range(ITEMS)]
+    with site.ledger(read_only=True) as ledger:
+        found = candidate(site, ledger, train(service)).model.state["counts"]
+    assert (found[6], found[0]) == (counts[6], 0.0)
+    file.write_text("\n".join(reversed(lines)) + "\n")
+    service.site = site = Site.at(service.site.folder)
+    with site.ledger(read_only=True) as ledger:
+        turned = candidate(site, ledger, train(service, steps=2)).model
+    assert turned.quarantined.tolist() == [5, 11]
+    assert turned.state["counts"][[5, 11]].tolist() == counts[[6, 0]].tolist()
 
 
 def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(service: Any) -> None:
@@ -264,6 +286,9 @@ def test_the_file_keeps_the_longer_time_and_is_refused_where_it_is_damaged(tmp_p
     assert [noted.was_read(each) for each in ("verdict-1", "verdict-2")] == [True, False]
     with pytest.raises(InputError, match="must name items in quarantine, got 'a'"):
         noted.lift(["a"], trainings=3)
+    for number in range(2, KEPT + 2):
+        noted.read(f"verdict-{number}", ())
+    assert [noted.was_read(each) for each in ("verdict-1", "verdict-2")] == [False, True], "the file is bounded"
     noted.file.write_bytes(b"{}[")
     with pytest.raises(IntegrityError, match=r"quarantine\.json must be what Palate wrote"):
         noted.items(trainings=0)

@@ -12,7 +12,7 @@ the item's. Which those are, the algorithm says (`Algorithm.item_rows`), as well
 
 >>> inputs = inputs_of([1], 3, {"counts": np.array([5.0, 6.0, 7.0])})
 >>> sorted(inputs), rows_of(inputs, 3).tolist()
-(['quarantined', 'quarantined/counts'], [1])
+(['quarantined', 'quarantined.rows', 'quarantined/counts'], [1])
 >>> sums = {"counts": np.array([1.0, 900.0, 3.0]), "vote": np.array([1.0, 2.0, 3.0])}
 >>> {name: each.tolist() for name, each in unheard(sums, inputs, {"counts": (np.arange(3),), "vote": ()}).items()}
 {'counts': [1.0, 0.0, 3.0], 'vote': [1.0, 2.0, 3.0]}
@@ -37,22 +37,28 @@ Rows = npt.NDArray[np.int64]
 
 QUARANTINED = "quarantined"
 """The array of a state or of public inputs. No array: no item is in quarantine."""
+PUBLISHED = f"{QUARANTINED}.rows"
+"""Rows of those of them that were published before, as public inputs have it: int64, in the order of their arrays."""
 NOBODY = np.zeros(0, np.int64)
 
 
-def inputs_of(rows: Sequence[int], n_items: int, former: Arrays) -> dict[str, npt.NDArray[Any]]:
+def inputs_of(
+    rows: Sequence[int], n_items: int, former: Arrays, places: Sequence[int] | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """The public inputs of a run with items in quarantine; {} without any.
 
     Args:
         rows: of the items, in [0, n_items).
         n_items: size of the catalogue.
-        former: the published model's `item_arrays`, whose rows stay as they are; {}: there is none of this catalogue.
+        former: the published model's `item_arrays`, whose rows of these items stay as they are; {}: there is none.
+        places: their rows in those, -1 for an item that it doesn't have; None: it is of the same catalogue.
     """
     if not len(rows):
         return {}
-    marked = np.zeros(n_items, np.uint8)
+    marked, at = np.zeros(n_items, np.uint8), np.array(rows if places is None else places, np.int64)
     marked[list(rows)] = 1
-    return {QUARANTINED: marked, **{f"{QUARANTINED}/{name}": array[marked > 0] for name, array in former.items()}}
+    last = {f"{QUARANTINED}/{name}": array[at[at >= 0]] for name, array in former.items()}
+    return {QUARANTINED: marked, **last, **({PUBLISHED: np.array(rows, np.int64)[at >= 0]} if last else {})}
 
 
 def rows_of(state: Arrays, n_items: int) -> Rows:
@@ -129,7 +135,7 @@ def as_frozen(state: Arrays, inputs: Arrays, names: Iterable[str]) -> dict[str, 
         last = inputs.get(f"{QUARANTINED}/{name}")
         if name in made and last is not None and last.shape[1:] == made[name].shape[1:]:
             made[name] = np.array(made[name])
-            made[name][inputs[QUARANTINED] > 0] = last
+            made[name][inputs[PUBLISHED]] = last
     return made
 
 
