@@ -237,7 +237,7 @@ def _tosses(world: MaskedCohort) -> Iterator[str]:
 
 
 def _gaps() -> Iterator[str]:
-    """Some of a stretch of the ring are lost, a part of them before a device masks: it counts who is missing at last."""
+    """Of a stretch of the ring some are lost before a device masks, others later: it counts who is missing at last."""
     evil = Adversary(ring())
     order = evil.ring()
     stretch, devices = order[:STRETCH], order[STRETCH:]
