@@ -7,8 +7,8 @@ only it forbids.
 - **defaults**: those of the documentation, and a device with them refuses the same plans;
 - **loosenings**: every method that gives other floors changes exactly the documented fields, whatever they were before:
   with all others strict, the same plans are refused as before;
-- **hosts**: a process that hosts nodes for one run, and then for another of which one thing is configured otherwise, has
-  the second one's histories, ledger, key, floors and users of a node;
+- **hosts**: a process that hosts nodes for one run, and then for another with one thing configured otherwise, has the
+  second one's histories, ledger, key, floors and users of a node;
 - **what is told**: the user is told of each floor that is looser than an app's, as documented.
 """
 
