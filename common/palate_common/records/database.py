@@ -165,6 +165,8 @@ class Database(Closing):
             self._use_wal(deadline)
             self._set("synchronous", _FULL if durable else _NORMAL)
         self._set("fullfsync", 1)  # macOS: fsync alone stops at the drive's cache
+        if known:
+            return
         with self.transaction(write=True) as connection:
             if not self._known(kind):  # nobody made the tables in the meantime
                 connection.execute(f"PRAGMA application_id = {kind:d}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -206,15 +207,7 @@ def read_plan(data: bytes) -> SignedPlan:
     Raises:
         IntegrityError: no plan, another spelling of one, or more than `MOST_PLAN` bytes.
     """
-    try:
-        # Parse, then validate: pydantic's errors on JSON text would each hold the whole text.
-        signed = SignedPlan.model_validate(read_canonical(data, most=MOST_PLAN))
-        same = signed.to_bytes() == data
-    except (IntegrityError, ValidationError, InputError):
-        same = False
-    if not same:
-        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
-    return signed
+    return _parsed(data)[0]
 
 
 def read_signed(data: bytes, *, public_key: str) -> SignedPlan:
@@ -223,9 +216,23 @@ def read_signed(data: bytes, *, public_key: str) -> SignedPlan:
     Raises:
         IntegrityError: no plan, or not signed by that key, or by one to which the plan's handovers lead.
     """
-    signed = read_plan(data)
-    verify(signer(signed, public_key), PLAN_TAG, signed_bytes(signed), signed.signature)
+    signed, payload = _parsed(data)
+    verify(signer(signed, public_key), PLAN_TAG, payload, signed.signature)
     return signed
+
+
+@lru_cache(maxsize=1)  # devices of a process are sent the same bytes, and each reads them more than once
+def _parsed(data: bytes) -> tuple[SignedPlan, bytes]:
+    """A plan, and the bytes that its signature covers."""
+    try:
+        # Parse, then validate: pydantic's errors on JSON text would each hold the whole text.
+        signed = SignedPlan.model_validate(read_canonical(data, most=MOST_PLAN))
+        same = signed.to_bytes() == data
+    except (IntegrityError, ValidationError, InputError):
+        same = False
+    if not same:
+        raise IntegrityError(f"a plan must be signed canonical JSON, got {len(data)} other bytes")
+    return signed, signed_bytes(signed)
 
 
 def open_plan(
