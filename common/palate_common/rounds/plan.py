@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -145,10 +145,16 @@ class RoundPlan(_Frozen):
         """Fewest contributions for a release."""
         return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the canonical plan: what the ledger is charged with."""
         return digest(canonical_json(self.model_dump(mode="json")))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values: it has a hash of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("hash", None)
+        return copied
 
 
 class ChargeProof(Shown):
