@@ -385,9 +385,12 @@ class OuterSteps:
         """Add the sum over users to `total`, int64 [n_rows * width].
 
         Every product and every partial sum is an integer below 2^53 and so exact in float64: the order of summing,
-        and which of the three ways is taken, cannot change it.
+        and which of the ways is taken, cannot change it.
         """
         n_users, width = self.columns.shape
+        if n_users == 1:  # as on a device of its own
+            total += self.vector(0)
+            return
         table = total.reshape(self.n_rows, width)
         for first in range(0, n_users, USERS_AT_ONCE):
             last = min(first + USERS_AT_ONCE, n_users)
