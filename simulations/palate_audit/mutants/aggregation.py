@@ -17,7 +17,7 @@ from palate_common.mechanism import update
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
-from palate_server.rounds import coordinator, possible, run
+from palate_server.rounds import coordinator, noise, possible, run
 from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 from palate_server.rounds.possible import Limit
 
@@ -221,7 +221,7 @@ def batch_centred() -> Iterator[None]:
 )
 def counted_absent() -> Iterator[None]:
     """Count who was left out as if they were in the sum."""
-    real = coordinator.noised
+    real = noise.noised
 
     def noised(summed: Aggregate, plan: RoundPlan) -> Any:
         counts = summed.participation
