@@ -21,6 +21,7 @@ from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.device_ids import unpack
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.totals import DeviceTotals
+from palate_client.store import store
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
 from palate_common.records.database import Database
@@ -280,6 +281,40 @@ def notes_of_a_year() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "runs that are over forgotten",
+    bug="a device knows which attempts it was in of the sixteen newest runs alone",
+    seen="a table that is kept small, as nobody asks for what was long ago",
+    test="G",
+)
+def of_newest_runs() -> Iterator[None]:
+    """Look into the newest runs only."""
+    real = DeviceTotals.reached
+
+    def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
+        return run in list(self._last)[-16:] and real(self, rows, run, round_, attempt)
+
+    with mock.patch.object(DeviceTotals, "reached", reached):
+        yield
+
+
+@mutant(
+    "what a file had never grows too old",
+    bug="events that were read from a file are not deleted after `keep_days`",
+    seen="an age by when something was stored, which is now for a history of years",
+    test="P",
+)
+def files_stay() -> Iterator[None]:
+    """Delete what was tracked alone."""
+
+    def drop_old(connection: Any, *, before: float) -> int:
+        query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
+        return int(connection.execute(query, (before,)).rowcount)
+
+    with mock.patch.object(store, "drop_old", drop_old):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -294,4 +329,6 @@ MUTANTS = (
     joined_by_sums,
     of_trust,
     notes_of_a_year,
+    of_newest_runs,
+    files_stay,
 )
