@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from palate_common.errors import InputError, PalateError
 
@@ -170,6 +171,12 @@ def mean_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error (0 for one value)."""
     array = np.asarray(values, float)
     return float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else 0.0
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval by Student's t (0 for one value)."""
+    mean, error = mean_error(values)
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * error if error else 0.0
 
 
 def cell(values: Sequence[float], digits: int = 4) -> str:

@@ -16,13 +16,24 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.journal import once_each
 from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
-from benchmarks.sheet import Part, Table, main
+from benchmarks.poisoning import honest
+from benchmarks.sheet import Part, Table, main, mean_interval
 from benchmarks.worlds import long_log
 from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
 from palate_audit.poisoning.campaign import RUNS, CampaignTurn, accused, campaign
 from palate_audit.poisoning.section import ONE, Cell, armed
-from palate_audit.poisoning.verdicts import STRENGTHS, cohort_of, defended, divided, held_again, said, verdict_on
+from palate_audit.poisoning.verdicts import (
+    STRENGTHS,
+    Weaker,
+    cohort_of,
+    defended,
+    divided,
+    held_again,
+    said,
+    verdict_on,
+)
 from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.models.model import GlobalModel
@@ -71,6 +82,14 @@ HONEST_NOTE = (
     "Honest runs, each trained and judged beside another. `further draws`: the same votes with "
     "other draws of the known noise. `seen from`: about the least exposure at which an item that "
     "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
+)
+
+SEEDS_NOTE = (
+    "For each seed another population, other attackers, another target and fresh noise. Exposure and nDCG@20: means, "
+    "and the least and the largest. `of honest`: nDCG beside that of the honest model of the same seed, the mean and "
+    "its 95 % interval by Student's t. A second honest model says what noise alone does. `published`: of attackers who "
+    "vote with all their norm and train with as much of their strength (1, 0.35, 0.12) as gets past. `weights`: of "
+    "pairs, as devices elected them in noise, seed by seed."
 )
 
 AGAIN_NOTE = (
@@ -270,6 +289,43 @@ def _judged_cell(world: World, cell: Cell, in_use: GlobalModel, where: JudgedWhe
     }  # fmt: skip
 
 
+def measure_seeds(where: JudgedWhere, data: Path, seeds: int) -> Any:
+    """One attack on other people each time."""
+    name = f"poisoning-{where.where.label}".replace(" ", "-")
+    return once_each(name, range(seeds), lambda seed: _one_seed(where, data, seed), about=where)
+
+
+def _one_seed(where: JudgedWhere, data: Path, seed: int) -> Any:
+    """Honest models, attacked ones, and what is published where devices judge."""
+    world, (cell,) = where.where.world(data, seed), where.where.cells
+    goal, judging = goal_of(cell.goal, world, seed=seed), cohort_of(world, where.judges)
+    attack, calm = armed(cell, goal, seed), replace(MIDDLE, epsilon=divided(float(MIDDLE.epsilon or 0)).training)
+    in_use, again = (play(world, calm, None, seed=seed).model for _ in range(2))
+    verdict = said(verdict_on(judging, MIDDLE, again, in_use, None, seed=seed), devices=judging.users)
+    weak = Weaker(attack, min(where.strengths))
+    plain, weakly = (play(world, cell.setting, each, seed=seed, former=in_use).model for each in (attack, weak))
+    found = defended(
+        world, cell.setting, goal, attack, in_use, seed=seed, strengths=where.strengths, judges=where.judges
+    )
+    models = {
+        "honest": in_use, "honest again": again, "undefended": plain, "undefended, weak": weakly,
+        "published": found.model,
+    }  # fmt: skip
+    return {
+        "seed": seed, "users": world.users, "judges": judging.users, "items": world.train.n_items,
+        "attackers": cell.setting.attackers(world.users), "honest held": verdict.held, "honest lost": verdict.lost,
+        "held": found.plain, "reasons": list(found.reasons), "strength": found.strength, "weak": weak.strength,
+        "models": {name: vars(judged(model, world, goal, seed=seed)) | {"weight": _weight(model)}
+                   for name, model in models.items()},
+    }  # fmt: skip
+
+
+def _weight(model: GlobalModel) -> float | None:
+    """The weight of pairs that devices elected; None where no pairs are counted."""
+    weight = model.state.get("pairs_weight")
+    return None if weight is None else float(weight[0])
+
+
 def measure_again(where: AgainWhere, data: Path, seeds: int) -> Any:
     """Campaigns of several runs with quarantine, and what it takes to bury an honest item."""
     found = []
@@ -379,6 +435,41 @@ def judged_tables(where: JudgedWhere, figures: Any) -> list[Table]:
     ]
 
 
+def seeds_tables(where: JudgedWhere, figures: Any) -> list[Table]:
+    """What noise alone does to quality beside what the attack does: one row a model, over all seeds."""
+    first, rows = figures[0], list[tuple[str, ...]]()
+    weak, held = f"{first['weak']:g} of their strength", sum(each["held"] for each in figures)
+    strengths = ", ".join(f"{each['strength']:g}" for each in figures)
+    labels = {
+        "honest": "honest, in use", "honest again": "honest, again", "undefended": "attacked, undefended",
+        "undefended, weak": f"attacked with {weak}, undefended",
+        "published": f"published where devices judge, with {strengths} of it",
+    }  # fmt: skip
+    for name, label in labels.items():
+        models = [each["models"][name] for each in figures]
+        ratio, off = mean_interval(
+            [own["quality"] / each["models"]["honest"]["quality"] for own, each in zip(models, figures, strict=True)]
+        )
+        rows.append(
+            (
+                label, *(_spread([each[key] for each in models]) for key in ("exposure", "quality")),
+                "1" if name == "honest" else f"{ratio:.3f} ± {off:.3f}",
+                ", ".join(f"{each['weight']:g}" if each["weight"] is not None else "none" for each in models),
+            )
+        )  # fmt: skip
+    users = f"{first['users']:,} users, of whom {first['judges']:,} judge and {first['attackers']:,} attack"
+    said = f" With all their strength they were held {held} times of {len(figures)}; of the second honest models "
+    said += f"{sum(each['honest held'] for each in figures)} were."
+    header = ("model", "exposure", "nDCG@20", "of honest", "weights")
+    title = f"{where.where.label}: one attacker in a hundred, {len(figures)} seeds ({users})"
+    return [Table(title, header, rows, SEEDS_NOTE + said)]
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean, least and largest."""
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
 def _row(each: Any) -> tuple[str, ...]:
     target = each["goal"] != "destroy"
     kind = {"": "", "blind": ", all that the modulus bears", "edge": ", to the edge"}[each["unclipped"]]
@@ -405,6 +496,9 @@ JUDGED = {
     "retail-judged": JudgedWhere(replace(WHERE["retail"], cells=JUDGED_CELLS), honest=40),
     "made-judged": JudgedWhere(WHERE["made"], honest=4, strengths=(1.0, 0.35, 0.12), judges=20_000, whole=2),
 }
+SEEDS = {
+    "made-seeds": replace(JUDGED["made-judged"], where=replace(WHERE["made"], cells=(FEW_CELLS[1],))),
+}
 AGAIN = {
     "ml-1m-again": AgainWhere(WHERE["ml-1m"]),
     "retail-again": AgainWhere(WHERE["retail"]),
@@ -414,7 +508,9 @@ PUSHED = 9
 """The place of the item that is pushed so that it is buried, among those that are shown most."""
 PARTS = {name: Part(partial(measure, where), partial(tables_of, where)) for name, where in WHERE.items()}
 PARTS |= {name: Part(partial(measure_judged, where), partial(judged_tables, where)) for name, where in JUDGED.items()}
+PARTS |= {name: Part(partial(measure_seeds, where), partial(seeds_tables, where)) for name, where in SEEDS.items()}
 PARTS |= {name: Part(partial(measure_again, where), partial(again_tables, where)) for name, where in AGAIN.items()}
+PARTS["honest"] = Part(lambda _, seeds: honest.measure(seeds), honest.tables)
 
 if __name__ == "__main__":
     protocol = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out; production rounds, secure noise"

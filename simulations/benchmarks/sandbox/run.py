@@ -9,18 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import numpy as np
-from scipy.stats import t
-
 from benchmarks.serve.world import free_ports
-from benchmarks.sheet import Part, Table, main
+from benchmarks.sheet import Part, Table, main, mean_interval
 from palate_common.errors import PalateError
 from palate_sandbox.config import POLICIES, SandboxConfig, load
 from palate_sandbox.folder import sandbox_folder
@@ -69,25 +65,19 @@ def few(_: Path, seeds: int) -> Any:
     return {"films": policies(seeds, scenario="films", crowd=6000, items=1000)}
 
 
-def mean_of(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval by Student's t."""
-    spread = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(t.ppf(0.975, len(values) - 1) * spread)
-
-
 def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     """One row a scenario and policy, with the differences of pairs."""
     rows = []
     for scenario, each in figures.items():
         lives = each["policies"]
         for policy in POLICIES:
-            shares = [mean_of([life[key] for life in lives[policy]]) for key in ("d7", "d30")]
+            shares = [mean_interval([life[key] for life in lives[policy]]) for key in ("d7", "d30")]
             leads = []
             for key in ("d7", "d30"):
                 pairs = zip(lives["palate"], lives[policy], strict=True)
-                lead, off = mean_of([own[key] - other[key] for own, other in pairs])
+                lead, off = mean_interval([own[key] - other[key] for own, other in pairs])
                 leads.append("" if policy == "palate" else _lead(lead, off))
-            taken, _ = mean_of([life["taken"] for life in lives[policy]])
+            taken, _ = mean_interval([life["taken"] for life in lives[policy]])
             cells = [f"{mean:.1%} ± {100 * off:.1f}" for mean, off in shares]
             rows.append((scenario, policy, *cells, *leads, f"{taken:.2f}"))
     leads_of = [f"Palate's {what} less its, points" for what in ("D7", "D30")]
@@ -130,7 +120,8 @@ def bars_tables(figures: Any) -> list[Table]:
         f"({PROMISE}), through the server's own round with secure noise. The truth is computed from who came on which "
         f"day, of those whose devices answer; {figures['suppressed']:,} figures were suppressed, since too few people "
         "are in their groups, and are not counted. Figures of a week share noise (stickiness with dau and mau; both "
-        "retentions), so that cells are fewer than they look."
+        "retentions), so that cells are fewer than they look. Intervals of shares are cut at 0 and "
+        "1. Churn of a first week is 0 by definition: one in 40 of its intervals should miss that, and not one in 20."
     )
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 

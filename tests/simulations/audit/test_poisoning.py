@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.journal import once_each
+from benchmarks.poisoning.honest import honest_runs
 from palate_audit.poisoning import section as sections
 from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
 from palate_audit.poisoning.campaign import campaign
@@ -24,7 +27,9 @@ from palate_cli.cli import run
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.verdict import BLOCKS
 from palate_common.errors import InputError
+from palate_server.rounds import possible
 from palate_server.rounds.possible import limits_of
+from palate_server.surveys import verdict
 
 SPIKED = AttackedSetting(algorithm="popularity", share=0.05)
 
@@ -236,3 +241,42 @@ def test_the_command_ends_well_and_writes_its_part(capsys: pytest.CaptureFixture
     (row,) = section["series"]["measured"]
     assert row["attack"] == "FedAttack"
     assert 0 < row["honest"]["quality"] < 1
+
+
+def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a server that calls every model worse, and one to which every sum is impossible."""
+    popularity, people = 3, (1_500, 1_501)
+    calm = honest_runs(popularity, people=people, runs=2)
+    assert (calm.algorithm, calm.devices, calm.runs, calm.judged) == ("popularity", 1_200, 2, 2)
+    assert (calm.attempts, calm.device_rounds, calm.left_out) == (4, 4 * 1_200, 0)
+    assert (calm.void, calm.held, calm.accused, calm.quarantined, calm.reasons) == (0, 0, 0, 0, ())
+    monkeypatch.setattr(verdict, "TOLERATED", -1.0)
+    worse = honest_runs(popularity, people=people, runs=1)
+    assert (worse.judged, worse.held) == (1, 1)
+    assert worse.reasons[0].startswith("devices judge it worse")
+    monkeypatch.setattr(possible, "ROUNDING", 0.0)
+    void = honest_runs(popularity, people=people, runs=1)
+    assert void.void == void.attempts > 0
+    assert (void.judged, void.device_rounds) == (0, 0)
+    assert "an impossible sum" in void.reasons[0]
+    assert not honest_runs(popularity, people=(375, 376), runs=1).judged, "too few to pay for a verdict"
+
+
+def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    measured = list[int]()
+
+    def measure(seed: int) -> dict[str, float]:
+        measured.append(seed)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"found": seed / 3}
+
+    with pytest.raises(KeyboardInterrupt):
+        once_each("long", range(4), measure, about="a", folder=tmp_path)
+    with (tmp_path / "long.jsonl").open("a") as journal:
+        journal.write('{"source": "cut off')
+    found = once_each("long", range(4), measure, about="a", folder=tmp_path)
+    assert found == [{"found": 0.0}, {"found": 0.333333333}, {"found": 0.666666667}, {"found": 1.0}]
+    assert measured == [0, 1, 2, 2, 3]
+    once_each("long", range(1), measure, about="b", folder=tmp_path)
+    assert measured[5:] == [0], "what it follows from has changed"

@@ -1,0 +1,57 @@
+"""Journal: a long measurement, one seed after the other, that goes on where it stopped and says how long it will take.
+
+    once_each("poisoning-honest", seeds, play, about=(RUNS, PEOPLE)) -> one result a seed
+
+Each result is a line of `build/NAME.jsonl` as soon as it is there. Whoever starts again measures the seeds that have no
+line. A line counts while the sources of a run and what the measurement says about itself are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sheet import plain
+from palate_common.records.canonical import canonical_json, digest
+from palate_sim.progress import Progress
+from palate_sim.provenance import run_sources
+from palate_sim.steps import step
+
+FOLDER = Path(__file__).parents[2] / "build"
+
+
+def once_each(
+    name: str, seeds: Iterable[int], measure: Callable[[int], Any], *, about: Any, folder: Path = FOLDER
+) -> list[Any]:
+    """What is measured for each seed, as a record holds it, in their order.
+
+    Args:
+        name: of the journal, and of the work in the terminal.
+        seeds: all of them.
+        measure: what to do for one.
+        about: all that its results follow from beside the seed and the sources of a run.
+        folder: of the journal.
+    """
+    wanted, journal = list(seeds), folder / f"{name}.jsonl"
+    source = digest(canonical_json(run_sources()) + repr(about).encode())
+    done = {row["seed"]: row["found"] for row in _rows(journal) if row["source"] == source}
+    left = [seed for seed in wanted if seed not in done]
+    folder.mkdir(parents=True, exist_ok=True)
+    with Progress(every=60) as progress, step(progress, name, of=len(left), unit="seeds") as advance:
+        for seed in left:
+            done[seed] = plain(measure(seed))
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"source": source, "seed": seed, "found": done[seed]}) + "\n")
+            advance(1)
+    return [done[seed] for seed in wanted]
+
+
+def _rows(journal: Path) -> Iterable[Any]:
+    """Its whole lines: the last one may be cut off, and the next then stands in the same line."""
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
