@@ -146,7 +146,8 @@ def first_for_nothing() -> Iterator[None]:
 
     def contribute(self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
         nothing = np.flatnonzero(histories.counts() == 0)
-        users, items = np.append(histories.owners(), nothing), np.append(histories.indices, 0 * nothing)
+        users = np.concatenate([histories.owners(), nothing])
+        items = np.concatenate([histories.indices, np.zeros_like(nothing)])
         weights = np.append(histories.weights, np.ones(len(nothing), np.float32))
         sizes = {"n_users": histories.n_users, "n_items": histories.n_items}
         return real(self, state, round_, Interactions.from_pairs(users, items, weights, **sizes))

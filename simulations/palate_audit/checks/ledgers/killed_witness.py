@@ -115,7 +115,7 @@ def _lived(copy: str, *, anew: bool) -> Iterator[str]:
 @contextmanager
 def _full(place: Path) -> Iterator[None]:
     """A folder that can't be written for a while, as on a disk that is full or away."""
-    write = folders.write_durably
+    write = vars(folders)["write_durably"]
 
     def full(path: Path, data: bytes, **named: Any) -> None:
         if path.parent == place:
