@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
-from palate_client.leaving import erasure, later_models, statement
+from palate_client.leaving import later_models, statement
 from palate_client.leaving.statement import Round, Statement
 from palate_client.rounds.report import PrivacyReport
 
@@ -75,22 +75,4 @@ def of_another_ledger() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "only opened logs end a statement",
-    bug="a message of a round that leaves while a statement is made doesn't make it be made again",
-    seen="two kinds of what leaves, of which one is looked at",
-    test="G",
-)
-def opened_alone() -> Iterator[None]:
-    """Look at the logs that were opened."""
-    with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
-        yield
-
-
-MUTANTS = (
-    left_out,
-    halved,
-    taken_as_later,
-    of_another_ledger,
-    opened_alone,
-)
+MUTANTS = (left_out, halved, taken_as_later, of_another_ledger)

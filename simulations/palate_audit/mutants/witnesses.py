@@ -11,7 +11,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_client import models
 from palate_common.errors import IntegrityError
 from palate_common.models import manifest
-from palate_common.records import consistency, handovers, pinned
+from palate_common.records import handovers, pinned
 from palate_common.records.checkpoints import open_checkpoint, read_state
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import Cosigned, Quorum, open_cosignature
@@ -20,7 +20,6 @@ from palate_common.records.notes import Note, VerifierKey
 from palate_common.records.pinned import Pinned
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
-from palate_server.witness.folder import WitnessFolder
 
 
 @mutant(
@@ -173,47 +172,4 @@ def lost_epoch() -> Iterator[None]:
         yield
 
 
-@mutant(
-    "a proof of inclusion kept for the next log",
-    bug="an entry that was once proved to be in a ledger needs no proof in a later state, of whichever log",
-    seen="proofs of the same restoration, which each plan and each model shows again",
-    test="G",
-)
-def kept_inclusion() -> Iterator[None]:
-    """Remember entries without the root that they were found under."""
-    real, known = vars(consistency)["verify_inclusion"], set[bytes]()
-
-    def verify(leaf: bytes, **proof: Any) -> None:
-        if leaf not in known:
-            real(leaf, **proof)
-            known.add(leaf)
-
-    with mock.patch.object(consistency, "verify_inclusion", verify):
-        yield
-
-
-@mutant(
-    "a copy that was full stays behind",
-    bug="a witness cosigns a state that it has kept, though its copy's disk was full then and lacks it",
-    seen="a retry that finds its work done",
-    test="G",
-)
-def copy_behind() -> Iterator[None]:
-    """Don't write the copy later."""
-    with mock.patch.object(WitnessFolder, "settle"):
-        yield
-
-
-MUTANTS = (
-    skipped,
-    counted_twice,
-    old,
-    of_another_log,
-    unchecked,
-    former,
-    sent,
-    unread,
-    lost_epoch,
-    kept_inclusion,
-    copy_behind,
-)
+MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread, lost_epoch)
