@@ -208,8 +208,8 @@ def host_from_config(context: Context) -> Host:
     """
     config = context.run_config
     try:
-        texts = (str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS))
-        return _open_host(_Hosted(*texts, int(config[SIZE])))
+        histories, devices, public_key, floors = (str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS))
+        return _open_host(_Hosted(histories, devices, public_key, floors, int(config[SIZE])))
     except KeyError as error:
         raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
 

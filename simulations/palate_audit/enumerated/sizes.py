@@ -59,8 +59,8 @@ TOGETHER, QUICK_TOGETHER = 8, 4
 """So often many are lowered together, every second one to one of these values."""
 MADE, OF_EACH_KIND = 20, 1
 """Made cases, and rounds of each algorithm with each set of blocks, with weights and without."""
-FAILING = (0, 7, 11)
-"""Devices whose contribution isn't finite: one of a part, of two parts, and of another node."""
+FAILING = (0, 1, 2, 7, 11)
+"""Devices whose contribution isn't finite: of small parts all, of others some, and of another node."""
 WORDS, BITS = 150, (20, 33)
 
 Lowered = Mapping[Constant, int]

@@ -7,7 +7,7 @@ what later models are said to have of it, must list exactly the attempts that we
 each whether a contribution left; and its totals must be those of the book.
 
 At last the store is erased with a statement, and while that is made a message leaves, of a round that goes on, at every
-third moment. The statement that is returned has it, unless the store was closed to it.
+fifth moment. The statement that is returned has it, unless the store was closed to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from palate_client.store.store_file import StoreFile
 
 ASKED, SEED = 16, 4
 RUNS = ("one", "two")
-EVERY = 3
+EVERY = 5
 """Of the moments of an erasure one in so many is tried: what is missed is missed from one moment on."""
 WAYS = ("answers", "is charged, and nothing leaves", "refuses")
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,13 @@ def two_at_once() -> list[Finding]:
 def _serial(opened: Opened, calls: Mapping[str, Call]) -> Iterator[str]:
     """Each two calls, one at each moment of the other."""
     for (name, one), (other, two) in product(calls.items(), repeat=2):
-        orders, moment = [_outcome(opened, one, two, 0)[0], _outcome(opened, one, two, None)[0]], 1
-        while True:
+        for moment in count(1):
             found, came = _outcome(opened, one, two, moment)
             if not came:
                 break
+            orders = [_outcome(opened, one, two, each)[0] for each in (0, None)]
             if found not in orders:
                 yield f"{name} and {other} at once come out as {found}, and one after the other as {orders}"
-            moment += 1
         yield ""
 
 

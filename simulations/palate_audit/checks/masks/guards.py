@@ -240,7 +240,7 @@ def _gaps() -> Iterator[str]:
     """Of a stretch of the ring some are lost before a device masks, others later: it counts who is missing at last."""
     evil = Adversary(ring())
     order = evil.ring()
-    stretch, devices = order[:STRETCH], order[STRETCH:]
+    stretch, devices = [*order[-2:], *order[:2]], order[2:-2]  # across the ring's end
     cases = product((*combinations(stretch, CUT), stretch[:2], stretch[2:]), range(CUT))
     for device, (lost, early) in zip(devices, cases, strict=False):
         evil.mask(device, evil.all_but(*lost[:early]))
