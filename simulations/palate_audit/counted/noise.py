@@ -216,7 +216,8 @@ def output_lattice(trials: Trials) -> list[Finding]:
     """Numbers off the grid, and numbers on a coarser grid."""
     if any(release.spacing is None for release in trials.claim.releases):
         return [Finding.missing("H output lattice", "the mechanism claims no grid: its noise is in floating point")]
-    off, looks, skipped = 0, [], False
+    off, skipped = 0, False
+    looks: list[tuple[float, str]] = []
     for round_, release in enumerate(trials.claim.releases):
         spacing = release.spacing or 1.0
         skipped |= release.sigma / spacing < FINE
