@@ -8,8 +8,9 @@
 //     LICENSES                   of the packages whose code is in them
 //
 //     node build.mjs             dist/*.js, and their types
-//     node build.mjs --size      what that is after gzip, with and without fallbacks; a size above its bar is an error
+//     node build.mjs --size      what that is after gzip, with and without fallbacks; a size above its bar, or another than docs/web.md says, is an error
 //     node build.mjs --rooms     which folders of src/ make it
+//     node build.mjs --untyped   dist/*.js alone
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
@@ -114,29 +115,45 @@ function bytesOf(first) {
   return [...found].reduce((sum, name) => sum + files.get(name).bytes, 0);
 }
 
+/** How many bytes after gzip each folder of src/ is of, in some files; the most first. */
+function roomsOf(names) {
+  const rooms = new Map();
+  for (const { modules, bytes } of names.map((name) => files.get(name))) {
+    const total = Object.values(modules).reduce((sum, { renderedLength }) => sum + renderedLength, 0);
+    for (const [id, { renderedLength }] of Object.entries(modules)) {
+      const room = id.includes("node_modules") ? "@noble" : /\/src\/(\w+)\//.exec(id)?.[1] ?? "files beside them";
+      rooms.set(room, (rooms.get(room) ?? 0) + (bytes * renderedLength) / (total || 1));
+    }
+  }
+  return [...rooms].sort(([, one], [, other]) => other - one);
+}
+
 if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const named = (name) => [...files.keys()].filter((file) => file.startsWith(`${name}-`));
+  const kB = (bytes, digits = 0) => (bytes / 1000).toFixed(digits);
   const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !file.startsWith("file-"))];
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
   const own = [...page.values()].map(({ bytes }) => bytes);
+  const fallbacks = bytesOf(named("crypto_fallback"));
   console.log(`gzip, of a module of its own: ${page.get("page.js").bytes} bytes for the user's page, and at most ${Math.max(...own.slice(1))} for a language`);
-  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${named("crypto_fallback").reduce((sum, name) => sum + files.get(name).bytes, 0)}`);
-  for (const [name, most] of Object.entries(MOST)) {
-    if (sizes[name] <= most) continue;
-    console.error(`${name} must be at most ${most}`);
-    process.exitCode = 1;
-  }
+  console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${fallbacks}`);
+  const said = [
+    `${kB(page.get("page.js").bytes)} kB after gzip, and ${kB(Math.max(...own.slice(1)))} kB a language`,
+    `gzip | ${kB(sizes.recommending)} kB; with taking part ${kB(sizes.taking)} kB; with all that is loaded now and then, judging a model among it, ${kB(sizes.all)} kB (the build allows ${kB(MOST.all, 1)}), of which ${kB(fallbacks)} kB are curves`,
+    // The largest first; folders that round to the same by name, so that a byte doesn't change their order.
+    ...Object.entries({ "to recommend": [...starts, ...named("engine"), ...named("page")], "to take part": named("taking") }).map(
+      ([what, names]) => `${what}, ${roomsOf(names).map(([room, bytes]) => [room.includes(" ") ? room : `\`${room}\``, kB(bytes)]).filter(([, size]) => size > 1).sort(([one, size], [other, more]) => more - size || (one < other ? -1 : 1)).map((each) => each.join(" ")).join(", ")}`,
+    ),
+  ];
+  const told = readFileSync(join(HERE, "../../docs/web.md"), "utf8").replace(/\s+/g, " ");
+  const wrong = Object.keys(MOST).filter((name) => sizes[name] > MOST[name]).map((name) => `${name} must be at most ${MOST[name]}`);
+  wrong.push(...said.filter((each) => !told.includes(each)).map((each) => `docs/web.md must say: ${each}`));
+  for (const each of wrong) console.error(each);
+  if (wrong.length) process.exitCode = 1;
 }
 if (process.argv.includes("--rooms")) {
-  for (const [file, { modules, code, bytes }] of files) {
-    const rooms = new Map();
-    for (const [id, { renderedLength }] of Object.entries(modules)) {
-      const room = id.includes("node_modules") ? "@noble" : /\/src\/(\w+)\//.exec(id)?.[1] ?? "files beside them";
-      rooms.set(room, (rooms.get(room) ?? 0) + renderedLength);
-    }
-    const total = [...rooms.values()].reduce((sum, each) => sum + each, 0);
-    const shares = [...rooms].sort(([, one], [, other]) => other - one).map(([room, length]) => `${room} ${((bytes * length) / total / 1000).toFixed(1)}`);
-    console.log(`${file}: ${code.length} bytes, gzip ${bytes}; kB of it: ${shares.join(", ")}`);
+  for (const [file, { code, bytes }] of files) {
+    console.log(`${file}: ${code.length} bytes, gzip ${bytes}; kB of it: ${roomsOf([file]).map(([room, length]) => `${room} ${(length / 1000).toFixed(1)}`).join(", ")}`);
   }
 }
 if (!process.argv.some((each) => each.startsWith("--"))) {

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from palate_common.algorithms import Algorithm, PublicFacts, State, add_adapter
-from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms import Algorithm, ItemRows, PublicFacts, State, add_adapter
+from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.server_steps import adam_step, momentum_step
 from palate_common.algorithms.popularity import COUNTS, popularity_layout, popularity_update, user_weights
@@ -57,6 +57,7 @@ class ModuleAlgorithm(Algorithm):
         *(f"{kind}.{block}" for kind in ("momentum", "squares") for block in (ROWS, SHARED)),
         CLIP_NORM,
     )
+    item_arrays: ClassVar[tuple[str, ...]] = (COUNTS,)
 
     def __init__(self, settings: ModuleSettings, facts: PublicFacts) -> None:
         self.settings, self.facts = settings, facts
@@ -88,6 +89,12 @@ class ModuleAlgorithm(Algorithm):
             BlockSpec(name=name, shape=(size,), weight=self._weights[name]) for name, size in sizes.items() if size
         )
         return self.clip.layout(blocks)
+
+    def item_rows(self, state: State, round_: int) -> ItemRows:
+        """Counts are the items'; the numbers of the head's item rows stand one behind the other."""
+        if round_ == 0:
+            return {COUNTS: (np.arange(self.facts.n_items),)}
+        return {ROWS: (np.repeat(state[HEAD], self._parameters.width),), SHARED: (), WITHIN: ()}
 
     @property
     def _weights(self) -> dict[str, float]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,8 +245,8 @@ class Operator(Closing):
         opened = open_run(terms, self.site.run(terms.run), ledger=self._ledger, key=key, clock=self.clock)
         with opened as coordinator:
             while not coordinator.over and not self.ending.is_set():
-                spent, facts = coordinator.spent, {"run": terms.run, "round": coordinator.round}
-                facts["invited"] = terms.facts.n_users
+                begun, spent = time.monotonic(), coordinator.spent
+                facts = {"run": terms.run, "round": coordinator.round, "invited": terms.facts.n_users}
                 self._progress.begin(
                     run=terms.run, round_=coordinator.round, invited=terms.facts.n_users, seconds=PATIENCE,
                     survey=terms.algorithm == SURVEYING,
@@ -260,11 +261,11 @@ class Operator(Closing):
                     self._progress.end("void" if charged else "uncharged", reason=reason_of(error))
                     self.events.tell("aborted", **facts, reason=reason_of(error), words=str(error), charged=charged)
                     break
-                found = release.participation
+                found, seconds = release.participation, round(time.monotonic() - begun, 3)
                 self._progress.end("released", users=found.users)
                 self.events.tell(
                     "round", **facts, attempt=release.plan.attempt, users=found.users, refused=found.refused_nodes,
-                    malformed=found.malformed_nodes, charged=True,
+                    malformed=found.malformed_nodes, seconds=seconds, charged=True,
                 )  # fmt: skip
             runs.close(self.site, self._ledger, coordinator)
             releases = coordinator.model.header.releases

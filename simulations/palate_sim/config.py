@@ -211,7 +211,7 @@ class JudgingConfig(_Section):
     """Epsilon of the verdict, which is charged to the population's ledger beside the run; unit: user, adjacency:
     zero-out. 0: nobody is asked. The engine must be local."""
     quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
-    """The share of those who judge whose false votes alone put no item in quarantine."""
+    """The share of those who judge whose false votes alone prove no item pushed."""
 
 
 class EngineConfig(_Section):

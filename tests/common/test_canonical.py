@@ -72,6 +72,9 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
     circle["itself"] = [circle]
     with pytest.raises(InputError, match="nested"):
         canonical_json(circle)
+    circle["itself"] = circle
+    with pytest.raises(InputError, match="nested"):
+        canonical_json(circle)
     deepest = read_canonical(b"[" * MOST_LEVELS + b"]" * MOST_LEVELS, most=1000)
     assert canonical_json(deepest) == b"[" * MOST_LEVELS + b"]" * MOST_LEVELS
     with pytest.raises(IntegrityError):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from palate_client.recommend.selection import Selection
-from palate_common.algorithms import Interactions, PublicFacts, State, first_state, make_algorithm, next_state
-from palate_common.algorithms.parts.quarantine import QUARANTINED, inputs_of, learned_from, rows_of
-from palate_common.algorithms.verdict import CANDIDATE, JudgedModel, JudgedPair, Judging
-from palate_common.errors import IntegrityError
+from palate_common.algorithms import (
+    Algorithm,
+    BlockSpec,
+    Interactions,
+    ItemRows,
+    Layout,
+    PublicFacts,
+    State,
+    first_state,
+    make_algorithm,
+    next_state,
+)
+from palate_common.algorithms.parts.quarantine import QUARANTINED, inputs_of, learned_from, rows_of, unheard
+from palate_common.algorithms.popularity import Popularity, PopularitySettings
+from palate_common.algorithms.verdict import CANDIDATE, ROWS, JudgedModel, JudgedPair, Judging, arrays_of
+from palate_common.errors import InputError, IntegrityError
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import block_sums
 from palate_common.models.compact import compact, expand
@@ -26,6 +39,12 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "popularity": {},
     "sgd": {"embedding_size": 4, "rounds": 3},
 }
+WHOLE = ALGORITHMS | {
+    "als of few items": {"embedding_size": 4, "head_items": 20},
+    "dp-als": {"embedding_size": 4, "rounds": 2},
+    "dp-ease": {},
+    "dp-fedavg": {"embedding_size": 4, "rounds": 2},
+}
 
 
 def people() -> Interactions:
@@ -39,31 +58,33 @@ def played(
     name: str, histories: Interactions, inputs: State, *, push: float = 0.0, facts: PublicFacts = FACTS
 ) -> GlobalModel:
     """A run, whose attackers push the item's row of each sum that has one for each item."""
-    algorithm = make_algorithm(name.partition(" ")[0], ALGORITHMS[name], facts)
+    algorithm = make_algorithm(name.partition(" ")[0], WHOLE[name], facts)
     state = first_state(algorithm, inputs)
     for round_ in range(len(algorithm.shares)):
         layout = algorithm.layout(state, round_)
         update = algorithm.contribute(state, round_, learned_from(histories, state))
         sums = block_sums(clip(update, layout, clip_norm=1.0, grid=GRID).total(), layout, 1 / GRID)
-        for spec in layout:
-            if push and spec.shape[0] == ITEMS:
-                sums[spec.name][OUT] += push
+        if push:
+            rows = algorithm.item_rows(state, round_)
+            assert rows.keys() >= {spec.name for spec in layout}
+            for spec in layout:
+                for axis, places in enumerate(rows[spec.name]):
+                    of_it = (places == OUT).reshape(len(places), -1).any(axis=1)
+                    np.moveaxis(sums[spec.name], axis, 0)[of_it] += push
         state = next_state(algorithm, state, round_, sums, {spec.name: 0.01 for spec in layout}, inputs)
-    header = ModelHeader(algorithm=algorithm.name, settings=ALGORITHMS[name], facts=facts, releases=1, catalogue="")
+    header = ModelHeader(algorithm=algorithm.name, settings=WHOLE[name], facts=facts, releases=1, catalogue="")
     return GlobalModel(header, state)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", WHOLE)
 def test_whatever_is_sent_for_it_no_algorithm_learns_about_it_and_no_list_shows_it(name: str) -> None:
     without = people().entries(people().indices != OUT)
     usual = played(name, without, {})
-    inputs = inputs_of([OUT], ITEMS, usual.state)
+    inputs = inputs_of([OUT], ITEMS, usual.item_arrays)
     found, pushed = (played(name, people(), inputs, push=each) for each in (0.0, 1000.0))
     for array in (each for each in found.state if each != QUARANTINED):
         np.testing.assert_array_equal(found.state[array], pushed.state[array], err_msg=array)
-    wide = [each for each, array in found.state.items() if array.dtype.kind == "f" and array.shape[:1] == (ITEMS,)]
-    assert wide
-    for array in wide:
+    for array in found.item_arrays:
         np.testing.assert_array_equal(found.state[array][OUT], usual.state[array][OUT], err_msg=array)
     scores = found.scores(without.users(slice(0, 20)))
     assert (scores.argmin(axis=1) == OUT).all()
@@ -79,6 +100,57 @@ def test_one_that_was_never_published_breaks_no_algorithm(name: str, out: list[i
     histories = Interactions.from_pairs(np.repeat(np.arange(200), 5), rows, n_users=200, n_items=8)
     model = played(name, histories, inputs_of(out, 8, {}), facts=facts)
     assert np.isfinite(model.algorithm.scores(model.state, histories.users(slice(0, 20)))).all()
+
+
+def test_arrays_that_are_as_long_as_the_catalogue_by_chance_are_of_no_items() -> None:
+    """Eight directions of eight items: what was published of the directions is no row of an item."""
+    rng, facts = np.random.default_rng(1), PublicFacts(n_users=200, n_items=8, mu=40.0, seed=3)
+    rows = np.concatenate([rng.permutation(8)[:5] for _ in range(200)])
+    histories = Interactions.from_pairs(np.repeat(np.arange(200), 5), rows, n_users=200, n_items=8)
+    WHOLE["als of eight"] = {"embedding_size": 8}
+    former = played("als of eight", histories, {}, facts=facts)
+    assert {name for name, array in former.state.items() if array.shape == (8,)} > {"counts", "values", "strength"}
+    other = replace(former, state={**former.state, "values": np.full(8, 9.0, np.float32)})
+    found = [
+        played("als of eight", histories, inputs_of([OUT], 8, each.item_arrays), facts=facts)
+        for each in (former, other)
+    ]
+    assert found[0].data == found[1].data
+    assert found[0].state["counts"][OUT] == former.state["counts"][OUT]
+
+
+class _Silent(Popularity):
+    """It has a block of as many numbers as there are items, and says of none whose they are."""
+
+    name, item_rows = "silent", Algorithm.item_rows
+
+    def layout(self, state: State, round_: int) -> Layout:
+        weight = 0.5**0.5
+        return tuple(BlockSpec(name=name, shape=(self.facts.n_items,), weight=weight) for name in ("counts", "hours"))
+
+
+class _Said(_Silent):
+    """It says of both."""
+
+    def item_rows(self, state: State, round_: int) -> ItemRows:
+        return {"counts": (np.arange(self.facts.n_items),), "hours": ()}
+
+
+def test_a_block_that_is_of_no_items_is_heard_and_one_that_says_nothing_is_refused_before_a_round() -> None:
+    sums = {name: np.full(ITEMS, 5.0) for name in ("counts", "hours")}
+    inputs, silent, said = (
+        inputs_of([OUT], ITEMS, {}),
+        *(each(PopularitySettings(), FACTS) for each in (_Silent, _Said)),
+    )
+    heard = unheard(sums, inputs, said.item_rows({}, 0))
+    assert [each[OUT] for each in heard.values()] == [0.0, 5.0]
+    assert heard["counts"].sum() == 5.0 * (ITEMS - 1)
+    assert said.leaves_items_out() > silent.leaves_items_out()
+    assert first_state(silent, {}).keys() == {"counts"}
+    with pytest.raises(InputError, match="must say of each block whose places it has, got nothing of 'counts'"):
+        first_state(silent, inputs)
+    with pytest.raises(InputError, match=f"must have {ITEMS} places of 'counts', got 3"):
+        unheard(sums, inputs, {"counts": (np.arange(3),), "hours": ()})
 
 
 def test_a_contribution_has_nothing_of_it_and_without_any_all_is_as_it_was() -> None:
@@ -125,3 +197,21 @@ def test_neither_model_loses_by_it_in_a_verdict_and_nobody_pushes_it_there() -> 
     sums = {"votes": np.zeros(2), "found": np.zeros(ITEMS), "shown": np.full(ITEMS, 50.0)}
     made = next_state(judging, state, 0, sums, dict.fromkeys(sums, 1.0), inputs)
     assert made["shown"][OUT] == 0.0
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_model_in_use_gains_nothing_by_an_item_that_it_hides_and_the_candidate_by_showing_it_again(
+    moved: bool,
+) -> None:
+    """After new items, the model in use has its items in another order."""
+    popular = JudgedModel(algorithm="popularity", settings={}, facts=FACTS, model="0" * 64)
+    judging = Judging(JudgedPair(run="a", candidate=popular, in_use=popular), FACTS)
+    counts = np.linspace(1, 2, ITEMS).astype(np.float32)
+    counts[OUT] = 9.0  # by either model it is the first of all lists, and everybody has it
+    rows = np.arange(ITEMS)[::-1] if moved else np.arange(ITEMS)
+    in_use = {"counts": counts[rows], **inputs_of([int(rows[OUT])], ITEMS, {})}
+    inputs: State = {f"{CANDIDATE}/counts": counts, **arrays_of("in_use", in_use)}
+    state = first_state(judging, inputs | ({ROWS: rows} if moved else {}))
+    votes, found, _ = judging.contribute(state, 0, learned_from(people(), state)).blocks
+    won, lost = votes.values.sum(axis=0)  # type: ignore[union-attr]
+    assert (won > USERS / 2, lost, OUT in found.indices) == (True, 0, True)  # type: ignore[union-attr]

@@ -52,12 +52,12 @@ def separate_noise(users: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]
     )
 
 
-@pytest.mark.parametrize("number", [*range(1, 200), 2048, 4840, 2**20 - 1, 2**26 - 1, 999_999])
-def test_every_number_is_at_most_four_squares(number: int) -> None:
-    found = squares(number)
-    assert sum(root * root for root in found) == number
-    assert 1 <= len(found) <= 4
-    assert len(found) == 1 or math.isqrt(number) ** 2 != number
+def test_every_number_is_at_most_four_squares() -> None:
+    for number in (*range(1, 200), 2048, 4840, 2**20 - 1, 2**26 - 1, 999_999):
+        found = squares(number)
+        assert sum(root * root for root in found) == number
+        assert 1 <= len(found) <= 4
+        assert len(found) == 1 or math.isqrt(number) ** 2 != number
 
 
 def test_no_squares_make_nothing() -> None:

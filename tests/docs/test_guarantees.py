@@ -8,10 +8,7 @@ The name stands before the colon. In `common` every line has one.
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("common", "client", "server", "simulations")
@@ -25,7 +22,6 @@ MODULES = {
 CLAIMING = sorted(module for module, text in MODULES.items() if LINE.search(text))
 
 
-@cache
 def names_of_tests() -> str:
     """The names of all tests, a line each."""
     found = {
@@ -46,20 +42,20 @@ def as_test(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"['`]", "", name.lower())).strip("_")
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_there_is_one_spelling(module: str) -> None:
-    assert not re.findall(r"^ *(?:Guarantees?|Assumes|Assumptions):.*$", MODULES[module], re.MULTILINE)
+def test_there_is_one_spelling() -> None:
+    other = re.compile(r"^ *(?:Guarantees?|Assumes|Assumptions):.*$", re.MULTILINE)
+    assert {module: found for module, text in MODULES.items() if (found := other.findall(text))} == {}
 
 
-@pytest.mark.parametrize("module", CLAIMING)
-def test_every_named_claim_has_a_test_of_its_name(module: str) -> None:
-    missing = [name for name in named(MODULES[module]) if f"_{as_test(name)}_" not in names_of_tests()]
-    assert not missing
+def test_every_named_claim_has_a_test_of_its_name() -> None:
+    claimed = {module: named(MODULES[module]) for module in CLAIMING}
+    there = names_of_tests()
+    assert [(module, name) for module in claimed for name in claimed[module] if f"_{as_test(name)}_" not in there] == []
 
 
-@pytest.mark.parametrize("module", [module for module in CLAIMING if module.startswith("common/")])
-def test_every_claim_in_common_has_a_name(module: str) -> None:
-    assert len(named(MODULES[module])) == len(LINE.findall(MODULES[module]))
+def test_every_claim_in_common_has_a_name() -> None:
+    claims = {module: LINE.findall(MODULES[module]) for module in CLAIMING if module.startswith("common/")}
+    assert [module for module, lines in claims.items() if len(named(MODULES[module])) != len(lines)] == []
 
 
 def test_there_are_guarantees() -> None:

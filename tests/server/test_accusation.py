@@ -8,7 +8,7 @@ import pytest
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_server.surveys.accusation import proven
+from palate_server.surveys.accusation import proven, seen
 from palate_server.surveys.verdict import judgement
 
 DEVICES, ITEMS, MU, ITEM = 10_000, 400, 0.5, 300
@@ -69,6 +69,15 @@ def test_it_takes_more_to_bury_an_item_than_to_hold_a_model() -> None:
     )
     assert 0 < sum(buried) < sum(named), "so many accusers hold a model, and more of them bury the item"
     assert read(accused(verdict(exposure=0.3, found=1.0), 0.02, np.pi / 2), accusers=0.0) == (True, True)
+
+
+def test_what_a_model_really_shows_is_seen_whatever_a_hundredth_of_its_judges_said() -> None:
+    rng, hidden = np.random.default_rng(10), ACCUSERS * DEVICES * np.sqrt(20 / BLOCKS[SHOWN])
+    for exposure, hide, told in ((0.0, 0.0, False), (0.051, 0.0, True), (0.051 + 10 * ACCUSERS, hidden, True)):
+        for _ in range(20):
+            model = verdict(exposure=exposure, found=1.0, rng=rng)
+            model.state[SHOWN][ITEM] -= hide
+            assert (ITEM in seen(model, devices=DEVICES)) is told
 
 
 def test_an_item_that_is_really_pushed_goes_there() -> None:

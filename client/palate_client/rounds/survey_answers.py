@@ -168,9 +168,10 @@ def answers(survey: Survey, behaviour: Behaviour, calendar: Calendar) -> dict[st
         behaviour: the user's behaviour.
         calendar: the user's calendar.
     """
-    days = sorted({calendar.moment(event.time).day for event in behaviour.events if event.kind not in PASSIVE})
+    dated = [(calendar.moment(event.time).day, event) for event in behaviour.events]
+    days = sorted({day for day, event in dated if event.kind not in PASSIVE})
     week = set(survey.days)
-    this_week = [event for event in behaviour.events if calendar.moment(event.time).day in week]
+    this_week = [event for day, event in dated if day in week]
     active = [day for day in days if day in week]
     found: dict[str, float] = {f"active:{day}": 1.0 for day in active}
     last = date.fromisoformat(survey.days[-1]).toordinal()

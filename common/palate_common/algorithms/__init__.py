@@ -3,7 +3,7 @@
 `__all__` names everything that an algorithm in another package needs.
 """
 
-from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, EventAlgorithm, Factors, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.registry import (
     add_adapter,
@@ -26,6 +26,7 @@ __all__ = [
     "EventAlgorithm",
     "Factors",
     "Interactions",
+    "ItemRows",
     "Layout",
     "Links",
     "OuterBlock",

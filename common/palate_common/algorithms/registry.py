@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
-from palate_common.algorithms.parts.quarantine import as_frozen, told, unheard
+from palate_common.algorithms.parts.quarantine import as_frozen, check_items, told, unheard
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -155,8 +155,15 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
 
 
 def first_state(algorithm: Algorithm, inputs: State) -> State:
-    """The public state before round 0 of a run with these public inputs, and which items are in quarantine."""
-    return {**algorithm.opening(inputs), **told(inputs)}
+    """The public state before round 0 of a run with these public inputs, and which items are in quarantine.
+
+    Raises:
+        InputError: items are in quarantine, and the algorithm can't leave them out.
+    """
+    state = {**algorithm.opening(inputs), **told(inputs)}
+    if told(inputs):
+        check_items((block.name for block in algorithm.layout(state, 0)), algorithm.item_rows(state, 0))
+    return state
 
 
 def next_state(
@@ -172,6 +179,7 @@ def next_state(
     Of items in quarantine it sees nothing, and their rows stay: see `palate_common.algorithms.parts.quarantine`.
     """
     seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
-    released = algorithm.release(state | seen, round_, unheard(sums, inputs), noise)
+    heard = unheard(sums, inputs, algorithm.item_rows(state, round_)) if told(inputs) else sums
+    released = algorithm.release(state | seen, round_, heard, noise)
     kept = {name: array for name, array in released.items() if name not in seen}
-    return {**as_frozen(kept, inputs), **told(inputs)}
+    return {**as_frozen(kept, inputs, algorithm.item_arrays), **told(inputs)}

@@ -25,6 +25,9 @@ Where one of the models has the same list for everybody (`Ranked`), a find count
 two items in everybody's list at once, and by rank up to 25 % of 2,500 made users lose by an honest model, where 5 %
 lose by what they find.
 
+Items that are in quarantine in the candidate are out of the whole verdict: nobody has them to find. Those of the model
+in use are in no list of its own, as they are in none of its users': a candidate that shows them again gains by it.
+
 After new items the two models are of different catalogues. The run's is the candidate's, and `rows` says where in it
 the items of the model in use are. Votes are then on the items that both have, and no other is in either list; `found`
 and `shown` are of the candidate's whole list, as always.
@@ -53,7 +56,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate_common.algorithms.als.vote import LIST, hide
-from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
+from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
 from palate_common.algorithms.parts.quarantine import rows_of
 from palate_common.algorithms.popularity import Ranked, popularity_block
 from palate_common.algorithms.registry import make_algorithm, only_counts
@@ -147,6 +150,11 @@ class Judging(Algorithm):
             for name, share in BLOCKS.items()
         )
 
+    def item_rows(self, state: State, round_: int) -> ItemRows:
+        """What was found and shown is the items', in their order."""
+        every = (np.arange(self.facts.n_items),)
+        return {VOTES: (), FOUND: every, SHOWN: every}
+
     def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
         """Each user's vote; zeros for who has no items."""
         votes, finds, shown = np.zeros((histories.n_users, 2)), list[Interactions](), list[Interactions]()
@@ -197,6 +205,8 @@ class Judging(Algorithm):
             scores[:, np.setdiff1d(np.arange(self.facts.n_items), state[ROWS])] = -np.inf
         scores[histories.owners(), histories.indices] = -np.inf
         scores[:, rows_of(state, self.facts.n_items)] = -np.inf  # nobody has them to find: neither model may lose by it
+        if which == IN_USE:
+            scores[:, self._hidden(state)] = -np.inf  # nobody who uses it is shown them
         length = min(LIST, self.facts.n_items)
         last = np.partition(scores, -length, axis=1)[:, -length, None]
         surely, maybe = scores > last, scores == last
@@ -208,6 +218,12 @@ class Judging(Algorithm):
         ranks = np.empty(len(users), np.float32)
         ranks[order] = rank + 1
         return Interactions(ends.astype(np.int64), items.astype(np.int32), ranks, self.facts.n_items)
+
+    def _hidden(self, state: State) -> npt.NDArray[np.int64]:
+        """The rows of the items that are in quarantine in the model in use."""
+        rows = state[ROWS] if ROWS in state else np.arange(self.facts.n_items)
+        hidden = rows[rows_of(_arrays(IN_USE, state), len(rows))]
+        return np.asarray(hidden[hidden >= 0], np.int64)
 
     def _is_shared(self, state: State) -> bool:
         """Whether one of the two models has the same list for everybody."""

@@ -66,6 +66,11 @@ class GlobalModel:
         """
         return rows_of(self.state, self.header.facts.n_items)
 
+    @property
+    def item_arrays(self) -> State:
+        """The arrays with a row for each item, which stays as it is while the item is in quarantine."""
+        return {name: self.state[name] for name in self.algorithm.item_arrays if name in self.state}
+
     def scores(self, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """Each user's score of each item, float [n_users, n_items]; items in quarantine come last."""
         scores = self.algorithm.scores(self.state, histories)

@@ -62,11 +62,16 @@ def verdict() -> dict[str, Any]:
     former = PublicFacts(n_users=2000, n_items=120, mu=1.0, seed=7)
     rows = rng.permutation(N)[:120]
     rows[::10] = -1
-    before = ("als", former, als_directions(rng, 120, 50, 2))
+    out = np.zeros(120, np.uint8)
+    out[::7] = 1
+    before = ("als", former, als_directions(rng, 120, 50, 2) | {QUARANTINED: out})
     made.append(_judged("after new items", ("als", plain, taste), before, histories, {ROWS: rows.astype(np.int64)}))
     marked = np.zeros(N, np.uint8)
     marked[np.setdiff1d(np.arange(0, 60, 4), histories.user(3).indices)] = 1
-    made.append(_judged("items in quarantine", *cases[0][1:], histories, {QUARANTINED: marked}))
+    (_, candidate, (*known, state)), more = cases[0], np.zeros(N, np.uint8)
+    more[60::4] = 1
+    in_use: Model = (known[0], known[1], state | {QUARANTINED: more})
+    made.append(_judged("items in quarantine, others in use", candidate, in_use, histories, {QUARANTINED: marked}))
     return {"device": 3, "cases": made}
 
 

@@ -214,8 +214,9 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     "quarantined": (
         BAD,
         lambda event: (
-            f"{_count(len(event['items']), 'item')} that devices' verdict proves pushed "
+            f"{_count(len(event['items']), 'item')} that devices' verdict says are pushed "
             f"{'is' if len(event['items']) == 1 else 'are'} left out of the next {_count(event['runs'], 'training')}"
+            f"{f'; {len(doubtful)} of them named and not proved' if (doubtful := event.get('unproved')) else ''}"
         ),
     ),
     "verdict refused": (BAD, lambda event: f"No devices judge the model: {event['reason']}"),

@@ -164,7 +164,7 @@ class JudgingSettings(_Section):
     quarantine_items: int = Field(default=10, ge=1)
     """The most items in quarantine; with more nothing is trained before an operator has looked."""
     quarantine_accusers: float = Field(default=0.01, ge=0, le=1)
-    """The share of those who judge whose false votes alone put no item in quarantine."""
+    """The share of those who judge whose false votes alone prove no item pushed."""
 
 
 SECONDS_A_DEVICE = 0.015

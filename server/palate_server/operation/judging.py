@@ -17,20 +17,22 @@ import numpy.typing as npt
 
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.quarantine import inputs_of, told
+from palate_common.algorithms.registry import algorithm_class
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import BudgetError, InputError, PalateError
+from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
 from palate_common.models.model import GlobalModel
 from palate_common.records.closing import Closing
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
-from palate_server.folder.quarantine import QuarantineFullError
+from palate_server.folder.quarantine import QuarantinedItem, QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
+from palate_server.ledger.history import CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import candidate, initial_model, judged_items, latest, verdict_of, verdicts_on
 from palate_server.operation.schedule import latest_training, trainings
 from palate_server.operation.terms import check_budgets, counting
-from palate_server.surveys.accusation import proven
+from palate_server.surveys.accusation import proven, seen
 from palate_server.surveys.verdict import asked
 
 
@@ -99,13 +101,17 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
     return verdict, arrays | told(found.state)
 
 
-def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
-    """Read the verdict on a run's model once: put the items in quarantine that it proves pushed; returns them.
+def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[QuarantinedItem, ...]:
+    """Read the verdict on a run's model once: put the items in quarantine that it names; returns them.
 
-    **Guarantees:** which items these are follows from sealed verdicts, the ledger and the configuration alone.
+    They are those that it proves pushed; and those that it only names, if the model in use hardly shows them, as many
+    as there is room for, and none that an operator has lifted.
 
-    They are those of the catalogue that was judged. Where that has changed since, and no published model has it, a
-    verdict names rows that nobody can name: it stays unread.
+    **Guarantees:** which items these are follows from sealed verdicts, the ledger, the configuration and the operator's
+        word alone.
+
+    They are of the catalogue that was judged. Where that has changed since, and no published model has it, a verdict
+    names rows that nobody can name: it stays unread.
 
     Raises:
         IntegrityError: as `verdict_of`.
@@ -117,15 +123,51 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
     said = verdict_of(site, ledger, run)
     if said is None:
         return ()
-    model = candidate(site, ledger, verdict).model
-    pushed = proven(model, said, accusers=settings.quarantine_accusers) if settings.quarantine_runs else ()
-    items = judged_items(site, ledger, run)
-    if pushed and not items:
+    named, items = said.pushed if settings.quarantine_runs else (), judged_items(site, ledger, run)
+    if named and not items:
         return ()
-    named = tuple(items[each.row] for each in pushed)
-    until = trainings(ledger) + settings.quarantine_runs
-    site.quarantine.read(verdict, run=run, named=named, until=until)
-    return named
+    now = trainings(ledger)
+    found = candidate(site, ledger, verdict)
+    proved = {each.row for each in proven(found.model, said, accusers=settings.quarantine_accusers)} if named else set()
+    there = {each.item for each in site.quarantine.items(trainings=now)} | {items[row] for row in proved}
+    room = min(settings.quarantine_items, len(items) - 1) - len(there)
+    seen_now = _seen(site, ledger, JudgedPair.model_validate(found.terms.settings).in_use.model, items)
+    unseen = [
+        each.row for each in named
+        if each.row not in proved | seen_now and items[each.row] not in there | site.quarantine.lifted
+    ]  # fmt: skip
+    put = tuple(
+        QuarantinedItem(item=items[row], by=run, until=now + settings.quarantine_runs, proved=row in proved)
+        for row in (*sorted(proved), *unseen[: max(room, 0)])
+    )
+    site.quarantine.read(verdict, put)
+    return put
+
+
+def _seen(site: Site, ledger: Ledger, in_use: str, items: tuple[str, ...]) -> frozenset[int]:
+    """The rows of items that the model in use may have in many lists, by its own verdict; all, if nobody knows.
+
+    Args:
+        site: the server folder.
+        ledger: its ledger.
+        in_use: hash of that model.
+        items: those that are looked at.
+    """
+    every = frozenset(range(len(items)))
+    closed = (each for each in ledger.entries() if isinstance(each, CloseEntry))
+    run = next((each.run for each in closed if each.facts.get("model_hash") == in_use), None)
+    if run is None:
+        first, _ = _in_use(site)
+        return frozenset() if first.hash == in_use and not first.header.releases else every
+    verdict, names = verdicts_on(ledger, run).said, judged_items(site, ledger, run)
+    if verdict is None or not names:
+        return every
+    try:
+        found = candidate(site, ledger, verdict)
+    except (InputError, IntegrityError):  # its files are gone: nobody knows
+        return every
+    shown = {names[row] for row in seen(found.model, devices=found.users)}
+    return frozenset(row for row, item in enumerate(items) if item in shown)
 
 
 def check_quarantine(site: Site, ledger: Ledger) -> None:
@@ -141,7 +183,9 @@ def check_quarantine(site: Site, ledger: Ledger) -> None:
 
 def too_many(site: Site, items: Set[str]) -> str:
     """What must be in place of so many items in quarantine, in words; empty: they may be there."""
-    most = site.config.judging.quarantine_items
+    most, algorithm = site.config.judging.quarantine_items, site.config.training.algorithm
+    if items and not algorithm_class(algorithm).leaves_items_out():
+        return f"no item in quarantine with an algorithm that can't leave it out, {algorithm!r:.80}, got {len(items)}"
     if len(items) > most:
         return f"at most `judging.quarantine_items` = {most} items in quarantine, got {len(items)}"
     if items >= set(site.catalogue.items):
@@ -155,11 +199,13 @@ def quarantined(site: Site, ledger: Ledger) -> State:
     An item that the catalogue no longer has is left out.
     """
     place = {item: row for row, item in enumerate(site.catalogue.items)}
-    found = site.quarantine.items(trainings=trainings(ledger))
-    rows = sorted(place[each.item] for each in found if each.item in place)
-    former = latest(site) if rows else None
-    same = former is not None and former.catalogue.hash == site.catalogue.hash
-    return inputs_of(rows, len(place), former.model.state if former is not None and same else {})
+    items = [each.item for each in site.quarantine.items(trainings=trainings(ledger)) if each.item in place]
+    former = latest(site) if items else None
+    if former is None:
+        return inputs_of([place[item] for item in items], len(place), {})
+    before = {item: row for row, item in enumerate(former.items)}
+    places = [before.get(item, -1) for item in items]
+    return inputs_of([place[item] for item in items], len(place), former.model.item_arrays, places)
 
 
 def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:

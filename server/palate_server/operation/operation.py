@@ -256,7 +256,7 @@ class Operation:
             self._quarantine(ledger, judged)
 
     def _quarantine(self, ledger: Ledger, run: str) -> None:
-        """Put the items in quarantine that the verdict on a run's model proves pushed; it is read once.
+        """Put the items in quarantine that the verdict on a run's model names, by `put_in_quarantine`; it is read once.
 
         One that can't be read keeps its model from being published, and no further run from beginning.
         """
@@ -266,7 +266,9 @@ class Operation:
             self._judging.refuse(run, error)
             return
         if items:
-            self.events.tell("quarantined", run=run, items=list(items), runs=self.config.judging.quarantine_runs)
+            named, doubtful = [each.item for each in items], [each.item for each in items if not each.proved]
+            runs_out = self.config.judging.quarantine_runs
+            self.events.tell("quarantined", run=run, items=named, unproved=doubtful, runs=runs_out)
 
     def _try(self, coordinator: Coordinator, directory: Directory | None, cohort: Mapping[int, int]) -> bool | None:
         """Make an attempt; returns whether it was released, or None if the run's budget allows no further one."""

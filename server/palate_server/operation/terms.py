@@ -133,7 +133,12 @@ def check_config(config: ServerConfig, *, n_items: int, inputs: State) -> None:
     nobody = Directory(("00" * 32,))
     next_terms(config, catalogue="", n_items=n_items, directory=nobody, inputs=inputs, about={}, now=0.0)
     if config.judging.epsilon:
-        privacy = config.privacy
+        privacy, name = config.privacy, config.training.algorithm
+        if config.judging.quarantine_runs and not algorithm_class(name).leaves_items_out():
+            raise InputError(
+                "`judging.quarantine_runs` must be 0 with an algorithm that can't leave items out, as it has no "
+                f"`item_rows`, got {config.judging.quarantine_runs} with {name!r:.80}"
+            )
         check_judging(
             config.judging.epsilon, dp=privacy.dp, delta=privacy.delta, devices=config.cohort.size, n_items=n_items
         )

@@ -92,7 +92,7 @@ def _bits(cohort: CohortTerms | None, *, sigma: int, grid: int) -> int:
 
 
 def spendable_grid(
-    cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None, local: bool = False
+    cohort: CohortTerms | None, mus: Sequence[float], *, grid: int | None, epsilon: float | None, local: bool
 ) -> int:
     """The run's grid. If the budget's noise doesn't fit it, the run is refused before anything is charged.
 

@@ -120,7 +120,8 @@ def bars_tables(figures: Any) -> list[Table]:
         f"({PROMISE}), through the server's own round with secure noise. The truth is computed from who came on which "
         f"day, of those whose devices answer; {figures['suppressed']:,} figures were suppressed, since too few people "
         "are in their groups, and are not counted. Figures of a week share noise (stickiness with dau and mau; both "
-        "retentions), so that cells are fewer than they look."
+        "retentions), so that cells are fewer than they look. Intervals of shares are cut at 0 and "
+        "1. Churn of a first week is 0 by definition: one in 40 of its intervals should miss that, and not one in 20."
     )
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 

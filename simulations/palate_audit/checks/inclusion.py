@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ FIRST = (
 def inclusion(*, quick: bool = False) -> list[Finding]:
     """How often each user is in each release, in every case; and what happens to forged answers."""
     found = [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
-    return [*found, *answers(quick=quick), impossible()]
+    return [*found, *answers(quick=quick), impossible(), too_few()]
 
 
 def _found(name: str, case: Attendance) -> Finding:
@@ -161,6 +161,8 @@ def _again(stage: WatchedRun, nodes: range) -> list[int]:
 
 ANSWERS = "F answers"
 ANSWERING, LIAR = 4, 2
+BEFORE = "of the attempt before"
+"""The one forged answer that needs a round before."""
 FORGED_IN = {
     "central": Setting(rounds=2, users_per_node=1),
     "distributed": Setting(rounds=2, users_per_node=1, mode=DISTRIBUTED, lost=1),
@@ -183,22 +185,23 @@ def _answers_of(name: str, setting: Setting, first: int, turns: int) -> Finding:
     """The first forged answer that the server accepts, if any, of one in so many."""
     test, forged = f"{ANSWERS}: {name}", dict(list(_forged(setting.mode))[first::turns])
     try:
-        without, _ = _closed(setting, None)
+        without = [_closed(setting, None, round_=round_)[0] for round_ in range(2)]
         for what, forge in forged.items():
-            total, place = _closed(setting, forge)
-            if place != (ANSWERING - 1, 1) or not np.array_equal(total, without):
+            round_ = int(what == BEFORE)
+            total, place = _closed(setting, forge, round_=round_)
+            if place != (ANSWERING - 1, 1) or not np.array_equal(total, without[round_]):
                 return Finding.checked(test, False, f"an answer that is {what} is in the sum, or changes it")
     except PalateError as error:
         return Finding.checked(test, False, f"one node's answer must not end a round, got: {error}")
     return Finding.checked(test, True, f"{len(forged)} answers that no honest node sends, each left out")
 
 
-def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, int]]:
-    """The second release, with its counts of users and of malformed nodes; without the forging node if None."""
+def _closed(setting: Setting, forge: Forge | None, *, round_: int) -> tuple[Int64, tuple[int, int]]:
+    """A round's release, with its counts of users and of malformed nodes; without the forging node if None."""
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
     with probe_run(setting, crowd([[user] for user in range(ANSWERING)], n_items=PLAIN), script) as stage:
-        stage.play(rounds=1)
-        before = stage.seen.replies[0, 0, LIAR][0] or b""
+        stage.play(rounds=round_)
+        before = (stage.seen.replies[0, 0, LIAR][0] or b"") if round_ else b""
         asked = stage.coordinator.open_attempt()
         plan = SignedPlan.model_validate_json(asked).plan
         replies = {node: stage.host.answer(node, asked, stage.coordinator.model.data) for node in range(ANSWERING)}
@@ -206,7 +209,7 @@ def _closed(setting: Setting, forge: Forge | None) -> tuple[Int64, tuple[int, in
         if forge is not None:
             replies[LIAR] = forge(plan, honest, before)
         taken = stage.coordinator.close_attempt(replies).participation
-        return stage.sealed(1), (taken.users, taken.malformed_nodes)
+        return stage.sealed(round_), (taken.users, taken.malformed_nodes)
 
 
 def impossible() -> Finding:
@@ -232,10 +235,32 @@ def impossible() -> Finding:
     return Finding.checked(test, True, f"{len(forged)} sums that nobody can have made, each void and charged")
 
 
+def too_few() -> Finding:
+    """Whether a cohort below its floor releases nothing, by who is missing from it; and one at its floor does."""
+    test = f"{ANSWERS}: too few"
+    cohorts: dict[str, Forge] = {
+        "a node refuses": lambda plan, honest, before: REFUSED,
+        "one of a node's two has reached a limit": lambda plan, honest, before: _with(honest, users=1, rejected=1),
+    }
+    try:
+        for mode in ("central", "local"):
+            setting = replace(FORGED_IN[mode], users_per_node=2, floor=2 * ANSWERING)
+            if _is_void(setting, lambda plan, honest, before: honest):
+                return Finding.checked(test, False, f"a cohort at its floor must be released, {mode}")
+            for what, forge in cohorts.items():
+                if not _is_void(setting, forge):
+                    return Finding.checked(test, False, f"a cohort below its floor is released, where {what}: {mode}")
+    except PalateError as error:
+        return Finding.checked(test, False, f"the round before must end, got: {error}")
+    return Finding.checked(test, True, f"{len(cohorts)} cohorts, each void and charged")
+
+
 def _is_void(setting: Setting, forge: Forge) -> bool:
     """Whether the second attempt ends charged, without a seal, and with the model of the first."""
     script = [Gesture(plain=np.eye(PLAIN)[place]) for place in range(PLAIN)]
-    with probe_run(setting, crowd([[user] for user in range(ANSWERING)], n_items=PLAIN), script) as stage:
+    users = range(ANSWERING * setting.users_per_node)
+    histories = crowd([[user % PLAIN] for user in users], n_items=PLAIN)
+    with probe_run(setting, histories, script) as stage:
         stage.play(rounds=1)
         asked, model = stage.coordinator.open_attempt(), stage.coordinator.model
         plan = SignedPlan.model_validate_json(asked).plan
@@ -251,10 +276,11 @@ def _is_void(setting: Setting, forge: Forge) -> bool:
 
 def _forged(mode: PrivacyMode) -> Iterator[tuple[str, Forge]]:
     """The forged answers, by what is wrong with them."""
-    yield "of the attempt before", lambda plan, honest, before: before
+    yield BEFORE, lambda plan, honest, before: before
     for name, value in (("run", "another"), ("round", 7), ("attempt", 7), ("plan_hash", "0" * 64), ("version", 2)):
         yield f"of another {name}", lambda plan, honest, before, n=name, v=value: _with(honest, **{n: v})  # type: ignore[misc]
     yield "of nobody", lambda plan, honest, before: _with(honest, users=0)
+    yield "of more than a node has", lambda plan, honest, before: _with(honest, rejected=1)
     yield (
         "one number longer",
         lambda plan, honest, before: _with(honest + honest[-4:], size=_header(honest)["size"] + 1),

@@ -17,6 +17,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +35,7 @@ from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.ledgers.restorations import restorations
 from palate_audit.checks.ledgers.shown import shown
 from palate_audit.checks.ledgers.statements import statements
+from palate_audit.checks.masks.bindings import variants
 from palate_audit.checks.refusals import refusals
 from palate_audit.checks.verdicts import verdicts
 from palate_audit.checks.witnessed import witnessed
@@ -50,6 +52,8 @@ from palate_common.rounds.plan import Noise, SignedPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.terms import RunTerms
 from palate_sim.card import card as cards
 
 TEST = "G ledger replay"
@@ -74,6 +78,7 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
     ]
     found += [*population_ledger(), *device_ledger(quick=quick), *long_lives(quick=quick), *statements()]
     found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations(), *verdicts()]
+    found.append(resumed())
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 
 
@@ -317,6 +322,47 @@ def claims(rows: Rows, stage: WatchedRun) -> Iterator[str]:
     for what in MUST_EXCLUDE:
         if what not in said:
             yield f"the card must exclude `{what}`, which no charge pays for"
+
+
+def resumed() -> Finding:
+    """A run goes on with the terms it was opened with, each of them, from what was sealed, and from all of that."""
+    with probe_run(SETTINGS["central"], crowd([[0]] * 4, n_items=PLAIN), [Gesture()] * PLAIN) as stage:
+        wrong = next(_resumed(stage), "")
+    return Finding.checked("G resumed", not wrong, wrong or "no other terms, no other release, no release left out")
+
+
+def _resumed(stage: WatchedRun) -> Iterator[str]:
+    stage.play(rounds=1)
+    first = stage.coordinator
+
+    def resume(terms: RunTerms = stage.terms) -> Coordinator | None:
+        try:
+            return Coordinator(terms, ledger=stage.ledger, registry=first.registry, key=stage.key, lock=first.lock)
+        except Exception:  # terms that aren't validated may be no terms at all
+            return None
+
+    behind = resume()
+    if behind is None:
+        yield "a run must go on with the terms that it was opened with"
+        return
+    for path, terms in variants(stage.terms):
+        if resume(terms) is not None:
+            yield f"a run goes on with another {path} than it was opened with"
+    stage.play(rounds=1)
+    before = stage.ledger.spent()
+    with suppress(PalateError):
+        behind.open_attempt()
+    if stage.ledger.spent() != before:
+        yield "a process that lacks a release charges another attempt at it"
+    for name in stage.files():
+        file = first.registry.folder / name
+        if file.suffix == ".safetensors":
+            data = file.read_bytes()
+            file.chmod(0o600)
+            file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+            if resume() is not None:
+                yield "a run goes on from another release than the one that was sealed"
+            file.write_bytes(data)
 
 
 TWO_WRITERS = "G two writers"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
-from palate_audit.checks.masks import blame
+from palate_audit.checks.masks import blame, guards
 from palate_audit.checks.masks.bindings import bindings
 from palate_audit.checks.masks.graphs import graphs
 from palate_audit.checks.masks.keystreams import keystreams
@@ -59,8 +59,14 @@ Vectors = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 def masking(*, quick: bool = False) -> list[Finding]:
     """Attacks, uniformity of masked vectors, freshness, bound keys, sizes, exact sums, broken records."""
+    with guards.refusing() as refused:
+        return [*_masking(quick=quick), *_found("guards", partial(guards.unmet, refused))]
+
+
+def _masking(*, quick: bool) -> Iterator[Finding]:
+    """All but what the rules of a device have refused in it."""
     with watched() as seen:
-        found = list(_attacks())
+        yield from _attacks()
     for name, make in (
         ("secrets", partial(secrets, seen)),
         ("keystreams", keystreams),
@@ -76,14 +82,19 @@ def masking(*, quick: bool = False) -> list[Finding]:
         ("who is named", blame.named),
         ("evidence", blame.evidence),
         ("openings", blame.openings),
+        ("requests", guards.requests),
         *(() if quick else (("broken records", _fuzzed),)),
     ):
-        try:
-            wrong = next(make(), "")
-        except PalateError as error:
-            wrong = f"an honest attempt must end, got: {error}"
-        found.append(Finding.checked(f"{TEST}: {name}", not wrong, wrong or "as it must be"))
-    return found
+        yield from _found(name, make)
+
+
+def _found(name: str, make: Callable[[], Iterator[str]]) -> Iterator[Finding]:
+    """The first thing that is wrong, if any."""
+    try:
+        wrong = next(make(), "")
+    except PalateError as error:
+        wrong = f"an honest attempt must end, got: {error}"
+    yield Finding.checked(f"{TEST}: {name}", not wrong, wrong or "as it must be")
 
 
 def _attacks() -> Iterator[Finding]:

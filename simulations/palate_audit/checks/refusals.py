@@ -4,7 +4,8 @@ There is one plan of the production path, which devices with the loosest rules a
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
 So a device that ignores a rule, or checks it the wrong way round, is found. Every number of the plan and of its charge
 is moved: by half, by a thousandth, by its last digit, up and down, without charging that again; and what the plan costs
-is moved below what its noise costs, in plan and charge alike.
+is moved below what its noise costs, in plan and charge alike. Every field that an operator may not choose is changed,
+and charged as it is then: its model is another's, its unit isn't its algorithm's, or it is one for another road.
 
 **Assumes:** the device runs this code; no server can see that it does.
 """
@@ -34,7 +35,16 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.entries import ChargeEntry, entry_from
 from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, ChargeProof, RoundPlan, SignedPlan, sign_plan, signed_bytes
+from palate_common.rounds.plan import (
+    PLAN_TAG,
+    ChargeProof,
+    RoundPlan,
+    Sampling,
+    SignedPlan,
+    attempt_mu2,
+    sign_plan,
+    signed_bytes,
+)
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
 
@@ -48,6 +58,12 @@ SETTINGS = {
     ),
 }
 USERS = 6
+CHOSEN = (
+    *("run", "round", "attempt", "expires", "population", "dp", "noise", "layout", "clip_norm", "sigma", "mu2"),
+    *("cohort_floor", "per_node", "cohort.n_max", "cohort.n_min", "cohort.c_max", "cohort.max_tosses"),
+    "events.inclusion",
+)
+"""What an operator may choose where that was charged; most have a floor or a price, which are looked at, too."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +185,11 @@ def _rules(stage: WatchedRun, signed: SignedPlan, model: bytes, loose: Floors) -
         yield "its ledger is shorter than one seen before", _Rule(loose, lambda: _has_seen(size + 1))
         yield "its ledger is another than one seen before", _Rule(loose, lambda: _has_seen(size))
         yield from ((what, _Rule(loose, plan=made)) for what, made in _resigned(stage, plan, charge))
+        if plan.mode.alone:
+            other = None if plan.events is not None else Sampling(inclusion=1.0, steps=1)
+            changed = plan.model_copy(update={"events": other, "mu2": attempt_mu2(plan.grid, plan.sigma, other)})
+            unit = replace(loose, allow_events=True)
+            yield "its unit isn't its algorithm's", _Rule(unit, plan=_charged(changed, charge, stage))
 
 
 def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterator[tuple[str, bytes]]:
@@ -197,10 +218,15 @@ def _resigned(stage: WatchedRun, plan: RoundPlan, charge: ChargeProof) -> Iterat
         yield f"its {path} was changed after it was charged", _signed(changed, charge, stage)
     for update in _cheaper(plan):
         changed = plan.model_copy(update=update)
-        fields = {"plan_hash": changed.hash, "mu2": changed.mu2}
         said = ", ".join(f"{name} {value!r}" for name, value in update.items())
-        proof = _logged(charge, {**charge.entry, **fields})
-        yield f"it costs less than its noise does, with {said}", _signed(changed, proof, stage)
+        yield f"it costs less than its noise does, with {said}", _charged(changed, charge, stage)
+    for path, changed in variants(plan):
+        if not path.startswith(CHOSEN):
+            yield f"its {path} isn't that of the model, or of any plan", _charged(changed, charge, stage)
+    if plan.cohort is not None:
+        masked = plan.cohort.model_copy(update={"masks": True, "directory": "ab" * 32})
+        changed = plan.model_copy(update={"cohort": masked})
+        yield "it is to be answered under masks, and was sent in the clear", _charged(changed, charge, stage)
     root = charge.model_copy(update={"checkpoint": Checkpoint(charge.checkpoint.size, "0" * 64)})
     yield "its charge is not in the log", sign_plan(plan, root, stage.key).to_bytes()
 
@@ -209,6 +235,12 @@ def _signed(plan: RoundPlan, charge: ChargeProof, stage: WatchedRun) -> bytes:
     """The bytes of a signed plan, whether or not a plan may have these numbers."""
     made = SignedPlan.model_construct(plan=plan, charge=charge, signature="")
     return made.model_copy(update={"signature": stage.key.sign(PLAN_TAG, signed_bytes(made))}).to_bytes()
+
+
+def _charged(plan: RoundPlan, charge: ChargeProof, stage: WatchedRun) -> bytes:
+    """The bytes of a plan that was charged as it is, and signed: nothing else is wrong with it."""
+    entry = {name: getattr(plan, name) for name in ("run", "round", "attempt", "mu2")}
+    return _signed(plan, _logged(charge, {**charge.entry, **entry, "plan_hash": plan.hash}), stage)
 
 
 def _others(value: object) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ ways of rounding differ has a probability below 1e-8 in all of them.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ DEVICES, OURS, ITEMS = 7, 3, 20
 LATE = (1, 4)
 """Devices whose vectors are lost: more than an attempt tolerates."""
 LIVES = {"nothing": (), "one event": (4,), "much": tuple(range(0, ITEMS, 2))}
+AGE = 640 * 86400.0
+"""How old a life's oldest event is; others are half as old, a third and so on: nobody was here in the last month."""
 _ALS = {"rounds": 3, "popularity_only_below": 0, "embedding_size": 4}
 
 
@@ -183,7 +186,10 @@ def _lived(road: Road, items: tuple[int, ...]) -> Lived:
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         for purpose in ("store", "train"):
             device.consent.grant(purpose)
-        device.track_many([Event("like", names[item]) for item in items])
+        now, place = time.time(), len(items)
+        device.track_many(
+            [Event("like", names[item], time=now - AGE / (place - each)) for each, item in enumerate(items)]
+        )
         pinned = identities_with(device) if road.masks else None
         directory = None if pinned is None else pinned.directory.hash
         stage = stack.enter_context(

@@ -8,7 +8,8 @@ made up: of lists of which nothing is found, of everybody's one list, and of tha
 has.
 
 Then everybody pushes an item. It must go into quarantine by the sealed verdict alone: read again, after devices did
-something else that was never released, it must say the same. In the next runs devices contribute nothing of it; where
+something else that was never released, it must say the same. Where it proves nothing, no item goes there that the model
+in use may show. In the next runs devices contribute nothing of it; where
 those of an older version push on, the model has the item's row as it was published; and no list shows it.
 
 **Assumes:** what is read from the released sums is right; the tests of `palate_server.surveys.verdict` look at that.
@@ -202,6 +203,13 @@ def _quarantine(world: JudgedWorld) -> Iterator[Finding]:
     read.append(world.named(run))
     right = read == [(item,), (item,)]
     yield Finding.checked(f"{test}, by the sealed verdict alone", right, f"read twice, the verdict names {read}")
+    kept = site.quarantine.file.read_bytes()
+    site.quarantine.file.unlink()
+    with mock.patch.object(judging, "proven", return_value=()):
+        doubtful = world.named(run)
+    site.quarantine.file.write_bytes(kept)
+    said = f"where nothing is proved, and the noise hides what the model in use shows, the verdict names {doubtful}"
+    yield Finding.checked(f"{test}, and what people may see", doubtful == (), said)
     was = releases.latest(site)
     heard, real = list[bool](), Popularity.contribute
 
@@ -316,7 +324,7 @@ class JudgedWorld:
     def named(self, run: str) -> tuple[str, ...]:
         """Put into quarantine what the verdict on a run proves pushed; returns that."""
         with self.site.ledger() as ledger:
-            return judging.put_in_quarantine(self.site, ledger, run)
+            return tuple(each.item for each in judging.put_in_quarantine(self.site, ledger, run))
 
     def spent(self) -> float:
         """mu^2 in the population's ledger."""

@@ -78,10 +78,15 @@ class _Operator:
         return Pinned.of(POPULATION, self.stage.key.public, vkeys, needed=NEEDED)
 
     def note(
-        self, state: Checkpoint, *places: int, population: str = POPULATION, key: SigningKey | None = None
+        self,
+        state: Checkpoint,
+        *places: int,
+        population: str = POPULATION,
+        key: SigningKey | None = None,
+        epoch: int = 0,
     ) -> Note:
         """A signed checkpoint with the cosignatures of some witnesses."""
-        note = sign_checkpoint(state, origin_of(population, self.stage.key.public), key or self.stage.key)
+        note = sign_checkpoint(state, origin_of(population, self.stage.key.public, epoch), key or self.stage.key)
         return note.with_signatures(
             *(cosign(note.text, self.names[each], self.keys[each], time=TIME + each) for each in places)
         )
@@ -119,6 +124,14 @@ def _devices(operator: _Operator) -> Finding:
             who = "witnesses" if pins.quorums else "a key"
             said = f"a device that pins {who} {'refuses' if right else 'follows'} {what}"
             return Finding.checked(TEST, False, said)
+    for what, plan, seen, right, pins in (
+        *_two_quorums(operator, signed, signed.charge),
+        *_restored(operator, signed, signed.charge),
+        *_silent(operator, signed, signed.charge),
+    ):
+        count += not right
+        if _answers(operator, plan, model, seen, pinned=pins) != right:
+            return Finding.checked(TEST, False, f"a device {'refuses' if right else 'takes'} a plan {what}")
     return Finding.checked(TEST, True, f"{count} plans with one thing wrong each, and all are refused")
 
 
@@ -250,6 +263,93 @@ def _signed_links(
             )
 
 
+_Later = tuple[str, bytes, bytes | None, bool, Pinned]
+"""What is true of a plan, its bytes, what the device has seen before, whether it must answer, and what it pins."""
+
+
+def _two_quorums(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Iterator[_Later]:
+    """While a witness changes its key an app pins two quorums: one of them suffices, and not some of each."""
+    after = _Operator(operator.stage, names=[f"later-{name}" for name in operator.names])
+    keys = [[str(each) for each in one.pinned.quorums[0].witnesses] for one in (operator, after)]
+    pins = Pinned.of(POPULATION, operator.stage.key.public, *keys, needed=NEEDED)
+    now = charge.checkpoint
+    mixed = operator.note(now, 0).with_signatures(*after.note(now, 0).signatures[1:])
+    for what, note, right in (
+        ("that the first quorum has cosigned", operator.note(now, 0, 2), True),
+        ("that the second quorum has cosigned", after.note(now, 1, 2), True),
+        ("that one of each quorum has cosigned", mixed, False),
+    ):
+        yield what, _carrying(operator, signed, note), None, right, pins
+
+
+def _seen(operator: _Operator, signed: SignedPlan, state: Checkpoint, spent: float) -> bytes:
+    """What has shown a device a state, and what was spent by then."""
+    entry = {**dict(signed.charge or {})["entry"], "facts": {"spent": spent}}
+    return _signed(operator, signed, {"checkpoint": state, "consistency": {}, "entry": entry}, operator.stage.key)
+
+
+def _restored(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Iterator[_Later]:
+    """A ledger of which entries were lost that a device has seen, by what is said and cosigned of its end."""
+    spent, base, size = 0.5, 3, 5
+    lost = MerkleTree([bytes([place]) for place in range(size)])
+    seen = _seen(operator, signed, lost.checkpoint(size), spent)
+
+    def plan(end: Checkpoint, former: Note | None, *, spent: float = spent, epoch: int = 1, now: int = 1) -> bytes:
+        said: dict[str, Any] = {"base": base, "spent": spent, "witness_size": end.size, "witness_root": end.root}
+        if former is not None:
+            said |= {"epoch": epoch, "cosigned": former.to_bytes().decode()}
+        entry = entry_from({"kind": "restored", "seq": size, **said})
+        charged = {**charge.entry, "seq": size + 1, "facts": {"spent": spent + 1.0}}
+        leaves = [bytes([place]) for place in range(size)]
+        tree = MerkleTree([*leaves[:base], b"lost", b"lost", entry.leaf(), entry_from(charged).leaf()])
+        epochs = ({"entry": entry.body, "inclusion": tree.inclusion_proof(size, size + 2)},)
+        state = tree.checkpoint()
+        note = operator.note(state, 0, 1, epoch=now if former is not None else 0)
+        changes = {"version": 2, "checkpoint": state, "consistency": {}, "epochs": epochs, "entry": charged}
+        changes |= {"inclusion": tree.inclusion_proof(size + 1, size + 2), "cosigned": note.to_bytes().decode()}
+        return _signed(operator, signed, changes, operator.stage.key)
+
+    end, short = lost.checkpoint(size), lost.checkpoint(size - 1)
+    other = Checkpoint(size, "ab" * 32)
+    for what, made, right in (
+        ("of a ledger that goes on from all that was cosigned", plan(end, operator.note(end, 0, 2)), True),
+        ("of one whose end nobody has cosigned", plan(end, None), False),
+        ("of one whose end one witness of two has cosigned", plan(end, operator.note(end, 1)), False),
+        ("of one whose end is said to be another root", plan(other, operator.note(other, 0, 2)), False),
+        ("of one that ends before what was seen", plan(short, operator.note(short, 0, 2)), False),
+        ("of one that has forgotten some spend", plan(end, operator.note(end, 0, 2), spent=spent / 2), False),
+        (
+            "of one that has left out an epoch",
+            plan(end, operator.note(end, 0, 2, epoch=1), epoch=2, now=2),
+            False,
+        ),
+        ("of one whose end is of another epoch", plan(end, operator.note(end, 0, 2, epoch=4)), False),
+        ("that is cosigned as if nothing were lost", plan(end, operator.note(end, 0, 2), now=0), False),
+    ):
+        yield what, made, seen, right, operator.pinned
+
+
+def _silent(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Iterator[_Later]:
+    """A plan after a handover, by what it says was spent: a device can't keep both what it knew and the handover."""
+    new, known = SigningKey.generate(), 0.5
+    link = make_handover(POPULATION, 1, operator.stage.key, new)
+    first = entry_from({"seq": 0, "kind": "population", "population": POPULATION, "created": "2026"}).leaf()
+    for what, facts, right in (
+        ("by a new key that says what was spent", {"spent": known}, True),
+        ("by a new key that says that less was spent", {"spent": known / 2}, False),
+        ("by a new key that doesn't say what was spent", {}, False),
+    ):
+        charged = {**charge.entry, "seq": 2, "facts": facts}
+        tree = MerkleTree([first, link.leaf(), entry_from(charged).leaf()])
+        state = tree.checkpoint()
+        links = (Handover(entry=link.body, inclusion=tree.inclusion_proof(1, 3)),)
+        changes = {"version": 2, "checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
+        changes |= {"handovers": links, "entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
+        changes |= {"cosigned": operator.note(state, 0, 1, key=new).to_bytes().decode()}
+        seen = _seen(operator, signed, tree.checkpoint(1), known)
+        yield what, _signed(operator, signed, changes, new), seen, right, operator.pinned
+
+
 def _answers(
     operator: _Operator, plan: bytes, model: bytes, before: bytes | None = None, *, pinned: Pinned | None = None
 ) -> bool:
@@ -287,9 +387,9 @@ def _models(operator: _Operator) -> Finding:
         place: dict[str, Any] = {"population": POPULATION, "public_key": key.public}
         said = published.contents(model, catalogue, {SPENT: 0.0}, **place)
 
-        def takes(contents: published.Contents, publication: Publication | None) -> bool:
+        def takes(contents: published.Contents, publication: Publication | None, key: SigningKey = key) -> bool:
             shown = ledger.shown()
-            note = operator.note(shown.checkpoint, 0, 2)
+            note = operator.note(shown.checkpoint, 0, 2, key=key)
             cosigned = shown.model_copy(update={"cosigned": note.to_bytes().decode()})
             published.write(folder / "model", contents.signed(key, cosigned, publication))
             try:
@@ -316,7 +416,15 @@ def _models(operator: _Operator) -> Finding:
         ):
             if takes(contents, publication):
                 return Finding.checked(test, False, f"a device takes a model although {what}")
-    return Finding.checked(test, True, "3 models with one thing wrong each, and all are refused")
+        new = SigningKey.generate()
+        ledger.hand_over(key, new)
+        for facts in ({}, {SPENT: 0.0}):
+            later = published.contents(model, catalogue, facts, population=POPULATION, public_key=new.public)
+            size = ledger.publish(None, model.hash, later.hash).size
+            if takes(later, entry(later, size), new) != bool(facts):
+                wrong = "says what was spent is refused" if facts else "doesn't say what was spent is taken"
+                return Finding.checked(test, False, f"a model by a new release key that {wrong}")
+    return Finding.checked(test, True, "4 models with one thing wrong each, and all are refused")
 
 
 def _server(operator: _Operator) -> Finding:

@@ -25,7 +25,7 @@ from palate_audit.evidence.evidence import Bound, Finding, Rung, Verdict
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.claim import Claim
 from palate_audit.harness.trials import Trials
-from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, refuted
+from palate_audit.statistics.counting import ErrorCounts, epsilon_raw, epsilon_trade_off, epsilons_raw, refuted
 from palate_common.mechanism.accounting import mu_of
 
 CHOOSING = 8
@@ -134,15 +134,14 @@ def threshold(inside: Floats, outside: Floats, delta: float, *, grow: float = CH
     parts = np.concatenate((np.geomspace(1 / len(outside), 0.5, CANDIDATES), 1 - np.geomspace(0.5, 1e-4, CANDIDATES)))
     looks = np.unique(np.concatenate((np.quantile(outside, parts), np.quantile(inside, parts))))
 
-    def bound(cut: float) -> float:
-        found = errors(inside, outside, cut)
-        # Scaled to the other runs, with one more error of each kind: a rule without errors was lucky.
-        misses, false = (round((each + 1) * grow) for each in (found.misses, found.false))
-        sizes = (round((found.inside + 1) * grow), round((found.outside + 1) * grow))
-        return epsilon_raw(ErrorCounts(misses, sizes[0], false, sizes[1]), delta=delta, alpha=ALARM)
-
-    best = max(looks.tolist(), key=bound)
-    return float(best), bound(best)
+    misses = np.searchsorted(np.sort(inside), looks, side="right")
+    false = len(outside) - np.searchsorted(np.sort(outside), looks, side="right")
+    # Scaled to the other runs, with one more error of each kind: a rule without errors was lucky.
+    wrong = [np.rint((each + 1) * grow).astype(np.int64) for each in (misses, false)]
+    sizes = [round((len(each) + 1) * grow) for each in (inside, outside)]
+    bounds = epsilons_raw(*wrong, inside=sizes[0], outside=sizes[1], delta=delta, alpha=ALARM)
+    best = int(bounds.argmax())
+    return float(looks[best]), float(bounds[best])
 
 
 def would_show(found: Counted, claim: Claim) -> str:

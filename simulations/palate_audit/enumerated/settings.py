@@ -294,6 +294,11 @@ def _verdict(n_items: int, *, same: bool) -> SettingsCase:
     return SettingsCase(JUDGING, {"run": "run", CANDIDATE: model, IN_USE: model}, facts, inputs)
 
 
+def in_torch() -> tuple[str, ...]:
+    """The registered algorithms that are torch modules: a sum of theirs depends a little on who else is computed."""
+    return tuple(name for name in algorithm_names() if name.startswith(LEFT_OUT))
+
+
 def names() -> tuple[str, ...]:
     """Every registered algorithm, and those that only count, of surveys and verdicts.
 

@@ -52,6 +52,7 @@ class Setting:
         lost: with distributed, how many lost devices an attempt tolerates.
         c_max: with distributed, how many devices may be corrupt.
         masks: with distributed, whether the sum is computed under masks.
+        floor: fewest installations for a release.
         events: with local, the probability with which an event takes part in a step, where the unit is one event.
         seed: the public seed, also of seeded noise.
         algorithm: an algorithm in the place of the probe algorithm.
@@ -70,6 +71,7 @@ class Setting:
     lost: int = 0
     c_max: int = 1
     masks: bool = False
+    floor: int = 1
     events: float | None = None
     seed: int = 11
     algorithm: str | None = None
@@ -99,6 +101,7 @@ class Setting:
             clip_norm=self.clip_norm,
             grid=self.grid,
             cohort=cohort,
+            cohort_floor=self.floor,
             per_node=self.users_per_node,
             events=self.events,
             inputs=digest(pack_inputs(self.inputs)) if self.inputs else None,

@@ -17,7 +17,7 @@ from palate_common.mechanism import update
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
-from palate_server.rounds import coordinator, possible, run
+from palate_server.rounds import coordinator, noise, possible, run
 from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 from palate_server.rounds.possible import Limit
 
@@ -193,6 +193,44 @@ class _Divided(ClippedUpdate):
         return np.trunc(super().total() / self.by).astype(np.int64)  # type: ignore[attr-defined, no-any-return]
 
 
+@mutant(
+    "changes of a batch centred",
+    bug="in torch the mean change of all who are computed together is taken off each user's",
+    seen="a normalisation over the first axis, which is one of users",
+    test="U",
+)
+def batch_centred() -> Iterator[None]:
+    """Centre the changes of item rows over a batch."""
+    from palate_torch.algorithm import ModuleAlgorithm  # loads torch
+
+    real = ModuleAlgorithm._changes
+
+    def changes(self: ModuleAlgorithm, *given: Any) -> Any:
+        rows, shared = real(self, *given)
+        return rows - rows.mean(axis=0, keepdims=True), shared
+
+    with mock.patch.object(ModuleAlgorithm, "_changes", changes):
+        yield
+
+
+@mutant(
+    "who has reached a limit counts for the floor",
+    bug="installations that a node has left out count for the least cohort of a release",
+    seen="a floor on who was asked, where one on who is in the sum is meant",
+    test="F",
+)
+def counted_absent() -> Iterator[None]:
+    """Count who was left out as if they were in the sum."""
+    real = noise.noised
+
+    def noised(summed: Aggregate, plan: RoundPlan) -> Any:
+        counts = summed.participation
+        return real(replace(summed, participation=replace(counts, users=counts.users + counts.rejected)), plan)
+
+    with mock.patch.object(coordinator, "noised", noised):
+        yield
+
+
 MUTANTS = (
     duplicate,
     oversampled,
@@ -203,4 +241,6 @@ MUTANTS = (
     shared_draws,
     impossible_released,
     dummies_unseen,
+    batch_centred,
+    counted_absent,
 )

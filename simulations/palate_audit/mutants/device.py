@@ -445,6 +445,26 @@ def patient_once() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a device that nobody used stays away",
+    bug="a device refuses where its user did something before, and nothing in the last month",
+    seen="rounds that are to be made of those who are there, so that an answer tells whether somebody was",
+    test="P",
+)
+def idle_device() -> Iterator[None]:
+    """Refuse when the last event is old."""
+    real = Rounds._contributor
+
+    def contributor(self: Rounds, *given: Any) -> Contributor:
+        times = [each.time for each in self.store.events() if isinstance(each.time, float)]
+        if times and self.store.clock() - max(times) > 30 * 86400:
+            raise RefusedError("nobody has used this device for a month")
+        return real(self, *given)
+
+    with mock.patch.object(Rounds, "_contributor", contributor):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -467,4 +487,5 @@ MUTANTS = (
     purpose_kept,
     open_month,
     patient_once,
+    idle_device,
 )

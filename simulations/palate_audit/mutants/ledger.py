@@ -331,6 +331,70 @@ def one_step() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a look is given back",
+    bug="a survey that has ended is no look at its tests any more, also where it was released",
+    seen="what is for a survey that came to nothing, done at the end of each",
+    test="G",
+)
+def given_back() -> Iterator[None]:
+    """Forget the looks of every survey that is closed."""
+    real = History.record
+
+    def record(self: History, entry: Entry) -> None:
+        real(self, entry)
+        if entry.kind == "close":
+            self._looks.closed(entry.run)
+
+    with mock.patch.object(History, "record", record):
+        yield
+
+
+@mutant(
+    "a period's budget stops nothing",
+    bug="a run begins, whatever was spent in the period, as long as the lifetime's budget pays for it",
+    seen="a budget that is told to the operator, and read by nothing else",
+    test="G",
+)
+def open_period() -> Iterator[None]:
+    """Let the period's budget cover everything where runs begin."""
+    real = terms.check_budgets
+
+    def check(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
+        whole = config.privacy.model_copy(update={"period_epsilon": config.privacy.lifetime_epsilon * 4})
+        real(config.model_copy(update={"privacy": whole}), ledger, now=now)
+
+    with mock.patch.object(terms, "check_budgets", check):
+        yield
+
+
+@mutant(
+    "a run goes on with other terms",
+    bug="a run that is resumed takes the terms that it is given, and not those that it was opened with",
+    seen="settings that are read anew at each start",
+    test="G",
+)
+def other_terms() -> Iterator[None]:
+    """Read the ledger as if the run had been opened with the terms at hand."""
+    real = Coordinator._resume
+
+    def resume(self: Coordinator) -> None:
+        entries = self.ledger.entries
+
+        def opened(run: str | None = None, *, since: int = 0) -> list[Entry]:
+            found = entries(run, since=since)
+            if run is None or not found:
+                return found
+            body = {**found[0].body, "facts": self.terms.model_dump(mode="json")}
+            return [entry_from(body), *found[1:]]
+
+        with mock.patch.object(self.ledger, "entries", opened):
+            real(self)
+
+    with mock.patch.object(Coordinator, "_resume", resume):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -344,4 +408,7 @@ MUTANTS = (
     shared_charges,
     about,
     one_step,
+    given_back,
+    open_period,
+    other_terms,
 )

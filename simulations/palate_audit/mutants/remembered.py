@@ -261,6 +261,25 @@ def of_trust() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "notes are kept for a year",
+    bug="a device's journal drops what it noted more than a year ago, and report and statement say less than was sent",
+    seen="a table that is to stay small, cleared at each new line",
+    test="G",
+)
+def notes_of_a_year() -> Iterator[None]:
+    """Delete older notes with each new one."""
+    real = Journal.record
+
+    def record(self: Journal, sent: Sent) -> None:
+        real(self, sent)
+        with self._database.transaction(write=True) as connection:
+            connection.execute("DELETE FROM sent WHERE time < ?", (sent.time - 365 * 86400,))
+
+    with mock.patch.object(Journal, "record", record):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -274,4 +293,5 @@ MUTANTS = (
     former_hash,
     joined_by_sums,
     of_trust,
+    notes_of_a_year,
 )

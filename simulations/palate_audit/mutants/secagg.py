@@ -403,6 +403,45 @@ def lower_threshold() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "neighbours of the server's choice",
+    bug="a device shares its secrets with the members that the server names, and not with those of the drawn ring",
+    seen="a check of the first steps, which no attack begins before; the operator's own devices hold all shares",
+    test="S",
+)
+def chosen_neighbours() -> Iterator[None]:
+    """Take the adverts of whatever members come."""
+    with mock.patch.object(masked_checks, "expected_adverts"):
+        yield
+
+
+@mutant(
+    "a plan with masks answered in the clear",
+    bug="a device that is asked without masks answers, though its plan has them",
+    seen="a way through the code that is taken by what the server sends, and not by what the plan says",
+    test="G",
+)
+def in_the_clear() -> Iterator[None]:
+    """Look away from the plan's masks where the answer is made."""
+    real = contribution.Contributor._verified
+
+    def verified(self: contribution.Contributor, *given: bytes) -> Any:
+        signed, model = real(self, *given)
+        cohort = signed.plan.cohort
+        if cohort is None or not cohort.masks:
+            return signed, model
+        plan = signed.plan.model_copy(update={"cohort": cohort.model_copy(update={"masks": False, "directory": None})})
+        return signed.model_copy(update={"plan": plan}), model
+
+    def contribute(self: contribution.Contributor, *given: bytes) -> bytes:
+        with mock.patch.object(contribution.Contributor, "_verified", verified):
+            return answered(self, *given)
+
+    answered = contribution.Contributor.contribute
+    with mock.patch.object(contribution.Contributor, "contribute", contribute):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -424,4 +463,6 @@ MUTANTS = (
     late_openings,
     one_key,
     lower_threshold,
+    chosen_neighbours,
+    in_the_clear,
 )

@@ -258,6 +258,18 @@ def unreleased() -> Iterator[None]:
 
 
 @mutant(
+    "what people see buried without a proof",
+    bug="an item that a verdict names goes into quarantine, whether people see it in their lists or not",
+    seen="take-down on the first complaint",
+    test="G",
+)
+def buried() -> Iterator[None]:
+    """Take no item for one that people see."""
+    with mock.patch.object(judging, "_seen", return_value=frozenset()):
+        yield
+
+
+@mutant(
     "a row in quarantine still counted",
     bug="the server trusts devices to send nothing of an item in quarantine, and adds up what they send",
     seen="limits that only the client keeps",
@@ -266,8 +278,8 @@ def unreleased() -> Iterator[None]:
 def counted() -> Iterator[None]:
     """Let the rows of items in quarantine be learned like others."""
     with (
-        mock.patch.object(registry, "unheard", lambda sums, inputs: dict(sums)),
-        mock.patch.object(registry, "as_frozen", lambda state, inputs: dict(state)),
+        mock.patch.object(registry, "unheard", lambda sums, inputs, items: dict(sums)),
+        mock.patch.object(registry, "as_frozen", lambda state, inputs, names: dict(state)),
     ):
         yield
 
@@ -296,6 +308,7 @@ MUTANTS = (
     late_default,
     shown,
     unreleased,
+    buried,
     counted,
     contributed,
 )

@@ -160,4 +160,16 @@ def unread() -> Iterator[None]:
         yield
 
 
-MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread)
+@mutant(
+    "a lost epoch that nobody cosigned",
+    bug="a device takes a restored ledger for the old one gone on, whoever says where that ended",
+    seen="a check of the new state, taken for one of the state before, which only its entry names",
+    test="G",
+)
+def lost_epoch() -> Iterator[None]:
+    """Ask for no cosignature of where the lost log ended."""
+    with mock.patch.object(Pinned, "check_former"):
+        yield
+
+
+MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread, lost_epoch)

@@ -5,7 +5,8 @@
 
 In each run attackers do what does most for them: they train with all their strength, and spend their whole norm in the
 verdict so that their model passes; where no vote gets it past, so that their item stays out of quarantine. They go on
-with one item, or take another one each time.
+with one item, or take another one each time. An item goes there that a verdict proves pushed, or names, if the model in
+use hardly shows it.
 
 The other way round, `accused` counts how many false votes put an honest item there.
 """
@@ -26,7 +27,7 @@ from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN
 from palate_common.models.model import GlobalModel
 from palate_server.folder.config import JudgingSettings
-from palate_server.surveys.accusation import proven
+from palate_server.surveys.accusation import proven, seen
 from palate_server.surveys.verdict import judgement
 
 RUNS = 4
@@ -87,13 +88,15 @@ def campaign(
     """
     epsilon = None if setting.epsilon is None else divided(setting.epsilon).training
     asked_of, until, turns = cohort_of(world, judges), dict[int, int](), list[CampaignTurn]()
+    calm = replace(setting, share=0.0)
+    shown = seen(verdict_on(asked_of, calm, in_use, in_use, None, seed=seed).model, devices=asked_of.users)
     modified = setting.attackers(asked_of.users)
     honest = without(asked_of, modified, seed=seed)
     for number, goal in enumerate(goals):
         out = tuple(sorted(row for row, end in until.items() if end > number))
-        inputs = inputs_of(out, world.train.n_items, in_use.state)
+        inputs = inputs_of(out, world.train.n_items, in_use.item_arrays)
         trained = play(world, replace(setting, epsilon=epsilon), attack(goal), seed=seed, former=in_use, inputs=inputs)
-        verdict = verdict_on(honest, replace(setting, share=0.0), trained.model, in_use, None, seed=seed)
+        verdict = verdict_on(honest, calm, trained.model, in_use, None, seed=seed)
         devices = asked_of.users if voting else honest.users
         rarest = rarely_found(verdict, devices=honest.users)
         read = (
@@ -102,20 +105,24 @@ def campaign(
             else [verdict.model]
         )
         told = [judgement(each, devices=devices) for each in read]
-        held = all(each.held for each in told)
+        passed = [model for model, said in zip(read, told, strict=True) if not said.held]
         into = set[int]()
-        if held:
-            proofs = (
-                {item.row for item in proven(model, said, accusers=accusers)}
-                for model, said in zip(read, told, strict=True)
-            )
-            into = set.intersection(*proofs)
-            until |= dict.fromkeys(into, number + 1 + LASTS)
+        if passed:
+            in_use, shown = trained.model, seen(passed[0], devices=devices)
         else:
-            in_use = trained.model
+            into = set.intersection(
+                *(
+                    {item.row for item in proven(model, said, accusers=accusers)}
+                    | {item.row for item in said.pushed if item.row not in shown}
+                    for model, said in zip(read, told, strict=True)
+                )
+            )
+            until |= dict.fromkeys(into, number + 1 + LASTS)
         named = all(goal.target in {item.row for item in each.pushed} for each in told)
         found = judged(in_use, world, goal, seed=seed)
-        turns.append(CampaignTurn(goal.target, out, held, named, goal.target in into, found.exposure, found.quality))
+        turns.append(
+            CampaignTurn(goal.target, out, not passed, named, goal.target in into, found.exposure, found.quality)
+        )
     return tuple(turns)
 
 

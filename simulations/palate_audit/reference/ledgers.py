@@ -211,3 +211,51 @@ class DeviceBook:
             return False
         self.seen[population] = (size, root)
         return True
+
+
+@dataclass(frozen=True)
+class LookAsked:
+    """A survey: its run, its week, the tests that it looks at, and the weeks that are registered for tests."""
+
+    run: str
+    week: str
+    tests: tuple[str, ...]
+    weeks: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass
+class LookBook:
+    """Looks at A/B tests: one a week, in the weeks that the first survey which names a test has registered.
+
+    Attributes:
+        asked: surveys that began, in order.
+        void: runs that ended without a release: they were no look.
+        lost: how many surveys had begun when entries were lost for the last time.
+        restored: the day of that, as text; "": never.
+    """
+
+    asked: list[LookAsked] = field(default_factory=list)
+    void: list[str] = field(default_factory=list)
+    lost: int = 0
+    restored: str = ""
+
+    def begin(self, survey: LookAsked) -> bool:
+        """Begin a survey, if each of its looks may be."""
+        for test in {*survey.tests, *dict(survey.weeks)}:
+            weeks = dict(survey.weeks).get(test, (survey.week,))
+            former = [each for each in self.asked if test in (*each.tests, *dict(each.weeks))]
+            if former and weeks != dict(former[0].weeks).get(test, (former[0].week,)):
+                return False
+            if test not in survey.tests:
+                continue
+            looked = [each for each in former if test in each.tests and each.run not in self.void]
+            if survey.week not in weeks or survey.week in [each.week for each in looked]:
+                return False
+            if any(each in self.asked[: self.lost] for each in former) or min(weeks) <= self.restored:
+                return False
+        self.asked.append(survey)
+        return True
+
+    def lose(self, day: str) -> None:
+        """Entries were lost, and with them perhaps looks at any test."""
+        self.lost, self.restored = len(self.asked), max(self.restored, day)

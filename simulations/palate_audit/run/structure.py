@@ -120,7 +120,7 @@ STRUCTURE: tuple[Structural, ...] = (
     Structural("P", _device, "timing is not protected, and not compared."),
     Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),
-    Structural("U", _separable, "settings that aren't tried go no other way; algorithms in torch are left out."),
+    Structural("U", _separable, "settings that aren't tried go no other way; in torch, small moves may be rounding."),
     Structural("W", _noises, "random words are uniform, which K and R look at."),
     Structural("X", differential, "what an algorithm contributes for a user follows from that user alone: U."),
     Structural(

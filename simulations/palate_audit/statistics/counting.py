@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special, stats  # type: ignore[import-untyped]  # scipy ships no types
 
 from palate_audit.evidence.evidence import LEAST_P
@@ -25,6 +26,8 @@ _NORMAL = NormalDist()
 MOST_MU = 60.0
 """Largest bound on mu: a canary that is always told right gives no larger one."""
 
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 TradeOff = Callable[[float], float]
 """The least miss rate that a claim allows to a test with a given false alarm rate."""
 
@@ -58,14 +61,26 @@ def upper(successes: int, trials: int, *, alpha: float) -> float:
     return float(special.betainccinv(successes + 1, trials - successes, alpha))
 
 
+def uppers(successes: Ints, trials: int, *, alpha: float) -> Floats:
+    """`upper` of each of several numbers of successes."""
+    left = np.maximum(trials - successes, 1)
+    return np.where(successes >= trials, 1.0, special.betainccinv(successes + 1, left, alpha))
+
+
 def epsilon_raw(errors: ErrorCounts, *, delta: float, alpha: float) -> float:
     """L0, many canaries or runs: the eps that both rates refute (Kairouz, Oh and Viswanath 2015; Jagielski 2020).
 
     **Guarantees:** lower bounds lie below the claim: with probability 1 - alpha it is at most the true one, whatever
     the mechanism, if canaries are independent.
     """
-    misses, false = errors.rates(alpha)
-    return max(0.0, _ratio(1 - misses - delta, false), _ratio(1 - false - delta, misses))
+    misses, false = np.asarray(errors.misses), np.asarray(errors.false)
+    return float(epsilons_raw(misses, false, inside=errors.inside, outside=errors.outside, delta=delta, alpha=alpha))
+
+
+def epsilons_raw(misses: Ints, false: Ints, *, inside: int, outside: int, delta: float, alpha: float) -> Floats:
+    """`epsilon_raw` of each of several rules, by their errors."""
+    missed, called = uppers(misses, inside, alpha=alpha / 2), uppers(false, outside, alpha=alpha / 2)
+    return np.maximum(0.0, np.maximum(_ratio(1 - missed - delta, called), _ratio(1 - called - delta, missed)))
 
 
 def mu_counted(errors: ErrorCounts, *, alpha: float) -> float:
@@ -193,6 +208,7 @@ def _largest(excess: Callable[[float], float], *, most: float) -> float:
     return max(0.0, found - 2e-5)
 
 
-def _ratio(above: float, below: float) -> float:
-    """The logarithm of a quotient; 0 where it is undefined."""
-    return math.log(above / below) if above > 0 and below > 0 else 0.0
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """The logarithms of quotients; 0 where they are undefined."""
+    known = (above > 0) & (below > 0)
+    return np.where(known, np.log(np.where(known, above, 1.0) / np.where(known, below, 1.0)), 0.0)

@@ -11,7 +11,7 @@ gives the curve, and the bound is that of the smallest noise whose curve the cou
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ LEAST_NOISE = 0.05
 """Smallest noise multiplier: the privacy losses of smaller ones fill the memory."""
 SEARCHED = 8.0
 """A bound searches noise from 1/8 of the claimed to 8 times the claimed."""
-_EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
+EPSILONS = np.concatenate((np.arange(0.0, 4.0, 0.01), np.arange(4.0, 40.0, 0.25)))
+"""Where lines of a trade-off curve are drawn."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +68,15 @@ class Sampled:
             raise InputError("a claim with hidden sampling must have equal releases")
         return cls(1 / first.mu, claim.sampling, len(claim.releases), claim.delta)
 
-    @cached_property
+    @property
     def _losses(self) -> tuple[Any, Any]:
-        """The composed privacy losses for removing a unit, and for adding one."""
-        from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
-
-        both = pld.from_gaussian_mechanism(
-            self.noise_multiplier,
-            value_discretization_interval=self.interval,
-            sampling_prob=self.sampling,
-            pessimistic_estimate=self.rounded_up,
-            use_connect_dots=self.rounded_up,
-        ).self_compose(self.releases)
-        # dp-accounting keeps the two directions private, and only their maximum is public.
-        return both._pmf_remove, both._pmf_add
+        return _losses(self.noise_multiplier, self.sampling, self.releases, self.interval, self.rounded_up)
 
     @cached_property
     def _lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """delta(eps) of both directions."""
         remove, add = self._losses
-        return (
-            np.asarray(remove.get_delta_for_epsilon(_EPSILONS), np.float64),
-            np.asarray(add.get_delta_for_epsilon(_EPSILONS), np.float64),
-        )
+        return deltas(remove), deltas(add)
 
     @property
     def epsilon(self) -> float:
@@ -99,8 +86,8 @@ class Sampled:
     def trade_off(self, false: float) -> float:
         """The least miss rate at a false alarm rate: the upper hull of both directions' lines."""
         remove, add = self._lines
-        above = 1 - remove - np.exp(_EPSILONS) * false
-        across = np.exp(-_EPSILONS) * (1 - add - false)
+        above = 1 - remove - np.exp(EPSILONS) * false
+        across = np.exp(-EPSILONS) * (1 - add - false)
         return float(max(0.0, above.max(), across.max()))
 
     def lower(self, errors: ErrorCounts, *, alpha: float) -> float:
@@ -121,3 +108,31 @@ class Sampled:
 
     def _refuted(self, noise_multiplier: float, errors: ErrorCounts, alpha: float) -> bool:
         return refuted(errors, replace(self, noise_multiplier=noise_multiplier).trade_off) <= alpha
+
+
+@lru_cache(maxsize=64)
+def _losses(
+    noise_multiplier: float, sampling: float, releases: int, interval: float, rounded_up: bool
+) -> tuple[Any, Any]:
+    """The composed privacy losses for removing a unit, and for adding one. Searches of one claim begin alike."""
+    from dp_accounting.pld import privacy_loss_distribution as pld  # type: ignore[import-untyped] # ships no types
+
+    both = pld.from_gaussian_mechanism(
+        noise_multiplier,
+        value_discretization_interval=interval,
+        sampling_prob=sampling,
+        pessimistic_estimate=rounded_up,
+        use_connect_dots=rounded_up,
+    ).self_compose(releases)
+    # dp-accounting keeps the two directions private, and only their maximum is public.
+    return both._pmf_remove, both._pmf_add
+
+
+def deltas(losses: Any) -> npt.NDArray[np.float64]:
+    """delta(eps) of privacy losses, at each of `EPSILONS`: dp-accounting's sums, of all losses at once."""
+    dense = losses.to_dense_pmf()
+    at = (dense._lower_loss + np.arange(dense.size)) * dense._discretization
+    above = np.append(np.cumsum(dense._probs[::-1])[::-1], 0.0) + dense._infinity_mass
+    below = np.append(np.cumsum((dense._probs * np.exp(-at))[::-1])[::-1], 0.0)
+    first = np.searchsorted(at, EPSILONS, side="right")
+    return np.asarray(above[first] - np.exp(EPSILONS) * below[first], np.float64)

@@ -62,7 +62,12 @@ NAMES = {
     "dau": "Active on day", "wau": "Active in the week", "mau": "Active in 30 days", "stickiness": "Stickiness",
     "churn": "Churn", "retention": "Back on day", "retention_after": "Back from day",
 }  # fmt: skip
-LANGUAGES = {"en": "English", "zh": "简体中文", "de": "Deutsch"}
+LANGUAGES = {
+    "en": ("English", "Waiting for the end of the day …"),
+    "zh": ("简体中文", "正在等这一天结束……"),
+    "de": ("Deutsch", "Wartet auf das Ende des Tages …"),
+}
+"""Of each language its name, and what is said while an erasure waits."""
 
 
 class StandingReader:

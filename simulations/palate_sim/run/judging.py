@@ -151,6 +151,8 @@ def _said(
     devices = next(replay.go_on(registry, ledger.entries(terms.run))).users
     said = judgement(verdict, devices=devices)
     rows = {each.row for each in proven(verdict, said, accusers=config.judging.quarantine_accusers)}
+    if not in_use.header.releases:  # nobody has seen anything of a model that has learned nothing
+        rows = {each.row for each in said.pushed}
     pushed = [
         {"item": items[each.row], "exposure": each.exposure, "found": each.found, "quarantine": each.row in rows}
         for each in said.pushed

@@ -1,6 +1,7 @@
 """Two populations in one house, with real devices, nginx, TLS and masks: each has nothing of the other's.
 
-The same apps are in both: each has two stores, and so two node keys.
+The first one's devices are in Python, in Node and in Chromium, and take part in one masked round. The same apps are in
+both: each has two stores, and so two node keys.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from palate_client.online.enrolment import keep
 from palate_client.online.flower_wire import Fleet as Wire
 from palate_client.online.https import Https, RejectedError
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_common.models import published
 from palate_common.records.checkpoints import read_state
 from palate_common.records.notes import read_note
 from palate_common.rounds.wire import REFUSED
@@ -134,11 +136,11 @@ def housed(parts: Any, page: int, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def fleets(parts: Any, housed: Housed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Five apps that are in both populations, and one that is in the second: the first has a browser, too."""
+    """Three apps in both populations, and three in the second alone: the first has devices of the web, too."""
     found = {name: parts.Fleet(server, tmp_path_factory.mktemp(name)) for name, server in housed.servers.items()}
     try:
         for name, fleet in found.items():
-            fleet.enrol(5 if name == "shop" else 6)
+            fleet.enrol(3 if name == "shop" else 6)
         yield found
     finally:
         for fleet in found.values():
@@ -146,13 +148,15 @@ def fleets(parts: Any, housed: Housed, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def browser(parts: Any, housed: Housed, page: int) -> Iterator[Any]:
-    """Chromium, on the shop's page."""
-    found = parts.WebDevices.start(["chromium", str(page)], authority=housed.house.tls / "ca.pem")
+def webs(parts: Any, housed: Housed, page: int) -> Iterator[list[Any]]:
+    """Node, and Chromium on the shop's page."""
+    authority = housed.house.tls / "ca.pem"
+    found = [parts.WebDevices.start(place, authority=authority) for place in (["node"], ["chromium", str(page)])]
     try:
         yield found
     finally:
-        found.close()
+        for web in found:
+            web.close()
 
 
 @pytest.mark.soak
@@ -218,22 +222,41 @@ def at_once(fleets: dict[str, Any], *, seconds: float = 400.0) -> dict[str, list
     return found
 
 
+def together(webs: Sequence[Any], fleets: dict[str, Any]) -> tuple[list[Any], dict[str, list[Any]]]:
+    """All devices online at once: what became of those of the web, and of Python's."""
+    with ThreadPoolExecutor(len(webs)) as pool:
+        asked = [pool.submit(web.ask, do="sync", seconds=400) for web in webs]
+        own = at_once(fleets)
+        return [each for future in asked for each in future.result()], own
+
+
 def test_both_release_and_what_is_ones_is_nothing_to_the_other(
-    parts: Any, housed: Housed, fleets: dict[str, Any], browser: Any
+    parts: Any, housed: Housed, fleets: dict[str, Any], webs: list[Any]
 ) -> None:
     """A token, a node key, a model, a directory, a plan and a ledger of one, where the other's belong.
 
-    One of the shop's devices is a page's, which asks a server of another origin, below the population's path.
+    Half of the shop's devices are of the web; one is a page's, which asks a server of another origin, below the
+    population's path.
     """
-    invited = [each.to_json() for each in housed.servers["shop"].invitations(1)]
     names = {"publicKey": housed.servers["shop"].site.key().public, "population": "shop"}
-    assert browser.ask(do="open", **names, invitations=invited, items=[list(parts.ITEMS[:3])]) == [5]
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(browser.ask, do="sync", seconds=400)
-        results = at_once(fleets)
-        (page,) = asked.result()
-    assert (page["ended"], page["rounds"], page["refusals"]) == ("come back", 1, []), (page, housed.words())
-    assert page["preflights"] <= 6, "a page asks once for each address whether it may"
+    for web, numbers in zip(webs, ([3, 4], [5]), strict=True):
+        invited = [each.to_json() for each in housed.servers["shop"].invitations(len(numbers))]
+        items = [[parts.ITEMS[at], parts.ITEMS[at + 9], parts.ITEMS[3]] for at in numbers]
+        assert web.ask(do="open", **names, invitations=invited, items=items) == numbers
+    pages, results = together(webs, fleets)
+    said = [(each["ended"], each["reason"], each["rounds"], each["refusals"]) for each in pages]
+    assert said == [("come back", "", 1, [])] * 3, (pages, housed.words())
+    # The web devices' own account: what they spent is what Python's devices spent, and each step left once.
+    spent = {fleets["shop"].devices[0].privacy_report().spending.epsilon} | {each["epsilon"] for each in pages}
+    assert max(spent) - min(spent) < 1e-6
+    steps = ["advertise", "share", "check", "input", "consistency", "unmask"]
+    assert [[each["what"] for each in page["left"]] for page in pages] == [steps] * 3
+    # An exchange is one request, as Python's is, beside those for model, directory, coming and going; one that waits in
+    # vain is another. A page asks once for each address whether it may, not for each request.
+    for each in [*pages, *(vars(each) for each in results["shop"])]:
+        assert each["exchanges"] == 7
+        assert each["requests"] <= each["exchanges"] + 10 + each["seconds"] / 20.0, each
+    assert [each["preflights"] for each in pages if "preflights" in each] <= [6]
     for name, server in housed.servers.items():
         expected = [("come back", 1)] * len(fleets[name].devices)
         assert [(each.ended, each.rounds) for each in results[name]] == expected, housed.words()
@@ -243,6 +266,13 @@ def test_both_release_and_what_is_ones_is_nothing_to_the_other(
         assert 0.0 < status.epsilon_spent <= 2.0 + 1e-6, "its own round alone"
 
     shop, news = (housed.servers[name] for name in NAMES)
+    folder = shop.site.models / read_status(shop.site).models[0]["manifest"]
+    assert published.read(folder, public_key=names["publicKey"]).model.header.releases == 1
+    assert json.loads((folder / "privacy_card.json").read_bytes())["mode"] == "distributed"
+    # They take the model into use, and aren't asked again before the next run is due.
+    again, own = together(webs, fleets)
+    assert {(each["ended"], each["rounds"], each["model"]) for each in again} == {("come back", 0, True)}
+    assert {(each.ended, each.rounds, each.model) for each in own["shop"]} == {("come back", 0, True)}
     heads = {name: (server.site.mirror / "checkpoint").read_bytes() for name, server in housed.servers.items()}
     logs = [read_state(read_note(head).text).checkpoint for head in heads.values()]
     assert logs[0].root != logs[1].root
@@ -300,6 +330,7 @@ def test_both_release_and_what_is_ones_is_nothing_to_the_other(
 
     # Who leaves one is deleted there, and takes part in nothing more; it asks below the same path. Its statement is one
     # that Python reads, and by it the model has this device's part.
+    browser = webs[1]
     made = Statement.from_bytes(browser.ask(do="leave")[0].encode())
     assert made.server is not None
     assert made.server.answered

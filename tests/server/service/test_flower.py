@@ -37,7 +37,9 @@ def test_logs_that_go_to_a_file_have_no_colours(monkeypatch: pytest.MonkeyPatch)
     """SuperExec's and the SuperLink's; a setting of Flower's own would be better, and there is none."""
     started: list[str] = []
     record = logging.makeLogRecord({"levelname": "WARNING", "msg": "said"})
-    monkeypatch.setattr(cli, "flower_superexec", lambda: started.append(sys.argv[0]))
+    monkeypatch.setitem(sys.modules, cli.__name__, cli)  # the command loads itself alone
+    command = sys.modules[f"{cli.__name__}.flower_superexec"]
+    monkeypatch.setattr(command, "flower_superexec", lambda: started.append(sys.argv[0]))
     replaced: list[tuple[object, str]] = [  # by `adapt`, in this process
         (superlink, "_get_middleware"),
         (fleet_handlers, "push_messages"),

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from judged import DEVICES, EPSILON, ITEMS, PUSHED, card, histories, train
 
 from palate_audit.run.ledger import audit_ledger
-from palate_client.floors import Floors
 from palate_common.algorithms import verdict
 from palate_common.errors import InputError, RefusedError
-from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
@@ -29,58 +28,12 @@ from palate_server.service.supervisor import Supervisor
 pytestmark = pytest.mark.slow
 
 Maker = Callable[..., Any]
-DEVICES, ITEMS, EPSILON = 60, 12, 60.0
-TASTE = tuple(range(6, 12))
-"""The items that people have."""
-
-
-def card(extract: object) -> bytes:
-    return b"card"
-
-
-def histories(*, without: int, extra: tuple[int, ...] = (), items: tuple[int, ...] = TASTE) -> Interactions:
-    """Everybody has all items of a taste but some, each others, and `extra`."""
-    pairs = [
-        (user, item)
-        for user in range(DEVICES)
-        for place, item in enumerate(items)
-        if (place + user) % len(items) >= without
-    ]
-    pairs += [(user, item) for user in range(DEVICES) for item in extra]
-    users, rows = zip(*pairs, strict=True)
-    return Interactions.from_pairs(users, rows, n_users=DEVICES, n_items=ITEMS)
-
-
-HONEST = histories(without=2)
-
-
-@pytest.fixture(autouse=True)
-def _short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists of four, so that twelve items don't fit into each."""
-    monkeypatch.setattr(verdict, "LIST", 4)
 
 
 @pytest.fixture(params=["central"])
-def service(make_service: Maker, request: pytest.FixtureRequest) -> Any:
+def service(make_judged: Maker, request: pytest.FixtureRequest) -> Any:
     """A site whose models are judged."""
-    made = make_service(
-        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=0.0, period=1e4, lifetime=1e4,
-        epsilon=f'{EPSILON}\ndp = "{request.param}"', extra=f"[judging]\nepsilon = {EPSILON}\n",
-    )  # fmt: skip
-    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
-    return made
-
-
-def train(service: Any, given: Interactions = HONEST, steps: int = 1) -> str:
-    """Train with some histories, and judge with honest ones; returns the run that was trained."""
-
-    def before(coordinator: Any) -> None:
-        service.devices.histories = HONEST if coordinator.terms.algorithm == "verdict" else given
-
-    service.devices.before = before
-    service.operate(steps)
-    with service.site.ledger(read_only=True) as ledger:
-        return str(unpublished(ledger))
+    return make_judged(dp=request.param)
 
 
 def spent(service: Any) -> float:
@@ -134,7 +87,7 @@ def test_a_model_that_is_worse_or_pushes_an_item_is_never_published(service: Any
     assert (held["run"], "worse than the model in use" in held["reason"]) == (worse, True)
     with pytest.raises(RefusedError, match=r"worse than the model in use: .* more of them lose"):
         publish(service.site, worse, card)
-    pushed = train(service, histories(without=3, extra=(0,)), steps=2)
+    pushed = train(service, PUSHED, steps=2)
     assert pushed != worse
     with pytest.raises(RefusedError, match=r"devices have 'item-0' in .* of their lists") as refused:
         publish(service.site, pushed, card)
@@ -210,7 +163,7 @@ def test_a_model_that_can_not_be_judged_is_told_of_and_ends_nothing(service: Any
 def test_a_verdict_holds_where_nothing_is_judged_any_more(service: Any) -> None:
     publish(service.site, train(service, steps=2), card)
     good = latest(service.site).version
-    pushed = train(service, histories(without=3, extra=(0,)), steps=2)
+    pushed = train(service, PUSHED, steps=2)
     unjudged(service)
     with Supervisor(service.site, card=lambda extract: b"{}", dev=True) as supervisor:
         supervisor._publish()
@@ -228,12 +181,8 @@ def unjudged(service: Any) -> None:
 
 
 @pytest.mark.parametrize("clip_norm", [0.25, 4.0])
-def test_a_vote_has_norm_1_whatever_the_clip_norm_of_training(make_service: Maker, clip_norm: float) -> None:
-    made = make_service(
-        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=0.0, period=1e4, lifetime=1e4,
-        epsilon=f'{EPSILON}\ndp = "central"\nclip_norm = {clip_norm}', extra=f"[judging]\nepsilon = {EPSILON}\n",
-    )  # fmt: skip
-    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
+def test_a_vote_has_norm_1_whatever_the_clip_norm_of_training(make_judged: Maker, clip_norm: float) -> None:
+    made = make_judged(privacy=f"clip_norm = {clip_norm}")
     run = train(made, steps=2)
     with made.site.ledger(read_only=True) as ledger:
         said = verdict_of(made.site, ledger, run)
@@ -250,18 +199,13 @@ def test_with_noise_of_each_device_a_verdict_needs_more(make_service: Maker) -> 
             make_service(size=size, epsilon='1.0\ndp = "local"', extra="[judging]\nepsilon = 1.0\n")
 
 
-def monthly(make_service: Maker) -> Any:
+def monthly(make_judged: Maker) -> Any:
     """A site that trains once a month, and whose models are judged."""
-    made = make_service(
-        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=720.0, period=1e4, lifetime=1e4,
-        epsilon=f'{EPSILON}\ndp = "central"', extra=f"[judging]\nepsilon = {EPSILON}\n",
-    )  # fmt: skip
-    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
-    return made
+    return make_judged(every_hours=720.0)
 
 
-def test_those_who_trained_judge_at_once_long_before_the_next_training(make_service: Maker, clock: Any) -> None:
-    made, clock.ticks = monthly(make_service), 1e-6
+def test_those_who_trained_judge_at_once_long_before_the_next_training(make_judged: Maker, clock: Any) -> None:
+    made, clock.ticks = monthly(make_judged), 1e-6
     run = train(made)
     assert made.devices.home == {}, "nobody is sent home, as they are needed now"
     clock.now += 90.0
@@ -273,8 +217,8 @@ def test_those_who_trained_judge_at_once_long_before_the_next_training(make_serv
     assert len(made.events("opened")) == 2
 
 
-def test_the_outlook_says_that_a_verdict_is_waited_for(make_service: Maker) -> None:
-    made = monthly(make_service)
+def test_the_outlook_says_that_a_verdict_is_waited_for(make_judged: Maker) -> None:
+    made = monthly(make_judged)
     train(made)
     now = time.time()
     assert read_outlook(made.site, now=now).next_run["why"].endswith("they judge the last model")

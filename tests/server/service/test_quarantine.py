@@ -8,18 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from judged import HONEST, ITEMS, PUSHED, TASTE, card, histories, train
 
 from palate_cli.cli import run
-from palate_client.floors import Floors
-from palate_common.algorithms import verdict
+from palate_common.algorithms import Algorithm, lent
+from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import InputError, IntegrityError, RefusedError
-from palate_common.interactions import Interactions
-from palate_server.folder.quarantine import OPERATOR, Quarantine, QuarantineFullError
+from palate_server.folder.quarantine import KEPT, OPERATOR, Quarantine, QuarantinedItem, QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.extract import verify_extract
 from palate_server.operation import judging
-from palate_server.operation.releases import candidate, latest, publish
+from palate_server.operation.releases import candidate, latest, publish, verdicts_on
 from palate_server.operation.schedule import trainings
+from palate_server.operation.terms import check_config
 from palate_server.service.problems import problems
 from palate_server.service.status import unpublished
 from palate_sim.card.card import card_payload
@@ -27,48 +28,12 @@ from palate_sim.card.card import card_payload
 pytestmark = pytest.mark.slow
 
 Maker = Callable[..., Any]
-DEVICES, ITEMS, EPSILON, TASTE = 60, 12, 60.0, range(6, 12)
-
-
-def card(extract: object) -> bytes:
-    return b"card"
-
-
-def histories(*, without: int, extra: tuple[int, ...] = ()) -> Interactions:
-    """Everybody has all items of a taste but some, each others, and `extra`."""
-    pairs = [(user, row) for user in range(DEVICES) for row in TASTE if (row + user) % len(TASTE) >= without]
-    pairs += [(user, row) for user in range(DEVICES) for row in extra]
-    users, rows = zip(*pairs, strict=True)
-    return Interactions.from_pairs(users, rows, n_users=DEVICES, n_items=ITEMS)
-
-
-HONEST = histories(without=2)
-PUSHED = histories(without=3, extra=(0,))
-"""Everybody sends the first item, which nobody has."""
-
-
-def train(service: Any, given: Interactions = HONEST, steps: int = 1) -> str:
-    """Train with some histories, and judge with honest ones; returns the run that was trained."""
-
-    def before(coordinator: Any) -> None:
-        service.devices.histories = HONEST if coordinator.terms.algorithm == "verdict" else given
-
-    service.devices.before = before
-    service.operate(steps)
-    with service.site.ledger(read_only=True) as ledger:
-        return str(unpublished(ledger))
 
 
 @pytest.fixture
-def service(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A site whose models are judged, with lists of four."""
-    monkeypatch.setattr(verdict, "LIST", 4)
-    made = make_service(
-        count=DEVICES, size=DEVICES, algorithm="popularity", every_hours=0.0, period=1e4, lifetime=1e4,
-        epsilon=f'{EPSILON}\ndp = "central"', extra=f"[judging]\nepsilon = {EPSILON}\nquarantine_runs = 2\n",
-    )  # fmt: skip
-    made.devices.histories, made.devices.floors = HONEST, Floors(allow_central=True).for_few()
-    return made
+def service(make_judged: Maker) -> Any:
+    """A site whose models are judged."""
+    return make_judged(judging="quarantine_runs = 2\n")
 
 
 def wrong(service: Any) -> dict[str, str]:
@@ -104,6 +69,67 @@ def test_who_pushes_an_item_gets_it_left_out_and_the_rest_is_published(service: 
     assert "items_quarantined" not in wrong(service)
 
 
+def test_an_item_that_nobody_sees_needs_no_proof_and_one_that_people_see_does(make_judged: Maker) -> None:
+    """A share of accusers so large that nothing is proved; a noise so small that a verdict says what a model shows."""
+    service = make_judged(judging="quarantine_runs = 2\nquarantine_accusers = 0.4\n", verdicts=400.0)
+    first = train(service, PUSHED, steps=2)
+    (told,) = service.events("quarantined")
+    assert (told["run"], told["items"], told["unproved"]) == (first, ["item-0"], ["item-0"])
+    found = publish(service.site, train(service, PUSHED, steps=2), card)
+    assert found.model.quarantined.tolist() == [0], "a population's first model may be attacked as well"
+    with service.site.ledger(read_only=True) as ledger:
+        now = trainings(ledger)
+    service.site.quarantine.lift(["item-0"], trainings=now)
+    held = train(service, PUSHED, steps=2)
+    with pytest.raises(RefusedError, match="devices have 'item-0' in"):
+        publish(service.site, held, card)
+    assert len(service.events("quarantined")) == 1, "what an operator has lifted takes a proof"
+    service.site.quarantine.add(["item-0"], until=now + 1)  # over already: from now on as any other
+    train(service, PUSHED, steps=2)
+    assert [each["items"] for each in service.events("quarantined")] == [["item-0"]] * 2, (
+        "the model in use shows it to nobody"
+    )
+    accused = train(service, steps=2, judges=histories(without=2, items=TASTE[1:]))
+    with pytest.raises(RefusedError, match="devices have 'item-6' in"):
+        publish(service.site, accused, card)
+    assert len(service.events("quarantined")) == 2, "people see it, and false votes alone don't bury it"
+    file, config = service.site.quarantine.file, service.site.config_file
+    config.write_text(config.read_text() + "quarantine_items = 1\n")
+    site, in_use = Site.at(service.site.folder), found.model.hash
+    with site.ledger(read_only=True) as ledger:
+        for there, put in ((["item-1"], []), ([], ["item-0"])):
+            file.unlink()
+            site.quarantine.add(there, until=99)
+            named = judging.put_in_quarantine(site, ledger, held)
+            assert [each.item for each in named] == put, "as many as there is room for: they end no training"
+        among = judging._seen(site, ledger, in_use, ("new", *site.catalogue.items))
+        assert (among & {0, 1}, among >= {row + 1 for row in TASTE}) == (set(), True)
+        shutil.rmtree(site.run(verdicts_on(ledger, found.manifest.model_dump()["run"]).said))
+        assert len(judging._seen(site, ledger, in_use, site.catalogue.items)) == ITEMS, "nobody knows what it shows"
+
+
+def test_after_new_items_a_count_stays_with_its_item(service: Any) -> None:
+    publish(service.site, train(service, steps=2), card)
+    counts = latest(service.site).model.state["counts"]
+    file = service.site.folder / "items"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(["new", *lines[1:]]) + "\n")  # the first has gone, and another one stands in its place
+    service.site = site = Site.at(service.site.folder)
+    site.quarantine.add(["new", "item-6", "item-0"], until=9)
+    with site.ledger(read_only=True) as ledger:
+        inputs = judging.quarantined(site, ledger)
+    assert inputs["quarantined"].tolist() == [int(row in (0, 6)) for row in range(ITEMS)]
+    with site.ledger(read_only=True) as ledger:
+        found = candidate(site, ledger, train(service)).model.state["counts"]
+    assert (found[6], found[0]) == (counts[6], 0.0)
+    file.write_text("\n".join(reversed(lines)) + "\n")
+    service.site = site = Site.at(service.site.folder)
+    with site.ledger(read_only=True) as ledger:
+        turned = candidate(site, ledger, train(service, steps=2)).model
+    assert turned.quarantined.tolist() == [5, 11]
+    assert turned.state["counts"][[5, 11]].tolist() == counts[[6, 0]].tolist()
+
+
 def test_what_an_operator_lifts_stays_lifted_and_what_they_add_is_left_out(service: Any) -> None:
     train(service, PUSHED, steps=2)
     with service.site.ledger(read_only=True) as ledger:
@@ -126,10 +152,12 @@ def test_an_operator_lists_adds_and_lifts(service: Any, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == (
         "item-1: 4 more runs, by the operator\nitem-2: 4 more runs, by the operator\n2 items in quarantine\n"
     )
-    service.site.quarantine.read("verdict", run="run-1", named=["item-3"], until=2)
+    service.site.quarantine.read("verdict", [QuarantinedItem(item="item-3", by="run-1", until=2, proved=False)])
     assert run(["serve", "quarantine", folder, "--lift", "item-1", "--json"]) == 0
-    told = [(each["item"], each["by"], each["runs_left"]) for each in json.loads(capsys.readouterr().out)]
-    assert told == [("item-2", "operator", 4), ("item-3", "run-1", 2)]
+    told = [tuple(each.values()) for each in json.loads(capsys.readouterr().out)]
+    assert told == [("item-2", "operator", 4, True), ("item-3", "run-1", 2, False)]
+    assert run(["serve", "quarantine", folder]) == 0
+    assert "item-3: 2 more runs, by the verdict on run run-1, named and not proved" in capsys.readouterr().out
     for wrong_, said in (
         (["--add", "item-99"], "`--add` must name items of the catalogue, got 'item-99'"),
         (["--lift", "item-1"], "`--lift` must name items in quarantine, got 'item-1'"),
@@ -157,7 +185,7 @@ def test_a_verdict_names_items_of_the_catalogue_that_was_judged(service: Any) ->
         items.write_text(changed)
         site = Site.at(service.site.folder)
         with site.ledger(read_only=True) as ledger:
-            assert judging.put_in_quarantine(site, ledger, held) == ("item-0",)
+            assert [each.item for each in judging.put_in_quarantine(site, ledger, held)] == ["item-0"]
         assert json.loads(file.read_bytes())["items"] == kept["items"]
         with pytest.raises(RefusedError, match="devices have 'item-0' in"):
             publish(site, held, card)
@@ -212,6 +240,25 @@ def test_all_of_a_small_catalogue_is_never_left_out(service: Any, capsys: pytest
     assert "quarantine_full" in wrong(service)
 
 
+def test_an_algorithm_that_cant_leave_items_out_is_told_of_before_it_trains(
+    service: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Popularity):
+        name, item_rows = "silent", Algorithm.item_rows
+
+    file = service.site.config_file
+    file.write_text(file.read_text().replace('"popularity"', '"silent"'))
+    with lent(Silent):
+        site = Site.at(service.site.folder)
+        with pytest.raises(InputError, match=r"`judging.quarantine_runs` must be 0 .*, got 2 with 'silent'"):
+            check_config(site.config, n_items=ITEMS, inputs={})
+        assert run(["serve", "quarantine", str(site.folder), "--add=item-1"]) == 2
+        assert "`--add` must leave no item in quarantine with an algorithm that can't" in capsys.readouterr().err
+        site.quarantine.add(["item-1"], until=5)
+        with site.ledger(read_only=True) as ledger, pytest.raises(QuarantineFullError, match="'silent', got 1"):
+            judging.check_quarantine(site, ledger)
+
+
 def test_what_is_added_in_a_training_is_left_out_of_the_next(service: Any) -> None:
     def before(coordinator: Any) -> None:
         if coordinator.terms.algorithm != "verdict":
@@ -229,8 +276,8 @@ def test_what_is_added_in_a_training_is_left_out_of_the_next(service: Any) -> No
 def test_the_file_keeps_the_longer_time_and_is_refused_where_it_is_damaged(tmp_path: Any) -> None:
     noted = Quarantine(tmp_path / "quarantine.json")
     assert noted.items(trainings=0) == ()
-    noted.read("verdict-1", run="run-1", named=["a", "b"], until=3)
-    noted.read("verdict-1", run="run-1", named=["c"], until=9)
+    for items, until in (("ab", 3), ("c", 9)):
+        noted.read("verdict-1", [QuarantinedItem(item=each, by="run-1", until=until) for each in items])
     noted.add(["b"], until=2)
     found = [(each.item, each.by, each.until) for each in noted.items(trainings=2)]
     assert found == [("a", "run-1", 3), ("b", "run-1", 3)], "a verdict is read once, and the longer time counts"
@@ -239,6 +286,9 @@ def test_the_file_keeps_the_longer_time_and_is_refused_where_it_is_damaged(tmp_p
     assert [noted.was_read(each) for each in ("verdict-1", "verdict-2")] == [True, False]
     with pytest.raises(InputError, match="must name items in quarantine, got 'a'"):
         noted.lift(["a"], trainings=3)
+    for number in range(2, KEPT + 2):
+        noted.read(f"verdict-{number}", ())
+    assert [noted.was_read(each) for each in ("verdict-1", "verdict-2")] == [False, True], "the file is bounded"
     noted.file.write_bytes(b"{}[")
     with pytest.raises(IntegrityError, match=r"quarantine\.json must be what Palate wrote"):
         noted.items(trainings=0)

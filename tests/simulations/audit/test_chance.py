@@ -111,6 +111,7 @@ def test_searches_for_repeats_have_their_p_value() -> None:
 
 DRAWS = {
     "masks/blame": "keys are random, names and refusals are compared",
+    "masks/guards": "keys and nonces are random, refusals are compared",
     "consent/failing_calls": "noise is random, what leaves and what is noted is compared",
     "consent/floors": "noise is random, refusals are compared",
     "consent/on_the_wire": "keys and noise are random, requests and answers are compared",

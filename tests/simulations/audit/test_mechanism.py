@@ -20,7 +20,7 @@ from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.run.path import masks_change_nothing
 from palate_audit.run.structure import structural
 from palate_audit.statistics.counting import ErrorCounts
-from palate_audit.statistics.sampling import Sampled
+from palate_audit.statistics.sampling import EPSILONS, Sampled, deltas
 from palate_cli.cli import run
 from palate_common.errors import InputError
 from palate_server.rounds import noise as server_noise
@@ -169,6 +169,8 @@ def test_a_release_that_is_none_is_refused(wrong: Any) -> None:
 def test_a_curve_of_hidden_sampling_is_the_accountants() -> None:
     curve = Sampled(noise_multiplier=1.0, sampling=0.01, releases=1000, delta=1e-6)
     assert curve.epsilon == pytest.approx(2.1245, abs=2e-3)  # dp-accounting's PLD on its default grid
+    for losses in curve._losses:
+        assert deltas(losses) == pytest.approx(losses.get_delta_for_epsilon(EPSILONS), abs=1e-12)
     full = Sampled(noise_multiplier=2.0, sampling=1.0, releases=4, delta=1e-6)
     from palate_audit.statistics.counting import gaussian_trade_off
 

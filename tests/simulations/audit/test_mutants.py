@@ -68,7 +68,7 @@ QUICK = {
         "a retry has the first attempt's noise size",
     ],
     "X": ["a row named twice counts twice"],
-    "Z": ["a user at a cut counts twice", "both signs of long vectors"],
+    "Z": ["a user at a cut counts twice", "both signs of long vectors", "an empty history votes in a later part"],
 }
 """Those that the tests of the project try, the first of each letter; `make soak` the others, and the command all.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,22 @@ def test_attackers_who_come_again_hold_one_model_and_reach_nothing_in_the_next(w
     assert [(turn.held, turn.named, turn.proven) for turn in turns] == [(True, True, True), *[(False,) * 3] * 2]
     assert [turn.out for turn in turns] == [(), (goal.target,), (goal.target,)]
     assert [turn.exposure for turn in turns[1:]] == [0.0, 0.0]
+
+
+def test_an_item_that_nobody_sees_holds_one_model_though_nothing_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where people had seen it, each of the attackers' models would be held."""
+    world, setting = made_world(users=1_500, items=800, seed=4), AttackedSetting(share=0.02, epsilon=50.0)
+    goal = goal_of("promote", world)
+    in_use = play(world, replace(setting, share=0.0), None).model
+
+    def held() -> list[bool]:
+        attack = partial(make_attack, "crafted", seed=0)
+        turns = campaign(world, setting, [goal] * 2, attack, in_use, voting=False, accusers=0.5)
+        return [turn.held for turn in turns]
+
+    assert held() == [True, False]
+    monkeypatch.setattr("palate_audit.poisoning.campaign.seen", lambda model, devices: frozenset(range(800)))
+    assert held() == [True, True]
 
 
 def test_the_star_varies_each_axis_by_itself() -> None:

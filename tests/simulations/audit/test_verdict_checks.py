@@ -1,4 +1,4 @@
-"""The audit's check of verdicts: clean code passes it, and each mutant of verdicts is found by it."""
+"""The audit's check of verdicts: clean code passes it, and each mutant of verdicts that it must find is found by it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def test_clean_code_passes() -> None:
     [
         pytest.param(each, id=each.name, marks=[] if each.name in OFTEN else [pytest.mark.soak])
         for each in GROUPS["verdicts"]
+        if each.test == "G"
     ],
 )
 def test_a_mutant_of_verdicts_is_found(each: Mutant) -> None:

@@ -20,7 +20,7 @@ from browsers import Browser
 
 from palate_cli.cli import run
 from palate_sandbox.config import load
-from palate_sandbox.page.app import SandboxPage
+from palate_sandbox.page.app import LANGUAGES, SandboxPage
 from palate_sandbox.page.runner import Runner
 from palate_sandbox.world import SandboxWorld
 from palate_server.service.http_api import Listener
@@ -137,9 +137,18 @@ def test_a_person_sees_their_own_page_turns_things_off_and_erases_all(browser: B
         assert not person.device.consent.get("train")
         assert not runner.world.people.agrees["train"][row]
     erase = f"[...{inside}.querySelectorAll('form')].find((f) => f.elements.do?.value === 'erase')"
-    browser.eval(f"(() => {{ const f = {erase}; f.elements.sure.checked = true; f.requestSubmit(); }})()")
+    with runner.lock:  # a day is lived
+        browser.eval(
+            f"(() => {{ const f = {erase}; f.closest('details').open = true; f.elements.sure.checked = true;"
+            " f.querySelector('button').click(); })()"
+        )
+        browser.wait(f"{erase}?.querySelector('button[aria-busy=true]')")
+        said = browser.eval(f"{erase}.querySelector('button').textContent")
+        assert said == browser.text("waits") == LANGUAGES["zh"][1]
+        assert row in runner.world.persons
     browser.wait("document.getElementById('row').selectedOptions[0].textContent.endsWith('(erased)')")
     browser.wait(f"{inside}?.body.textContent.includes('Person {row + 1} has no device here')")
+    browser.wait("document.getElementById('waits').textContent === ''")
     assert browser.eval("document.getElementById('row').value") == str(row), "and nobody else's page in its place"
     assert row not in runner.world.persons
     assert [path.name for path in (runner.world.folder / "people" / f"{row:04d}").iterdir()] == ["lock"]
@@ -151,6 +160,7 @@ def test_the_operators_page_is_of_the_same_server(browser: Browser, port: int) -
     browser.wait("location.pathname === '/console/' && document.getElementById('live')?.dataset.state === 'live'")
     assert "sandbox: music" in browser.eval("document.querySelector('h1').textContent")
     assert "ε" in browser.text("budget")
+    assert "Round 1 released: " in browser.text("log")
 
 
 def test_a_decision_that_comes_too_late_is_told_that_the_device_is_gone(port: int, runner: Runner) -> None:

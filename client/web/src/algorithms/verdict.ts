@@ -7,7 +7,7 @@
  */
 
 import { InputError, RefusedError } from "../errors.js";
-import { quarantined, type GlobalModel, type ModelHeader, type Tensor } from "../models/model.js";
+import { quarantined, quarantinedIn, type GlobalModel, type ModelHeader, type Tensor } from "../models/model.js";
 import type { Json } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
 import { highest } from "../recommend/scoring.js";
@@ -40,19 +40,22 @@ export function judging(settings: { readonly [key: string]: Json }, facts: Publi
   return (model, _, history) => {
     const { state } = model;
     const [own, former] = MODELS.map((name) => new Map(Array.from(state).flatMap(([key, array]): [string, Tensor][] => (key.startsWith(`${name}/`) ? [[key.slice(name.length + 1), array]] : []))));
-    const hidden = quarantined(model); // no list has them
+    const out = quarantined(model); // no list has them
     // After new items: the row of each item of the model in use, -1 for one that has gone. Votes are on what both have.
     const rows = state.has("rows") ? arrayOf(state, "rows") : null;
     const both = rows && Int32Array.from(rows).filter((row) => row >= 0).sort();
-    const listed = (scores: Float32Array, seen: History, among: Int32Array | null): Int32Array => highest(scores, LIST, [...seen.indices, ...hidden], among);
-    const now: Lists = (seen, among = null) => listed(scored(candidate, own, seen), seen, among);
+    // What is in quarantine in the model in use is shown to nobody who uses it.
+    const hidden = [...out, ...quarantinedIn(former, rows ? rows.length : facts.nItems).map((place) => (rows ? rows[place] : place))];
+    const listed = (scores: Float32Array, seen: History, without: readonly number[], among: Int32Array | null): Int32Array =>
+      highest(scores, LIST, [...seen.indices, ...without], among);
+    const now: Lists = (seen, among = null) => listed(scored(candidate, own, seen), seen, out, among);
     const then: Lists = (seen) => {
-      if (!rows) return listed(scored(inUse, former, seen), seen, null);
+      if (!rows) return listed(scored(inUse, former, seen), seen, hidden, null);
       const weights = new Map(Array.from(seen.indices, (row, at) => [row, seen.weights[at]]));
       const known = historyOf(Array.from(rows).flatMap((row, place) => (weights.has(row) ? [[place, weights.get(row) as number] as const] : [])), rows.length);
       const scores = new Float32Array(facts.nItems);
       scored(inUse, former, known).forEach((score, place) => rows[place] >= 0 && (scores[rows[place]] = score));
-      return listed(scores, seen, both);
+      return listed(scores, seen, hidden, both);
     };
     const discounts = isShared(candidate, own) || isShared(inUse, former) ? null : DISCOUNTS;
     return judge(now, then, both, discounts, history, facts.seed);

@@ -157,12 +157,15 @@ export function readModel(data: Uint8Array): GlobalModel {
 const QUARANTINED = "quarantined";
 
 /** Rows of the items that no list shows and nothing is learned about, rising; see `quarantine.py`. */
-export function quarantined(model: GlobalModel): readonly number[] {
-  const marked = model.state.get(QUARANTINED);
+export const quarantined = ({ state, header }: GlobalModel): readonly number[] => quarantinedIn(state, header.facts.nItems);
+
+/** The same of a state of so many items. */
+export function quarantinedIn(state: GlobalModel["state"], nItems: number): readonly number[] {
+  const marked = state.get(QUARANTINED);
   if (!marked) return [];
   const numbers = numbersOf(marked);
-  if (marked.kind !== "U8" || marked.shape.length !== 1 || numbers.length !== model.header.facts.nItems || numbers.some((each) => each > 1)) {
-    throw new IntegrityError(`the array ${QUARANTINED} must mark some of ${model.header.facts.nItems} items, got something else`);
+  if (marked.kind !== "U8" || marked.shape.length !== 1 || numbers.length !== nItems || numbers.some((each) => each > 1)) {
+    throw new IntegrityError(`the array ${QUARANTINED} must mark some of ${nItems} items, got something else`);
   }
   return Array.from(numbers.keys()).filter((row) => numbers[row]);
 }

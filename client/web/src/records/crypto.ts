@@ -14,12 +14,22 @@ const KEYSTREAM_STEP = 1 << 22;
 
 /** What stands in where WebCrypto has no Ed25519 and X25519. */
 export interface Curves {
-  ed25519Public(secret: Uint8Array): Promise<Uint8Array>;
-  ed25519Sign(secret: Uint8Array, message: Uint8Array): Promise<Uint8Array>;
+  ed25519(secret: Uint8Array): Promise<Signer>;
   ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): Promise<boolean>;
-  x25519Public(secret: Uint8Array): Promise<Uint8Array>;
+  x25519(secret: Uint8Array): Promise<Agreeing>;
+}
+
+/** An Ed25519 key. */
+export interface Signer {
+  readonly publicKey: Uint8Array;
+  sign(message: Uint8Array): Promise<Uint8Array>;
+}
+
+/** An X25519 key. */
+export interface Agreeing {
+  readonly publicKey: Uint8Array;
   /** The shared secret; all zeros are an error. */
-  x25519(secret: Uint8Array, other: Uint8Array): Promise<Uint8Array>;
+  agree(other: Uint8Array): Promise<Uint8Array>;
 }
 
 function subtle(): SubtleCrypto {
@@ -32,17 +42,17 @@ function unpadded(text: string): Uint8Array {
   return Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
 }
 
-async function publicOf(head: Uint8Array, name: string, usages: KeyUsage[], secret: Uint8Array): Promise<Uint8Array> {
+/** A private key, which takes an engine longer to read than to use, and its public half. */
+async function pairOf(head: Uint8Array, name: string, usages: KeyUsage[], secret: Uint8Array): Promise<[CryptoKey, Uint8Array]> {
   const key = await subtle().importKey("pkcs8", concat(head, secret), name, true, usages);
   const { x } = await subtle().exportKey("jwk", key);
-  return unpadded(x ?? "");
+  return [key, unpadded(x ?? "")];
 }
 
 const NATIVE: Curves = {
-  ed25519Public: (secret) => publicOf(ED25519_HEAD, "Ed25519", ["sign"], secret),
-  async ed25519Sign(secret, message) {
-    const key = await subtle().importKey("pkcs8", concat(ED25519_HEAD, secret), "Ed25519", false, ["sign"]);
-    return new Uint8Array(await subtle().sign("Ed25519", key, message));
+  async ed25519(secret) {
+    const [key, publicKey] = await pairOf(ED25519_HEAD, "Ed25519", ["sign"], secret);
+    return { publicKey, sign: async (message) => new Uint8Array(await subtle().sign("Ed25519", key, message)) };
   },
   async ed25519Verify(publicKey, message, signature) {
     try {
@@ -52,11 +62,13 @@ const NATIVE: Curves = {
       return false;
     }
   },
-  x25519Public: (secret) => publicOf(X25519_HEAD, "X25519", ["deriveBits"], secret),
-  async x25519(secret, other) {
-    const key = await subtle().importKey("pkcs8", concat(X25519_HEAD, secret), "X25519", false, ["deriveBits"]);
-    const peer = await subtle().importKey("raw", other, "X25519", false, []);
-    return new Uint8Array(await subtle().deriveBits({ name: "X25519", public: peer } as EcdhKeyDeriveParams, key, 256));
+  async x25519(secret) {
+    const [key, publicKey] = await pairOf(X25519_HEAD, "X25519", ["deriveBits"], secret);
+    const agree = async (other: Uint8Array): Promise<Uint8Array> => {
+      const peer = await subtle().importKey("raw", other, "X25519", false, []);
+      return new Uint8Array(await subtle().deriveBits({ name: "X25519", public: peer } as EcdhKeyDeriveParams, key, 256));
+    };
+    return { publicKey, agree };
   },
 };
 
@@ -68,8 +80,9 @@ export function curves(kind?: "native" | "fallback"): Promise<Curves> {
   chosen ??= (async () => {
     const secret = new Uint8Array(32).fill(1);
     try {
-      await NATIVE.x25519(secret, await NATIVE.x25519Public(secret));
-      if (await NATIVE.ed25519Verify(await NATIVE.ed25519Public(secret), secret, await NATIVE.ed25519Sign(secret, secret))) return NATIVE;
+      const [agreeing, signer] = [await NATIVE.x25519(secret), await NATIVE.ed25519(secret)];
+      await agreeing.agree(agreeing.publicKey);
+      if (await NATIVE.ed25519Verify(signer.publicKey, secret, await signer.sign(secret))) return NATIVE;
     } catch {
       subtle();
     }

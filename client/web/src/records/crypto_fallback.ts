@@ -21,9 +21,7 @@ const { getPublicKey, getSharedSecret } = montgomery({
 });
 
 export const FALLBACK: Curves = {
-  ed25519Public: getPublicKeyAsync,
-  ed25519Sign: (secret, message) => signAsync(message, secret),
+  ed25519: async (secret) => ({ publicKey: await getPublicKeyAsync(secret), sign: (message) => signAsync(message, secret) }),
   ed25519Verify: (publicKey, message, signature) => verifyAsync(signature, message, publicKey, { zip215: false }).catch(() => false),
-  x25519Public: async (secret) => getPublicKey(secret),
-  x25519: async (secret, other) => getSharedSecret(secret, other),
+  x25519: async (secret) => ({ publicKey: getPublicKey(secret), agree: async (other) => getSharedSecret(secret, other) }),
 };

@@ -2,7 +2,7 @@
 
 import { InputError, IntegrityError } from "../errors.js";
 import { concat, fromHex, hex, utf8 } from "./bytes.js";
-import { curves, randomBytes } from "./crypto.js";
+import { curves, randomBytes, type Signer } from "./crypto.js";
 
 const PREFIX = utf8("palate signature 1\0");
 // eslint-disable-next-line no-control-regex
@@ -17,17 +17,17 @@ export function messageOf(tag: string, payload: Uint8Array): Uint8Array {
 /** A private key. It doesn't show its secret unless it is asked for it by name. */
 export class SigningKey {
   readonly #secret: Uint8Array;
-  private constructor(
-    secret: Uint8Array,
-    /** The public half, 64 lower-case hexadecimal digits. */
-    readonly publicKey: string,
-  ) {
-    this.#secret = secret;
+  readonly #signer: Signer;
+  /** The public half, 64 lower-case hexadecimal digits. */
+  readonly publicKey: string;
+  private constructor(secret: Uint8Array, signer: Signer) {
+    [this.#secret, this.#signer, this.publicKey] = [secret, signer, hex(signer.publicKey)];
   }
 
   static async fromSecret(secret: Uint8Array): Promise<SigningKey> {
     if (secret.length !== 32) throw new InputError(`an Ed25519 key must have 32 bytes, got ${secret.length}`);
-    return new SigningKey(secret.slice(), hex(await (await curves()).ed25519Public(secret)));
+    const own = secret.slice();
+    return new SigningKey(own, await (await curves()).ed25519(own));
   }
 
   static generate(): Promise<SigningKey> {
@@ -41,7 +41,7 @@ export class SigningKey {
 
   /** Signs a payload under a tag: 64 bytes. */
   async sign(tag: string, payload: Uint8Array): Promise<Uint8Array> {
-    return (await curves()).ed25519Sign(this.#secret, messageOf(tag, payload));
+    return this.#signer.sign(messageOf(tag, payload));
   }
 }
 

@@ -7,7 +7,7 @@
 
 import { IntegrityError } from "../errors.js";
 import { fromHex, hex } from "../records/bytes.js";
-import { curves, gcmOpen, gcmSeal, hkdf, randomBytes } from "../records/crypto.js";
+import { type Agreeing, curves, gcmOpen, gcmSeal, hkdf, randomBytes } from "../records/crypto.js";
 
 const LOW_ORDER = new Set([
   "00".repeat(32),
@@ -23,17 +23,20 @@ const HIGHEST = fromHex("ff".repeat(30) + "7f");
 /** An X25519 key pair for one attempt or one box. */
 export class KeyPair {
   readonly #secret: Uint8Array;
-  private constructor(
-    secret: Uint8Array,
-    /** The public half, 32 bytes. */
-    readonly publicKey: Uint8Array,
-  ) {
-    this.#secret = secret;
+  readonly #agreeing: Agreeing;
+  private constructor(secret: Uint8Array, agreeing: Agreeing) {
+    [this.#secret, this.#agreeing] = [secret, agreeing];
+  }
+
+  /** The public half, 32 bytes. */
+  get publicKey(): Uint8Array {
+    return this.#agreeing.publicKey;
   }
 
   static async fromPrivate(secret: Uint8Array): Promise<KeyPair> {
     if (secret.length !== 32) throw new IntegrityError(`the private key must be 32 bytes, got ${secret.length}`);
-    return new KeyPair(secret.slice(), await (await curves()).x25519Public(secret));
+    const own = secret.slice();
+    return new KeyPair(own, await (await curves()).x25519(own));
   }
 
   static generate(): Promise<KeyPair> {
@@ -50,7 +53,7 @@ export class KeyPair {
     checkPublic(other);
     let shared: Uint8Array;
     try {
-      shared = await (await curves()).x25519(this.#secret, other);
+      shared = await this.#agreeing.agree(other);
     } catch {
       throw new IntegrityError(`the public key must not have low order, got ${hex(other)}`);
     }

@@ -22,42 +22,48 @@ test("the fallback makes and takes the same signatures and agreements as WebCryp
   for (const fill of [1, 77, 255]) {
     const secret = new Uint8Array(32).fill(fill);
     const message = utf8(`message ${fill}`);
-    equal(await a.ed25519Public(secret), await b.ed25519Public(secret));
-    const signature = await a.ed25519Sign(secret, message);
-    equal(signature, await b.ed25519Sign(secret, message));
+    const [own, same] = [await a.ed25519(secret), await b.ed25519(secret)];
+    equal(own.publicKey, same.publicKey);
+    const signature = await own.sign(message);
+    equal(signature, await same.sign(message));
     for (const one of [a, b]) {
-      equal(await one.ed25519Verify(await a.ed25519Public(secret), message, signature), true);
-      equal(await one.ed25519Verify(await a.ed25519Public(secret), utf8("another"), signature), false);
+      equal(await one.ed25519Verify(own.publicKey, message, signature), true);
+      equal(await one.ed25519Verify(own.publicKey, utf8("another"), signature), false);
     }
-    const peer = await a.x25519Public(new Uint8Array(32).fill(9));
-    equal(await a.x25519(secret, peer), await b.x25519(secret, peer));
+    const [agreeing, alike] = [await a.x25519(secret), await b.x25519(secret)];
+    equal(agreeing.publicKey, alike.publicKey);
+    const peer = (await a.x25519(new Uint8Array(32).fill(9))).publicKey;
+    equal(await agreeing.agree(peer), await alike.agree(peer));
   }
   // Any number is a point of the curve or of its twist; above the prime, or with the top bit set, it is another's.
   for (let time = 0; time < 24; time += 1) {
     const [secret, peer] = [randomBytes(32), time < 16 ? randomBytes(32) : Uint8Array.of(237 + time - 16, ...new Uint8Array(30).fill(255), time % 2 ? 127 : 255)];
-    const seen = await Promise.all([a, b].map((one) => one.x25519(secret, peer).then(hex, () => "refused")));
+    const seen = await Promise.all([a, b].map((one) => one.x25519(secret).then((own) => own.agree(peer)).then(hex, () => "refused")));
     equal(seen[0], seen[1], `${hex(secret)} with ${hex(peer)}`);
   }
   // Points of small order give zeros to everybody: no secret. Keys and signatures of another spelling are none.
   const small = ["00", "01", "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"];
-  for (const each of small) for (const one of [a, b]) await refused(() => one.x25519(new Uint8Array(32).fill(7), fromHex(each.padEnd(64, "0"))), /^/);
+  for (const one of [a, b]) {
+    const own = await one.x25519(new Uint8Array(32).fill(7));
+    for (const each of small) await refused(() => own.agree(fromHex(each.padEnd(64, "0"))), /^/);
+  }
   const [secret, message] = [new Uint8Array(32).fill(5), utf8("message")];
-  const signature = await a.ed25519Sign(secret, message);
+  const signature = await (await a.ed25519(secret)).sign(message);
   const order = 2n ** 252n + 27742317777372353535851937790883648493n;
   const scalar = signature.slice(32).reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n) + order;
   const other = concat(signature.subarray(0, 32), Uint8Array.from({ length: 32 }, (_, at) => Number((scalar >> BigInt(8 * at)) & 255n)));
   for (const one of [a, b]) {
-    const own = await one.ed25519Public(secret);
+    const own = (await one.ed25519(secret)).publicKey;
     for (const [key, given] of [[own, other], [own, signature.subarray(1)], [new Uint8Array(32).fill(255), signature], [own.subarray(1), signature]]) equal(await one.ed25519Verify(key, message, given), false);
   }
 });
 
 test("RFC 7748, 6.1: the fallback's keys and their secret", async () => {
-  const { x25519, x25519Public } = await curves("fallback");
   const bob = fromHex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");
   const alice = fromHex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
-  equal(hex(await x25519Public(bob)), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
-  equal(hex(await x25519(bob, alice)), "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+  const own = await (await curves("fallback")).x25519(bob);
+  equal(hex(own.publicKey), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+  equal(hex(await own.agree(alice)), "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
 });
 
 test("merkle.json: roots and proofs", async () => {

@@ -38,7 +38,7 @@ function unreadable() {
 }
 
 const newest = (folder) => Math.max(...readdirSync(join(HERE, folder), { recursive: true }).map((name) => statSync(join(HERE, folder, name)).mtimeMs));
-if (!existsSync(join(HERE, "dist/index.js")) || newest("src") > statSync(join(HERE, "dist/index.js")).mtimeMs) execFileSync("node", ["build.mjs", "--size"], { cwd: HERE, stdio: "ignore" });
+if (!existsSync(join(HERE, "dist/index.js")) || newest("src") > statSync(join(HERE, "dist/index.js")).mtimeMs) execFileSync("node", ["build.mjs", "--untyped"], { cwd: HERE, stdio: "ignore" });
 await bundled("react_page.jsx");
 const server = await served(HERE);
 const folder = profile();

@@ -30,8 +30,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from palate_common.algorithms.base import Algorithm, PublicFacts, Reach, State
-from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, AdaptiveClip
+from palate_common.algorithms.base import Algorithm, ItemRows, PublicFacts, Reach, State
+from palate_common.algorithms.parts.adaptive_clip import CLIP_NORM, WITHIN, AdaptiveClip
 from palate_common.algorithms.parts.compression import Sizes
 from palate_common.algorithms.parts.head import HEAD, WEIGHT, choose_head, head_size, split_budget, with_tail
 from palate_common.algorithms.parts.reconstruction import TINY, matrices, outer_svec, symmetric_size
@@ -225,6 +225,7 @@ class Sgd(Algorithm):
     Settings = SgdSettings
     public_inputs = (FEATURES,)
     training_only = (MOMENTUM, SQUARES, CLIP_NORM)
+    item_arrays = (COUNTS, BIAS)
 
     def __init__(self, settings: SgdSettings, facts: PublicFacts) -> None:
         self.settings = settings
@@ -294,6 +295,13 @@ class Sgd(Algorithm):
         if self._moments_share:
             blocks.append(DenseBlock(outer_svec(columns) * sent[:, None]))
         return Update((*blocks, *said), histories.n_users)
+
+    def item_rows(self, state: State, round_: int) -> ItemRows:
+        """Counts and ratings are the items', unless they share buckets; changes those of the head."""
+        if round_ == 0:
+            every: tuple[npt.NDArray[np.int64], ...] = (np.arange(self.facts.n_items),) if self.sketch.whole else ()
+            return {COUNTS: every, RATINGS: every, MEAN: ()}
+        return {CHANGE: (state[HEAD],), MOMENTS: (), WITHIN: ()}
 
     def reach(self, block: str) -> Reach:
         """Counts are never negative, unless they are hashed with signs. A change may have the whole norm."""

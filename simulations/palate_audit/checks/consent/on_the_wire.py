@@ -11,7 +11,7 @@ new each time. A book keeps what the server hears.
   answer comes after it;
 - **no request without consent**;
 - **the same requests** in the same order, of the same size, with the same headers, whatever the user did: nothing, one
-  thing, or many;
+  thing a year ago, or many; each session is on another day, at another hour;
 - **what is told is what was sent**: the journal's contacts have each session's bytes.
 
 **Assumes:** TLS, which ordinary tests look at; timing is not protected.
@@ -20,6 +20,7 @@ new each time. A book keeps what the server hears.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,13 +34,21 @@ from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.online import enrolment
 from palate_common.enrolment import new_node_key
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.consistency import Shown
 from palate_common.records.merkle import MerkleTree
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import Noise, read_plan
-from palate_common.rounds.privacy_mode import LOCAL
+from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Header, Step, write
 
 NOISED = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5, mode=LOCAL, noise=Noise.SECURE)
+MASKED = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5, mode=DISTRIBUTED, noise=Noise.SECURE)
+OTHERS = tuple(SigningKey.generate().public for _ in range(7))
+"""Who else is in the directory of attempts with masks."""
 TIMES = 2
 """How often the server asks for the same, and for how many attempts."""
 SESSIONS, SECONDS = 6, 3600.0
@@ -47,6 +56,8 @@ SESSIONS, SECONDS = 6, 3600.0
 QUICK = 5
 """Of so many requests one fails in the quick form."""
 LIVES: Mapping[str, tuple[str, ...]] = {"nothing": (), "one event": ("item-1",), "many": ("item-0", "item-2") * 20}
+AGE, LATER, YEARS = 400 * 86400.0, 5 * 3600.0 + 7 * 86400.0 / 50, 10 * 365 * 86400
+"""How old a life's first event is; how much later each session is, on other days and hours; how long plans hold."""
 KEY = bytes(range(32))
 
 
@@ -62,15 +73,33 @@ def on_the_wire(*, quick: bool = False) -> Iterator[str]:
             yield from _alike(worlds)
             world = worlds["one event"]
             usual = world.lived(world.asked(attempts=1))
-            for turn, number in enumerate(range(0, len(usual.heard), QUICK if quick else 1)):
-                if quick or turn % 2:
-                    yield from world.wrong(world.lived(at=number, how=FAILURES[turn // 2 % len(FAILURES)]))
-                yield from world.revoked(number)
-            yield from world.wrong(world.lived(), complete=True)  # it has answered all along
+            yield from _failing(world, len(usual.heard), QUICK if quick else 1)
             yield from world.without_consent()
+            masking = lying_operator(stack, home / "masking", MASKED)
+            masking.log.add(kind="population", population=POPULATION, created="2026")
+            yield from filter(None, [masking.tell("model", 1.0)])
+            world = worlds["masks"] = _World(masking, home / "masks", ("item-1",), masks=True)
+            usual = world.lived()
+            yield from world.wrong(usual, complete=True)
+            yield from _failing(world, len(usual.heard), QUICK + 1)
         finally:
             for each in worlds.values():
                 each.device.close()
+
+
+def _failing(world: _World, requests: int, step: int) -> Iterator[str]:
+    """Requests that fail, or at which consent is taken back; and that all is answered nevertheless."""
+    for turn, number in enumerate(range(0, requests, step)):
+        if step > 1 or turn % 2:
+            yield from world.wrong(world.lived(at=number, how=FAILURES[turn // 2 % len(FAILURES)]))
+        yield from world.revoked(number)
+    yield from world.wrong(world.lived(), complete=True)  # it has answered all along
+
+
+def _first_request(signed: bytes) -> bytes:
+    """The first request to the device of an attempt with masks, which is the first in its directory."""
+    header = Header(Step.ADVERTISE, 0, 0, attempt_terms(read_plan(signed)).context)
+    return write(header, b"", answer=False)
 
 
 def _alike(worlds: Mapping[str, _World]) -> Iterator[str]:
@@ -93,20 +122,29 @@ def _alike(worlds: Mapping[str, _World]) -> Iterator[str]:
 class _World:
     """An app's device, and the operator who asks it."""
 
-    def __init__(self, operator: LyingOperator, home: Path, acts: tuple[str, ...]) -> None:
-        self._operator, self._home = operator, home
+    def __init__(self, operator: LyingOperator, home: Path, acts: tuple[str, ...], *, masks: bool = False) -> None:
+        self._operator, self._home, self._now = operator, home, time.time()
         self._seen = self._before = 1
         self.device = self._opened()
         for purpose in PURPOSES:
             self.device.consent.grant(purpose)
-        self.device.track_many([Event("like", item) for item in acts])
+        ages = [AGE / (1 + place) for place in range(len(acts))]
+        self.device.track_many([Event("like", item, self._now - age) for item, age in zip(acts, ages, strict=True)])
         enrolled = enrolment.Enrolment(
             "localhost", 1, certificate(), operator.service.public_key, POPULATION, 0, new_node_key().to_pem().decode()
         )
         enrolment.keep(self.device.store, enrolled)
+        self._directory = Directory((self.device.identity, *OTHERS)) if masks else None
+        update: dict[str, object] = {"expires": operator.plan.expires + YEARS}
+        if self._directory is not None:
+            update["cohort"] = CohortTerms(
+                n_max=len(OTHERS) + 1, n_min=len(OTHERS), c_max=1, masks=True, directory=self._directory.hash
+            )
+        operator.plan = operator.plan.model_copy(update=update)
 
     def _opened(self) -> Device:
-        return open_device(self._home, app="audit", key=KEY, service=self._operator.service)
+        service = self._operator.service
+        return open_device(self._home, app="audit", key=KEY, service=service, clock=lambda: self._now)
 
     def asked(self, *, attempts: int = TIMES) -> list[bytes]:
         """The plans of the next attempts, each as often as it is sent, with proofs from all that may have been seen."""
@@ -127,7 +165,11 @@ class _World:
 
     def _synced(self, fails: Callable[[int], str], plans: list[bytes]) -> WireServer:
         operator = self._operator
+        self._now += LATER
         server = WireServer(operator.folder, {operator.model.hash: operator.model.data}, plans, fails)
+        if self._directory is not None:
+            server.directories = {self._directory.hash: self._directory.to_json()}
+            server.requests = {each: _first_request(each) for each in plans}
         with online(server):
             for _ in range(SESSIONS):
                 try:

@@ -94,6 +94,8 @@ class WireServer:
         heard: all requests.
         answers: what came, in order.
         asked: plans that the device has been sent.
+        requests: of plans with masks, the first request of the attempt.
+        directories: directories by their hashes.
     """
 
     folder: Path
@@ -103,6 +105,8 @@ class WireServer:
     heard: list[Heard] = field(default_factory=list)
     answers: list[ReplyGiven] = field(default_factory=list)
     asked: int = 0
+    requests: Mapping[bytes, bytes] = field(default_factory=dict)
+    directories: Mapping[str, bytes] = field(default_factory=dict)
     _objects: dict[str, bytes] = field(default_factory=dict)
     _replied: bool = True
     _online: bool = False
@@ -122,8 +126,9 @@ class WireServer:
             manifest = digest((self.folder / published.MANIFEST).read_bytes())
             return HTTPStatus.OK, json.dumps({"manifest": manifest, "version": 1}).encode()
         room, _, name = path[1:].partition("/")
-        if room == "round" and name in self.models:
-            return HTTPStatus.OK, self.models[name]
+        rooms = {"round": self.models, "directory": self.directories}
+        if name in rooms.get(room, {}):
+            return HTTPStatus.OK, rooms[room][name]
         file = self.folder / name.rpartition("/")[2]
         known = room == "models" and file.is_file()
         return (HTTPStatus.OK, file.read_bytes()) if known else (HTTPStatus.NOT_FOUND, b"")
@@ -154,7 +159,9 @@ class WireServer:
         self.asked += self._replied
         kind, record = QUERY, ConfigRecord({COME_BACK: 60.0})
         if self.asked <= len(self.plans):
-            kind, record = TRAIN, ConfigRecord({"plan": self.plans[self.asked - 1]})
+            plan = self.plans[self.asked - 1]
+            masked = {"request": self.requests[plan]} if plan in self.requests else {}
+            kind, record = TRAIN, ConfigRecord({"plan": plan, **masked})
         self._replied = kind == QUERY
         self.asked -= self._replied
         metadata = Metadata(

@@ -1,8 +1,8 @@
 """G, long lives: nothing that a device has counted or noted has an end, and no earlier state is taken for the last one.
 
-One device's real stores live through more than a thousand attempts: each is charged; in some a contribution leaves, in
-some the steps of a masked one, in some nothing. A book keeps all of it. Around each place where a count gets another
-digit, or another byte,
+One device's real stores live through more than a thousand attempts, one every eighth day: each is charged; in some a
+contribution leaves, in some the steps of a masked one, in some nothing. A book keeps all of it. Around each place where
+a count gets another digit, or another byte,
 
 - **what is told**: messages, charges, totals and the statement are the book's, and so is the one that is left when the
   store is erased;
@@ -40,11 +40,13 @@ PLACES = (1, 9, 10, 11, 99, 100, 101, 127, 129, 255, 257, 999, 1001, 1025)
 """Numbers of attempts at which earlier ledgers are put back."""
 TOLD = (10, 101, 1001)
 """Those at which what is told is looked at, beside the end."""
-EARLIER = 3
+EARLIER = 2
 """So many of the places before each one, beside the first."""
 QUICK = 101
 """The last of them in the quick form."""
 COST = 2.0**-12
+FIRST, EACH = 1_500_000_000.0, 8 * 86400.0
+"""When the first attempt is, and how long it takes to the next one: a life of decades."""
 STEPS = ("advertise", "share", "input", "unmask")
 """Messages of a masked attempt; with `input` a contribution has left."""
 TRAIN, SURVEY = "train", "analytics"
@@ -106,7 +108,7 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
             book.charged.append(purpose)
             steps = (STEPS, STEPS[:2], ("contribution",), ())[number % 4]
             for step in steps:
-                sent = Sent(step, "distributed", "run", number, 0, 100 + number, 1_790_000_000.0 + number)
+                sent = Sent(step, "distributed", "run", number, 0, 100 + number, FIRST + number * EACH)
                 journal.record(sent)
                 book.sent.append(sent)
             book.left[purpose] += "input" in steps or "contribution" in steps

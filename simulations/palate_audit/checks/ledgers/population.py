@@ -5,6 +5,9 @@ a second handle, and restored from a backup. Costs meet limits exactly, are the 
 After each step both have refused or accepted, and every public answer is the book's: what is spent, by each run and in
 all, what a charge says is spent, what an extract says, the size of the log.
 
+Surveys look at A/B tests: in weeks that were registered and in others, again, after a survey without a release, and
+after a restoration.
+
 Then the operation's budgets over several periods: training and surveys, another algorithm after a while, two kinds of
 noise, void attempts, a restoration. And the prices of a run's attempts, of which some are void.
 
@@ -35,7 +38,7 @@ from palate_audit.checks.ledgers.books import beside, done, up
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory, release_key
-from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, PopulationBook
+from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.records.merkle import Checkpoint
@@ -62,7 +65,7 @@ COSTS = (0.125, 0.0625, 0.1, 1 / 30, 1 / 70, 2.0**-40, 1 / 7)
 
 def population_ledger() -> list[Finding]:
     """The ledger itself, the operation's budgets, and the prices of attempts."""
-    lives = {"the population's": _lived, "two populations'": _two}
+    lives = {"the population's": _lived, "two populations'": _two, "looks at tests": _looks}
     return beside({**lives, "budgets of the operation": _budgets, "prices": _prices})
 
 
@@ -171,6 +174,42 @@ def _two() -> Iterator[str]:
         for pair, other in (pairs, pairs[::-1]):
             for read_only in (False, True):
                 yield _refused_to(other.population, pair.path, read_only=read_only)
+
+
+WEEKS = tuple(f"20{year}-{month:02d}-0{day}" for year in (24, 99) for month in (1, 2) for day in (1, 8))
+"""Weeks before a restoration that happens now, and after it."""
+SURVEYS = 160
+
+
+def _looks() -> Iterator[str]:
+    """Surveys that look at A/B tests: each week once, in the registered weeks, and not after entries were lost."""
+    rng, book = np.random.default_rng(29), LookBook()
+    with Ledger(":memory:", population=POPULATION) as ledger:
+        ledger.set_budget(mu2=1e6, epsilon=100.0, delta=1e-6)
+        for step in range(SURVEYS):
+            if step in (SURVEYS // 2, 3 * SURVEYS // 4):
+                ledger.restore(witness=Checkpoint(ledger.checkpoint().size + 1, HASH), spent=ledger.spent())
+                book.lose(ledger.entries()[-1].body["created"][:10])
+            names = [f"test-{step // 20}-{rng.integers(3)}", f"test-{rng.integers(8)}-0"]
+            tests = tuple(dict.fromkeys(names[: int(rng.integers(0, 3))]))
+            weeks = WEEKS[4 * (step % 40 // 20) :][:2]
+            week = str(rng.choice(weeks if rng.random() < 0.8 else WEEKS))
+            registered = ((names[0], weeks),) if rng.random() < 0.9 else ()
+            survey = LookAsked(f"look-{step}", week, tests, registered)
+            settings = {"first_day": survey.week, "experiments": [*tests], "looks": dict(survey.weeks)}
+            began = done(partial(ledger.open_run, survey.run, {"algorithm": SURVEYING, "settings": settings}))
+            if began != book.begin(survey):
+                yield f"a survey of {survey.week} that looks at {tests} is {'begun' if began else 'refused'}, wrongly"
+            if began and rng.random() < 0.6:
+                if sealed := rng.random() < 0.5:
+                    place: dict[str, Any] = {"run": survey.run, "round_": 0, "attempt": 0}
+                    ledger.charge(**place, plan_hash=HASH, mu2=0.125, facts={}, run_limit=None)
+                    ledger.seal(**place, release_hash=HASH)
+                ledger.close_run(survey.run, {})
+                book.void += [] if sealed else [survey.run]
+            yield ""
+        if not 10 < len(book.asked) < SURVEYS - 10:
+            yield f"of {SURVEYS} surveys some must begin and some be refused, {len(book.asked)} began"
 
 
 def _refused_to(population: str, path: Path, *, read_only: bool) -> str:
@@ -325,7 +364,7 @@ def _configured(dp: str) -> ServerConfig:
     return ServerConfig.model_validate(
         {
             "population": POPULATION,
-            "privacy": {"dp": dp, "epsilon": 1.0, "lifetime_epsilon": 6.0, "period_epsilon": 2.5, "period_days": 30},
+            "privacy": {"dp": dp, "epsilon": 1.0, "lifetime_epsilon": 3.5, "period_epsilon": 1.75, "period_days": 30},
             "training": {"algorithm": "popularity"},
             "surveys": {"weekly": True, "epsilon": 0.5},
             "cohort": {"size": 100},
@@ -340,7 +379,7 @@ def _budgets() -> Iterator[str]:
 
 
 def _months(config: ServerConfig) -> Iterator[str]:
-    rng, book = np.random.default_rng(23), PopulationBook()
+    rng, book, refused = np.random.default_rng(23), PopulationBook(), 0
     privacy = config.privacy
     delta = noise_delta(privacy.dp, privacy.delta)
     most = {"lifetime": Fraction(mu_of(epsilon=privacy.lifetime_epsilon, delta=delta) ** 2)}
@@ -363,6 +402,7 @@ def _months(config: ServerConfig) -> Iterator[str]:
             yield from _compared(asked, ledger, book, now, period, most)
             cost = mu_of(epsilon=asked.privacy.epsilon, delta=delta) ** 2
             if not done(partial(operation.check_budgets, asked, ledger, now=now)):
+                refused += 1
                 continue
             terms = next_terms(
                 asked,
@@ -387,6 +427,8 @@ def _months(config: ServerConfig) -> Iterator[str]:
             if rng.random() < 0.3:
                 ledger.close_run(run, {})
                 book.close(run)
+        if not refused:
+            yield f"of {MONTHS} runs in {PERIODS} periods some must be more than is left, and none was refused"
         yield from _after_loss(config, ledger, book, most)
 
 

@@ -41,6 +41,7 @@ GIVEN: Mapping[str, Any] = {
     "events": Sampling(inclusion=0.5, steps=2),
     "cohort": CohortTerms(n_max=3, n_min=3, c_max=1, masks=False),
     "directory": HASH,
+    "inputs": HASH,
     "mu": 1.0,
     "run_limit": 1.0,
     "created": "2026",
@@ -54,6 +55,7 @@ EMPTY: Mapping[str, Any] = {
     "handovers": (Handover(entry={"kind": "handover"}, inclusion=()),),
     "settings": {"a": 1},
     "facts": {"a": 1},
+    "about": {"a": 1},
 }
 """The same for what may have no members and has none."""
 SAMPLES: Mapping[Any, tuple[Any, ...]] = {

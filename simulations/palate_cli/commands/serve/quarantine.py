@@ -52,12 +52,15 @@ def quarantine(
         site.quarantine.add(add, until=now + begun + (runs or max(1, site.config.judging.quarantine_runs)))
     found = site.quarantine.items(trainings=now)
     if as_json:
-        told = [{"item": each.item, "by": each.by, "runs_left": each.until - now} for each in found]
+        told = [
+            {"item": each.item, "by": each.by, "runs_left": each.until - now, "proved": each.proved} for each in found
+        ]
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
     for each in found:
         left = each.until - now
-        typer.echo(f"{each.item}: {left} more run{'' if left == 1 else 's'}, by {whose(each.by)}")
+        doubt = "" if each.proved else ", named and not proved"
+        typer.echo(f"{each.item}: {left} more run{'' if left == 1 else 's'}, by {whose(each.by)}{doubt}")
     typer.echo(
         f"{len(found)} item{'' if len(found) == 1 else 's'} in quarantine" if found else "no item is in quarantine"
     )

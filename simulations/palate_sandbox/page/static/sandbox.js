@@ -6,6 +6,7 @@
   const row = document.getElementById("row");
   const language = document.getElementById("language");
   const own = document.getElementById("own");
+  const waits = document.getElementById("waits");
 
   function send(fields) {
     return fetch("set", { method: "POST", body: new URLSearchParams(fields) });
@@ -45,6 +46,18 @@
     if (row.value === "") return;
     own.src = `person/${language.value}/${row.value}`;
   }
+  // To erase waits for the end of the day, which can take a while: the button says so until the frame shows something else.
+  function wait(event) {
+    if (waits.textContent) return event.preventDefault();
+    if (event.target.elements.do.value !== "erase") return;
+    waits.lang = language.value;
+    waits.textContent = event.submitter.textContent = language.selectedOptions[0].dataset.waits;
+    event.submitter.ariaBusy = event.submitter.ariaDisabled = "true";
+  }
+  own.addEventListener("load", () => {
+    waits.textContent = "";
+    own.contentDocument?.addEventListener("submit", wait);
+  });
   row.addEventListener("change", show);
   language.addEventListener("change", show);
   document.getElementById("choose").addEventListener("submit", (event) => {
