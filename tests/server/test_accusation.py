@@ -84,3 +84,10 @@ def test_an_item_that_is_really_pushed_goes_there() -> None:
     rng = np.random.default_rng(9)
     found = [read(verdict(exposure=each, found=0.0, rng=rng)) for each in (0.2, 0.45, 0.7)]
     assert found == [(True, False), (True, True), (True, True)], "one that is pushed a little is named alone"
+
+
+def test_a_hundredth_who_bear_their_item_leave_it_named_and_not_proved() -> None:
+    """In two lists of three, found by them alone: what holds a model is enough only if nobody has seen that item."""
+    model = verdict(exposure=0.66, found=0.0, rng=np.random.default_rng(11))
+    model.state[FOUND][ITEM] += ACCUSERS * DEVICES * np.sqrt(1 / BLOCKS[FOUND])
+    assert read(model) == (True, False)

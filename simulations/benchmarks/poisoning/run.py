@@ -93,10 +93,10 @@ SEEDS_NOTE = (
 )
 
 AGAIN_NOTE = (
-    "Each run is trained and judged against the model in use, which stays if it is held; an item that a verdict proves "
-    "pushed is left out of the next three. `voting`: attackers spend their whole norm in each verdict for their model; "
-    "else they vote as everybody does. Exposure of the target, and quality, by the model in use after each run; `out`: "
-    "runs in which the target was in quarantine."
+    "Each run is trained and judged against the model in use, which stays if it is held; an item that goes into "
+    "quarantine is left out of the next three. `voting`: attackers spend their whole norm in each verdict for their "
+    "model; else they vote as everybody does. Exposure of the target, and quality, by the model in use after each run; "
+    "`out`: runs in which the target was in quarantine."
 )
 ACCUSED_NOTE = (
     "An honest model of the same people, its 20 items that are shown most. `held`: the least share of those who judge "

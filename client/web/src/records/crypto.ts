@@ -16,7 +16,8 @@ const KEYSTREAM_STEP = 1 << 22;
 export interface Curves {
   ed25519(secret: Uint8Array): Promise<Signer>;
   ed25519Verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): Promise<boolean>;
-  x25519(secret: Uint8Array): Promise<Agreeing>;
+  /** The key of a secret, or a fresh one. */
+  x25519(secret?: Uint8Array): Promise<Agreeing>;
 }
 
 /** An Ed25519 key. */
@@ -27,6 +28,7 @@ export interface Signer {
 
 /** An X25519 key. */
 export interface Agreeing {
+  readonly secret: Uint8Array;
   readonly publicKey: Uint8Array;
   /** The shared secret; all zeros are an error. */
   agree(other: Uint8Array): Promise<Uint8Array>;
@@ -38,21 +40,16 @@ function subtle(): SubtleCrypto {
   return found;
 }
 
-function unpadded(text: string): Uint8Array {
+function unpadded(text = ""): Uint8Array {
   return Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (letter) => letter.charCodeAt(0));
 }
 
-/** A private key, which takes an engine longer to read than to use, and its public half. */
-async function pairOf(head: Uint8Array, name: string, usages: KeyUsage[], secret: Uint8Array): Promise<[CryptoKey, Uint8Array]> {
-  const key = await subtle().importKey("pkcs8", concat(head, secret), name, true, usages);
-  const { x } = await subtle().exportKey("jwk", key);
-  return [key, unpadded(x ?? "")];
-}
-
+// An engine takes longer to read a private key than to make or to use one.
 const NATIVE: Curves = {
   async ed25519(secret) {
-    const [key, publicKey] = await pairOf(ED25519_HEAD, "Ed25519", ["sign"], secret);
-    return { publicKey, sign: async (message) => new Uint8Array(await subtle().sign("Ed25519", key, message)) };
+    const key = await subtle().importKey("pkcs8", concat(ED25519_HEAD, secret), "Ed25519", true, ["sign"]);
+    const { x } = await subtle().exportKey("jwk", key);
+    return { publicKey: unpadded(x), sign: async (message) => new Uint8Array(await subtle().sign("Ed25519", key, message)) };
   },
   async ed25519Verify(publicKey, message, signature) {
     try {
@@ -62,13 +59,16 @@ const NATIVE: Curves = {
       return false;
     }
   },
-  async x25519(secret) {
-    const [key, publicKey] = await pairOf(X25519_HEAD, "X25519", ["deriveBits"], secret);
+  async x25519(given) {
+    const key = given
+      ? await subtle().importKey("pkcs8", concat(X25519_HEAD, given), "X25519", true, ["deriveBits"])
+      : ((await subtle().generateKey("X25519", true, ["deriveBits"])) as CryptoKeyPair).privateKey;
+    const { d, x } = await subtle().exportKey("jwk", key);
     const agree = async (other: Uint8Array): Promise<Uint8Array> => {
       const peer = await subtle().importKey("raw", other, "X25519", false, []);
       return new Uint8Array(await subtle().deriveBits({ name: "X25519", public: peer } as EcdhKeyDeriveParams, key, 256));
     };
-    return { publicKey, agree };
+    return { secret: given?.slice() ?? unpadded(d), publicKey: unpadded(x), agree };
   },
 };
 
@@ -80,9 +80,9 @@ export function curves(kind?: "native" | "fallback"): Promise<Curves> {
   chosen ??= (async () => {
     const secret = new Uint8Array(32).fill(1);
     try {
-      const [agreeing, signer] = [await NATIVE.x25519(secret), await NATIVE.ed25519(secret)];
-      await agreeing.agree(agreeing.publicKey);
-      if (await NATIVE.ed25519Verify(signer.publicKey, secret, await signer.sign(secret))) return NATIVE;
+      await (await NATIVE.x25519(secret)).agree((await NATIVE.x25519()).publicKey);
+      const { publicKey, sign } = await NATIVE.ed25519(secret);
+      if (await NATIVE.ed25519Verify(publicKey, secret, await sign(secret))) return NATIVE;
     } catch {
       subtle();
     }

@@ -7,7 +7,7 @@
 
 import { IntegrityError } from "../errors.js";
 import { fromHex, hex } from "../records/bytes.js";
-import { type Agreeing, curves, gcmOpen, gcmSeal, hkdf, randomBytes } from "../records/crypto.js";
+import { type Agreeing, curves, gcmOpen, gcmSeal, hkdf } from "../records/crypto.js";
 
 const LOW_ORDER = new Set([
   "00".repeat(32),
@@ -22,10 +22,9 @@ const HIGHEST = fromHex("ff".repeat(30) + "7f");
 
 /** An X25519 key pair for one attempt or one box. */
 export class KeyPair {
-  readonly #secret: Uint8Array;
   readonly #agreeing: Agreeing;
-  private constructor(secret: Uint8Array, agreeing: Agreeing) {
-    [this.#secret, this.#agreeing] = [secret, agreeing];
+  private constructor(agreeing: Agreeing) {
+    this.#agreeing = agreeing;
   }
 
   /** The public half, 32 bytes. */
@@ -35,17 +34,16 @@ export class KeyPair {
 
   static async fromPrivate(secret: Uint8Array): Promise<KeyPair> {
     if (secret.length !== 32) throw new IntegrityError(`the private key must be 32 bytes, got ${secret.length}`);
-    const own = secret.slice();
-    return new KeyPair(own, await (await curves()).x25519(own));
+    return new KeyPair(await (await curves()).x25519(secret));
   }
 
-  static generate(): Promise<KeyPair> {
-    return KeyPair.fromPrivate(randomBytes(32));
+  static async generate(): Promise<KeyPair> {
+    return new KeyPair(await (await curves()).x25519());
   }
 
   /** The private half: what is split into shares, or shown where a box is opened. */
   privateBytes(): Uint8Array {
-    return this.#secret.slice();
+    return this.#agreeing.secret.slice();
   }
 
   /** 64 bytes that both parties, and they alone, can derive. */

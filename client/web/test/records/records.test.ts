@@ -34,6 +34,12 @@ test("the fallback makes and takes the same signatures and agreements as WebCryp
     equal(agreeing.publicKey, alike.publicKey);
     const peer = (await a.x25519(new Uint8Array(32).fill(9))).publicKey;
     equal(await agreeing.agree(peer), await alike.agree(peer));
+    for (const one of [a, b]) {
+      const [fresh, other] = [await one.x25519(), await one.x25519()];
+      equal(fresh.secret.length === 32 && hex(fresh.secret) !== hex(other.secret), true);
+      equal((await b.x25519(fresh.secret)).publicKey, fresh.publicKey);
+      equal(await fresh.agree(peer), await (await a.x25519(fresh.secret)).agree(peer));
+    }
   }
   // Any number is a point of the curve or of its twist; above the prime, or with the top bit set, it is another's.
   for (let time = 0; time < 24; time += 1) {
