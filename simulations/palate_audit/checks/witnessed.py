@@ -282,9 +282,9 @@ def _two_quorums(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -
         yield what, _carrying(operator, signed, note), None, right, pins
 
 
-def _seen(operator: _Operator, signed: SignedPlan, state: Checkpoint, spent: float) -> bytes:
+def _seen(operator: _Operator, signed: SignedPlan, charge: ChargeProof, state: Checkpoint, spent: float) -> bytes:
     """What has shown a device a state, and what was spent by then."""
-    entry = {**dict(signed.charge or {})["entry"], "facts": {"spent": spent}}
+    entry = {**charge.entry, "facts": {"spent": spent}}
     return _signed(operator, signed, {"checkpoint": state, "consistency": {}, "entry": entry}, operator.stage.key)
 
 
@@ -292,7 +292,7 @@ def _restored(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> I
     """A ledger of which entries were lost that a device has seen, by what is said and cosigned of its end."""
     spent, base, size = 0.5, 3, 5
     lost = MerkleTree([bytes([place]) for place in range(size)])
-    seen = _seen(operator, signed, lost.checkpoint(size), spent)
+    seen = _seen(operator, signed, charge, lost.checkpoint(size), spent)
 
     def plan(end: Checkpoint, former: Note | None, *, spent: float = spent, epoch: int = 1, now: int = 1) -> bytes:
         said: dict[str, Any] = {"base": base, "spent": spent, "witness_size": end.size, "witness_root": end.root}
@@ -346,7 +346,7 @@ def _silent(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Ite
         changes = {"version": 2, "checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
         changes |= {"handovers": links, "entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
         changes |= {"cosigned": operator.note(state, 0, 1, key=new).to_bytes().decode()}
-        seen = _seen(operator, signed, tree.checkpoint(1), known)
+        seen = _seen(operator, signed, charge, tree.checkpoint(1), known)
         yield what, _signed(operator, signed, changes, new), seen, right, operator.pinned
 
 

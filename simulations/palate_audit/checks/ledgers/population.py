@@ -197,9 +197,8 @@ def _looks() -> Iterator[str]:
             registered = ((names[0], weeks),) if rng.random() < 0.9 else ()
             survey = LookAsked(f"look-{step}", week, tests, registered)
             settings = {"first_day": survey.week, "experiments": [*tests], "looks": dict(survey.weeks)}
-            began = done(
-                partial(ledger.open_run, survey.run, {"algorithm": SURVEYING, "settings": settings})  # type: ignore[arg-type]
-            )
+            facts = {"algorithm": SURVEYING, "settings": settings}
+            began = done(partial(ledger.open_run, survey.run, facts))
             if began != book.begin(survey):
                 yield f"a survey of {survey.week} that looks at {tests} is {'begun' if began else 'refused'}, wrongly"
             if began and rng.random() < 0.6:
