@@ -422,8 +422,8 @@ def _models(operator: _Operator) -> Finding:
             later = published.contents(model, catalogue, facts, population=POPULATION, public_key=new.public)
             size = ledger.publish(None, model.hash, later.hash).size
             if takes(later, entry(later, size), new) != bool(facts):
-                said = "says what was spent is refused" if facts else "doesn't say what was spent is taken"
-                return Finding.checked(test, False, f"a model by a new release key that {said}")
+                how = "says what was spent is refused" if facts else "doesn't say what was spent is taken"
+                return Finding.checked(test, False, f"a model by a new release key that {how}")
     return Finding.checked(test, True, "4 models with one thing wrong each, and all are refused")
 
 
