@@ -77,7 +77,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Clean:
-    """A clean environment, and an empty folder that holds `my.csv` and `ratings.csv`."""
+    """A clean environment, and an empty folder that holds `my.csv`, `ratings.csv` and `titled`."""
 
     environment: Path
     desk: Path
@@ -306,10 +306,16 @@ def install(environment: Path, names: str) -> None:
 
 
 def furnish(desk: Path) -> None:
-    """Write the logs that the pages are read with."""
+    """Write the logs that the pages are read with, and one with titles, few enough to embed in a second."""
     conftest = _tests("conftest")
-    for name, log in (("my.csv", conftest._log()), ("ratings.csv", conftest._ratings())):
-        (desk / name).write_text(log, encoding="utf-8")
+    ratings = conftest._ratings()
+    titles = "".join(f"i{item:02d},{('Love in summer', 'War in space')[item % 2]} {item}\n" for item in range(30))
+    (desk / "titled").mkdir()
+    for name, text in {
+        "my.csv": conftest._log(), "ratings.csv": ratings,
+        "titled/interactions.csv": ratings, "titled/items.csv": f"item,title\n{titles}",
+    }.items():  # fmt: skip
+        (desk / name).write_text(text, encoding="utf-8")
 
 
 def _tests(name: str) -> Any:
@@ -463,12 +469,7 @@ TRIES = (
     Try("docs", "zensical, mkdocstrings_handlers.python", docs),
     Try("ray", "flwr, ray", lines(f"palate simulate my.csv --engine flower {SHORT}"), ("simulations",)),
     Try("torch", "torch, opacus, palate_torch", page("tutorials/own-model.md"), ("simulations",)),
-    Try(
-        "minilm",
-        "sentence_transformers",
-        lines(f"palate simulate --set features.source=minilm {SHORT}"),
-        ("demo-data",),
-    ),
+    Try("minilm", "sentence_transformers", lines(f"palate simulate titled --set features.source=minilm {SHORT}")),
     Try("tune", "optuna", lines("palate tune my.csv --trials 2 --out tuned")),
     Try("track", "mlflow, wandb, tensorboard", lines(f"palate simulate my.csv --track tensorboard:logs {SHORT}")),
     Try("audit", "riskcal, prv_accountant, torch, palate_audit", blocks("audit.md")),

@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -209,7 +209,7 @@ def host_from_config(context: Context) -> Host:
     config = context.run_config
     try:
         histories, devices, public_key, floors = (str(config[key]) for key in (HISTORIES, DEVICES, PUBLIC_KEY, FLOORS))
-        return _open_host(histories, devices, public_key, floors, int(config[SIZE]))
+        return _open_host(_Hosted(histories, devices, public_key, floors, int(config[SIZE])))
     except KeyError as error:
         raise InputError(f"the run-config must name {error}, got {sorted(config)}") from None
 
@@ -222,16 +222,26 @@ def close_host() -> None:
             host.ledger.close()
 
 
-def _open_host(histories: str, devices: str, public_key: str, floors: str, users_per_node: int) -> Host:
+class _Hosted(NamedTuple):
+    """A run's config, as far as its host follows from it, and from nothing else."""
+
+    histories: str
+    devices: str
+    public_key: str
+    floors: str
+    users_per_node: int
+
+
+def _open_host(hosted: _Hosted) -> Host:
     """Open the host of a run, and close the one of another run."""
-    key = (histories, devices, public_key, floors, users_per_node)
     with _opening:
-        if key not in _opened:
-            source, insisted = Shards(map_interactions(Path(histories)), users_per_node), _floors(floors)
-            host = Host(source, DeviceLedger(devices, durable=False), public_key, insisted)
+        if hosted not in _opened:
+            source = Shards(map_interactions(Path(hosted.histories)), hosted.users_per_node)
+            insisted = _floors(hosted.floors)
+            host = Host(source, DeviceLedger(hosted.devices, durable=False), hosted.public_key, insisted)
             close_host()
-            _opened[key] = host
-        return _opened[key]
+            _opened[hosted] = host
+        return _opened[hosted]
 
 
 def _floors(text: str) -> Floors:
@@ -247,7 +257,7 @@ def _floors(text: str) -> Floors:
 
 
 _opening = threading.RLock()
-_opened: dict[tuple[str, str, str, str, int], Host] = {}
+_opened: dict[_Hosted, Host] = {}
 """The open host by its configuration: at most one."""
 
 app = node_app(host_from_config)

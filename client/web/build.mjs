@@ -134,7 +134,7 @@ if (process.argv.includes("--size") || process.argv.includes("--rooms")) {
   const [starts, others] = [["index.js", "worker.js"], [...files.keys()].filter((file) => !file.startsWith("file-"))];
   const sizes = { recommending: bytesOf(starts), taking: bytesOf([...starts, ...named("taking")]), all: bytesOf(others) };
   const own = [...page.values()].map(({ bytes }) => bytes);
-  const fallbacks = bytesOf([...starts, ...named("crypto_fallback")]) - sizes.recommending; // it imports from what is there
+  const fallbacks = bytesOf([...starts, ...named("crypto_fallback")]) - sizes.recommending;
   console.log(`gzip, of a module of its own: ${page.get("page.js").bytes} bytes for the user's page, and at most ${Math.max(...own.slice(1))} for a language`);
   console.log(`gzip: ${sizes.recommending} bytes to recommend, ${sizes.taking} when a user takes part, ${sizes.all} with what is loaded now and then, of which fallbacks ${fallbacks}`);
   const said = [

@@ -153,8 +153,10 @@ def test_a_tag_that_changelog_or_chart_know_nothing_of_is_refused(release: Any) 
 
 def test_extras_are_tried_on_the_logs_and_by_the_steps_of_the_pages(release: Any, tmp_path: Path) -> None:
     release.furnish(tmp_path)
-    heads = {file.name: file.read_text().splitlines()[0] for file in tmp_path.iterdir()}
-    assert heads == {"my.csv": "CustomerID,StockCode,Quantity,InvoiceDate", "ratings.csv": "user,item,rating"}
+    heads = {f"{each.relative_to(tmp_path)}": each.read_text().splitlines()[0] for each in tmp_path.rglob("*.csv")}
+    own, rated = "CustomerID,StockCode,Quantity,InvoiceDate", "user,item,rating"
+    titled = {"titled/interactions.csv": rated, "titled/items.csv": "item,title"}
+    assert heads == {"my.csv": own, "ratings.csv": rated, **titled}
     commands, pages = release._tests("test_commands"), release._tests("conftest").PAGES
     steps = [step for step in commands.steps_of(pages["docs/tutorials/serve.md"]) if step.shown]
     assert not all(step.command.startswith(commands.NOT_RUN) for step in steps)

@@ -43,8 +43,11 @@ _CONDUCT = (
 _LISTED = (
     "CREATE TABLE IF NOT EXISTS labels(hash TEXT PRIMARY KEY, label TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS seen(device INTEGER PRIMARY KEY, quarter INTEGER NOT NULL)",
+    "CREATE TRIGGER IF NOT EXISTS unlabelled AFTER DELETE ON tokens"
+    " BEGIN DELETE FROM labels WHERE hash = old.hash; END",
 )
-"""Further ones: what an operator called an invitation, and the quarter of a year in which a device was online last."""
+"""Further ones: what an operator called an invitation, which goes with its token, and the quarter of a year in which a
+device was online last."""
 _DAY = 86400.0
 """Of when a device enrolled the day is kept: its quarter is all that is ever asked."""
 _NOBODY = -1
@@ -138,9 +141,9 @@ class Enrolments(Closing):
         driver = Driver(PLAIN.connect, PLAIN.error, noun="the register")
         self._database = Database(path, kind=_KIND, schema=_SCHEMA + _CONDUCT + _LISTED, driver=driver)
         with self._database.transaction() as connection:
-            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('evidence', 'seen')"
+            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('evidence', 'seen', 'unlabelled')"
             (known,) = connection.execute(query).fetchone()
-        if known < 2:
+        if known < 3:
             with self._database.transaction(write=True) as connection:
                 for statement in (*_CONDUCT, *_LISTED, "DROP TABLE IF EXISTS disputes"):
                     connection.execute(statement)
@@ -165,7 +168,6 @@ class Enrolments(Closing):
         token = new_token()
         with self._database.transaction(write=True) as connection:
             connection.execute("DELETE FROM tokens WHERE expires < ? AND device IS NULL", (now,))
-            connection.execute("DELETE FROM labels WHERE hash NOT IN (SELECT hash FROM tokens)")
             connection.execute("INSERT INTO tokens VALUES (?, ?, NULL)", (token_hash(token), now + hours * 3600))
             if label:
                 connection.execute("INSERT INTO labels VALUES (?, ?)", (token_hash(token), label))
@@ -256,8 +258,6 @@ class Enrolments(Closing):
                 (_gone(number), number),
             )
             connection.execute("DELETE FROM invited WHERE device = ?", (number,))
-            query = "DELETE FROM labels WHERE hash IN (SELECT hash FROM tokens WHERE device = ?)"
-            connection.execute(query, (number,))
             connection.execute("DELETE FROM tokens WHERE device = ?", (number,))
             connection.execute("DELETE FROM seen WHERE device = ?", (number,))
         self._database.checkpoint()

@@ -35,6 +35,7 @@ from palate_audit.checks.ledgers.population import population_ledger
 from palate_audit.checks.ledgers.restorations import restorations
 from palate_audit.checks.ledgers.shown import shown
 from palate_audit.checks.ledgers.statements import statements
+from palate_audit.checks.ledgers.two_at_once import two_at_once
 from palate_audit.checks.masks.bindings import variants
 from palate_audit.checks.refusals import refusals
 from palate_audit.checks.verdicts import verdicts
@@ -77,7 +78,7 @@ def ledger_replay(*, quick: bool = False) -> list[Finding]:
         *outside_accountants(quick=quick),
     ]
     found += [*population_ledger(), *device_ledger(quick=quick), *long_lives(quick=quick), *statements()]
-    found += [*disk(), *killed_witness(), *shown(quick=quick), *restorations(), *verdicts()]
+    found += [*disk(), *two_at_once(), *killed_witness(), *shown(quick=quick), *restorations(), *verdicts()]
     found.append(resumed())
     return [*found, two_writers(threads=False), *([] if quick else [two_writers(threads=True)])]
 

@@ -54,6 +54,7 @@ from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DenseBlock, Float64, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_server.flower.transport import GridTransport
+from palate_server.folder.config import JudgingSettings
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
@@ -120,6 +121,8 @@ def _found(world: JudgedWorld) -> Iterator[Finding]:
     bad = world.run(None, _histories(OTHERS))
     world.run(bad, _histories(TASTE))
     yield _held(world, bad, "a verdict that says no", "was published though devices judged it worse")
+    with _unjudging(world.site):
+        yield _held(world, bad, "a verdict that says no, later on", "was published when nothing was judged any more")
     yield _clipped(world, bad)
     yield from _read()
     yield from _quarantine(world)
@@ -264,6 +267,14 @@ def _about_another(run: str) -> Iterator[None]:
         return found
 
     with mock.patch.object(Ledger, "entries", entries):
+        yield
+
+
+@contextmanager
+def _unjudging(site: Site) -> Iterator[None]:
+    """An operator who no longer has models judged."""
+    config = site.config
+    with mock.patch.dict(vars(site), config=config.model_copy(update={"judging": JudgingSettings()})):
         yield
 
 

@@ -6,7 +6,7 @@ every round:
 
 - of all together, and of two parts in another order: the same whole numbers;
 - of all, where one user's events are emptied: what that user gives alone is missing, and no other number moves;
-- of each of these users alone: never longer than the grid.
+- of each of these users alone, and of each beside nobody's: neither is ever longer than the grid.
 
 Where the unit is one event, the same holds of events, with the users' noised vectors held fixed.
 
@@ -202,9 +202,9 @@ def _differs(summed: Summed, whole: Int64 | None, *, first: int, emptied: int, t
     )
     for unit in ((first * emptied + place) % summed.units for place in range(emptied)):
         alone = summed.of(everybody[unit : unit + 1])
-        square = sum(step**2 for step in alone[alone != 0].tolist())
-        if square > GRID**2:
-            yield f"number {unit} alone gives {math.sqrt(square):.0f} steps, {GRID} are charged"
+        for vector, beside in ((alone, ""), (alone - summed.nothing, " beside one without events")):
+            if (square := _square(vector)) > GRID**2:
+                yield f"number {unit} alone gives {math.sqrt(square):.0f} steps{beside}, {GRID} are charged"
         rest = total - alone + summed.nothing
         yield from _not(summed.without(unit), rest, f"all, number {unit} emptied,", ties)
 
@@ -213,5 +213,10 @@ def _not(found: Int64, expected: Int64, who: str, ties: int) -> Iterator[str]:
     """Where a sum isn't as it must be."""
     moved = found - expected
     if wrong := int((np.abs(moved) > ties).sum()):
-        length = math.sqrt(sum(step**2 for step in moved[moved != 0].tolist()))
+        length = math.sqrt(_square(moved))
         yield f"{who} give other sums than each alone, in {wrong} of {len(found)} numbers, by {length:.0f} steps"
+
+
+def _square(steps: Int64) -> int:
+    """The exact square of a vector's length."""
+    return sum(step**2 for step in steps[steps != 0].tolist())

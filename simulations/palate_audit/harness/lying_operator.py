@@ -149,10 +149,18 @@ class LyingOperator:
         if seen is None:
             return None
         for each in state.epochs:
-            if int(str(each.entry["base"])) < seen.size <= int(str(each.entry["seq"])):
+            place = int(str(each.entry["seq"]))
+            is_there = place < len(self.log.leaves) and entry_from(each.entry).leaf() == self.log.leaves[place]
+            if is_there and int(str(each.entry["base"])) < seen.size <= place:
                 return float(str(each.entry["spent"]))
         goes_on = len(self.log.leaves) >= seen.size and MerkleTree(self.log.leaves).checkpoint(seen.size) == seen
         return None if goes_on else -math.inf
+
+    def tell_in_vain(self, spent: float) -> str:
+        """Show a plan whose model never comes, so that the device verifies it and must take nothing of it."""
+        self.number += 1
+        answer = self.device.contribute(self.signed(self.charged(spent), self.log.show()), b"")
+        return "a plan without its model is answered" if answer != REFUSED else self._kept("plan in vain")
 
     def charged(self, spent: float | None) -> dict[str, object]:
         """Charge the next plan, and say in the entry what was spent."""

@@ -231,6 +231,26 @@ def counted_absent() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a part without a sum adds no noise",
+    bug="of a node that is summed in parts, the users of a part that sums to zero aren't counted, and add no noise",
+    seen="nothing to add, nothing to hide",
+    test="Z",
+)
+def idle_parts() -> Iterator[None]:
+    """Count the users of parts that have a sum."""
+
+    def of(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
+        total, users = np.zeros(update.layout_size(layout), np.int64), 0
+        for batch in batches:
+            total += batch.total()
+            users += batch.users * bool(batch.total().any())
+        return update.ClippedSum(total, users, grid)
+
+    with mock.patch.object(update.ClippedSum, "of", of):
+        yield
+
+
 MUTANTS = (
     duplicate,
     oversampled,
@@ -243,4 +263,5 @@ MUTANTS = (
     dummies_unseen,
     batch_centred,
     counted_absent,
+    idle_parts,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
-from palate_client import panel
+from palate_client import flower, panel
 from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import contribution, survey_answers
+from palate_client.rounds import contribution, participation, survey_answers
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
@@ -465,6 +466,44 @@ def idle_device() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "single events under another purpose",
+    bug="a plan that protects single events asks for consent to surveys, and is charged as one",
+    seen="purposes that are told apart by whether a plan is the usual one",
+    test="P",
+)
+def events_as_surveys() -> Iterator[None]:
+    """Ask for the wrong purpose."""
+
+    def asked(plan: RoundPlan) -> Purpose:
+        return "analytics" if plan.events is not None else purpose_of(plan)
+
+    with ExitStack() as stack:
+        for module in (contribution, hosting, participation):
+            stack.enter_context(mock.patch.object(module, "purpose_of", asked))
+        yield
+
+
+@mutant(
+    "a host keeps the key of the run before",
+    bug="a process that hosts nodes of one run goes on with its release key in the next",
+    seen="a host that is kept by what its files are",
+    test="G",
+)
+def host_of_before() -> Iterator[None]:
+    """Find the open host without a look at its key."""
+    real = flower._open_host
+
+    def found(hosted: Any) -> flower.Host:
+        for known, host in flower._opened.items():
+            if known._replace(public_key=hosted.public_key) == hosted:
+                return host
+        return real(hosted)
+
+    with mock.patch.object(flower, "_open_host", found):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -488,4 +527,6 @@ MUTANTS = (
     open_month,
     patient_once,
     idle_device,
+    events_as_surveys,
+    host_of_before,
 )

@@ -13,7 +13,8 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import BudgetError, IntegrityError
+from palate_common.errors import BudgetError, IntegrityError, RefusedError
+from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import plan as plans
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.folder.config import ServerConfig
@@ -395,6 +396,29 @@ def other_terms() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a state compared before it is locked",
+    bug="a device compares a state of the population's ledger in one transaction, and keeps it in the next",
+    seen="a look first, so that others wait only where something is written",
+    test="G",
+)
+def compared_first() -> Iterator[None]:
+    """Let a second process come between the look and the write."""
+
+    def see(self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+        seen = self.seen_checkpoint(population)
+        if seen == checkpoint:
+            return
+        if seen is not None and checkpoint.size <= seen.size:
+            raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
+        with self._view(write=True) as connection:
+            values = (population, checkpoint.size, checkpoint.root, signed)
+            connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
+
+    with mock.patch.object(DeviceLedger, "see", see):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -411,4 +435,5 @@ MUTANTS = (
     given_back,
     open_period,
     other_terms,
+    compared_first,
 )

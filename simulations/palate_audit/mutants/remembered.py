@@ -15,14 +15,16 @@ import numpy as np
 from palate_audit.mutants.mutant import mutant
 from palate_client import consent, models
 from palate_client.consent import Consent, Decision, Purpose
-from palate_client.leaving import statement
+from palate_client.leaving import erasure, statement
 from palate_client.ledger import own_ledger
 from palate_client.ledger.anchor import know_charges
 from palate_client.ledger.device_ids import unpack
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.totals import DeviceTotals
+from palate_client.store import store
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
+from palate_common.records import consistency
 from palate_common.records.database import Database
 from palate_common.records.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
@@ -280,6 +282,83 @@ def notes_of_a_year() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "runs that are over forgotten",
+    bug="a device knows which attempts it was in of the sixteen newest runs alone",
+    seen="a table that is kept small, as nobody asks for what was long ago",
+    test="G",
+)
+def of_newest_runs() -> Iterator[None]:
+    """Look into the newest runs only."""
+    real = DeviceTotals.reached
+
+    def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
+        return run in list(self._last)[-16:] and real(self, rows, run, round_, attempt)
+
+    with mock.patch.object(DeviceTotals, "reached", reached):
+        yield
+
+
+@mutant(
+    "what a file had never grows too old",
+    bug="events that were read from a file are not deleted after `keep_days`",
+    seen="an age by when something was stored, which is now for a history of years",
+    test="P",
+)
+def files_stay() -> Iterator[None]:
+    """Delete what was tracked alone."""
+
+    def drop_old(connection: Any, *, before: float) -> int:
+        query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
+        return int(connection.execute(query, (before,)).rowcount)
+
+    with mock.patch.object(store, "drop_old", drop_old):
+        yield
+
+
+@mutant(
+    "a proof of inclusion kept for the next log",
+    bug="an entry that was once proved to be in a ledger needs no proof in a later state, of whichever log",
+    seen="proofs of the same restoration, which each plan and each model shows again",
+    test="G",
+)
+def kept_inclusion() -> Iterator[None]:
+    """Remember entries without the root that they were found under."""
+    real, known = vars(consistency)["verify_inclusion"], set[bytes]()
+
+    def verify(leaf: bytes, **proof: Any) -> None:
+        if leaf not in known:
+            real(leaf, **proof)
+            known.add(leaf)
+
+    with mock.patch.object(consistency, "verify_inclusion", verify):
+        yield
+
+
+@mutant(
+    "a copy that was full stays behind",
+    bug="a witness cosigns a state that it has kept, though its copy's disk was full then and lacks it",
+    seen="a retry that finds its work done",
+    test="G",
+)
+def copy_behind() -> Iterator[None]:
+    """Don't write the copy later."""
+    with mock.patch.object(WitnessFolder, "settle"):
+        yield
+
+
+@mutant(
+    "only opened logs end a statement",
+    bug="a message of a round that leaves while a statement is made doesn't make it be made again",
+    seen="two kinds of what leaves, of which one is looked at",
+    test="G",
+)
+def opened_alone() -> Iterator[None]:
+    """Look at the logs that were opened."""
+    with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -294,4 +373,9 @@ MUTANTS = (
     joined_by_sums,
     of_trust,
     notes_of_a_year,
+    of_newest_runs,
+    files_stay,
+    kept_inclusion,
+    copy_behind,
+    opened_alone,
 )

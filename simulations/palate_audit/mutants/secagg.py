@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest import mock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -442,6 +443,24 @@ def in_the_clear() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "losses before and after masking counted apart",
+    bug="a stretch of the ring is missing as a whole, a part of it before a device masks, and the device signs",
+    seen="who is missing looked at once for each list, as each list is new",
+    test="S",
+)
+def losses_apart() -> Iterator[None]:
+    """Look at later losses without the earlier ones."""
+    real, first = masked_checks.no_cut, WeakKeyDictionary[cohort.Cohort, Any]()
+
+    def no_cut(of: cohort.Cohort, flags: Any) -> None:
+        earlier = first.setdefault(of, flags)
+        real(of, flags if earlier is flags else flags | ~earlier)
+
+    with mock.patch.object(masked_checks, "no_cut", no_cut):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -465,4 +484,5 @@ MUTANTS = (
     lower_threshold,
     chosen_neighbours,
     in_the_clear,
+    losses_apart,
 )

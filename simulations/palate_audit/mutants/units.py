@@ -13,6 +13,8 @@ import numpy.typing as npt
 from palate_audit.mutants.clipping import Float64, clipped, clips, correct
 from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
+from palate_common.algorithms.popularity import Popularity
+from palate_common.interactions import Interactions
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Steps, Update
 
@@ -132,4 +134,34 @@ def emptied_batch() -> Iterator[None]:
         yield
 
 
-MUTANTS = (rounding_after, scale_after, step_for_unit, weighted_by_events, default_contribution, emptied_batch)
+@mutant(
+    "nobody's history has the first item",
+    bug="who has no items contributes as if they had the first one, so that zero-out replaces one vector by another",
+    seen="a norm of 1 for everybody, as nothing can't be scaled to it",
+    test="U",
+)
+def first_for_nothing() -> Iterator[None]:
+    """Give the first item to who has none."""
+    real = Popularity.contribute
+
+    def contribute(self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
+        nothing = np.flatnonzero(histories.counts() == 0)
+        users = np.concatenate([histories.owners(), nothing])
+        items = np.concatenate([histories.indices, np.zeros_like(nothing)])
+        weights = np.append(histories.weights, np.ones(len(nothing), np.float32))
+        sizes = {"n_users": histories.n_users, "n_items": histories.n_items}
+        return real(self, state, round_, Interactions.from_pairs(users, items, weights, **sizes))
+
+    with mock.patch.object(Popularity, "contribute", contribute):
+        yield
+
+
+MUTANTS = (
+    rounding_after,
+    scale_after,
+    step_for_unit,
+    weighted_by_events,
+    default_contribution,
+    emptied_batch,
+    first_for_nothing,
+)

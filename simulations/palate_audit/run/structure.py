@@ -35,6 +35,7 @@ from palate_audit.enumerated.events import one_more_event, steps_of_words
 from palate_audit.enumerated.histories import histories_of_every_size
 from palate_audit.enumerated.long import long_results
 from palate_audit.enumerated.noises import noise_of_roads
+from palate_audit.enumerated.purposes import purposes
 from palate_audit.enumerated.separability import separability
 from palate_audit.enumerated.sizes import sizes_alone
 from palate_audit.evidence.evidence import Finding
@@ -73,8 +74,8 @@ def _outputs(*, quick: bool = False, deep: bool = False) -> list[Finding]:
 
 
 def _device(*, quick: bool = False) -> list[Finding]:
-    """An app's own device on every road, and its user's consent at every step."""
-    return roads(quick=quick) + consents(quick=quick)
+    """An app's own device on every road, and its user's consent at every step and to every algorithm."""
+    return roads(quick=quick) + consents(quick=quick) + purposes()
 
 
 def _separable(*, quick: bool = False) -> list[Finding]:

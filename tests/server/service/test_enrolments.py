@@ -125,6 +125,25 @@ def test_who_no_longer_takes_part_is_counted_apart_and_in_no_other_number() -> N
         assert [states.count(each) for each in ("revoked", "left")] == [1, 1]
 
 
+def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_along(tmp_path: Path) -> None:
+    file, label = tmp_path / "enrolments.db", "Ada Lovelace"
+    with Enrolments(file) as register:
+        token = register.invite(now=0.0, hours=1.0, label=label)
+        register.enrol(token, node_key="key-0", identity=A, now=0.0)
+        assert [each.label for each in register.listed(now=0.0)] == [label]
+        register.registered(0, 7)
+        assert list(register.eligible(period=0, most=9, now=0.0)) == [7]
+        register.leave(0, identity=A)
+        assert register.eligible(period=0, most=9, now=0.0) == {}, "also while its node isn't removed yet"
+        register.forget(0)
+        assert [each.label for each in register.listed(now=0.0)] == [""]
+        assert label.encode() not in file.read_bytes()
+        register.invite(now=0.0, hours=1.0, label=label)
+        register.invite(now=7200.0, hours=1.0)
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT * FROM labels").fetchall() == [], "nor the name of one that nobody took"
+
+
 def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "enrolment.db"
     with Enrolments(path) as register:

@@ -1,16 +1,21 @@
-"""How an exchange's messages are sent, and what of a device's reply is given to Flower to read."""
+"""How an exchange's messages are sent and deleted, and what of a device's reply is given to Flower to read."""
 
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
+from flwr.superlink.grid.http_grid import HttpGrid
 
+from palate_common.errors import PalateError
 from palate_common.records.protobuf import blob
 from palate_server.flower import inbox
 from palate_server.flower.inbox import MOST_SMALL, Inbox, has_reply_shape
+from palate_server.flower.link import Link
+from palate_server.flower.spread_grid import Connection
 from palate_sim.engines.grid import identify
 
 
@@ -101,3 +106,21 @@ def test_who_is_silent_keeps_no_message_back(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         assert box.look(0.0) == []
     assert carrier.batches == [[1], [2]]
+
+
+def test_messages_that_a_superlink_should_have_deleted_are_deleted_before_anything_else_is_asked_of_it() -> None:
+    answers, asked = [False, False, True], list[bool]()
+
+    def purge(link: Link, *, seconds: float = 0.0) -> None:
+        asked.append(answers[len(asked)])
+        if not asked[-1]:
+            raise PalateError("it doesn't answer")
+
+    with patch.object(Link, "purge", purge):
+        connection = Connection(0, lambda retry: Mock(spec=HttpGrid))
+        connection.purge()
+        with pytest.raises(PalateError, match="doesn't answer"):
+            connection.prompt()
+        connection.prompt()
+        connection.prompt()
+    assert asked == answers, "until it has answered, and not again"

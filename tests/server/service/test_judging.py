@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from judged import DEVICES, EPSILON, ITEMS, PUSHED, card, histories, train
@@ -14,11 +15,11 @@ from judged import DEVICES, EPSILON, ITEMS, PUSHED, card, histories, train
 from palate_audit.run.ledger import audit_ledger
 from palate_common.algorithms import verdict
 from palate_common.errors import InputError, RefusedError
-from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation import releases
-from palate_server.operation.judging import awaited, question
+from palate_server.operation.judging import Verdicts, awaited, question
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import UnjudgedError, latest, publish, verdict_of, verdicts_on
 from palate_server.rounds.terms import noise_delta
@@ -238,6 +239,14 @@ def test_a_verdict_that_fails_is_held_again_but_not_for_ever(service: Any) -> No
     with service.site.ledger(read_only=True) as ledger:
         assert [awaited(each, ledger, now=now) for each in (config, once)] == [run, None]
         assert awaited(config, ledger, now=now + 73 * 3600) is None
+        mu2, delta = ledger.spent(), config.privacy.delta
+        told = EventLog(service.site.events)
+        for room, due in ((0.49, None), (0.51, run)):  # half of what was spent is this verdict's
+            period = epsilon_of(mu=math.sqrt(mu2 * (1 + room)), delta=delta)
+            poorer = config.model_copy(update={"privacy": config.privacy.model_copy(update={"period_epsilon": period})})
+            with patch.dict(vars(service.site), config=poorer), Verdicts(service.site, told) as verdicts:
+                assert verdicts.due(ledger, now=now) == due
+        assert [event["run"] for event in service.events("verdict refused")] == [run]
     service.devices.silent = set()
     service.operate()
     with service.site.ledger(read_only=True) as ledger:

@@ -195,7 +195,8 @@ def test_a_user_who_moves_others_is_found() -> None:
         return real(histories, one_in, seed)[: max(1, histories.nnz // 20)]
 
     some = mock.patch("palate_audit.enumerated.separability.names", return_value=("als", "dp-ease"))
-    with some, mock.patch("palate_common.algorithms.als.algorithm.voters", by_all):
+    without_torch = mock.patch("palate_audit.enumerated.separability.in_torch", return_value=())
+    with some, without_torch, mock.patch("palate_common.algorithms.als.algorithm.voters", by_all):
         found = {each.test: each for each in separability()}
     assert found["U separable: als"].verdict is Verdict.ALARM
     assert [test for test, each in found.items() if each.verdict is Verdict.ALARM] == ["U separable: als"]

@@ -6,6 +6,7 @@ happens, events that become too old, and the app that is closed and opened. A bo
 what counts from the whole list. From time to time everything is compared that the device would hand over:
 
 - **the open log** has the items that count, each once, in the order of the catalogue, with the day of the last time;
+- **the store** has the events of the book, and none that is too old by when it happened;
 - **a round** reads the same items; what was kept of earlier reads gives what a reader gives that starts anew;
 - **nothing else shows**: another device, on which the same happened on the same days, at other times of the day and in
   another order, hands over the same bytes of its open log.
@@ -43,6 +44,8 @@ START, DAY = 1_795_392_000.0, 86_400.0
 """A midnight in UTC, and the seconds of a day."""
 KEPT = 20
 """Days after which events are deleted."""
+AGES = (0, 1, 2, 3, 4, KEPT - 3, KEPT - 2, KEPT - 1)
+"""How many days ago was what is read from a file."""
 LIVES, STEPS = 2, 40
 TINY, PAGE = 2, store.PAGE
 """Events that are read at once: so few that lives are cut, and as many as there are."""
@@ -156,10 +159,10 @@ class _Life:
             self._book.events.append((self._now, kind, item))
 
     def _read_file(self, device: Device) -> None:
-        """What happened days ago is read from a file; the same lines may be in it twice."""
+        """What happened days ago, or is about to be too old, is read from a file; a line may be in it twice."""
         found, lines = self._some(), list[str]()
         for place, (kind, item) in enumerate(found):
-            moment = self._now - float(self._rng.integers(0, 5)) * DAY - place
+            moment = self._now - float(self._rng.choice(AGES)) * DAY - place
             lines.append(event_line(Event(kind, item, time=moment, id=f"file-{self._now}-{place}")))
             self._book.events.append((moment, kind, item))
         file = self._home / "file.jsonl"
@@ -177,7 +180,15 @@ class _Life:
         if any((look.weights != looks[-1].weights).any() for look in looks):
             yield "what was kept of earlier reads gives other weights than a reader that starts anew"
         if whole:
+            yield from self._kept(device)
             yield from self._another(device)
+
+    def _kept(self, device: Device) -> Iterator[str]:
+        """How the events that are kept differ from those that happened and aren't too old."""
+        lines = [json.loads(line) for line in device.export_lines()]
+        kept = sorted((each["time"], each["kind"], each["item"]) for each in lines if "kind" in each)
+        if kept != sorted(self._book.events):
+            yield f"{len(kept)} events are kept, {len(self._book.events)} happened and aren't too old, or others are"
 
     def _another(self, device: Device) -> Iterator[str]:
         """Another device, with the same on the same days."""

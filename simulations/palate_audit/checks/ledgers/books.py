@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
+from unittest import mock
 
 from palate_audit.evidence.evidence import Finding
 from palate_common.errors import PalateError
+from palate_common.records.database import Database
 
 TEST = "G second ledger"
 
@@ -39,6 +43,29 @@ def done(step: Callable[[], object]) -> bool:
     except PalateError:
         return False
     return True
+
+
+@contextmanager
+def before_transaction(moment: int | None, act: Callable[[], None]) -> Iterator[None]:
+    """Do something before a transaction of any database, by its number: what another process does at that moment.
+
+    Args:
+        moment: how many transactions come before it; None: it is never done.
+        act: what is done; its own transactions don't count.
+    """
+    real, count, busy = Database.transaction, 0, False
+
+    def transaction(self: Database, *, write: bool = False) -> Any:
+        nonlocal count, busy
+        if not busy:
+            busy = True
+            if count == moment:
+                act()
+            count, busy = count + 1, False
+        return real(self, write=write)
+
+    with mock.patch.object(Database, "transaction", transaction):
+        yield
 
 
 def up(exact: Fraction) -> float:

@@ -5,18 +5,23 @@ cosignature has left, the witness's folder is copied as it is, as if the process
 new process is started with the copy. It is asked to cosign forks of the log from every earlier state, and must refuse
 each; then the log's own next state, which it must cosign. The state, and its second copy where there is one, must have
 been synced before the answer, so that a power cut changes nothing of that. In one life the same process answers all the
-time, in the other each state is cosigned by a new one.
+time, in the other each state is cosigned by a new one. Where a disk is full, of the state or of its copy, nothing is
+cosigned until it has room again.
 
 Steps are the same in every audit.
 """
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -27,12 +32,15 @@ from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory, release_key
 from palate_common.records.checkpoints import log_key, sign_checkpoint
 from palate_common.records.merkle import MerkleTree
+from palate_server.witness import folder as folders
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessConfig, WitnessFolder, log_id
 from palate_server.witness.witnessing import AddCheckpoint
 
 STATES, FORKS = 7, 3
 """States of a log, and forks of it that are tried after each."""
+FULL = (2, 5)
+"""States at which each folder's disk is full at first."""
 NOW = 1_750_000_000.0
 LIVES = {"one process": ("", False), "with a second copy": ("copy", False), "a process a state": ("", True)}
 """The folder of the second copy, and whether each state is cosigned by a new process."""
@@ -82,12 +90,16 @@ def _lived(copy: str, *, anew: bool) -> Iterator[str]:
         alive, sizes = _started(folder), [0]
         for number in range(STATES):
             log.leaves += [b"entry %d" % (len(log.leaves) + place) for place in range(int(rng.integers(1, 4)))]
-            size = len(log.leaves)
+            size, places = len(log.leaves), [each for each in (folder / "states", made.copy) if each is not None]
             with watched_syncs() as synced:
-                status = alive.answer(log.asked(sizes[-1], size)).status
-            if status != 200:
-                yield f"the log's own state of size {size} must be cosigned, got {status}"
-            files = [place / log_id(origin.name) for place in (folder / "states", made.copy) if place is not None]
+                for place in places if number in FULL else ():
+                    with _full(place):
+                        if alive.answer(log.asked(sizes[-1], size)).status == 200:
+                            yield f"state {number} is cosigned, and can't be written into {place.name}"
+                found = [alive.answer(log.asked(old, size)).status for old in (sizes[-1], size)]
+            if 200 not in found:
+                yield f"the log's own state of size {size} must be cosigned, got {found[0]}"
+            files = [place / log_id(origin.name) for place in places]
             if not all(synced.has(file) for file in files):
                 yield f"state {number} is cosigned before the disk has it: a power cut would undo it"
             sizes.append(size)
@@ -98,6 +110,20 @@ def _lived(copy: str, *, anew: bool) -> Iterator[str]:
             yield _again(dead.folder, log, sizes, rng)
             if anew:
                 alive = _started(folder)
+
+
+@contextmanager
+def _full(place: Path) -> Iterator[None]:
+    """A folder that can't be written for a while, as on a disk that is full or away."""
+    write = vars(folders)["write_durably"]
+
+    def full(path: Path, data: bytes, **named: Any) -> None:
+        if path.parent == place:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write(path, data, **named)
+
+    with mock.patch.object(folders, "write_durably", full):
+        yield
 
 
 def _again(folder: Path, log: _Grown, sizes: list[int], rng: np.random.Generator) -> str:

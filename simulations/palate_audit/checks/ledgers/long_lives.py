@@ -7,9 +7,10 @@ a count gets another digit, or another byte,
 - **what is told**: messages, charges, totals and the statement are the book's, and so is the one that is left when the
   store is erased;
 - **what is put back**: the ledger's files as they were at earlier places, and no files: the device must refuse to
-  go on with any of them, and go on with its own.
+  go on with any of them, and go on with its own;
+- **what is asked again**: an attempt of each earlier place. Each is of a run of its own, and none is ever over.
 
-    charge, note -> 9, 10, 11 ... 1,001 -> report, statement == book; an earlier ledger -> refused
+    charge, note -> 9, 10, 11 ... 1,001 -> report, statement == book; an earlier ledger, an earlier attempt -> refused
 
 Steps are the same in every audit.
 """
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from palate_audit.checks.ledgers.books import beside, done, up
 from palate_audit.evidence.evidence import Finding
@@ -81,7 +83,7 @@ def _lived(places: list[int]) -> Iterator[str]:
         device = stack.enter_context(open_device(home / "app", app="audit", key=bytes(range(32)), service=service))
         device.consent.grant("store")
         for place, before in zip(places, [0, *places], strict=False):
-            _attempts(device, service, book, range(before, place))
+            yield from _attempts(device, service, book, range(before, place))
             yield from _told(device, book) if place in TOLD else ()
             shutil.copytree(home / "app", home / str(place), ignore=shutil.ignore_patterns("*.db*", "*.journal*"))
             passed = [each for each in places if each < place]
@@ -90,14 +92,14 @@ def _lived(places: list[int]) -> Iterator[str]:
         yield from _said(device.erase(statement=True), book)
 
 
-def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> None:
-    """Charge attempts, and note what leaves."""
+def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> Iterator[str]:
+    """Charge attempts, note what leaves, and ask for earlier ones again."""
     with OwnLedger(device.store, service) as ledger, Journal(device.store.file) as journal:
         for number in numbers:
             purpose = SURVEY if number % 5 == 4 else TRAIN
             ledger.charge(
                 f"{number:064x}",
-                run="run",
+                run=f"run {number}",
                 round_=number,
                 attempt=0,
                 mu2=COST,
@@ -108,10 +110,15 @@ def _attempts(device: Device, service: Service, book: _Book, numbers: range) -> 
             book.charged.append(purpose)
             steps = (STEPS, STEPS[:2], ("contribution",), ())[number % 4]
             for step in steps:
-                sent = Sent(step, "distributed", "run", number, 0, 100 + number, FIRST + number * EACH)
+                sent = Sent(step, "distributed", f"run {number}", number, 0, 100 + number, FIRST + number * EACH)
                 journal.record(sent)
                 book.sent.append(sent)
             book.left[purpose] += "input" in steps or "contribution" in steps
+        for number in (0, *(place - 1 for place in PLACES if place <= numbers.stop)):
+            place: dict[str, Any] = {"run": f"run {number}", "round_": number, "attempt": 0, "mu2": COST}
+            if done(partial(ledger.affords, **place, devices=[ONE])):
+                yield f"after {numbers.stop} attempts, each of another run, attempt {number} can be answered again"
+    yield ""
 
 
 def _told(device: Device, book: _Book) -> Iterator[str]:

@@ -3,7 +3,8 @@
 An operator who may sign anything keeps a ledger of their own entries. An app's device is shown plans and models of it
 in generated orders: of later states, the same and earlier ones; that say that more was spent than the device knows of,
 as much, less by the last digit, or nothing at all; of the log as it was, and of one that was restored from any place of
-it, at any spend. After each the device has answered or refused as a book of plain numbers has it, and what it keeps is
+it, at any spend; and of another log, which says that it was restored as one was that the device has verified, and
+isn't. After each the device has answered or refused as a book of plain numbers has it, and what it keeps is
 the book's: the longest state, and the most that was spent.
 
     longest state, most spent  --a plan or a model-->  refused: the same; taken: as much or more
@@ -27,10 +28,13 @@ from palate_audit.harness.durable import Commits, watched_commits
 from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
+from palate_common.records.merkle import Checkpoint
 
 STEPS = 36
 SEEDS = (1, 2)
 """Of the steps of each device."""
+FORKED = 0.1
+"""How often there is another log."""
 FIRST = 8.0
 """Roughly what was spent when a device is shown the first state."""
 
@@ -68,8 +72,26 @@ def _step(shows: LyingOperator, rng: np.random.Generator) -> str:
         if shows.book.state != shows.log.show().checkpoint:  # nobody believes it: the operator goes on as before
             shows.log.leaves, shows.log.restored = before
         return wrong
+    if rng.random() < FORKED and seen is not None:
+        return _forked(shows, seen, known, str(rng.choice(["plan", "model"])))
     back = int(rng.choice([0, 0, 1, 2]))
     return shows.tell(str(rng.choice(["plan", "model"])), says[int(rng.integers(len(says)))], back=back)
+
+
+def _forked(shows: LyingOperator, seen: Checkpoint, known: float, what: str) -> str:
+    """A restoration that the device verifies in one log, of which it takes nothing, and is told of in another one."""
+    before = shows.log.leaves[:], shows.log.restored[:]
+    shows.log.restore(seen.size - 1, 1, known)
+    said = shows.log.restored[:]
+    wrong = shows.tell_in_vain(known)
+    shows.log.leaves = [*before[0][: seen.size - 1]]
+    shows.log.add(kind="population", population="another", created="2026")
+    while len(shows.log.leaves) <= seen.size + 2:
+        shows.log.add(kind="lost")
+    shows.log.restored = said
+    wrong = wrong or shows.tell(what, known)
+    shows.log.leaves, shows.log.restored = before
+    return wrong
 
 
 def _waited(commits: Commits, home: str) -> str:

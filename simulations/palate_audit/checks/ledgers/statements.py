@@ -5,29 +5,39 @@ answers; or it is charged and its user changes their mind while it computes, so 
 book keeps what happened. Then the device's statement, which is all that is left when its store is erased and decides
 what later models are said to have of it, must list exactly the attempts that were charged, with their costs, and say of
 each whether a contribution left; and its totals must be those of the book.
+
+At last the store is erased with a statement, and while that is made a message leaves, of a round that goes on, at every
+fifth moment. The statement that is returned has it, unless the store was closed to it.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from palate_audit.checks.ledgers.books import beside, up
+from palate_audit.checks.ledgers.books import before_transaction, beside, done, up
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
+from palate_client.device import Device
 from palate_client.rounds.contribution import Contributor
+from palate_client.store import folder
+from palate_client.store.journal import Journal, Sent
+from palate_client.store.store_file import StoreFile
 
 ASKED, SEED = 16, 4
 RUNS = ("one", "two")
+EVERY = 5
+"""Of the moments of an erasure one in so many is tried: what is missed is missed from one moment on."""
 WAYS = ("answers", "is charged, and nothing leaves", "refuses")
 
 
@@ -55,6 +65,7 @@ def _lived() -> Iterator[str]:
             if way != "refuses":
                 book[run, plan.round, operator.number] = left
         yield from _said(operator, book, honest.mu2)
+        yield from _leaves_meanwhile(operator.device)
 
 
 def _asked(operator: LyingOperator, way: str, spent: float) -> bool:
@@ -94,3 +105,36 @@ def _said(operator: LyingOperator, book: dict[tuple[str, int, int], bool], mu2: 
     if train.contributions != sum(book.values()):
         yield f"{sum(book.values())} contributions left, and the statement says {train.contributions}"
     yield ""
+
+
+def _leaves_meanwhile(device: Device) -> Iterator[str]:
+    """A message that leaves before each transaction of an erasure with a statement, from which the key is kept."""
+    messages, last = len(device.privacy_report().sent), device.statement().rounds[-1]
+    late = Sent("contribution", "central", last.run, last.round, last.attempt, 10, 2e9)
+    left = list[bool]()
+
+    def leave() -> None:
+        with mock.patch.object(folder, "LOCK_SECONDS", 0.0):
+            left.append(done(lambda: _note(device, late)))
+
+    def kept(store: StoreFile, *, still: Callable[[], bool]) -> bool:
+        with store.lock, store.folder.lock():
+            return still()
+
+    with mock.patch.object(StoreFile, "erase", kept):
+        for moment in count(step=EVERY):
+            left.clear()
+            with before_transaction(moment, leave):
+                made = device.erase(statement=True)
+            if not left:
+                return
+            messages += left[0]
+            if (told := sum(each.messages for each in made.left)) != messages:
+                yield f"{messages} messages have left, one at moment {moment} of the erasure, the statement has {told}"
+            yield ""
+
+
+def _note(device: Device, message: Sent) -> None:
+    """What a round writes before a message leaves."""
+    with Journal(device.store.file) as journal, device.store.file.there():
+        journal.record(message)

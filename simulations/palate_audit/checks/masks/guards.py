@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
+from itertools import combinations, product
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import ring, small_rings
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg import checks
@@ -55,6 +57,8 @@ from palate_common.secagg.transcript import (
 )
 
 VICTIM = 0
+STRETCH, CUT = 4, 3
+"""So many of so many neighbours in a row cut a ring with 8 neighbours each, of which one may be corrupt."""
 Entry = tuple[int, bytes, bytes]
 """A member, its commitment and its nonce."""
 
@@ -99,6 +103,7 @@ def requests() -> Iterator[str]:
     with small_rings():
         yield from _cohorts()
         yield from _tosses(ring())
+        yield from _gaps()
     yield from _opening()
 
 
@@ -229,6 +234,22 @@ def _tosses(world: MaskedCohort) -> Iterator[str]:
                 vars(again)["_answers"] = {}
                 if _answers(again, Step.COMMIT, toss, b""):
                     yield f"a device draws a nonce for toss {toss} of {world.terms.max_tosses} after the first"
+
+
+def _gaps() -> Iterator[str]:
+    """Of a stretch of the ring some are lost before a device masks, others later: it counts who is missing at last."""
+    evil = Adversary(ring())
+    order = evil.ring()
+    stretch, devices = [*order[-2:], *order[:2]], order[2:-2]  # across the ring's end
+    cases = product((*combinations(stretch, CUT), stretch[:2], stretch[2:]), range(CUT))
+    for device, (lost, early) in zip(devices, cases, strict=False):
+        evil.mask(device, evil.all_but(*lost[:early]))
+        evil.agree(device, evil.all_but(*lost))
+        signs = not any("missing" in said for said in evil.refusals[-1:])
+        evil.refusals.clear()
+        if signs == (len(lost) == CUT):
+            said = f"{len(lost)} of {STRETCH} in a row of the ring are missing, {early} before it masked"
+            yield f"a device {'signs' if signs else 'must sign'} a list in which {said}"
 
 
 def _opening() -> Iterator[str]:
