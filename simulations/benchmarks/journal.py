@@ -3,7 +3,8 @@
     once_each("poisoning-honest", seeds, play, about=(RUNS, PEOPLE)) -> one result a seed
 
 Each result is a line of `build/NAME.jsonl` as soon as it is there. Whoever starts again measures the seeds that have no
-line. A line counts while the sources of a run and what the measurement says about itself are the same.
+line. A line counts while all sources are the same, the benchmarks' among them, and what the measurement says about
+itself is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from benchmarks.sheet import plain
 from palate_common.records.canonical import canonical_json, digest
 from palate_sim.progress import Progress
-from palate_sim.provenance import run_sources
+from palate_sim.provenance import AUDITORS, run_sources, sources_of
 from palate_sim.steps import step
 
 FOLDER = Path(__file__).parents[2] / "build"
@@ -31,11 +32,11 @@ def once_each(
         name: of the journal, and of the work in the terminal.
         seeds: all of them.
         measure: what to do for one.
-        about: all that its results follow from beside the seed and the sources of a run.
+        about: all that its results follow from beside the seed and the sources.
         folder: of the journal.
     """
     wanted, journal = list(seeds), folder / f"{name}.jsonl"
-    source = digest(canonical_json(run_sources()) + repr(about).encode())
+    source = digest(canonical_json(sources()) + repr(about).encode())
     done = {row["seed"]: row["found"] for row in _rows(journal) if row["source"] == source}
     left = [seed for seed in wanted if seed not in done]
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,11 @@ def once_each(
                 file.write(json.dumps({"source": source, "seed": seed, "found": done[seed]}) + "\n")
             advance(1)
     return [done[seed] for seed in wanted]
+
+
+def sources() -> dict[str, str]:
+    """SHA-256 of the source of each module that a measurement may load, by name."""
+    return run_sources() | sources_of(*AUDITORS, "benchmarks")
 
 
 def _rows(journal: Path) -> Iterable[Any]:

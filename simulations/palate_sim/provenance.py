@@ -33,8 +33,13 @@ def run_sources() -> dict[str, str]:
 
 
 def preparation_sources() -> dict[str, str]:
-    """SHA-256 of the source of each module that prepares a log, by name."""
-    return {name: digest for name, (_, digest) in _of(PREPARATION).items()}
+    """The same of each module that prepares a log."""
+    return sources_of(*PREPARATION)
+
+
+def sources_of(*packages: str) -> dict[str, str]:
+    """The same of each module of some packages."""
+    return {name: digest for name, (_, digest) in _of(packages).items()}
 
 
 def auditors(name: str) -> bool:

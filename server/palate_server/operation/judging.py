@@ -104,8 +104,8 @@ def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
 def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[QuarantinedItem, ...]:
     """Read the verdict on a run's model once: put the items in quarantine that it names; returns them.
 
-    They are those that it proves pushed; and those that it only names, if the model in use hardly shows them, as many
-    as there is room for, and none that an operator has lifted.
+    They are those that it proves pushed; and those that it only names, if the model in use hardly shows them: none that
+    an operator has lifted, and none that would keep a training from beginning.
 
     **Guarantees:** which items these are follows from sealed verdicts, the ledger, the configuration and the operator's
         word alone.
@@ -123,23 +123,23 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[Quarantined
     said = verdict_of(site, ledger, run)
     if said is None:
         return ()
-    named, items = said.pushed if settings.quarantine_runs else (), judged_items(site, ledger, run)
-    if named and not items:
+    if not (said.pushed and settings.quarantine_runs):
+        site.quarantine.read(verdict, ())
         return ()
-    now = trainings(ledger)
-    found = candidate(site, ledger, verdict)
-    proved = {each.row for each in proven(found.model, said, accusers=settings.quarantine_accusers)} if named else set()
-    there = {each.item for each in site.quarantine.items(trainings=now)} | {items[row] for row in proved}
-    room = min(settings.quarantine_items, len(items) - 1) - len(there)
-    seen_now = _seen(site, ledger, JudgedPair.model_validate(found.terms.settings).in_use.model, items)
-    unseen = [
-        each.row for each in named
-        if each.row not in proved | seen_now and items[each.row] not in there | site.quarantine.lifted
-    ]  # fmt: skip
-    put = tuple(
-        QuarantinedItem(item=items[row], by=run, until=now + settings.quarantine_runs, proved=row in proved)
-        for row in (*sorted(proved), *unseen[: max(room, 0)])
-    )
+    items = judged_items(site, ledger, run)
+    if not items:
+        return ()
+    now, found = trainings(ledger), candidate(site, ledger, verdict)
+    there = {each.item for each in site.quarantine.items(trainings=now)}
+    into = {items[each.row]: True for each in proven(found.model, said, accusers=settings.quarantine_accusers)}
+    others = [each.row for each in said.pushed if items[each.row] not in {*into, *there, *site.quarantine.lifted}]
+    in_use = JudgedPair.model_validate(found.terms.settings).in_use.model
+    seen_now = _seen(site, ledger, in_use, items) if others else frozenset[int]()
+    for row in others:
+        if row not in seen_now and not too_many(site, {*there, *into, items[row]}):
+            into[items[row]] = False
+    until = now + settings.quarantine_runs
+    put = tuple(QuarantinedItem(item=item, by=run, until=until, proved=proved) for item, proved in into.items())
     site.quarantine.read(verdict, put)
     return put
 

@@ -20,7 +20,7 @@ from scipy import stats
 from benchmarks.journal import once_each
 from benchmarks.sheet import Table
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, play, terms_of
-from palate_audit.poisoning.campaign import ACCUSERS
+from palate_audit.poisoning.campaign import ACCUSERS, left_out
 from palate_audit.poisoning.verdicts import divided, said, verdict_on
 from palate_audit.poisoning.world import World, made_world
 from palate_common.errors import InputError
@@ -29,7 +29,7 @@ from palate_common.rounds.privacy_mode import DpMode
 from palate_server.operation.terms import check_judging
 from palate_server.rounds.possible import FALSE_VOID
 from palate_server.rounds.replay import Replay, model_header
-from palate_server.surveys.accusation import proven
+from palate_server.surveys.accusation import seen
 
 EPSILON, RUNS = 5.0, 5
 """Of a training and its verdict together, and how many there are in a row in each population."""
@@ -94,7 +94,7 @@ def honest_runs(seed: int, *, people: tuple[int, int] = PEOPLE, runs: int = RUNS
     training = replace(setting, epsilon=budget.training if judging else EPSILON)
     terms = terms_of(world, training, None, seed=seed)
     in_use = GlobalModel(model_header(terms, 0), Replay(terms).algorithm.start())
-    items = tuple(f"item {row}" for row in range(world.train.n_items))
+    items, shown = tuple(f"item {row}" for row in range(world.train.n_items)), frozenset[int]()
     for run in range(runs):
         played = [play(world, training, None, seed=seed * runs + run)]
         verdict = None
@@ -103,7 +103,9 @@ def honest_runs(seed: int, *, people: tuple[int, int] = PEOPLE, runs: int = RUNS
             played.append(verdict_on(world, setting, model, in_use, None, seed=seed * runs + run))
             if played[1].plans:
                 verdict = said(played[1], devices=played[1].users[0])
-                in_use = in_use if verdict.held else model
+                into = left_out(played[1].model, verdict, shown=shown, accusers=ACCUSERS)
+                if not verdict.held:
+                    in_use, shown = model, seen(played[1].model, devices=verdict.devices)
         contributed = [users for each in played for users in each.users]
         void = sum(each.void for each in played)
         found = replace(
@@ -116,7 +118,6 @@ def honest_runs(seed: int, *, people: tuple[int, int] = PEOPLE, runs: int = RUNS
             reasons=found.reasons + tuple(each.said for each in played if each.said),
         )
         if verdict is not None:
-            into = proven(played[1].model, verdict, accusers=ACCUSERS)
             found = replace(
                 found,
                 judged=found.judged + 1,

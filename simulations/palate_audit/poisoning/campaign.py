@@ -14,7 +14,7 @@ The other way round, `accused` counts how many false votes put an honest item th
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN
 from palate_common.models.model import GlobalModel
 from palate_server.folder.config import JudgingSettings
 from palate_server.surveys.accusation import proven, seen
-from palate_server.surveys.verdict import judgement
+from palate_server.surveys.verdict import Judgement, judgement
 
 RUNS = 4
 """Runs in a row."""
@@ -111,11 +111,7 @@ def campaign(
             in_use, shown = trained.model, seen(passed[0], devices=devices)
         else:
             into = set.intersection(
-                *(
-                    {item.row for item in proven(model, said, accusers=accusers)}
-                    | {item.row for item in said.pushed if item.row not in shown}
-                    for model, said in zip(read, told, strict=True)
-                )
+                *(left_out(model, said, shown=shown, accusers=accusers) for model, said in zip(read, told, strict=True))
             )
             until |= dict.fromkeys(into, number + 1 + LASTS)
         named = all(goal.target in {item.row for item in each.pushed} for each in told)
@@ -124,6 +120,19 @@ def campaign(
             CampaignTurn(goal.target, out, not passed, named, goal.target in into, found.exposure, found.quality)
         )
     return tuple(turns)
+
+
+def left_out(verdict: GlobalModel, said: Judgement, *, shown: Collection[int], accusers: float) -> set[int]:
+    """The items that go into quarantine, where there is room for all.
+
+    Args:
+        verdict: the released one.
+        said: what it says.
+        shown: the items that people see by the model in use.
+        accusers: as of `proven`.
+    """
+    proved = {item.row for item in proven(verdict, said, accusers=accusers)}
+    return proved | {item.row for item in said.pushed if item.row not in shown}
 
 
 def _moved(played: Played, moved: Sequence[tuple[str, int, float]]) -> GlobalModel:

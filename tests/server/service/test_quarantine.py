@@ -104,6 +104,9 @@ def test_an_item_that_nobody_sees_needs_no_proof_and_one_that_people_see_does(ma
             site.quarantine.add(there, until=99)
             named = judging.put_in_quarantine(site, ledger, held)
             assert [each.item for each in named] == put, "as many as there is room for: they end no training"
+        file.unlink()
+        (site.folder / "items").write_bytes(b"item-0\n")
+        assert judging.put_in_quarantine(Site.at(site.folder), ledger, held) == (), "it is all that there is left"
         among = judging._seen(site, ledger, in_use, ("new", *site.catalogue.items))
         assert (among & {0, 1}, among >= {row + 1 for row in TASTE}) == (set(), True)
         shutil.rmtree(site.run(verdicts_on(ledger, found.manifest.model_dump()["run"]).said))

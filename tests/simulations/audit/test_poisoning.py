@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import journal
 from benchmarks.journal import once_each
+from benchmarks.poisoning import honest
 from benchmarks.poisoning.honest import honest_runs
 from palate_audit.poisoning import section as sections
 from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
@@ -254,6 +256,11 @@ def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.Monk
     worse = honest_runs(popularity, people=people, runs=1)
     assert (worse.judged, worse.held) == (1, 1)
     assert worse.reasons[0].startswith("devices judge it worse")
+    monkeypatch.setattr(verdict, "LEAST_BORNE", 5.0)
+    monkeypatch.setattr(verdict, "MOST_BORNE", 5.0)
+    monkeypatch.setattr(honest, "ACCUSERS", 1.0)
+    named = honest_runs(popularity, people=people, runs=1)
+    assert named.quarantined == named.accused > 0, "nothing is proved, and there is no model yet that shows an item"
     monkeypatch.setattr(possible, "ROUNDING", 0.0)
     void = honest_runs(popularity, people=people, runs=1)
     assert void.void == void.attempts > 0
@@ -262,7 +269,7 @@ def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.Monk
     assert not honest_runs(popularity, people=(375, 376), runs=1).judged, "too few to pay for a verdict"
 
 
-def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = list[int]()
 
     def measure(seed: int) -> dict[str, float]:
@@ -273,10 +280,15 @@ def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         once_each("long", range(4), measure, about="a", folder=tmp_path)
-    with (tmp_path / "long.jsonl").open("a") as journal:
-        journal.write('{"source": "cut off')
+    with (tmp_path / "long.jsonl").open("a") as file:
+        file.write('{"source": "cut off')
     found = once_each("long", range(4), measure, about="a", folder=tmp_path)
     assert found == [{"found": 0.0}, {"found": 0.333333333}, {"found": 0.666666667}, {"found": 1.0}]
     assert measured == [0, 1, 2, 2, 3]
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[5:] == [0], "what it follows from has changed"
+    now = journal.sources()
+    assert now.keys() >= {"benchmarks.poisoning.honest", "palate_audit.poisoning.verdicts", "palate_common.errors"}
+    monkeypatch.setattr(journal, "sources", lambda: now | {"palate_audit.poisoning.verdicts": ""})
+    once_each("long", range(1), measure, about="b", folder=tmp_path)
+    assert measured[6:] == [0], "the attack's source has changed"

@@ -78,16 +78,19 @@ let chosen: Promise<Curves> | undefined;
 export function curves(kind?: "native" | "fallback"): Promise<Curves> {
   if (kind) return kind === "native" ? Promise.resolve(NATIVE) : import("./crypto_fallback.js").then(({ FALLBACK }) => FALLBACK);
   chosen ??= (async () => {
-    const secret = new Uint8Array(32).fill(1);
     try {
-      await (await NATIVE.x25519(secret)).agree((await NATIVE.x25519()).publicKey);
+      const { secret, publicKey: own } = await NATIVE.x25519();
+      await (await NATIVE.x25519(secret)).agree(own);
       const { publicKey, sign } = await NATIVE.ed25519(secret);
       if (await NATIVE.ed25519Verify(publicKey, secret, await sign(secret))) return NATIVE;
     } catch {
       subtle();
     }
     return curves("fallback");
-  })();
+  })().catch((error: unknown) => {
+    chosen = undefined; // what didn't arrive is fetched again by whoever asks again
+    throw error;
+  });
   return chosen;
 }
 
