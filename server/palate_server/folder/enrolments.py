@@ -48,6 +48,8 @@ _LISTED = (
 )
 """Further ones: what an operator called an invitation, which goes with its token, and the quarter of a year in which a
 device was online last."""
+_ORPHANS = "DELETE FROM labels WHERE hash NOT IN (SELECT hash FROM tokens)"
+"""What a version without that trigger may have left."""
 _DAY = 86400.0
 """Of when a device enrolled the day is kept: its quarter is all that is ever asked."""
 _NOBODY = -1
@@ -145,7 +147,7 @@ class Enrolments(Closing):
             (known,) = connection.execute(query).fetchone()
         if known < 3:
             with self._database.transaction(write=True) as connection:
-                for statement in (*_CONDUCT, *_LISTED, "DROP TABLE IF EXISTS disputes"):
+                for statement in (*_CONDUCT, *_LISTED, _ORPHANS, "DROP TABLE IF EXISTS disputes"):
                     connection.execute(statement)
 
     def close(self) -> None:

@@ -142,6 +142,9 @@ def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_alon
         register.invite(now=7200.0, hours=1.0)
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT * FROM labels").fetchall() == [], "nor the name of one that nobody took"
+        connection.executescript("DROP TRIGGER unlabelled; INSERT INTO labels VALUES ('gone', 'Ada Lovelace')")
+    with Enrolments(file), closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT * FROM labels").fetchall() == [], "nor what a former version left"
 
 
 def test_a_register_of_an_earlier_version_is_opened(tmp_path: Path) -> None:
