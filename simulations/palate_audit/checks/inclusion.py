@@ -4,6 +4,8 @@ Every user puts the same amount on a coordinate of its own. The noise is that of
 the difference of the two runs shows how often each user is in the sum. Answers are lost, delivered twice, and come
 from nodes of one device and of a thousand.
 
+Users of one node have spent different amounts before: who is at a limit of their own, by attempts or by cost, sits out.
+
 The production path clips on the device, so an honest node can't show whether the server checks, too. So one node's
 answer to the open attempt is replaced: by one longer than its clip norm, one of another attempt, or no answer at all.
 The server must leave out that node, and the sum must be exactly that without the node. Where devices add the noise, a
@@ -18,7 +20,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,17 +31,24 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.records.canonical import canonical_json
 from palate_common.rounds.plan import RoundPlan, SignedPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
+from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.rounds.wire import REFUSED
 
 TEST = "F inclusion"
 SHARE = 0.9
 """Each user's contribution, as a share of the clip norm."""
 USERS, CROWD = 12, 1000
+SPENT, BEFOREHAND, MUCH = (1, 4, 5, 6, 7), 3, 1000.0
+"""Users who have taken part before, one of the first node and all of the second, how often, and at which cost."""
+LIMITED: Mapping[str, Mapping[str, Any]] = {
+    "by attempts": {"max_participations": BEFOREHAND},
+    "by cost": {"limit_mu2": BEFOREHAND * MUCH},
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ FIRST = (
 def inclusion(*, quick: bool = False) -> list[Finding]:
     """How often each user is in each release, in every case; and what happens to forged answers."""
     found = [_found(name, case) for name, case in CASES.items() if not quick or name in FIRST]
-    return [*found, *answers(quick=quick), impossible(), too_few()]
+    return [*found, at_limits(), *answers(quick=quick), impossible(), too_few()]
 
 
 def _found(name: str, case: Attendance) -> Finding:
@@ -113,6 +123,32 @@ def _found(name: str, case: Attendance) -> Finding:
     return Finding.checked(test, True, f"each of {len(present)} users once in each of {setting.rounds} releases")
 
 
+def at_limits() -> Finding:
+    """Of the users of a node some have reached a limit of their own: they are in no sum, and aren't charged."""
+    test = f"{TEST}: users at their limit"
+    for name, limits in LIMITED.items():
+        for mode in (CENTRAL, DISTRIBUTED):
+            case = Attendance(Setting(mode=mode, rounds=2, lost=len(SPENT) if mode.cohort else 0))
+            try:
+                everybody, idle = (_played(case, acting, limits) for acting in (range(USERS), ()))
+            except (PalateError, KeyError) as error:
+                return Finding.checked(test, False, f"the run must end, got: {error}")
+            joined = [user for user in range(USERS) if user not in SPENT]
+            for round_ in range(2):
+                wrong = _miscounted(everybody["releases"][round_] - idle["releases"][round_], joined, case.setting)
+                if wrong or everybody["users"][round_] != len(joined):
+                    said = wrong or f"{everybody['users'][round_]} users are said to be in the sum"
+                    return Finding.checked(
+                        test, False, f"{len(joined)} of {USERS} users are below a limit {name}: {said}"
+                    )
+            mine = {user for user, *_ in everybody["receipts"]}
+            if mine != {*joined}:
+                return Finding.checked(
+                    test, False, f"users {joined} are below a limit {name}, {sorted(mine)} are charged"
+                )
+    return Finding.checked(test, True, f"{len(SPENT)} of {USERS} users sit out, the others take part")
+
+
 def _miscounted(sums: Int64, acting: Collection[int], setting: Setting) -> str:
     """How a noiseless sum differs from one equal share for each user with events; "" if it doesn't."""
     counts = np.bincount([user % PLAIN for user in acting], minlength=len(sums))
@@ -128,14 +164,21 @@ def _miscounted(sums: Int64, acting: Collection[int], setting: Setting) -> str:
     return ""
 
 
-def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
-    """Run one case in which some users have events."""
+def _played(case: Attendance, acting: Collection[int], limits: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Run one case in which some users have events; with limits, some users have reached theirs before."""
     amount = SHARE * case.setting.clip_norm / WEIGHTS["plain"]
     script = [Gesture(plain=amount * np.eye(PLAIN)[place]) for place in range(PLAIN)]
     # Different numbers of events: user u has its gesture and u % 3 idle ones.
     script += [Gesture(), Gesture()]
     items = [[user % PLAIN, *range(PLAIN, PLAIN + user % 3)] if user in acting else [] for user in range(case.users)]
-    with probe_run(case.setting, crowd(items, n_items=len(script)), script) as stage:
+    with ExitStack() as stack:
+        stage = stack.enter_context(probe_run(case.setting, crowd(items, n_items=len(script)), script))
+        if limits is not None:
+            stage.devices = stack.enter_context(DeviceLedger(":memory:", **limits))
+            stage.host = replace(stage.host, ledger=stage.devices)
+            for round_ in range(BEFOREHAND):
+                spent: dict[str, Any] = {"round_": round_, "attempt": 0, "mu2": MUCH, "n_bytes": 1}
+                stage.devices.charge(f"{round_:064x}", run="former", devices=SPENT, **spent)
         stage.play(absent=case.absent, repeated=case.repeated)
         return {
             "releases": [stage.sealed(round_) for round_ in range(case.setting.rounds)],
@@ -145,6 +188,7 @@ def _played(case: Attendance, acting: Collection[int]) -> dict[str, Any]:
                 (user, receipt.round, receipt.attempt)
                 for user in range(min(case.users, USERS))
                 for receipt in stage.devices.receipts(user)
+                if receipt.run == stage.terms.run
             ),
         }
 

@@ -2,7 +2,8 @@
 
 An app's device takes part in two attempts of one run, of which the first releases nothing, and leaves. Its statement is
 compared with the population's ledger, the costs with fractions, the bound with the normal curve. Then it is asked about
-models: the initial one, one of before the end, one of after it, and the same in another ledger of the same key.
+models: the initial one, one of before the end, one of after it, and the same in another ledger of the same key; with
+the hashes of its plans and, as where the device's receipts are lost, without.
 
 **Assumes:** the device's clock and its app don't matter to what is compared.
 """
@@ -142,7 +143,12 @@ def _wrong(stack: ExitStack) -> Iterator[str]:
         while (size := other.checkpoint().size) <= ledger.checkpoint().size:
             other.set_budget(mu2=100.0 - size, epsilon=50.0, delta=1e-5)
         elsewhere = life.publish(other, model, "elsewhere", card)
-    yield from _models(made, life, {"start": first, "later": later, "elsewhere": elsewhere})
+    models = {"start": first, "later": later, "elsewhere": elsewhere}
+    yield from _models(made, life, models)
+    rounds = tuple(each.model_copy(update={"plan_hash": None}) for each in made.rounds)
+    bare = made.model_copy(update={"rounds": rounds})
+    for wrong in _models(bare, life, models):
+        yield f"where the device's receipts are lost, {wrong}"
 
 
 def _costs(made: Statement, life: _Life) -> Iterator[str]:

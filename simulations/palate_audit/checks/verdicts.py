@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import memory
 from palate_client.device import open_device
 from palate_client.floors import Floors
@@ -36,6 +37,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_common.algorithms import PublicFacts, State, first_state
+from palate_common.algorithms.parts import quarantine
 from palate_common.algorithms.popularity import COUNTS, Popularity
 from palate_common.algorithms.verdict import (
     BLOCKS,
@@ -53,6 +55,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DenseBlock, Float64, Update
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.rounds.wire import decode
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.config import JudgingSettings
 from palate_server.folder.enrolments import Enrolments
@@ -126,6 +129,7 @@ def _found(world: JudgedWorld) -> Iterator[Finding]:
     yield _clipped(world, bad)
     yield from _read()
     yield from _quarantine(world)
+    yield left_out()
 
 
 def _read() -> Iterator[Finding]:
@@ -235,6 +239,21 @@ def _quarantine(world: JudgedWorld) -> Iterator[Finding]:
     lists = _lists(replace(model, state={**model.state, COUNTS: _first(model.state[COUNTS])}), site.catalogue.items)
     said = f"a device that may show all {ITEMS} items shows {len(lists)}"
     yield Finding.checked(f"{test}, and lists", bool(lists) and item not in lists, said)
+
+
+def left_out() -> Finding:
+    """Runs that one process takes part in, one after the other, with as many, but other, items in quarantine."""
+    test, wrong = f"{TEST}: quarantine of several runs", ""
+    for row in range(3):
+        inputs = quarantine.inputs_of([row], 3, {})
+        setting = Setting(algorithm="popularity", inputs=inputs, users_per_node=1)
+        with probe_run(setting, crowd([[0, 1, 2]], n_items=3)) as stage:
+            stage.play(rounds=1)
+            plan, ((answer, *_),) = stage.seen.plans[-1].plan, stage.seen.replies.values()
+            sent = np.flatnonzero(decode(answer or b"", grid=plan.grid).total).tolist()
+        if sent != [each for each in range(3) if each != row]:
+            wrong = wrong or f"with item {row} of 3 in quarantine a device contributes to {sent}"
+    return Finding.checked(test, not wrong, wrong or "each run's own items are left out")
 
 
 def _first(counts: Float64) -> Float64:

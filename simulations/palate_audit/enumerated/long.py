@@ -4,8 +4,8 @@
   sends, or each device masks, and what is released, number by number, against the reference's sums and the noise that
   it makes of the recorded words.
 - **Noise** of more than 2^19 numbers, by the server and by two devices.
-- **Nodes** of more than 2^14 users: sums of every kind of block, and a node's answer, against the sums of parts so
-  small that nothing cuts them.
+- **Nodes** of more than 2^14 users, and a node's answer: sums of every kind of block, against the sums of parts so
+  small that nothing cuts them. Catalogues of more than 2^17 items, against those of their few items that somebody has.
 - **Words**: masks, packed numbers and messages of more than 2^18 numbers, against a cipher and plain bits.
 
 **Assumes:** a length from which code goes another way is below these.
@@ -53,6 +53,8 @@ TEST = "Z lengths"
 LONG, LONGER = 2**18 + 3, 2**19 + 3
 MANY, PART = 2**14 + 37, 97
 """Users of a node, and of a part that nothing cuts."""
+ITEMS, BUYERS = 2**17 + 37, 300
+"""Items of a catalogue whose numbers have more than 16 bits, and its users."""
 GRID = 2**14
 SETTINGS: Mapping[str, Setting] = {
     "central": Setting(width=LONG, noise=Noise.SECURE, users_per_node=2),
@@ -151,9 +153,10 @@ class _Sparse:
     rows: int
 
     @classmethod
-    def of(cls, rng: np.random.Generator, *, rows: int, most: int) -> _Sparse:
+    def of(cls, rng: np.random.Generator, *, rows: int, most: int, users: int = MANY) -> _Sparse:
         """Up to so many rows of each user."""
-        taken = rng.random((MANY, rows)).argsort(axis=1)[:, :most] if rows < 64 else rng.integers(0, rows, (MANY, most))
+        few = rows < 64
+        taken = rng.random((users, rows)).argsort(axis=1)[:, :most] if few else rng.integers(0, rows, (users, most))
         sets = [np.unique(each[: rng.integers(0, most + 1)]) for each in taken]
         indptr = np.cumsum([0, *map(len, sets)]).astype(np.int64)
         at = np.concatenate(sets).astype(np.int32)
@@ -184,8 +187,24 @@ def _sums() -> Iterator[str]:
         blocks["centred"] = replace(centred, along=along, shift=rng.normal(size=MANY) / along.max())
     for kind, block in blocks.items():
         layout = (BlockSpec(name=kind, shape=block.shape[1:], weight=1.0),)
-        parts = [_clipped(_users(block, first), layout) for first in range(0, MANY, PART)]
+        parts = [_clipped(_users(block, first), layout) for first in range(0, block.shape[0], PART)]
         yield from _not(f"the sum of blocks {kind}", _clipped(block, layout), np.sum(parts, axis=0))
+    yield from _numbered(_Sparse.of(rng, rows=ITEMS, most=20, users=BUYERS), rng)
+
+
+def _numbered(long: _Sparse, rng: np.random.Generator) -> Iterator[str]:
+    """Of a large catalogue, the sums of the items that somebody has, which are those that they have by themselves."""
+    held, renamed = np.unique(long.indices, return_inverse=True)
+    alone = replace(long, indices=renamed.astype(np.int32), rows=len(held))
+    for width in (3, 1):
+        columns = rng.normal(size=(BUYERS, width))
+        found, expected = (
+            _clipped(each.block(columns), (BlockSpec(name="many", shape=(each.rows, width), weight=1.0),))
+            for each in (long, alone)
+        )
+        placed = np.zeros((ITEMS, width), np.int64)
+        placed[held] = expected.reshape(-1, width)
+        yield from _not(f"the sum of {ITEMS:,} items, {width} wide,", found, placed.ravel())
 
 
 def _users(block: Block, first: int) -> Block:

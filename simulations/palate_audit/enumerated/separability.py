@@ -13,16 +13,17 @@ Where the unit is one event, the same holds of events, with the users' noised ve
 Cases are the same in every audit and whole numbers are compared, so there is no chance in it.
 
 **Assumes:** no other value of a setting goes another way; `palate_audit.enumerated.settings` says which values there
-are. Algorithms in torch are looked at as they come; their floats depend a little on who else is computed, so that what
-moves a number by less than 2^-12 of a clip norm isn't found.
+are. Algorithms in torch are looked at as they come, and with steps that diverge; their floats depend a little on who
+else is computed, so that what moves a number by less than 2^-12 of a clip norm isn't found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,8 @@ from palate_common.rounds import event_steps
 TEST = "U separable"
 TIES = 2**8
 """Steps by which a sum may follow from who else is computed in torch, of 2^20 in a clip norm: floats are rounded."""
+DIVERGING: Mapping[str, Any] = {"local_rate": 1000.0, "local_steps": 4}
+"""Steps on a device that diverge, further for who has many events: whatever tames them may follow from one user."""
 QUICK = 4
 """The quick form has one of so many settings."""
 EMPTIED = 2
@@ -81,9 +84,9 @@ def separability(*, quick: bool = False) -> list[Finding]:
 
 
 def _plain(name: str) -> tuple[SettingsCase, ...]:
-    """An algorithm in torch as it comes, of two rounds."""
+    """An algorithm in torch of two rounds, as it comes and with steps by which somebody's numbers diverge."""
     facts = PublicFacts(n_users=len(SIZES), n_items=ITEMS, mu=2.0)
-    return (SettingsCase(name, {"rounds": 2}, facts),)
+    return tuple(SettingsCase(name, {"rounds": 2, **steps}, facts) for steps in ({}, DIVERGING))
 
 
 def _separable(name: str, found: tuple[SettingsCase, ...], *, ties: int = 0) -> Finding:

@@ -14,7 +14,7 @@ from palate_client.rounds import contribution
 from palate_common.algorithms.sgd import losses
 from palate_common.interactions import Interactions
 from palate_common.mechanism import update
-from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64, OuterSteps
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
 from palate_server.rounds import coordinator, noise, possible, run
@@ -251,6 +251,44 @@ def idle_parts() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "item numbers of sixteen bits",
+    bug="in a sum of many items, a number is added to another item's row where items have more than 65,536 numbers",
+    seen="indices made smaller for speed, on catalogues that were small enough",
+    test="Z",
+)
+def short_numbers() -> Iterator[None]:
+    """Add by the low sixteen bits of an item's number."""
+    real = OuterSteps._add_scalars
+
+    def add(self: OuterSteps, *given: Any) -> None:
+        real(replace(self, indices=self.indices & 0xFFFF), *given)
+
+    with mock.patch.object(OuterSteps, "_add_scalars", add):
+        yield
+
+
+@mutant(
+    "a batch scaled by its largest number",
+    bug="in torch, where one user's change is huge, all changes that are computed together are divided by as much",
+    seen="a guard against steps that diverge, over a whole tensor",
+    test="U",
+)
+def batch_tamed() -> Iterator[None]:
+    """Bring the largest change of a batch to a thousand."""
+    from palate_torch.algorithm import ModuleAlgorithm  # loads torch
+
+    real = ModuleAlgorithm._changes
+
+    def changes(self: ModuleAlgorithm, *given: Any) -> Any:
+        found = real(self, *given)
+        largest = max(float(np.abs(each).max(initial=1e3)) for each in found)
+        return tuple(each * (1e3 / largest) for each in found)
+
+    with mock.patch.object(ModuleAlgorithm, "_changes", changes):
+        yield
+
+
 MUTANTS = (
     duplicate,
     oversampled,
@@ -264,4 +302,6 @@ MUTANTS = (
     batch_centred,
     counted_absent,
     idle_parts,
+    short_numbers,
+    batch_tamed,
 )

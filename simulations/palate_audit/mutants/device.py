@@ -22,7 +22,7 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import contribution, participation, survey_answers
+from palate_client.rounds import admission, contribution, participation, survey_answers
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
@@ -504,6 +504,42 @@ def host_of_before() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "who is at a limit joins the others",
+    bug="where some installations of a node have reached their own limit, all of them contribute, and these uncharged",
+    seen="a mask that is asked whether any is in it, where all is meant",
+    test="F",
+)
+def all_join() -> Iterator[None]:
+    """Let all take part of whom one was charged."""
+    real = Contributor._charged
+
+    def charged(self: Contributor, signed: SignedPlan, shown: bytes) -> npt.NDArray[np.bool_]:
+        return np.ones_like(real(self, signed, shown))
+
+    with mock.patch.object(Contributor, "_charged", charged):
+        yield
+
+
+@mutant(
+    "a survey costs what it likes",
+    bug="the highest cost of an attempt that a device allows isn't asked of surveys",
+    seen="floors that were thought of for training",
+    test="G",
+)
+def dear_surveys() -> Iterator[None]:
+    """Lift two floors for all but training."""
+    real = admission.check_floors
+
+    def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
+        if purpose_of(plan) != "train":
+            floors = replace(floors, max_mu2=np.inf, max_alone_mu2=np.inf)
+        real(plan, floors, now=now)
+
+    with mock.patch.object(admission, "check_floors", check_floors):
+        yield
+
+
 MUTANTS = (
     kept,
     uncharged_masks,
@@ -529,4 +565,6 @@ MUTANTS = (
     idle_device,
     events_as_surveys,
     host_of_before,
+    all_join,
+    dear_surveys,
 )

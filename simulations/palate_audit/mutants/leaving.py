@@ -75,4 +75,16 @@ def of_another_ledger() -> Iterator[None]:
         yield
 
 
-MUTANTS = (left_out, halved, taken_as_later, of_another_ledger)
+@mutant(
+    "an attempt without a receipt overlooked",
+    bug="an attempt of which the device has lost the receipt is in no later model",
+    seen="one of two ways to find a thing left out, as the other one always found it",
+    test="G",
+)
+def by_hash_alone() -> Iterator[None]:
+    """Find attempts by their plans' hashes alone."""
+    with mock.patch.object(later_models, "_place", return_value=False):
+        yield
+
+
+MUTANTS = (left_out, halved, taken_as_later, of_another_ledger, by_hash_alone)

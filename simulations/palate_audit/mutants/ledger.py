@@ -18,7 +18,7 @@ from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import plan as plans
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.folder.config import ServerConfig
-from palate_server.ledger.history import ChargeEntry, Entry, History, OpenEntry, entry_from
+from palate_server.ledger.history import BudgetEntry, ChargeEntry, Entry, History, OpenEntry, entry_from
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import terms
 from palate_server.operation.terms import Budget
@@ -419,6 +419,24 @@ def compared_first() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "budgets compared by epsilon",
+    bug="a budget may be raised by stating it at a larger delta",
+    seen="epsilons compared whose deltas aren't the same",
+    test="G",
+)
+def by_epsilon() -> Iterator[None]:
+    """Admit a budget whose epsilon isn't above that of the last one."""
+    real = History.admit
+
+    def admit(self: History, entry: Entry) -> None:
+        if not (isinstance(entry, BudgetEntry) and self.budget is not None and entry.epsilon <= self.budget.epsilon):
+            real(self, entry)
+
+    with mock.patch.object(History, "admit", admit):
+        yield
+
+
 MUTANTS = (
     uncharged_round,
     first_round_free,
@@ -436,4 +454,5 @@ MUTANTS = (
     open_period,
     other_terms,
     compared_first,
+    by_epsilon,
 )

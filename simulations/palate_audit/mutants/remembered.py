@@ -359,6 +359,22 @@ def opened_alone() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "events of no known time stay",
+    bug="events that were tracked before the clock was set are never too old",
+    seen="a comparison with NULL, which is neither true nor false",
+    test="P",
+)
+def timeless() -> Iterator[None]:
+    """Delete by the time of events alone."""
+
+    def drop_old(connection: Any, *, before: float) -> int:
+        return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)
+
+    with mock.patch.object(store, "drop_old", drop_old):
+        yield
+
+
 MUTANTS = (
     unsynced,
     unwritten,
@@ -378,4 +394,5 @@ MUTANTS = (
     kept_inclusion,
     copy_behind,
     opened_alone,
+    timeless,
 )

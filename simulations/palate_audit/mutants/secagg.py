@@ -461,6 +461,42 @@ def losses_apart() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "a member named several times",
+    bug="a list names one corrupt device as often as it takes to reach the fewest members",
+    seen="an order that is compared with <= where nothing may be equal",
+    test="S",
+)
+def member_twice() -> Iterator[None]:
+    """Look at each member once, however often it is named in a row."""
+    real = masked_checks.known_members
+
+    def known_members(ids: Sequence[int], **rest: Any) -> None:
+        real([each for at, each in enumerate(ids) if not at or each != ids[at - 1]], **rest)
+
+    with mock.patch.object(masked_checks, "known_members", known_members):
+        yield
+
+
+@mutant(
+    "survivors counted before they are lost",
+    bug="a device signs a list of survivors that is shorter than the sum's noise was charged for",
+    seen="a rule that is asked of the list before",
+    test="S",
+)
+def counted_before() -> Iterator[None]:
+    """Ask of those who have shared whether enough have survived."""
+    real = masked.MaskedDevice._agree
+
+    def agree(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> Any:
+        rule = masked_checks.enough
+        with mock.patch.object(masked_checks, "enough", lambda _, *, terms: rule(state.u1, terms=terms)):
+            return real(self, state, toss, body)
+
+    with mock.patch.object(masked.MaskedDevice, "_agree", agree):
+        yield
+
+
 MUTANTS = (
     two_signatures,
     two_views,
@@ -485,4 +521,6 @@ MUTANTS = (
     chosen_neighbours,
     in_the_clear,
     losses_apart,
+    member_twice,
+    counted_before,
 )

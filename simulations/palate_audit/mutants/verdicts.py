@@ -296,6 +296,24 @@ def contributed() -> Iterator[None]:
         yield
 
 
+@mutant(
+    "quarantine of the run before",
+    bug="a process leaves out of all runs the items that were in quarantine in its first one",
+    seen="what is looked up for each list, remembered by the size of the catalogue",
+    test="G",
+)
+def former_quarantine() -> Iterator[None]:
+    """Remember which items are left out by how many items there are."""
+    real, known = vars(contribution)["learned_from"], dict[int, Any]()
+
+    def learned_from(histories: Interactions, state: Any) -> Interactions:
+        found: Interactions = real(histories, known.setdefault(histories.n_items, state))
+        return found
+
+    with mock.patch.object(contribution, "learned_from", learned_from):
+        yield
+
+
 MUTANTS = (
     uncharged,
     unclipped,
@@ -311,4 +329,5 @@ MUTANTS = (
     buried,
     counted,
     contributed,
+    former_quarantine,
 )

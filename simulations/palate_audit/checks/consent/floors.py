@@ -3,7 +3,8 @@
 The fields are those of the class itself, so that a new one is among them, and is an alarm until there is a plan that
 only it forbids.
 
-- **each floor**: all others are as loose as can be; the plan breaks this one by the least there is, and is refused;
+- **each floor**: all others are as loose as can be; the plan breaks this one by the least there is, and is refused,
+  whichever of the registered algorithms it names: surveys and verdicts are held to the floors of training;
 - **defaults**: those of the documentation, and a device with them refuses the same plans;
 - **loosenings**: every method that gives other floors changes exactly the documented fields, whatever they were before:
   with all others strict, the same plans are refused as before;
@@ -20,6 +21,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,8 +34,10 @@ from palate_audit.harness.watched_run import memory, release_key
 from palate_client.floors import Floors
 from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, Host, close_host, host_from_config
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds.admission import check_floors
+from palate_client.rounds import admission
 from palate_client.service import Service
+from palate_common.algorithms import algorithm_names
+from palate_common.algorithms.registry import COUNTING
 from palate_common.errors import PalateError, RefusedError
 from palate_common.interactions import save_interactions
 from palate_common.records.signing import SigningKey
@@ -122,7 +126,7 @@ def _broken() -> dict[str, tuple[RoundPlan, Any]]:
 def _accepts(plan: RoundPlan, asked: Floors) -> bool:
     """Whether a device with these floors would take part, by its floors."""
     try:
-        check_floors(plan, asked, now=float(plan.expires))
+        admission.check_floors(plan, asked, now=float(plan.expires))
     except RefusedError:
         return False
     return True
@@ -136,14 +140,15 @@ def _with(floors: Floors, name: str, value: Any) -> Floors:
 
 def _each(broken: dict[str, tuple[RoundPlan, Any]]) -> Iterator[str]:
     """One field is strict, and all others are loose."""
-    names = {each.name for each in fields(Floors)}
-    if names != broken.keys():
-        yield f"no plan breaks only these floors: {sorted(names ^ broken.keys())}"
+    known = {each.name for each in fields(Floors)}
+    if known != broken.keys():
+        yield f"no plan breaks only these floors: {sorted(known ^ broken.keys())}"
     for name, (plan, strict) in broken.items():
         if not _accepts(plan, LOOSEST):
             yield f"a plan that only `{name}` forbids is refused without it"
-        if _accepts(plan, _with(LOOSEST, name, strict)):
-            yield f"a plan that `{name}` forbids is answered"
+        for algorithm in (*algorithm_names(), *sorted(each.name for each in entry_points(group=COUNTING))):
+            if _accepts(plan.model_copy(update={"algorithm": algorithm}), _with(LOOSEST, name, strict)):
+                yield f"a plan of `{algorithm}` that `{name}` forbids is answered"
 
 
 def _loosenings(broken: dict[str, tuple[RoundPlan, Any]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ what counts from the whole list. From time to time everything is compared that t
 - **the open log** has the items that count, each once, in the order of the catalogue, with the day of the last time;
 - **the store** has the events of the book, and none that is too old by when it happened;
 - **a round** reads the same items; what was kept of earlier reads gives what a reader gives that starts anew;
+- **a clock that isn't set**: what was done before it was is too old once it is set, whatever its time;
 - **nothing else shows**: another device, on which the same happened on the same days, at other times of the day and in
   another order, hands over the same bytes of its open log.
 
@@ -19,6 +20,7 @@ Lives are the same in every audit, and so are times; nothing is left to chance.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,12 +38,14 @@ from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event, Kind, event_line
 from palate_client.recommend.interests import Interests
-from palate_client.store import reading, store
+from palate_client.store import reading, retention, store
 from palate_client.store.retention import Limits
 
 ITEMS = 12
 START, DAY = 1_795_392_000.0, 86_400.0
 """A midnight in UTC, and the seconds of a day."""
+UNSET = 1000.0
+"""What a clock says that isn't set."""
 KEPT = 20
 """Days after which events are deleted."""
 AGES = (0, 1, 2, 3, 4, KEPT - 3, KEPT - 2, KEPT - 1)
@@ -84,10 +88,23 @@ def handed_over(*, quick: bool = False) -> Iterator[str]:
         operator = lying_operator(stack, home, items=ITEMS, act=False)
         operator.log.add(kind="population", population=POPULATION, created="2026")
         yield from filter(None, [operator.tell("model", 1.0)])
+        yield from _unset(operator, home / "unset")
         for life in range(1 if quick else LIVES):
             lived = _Life(operator, home / f"{life}", life).lived(QUICK if quick else STEPS)
             with _pages(TINY if life % 2 == 0 else PAGE):
                 yield from (f"life {life}, {said}" for said in lived)
+
+
+def _unset(operator: LyingOperator, home: Path) -> Iterator[str]:
+    """An event whose time isn't known is too old, too, as soon as the clock is set."""
+    life = _Life(operator, home, LIVES)
+    with mock.patch.object(retention, "LEAP", math.inf):
+        for life._now in (UNSET, START):
+            with life._opened("device") as device:
+                if life._now == UNSET:
+                    device.track_many([Event("like", "item-1", id="early")])
+                elif any("kind" in json.loads(line) for line in device.export_lines()):
+                    yield "an event from before the clock was set is never too old"
 
 
 @contextmanager

@@ -90,10 +90,10 @@ class _Pair:
         return self.stack.enter_context(Ledger(self.path, population=self.population))
 
     def lower(self, mu2: float) -> str:
-        """A budget for both."""
+        """A budget for both; the less it is, the larger are the epsilon and the delta that it is said in."""
         return self.both(
             "a budget",
-            lambda: self.ledger.set_budget(mu2=mu2, epsilon=1.0 + mu2, delta=1e-6 / (1 + mu2)),
+            lambda: self.ledger.set_budget(mu2=mu2, epsilon=1.0 / (1 + mu2), delta=1e-6 / (1 + mu2)),
             lambda: self.book.lower(mu2),
         )
 

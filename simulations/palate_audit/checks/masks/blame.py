@@ -13,13 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from palate_audit.checks.ledgers.books import done
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import HOSTILE, PLANS, Turn, live
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import IntegrityError
 from palate_common.secagg.evidence import FaultEvidence, check
-from palate_common.secagg.messages import HEADER, BoxReceipt, Complaint, Step
+from palate_common.secagg.messages import HEADER, BoxReceipt, Complaint, Header, Step, write
 from palate_server.secagg.conduct import Conduct
 
 LIES = {
@@ -76,7 +77,7 @@ def openings() -> Iterator[str]:
     signed = BoxReceipt.decode((PLANS["complains of half"][Step.CHECK](turn) or b"")[HEADER:], k=11)
     for device in range(12):
         evil.check(device, evil.all_but())
-    before = [copy.copy(evil.world.devices[0]) for _ in range(4)]
+    before = [copy.copy(evil.world.devices[0]) for _ in range(5)]
     due = evil.forged_complaint(2, 0, receipt=signed)
     undue = {
         "without a signed complaint": [evil.forged_complaint(2, 0)],
@@ -84,13 +85,20 @@ def openings() -> Iterator[str]:
         "for more than may be corrupt": [due, evil.forged_complaint(3, 0)],
         "of which another was complained of": [replace(due, path=evil.forged_complaint(2, 1).path)],
     }
-    for machine, (what, complaints) in zip(before, undue.items(), strict=True):
+    for machine, (what, complaints) in zip(before, undue.items(), strict=False):
         if _opens(evil, machine, complaints):
             yield f"a device opens a box {what}"
+    other = Header(Step.OPEN, evil.held.toss + 1, 0, evil.world.terms.context)
+    if done(lambda: before[-1].answer(Step.OPEN, write(other, due.encode(), answer=False))):
+        yield "a device opens a box for a request of another toss"
     late = copy.copy(evil.world.devices[0])
     evil.mask(0, evil.all_but())
     if _opens(evil, evil.world.devices[0], [due]) or _opens(evil, late, [due]):
         yield "a device, or its copy from before, opens a box after it has masked"
+    opened = evil.open_boxes(5, [evil.forged_complaint(2, 5, receipt=signed)], machine=copy.copy(evil.world.devices[5]))
+    evil.mask(5, evil.all_but())
+    if not opened or 5 in evil._inputs:
+        yield "a device masks after a copy of it has opened a box"
 
 
 def _opens(evil: Adversary, machine: MaskedDevice, complaints: list[Complaint]) -> bool:
