@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -181,5 +182,9 @@ def _witnesses(site: Site, log: VerifierKey) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    files = (Path(f"{path}{suffix}") for suffix in ("", "-wal"))
-    return sum(file.stat().st_size for file in files if file.exists())
+    """Bytes of a database with its log, which goes at any moment when the last process closes it."""
+    size = 0
+    for suffix in ("", "-wal"):
+        with suppress(FileNotFoundError):
+            size += Path(f"{path}{suffix}").stat().st_size
+    return size

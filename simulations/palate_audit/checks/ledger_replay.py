@@ -51,6 +51,7 @@ from palate_common.mechanism.update import released_size
 from palate_common.models.model import read_metadata
 from palate_common.rounds.plan import Noise, SignedPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_common.system import set_mode
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
@@ -359,7 +360,7 @@ def _resumed(stage: WatchedRun) -> Iterator[str]:
         file = first.registry.folder / name
         if file.suffix == ".safetensors":
             data = file.read_bytes()
-            file.chmod(0o600)
+            set_mode(file, 0o600)
             file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
             if resume() is not None:
                 yield "a run goes on from another release than the one that was sealed"
