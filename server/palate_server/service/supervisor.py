@@ -377,8 +377,9 @@ class Supervisor(Closing):
         self._uncosigned = False
 
     def _wal_stamp(self) -> int:
-        wal = self.site.folder / f"{self.site.ledger_file.name}-wal"
-        return wal.stat().st_mtime_ns if wal.exists() else 0
+        with suppress(FileNotFoundError):  # it goes when the last process closes it
+            return (self.site.folder / f"{self.site.ledger_file.name}-wal").stat().st_mtime_ns
+        return 0
 
     def _await_serverapps_end(self) -> None:
         """Wait until the ServerApp has ended with its SuperExec, so that nothing is charged any more."""
