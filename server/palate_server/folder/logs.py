@@ -39,12 +39,13 @@ _ADDRESS = re.compile(
 )
 _BRACKETS = re.compile(r"%5B([0-9A-Fa-f:.]+)(?:%25[\w.-]*)?%5D", re.IGNORECASE)  # as gRPC writes a peer
 SECRET = re.compile(
-    r"(?<!\d)\d{12,}|(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}|"
+    r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{32,}|"
     r"(?<![\w/.-])[A-Za-z0-9_-]{40,}(?![\w/-]|\.\w)|"  # base64url, and not a part of a path
     r"(?<![\w-])(?=[A-Za-z_-]*\d)(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{40,}|"  # or one that looks so
     r"(?<![\w/+.-])[A-Za-z0-9+/]{38,}={1,2}|^[A-Za-z0-9+/=]{40,}$|"  # base64
     r"(?<![\w/+.-])(?=[A-Za-z+/]*\d)(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])[A-Za-z0-9+][A-Za-z0-9+/]{39,}|"
-    r"\bb'[^'\n]*\\x[^'\n]*'|\bb\"[^\"\n]*\\x[^\"\n]*\""  # bytes, as Python writes them
+    r"\bb'[^'\n]*\\x[^'\n]*'|\bb\"[^\"\n]*\\x[^\"\n]*\"|"  # bytes, as Python writes them
+    r"(?<!\d)\d{12,}"  # the last one: a key may begin with so many digits
 )
 """Numbers of nodes, keys, tokens and other bytes."""
 

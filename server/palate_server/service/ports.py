@@ -57,7 +57,7 @@ def listening(port: int) -> list[Listening]:
     found = []
     for pid in _processes() if wanted else ():
         with suppress(OSError):
-            if any(str(each.readlink()) in wanted for each in Path(f"/proc/{pid}/fd").iterdir()):
+            if wanted.intersection(_opened(pid)):
                 found.append(_process(pid))
     return found
 
@@ -92,6 +92,13 @@ def _sockets(port: int) -> set[str]:
 def _processes() -> Iterator[int]:
     with suppress(OSError):
         yield from (int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit())
+
+
+def _opened(pid: int) -> Iterator[str]:
+    """What a process has open. What it closes meanwhile, such as the list of it, is left out."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(each.readlink())
 
 
 def _process(pid: int) -> Listening:

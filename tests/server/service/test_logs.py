@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from palate_common.records.signing import SigningKey
@@ -127,6 +127,7 @@ def test_keys_and_tokens_are_removed() -> None:
     assert harmless(pem) == "#"
 
 
+@example(b"\xc8\xd5.5B\xb9\x8c", "the key {} is known")  # in hexadecimal it begins with 13 decimal digits
 @given(st.binary(max_size=32), st.sampled_from(["the key {} is known", "key={}", "'{}',", "<{}>."]))
 def test_no_key_is_left_however_it_is_written(seed: bytes, said: str) -> None:
     key = hashlib.sha256(seed).digest()  # like one that somebody drew

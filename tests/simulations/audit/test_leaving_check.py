@@ -8,7 +8,13 @@ from palate_audit.checks.leaving import leaving
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.mutants import GROUPS, Mutant
 
-WORDS = ("must list 2 attempts", "must bound the hits", "the initial model is from before", "a model of another ledger")
+WORDS = (
+    "must list 2 attempts",
+    "must bound the hits",
+    "the initial model is from before",
+    "a model of another ledger",
+    "receipts are lost",
+)
 
 
 def alarms() -> list[str]:
