@@ -1,8 +1,8 @@
 """Clean runs: how often the audit is wrong about code that is as it should be, a record a run.
 
-Two kinds: the statistical part on the production round, and the whole command, as somebody types it. Each run is
-appended to `clean.jsonl` when it ends, and one that is there is not made again: stop whenever you like, and go on with
-the same command. A run has fresh noise; its seed decides only what the audit chooses.
+Two kinds: the statistical part on the production round, and the whole command, as somebody types it. Stop whenever you
+like, and go on with the same command (`benchmarks.journal`). A run has fresh noise; its seed decides only what the
+audit chooses.
 
 p-values of clean runs are not below uniform ones: by Kolmogorov and Smirnov's test, one-sided, since many are the least
 of several times their number, and so are larger.
@@ -17,20 +17,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.journal import once_each
 from benchmarks.sheet import Table
 from palate_audit.evidence.evidence import Finding, judge
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import conduct
 from palate_audit.run.mechanism import QUICK, statistical
 
-RECORD = Path(__file__).parent / "clean.jsonl"
 STATISTICAL, WHOLE = 200, 30
 """Runs of each kind."""
 MODES, EPSILONS, DELTA = ("central", "distributed"), (1.0, 2.0, 4.0, 8.0, 13.0), 1e-6
@@ -41,12 +41,14 @@ LEAST_RUNS = 20
 
 def clean(_: Path, seeds: int) -> Any:
     """The statistical part on the production round, as it is."""
-    return _figures(_resumed("statistical", STATISTICAL, one_statistical))
+    return _figures(
+        once_each("audit-clean", range(STATISTICAL), one_statistical, about=(MODES, EPSILONS, DELTA, SMALL))
+    )
 
 
 def whole(_: Path, seeds: int) -> Any:
     """The whole command, as it comes."""
-    return _figures(_resumed("whole", WHOLE, one_whole))
+    return _figures(once_each("audit-whole", range(WHOLE), one_whole, about=()))
 
 
 def one_statistical(seed: int) -> dict[str, Any]:
@@ -77,24 +79,6 @@ def _record(found: Iterable[Finding], cpu: float) -> dict[str, Any]:
         "alarms": [each.test for each in given if each.verdict == "alarm"],
         "p": {each.test: float(f"{each.p_value:.3g}") for each in given if each.p_value is not None},
     }
-
-
-def _resumed(kind: str, runs: int, one: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
-    """All records of a kind: those that are there, and the others, which are made now."""
-    known = {record["seed"]: record for record in records(kind)}
-    for seed in range(runs):
-        if seed not in known:
-            known[seed] = {"kind": kind, "seed": seed, **one(seed)}
-            with RECORD.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(known[seed], separators=(",", ":")) + "\n")
-            sys.stderr.write(f"{kind} {seed}: {known[seed]['verdicts']}, {known[seed]['cpu']} CPU-s\n")
-    return [known[seed] for seed in sorted(known)]
-
-
-def records(kind: str) -> list[dict[str, Any]]:
-    """The records of a kind that are there."""
-    lines = RECORD.read_text(encoding="utf-8").splitlines() if RECORD.exists() else []
-    return [each for each in map(json.loads, lines) if each["kind"] == kind]
 
 
 def _figures(found: Sequence[Mapping[str, Any]]) -> Any:
