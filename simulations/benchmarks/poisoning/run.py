@@ -62,9 +62,9 @@ CELLS = (
 )
 FEW_CELLS = (*CELLS[:3], *CELLS[-2:])
 NOTE = (
-    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out), no item features. Exposure: people who "
-    "never took part and haven't the target, and have it among their first 20; for a backdoor those of its group. "
-    "`unchecked`: the same sum, if it were applied as it came."
+    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out, accountant: Palate's closed form), no item "
+    "features. Exposure: people who never took part and haven't the target, and have it among their first 20; for a "
+    "backdoor those of its group. `unchecked`: the same sum, if it were applied as it came."
 )
 
 
@@ -513,5 +513,6 @@ PARTS |= {name: Part(partial(measure_again, where), partial(again_tables, where)
 PARTS["honest"] = Part(lambda _, seeds: honest.measure(seeds), honest.tables)
 
 if __name__ == "__main__":
-    protocol = f"split strong, delta {DELTA:g}, unit user, adjacency zero-out; production rounds, secure noise"
+    promise = f"delta {DELTA:g}, unit user, adjacency zero-out, accountant: Palate's closed form"
+    protocol = f"split strong, {promise}; production rounds, secure noise"
     main(__doc__, PARTS, Path(__file__).parent, seeds=1, protocol=protocol)
