@@ -83,6 +83,7 @@ LETTERS = {
     "I": "Idle rounds: is all of the noise there where nobody does anything?",
     "J": "Repeats within a release: are there tiles, cycles or mirrors in the noise?",
     "K": "Random source: can a seed be guessed, or are random words used twice?",
+    "N": "Known answers: does the code give what it gave when all other tests passed?",
     "P": "An app's own device: does it keep its rules with consent, store, retries and losses, masks included?",
     "R": "Exact repeats: was any stretch of noise, however short, used twice?",
     "S": "Secure aggregation: what does a lying server get out of devices under masks?",

@@ -1,7 +1,7 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
 canaries -> runs of the target -> A B B2 C C2 H J K R --------+
-the production path, observed  -> D E F G I K P R S U W X Z --+-> verdicts given together -> Section
+the production path, observed  -> D E F G I K N P R S U W X Z --+-> verdicts given together -> Section
 or somebody else's, observed   -> D F G I --------------------+
 
 >>> from palate_audit.harness.production import Production
@@ -70,6 +70,7 @@ _EPSILONS = 120
 
 NOT_OF_OTHERS = {
     "E": "only what the mechanism returns is seen, and not its logs, files, sizes or errors",
+    "N": "answers were recorded of Palate's own code alone",
     "P": "there is no device of Palate's in it",
     "S": "nothing is masked by Palate's secure aggregation",
     "W": "its random words aren't recorded, so that their source and their number aren't known",

@@ -1,0 +1,161 @@
+"""Answer: what a case's calls gave, boiled down to a few bytes, and to the numbers that may differ in last digits.
+
+Whole numbers, texts, bytes and all that is made of them go into a hash. Floating point does not: another processor or
+another BLAS may round otherwise. Of each such array two sums are kept, and compared with room.
+
+    >>> one, other = Answer(), Answer()
+    >>> one.tell("sum", np.arange(3), 0.1 + 0.2); other.tell("sum", np.arange(3), 0.3)
+    >>> one.digest == other.digest, one.agrees(other.digest, other.numbers, other.rough)
+    (True, True)
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from palate_common.errors import PalateError
+
+DIGITS, ROUGH = 1e-6, 1e-3
+"""Relative room for floating point; and for whole numbers that follow from much of it."""
+DUST = 1e-9
+"""What counts as zero."""
+NAMED = re.compile(r"`[^`]*`|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
+"""What of an error's text is an answer: the names and the numbers. Its words may change."""
+
+
+class Answer:
+    """What one case gave."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.numbers: list[float] = []
+        """Two a floating-point array, one a number."""
+        self.rough: list[float] = []
+        """The same of what was told by `near`."""
+
+    def tell(self, *values: Any) -> None:
+        """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
+
+        Raises:
+            TypeError: a value of another kind; say of it what counts.
+        """
+        for value in values:
+            for part in self._parts(value):
+                self._hash.update(part)
+
+    def near(self, *arrays: Any) -> None:
+        """Take in arrays of whole numbers that floating point was rounded to, with more room."""
+        for array in arrays:
+            given = np.asarray(array)
+            self.tell("near", given.shape)
+            self.rough += _sums(given.astype(np.float64))
+
+    def of(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Call, and take in the result, or Palate's own error with its names and numbers.
+
+        Returns:
+            The result; None where the call raised.
+        """
+        found = self.tried(call, *args, **named)
+        self.tell(found)
+        return None if isinstance(found, PalateError) else found
+
+    def tried(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Call, and return the result, or Palate's own error, which is taken in."""
+        try:
+            return call(*args, **named)
+        except PalateError as error:
+            self.tell(error)
+            return error
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits of the hash: another answer has them by chance once in four billion."""
+        return self._hash.hexdigest()[:8]
+
+    def agrees(self, digest: str, numbers: Sequence[float], rough: Sequence[float]) -> bool:
+        """Whether it is what was recorded."""
+        exact = self.digest == digest and _close(self.numbers, numbers, DIGITS, DUST)
+        return exact and _close(self.rough, rough, ROUGH, 2.0)
+
+    def _parts(self, value: Any) -> Iterator[bytes]:
+        """What goes into the hash."""
+        match value:
+            case None | bool() | np.bool_() | enum.Enum() | str() | PurePath():
+                shown = value.value if isinstance(value, enum.Enum) else value
+                yield f"{str(shown)!r};".encode()
+            case int() | np.integer():
+                yield f"{int(value)};".encode()
+            case float() | np.floating():
+                yield from self._real(float(value))
+            case bytes() | bytearray() | memoryview():
+                yield hashlib.sha256(value).digest()
+            case np.ndarray():
+                yield from self._array(value)
+            case BaseException():
+                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+            case Mapping():
+                yield f"{{{len(value)};".encode()
+                for key in sorted(value, key=repr):
+                    yield from self._parts(key)
+                    yield from self._parts(value[key])
+            case AbstractSet():
+                yield f"<{len(value)};".encode()
+                for each in sorted(value, key=repr):
+                    yield from self._parts(each)
+            case Sequence() | range():
+                yield f"[{len(value)};".encode()
+                for each in value:
+                    yield from self._parts(each)
+            case _ if is_dataclass(value) and not isinstance(value, type):
+                yield f"{type(value).__name__};".encode()
+                for field in fields(value):
+                    yield from self._parts(getattr(value, field.name))
+            case _:
+                raise TypeError(f"an answer can't have a {type(value).__name__}: tell what of it counts")
+
+    def _real(self, value: float) -> Iterator[bytes]:
+        """A number: it is kept, and its kind is hashed."""
+        if math.isfinite(value):
+            self.numbers.append(value)
+            yield b"f;"
+        else:
+            yield f"{value!r};".encode()
+
+    def _array(self, value: np.ndarray[Any, Any]) -> Iterator[bytes]:
+        """An array: shape and kind, and its bytes or its sums."""
+        yield f"{value.dtype.str} {value.shape};".encode()
+        if value.dtype.kind == "f":
+            finite = np.isfinite(value)
+            yield np.packbits(finite).tobytes()
+            self.numbers += _sums(np.where(finite, value, 0.0))
+        elif value.dtype.kind in "biu":
+            yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
+        else:
+            raise TypeError(f"an answer can't have an array of {value.dtype}")
+
+
+def _sums(values: np.ndarray[Any, Any]) -> list[float]:
+    """Two sums, of what is above zero and of what is below; each place has its own weight, and nothing cancels."""
+    flat = values.astype(np.float64).ravel()
+    weights = 1.0 + (np.arange(flat.size) * 0.6180339887498949) % 1.0
+    return [float(np.maximum(flat, 0.0) @ weights), float(np.maximum(-flat, 0.0) @ weights)]
+
+
+def _close(given: Sequence[float], recorded: Sequence[float], relative: float, absolute: float) -> bool:
+    """Whether numbers are those that were recorded."""
+    if len(given) != len(recorded):
+        return False
+    return all(
+        math.isclose(one, other, rel_tol=relative, abs_tol=absolute) for one, other in zip(given, recorded, strict=True)
+    )

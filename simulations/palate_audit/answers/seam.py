@@ -1,0 +1,121 @@
+"""Seam: a place of the production code that made-up cases are played at, and the answers that were recorded there.
+
+    made-up case -> production code -> answer | compared with the recorded one
+
+What an answer must be is said by the other tests of the audit, by principle. This one says that it still is what it was
+when they passed, for many more inputs than any of them has: every argument, every order of calls, every rule that
+refuses. Known answers are how implementations of cryptography are validated (NIST's CAVP); here they are of a whole
+mechanism. A change of the code that is meant changes its record, and the commit shows at which seams.
+
+**Assumes:** the recorded answers were right. A case has nothing by chance, so that there are no false alarms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from palate_audit.answers.answer import Answer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.still import still
+from palate_audit.evidence.evidence import Finding
+
+RECORDED = Path(__file__).with_name("recorded")
+"""A file for each module of seams."""
+QUICK = 6
+"""Quick audits play one in so many cases."""
+SHOWN = 3
+"""So many cases are named in a finding."""
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Cases of one kind.
+
+    Attributes:
+        name: what is asked there, in words.
+        play: plays a case and tells what came out.
+        cases: how many there are.
+    """
+
+    name: str
+    play: Callable[[Dice, Answer], None]
+    cases: int
+
+
+class Recorded(NamedTuple):
+    """An answer as it was recorded."""
+
+    digest: str
+    numbers: Sequence[float]
+    rough: Sequence[float]
+
+
+def played(seam: Seam, case: int) -> Answer:
+    """Play one case; nothing in it is left to chance, and the time stands still."""
+    answer = Answer()
+    with still(f"{seam.name}\n{case}"), np.errstate(all="ignore"):
+        seam.play(Dice(seam.name, case), answer)
+    return answer
+
+
+def known_answers(name: str, seams: Sequence[Seam], *, quick: bool = False) -> list[Finding]:
+    """A finding for each seam of a module.
+
+    Args:
+        name: of the module's record.
+        seams: what it plays.
+        quick: one case in `QUICK`.
+    """
+    recorded = read(name)
+    return [_compared(seam, recorded.get(seam.name, []), quick=quick) for seam in seams]
+
+
+def _compared(seam: Seam, recorded: Sequence[Recorded], *, quick: bool) -> Finding:
+    """Whether all cases of a seam give what they gave."""
+    test = f"N {seam.name}"
+    if len(recorded) != seam.cases:
+        said = f"there must be {seam.cases} recorded answers, got {len(recorded)}: `make answers` records them"
+        return Finding.checked(test, False, said)
+    cases = range(0, seam.cases, QUICK if quick else 1)
+    wrong = [case for case in cases if _differs(seam, case, recorded[case])]
+    shown = ", ".join(str(case) for case in wrong[:SHOWN]) + (", ..." if len(wrong) > SHOWN else "")
+    said = f"{len(wrong)} of {len(cases)} made-up cases give another answer than was recorded: {shown}"
+    return Finding.checked(test, not wrong, said if wrong else f"{len(cases)} made-up cases give the recorded answers")
+
+
+def _differs(seam: Seam, case: int, recorded: Recorded) -> bool:
+    """Whether a case gives another answer, or fails."""
+    try:
+        return not played(seam, case).agrees(*recorded)
+    except Exception:  # a bug raises anything, and what was recorded is an answer
+        return True
+
+
+def read(name: str) -> dict[str, list[Recorded]]:
+    """The recorded answers of a module's seams, by their names; none where there is no record."""
+    file = RECORDED / f"{name}.json"
+    if not file.exists():
+        return {}
+    return {seam: [Recorded(*each) for each in answers] for seam, answers in json.loads(file.read_bytes()).items()}
+
+
+def record(name: str, seams: Sequence[Seam]) -> None:
+    """Record the answers of a module's seams."""
+    found = {seam.name: [_line(played(seam, case)) for case in range(seam.cases)] for seam in seams}
+    rows = (
+        f" {json.dumps(seam)}: [\n" + ",\n".join(f"  {json.dumps(each)}" for each in answers) + "\n ]"
+        for seam, answers in found.items()
+    )
+    (RECORDED / f"{name}.json").write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
+
+
+def _line(answer: Answer) -> list[Any]:
+    """An answer as it is recorded."""
+    numbers, rough = ([float(f"{each:.9g}") for each in kind] for kind in (answer.numbers, answer.rough))
+    return [answer.digest, numbers, rough]

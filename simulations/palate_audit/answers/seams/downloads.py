@@ -1,0 +1,7 @@
+"""Downloads: models, catalogues and their differences, as they are published and read."""
+
+from __future__ import annotations
+
+from palate_audit.answers.seam import Seam
+
+SEAMS: tuple[Seam, ...] = ()

@@ -1,0 +1,72 @@
+"""Still: in its context nothing is left to chance: no key, no secret, no random word; and the time stands still."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from palate_common.records.signing import SigningKey
+from palate_common.secagg.agreement import KeyPair
+
+NOW = 1_760_000_000.0
+"""The time, in seconds since 1970."""
+
+
+@contextmanager
+def still(seed: str) -> Iterator[None]:
+    """Make everything that is drawn follow from a seed, in this process, until the context ends."""
+    stream = _Stream(seed)
+
+    def identity() -> SigningKey:
+        return SigningKey(Ed25519PrivateKey.from_private_bytes(stream.take(32)))
+
+    def pair() -> KeyPair:
+        return KeyPair(X25519PrivateKey.from_private_bytes(stream.take(32)))
+
+    def name() -> uuid.UUID:
+        return uuid.UUID(bytes=stream.take(16))
+
+    patches = (
+        (os, "urandom", stream.take),
+        (secrets, "token_bytes", stream.take),
+        (secrets, "token_hex", stream.text),
+        (secrets, "token_urlsafe", stream.text),
+        (secrets, "randbelow", stream.below),
+        (uuid, "uuid4", name),
+        (time, "time", lambda: NOW),
+        (SigningKey, "generate", identity),
+        (KeyPair, "generate", pair),
+    )
+    with ExitStack() as stack:
+        for owner, attribute, settled in patches:
+            stack.enter_context(mock.patch.object(owner, attribute, settled))
+        yield
+
+
+class _Stream:
+    """Bytes that follow from a seed; as many as are asked for."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed, self._taken = seed.encode(), 0
+
+    def take(self, n: int = 32) -> bytes:
+        """The next `n`."""
+        self._taken += 1
+        return hashlib.shake_256(self._seed + b"\n%d" % self._taken).digest(n)
+
+    def text(self, n: int = 32) -> str:
+        """The next `n`, as text."""
+        return self.take(n).hex()
+
+    def below(self, n: int) -> int:
+        """The next number from 0 to `n` - 1."""
+        return int.from_bytes(self.take(16)) % n
