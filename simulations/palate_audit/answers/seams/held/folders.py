@@ -46,7 +46,7 @@ class _Kept:
 
     def told(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Call, and tell what it raises; None where it did."""
-        return asked(self.answer, call, *args, path=self.path, **named)
+        return asked(self.answer, call, *args, **named)
 
     def step(self) -> None:
         """One thing that happens, and what is in the folder then."""
@@ -257,17 +257,17 @@ def _key_files(dice: Dice, answer: Answer) -> None:
         answer.tell(key_file.is_id(text))
     with place() as path:
         file = path / "key.json"
-        told(answer, key_file.read, file, path=path)
+        told(answer, key_file.read, file)
         told(answer, key_file.bury, file, "ab" * 16)
         file.write_bytes(b"x" * dice.one_of((0, 10, 54, 4095, 4096, 5000)))
-        told(answer, key_file.read, file, path=path)
+        told(answer, key_file.read, file)
         told(answer, dice.one_of((lambda: key_file.bury(file, "ef" * 16), lambda: key_file.overwrite(file))))
         answer.tell(file.read_bytes())
-        told(answer, key_file.read, file, path=path)
+        told(answer, key_file.read, file)
         with mock.patch.object(key_file, "sync", side_effect=OSError(5, "bad")):
-            told(answer, key_file.bury, file, "ef" * 16, path=path)
+            told(answer, key_file.bury, file, "ef" * 16)
         answer.tell(file.exists())
-        told(answer, key_file.read, path, path=path)
+        told(answer, key_file.read, path)
     answer.tell(new_key())
     for key in (b"k" * 31, b"k" * 32, "k" * 32, None):
         told(answer, lambda key=key: bool(Caller(key)))

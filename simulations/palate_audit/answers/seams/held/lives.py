@@ -72,7 +72,7 @@ class _Lived:
         made = [event(self.dice, self.clock.now) for _ in range(self.dice.whole(0, 4))]
         self.last = made
         told(self.answer, self.tracker.add, made)
-        self.answer.tell(self.tracker.problem)
+        self.answer.tell(self.tracker.problem != "")
 
     def load(self) -> None:
         """Import some."""
@@ -182,7 +182,7 @@ def _life(dice: Dice, answer: Answer) -> None:
         for each in (lived.one, lived.two):
             if each is not None:
                 told(answer, each.add, [Event("like", "a")] * 2)
-                asked(answer, each.reset, path=path)
+                asked(answer, each.reset)
                 answer.tell(each.file.state)
                 each.close()
         answer.tell(names(path / "s"))

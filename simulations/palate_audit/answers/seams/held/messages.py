@@ -128,13 +128,13 @@ def _import(dice: Dice, answer: Answer) -> None:
             found = [_line(dice) for _ in range(dice.whole(0, 14))]
             (path / name).write_bytes(b"\n".join(found) + dice.one_of((b"", b"\n", b"\n\n\n\n\n\n")))
         for name in dice.shuffled(("one", "two", dice.one_of(("one", "none")))):
-            told(answer, portability.import_file, events, path / name, path=path)
+            told(answer, portability.import_file, events, path / name)
         with events.transaction(write=True) as connection:
             connection.execute("UPDATE events SET kind = 'wave' WHERE seq = 2")
         lines = list(portability.export_lines(events, app="shelf"))
         answer.tell(lines)
         (path / "out").write_text("\n".join(lines), encoding="utf-8")
-        told(answer, portability.import_file, events, path / "out", path=path)
+        told(answer, portability.import_file, events, path / "out")
         kept(answer, events)
 
 

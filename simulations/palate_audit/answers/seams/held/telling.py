@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -31,6 +32,8 @@ from palate_common.errors import PalateError
 NOW = 1_790_000_000.25
 """A time of made-up stores: an hour that isn't the start of a day."""
 ITEMS = ("a", "b", "film 7", "ü" * 3)
+PATH = re.compile(r"(?<![^\s`'])/\S+")
+"""Where a file is, in an error's text."""
 PROPS: tuple[Any, ...] = (None, {}, {"price": 3}, {"price": 2.5, "shop": "x"}, {"price": True}, {"price": "4"},
                           {"price": 10**400}, {"why": [1, {"b": [None]}]})  # fmt: skip
 
@@ -44,19 +47,19 @@ def exact(value: Any) -> str:
     return repr(sorted(value) if isinstance(value, set | frozenset) else value)
 
 
-def asked(answer: Answer, call: Callable[..., Any], *args: Any, path: Path | None = None, **named: Any) -> Any:
-    """Call, and tell what it raises, whose text may have a path; returns what it gives."""
+def asked(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Call, and tell what it raises, without paths; returns what it gives."""
     try:
         return call(*args, **named)
     except (PalateError, OSError, sqlite3.Error) as error:
-        said = str(error) if path is None else str(error).replace(str(path), "")
-        answer.tell(type(error).__name__, NAMED.findall(said) if isinstance(error, PalateError) else [])
+        said = PATH.sub("", str(error)) if isinstance(error, PalateError) else ""
+        answer.tell(type(error).__name__, NAMED.findall(said))
         return None
 
 
-def told(answer: Answer, call: Callable[..., Any], *args: Any, path: Path | None = None, **named: Any) -> Any:
+def told(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Call, and tell what comes back, exactly."""
-    found = asked(answer, call, *args, path=path, **named)
+    found = asked(answer, call, *args, **named)
     answer.tell(exact(found))
     return found
 
