@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.held import shapes
+from palate_audit.answers.seams.held import releases, shapes
 
-SEAMS: tuple[Seam, ...] = (*shapes.SEAMS,)
+SEAMS: tuple[Seam, ...] = (*shapes.SEAMS, *releases.SEAMS)
