@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.held import releases, shapes
+from palate_audit.answers.seams.held import releases, shapes, taken
 
-SEAMS: tuple[Seam, ...] = (*shapes.SEAMS, *releases.SEAMS)
+SEAMS: tuple[Seam, ...] = (*shapes.SEAMS, *releases.SEAMS, *taken.SEAMS)

@@ -13,7 +13,7 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.releases import POPULATION, MadeLog
 from palate_audit.answers.seams.held.shapes import floats, model_of
-from palate_audit.answers.seams.held.telling import DAY, NOW, MadeClock, asked, disk, exact, opened, place, told
+from palate_audit.answers.seams.held.telling import NOW, MadeClock, asked, disk, exact, opened, place, told
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import KINDS, Event
 from palate_client.leaving import later_models
@@ -36,6 +36,7 @@ from palate_client.panel import open_log
 from palate_client.rounds.report import PrivacyReport, Spending
 from palate_client.service import Service
 from palate_client.store.journal import EVENTS, Edition, Journal, Opened, Sent
+from palate_client.store.retention import DAY
 from palate_client.store.store import SET_CLOCK, EventStore
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
@@ -73,16 +74,33 @@ def _report(dice: Dice, log: MadeLog) -> PrivacyReport:
             sent.append(Sent(what, dp, run, round_, attempt, dice.whole(1, 5000), time + 3600.0))
     mu2 = sum(each.mu2 for each in receipts)
     spending = Spending(
-        population=POPULATION, epsilon=dice.one_of((None, 2.5, 2.5, 0.0)), conditions=dice.one_of(((), ("at most 3 of 10",))),
-        epsilon_alone=dice.one_of((None, 7.5)), limit=8.0, delta=1e-6, mu2=mu2, participations=len(receipts), participation_limit=99,
-        receipts=tuple(receipts), seen=dice.one_of((None, log.tree.checkpoint())),
-    )  # fmt: skip
+        population=POPULATION,
+        epsilon=dice.one_of((None, 2.5, 2.5, 0.0)),
+        conditions=dice.one_of(((), ("at most 3 of 10",))),
+        epsilon_alone=dice.one_of((None, 7.5)),
+        limit=8.0,
+        delta=1e-6,
+        mu2=mu2,
+        participations=len(receipts),
+        participation_limit=99,
+        receipts=tuple(receipts),
+        seen=dice.one_of((None, log.tree.checkpoint())),
+    )
     opened_logs = tuple(Opened(NOW + k, k, "1") for k in range(dice.whole(0, 2)))
     return PrivacyReport(
-        app="shelf", time=time + 1, spending=dice.one_of((spending, spending, spending, None)), problem=dice.one_of(("", "", "", "lost 7")),
-        simulated=dice.one_of(((), ("noise from a seed",))), sent=tuple(sent), refusals=(), decisions=(), models=(), contacts=(),
-        consents={purpose: dice.chance(0.5) for purpose in PURPOSES}, opened=opened_logs,
-    )  # fmt: skip
+        app="shelf",
+        time=time + 1,
+        spending=dice.one_of((spending, spending, spending, None)),
+        problem=dice.one_of(("", "", "", "lost 7")),
+        simulated=dice.one_of(((), ("noise from a seed",))),
+        sent=tuple(sent),
+        refusals=(),
+        decisions=(),
+        models=(),
+        contacts=(),
+        consents={purpose: dice.chance(0.5) for purpose in PURPOSES},
+        opened=opened_logs,
+    )
 
 
 def _lived(dice: Dice, store: EventStore, clock: MadeClock) -> None:
@@ -116,8 +134,13 @@ def _statements(dice: Dice, answer: Answer) -> None:
             _lived(dice, store, clock)
             report = _report(dice, log)
             key = log.key.public
-            service = dice.one_of((Service(public_key=key, population=POPULATION, delta=1e-6), Service(public_key=key, population=POPULATION, delta=1e-5),
-                                   None))  # fmt: skip
+            service = dice.one_of(
+                (
+                    Service(public_key=key, population=POPULATION, delta=1e-6),
+                    Service(public_key=key, population=POPULATION, delta=1e-5),
+                    None,
+                )
+            )
             if dice.chance(0.2):
                 know_charges(store, 2)
             files = Contents({}, log.said()).signed(log.key, log.shown(dice.one_of((2, log.tree.size))))
@@ -190,19 +213,48 @@ def _erasures(dice: Dice, answer: Answer) -> None:
 def _statement(dice: Dice, log: MadeLog, state: SeenState | None) -> Statement:
     """A statement of rounds."""
     rounds = tuple(
-        Round(run=run, round=round_, attempt=attempt, day="2026-11-28", mu2=0.25, plan_hash=dice.one_of((None, digest(f"{run} {round_} {attempt}".encode()))),
-              purpose="train", contributed=dice.chance(0.7), dp=dice.one_of(("distributed", "distributed", "off")))
-        for run in dice.some_of(RUNS, 0.4) for round_ in range(2) for attempt in range(2) if dice.chance(0.4)
-    )  # fmt: skip
+        Round(
+            run=run,
+            round=round_,
+            attempt=attempt,
+            day="2026-11-28",
+            mu2=0.25,
+            plan_hash=dice.one_of((None, digest(f"{run} {round_} {attempt}".encode()))),
+            purpose="train",
+            contributed=dice.chance(0.7),
+            dp=dice.one_of(("distributed", "distributed", "off")),
+        )
+        for run in dice.some_of(RUNS, 0.25)
+        for round_ in range(2)
+        for attempt in range(2)
+        if dice.chance(0.4)
+    )
     left = tuple(
         Left(purpose=purpose, agreed=True, decided=None, contributions=dice.whole(0, 1), messages=1, bytes=1, stops="")
         for purpose in ("train", "panel")
     )
     bounds = (TellingBound(false_positives=0.1, true_positives=None, alone=None),)
     population = dice.one_of((POPULATION,) * 9 + (None,))
-    return Statement(app="shelf", day="2026-11-28", final=dice.chance(0.7), population=population, public_key=log.keys[0].public, unit="user",
-                     delta=1e-6, problem="", simulated=(), rounds=rounds, mu2=1.0, epsilon=1.0, conditions=(), epsilon_alone=None, bounds=bounds,
-                     left=left, state=state, ended=None)  # fmt: skip
+    return Statement(
+        app="shelf",
+        day="2026-11-28",
+        final=dice.chance(0.7),
+        population=population,
+        public_key=log.keys[0].public,
+        unit="user",
+        delta=1e-6,
+        problem="",
+        simulated=(),
+        rounds=rounds,
+        mu2=1.0,
+        epsilon=1.0,
+        conditions=(),
+        epsilon_alone=None,
+        bounds=bounds,
+        left=left,
+        state=state,
+        ended=None,
+    )
 
 
 def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, Any] | None) -> dict[str, Any]:
@@ -212,9 +264,16 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
         log.hand_over()
     model_hash = digest(f"model {run}".encode())
     releases = [
-        {"round": round_, "attempt": attempt, "plan_hash": digest(f"{run} {round_} {attempt}".encode()), "sealed": dice.chance(0.6)}
-        for round_ in range(2) for attempt in range(2) if dice.chance(0.7)
-    ]  # fmt: skip
+        {
+            "round": round_,
+            "attempt": attempt,
+            "plan_hash": None if dice.chance(0.1) else digest(f"{run} {round_} {attempt}".encode()),
+            "sealed": dice.chance(0.6),
+        }
+        for round_ in range(2)
+        for attempt in range(2)
+        if dice.chance(0.7)
+    ]
     card: dict[str, Any] = {
         "model_hash": model_hash,
         "run": run,
@@ -236,7 +295,7 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
         model_hash=model_hash,
         population=POPULATION if dice.chance(0.96) else "others",
         **named,
-        **{SPENT: log.tree.size / 4},
+        **{SPENT: 0.25 if dice.chance(0.08) else log.tree.size / 4},
     )
     said |= {"run": run} if dice.chance(0.9) else {"releases": dice.whole(0, 1)}
     folder = path / run
@@ -252,7 +311,9 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
 def _later(dice: Dice, answer: Answer) -> None:
     """Models of later runs, which start from each other, and what they have."""
     with place() as path:
-        log, made, former = MadeLog(), list[dict[str, Any]](), None
+        log, made = MadeLog(), list[dict[str, Any]]()
+        loop = {"run": "summer", "model_hash": digest(b"model summer")}
+        former = loop if dice.chance(0.2) else None
         for run in RUNS[: dice.whole(1, 5)]:
             made.append(_publish(dice, log, path, run, former))
             begins = dice.one_of((made[-1], made[-1], made[0], None))
@@ -266,7 +327,7 @@ def _later(dice: Dice, answer: Answer) -> None:
         for _ in range(4):
             statement = _statement(dice, log, state)
             asked_for = dice.one_of(made)["run"]
-            others = [path / each["run"] for each in dice.shuffled(made) if dice.chance(0.6)]
+            others = [path / each["run"] for each in dice.shuffled(made) if dice.chance(0.85)]
             found = asked(answer, later_models.verify, statement, path / asked_for, *others)
             if found is not None:
                 answer.tell(
@@ -296,10 +357,10 @@ def _open(dice: Dice, answer: Answer) -> None:
             consent.grant("store")
         if dice.chance(0.8):
             consent.grant("panel", version=dice.one_of(("1", "2")))
-        catalogue = ItemCatalogue(tuple(dice.shuffled(("a", "b", 'c,"', "d"))))
+        catalogue = ItemCatalogue(tuple(dice.shuffled(("a", "b", 'c,"', *"defghij"))))
         if dice.chance(0.85):
             files = published.pack(
-                model_of({"counts": floats(dice, 4)}, catalogue.items),
+                model_of({"counts": floats(dice, 10)}, catalogue.items),
                 catalogue,
                 {},
                 log.key,
@@ -309,11 +370,11 @@ def _open(dice: Dice, answer: Answer) -> None:
             with Journal(store.file) as journal:
                 journal.adopt(Edition(POPULATION, 2, "ab" * 32, digest(files["manifest.json"]), NOW), files)
         times = (None, NOW - DAY, NOW - 40 * DAY, NOW - 0.5, SET_CLOCK, SET_CLOCK - 0.25, 5.0, NOW + DAY)
-        for _ in range(dice.whole(0, 9)):
+        for _ in range(dice.whole(0, 14)):
             kind = dice.one_of(KINDS)
             value = dice.whole(1, 5) if kind == "rate" else None
             store.add([Event(kind, dice.one_of((*catalogue.items, "other")), time=dice.one_of(times), value=value)])
-        clock.now += dice.one_of((0.0, 2 * DAY, -2 * DAY, -DAY / 2))
+        clock.now += dice.one_of((0.0, 0.0, 2 * DAY, -2 * DAY, -DAY / 2))
         if dice.chance(0.1):
             consent.revoke("panel")
         decided = iter([dice.chance(0.1), False, False])
@@ -343,9 +404,9 @@ def _open(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("statements: what remains of devices that took part in much, little or nothing", _statements, 30),
+    Seam("statements: what remains of devices that took part in much, little or nothing", _statements, 18),
     Seam("statements: how much can be told at most", _bounds, 12),
-    Seam("erasures: with a statement, while messages may leave", _erasures, 12),
-    Seam("later models: what they have of who left", _later, 36),
-    Seam("open logs: what a user shares, and from when", _open, 18),
+    Seam("erasures: with a statement, while messages may leave", _erasures, 6),
+    Seam("later models: what they have of who left", _later, 24),
+    Seam("open logs: what a user shares, and from when", _open, 12),
 )

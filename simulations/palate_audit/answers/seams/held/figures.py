@@ -13,7 +13,6 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
-    DAY,
     NOW,
     asked,
     exact,
@@ -23,13 +22,15 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.events import KINDS, Event, check_items, event_from, event_line, kept_event, seconds
 from palate_client.loyalty import churn_risk, loyalty, visits_of
 from palate_client.store.activity import past_of
+from palate_client.store.retention import DAY
 
 
 def _member(dice: Dice, name: str) -> Any:
     """A member of an event, good or bad, as Python or JSON has it."""
     deep: Any = 1
+    shape = dice.whole(0, 2)
     for _ in range(dice.whole(14, 17)):
-        deep = [deep] if dice.chance(0.5) else {"a": deep}
+        deep = [deep] if shape == 0 else (deep,) if shape == 1 else {"a": deep}
     zone = timezone(timedelta(hours=dice.whole(-11, 11)))
     options: dict[str, tuple[Any, ...]] = {
         "kind": (*KINDS, *KINDS, "wave", None, 3),
@@ -49,7 +50,7 @@ def _member(dice: Dice, name: str) -> Any:
 def _events(dice: Dice, answer: Answer) -> None:
     """Events of all members."""
     for _ in range(14):
-        given = {"kind": dice.one_of(KINDS), "item": "a"}
+        given: dict[str, Any] = {"kind": dice.one_of(KINDS), "item": "a"}
         if given["kind"] == "rate" and dice.chance(0.8):
             given["value"] = _member(dice, "value")
         for name in dice.some_of(("kind", "item", "time", "value", "source", "id", "props"), 0.25):

@@ -30,7 +30,7 @@ from palate_client.store.folder import StoreFolder
 from palate_client.store.journal import Journal
 from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
-from palate_client.store.vault import Caller, Keyring, Vault, new_key
+from palate_client.store.vault import Caller, Holder, Keyring, Vault, new_key
 from palate_common.errors import PalateError
 
 NAMES = ("db", "new", "journal", "reserve", "deliveries", "denied-train")
@@ -42,24 +42,32 @@ class _Kept:
     def __init__(self, dice: Dice, answer: Answer, path: Path, room: SimpleNamespace) -> None:
         self.dice, self.answer, self.path, self.room = dice, answer, path, room
         self.clock, self.stores = MadeClock(), list[EventStore]()
-        self.holder, self.app, self.old = dice.one_of((Caller(b"k" * 32), Caller(b"k" * 33), Keyring())), "shelf", b""
+        holders: tuple[Holder, ...] = (Caller(b"k" * 32), Caller(b"k" * 33), Keyring())
+        self.holder, self.app, self.old = dice.one_of(holders), "shelf", b""
 
     def told(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Call, and tell what it raises; None where it did."""
         return asked(self.answer, call, *args, **named)
 
-    def step(self) -> None:
+    def year(self) -> None:
+        """Some of what happens to a store, and then it is opened or erased."""
+        troubles = (self.strange, self.end, self.lose, self.lose, self.damage, self.restore, self.beside, self.deny,
+                    self.stray, self.stray, self.blocked)  # fmt: skip
+        self.step(self.open)
+        for trouble in self.dice.some_of(troubles, 0.15):
+            self.step(trouble)
+        self.step(self.dice.one_of((self.open, self.erase, self.erase, self.forget, self.forget)))
+
+    def step(self, step: Callable[[], None]) -> None:
         """One thing that happens, and what is in the folder then."""
-        steps = (self.open, self.open, self.open, self.strange, self.erase, self.end, self.forget, self.lose, self.lose,
-                 self.damage, self.restore, self.beside, self.deny, self.deny)  # fmt: skip
-        step = self.dice.one_of(steps)
         self.answer.tell(step.__name__)
         step()
         self.answer.tell(exact(names(self.path) if self.path.is_dir() else None))
         for each in self.stores:
             self.answer.tell(each.file.state, each.file.openings, exact(each.granted))
         file = self.path / key_file.KEY_FILE
-        self.answer.tell(file.read_bytes() if file.exists() else None)
+        if file.exists():
+            self.answer.tell(file.read_bytes(), file.stat().st_mode & 0o777)
 
     def open(self) -> None:
         """Open, and store something."""
@@ -74,7 +82,7 @@ class _Kept:
 
     def strange(self) -> None:
         """Open with another key, another app, or another holder."""
-        holder = self.dice.one_of((Caller(b"o" * 32), self.holder, Keyring(), Caller(b"k" * 32)))
+        holder: Any = self.dice.one_of((Caller(b"o" * 32), self.holder, Keyring(), Caller(b"k" * 32)))
         vault = Vault(self.path, self.dice.one_of((self.app, "till", "s" * 101)), holder)
         made = self.told(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
         if made is not None:
@@ -99,7 +107,7 @@ class _Kept:
         """Erase without a key."""
         where: Any = self.dice.one_of((self.path, str(self.path), self.path / "other", "", "a\0b", 7))
         self.told(erasing.erase, where)
-        self.answer.tell(self.dice.one_of((Path("x"), Path())) == erasing.folder_of(self.path))
+        self.answer.tell(erasing.folder_of(self.path) == self.path, erasing.folder_of("x") == Path.cwd() / "x")
 
     def lose(self) -> None:
         """Files go, become empty, or come."""
@@ -109,10 +117,24 @@ class _Kept:
         for each in self.dice.some_of(files, 0.3):
             if each.name != key_file.KEY_FILE or self.dice.chance(0.5):
                 each.unlink() if self.dice.chance(0.6) else each.write_bytes(b"")
-        if self.path.is_dir() and self.dice.chance(0.5):
+
+    def stray(self) -> None:
+        """Files come that are no store's, or another one's."""
+        if not self.path.is_dir():
+            return
+        for _ in range(3):
             stem = self.dice.one_of(("ab" * 16, "cd" * 16, "AB" * 16, "photo", "ab" * 15))
             (self.path / f"{stem}.{self.dice.one_of((*NAMES, 'png'))}").write_bytes(self.dice.one_of((b"", b"x")))
-            (self.path / f".{key_file.KEY_FILE}.draft").write_bytes(b"")
+        (self.path / f".{key_file.KEY_FILE}.draft").write_bytes(b"")
+        if self.dice.chance(0.3):
+            (self.path / key_file.KEY_FILE).unlink(missing_ok=True)
+
+    def blocked(self) -> None:
+        """A folder is where a file should be."""
+        file = self.dice.one_of((self.path / "lock", *sorted(self.path.glob("*.reserve"))))
+        if self.path.is_dir() and not file.is_dir():
+            file.unlink(missing_ok=True)
+            file.mkdir()
 
     def damage(self) -> None:
         """Another key file."""
@@ -177,14 +199,15 @@ def drawer(dice: Dice) -> Iterator[dict[tuple[str, str], str]]:
     module, errors = ModuleType("keyring"), ModuleType("keyring.errors")
     failing: Any = type("KeyringError", (Exception,), {})
     absent: Any = type("NoKeyringError", (failing,), {})
-    trouble = dice.one_of((None, None, None, None, failing, absent))
+    trouble = dice.one_of((None,) * 8 + (failing, absent))
 
     def called(name: str, *values: str) -> Any:
         if trouble is not None and len(entries) == trouble_after:
             raise trouble("locked 7")
         if name == "set":
             entries[values[0], values[1]] = values[2]
-        return entries.pop(values[:2], None) if name == "delete" else entries.get((values[0], values[1]))
+        place = values[0], values[1]
+        return entries.pop(place, None) if name == "delete" else entries.get(place)
 
     trouble_after = dice.whole(0, 1)
     parts = {"set_password": "set", "get_password": "get", "delete_password": "delete"}
@@ -203,12 +226,15 @@ def _keys(dice: Dice, answer: Answer) -> None:
             stack.enter_context(mock.patch.object(owner, name, 0.0))
         path, entries = stack.enter_context(place()), stack.enter_context(drawer(dice))
         room = stack.enter_context(disk(dice.one_of((2**40, 4096, 4095, 1023))))
-        lived = _Kept(dice, answer, path / "deep" / "s", room)
-        for _ in range(dice.whole(6, 12)):
-            lived.step()
+        (path / "file").write_bytes(b"")
+        lived = _Kept(dice, answer, path / dice.one_of(("deep", "deep", "deep", "deep", "file")) / "s", room)
+        for _ in range(dice.whole(2, 3)):
+            lived.year()
             answer.tell(entries)
-            if entries and dice.chance(0.1):
+            if entries and dice.chance(0.3):
                 entries[next(iter(entries))] = dice.one_of(("!", "a2V5", "\u00fc"))
+                if dice.chance(0.4):
+                    entries.clear()
         for each in lived.stores:
             each.close()
 
@@ -222,7 +248,7 @@ def _key_files(dice: Dice, answer: Answer) -> None:
         found: dict[str, Any] = json.loads(whole.to_bytes())
         if dice.chance(0.3):
             found = {"erased": "cd" * 16, "format": 1}
-        wrong = (
+        wrong: tuple[Any, ...] = (
             None,
             1,
             2,
@@ -242,7 +268,7 @@ def _key_files(dice: Dice, answer: Answer) -> None:
             0,
             -1,
         )
-        for name in dice.some_of([*found, "more"], 0.15):
+        for name in dice.some_of([*found, "more"], 0.2):
             found[name] = dice.one_of(wrong)
         for name in dice.some_of(list(found), 0.03):
             del found[name]
@@ -274,6 +300,6 @@ def _key_files(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("store: keys, damaged files, erasures and what is left", _keys, 24),
+    Seam("store: keys, damaged files, erasures and what is left", _keys, 18),
     Seam("store: key files of every form", _key_files, 18),
 )

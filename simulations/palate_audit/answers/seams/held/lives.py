@@ -13,7 +13,6 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
-    DAY,
     NOW,
     MadeClock,
     asked,
@@ -32,7 +31,7 @@ from palate_client.events import Event
 from palate_client.store import reading, retention, store, store_file, tracker
 from palate_client.store.activity import Activity
 from palate_client.store.reading import Mark
-from palate_client.store.retention import Limits
+from palate_client.store.retention import DAY, Limits
 from palate_client.store.store import SET_CLOCK, EventStore
 from palate_client.store.tracker import Tracker
 from palate_common.records.database import Database
@@ -232,6 +231,6 @@ def _large(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("store: events of every kind, limits, clocks that jump, readers, restarts", _life, 30),
+    Seam("store: events of every kind, limits, clocks that jump, readers, restarts", _life, 18),
     Seam("store: a file above its limit", _large, 6),
 )

@@ -11,7 +11,6 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
-    DAY,
     ITEMS,
     NOW,
     MadeClock,
@@ -29,7 +28,7 @@ from palate_client.consent import Consent
 from palate_client.events import KINDS, Event
 from palate_client.store import journal
 from palate_client.store.journal import Contact, Edition, Journal, Opened, Refusal, Sent, note_refusal, reason_of
-from palate_client.store.retention import Limits
+from palate_client.store.retention import DAY, Limits
 from palate_common.errors import InputError
 
 
@@ -52,7 +51,8 @@ def _journal(dice: Dice, answer: Answer) -> None:
                     answer.tell(exact(one.files()))
                 case "record":
                     what, dp = dice.one_of(("contribution", "input")), dice.one_of(("off", "local"))
-                    one.record(Sent(what, dp, f"r{dice.whole(0, 70)}", *map(int, dice.wholes(0, 9999, 3)), clock()))
+                    run, round_, attempt, size = (int(each) for each in dice.wholes(0, 70, 4))
+                    one.record(Sent(what, dp, f"r{run}", round_, attempt, size, clock()))
                 case "refuse":
                     one.refuse(
                         Refusal(dice.one_of(("plan", "model")), "x" * dice.one_of((1, 999, 1000, 1001)), clock())
@@ -139,6 +139,6 @@ def _import(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("journal: messages, models, refusals and secrets of many runs", _journal, 18),
-    Seam("events: files in and out", _import, 18),
+    Seam("journal: messages, models, refusals and secrets of many runs", _journal, 12),
+    Seam("events: files in and out", _import, 12),
 )

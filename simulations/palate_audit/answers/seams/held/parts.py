@@ -10,7 +10,6 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
-    DAY,
     NOW,
     MadeClock,
     exact,
@@ -18,7 +17,7 @@ from palate_audit.answers.seams.held.telling import (
 )
 from palate_client.store import forking, pace, retention, schema
 from palate_client.store.recent_events import RecentEvents
-from palate_client.store.retention import Limits
+from palate_client.store.retention import DAY, Limits
 from palate_common.records.database import Database
 
 
@@ -78,13 +77,15 @@ def _bounds(dice: Dice, answer: Answer) -> None:
         exact([retention.retention_time(now, before) for now in (5.0, 3e6, -1.0) for before in (None, 4.0, 1e6)])
     )
     limits = Limits(max_per_day=dice.whole(1, 4), window_seconds=dice.one_of((0.0, 1.0, 60.0)))
-    full = {("view", f"x{k}"): (NOW - k * 0.25, None) for k in range(dice.one_of((0, 0, 4094, 4096)))}
+    near = range(dice.one_of((0, 0, 4094, 4096)))
+    full: dict[tuple[str, str], tuple[float, float | None]] = {("view", f"x{k}"): (NOW - k * 0.25, None) for k in near}
     recent, now = RecentEvents(limits, _recent=full), NOW
     for _ in range(12):
         now += dice.one_of((0.0, 0.5, 1.0, -1.0, 60.0, DAY, -DAY))
-        kind, item, value = dice.one_of(("rate", "view")), dice.one_of(("a", "x1", "x9")), dice.one_of((None, 1.0, 2.0))
-        answer.tell(recent.repeats(kind, item, value, now), recent.is_full(now))
-        recent.add(kind, item, value, now, tracked=dice.chance(0.7))
+        kind, item = dice.one_of(("rate", "view")), dice.one_of(("a", "x1", "x9"))
+        rated: float | None = dice.one_of((None, 1.0, 2.0))
+        answer.tell(recent.repeats(kind, item, rated, now), recent.is_full(now))
+        recent.add(kind, item, rated, now, tracked=dice.chance(0.7))
         answer.tell(exact((recent.count, recent.today, len(recent._recent), recent.last)))
     steps = (("CREATE TABLE a(x)",), ("CREATE TABLE b(x)", "INSERT INTO b VALUES (1)"), ("INSERT INTO b VALUES (2)",))
     with Database(":memory:", kind=1, schema=()) as database:

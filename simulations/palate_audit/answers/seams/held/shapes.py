@@ -136,10 +136,21 @@ def _compact(dice: Dice, answer: Answer) -> None:
     answer.tell([raw({"": part}) for part in rounded(floats(dice, *dice.one_of(((5, 2), (4,), (1, 1)))))])
     for name in dice.some_of(sorted(tensors), 0.7):
         array = np.atleast_1d(tensors[name])
-        others = (array.astype(np.float32), array[:1], array.reshape(-1), np.concatenate([array, array]),
-                  array.astype(np.uint8), array.astype(np.int8), np.zeros((5, 2, 2), np.uint8), np.zeros((0, 2, 2), np.uint8),
-                  np.full((4, 2, 2), 255, np.uint8), np.full((4, 1, 1), 127, np.uint8), np.full_like(array, 100),
-                  np.full(array.shape, 3e38, np.float32), np.full((3, 2, 2), 255, np.uint8))  # fmt: skip
+        others = (
+            array.astype(np.float32),
+            array[:1],
+            array.reshape(-1),
+            np.concatenate([array, array]),
+            array.astype(np.uint8),
+            array.astype(np.int8),
+            np.zeros((5, 2, 2), np.uint8),
+            np.zeros((0, 2, 2), np.uint8),
+            np.full((4, 2, 2), 255, np.uint8),
+            np.full((4, 1, 1), 127, np.uint8),
+            np.full_like(array, 100),
+            np.full(array.shape, 3e38, np.float32),
+            np.full((3, 2, 2), 255, np.uint8),
+        )
         changed = {**tensors, name: dice.one_of(others)}
         if dice.chance(0.2):
             del changed[name]
@@ -179,8 +190,15 @@ def _deltas(dice: Dice, answer: Answer) -> None:
     lists = rising(dice, heads, 4, 6)
     old = {"counts": counts, "table": table, "head": head, "lists": lists, "tall": table[head], "was": counts}
     kept = np.array([row for row, item in enumerate(items) if place.get(item, -1) in head.tolist()], np.int32)
-    new = {"counts": counts[rows], "table": _turned(dice, moved), "head": kept, "tall": -moved[kept], "new": floats(dice, 4),
-           "lists": lists, "was": np.array(1.5, np.float64)}  # fmt: skip
+    new = {
+        "counts": counts[rows],
+        "table": _turned(dice, moved),
+        "head": kept,
+        "tall": -moved[kept],
+        "new": floats(dice, 4),
+        "lists": lists,
+        "was": np.array(1.5, np.float64),
+    }
     if dice.chance(0.3):
         new["table"] = new["table"].astype(np.float64)
     base, result = compact_unpacked(model_of(old, had)), compact_unpacked(model_of(new, items))
@@ -210,8 +228,15 @@ def _damaged(dice: Dice, answer: Answer, base: bytes, parts: Arrays, header: dic
         changed, said = dict(parts), dict(header)
         name = dice.one_of(sorted(changed))
         array = np.atleast_1d(changed[name])
-        others = (array[:-1], array.astype(np.int64), np.vstack([array, array]),
-                  np.full_like(array, 100), array[::-1].copy(), array.reshape(1, -1), np.full_like(array, -3 if array.dtype.kind == "i" else 9))  # fmt: skip
+        others = (
+            array[:-1],
+            array.astype(np.int64),
+            np.vstack([array, array]),
+            np.full_like(array, 100),
+            array[::-1].copy(),
+            array.reshape(1, -1),
+            np.full_like(array, -3 if array.dtype.kind == "i" else 9),
+        )
         changed[name] = dice.one_of(others)
         if dice.chance(0.2):
             del changed[name]
@@ -225,15 +250,23 @@ def _damaged(dice: Dice, answer: Answer, base: bytes, parts: Arrays, header: dic
             case 3:
                 facts = json.loads(parts[delta.HEADER].tobytes()[8:])
                 chosen = dice.one_of([each for each in facts if each != "__metadata__"])
-                wrong: tuple[dict[str, Any], ...] = ({"shape": [1, 2]}, {"dtype": "I64"}, {"data_offsets": [-4, 4]}, {"shape": [-1, -2]},
-                                                    {"data_offsets": [0, 2**30]}, {"dtype": "no"}, {"data_offsets": [8, 0]})  # fmt: skip
+                wrong: tuple[dict[str, Any], ...] = (
+                    {"shape": [1, 2]},
+                    {"dtype": "I64"},
+                    {"data_offsets": [-4, 4]},
+                    {"shape": [-1, -2]},
+                    {"data_offsets": [0, 2**30]},
+                    {"dtype": "no"},
+                    {"data_offsets": [8, 0]},
+                )
                 facts[chosen].update(dice.one_of(wrong))
                 head = json.dumps(facts).encode()
                 changed[delta.HEADER] = np.frombuffer(len(head).to_bytes(8, "little") + head, np.uint8)
             case _:
                 pass
-        plain = safetensors.numpy.save({key: np.ascontiguousarray(each) for key, each in changed.items()},
-                                       {METADATA_KEY: json.dumps(said)})  # fmt: skip
+        plain = safetensors.numpy.save(
+            {key: np.ascontiguousarray(each) for key, each in changed.items()}, {METADATA_KEY: json.dumps(said)}
+        )
         try:
             with mock.patch.object(delta, "MOST_HEADER", dice.one_of((2**21, 2**21, 2**21, 40))):
                 answer.tell(apply_delta(base, zlib.compress(plain, 1), most=MOST))
@@ -288,8 +321,14 @@ def _files(dice: Dice, answer: Answer) -> None:
     for _ in range(4):
         arrays, said = dict(state), dict(entry)
         name = dice.one_of(sorted(arrays))
-        others = (np.array([np.nan, 1.0]), np.array([np.inf], np.float32), np.zeros((0, 10**7), np.float32), np.zeros((0, 3)),
-                  np.zeros(2, np.complex64), np.zeros((2, 0, 5), np.int8))  # fmt: skip
+        others = (
+            np.array([np.nan, 1.0]),
+            np.array([np.inf], np.float32),
+            np.zeros((0, 10**7), np.float32),
+            np.zeros((0, 3)),
+            np.zeros(2, np.complex64),
+            np.zeros((2, 0, 5), np.int8),
+        )
         arrays[name] = dice.one_of(others)
         for field in dice.some_of(sorted(said), 0.15):
             said[field] = dice.one_of((None, 2, "x", -1))
@@ -314,8 +353,8 @@ def _files(dice: Dice, answer: Answer) -> None:
 
 SEAMS: tuple[Seam, ...] = (
     Seam("catalogues: items, domains, new items and features", _catalogues, 18),
-    Seam("models: in int8, and damaged", _compact, 24),
-    Seam("models: the difference of two, and damaged", _deltas, 18),
+    Seam("models: in int8, and damaged", _compact, 18),
+    Seam("models: the difference of two, and damaged", _deltas, 12),
     Seam("models: rows of a base, mixed and moved", _predictions, 18),
     Seam("models: files, items in quarantine, and damaged", _files, 24),
 )
