@@ -224,7 +224,7 @@ def _statement(dice: Dice, log: MadeLog, state: SeenState | None) -> Statement:
             contributed=dice.chance(0.7),
             dp=dice.one_of(("distributed", "distributed", "off")),
         )
-        for run in dice.some_of(RUNS, 0.25)
+        for run in dice.some_of(RUNS, 0.4)
         for round_ in range(2)
         for attempt in range(2)
         if dice.chance(0.4)
@@ -287,13 +287,13 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
         {"releases": [{"round": 1}]},
         {"releases": 7},
     )
-    if dice.chance(0.08):
+    if dice.chance(0.03):
         card.update(dice.one_of(wrong))
     data = canonical_json(card)
     named = {"card": digest(data) if dice.chance(0.95) else "ab" * 32} if dice.chance(0.9) else {}
     said = log.said(
         model_hash=model_hash,
-        population=POPULATION if dice.chance(0.96) else "others",
+        population=POPULATION if dice.chance(0.99) else "others",
         **named,
         **{SPENT: 0.25 if dice.chance(0.08) else log.tree.size / 4},
     )
@@ -321,8 +321,16 @@ def _later(dice: Dice, answer: Answer) -> None:
         seen = dice.one_of(made)
         evidence = json.loads(evidence_of(seen["files"]))
         size = seen["size"]
-        kept: tuple[Any, ...] = (evidence, evidence, evidence, None, {"manifest": {}, "signature": "00"}, {"plan": 1})
-        root = log.tree.root(size) if dice.chance(0.9) else "ab" * 32
+        kept: tuple[Any, ...] = (
+            *[evidence] * 9,
+            evidence,
+            evidence,
+            evidence,
+            None,
+            {"manifest": {}, "signature": "00"},
+            {"plan": 1},
+        )
+        root = log.tree.root(size) if dice.chance(0.95) else "ab" * 32
         state = SeenState(size=size, root=root, evidence=dice.one_of(kept)) if dice.chance(0.85) else None
         for _ in range(4):
             statement = _statement(dice, log, state)

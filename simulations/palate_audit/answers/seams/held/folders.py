@@ -83,7 +83,7 @@ class _Kept:
     def strange(self) -> None:
         """Open with another key, another app, or another holder."""
         holder: Any = self.dice.one_of((Caller(b"o" * 32), self.holder, Keyring(), Caller(b"k" * 32)))
-        vault = Vault(self.path, self.dice.one_of((self.app, "till", "s" * 101)), holder)
+        vault = Vault(self.path, self.dice.one_of((self.app, "Shelf", "till", "s" * 101)), holder)
         made = self.told(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
         if made is not None:
             self.stores.append(made)

@@ -140,6 +140,7 @@ class _Lived:
         self.marks["mark"] = mark
         unread = list[dict[str, Any]]()
         self.answer.tell(exact(mark), anew, exact(pages), exact(list(self.one.events(unread=unread))), exact(unread))
+        self.activity.past(self.dice.one_of((None, "price")))
         self.answer.tell(exact(self.activity.past(self.dice.one_of((None, "price", "price", "amount")))))
 
     def forked(self) -> None:

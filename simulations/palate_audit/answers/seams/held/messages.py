@@ -43,7 +43,7 @@ def _journal(dice: Dice, answer: Answer) -> None:
         for _ in range(dice.whole(20, 36)):
             match dice.one_of(steps):
                 case "adopt":
-                    version = dice.whole(1, 6)
+                    version = dice.whole(1, 3)
                     edition = Edition(dice.one_of(("readers", "listeners")), version, f"root{dice.whole(0, 1)}",
                                       f"m{dice.whole(0, 1)}", clock())  # fmt: skip
                     files = {each: dice.bytes(3) for each in dice.some_of("abc")}

@@ -118,7 +118,9 @@ def _manifests(dice: Dice, answer: Answer) -> None:
         shown, publication = log.recorded(contents, **dice.one_of(wrong))
         if dice.chance(0.2):
             log.grow(1)
-            shown = log.shown()
+            shown, place = log.shown(), int(publication.entry["seq"])
+            proof = log.tree.inclusion_proof(place, log.tree.size)
+            publication = Publication(entry=publication.entry, inclusion=proof)
         if dice.chance(0.2):
             entry = dict(publication.entry)
             entry.update(dice.one_of(({"kind": "lost"}, {"seq": 0}, {"more": 1}, {"model_hash": "AB" * 32})))
