@@ -141,7 +141,7 @@ def _manifests(dice: Dice, answer: Answer) -> None:
             {"population": 7},
             {"publication": None},
         )
-        files = {MANIFEST: canonical_json({**payload, **dice.one_of(changes)}), **files}
+        files = {**files, MANIFEST: canonical_json({**payload, **dice.one_of(changes)})}
         files[SIGNATURE] = log.key.sign(published.MANIFEST_TAG, files[MANIFEST]).encode()
     trusted = dice.one_of((log.keys[0], log.keys[0], log.key)).public
     found = asked(answer, read_manifest, files, trusted)
