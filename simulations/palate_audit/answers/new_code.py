@@ -17,6 +17,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -35,6 +36,7 @@ PACKAGES = {
     "palate_client": ("consent", "floors", "flower", "leaving", "ledger", "models", "online", "panel", "portability",
                       "rounds", "secagg", "service", "store"),
     "palate_server": ("flower", "folder", "ledger", "operation", "rounds", "secagg", "surveys", "witness"),
+    "palate_torch": ("",),
 }  # fmt: skip
 """Package -> what of it the mechanism is made of; "": all."""
 MARK, CAUGHT = "__palate_asked__", "__palate_caught__"
@@ -121,7 +123,9 @@ def modules() -> dict[str, Path]:
     """Every module of the mechanism, and its file."""
     found = {}
     for package, parts in PACKAGES.items():
-        root = Path(str(importlib.import_module(package).__file__)).parent
+        if package == "palate_torch" and importlib.util.find_spec("torch") is None:
+            continue  # an extra, without which it can't be run
+        root = Path(str(getattr(importlib.util.find_spec(package), "origin", ""))).parent
         for path in sorted(root.rglob("*.py")):
             inside = path.relative_to(root).with_suffix("").parts
             if "" in parts or inside[0] in parts:
