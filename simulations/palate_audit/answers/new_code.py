@@ -100,18 +100,16 @@ class NewCode:
 @contextmanager
 def new_code() -> Iterator[NewCode]:
     """Count in this process, until the context ends, how what is asked anew comes out."""
-    found = NewCode()
-    changed: list[tuple[FunctionType, CodeType]] = []
+    found, codes = NewCode(), dict[tuple[str, str, int], CodeType]()
     for name, path in modules().items():
         source = path.read_bytes()
         known = _recorded().get(name, {})
-        if known.get("source") == _digest(source):
-            continue
-        tree = ast.parse(source)
-        counting = _Counting(name, known.get("asks", ""), found)
-        tree = counting.visit(tree)
-        if counting.functions:
-            changed += _exchanged(importlib.import_module(name), tree, counting.functions, found)
+        if known.get("source") != _digest(source):
+            counting = _Counting(name, known.get("asks", ""), found)
+            tree = counting.visit(ast.parse(source))
+            if counting.functions:
+                codes |= _counted(importlib.import_module(name), tree, counting.functions, found)
+    changed = _exchanged(codes) if codes else []
     try:
         yield found
     finally:
@@ -294,12 +292,12 @@ def _call(name: str, number: int, value: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), [ast.Constant(number), value], [])
 
 
-def _exchanged(
+def _counted(
     module: ModuleType, tree: ast.AST, functions: set[str], found: NewCode
-) -> list[tuple[FunctionType, CodeType]]:
-    """Exchange the code of functions, wherever they are kept; with what they had."""
-    code = compile(ast.fix_missing_locations(tree), str(module.__file__), "exec", dont_inherit=True)  # type: ignore[call-overload]
-    new = {(each.co_qualname, each.co_firstlineno): each for each in _codes(code)}
+) -> dict[tuple[str, str, int], CodeType]:
+    """The code of functions that count, by file, name and line."""
+    file = str(module.__file__)
+    code = compile(ast.fix_missing_locations(tree), file, "exec", dont_inherit=True)  # type: ignore[call-overload]
 
     def asked(number: int, value: Any) -> Any:
         try:
@@ -312,12 +310,17 @@ def _exchanged(
         return _Telling(suppressing, found.seen[number])
 
     module.__dict__.update({MARK: asked, CAUGHT: caught})
+    return {(file, each.co_qualname, each.co_firstlineno): each for each in _codes(code) if _outermost(each, functions)}
+
+
+def _exchanged(codes: Mapping[tuple[str, str, int], CodeType]) -> list[tuple[FunctionType, CodeType]]:
+    """Exchange the code of functions, wherever they are kept; with what they had."""
     changed = []
     for each in gc.get_objects():
-        if type(each) is FunctionType and each.__code__.co_filename == module.__file__:
+        if type(each) is FunctionType:
             old = each.__code__
-            other = new.get((old.co_qualname, old.co_firstlineno))
-            if other is not None and other.co_freevars == old.co_freevars and _outermost(old, functions):
+            other = codes.get((old.co_filename, old.co_qualname, old.co_firstlineno))
+            if other is not None and other.co_freevars == old.co_freevars:
                 each.__code__ = other
                 changed.append((each, old))
     return changed
