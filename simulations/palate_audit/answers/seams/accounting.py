@@ -21,7 +21,6 @@ from palate_common.errors import PalateError
 from palate_common.mechanism import accounting, cohort
 from palate_common.mechanism.accounting import GaussianEvent
 from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.discrete_gaussian import MAX_SIGMA
 from palate_common.records.entries import ChargeEntry
 from palate_common.rounds.plan import Noise, Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import MODES, DpMode, mode_of
