@@ -47,11 +47,11 @@ def _maybe_odd(dice: Dice, usual: Any, share: float = 0.1) -> Any:
 
 
 @contextmanager
-def _coarse(cells: int = 300, most: int = 2**16) -> Iterator[None]:
-    """Sampled steps on a coarse grid: all of the accounting, at a tenth of the time."""
+def _coarse(cells: int = 300, most: int = 2**16, width: float = 9.0) -> Iterator[None]:
+    """Sampled steps on a coarse grid, and a narrow one: all of the accounting, at a tenth of the time."""
     accounting._sampled.cache_clear()
     try:
-        with mock.patch.multiple(accounting, _CELLS=cells, _MOST_CELLS=most):
+        with mock.patch.multiple(accounting, _CELLS=cells, _MOST_CELLS=most, _WIDTH=width):
             yield
     finally:
         accounting._sampled.cache_clear()
@@ -62,8 +62,8 @@ def _costs(dice: Dice, answer: Answer) -> None:
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
     best = answer.of(accounting.mu_of, epsilon=epsilon, delta=delta)
     if best:
-        answer.tell(accounting.epsilon_of(mu=best, delta=delta) <= epsilon)
-        answer.tell(accounting.epsilon_of(mu=best * (1 + 1e-9), delta=delta) > epsilon)
+        answer.tell(accounting.epsilon_of(mu=best * (1 + 5e-12), delta=delta) <= epsilon)
+        answer.tell(accounting.epsilon_of(mu=best * (1 + 1e-10), delta=delta) > epsilon)
     for owed in (delta, dice.one_of((delta / 2, 0.4, 0.9))):
         found = answer.of(accounting.epsilon_of, mu=mu, delta=owed)
         answer.tell(accounting.delta_of(epsilon=found, mu=mu) * MARGIN <= owed)
@@ -82,12 +82,12 @@ def _deltas(dice: Dice, answer: Answer) -> None:
                         (accounting.epsilon_of, {"mu": 0.0, "delta": 0.125}),
                         (accounting.epsilon_of, {"mu": 0.25, "delta": 0.99}),
                         (accounting.mu_of, {"epsilon": 0, "delta": 0.5})):  # fmt: skip
-        wrong = dice.one_of(list(usual))
-        answer.of(call, **{**usual, wrong: dice.one_of((*ODD[:8], 1.0, 1e4, math.nextafter(1e4, 0)))})
-    for value in (dice.one_of(ODD), dice.one_of(ODD)):
+        for wrong in usual:
+            answer.of(call, **{**usual, wrong: dice.one_of((*ODD[:8], 1.0, 1e4, math.nextafter(1e4, 0)))})
+    for value in dice.some_of(ODD, 0.3):
         answer.exact(answer.tried(accounting.check_epsilon, value), answer.tried(accounting.check_delta, value))
-    users = _maybe_odd(dice, dice.one_of((1, 9_999, 10_000, 10_001, 10**7)))
-    answer.exact(answer.tried(accounting.default_delta, n_users=users))
+    for users in (*dice.some_of(ODD, 0.3), dice.one_of((1, 9_999, 10_000, 10_001, 10**7))):
+        answer.exact(answer.tried(accounting.default_delta, n_users=users))
     answer.exact(*map(accounting.pld_interval, (dice.one_of((0.5, 1.0, math.nextafter(1, 0))), dice.real(1, 60), 20.0)))
 
 
@@ -103,6 +103,16 @@ def _charges(dice: Dice, answer: Answer) -> None:
     for mu_r in budgets:
         answer.of(accounting.sigma_for, mu_r=mu_r, sensitivity=sensitivity)
     answer.of(accounting.sigma_for, mu_r=2.0**-9, sensitivity=float(2**21 - dice.whole(-1, 2)))  # about the largest
+    for odd in dice.some_of(ODD, 0.25):
+        answer.exact(answer.tried(accounting.charged_mu2, sensitivity=100, sigma=odd))
+        answer.exact(answer.tried(accounting.charged_mu2, sensitivity=odd, sigma=64))
+        answer.exact(answer.tried(accounting.sigma_for, mu_r=odd, sensitivity=2**10))
+        answer.exact(answer.tried(accounting.sigma_for, mu_r=1.0, sensitivity=odd))
+        answer.exact(answer.tried(accounting.discrete_slack, releases=odd, dimension=1))
+        answer.exact(answer.tried(accounting.discrete_slack, releases=1, dimension=odd))
+    round_mu = dice.whole(2**12, 2**20) / 2**16
+    close = math.nextafter(round_mu * math.sqrt(dice.whole(65, 999) ** 2 - 4), dice.one_of((0.0, 1e9)))
+    answer.of(accounting.sigma_for, mu_r=round_mu, sensitivity=close)
     shares = [_maybe_odd(dice, dice.one_of((1, 4, 0.25, dice.real())), 0.04) for _ in range(dice.whole(0, 5))]
     mu = _maybe_odd(dice, _size(dice, -4, 4))
     answer.exact(answer.tried(accounting.split_budget, mu=mu, shares=shares))
@@ -121,8 +131,8 @@ def _event(dice: Dice, share: float) -> dict[str, Any]:
     """What one release says of itself."""
     usual: dict[str, Any] = {
         "sensitivity": dice.one_of((2**14, 0.5, dice.real(100, 4000))),
-        "sigma": dice.one_of((64, 2**14, dice.whole(64, 2**18))),
-        "dimension": dice.one_of((1, 100, 10**7, 10**13, 10**30)),
+        "sigma": dice.one_of((64, 64, 2**14, dice.whole(64, 2**18))),
+        "dimension": dice.one_of((1, 100, 10**11, 10**12, 10**30)),
         "round": dice.whole(0, 3),
         "attempt": dice.whole(0, 3),
         "shares": dice.one_of((1, 1, 2, 900, 2**12, 2**20)),
@@ -136,9 +146,8 @@ def _event(dice: Dice, share: float) -> dict[str, Any]:
             "inclusion": dice.one_of((0.5, 0.25)),
             "steps": 2,
         }
-    if dice.chance(0.15):
-        usual[dice.one_of(list(usual))] = dice.one_of(ODD)
-    return dict(dice.some_of(list(usual.items())[3:], 0.8)) | dict(list(usual.items())[:3])
+    told = dict(dice.some_of(list(usual.items())[3:], 0.8)) | dict(list(usual.items())[:3])
+    return told | ({dice.one_of(list(usual)): dice.one_of(ODD)} if dice.chance(0.15) else {})
 
 
 class _Charged(GaussianEvent):
@@ -152,6 +161,8 @@ def _accounts(dice: Dice, answer: Answer) -> None:
     with _coarse():
         for _ in range(dice.one_of((0, 1, 2, 3, 3))):
             told = _event(dice, 0.2)
+            for odd in dice.some_of(ODD, 0.1):
+                answer.tried(GaussianEvent, **(told | {dice.one_of(list(told)): odd}))
             found = answer.tried(GaussianEvent, **told)
             if not isinstance(found, GaussianEvent):
                 continue
@@ -162,7 +173,7 @@ def _accounts(dice: Dice, answer: Answer) -> None:
             answer.tell(found.mu2)
         if dice.chance(0.15):
             events.insert(0, dice.one_of((None, {}, _Charged(sensitivity=1.0, sigma=64, dimension=1))))
-        total = answer.of(accounting.account, events, delta=_maybe_odd(dice, delta, 0.1))
+        total = answer.of(accounting.account, events, delta=dice.one_of((delta,) * 9 + (0, 1.0, math.nan, -1.0)))
         if total and all(event.inclusion == 1 for event in events):
             answer.exact(total.mu2)
 
@@ -190,7 +201,9 @@ def _second(dice: Dice, answer: Answer) -> None:
     )
     vars(losses)["PLDAccountant"] = Accountant
     zs = [_maybe_odd(dice, dice.one_of((1.0, 2.5, dice.whole(1, 99))), 0.06) for _ in range(dice.whole(0, 4))]
-    terms = [(_maybe_odd(dice, dice.one_of((1.0, 0.5)), 0.06), dice.one_of((1, 2, 3, 0, True))) for _ in zs]
+    terms = [
+        (_maybe_odd(dice, dice.one_of((1.0, 0.5, 0.5, 1.05)), 0.06), dice.one_of((1, 2, 3, 3, 0, True))) for _ in zs
+    ]
     answer.of(accounting.epsilon_closed, noise_multipliers=zs, delta=dice.one_of((1e-5, 0.1)))
     accounting._composed_losses.cache_clear()
     with mock.patch.dict(sys.modules, {"dp_accounting": library, "dp_accounting.pld": losses}):
@@ -217,38 +230,46 @@ def _sampled(dice: Dice, answer: Answer) -> None:
     }
     other = {"sensitivity": 2**12, "sigma": 2**14 + 1, "inclusion": 0.125, "steps": 5}
     odd = {"sensitivity": ODD, "sigma": ODD, "inclusion": (*ODD, 0.0009, 1.0001), "steps": (*ODD, 64, 65, np.int64(2))}
-    with _coarse(dice.one_of((300, 200)), dice.one_of((2**16, 2**16, 2**16, 500))):
+    cells, mu, odds = 200, usual["sensitivity"] / usual["sigma"], min(usual["inclusion"], 0.999)
+    with _coarse(cells):
+        most = accounting._cells(mu, odds, usual["steps"]) * usual["steps"] - dice.whole(0, 1)
+        for removed in (True, False):
+            with mock.patch.object(accounting, "_WIDTH", 3.0):
+                answer.tell(accounting._step(mu, odds, dice.one_of((0.01, 0.05)), removed=removed))
+    with _coarse(cells, dice.one_of((2**16, most)), dice.one_of((9.0, 7.1))):
         changed = dice.one_of(list(usual))
         for told in (usual, usual | {changed: other[changed]}):
             found = accounting.sampled_mu2(**told)
             whole = accounting.charged_mu2(sensitivity=told["sensitivity"], sigma=told["sigma"]) * told["steps"]
-            answer.tell(found, found <= whole * MARGIN, found < whole)
+            answer.tell(found, found <= whole * MARGIN, found < whole * 0.999)
         if usual["inclusion"] == 1:
             answer.exact(accounting.sampled_mu2(**usual))
         wrong = dice.one_of(list(usual))
-        answer.of(accounting.sampled_mu2, **(usual | {wrong: dice.one_of(odd[wrong])}))
+        answer.of(accounting.sampled_mu2, **(usual | {"inclusion": 1.0} | {wrong: dice.one_of(odd[wrong])}))
 
 
 def _sampled_fine(dice: Dice, answer: Answer) -> None:
     """Sampled steps as they are charged."""
-    sigma, inclusion, steps = dice.whole(2**13, 2**16), dice.real(0.02, 0.7), dice.whole(1, 2)
+    sigma, inclusion, steps = dice.whole(2**13, 2**16), dice.real(0.02, 0.7), dice.one_of((1, 1, 2))
     answer.of(accounting.sampled_mu2, sensitivity=2**14, sigma=sigma, inclusion=inclusion, steps=steps)
+    answer.exact(
+        accounting.TAIL, accounting._SPARE, accounting._WIDTH, accounting._MOST_CELLS, accounting._DELTA_MARGIN
+    )
 
 
 def _sampled_noise(dice: Dice, answer: Answer) -> None:
     """The noise with which sampled steps cost at most so much."""
     told: dict[str, Any] = {
         "mu_r": dice.one_of((0.5, 2.0, 8.0, dice.real(0.2, 16.0))),
-        "sensitivity": dice.one_of((256.0, 300, 1000)),
-        "inclusion": dice.one_of((1.0, 0.5, dice.real(0.05, 0.9))),
+        "sensitivity": dice.one_of((256.0, 300)),
+        "inclusion": dice.one_of((1.0, 0.5, 0.5, dice.real(0.05, 0.9))),
         "steps": dice.whole(1, 4),
     }
-    with _coarse(80):
+    with _coarse(60):
         sigma = accounting.noise_for(**told)
         answer.near(sigma)
-        answer.tell(told["inclusion"] < 1 or sigma, sigma == 64)
-        told.pop("mu_r")
-        answer.near(accounting.noise_for(mu_r=math.sqrt(accounting.sampled_mu2(sigma=100, **told)), **told))
+        mu_r = told.pop("mu_r")
+        answer.tell(told["inclusion"] < 1 or sigma, sigma == 64, accounting.sampled_mu2(sigma=sigma, **told) <= mu_r**2)
         for inclusion, steps in ((1.0, 0), (1.0001, 1), (0.0009, 2), (1.0, 65)):
             answer.of(accounting.noise_for, mu_r=1.0, sensitivity=256.0, inclusion=inclusion, steps=steps)
         answer.of(accounting.noise_for, mu_r=dice.one_of(ODD), sensitivity=256, inclusion=1.0, steps=dice.whole(1, 9))
@@ -320,6 +341,13 @@ def _cohorts(dice: Dice, answer: Answer) -> None:
     answer.tell(cohorts.least_of(n_users, dropout=dropout))
     answer.of(cohorts.choose_cohort, n_users=n_users, corrupt=corrupt, dropout=dropout, directory=directory)
     answer.of(cohorts.choose_cohort, n_users=n_users + 1, corrupt=corrupt / 8, dropout=dropout / 8, directory=directory)
+    for corrupted in range(1, 5):
+        few = {"n_users": 5, "dropout": dice.one_of((0.0, 0.1)), "directory": directory}
+        answer.of(cohorts.choose_cohort, corrupt=corrupted / 5 - 0.01, **few)
+    most = CohortTerms(n_max=2**26, n_min=2, c_max=1, masks=False)
+    for local, group in ((True, None), (False, None), (False, most), (True, most)):
+        far = {"grid": 2**35, "epsilon": 1.0, "local": local}
+        answer.of(cohorts.spendable_grid, group, [dice.one_of((63.0, 33.0))] * 2, **far)
     n_max = dice.one_of((2, 10, dice.whole(2, 2**22), 2**26))
     shared = CohortTerms(n_max=n_max, n_min=dice.whole(2, n_max), c_max=1, masks=False)
     mus = [_size(dice, -14, 4) for _ in range(dice.whole(1, 4))]
@@ -355,7 +383,7 @@ def _terms(dice: Dice, **changes: Any) -> dict[str, Any]:
         "dp": dp,
         "epsilon": epsilon if private else None,
         "delta": delta,
-        "grid": dice.one_of((2**8, 2**14, 2**20)),
+        "grid": dice.one_of((2**8, 2**14, 2**20, 2**26)),
         "cohort": many if dp == "distributed" else None,
         "events": events,
         **changes,
@@ -366,8 +394,8 @@ def _schedules(dice: Dice, answer: Answer) -> None:
     """A run's budget: the price of each attempt, with void ones between, until nothing is left."""
     shares = [dice.whole(1, 8) for _ in range(dice.whole(1, 4))]
     shares = [share / sum(shares) for share in shares]
-    if dice.chance(0.1):
-        shares[0] = dice.one_of((shares[0] + 2e-9, shares[0] + 5e-10, -shares[0], 0.0))
+    if dice.chance(0.2):
+        shares = dice.one_of(([1 + 2e-9], [0.5, 0.5 + 5e-10], [-0.5, 1.5], [0.0, 1.0], [1 / 3] * 3, [0.5]))
     facts = _terms(dice)
     terms = RunTerms.model_validate(facts)
     charges, spent = list[ChargeEntry](), [0.0]
@@ -429,6 +457,13 @@ def _runs(dice: Dice, answer: Answer) -> None:
         "other": 1,
         "facts": PublicFacts(n_users=1, n_items=1, mu=dice.one_of((None, 0.125, 90.0)), local=dice.chance(0.5)),
     }
+    close, spare = cohort.RESERVED_DELTA * 1.25, dice.one_of((0.25, 1.25))
+    allowed = round(accounting.epsilon_of(mu=0.5, delta=cohort.RESERVED_DELTA * spare), 2)
+    if told["epsilon"]:
+        facts = told["facts"].model_copy(update={"mu": 0.5})
+        answer.of(
+            RunTerms, **(told | {"facts": facts, "delta": close, "epsilon": allowed + dice.one_of((0.01, -0.01))})
+        )
     for _ in range(3):
         name = dice.one_of(list(wrong))
         found = answer.tried(RunTerms, **(told | {name: wrong[name]}))
@@ -460,7 +495,7 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
         "seed": dice.whole(0, 99),
         "dp": dp,
         "noise": dice.one_of(tuple(Noise)),
-        "epsilon": None if dp == "off" else dice.one_of((0.5, 5.0)),
+        "epsilon": None if dp == "off" else 5.0,
         "delta": dice.one_of((1e-6, 2.0**-20)),
         "cohort": CohortTerms(n_max=40, n_min=30, c_max=3, masks=False) if dp == "distributed" else None,
         "cohort_floor": dice.whole(1, 9),
@@ -482,12 +517,12 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("epsilon, delta and mu", _costs, 18),
+    Seam("epsilon, delta and mu", _costs, 12),
     Seam("delta: every size, and what is refused", _deltas, 36),
     Seam("charges: releases, noise for a budget, budgets that are split", _charges, 60),
     Seam("accounts: the releases of a run together", _accounts, 30),
-    Seam("the second accountant: what it is asked", _second, 24),
-    Seam("sampled steps: their cost", _sampled, 24),
+    Seam("the second accountant: what it is asked", _second, 18),
+    Seam("sampled steps: their cost", _sampled, 18),
     Seam("sampled steps: their cost on the grid that is charged", _sampled_fine, 6),
     Seam("sampled steps: noise for a budget", _sampled_noise, 6),
     Seam("cohorts: shares of the noise and bits of a sum", _shares, 48),
@@ -495,5 +530,5 @@ SEAMS = (
     Seam("cohorts of a run, and grids for their sums", _cohorts, 30),
     Seam("budgets: prices of attempts, void ones between", _schedules, 36),
     Seam("terms: what they must be", _runs, 30),
-    Seam("terms: made from public facts", _made_terms, 18),
+    Seam("terms: made from public facts", _made_terms, 12),
 )

@@ -26,6 +26,7 @@ from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import BlockSpec, ClippedSum, DenseBlock, OuterBlock, Update
 from palate_common.records.entries import ChargeEntry, SealEntry
+from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds import event_steps as events
@@ -58,6 +59,16 @@ class _Words:
         return np.where(even % np.uint64(97) < 97 * self._share, odd, even)
 
 
+class _Barren:
+    """A source from which no candidate is kept: each is a zero below zero."""
+
+    secure = False
+
+    def words(self, n: int) -> Any:
+        """The next `n`."""
+        return np.full(n, TOP if n == 1 else 3 * 2**62, np.uint64)
+
+
 def _drawn(dice: Dice, answer: Answer) -> None:
     """Noise of every size and number, from words of every kind; and what is refused."""
     sigma = dice.one_of((1, 2, 3, 7, 64, 2**14, 2**20 + 1, 2**30, dice.whole(1, 2**30)))
@@ -70,7 +81,10 @@ def _drawn(dice: Dice, answer: Answer) -> None:
         answer.tell(words.asked)
         answer.of(sample_discrete_gaussian, 5, sigma=sigma, source=_Words(dice, (dice.one_of((0, 2**62, TOP)),), 1.0))
     odd: tuple[Any, ...] = (-1, True, 1.0, "1", None, np.int64(3), 2**48 + 1, 0)
-    told = {"n": 1, "sigma": 2**30 + dice.whole(0, 1)} | {dice.one_of(("n", "sigma")): dice.one_of(odd)}
+    for wrong, name in zip(dice.some_of(odd), dice.shuffled(("n", "sigma") * 4), strict=False):
+        answer.of(sample_discrete_gaussian, **({"n": 1, "sigma": 2} | {name: wrong}), source=SeededSource(b"x"))
+    answer.of(sample_discrete_gaussian, dice.whole(0, 9), sigma=1, source=_Barren())
+    told = {"n": 1, "sigma": 2**30 + dice.whole(0, 1)}
     answer.of(sample_discrete_gaussian, **told, source=SeededSource(b"x"))
 
 
@@ -142,6 +156,7 @@ def _squares(dice: Dice, answer: Answer) -> None:
     """Numbers of devices as few squares."""
     four = 4 ** dice.whole(0, 6) * (8 * dice.whole(0, 20) + 7)
     for number in (
+        *(dice.whole(0, 999) for _ in range(6)),
         dice.whole(-3, 3),
         dice.whole(0, 60),
         dice.whole(1, 20_011),
@@ -279,7 +294,8 @@ def _possible(dice: Dice, answer: Answer) -> None:
     promises = {spec.name: Reach(unit=dice.chance(0.5), positive=dice.chance(0.5)) for spec in plan.layout}
     sigma = dice.one_of((NoisyAggregate(np.zeros(0, int), users, plan).sigma, 0.0, 12.5))
     limits = possible.limits_of(plan, users=users, sigma=sigma, reach=promises.__getitem__)
-    answer.tell(limits)
+    answer.tell(limits, [(each.norm > users * plan.grid, each.highest > users * plan.grid) for each in limits])
+    answer.exact(possible.ROUNDING, possible.FALSE_VOID)
     zeros = np.zeros(sum(sizes) + 64, np.int64)
     for limit in limits:
         for bound in (limit.highest, limit.lowest, limit.norm, -limit.below, limit.norm / math.sqrt(2)):
@@ -326,6 +342,7 @@ def _plans(dice: Dice, answer: Answer) -> None:
             answer.exact(answer.tried(call))
         again = found.model_copy(update={"attempt": found.attempt + 1})
         answer.tell(again.hash, found.model_copy().hash, found.model_copy(deep=True).hash, found.hash)
+        answer.tell([found.model_copy(deep=deep).settings is found.settings for deep in (False, True)])
 
 
 def _charged(dice: Dice, plan: RoundPlan, tree: MerkleTree) -> ChargeProof:
@@ -356,6 +373,18 @@ def _charged(dice: Dice, plan: RoundPlan, tree: MerkleTree) -> ChargeProof:
     return ChargeProof(entry=body, checkpoint=tree.checkpoint(), inclusion=proof)
 
 
+def _handed_over(
+    plan: RoundPlan, charge: ChargeProof, tree: MerkleTree, key: SigningKey, new: SigningKey
+) -> ChargeProof:
+    """The same charge, and a handover of the release key after it."""
+    entry = make_handover(plan.population, tree.size, key, new)
+    tree.append(entry.leaf())
+    shown = Handover(entry=entry.body, inclusion=tree.inclusion_proof(entry.seq, tree.size))
+    place = min(charge.entry.get("seq", 0), tree.size - 1)
+    proof = tree.inclusion_proof(max(place, 0), tree.size)
+    return ChargeProof(version=2, entry=charge.entry, checkpoint=tree.checkpoint(), inclusion=proof, handovers=(shown,))
+
+
 def _opened(dice: Dice, answer: Answer) -> None:
     """Plans as a device opens them, one after the other: signature, floors, cost, charge, and what was seen."""
     key, other = SigningKey.generate(), SigningKey.generate()
@@ -368,12 +397,20 @@ def _opened(dice: Dice, answer: Answer) -> None:
             sampling = Sampling(inclusion=1.0, steps=dice.whole(1, 3))
             told |= {"events": sampling, "mu2": plans.attempt_mu2(told["grid"], told["sigma"], sampling)}
         if dice.chance(0.3):
-            told["mu2"] = dice.one_of((math.nextafter(told["mu2"], 0.0), math.nextafter(told["mu2"], 99.0), 0.0, 1.0))
-        if dice.chance(0.15):
-            told["sigma"] = dice.one_of((0, 63, told["sigma"] + 1))
+            told["mu2"] = dice.one_of(
+                (math.nextafter(told["mu2"], 0.0), math.nextafter(told["mu2"], 99.0), 0.0, 0.5, 1.0)
+            )
+        if dice.chance(0.2):
+            told["sigma"] = dice.one_of((0, 1, 63, told["sigma"] + 1))
         plan = RoundPlan.model_validate(told)
         charge = _charged(dice, plan, tree) if plan.mode.private != dice.chance(0.1) else None
-        signed = plans.sign_plan(plan, charge, dice.one_of((key,) * 9 + (other,)))
+        usual = key
+        if charge is not None and dice.chance(0.25):
+            charge, usual = _handed_over(plan, charge, tree, key, other), other
+            shown = {name: getattr(charge, name) for name in ChargeProof.model_fields}
+            for without in ({"version": 1}, {"handovers": ()}, {"version": 1, "handovers": (), "cosigned": "x"}):
+                answer.tried(ChargeProof, **(shown | without))
+        signed = plans.sign_plan(plan, charge, dice.one_of((usual,) * 9 + (other, key)))
         data = signed.to_bytes()
         answer.tell(plans.signed_bytes(signed), signed.signature)
         if dice.chance(0.15):
@@ -403,7 +440,7 @@ def _refuse(plan: RoundPlan) -> None:
 
 
 SEAMS = (
-    Seam("noise: every size, from words of every kind", _drawn, 48),
+    Seam("noise: every size, from words of every kind", _drawn, 42),
     Seam("noise: what drawing is made of", _steps_of_drawing, 24),
     Seam("random words: of several sources in turn", _sources, 36),
     Seam("numbers of devices as squares", _squares, 18),
@@ -412,5 +449,5 @@ SEAMS = (
     Seam("noised sums of the server", _released, 36),
     Seam("possible sums: every limit", _possible, 24),
     Seam("plans: their fields, hashes and noise", _plans, 48),
-    Seam("plans: as devices open them", _opened, 48),
+    Seam("plans: as devices open them", _opened, 36),
 )

@@ -28,7 +28,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.pairs import PairBlock, PairSteps
 from palate_common.mechanism.update import BlockSpec, ClippedSum, DenseBlock, OuterBlock, OuterSteps, Update
 from palate_common.records.canonical import canonical_json
-from palate_common.rounds import wire
+from palate_common.rounds import exchange, wire
 from palate_common.rounds.plan import RoundPlan, Sampling
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader
@@ -98,7 +98,7 @@ def _interactions(dice: Dice, answer: Answer) -> None:
                 case 3:
                     batch = batch.entries(dice.wholes(0, 3, batch.nnz) > 0)
                 case 4:
-                    keep = np.array(dice.some_of(range(batch.n_items), 0.8), dtype=int)
+                    keep = np.array(dice.some_of(range(batch.n_items), dice.one_of((0.9, 0.7, 0.0))), dtype=int)
                     answer.tried(
                         batch.columns, np.array([dice.whole(-1, 1), *(keep[1:] + dice.whole(0, 1))], dtype=int)
                     )
@@ -133,7 +133,7 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
         interactions.save_interactions(folder, found)
         _shown(answer, interactions.map_interactions(folder))
         answer.tell(sorted((path.name, np.load(path).shape) for path in folder.iterdir()))
-        name = dice.one_of(("indptr", "indices", "weights", "n_items"))
+        name = dice.one_of(("indptr", "indices", "indices", "weights", "n_items"))
         array = np.load(folder / f"{name}.npy")
         (folder / f"{name}.npy").unlink()
         wrong = dice.one_of((None, array.ravel()[:1], array + 1, np.zeros((1, 1), int), array.ravel()[:0]))
@@ -210,13 +210,16 @@ def _block(dice: Dice, sizes: Sequence[float]) -> tuple[tuple[int, ...], Any]:
             return shape, DenseBlock(_numbers(dice, sizes, *shape))
         case 1:
             shape = (n,) if width == 1 and dice.chance(0.5) else (n, width)
-            return shape, OuterBlock(*_rows(dice, sizes, n), _numbers(dice, unit, width), n)
+            columns = _numbers(dice, unit, width) if dice.chance(0.7) else np.full((len(unit), width), 49.0)
+            return shape, OuterBlock(*_rows(dice, sizes, n), columns, n)
         case 2:
-            along, shift = dice.wholes(-3, 3, n), _numbers(dice, sizes)
+            along, shift = dice.wholes(-3, 3, n) * dice.one_of((0, 1, 1, 1, 1)), _numbers(dice, sizes)
             return (n, width), OuterBlock(*_rows(dice, sizes, n), _numbers(dice, unit, width), n, along, shift)
         case 3:
             along, least = 1 + dice.wholes(0, 3, n), dice.one_of((0.0, 0.25))
             sparse, columns = _rows(dice, sizes, n), _numbers(dice, unit, width)
+            if dice.chance(0.4):  # rows that are nearly all along it
+                sparse[2][:] = along[sparse[1]] * dice.one_of((1.0, 3.5)) + dice.one_of((0.0, 0.125)) * (sparse[1] == 0)
             return (n, width), OuterBlock.centred(*sparse, columns, n, along=along, least_left=least)
         case _:
             n = dice.whole(2, 7)
@@ -235,12 +238,9 @@ def _clip(dice: Dice, answer: Answer) -> None:
         "clip_norm": dice.one_of((1.0, 5.0, 0.625, 1e-6, 1e6)),
         "grid": dice.one_of((1, 3, 2**8, 2**13, 2**20, 2**26)),
     }
-    if dice.chance(0.08):
-        terms |= dice.one_of(
-            ({"clip_norm": 9e-7}, {"clip_norm": 1.1e6}, {"grid": 0}, {"grid": 2**26 + 1}, {"clip_norm": np.nan})
-        )
     raw = Update(tuple(block for _, block in made), users)
-    with _small(dice):
+    guard = dice.one_of((clipping.GUARD,) * 6 + (1.5,))  # with more, some are too long on the grid
+    with _small(dice), mock.patch.object(clipping, "GUARD", guard):
         for block in raw.blocks:
             answer.exact(block.square_norms(), block.shape)
         clipped = answer.of(clip, raw, layout, **terms)
@@ -280,14 +280,20 @@ def _refused(dice: Dice, answer: Answer) -> None:
                   np.array([2**26, 0, 0, 0])),
         "shift": (None, np.ones(4), np.ones((3, 1))),
     }  # fmt: skip
-    name = dice.one_of(list(told))
-    block: Any = (OuterBlock if outer else PairBlock)(**(told | {name: dice.one_of(wrong[name])}))
     shape = (n, 2) if outer else (n * (n - 1) // 2,)
-    layout = [BlockSpec(name="one", shape=dice.one_of((shape, shape, shape, (n,))), weight=1.0)]
-    blocks = dice.one_of(((block,), (block,), (block,), (), (block, block)))
-    with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5))):
-        answer.of(clip, Update(blocks, dice.one_of((3, 3, 3, 2))), layout, clip_norm=1.0, grid=2**10)
-        answer.of(clip, Update((DenseBlock(np.ones((3, 2))),), 3), layout[: dice.whole(0, 1)], clip_norm=1.0, grid=8)
+    for _ in range(3):
+        name = dice.one_of(list(told))
+        changed = told | ({name: dice.one_of(wrong[name])} if dice.chance(0.85) else {})
+        block: Any = (OuterBlock if outer else PairBlock)(**changed)
+        layout = [BlockSpec(name="one", shape=dice.one_of((shape, shape, shape, (n,))), weight=1.0)]
+        blocks = dice.one_of(((block,),) * 6 + ((), (block, block)))
+        with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5))):
+            answer.of(clip, Update(blocks, dice.one_of((3, 3, 3, 2))), layout, clip_norm=1.0, grid=2**10)
+    plain = Update((DenseBlock(np.ones((3, 2))),), 3)
+    answer.of(clip, plain, layout[: dice.whole(0, 1)], clip_norm=1.0, grid=8)
+    fitting = [BlockSpec(name="one", shape=(2,), weight=1.0)]
+    for norm, grid in ((9e-7, 9), (1.1e6, 9), (1.0, 0), (1.0, 2**26 + 1), (math.nan, 9), (1e-6, 2**26), (1e6, 1)):
+        answer.of(clip, plain, fitting, clip_norm=norm, grid=grid)
 
 
 def _many(dice: Dice, answer: Answer) -> None:
@@ -312,7 +318,13 @@ def _many(dice: Dice, answer: Answer) -> None:
         answer.exact(PairSteps(ends, np.arange(len(large), dtype=np.int32), large, 4).square_norms())
         shift = np.array([2**29 + dice.whole(-1, 1), 3])
         reach = OuterSteps(
-            ends, np.arange(len(large), dtype=np.int32), large, np.ones((2, 1), int), 4, np.array([-2, 1, 1, 0]), shift
+            ends,
+            np.arange(len(large), dtype=np.int32),
+            large,
+            np.array([[1, 1], [2, -2]]),
+            4,
+            np.array([-2, 1, 1, 0]),
+            shift,
         )
         answer.exact(reach.square_norms())
     if dice.chance(0.05):  # places beyond 16 bits
@@ -340,7 +352,7 @@ def _plan(dice: Dice, size: int, dp: str, **changes: Any) -> RoundPlan:
         "facts": PublicFacts(n_users=9, n_items=size, mu=1.0, local=dp == "local"),
         "layout": (BlockSpec(name="counts", shape=(size,), weight=1.0),),
         "clip_norm": 1.0, "grid": dice.one_of((5, 2**14, 2**20, 2**26)),
-        "sigma": dice.one_of((64, 640, 2**12)) if dp != "off" else 0, "dp": dp, "noise": "secure", "cohort_floor": 1,
+        "sigma": dice.one_of((64, 640, 2**12, 2**34)) if dp != "off" else 0, "dp": dp, "noise": "secure", "cohort_floor": 1,
         "per_node": dice.one_of((1, 2, 9, 2**26)), "cohort": cohort if dp == "distributed" else None, "mu2": 9.0,
         "expires": 2**31,
     }  # fmt: skip
@@ -354,7 +366,17 @@ def _message(dice: Dice, plan: RoundPlan, size: int) -> tuple[dict[str, Any], An
     header |= {"plan_hash": plan.hash, "users": users, "rejected": dice.one_of((0, 0, 1, 3)), "size": size}
     bound = users * plan.grid
     numbers = dice.one_of(
-        ([1, -2], [bound], [-bound], [bound, 1], [bound + 1], [4 * bound // 5, 3 * bound // 5], [bound] * 3)
+        (
+            [1, -2],
+            [bound],
+            [-bound],
+            [bound, 1],
+            [bound + 1],
+            [4 * bound // 5, 3 * bound // 5],
+            [bound] * 3,
+            [bound, bound * 7 // 10**7],
+            [bound, bound * 11 // 10**7],
+        )
     )
     if plan.mode.noised_by_devices:
         most = 2 ** (plan.bits(users) - 1) - 1
@@ -395,7 +417,7 @@ def _wire(dice: Dice, answer: Answer) -> None:
         plan = plan.model_copy(update={"events": Sampling(inclusion=0.5, steps=2)})
     for coordinates, grid in ((dice.whole(0, 99), dice.one_of((1, 2, 3, 255, 256, 2**26))),):
         answer.tell(wire.packed_bytes(coordinates, grid))
-    answer.tell(wire.vector_bytes(plan))
+    answer.tell(wire.vector_bytes(plan), [value for name, value in vars(exchange).items() if name.isupper()])
     if plan.cohort is not None:
         masked = plan.cohort.model_copy(update={"masks": True, "n_max": dice.whole(6, 2**20)})
         answer.tell(wire.vector_bytes(plan.model_copy(update={"cohort": masked})))
@@ -424,10 +446,10 @@ def _wire(dice: Dice, answer: Answer) -> None:
 
 def _aggregates(dice: Dice, answer: Answer) -> None:
     """The answers of an attempt's nodes, summed: some twice, some refused, some wrong."""
-    size, dp = dice.whole(1, 3), dice.one_of(("central", "local", "distributed", "off"))
+    size, dp = dice.whole(1, 3), dice.one_of(("central", "local", "central", "local", "distributed", "off"))
     plan = _plan(dice, size, dp)
     full = size + 64 if plan.mode.noised_by_devices else size
-    room = dice.chance(0.15)
+    room = dice.chance(0.4) and dp in ("central", "local")
     if room:
         plan = plan.model_copy(update={"grid": 2**40} if dp == "central" else {"sigma": 2**36})
         plan = plan.model_copy(update={"per_node": 2**26})
@@ -450,7 +472,9 @@ def _aggregates(dice: Dice, answer: Answer) -> None:
 def _weighting(dice: Dice, answer: Answer) -> None:
     """Weights of events by kind, value and age, with any settings, and those of the presets."""
     kinds = ("view", "VIEW", "like", "hide", "other", "Straße")
-    steps = lambda: dict(zip(dice.some_of((-1.0, 0.0, 1.0, 3.0, 120.0)), (0.5, 0.0, 2.0, 1.0, 4.0), strict=False))  # noqa: E731
+    steps = lambda: dict(
+        zip(dice.shuffled((-1.0, 0.0, 1.0, 3.0, 120.0))[: dice.whole(0, 4)], (0.5, 0.0, 2.0, 1.0, 4.0), strict=False)
+    )  # noqa: E731
     told: dict[str, Any] = {
         "kinds": dice.one_of(
             (None, {}, {"View": 0.5, "*": 0.25}, {"like": 2.0, "hide": 0.0}, {"STRASSE": 3.0, "like": 1})
@@ -484,13 +508,13 @@ def _weighting(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("interactions: one operation after the other", _interactions, 48),
-    Seam("interactions: from pairs and in files", _pairs_of, 36),
+    Seam("interactions: one operation after the other", _interactions, 30),
+    Seam("interactions: from pairs and in files", _pairs_of, 24),
     Seam("runs of rows: sums of every length", _segments, 36),
-    Seam("clipping: contributions of every kind", _clip, 96),
+    Seam("clipping: contributions of every kind", _clip, 84),
     Seam("clipping: what is refused", _refused, 48),
     Seam("sums of whole numbers over users", _many, 48),
-    Seam("wire: contributions written and read", _wire, 48),
+    Seam("wire: contributions written and read", _wire, 42),
     Seam("aggregation: the answers of nodes", _aggregates, 48),
     Seam("weights of events", _weighting, 30),
 )
