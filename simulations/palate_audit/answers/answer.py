@@ -60,7 +60,8 @@ class Answer:
             if isinstance(value, float | np.floating):
                 self.tell(float(value).hex())
             elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                self.tell(value.dtype.str, value.shape, [each.hex() for each in value.astype(float).ravel().tolist()])
+                same = np.where(np.isnan(value), np.nan, value)  # which NaN it is depends on the processor
+                self.tell(value.dtype.str, value.shape, same.astype("<f8").tobytes())
             elif isinstance(value, list | tuple):
                 self.tell(len(value))
                 self.exact(*value)

@@ -62,8 +62,8 @@ def _costs(dice: Dice, answer: Answer) -> None:
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
     best = answer.of(accounting.mu_of, epsilon=epsilon, delta=delta)
     if best:
-        answer.tell(accounting.epsilon_of(mu=best * (1 + 5e-12), delta=delta) <= epsilon)
-        answer.tell(accounting.epsilon_of(mu=best * (1 + 1e-10), delta=delta) > epsilon)
+        answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 5e-12)) * MARGIN <= delta)
+        answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 1e-10)) * MARGIN > delta)
     for owed in (delta, dice.one_of((delta / 2, 0.4, 0.9))):
         found = answer.of(accounting.epsilon_of, mu=mu, delta=owed)
         answer.tell(accounting.delta_of(epsilon=found, mu=mu) * MARGIN <= owed)
@@ -81,7 +81,7 @@ def _deltas(dice: Dice, answer: Answer) -> None:
     for call, usual in ((accounting.delta_of, {"epsilon": 0.0, "mu": 9999.5}),
                         (accounting.epsilon_of, {"mu": 0.0, "delta": 0.125}),
                         (accounting.epsilon_of, {"mu": 0.25, "delta": 0.99}),
-                        (accounting.mu_of, {"epsilon": 0, "delta": 0.5})):  # fmt: skip
+                        (accounting.mu_of, {"epsilon": 0.5, "delta": 0.5})):  # fmt: skip
         for wrong in usual:
             answer.of(call, **{**usual, wrong: dice.one_of((*ODD[:8], 1.0, 1e4, math.nextafter(1e4, 0)))})
     for value in dice.some_of(ODD, 0.3):
@@ -204,7 +204,8 @@ def _second(dice: Dice, answer: Answer) -> None:
     terms = [
         (_maybe_odd(dice, dice.one_of((1.0, 0.5, 0.5, 1.05)), 0.06), dice.one_of((1, 2, 3, 3, 0, True))) for _ in zs
     ]
-    answer.of(accounting.epsilon_closed, noise_multipliers=zs, delta=dice.one_of((1e-5, 0.1)))
+    answer.of(accounting.epsilon_closed, noise_multipliers=zs[:1], delta=dice.one_of((1e-5, 0.1)))
+    answer.of(accounting.epsilon_closed, noise_multipliers=[*zs, dice.one_of((-1, math.inf, 1e150))], delta=0.999)
     accounting._composed_losses.cache_clear()
     with mock.patch.dict(sys.modules, {"dp_accounting": library, "dp_accounting.pld": losses}):
         for delta, interval, sampling in (
