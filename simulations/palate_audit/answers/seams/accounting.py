@@ -393,8 +393,8 @@ def _terms(dice: Dice, **changes: Any) -> dict[str, Any]:
 
 def _schedules(dice: Dice, answer: Answer) -> None:
     """A run's budget: the price of each attempt, with void ones between, until nothing is left."""
-    shares = [dice.whole(1, 8) for _ in range(dice.whole(1, 4))]
-    shares = [share / sum(shares) for share in shares]
+    parts = [dice.whole(1, 8) for _ in range(dice.whole(1, 4))]
+    shares = [part / sum(parts) for part in parts]
     if dice.chance(0.2):
         shares = dice.one_of(([1 + 2e-9], [0.5, 0.5 + 5e-10], [-0.5, 1.5], [0.0, 1.0], [1 / 3] * 3, [0.5]))
     facts = _terms(dice)

@@ -24,7 +24,7 @@ from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource
-from palate_common.mechanism.update import BlockSpec, ClippedSum, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.update import BlockSpec, ClippedSum, OuterBlock, Update
 from palate_common.records.entries import ChargeEntry, SealEntry
 from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
@@ -136,7 +136,7 @@ def _sources(dice: Dice, answer: Answer) -> None:
             answer.tell(source.secure)
             answer.of(source.words, dice.one_of((0, 1, 2, 3, 5, 17, np.int64(4), dice.whole(0, 40))))
             if dice.chance(0.2):
-                with mock.patch.object(os, "getpid", lambda: -1):
+                with mock.patch.object(os, "getpid", return_value=-1):
                     answer.of(source.words, 2)
             if dice.chance(0.2):
                 before = randomness._forks
@@ -174,10 +174,12 @@ def _plan(dice: Dice, dp: str, **changes: Any) -> dict[str, Any]:
     sizes = [dice.one_of(((3,), (2, 2), (1,))) for _ in range(dice.whole(1, 3))]
     layout = tuple(BlockSpec(name=f"b{n}", shape=shape, weight=dice.one_of((1.0, 0.5, 0.25)))
                    for n, shape in enumerate(sizes))  # fmt: skip
+    mu = 1.0 if dp != "off" else None
+    facts = PublicFacts(n_users=9, n_items=3, mu=mu, seed=dice.whole(0, 3), local=dp == "local")
     return {
         "population": dice.one_of(("readers", "writers")), "run": "run-1", "round": dice.whole(0, 3),
-        "attempt": dice.whole(0, 2), "model_hash": "cd" * 32, "algorithm": "popularity", "settings": {"a": dice.whole(0, 9)},
-        "facts": PublicFacts(n_users=9, n_items=3, mu=1.0 if dp != "off" else None, seed=dice.whole(0, 3), local=dp == "local"),
+        "attempt": dice.whole(0, 2), "model_hash": "cd" * 32, "algorithm": "popularity",
+        "settings": {"a": dice.whole(0, 9)}, "facts": facts,
         "layout": layout, "clip_norm": dice.one_of((1.0, 0.5, 4.0)), "grid": grid, "sigma": sigma, "dp": dp,
         "noise": dice.one_of(("secure", "seeded")), "cohort_floor": dice.one_of((1, 2, 5)),
         "per_node": dice.one_of((1, 1, 3, 2**26)), "cohort": many if dp == "distributed" else None,
@@ -316,15 +318,16 @@ def _plans(dice: Dice, answer: Answer) -> None:
     plan = RoundPlan.model_validate(told)
     one = plan.layout[0]
     other: dict[str, Any] = {
-        "version": 2, "population": "", "run": "run-2", "round": dice.one_of((-1, 0, 7)), "attempt": dice.one_of((-1, 7)),
+        "version": 2, "population": "", "run": "run-2", "round": dice.one_of((-1, 0, 7)),
+        "attempt": dice.one_of((-1, 7)),
         "model_hash": "ce" * 32, "algorithm": "als", "settings": {}, "facts": PublicFacts(n_users=8, n_items=3),
         "layout": dice.one_of(((), (one, one), (one, one.model_copy(update={"name": "c"})))),
         "clip_norm": dice.one_of((1e-6, 9e-7, 1e6, 1.1e6, 2.0)), "grid": dice.one_of((0, 1, 2**26, 2**26 + 1)),
-        "sigma": dice.one_of((-1, 0, 63, 64, 2**40)), "dp": dice.one_of((*MODES, "on")), "noise": dice.one_of(("seeded", "none")),
+        "sigma": dice.one_of((-1, 0, 63, 64, 2**40)), "dp": dice.one_of((*MODES, "on")),
+        "noise": dice.one_of(("seeded", "none")),
         "cohort_floor": dice.one_of((0, 1, 99)), "per_node": dice.one_of((0, 1, 2, 2**26, 2**26 + 1)),
         "cohort": dice.one_of((None, CohortTerms(n_max=7, n_min=5, c_max=2, masks=False))),
-        "events": dice.one_of((None, {"inclusion": 0.5, "steps": 2}, {"inclusion": 1.1, "steps": 2}, {"inclusion": 0.0009, "steps": 2},
-                               {"inclusion": 0.001, "steps": 64}, {"inclusion": 1, "steps": 65}, {"inclusion": 1, "steps": 0})),
+        "events": {"inclusion": dice.one_of((1.1, 0.0009, 0.001, 0.5, 1)), "steps": dice.one_of((0, 1, 64, 65))},
         "mu2": dice.one_of((-1e-9, 0.0, math.inf, math.nan, 5.0)), "expires": -1, "more": 1,
     }  # fmt: skip
     for _ in range(3):
@@ -333,13 +336,10 @@ def _plans(dice: Dice, answer: Answer) -> None:
         if not isinstance(found, RoundPlan):
             continue
         answer.tell(found.hash, found.least, found.model_dump(mode="json"))
-        for call in (
-            lambda: found.share_sigma,
-            lambda: found.mu2_alone,
-            lambda: found.bits(1),
-            lambda: found.bits(10**6),
-        ):  # noqa: B023
-            answer.exact(answer.tried(call))
+        for asked in ("share_sigma", "mu2_alone"):
+            answer.exact(answer.tried(getattr, found, asked))
+        for users in (1, 10**6):
+            answer.of(found.bits, users)
         again = found.model_copy(update={"attempt": found.attempt + 1})
         answer.tell(again.hash, found.model_copy().hash, found.model_copy(deep=True).hash, found.hash)
         answer.tell([found.model_copy(deep=deep).settings is found.settings for deep in (False, True)])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -45,8 +46,8 @@ def _small(dice: Dice) -> Iterator[None]:
     lower = ((interactions, "ENTRIES_AT_ONCE", (1, 4, 300)), (interactions, "GATHERED_AT_ONCE", (8, 64, 4096)),
              (interactions, "COUNTED_AT_ONCE", (1, 5)), (update, "USERS_AT_ONCE", (1, 2, 3)),
              (update, "DENSE_AT_ONCE", (1, 20)), (update, "DENSE_SHARE", (1, 3, 10**6)), (update, "RUN", (8, 9)),
-             (pairs, "PAIRS_AT_ONCE", (1, 7)), (pairs, "DENSE_AT_ONCE", (1, 9, 40)), (pairs, "DENSE_SHARE", (1, 2, 10**6)),
-             (pairs, "FEWEST_DENSE", (1, 2)))  # fmt: skip
+             (pairs, "PAIRS_AT_ONCE", (1, 7)), (pairs, "DENSE_AT_ONCE", (1, 9, 40)),
+             (pairs, "DENSE_SHARE", (1, 2, 10**6)), (pairs, "FEWEST_DENSE", (1, 2)))  # fmt: skip
     with ExitStack() as stack:
         for owner, name, options in lower:
             if dice.chance(0.6):
@@ -89,8 +90,8 @@ def _interactions(dice: Dice, answer: Answer) -> None:
             answer.exact(batch.matmul(table, entries))
             match dice.whole(0, 6):
                 case 0:
-                    bounds = [dice.one_of((None, dice.whole(-7, 7))) for _ in range(2)]
-                    batch = batch.users(slice(*bounds, dice.one_of((None, 1, 1, 2, -1, -2))))
+                    first, last = (dice.one_of((None, dice.whole(-7, 7))) for _ in range(2))
+                    batch = batch.users(slice(first, last, dice.one_of((None, 1, 1, 2, -1, -2))))
                 case 1 if n:
                     batch = batch.users(dice.wholes(0, n - 1, dice.whole(0, 6)))
                 case 2:
@@ -136,7 +137,7 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
         name = dice.one_of(("indptr", "indices", "indices", "weights", "n_items"))
         array = np.load(folder / f"{name}.npy")
         (folder / f"{name}.npy").unlink()
-        wrong = dice.one_of((None, array.ravel()[:1], array + 1, np.zeros((1, 1), int), array.ravel()[:0]))
+        wrong: Any = dice.one_of((None, array.ravel()[:1], array + 1, np.zeros((1, 1), int), array.ravel()[:0]))
         if wrong is not None and (wrong.ndim == array.ndim or array.ndim):
             interactions.save_array(folder / f"{name}.npy", wrong)
         try:
@@ -159,7 +160,7 @@ def _segments(dice: Dice, answer: Answer) -> None:
         answer.exact(interactions.gathered_sums(table, indices, indptr, entries))
         whole = interactions.gathered_sums(real, indices, indptr, factors)
         alone = [interactions.gathered_sums(real, indices[a:b], np.array([0, b - a]), factors[a:b])
-                 for a, b in zip(indptr[:-1], indptr[1:], strict=True)]  # fmt: skip
+                 for a, b in pairwise(indptr.tolist())]  # fmt: skip
         answer.tell(whole, np.array_equal(whole, np.concatenate([whole[:0], *alone])))
         answer.exact(interactions.segment_sum(table[indices], indptr))
         answer.tell(interactions.segment_sum(np.arange(nnz, dtype=np.int32), indptr))
@@ -234,7 +235,7 @@ def _clip(dice: Dice, answer: Answer) -> None:
     made = [_block(dice, sizes) for _ in range(dice.whole(1, 3))]
     layout = [BlockSpec(name=f"b{n}", shape=shape, weight=dice.one_of((1.0, 0.5, 0.75, 0.125)))
               for n, (shape, _) in enumerate(made)]  # fmt: skip
-    terms = {
+    terms: dict[str, Any] = {
         "clip_norm": dice.one_of((1.0, 5.0, 0.625, 1e-6, 1e6)),
         "grid": dice.one_of((1, 3, 2**8, 2**13, 2**20, 2**26)),
     }
@@ -271,8 +272,8 @@ def _refused(dice: Dice, answer: Answer) -> None:
     wrong: dict[str, Sequence[Any]] = {
         "indptr": (indptr + 1, np.array([0, 2, 1, 4]), np.array([0, 2, 2, 3]), np.array([0, 4, 4, 4]), indptr[:-1],
                    np.array([0, 0, 0, 4])),
-        "indices": (indices[::-1], indices - 1, indices + 1, indices[:3], np.array([0, 0, 1, 2]), np.array([1, 0, 0, 1]),
-                    np.array([2, 3, 1, 1])),
+        "indices": (indices[::-1], indices - 1, indices + 1, indices[:3], np.array([0, 0, 1, 2]),
+                    np.array([1, 0, 0, 1]), np.array([2, 3, 1, 1])),
         "rows": (np.arange(3.0), np.arange(5.0)),
         "n_rows": (3, 5),
         "columns": (np.ones((2, 2)), np.ones((3, 3)), np.ones((3, 1))),
@@ -352,7 +353,8 @@ def _plan(dice: Dice, size: int, dp: str, **changes: Any) -> RoundPlan:
         "facts": PublicFacts(n_users=9, n_items=size, mu=1.0, local=dp == "local"),
         "layout": (BlockSpec(name="counts", shape=(size,), weight=1.0),),
         "clip_norm": 1.0, "grid": dice.one_of((5, 2**14, 2**20, 2**26)),
-        "sigma": dice.one_of((64, 640, 2**12, 2**34)) if dp != "off" else 0, "dp": dp, "noise": "secure", "cohort_floor": 1,
+        "sigma": dice.one_of((64, 640, 2**12, 2**34)) if dp != "off" else 0, "dp": dp, "noise": "secure",
+        "cohort_floor": 1,
         "per_node": dice.one_of((1, 2, 9, 2**26)), "cohort": cohort if dp == "distributed" else None, "mu2": 9.0,
         "expires": 2**31,
     }  # fmt: skip
@@ -472,22 +474,26 @@ def _aggregates(dice: Dice, answer: Answer) -> None:
 def _weighting(dice: Dice, answer: Answer) -> None:
     """Weights of events by kind, value and age, with any settings, and those of the presets."""
     kinds = ("view", "VIEW", "like", "hide", "other", "Straße")
-    steps = lambda: dict(
-        zip(dice.shuffled((-1.0, 0.0, 1.0, 3.0, 120.0))[: dice.whole(0, 4)], (0.5, 0.0, 2.0, 1.0, 4.0), strict=False)
-    )  # noqa: E731
+    first, second = (dict(zip(dice.shuffled((-1.0, 0.0, 1.0, 3.0, 120.0))[: dice.whole(1, 4)], (0.5, 0.0, 2.0, 1.0),
+                              strict=False)) for _ in range(2))  # fmt: skip
     told: dict[str, Any] = {
         "kinds": dice.one_of(
             (None, {}, {"View": 0.5, "*": 0.25}, {"like": 2.0, "hide": 0.0}, {"STRASSE": 3.0, "like": 1})
         ),
-        "values": dice.one_of((None, steps() or {2.0: 0.5})),
-        "kind_values": dice.one_of(({}, {"VIEW": steps() or {1.0: 2.0}}, {"like": {0.0: 1.5}, "view": {0.0: 0.125}})),
+        "values": dice.one_of((None, first)),
+        "kind_values": dice.one_of(({}, {"VIEW": second}, {"like": {0.0: 1.5}, "view": {0.0: 0.125}})),
         "combine": dice.one_of(("max", "sum")),
         "cap": dice.one_of((math.inf, 1.5, 0.25, 1e300)),
         "half_life_days": dice.one_of((None, 1, 30.0, 1e-4)),
     }
-    odd = {"kinds": {"a": dice.one_of((-0.5, math.nan, math.inf))}, "values": dice.one_of(({}, {math.nan: 1.0}, {1.0: -1.0})),
-           "kind_values": dice.one_of(({"a": {}}, {"a": {math.inf: 1.0}}, {"a": {1.0: math.nan}})), "combine": "min",
-           "cap": dice.one_of((0.0, -1.0, math.nan)), "half_life_days": dice.one_of((0, -1.0, math.nan, math.inf))}  # fmt: skip
+    odd = {
+        "kinds": {"a": dice.one_of((-0.5, math.nan, math.inf))},
+        "values": dice.one_of(({}, {math.nan: 1.0}, {1.0: -1.0})),
+        "kind_values": dice.one_of(({"a": {}}, {"a": {math.inf: 1.0}}, {"a": {1.0: math.nan}})),
+        "combine": "min",
+        "cap": dice.one_of((0.0, -1.0, math.nan)),
+        "half_life_days": dice.one_of((0, -1.0, math.nan, math.inf)),
+    }
     name = dice.one_of(list(told))
     answer.tell(isinstance(answer.tried(Weighting, **(told | {name: odd[name]})), Weighting))
     usual = Weighting(**told)
