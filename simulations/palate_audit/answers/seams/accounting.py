@@ -227,8 +227,10 @@ def _sampled(dice: Dice, answer: Answer) -> None:
         "sensitivity": dice.one_of((2**14, 3_000, 2.0**13)),
         "sigma": dice.one_of((2**13, 2**15, dice.whole(2**13, 2**16))),
         "inclusion": dice.one_of((0.5, 0.999, dice.real(0.01, 0.9), 1.0, 0.001)),
-        "steps": dice.one_of((1, 2, 3, 4, 7)),
+        "steps": dice.one_of((1, 2, 3, 4, 7, 33)),
     }
+    if usual["steps"] == 33:
+        usual |= {"sigma": 2**16, "inclusion": 0.03}
     other = {"sensitivity": 2**12, "sigma": 2**14 + 1, "inclusion": 0.125, "steps": 5}
     odd = {"sensitivity": ODD, "sigma": ODD, "inclusion": (*ODD, 0.0009, 1.0001), "steps": (*ODD, 64, 65, np.int64(2))}
     cells, mu, odds = 200, usual["sensitivity"] / usual["sigma"], min(usual["inclusion"], 0.999)

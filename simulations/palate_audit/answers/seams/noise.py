@@ -171,7 +171,7 @@ def _plan(dice: Dice, dp: str, **changes: Any) -> dict[str, Any]:
     """What a plan of a mode says."""
     grid, sigma = dice.one_of((2**8, 2**14, 3000)), dice.one_of((64, 65, 2**10, 2**16)) if dp != "off" else 0
     many = CohortTerms(n_max=dice.one_of((9, 4000)), n_min=dice.whole(4, 9), c_max=dice.whole(1, 3), masks=False)
-    sizes = [dice.one_of(((3,), (2, 2), (1,))) for _ in range(dice.whole(1, 3))]
+    sizes = [dice.one_of(((3,), (2, 2), (1,))) for _ in range(dice.one_of((1, 1, 2, 3, 5)))]
     layout = tuple(BlockSpec(name=f"b{n}", shape=shape, weight=dice.one_of((1.0, 0.5, 0.25)))
                    for n, shape in enumerate(sizes))  # fmt: skip
     mu = 1.0 if dp != "off" else None
@@ -308,7 +308,7 @@ def _possible(dice: Dice, answer: Answer) -> None:
                 if dice.chance(0.3) and limit.last - limit.first > 1:
                     total[limit.first if at > limit.first else at + 1] = total[at] * dice.one_of((1, -1))
                 answer.tell(limit.excess(total))
-                if dice.chance(0.1):
+                if dice.chance(0.3):
                     answer.of(possible.require_possible, NoisyAggregate(total, users, plan), promises.__getitem__)
 
 

@@ -118,9 +118,9 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
     users, items = dice.wholes(0, n_users - 1, n), dice.wholes(0, n_items - 1, n)
     weights: Any = dice.one_of((None, dice.wholes(1, 3, n) / 2))
     if dice.chance(0.4):
-        wrong, at = dice.one_of((users, items)), dice.whole(0, 8)
+        spoiled, at = dice.one_of((users, items)), dice.whole(0, 8)
         if n:
-            wrong[at % n] = dice.one_of((-1, 4, n_users, n_items, 10**10))
+            spoiled[at % n] = dice.one_of((-1, 4, n_users, n_items, 10**10))
     if dice.chance(0.3) and n:
         weights = np.full(n, dice.one_of((0.0, -1.0, np.nan, np.inf, 1e39, 1e-50, 1e38)))
     if dice.chance(0.1):
@@ -150,7 +150,7 @@ def _segments(dice: Dice, answer: Answer) -> None:
     """Sums over runs of table rows, of every length."""
     lengths = np.array([dice.one_of(LENGTHS) for _ in range(dice.one_of((0, 1, 2, 6)))], dtype=np.int64)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    nnz, n, width = int(indptr[-1]), dice.whole(1, 9), dice.one_of((1, 2, 5))
+    nnz, n, width = int(indptr[-1]), dice.whole(1, 9), dice.one_of((1, 2, 5, 70))
     kind = dice.one_of((np.float64, np.float32))
     indices = dice.wholes(0, n - 1, nnz)
     table = (dice.wholes(-99, 99, n * width) / 8).reshape(n, width).astype(kind)
@@ -232,7 +232,7 @@ def _clip(dice: Dice, answer: Answer) -> None:
     users = dice.one_of((0, 1, 1, 2, 3, 5))
     size = dice.one_of(SIZES)
     sizes = [dice.one_of((size, size, dice.one_of(SIZES))) for _ in range(users)]
-    made = [_block(dice, sizes) for _ in range(dice.whole(1, 3))]
+    made = [_block(dice, sizes) for _ in range(dice.one_of((1, 1, 2, 2, 3, 5)))]
     layout = [BlockSpec(name=f"b{n}", shape=shape, weight=dice.one_of((1.0, 0.5, 0.75, 0.125)))
               for n, (shape, _) in enumerate(made)]  # fmt: skip
     terms: dict[str, Any] = {
@@ -342,6 +342,22 @@ def _many(dice: Dice, answer: Answer) -> None:
     direction = dice.floats(n, low=-2.0, high=9.0)
     for grid in (2**20, dice.one_of((2**8, 2**13, 2**26, 1000))):
         answer.tell(update.whole_direction(direction, grid=grid))
+
+
+def _crowd(dice: Dice, answer: Answer) -> None:
+    """Thousands of users at once, of whom a few are too long or no numbers."""
+    users = dice.one_of((1_000, 4_097, 20_011, 66_000))
+    plain = dice.wholes(-64, 64, users * 2).reshape(users, 2) / 64
+    owners, items = dice.wholes(0, users - 1, 500), dice.wholes(0, 8, 500)
+    batch = Interactions.from_pairs(owners, items, dice.wholes(1, 64, 500) / 16, n_users=users, n_items=9)
+    sparse = (batch.indptr, batch.indices, batch.weights.astype(np.float64))
+    for user in (0, users - 1, *dice.wholes(0, users - 1, 9).tolist()):
+        plain[user] *= dice.one_of((np.nan, 1e200, 64.0))
+    blocks = (DenseBlock(plain), OuterBlock(*sparse, 1 + plain[:, :1] ** 2, 9), PairBlock(*sparse, 9))
+    layout = [BlockSpec(name=str(n), shape=shape, weight=0.5) for n, shape in enumerate(((2,), (9,), (36,)))]
+    clipped = clip(Update(blocks, users), layout, clip_norm=1.0, grid=2**20)
+    answer.tell(clipped.total(), clipped.accepted, [clipped.vector(user) for user in (0, 999, users - 1)])
+    answer.exact(batch.effective_counts()[owners], batch.item_counts)
 
 
 def _plan(dice: Dice, size: int, dp: str, **changes: Any) -> RoundPlan:
@@ -505,9 +521,10 @@ def _weighting(dice: Dice, answer: Answer) -> None:
     preset = dice.one_of(weighting.weighting_names())
     answer.tell(weighting.weighting_names(), weighting.weighting_settings(preset))
     answer.of(weighting.weighting_settings, dice.one_of(("", "Shop", "../shop", "shop.toml", "shop")))
+    asked = dice.shuffled((*kinds, "rate", "Play", "purchase"))
     for each in (usual, answer.of(weighting.weighting_of, preset)):
         factors = each.of_values(values, codes, kinds)
-        answer.exact(each.of_kinds(dice.shuffled((*kinds, "rate", "Play", "purchase"))), factors)
+        answer.exact(each.of_kinds(asked), factors)
         answer.tell(each.decay(times, latest), each.decay(times, np.where(np.isnan(times), latest, times + 86_400.0)))
         answer.exact(each.combined(np.maximum(factors, 2.0**-130 if dice.chance(0.5) else 0.5), starts))
     answer.exact(usual.combined(np.array([1e-45, 1e39, 2.0]), np.array([0, 1, 2])))
@@ -520,6 +537,7 @@ SEAMS = (
     Seam("clipping: contributions of every kind", _clip, 84),
     Seam("clipping: what is refused", _refused, 48),
     Seam("sums of whole numbers over users", _many, 48),
+    Seam("sums over thousands of users", _crowd, 6),
     Seam("wire: contributions written and read", _wire, 42),
     Seam("aggregation: the answers of nodes", _aggregates, 48),
     Seam("weights of events", _weighting, 30),
