@@ -308,7 +308,7 @@ def _possible(dice: Dice, answer: Answer) -> None:
                 if dice.chance(0.3) and limit.last - limit.first > 1:
                     total[limit.first if at > limit.first else at + 1] = total[at] * dice.one_of((1, -1))
                 answer.tell(limit.excess(total))
-                if dice.chance(0.3):
+                if dice.chance(0.15):
                     answer.of(possible.require_possible, NoisyAggregate(total, users, plan), promises.__getitem__)
 
 
@@ -440,14 +440,14 @@ def _refuse(plan: RoundPlan) -> None:
 
 
 SEAMS = (
-    Seam("noise: every size, from words of every kind", _drawn, 42),
-    Seam("noise: what drawing is made of", _steps_of_drawing, 24),
-    Seam("random words: of several sources in turn", _sources, 36),
+    Seam("noise: every size, from words of every kind", _drawn, 36),
+    Seam("noise: what drawing is made of", _steps_of_drawing, 18),
+    Seam("random words: of several sources in turn", _sources, 30),
     Seam("numbers of devices as squares", _squares, 18),
     Seam("shares of the noise that devices add", _shares, 30),
-    Seam("event steps on devices", _event_steps, 48),
+    Seam("event steps on devices", _event_steps, 42),
     Seam("noised sums of the server", _released, 36),
-    Seam("possible sums: every limit", _possible, 24),
+    Seam("possible sums: every limit", _possible, 18),
     Seam("plans: their fields, hashes and noise", _plans, 48),
     Seam("plans: as devices open them", _opened, 36),
 )
