@@ -61,6 +61,8 @@ def _costs(dice: Dice, answer: Answer) -> None:
     """Epsilon, delta and mu into each other, and whether each is rounded to its safe side."""
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
     best = answer.of(accounting.mu_of, epsilon=epsilon, delta=delta)
+    if dice.chance(0.4):
+        answer.of(accounting.mu_of, epsilon=epsilon, delta=0.3)
     if best:
         answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 5e-12)) * MARGIN <= delta)
         answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 1e-10)) * MARGIN > delta)
@@ -134,13 +136,15 @@ def _event(dice: Dice, share: float) -> dict[str, Any]:
     usual: dict[str, Any] = {
         "sensitivity": dice.one_of((2**14, 0.5, dice.real(100, 4000))),
         "sigma": dice.one_of((64, 64, 2**14, dice.whole(64, 2**18))),
-        "dimension": dice.one_of((1, 100, 10**11, 10**12, 10**30)),
+        "dimension": dice.one_of((1, 100, 10**30, 10**31)),
         "round": dice.whole(0, 3),
         "attempt": dice.whole(0, 3),
         "shares": dice.one_of((1, 1, 2, 900, 2**12, 2**20)),
         "inclusion": 1.0,
         "steps": dice.one_of((1, 1, 1, 2, 64)),
     }
+    if usual["shares"] > 1:
+        usual["dimension"] = dice.one_of((7, 10**11, 10**12))
     if dice.chance(share):
         usual |= {
             "sensitivity": 2**12,
@@ -299,10 +303,8 @@ def _shares(dice: Dice, answer: Answer) -> None:
     found = answer.tried(CohortTerms, **told)
     answer.tell(found, found.shares if isinstance(found, CohortTerms) else None)
     shares = dice.one_of((1, 2, 3, dice.whole(1, 20_011), 0, -1, 2**26))
-    for sigma in (
-        64,
-        dice.one_of((0, 1, 2, 3, dice.whole(1, 1000), dice.whole(1, 2**40), math.isqrt(abs(shares) * 49 + 1))),
-    ):
+    near = math.isqrt(abs(shares) * dice.whole(3, 9) ** 2) + dice.whole(0, 1)  # a share is just a whole number, or not
+    for sigma in (64, near, dice.one_of((0, 1, 2, 3, dice.whole(1, 1000), dice.whole(1, 2**40)))):
         share = answer.of(cohort.share_sigma, sigma=sigma, shares=shares)
         slack = answer.of(cohort.shares_slack, sigma=sigma, shares=shares)
         answer.tell(None if slack is None else (slack == 0, round(1e3 * math.log(slack)) // 4 if slack else 0))
