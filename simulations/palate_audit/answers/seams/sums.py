@@ -448,6 +448,9 @@ def _wire(dice: Dice, answer: Answer) -> None:
     numbers = dice.wholes(-(2**20), 2**20, size)
     answer.tell(wire.encode(header, ClippedSum(numbers, 2, dice.one_of((2**20, 2**26)))))
     answer.tell(wire.encode_share(header, NoisyShare(numbers, 2), bits=dice.whole(31, 34)))
+    two = header.model_copy(update={"users": 2, "size": 2})  # whose squares are beyond what floats hold exactly
+    for little in (90, 150, 0):
+        answer.of(wire.decode, wire.encode(two, ClippedSum(np.array([2**27, little]), 2, 2**26)), grid=2**26)
     for _ in range(4):
         data = _encoded(dice, plan, *_message(dice, plan, size + 64 * dice.whole(0, 1)))
         answer.of(wire.decode, data, grid=plan.grid)
@@ -475,8 +478,8 @@ def _aggregates(dice: Dice, answer: Answer) -> None:
     for _ in range(dice.one_of((0, 1, 3, 6, 8))):
         header, numbers = _message(dice, plan, full if dice.chance(0.9) else size)
         if room:
-            header["users"] = dice.one_of((2**22, 2**20, 1, 2**20 - 1, 2**22 - 1))
-            header["rejected"] = 0
+            header |= {"users": dice.one_of((2**22, 2**20, 1, 2**20 - 1, 2**22 - 1)), "rejected": 0}
+            numbers = dice.one_of((numbers, [1] * full, [2] * full))
         data = REFUSED if dice.chance(0.15) else _encoded(dice, plan, header, numbers)
         replies.append((dice.whole(1, 6), data))
     answer.tell(aggregate(iter(replies), plan), aggregate(dict(replies), plan))
@@ -510,8 +513,8 @@ def _weighting(dice: Dice, answer: Answer) -> None:
         "cap": dice.one_of((0.0, -1.0, math.nan)),
         "half_life_days": dice.one_of((0, -1.0, math.nan, math.inf)),
     }
-    name = dice.one_of(list(told))
-    answer.tell(isinstance(answer.tried(Weighting, **(told | {name: odd[name]})), Weighting))
+    for name, wrong in odd.items():
+        answer.tell(isinstance(answer.tried(Weighting, **(told | {name: wrong})), Weighting))
     usual = Weighting(**told)
     n = dice.whole(0, 9)
     values = np.array([dice.one_of((math.nan, -2.0, -1.0, 0.0, 0.5, 1.0, 3.0, 119.0, 120.0, 1e9)) for _ in range(n)])
