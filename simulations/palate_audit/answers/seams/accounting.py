@@ -21,12 +21,14 @@ from palate_common.errors import PalateError
 from palate_common.mechanism import accounting, cohort
 from palate_common.mechanism.accounting import GaussianEvent
 from palate_common.mechanism.cohort import CohortTerms
+from palate_common.records.canonical import digest
 from palate_common.records.entries import ChargeEntry
 from palate_common.rounds.plan import Noise, Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import MODES, DpMode, mode_of
 from palate_server.rounds import budget
 from palate_server.rounds import cohort as cohorts
 from palate_server.rounds.budget import BudgetSchedule
+from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms, make_terms, noise_delta
 
 MARGIN = 1.0 + 1e-10
@@ -510,7 +512,8 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
     more = {"clip_norm": dice.one_of((0.5, 2.0)), "grid": dice.one_of((2**10, 2**26, None)), "plan_seconds": 60}
     terms = answer.tried(make_terms, **told, **dict(dice.some_of(list(more.items()))))
     if isinstance(terms, RunTerms):
-        answer.tell(terms.model_dump(exclude={"facts"}), terms.facts.model_dump())
+        answer.tell(terms.model_dump(exclude={"facts", "inputs"}), terms.facts.model_dump())
+        answer.tell(terms.inputs == (digest(pack_inputs(inputs)) if inputs else None))
     for mode in DpMode:
         delta = dice.one_of((cohort.RESERVED_DELTA, 2.0**-20, math.nextafter(cohort.RESERVED_DELTA, 1.0), 0.0))
         for inclusion in (None, dice.one_of((1.0, 0.5))):
@@ -524,10 +527,10 @@ SEAMS = (
     Seam("epsilon, delta and mu", _costs, 12),
     Seam("delta: every size, and what is refused", _deltas, 36),
     Seam("charges: releases, noise for a budget, budgets that are split", _charges, 60),
-    Seam("accounts: the releases of a run together", _accounts, 30),
+    Seam("accounts: the releases of a run together", _accounts, 24),
     Seam("the second accountant: what it is asked", _second, 18),
     Seam("sampled steps: their cost", _sampled, 18),
-    Seam("sampled steps: their cost on the grid that is charged", _sampled_fine, 6),
+    Seam("sampled steps: their cost on the grid that is charged", _sampled_fine, 3),
     Seam("sampled steps: noise for a budget", _sampled_noise, 6),
     Seam("cohorts: shares of the noise and bits of a sum", _shares, 48),
     Seam("modes of privacy: who adds noise, and how much", _modes, 36),

@@ -25,9 +25,12 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.mechanism.update import BlockSpec, ClippedSum, OuterBlock, Update
+from palate_common.records.cosignatures import Quorum
 from palate_common.records.entries import ChargeEntry, SealEntry
 from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
+from palate_common.records.notes import COSIGNATURE, VerifierKey
+from palate_common.records.pinned import Pinned
 from palate_common.records.signing import SigningKey
 from palate_common.rounds import event_steps as events
 from palate_common.rounds import plan as plans
@@ -389,6 +392,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
     """Plans as a device opens them, one after the other: signature, floors, cost, charge, and what was seen."""
     key, other = SigningKey.generate(), SigningKey.generate()
     tree, seen = MerkleTree(), list[Any]([None])
+    watched = (Quorum((VerifierKey.of("w", other, COSIGNATURE),), 1),)
     kept = b""
     for _ in range(2):
         dp = dice.one_of((*MODES, "central", "local"))
@@ -407,9 +411,9 @@ def _opened(dice: Dice, answer: Answer) -> None:
         usual = key
         if charge is not None and dice.chance(0.25):
             charge, usual = _handed_over(plan, charge, tree, key, other), other
-            shown = {name: getattr(charge, name) for name in ChargeProof.model_fields}
+            facts = {name: getattr(charge, name) for name in ChargeProof.model_fields}
             for without in ({"version": 1}, {"handovers": ()}, {"version": 1, "handovers": (), "cosigned": "x"}):
-                answer.tried(ChargeProof, **(shown | without))
+                answer.tried(ChargeProof, **(facts | without))
         signed = plans.sign_plan(plan, charge, dice.one_of((usual,) * 9 + (other, key)))
         data = signed.to_bytes()
         answer.tell(plans.signed_bytes(signed), signed.signature)
@@ -425,8 +429,19 @@ def _opened(dice: Dice, answer: Answer) -> None:
             )
             if dice.chance(0.1):
                 more["accept"] = _refuse
+            if dice.chance(0.3):
+                more["pinned"] = dice.one_of(
+                    (
+                        Pinned(plan.population, public),
+                        Pinned("others", public),
+                        Pinned(plan.population, public, watched),
+                    )
+                )
             known: Mapping[str, Any] = {plan.population: dice.one_of((None, seen[0], tree.checkpoint()))}
-            opened = answer.tried(plans.open_plan, given, public_key=public, last_seen=known.get, **more)
+            shown: Mapping[str, Any] = {plan.population: dice.one_of((None, kept or None))}
+            opened = answer.tried(
+                plans.open_plan, given, public_key=public, last_seen=known.get, evidence=shown.get, **more
+            )
             answer.tell(accepted, None if isinstance(opened, PalateError) else opened.plan.hash)
             answer.tell(isinstance(answer.tried(plans.read_signed, given, public_key=public), PalateError))
         if charge is not None:
@@ -449,5 +464,5 @@ SEAMS = (
     Seam("noised sums of the server", _released, 36),
     Seam("possible sums: every limit", _possible, 18),
     Seam("plans: their fields, hashes and noise", _plans, 48),
-    Seam("plans: as devices open them", _opened, 36),
+    Seam("plans: as devices open them", _opened, 30),
 )
