@@ -392,7 +392,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
     """Plans as a device opens them, one after the other: signature, floors, cost, charge, and what was seen."""
     key, other = SigningKey.generate(), SigningKey.generate()
     tree, seen = MerkleTree(), list[Any]([None])
-    watched = (Quorum((VerifierKey.of("w", other, COSIGNATURE),), 1),)
+    watched = (Quorum((VerifierKey.of("w", SigningKey.generate(), COSIGNATURE),), 1),)
     kept = b""
     for _ in range(2):
         dp = dice.one_of((*MODES, "central", "local"))
