@@ -96,7 +96,7 @@ def _als(dice: Dice, answer: Answer) -> None:
         patched(stack, als, LEAST_HEAD=dice.one_of((4, 50)), MOST_LINKS=dice.one_of((2, 128)))
         patched(stack, als, LEAST_ALONG=dice.one_of((0.08, 0.0)), PAIRS_WEIGHT=dice.one_of((0.5, 0.5, 1.0)))
         patched(stack, als, OPTIMISM=dice.one_of((0.02, 1.0)))
-        patched(stack, pairs, PROBES=dice.one_of((16, 32, 32)), PROBED_AT_ONCE=dice.one_of((8, 16)))
+        patched(stack, pairs, PROBES=dice.one_of((4, 8)), PROBED_AT_ONCE=4)
         patched(stack, vote, LIST=dice.one_of((2, 2, 20)), FIRST_RANKED=dice.one_of((3, 1024)), MORE_RANKED=2)
         patched(stack, vote, SCORES_AT_ONCE=dice.one_of((9, 2**17)))
         made = answer.tried(registry.make_algorithm, "als", settings, facts)
@@ -125,13 +125,15 @@ def _plan(dice: Dice, answer: Answer) -> None:
         local=dice.chance(0.2),
         former_signal=dice.one_of((0.0, 0.0, 200.0, 30_000.0)),
     )
+    told: list[Any] = []
     for each in (facts, facts.model_copy(update={"n_features": 0}), facts):
         made = answer.tried(registry.make_algorithm, "als", settings, each)
         if isinstance(made, als.Als):
             had = {name: value for name, value in vars(made.plan).items() if name != "sources"}
             answer.tell(made.feature_sources, [(part.start, part.stop) for part in made.plan.sources.values()])
+            told += [had, made.layout(made.start(), 0)[0].model_dump()]
             answer.tell(made._one_votes_in(), made.sketch.n_buckets)
-            answer.brief(had, made.layout(made.start(), 0)[0].model_dump())
+    answer.brief(told)
 
 
 def _vote(dice: Dice, answer: Answer) -> None:
@@ -171,5 +173,5 @@ def _vote(dice: Dice, answer: Answer) -> None:
 SEAMS: tuple[Seam, ...] = (
     Seam("als: runs of every kind", _als, 30),
     Seam("als: plans by public facts", _plan, 90),
-    Seam("als: votes", _vote, 48),
+    Seam("als: votes", _vote, 36),
 )

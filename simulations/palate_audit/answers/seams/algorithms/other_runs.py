@@ -79,13 +79,13 @@ def _sgd_plan(dice: Dice, answer: Answer) -> None:
         n_users=dice.one_of((1, 50, 213, 214, 700, 30_000)), n_items=dice.one_of((1, 49, 50, 51, 3000)), mu=mu,
         local=dice.chance(0.2),
     )  # fmt: skip
-    for settings in ({}, {"loss": dice.one_of(("implicit", "logistic", "ratings")), **_some(dice, SGD, 0.15)}):
+    for settings in ({}, {"loss": dice.one_of(("implicit", "logistic", "ratings")), **_some(dice, SGD, 0.25)}):
         made = answer.tried(registry.make_algorithm, "sgd", settings, facts)
         if isinstance(made, sgd.Sgd):
             told = [made.shares, made.filled, made.loss, made.clip, made.optimizer, made.later, made.head_items]
             layouts = [made.layout({"head": np.arange(made.head_items)}, round_) for round_ in (0, 1)]
-            answer.brief(told, made.size, made.sketch, made.exponent, made.scale, made.server_rate)
-            answer.brief([spec.model_dump() for layout in layouts for spec in layout])
+            told += [made.size, made.sketch, made.exponent, made.scale, made.server_rate]
+            answer.brief(told, [spec.model_dump() for layout in layouts for spec in layout])
 
 
 def _events(dice: Dice, answer: Answer) -> None:
@@ -113,7 +113,7 @@ def _events(dice: Dice, answer: Answer) -> None:
     inputs: State = {"features": dice.floats(n_items, features)} if features else {}
     inputs |= out(dice, made, n_items)
     histories, states = people(dice, 7, n_items), [registry.first_state(made, inputs)]
-    answer.brief(made.shares, made.inclusion)
+    told: list[Any] = [made.shares, made.inclusion]
     answer.of(made.contribute, states[0], 0, histories)
     for round_ in range(len(made.shares)):
         state = states[-1]
@@ -124,14 +124,16 @@ def _events(dice: Dice, answer: Answer) -> None:
             noised = dice.floats(*users.shape, low=-9, high=9)
             noised[histories.owners()] += slopes
             users = made.user_step(users, noised)
-            answer.brief(slopes, users)
+            told += [slopes, users]
         users[dice.whole(0, 6)] = 0.0
         update = made.item_gradients(state, round_, users, histories)
         loud = dice.one_of((0.2, 2.0)) if facts.mu else 0.0
         often = facts.n_users / 7
         total = sum_of(update.blocks[0]).reshape(spec.shape) * often + loud * dice.floats(*spec.shape, low=-2, high=2)
         states.append(registry.next_state(made, state, round_, {spec.name: total}, {spec.name: loud}, inputs))
-        answer.brief(update, {**states[-1]}, made.steps(round_), spec.model_dump(), made.reach(spec.name))
+        told += [update, {**states[-1]}, made.steps(round_), spec.model_dump(), made.reach(spec.name)]
+        answer.brief(told)
+        told = []
     ask(dice, answer, made, states)
 
 
@@ -148,8 +150,8 @@ def _counts(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("sgd: runs of every loss and step", _sgd, 36),
+    Seam("sgd: runs of every loss and step", _sgd, 30),
     Seam("sgd: plans by public facts", _sgd_plan, 60),
-    Seam("event-mf: steps on events and the table", _events, 24),
+    Seam("event-mf: steps on events and the table", _events, 18),
     Seam("popularity: counts", _counts, 12),
 )

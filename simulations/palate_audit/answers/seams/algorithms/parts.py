@@ -44,8 +44,7 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         *((np.ones(n_rows, np.int64), np.zeros(4)) if dice.chance(0.1) else ()),
     )  # fmt: skip
     folded = answer.tried(made.fold, block)
-    if not isinstance(folded, PalateError):
-        answer.brief(folded)
+    told: list[Any] = [] if isinstance(folded, PalateError) else [folded]
     counts = np.maximum(dice.floats(n_rows, low=-2), 0) * 90
     loud = dice.one_of((0.0, 0.5, 30.0))
     with ExitStack() as stack:
@@ -53,9 +52,9 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         buckets = counts if made.whole else made.buckets(counts)
         buckets = buckets + loud * dice.floats(len(buckets))
         if not made.whole:
-            answer.brief(buckets, made.rows(buckets))
+            told += [buckets, made.rows(buckets)]
         spread = dice.floats(n_rows, low=0, high=60)
-        answer.brief(made.recovered(buckets, loud), made.estimated(buckets, loud, spread))
+        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, loud, spread))
 
 
 def _sizes(dice: Dice, answer: Answer) -> None:
@@ -80,16 +79,17 @@ def _heads(dice: Dice, answer: Answer) -> None:
     state = head.choose_head(counts, dice.one_of((0.0, 1.0, 60.0)), dice.one_of((1, 4, 30)))
     scores, known = dice.floats(3, len(state["head"])), np.array([dice.chance(0.7) for _ in range(3)])
     scores[0] = dice.one_of((0.0, 1.0))
-    answer.brief({**state}, head.with_tail(state, scores, known))
+    told: list[Any] = [{**state}, head.with_tail(state, scores, known)]
     clip = adaptive_clip.AdaptiveClip(dice.one_of((None, 0.2, 0.5)), dice.one_of((1e-4, 0.5, 9999.0)))
     state = clip.start()
     for _ in range(3):
         norms = np.array([0.0, clip.norm(state), dice.real(0, 1), 3.0])
         known = np.array([dice.chance(0.7) for _ in norms])
-        answer.brief(clip.norm(state), clip.verdicts(state, lambda given=norms: given, known))  # type: ignore[misc]
+        told += [clip.norm(state), clip.verdicts(state, lambda given=norms: given, known)]  # type: ignore[misc]
         users = dice.one_of((1, 90))
         sums = dice.one_of(({}, {"within": np.array([dice.real(-1.5, 1.5) * users])}))
         state = clip.released(state, sums, users)
+    answer.brief(told)
 
 
 def _steps(dice: Dice, answer: Answer) -> None:
@@ -100,17 +100,18 @@ def _steps(dice: Dice, answer: Answer) -> None:
     ridge, noise = dice.one_of((np.zeros(width), np.ones(width), dice.floats(width, low=0))), dice.one_of((0.0, 0.4))
     counts = dice.floats(rows, low=0, high=9) * dice.one_of((0, 1))
     named = {"moments": moments, "counts": counts, "ridge": ridge, "noise": noise, "prior": dice.real(0.1, 2)}
-    answer.brief(server_steps.newton_direction(change, **named))
+    told: list[Any] = [server_steps.newton_direction(change, **named)]
     momentum, squares = np.zeros((rows, width)), np.zeros((rows, width))
     rate, decay, quiet = dice.real(), dice.one_of((0.0, 0.6)), dice.one_of((0.0, 0.3, 5.0))
     for step in (1, 2, 3):
         direction = dice.floats(rows, width)
         found = server_steps.adam_step(momentum, squares, direction, noise=quiet, step=step, rate=rate, decay=decay)
-        answer.brief(found, server_steps.momentum_step(found[0], direction, rate=rate, decay=decay))
+        told += [found, server_steps.momentum_step(found[0], direction, rate=rate, decay=decay)]
         _, momentum, squares = found
     size = dice.whole(2, 6)
     given = dice.floats(size * (size - 1) // 2, low=-1, high=dice.one_of((3, 90)))
     answer.brief(
+        told,
         item_map(
             given, dice.one_of((-1.0, 40.0, 300.0)), noise=noise, popularity=dice.floats(size, low=0.1, high=5),
             events=dice.one_of((1.0, 60.0, 9e4)), exponent=dice.one_of((0.0, 0.1, 1.0)),
@@ -127,13 +128,13 @@ def _links(dice: Dice, answer: Answer) -> None:
     made = links.Links.strongest(items, size, most=most)
     blocks = [links.Links.strongest(items, size[cut:], most=most, first=cut)]
     blocks = [links.Links.strongest(items, size[:cut], most=most), *blocks] if cut else blocks
-    answer.brief(made, links.Links.joined(blocks), made.values)
+    told: list[Any] = [made, links.Links.joined(blocks), made.values]
     histories = people(dice, 4, n_items)
     known, places = made.of(histories.indices)
-    answer.brief(known, places, made.scores(histories, dice.floats(histories.nnz)))
+    told += [known, places, made.scores(histories, dice.floats(histories.nnz))]
     width = made.to.shape[1]
-    answer.brief(made.adds(places, dice.floats(len(places))))
-    answer.brief(made.said(places[: 1 if width else 0], np.zeros(1 if width and len(places) else 0, np.int64)))
+    told.append(made.adds(places, dice.floats(len(places))))
+    answer.brief(told, made.said(places[: 1 if width else 0], np.zeros(1 if width and len(places) else 0, np.int64)))
     inputs = panel.panel_inputs(made, users=dice.one_of((0, 1, 70)))
     answer.tell(links.panel_size(inputs), links.panel_size(None), links.panel_size({}))
     answer.tell(panel.has_panel(inputs), sorted(panel.without_panel({**inputs, "features": size})))
@@ -178,14 +179,14 @@ def _quarantine(dice: Dice, answer: Answer) -> None:
     width = n_items if places is None else 4
     last = dice.one_of(({}, {"counts": dice.floats(width), "table": dice.floats(width, 2)}))
     inputs = quarantine.inputs_of(rows, n_items, last, places)
-    answer.brief(inputs, quarantine.told(inputs))
+    told: list[Any] = [inputs, quarantine.told(inputs)]
     histories = people(dice, 4, n_items)
     kinds = (inputs, inputs, {}, {"quarantined": np.zeros(n_items, np.uint8)})
     wrong = (np.zeros(n_items + 1, np.uint8), np.full(n_items, 2, np.uint8), np.zeros(n_items, np.int64))
     for state in (*kinds, {"quarantined": dice.one_of(wrong)}):
         answer.of(quarantine.rows_of, state, n_items)
         left = answer.tried(quarantine.learned_from, histories, state)
-        answer.brief([] if isinstance(left, PalateError) else left)
+        told.append([] if isinstance(left, PalateError) else left)
     both = np.stack(np.triu_indices(n_items, 1), axis=1)
     items = {"one": (np.arange(n_items),), "two": (both,), "vote": (), "each": (np.arange(n_items), np.arange(2))}
     sums = {"one": dice.floats(n_items), "two": dice.floats(len(both)), "vote": dice.floats(2)}
@@ -193,10 +194,10 @@ def _quarantine(dice: Dice, answer: Answer) -> None:
     if dice.chance(0.3):
         items = dice.one_of(({}, {**items, "one": (np.arange(n_items - 1),)}, {"one": items["one"], "two": (both,)}))
     heard = answer.tried(quarantine.unheard, sums, inputs, items)
-    answer.brief([] if isinstance(heard, PalateError) else heard)
+    told.append([] if isinstance(heard, PalateError) else heard)
     state = {"counts": dice.floats(n_items), "table": dice.floats(n_items, dice.one_of((2, 3)))}
     names = dice.one_of((("counts",), ("counts", "table", "other"), ()))
-    answer.brief(quarantine.as_frozen(state, inputs, names), state)
+    answer.brief(told, quarantine.as_frozen(state, inputs, names), state)
 
 
 class _Kind(enum.Enum):

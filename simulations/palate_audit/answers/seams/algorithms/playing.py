@@ -64,7 +64,7 @@ def play(
         histories: of some users; sums are theirs as often as the public facts have so many.
         loud: standard deviation of the noise in a number; 0: none.
     """
-    answer.brief(algorithm.shares)
+    told: list[Any] = [algorithm.shares]
     states = [registry.first_state(algorithm, inputs)]
     often = algorithm.facts.n_users / histories.n_users  # type: ignore[attr-defined]  # all of ours have facts
     for round_ in range(len(algorithm.shares)):
@@ -73,8 +73,9 @@ def play(
         rows = {} if layout[0].name == "vote" else algorithm.item_rows(state, round_)  # a vote alone is of no items
         heard = quarantine.learned_from(histories, state)
         update = algorithm.contribute(state, round_, heard)
-        own = dice.whole(0, histories.n_users - 1)
-        alone = algorithm.contribute(state, round_, heard.users(slice(own, own + 1)))
+        own, alone = dice.whole(0, 2 * histories.n_users), update
+        if own < histories.n_users:
+            alone = algorithm.contribute(state, round_, heard.users(slice(own, own + 1)))
         noise = {spec.name: loud * (1 + place) for place, spec in enumerate(layout)}
         sums = {
             spec.name: (
@@ -84,38 +85,36 @@ def play(
         }
         states.append(registry.next_state(algorithm, state, round_, sums, noise, inputs))
         reach = [algorithm.reach(spec.name) for spec in layout]
-        answer.brief([spec.model_dump() for spec in layout], rows, reach, algorithm.steps(round_))
-        answer.brief(update, alone, {**states[-1]})
+        told += [[spec.model_dump() for spec in layout], rows, reach, algorithm.steps(round_)]
+        answer.brief(told, update, alone, {**states[-1]})
+        told = []
     return states
 
 
 def ask(dice: Dice, answer: Answer, algorithm: Algorithm, states: Sequence[State], ratings: bool = False) -> None:
     """What a device makes of a run's states: the last one, an earlier one, and the last one again."""
     facts: PublicFacts = algorithm.facts  # type: ignore[attr-defined]  # all of ours have facts
-    asked = people(dice, 4, facts.n_items, ratings=ratings)
-    for state in (states[-1], dice.one_of(states), states[-1]):
-        factors = algorithm.factors(state)
-        told = [algorithm.scores(state, asked.user(dice.whole(0, 3)))]
+    asked = people(dice, 3, facts.n_items, ratings=ratings)
+    told, last = list[Any](), states[-1]
+    for state in (dice.one_of(states), last):
+        factors, one = algorithm.factors(state), asked.user(dice.whole(0, 2))
+        told += [algorithm.scores(state, each) for each in (one, asked)]
+        told += [] if factors is None else [factors.users(asked), _factors(factors, one)]
         told += [algorithm.expected_ratings(state, asked)] if state is not states[0] else []
-        answer.brief(told, [] if factors is None else _factors(factors, asked.user(dice.whole(0, 3))))
-    last, factors = states[-1], algorithm.factors(states[-1])
-    answer.brief(algorithm.scores(last, asked), [] if factors is None else _factors(factors, asked))
     if facts.n_features:
         new = dice.floats(3, facts.n_features + dice.one_of((0, 0, 0, 1)))
         answer.of(algorithm.new_item_scores, last, asked, new)
-        answer.brief(algorithm.new_item_scores(last, asked, new[:, : facts.n_features]))
+        told.append(algorithm.new_item_scores(last, asked, new[:, : facts.n_features]))
     rows = np.array(dice.shuffled(range(facts.n_items + 2))[: facts.n_items], np.int64)
     found = answer.tried(algorithm.hand_over, last, rows, facts.n_items + 2)
-    if not isinstance(found, PalateError):
-        answer.brief(found)
+    answer.brief(told, [] if isinstance(found, PalateError) else found)
 
 
 def _factors(factors: Factors, histories: Interactions) -> list[Any]:
     """Everything that factors say."""
     links = {name: [each.state(name), factors.amounts(name, histories)] for name, each in factors.links.items()}
     parts = [(name, part.start, part.stop) for name, part in factors.parts.items()]
-    events = [factors.events(histories.user(row)) for row in range(histories.n_users)]
-    return [parts, factors.trust, factors.items(), factors.users(histories), events, links]
+    return [parts, factors.trust, factors.items(), factors.users(histories), factors.events(histories), links]
 
 
 def out(dice: Dice, algorithm: Algorithm, n_items: int) -> State:
