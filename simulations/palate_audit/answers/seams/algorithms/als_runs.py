@@ -76,7 +76,8 @@ def _als(dice: Dice, answer: Answer) -> None:
         settings["feature_sources"] = dice.one_of(({"b": 1, "a": 2}, {"only": 3}))
     inputs: State = {}
     if features:
-        inputs["features"] = dice.floats(n_items, features)
+        inputs["features"] = dice.floats(n_items, features) * dice.one_of((1, 1, 0.01))
+        inputs["features"][:, -1] += dice.one_of((0.0, 0.0, 3.0))
     mu, loud = dice.one_of((None, 0.3, 1.0, 9.0)), dice.one_of((0.3, 3.0))
     if mu and dice.chance(0.4):
         inputs |= former(dice, n_items, table=dice.chance(0.7))
@@ -94,7 +95,7 @@ def _als(dice: Dice, answer: Answer) -> None:
     )
     with ExitStack() as stack:
         patched(stack, als, LEAST_HEAD=dice.one_of((4, 50)), MOST_LINKS=dice.one_of((2, 128)))
-        patched(stack, als, LEAST_ALONG=dice.one_of((0.08, 0.0)), PAIRS_WEIGHT=dice.one_of((0.5, 0.5, 1.0)))
+        patched(stack, als, LEAST_ALONG=dice.one_of((0.08, 0.0, 0.2)), PAIRS_WEIGHT=dice.one_of((0.5, 0.5, 1.0)))
         patched(stack, als, OPTIMISM=dice.one_of((0.02, 1.0)))
         patched(stack, pairs, PROBES=dice.one_of((4, 8)), PROBED_AT_ONCE=4)
         patched(stack, vote, LIST=dice.one_of((2, 2, 20)), FIRST_RANKED=dice.one_of((3, 1024)), MORE_RANKED=2)
@@ -171,7 +172,7 @@ def _vote(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("als: runs of every kind", _als, 30),
+    Seam("als: runs of every kind", _als, 24),
     Seam("als: plans by public facts", _plan, 90),
-    Seam("als: votes", _vote, 36),
+    Seam("als: votes", _vote, 30),
 )

@@ -12,10 +12,13 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import ITEMS, ask, out, patched, people, play, sum_of
-from palate_common.algorithms import registry
+from palate_common.algorithms import popularity, registry
+from palate_common.algorithms.als import algorithm as als
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.sgd import algorithm as sgd
 from palate_common.algorithms.sgd import losses
+from palate_common.interactions import Interactions
+from palate_common.mechanism.update import Update
 
 SGD: Mapping[str, Sequence[Any]] = {
     "rounds": (2, 3, 4),
@@ -38,8 +41,8 @@ SGD: Mapping[str, Sequence[Any]] = {
     "negatives": (1, 3),
     "regularization": (0.0, 2.0),
     "bias_regularization": (0.0, 1.0),
-    "lowest": (0.0, 2.0, 5.0),
-    "highest": (3.0, 10.0),
+    "lowest": (0.0, 2.0, 3.0, 5.0),
+    "highest": (3.0, 5.0, 10.0),
     "popularity_weight": (0.0, 0.3),
     "compression": (1.3, 2.0),
 }
@@ -67,7 +70,7 @@ def _sgd(dice: Dice, answer: Answer) -> None:
     ratings, inputs = loss == "ratings", inputs | out(dice, made, n_items)
     with ExitStack() as stack:
         patched(stack, losses, DENSE_AT_ONCE=dice.one_of((1, 30, 2**19)))
-        loud = dice.one_of((0.2, 1.5)) if mu else 0.0
+        loud = dice.one_of((0.2, 1.5, 40.0)) if mu else 0.0
         states = play(dice, answer, made, inputs, people(dice, 6, n_items, ratings=ratings), loud=loud)
         ask(dice, answer, made, states, ratings=ratings)
 
@@ -118,6 +121,7 @@ def _events(dice: Dice, answer: Answer) -> None:
     for round_ in range(len(made.shares)):
         state = states[-1]
         layout, users = made.layout(state, round_), made.user_start(state, histories.n_users)
+        told.append(users)
         (spec,) = layout
         for _ in range(made.steps(round_) - 1):
             slopes = made.user_gradients(state, users, histories)
@@ -137,6 +141,34 @@ def _events(dice: Dice, answer: Answer) -> None:
     ask(dice, answer, made, states)
 
 
+class _Counts(popularity.Popularity):
+    """Contributes what nobody knows: nothing is promised of it."""
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """The same, as it happens."""
+        return super().contribute(state, round_, histories)
+
+
+class _Factors(als.Als):
+    """As `_Counts`."""
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """The same, as it happens."""
+        return super().contribute(state, round_, histories)
+
+
+class _Descent(sgd.Sgd):
+    """As `_Counts`."""
+
+    def contribute(self, state: State, round_: int, histories: Interactions) -> Update:
+        """The same, as it happens."""
+        return super().contribute(state, round_, histories)
+
+
+OTHERS: tuple[type[Any], ...] = (_Counts, _Factors, _Descent, sgd.Sgd, als.Als, popularity.Popularity)
+"""Algorithms, and such as derive from them."""
+
+
 def _counts(dice: Dice, answer: Answer) -> None:
     """A run of counts alone."""
     n_items = dice.one_of((1, 2, *ITEMS))
@@ -146,12 +178,16 @@ def _counts(dice: Dice, answer: Answer) -> None:
     histories = people(dice, dice.one_of((1, 5)), n_items)
     ask(dice, answer, made, play(dice, answer, made, inputs, histories, loud=1.0 if facts.mu else 0.0))
     answer.tell(made.reach("other"), made.feature_sources, made.leaves_items_out(), made.hands_over())
+    other = dice.one_of(OTHERS)
+    theirs = other(other.Settings(), facts.model_copy(update={"n_items": 9}))
+    names = ("counts", "pairs", "trace", "change", "products")
+    answer.tell([theirs.reach(name) for name in names], theirs.leaves_items_out(), theirs.hands_over())
     answer.of(made.hand_over, {}, np.arange(1), 1)
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("sgd: runs of every loss and step", _sgd, 30),
+    Seam("sgd: runs of every loss and step", _sgd, 24),
     Seam("sgd: plans by public facts", _sgd_plan, 60),
     Seam("event-mf: steps on events and the table", _events, 18),
-    Seam("popularity: counts", _counts, 12),
+    Seam("popularity: counts", _counts, 18),
 )

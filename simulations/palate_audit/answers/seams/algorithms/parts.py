@@ -138,6 +138,7 @@ def _links(dice: Dice, answer: Answer) -> None:
     inputs = panel.panel_inputs(made, users=dice.one_of((0, 1, 70)))
     answer.tell(links.panel_size(inputs), links.panel_size(None), links.panel_size({}))
     answer.tell(panel.has_panel(inputs), sorted(panel.without_panel({**inputs, "features": size})))
+    answer.tell(panel.takes_panel([*inputs, "features"]), panel.takes_panel([*inputs][1:]), panel.has_panel({}))
     answer.of(panel.check_panel, inputs, n_items=n_items)
     for _ in range(5):
         answer.of(panel.check_panel, _worse(dice, inputs), n_items=dice.one_of((n_items, n_items, n_items - 1)))
@@ -148,7 +149,7 @@ def _worse(dice: Dice, inputs: dict[str, Any], *, whole: bool = False) -> dict[s
     """Links with one thing wrong, or with nothing."""
     found = {name: np.array(array) for name, array in inputs.items()}
     name = dice.one_of(sorted(set(found) - {"panel_users"} if whole else found))
-    array, what = found[name], dice.whole(0, 9)
+    array, what = found[name], dice.whole(0, 11)
     match what:
         case 0:
             found[name] = array.astype(dice.one_of((np.int64, np.float64, np.int8)))
@@ -156,8 +157,8 @@ def _worse(dice: Dice, inputs: dict[str, Any], *, whole: bool = False) -> dict[s
             found[name] = array[:-1] if array.ndim else array
         case 2:
             found[name] = array[None]
-        case 3 if array.size:
-            array.flat[dice.whole(0, array.size - 1)] = dice.one_of((-1, 0, 1, 2, 9))
+        case 3 | 10 | 11 if array.size:
+            array.flat[dice.whole(0, array.size - 1)] = dice.one_of((-1, -1, 0, 1, 2, 9))
         case 4 if array.size and array.dtype.kind == "f":
             array.flat[-1] = dice.one_of((np.nan, np.inf, 1.0000001, 1.00001, -1.0, -1.00001))
         case 5 if not whole:
@@ -197,7 +198,7 @@ def _quarantine(dice: Dice, answer: Answer) -> None:
     told.append([] if isinstance(heard, PalateError) else heard)
     state = {"counts": dice.floats(n_items), "table": dice.floats(n_items, dice.one_of((2, 3)))}
     names = dice.one_of((("counts",), ("counts", "table", "other"), ()))
-    answer.brief(told, quarantine.as_frozen(state, inputs, names), state)
+    answer.brief(told, quarantine.as_frozen(state, inputs, names), state, sums, last)
 
 
 class _Kind(enum.Enum):
@@ -220,6 +221,13 @@ class _Nameless(Popularity):
     unit = "event"
 
 
+class _Bare(Algorithm):
+    """Has a name and settings, and nothing else."""
+
+    name = "bare"
+    Settings = Popularity.Settings
+
+
 class _Plain(Popularity):
     """Like another, under a name of its own."""
 
@@ -234,17 +242,20 @@ def _registry(dice: Dice, answer: Answer) -> None:
     """Algorithms by name: registered, lent, admitted, adapted, or wrong."""
     kinds = [dice.one_of(list(_Kind)).value for _ in range(3)]
     groups = [dice.one_of((registry.GROUP, registry.GROUP, registry.COUNTING)) for _ in kinds]
-    points = tuple(EntryPoint(dice.one_of("abc"), kind, group) for kind, group in zip(kinds, groups, strict=True))
+    names = [dice.one_of(("a", "a", "b", "c", "plain")) for _ in kinds]
+    points = tuple(EntryPoint(*each) for each in zip(names, kinds, groups, strict=True))
     facts, asked = PublicFacts(n_users=1, n_items=2), ("a", "b", "c", "d", "plain", "a.b:c d", "os:path", *kinds[:2])
     with ExitStack() as stack:
         patched(stack, registry, _entry_points=lambda: points, _lent={}, _admitted=set(), _adapters={})
-        if dice.chance(0.3):
-            registry.add_adapter(Als, lambda cls, name: EventMf if name == "a" else cls)
+        if dice.chance(0.6):
+            registry.add_adapter(Als, lambda cls, name: EventMf if name != "c" else cls)
         for name in dice.some_of(("os:path", "a.b:c d", kinds[2], _Kind.NO_MODULE.value, _Kind.OTHER.value)):
             registry.admit(name)
-        given = dice.one_of((_Plain, _Plain, _Nameless, Algorithm, Als, dict))
+        given = dice.one_of((_Plain, _Plain, _Nameless, _Bare, Algorithm, Als, dict))
         lent = answer.tried(lambda: stack.enter_context(registry.lent(given))) if hasattr(given, "name") else None  # type: ignore[arg-type]
         answer.tell(isinstance(lent, PalateError), registry.algorithm_names())
+        again = answer.tried(lambda: stack.enter_context(registry.lent(_Plain)))
+        answer.tell(isinstance(again, PalateError), sorted(registry._lent))
         for name in asked:
             found = answer.tried(registry.algorithm_class, name)
             answer.tell(name, getattr(found, "__qualname__", "none"), registry.only_counts(name))

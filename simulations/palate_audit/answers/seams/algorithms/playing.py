@@ -64,8 +64,8 @@ def play(
         histories: of some users; sums are theirs as often as the public facts have so many.
         loud: standard deviation of the noise in a number; 0: none.
     """
-    told: list[Any] = [algorithm.shares]
     states = [registry.first_state(algorithm, inputs)]
+    told: list[Any] = [algorithm.shares, {**states[0]}]
     often = algorithm.facts.n_users / histories.n_users  # type: ignore[attr-defined]  # all of ours have facts
     for round_ in range(len(algorithm.shares)):
         state = states[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,24 +149,21 @@ def _plan(dice: Dice, model: GlobalModel, round_: int, **changes: Any) -> RoundP
     return RoundPlan.model_validate(fields)
 
 
-def _models(dice: Dice, facts: PublicFacts, probe: str) -> Iterator[GlobalModel]:
-    """Models that rounds begin from."""
-    yield _model("popularity", {}, facts)
-    yield _model("popularity", {}, facts, {"counts": dice.floats(ITEMS).astype(np.float32)})
-    out = np.zeros(ITEMS, np.uint8)
-    out[dice.whole(0, ITEMS - 1)] = 1
-    yield _model("popularity", {}, facts, {"counts": np.zeros(ITEMS, np.float32), "quarantined": out})
-    yield _model(probe, {"width": PLAIN}, facts)
-    yield _model("short", {}, facts)
-    head = {
-        "head": np.arange(ITEMS, dtype=np.int32),
-        "weight": dice.floats(ITEMS, low=0.5, high=2).astype(np.float32),
-        "table": dice.floats(ITEMS, 2).astype(np.float32),
-        "counts": dice.floats(ITEMS, low=1, high=9).astype(np.float32),
-        "floor": np.ones(1, np.float32),
-    }
-    yield _model("als", {"rounds": 3, "embedding_size": 2, "pair_items": 0}, facts, head)
-    yield _model("event-mf", {"rounds": 3, "embedding_size": 2}, facts, head)
+def _begun(dice: Dice, kind: str, facts: PublicFacts, probe: str) -> GlobalModel:
+    """A model that a round begins from."""
+    counts: State = {"counts": dice.floats(ITEMS).astype(np.float32)}
+    if kind in ("first", "short", "probe"):
+        name = {"first": "popularity", "short": "short", "probe": probe}[kind]
+        return _model(name, {"width": PLAIN} if kind == "probe" else {}, facts)
+    if kind == "quarantine":
+        counts["quarantined"] = np.zeros(ITEMS, np.uint8)
+        counts["quarantined"][dice.whole(0, ITEMS - 1)] = 1
+    if kind in ("later", "quarantine"):
+        return _model("popularity", {}, facts, counts)
+    counts |= {"head": np.arange(ITEMS, dtype=np.int32), "floor": np.ones(1, np.float32)}
+    counts["weight"] = dice.floats(ITEMS, low=0.5, high=2).astype(np.float32)
+    counts["table"] = dice.floats(ITEMS, 2).astype(np.float32)
+    return _model(kind, {"rounds": 3, "embedding_size": 2}, facts, counts)
 
 
 def _bad(dice: Dice, plan: RoundPlan, model: GlobalModel) -> tuple[RoundPlan, bytes]:
@@ -216,15 +213,15 @@ def _kept(ledger: DeviceLedger) -> list[Any]:
     """What the devices' ledger holds."""
     charges = [(each, devices) for each, devices in ledger.charges()]
     seen = [(ledger.seen_checkpoint(name), ledger.seen_payload(name)) for name in ("readers", "others")]
-    return [charges, seen, ledger.size(), [ledger.spent(device) for device in (3, 4, 9)]]
+    return [charges, seen, ledger.size(), ledger.spent(3)]
 
 
 def _nodes(dice: Dice, answer: Answer) -> None:
     """Two nodes of a process, which share a ledger and a reader, and are asked again and again."""
-    n_users = dice.one_of((1, 2, 5))
+    n_users = dice.one_of((1, 3, 4))
     facts = PublicFacts(n_users=8, n_items=ITEMS, mu=1.0, seed=dice.one_of((0, 3)), local=dice.chance(0.3))
     limits: dict[str, Any] = {"limit_mu2": dice.one_of((None, None, 1.3, 2.5))}
-    limits["max_participations"] = dice.one_of((None, None, 2))
+    limits["max_participations"] = dice.one_of((None, 1, 2))
     advanced, operator = list[int](), _Operator()
     with ExitStack() as stack:
         probe = stack.enter_context(performing(GESTURES))
@@ -250,11 +247,12 @@ def _nodes(dice: Dice, answer: Answer) -> None:
                 reader=reader,
                 advance=advanced.append,
             )
-            for first in (0, dice.one_of((0, 5 - n_users)))
+            for first in (0, dice.one_of((0, 1)))
         ]
         nodes = [each for each in made if isinstance(each, Contributor)]
-        models, last, asked = list(_models(dice, facts, probe)), (b"", b""), 0
-        for step in range(dice.whole(3, 5) if nodes else 0):
+        kinds = dice.shuffled(("first", "later", "quarantine", "probe", "probe", "short", "als", "event-mf"))[:3]
+        models, last, asked = [_begun(dice, kind, facts, probe) for kind in kinds], (b"", b""), 0
+        for step in range(dice.whole(2, 5) if nodes else 0):
             node, model = dice.one_of(nodes), dice.one_of(models)
             asked += dice.one_of((0, 1, 1, 1, 1, 1))
             round_ = 1 if "head" in model.state else 0
@@ -262,14 +260,15 @@ def _nodes(dice: Dice, answer: Answer) -> None:
             plan, data = _plan(dice, model, round_, **attempt), model.data
             if dice.chance(0.3):
                 plan, data = _bad(dice, plan, model)
-            if step and dice.chance(0.1):
+            if step and dice.chance(0.15):
                 operator.hand_over("readers")
             signed = operator.signed(plan, dice.one_of((None, 1.0 + step)))
             if dice.chance(0.1):
                 signed = signed[:-2] + b"x}"
             if dice.chance(0.12):
                 signed, data = last
-            answer.of(node.wanted, signed)
+            if dice.chance(0.4):
+                answer.of(node.wanted, signed)
             last = signed, data
             reply = node.answer(signed, data) if dice.chance(0.3) else answer.tried(node.contribute, signed, data)
             answer.tell(InputError(node.refusal))
@@ -333,7 +332,7 @@ def _reader(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("nodes: plans, charges and contributions", _nodes, 36),
-    Seam("nodes: masked attempts", _masked, 18),
+    Seam("nodes: plans, charges and contributions", _nodes, 30),
+    Seam("nodes: masked attempts", _masked, 13),
     Seam("nodes: models that are read", _reader, 12),
 )

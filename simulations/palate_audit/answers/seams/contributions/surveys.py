@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,7 +27,7 @@ from palate_client.rounds import survey_answers
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent
 from palate_common import score_sources
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.rounds.plan import RoundPlan
 from palate_common.survey import Survey
@@ -135,14 +136,15 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     """Surveys that are well made, and others."""
     mondays = ("2026-11-23", "2026-11-16", "2026-11-30", "2026-12-07")
     names = [f"n{number}" for number in range(201)]
+    year = tuple((date.fromisoformat(WEEK) + timedelta(weeks=number)).isoformat() for number in range(53))
     options: Mapping[str, Sequence[Any]] = {
-        "first_day": ("2026-11-24", "20261123", "soon", "9999-12-20", "9999-12-13", "0001-01-01"),
+        "first_day": ("2026-11-24", "20261123","soon", "9999-12-20", "9999-12-20", "9999-12-13", "0001-01-01"),
         "channels": (("email",), ("a", "b"), ("a", "a"), ("A",), ("x" * 41,), names[:200], names),
         "items": (("i",), tuple("abcdef"), ("i", "i"), names),
-        "experiments": (("x",), ("y", "x"), ("x", "x"), ("",)),
+        "experiments": (("x",), ("x",), ("y", "x"), ("x", "x"), ("",)),
         "looks": (
             {"x": mondays[1:3]}, {"x": mondays[:1]}, {"x": ()}, {"x": mondays[1::-1]}, {"x": (WEEK, WEEK)},
-            {"x": (mondays[1], WEEK)}, {"x": ("2026-11-24",)}, {"y": tuple(sorted(mondays))}, {"z": (WEEK,) * 53},
+            {"x": (mondays[1], WEEK)},            {"x": ("2026-11-24",)}, {"y": tuple(sorted(mondays))}, {"z": year}, {"z": year[:52]}, {"z": year[:51]},
         ),
         "shares": (
             {"active": 0.5}, {"active": 1.0}, {"active": 0.0}, {"active": -0.1, "reach": 0.2}, {"other": 0.1},
@@ -154,12 +156,13 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     }  # fmt: skip
     fields: dict[str, Any] = {"first_day": dice.one_of(mondays[:2])}
     for name, values in options.items():
-        if dice.chance(0.1 if name in ("first_day", "other") else 0.4):
+        if dice.chance({"first_day": 0.2, "other": 0.05, "experiments": 0.7}.get(name, 0.4)):
             fields[name] = dice.one_of(values)
     try:
         made = Survey.model_validate(fields)
     except ValidationError as error:
-        answer.tell(sorted((".".join(map(str, each["loc"])), each["type"]) for each in error.errors()))
+        for each in error.errors():
+            answer.tell(each["loc"], each["type"], InputError(each["msg"]))
         return
     questions = made.questions()
     answer.tell(made.model_dump(mode="json", exclude={"shares"}), made.days, questions, made.places)

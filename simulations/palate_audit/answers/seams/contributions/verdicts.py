@@ -18,7 +18,7 @@ from palate_common.algorithms.verdict import CANDIDATE, IN_USE, Judging, arrays_
 
 def _model(dice: Dice, n_items: int) -> tuple[dict[str, Any], State]:
     """A model to be judged, and its arrays: scores with ties, and some items in quarantine."""
-    name, out = dice.one_of(("popularity", "als", "als", "sgd")), State()
+    name, out = dice.one_of(("popularity", "als", "sgd", "sgd")), State()
     if dice.chance(0.4):
         out = inputs_of(sorted(dice.shuffled(range(n_items))[:2]), n_items, {})
     counts = np.array(dice.wholes(0, 4, n_items), np.float32)
@@ -64,8 +64,8 @@ def _verdict(dice: Dice, answer: Answer) -> None:
         patched(stack, verdict, AT_ONCE=dice.one_of((3, 512)), LIST=dice.one_of((2, 3, 20)))
         states = play(dice, answer, judging, inputs, histories, loud=0.5)
         shared = judging.lists(CANDIDATE, states[0], histories, shared=rows is not None)
-        answer.brief(shared, [judging.lists(which, states[0], histories) for which in (CANDIDATE, IN_USE)])
+        answer.brief(shared, judging.lists(IN_USE, states[0], histories))
         answer.tell(judging.scores(states[-1], histories).any(), judging.feature_sources)
 
 
-SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 24),)
+SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 18),)
