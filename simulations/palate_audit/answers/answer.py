@@ -61,10 +61,14 @@ class Answer:
             self.tell("near", given.shape)
             self.rough += _sums(given.astype(np.float64))
 
-    def brief(self, *values: Any) -> None:
+    def brief(self, *values: Any, rough: bool = False) -> None:
         """Take values in as `tell` does, but keep four numbers of all their floating point together.
 
         Each array counts with its shape, whose largest number is 1, and with its size.
+
+        Args:
+            values: see `tell`.
+            rough: whether the numbers need more room, such as those of another library's networks.
         """
         self._short = []
         self.tell(*values)
@@ -72,7 +76,11 @@ class Answer:
         sizes = np.array([np.abs(part).max(initial=0.0) for part in parts])
         sizes[sizes < DUST] = 0.0
         shapes = [part / size for part, size in zip(parts, sizes, strict=True) if size]
-        self.numbers += _sums(np.concatenate([np.zeros(0), *shapes])) + _sums(np.log(sizes[sizes > 0]))
+        kept = _sums(np.concatenate([np.zeros(0), *shapes])) + _sums(np.log(sizes[sizes > 0]))
+        if rough:
+            self.rough += [each / DIGITS for each in kept]  # far above what counts as zero among whole numbers
+        else:
+            self.numbers += kept
         self.tell(sizes > 0)
 
     def of(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:

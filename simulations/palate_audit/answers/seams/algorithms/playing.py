@@ -52,7 +52,14 @@ def sum_of(block: Block) -> Float64:
 
 
 def play(
-    dice: Dice, answer: Answer, algorithm: Algorithm, inputs: State, histories: Interactions, *, loud: float
+    dice: Dice,
+    answer: Answer,
+    algorithm: Algorithm,
+    inputs: State,
+    histories: Interactions,
+    *,
+    loud: float,
+    rough: bool = False,
 ) -> list[State]:
     """All rounds of a run; its states.
 
@@ -63,6 +70,7 @@ def play(
         inputs: its public inputs.
         histories: of some users; sums are theirs as often as the public facts have so many.
         loud: standard deviation of the noise in a number; 0: none.
+        rough: see `Answer.brief`.
     """
     states = [registry.first_state(algorithm, inputs)]
     told: list[Any] = [algorithm.shares, {**states[0]}]
@@ -86,13 +94,21 @@ def play(
         states.append(registry.next_state(algorithm, state, round_, sums, noise, inputs))
         reach = [algorithm.reach(spec.name) for spec in layout]
         told += [[spec.model_dump() for spec in layout], rows, reach, algorithm.steps(round_)]
-        answer.brief(told, update, alone, {**states[-1]})
+        answer.brief(told, update, alone, {**states[-1]}, rough=rough)
         told = []
     return states
 
 
-def ask(dice: Dice, answer: Answer, algorithm: Algorithm, states: Sequence[State], ratings: bool = False) -> None:
-    """What a device makes of a run's states: the last one, an earlier one, and the last one again."""
+def ask(
+    dice: Dice,
+    answer: Answer,
+    algorithm: Algorithm,
+    states: Sequence[State],
+    *,
+    ratings: bool = False,
+    rough: bool = False,
+) -> None:
+    """What a device makes of a run's states: one of them, and the last one."""
     facts: PublicFacts = algorithm.facts  # type: ignore[attr-defined]  # all of ours have facts
     asked = people(dice, 3, facts.n_items, ratings=ratings)
     told, last = list[Any](), states[-1]
@@ -107,7 +123,7 @@ def ask(dice: Dice, answer: Answer, algorithm: Algorithm, states: Sequence[State
         told.append(algorithm.new_item_scores(last, asked, new[:, : facts.n_features]))
     rows = np.array(dice.shuffled(range(facts.n_items + 2))[: facts.n_items], np.int64)
     found = answer.tried(algorithm.hand_over, last, rows, facts.n_items + 2)
-    answer.brief(told, [] if isinstance(found, PalateError) else found)
+    answer.brief(told, [] if isinstance(found, PalateError) else found, rough=rough)
 
 
 def _factors(factors: Factors, histories: Interactions) -> list[Any]:

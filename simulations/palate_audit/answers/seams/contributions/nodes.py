@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +33,7 @@ from palate_common.records.handovers import make_handover
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_mu2, sign_plan
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, split
 from palate_common.secagg.directory import Directory
 
@@ -40,6 +41,7 @@ KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([each] * 32))
 OPERATOR, LATER, *DEVICES = KEYS
 DIRECTORY = Directory(tuple(key.public for key in DEVICES))
 ITEMS, NOW, CATALOGUE = 5, 1_800_000_000, "ca" * 32
+MODES = ("central", "central", "off", "local", "distributed")
 GESTURES = (
     Gesture(plain=np.arange(PLAIN) / 64),
     Gesture(plain=np.full(PLAIN, 3.0), rows=np.ones(2), column=np.ones(4)),
@@ -111,12 +113,12 @@ def _model(name: str, settings: Mapping[str, Any], facts: PublicFacts, state: St
     return GlobalModel(header, make_algorithm(name, settings, facts).start() if state is None else state)
 
 
-def _plan(dice: Dice, model: GlobalModel, round_: int, **changes: Any) -> RoundPlan:
+def _plan(dice: Dice, model: GlobalModel, round_: int, modes: Sequence[str] = MODES, **changes: Any) -> RoundPlan:
     """A plan of any mode for a model."""
     grid, algorithm = 2 ** dice.one_of((10, 12)), model.algorithm
     sigma = grid * dice.one_of((1, 2))
     events, cohort = None, None
-    dp = "local" if algorithm.unit == "event" else dice.one_of(("central", "central", "off", "local", "distributed"))
+    dp = "local" if algorithm.unit == "event" else dice.one_of(modes)
     if algorithm.unit == "event":
         events = Sampling(inclusion=1.0, steps=algorithm.steps(round_))
     if dp == "distributed":
@@ -180,9 +182,13 @@ def _bad(dice: Dice, plan: RoundPlan, model: GlobalModel) -> tuple[RoundPlan, by
         "expires": NOW - 1,
         "run": "run-2",
     }
-    what = dice.one_of([*changes, "bytes", "items", "catalogue", "quarantine"])
+    what = dice.one_of([*changes, "bytes", "items", "catalogue", "catalogue", "quarantine", "unit", "unit"])
     if what in changes:
         return plan.model_copy(update={what: changes[what]}), data
+    if what == "unit":
+        events = Sampling(inclusion=1.0, steps=1) if plan.events is None else None
+        named = {"events": events, "dp": DpMode.LOCAL, "cohort": None, "sigma": plan.grid, "mu2": 1.1}
+        return plan.model_copy(update=named), data
     if what == "bytes":
         return plan, data[:-1] + b"!"
     if what == "items":
@@ -218,10 +224,10 @@ def _kept(ledger: DeviceLedger) -> list[Any]:
 
 def _nodes(dice: Dice, answer: Answer) -> None:
     """Two nodes of a process, which share a ledger and a reader, and are asked again and again."""
-    n_users = dice.one_of((1, 3, 4))
+    scene, n_users = dice.one_of(("limits", "wrong", "handover", "any")), dice.one_of((1, 3, 4))
     facts = PublicFacts(n_users=8, n_items=ITEMS, mu=1.0, seed=dice.one_of((0, 3)), local=dice.chance(0.3))
     limits: dict[str, Any] = {"limit_mu2": dice.one_of((None, None, 1.3, 2.5))}
-    limits["max_participations"] = dice.one_of((None, 1, 2))
+    limits["max_participations"] = 1 if scene == "limits" else dice.one_of((None, None, 2))
     advanced, operator = list[int](), _Operator()
     with ExitStack() as stack:
         probe = stack.enter_context(performing(GESTURES))
@@ -247,30 +253,31 @@ def _nodes(dice: Dice, answer: Answer) -> None:
                 reader=reader,
                 advance=advanced.append,
             )
-            for first in (0, dice.one_of((0, 1)))
+            for first in (0, 1 if scene == "limits" else dice.one_of((0, 1)))
         ]
         nodes = [each for each in made if isinstance(each, Contributor)]
         kinds = dice.shuffled(("first", "later", "quarantine", "probe", "probe", "short", "als", "event-mf"))[:3]
+        modes = ("local", "local", "distributed", "central") if scene == "limits" else MODES
         models, last, asked = [_begun(dice, kind, facts, probe) for kind in kinds], (b"", b""), 0
         for step in range(dice.whole(2, 5) if nodes else 0):
-            node, model = dice.one_of(nodes), dice.one_of(models)
+            node, model = nodes[step % len(nodes)] if scene == "limits" else dice.one_of(nodes), dice.one_of(models)
             asked += dice.one_of((0, 1, 1, 1, 1, 1))
             round_ = 1 if "head" in model.state else 0
             attempt = {"attempt": asked, "run": "run-1" if round_ or dice.chance(0.8) else "run-0"}
-            plan, data = _plan(dice, model, round_, **attempt), model.data
-            if dice.chance(0.3):
+            plan, data = _plan(dice, model, round_, modes, **attempt), model.data
+            if dice.chance({"wrong": 0.8, "any": 0.3}.get(scene, 0.0)):
                 plan, data = _bad(dice, plan, model)
-            if step and dice.chance(0.15):
+            if step and scene == "handover" and dice.chance(0.5):
                 operator.hand_over("readers")
-            signed = operator.signed(plan, dice.one_of((None, 1.0 + step)))
+            signed = operator.signed(plan, dice.one_of((None, 1.0 + step, 1.0 + step)))
             if dice.chance(0.1):
                 signed = signed[:-2] + b"x}"
-            if dice.chance(0.12):
+            if scene == "any" and dice.chance(0.3):
                 signed, data = last
             if dice.chance(0.4):
                 answer.of(node.wanted, signed)
             last = signed, data
-            reply = node.answer(signed, data) if dice.chance(0.3) else answer.tried(node.contribute, signed, data)
+            reply = node.answer(signed, data) if dice.chance(0.5) else answer.tried(node.contribute, signed, data)
             answer.tell(InputError(node.refusal))
             _said(answer, reply, plan)
             answer.tell(advanced, ledger.seen_checkpoint("readers"))

@@ -112,7 +112,9 @@ def _own(dice: Dice, answer: Answer) -> None:
         answer.tell(own.n_users, own.n_items, own.users(slice(None)).nnz)
         acts = []
         for number, each in enumerate(_events(dice, 8)):
-            props = dice.one_of((None, {"position": each.position}, {"position": True}, {"position": "0"}, {"at": 1}))
+            props = dice.one_of(
+                (None, {"position": each.position}, {"position": True}, {"position": "0"}, {"position": 1})
+            )
             value = 3.0 if each.kind == "rate" else None
             time = each.time + dice.one_of((0.0, 0.0, 0.0, 9 * DAY))
             acts.append(Event(each.kind, each.item, time=time, value=value, id=str(number), props=props))
@@ -134,30 +136,39 @@ def _own(dice: Dice, answer: Answer) -> None:
 
 def _surveys(dice: Dice, answer: Answer) -> None:
     """Surveys that are well made, and others."""
-    mondays = ("2026-11-23", "2026-11-16", "2026-11-30", "2026-12-07")
+    mondays = ("2026-11-16", "2026-11-23", "2026-11-30", "2026-12-07")
     names = [f"n{number}" for number in range(201)]
     year = tuple((date.fromisoformat(WEEK) + timedelta(weeks=number)).isoformat() for number in range(53))
-    options: Mapping[str, Sequence[Any]] = {
-        "first_day": ("2026-11-24", "20261123","soon", "9999-12-20", "9999-12-20", "9999-12-13", "0001-01-01"),
-        "channels": (("email",), ("a", "b"), ("a", "a"), ("A",), ("x" * 41,), names[:200], names),
-        "items": (("i",), tuple("abcdef"), ("i", "i"), names),
-        "experiments": (("x",), ("x",), ("y", "x"), ("x", "x"), ("",)),
+    good: Mapping[str, Sequence[Any]] = {
+        "channels": (("email",), ("a", "b"), names[:200]),
+        "items": (("i",), tuple("abcdef")),
+        "experiments": (("x",), ("y", "x")),
+        "looks": ({"x": mondays}, {"y": mondays[:2], "x": mondays}, {"z": year[:52]}, {"z": year[:51]}),
+        "shares": ({"active": 0.5}, {"active": 0.2, "online": 0.1}, {"active": 1 - 2e-9}),
+    }  # fmt: skip
+    six = ("active", "reach", "retention", "satisfaction", "online", "control")
+    odd: Mapping[str, Sequence[Any]] = {
+        "first_day": ("2026-11-24", "20261123", "soon", "9999-12-20", "9999-12-13", "0001-01-01"),
+        "channels": (("a", "a"), ("A",), ("x" * 41,), names),
+        "items": (("i", "i"), names),
+        "experiments": (("x", "x"), ("",)),
         "looks": (
-            {"x": mondays[1:3]}, {"x": mondays[:1]}, {"x": ()}, {"x": mondays[1::-1]}, {"x": (WEEK, WEEK)},
-            {"x": (mondays[1], WEEK)},            {"x": ("2026-11-24",)}, {"y": tuple(sorted(mondays))}, {"z": year}, {"z": year[:52]}, {"z": year[:51]},
+            {"x": mondays[2:]}, {"x": ()}, {"x": mondays[::-1]}, {"x": (*mondays[:2], WEEK)}, {"x": ("2026-11-24",)},
+            {"z": year}, {"x": mondays[:1]},
         ),
         "shares": (
-            {"active": 0.5}, {"active": 1.0}, {"active": 0.0}, {"active": -0.1, "reach": 0.2}, {"other": 0.1},
-            {"active": 1 - 1e-9}, {"active": 1 - 2e-9}, {"delivery": 0.3},
-            dict.fromkeys(("active", "reach", "retention", "satisfaction", "online", "control"), 1 / 6),
-            {**dict.fromkeys(("active", "reach", "retention", "satisfaction", "online"), 0.1), "control": 0.4},
+            {"active": 1.0}, {"active": 0.0}, {"active": -0.1, "reach": 0.2}, {"other": 0.1}, {"active": 1 - 1e-9},
+            {"delivery": 0.3}, dict.fromkeys(six, 1 / 6), {**dict.fromkeys(six, 0.1), "control": 0.4},
         ),
         "other": (1,),
     }  # fmt: skip
     fields: dict[str, Any] = {"first_day": dice.one_of(mondays[:2])}
-    for name, values in options.items():
-        if dice.chance({"first_day": 0.2, "other": 0.05, "experiments": 0.7}.get(name, 0.4)):
-            fields[name] = dice.one_of(values)
+    fields |= {name: dice.one_of(values) for name, values in good.items() if dice.chance(0.4)}
+    if dice.chance(0.6):
+        name = dice.one_of(("looks", "shares", *odd))
+        fields[name] = dice.one_of(odd[name])
+        if name == "shares" and set(six) <= set(fields[name]):
+            fields = {"first_day": WEEK, "shares": fields[name]}
     try:
         made = Survey.model_validate(fields)
     except ValidationError as error:
