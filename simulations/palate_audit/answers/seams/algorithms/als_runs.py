@@ -33,7 +33,7 @@ def former(dice: Dice, n_items: int, *, table: bool) -> State:
         "former_signal": np.array([dice.real(1, 5000)], np.float64),
     }
     if table:
-        size = dice.whole(2, n_items - 1)
+        size = dice.whole(n_items - 1, n_items)
         found["former_head"] = np.sort(np.array(dice.shuffled(range(n_items))[:size], np.int32))
         found["former_products"] = dice.floats(size, dice.whole(1, 5), low=-9, high=9).astype(np.float32)
     return found
@@ -72,6 +72,8 @@ def _als(dice: Dice, answer: Answer) -> None:
     settings = _als_settings(dice)
     if dice.chance(0.7):
         settings["rounds"] = dice.whole(2, 4)
+    # Of directions that nothing tells apart, such as the last ones of a small head, each machine finds others.
+    settings |= {"embedding_size": dice.whole(1, 3), "head_items": dice.one_of((6, 9, 50, 50))}
     if features == 3 and dice.chance(0.6):
         settings["feature_sources"] = dice.one_of(({"b": 1, "a": 2}, {"only": 3}))
     inputs: State = {}
@@ -103,7 +105,8 @@ def _als(dice: Dice, answer: Answer) -> None:
         made = answer.tried(registry.make_algorithm, "als", settings, facts)
         if isinstance(made, PalateError):
             return
-        inputs |= out(dice, made, n_items) if isinstance(made, als.Als) and made.plan.later else {}
+        if isinstance(made, als.Als) and made.plan.later and "compression" not in settings:
+            inputs |= out(dice, made, n_items)
         states = play(dice, answer, made, inputs, people(dice, 7, n_items), loud=loud if mu else 0.0)
         ask(dice, answer, made, states)
 

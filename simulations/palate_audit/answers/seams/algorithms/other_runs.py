@@ -11,7 +11,7 @@ import numpy as np
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ITEMS, ask, out, patched, people, play, sum_of
+from palate_audit.answers.seams.algorithms.playing import ITEMS, STIR, ask, out, patched, people, play, sum_of
 from palate_common.algorithms import popularity, registry
 from palate_common.algorithms.als import algorithm as als
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
@@ -60,6 +60,8 @@ def _sgd(dice: Dice, answer: Answer) -> None:
     n_items, features, mu = dice.one_of(ITEMS), dice.one_of((0, 2)), dice.one_of((None, 0.5, 5.0))
     settings = {"loss": loss, "rounds": dice.one_of((2, 3, 4)), **_some(dice, SGD, 0.2)}
     settings.setdefault("embedding_size", 3)
+    if mu is None:  # no number of steps is enough without noise: what is left of them is rounding
+        settings.pop("compression", None)
     inputs: State = {"features": dice.floats(n_items, features)} if features else {}
     facts = PublicFacts(
         n_users=dice.one_of((6, 800)), n_items=n_items, mu=mu, n_features=features, seed=dice.one_of((0, 0, 2**40))
@@ -99,8 +101,6 @@ def _events(dice: Dice, answer: Answer) -> None:
         "user_steps": (1, 3),
         "user_rate": (0.3, 40.0),
         "events_per_user": (1.0, 4.0, 40.0),
-        "head_items": (4, 9),
-        "embedding_size": (1, 3),
         "compression": (1.5,),
         "rounds": (1, 2, 4, None),
         "vote_share": (0.0, 0.1),
@@ -110,11 +110,13 @@ def _events(dice: Dice, answer: Answer) -> None:
         n_users=dice.one_of((7, 900)), n_items=n_items, mu=dice.one_of((0.5, 4.0, None)), n_features=features,
         local=True, former_signal=dice.one_of((0.0, 99_999.0)),
     )  # fmt: skip
-    made = answer.tried(registry.make_algorithm, "event-mf", _some(dice, options, 0.4), facts)
+    settings = _some(dice, options, 0.4)
+    settings |= {"embedding_size": dice.whole(1, 3), "head_items": dice.one_of((6, 9, 50))}
+    made = answer.tried(registry.make_algorithm, "event-mf", settings, facts)
     if not isinstance(made, EventAlgorithm):
         return
     inputs: State = {"features": dice.floats(n_items, features)} if features else {}
-    inputs |= out(dice, made, n_items)
+    inputs |= {} if "compression" in settings else out(dice, made, n_items)
     histories, states = people(dice, 7, n_items), [registry.first_state(made, inputs)]
     told: list[Any] = [made.shares, made.inclusion]
     answer.of(made.contribute, states[0], 0, histories)
@@ -133,7 +135,9 @@ def _events(dice: Dice, answer: Answer) -> None:
         update = made.item_gradients(state, round_, users, histories)
         loud = dice.one_of((0.2, 2.0)) if facts.mu else 0.0
         often = facts.n_users / 7
-        total = sum_of(update.blocks[0]).reshape(spec.shape) * often + loud * dice.floats(*spec.shape, low=-2, high=2)
+        total = sum_of(update.blocks[0]).reshape(spec.shape) * often + (loud or STIR) * dice.floats(
+            *spec.shape, low=-2, high=2
+        )
         states.append(registry.next_state(made, state, round_, {spec.name: total}, {spec.name: loud}, inputs))
         told += [update, {**states[-1]}, made.steps(round_), spec.model_dump(), made.reach(spec.name)]
         answer.brief(told)

@@ -54,7 +54,7 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         if not made.whole:
             told += [buckets, made.rows(buckets)]
         spread = dice.floats(n_rows, low=0, high=60)
-        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, loud, spread))
+        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, loud or 0.3, spread))
 
 
 def _sizes(dice: Dice, answer: Answer) -> None:

@@ -19,6 +19,8 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, Float64
 
+STIR = 0.3
+"""Sums without noise are stirred: of what has no rank, each machine finds other directions."""
 ITEMS = (11, 11, 60)
 """Sizes of catalogues: often the same, so that what is remembered of one is of the wrong one."""
 
@@ -87,7 +89,8 @@ def play(
         noise = {spec.name: loud * (1 + place) for place, spec in enumerate(layout)}
         sums = {
             spec.name: (
-                sum_of(block).reshape(spec.shape) * often + noise[spec.name] * dice.floats(*spec.shape, low=-2, high=2)
+                sum_of(block).reshape(spec.shape) * often
+                + (noise[spec.name] or STIR) * dice.floats(*spec.shape, low=-2, high=2)
             )
             for spec, block in zip(layout, update.blocks, strict=True)
         }
@@ -137,7 +140,7 @@ def out(dice: Dice, algorithm: Algorithm, n_items: int) -> State:
     """Which items are in quarantine; none, in most cases."""
     if dice.chance(0.6):
         return {}
-    rows = sorted(dice.shuffled(range(n_items))[: dice.whole(1, 3)])
+    rows = sorted(dice.shuffled(range(n_items))[: dice.whole(1, 2)])
     last = {name: dice.floats(n_items).astype(np.float32) for name in algorithm.item_arrays}
     places = dice.one_of((None, rows[::-1], [-1] * len(rows)))
     return quarantine.inputs_of(rows, n_items, dice.one_of(({}, last)), places)
