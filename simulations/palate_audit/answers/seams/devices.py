@@ -2,6 +2,430 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.seam import Seam
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
 
-SEAMS: tuple[Seam, ...] = ()
+import numpy as np
+import sqlcipher3.dbapi2 as sqlcipher
+
+from palate_audit.answers.answer import Answer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.still import NOW
+from palate_audit.harness.watched_run import memory
+from palate_client.ledger import totals
+from palate_client.ledger.device_ids import RUNS, pack, runs_of, unpack
+from palate_client.ledger.device_ledger import DeviceLedger, Receipt
+from palate_client.ledger.totals import DeviceTotals
+from palate_client.ledger.trust import Trust
+from palate_client.online.flower_messages import (
+    MOST_VALUES,
+    Record,
+    Reply,
+    ReplyUpload,
+    ServerMessage,
+    record_dict,
+    values,
+)
+from palate_client.online.https import RejectedError, StoppedError
+from palate_client.online.policy import Policy
+from palate_client.online.retry import Deadline
+from palate_common.errors import LockedError, UnreachableError
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.protobuf import blob, double, read, text, uint
+
+EDGE = 2**63
+COSTS = (0.25, 0.25, 0.5, 0.1, 0.2, 0.3, 0.0, 2.0**-60, 0.1, 1 - 2.0**-53, 0.1)
+"""What attempts cost: some reach a limit exactly, or all but a bit."""
+PLACES = (0, 1, 2, 2**30, 2**31 - 1)
+"""Numbers of rounds and attempts."""
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Watch which transactions databases begin and end, and how long they wait for the disk."""
+    seen = list[str]()
+
+    def take(statement: str) -> None:
+        if statement.startswith(("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA synchronous =", "INSERT OR", "DELETE")):
+            seen.append(statement.split(" VALUES")[0].split(" WHERE")[0])
+
+    def watching(connect: Callable[..., Any]) -> Callable[..., Any]:
+        def connected(*args: Any, **named: Any) -> Any:
+            connection = connect(*args, **named)
+            connection.set_trace_callback(take)
+            return connection
+
+        return connected
+
+    with (
+        mock.patch.object(sqlite3, "connect", watching(sqlite3.connect)),
+        mock.patch.object(sqlcipher, "connect", watching(sqlcipher.connect)),
+    ):
+        yield seen
+
+
+def outcome(answer: Answer, call: Callable[[], Any]) -> None:
+    """Call, and tell the result; of an error of any kind its name: its text may have paths."""
+    try:
+        found = call()
+    except Exception as error:
+        found = type(error).__name__
+    answer.tell(found)
+
+
+def _ids(dice: Dice, answer: Answer) -> None:
+    """Sets of ids of every kind, as runs and packed."""
+    for _ in range(5):
+        devices = _some_ids(dice)
+        found = answer.tried(runs_of, devices)
+        if not isinstance(found, tuple):
+            continue
+        runs, place = found
+        few = runs.lengths().sum() < 1000
+        packed = pack(runs)
+        answer.tell(runs, place, runs.joined(), runs.lengths(), runs.spelled() if few else 0)
+        answer.tell(packed[:1] == RUNS, zlib.decompress(packed.removeprefix(RUNS)), unpack(packed))
+        near = {int(end) + by for end in (*runs.first[:4], *runs.last[:4]) for by in (-1, 0, 1)}
+        answer.tell([(id, runs.holds(id)) for id in sorted(near) if -EDGE <= id < EDGE], runs.holds(dice.whole(0, 40)))
+        cut = dice.whole(0, len(packed) - 1)
+        answer.of(unpack, dice.one_of([packed[:cut], RUNS + packed[1:], packed[1:], None, b"", RUNS, "x", RUNS + RUNS]))
+    odd = RUNS + zlib.compress(np.arange(3, dtype="<i8").tobytes())
+    answer.of(unpack, dice.one_of([odd, zlib.compress(b"seven b"), odd[1:], RUNS + zlib.compress(b"")]))
+
+
+def _some_ids(dice: Dice) -> Any:
+    """Ids: none, one, a range, several of them, any; or what is none."""
+    start, n = dice.whole(-5, 20), dice.whole(0, 9)
+    alone = dice.wholes(0, 30, n).tolist()
+    runs = [id for first in range(0, 60, 12) for id in range(first, first + dice.whole(0, 9))]
+    return dice.one_of([
+        range(start, start + n), range(start, start + n, 2), range(start + n, start, -1), range(10**6), runs,
+        dice.shuffled(runs), sorted(set(alone)), dice.shuffled(sorted(set(alone))), alone, [start], [start, start],
+        [EDGE - 1, 0, -EDGE], range(EDGE - 2, EDGE), range(EDGE - 1, EDGE + 1), range(-EDGE, 2 - EDGE), [-EDGE - 1],
+        [EDGE], range(-EDGE - 1, 0), np.array(sorted(set(alone)), np.int32), np.array([3, 1], np.uint8),
+        np.array([3, 1], np.uint64), np.array([[1, 2]]), np.array([1.0]), [1.5], ["1"], [True], [[1], [2, 3]], 7,
+    ])  # fmt: skip
+
+
+def _totals(dice: Dice, answer: Answer) -> None:
+    """What many devices have spent, told for each of them alone and by interval."""
+    limit = dice.one_of([0.5, 1.0, 0.3, np.inf, float(np.nextafter(0.3, 1)), 0.6])
+    with mock.patch.object(totals, "FEW", dice.one_of([1, 3, 1024])):
+        spent = DeviceTotals(limit_mu2=limit, max_participations=dice.one_of([0, 1, 3, 9, 9]))
+        groups = [dice.some_of(range(12), dice.real(0.1, 0.9)) + dice.one_of([[], [EDGE - 1], [-EDGE]])
+                  for _ in range(4)]  # fmt: skip
+        for _ in range(9):
+            rows = spent.rows(runs_of(dice.one_of(groups))[0])
+            run, place = dice.one_of(["one", "two"]), (dice.one_of(PLACES), dice.one_of(PLACES))
+            cost, runs = dice.one_of(COSTS), spent.runs(rows)
+            allowed = spent.affords(rows, cost)
+            answer.tell(len(spent), rows, runs, allowed, spent.reached(rows, run, *place))
+            if dice.chance(0.8):
+                spent.add(rows[allowed] if dice.chance(0.6) else rows, run, *place, cost)
+        _differ_in_one(dice, spent)
+        each = spent.rows(runs_of(range(12))[0])
+        answer.tell(spent._first, spent._count, spent._high.view(np.int64), spent._low.view(np.int64))
+        answer.tell([spent.affords(each, cost) for cost in COSTS])
+        answer.tell([spent.reached(each[:n], run, 1, 1) for n in (1, 3, 9) for run in ("one", "two", "none")])
+
+
+def _differ_in_one(dice: Dice, spent: DeviceTotals) -> None:
+    """Two neighbours that differ in one thing only; then all that are alike are joined."""
+    one, other = dice.shuffled([
+        [("one", 5, 5, 0.0)], [("one", 5, 5, 0.0)] * 2, [("one", 5, 5, 0.25)], [("one", 5, 6, 0.0)],
+        [("one", 5, 5, 2.0**-60)], [("new", 5, 5, 0.0)],
+    ])[:2]  # fmt: skip
+    for device, charges in ((20, [*one, ("one", 6, 0, 0.5)]), (21, [*other, ("one", 6, 0, 0.5)])):
+        for charge in charges:
+            spent._join_above = 1
+            spent.add(spent.rows(runs_of([device])[0]), *charge)
+
+
+def _ledgers(dice: Dice, answer: Answer) -> None:
+    """A ledger of many devices over several runs, opened again in between, and by two processes at a time."""
+    now = [NOW]
+    limits = {
+        "limit_mu2": dice.one_of([None, 0.5, 1.0, 0.75, 0.5, 0.3, 1.0, 0.0]),
+        "max_participations": dice.one_of([None, None, 1, 2, 3, 4, None, 0]),
+    }
+    durable = dice.chance(0.2)
+    few = mock.patch.object(totals, "FEW", dice.one_of([2, 1024]))
+    with TemporaryDirectory(dir=memory()) as folder, few, statements() as run:
+        file = Path(folder) / "ledger"
+        if dice.chance(0.2):
+            _make_old(file, dice.chance(0.5))
+        make = partial(DeviceLedger, file, **limits, durable=durable, clock=lambda: now[0])
+        opened = [make(), make()]
+        for step in range(12):
+            now[0] += dice.one_of([0.0, 60.0, 86400.0 * 365, -3600.0])
+            _ledger_step(dice, answer, dice.one_of(opened), step)
+            if dice.chance(0.15):
+                opened.pop(0).close()
+                opened.append(make())
+        for wrong in dice.shuffled(_WRONGS)[:4]:
+            outcome(answer, partial(opened[0].charge, **{**_WRONG, **wrong}))
+        _tell_ledger(answer, opened[0])
+        for each in opened:
+            each.close()
+            each.close()
+        outcome(answer, opened[0].size)
+        answer.tell(run)
+
+
+def _make_old(file: Path, half: bool) -> None:
+    """A ledger as older versions wrote it."""
+    with DeviceLedger(file, durable=False, clock=lambda: NOW - 9) as ledger:
+        ledger.charge("ef" * 32, run="one", round_=0, attempt=0, mu2=0.25, n_bytes=7, devices=[1, 2])
+        with ledger._database.transaction(write=True) as connection:
+            for column in ("purpose",) if half else ("trust", "purpose"):
+                connection.execute(f"ALTER TABLE charges DROP COLUMN {column}")
+
+
+def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> None:
+    """One call, of any kind."""
+    place: dict[str, Any] = {
+        "run": dice.one_of(["one", "two", "x'"]),
+        "round_": dice.one_of([now, now, dice.whole(0, 5)]),
+    }
+    place["attempt"] = dice.whole(0, 2)
+    group = range(dice.whole(0, 3), dice.whole(3, 8))
+    devices: Sequence[int] = dice.one_of([group, dice.shuffled(group), dice.shuffled(dice.some_of(range(9))),
+                                          [dice.whole(0, 8)], []])  # fmt: skip
+    step, population = dice.one_of(["input", "share"]), dice.one_of(["readers", "viewers"])
+    early = {"run": "one", "round_": dice.whole(0, 1), "attempt": 0}
+    state = Checkpoint(dice.whole(1, 4), dice.one_of(["aa", "bb"]) * 32)
+    asked: Callable[[], Any] = dice.one_of([
+        *[lambda: ledger.charge(
+            dice.one_of(["ab" * 32, "cd" * 32]), **place, mu2=dice.one_of(COSTS), n_bytes=dice.whole(0, 5000),
+            devices=devices, trust=_trust(dice), purpose=dice.one_of([None, "train", "analytics"]),
+        )] * 12,
+        *[lambda: ledger.affords(**place, mu2=dice.one_of(COSTS), devices=devices)] * 4,
+        *[lambda: ledger.latch(step, dice.one_of(["d1", "d1", "d2"]), device=dice.whole(0, 1), **early)] * 5,
+        *[lambda: ledger.see(population, state, *dice.one_of([(), (dice.bytes(3),)]))] * 4,
+        lambda: (ledger.seen_checkpoint(population), ledger.seen_payload(population)),
+        lambda: [_told(each) for each in ledger.receipts(dice.whole(0, 8))],
+        lambda: [ledger.spent(id).hex() for id in range(4)],
+        lambda: ledger.affords(**place, mu2=0.1, devices=[1, 1]),
+        lambda: DeviceLedger(":memory:", **dice.one_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
+                                                        {"max_participations": -1}])).size(),
+    ])  # fmt: skip
+    answer.of(asked)
+    answer.tell(ledger.size())
+
+
+_WRONG = {"plan_hash": "ab" * 32, "run": "late", "round_": 0, "attempt": 0, "mu2": 0.0, "n_bytes": 1, "devices": [9]}
+_WRONGS: Sequence[dict[str, Any]] = (
+    {"plan_hash": ""}, {"run": ""}, {"round_": -1}, {"round_": 2**31}, {"round_": 2**31 - 1}, {"attempt": -1},
+    {"attempt": 2**31}, {"attempt": 2**31 - 1}, {"mu2": -1e-9}, {"mu2": np.inf}, {"mu2": np.nan}, {"n_bytes": -1},
+    {"n_bytes": 0}, {"devices": [0, 0]}, {"devices": ["a"]}, {"mu2": 0}, {"round_": 1.0}, {"attempt": np.int64(1)},
+    {"plan_hash": "", "run": ""}, {"attempt": 2**31, "round_": -1}, {"run": "late", "round_": 2**30, "attempt": 1},
+)  # fmt: skip
+
+
+def _trust(dice: Dice) -> Trust | None:
+    """What a cost relies on."""
+    return dice.one_of([None, Trust(None, None, None), Trust(None, None, 0.5), Trust(1, dice.whole(2, 9), 8.0)])
+
+
+def _told(receipt: Receipt) -> tuple[object, ...]:
+    """A receipt, with its numbers as they are."""
+    trust = None if receipt.trust is None else receipt.trust.text
+    place = (receipt.run, receipt.round, receipt.attempt, receipt.plan_hash, receipt.n_bytes)
+    return (*place, float(receipt.mu2).hex(), float(receipt.time).hex(), trust, receipt.purpose)
+
+
+def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
+    """Everything that a ledger has."""
+    answer.tell([(_told(receipt), ids) for receipt, ids in ledger.charges()])
+    answer.tell([([_told(each) for each in ledger.receipts(id)], ledger.spent(id).hex()) for id in (0, 5, 8)])
+    with ledger._view() as connection:
+        answer.tell(table_rows(connection, "latches"), table_rows(connection, "seen"))
+
+
+def table_rows(connection: Any, table: str) -> list[tuple[Any, ...]]:
+    """Everything in a table, in an order of its own, with numbers as they are."""
+    rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+    exact = [tuple(each.hex() if isinstance(each, float) else each for each in row) for row in rows]
+    return sorted(exact, key=repr)
+
+
+class Clock:
+    """Time that passes only where somebody waits; it stands in for the machine's."""
+
+    def __init__(self) -> None:
+        self.now, self.waits = 1000.0, list[float]()
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.waits.append(seconds)
+        self.now += seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """For everybody in this process."""
+        with mock.patch.multiple(time, monotonic=self, sleep=self.wait):
+            yield
+
+    def __call__(self) -> float:
+        """The time, in seconds."""
+        return self.now
+
+
+class Bell(threading.Event):
+    """An app's event, which may be set while somebody waits for it."""
+
+    def __init__(self, clock: Clock, rings: float) -> None:
+        super().__init__()
+        self._clock, self._rings = clock, rings
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for so long, or until it rings."""
+        left = max(0.0, self._rings - self._clock.now)
+        self._clock.wait(min(left, timeout or 0.0))
+        if self._clock.now >= self._rings:
+            self.set()
+        return self.is_set()
+
+
+def _deadlines(dice: Dice, answer: Answer) -> None:
+    """How long a device waits for its server, tries again, and why it ends."""
+    clock = Clock()
+    rings = clock.now + dice.one_of([0.0, 2.0, 40.0, 1e9, 1e9])
+    stop = dice.one_of([None, lambda: clock.now >= rings, Bell(clock, rings), Bell(clock, 1e9)])
+    agreed, allowed = [True] * 99, dice.one_of([9, 9, dice.whole(0, 5)])
+    policy = dice.one_of([Policy(), Policy(), _policy(dice)])
+    with clock.running():
+        outcome(answer, partial(Deadline, seconds=1.0, stop=dice.one_of([1, "x"]), policy=policy, consents=bool))  # type: ignore[arg-type]
+        deadline = Deadline(
+            seconds=dice.one_of([0.5, 12.0, 30.0, 500.0, 5000.0]), stop=stop, policy=policy,
+            consents=lambda: agreed.pop() and len(agreed) > 99 - 9 * allowed,
+        )  # fmt: skip
+        answer.tell(deadline.until.hex(), deadline.end.hex(), deadline.stopped())
+        for _ in range(3):
+            failures = [_failure(dice, clock) for _ in range(dice.one_of([0, 1, 3, 12]))]
+            try:
+                found = deadline.retry(partial(_next_of, failures, clock, dice.one_of([0.0, 1.0, 30.0])))
+            except Exception as error:
+                found = type(error).__name__, getattr(error, "status", 0)
+            answer.tell(found, len(failures), deadline.over(), int(clock.now * 1000))
+            for wait in ((2.0,), (9.0, 0.5, 1.0), (0.0, 1.0, 1.0))[: dice.whole(0, 3)]:
+                answer.tell(deadline.pause(wait[0], **dict(zip(("at_least", "at_most"), wait[1:], strict=False))))
+            clock.wait(dice.one_of([0.0, 1.0, 9.0]))
+    answer.tell([int(each * 1000) for each in clock.waits])
+
+
+def _failure(dice: Dice, clock: Clock) -> Exception:
+    """What a request may end with."""
+    return dice.one_of([
+        UnreachableError("no server at `port` 7"), UnreachableError("another"), StoppedError(), LockedError("busy"),
+        *(RejectedError("it", status) for status in (401, 403, 404, 412, 412, 429, 500, 503)),
+        UnreachableError("once"), UnreachableError("more"), UnreachableError("again"),
+    ])  # fmt: skip
+
+
+def _next_of(failures: list[Exception], clock: Clock, takes: float) -> str:
+    """Fail as often as was drawn."""
+    clock.wait(takes)
+    if failures:
+        raise failures.pop(0)
+    return "done"
+
+
+def _policy(dice: Dice) -> Policy:
+    """Conditions, of which some don't hold, or can't be known."""
+
+    def broken() -> bool:
+        raise OSError(5, "no battery")
+
+    hooks = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
+    return Policy(**{name: dice.one_of(hooks) for name in ("charging", "unmetered", "idle", "window")})
+
+
+def _policies(dice: Dice, answer: Answer) -> None:
+    """Conditions of an app, asked one after the other."""
+    for _ in range(12):
+        answer.tell(_policy(dice).forbids())
+    answer.tell(Policy().forbids())
+
+
+def _messages(dice: Dice, answer: Answer) -> None:
+    """Flower's messages, read and answered."""
+    clock, names = Clock(), ("plan", "model", "request", "x", "come_back", "")
+    with clock.running():
+        record = b"".join(blob(1, text(1, dice.one_of(names)) + blob(2, _value(dice))) for _ in range(dice.whole(0, 4)))
+        head = dice.one_of([f"ConfigRecord  {len(record)}", f"ConfigRecord  {len(record) + 1}", "ArrayRecord  0",
+                            *[f"ConfigRecord  {len(record)}"] * 5])  # fmt: skip
+        data = (
+            head.encode()
+            + b"\0"
+            + record
+            + blob(1, text(1, "more") + blob(2, uint(3, 1))) * dice.one_of([0] * 9 + [99])
+        )
+        outcome(answer, lambda: _told_record(values(dice.one_of([data, memoryview(data)]))))
+        told = values(b"ConfigRecord  %d\0" % len(record) + record)
+        answer.tell(_told_record(told), record_dict(dice.bytes(32).hex()))
+        many = [
+            blob(1, text(1, f"n{k}") + blob(2, uint(3, k))) for k in range(dice.whole(MOST_VALUES - 1, MOST_VALUES + 1))
+        ]
+        all_of = b"".join(many)
+        outcome(answer, lambda: values(b"ConfigRecord  %d\0" % len(all_of) + all_of))
+        fields = [
+            uint(1, dice.whole(0, 2**63)), text(2, dice.bytes(4).hex()), uint(3, dice.whole(0, 9)), text(6, "group"),
+            double(7, dice.one_of([0.0, 3600.0, 12.5])), text(8, dice.one_of(["train", "query", "train.masked", ""])),
+            double(9, NOW + dice.whole(0, 9)), uint(10, dice.whole(0, 3), always=True), uint(11, dice.whole(0, 3)),
+        ]  # fmt: skip
+        metadata = read(b"".join(dice.some_of(fields, 0.85) + dice.some_of(fields, 0.1)))
+        asked = ServerMessage.of(metadata, told, **dice.one_of([{}, {"content": "ab"}]))
+        answer.tell(_told_message(asked))
+        sent = dice.one_of([None, ("device", dice.whole(-5, 2**40)), ("device", 0), ("answer", b""),
+                            ("contribution", dice.bytes(dice.one_of([1, 200])))])  # fmt: skip
+        reply = Reply.of(asked, dice.whole(0, 2**62), sent, elapsed=dice.one_of([0.0, 0.25, 7.0]))
+        answer.tell(reply.run, list(reply.objects), list(reply.objects.values()), reply.tree, reply.slim)
+        uploads = list[ReplyUpload]()
+        upload = ReplyUpload(reply, uploads.append)
+        upload.go_on()
+        answer.tell(upload.wait(), upload.over, upload.begun, upload.missing, upload.tried, uploads[0] is upload)
+        answer.tell(upload.next, upload.session)
+
+
+def _value(dice: Dice) -> bytes:
+    """A value of a record, of any kind, or of several."""
+    parts = [
+        double(1, dice.one_of([1.5, -0.25, 0.0])), uint(2, dice.whole(0, 9)), uint(3, dice.whole(0, 9), always=True),
+        uint(4, dice.whole(0, 2), always=True), text(5, dice.one_of(["name", ""])),
+        blob(6, dice.bytes(dice.whole(0, 3)), always=True),
+        uint(7, 1), uint(2, 2**40 + dice.whole(0, 1)), blob(21, uint(1, 7)),
+    ]  # fmt: skip
+    return dice.one_of([dice.one_of(parts), dice.one_of(parts), dice.one_of(parts) + dice.one_of(parts)])
+
+
+def _told_record(record: Record | None) -> object:
+    """A record, with the kind of each value."""
+    return None if record is None else [(name, type(value).__name__, repr(value)) for name, value in record.items()]
+
+
+def _told_message(asked: ServerMessage) -> list[object]:
+    """Every field of a message."""
+    exact = [each.hex() for each in (asked.created, asked.ttl, asked.pulled)]
+    who = [asked.kind, asked.run, asked.message, asked.source, asked.group, asked.tasks, asked.content]
+    return [*who, *exact, _told_record(asked.record)]
+
+
+SEAMS = (
+    Seam("device ids: runs, and as they are packed", _ids, 40),
+    Seam("device totals: what each has spent, by interval", _totals, 36),
+    Seam("device ledger: charges, limits, latches and restarts", _ledgers, 36),
+    Seam("deadlines: pauses, retries and why a sync ends", _deadlines, 42),
+    Seam("policies of an app", _policies, 12),
+    Seam("Flower's messages, as they are read and answered", _messages, 36),
+)
