@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,11 +11,11 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import sqlcipher3.dbapi2 as sqlcipher
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.stand_ins import Bell, Clock, outcome, statements, table_rows
 from palate_audit.answers.still import NOW
 from palate_audit.harness.watched_run import memory
 from palate_client.ledger import totals
@@ -48,39 +44,6 @@ COSTS = (0.25, 0.25, 0.5, 0.1, 0.2, 0.3, 0.0, 2.0**-60, 0.1, 1 - 2.0**-53, 0.1)
 """What attempts cost: some reach a limit exactly, or all but a bit."""
 PLACES = (0, 1, 2, 2**30, 2**31 - 1)
 """Numbers of rounds and attempts."""
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Watch which transactions databases begin and end, and how long they wait for the disk."""
-    seen = list[str]()
-
-    def take(statement: str) -> None:
-        if statement.startswith(("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA synchronous =", "INSERT OR", "DELETE")):
-            seen.append(statement.split(" VALUES")[0].split(" WHERE")[0])
-
-    def watching(connect: Callable[..., Any]) -> Callable[..., Any]:
-        def connected(*args: Any, **named: Any) -> Any:
-            connection = connect(*args, **named)
-            connection.set_trace_callback(take)
-            return connection
-
-        return connected
-
-    with (
-        mock.patch.object(sqlite3, "connect", watching(sqlite3.connect)),
-        mock.patch.object(sqlcipher, "connect", watching(sqlcipher.connect)),
-    ):
-        yield seen
-
-
-def outcome(answer: Answer, call: Callable[[], Any]) -> None:
-    """Call, and tell the result; of an error of any kind its name: its text may have paths."""
-    try:
-        found = call()
-    except Exception as error:
-        found = type(error).__name__
-    answer.tell(found)
 
 
 def _ids(dice: Dice, answer: Answer) -> None:
@@ -250,51 +213,6 @@ def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
     answer.tell([([_told(each) for each in ledger.receipts(id)], ledger.spent(id).hex()) for id in (0, 5, 8)])
     with ledger._view() as connection:
         answer.tell(table_rows(connection, "latches"), table_rows(connection, "seen"))
-
-
-def table_rows(connection: Any, table: str) -> list[tuple[Any, ...]]:
-    """Everything in a table, in an order of its own, with numbers as they are."""
-    rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
-    exact = [tuple(each.hex() if isinstance(each, float) else each for each in row) for row in rows]
-    return sorted(exact, key=repr)
-
-
-class Clock:
-    """Time that passes only where somebody waits; it stands in for the machine's."""
-
-    def __init__(self) -> None:
-        self.now, self.waits = 1000.0, list[float]()
-
-    def wait(self, seconds: float) -> None:
-        """Time passes."""
-        self.waits.append(seconds)
-        self.now += seconds
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """For everybody in this process."""
-        with mock.patch.multiple(time, monotonic=self, sleep=self.wait):
-            yield
-
-    def __call__(self) -> float:
-        """The time, in seconds."""
-        return self.now
-
-
-class Bell(threading.Event):
-    """An app's event, which may be set while somebody waits for it."""
-
-    def __init__(self, clock: Clock, rings: float) -> None:
-        super().__init__()
-        self._clock, self._rings = clock, rings
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for so long, or until it rings."""
-        left = max(0.0, self._rings - self._clock.now)
-        self._clock.wait(min(left, timeout or 0.0))
-        if self._clock.now >= self._rings:
-            self.set()
-        return self.is_set()
 
 
 def _deadlines(dice: Dice, answer: Answer) -> None:
