@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,32 +14,51 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.stand_ins import Bell, Clock, outcome, statements, table_rows
+from palate_audit.answers.seams.admission import ALLOWS, PINS
+from palate_audit.answers.stand_ins import (
+    POPULATION,
+    SIGMA,
+    MaskedPeers,
+    Operator,
+    facts_of,
+    key_of,
+    model_of,
+    opened,
+    outcome,
+    plan_of,
+    statements,
+    table_rows,
+    unpacked,
+)
 from palate_audit.answers.still import NOW
 from palate_audit.harness.watched_run import memory
+from palate_client.consent import PURPOSES, agreed
+from palate_client.device import Device
+from palate_client.floors import Floors
 from palate_client.ledger import totals
+from palate_client.ledger.anchor import know_charges, known_charges
 from palate_client.ledger.device_ids import RUNS, pack, runs_of, unpack
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
-from palate_client.online.flower_messages import (
-    MOST_VALUES,
-    Record,
-    Reply,
-    ReplyUpload,
-    ServerMessage,
-    record_dict,
-    values,
-)
-from palate_client.online.https import RejectedError, StoppedError
-from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline
-from palate_common.errors import LockedError, UnreachableError
+from palate_client.online.hosting import OwnHost
+from palate_client.online.retry import SyncEnd
+from palate_client.rounds.dispatch import answer_message
+from palate_client.service import Service
+from palate_client.store.journal import Journal
+from palate_common.errors import IntegrityError, PalateError, UnreachableError
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.models import published
+from palate_common.records.canonical import digest
+from palate_common.records.consistency import shown_by, spend_shown
 from palate_common.records.merkle import Checkpoint
-from palate_common.records.protobuf import blob, double, read, text, uint
+from palate_common.rounds.plan import Sampling, SignedPlan, read_plan
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.directory import Directory
 
 EDGE = 2**63
 COSTS = (0.25, 0.25, 0.5, 0.1, 0.2, 0.3, 0.0, 2.0**-60, 0.1, 1 - 2.0**-53, 0.1)
@@ -215,135 +236,335 @@ def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
         answer.tell(table_rows(connection, "latches"), table_rows(connection, "seen"))
 
 
-def _deadlines(dice: Dice, answer: Answer) -> None:
-    """How long a device waits for its server, tries again, and why it ends."""
-    clock = Clock()
-    rings = clock.now + dice.one_of([0.0, 2.0, 40.0, 1e9, 1e9])
-    stop = dice.one_of([None, lambda: clock.now >= rings, Bell(clock, rings), Bell(clock, 1e9)])
-    agreed, allowed = [True] * 99, dice.one_of([9, 9, dice.whole(0, 5)])
-    policy = dice.one_of([Policy(), Policy(), _policy(dice)])
-    with clock.running():
-        outcome(answer, partial(Deadline, seconds=1.0, stop=dice.one_of([1, "x"]), policy=policy, consents=bool))  # type: ignore[arg-type]
-        deadline = Deadline(
-            seconds=dice.one_of([0.5, 12.0, 30.0, 500.0, 5000.0]), stop=stop, policy=policy,
-            consents=lambda: agreed.pop() and len(agreed) > 99 - 9 * allowed,
+class _App:
+    """An app's device, what its server may send, and what its user may do, as the dice say."""
+
+    def __init__(self, dice: Dice, answer: Answer, home: Path) -> None:
+        self.dice, self.answer, self.home = dice, answer, home
+        self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
+        self.operator, self.sent = Operator(), list[tuple[str, Mapping[str, bytes]]]()
+        self.directory = Directory((key_of(9).public,))
+        loose = {name: dice.chance(0.85) for name in ALLOWS if name != "allow_unmasked"}
+        self.service = Service(
+            public_key=self.operator.key.public, population=dice.one_of([POPULATION] * 9 + ["viewers"]),
+            epsilon=dice.one_of([50.0, 8.0, 1.0, 0.8]), participations=dice.one_of([1000, 1000, 3, 2, 1, 0]),
+            floors=Floors(**loose).for_few(), most_bytes=dice.one_of([2**28] * 8 + [4000, 1500]),
+            **dice.one_of([{}] * 9 + [PINS[1]]),
         )  # fmt: skip
-        answer.tell(deadline.until.hex(), deadline.end.hex(), deadline.stopped())
-        for _ in range(3):
-            failures = [_failure(dice, clock) for _ in range(dice.one_of([0, 1, 3, 12]))]
-            try:
-                found = deadline.retry(partial(_next_of, failures, clock, dice.one_of([0.0, 1.0, 30.0])))
-            except Exception as error:
-                found = type(error).__name__, getattr(error, "status", 0)
-            answer.tell(found, len(failures), deadline.over(), int(clock.now * 1000))
-            for wait in ((2.0,), (9.0, 0.5, 1.0), (0.0, 1.0, 1.0))[: dice.whole(0, 3)]:
-                answer.tell(deadline.pause(wait[0], **dict(zip(("at_least", "at_most"), wait[1:], strict=False))))
-            clock.wait(dice.one_of([0.0, 1.0, 9.0]))
-    answer.tell([int(each * 1000) for each in clock.waits])
+        unpacked(home / "app", dice.one_of([0, 0, 0, 0, 2, None]))
+        self.open()
+        for purpose in ("train", "analytics", "train"):
+            if dice.chance(0.1):
+                self.device.consent.revoke(purpose)  # type: ignore[arg-type]
 
+    def open(self) -> None:
+        """Open the store, as after a restart."""
+        self.device = opened(self.home / "app", self.service, lambda: self.now)
+        self.host = OwnHost(self.device.store, self.device.rounds, self.number, self.directory_of, self.model_of)
 
-def _failure(dice: Dice, clock: Clock) -> Exception:
-    """What a request may end with."""
-    return dice.one_of([
-        UnreachableError("no server at `port` 7"), UnreachableError("another"), StoppedError(), LockedError("busy"),
-        *(RejectedError("it", status) for status in (401, 403, 404, 412, 412, 429, 500, 503)),
-        UnreachableError("once"), UnreachableError("more"), UnreachableError("again"),
-    ])  # fmt: skip
+    def close(self) -> None:
+        """End the process."""
+        self.host.close()
+        self.device.close()
 
-
-def _next_of(failures: list[Exception], clock: Clock, takes: float) -> str:
-    """Fail as often as was drawn."""
-    clock.wait(takes)
-    if failures:
-        raise failures.pop(0)
-    return "done"
-
-
-def _policy(dice: Dice) -> Policy:
-    """Conditions, of which some don't hold, or can't be known."""
-
-    def broken() -> bool:
-        raise OSError(5, "no battery")
-
-    hooks = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
-    return Policy(**{name: dice.one_of(hooks) for name in ("charging", "unmetered", "idle", "window")})
-
-
-def _policies(dice: Dice, answer: Answer) -> None:
-    """Conditions of an app, asked one after the other."""
-    for _ in range(12):
-        answer.tell(_policy(dice).forbids())
-    answer.tell(Policy().forbids())
-
-
-def _messages(dice: Dice, answer: Answer) -> None:
-    """Flower's messages, read and answered."""
-    clock, names = Clock(), ("plan", "model", "request", "x", "come_back", "")
-    with clock.running():
-        record = b"".join(blob(1, text(1, dice.one_of(names)) + blob(2, _value(dice))) for _ in range(dice.whole(0, 4)))
-        head = dice.one_of([f"ConfigRecord  {len(record)}", f"ConfigRecord  {len(record) + 1}", "ArrayRecord  0",
-                            *[f"ConfigRecord  {len(record)}"] * 5])  # fmt: skip
-        data = (
-            head.encode()
-            + b"\0"
-            + record
-            + blob(1, text(1, "more") + blob(2, uint(3, 1))) * dice.one_of([0] * 9 + [99])
+    def take_model(self, variant: int) -> None:
+        """Take a published model into use."""
+        found = self.answer.tried(
+            published.unpack, self.operator.published(variant), public_key=self.service.public_key
         )
-        outcome(answer, lambda: _told_record(values(dice.one_of([data, memoryview(data)]))))
-        told = values(b"ConfigRecord  %d\0" % len(record) + record)
-        answer.tell(_told_record(told), record_dict(dice.bytes(32).hex()))
-        many = [
-            blob(1, text(1, f"n{k}") + blob(2, uint(3, k))) for k in range(dice.whole(MOST_VALUES - 1, MOST_VALUES + 1))
-        ]
-        all_of = b"".join(many)
-        outcome(answer, lambda: values(b"ConfigRecord  %d\0" % len(all_of) + all_of))
-        fields = [
-            uint(1, dice.whole(0, 2**63)), text(2, dice.bytes(4).hex()), uint(3, dice.whole(0, 9)), text(6, "group"),
-            double(7, dice.one_of([0.0, 3600.0, 12.5])), text(8, dice.one_of(["train", "query", "train.masked", ""])),
-            double(9, NOW + dice.whole(0, 9)), uint(10, dice.whole(0, 3), always=True), uint(11, dice.whole(0, 3)),
-        ]  # fmt: skip
-        metadata = read(b"".join(dice.some_of(fields, 0.85) + dice.some_of(fields, 0.1)))
-        asked = ServerMessage.of(metadata, told, **dice.one_of([{}, {"content": "ab"}]))
-        answer.tell(_told_message(asked))
-        sent = dice.one_of([None, ("device", dice.whole(-5, 2**40)), ("device", 0), ("answer", b""),
-                            ("contribution", dice.bytes(dice.one_of([1, 200])))])  # fmt: skip
-        reply = Reply.of(asked, dice.whole(0, 2**62), sent, elapsed=dice.one_of([0.0, 0.25, 7.0]))
-        answer.tell(reply.run, list(reply.objects), list(reply.objects.values()), reply.tree, reply.slim)
-        uploads = list[ReplyUpload]()
-        upload = ReplyUpload(reply, uploads.append)
-        upload.go_on()
-        answer.tell(upload.wait(), upload.over, upload.begun, upload.missing, upload.tried, uploads[0] is upload)
-        answer.tell(upload.next, upload.session)
+        self.answer.of(self.device.models.take, found)
+
+    def directory_of(self, name: str) -> Directory | SyncEnd:
+        """Download a directory."""
+        return self.fetched(name, self.directory)
+
+    def model_of(self, name: str) -> bytes | SyncEnd:
+        """Download a model."""
+        every = (model_of(kind, n) for kind in KINDS for n in range(2))
+        return self.fetched(name, next((each.data for each in every if each.hash == name), b""))
+
+    def fetched(self, name: str, found: Any) -> Any:
+        """A download, in the course of which much may happen."""
+        self.answer.tell("fetch", name, self.host.purpose, self.host.agreed())
+        match self.dice.whole(0, 15):
+            case 0:
+                return SyncEnd("time")
+            case 1:
+                raise UnreachableError("the server must answer, got status 503")
+            case 2:
+                raise ValueError("a bug")
+            case 3:
+                self.device.consent.revoke(self.dice.one_of(["train", "analytics"]))
+                self.answer.tell(self.host.agreed())
+            case 4:
+                raise IntegrityError("the model must be the one the plan names, got another")
+            case 5:
+                return b"other" if isinstance(found, bytes) else Directory(tuple(key_of(n).public for n in (31, 32)))
+        return found
+
+    def step(self) -> None:
+        """Something happens."""
+        dice, device = self.dice, self.device
+        match dice.whole(0, 19):
+            case 0 | 1:
+                purpose = dice.one_of(["train", "train", "analytics"])
+                self.answer.of(
+                    getattr(device.consent, dice.one_of(["grant", "revoke"])), purpose, version=dice.one_of(["1", "2"])
+                )
+            case 2:
+                self.close()
+                self.open()
+            case 3:
+                self.now += dice.one_of([60.0, 3600.0, -600.0, 86400.0 * 400])
+            case 4:
+                self.take_model(dice.one_of([0, 1]))
+            case 5 | 6:
+                _, record, _ = self.message()
+                rounds, plan = device.rounds, record["plan"]
+                self.answer.of(rounds.wanted, plan)
+                model = self.model_for(plan)
+                self.answer.of(rounds.contribute, plan, model, *dice.one_of([(), (3,)]))
+                self.refused()
+            case 7:
+                self.answer.of(device.rounds.at_limit)
+                self.tell_evidence()
+                self.answer.tell(answer_message(self.host, 0, "query", {}))
+            case 8:
+                self.host.over = None
+            case 9 if self.sent:
+                self.tell(*dice.one_of(self.sent))
+            case _:
+                self.tell(*self.message())
+
+    def tell(self, kind: str, record: Mapping[str, bytes], peers: MaskedPeers | None = None) -> None:
+        """Send a message; under masks go on with the attempt, until somebody refuses."""
+        if self.dice.chance(0.25):
+            record = {**record, "model": self.model_for(record["plan"])}
+        self.sent.append((kind, record))
+        found = self.answered(kind, record)
+        while peers is not None and found != REFUSED:
+            peers.take(found)
+            request = peers.request()
+            if not request or self.dice.chance(0.08):
+                break
+            if self.dice.chance(0.1):
+                self.answered("train.masked", {"request": request[:50]})
+            if self.dice.chance(0.06):
+                self.device.consent.revoke("train")
+            found = self.answered("train.masked", {"request": request})
+            if self.dice.chance(0.2):
+                self.answered("train.masked", {"request": request})
+
+    def answered(self, kind: str, record: Mapping[str, object]) -> bytes:
+        """The answer to a message."""
+        host = self.host
+        found = answer_message(host, 0, kind, record)
+        self.answer.tell(found, host.rounds, host.refused, host.over, host.purpose, host.agreed())
+        self.refused()
+        return found[1] if found is not None and isinstance(found[1], bytes) else b""
+
+    def refused(self) -> None:
+        """Why the last plan was refused, as far as it is in names and numbers."""
+        said = self.device.rounds.refusal
+        self.answer.tell(bool(said), NAMED.findall(said), len(said) > 60)
+
+    def model_for(self, plan: bytes) -> bytes:
+        """The model that a plan names, or another one."""
+        try:
+            named = read_plan(plan).plan
+        except IntegrityError:
+            return b"model"
+        every = [model_of(kind, n).data for kind in KINDS for n in range(2)]
+        right = [data for data in every if digest(data) == named.model_hash]
+        return self.dice.one_of([*right * 9, every[0], b"x", b"x" * 5000])
+
+    def message(self) -> tuple[str, dict[str, bytes], MaskedPeers | None]:
+        """A plan that was charged, mostly, and the first request of a masked attempt."""
+        dice = self.dice
+        road = dice.one_of(["central", "central", "local", "survey", "events", "masks", "masks", "off"])
+        self.round += dice.one_of([1, 1, 1, 0])
+        changes: dict[str, Any] = {
+            "round": self.round,
+            "attempt": dice.whole(0, 2),
+            "sigma": dice.one_of([SIGMA, 2 * SIGMA]),
+        }
+        changes |= dice.one_of([{}] * 6 + [
+            {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
+            {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
+        ])  # fmt: skip
+        kind = {"survey": "survey", "events": "event-mf"}.get(road, "popularity")
+        if road in ("local", "events", "off"):
+            changes["dp"] = "local" if road != "off" else "off"
+        if road == "events":
+            changes["events"] = Sampling(inclusion=dice.one_of([1.0, 0.5]), steps=1)
+        if road == "off":
+            changes |= {"sigma": 0, "mu2": 0.0}
+        if road == "masks":
+            own = self.device.rounds.identity().public
+            self.directory = Directory((own, *(key.public for key in PEERS)))
+            named = dice.one_of([self.directory.hash] * 5 + [None])
+            changes |= {"dp": "distributed", "cohort": CohortTerms(
+                n_max=3, n_min=3, c_max=1, masks=named is not None, directory=named)}  # fmt: skip
+        plan = plan_of(kind, dice.one_of([0, 0, 1]) if kind != "survey" else 0, **changes)
+        signed = self.operator.signed(
+            plan, spent=dice.one_of([None, float(self.round), float(self.round), 0.5]), proofs=dice.chance(0.93),
+            key=dice.one_of([None] * 12 + [key_of(2)]),
+        )  # fmt: skip
+        peers = None
+        if plan.cohort is not None and plan.cohort.masks:
+            peers = MaskedPeers(SignedPlan.model_validate_json(signed), self.directory, PEERS, self.operator)
+        signed = dice.one_of([signed] * 15 + [signed[:-9] + b"0" + signed[-8:], signed + b" "])
+        if road != "masks":
+            return "train", {"plan": signed}, None
+        return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
+
+    def tell_evidence(self) -> None:
+        """What of the ledger was seen last; of a manifest not its bytes, which have hashes of what was compressed."""
+        kept = self.answer.tried(self.device.rounds.evidence)
+        if isinstance(kept, bytes):
+            state = shown_by(kept)
+            plan = b'"plan"' in kept
+            self.answer.tell(str(spend_shown(kept)), state and state.checkpoint, digest(kept) if plan else plan)
+        else:
+            self.answer.tell(kept is None)
+
+    def end(self) -> None:
+        """Tell everything that is left: the journal, the ledger, and what the user is told."""
+        device = self.device
+        with Journal(device.store.file) as journal, journal._database.transaction() as connection:
+            self.answer.tell([table_rows(connection, table) for table in ("sent", "contacts")])
+            names = connection.execute("SELECT name FROM files UNION ALL SELECT name FROM secrets ORDER BY 1")
+            self.answer.tell(names.fetchall())
+        report = device.privacy_report()
+        said, lines = report.as_dict(), [json.loads(line) for line in report.export_lines()]
+        for model in said["models"] + [line for line in lines if line["type"] == "model"]:
+            model["manifest"] = len(model["manifest"])  # the hash of what was compressed
+        facts_of(self.answer, [said, lines])
+        self.tell_evidence()
+        self.answer.of(device.rounds.at_limit)
+        self.answer.tell(report.unit, NAMED.findall(str(report)))
 
 
-def _value(dice: Dice) -> bytes:
-    """A value of a record, of any kind, or of several."""
-    parts = [
-        double(1, dice.one_of([1.5, -0.25, 0.0])), uint(2, dice.whole(0, 9)), uint(3, dice.whole(0, 9), always=True),
-        uint(4, dice.whole(0, 2), always=True), text(5, dice.one_of(["name", ""])),
-        blob(6, dice.bytes(dice.whole(0, 3)), always=True),
-        uint(7, 1), uint(2, 2**40 + dice.whole(0, 1)), blob(21, uint(1, 7)),
-    ]  # fmt: skip
-    return dice.one_of([dice.one_of(parts), dice.one_of(parts), dice.one_of(parts) + dice.one_of(parts)])
+KINDS = ("popularity", "survey", "event-mf")
+PEERS = (key_of(31), key_of(32))
 
 
-def _told_record(record: Record | None) -> object:
-    """A record, with the kind of each value."""
-    return None if record is None else [(name, type(value).__name__, repr(value)) for name, value in record.items()]
+def _apps(dice: Dice, answer: Answer) -> None:
+    """An app's device over some weeks."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(dir=memory())))
+        app = _App(dice, answer, home)
+        stack.callback(lambda: app.close())
+        for _ in range(5):
+            app.step()
+        app.end()
 
 
-def _told_message(asked: ServerMessage) -> list[object]:
-    """Every field of a message."""
-    exact = [each.hex() for each in (asked.created, asked.ttl, asked.pulled)]
-    who = [asked.kind, asked.run, asked.message, asked.source, asked.group, asked.tasks, asked.content]
-    return [*who, *exact, _told_record(asked.record)]
+def _lives(dice: Dice, answer: Answer) -> None:
+    """Decisions of a user and charges of their device, between which files get lost, and others write, too."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
+        run = stack.enter_context(statements())
+        unpacked(folder, dice.one_of([0, None]))
+        life = _Life(dice, answer, folder)
+        stack.callback(lambda: [device.close() for device in life.devices])
+        for number in range(9):
+            life.now += dice.one_of([1.0, 86400.0, -60.0])
+            life.step(number)
+        life.end()
+        answer.tell(run)
+
+
+class _Life:
+    """An app's device, in two processes."""
+
+    def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
+        self.dice, self.answer, self.folder, self.now, self.copy = dice, answer, folder, NOW, b""
+        limits = {"epsilon": dice.one_of([8.0, 1.0, 50.0]), "participations": dice.one_of([1000, 2, 3, 1, 0])}
+        loose = dice.one_of([Floors(), Floors(allow_off=True, allow_seeded=True), Floors(allow_unmasked=True)])
+        self.service = Service(public_key=key_of(1).public, population=POPULATION, floors=loose, **limits)
+        self.devices = [self.open(), self.open()]
+        with self.devices[0].store.transaction(
+            write=True
+        ) as connection:  # a disk on which some things can't be written
+            for name, when in (("INSERT ON consent", "NEW.version = 'full'"), ("UPDATE ON meta", "NEW.value = 3")):
+                if dice.chance(0.7):
+                    connection.execute(
+                        f"CREATE TRIGGER {name.split()[2]}_full BEFORE {name} WHEN {when} "
+                        "BEGIN SELECT RAISE(ABORT, 'full'); END"
+                    )
+
+    def open(self) -> Device:
+        """Another process."""
+        return opened(self.folder, self.service, lambda: self.now)
+
+    def step(self, number: int) -> None:
+        """Something happens in one of the processes."""
+        dice, device = self.dice, self.dice.one_of(self.devices)
+        consent, ledger = device.consent, next(self.folder.glob("*.ledger"), None)
+        purpose = dice.one_of(["store", "train", "train", "analytics", "messaging", "panel", "x"])
+        version = dice.one_of(["1", "2", "full", "full", "", "v" * 200, "v" * 201, 3])
+        match dice.whole(0, 19):
+            case 0 | 1 | 2:
+                outcome(self.answer, lambda: consent.grant(purpose, version=version))  # type: ignore[arg-type]
+            case 3 | 4 | 5:
+                outcome(self.answer, lambda: consent.revoke(purpose, version=version))  # type: ignore[arg-type]
+            case 6:
+                outcome(self.answer, lambda: consent.history(dice.one_of([None, purpose])))  # type: ignore[arg-type]
+            case 7:
+                self.devices.pop(0).close()
+                self.devices.append(self.open())
+            case 8 if ledger is not None and not dice.whole(0, 1):
+                outcome(self.answer, dice.one_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
+            case 9 if ledger is not None:
+                self.copy, former = ledger.read_bytes(), self.copy
+                outcome(self.answer, lambda: ledger.write_bytes(former or b"x"))
+            case 10:
+                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 2)))
+            case 11:
+                outcome(self.answer, device.rounds.at_limit)
+            case _:
+                outcome(self.answer, lambda: self.charged(device, number))
+        self.answer.tell([[each.consent.get(name) for name in PURPOSES] for each in self.devices])
+        outcome(self.answer, lambda: self.devices[0].consent.get(purpose))  # type: ignore[arg-type]
+        self.answer.tell(known_charges(self.devices[0].store), agreed(self.devices[0].consent))
+
+    def charged(self, device: Device, number: int) -> object:
+        """Charges of this installation, up to its limit and not a bit beyond."""
+        dice, limit = self.dice, self.service.limit_mu2
+        cost = dice.one_of([limit, limit / 2, limit / 2, 0.0, 0.01, 0.01, float(np.nextafter(limit / 2, 9))])
+        place = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
+        with OwnLedger(device.store, self.service) as ledger:
+            first = ledger.affords(**place, mu2=cost, devices=dice.one_of([[7], [0], []]))
+            taken = ledger.charge(
+                "ab" * 32, **place, mu2=cost, n_bytes=number, devices=dice.one_of([[5], [0], range(2)]),
+                trust=_trust(dice), purpose=dice.one_of(["train", "analytics", None]),
+            )  # fmt: skip
+            early = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
+            outcome(self.answer, lambda: ledger.latch("input", dice.one_of(["a", "b"]), **early))
+            outcome(self.answer, partial(ledger.see, POPULATION, Checkpoint(dice.whole(1, 3), "ab" * 32), b"{}"))
+            return [first, taken, ledger.size(), known_charges(device.store)]
+
+    def end(self) -> None:
+        """Tell what is left, and what the user is told."""
+        device = self.devices[0]
+        with device.store.transaction() as connection:
+            self.answer.tell(table_rows(connection, "consent"), table_rows(connection, "meta"))
+        self.answer.tell(sorted(path.name.split(".", 1)[1] for path in self.folder.glob("*.denied-*")))
+        try:
+            report = device.privacy_report()
+        except PalateError as error:
+            self.answer.tell(type(error).__name__)
+            return
+        facts_of(self.answer, [report.as_dict() | {"models": 0}, NAMED.findall(str(report)), report.spending is None])
+        facts_of(self.answer, [json.loads(line) for line in report.export_lines() if '"model"' not in line])
+        self.answer.tell(bool(report.problem), report.unit, report.spending and [report.spending.remaining])
 
 
 SEAMS = (
     Seam("device ids: runs, and as they are packed", _ids, 40),
     Seam("device totals: what each has spent, by interval", _totals, 36),
     Seam("device ledger: charges, limits, latches and restarts", _ledgers, 36),
-    Seam("deadlines: pauses, retries and why a sync ends", _deadlines, 42),
-    Seam("policies of an app", _policies, 12),
-    Seam("Flower's messages, as they are read and answered", _messages, 36),
+    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 24),
+    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 24),
 )
