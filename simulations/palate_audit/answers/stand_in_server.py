@@ -100,6 +100,7 @@ class Server:
             if failure == 2:
                 return 200, b""
             return failure, b"no"
+        path = re.sub(r"^/p/[a-z0-9-]+", "", path)
         if method == "GET":
             found = self.files.get(path, 404)
             if "/models/" in path and isinstance(found, bytes):
@@ -145,13 +146,11 @@ class Server:
         if not self.messages or self.dice.chance(0.2):
             return b""
         kind, values = self.messages.pop(0) if self.dice.chance(0.85) else self.messages[0]
-        items = b"".join(
-            blob(
-                1,
-                text(1, name) + blob(2, double(1, value) if isinstance(value, float) else blob(6, value, always=True)),
-            )
+        parts = {
+            name: double(1, value) if isinstance(value, float) else blob(6, value, always=True)
             for name, value in values.items()
-        )
+        }
+        items = b"".join(blob(1, text(1, name) + blob(2, part)) for name, part in parts.items())
         record = b"ConfigRecord  %d\0" % len(items) + items
         content, number = record_dict(digest(record)), len(self.asked)
         self._objects[digest(record)] = record
