@@ -32,7 +32,8 @@ from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.rounds import exchange
 
-FLEET = "/v1/fleet/"
+BROKEN, GARBAGE, EMPTY = 0, 1, 2
+FAILURES = (500, 503, 429, 408, 412, 401, 403, 404, BROKEN, GARBAGE, EMPTY)
 
 
 @cache
@@ -58,7 +59,7 @@ class Server:
         dice: decide.
         clock: passes while it answers.
         ours: whether it knows what Palate adds to Flower's messages.
-        fails: share of requests that fail.
+        fails: number of a request -> how it fails: with a status, with a broken connection, or with other bytes.
         files: path -> what a GET gets; a number is a status.
         messages: (kind, record) that it sends, in order.
         enrolled: what who enrols or leaves gets.
@@ -70,7 +71,7 @@ class Server:
     dice: Dice
     clock: Clock
     ours: bool = True
-    fails: float = 0.1
+    fails: dict[int, int] = field(default_factory=dict)
     files: Mapping[str, bytes | int] = field(default_factory=dict)
     messages: list[tuple[str, Mapping[str, bytes | float]]] = field(default_factory=list)
     enrolled: bytes | int = 404
@@ -90,16 +91,12 @@ class Server:
         shown = re.sub(r"/models/[0-9a-f]{64}", "/models/...", path)
         self.asked.append((method, shown, digest(body) if body else ""))
         self.happens(len(self.asked))
-        self.clock.now += self.dice.one_of([0.0, 0.05, 0.5, 7.0])
-        if self.dice.chance(self.fails):
-            failure = self.dice.one_of([500, 503, 429, 408, 412, 401, 403, 404, 0, 1, 2])
-            if failure == 0:
-                raise ConnectionResetError("the connection broke")
-            if failure == 1:
-                return 200, self.dice.bytes(9)
-            if failure == 2:
-                return 200, b""
-            return failure, b"no"
+        self.clock.now += self.dice.one_of([0.0, 0.05, 0.5, 0.5, 0.0, 0.1, 0.1, 3.0])
+        failure = self.fails.get(len(self.asked))
+        if failure == BROKEN:
+            raise ConnectionResetError("the connection broke")
+        if failure is not None:
+            return (200, b"\x99" * 9) if failure == GARBAGE else (200, b"") if failure == EMPTY else (failure, b"no")
         path = re.sub(r"^/p/[a-z0-9-]+", "", path)
         if method == "GET":
             found = self.files.get(path, 404)
@@ -116,7 +113,7 @@ class Server:
         known = uint(exchange.KNOWN, 1) if self.ours and exchange.WAIT in asked else b""
         match name:
             case "activate-node":
-                return (200, uint(1, 77)) if not self.dice.chance(0.15) else (412, b"")
+                return (200, uint(1, 77)) if not self.dice.chance(0.1) else (412, b"")
             case "pull-messages":
                 if self.ours:
                     self.clock.now += min(last_uint(asked, exchange.WAIT) / 1000, self.dice.one_of([0.1, 3.0]))
@@ -134,16 +131,16 @@ class Server:
                 missing = [each for each in names if each not in have]
                 named = b"".join(text(3, each) for each in missing)
                 after = blob(exchange.NEXT, known + self._next()) if known else b""
-                heard = blob(2, b"", always=True) if self.dice.chance(0.95) else b""
+                heard = blob(2, b"", always=True) if self.dice.chance(0.98) else b""
                 return 200, heard + named + text(4, "session") + known + after
             case "push-object":
                 self.answers.append(bytes(last_bytes(asked, 4)))
-                return 200, uint(1, self.dice.chance(0.9))
+                return 200, uint(1, self.dice.chance(0.95))
         return 200, b""
 
     def _next(self) -> bytes:
         """The next message, if there is one now."""
-        if not self.messages or self.dice.chance(0.2):
+        if not self.messages or self.dice.chance(0.1):
             return b""
         kind, values = self.messages.pop(0) if self.dice.chance(0.85) else self.messages[0]
         parts = {

@@ -270,7 +270,7 @@ class MaskedPeers:
         self.server.close()
 
 
-def opened(folder: Path, service: Service, clock: Callable[[], float]) -> Device:
+def opened(folder: Path, service: Service | None, clock: Callable[[], float]) -> Device:
     """An app's device."""
     return open_device(folder, app="audit", key=bytes(range(32)), service=service, zone="UTC", clock=clock)
 

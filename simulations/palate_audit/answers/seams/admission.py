@@ -215,7 +215,7 @@ def _dispatched(dice: Dice, answer: Answer) -> None:
 
 SEAMS = (
     Seam("floors: at equality, for every kind of plan", _floors, 60),
-    Seam("service: a user's limits", _services, 30),
+    Seam("service: a user's limits", _services, 24),
     Seam("trust: what costs rely on", _trusts, 30),
     Seam("dispatch: which call answers a message", _dispatched, 18),
 )

@@ -244,17 +244,20 @@ class _App:
         self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
         self.operator, self.sent = Operator(), list[tuple[str, Mapping[str, bytes]]]()
         self.directory = Directory((key_of(9).public,))
-        loose = {name: dice.chance(0.85) for name in ALLOWS if name != "allow_unmasked"}
+        loose = {name: True for name in ALLOWS if name != "allow_unmasked"}
+        if dice.chance(0.3):
+            loose[dice.one_of(list(loose))] = False
+        self.favourite = dice.one_of(ROADS)
         self.service = Service(
-            public_key=self.operator.key.public, population=dice.one_of([POPULATION] * 9 + ["viewers"]),
-            epsilon=dice.one_of([50.0, 8.0, 1.0, 0.8]), participations=dice.one_of([1000, 1000, 3, 2, 1, 0]),
+            public_key=self.operator.key.public, population=dice.one_of([POPULATION] * 24 + ["viewers"]),
+            epsilon=dice.one_of([50.0, 8.0, 1.0, 0.8]), participations=dice.one_of([1000, 1000, 3, 2, 1, 1000]),
             floors=Floors(**loose).for_few(), most_bytes=dice.one_of([2**28] * 8 + [4000, 1500]),
-            **dice.one_of([{}] * 9 + [PINS[1]]),
+            **dice.one_of([{}] * 24 + [PINS[1]]),
         )  # fmt: skip
-        unpacked(home / "app", dice.one_of([0, 0, 0, 0, 2, None]))
+        unpacked(home / "app", dice.one_of([0] * 14 + [2, None]))
         self.open()
         for purpose in ("train", "analytics", "train"):
-            if dice.chance(0.1):
+            if dice.chance(0.04):
                 self.device.consent.revoke(purpose)  # type: ignore[arg-type]
 
     def open(self) -> None:
@@ -286,7 +289,7 @@ class _App:
     def fetched(self, name: str, found: Any) -> Any:
         """A download, in the course of which much may happen."""
         self.answer.tell("fetch", name, self.host.purpose, self.host.agreed())
-        match self.dice.whole(0, 15):
+        match self.dice.whole(0, 35):
             case 0:
                 return SyncEnd("time")
             case 1:
@@ -305,8 +308,8 @@ class _App:
     def step(self) -> None:
         """Something happens."""
         dice, device = self.dice, self.device
-        match dice.whole(0, 19):
-            case 0 | 1:
+        match dice.whole(0, 26):
+            case 0:
                 purpose = dice.one_of(["train", "train", "analytics"])
                 self.answer.of(
                     getattr(device.consent, dice.one_of(["grant", "revoke"])), purpose, version=dice.one_of(["1", "2"])
@@ -315,10 +318,10 @@ class _App:
                 self.close()
                 self.open()
             case 3:
-                self.now += dice.one_of([60.0, 3600.0, -600.0, 86400.0 * 400])
+                self.now += dice.one_of([60.0, 1800.0, -600.0, 86400.0 * 400])
             case 4:
                 self.take_model(dice.one_of([0, 1]))
-            case 5 | 6:
+            case 5 | 1:
                 _, record, _ = self.message()
                 rounds, plan = device.rounds, record["plan"]
                 self.answer.of(rounds.wanted, plan)
@@ -381,14 +384,12 @@ class _App:
     def message(self) -> tuple[str, dict[str, bytes], MaskedPeers | None]:
         """A plan that was charged, mostly, and the first request of a masked attempt."""
         dice = self.dice
-        road = dice.one_of(["central", "central", "local", "survey", "events", "masks", "masks", "off"])
-        self.round += dice.one_of([1, 1, 1, 0])
-        changes: dict[str, Any] = {
-            "round": self.round,
-            "attempt": dice.whole(0, 2),
-            "sigma": dice.one_of([SIGMA, 2 * SIGMA]),
-        }
-        changes |= dice.one_of([{}] * 6 + [
+        road = dice.one_of([*ROADS, self.favourite, self.favourite, self.favourite, self.favourite])
+        self.round += dice.one_of([1, 1, 1, 1, 0])
+        changes: dict[str, Any] = {"round": self.round, "attempt": dice.whole(0, 2)}
+        changes["sigma"] = dice.one_of([SIGMA, 2 * SIGMA])
+        twist = dice.one_of(["key", "tampered", "space", "no proofs", "forgets", *[""] * 15])
+        changes |= dice.one_of([{}] * 24 + [
             {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
             {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
         ])  # fmt: skip
@@ -396,24 +397,25 @@ class _App:
         if road in ("local", "events", "off"):
             changes["dp"] = "local" if road != "off" else "off"
         if road == "events":
+            changes |= {"round": 0, "run": f"run-{10 + self.round}"}
             changes["events"] = Sampling(inclusion=dice.one_of([1.0, 0.5]), steps=1)
         if road == "off":
             changes |= {"sigma": 0, "mu2": 0.0}
         if road == "masks":
             own = self.device.rounds.identity().public
             self.directory = Directory((own, *(key.public for key in PEERS)))
-            named = dice.one_of([self.directory.hash] * 5 + [None])
+            named = dice.one_of([self.directory.hash] * 9 + [None])
             changes |= {"dp": "distributed", "cohort": CohortTerms(
                 n_max=3, n_min=3, c_max=1, masks=named is not None, directory=named)}  # fmt: skip
         plan = plan_of(kind, dice.one_of([0, 0, 1]) if kind != "survey" else 0, **changes)
-        signed = self.operator.signed(
-            plan, spent=dice.one_of([None, float(self.round), float(self.round), 0.5]), proofs=dice.chance(0.93),
-            key=dice.one_of([None] * 12 + [key_of(2)]),
-        )  # fmt: skip
+        spent = 0.5 if twist == "forgets" else dice.one_of([None, float(self.round), float(self.round)])
+        key = key_of(2) if twist == "key" else None
+        signed = self.operator.signed(plan, spent=spent, proofs=twist != "no proofs", key=key)
         peers = None
         if plan.cohort is not None and plan.cohort.masks:
             peers = MaskedPeers(SignedPlan.model_validate_json(signed), self.directory, PEERS, self.operator)
-        signed = dice.one_of([signed] * 15 + [signed[:-9] + b"0" + signed[-8:], signed + b" "])
+        if twist in ("tampered", "space"):
+            signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
         if road != "masks":
             return "train", {"plan": signed}, None
         return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
@@ -445,6 +447,7 @@ class _App:
         self.answer.tell(report.unit, NAMED.findall(str(report)))
 
 
+ROADS = ("central", "local", "survey", "events", "masks", "masks", "off")
 KINDS = ("popularity", "survey", "event-mf")
 PEERS = (key_of(31), key_of(32))
 
@@ -564,7 +567,7 @@ class _Life:
 SEAMS = (
     Seam("device ids: runs, and as they are packed", _ids, 40),
     Seam("device totals: what each has spent, by interval", _totals, 36),
-    Seam("device ledger: charges, limits, latches and restarts", _ledgers, 36),
-    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 24),
-    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 24),
+    Seam("device ledger: charges, limits, latches and restarts", _ledgers, 30),
+    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 20),
+    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 15),
 )

@@ -14,7 +14,7 @@ from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.admission import PINS
-from palate_audit.answers.stand_in_server import Server, certificate, newest, node_key
+from palate_audit.answers.stand_in_server import FAILURES, Server, certificate, newest, node_key
 from palate_audit.answers.stand_ins import (
     POPULATION,
     Bell,
@@ -186,20 +186,25 @@ def _syncs(dice: Dice, answer: Answer) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, dice.one_of([0, 0, 0, 0, None]))
-        server = Server(dice, clock, ours=dice.chance(0.7), fails=dice.one_of([0.0, 0.05, 0.05, 0.2, 0.5]))
+        server = Server(dice, clock, ours=dice.chance(0.6))
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
+        began, enrolled_with = dice.one_of([
+            *[("", key_of(1).public)] * 12, ("", "ab" * 32), ("ab" * 32, "ab" * 32), ("ab" * 32, key_of(1).public),
+            ("ab" * 32, "cd" * 32),
+        ])  # fmt: skip
         service = Service(
-            public_key=key_of(1).public, population=dice.one_of([POPULATION] * 9 + ["viewers"]),
-            participations=dice.one_of([1000] * 5 + [1, 0]), most_bytes=dice.one_of([2**28] * 9 + [1000]),
-            floors=Floors(allow_central=True).for_few(), epsilon=50.0, first_key=dice.one_of([""] * 9 + ["ab" * 32]),
+            public_key=key_of(1).public, population=POPULATION, participations=dice.one_of([1000] * 7 + [1, 2, 0]),
+            most_bytes=dice.one_of([2**28] * 12 + [1000]), first_key=began, epsilon=50.0,
+            floors=Floors(allow_central=True).for_few(),
         )  # fmt: skip
-        device = stack.enter_context(opened(folder, service, lambda: NOW + clock.now))
-        if dice.chance(0.92):
-            keep(device.store, _enrolled(dice))
+        known = None if dice.chance(0.05) else service
+        device = stack.enter_context(opened(folder, known, lambda: NOW + clock.now))
+        if dice.chance(0.95):
+            keep(device.store, _enrolled(dice, enrolled_with))
         operator = Operator()
         for number in range(2):
-            if dice.chance(0.15):
+            if dice.chance(0.08):
                 device.consent.revoke(dice.one_of(["train", "analytics"]))
             _stock(dice, server, operator, number)
             _sync(dice, answer, device, server, clock)
@@ -218,11 +223,10 @@ def _syncs(dice: Dice, answer: Answer) -> None:
         answer.tell(known and [known.node, known.device, known.path], [clock.now.hex(), len(clock.waits)])
 
 
-def _enrolled(dice: Dice) -> Enrolment:
+def _enrolled(dice: Dice, key: str) -> Enrolment:
     """Where a device is enrolled."""
-    key = dice.one_of([key_of(1).public] * 9 + ["ab" * 32, key_of(2).public])
     return Enrolment(
-        "server.example", 443, certificate(), key, dice.one_of([POPULATION] * 12 + ["viewers"]),
+        "server.example", 443, certificate(), key, dice.one_of([POPULATION] * 24 + ["viewers"]),
         dice.one_of([0, 0, 3]), node_key().to_pem().decode(), dice.one_of([0, 5, 77]),
         dice.one_of(["", "", "/p/shelf"]),
     )  # fmt: skip
@@ -237,7 +241,7 @@ def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
         name = digest(made[published.MANIFEST])
         files |= {f"/models/{name}/{file}": data for file, data in made.items() if dice.chance(0.97)}
         files["/models/latest"] = newest(name)
-    files |= dice.one_of([{}] * 9 + [{"/models/latest": wrong} for wrong in (
+    files |= dice.one_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
         b"{}", b"[]", b"\xff", 500, newest("AB" * 32), newest("ab" * 32), b'{"manifest": 7}')])  # fmt: skip
     own = model_of("popularity"), model_of("survey")
     files |= {f"/round/{each.hash}": dice.one_of([each.data] * 9 + [b"x", 404]) for each in own}
@@ -245,17 +249,21 @@ def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
     for place in range(dice.whole(0, 3)):
         kind = dice.one_of(["popularity", "popularity", "survey"])
         plan = operator.signed(plan_of(kind, round=number, attempt=place, sigma=2**20))
-        train = dice.one_of([{"plan": plan}] * 4 + [{"plan": plan, "request": b"x"}, {"plan": b"x"}])
+        train = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
         messages.append(("train", train))
         messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
-                                 [messages[-1]], [("evaluate", {"x": b"1"})]])  # fmt: skip
+                                 [messages[-1]], [messages[-1]], [("evaluate", {"x": b"1"})]])  # fmt: skip
     messages += dice.one_of([[], [("query", {"come_back": dice.one_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])})]])
     server.files, server.messages = files, messages
 
 
 def _sync(dice: Dice, answer: Answer, device: Device, server: Server, clock: Clock) -> None:
     """One sync, in whose course something may happen."""
-    at, ended = len(server.asked) + dice.one_of([0, 3, 6, 9, 99, 99, 99]), list[int]()
+    at, ended = len(server.asked) + dice.whole(0, 24), list[int]()
+    server.fails = {}
+    if dice.chance(0.5):
+        first, failure = len(server.asked) + dice.whole(1, 14), dice.one_of(FAILURES)
+        server.fails = dict.fromkeys(range(first, first + dice.one_of([1, 1, 1, 2, 30])), failure)
     event = dice.whole(0, 5)
 
     def happens(number: int) -> None:
@@ -269,10 +277,10 @@ def _sync(dice: Dice, answer: Answer, device: Device, server: Server, clock: Clo
 
     server.happens, before = happens, server.model_bytes
     policy = Policy(charging=lambda: ended != [3], unmetered=lambda: ended != [4])
-    invitation = dice.one_of([None, _invitation(dice, {}), _invitation(dice, {}).to_json()])
-    only = dice.chance(0.2)
+    invitation = dice.one_of([None, None, _invitation(dice, {}), _invitation(dice, {}).to_json()])
+    only = dice.chance(0.25)
     options = SyncOptions(
-        seconds=dice.one_of([3.0, 30.0, 200.0, 2000.0]), policy=dice.one_of([policy, policy, None, _policy(dice)]),
+        seconds=dice.one_of([3.0, 30.0, 90.0, 240.0, 240.0]), policy=dice.one_of([policy] * 9 + [None, _policy(dice)]),
         poll_seconds=dice.one_of([0.5, 5.0, 5.0]), models_only=only, invitation=invitation if only else None,
     )  # fmt: skip
     found = answer.tried(device.online.sync, options, stop=dice.one_of([None, lambda: ended == [5]]))
@@ -307,7 +315,7 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, None)
-        server = Server(dice, clock, fails=dice.one_of([0.0, 0.1, 0.4]))
+        server = Server(dice, clock)
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         stack.enter_context(mock.patch.object(enrolling, "new_node_key", side_effect=keys))
@@ -320,6 +328,7 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
                 device.consent.revoke("analytics")
         for _ in range(3):
             server.enrolled = _answered(dice)
+            server.fails = {len(server.asked) + 1: dice.one_of(FAILURES)} if dice.chance(0.2) else {}
             if dice.chance(0.7):
                 changes = dice.one_of([{}, {}, {}, *_INVITED])
                 invited = dice.one_of(
@@ -328,8 +337,8 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
                 answer.of(device.online.enroll, invited)
             else:
                 answer.of(device.online.leave, seconds=9.0)
-            answer.tell(device.online.enrolment, enrolment_of(device.store, left=True), asked_to_delete(device.store))
-        answer.tell(server.asked)
+            answer.tell(device.online.enrolment)
+        answer.tell(enrolment_of(device.store, left=True), asked_to_delete(device.store), server.asked)
 
 
 _INVITED: Sequence[dict[str, Any]] = (
@@ -352,7 +361,7 @@ SEAMS = (
     Seam("deadlines: pauses, retries and why a sync ends", _deadlines, 42),
     Seam("policies of an app", _policies, 12),
     Seam("Flower's messages, as they are read and answered", _messages, 36),
-    Seam("syncs: requests that fail in turn, decisions and events in their course", _syncs, 24),
+    Seam("syncs: requests that fail in turn, decisions and events in their course", _syncs, 22),
     Seam("options of a sync", _options, 12),
-    Seam("enrolments: invitations, answers of a server, and leaving", _enrolments, 30),
+    Seam("enrolments: invitations, answers of a server, and leaving", _enrolments, 14),
 )
