@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, replace
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
@@ -16,18 +22,31 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
+    MaskedPeers,
+    Operator,
     key_of,
+    model_of,
+    outcome,
     plan_of,
 )
+from palate_audit.answers.still import NOW
+from palate_audit.harness.watched_run import memory
+from palate_client import flower
 from palate_client.floors import Floors
+from palate_client.flower import Host, Shards, close_host, host_from_config, node_app
+from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import MOST, Reliance, Trust, conditions, worst_case_costs
 from palate_client.rounds.admission import check_floors, purpose_of
-from palate_client.rounds.dispatch import answer_message
+from palate_client.rounds.contribution import Identity
+from palate_client.rounds.dispatch import RECORD, answer_message
 from palate_client.service import Service, required
+from palate_common.interactions import Interactions, save_interactions
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.rounds.plan import RoundPlan, Sampling
+from palate_common.rounds.plan import RoundPlan, Sampling, SignedPlan
+from palate_common.secagg.directory import Directory
+from palate_sim.engines.grid import identify
 
 INF = float("inf")
 
@@ -213,9 +232,120 @@ def _dispatched(dice: Dice, answer: Answer) -> None:
         answer.tell(answer_message(_Asked(), dice.whole(0, 3), kind, dice.one_of([record, record, record, None, {}])))
 
 
+def _nodes(dice: Dice, answer: Answer) -> None:
+    """Nodes of Flower's that host one installation or several, at a server that asks again and asks others."""
+    identify()
+    size, users = dice.one_of([1, 2, 3, 7]), dice.one_of([1, 4, 7])
+    acts = [dice.some_of(range(5), dice.one_of([0.0, 0.5])) for _ in range(users)]
+    histories = Interactions.from_pairs(
+        [user for user, act in enumerate(acts) for _ in act], [item for act in acts for item in act],
+        n_users=users, n_items=5,
+    )  # fmt: skip
+    operator, keys = Operator(), [key_of(number) for number in (30, 31, 32)]
+    directory, advanced = Directory(tuple(key.public for key in keys)), list[int]()
+    floors = Floors(allow_central=True, allow_unmasked=dice.chance(0.5), allow_seeded=True).for_few()
+    most = {"max_participations": dice.one_of([None, 1, 2]), "limit_mu2": dice.one_of([None, 0.02])}
+    silent = mock.patch.object(flower.logger, "disabled", True)
+    with silent, DeviceLedger(":memory:", durable=False, clock=lambda: NOW, **most) as ledger:  # type: ignore[arg-type]
+        if users > 1 and dice.chance(0.4):
+            ledger.charge("ab" * 32, run="before", round_=0, attempt=0, mu2=0.015, n_bytes=1, devices=[1])
+        identity = dice.one_of([None, lambda device: Identity(keys[device], directory)])
+        pinned = dice.one_of([None] * 5 + [Service(public_key=operator.key.public, population="x", **PINS[1]).pinned])
+        host = Host(Shards(histories, size), ledger, operator.key.public, floors, identity, advanced.append, pinned)
+        client, sent = node_app(lambda context: host), list[dict[str, bytes]]()
+        for number in range(5):
+            node = dice.whole(0, max(1, users // size))
+            kind, record = dice.one_of(["train", "train", "train", "query", "train.masked"]), dict[str, bytes]()
+            masked = size == 1 and dice.chance(0.5)
+            if kind == "train":
+                record = _asked(dice, operator, directory, number, masked)
+                sent.append(record)
+            if kind == "train.masked":
+                record = {"request": dice.one_of([b"", b"\x03\x03", *(each.get("request", b"x") for each in sent)])}
+            content = RecordDict({RECORD: ConfigRecord(dict(dice.one_of([record] * 6 + [*sent])))})
+            if dice.chance(0.08):
+                content = RecordDict({RECORD: MetricRecord({"x": 1})})
+            context = Context(1, 1, {"partition-id": node, "num-partitions": 3}, RecordDict(), {})
+            _tell_reply(answer, client, Message(content, 1, kind), context)
+        for call in (partial(host.device, users), partial(Shards(histories, size).shard, -1), partial(host.device, 0)):
+            answer.of(call)
+        answer.tell([shard.n_users for shard, _ in (host.source.shard(node) for node in range(-(-users // size)))])
+        answer.tell(advanced, [(receipt.plan_hash, ids) for receipt, ids in ledger.charges()])
+
+
+def _asked(dice: Dice, operator: Operator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
+    """A plan with its model, and a masked attempt's first request."""
+    changes: dict[str, Any] = {"round": number, "per_node": 7, "noise": dice.one_of(["seeded", "secure"])}
+    if masked:
+        changes |= {"dp": "distributed", "per_node": 1}
+        changes["cohort"] = CohortTerms(n_max=3, n_min=3, c_max=1, masks=True, directory=directory.hash)
+    elif dice.chance(0.3):
+        changes["dp"] = "local"
+    variant = dice.one_of([0, 0, 1, 3])
+    signed = operator.signed(plan_of(variant=variant, **changes))
+    model = model_of("popularity", dice.one_of([variant] * 6 + [1])).data
+    if not masked:
+        return {"plan": signed, "model": model}
+    peers = MaskedPeers(SignedPlan.model_validate_json(signed), directory, [key_of(31), key_of(32)], operator)
+    return {"plan": signed, "model": model, "request": peers.request()}
+
+
+def _tell_reply(answer: Answer, client: ClientApp, message: Message, context: Context) -> None:
+    """A node's reply, or what its app fails with."""
+    try:
+        reply = client(message, context)
+    except Exception as error:
+        answer.tell(type(error).__name__)
+    else:
+        answer.tell({name: sorted(record.items()) for name, record in reply.content.items()})
+
+
+def _hosts(dice: Dice, answer: Answer) -> None:
+    """Hosts that a run's config describes, one after the other in one process."""
+    identify()
+    with TemporaryDirectory(dir=memory()) as made, ExitStack() as stack:
+        stack.callback(close_host)
+        folder = Path(made)
+        for name in ("one", "two"):
+            save_interactions(folder / name, Interactions.from_pairs([0, 2], [1, 1], n_users=3, n_items=4 + len(name)))
+        known, ledgers = list[Host](), list[DeviceLedger]()
+        for _ in range(5):
+            config: dict[str, Any] = {
+                "histories": str(folder / dice.one_of(["one", "one", "two"])),
+                "users-per-node": dice.one_of([1, 2, "2"]),
+                "devices": str(folder / dice.one_of(["a", "a", "b"])),
+                "public-key": dice.one_of(["ab" * 32, "cd" * 32]),
+                "floors": dice.one_of(['{"min_sigma": 70}'] * 4 + _FLOORS),
+            }  # fmt: skip
+            if dice.chance(0.15):
+                del config[dice.one_of(list(config))]
+            context = Context(1, 1, {"partition-id": 0, "num-partitions": 3}, RecordDict(), config)
+            try:
+                host = host_from_config(context)
+            except Exception as error:
+                answer.tell(type(error).__name__)
+                continue
+            answer.tell([host is each for each in known], astuple(host.floors), host.public_key, host.device(0))
+            answer.tell([len(host.source.shard(1)[1]), host.source.shard(0)[0].n_items, host.ledger.size()])
+            outcome(answer, partial(host.ledger.charge, "ab" * 32, run="r", round_=len(known), attempt=0, mu2=0.1,
+                                    n_bytes=1, devices=[0]))  # fmt: skip
+            known.append(host)
+            ledgers.append(host.ledger)
+            if dice.chance(0.1):
+                close_host()
+        for each in ledgers:
+            outcome(answer, each.size)
+
+
+_FLOORS = ["{}", "[]", "[1, 2", '{"unknown": 1}', '{"min_sigma": "x"}', '{"min_sigma": 1.5}', "7", "null",
+           '{"allow_off": true, "max_mu2": 0.5, "population": "p"}', '{"min_cohort": 3}']  # fmt: skip
+
+
 SEAMS = (
     Seam("floors: at equality, for every kind of plan", _floors, 60),
     Seam("service: a user's limits", _services, 24),
     Seam("trust: what costs rely on", _trusts, 30),
     Seam("dispatch: which call answers a message", _dispatched, 18),
+    Seam("Flower's nodes: plans asked again, of one installation or many", _nodes, 24),
+    Seam("Flower's nodes: hosts that a run's config describes", _hosts, 12),
 )

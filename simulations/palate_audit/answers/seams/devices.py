@@ -266,8 +266,11 @@ class _App:
         self.host = OwnHost(self.device.store, self.device.rounds, self.number, self.directory_of, self.model_of)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; an attempt that is under way ends with it."""
+        machine = self.host._machine
         self.host.close()
+        if machine is not None:
+            outcome(self.answer, machine._ledger.size)
         self.device.close()
 
     def take_model(self, variant: int) -> None:
@@ -417,7 +420,7 @@ class _App:
         if twist in ("tampered", "space"):
             signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
         if road != "masks":
-            return "train", {"plan": signed}, None
+            return "train", {"plan": signed, **dice.one_of([{}] * 7 + [{"request": b"advertise"}])}, None
         return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
 
     def tell_evidence(self) -> None:
@@ -442,7 +445,8 @@ class _App:
         for model in said["models"] + [line for line in lines if line["type"] == "model"]:
             model["manifest"] = len(model["manifest"])  # the hash of what was compressed
         facts_of(self.answer, [said, lines])
-        self.tell_evidence()
+        with OwnLedger(device.store, self.service) as ledger, ledger._view() as connection:
+            self.answer.tell(table_rows(connection, "latches"))
         self.answer.of(device.rounds.at_limit)
         self.answer.tell(report.unit, NAMED.findall(str(report)))
 
@@ -458,7 +462,7 @@ def _apps(dice: Dice, answer: Answer) -> None:
         home = Path(stack.enter_context(TemporaryDirectory(dir=memory())))
         app = _App(dice, answer, home)
         stack.callback(lambda: app.close())
-        for _ in range(5):
+        for _ in range(4):
             app.step()
         app.end()
 
@@ -568,6 +572,6 @@ SEAMS = (
     Seam("device ids: runs, and as they are packed", _ids, 40),
     Seam("device totals: what each has spent, by interval", _totals, 36),
     Seam("device ledger: charges, limits, latches and restarts", _ledgers, 30),
-    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 20),
-    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 15),
+    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 18),
+    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 14),
 )
