@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import secrets
 import time
 import uuid
@@ -37,6 +38,7 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
+        (random, "_urandom", stream.take),  # of SystemRandom
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),

@@ -1,0 +1,316 @@
+"""The server in a masked attempt: at each step, devices that are lost, late, or send and sign what is false."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from unittest import mock
+
+import numpy as np
+
+from palate_audit.answers.answer import Answer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.masks.signed import flipped, resized
+from palate_audit.answers.seams.masks.worlds import (
+    COMPLETE,
+    RING,
+    Party,
+    Played,
+    RecordedAttempt,
+    Shape,
+    honest,
+    members,
+    rings,
+    tell_device,
+    tell_server,
+)
+from palate_client.secagg.attempt import MaskedDevice
+from palate_client.secagg.states import State
+from palate_common.errors import PalateError
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.boxes import NONE, Label, make_box, root_of, tree_of
+from palate_common.secagg.messages import (
+    BOX,
+    BOX_BODY,
+    HEADER,
+    OPENING,
+    PIECE,
+    SIGNATURE,
+    Advert,
+    BoxReceipt,
+    Step,
+    pack_flags,
+    split_pieces,
+)
+from palate_common.secagg.transcript import (
+    ADVERT,
+    COMMIT,
+    CONSISTENCY,
+    INPUT,
+    RECEIPT,
+    REVEAL,
+    AttemptTerms,
+    advert_payload,
+    commit_payload,
+    opening_payload,
+    receipt_payload,
+    reveal_payload,
+    sign,
+)
+from palate_common.secagg.transcript import BOX as BOX_TAG
+from palate_common.secagg.transcript import OPENING as OPENING_TAG
+from palate_server.secagg import sum as sums
+from palate_server.secagg.attempt import Unmasking
+
+STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
+
+
+class _Liar:
+    """What one device may sign instead of its honest answer, when it was asked and has answered."""
+
+    def __init__(self, dice: Dice, device: MaskedDevice, before: State, request: bytes, answer: bytes) -> None:
+        self.dice, self.device, self.before, self.request = dice, device, before, request
+        self.head, self.body = answer[:HEADER], answer[HEADER:]
+        self.toss, self.context = int.from_bytes(answer[2:4], "little"), device.terms.context
+        self.sign: Callable[[str, bytes], bytes] = partial(sign, device._identity)
+
+    def commit(self) -> bytes:
+        """A commitment to a nonce that it won't show."""
+        commitment = self.dice.bytes(32)
+        payload = commit_payload(self.context, self.toss, self.device.id, commitment)
+        return commitment + self.sign(COMMIT, payload)
+
+    def advertise(self) -> bytes:
+        """Other keys, another nonce or digest."""
+        dice, own = self.dice, Advert.decode(self.body, committed=self.device.terms.committed)
+        others: list[dict[str, bytes]] = [
+            {"nonce": dice.bytes(len(own.nonce))}, {"self_digest": dice.bytes(32)}, {"share_key": bytes(32)},
+            {"mask_key": own.share_key}, {"mask_key": bytes([9]) + bytes(31)}, {"mask_key": b"\xff" * 32},
+        ]  # fmt: skip
+        own = replace(own, **dice.one_of(others))
+        payload = advert_payload(self.context, self.toss, self.request[HEADER:], self.device.id, own.body)
+        return own.body + self.sign(ADVERT, payload)
+
+    def share(self) -> bytes:
+        """Boxes with something else in them, for one, two, or all."""
+        dice, state = self.dice, self.device._state
+        boxes, names = split_pieces("boxes", self.body, BOX), state.cohort.ids[state.neighbours].tolist()  # type: ignore[union-attr]
+        how = dice.one_of(("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares", "shares"))
+        start, length = {"rubbish": (32, 80), "false": (112 + dice.one_of((0, 16)), 16), "low": (0, 32),
+                         "other key": (0, 31)}.get(how, (0, 0))  # fmt: skip
+        chosen, made = set(dice.shuffled(range(len(boxes)))[: dice.one_of((1, 1, 2, 3, len(boxes)))]), list[bytes]()
+        for slot, box in enumerate(boxes):
+            if slot in chosen:
+                label = Label.of(state.cohort, sender=self.device.id, receiver=names[slot], slot=slot, key=state.share_keys[slot])  # type: ignore[union-attr]  # noqa: E501
+                if how == "shares":
+                    box = make_box(label, dice.bytes(64), self.device._identity)[0]
+                body = bytearray(box[:BOX_BODY])
+                body[start : start + length] = bytes(length) if how == "low" else dice.bytes(length)
+                signature = bytes(64) if how == "unsigned" else self.sign(BOX_TAG, label.payload(bytes(body)))
+                box = bytes(body) + signature
+            made.append(box)
+        return b"".join(made)
+
+    def check(self) -> bytes:
+        """Complaints of good boxes and of none, or a receipt for other boxes."""
+        dice, state = self.dice, self.device._state
+        receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)  # type: ignore[union-attr]
+        accused, root = receipt.accused.copy(), receipt.root
+        if dice.chance(0.2):
+            root = dice.bytes(32)
+        else:
+            accused[dice.shuffled(range(len(accused)))[: dice.one_of((1, 1, 2, 3, len(accused)))]] = True
+        payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
+        return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
+
+    def open(self) -> bytes:
+        """Openings by other keys."""
+        dice, made = self.dice, list[bytes]()
+        cohort, width = self.device._state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)  # type: ignore[union-attr]
+        for at, opening in enumerate(split_pieces("openings", self.body, OPENING)):
+            receiver = int.from_bytes(self.request[HEADER + at * width :][:4], "little")
+            secret = opening[:32] if at and dice.chance(0.5) else dice.bytes(32)
+            made.append(secret + self.sign(OPENING_TAG, opening_payload(cohort.binding, receiver, secret)))
+        return b"".join(made)
+
+    def input(self) -> bytes:
+        """Another vector under the same list, or a signature on another one."""
+        vector, signature = self.body[:-SIGNATURE], self.body[-SIGNATURE:]
+        lists = (vector, flipped(self.dice, vector[:-1]) + vector[-1:], vector[:-1] + b"\xff", vector + b"\0")
+        other = self.dice.one_of((signature, self.sign(INPUT, b"another list"), self.sign(CONSISTENCY, b"")))
+        return self.dice.one_of(lists) + other
+
+    def consistency(self) -> bytes:
+        """A signature on another list."""
+        return self.sign(CONSISTENCY, self.dice.bytes(5))
+
+    def unmask(self) -> bytes:
+        """Shares that aren't those it was dealt, or said to be of the other secret."""
+        dice, masked = self.dice, self.before.masked  # type: ignore[union-attr]
+        pieces = [bytearray(piece) for piece in split_pieces("shares", self.body[:-SIGNATURE], PIECE)]
+        how, at = dice.one_of(("share", "salt", "which", "none")), dice.whole(0, len(pieces) - 1)
+        if how == "which":
+            pieces[at][0] ^= dice.one_of((1, 1, 2))
+        else:
+            pieces[at][1 if how == "share" else 40] ^= 1
+        leaves = [NONE] * masked.cohort.degree
+        for slot, piece in zip(masked.shares, pieces, strict=True):
+            leaves[slot] = bytes(piece)
+        root = root_of(tree_of(leaves)) if how != "none" else dice.bytes(32)
+        return b"".join(leaves) + self.sign(REVEAL, reveal_payload(masked.cohort.binding, root))
+
+
+def _sent(dice: Dice, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
+    """What a device sends instead: signed, or broken on its way."""
+    good = answers[i]
+    kinds: tuple[bytes | None, ...] = (
+        lie, lie, lie, lie, lie, lie, None, None, resized(dice, good), flipped(dice, good), REFUSED,
+        good[:HEADER] + resized(dice, good[HEADER:]), good[:-1] + bytes([good[-1] ^ 1]), dice.one_of([*answers.values()]),
+        good[:2] + bytes([good[2] ^ 1]) + good[3:], good[:1] + bytes([good[1] - 1]) + good[2:], good[:39],
+    )  # fmt: skip
+    return dice.one_of(kinds)
+
+
+class _Changes:
+    """Liars at some steps; late, repeated and unasked answers at each."""
+
+    def __init__(self, dice: Dice, played: Played, liars: int, at: set[Step]) -> None:
+        self.dice, self.played, self.at = dice, played, at
+        self.liars = dice.shuffled(range(len(played.devices)))[:liars]
+        self.before: list[tuple[int, bytes]] = []
+
+    def __call__(self, step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
+        """What the server receives, in any order."""
+        dice, sent = self.dice, dict[int, bytes | None](answers)
+        for i in self.liars:
+            if i in answers and (step in self.at or step is Step.OPEN):
+                request = self.played.server.request(i)
+                liar = _Liar(dice, self.played.devices[i], self.played.states[i], request, answers[i])
+                lie: bytes = getattr(liar, step.name.lower())()
+                sent[i] = _sent(dice, answers, i, liar.head + lie)
+        received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None])
+        extra = [(i, data) for i, data in received if dice.chance(0.1)] + dice.some_of(self.before, 0.1)
+        self.before = received
+        return [*received, *extra, *((99, data) for _, data in extra[:1])]
+
+
+def _lied(shape: Shape, starts: tuple[Step, ...], steps: int, dice: Dice, answer: Answer) -> None:
+    """An attempt that goes on from one of its steps, with one or two liars there."""
+    start = dice.one_of(starts)
+    at = {start} if dice.chance(0.7) else {start, dice.one_of(starts)}
+    with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
+        played = Played(honest(shape), start, answer)
+        played.go(_Changes(dice, played, dice.one_of((1, 1, 2)), at), steps)
+    for i in dice.some_of(range(shape.n), 0.2):
+        tell_device(answer, played.devices[i])
+
+
+def _mended(dice: Dice, answer: Answer) -> None:
+    """The last step where shares were dealt that don't fit together: who is named, and whether the sum is found."""
+    shape = dice.one_of((COMPLETE, RING))
+    with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36, 35, 71, 72))):
+        recorded = honest(shape)
+        played = Played(recorded, Step.UNMASK, answer)
+        stage = played.server._stage
+        # What a liar had dealt: other shares to some, under its commitments and signatures, as it would have made them.
+        for liar in dice.shuffled(range(shape.n))[: dice.one_of((1, 1, 2))]:
+            _deal(dice, recorded, played, stage._held, liar)  # type: ignore[union-attr]
+        played.go(lambda step, answers: dice.shuffled([*answers.items()])[: shape.n - dice.one_of((0, 0, 0, 1, 2))], 1)
+
+
+def _deal(dice: Dice, recorded: RecordedAttempt, played: Played, held: object, liar: int) -> None:
+    """Put other boxes of one device where the honest ones were, and their shares into what their holders give."""
+    party, cohort = recorded.party, held.cohort  # type: ignore[attr-defined]
+    neighbours = held.neighbours  # type: ignore[attr-defined]
+    slots = dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, 2, cohort.degree - cohort.threshold, cohort.degree))]
+    for slot in slots:
+        holder = int(neighbours[liar, slot])
+        label, _ = held.received(holder, neighbours[holder].tolist().index(liar))  # type: ignore[attr-defined]
+        shares = dice.bytes(64)
+        box, _ = make_box(label, shares, party.keys[liar])
+        from palate_common.secagg.boxes import open_box
+
+        state = played.left(holder)._state
+        at = neighbours[holder].tolist().index(liar)
+        key = recorded.moments[Step.CHECK].devices[holder]._state.share_pair  # type: ignore[union-attr]
+        dealt = open_box(label, box, key)
+        shares_held = {**state.masked.shares, at: dealt}  # type: ignore[union-attr]
+        played.devices[holder]._state = replace(state, masked=replace(state.masked, shares=shares_held))  # type: ignore[union-attr,type-var]
+        if dice.chance(0.2):
+            box = box[:BOX_BODY] + bytes(64)  # nobody has signed it
+        held.boxes[liar, slot] = np.frombuffer(box, np.uint8)  # type: ignore[attr-defined]
+
+
+def _whole(dice: Dice, answer: Answer) -> None:
+    """Two attempts in one process: few devices, some of them invited, and lost at any step."""
+    n = dice.whole(3, 5)
+    shape = Shape(n, dice.one_of((n, n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64)))
+    party = Party.of(shape, dice, dice.bytes(32))
+    for _ in range(dice.one_of((1, 2))):
+        invited = sorted(dice.shuffled(range(n))[: dice.one_of((n, n, n, n - 1, 2))])
+        server = answer.tried(party.unmasking, dice.one_of((None, invited, [*invited, *invited[:1]])))
+        if not isinstance(server, Unmasking):
+            continue
+        devices = [party.device(i) for i in range(n)]
+        away = {i: dice.one_of((*STEPS, None, None, None, None)) for i in range(n)}
+        ended = None
+        while not server.finished and ended is None:
+            step, requests = server.step, server.requests()
+            answer.tell(step.name, list(requests.items()))
+            for i, request in requests.items():
+                if away[i] is None or step < away[i]:  # type: ignore[operator]
+                    answer.tell(server.receive(i, devices[i].answer(step, request)))
+            ended = answer.tried(server.close)
+            tell_server(answer, server)
+        if ended is None:
+            answer.tell(party.vectors[list(server.survivors)].sum(axis=0) - server.total)
+        party = replace(party, terms=replace(party.terms, context=dice.bytes(32)))
+
+
+def _begun(dice: Dice, answer: Answer) -> None:
+    """Who is invited at all, and what an attempt says before it has begun and after it has ended."""
+    shape = dice.one_of((COMPLETE, RING))
+    with rings(shape):
+        party = honest(shape).party
+        n = shape.n
+        some = dice.shuffled(range(n))
+        for invited in (None, some[: shape.n_min], some[: shape.n_min - 1], [*range(n), n], [-1, *range(1, n)], [], some,
+                        [*some[1:], n], [*some, *some], set(some)):  # fmt: skip
+            server = answer.tried(Unmasking, party.terms, party.directory, party.server, invited=invited)
+            if isinstance(server, Unmasking):
+                answer.tell(server.invited, server.asked, server.step.name, server.finished)
+                tell_server(answer, server)
+        for changed in ({"directory": "ab" * 32}, {"n_max": shape.n + 1}, {"n_max": shape.n_min}, {"n_min": 9}):
+            terms = Answer().tried(replace, party.terms, **changed)
+            if isinstance(terms, AttemptTerms):
+                answer.tell(type(answer.tried(Unmasking, terms, party.directory, party.server)).__name__)
+        played = Played(honest(shape), dice.one_of(STEPS), answer)
+        answer.of(played.server.collect, {})
+        answer.of(lambda: played.server.step)
+        answer.of(played.server.close)
+        answer.of(played.server.requests)
+        answer.of(played.server.receive, 0, b"")
+        for i in range(-1, 11, 3):
+            answer.of(played.server.request, i)
+        tell_server(answer, played.server)
+
+
+LATE = (Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
+
+SEAMS = (
+    Seam("server: who is invited, and where it ends", _begun, 12),
+    Seam("server: whole attempts of few", _whole, 12),
+    Seam("server: adverts", partial(_lied, COMPLETE, (Step.ADVERTISE,), 1), 18),
+    Seam("server: commitments and adverts in a ring", partial(_lied, RING, (Step.COMMIT, Step.ADVERTISE), 2), 24),
+    Seam("server: boxes", partial(_lied, COMPLETE, (Step.SHARE,), 3), 24),
+    Seam("server: boxes in a ring", partial(_lied, RING, (Step.SHARE,), 3), 12),
+    Seam("server: receipts and openings", partial(_lied, COMPLETE, (Step.CHECK,), 2), 24),
+    Seam("server: receipts and openings in a ring", partial(_lied, RING, (Step.CHECK,), 2), 12),
+    Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, LATE, 4), 24),
+    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, LATE, 4), 12),
+    Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, (Step.CHECK,), 6), 6),
+    Seam("server: shares that don't fit together", _mended, 24),
+)
