@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.masks import arithmetic, faults, servers, signed
+from palate_audit.answers.seams.masks import arithmetic, devices, faults, servers, signed
 
-SEAMS: tuple[Seam, ...] = (*arithmetic.SEAMS, *signed.SEAMS, *faults.SEAMS, *servers.SEAMS)
+SEAMS: tuple[Seam, ...] = (*arithmetic.SEAMS, *signed.SEAMS, *faults.SEAMS, *servers.SEAMS, *devices.SEAMS)
