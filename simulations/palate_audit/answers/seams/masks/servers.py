@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -41,6 +42,7 @@ from palate_common.secagg.messages import (
     SIGNATURE,
     Advert,
     BoxReceipt,
+    CheckRequest,
     Step,
     pack_flags,
     split_pieces,
@@ -71,8 +73,10 @@ STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, S
 class _Liar:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
-    def __init__(self, dice: Dice, device: MaskedDevice, before: State, request: bytes, answer: bytes) -> None:
-        self.dice, self.device, self.before, self.request = dice, device, before, request
+    def __init__(self, dice: Dice, played: Played, i: int, answers: dict[int, bytes]) -> None:
+        device, answer = played.devices[i], answers[i]
+        self.dice, self.device, self.before = dice, device, played.states[i]
+        self.request, self.others = played.server.request(i), answers
         self.head, self.body = answer[:HEADER], answer[HEADER:]
         self.toss, self.context = int.from_bytes(answer[2:4], "little"), device.terms.context
         self.sign: Callable[[str, bytes], bytes] = partial(sign, device._identity)
@@ -85,10 +89,13 @@ class _Liar:
 
     def advertise(self) -> bytes:
         """Other keys, another nonce or digest."""
-        dice, own = self.dice, Advert.decode(self.body, committed=self.device.terms.committed)
+        dice, committed = self.dice, self.device.terms.committed
+        own = Advert.decode(self.body, committed=committed)
+        another = Advert.decode(self.others[dice.one_of([*self.others])][HEADER:], committed=committed)
         others: list[dict[str, bytes]] = [
             {"nonce": dice.bytes(len(own.nonce))}, {"self_digest": dice.bytes(32)}, {"share_key": bytes(32)},
             {"mask_key": own.share_key}, {"mask_key": bytes([9]) + bytes(31)}, {"mask_key": b"\xff" * 32},
+            {"mask_key": another.mask_key}, {"share_key": another.mask_key},
         ]  # fmt: skip
         own = replace(own, **dice.one_of(others))
         payload = advert_payload(self.context, self.toss, self.request[HEADER:], self.device.id, own.body)
@@ -119,12 +126,26 @@ class _Liar:
         dice, state = self.dice, self.device._state
         receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)  # type: ignore[union-attr]
         accused, root = receipt.accused.copy(), receipt.root
-        if dice.chance(0.2):
+        how = dice.one_of(("root", "all boxes", "all boxes", "", "", "", "", ""))
+        if how == "root":
             root = dice.bytes(32)
         else:
+            root = self._all_boxes() if how == "all boxes" else root
             accused[dice.shuffled(range(len(accused)))[: dice.one_of((1, 1, 2, 3, len(accused)))]] = True
         payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
         return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
+
+    def _all_boxes(self) -> bytes:
+        """The root over all boxes that it was handed, also those that their senders haven't signed."""
+        state: Any = self.device._state
+        cohort, names = state.cohort, state.cohort.ids[state.neighbours].tolist()
+        request = CheckRequest.decode(self.request[HEADER:], n=len(cohort))
+        slots, key = np.flatnonzero(request.shared[state.neighbours]).tolist(), self.before.share_pair.public  # type: ignore[union-attr]
+        leaves = [NONE] * cohort.degree
+        for slot, box in zip(slots, request.boxes, strict=True):
+            ends, place = {"sender": names[slot], "receiver": self.device.id}, int(cohort.slots(state.me)[slot])
+            leaves[slot] = Label.of(cohort, **ends, slot=place, key=key).leaf(box)
+        return root_of(tree_of(leaves))
 
     def open(self) -> bytes:
         """Openings by other keys."""
@@ -163,47 +184,57 @@ class _Liar:
         return b"".join(leaves) + self.sign(REVEAL, reveal_payload(masked.cohort.binding, root))
 
 
-def _sent(dice: Dice, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
-    """What a device sends instead: signed, or broken on its way."""
-    good = answers[i]
+def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
+    """What a device sends instead: in most cases signed, else broken on its way."""
+    good, moments = answers[i], [*played.recorded.moments.values()]
+    if dice.chance(0.7):
+        return lie
     kinds: tuple[bytes | None, ...] = (
-        lie, lie, lie, lie, lie, lie, None, None, resized(dice, good), flipped(dice, good), REFUSED,
-        good[:HEADER] + resized(dice, good[HEADER:]), good[:-1] + bytes([good[-1] ^ 1]), dice.one_of([*answers.values()]),
-        good[:2] + bytes([good[2] ^ 1]) + good[3:], good[:1] + bytes([good[1] - 1]) + good[2:], good[:39],
+        None, resized(dice, good), flipped(dice, good), REFUSED, good[:HEADER] + resized(dice, good[HEADER:]),
+        good[:-1] + bytes([good[-1] ^ 1]), dice.one_of([*answers.values()]), dice.one_of(moments).answers[i],
+        dice.one_of(moments).answers[i], good[:2] + bytes([good[2] ^ 1]) + good[3:],
+        good[:1] + bytes([good[1] - 1]) + good[2:], good[:1] + bytes([good[1] + 1]) + good[2:], good[:39],
     )  # fmt: skip
     return dice.one_of(kinds)
 
 
 class _Changes:
-    """Liars at some steps; late, repeated and unasked answers at each."""
+    """Liars at some steps, and devices that are gone; late, repeated and unasked answers at each step.
 
-    def __init__(self, dice: Dice, played: Played, liars: int, at: set[Step]) -> None:
-        self.dice, self.played, self.at = dice, played, at
-        self.liars = dice.shuffled(range(len(played.devices)))[:liars]
+    Args:
+        dice: which.
+        played: the attempt.
+        at: where the liars lie; where they are asked to open boxes, too.
+        liars: how many.
+        gone: how many answer nothing at all.
+    """
+
+    def __init__(self, dice: Dice, played: Played, at: Collection[Step], liars: int, gone: int) -> None:
+        self.dice, self.played, self.at = dice, played, {*at, Step.OPEN}
+        some = dice.shuffled(range(len(played.devices)))
+        self.liars, self.gone = some[:liars], some[liars : liars + gone]
         self.before: list[tuple[int, bytes]] = []
 
     def __call__(self, step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
         """What the server receives, in any order."""
         dice, sent = self.dice, dict[int, bytes | None](answers)
         for i in self.liars:
-            if i in answers and (step in self.at or step is Step.OPEN):
-                request = self.played.server.request(i)
-                liar = _Liar(dice, self.played.devices[i], self.played.states[i], request, answers[i])
+            if i in answers and step in self.at:
+                liar = _Liar(dice, self.played, i, answers)
                 lie: bytes = getattr(liar, step.name.lower())()
-                sent[i] = _sent(dice, answers, i, liar.head + lie)
-        received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None])
+                sent[i] = _sent(dice, self.played, answers, i, liar.head + lie)
+        received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None and i not in self.gone])
         extra = [(i, data) for i, data in received if dice.chance(0.1)] + dice.some_of(self.before, 0.1)
         self.before = received
         return [*received, *extra, *((99, data) for _, data in extra[:1])]
 
 
-def _lied(shape: Shape, starts: tuple[Step, ...], steps: int, dice: Dice, answer: Answer) -> None:
-    """An attempt that goes on from one of its steps, with one or two liars there."""
-    start = dice.one_of(starts)
-    at = {start} if dice.chance(0.7) else {start, dice.one_of(starts)}
+def _lied(shape: Shape, start: Step, at: Sequence[tuple[Step, ...]], steps: int, dice: Dice, answer: Answer) -> None:
+    """An attempt that goes on from one of its steps, with liars at some of the next ones."""
+    gone = dice.one_of((0, 0, 0, 0, 0, 1, 1, 2)) if start > Step.ADVERTISE else dice.whole(0, 3)
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
         played = Played(honest(shape), start, answer)
-        played.go(_Changes(dice, played, dice.one_of((1, 1, 2)), at), steps)
+        played.go(_Changes(dice, played, dice.one_of(at), dice.one_of((1, 1, 2)), gone), steps)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
 
@@ -247,7 +278,7 @@ def _deal(dice: Dice, recorded: RecordedAttempt, played: Played, held: object, l
 def _whole(dice: Dice, answer: Answer) -> None:
     """Two attempts in one process: few devices, some of them invited, and lost at any step."""
     n = dice.whole(3, 5)
-    shape = Shape(n, dice.one_of((n, n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64)))
+    shape = Shape(n, dice.one_of((n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64)))
     party = Party.of(shape, dice, dice.bytes(32))
     for _ in range(dice.one_of((1, 2))):
         invited = sorted(dice.shuffled(range(n))[: dice.one_of((n, n, n, n - 1, 2))])
@@ -270,6 +301,26 @@ def _whole(dice: Dice, answer: Answer) -> None:
         party = replace(party, terms=replace(party.terms, context=dice.bytes(32)))
 
 
+def _tossed(dice: Dice, answer: Answer) -> None:
+    """A ring that is drawn again while a nonce is missing, as often as it may be."""
+    with rings(RING):
+        party = honest(RING).party
+        party = replace(party, terms=replace(party.terms, context=dice.bytes(32), max_tosses=dice.whole(1, 3), n_min=6))
+        server, devices = party.unmasking(), [party.device(i) for i in range(RING.n)]
+        answer.tell(server.requests())
+        ended = None
+        while not server.finished and ended is None and server.step < Step.SHARE:
+            quiet = dice.shuffled(server.asked)[: dice.one_of((0, 1, 1, 2))]
+            for i in server.asked:
+                given = devices[i].answer(server.step, server.request(i))
+                if i not in quiet:
+                    server.receive(i, given)
+            ended = answer.tried(server.close)
+            tell_server(answer, server)
+            if ended is None:
+                answer.tell(server.step.name, server.requests())
+
+
 def _begun(dice: Dice, answer: Answer) -> None:
     """Who is invited at all, and what an attempt says before it has begun and after it has ended."""
     shape = dice.one_of((COMPLETE, RING))
@@ -281,7 +332,7 @@ def _begun(dice: Dice, answer: Answer) -> None:
                         [*some[1:], n], [*some, *some], set(some)):  # fmt: skip
             server = answer.tried(Unmasking, party.terms, party.directory, party.server, invited=invited)
             if isinstance(server, Unmasking):
-                answer.tell(server.invited, server.asked, server.step.name, server.finished)
+                answer.tell(server.invited, server.asked, server.step.name, server.finished, server.requests())
                 tell_server(answer, server)
         for changed in ({"directory": "ab" * 32}, {"n_max": shape.n + 1}, {"n_max": shape.n_min}, {"n_min": 9}):
             terms = Answer().tried(replace, party.terms, **changed)
@@ -298,19 +349,23 @@ def _begun(dice: Dice, answer: Answer) -> None:
         tell_server(answer, played.server)
 
 
-LATE = (Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
+CHECKED = ((Step.CHECK,),)
+LATE = ((Step.INPUT,), (Step.CONSISTENCY,), (Step.UNMASK,), (Step.INPUT, Step.UNMASK))
+SHARED = ((Step.SHARE,), (Step.SHARE,), (Step.SHARE, Step.CHECK))
 
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
-    Seam("server: whole attempts of few", _whole, 12),
-    Seam("server: adverts", partial(_lied, COMPLETE, (Step.ADVERTISE,), 1), 18),
-    Seam("server: commitments and adverts in a ring", partial(_lied, RING, (Step.COMMIT, Step.ADVERTISE), 2), 24),
-    Seam("server: boxes", partial(_lied, COMPLETE, (Step.SHARE,), 3), 24),
-    Seam("server: boxes in a ring", partial(_lied, RING, (Step.SHARE,), 3), 12),
-    Seam("server: receipts and openings", partial(_lied, COMPLETE, (Step.CHECK,), 2), 24),
-    Seam("server: receipts and openings in a ring", partial(_lied, RING, (Step.CHECK,), 2), 12),
-    Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, LATE, 4), 24),
-    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, LATE, 4), 12),
-    Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, (Step.CHECK,), 6), 6),
+    Seam("server: whole attempts of few", _whole, 18),
+    Seam("server: tosses", _tossed, 12),
+    Seam("server: commitments", partial(_lied, RING, Step.COMMIT, ((Step.COMMIT,),), 2), 12),
+    Seam("server: adverts", partial(_lied, COMPLETE, Step.ADVERTISE, ((Step.ADVERTISE,),), 1), 18),
+    Seam("server: adverts in a ring", partial(_lied, RING, Step.ADVERTISE, ((Step.ADVERTISE,),), 1), 18),
+    Seam("server: boxes", partial(_lied, COMPLETE, Step.SHARE, SHARED, 3), 36),
+    Seam("server: boxes in a ring", partial(_lied, RING, Step.SHARE, SHARED, 3), 12),
+    Seam("server: receipts and openings", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 2), 24),
+    Seam("server: receipts and openings in a ring", partial(_lied, RING, Step.CHECK, CHECKED, 2), 12),
+    Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, Step.CHECK, LATE, 5), 24),
+    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, Step.CHECK, LATE, 5), 12),
+    Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 6), 6),
     Seam("server: shares that don't fit together", _mended, 24),
 )
