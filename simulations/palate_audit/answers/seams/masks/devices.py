@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -13,9 +15,9 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import FIELD, flipped, resized
-from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, honest, members, rings, tell_device
+from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, honest, rings, tell_device
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError
 from palate_common.secagg.boxes import Label, path_of, root_of, tree_of
 from palate_common.secagg.cohort import Cohort
 from palate_common.secagg.directory import Directory
@@ -35,7 +37,6 @@ from palate_common.secagg.messages import (
     UnmaskRequest,
     encode_commitments,
     pack_flags,
-    split_pieces,
     write,
 )
 from palate_common.secagg.transcript import (
@@ -82,11 +83,13 @@ class _Liar:
         return b"" if found is None else bytes(found[HEADER:])
 
     def garbled(self, step: Step, body: bytes) -> None:
-        """The request with something wrong in its header or length, or of another step."""
+        """The request of other tosses, with something wrong in its header or length, and as another step's."""
         dice, header = self.dice, Header(step, self.toss, self.me, self.terms.context)
         good = write(header, body, answer=False)
+        for toss in (self.toss + 1, max(0, self.toss - 1)):
+            self.answer.of(self.device.answer, step, write(replace(header, toss=toss), body, answer=False))
         others = (good[:HEADER] + resized(dice, body), flipped(dice, good[:HEADER]) + body, good[:-1], good + b"\0",
-                  write(header, body, answer=True), write(replace(header, toss=self.toss + 1), body, answer=False))  # fmt: skip
+                  write(header, body, answer=True), write(replace(header, device=99), body, answer=False))  # fmt: skip
         self.answer.of(self.device.answer, step, dice.one_of(others))
         self.answer.of(self.device.answer, dice.one_of(list(Step)), good if dice.chance(0.3) else others[1])
         tell_device(self.answer, self.device)
@@ -129,10 +132,14 @@ def _listed(liar: _Liar, own: tuple[bytes, bytes]) -> list[Entry]:
     return entries
 
 
-def _adverts(liar: _Liar, ids: Sequence[int], nonces: dict[int, bytes], root: bytes, own: Advert) -> list[tuple[int, Advert]]:
+def _adverts(
+    liar: _Liar, ids: Sequence[int], nonces: dict[int, bytes], root: bytes, own: Advert
+) -> list[tuple[int, Advert]]:
     """Signed adverts of devices, in most cases with something wrong in them."""
     dice, found = liar.dice, list[tuple[int, Advert]]()
-    how = dice.one_of(("", "", "", "", "unsigned", "another's", "root", "key", "own key", "twice", "low", "wide", "nonce"))
+    how = dice.one_of(
+        ("", "", "", "", "unsigned", "another's", "root", "key", "own key", "twice", "low", "wide", "nonce")
+    )
     at = dice.whole(0, max(0, len(ids) - 1))
     for place, i in enumerate(ids):
         honest_one = Advert.decode(liar.recorded.moments[Step.ADVERTISE].answers[i % liar.party.shape.n][HEADER:],
@@ -172,18 +179,18 @@ def _drawn(dice: Dice, answer: Answer) -> None:
         for toss in dice.one_of(((0,), (0, 0), (1, 0), (0, 2, 1), (2, 3), (3, 1), (0, 65535, 1))):
             given = liar.ask(Step.COMMIT, b"", toss=toss)
             liar.toss, commit = (toss, given) if given else (liar.toss, commit)
-        if dice.chance(0.3):
-            liar.garbled(Step.COMMIT, b"")
         before = liar.device._state
         own = (commit[:32], before.nonce)  # type: ignore[union-attr]
         entries = _listed(liar, own)
         listed = encode_commitments([entry[:2] for entry in entries])
         root = cohort_root(liar.terms.context, liar.toss, listed)
-        given = liar.ask(Step.ADVERTISE, root)
-        if dice.chance(0.3):
+        if dice.chance(0.5):
             liar.garbled(Step.ADVERTISE, root)
+        given = liar.ask(Step.ADVERTISE, root)
         if dice.chance(0.15):  # the ring is drawn again
             liar.ask(Step.COMMIT, b"", toss=liar.toss + 1)
+            liar.ask(Step.ADVERTISE, root)
+            liar.ask(Step.COMMIT, b"")
         if not given:
             return
         ids, nonces = [entry[0] for entry in entries], {entry[0]: entry[2] for entry in entries}
@@ -193,30 +200,40 @@ def _drawn(dice: Dice, answer: Answer) -> None:
         except InputError:
             names = ids[:6]
         adverts = _adverts(liar, names, nonces, root, Advert.decode(given, committed=True))
-        _shared(liar, ShareRequest(tuple(entries), tuple(adverts)).encode(), ShareRequest(tuple(_listed(liar, own)), ()).encode())
+        _shared(
+            liar,
+            ShareRequest(tuple(entries), tuple(adverts)).encode(),
+            ShareRequest(tuple(_listed(liar, own)), ()).encode(),
+        )
 
 
 def _advertised(dice: Dice, answer: Answer) -> None:
     """A complete graph: the shares for all who are listed."""
     with rings(COMPLETE):
         liar = _Liar(dice, answer, COMPLETE, Step.ADVERTISE)
-        given = liar.ask(Step.ADVERTISE, b"")
         if dice.chance(0.3):
             liar.garbled(Step.ADVERTISE, b"")
+        given = liar.ask(Step.ADVERTISE, b"")
         n, n_min, less = liar.party.shape.n, liar.terms.n_min, dice.one_of((0, 0, 0, 1, 2, 3))
         gone = dice.shuffled(range(n))[:less]
         ids = [i for i in range(n) if i not in gone] + ([n] if dice.chance(0.1) else [])
         own = Advert.decode(given, committed=False)
-        own = replace(own, self_digest=dice.bytes(32)) if dice.chance(0.1) else own
+        own = replace(own, self_digest=dice.bytes(32)) if dice.chance(0.2) else own
         adverts = _adverts(liar, ids, {}, b"", own)
-        _shared(liar, ShareRequest((), tuple(adverts)).encode(), ShareRequest((), tuple(adverts[: n_min - 1])).encode())
+        _shared(
+            liar,
+            ShareRequest((), tuple(adverts)).encode(),
+            ShareRequest((), tuple(adverts[: dice.one_of((0, n_min - 1))])).encode(),
+        )
 
 
 def _shared(liar: _Liar, request: bytes, other: bytes) -> None:
     """Ask for shares: once, the same again, and another."""
     dice = liar.dice
-    if dice.chance(0.3):
+    if dice.chance(0.5):
         liar.garbled(Step.SHARE, request)
+    if dice.chance(0.3):
+        liar.ask(Step.SHARE, other)
     liar.ask(Step.SHARE, request)
     liar.ask(Step.SHARE, request)
     for step in dice.some_of((Step.SHARE, Step.COMMIT, Step.ADVERTISE, Step.CHECK), 0.3):
@@ -231,7 +248,10 @@ def _handed(liar: _Liar) -> bytes:
     shared, boxes = request.shared.copy(), list(request.boxes)
     senders = neighbours.tolist()
     for _ in range(dice.one_of((0, 1, 1, 2))):
-        at, how = dice.whole(0, len(boxes) - 1), dice.one_of(("rubbish", "low", "false", "unsigned", "swapped", "withheld"))
+        at, how = (
+            dice.whole(0, len(boxes) - 1),
+            dice.one_of(("rubbish", "low", "false", "unsigned", "swapped", "withheld")),
+        )
         if how == "withheld":
             shared[senders[at]] = False
             del boxes[at], senders[at]
@@ -266,16 +286,23 @@ def _complaints(liar: _Liar) -> bytes:
     for slot in dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, c_max, c_max, c_max + 1))]:
         other = neighbours[slot]
         place = int(cohort.slots(me)[slot])
-        label = Label.of(cohort, sender=liar.me, receiver=int(cohort.ids[other]), slot=slot, key=shared.share_keys[slot])  # type: ignore[union-attr]  # noqa: E501
+        label = Label.of(
+            cohort, sender=liar.me, receiver=int(cohort.ids[other]), slot=slot, key=shared.share_keys[slot]
+        )  # type: ignore[union-attr]
         leaves = [dice.bytes(2) for _ in range(cohort.degree)]
         leaves[place] = label.leaf(shared.boxes[slot if how != "leaf" else slot - 1])  # type: ignore[union-attr]
-        tree, accused = tree_of(leaves), np.arange(cohort.degree) == (place if how != "quiet" else (place + 1) % cohort.degree)
+        tree, accused = (
+            tree_of(leaves),
+            np.arange(cohort.degree) == (place if how != "quiet" else (place + 1) % cohort.degree),
+        )
         signer = liar.party.keys[liar.me if how == "forged" else other]
         payload = receipt_payload(cohort.binding, root_of(tree), pack_flags(accused))
         path = path_of(tree, (place + 1) % cohort.degree if how == "slot" else place)
         path = (flipped(dice, path[0]), *path[1:]) if how == "path" else path
         named = liar.me if how == "stranger" else int(cohort.ids[other])
-        found.append(Complaint(named, BoxReceipt(root_of(tree), accused, sign(signer, RECEIPT, payload)), path).encode())
+        found.append(
+            Complaint(named, BoxReceipt(root_of(tree), accused, sign(signer, RECEIPT, payload)), path).encode()
+        )
         found += found[-1:] if how == "twice" else []
     return b"".join(found)
 
@@ -285,7 +312,7 @@ def _checked(shape: Shape, dice: Dice, answer: Answer) -> None:
     with rings(shape):
         liar = _Liar(dice, answer, shape, Step.CHECK)
         request = _handed(liar)
-        if dice.chance(0.2):
+        if dice.chance(0.4):
             liar.garbled(Step.CHECK, request)
         given = liar.ask(Step.CHECK, request)
         if not given:
@@ -294,7 +321,7 @@ def _checked(shape: Shape, dice: Dice, answer: Answer) -> None:
             liar.ask(Step.CHECK, flipped(dice, request) if dice.chance(0.5) else request)
         for _ in range(dice.one_of((0, 1, 2))):
             complaints = _complaints(liar)
-            if dice.chance(0.2):
+            if dice.chance(0.4):
                 liar.garbled(Step.OPEN, complaints)
             liar.ask(Step.OPEN, complaints)
         if dice.chance(0.3):
@@ -313,11 +340,14 @@ def _asked_for_vector(liar: _Liar, u1: Flags) -> bytes:
     return liar.ask(Step.INPUT, InputRequest(u1, signature).encode())
 
 
-def _fewer(dice: Dice, flags: Flags, least: int, me: int) -> Flags:
-    """A list with some fewer, near what must be there; the device itself may miss, too."""
+def _fewer(dice: Dice, flags: Flags, least: int, cohort: Cohort, me: int) -> Flags:
+    """A list with some fewer, near what must be there, in a row of the ring or not; the device may miss, too."""
     there, found = np.flatnonzero(flags).tolist(), flags.copy()
     gone = dice.shuffled([each for each in there if each != me])
-    found[gone[: dice.one_of((0, 0, 1, len(there) - least, len(there) - least + 1))]] = False
+    if cohort._ring is not None and dice.chance(0.6):
+        after = int(cohort._ring.position[me]) + dice.whole(1, len(cohort) - 3)
+        gone = np.roll(cohort._ring.order, -after).tolist()
+    found[gone[: dice.one_of((0, 0, 1, len(there) - least, len(there) - least, len(there) - least + 1))]] = False
     found[me] = dice.chance(0.93)
     return found
 
@@ -338,23 +368,27 @@ def _wrong_inputs(liar: _Liar, u1: Flags, binding: bytes) -> None:
 
 def _summed(shape: Shape, dice: Dice, answer: Answer) -> None:
     """The list of who has shared, the list of survivors, and the shares that open the sum."""
-    with rings(shape):
+    with rings(shape), ExitStack() as stack:
         liar = _Liar(dice, answer, shape, Step.INPUT)
         state, n_min = liar.device._state, liar.terms.n_min
         cohort, me = state.cohort, state.me  # type: ignore[union-attr]
+        stack.enter_context(mock.patch.object(cohort, "_window_corrupt", dice.whole(0, 2)))  # how long a gap may be
         odd = dice.whole(0, 11)
         if odd < 3:
             vectors: tuple[Any, ...] = (np.zeros(shape.size, np.int32), np.zeros(shape.size + 1, np.int64), None)
             liar.device._vector = partial(_vector, vectors[odd])
         everybody = np.ones(shape.n, np.bool_)
-        u1 = _fewer(dice, everybody, n_min, me)
-        if dice.chance(0.4):
-            _wrong_inputs(liar, u1, cohort.binding)
+        u1 = _fewer(dice, everybody, n_min, cohort, me)
+        if dice.chance(0.6):
+            _wrong_inputs(liar, everybody if dice.chance(0.7) else u1, cohort.binding)
+        if dice.chance(0.3):
+            signature = sign(liar.party.server, MEMBERS, members_payload(cohort.binding, pack_flags(u1)))
+            liar.garbled(Step.INPUT, InputRequest(u1, signature).encode())
         if not _asked_for_vector(liar, u1):
             u1 = everybody
             _asked_for_vector(liar, u1)
         if dice.chance(0.4):
-            _asked_for_vector(liar, _fewer(dice, everybody, n_min, me))
+            _asked_for_vector(liar, _fewer(dice, everybody, n_min, cohort, me))
             liar.ask(Step.OPEN, bytes(200))
             again = liar.restarted()
             signature = sign(liar.party.server, MEMBERS, members_payload(cohort.binding, pack_flags(everybody)))
@@ -373,7 +407,7 @@ def _opened(liar: _Liar, cohort: Cohort, u1: Flags, n_min: int) -> None:
     """From the survivors on."""
     dice, me, answer = liar.dice, liar.device, liar.answer
     member = cohort.member(liar.me) or 0
-    survivors = _fewer(dice, u1, n_min, member)
+    survivors = _fewer(dice, u1, n_min, cohort, member)
     if dice.chance(0.3):
         liar.ask(Step.CONSISTENCY, dice.one_of((pack_flags(~u1 | survivors), resized(dice, pack_flags(survivors)),
                                                 pack_flags(survivors)[:-1] + b"\xff")))  # fmt: skip
@@ -381,14 +415,15 @@ def _opened(liar: _Liar, cohort: Cohort, u1: Flags, n_min: int) -> None:
         survivors = u1
         liar.ask(Step.CONSISTENCY, pack_flags(survivors))
     if dice.chance(0.3):
-        liar.ask(Step.CONSISTENCY, pack_flags(_fewer(dice, u1, n_min, member)))
+        liar.ask(Step.CONSISTENCY, pack_flags(_fewer(dice, u1, n_min, cohort, member)))
         again = copied(liar.recorded.moments[Step.CONSISTENCY].devices[liar.me])
         again._latch = me._latch
-        liar.ask(Step.CONSISTENCY, pack_flags(_fewer(dice, u1, n_min, member)), device=again)
-    for _ in range(dice.one_of((1, 2, 3))):
-        liar.ask(Step.UNMASK, _unmasked(liar, cohort, u1, survivors))
+        liar.ask(Step.CONSISTENCY, pack_flags(_fewer(dice, u1, n_min, cohort, member)), device=again)
     if dice.chance(0.3):
+        liar.garbled(Step.CONSISTENCY, pack_flags(survivors))
         liar.garbled(Step.UNMASK, _unmasked(liar, cohort, u1, survivors))
+    for _ in range(dice.one_of((1, 2, 3, 4))):
+        liar.ask(Step.UNMASK, _unmasked(liar, cohort, u1, survivors))
     answer.tell(len(me._answers))
 
 
@@ -403,19 +438,24 @@ def _unmasked(liar: _Liar, cohort: Cohort, u1: Flags, survivors: Flags) -> bytes
     signers[there[: max(0, dice.one_of((0, 0, 0, 1, spare, spare + 1)))]] = False
     signers[far[: dice.one_of((0, 0, 1, 2, len(far)))]] = False
     signers[member] = dice.chance(0.8)
-    how = dice.one_of(("", "", "", "", "", "near", "far", "own", "lost", "other", "fewer", "more", "order", "list", "tag"))
+    how = dice.one_of(("", "", "", "near", "far", "own", "lost", "other", "fewer", "more", "order", "list", "tag"))
     if how == "lost" and not survivors.all():
         signers[np.flatnonzero(~survivors)[0]] = True
     payload = consistency_payload(cohort.binding, pack_flags(u1), pack_flags(survivors))
     others = [each for each in around.tolist() if survivors[each] and not signers[each]]
     wrong = {"near": there[-1:], "far": far[-1:], "own": [member], "other": others[-1:]}.get(how, [])
     signed = [
-        bytes(64) if each in wrong else sign(keys[each], CONSISTENCY, payload) for each in np.flatnonzero(signers).tolist()
+        bytes(64) if each in wrong else sign(keys[each], CONSISTENCY, payload)
+        for each in np.flatnonzero(signers).tolist()
     ]
     list_ = pack_flags(u1 if how != "list" else ~u1)
     tag = CONSISTENCY if how == "tag" else INPUT
-    more = [bytes(64) if each in wrong else sign(keys[each], tag, members_payload(cohort.binding, list_)) for each in others]
-    more = more[:-1] if how == "fewer" else [*more, bytes(64)] if how == "more" else more[::-1] if how == "order" else more
+    more = [
+        bytes(64) if each in wrong else sign(keys[each], tag, members_payload(cohort.binding, list_)) for each in others
+    ]
+    more = (
+        more[:-1] if how == "fewer" else [*more, bytes(64)] if how == "more" else more[::-1] if how == "order" else more
+    )
     return UnmaskRequest(signers, tuple(signed), tuple(more)).encode()
 
 
@@ -429,7 +469,11 @@ def _any(dice: Dice, answer: Answer) -> None:
         for device in dice.shuffled(devices)[:4]:
             own = copied(device)
             for step, moment in dice.shuffled([*recorded.moments.items()])[:5]:
-                cheap = step not in (Step.SHARE, Step.CHECK) or type(own._state).__name__ in ("MaskedSent", "Done", "Fresh")
+                cheap = step not in (Step.SHARE, Step.CHECK) or type(own._state).__name__ in (
+                    "MaskedSent",
+                    "Done",
+                    "Fresh",
+                )
                 if cheap or dice.chance(0.2):
                     answer.of(own.answer, step, moment.requests[i])
                     answer.of(own.answer, step, moment.requests[(i + 1) % shape.n])

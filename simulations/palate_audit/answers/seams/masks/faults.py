@@ -161,7 +161,9 @@ def _dealt(toss: _Toss) -> dict[str, Any]:
     # What is advertised is what is dealt, or one of the two isn't.
     said = {"self_digest": hashlib.sha256(secret).digest(), "mask_key": mask.public}
     wrong = dice.one_of(("", "self_digest", "mask_key"))
-    advert = toss.advert(committed=dice.chance(0.5), nonce=dice.bytes(32), **said | ({wrong: bytes(32)} if wrong else {}))
+    advert = toss.advert(
+        committed=dice.chance(0.5), nonce=dice.bytes(32), **said | ({wrong: bytes(32)} if wrong else {})
+    )
     which, dealt = dice.one_of(list(Secret)), []
     slots = dice.shuffled(range(DEGREE))[: dice.one_of((THRESHOLD, THRESHOLD, THRESHOLD, THRESHOLD - 1, THRESHOLD + 1))]
     how = dice.one_of(("", "", "", "", "twice", "threshold", "degree", "secret", "sender", "share"))

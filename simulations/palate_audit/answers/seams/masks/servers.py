@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -23,14 +22,10 @@ from palate_audit.answers.seams.masks.worlds import (
     RecordedAttempt,
     Shape,
     honest,
-    members,
     rings,
     tell_device,
     tell_server,
 )
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.states import State
-from palate_common.errors import PalateError
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.boxes import NONE, Label, make_box, root_of, tree_of
 from palate_common.secagg.messages import (
@@ -73,8 +68,9 @@ STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, S
 class _Liar:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
-    def __init__(self, dice: Dice, played: Played, i: int, answers: dict[int, bytes]) -> None:
+    def __init__(self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str]) -> None:
         device, answer = played.devices[i], answers[i]
+        self.how = dice.one_of(hows)
         self.dice, self.device, self.before = dice, device, played.states[i]
         self.request, self.others = played.server.request(i), answers
         self.head, self.body = answer[:HEADER], answer[HEADER:]
@@ -105,18 +101,19 @@ class _Liar:
         """Boxes with something else in them, for one, two, or all."""
         dice, state = self.dice, self.device._state
         boxes, names = split_pieces("boxes", self.body, BOX), state.cohort.ids[state.neighbours].tolist()  # type: ignore[union-attr]
-        how = dice.one_of(("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares", "shares"))
         start, length = {"rubbish": (32, 80), "false": (112 + dice.one_of((0, 16)), 16), "low": (0, 32),
-                         "other key": (0, 31)}.get(how, (0, 0))  # fmt: skip
+                         "other key": (0, 31)}.get(self.how, (0, 0))  # fmt: skip
         chosen, made = set(dice.shuffled(range(len(boxes)))[: dice.one_of((1, 1, 2, 3, len(boxes)))]), list[bytes]()
         for slot, box in enumerate(boxes):
             if slot in chosen:
-                label = Label.of(state.cohort, sender=self.device.id, receiver=names[slot], slot=slot, key=state.share_keys[slot])  # type: ignore[union-attr]  # noqa: E501
-                if how == "shares":
+                label = Label.of(
+                    state.cohort, sender=self.device.id, receiver=names[slot], slot=slot, key=state.share_keys[slot]
+                )  # type: ignore[union-attr]
+                if self.how == "shares":
                     box = make_box(label, dice.bytes(64), self.device._identity)[0]
                 body = bytearray(box[:BOX_BODY])
-                body[start : start + length] = bytes(length) if how == "low" else dice.bytes(length)
-                signature = bytes(64) if how == "unsigned" else self.sign(BOX_TAG, label.payload(bytes(body)))
+                body[start : start + length] = bytes(length) if self.how == "low" else dice.bytes(length)
+                signature = bytes(64) if self.how == "unsigned" else self.sign(BOX_TAG, label.payload(bytes(body)))
                 box = bytes(body) + signature
             made.append(box)
         return b"".join(made)
@@ -126,11 +123,10 @@ class _Liar:
         dice, state = self.dice, self.device._state
         receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)  # type: ignore[union-attr]
         accused, root = receipt.accused.copy(), receipt.root
-        how = dice.one_of(("root", "all boxes", "all boxes", "", "", "", "", ""))
-        if how == "root":
+        if self.how == "root":
             root = dice.bytes(32)
         else:
-            root = self._all_boxes() if how == "all boxes" else root
+            root = self._all_boxes() if self.how == "all boxes" else root
             accused[dice.shuffled(range(len(accused)))[: dice.one_of((1, 1, 2, 3, len(accused)))]] = True
         payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
         return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
@@ -148,13 +144,15 @@ class _Liar:
         return root_of(tree_of(leaves))
 
     def open(self) -> bytes:
-        """Openings by other keys."""
+        """Openings by other keys, or without a signature."""
         dice, made = self.dice, list[bytes]()
         cohort, width = self.device._state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)  # type: ignore[union-attr]
         for at, opening in enumerate(split_pieces("openings", self.body, OPENING)):
             receiver = int.from_bytes(self.request[HEADER + at * width :][:4], "little")
-            secret = opening[:32] if at and dice.chance(0.5) else dice.bytes(32)
-            made.append(secret + self.sign(OPENING_TAG, opening_payload(cohort.binding, receiver, secret)))
+            good = self.how != "other" or (at and dice.chance(0.5))
+            secret = opening[:32] if good else dice.bytes(32)
+            payload = opening_payload(cohort.binding, receiver, secret)
+            made.append(secret + (self.sign(OPENING_TAG, payload) if self.how != "unsigned" else bytes(64)))
         return b"".join(made)
 
     def input(self) -> bytes:
@@ -198,29 +196,43 @@ def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: by
     return dice.one_of(kinds)
 
 
+HOWS: dict[Step, tuple[str, ...]] = {
+    Step.SHARE: ("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares"),
+    Step.CHECK: ("root", "all boxes", "", "", "", ""),
+    Step.OPEN: ("", "", "other", "other", "unsigned"),
+}
+"""How liars lie at a step."""
+
+
+@dataclass(frozen=True)
+class _Script:
+    """What goes wrong: how liars lie at some steps, how many they are, and how many devices are gone from the first."""
+
+    hows: Mapping[Step, Sequence[str]]
+    liars: tuple[int, ...] = (1, 1, 2)
+    gone: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1, 2)
+
+
+def _at(*steps: Step, gone: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1, 2)) -> _Script:
+    """Lies of any kind at some steps."""
+    return _Script({step: HOWS.get(step, ("",)) for step in steps}, gone=gone)
+
+
 class _Changes:
-    """Liars at some steps, and devices that are gone; late, repeated and unasked answers at each step.
+    """Liars, and devices that are gone; late, repeated and unasked answers at each step."""
 
-    Args:
-        dice: which.
-        played: the attempt.
-        at: where the liars lie; where they are asked to open boxes, too.
-        liars: how many.
-        gone: how many answer nothing at all.
-    """
-
-    def __init__(self, dice: Dice, played: Played, at: Collection[Step], liars: int, gone: int) -> None:
-        self.dice, self.played, self.at = dice, played, {*at, Step.OPEN}
-        some = dice.shuffled(range(len(played.devices)))
-        self.liars, self.gone = some[:liars], some[liars : liars + gone]
+    def __init__(self, dice: Dice, played: Played, script: _Script) -> None:
+        self.dice, self.played, self.hows = dice, played, {Step.OPEN: HOWS[Step.OPEN], **script.hows}
+        some, liars = dice.shuffled(range(len(played.devices))), dice.one_of(script.liars)
+        self.liars, self.gone = some[:liars], some[liars : liars + dice.one_of(script.gone)]
         self.before: list[tuple[int, bytes]] = []
 
     def __call__(self, step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
         """What the server receives, in any order."""
         dice, sent = self.dice, dict[int, bytes | None](answers)
         for i in self.liars:
-            if i in answers and step in self.at:
-                liar = _Liar(dice, self.played, i, answers)
+            if i in answers and step in self.hows:
+                liar = _Liar(dice, self.played, i, answers, self.hows[step])
                 lie: bytes = getattr(liar, step.name.lower())()
                 sent[i] = _sent(dice, self.played, answers, i, liar.head + lie)
         received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None and i not in self.gone])
@@ -229,12 +241,11 @@ class _Changes:
         return [*received, *extra, *((99, data) for _, data in extra[:1])]
 
 
-def _lied(shape: Shape, start: Step, at: Sequence[tuple[Step, ...]], steps: int, dice: Dice, answer: Answer) -> None:
+def _lied(shape: Shape, start: Step, scripts: Sequence[_Script], steps: int, dice: Dice, answer: Answer) -> None:
     """An attempt that goes on from one of its steps, with liars at some of the next ones."""
-    gone = dice.one_of((0, 0, 0, 0, 0, 1, 1, 2)) if start > Step.ADVERTISE else dice.whole(0, 3)
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
         played = Played(honest(shape), start, answer)
-        played.go(_Changes(dice, played, dice.one_of(at), dice.one_of((1, 1, 2)), gone), steps)
+        played.go(_Changes(dice, played, dice.one_of(scripts)), steps)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
 
@@ -256,7 +267,9 @@ def _deal(dice: Dice, recorded: RecordedAttempt, played: Played, held: object, l
     """Put other boxes of one device where the honest ones were, and their shares into what their holders give."""
     party, cohort = recorded.party, held.cohort  # type: ignore[attr-defined]
     neighbours = held.neighbours  # type: ignore[attr-defined]
-    slots = dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, 2, cohort.degree - cohort.threshold, cohort.degree))]
+    slots = dice.shuffled(range(cohort.degree))[
+        : dice.one_of((1, 1, 2, cohort.degree - cohort.threshold, cohort.degree))
+    ]
     for slot in slots:
         holder = int(neighbours[liar, slot])
         label, _ = held.received(holder, neighbours[holder].tolist().index(liar))  # type: ignore[attr-defined]
@@ -278,7 +291,9 @@ def _deal(dice: Dice, recorded: RecordedAttempt, played: Played, held: object, l
 def _whole(dice: Dice, answer: Answer) -> None:
     """Two attempts in one process: few devices, some of them invited, and lost at any step."""
     n = dice.whole(3, 5)
-    shape = Shape(n, dice.one_of((n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64)))
+    shape = Shape(
+        n, dice.one_of((n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64))
+    )
     party = Party.of(shape, dice, dice.bytes(32))
     for _ in range(dice.one_of((1, 2))):
         invited = sorted(dice.shuffled(range(n))[: dice.one_of((n, n, n, n - 1, 2))])
@@ -349,17 +364,24 @@ def _begun(dice: Dice, answer: Answer) -> None:
         tell_server(answer, played.server)
 
 
-CHECKED = ((Step.CHECK,),)
-LATE = ((Step.INPUT,), (Step.CONSISTENCY,), (Step.UNMASK,), (Step.INPUT, Step.UNMASK))
-SHARED = ((Step.SHARE,), (Step.SHARE,), (Step.SHARE, Step.CHECK))
+MANY = (0, 1, 2, 3)
+CHECKED = (_at(Step.CHECK),)
+LATE = (_at(Step.INPUT), _at(Step.CONSISTENCY), _at(Step.UNMASK), _at(Step.UNMASK), _at(Step.INPUT, Step.UNMASK))
+SHARED = (
+    _at(Step.SHARE),
+    _Script({Step.SHARE: ("rubbish", "false")}, (1, 2), (0,)),
+    _Script({Step.SHARE: ("low", "shares")}, (1, 2), (0,)),
+    _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("all boxes",)}, (2, 3), (0,)),
+    _Script({Step.CHECK: ("",)}, (1, 2), (1,)),
+)
 
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
     Seam("server: whole attempts of few", _whole, 18),
     Seam("server: tosses", _tossed, 12),
-    Seam("server: commitments", partial(_lied, RING, Step.COMMIT, ((Step.COMMIT,),), 2), 12),
-    Seam("server: adverts", partial(_lied, COMPLETE, Step.ADVERTISE, ((Step.ADVERTISE,),), 1), 18),
-    Seam("server: adverts in a ring", partial(_lied, RING, Step.ADVERTISE, ((Step.ADVERTISE,),), 1), 18),
+    Seam("server: commitments", partial(_lied, RING, Step.COMMIT, (_at(Step.COMMIT, gone=MANY),), 2), 12),
+    Seam("server: adverts", partial(_lied, COMPLETE, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
+    Seam("server: adverts in a ring", partial(_lied, RING, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
     Seam("server: boxes", partial(_lied, COMPLETE, Step.SHARE, SHARED, 3), 36),
     Seam("server: boxes in a ring", partial(_lied, RING, Step.SHARE, SHARED, 3), 12),
     Seam("server: receipts and openings", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 2), 24),

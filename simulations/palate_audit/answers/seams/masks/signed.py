@@ -155,7 +155,11 @@ def _agreed(dice: Dice, answer: Answer) -> None:
 
 def _headers(dice: Dice, answer: Answer) -> None:
     """Records with their headers, and those of another version, step, toss, device or attempt."""
-    step, toss, device = dice.one_of(list(Step)), dice.one_of((0, 1, 1023, 65535)), dice.one_of((0, 7, 2**20, 2**32 - 1))
+    step, toss, device = (
+        dice.one_of(list(Step)),
+        dice.one_of((0, 1, 1023, 65535)),
+        dice.one_of((0, 7, 2**20, 2**32 - 1)),
+    )
     context, body, of_device = dice.bytes(32), dice.bytes(dice.whole(0, 9)), dice.chance(0.5)
     data = messages.write(Header(step, toss, device, context), body, answer=of_device)
     answer.tell(data)
