@@ -179,6 +179,7 @@ def _drawn(dice: Dice, answer: Answer) -> None:
         for toss in dice.one_of(((0,), (0, 0), (1, 0), (0, 2, 1), (2, 3), (3, 1), (0, 65535, 1))):
             given = liar.ask(Step.COMMIT, b"", toss=toss)
             liar.toss, commit = (toss, given) if given else (liar.toss, commit)
+        liar.ask(Step.COMMIT, b"\0", toss=liar.toss + 1)
         before = liar.device._state
         own = (commit[:32], before.nonce)  # type: ignore[union-attr]
         entries = _listed(liar, own)
@@ -199,12 +200,10 @@ def _drawn(dice: Dice, answer: Answer) -> None:
             names = cohort.ids[cohort.neighbours(cohort.member(liar.me) or 0)].tolist()
         except InputError:
             names = ids[:6]
-        adverts = _adverts(liar, names, nonces, root, Advert.decode(given, committed=True))
-        _shared(
-            liar,
-            ShareRequest(tuple(entries), tuple(adverts)).encode(),
-            ShareRequest(tuple(_listed(liar, own)), ()).encode(),
-        )
+        own_advert, listed_too = Advert.decode(given, committed=True), tuple(entries)
+        bodies = [ShareRequest(listed_too, tuple(_adverts(liar, names, nonces, root, own_advert))) for _ in range(3)]
+        bodies.append(ShareRequest(tuple(_listed(liar, own)), ()))
+        _shared(liar, [each.encode() for each in bodies])
 
 
 def _advertised(dice: Dice, answer: Answer) -> None:
@@ -219,25 +218,22 @@ def _advertised(dice: Dice, answer: Answer) -> None:
         ids = [i for i in range(n) if i not in gone] + ([n] if dice.chance(0.1) else [])
         own = Advert.decode(given, committed=False)
         own = replace(own, self_digest=dice.bytes(32)) if dice.chance(0.2) else own
-        adverts = _adverts(liar, ids, {}, b"", own)
-        _shared(
-            liar,
-            ShareRequest((), tuple(adverts)).encode(),
-            ShareRequest((), tuple(adverts[: dice.one_of((0, n_min - 1))])).encode(),
-        )
+        bodies = [ShareRequest((), tuple(_adverts(liar, ids, {}, b"", own))) for _ in range(3)]
+        bodies.append(ShareRequest((), bodies[0].adverts[: dice.one_of((0, n_min - 1))]))
+        _shared(liar, [each.encode() for each in bodies])
 
 
-def _shared(liar: _Liar, request: bytes, other: bytes) -> None:
-    """Ask for shares: once, the same again, and another."""
+def _shared(liar: _Liar, requests: Sequence[bytes]) -> None:
+    """Ask for shares: by several requests until one is good, by that again, and by others."""
     dice = liar.dice
     if dice.chance(0.5):
-        liar.garbled(Step.SHARE, request)
-    if dice.chance(0.3):
-        liar.ask(Step.SHARE, other)
-    liar.ask(Step.SHARE, request)
-    liar.ask(Step.SHARE, request)
+        liar.garbled(Step.SHARE, requests[0])
+    for request in requests[dice.whole(0, 2) :]:
+        if liar.ask(Step.SHARE, request):
+            liar.ask(Step.SHARE, request)
+            break
     for step in dice.some_of((Step.SHARE, Step.COMMIT, Step.ADVERTISE, Step.CHECK), 0.3):
-        liar.ask(step, other if step is Step.SHARE else b"", toss=liar.toss + (step is Step.COMMIT))
+        liar.ask(step, requests[-1] if step is Step.SHARE else b"", toss=liar.toss + (step is Step.COMMIT))
 
 
 def _handed(liar: _Liar) -> bytes:

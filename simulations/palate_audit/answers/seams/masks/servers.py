@@ -26,10 +26,10 @@ from palate_audit.answers.seams.masks.worlds import (
     tell_device,
     tell_server,
 )
+from palate_client.secagg.states import Shared
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.boxes import NONE, Label, make_box, root_of, tree_of
 from palate_common.secagg.messages import (
-    BOX,
     BOX_BODY,
     HEADER,
     OPENING,
@@ -68,9 +68,11 @@ STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, S
 class _Liar:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
-    def __init__(self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str]) -> None:
-        device, answer = played.devices[i], answers[i]
-        self.how = dice.one_of(hows)
+    def __init__(
+        self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str], friends: Sequence[int]
+    ) -> None:
+        device, answer = played.left(i), answers[i]
+        self.how, self.friends = dice.one_of(hows), friends
         self.dice, self.device, self.before = dice, device, played.states[i]
         self.request, self.others = played.server.request(i), answers
         self.head, self.body = answer[:HEADER], answer[HEADER:]
@@ -97,26 +99,34 @@ class _Liar:
         payload = advert_payload(self.context, self.toss, self.request[HEADER:], self.device.id, own.body)
         return own.body + self.sign(ADVERT, payload)
 
+    def _slots(self, k: int) -> list[int]:
+        """Some slots of its neighbours; those of its friends where it is about signatures."""
+        state: Any = self.device._state
+        names = state.cohort.ids[state.neighbours].tolist()
+        friends = [slot for slot, device in enumerate(names) if device in self.friends]
+        if self.how in ("unsigned", "all boxes") and friends:
+            return friends
+        return self.dice.shuffled(range(k))[: self.dice.one_of((1, 1, 2, 3, k))]
+
     def share(self) -> bytes:
-        """Boxes with something else in them, for one, two, or all."""
+        """Boxes with something else in them, for one, two, or all; it opens what it has sent."""
         dice, state = self.dice, self.device._state
-        boxes, names = split_pieces("boxes", self.body, BOX), state.cohort.ids[state.neighbours].tolist()  # type: ignore[union-attr]
+        if not isinstance(state, Shared):
+            raise TypeError("boxes must have been made")
+        boxes, keys, names = list(state.boxes), list(state.made_with), state.cohort.ids[state.neighbours].tolist()
         start, length = {"rubbish": (32, 80), "false": (112 + dice.one_of((0, 16)), 16), "low": (0, 32),
                          "other key": (0, 31)}.get(self.how, (0, 0))  # fmt: skip
-        chosen, made = set(dice.shuffled(range(len(boxes)))[: dice.one_of((1, 1, 2, 3, len(boxes)))]), list[bytes]()
-        for slot, box in enumerate(boxes):
-            if slot in chosen:
-                label = Label.of(
-                    state.cohort, sender=self.device.id, receiver=names[slot], slot=slot, key=state.share_keys[slot]
-                )  # type: ignore[union-attr]
-                if self.how == "shares":
-                    box = make_box(label, dice.bytes(64), self.device._identity)[0]
-                body = bytearray(box[:BOX_BODY])
-                body[start : start + length] = bytes(length) if self.how == "low" else dice.bytes(length)
-                signature = bytes(64) if self.how == "unsigned" else self.sign(BOX_TAG, label.payload(bytes(body)))
-                box = bytes(body) + signature
-            made.append(box)
-        return b"".join(made)
+        for slot in self._slots(len(boxes)):
+            ends = {"sender": self.device.id, "receiver": names[slot]}
+            label = Label.of(state.cohort, **ends, slot=slot, key=state.share_keys[slot])
+            if self.how == "shares":
+                boxes[slot], keys[slot] = make_box(label, dice.bytes(64), self.device._identity)
+            body = bytearray(boxes[slot][:BOX_BODY])
+            body[start : start + length] = bytes(length) if self.how == "low" else dice.bytes(length)
+            signature = bytes(64) if self.how == "unsigned" else self.sign(BOX_TAG, label.payload(bytes(body)))
+            boxes[slot] = bytes(body) + signature
+        self.device._state = replace(state, boxes=tuple(boxes), made_with=tuple(keys))
+        return b"".join(boxes)
 
     def check(self) -> bytes:
         """Complaints of good boxes and of none, or a receipt for other boxes."""
@@ -127,7 +137,7 @@ class _Liar:
             root = dice.bytes(32)
         else:
             root = self._all_boxes() if self.how == "all boxes" else root
-            accused[dice.shuffled(range(len(accused)))[: dice.one_of((1, 1, 2, 3, len(accused)))]] = True
+            accused[self._slots(len(accused))] = True
         payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
         return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
 
@@ -232,7 +242,7 @@ class _Changes:
         dice, sent = self.dice, dict[int, bytes | None](answers)
         for i in self.liars:
             if i in answers and step in self.hows:
-                liar = _Liar(dice, self.played, i, answers, self.hows[step])
+                liar = _Liar(dice, self.played, i, answers, self.hows[step], self.liars)
                 lie: bytes = getattr(liar, step.name.lower())()
                 sent[i] = _sent(dice, self.played, answers, i, liar.head + lie)
         received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None and i not in self.gone])
@@ -374,6 +384,7 @@ SHARED = (
     _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("all boxes",)}, (2, 3), (0,)),
     _Script({Step.CHECK: ("",)}, (1, 2), (1,)),
 )
+RINGED = (*SHARED, _Script({}, (0,), (2,)))
 
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
@@ -383,7 +394,7 @@ SEAMS = (
     Seam("server: adverts", partial(_lied, COMPLETE, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
     Seam("server: adverts in a ring", partial(_lied, RING, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
     Seam("server: boxes", partial(_lied, COMPLETE, Step.SHARE, SHARED, 3), 36),
-    Seam("server: boxes in a ring", partial(_lied, RING, Step.SHARE, SHARED, 3), 12),
+    Seam("server: boxes in a ring", partial(_lied, RING, Step.SHARE, RINGED, 3), 12),
     Seam("server: receipts and openings", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 2), 24),
     Seam("server: receipts and openings in a ring", partial(_lied, RING, Step.CHECK, CHECKED, 2), 12),
     Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, Step.CHECK, LATE, 5), 24),
