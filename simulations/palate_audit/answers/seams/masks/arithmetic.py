@@ -45,29 +45,27 @@ def _residues(dice: Dice, bits: int, size: int) -> packing.Residues:
 
 
 def _packed(dice: Dice, answer: Answer) -> None:
-    """Rows of every width, some at a time, and rows that aren't."""
-    first, step = dice.whole(1, 32), dice.one_of((packing._STEP, 64, 130))
+    """Rows of any width, some at a time, and rows that aren't."""
+    bits, step = dice.whole(1, 64), dice.one_of((packing._STEP, 64, 130))
+    columns, some = 64 if bits > 32 else 32, dice.whole(1, 40)
+    size = dice.one_of((0, 1, 7, 8, columns - 1, columns, columns + 1, 2 * columns, 2 * columns + 3, some))
     with mock.patch.object(packing, "_STEP", step):
-        for bits in range(first, 65, 32):
-            columns = 64 if bits > 32 else 32
-            some = dice.whole(1, 40)
-            size = dice.one_of((0, 1, 7, 8, columns - 1, columns, columns + 1, 2 * columns, 2 * columns + 3, some))
-            rows = [packing.pack(_residues(dice, bits, size), bits) for _ in range(dice.one_of((0, 1, 2, 7, 8, 9)))]
-            answer.tell(rows, packing.packed_bytes(size, bits))
-            total, stop = packing.PackedSum(size, bits), dice.whole(0, len(rows))
-            for place, row in enumerate(rows):
-                answer.of(total.add, memoryview(row) if dice.chance(0.3) else row)
-                if place == stop:
-                    answer.of(total.add, row[:-1] + bytes([row[-1] ^ 128]) if row else b"\0")
-                    answer.of(total.add, dice.one_of((row[:-1], row + b"\0", b"")))
-                    answer.tell(total.values())
-            whole = total.values()
-            answer.tell(whole)
-            whole[:] = 1
-            answer.tell(total.values())
-            for row in rows[:1]:
-                answer.of(packing.unpack, row, size, bits)
-                answer.of(packing.unpack, row, abs(size + dice.one_of((-1, 1))), bits)
+        rows = [packing.pack(_residues(dice, bits, size), bits) for _ in range(dice.one_of((0, 1, 2, 7, 8, 9)))]
+        answer.tell(rows, packing.packed_bytes(size, bits))
+        total, stop = packing.PackedSum(size, bits), dice.whole(0, len(rows))
+        for place, row in enumerate(rows):
+            answer.of(total.add, memoryview(row) if dice.chance(0.3) else row)
+            if place == stop:
+                answer.of(total.add, row[:-1] + bytes([row[-1] ^ 128]) if row else b"\0")
+                answer.of(total.add, dice.one_of((row[:-1], row + b"\0", b"")))
+                answer.tell(total.values())
+        whole = total.values()
+        answer.tell(whole)
+        whole[:] = 1
+        answer.tell(total.values())
+        for row in rows[:1]:
+            answer.of(packing.unpack, row, size, bits)
+            answer.of(packing.unpack, row, abs(size + dice.one_of((-1, 1))), bits)
     _no_rows(dice, answer)
 
 
@@ -273,7 +271,7 @@ def _cohorts(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("packing: rows of every width and their sums", _packed, 24),
+    Seam("packing: rows of every width and their sums", _packed, 36),
     Seam("masking: keystreams added and taken away", _masked, 36),
     Seam("shares: split, combined, and wrong ones", _split, 42),
     Seam("shares: many secrets at once", _together, 24),

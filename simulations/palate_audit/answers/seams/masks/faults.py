@@ -235,7 +235,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
         answer.tell(record.to_bytes(), record.binding)
         answer.of(evidence.check, record, toss.directory)
         answer.of(evidence.check, record.to_bytes(), toss.directory)
-        for change in dice.shuffled(_changes(dice))[:5]:
+        for change in dice.shuffled(_changes(dice))[:4]:
             other = _changed(record, change)
             if other is not None:
                 answer.of(evidence.check, other, toss.directory)
@@ -255,10 +255,11 @@ def _spelled(dice: Dice, answer: Answer, record: FaultEvidence) -> None:
         {"device": True}, {"device": 2**20}, {"attempt": told["attempt"].upper()}, {"attempt": "abc"}, {"seed": ""},
         {"root": "00" * 2**14}, {"root": "00" * 2**14 + "00"}, {"attempt": told["attempt"] + "\n"}, {"version": True},
     )  # fmt: skip
-    for change in dice.shuffled(changes)[:4]:
+    for change in dice.shuffled(changes)[:3]:
         answer.tell(_again(canonical_json({**told, **change})))
-    for text in (data, data + b" ", json.dumps(told).encode(), b"{}", b"", data[:-1], canonical_json({
-            key: value for key, value in told.items() if key != name})):  # fmt: skip
+    spellings = (data + b" ", json.dumps(told).encode(), b"{}", b"", data[:-1],
+                 canonical_json({key: value for key, value in told.items() if key != name}))  # fmt: skip
+    for text in dice.shuffled(spellings)[:3]:
         answer.tell(_again(text))
     for most in (len(data), len(data) - 1):
         with mock.patch.object(evidence, "MOST", most):
