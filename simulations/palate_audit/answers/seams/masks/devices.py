@@ -16,6 +16,7 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import FIELD, flipped, resized
 from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, honest, rings, tell_device
+from palate_client.secagg import checks
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import InputError
 from palate_common.secagg.boxes import Label, path_of, root_of, tree_of
@@ -434,7 +435,9 @@ def _unmasked(liar: _Liar, cohort: Cohort, u1: Flags, survivors: Flags) -> bytes
     signers[there[: max(0, dice.one_of((0, 0, 0, 1, spare, spare + 1)))]] = False
     signers[far[: dice.one_of((0, 0, 1, 2, len(far)))]] = False
     signers[member] = dice.chance(0.8)
-    how = dice.one_of(("", "", "", "near", "far", "own", "lost", "other", "fewer", "more", "order", "list", "tag"))
+    how = dice.one_of(
+        ("", "", "", "near", "far", "far", "far", "own", "lost", "other", "fewer", "more", "order", "list", "tag")
+    )
     if how == "lost" and not survivors.all():
         signers[np.flatnonzero(~survivors)[0]] = True
     payload = consistency_payload(cohort.binding, pack_flags(u1), pack_flags(survivors))
@@ -474,6 +477,7 @@ def _any(dice: Dice, answer: Answer) -> None:
                     answer.of(own.answer, step, moment.requests[i])
                     answer.of(own.answer, step, moment.requests[(i + 1) % shape.n])
                 tell_device(answer, own)
+        answer.tell([checks.draw(n, me, size) for n, me, size in ((9, 8, 4), (9, 0, 8), (5, dice.whole(0, 4), 3))])
         party = recorded.party
         stranger = Directory(tuple(reversed(party.directory.identities)))
         facts: dict[str, Any] = {"id": i, "identity": party.keys[i], "directory": party.directory,
@@ -486,11 +490,11 @@ def _any(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("device: any request in any state", _any, 18),
+    Seam("device: any request in any state", _any, 12),
     Seam("device: adverts and shares", _advertised, 30),
-    Seam("device: tosses, adverts and shares in a ring", _drawn, 36),
+    Seam("device: tosses, adverts and shares in a ring", _drawn, 30),
     Seam("device: boxes and complaints", partial(_checked, COMPLETE), 24),
     Seam("device: boxes and complaints in a ring", partial(_checked, RING), 24),
-    Seam("device: vectors, lists and shares", partial(_summed, COMPLETE), 36),
-    Seam("device: vectors, lists and shares in a ring", partial(_summed, RING), 36),
+    Seam("device: vectors, lists and shares", partial(_summed, COMPLETE), 30),
+    Seam("device: vectors, lists and shares in a ring", partial(_summed, RING), 30),
 )

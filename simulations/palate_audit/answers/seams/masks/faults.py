@@ -38,7 +38,7 @@ from palate_common.secagg.transcript import (
     reveal_payload,
     sign,
 )
-from palate_server.secagg.conduct import Conduct, holds
+from palate_server.secagg.conduct import Conduct
 
 DEGREE, THRESHOLD = 5, 3
 
@@ -227,8 +227,8 @@ def _changed(record: FaultEvidence, change: _Change) -> FaultEvidence | None:
 def _judged(dice: Dice, answer: Answer) -> None:
     """Two records, each as it is and with other values; kept as a server keeps them."""
     toss = _Toss(dice)
-    conduct, heard = Conduct(), list[int]()
-    conduct.on_evidence = lambda device, record: heard.append(device)
+    conduct, heard = Conduct(), list[tuple[int, bytes]]()
+    conduct.on_evidence = lambda device, record: heard.append((device, record.to_bytes()))
     for _ in range(2):
         kind = dice.one_of(tuple(MADE))
         record = toss.scene.record(kind, toss.accused, **MADE[kind](toss))
@@ -240,8 +240,8 @@ def _judged(dice: Dice, answer: Answer) -> None:
             if other is not None:
                 answer.of(evidence.check, other, toss.directory)
         answer.tell(conduct.name(record, toss.directory, context=dice.one_of((toss.context, toss.context, bytes(32)))))
-        answer.tell(holds(record, toss.directory, context=toss.context))
-        answer.tell(heard, conduct.named, [each.to_bytes() for each in conduct.evidence.values()])
+        answer.tell(conduct.name(record, toss.directory, context=toss.context))
+    answer.tell(heard, conduct.named, [each.to_bytes() for each in conduct.evidence.values()])
     _spelled(dice, answer, record)
 
 
@@ -272,4 +272,4 @@ def _again(data: bytes) -> Any:
     return found.to_bytes() if isinstance(found, FaultEvidence) else found
 
 
-SEAMS = (Seam("evidence: true or not, and with other values", _judged, 48),)
+SEAMS = (Seam("evidence: true or not, and with other values", _judged, 36),)

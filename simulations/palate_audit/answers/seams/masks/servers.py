@@ -19,16 +19,15 @@ from palate_audit.answers.seams.masks.worlds import (
     RING,
     Party,
     Played,
-    RecordedAttempt,
     Shape,
     honest,
     rings,
     tell_device,
     tell_server,
 )
-from palate_client.secagg.states import Shared
+from palate_client.secagg.states import Checked, Shared
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.boxes import NONE, Label, make_box, root_of, tree_of
+from palate_common.secagg.boxes import NONE, Label, make_box, open_box, root_of, tree_of
 from palate_common.secagg.messages import (
     BOX_BODY,
     HEADER,
@@ -61,6 +60,7 @@ from palate_common.secagg.transcript import BOX as BOX_TAG
 from palate_common.secagg.transcript import OPENING as OPENING_TAG
 from palate_server.secagg import sum as sums
 from palate_server.secagg.attempt import Unmasking
+from palate_server.secagg.shared import SharedCohort
 
 STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
 
@@ -106,6 +106,8 @@ class _Liar:
         friends = [slot for slot, device in enumerate(names) if device in self.friends]
         if self.how in ("unsigned", "all boxes") and friends:
             return friends
+        if self.how == "victim":  # all friends the same
+            return [min((device, slot) for slot, device in enumerate(names) if slot not in friends)[1]]
         return self.dice.shuffled(range(k))[: self.dice.one_of((1, 1, 2, 3, k))]
 
     def share(self) -> bytes:
@@ -195,7 +197,7 @@ class _Liar:
 def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
     """What a device sends instead: in most cases signed, else broken on its way."""
     good, moments = answers[i], [*played.recorded.moments.values()]
-    if dice.chance(0.7):
+    if dice.chance(0.75):
         return lie
     kinds: tuple[bytes | None, ...] = (
         None, resized(dice, good), flipped(dice, good), REFUSED, good[:HEADER] + resized(dice, good[HEADER:]),
@@ -208,7 +210,7 @@ def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: by
 
 HOWS: dict[Step, tuple[str, ...]] = {
     Step.SHARE: ("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares"),
-    Step.CHECK: ("root", "all boxes", "", "", "", ""),
+    Step.CHECK: ("root", "all boxes", "victim", "victim", "", "", ""),
     Step.OPEN: ("", "", "other", "other", "unsigned"),
 }
 """How liars lie at a step."""
@@ -240,7 +242,10 @@ class _Changes:
     def __call__(self, step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
         """What the server receives, in any order."""
         dice, sent = self.dice, dict[int, bytes | None](answers)
-        for i in self.liars:
+        if step is Step.OPEN:  # honest ones may be lost here, too
+            sent = {i: data for i, data in sent.items() if dice.chance(0.8)}
+        # Who is found out at the receipts gives no shares: then the others lie.
+        for i in self.liars[:1] if step is Step.CHECK and Step.UNMASK in self.hows else self.liars:
             if i in answers and step in self.hows:
                 liar = _Liar(dice, self.played, i, answers, self.hows[step], self.liars)
                 lie: bytes = getattr(liar, step.name.lower())()
@@ -251,58 +256,60 @@ class _Changes:
         return [*received, *extra, *((99, data) for _, data in extra[:1])]
 
 
-def _lied(shape: Shape, start: Step, scripts: Sequence[_Script], steps: int, dice: Dice, answer: Answer) -> None:
-    """An attempt that goes on from one of its steps, with liars at some of the next ones."""
+def _lied(
+    shape: Shape, steps: tuple[Step, Step | None], scripts: Sequence[_Script], dice: Dice, answer: Answer
+) -> None:
+    """An attempt that goes on from one of its steps to another, or to the end, with liars at some of them."""
+    start, until = steps
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
         played = Played(honest(shape), start, answer)
-        played.go(_Changes(dice, played, dice.one_of(scripts)), steps)
+        stage: Any = played.server._stage
+        if shape.ring and start > Step.ADVERTISE:  # how long a gap may be
+            cohort = stage._cohort if start is Step.SHARE else stage._held.cohort
+            cohort._window_corrupt = dice.one_of((0, 0, 1, 2))
+        played.go(_Changes(dice, played, dice.one_of(scripts)), until)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
 
 
 def _mended(dice: Dice, answer: Answer) -> None:
-    """The last step where shares were dealt that don't fit together: who is named, and whether the sum is found."""
-    shape = dice.one_of((COMPLETE, RING))
-    with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36, 35, 71, 72))):
-        recorded = honest(shape)
-        played = Played(recorded, Step.UNMASK, answer)
-        stage = played.server._stage
-        # What a liar had dealt: other shares to some, under its commitments and signatures, as it would have made them.
-        for liar in dice.shuffled(range(shape.n))[: dice.one_of((1, 1, 2))]:
-            _deal(dice, recorded, played, stage._held, liar)  # type: ignore[union-attr]
-        played.go(lambda step, answers: dice.shuffled([*answers.items()])[: shape.n - dice.one_of((0, 0, 0, 1, 2))], 1)
+    """Shares that were dealt and don't fit together: who is named, and whether the sum is found."""
+    shape, most = dice.one_of((COMPLETE, RING)), dice.one_of((sums.MOST_DECODED, 0, 35, 36, 61, 71, 72))
+    with rings(shape), mock.patch.object(sums, "MOST_DECODED", most):
+        played = Played(honest(shape), Step.INPUT, answer)
+        stage: Any = played.server._stage
+        order = dice.shuffled(range(shape.n))
+        for liar in order[: dice.one_of((1, 1, 2))]:
+            _deal(dice, played, stage._held, liar)
+        gone = {Step.INPUT: order[: dice.one_of((0, 0, 1))], Step.UNMASK: order[2 : dice.one_of((2, 2, 3, 4))]}
+
+        def change(step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
+            return [(i, answers[i]) for i in answers if i not in gone.get(step, ())]
+
+        played.go(change, None)
 
 
-def _deal(dice: Dice, recorded: RecordedAttempt, played: Played, held: object, liar: int) -> None:
-    """Put other boxes of one device where the honest ones were, and their shares into what their holders give."""
-    party, cohort = recorded.party, held.cohort  # type: ignore[attr-defined]
-    neighbours = held.neighbours  # type: ignore[attr-defined]
-    slots = dice.shuffled(range(cohort.degree))[
-        : dice.one_of((1, 1, 2, cohort.degree - cohort.threshold, cohort.degree))
-    ]
-    for slot in slots:
-        holder = int(neighbours[liar, slot])
-        label, _ = held.received(holder, neighbours[holder].tolist().index(liar))  # type: ignore[attr-defined]
-        shares = dice.bytes(64)
-        box, _ = make_box(label, shares, party.keys[liar])
-        from palate_common.secagg.boxes import open_box
-
-        state = played.left(holder)._state
-        at = neighbours[holder].tolist().index(liar)
-        key = recorded.moments[Step.CHECK].devices[holder]._state.share_pair  # type: ignore[union-attr]
-        dealt = open_box(label, box, key)
-        shares_held = {**state.masked.shares, at: dealt}  # type: ignore[union-attr]
-        played.devices[holder]._state = replace(state, masked=replace(state.masked, shares=shares_held))  # type: ignore[union-attr,type-var]
-        if dice.chance(0.2):
-            box = box[:BOX_BODY] + bytes(64)  # nobody has signed it
-        held.boxes[liar, slot] = np.frombuffer(box, np.uint8)  # type: ignore[attr-defined]
+def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
+    """Let one device have dealt other shares to some, under its commitments and signatures."""
+    cohort, party = held.cohort, played.recorded.party
+    spare = cohort.degree - cohort.threshold
+    for slot in dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, 2, spare, spare + 1, cohort.degree))]:
+        holder = int(held.neighbours[liar, slot])
+        at = held.neighbours[holder].tolist().index(liar)
+        label, _ = held.received(holder, at)
+        box, made_with = make_box(label, dice.bytes(64), party.keys[liar])
+        device, dealt = played.left(holder), open_box(label, box, made_with)
+        if isinstance(device._state, Checked) and dealt is not None:
+            device._state = replace(device._state, shares={**device._state.shares, at: dealt})
+        signed = dice.chance(0.8)  # or nobody has signed it
+        held.boxes[liar, slot] = np.frombuffer(box if signed else box[:BOX_BODY] + bytes(64), np.uint8)
 
 
 def _whole(dice: Dice, answer: Answer) -> None:
     """Two attempts in one process: few devices, some of them invited, and lost at any step."""
-    n = dice.whole(3, 5)
+    n = dice.one_of((3, 3, 4, 4, 5))
     shape = Shape(
-        n, dice.one_of((n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 64))
+        n, dice.one_of((n, max(3, n - 1))), size=dice.whole(1, 40), bits=dice.one_of((1, 8, 31, 32, 33, 62, 63, 64))
     )
     party = Party.of(shape, dice, dice.bytes(32))
     for _ in range(dice.one_of((1, 2))):
@@ -364,41 +371,49 @@ def _begun(dice: Dice, answer: Answer) -> None:
             if isinstance(terms, AttemptTerms):
                 answer.tell(type(answer.tried(Unmasking, terms, party.directory, party.server)).__name__)
         played = Played(honest(shape), dice.one_of(STEPS), answer)
+        for i in (0, 5, 9, 99):
+            answer.of(played.server.request, i)
         answer.of(played.server.collect, {})
         answer.of(lambda: played.server.step)
         answer.of(played.server.close)
         answer.of(played.server.requests)
         answer.of(played.server.receive, 0, b"")
-        for i in range(-1, 11, 3):
-            answer.of(played.server.request, i)
         tell_server(answer, played.server)
 
 
 MANY = (0, 1, 2, 3)
+THROUGH = (_Script({Step.CHECK: ("", "victim"), Step.UNMASK: ("",)}, (2,), (0,)),)
 CHECKED = (_at(Step.CHECK),)
 LATE = (_at(Step.INPUT), _at(Step.CONSISTENCY), _at(Step.UNMASK), _at(Step.UNMASK), _at(Step.INPUT, Step.UNMASK))
 SHARED = (
-    _at(Step.SHARE),
+    _at(Step.SHARE, gone=(0,)),
     _Script({Step.SHARE: ("rubbish", "false")}, (1, 2), (0,)),
     _Script({Step.SHARE: ("low", "shares")}, (1, 2), (0,)),
     _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("all boxes",)}, (2, 3), (0,)),
+    _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("", "victim")}, (2,), (0,)),
     _Script({Step.CHECK: ("",)}, (1, 2), (1,)),
 )
 RINGED = (*SHARED, _Script({}, (0,), (2,)))
 
+BEGINNING = (Step.COMMIT, Step.SHARE)
+ADVERTS = (Step.ADVERTISE, Step.SHARE)
+BOXES = (Step.SHARE, Step.INPUT)
+RECEIPTS = (Step.CHECK, Step.INPUT)
+REST = (Step.CHECK, None)
+
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
-    Seam("server: whole attempts of few", _whole, 18),
-    Seam("server: tosses", _tossed, 12),
-    Seam("server: commitments", partial(_lied, RING, Step.COMMIT, (_at(Step.COMMIT, gone=MANY),), 2), 12),
-    Seam("server: adverts", partial(_lied, COMPLETE, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
-    Seam("server: adverts in a ring", partial(_lied, RING, Step.ADVERTISE, (_at(Step.ADVERTISE, gone=MANY),), 1), 18),
-    Seam("server: boxes", partial(_lied, COMPLETE, Step.SHARE, SHARED, 3), 36),
-    Seam("server: boxes in a ring", partial(_lied, RING, Step.SHARE, RINGED, 3), 12),
-    Seam("server: receipts and openings", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 2), 24),
-    Seam("server: receipts and openings in a ring", partial(_lied, RING, Step.CHECK, CHECKED, 2), 12),
-    Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, Step.CHECK, LATE, 5), 24),
-    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, Step.CHECK, LATE, 5), 12),
-    Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, Step.CHECK, CHECKED, 6), 6),
-    Seam("server: shares that don't fit together", _mended, 24),
+    Seam("server: whole attempts of few", _whole, 12),
+    Seam("server: tosses", _tossed, 6),
+    Seam("server: commitments", partial(_lied, RING, BEGINNING, (_at(Step.COMMIT, gone=MANY),)), 6),
+    Seam("server: adverts", partial(_lied, COMPLETE, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 18),
+    Seam("server: adverts in a ring", partial(_lied, RING, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 12),
+    Seam("server: boxes", partial(_lied, COMPLETE, BOXES, SHARED), 24),
+    Seam("server: boxes in a ring", partial(_lied, RING, BOXES, RINGED), 12),
+    Seam("server: receipts and openings", partial(_lied, COMPLETE, RECEIPTS, CHECKED), 18),
+    Seam("server: receipts and openings in a ring", partial(_lied, RING, RECEIPTS, CHECKED), 12),
+    Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, REST, LATE), 18),
+    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE), 12),
+    Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, REST, THROUGH), 6),
+    Seam("server: shares that don't fit together", _mended, 12),
 )

@@ -329,11 +329,11 @@ def _planned(dice: Dice, answer: Answer) -> None:
 
 SEAMS = (
     Seam("terms of an attempt at their limits", _terms, 12),
-    Seam("terms of an attempt from a plan", _planned, 24),
+    Seam("terms of an attempt from a plan", _planned, 18),
     Seam("what is signed and hashed", _payloads, 24),
     Seam("keys between two, and sealed messages", _agreed, 18),
     Seam("headers of records", _headers, 18),
-    Seam("bodies of records", _bodies, 30),
-    Seam("boxes of shares", _boxed, 42),
+    Seam("bodies of records", _bodies, 24),
+    Seam("boxes of shares", _boxed, 24),
     Seam("directories of identities", _directories, 24),
 )

@@ -196,11 +196,10 @@ class Played:
         self._same.discard(i)
         return self.devices[i]
 
-    def go(self, change: Callable[[Step, dict[int, bytes]], list[tuple[int, bytes]]], steps: int) -> None:
-        """Go on for some steps; `change` has the honest answers to a step and gives what the server receives."""
+    def go(self, change: Callable[[Step, dict[int, bytes]], list[tuple[int, bytes]]], until: Step | None) -> None:
+        """Go on to a step, or to the end; `change` has the honest answers and gives what the server receives."""
         server, answer = self.server, self.answer
-        while steps and not server.finished:
-            steps -= 1
+        while not server.finished and (until is None or server.step < until):
             step, requests = server.step, server.requests()
             answer.tell(step.name, server.asked, list(requests.values()))
             answers, self.states = dict[int, bytes](), {i: self.devices[i]._state for i in requests}
