@@ -42,6 +42,8 @@ class Answer:
         """Two a floating-point array, one a number."""
         self.rough: list[float] = []
         """The same of what was told by `near`."""
+        self.apart = ""
+        """What the texts of errors are taken without: the name of a temporary folder."""
 
     def tell(self, *values: Any) -> None:
         """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
@@ -103,7 +105,8 @@ class Answer:
             case np.ndarray():
                 yield from self._array(value)
             case BaseException():
-                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+                said = str(value).replace(self.apart, "") if self.apart else str(value)
+                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
             case Mapping():
                 yield f"{{{len(value)};".encode()
                 for key in sorted(value, key=repr):
