@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import numpy as np
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
+from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_audit.harness.watched_run import memory
+from palate_common.algorithms import PublicFacts
 from palate_common.errors import PalateError
-from palate_common.records.canonical import canonical_json, read_canonical
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.update import ClippedSum, layout_size, released_size
+from palate_common.models.model import catalogue_hash
+from palate_common.records.canonical import canonical_json, digest, read_canonical
+from palate_common.records.consistency import Shown
 from palate_common.records.entries import entry_from
 from palate_common.records.handovers import make_handover, make_new_start
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import MOST_LEAF
+from palate_common.rounds.plan import RoundPlan, read_plan
 from palate_common.rounds.privacy_mode import MODES
+from palate_common.rounds.shares import NoisyShare
+from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share
 from palate_common.survey import SURVEYING
+from palate_server.folder.witness import WitnessError
 from palate_server.ledger import history as rules
 from palate_server.ledger import ledger as books
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.history import reserves
 from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.log import Log
+from palate_server.ledger.log import Log, indexed
+from palate_server.ledger.witnesses import UncosignedError
+from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.progress import ActivityFile, WatchedTransport
+from palate_server.rounds.registry import Registry, pack_inputs
+from palate_server.rounds.run import Request, open_run, run_round, run_rounds
+from palate_server.rounds.shelf import ModelShelf
+from palate_server.rounds.terms import RunTerms
 
 UNIT = 0.125
 """Costs and limits are whole ones of these, or a last digit beside."""
 RUNS = ("a", "b", "c")
+ITEMS = ("one", "two", "three", "four", "five")
+INPUTS = {"z": np.arange(5, dtype=np.float32), "a": np.ones((5, 2), np.float32)}
 WEEKS = ("2025-10-06", "2025-10-13", "2025-10-20", "2025-10-27")
 TESTS = {"new": WEEKS[1:], "old": WEEKS[:2], "once": WEEKS[2:3]}
 """The weeks of A/B tests."""
@@ -221,7 +245,14 @@ class _Books:
             answer.of(self.ledger.open_run, run, _facts(dice))
 
     def _opened(self, **named: Any) -> Ledger:
-        return Ledger(self.folder / f"{self.number}", population="readers", **named)
+        made = Ledger(self.folder / f"{self.number}", population="readers", **named)
+        made._database._connection.set_trace_callback(self._said)
+        return made
+
+    def _said(self, statement: str) -> None:
+        """Whoever writes keeps others out from the beginning."""
+        if statement.startswith("BEGIN"):
+            self.answer.tell(statement)
 
     def budget(self) -> None:
         epsilon, delta = float(self.dice.whole(1, 3)), 10.0 ** -self.dice.whole(5, 6)
@@ -324,6 +355,7 @@ class _Books:
         back = self.dice.one_of((0.0, spent, spent, spent + UNIT))
         with mock.patch("time.time", return_value=NOW + 86400 * self.dice.one_of((-9, -2, 0, 3, 12, 19))):
             self.answer.of(self.ledger.restore, witness=seen, spent=back, cosigned=note)
+        self.answer.tell(_plain(self.ledger.shown(self.dice.one_of((None, self.ledger.checkpoint().size - 1)))))
 
     def look(self) -> None:
         """What can be read of it."""
@@ -350,7 +382,7 @@ class _Books:
         data = self.answer.of(self.ledger.extract, self.places.run(), key)
         if data is None:
             return
-        kinds = ("whole", "whole", "key", "spent", "order", "other", "bytes", "more", "unit")
+        kinds = ("whole", "whole", "key", "spent", "order", "other", "bytes", "more", "entry", "list")
         said, public = read_canonical(data, most=2**24), key.public
         payload = said["payload"]
         match self.dice.one_of(kinds):
@@ -364,10 +396,13 @@ class _Books:
                 payload["entries"].pop(self.dice.whole(0, len(payload["entries"]) - 1))
             case "more":
                 said["more"] = 1
+            case "entry":
+                payload["entries"][-1]["entry"][self.dice.one_of(("kind", "more", "seq"))] = 7
             case "bytes":
                 data = data.replace(b'"', b"'", 1) if self.dice.chance(0.5) else data + b" "
         if self.dice.chance(0.7):
             said["signature"] = key.sign("palate/ledger-extract/1", canonical_json(payload))
+            said = [said] if self.dice.chance(0.1) else said
         data = canonical_json(said) if data.endswith(b"}") else data
         found = self.answer.tried(verify_extract, data, public)
         if not isinstance(found, PalateError):
@@ -424,18 +459,272 @@ def _kept(moves: Mapping[str, int], count: int) -> Callable[[Dice, Answer], None
 
 def _looks(dice: Dice, answer: Answer) -> None:
     """Looks at A/B tests that begin, end without a release, and are lost."""
-    looks = InterimLooks()
-    for number in range(12):
-        match dice.one_of(("open", "open", "open", "admit", "close", "close", "restore")):
+    looks, opened = InterimLooks(), ["z"]
+    for number in range(14):
+        asked, name = _asked(dice), dice.one_of(sorted(TESTS))
+        if dice.chance(0.75):
+            weeks = _rare(dice, TESTS[name], WEEKS)
+            asked = {"first_day": dice.one_of(weeks), "experiments": [name], "looks": {name: list(weeks)}}
+            asked = asked if dice.chance(0.7) else {**asked, "looks": {}}
+        match dice.one_of(("open", "open", "open", "open", "admit", "close", "close", _rare(dice, "close", "restore"))):
             case "open":
-                answer.of(looks.opened, f"{number}", _asked(dice))
+                opened.append(f"{number}")
+                answer.of(looks.opened, f"{number}", asked)
             case "admit":
-                answer.of(looks.admitted, _asked(dice))
+                answer.of(looks.admitted, asked)
             case "close":
-                looks.closed(f"{dice.whole(0, number)}")
+                looks.closed(dice.one_of(opened[-3:]))
             case "restore":
-                if dice.chance(0.5):
-                    looks.restored(dice.one_of((None, "2025-10-05T01", "2025-10-13T01:02:03+00:00", "2025-10-19")))
+                looks.restored(dice.one_of((None, *(f"{week}T01:02:03+00:00" for week in ("2025-10-05", *WEEKS)))))
+                again = {"first_day": WEEKS[2], "experiments": [f"{number}"], "looks": {f"{number}": list(WEEKS[1:])}}
+                answer.of(looks.admitted, again)
+
+
+def _changed(dice: Dice, answer: Answer) -> None:
+    """A file that somebody has changed, read anew or by who has it open."""
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
+        path, answer.apart = Path(place) / "ledger", place
+        with Ledger(path, population="readers") as ledger:
+            for run in "abc":
+                ledger.open_run(run, {"n": dice.whole(0, 9)})
+            ledger.charge(run="b", round_=1, attempt=2, plan_hash="ab" * 32, mu2=UNIT, facts={}, run_limit=UNIT)
+            with sqlite3.connect(path) as file:
+                for trigger in ("at_end", "no_update", "no_delete"):
+                    file.execute(f"DROP TRIGGER {trigger}")
+                _change(dice, file, len(ledger.entries()))
+            file.close()
+            answer.of(ledger.spent)
+            answer.of(ledger.open_run, "d", {})
+        with ExitStack() as stack:
+            found = answer.tried(Ledger, path, population="readers", read_only=True)
+            if isinstance(found, Ledger):
+                stack.enter_context(found)
+                answer.tell([each.leaf() for each in found.entries()], found.checkpoint())
+
+
+def _change(dice: Dice, file: sqlite3.Connection, size: int) -> None:
+    """Change what is stored, once."""
+    at = dice.one_of((size - 1, dice.whole(0, size - 1)))
+    (leaf,) = file.execute("SELECT leaf FROM entries WHERE seq = ?", (at,)).fetchone()
+    match dice.whole(0, 8):
+        case 0:
+            column = dice.one_of(("kind", "run", "round", "attempt"))
+            file.execute(f"UPDATE entries SET {column} = 7 WHERE seq = ?", (at,))  # noqa: S608
+        case 1:
+            other = dice.one_of((leaf[:-1], leaf + b" ", b"{}", leaf.decode(), leaf.replace(b"a", b"b")))
+            file.execute("UPDATE entries SET leaf = ? WHERE seq = ?", (other, at))
+        case 2:
+            file.execute("UPDATE entries SET chain = ? WHERE seq = ?", (bytes(32), at))
+        case 3:
+            file.execute("UPDATE entries SET seq = seq + 1 WHERE seq = ?", (size - 1,))
+        case 4:
+            file.execute("DELETE FROM entries WHERE seq >= ?", (at,))
+        case 5:
+            file.execute("UPDATE head SET size = size - ?", (dice.one_of((1, -1)),))
+        case 6:
+            file.execute("UPDATE head SET root = ?", ("ab" * 32,))
+        case 7:
+            log = Log()
+            rows = file.execute("SELECT leaf FROM entries ORDER BY seq").fetchall()
+            kept = [read_canonical(each, most=2**20) for (each,) in rows if each != leaf]
+            file.execute("DELETE FROM entries")
+            for seq, fields in enumerate(kept):  # all fits, but for a rule
+                entry, log.chain = entry_from({**fields, "seq": seq}), bytes([seq]) * 32
+                row = (seq, *indexed(entry), entry.leaf(), hashlib.sha256(log.chain).digest())
+                file.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+class _Cosigners:
+    """Witnesses that are there by dice."""
+
+    def __init__(self, dice: Dice) -> None:
+        self.dice = dice
+
+    def ready(self, ledger: Ledger) -> None:
+        """Whether they are there."""
+        if self.dice.chance(0.15):
+            raise UncosignedError(f"too few at {ledger.checkpoint().size}")
+
+    def charged(self, ledger: Ledger) -> Shown:
+        """What they cosign."""
+        self.ready(ledger)
+        return ledger.shown().model_copy(update={"cosigned": "cosigned"})
+
+
+class _Wire:
+    """Nodes whose answers are made by dice.
+
+    Args:
+        dice: what they answer.
+        terms: the run's terms.
+    """
+
+    def __init__(self, dice: Dice, terms: RunTerms) -> None:
+        self.dice, self.terms, self.nodes = dice, terms, dice.whole(0, 5) if dice.chance(0.2) else 5
+        self.asked: list[Any] = []
+
+    def invite(self, *, masked: bool) -> list[int]:
+        """All nodes."""
+        return list(range(self.nodes))
+
+    def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
+        """Their answers, in any order, some twice, some never."""
+        self.asked.append([list(request.to), dict(request.shared), request.step, request.own is None])
+        yield from self.answers(read_plan(request.shared["plan"]).plan, list(request.to))
+
+    def answers(self, plan: RoundPlan, to: list[int]) -> list[tuple[int, bytes]]:
+        """Answers to a plan."""
+        left = self.dice.shuffled(to if self.dice.chance(0.7) else self.dice.some_of(to, 0.7))
+        again = self.dice.some_of(to, 0.2)
+        return [(node, self._answer(plan)) for node in [*left, *again]]
+
+    def _answer(self, plan: RoundPlan) -> bytes:
+        """One node's answer."""
+        by_devices = plan.mode.noised_by_devices
+        size = (released_size if by_devices else layout_size)(plan.layout)
+        users = _rare(self.dice, min(plan.per_node, self.dice.whole(1, 3)), plan.per_node, plan.per_node + 1)
+        rejected = _rare(self.dice, 0, plan.per_node - users, plan.per_node) if users <= plan.per_node else 0
+        of = {"run": plan.run, "round": plan.round, "attempt": plan.attempt, "plan_hash": plan.hash, "size": size}
+        if self.dice.chance(0.12):
+            of |= dict(
+                [self.dice.one_of([("run", "x"), ("round", 7), ("attempt", 9), ("plan_hash", "00"), ("size", 3)])]
+            )
+        steps = np.zeros(size, np.int64)
+        at = self.dice.wholes(0, size - 1, 6)
+        most = plan.grid * users // 4
+        steps[at] = self.dice.wholes(-most, most, 6)
+        if self.dice.chance(0.1):
+            steps[:] = 0
+            steps[self.dice.whole(0, size - 1)] = plan.grid * users + self.dice.one_of((0, 0, 1, -1)) * (
+                plan.grid // 64
+            )
+        header = ContributionHeader(**of, users=users, rejected=max(0, rejected))
+        if by_devices:
+            made = encode_share(header, NoisyShare(steps, users), bits=plan.bits(users))
+        else:
+            made = encode(header, ClippedSum(steps, users, plan.grid))
+        return _rare(self.dice, _rare(self.dice, made, REFUSED), b"", made[:-1], made + b"\0", b"refused ", made[:3])
+
+
+def _terms(dice: Dice) -> RunTerms:
+    """Terms of a run."""
+    mode = dice.one_of([*MODES.values(), MODES["central"]])
+    mu = _rare(dice, dice.one_of((0.5, 1.0, 1.0, 2.5, 0.125)), 1e-7) if mode.private else None
+    cohort, rounds = None, dice.whole(1, 3)
+    if mode.cohort:
+        cohort = CohortTerms(n_max=dice.whole(4, 6), n_min=dice.whole(3, 4), c_max=dice.whole(1, 2), masks=False)
+    probing = dice.chance(0.8)
+    return RunTerms(
+        population="readers" if dice.chance(0.97) else "others",
+        run=dice.one_of(("a", "b")),
+        algorithm=NAME if probing else "popularity",
+        settings={"rounds": rounds, "width": dice.whole(1, 3)} if probing else {},
+        facts=PublicFacts(n_users=dice.whole(3, 9), n_items=5, mu=mu, seed=dice.whole(0, 3), local=mode.alone),
+        catalogue=catalogue_hash(ITEMS),
+        inputs=digest(pack_inputs(INPUTS)) if dice.chance(0.3) else None,
+        dp=mode.name,
+        noise=dice.one_of(("secure", "seeded")),
+        epsilon=90.0 if mode.private else None,
+        delta=dice.one_of((1e-5, 1e-6)),
+        clip_norm=dice.one_of((1.0, 0.5, 4.0)),
+        grid=dice.one_of((2**8, 2**10, 2**14, 2**20)),
+        cohort_floor=dice.one_of((1, 1, 2, 3, 5)),
+        cohort=cohort,
+        per_node=dice.one_of((1, 1, 2, 5)),
+        plan_seconds=dice.one_of((1, 3600)),
+        about={"period": dice.whole(0, 2)},
+    )
+
+
+def _coordinated(dice: Dice, answer: Answer) -> None:
+    """A run from its first attempt on, with answers that are lost, late, false; and servers that end in between."""
+    key, now = SigningKey.generate(), itertools.count(int(NOW), dice.one_of((1, 40, 86400 * 365)))
+    with (
+        tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place,
+        performing([]),
+        mock.patch("time.monotonic", side_effect=itertools.count(0.0, dice.one_of((0.0, 0.25, 3.0))).__next__),
+        Ledger(":memory:", population="readers", unit="user" if dice.chance(0.97) else "event") as ledger,
+    ):
+        folder = Path(place)
+        answer.apart = place
+        if dice.chance(0.5):
+            ledger.set_budget(mu2=dice.one_of((0.125, 1.0, 7.0, 7.0)), epsilon=1.0, delta=1e-5)
+        told, terms = ActivityFile(folder / "progress.json", clock=lambda: float(next(now))), _terms(dice)
+        if dice.chance(0.2):
+            ledger.hand_over(SigningKey.generate(), key)
+        if terms.inputs:
+            Registry(folder).write_inputs(pack_inputs(INPUTS if dice.chance(0.9) else {"z": INPUTS["z"]}))
+        for _ in range(dice.whole(2, 3)):
+            seen: list[bytes] = []
+            with ExitStack() as stack:
+                kept: Callable[[bytes], None] | None = _rare(dice, seen.append, _fail, None)
+                by: Any = _Cosigners(dice) if dice.chance(0.25) else None
+                opened = open_run(
+                    terms, folder, ledger=ledger, key=key, clock=lambda: float(next(now)), on_charge=kept, witnesses=by
+                )
+                run = answer.tried(stack.enter_context, opened)
+                if isinstance(run, PalateError):
+                    terms = terms.model_copy(update={"population": "readers"})
+                    continue
+                _played(dice, answer, run, told, folder)
+            answer.tell(seen)
+            terms = terms if dice.chance(0.92) else terms.model_copy(update={"plan_seconds": 7, "about": {}})
+            if dice.chance(0.12) and terms.run in ledger.runs():
+                answer.of(ledger.close_run, terms.run, {})
+        answer.tell([each.leaf() for each in ledger.entries()], _files(folder))
+
+
+def _fail(plan: bytes) -> None:
+    """Keep no plan."""
+    raise WitnessError(f"{len(plan) > 0}")
+
+
+def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, folder: Path) -> None:
+    """Some attempts of one server."""
+    shelf = dice.one_of((None, ModelShelf(folder / "shelf")))
+    for _ in range(dice.whole(1, 3)):
+        wire = _Wire(dice, run.terms)
+        match dice.one_of(
+            ("round", "round", "round", "rounds", "apart", "apart", "apart", "left", _rare(dice, "meanwhile", "gone"))
+        ):
+            case "round":
+                told.begin(run=run.terms.run, round_=run.round, survey=False, invited=wire.nodes, seconds=9.0)
+                watched = WatchedTransport(wire, told, clock=told._clock)
+                _released(answer, answer.tried(run_round, run, watched, shelf=shelf))
+            case "rounds":
+                most = dice.one_of((None, 1, 2))
+                made = answer.tried(run_rounds, run, wire, on_release=lambda each: _released(answer, each), most=most)
+                answer.tell(made is None)
+            case "apart":
+                plan = answer.of(run.open_attempt)
+                replies = [] if plan is None else wire.answers(read_plan(plan).plan, [*range(wire.nodes)])
+                _released(answer, answer.tried(run.close_attempt, dict(replies) if dice.chance(0.5) else replies))
+                if dice.chance(0.3):
+                    answer.tried(run.close_attempt, replies)
+            case "left":
+                answer.of(run.open_attempt)
+            case "meanwhile":
+                with suppress(PalateError):
+                    place = {"run": run.terms.run, "round_": run.round, "attempt": dice.whole(0, 4)}
+                    run.ledger.charge(**place, plan_hash="ab" * 32, mu2=2.0**-6, facts={}, run_limit=None)
+                    run.ledger.seal(**place, release_hash="cd" * 32) if dice.chance(0.3) else None
+            case "gone":
+                (folder / "lock").unlink(missing_ok=True)
+                answer.of(run.open_attempt)
+        answer.tell(wire.asked, sorted(run.conduct.offenders), run.context, run.round, run.finished, run.over)
+        answer.tell(repr(run.spent), run.model.hash, _files(folder / "shelf"))
+
+
+def _released(answer: Answer, release: object) -> None:
+    """What a release tells."""
+    if isinstance(release, Release):
+        answer.tell(release.plan.hash, release.participation, release.model.data)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Its files, but for locks."""
+    found = (each for each in sorted(folder.rglob("*")) if each.is_file() and each.name != "lock")
+    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in found}
 
 
 CHARGES = {"budget": 2, "opening": 3, "charge": 10, "seal": 5, "closing": 2, "restart": 1, "extract": 1, "audit": 1}
@@ -447,7 +736,9 @@ LOSSES = {"opening": 3, "charge": 5, "seal": 1, "copy": 3, "restore": 4, "look":
 SEAMS = (
     Seam("ledger: which entries may follow each other", _rules, 48),
     Seam("ledger: looks at A/B tests", _looks, 60),
+    Seam("ledger: files that somebody has changed", _changed, 24),
     Seam("ledger: charges, limits and restarts", _kept(CHARGES, 16), 18),
     Seam("ledger: models, witnesses, keys, proofs and extracts", _kept(PUBLIC, 16), 12),
+    Seam("runs: attempts, answers, releases and servers that end", _coordinated, 36),
     Seam("ledger: copies, lost entries and restorations", _kept(LOSSES, 16), 12),
 )
