@@ -562,6 +562,7 @@ class _Wire:
     def __init__(self, dice: Dice, terms: RunTerms) -> None:
         self.dice, self.terms, self.nodes = dice, terms, dice.whole(0, 5) if dice.chance(0.2) else 5
         self.asked: list[Any] = []
+        self.between: Callable[[], object] = lambda: None
 
     def invite(self, *, masked: bool) -> list[int]:
         """All nodes."""
@@ -570,7 +571,9 @@ class _Wire:
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
         """Their answers, in any order, some twice, some never."""
         self.asked.append([list(request.to), dict(request.shared), request.step, request.own is None])
-        yield from self.answers(read_plan(request.shared["plan"]).plan, list(request.to))
+        for each in self.answers(read_plan(request.shared["plan"]).plan, list(request.to)):
+            yield each
+            self.between()
 
     def answers(self, plan: RoundPlan, to: list[int]) -> list[tuple[int, bytes]]:
         """Answers to a plan."""
@@ -689,8 +692,11 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
         ):
             case "round":
                 told.begin(run=run.terms.run, round_=run.round, survey=False, invited=wire.nodes, seconds=9.0)
+                wire.between = lambda: answer.tell(told.read().model_dump_json())
                 watched = WatchedTransport(wire, told, clock=told._clock)
-                _released(answer, answer.tried(run_round, run, watched, shelf=shelf))
+                made = answer.tried(run_round, run, watched, shelf=shelf)
+                _released(answer, made)
+                told.end(type(made).__name__, users=dice.one_of((None, 3)), reason="done")
             case "rounds":
                 most = dice.one_of((None, 1, 2))
                 made = answer.tried(run_rounds, run, wire, on_release=lambda each: _released(answer, each), most=most)

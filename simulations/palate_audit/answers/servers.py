@@ -1,0 +1,401 @@
+"""Servers: made-up server folders, whose runs and models are made by dice, through the code that a server runs.
+
+settings, items -> Site -> trainings, verdicts, surveys with chosen sums -> what is published, held, left out
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from palate_audit.answers.answer import Answer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.still import NOW
+from palate_common.algorithms import State, verdict
+from palate_common.algorithms.popularity import COUNTS, Popularity
+from palate_common.errors import InputError, PalateError
+from palate_common.mechanism.accounting import mu_of
+from palate_common.mechanism.update import DUMMIES, block_units, layout_size
+from palate_common.records.canonical import digest
+from palate_common.records.closing import Closing
+from palate_common.records.signing import SigningKey
+from palate_common.rounds.plan import RoundPlan
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.quarantine import QuarantinedItem
+from palate_server.folder.server_folder import Site
+from palate_server.ledger.ledger import Ledger
+from palate_server.operation import releases, rotation
+from palate_server.operation.judging import check_quarantine, put_in_quarantine, quarantined
+from palate_server.operation.releases import judged_items, listed, verdict_of, verdicts_on
+from palate_server.operation.runs import begin, close
+from palate_server.operation.schedule import trainings
+from palate_server.operation.survey_results import read_result, released, result_of
+from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.noise import NoisyAggregate
+from palate_server.rounds.registry import Registry
+from palate_server.rounds.run import open_run
+from palate_server.rounds.terms import RunTerms
+from palate_server.service.setup import server_toml
+from palate_server.surveys.verdict import Judgement
+
+DAY = 86400.0
+ITEMS = ("one", "two", "three", "four", "five", "six")
+WEEK = "2025-09-29"
+
+
+def rare(dice: Dice, usual: Any, *others: Any) -> Any:
+    """The usual value, or seldom another."""
+    return dice.one_of(others) if dice.chance(0.1) else usual
+
+
+def iso(at: float) -> str:
+    """A time as ledgers have it."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def made_settings(dice: Dice) -> dict[str, Any]:
+    """Settings of a server, mostly of one with a few devices."""
+    weeks = ["2025-09-22", "2025-09-29", "2025-10-06"]
+    return {
+        "population": "readers",
+        "profile": None,
+        "privacy.dp": dice.one_of(("central", "central", "distributed")),
+        "privacy.epsilon": dice.one_of((1.0, 2.0)),
+        "privacy.delta": dice.one_of((1e-5, 1e-6)),
+        "privacy.lifetime_epsilon": dice.one_of((8.0, 20.0)),
+        "privacy.period_epsilon": dice.one_of((4.0, 8.0)),
+        "privacy.period_days": dice.one_of((1, 30, 90)),
+        "privacy.clip_norm": dice.one_of((None, 2.0)),
+        "training.algorithm": dice.one_of(("popularity", "popularity", "dp-als")),
+        "training.every_hours": dice.one_of((0.0, 1.0, 720.0)),
+        "training.seed": dice.whole(0, 3),
+        "cohort.size": dice.one_of((8, 30, 100)),
+        "cohort.attempts": dice.whole(1, 4),
+        "cohort.pause_seconds": dice.one_of((0.0, 60.0, 3600.0, 50_000.0)),
+        "cohort.plan_seconds": dice.one_of((None, 60)),
+        "judging.epsilon": dice.one_of((0.0, 1.0, 4.0)),
+        "judging.hours": dice.one_of((1.0, 72.0)),
+        "judging.unjudged": dice.one_of(("hold", "publish")),
+        "judging.quarantine_runs": dice.one_of((0, 1, 3)),
+        "judging.quarantine_items": dice.one_of((1, 2, 10)),
+        "judging.quarantine_accusers": dice.one_of((0.01, 0.0, 0.2)),
+        "surveys.weekly": dice.chance(0.7),
+        "surveys.epsilon": dice.one_of((0.5, 1.0)),
+        "surveys.channels": dice.some_of(["email", "push"]),
+        "surveys.experiments": {name: dice.some_of(weeks, 0.7) or weeks[:1] for name in dice.some_of(("new", "old"))},
+        "release.keep": dice.whole(1, 3),
+        "release.rounds": dice.one_of((1, 1, 1, 2)),
+        "release.signal": dice.one_of((0.0, 0.0, 0.5, 3.0)),
+    }
+
+
+def made_site(folder: Path, settings: Mapping[str, Any], items: tuple[str, ...] = ITEMS) -> Site:
+    """A server folder with a key and a ledger, and no model yet."""
+    site = Site(folder)
+    (folder / "server.toml").write_text(server_toml(settings))
+    (folder / "items").write_text("".join(f"{item}\n" for item in items))
+    site.make_folders()
+    SigningKey.generate().save(folder / "key")
+    return Site.at(folder)
+
+
+class HandingOn(Popularity):
+    """Popularity whose next run starts from the last one's counts."""
+
+    name = "answers-handing-on"
+    public_inputs = ("before",)
+    training_only = ("before",)
+
+    def opening(self, inputs: State) -> State:
+        """The counts of the last run beside those of this one."""
+        return {**self.start(), "before": inputs.get("before", np.zeros(self.facts.n_items, np.float32))}
+
+    def hand_over(self, state: State, rows: Any, n_items: int) -> State:
+        """The counts in the later catalogue."""
+        if not state[COUNTS].any():
+            raise InputError("there must be counts, got none")
+        before = np.zeros(n_items, np.float32)
+        before[rows] = state[COUNTS]
+        return {"before": before}
+
+
+def steady_mu(**named: float) -> float:
+    """`mu_of` in steps of 2^-20, which is the same on each machine."""
+    return math.floor(mu_of(**named) * 2**20) / 2**20
+
+
+class MadeServer(Closing):
+    """A server folder, and all that is done with its models.
+
+    Args:
+        dice: what happens.
+        answer: what is told.
+        folder: where.
+    """
+
+    def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
+        self.dice, self.answer, self.folder, self.now = dice, answer, folder / "site", NOW
+        self.folder.mkdir()
+        self.settings = {
+            **made_settings(dice), "training.algorithm": dice.one_of(("popularity", HandingOn.name)),
+            "privacy.dp": "central", "privacy.lifetime_epsilon": 9000.0, "privacy.period_epsilon": 9000.0,
+            "privacy.epsilon": 40.0, "judging.epsilon": dice.one_of((40.0, 40.0, 0.0)),
+            "release.signal": dice.one_of((0.0, 0.0, 40.0)), "surveys.epsilon": 40.0,
+            "release.recent_half_life_days": dice.one_of((None, None, 7.0)), "surveys.items": ["one"],
+        }  # fmt: skip
+        self.site = made_site(self.folder, self.settings)
+        self.items, self.runs, self.archives = list(ITEMS), list[str](), 0
+        self.ledger, self.register = self.site.ledger(), Enrolments(self.site.enrolment_file)
+        self.ledger.set_budget(mu2=1e9, epsilon=9000.0, delta=1e-5)
+
+    def close(self) -> None:
+        """Close its files."""
+        self.ledger.close()
+        self.register.close()
+
+    def change(self) -> None:
+        """Another setting, or other items."""
+        settings: dict[str, Any] = {}
+        if self.dice.chance(0.4):
+            other = (list(ITEMS), [*ITEMS, "new"], self.dice.shuffled(ITEMS), [*ITEMS[1:], "new"])
+            self.items = self.dice.one_of(other)
+        else:
+            key, value = self.dice.one_of(
+                (("judging.epsilon", 0.0), ("judging.epsilon", 40.0), ("judging.unjudged", "publish"),
+                 ("judging.quarantine_runs", 2), ("judging.quarantine_items", 1), ("training.warm_start", False),
+                 ("release.rounds", 1), ("release.signal", 0.0), ("release.keep", 1), ("profile", "trial"),
+                 ("training.algorithm", "popularity"))
+            )  # fmt: skip
+            settings[key] = value
+        (self.folder / "server.toml").write_text(server_toml(self.settings | settings))
+        (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
+        changed = self.answer.tried(Site.at, self.folder)
+        if isinstance(changed, PalateError):
+            (self.folder / "server.toml").write_text(server_toml(self.settings))
+            changed, settings = Site.at(self.folder), {}
+        self.site, self.settings = changed, self.settings | settings
+
+    def start(self) -> None:
+        """Publish the model that a population begins with."""
+        self.answer.of(lambda: _published(releases.publish_start(self.site)))
+
+    def train(self) -> None:
+        """A training; mostly with a release."""
+        self.now += self.dice.one_of((0.0, 60.0, 9 * DAY))
+        with nullcontext((self.ledger, self.register)) as (ledger, register):
+            terms = self.answer.tried(begin, self.site, ledger, register, None, None)
+            if isinstance(terms, PalateError):
+                return
+            self.answer.tell(terms.run, _about(terms), terms.inputs, terms.catalogue, terms.settings, terms.facts.seed)
+            high = self.dice.one_of((0.0, 30.0, 300.0, 300.0))
+            counts = self.dice.floats(terms.facts.n_items, low=0.0, high=high)
+            self._finish(ledger, terms, {COUNTS: counts}, users=self.dice.whole(7, 9))
+            self.runs.append(terms.run)
+
+    def judge(self) -> None:
+        """A verdict on a run's model: mostly of the latest, and mostly one that says something."""
+        if not self.runs:
+            return
+        run = rare(self.dice, self.runs[-1], *self.runs)
+        if self.settings["judging.epsilon"] == 0.0 and self.dice.chance(0.8):
+            return
+        with nullcontext((self.ledger, self.register)) as (ledger, register):
+            self.answer.tell(verdicts_on(ledger, run).may_begin(self.site.config, now=self.now))
+            terms = self.answer.tried(begin, self.site, ledger, register, None, run)
+            if isinstance(terms, PalateError):
+                return
+            self.answer.tell(_about(terms), terms.settings, terms.inputs, terms.clip_norm, terms.epsilon)
+            self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
+            self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
+            self.quarantine(ledger)
+
+    def _votes(self, n: int) -> State:
+        """What devices say: some items are hardly found, or hardly shown."""
+        self.devices = self.dice.one_of((40, 400))
+        shown = np.full(n, 0.9 * self.devices) * self.dice.floats(n, low=self.dice.one_of((0.02, 0.8)), high=1.0)
+        found = shown * 0.2 * self.dice.floats(n, low=0.9, high=1.1)
+        for row in self.dice.some_of(range(n), 0.25):
+            found[row] *= self.dice.one_of((0.0, 0.01, 0.4))
+        votes = np.array(self.dice.one_of(((0.2, 0.2), (0.5, 0.1), (0.5, 0.1), (0.1, 0.6)))) * self.devices
+        return {verdict.VOTES: votes, verdict.FOUND: found, verdict.SHOWN: shown / math.sqrt(min(20, n))}
+
+    def quarantine(self, ledger: Ledger) -> None:
+        """Put items in quarantine that verdicts name; twice, and of an earlier run, too."""
+        for run in [*self.runs[-2:], self.runs[-1]]:
+            self.answer.of(lambda run=run: shown_items(put_in_quarantine(self.site, ledger, run)))
+        self.answer.of(check_quarantine, self.site, ledger)
+        self.answer.of(lambda: {name: array.tolist() for name, array in quarantined(self.site, ledger).items()})
+
+    def operator(self) -> None:
+        """The operator adds items, or lifts some."""
+        with nullcontext(self.ledger) as ledger:
+            now = trainings(ledger)
+            there = [each.item for each in self.site.quarantine.items(trainings=now)]
+            if there and self.dice.chance(0.5):
+                self.answer.of(self.site.quarantine.lift, self.dice.some_of(there), trainings=now)
+            else:
+                self.site.quarantine.add(self.dice.some_of(self.items, 0.2), until=now + self.dice.whole(0, 3))
+            self.answer.of(check_quarantine, self.site, ledger)
+
+    def survey(self) -> None:
+        """A survey, and its result."""
+        survey = self.site.config.surveys.survey(WEEK)
+        with nullcontext((self.ledger, self.register)) as (ledger, register):
+            terms = self.answer.tried(begin, self.site, ledger, register, survey, None)
+            if isinstance(terms, PalateError):
+                return
+            self.answer.tell(_about(terms), terms.settings, terms.catalogue, terms.inputs)
+            sums = {
+                block.name: self.dice.floats(len(block.questions), low=0.0, high=900.0) for block in survey.blocks()
+            }
+            self._finish(ledger, terms, sums, users=900)
+            self.answer.tell(released(ledger))
+            for week in (None, WEEK, "2025-09-22"):
+                self.answer.of(lambda week=week: result_of(self.site, ledger, week))
+        for path in sorted(self.site.surveys.glob("*")):
+            key = rare(self.dice, self.site.key().public, "ab" * 32)
+            self.answer.of(lambda path=path, key=key: read_result(path.read_bytes(), public_key=key))
+            self.answer.tell(path.name)
+
+    def publish(self) -> None:
+        """Publish a run's model, mostly the latest; at a time when its verdict may be waited for, or isn't any more."""
+        with nullcontext(self.ledger) as ledger:
+            known = [*ledger.runs(), "z"]
+        run = self.dice.one_of((*self.runs[-1:] * 9, *self.runs, *known))
+        later = self.dice.one_of((0.0, 60.0, 3600.0, 72 * 3600.0, 72 * 3600.0 - 1))
+        with mock.patch("time.time", partial(float, self.now + later)):
+            self.answer.of(lambda: _published(releases.publish(self.site, run, _card)))
+
+    def again(self) -> None:
+        """Publish the latest again, where there is need, or without."""
+        found = self.answer.tried(lambda: _published(releases.latest(self.site)))
+        if not isinstance(found, PalateError):
+            self.answer.tell(found)
+        if self.dice.chance(0.5):
+            self.answer.of(lambda: _published(releases.renew(self.site)))
+        elif found is not None and (latest := releases.latest(self.site)) is not None:
+            self.answer.of(lambda: _published(releases.republish(self.site, latest)))
+        with nullcontext(self.ledger) as ledger:
+            self.answer.tell(releases.unwritten(self.site, ledger))
+
+    def ended(self) -> None:
+        """A process ends between the entry of a model and its folder."""
+        if self.runs:
+            with nullcontext(self.ledger) as ledger, suppress(InputError):
+                ledger.publish(self.dice.one_of((self.runs[-1], None)), "ab" * 32, "cd" * 32)
+                self.answer.tell(releases.unwritten(self.site, ledger))
+
+    def rotate(self) -> None:
+        """Another release key; perhaps after the old one was lost, or where somebody has the folder."""
+        site, archive = self.site, self.folder.parent / f"{rare(self.dice, self.archives, 0)}.tar"
+        self.archives += 1
+        self.answer.of(lambda: str(rotation.prepare(site)) if self.dice.chance(0.6) else None)
+        if self.dice.chance(0.3):
+            if self.dice.chance(0.8):
+                (self.folder / "key").unlink()
+            done = self.answer.tried(rotation.replace_lost_key, site)
+        else:
+            done = self.answer.tried(rotation.rotate_key, site, archive)
+        if not isinstance(done, PalateError):
+            self.answer.tell(done.old, done.new, str(done.log), _published(done.published), archive.exists())
+        if not (self.folder / "key").exists():
+            SigningKey.generate().save(self.folder / "key")
+        keys = sorted((self.folder / "keys").iterdir())
+        self.answer.tell({path.name: path.read_bytes() for path in (*keys, self.folder / "key")})
+
+    def spoil(self) -> None:
+        """A file of a run or a model is another's."""
+        files = sorted([*self.folder.glob("runs/*/releases/*"), *self.folder.glob("public/models/*/manifest*")])
+        if files:
+            file = self.dice.one_of(files)
+            kept = file.read_bytes()
+            file.write_bytes(kept[:-1] + b"x")
+            for each in (self.publish, self.again):
+                with suppress(ValueError, KeyError, UnicodeDecodeError):  # what a manifest says that nobody signed
+                    self.answer.tried(each)
+            if file.parent.exists():
+                file.write_bytes(kept)
+
+    def _finish(self, ledger: Ledger, terms: RunTerms, sums: State, *, users: int) -> None:
+        """A run's attempts, of which the last is mostly released, and its end."""
+        folder, key = self.site.run(terms.run), self.site.key()
+        with mock.patch("time.time", partial(float, self.now)):
+            with open_run(terms, folder, ledger=ledger, key=key) as run:
+                count = self.dice.one_of((1, 1, 1, 2)) if self.dice.chance(0.9) else 0
+                for attempt in range(count):
+                    noisy = self._charged(ledger, run, attempt, sums, users)
+                if count and self.dice.chance(0.95):
+                    written = Registry(folder).persist(noisy)
+                    ledger.seal(run=terms.run, round_=0, attempt=count - 1, release_hash=written)
+            if self.dice.chance(0.95):
+                with open_run(terms, folder, ledger=ledger, key=key) as run:
+                    self.answer.of(close, self.site, ledger, run)
+
+    def _charged(self, ledger: Ledger, run: Coordinator, attempt: int, sums: State, users: int) -> NoisyAggregate:
+        """Charge an attempt; returns these sums as its release."""
+        terms, layout = run.terms, run.algorithm.layout(run.model.state, 0)
+        plan = RoundPlan(
+            population=terms.population, run=terms.run, round=0, attempt=attempt, model_hash=run.model.hash,
+            algorithm=terms.algorithm, settings=terms.settings, facts=terms.facts, layout=layout,
+            clip_norm=terms.clip_norm, grid=terms.grid, sigma=terms.grid // 4, dp=terms.dp, noise=terms.noise,
+            cohort_floor=1, mu2=16.0, expires=int(NOW),
+        )  # fmt: skip
+        ledger.charge(run=terms.run, round_=0, attempt=attempt, plan_hash=plan.hash, mu2=16.0, run_limit=None, facts={})
+        units = block_units(layout, plan.clip_norm / plan.grid)
+        steps = np.zeros(layout_size(layout) + DUMMIES, np.int64)
+        first = 0
+        for spec in layout:
+            steps[first : first + spec.size] = np.rint(sums[spec.name] / units[spec.name])
+            first += spec.size
+        return NoisyAggregate(steps, users, plan)
+
+    def tell(self) -> None:
+        """What anybody can see after a step."""
+        latest = self.site.models / releases.LATEST
+        self.answer.tell(latest.read_bytes() if latest.exists() else None)
+        if latest.exists():
+            for version, name, manifest in listed(self.site):
+                self.answer.tell(
+                    version, name, manifest.get("run"), sorted(p.name for p in (self.site.models / name).iterdir())
+                )
+
+    def end(self) -> None:
+        """What all of it has left."""
+        with nullcontext(self.ledger) as ledger:
+            self.answer.tell([digest(each.leaf()) for each in ledger.entries()])
+        file = self.site.quarantine.file
+        self.answer.tell(file.read_bytes() if file.exists() else None)
+
+
+def shown_items(found: tuple[QuarantinedItem, ...]) -> list[list[Any]]:
+    """Items in quarantine."""
+    return [[each.item, each.by, each.until, each.proved] for each in found]
+
+
+def _about(terms: RunTerms) -> dict[str, Any]:
+    """What a run says of itself."""
+    return dict(terms.about)
+
+
+def _said(said: Judgement | None, items: tuple[str, ...]) -> Any:
+    """What a verdict says."""
+    return None if said is None else (said, items, [json.dumps(each) for each in said.reasons(items)])
+
+
+def _published(found: Any) -> Any:
+    """A published model."""
+    return None if found is None else [found.version, found.model.hash, found.items, dict(found.files)]
+
+
+def _card(extract: Any) -> bytes:
+    """A card of a run."""
+    return f"{extract.run} {extract.spent!r} {extract.other_runs}".encode()
