@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ import numpy as np
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.still import NOW
+from palate_audit.harness.watched_run import memory
 from palate_common.algorithms import State, verdict
+from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS, Popularity
 from palate_common.errors import InputError, PalateError
 from palate_common.mechanism.accounting import mu_of
@@ -50,6 +53,14 @@ from palate_server.surveys.verdict import Judgement
 DAY = 86400.0
 ITEMS = ("one", "two", "three", "four", "five", "six")
 WEEK = "2025-09-29"
+
+
+@contextmanager
+def made_folder(answer: Answer) -> Iterator[Path]:
+    """A folder in memory, whose name is no answer."""
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
+        answer.apart = place
+        yield Path(place)
 
 
 def rare(dice: Dice, usual: Any, *others: Any) -> Any:
@@ -106,6 +117,13 @@ def made_site(folder: Path, settings: Mapping[str, Any], items: tuple[str, ...] 
     site.make_folders()
     SigningKey.generate().save(folder / "key")
     return Site.at(folder)
+
+
+def made_links(rows: int) -> Links:
+    """A panel's links: each item says something of the next."""
+    at = np.arange(rows, dtype=np.int32)
+    shape = np.full((rows, 1), 0.5, np.float32)
+    return Links(at, ((at + 1) % rows)[:, None].astype(np.int32), shape, np.ones(rows, np.float32))
 
 
 class HandingOn(Popularity):
@@ -260,10 +278,10 @@ class MadeServer(Closing):
             self._finish(ledger, terms, sums, users=900)
             self.answer.tell(released(ledger))
             for week in (None, WEEK, "2025-09-22"):
-                self.answer.of(lambda week=week: result_of(self.site, ledger, week))
+                self.answer.of(lambda week=week: _compact(result_of(self.site, ledger, week)))
         for path in sorted(self.site.surveys.glob("*")):
             key = rare(self.dice, self.site.key().public, "ab" * 32)
-            self.answer.of(lambda path=path, key=key: read_result(path.read_bytes(), public_key=key))
+            self.answer.of(lambda path=path, key=key: _compact(read_result(path.read_bytes(), public_key=key)))
             self.answer.tell(path.name)
 
     def publish(self) -> None:
@@ -374,6 +392,14 @@ class MadeServer(Closing):
             self.answer.tell([digest(each.leaf()) for each in ledger.entries()])
         file = self.site.quarantine.file
         self.answer.tell(file.read_bytes() if file.exists() else None)
+
+
+def _compact(result: dict[str, Any]) -> Any:
+    """The result of a survey, its numbers as arrays."""
+    numbers = [[each.pop(name) for name in ("value", "low", "high")] for each in result["figures"]]
+    known = np.array([[math.nan if each is None else each for each in three] for three in numbers])
+    cost = result["cost"]
+    return [result, known, np.array([cost.pop(name) for name in sorted(cost) if "epsilon" in name])]
 
 
 def shown_items(found: tuple[QuarantinedItem, ...]) -> list[list[Any]]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,12 +15,14 @@ import numpy as np
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.pasts import asked_of_any_past
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.servers import (
     DAY,
     HandingOn,
     MadeServer,
-    iso,
+    made_folder,
+    made_links,
     made_settings,
     made_site,
     rare,
@@ -31,59 +30,63 @@ from palate_audit.answers.servers import (
     steady_mu,
 )
 from palate_audit.answers.still import NOW
-from palate_audit.harness.watched_run import memory
-from palate_common.algorithms import PublicFacts, analytics, lent, verdict
-from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import BudgetError, PalateError
-from palate_common.mechanism.accounting import mu_of
+from palate_common.algorithms import PublicFacts, State, analytics, lent, verdict
+from palate_common.algorithms.als.algorithm import FEATURES
+from palate_common.algorithms.parts.panel import panel_inputs
+from palate_common.errors import PalateError
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.records.canonical import canonical_json
+from palate_common.records.checkpoints import sign_checkpoint
+from palate_common.records.consistency import SPENT
 from palate_common.records.merkle import Checkpoint
-from palate_common.survey import SURVEYING, Survey
-from palate_server.folder import quarantine
+from palate_common.records.signing import SigningKey
+from palate_common.secagg.agreement import KeyPair
+from palate_common.secagg.directory import Directory
+from palate_common.secagg.evidence import FaultEvidence
+from palate_common.secagg.transcript import ADVERT, advert_payload
+from palate_common.survey import Survey
+from palate_server.folder import quarantine, server_folder
+from palate_server.folder.config import CohortSettings, ServerConfig
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.quarantine import Quarantine, QuarantinedItem
-from palate_server.folder.server_folder import Site
-from palate_server.folder.watched import WatchedSite
+from palate_server.folder.server_folder import Site, format_of, read_cosigned, site_signs, write_format
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import terms
+from palate_server.operation import (
+    absences,
+    dismissals,
+    outlook,
+    releases,
+    rotation,
+    survey_results,
+    surveys,
+    terms,
+)
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import Dismissals
 from palate_server.operation.gathering import CohortGathering, draw_cohort
-from palate_server.operation.judging import Verdicts, awaited
-from palate_server.operation.outlook import TROUBLES, read_outlook, since
-from palate_server.operation.releases import verdicts_on
-from palate_server.operation.restraint import Restraint, voids
-from palate_server.operation.schedule import (
-    just_closed,
-    latest_training,
-    next_run,
-    training_goes_on,
-    trainings,
-    unfinished_run,
-    untrained,
+from palate_server.operation.strikes import strike
+from palate_server.operation.terms import (
+    check_config,
+    check_judging,
+    cost_of,
+    counting,
+    next_terms,
+    period_of,
 )
-from palate_server.operation.survey_results import released
-from palate_server.operation.surveys import Surveys, due_at, looks_of, surveys_of, week_before
-from palate_server.operation.terms import budgets_of, check_budgets, cost_of, period_of
 from palate_server.rounds import terms as rounds
+from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.progress import ActivityFile, Exchanged
-from palate_server.rounds.terms import noise_delta
-from palate_server.surveys import accusation
+from palate_server.rounds.registry import pack_inputs
+from palate_server.secagg.conduct import Conduct
+from palate_server.surveys import accusation, intervals
+from palate_server.surveys import analytics as analytics_figures
 from palate_server.surveys import verdict as judged
 from palate_server.surveys.accusation import proven, seen
 from palate_server.surveys.analytics import comparisons, cost, figures
 from palate_server.surveys.intervals import Arm, Noised, compare, quantile, ratio_interval
 from palate_server.surveys.verdict import hidden, judgement, least_loss
-
-
-@contextmanager
-def _folder(answer: Answer) -> Iterator[Path]:
-    """A folder in memory, whose name is no answer."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
-        answer.apart = place
-        yield Path(place)
 
 
 def _ticks(dice: Dice, start: float, *steps: float) -> Callable[[], float]:
@@ -99,7 +102,7 @@ def _ticks(dice: Dice, start: float, *steps: float) -> Callable[[], float]:
 
 def _quarantined(dice: Dice, answer: Answer) -> None:
     """Items come, stay for the longer of two times, are lifted, and come again; a file that is read by two."""
-    with _folder(answer) as folder, mock.patch.object(quarantine, "KEPT", dice.one_of((2, 100))):
+    with made_folder(answer) as folder, mock.patch.object(quarantine, "KEPT", dice.one_of((2, 100))):
         file, spoilt = folder / "quarantine.json", False
         for number in range(12):
             place, items = Quarantine(file), dice.some_of("abcd", 0.4)
@@ -161,7 +164,7 @@ def _waiting(dice: Dice, answer: Answer) -> None:
 
 def _told(dice: Dice, answer: Answer) -> None:
     """How far a server says it is, also after a restart; and in which quarter devices were there."""
-    with _folder(answer) as folder, Enrolments(":memory:") as register:
+    with made_folder(answer) as folder, Enrolments(":memory:") as register:
         file, clock = folder / "progress.json", _ticks(dice, NOW, 0.0, 1.5, 60.0)
         told = ActivityFile(file, clock=clock)
         for step in range(10):
@@ -310,166 +313,10 @@ def _judged(dice: Dice, answer: Answer) -> None:
     answer.tell(least_loss(mu=mu, devices=many), hidden(mu=mu, devices=many, n_items=dice.one_of((1, 8, 30, 5000))))
 
 
-def _past(dice: Dice, site: Site, ledger: Ledger) -> list[float]:
-    """Years or hours of runs that trained, judged, asked, failed, or were lost; the times at which something ends."""
-    config, now, times, runs = site.config, NOW - dice.one_of((0.0, 3600.0, 9 * DAY, 300 * DAY)), [NOW], list[str]()
-    most = mu_of(epsilon=config.privacy.period_epsilon, delta=noise_delta(config.privacy.dp, config.privacy.delta)) ** 2
-    rest = max(0.01, most - cost_of(config)) * (1 + dice.one_of((0.0, 5e-10, 3e-9, -3e-9)))
-    for number in range(dice.whole(1, 6)):
-        algorithm = dice.one_of(("popularity", "popularity", JUDGING, SURVEYING, "dp-als"))
-        if runs and dice.chance(0.15):
-            runs.clear()
-            size = ledger.checkpoint().size + dice.whole(1, 2)
-            with mock.patch("time.time", partial(float, now)):
-                ledger.restore(
-                    witness=Checkpoint(size, "ab" * 32), spent=ledger.spent() + dice.one_of((0.0, 0.125, rest))
-                )
-        settings: dict[str, Any] = {"run": dice.one_of(runs or ["z"])} if algorithm == JUDGING else {}
-        if algorithm == SURVEYING:
-            week = week_before(now)
-            settings = {"first_day": week, "experiments": dice.some_of(("new", "old")), "looks": {}}
-        run, period = f"{number}", period_of(config, now) if dice.chance(0.8) else 0
-        opened = {
-            "algorithm": algorithm,
-            "settings": settings,
-            **({"about": {"period": period}} if dice.chance(0.9) else {}),
-        }
-        try:
-            ledger.open_run(run, opened)
-        except BudgetError:
-            continue
-        sealed = 0
-        for attempt in range(dice.whole(0, 3)):
-            mu2 = dice.one_of((0.0625, 0.125, rest, rest))
-            facts = {"dp": config.privacy.dp.value, "inclusion": dice.one_of((1, 0.5))}
-            with suppress(BudgetError):  # the lifetime may not have it
-                ledger.charge(
-                    run=run, round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=mu2, facts=facts, run_limit=99.0
-                )
-                if dice.chance(0.6):
-                    sealed += 1
-                    ledger.seal(run=run, round_=0, attempt=attempt, release_hash="cd" * 32)
-        now += dice.one_of((1.0, 60.0, 3600.0, 7 * DAY))
-        if dice.chance(0.85) or number < 2:
-            facts = {
-                "created": iso(now),
-                "releases": sealed if dice.chance(0.9) else 0,
-                "model_hash": f"{number % 3:064x}",
-            }
-            ledger.close_run(run, facts)
-            times.append(now)
-            runs.append(run)
-            if dice.chance(0.2):
-                ledger.publish(run, f"{number:064x}", "12" * 32)
-    return times
-
-
-def _events(dice: Dice, now: float) -> list[dict[str, Any]]:
-    """The latest events of a server."""
-    kinds = (
-        *TROUBLES,
-        *TROUBLES,
-        "round",
-        "started",
-        "restarted",
-        "serving",
-        "witnessed",
-        "cosigned",
-        "closed",
-        "published",
-    )
-    said = ({"words": "w"}, {"reason": "r", "words": "v"}, {"error": "e"}, {"reasons": ["a", "b"]}, {})
-    return [
-        {"at": iso(now - dice.one_of((0, 60, 5000))), "event": kind, "part": "gateway", **dice.one_of(said)}
-        for kind in dice.shuffled(kinds)[: dice.whole(0, 6)]
-    ]
-
-
-def _asked(dice: Dice, answer: Answer) -> None:
-    """What is due next, and what the budgets allow, after any past."""
-    with _folder(answer) as folder, mock.patch.object(terms, "MAX_ATTEMPTS", dice.one_of((2, 3, 2**10))):
-        site = made_site(folder, made_settings(dice))
-        config, log = site.config, EventLog(site.events)
-        later = dice.one_of((0.0, 60.0, 3600.0, config.judging.hours * 3600, 9 * DAY, dice.whole(0, 9) * DAY))
-        with site.ledger() as ledger:
-            ledger.set_budget(mu2=dice.one_of((2.0, 9.0, 40.0)), epsilon=1.0, delta=1e-5)
-            now = dice.one_of(_past(dice, site, ledger)[-2:]) + later + dice.one_of((0.0, 0.0, -1.0, 1.0))
-        with WatchedSite(folder).reading() as read, Verdicts(site, log) as verdicts:
-            _due(dice, answer, site, read, now)
-            surveys = Surveys(config, log)
-            for due in (verdicts, surveys, verdicts, surveys):
-                answer.tell(_known(due.due(read, now=now)), due.next(read, now=now) - now)
-            _wait(dice, answer, site, read, now)
-            if dice.chance(0.5):
-                _outlook(dice, answer, site, now)
-            read.close()
-        answer.tell([{**each, "at": ""} for each in log.all()])
-
-
-def _known(due: Any) -> Any:
-    """What is due."""
-    return due.model_dump(mode="json") if isinstance(due, Survey) else due
-
-
-def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> None:
-    """Questions that are asked of a ledger alone."""
-    config, entries = site.config, ledger.entries()
-    every, within = config.training.every_hours, dice.one_of((60.0, 3600.0))
-    answer.tell(unfinished_run(ledger), next_run(ledger, every_hours=every, pause=config.cohort.pause_seconds))
-    answer.tell(just_closed(ledger, now=now, within=within), trainings(ledger), training_goes_on(ledger))
-    answer.tell(untrained(entries), _known(latest_training(ledger) and latest_training(ledger).seq), released(ledger))
-    for budget in budgets_of(config, ledger, now=now):
-        answer.tell(budget, budget.left, budget.covers(cost_of(config)), budget.covers(budget.left))
-    answer.of(check_budgets, config, ledger, now=now)
-    for run in ledger.runs()[-3:]:
-        found = verdicts_on(ledger, run)
-        answer.tell(found.closed and found.closed.seq, found.published, found.tried, found.said, found.open)
-        answer.tell(found.may_begin(config, now=now), found.may_begin(config, now=now + 3600.0))
-    answer.tell(awaited(config, ledger, now=now), period_of(config, now), week_before(now), due_at(week_before(now)))
-    answer.tell(surveys_of(entries), [each.seq for each in voids(entries)])
-    answer.of(looks_of(entries).admitted, {"first_day": week_before(now), "experiments": ["new"], "looks": {}})
-
-
-def _wait(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> None:
-    """How long a server waits after charges that released nothing."""
-    config, entries = site.config, ledger.entries()
-    wait = Restraint(site.state / "attempt.json", pause=config.cohort.pause_seconds, most=config.cohort.attempts)
-    with mock.patch("time.time", partial(float, now - dice.one_of((0.0, 30.0, 90_000.0)))):
-        match dice.one_of(("none", "ended", "failed", "open")):
-            case "ended":
-                with wait.attempt(ledger.checkpoint().size):
-                    pass
-            case "failed":
-                with suppress(PalateError), wait.attempt(ledger.checkpoint().size):
-                    raise BudgetError("none")
-            case "open":
-                with suppress(KeyboardInterrupt), wait.attempt(dice.one_of((0, len(entries), 3))):
-                    raise KeyboardInterrupt
-    with mock.patch("time.time", partial(float, now + dice.one_of((0.0, 0.0, -500_000.0)))):
-        answer.tell(wait.under_way, wait.until(entries), wait.exhausted(entries))
-        if dice.chance(0.3):
-            found = wait.lost(entries)
-            answer.tell(found and found.seq, wait.lost(entries) is None)
-        answer.tell((site.state / "attempt.json").read_bytes() if (site.state / "attempt.json").exists() else None)
-
-
-def _outlook(dice: Dice, answer: Answer, site: Site, now: float) -> None:
-    """What a server says of itself."""
-    if dice.chance(0.1):
-        (site.folder / "key").unlink(missing_ok=True)
-    events = _events(dice, now)
-    with mock.patch("time.time", partial(float, now)):
-        seen = read_outlook(site, now=now, events=events).as_dict()
-    for part, name in (("period", "until"), ("next_run", "at"), ("trouble", "at")):
-        if seen[part] is not None and seen[part][name] is not None:
-            seen[part][name] = _at(seen[part][name])
-    answer.tell({**seen, "now": _at(seen["now"])}, {part: _at(at) for part, at in since(events).items()})
-
-
 def _served(dice: Dice, answer: Answer) -> None:
     """Models of trainings, before and after their verdicts, and again; keys, settings and items that change."""
     with (
-        _folder(answer) as folder,
+        made_folder(answer) as folder,
         ExitStack() as stack,
         lent(HandingOn),
         mock.patch.object(rounds, "mu_of", steady_mu),
@@ -486,9 +333,178 @@ def _served(dice: Dice, answer: Answer) -> None:
         server.end()
 
 
-def _at(local: str) -> int:
-    """A local time, in seconds since 1970."""
-    return int(datetime.fromisoformat(local).timestamp())
+def _struck(dice: Dice, answer: Answer) -> None:
+    """Devices that break an attempt, with and without masks, with evidence that holds or doesn't."""
+    n, context = dice.whole(2, 5), dice.bytes(32)
+    keys = [SigningKey.generate() for _ in range(n)]
+    directory = Directory(tuple(each.public for each in keys))
+    with made_folder(answer) as folder, Enrolments(":memory:") as register:
+        for number, key in enumerate(keys):
+            register.enrol(register.invite(now=0.0, hours=1e6), node_key=f"{number}", identity=key.public, now=1.0)
+            register.registered(number, 10 + number)
+        settings = CohortSettings(strikes=dice.whole(1, 3), quarantine_days=dice.one_of((0.5, 30.0)))
+        events = EventLog(folder / "events.jsonl")
+        for attempt in range(4):
+            made = object.__new__(Coordinator)
+            made.conduct, made.context = Conduct(), dice.one_of((context, context, None))
+            for device in dice.some_of(range(n)):
+                made.conduct.evidence[device] = _evidence(dice, keys, device, context)
+            made.conduct.unsigned.update(dice.some_of(range(n), 0.3))
+            made.conduct.offenders.update(10 + device for device in dice.some_of(range(n), 0.4))
+            cohort = {device: 10 + device for device in dice.shuffled(range(n))}
+            known = dice.one_of((None, directory, directory))
+            with mock.patch("time.time", partial(float, NOW + attempt * DAY * 20)):
+                answer.tried(strike, made, cohort, directory=known, register=register, events=events, settings=settings)
+            found = register.eligible(period=0, most=9, now=NOW + attempt * DAY * 20)
+            answer.tell(dict(found), [register.evidence(number) for number in range(n)])
+            answer.tell([[each.strikes, each.free_at, each.named] for each in register.devices()])
+        answer.tell([{**each, "at": ""} for each in events.all()])
+
+
+def _evidence(dice: Dice, keys: list[SigningKey], device: int, context: bytes) -> FaultEvidence:
+    """A record that a device has advertised one key twice; or one that doesn't hold."""
+    key, of = KeyPair.generate().public, rare(dice, context, bytes(32))
+    other = dice.chance(0.15)
+    body = key + (KeyPair.generate().public if other else key) + bytes(32)
+    signature = rare(dice, keys[device], keys[0]).sign(ADVERT, advert_payload(of, 0, b"", device, body))
+    number = rare(dice, device, 0)
+    return FaultEvidence(
+        kind="advert", device=number, attempt=of.hex(), toss=0, root="", seed="", advert=body.hex() + signature
+    )
+
+
+def _termed(dice: Dice, answer: Answer) -> None:
+    """Terms of runs of any configuration, and which configurations are refused before anybody is asked."""
+    settings = {
+        **made_settings(dice), "privacy.grid": dice.one_of((None, None, 2**10)), "training.settings": {},
+        "privacy.corrupt": dice.one_of((0.1, 0.0, 0.4)), "privacy.dropout": dice.one_of((0.1, 0.3)),
+        "cohort.size": dice.one_of((8, 30, 400)), "privacy.dp": dice.one_of(("central", "distributed", "local")),
+        "privacy.noise": dice.one_of(("secure", "seeded")),
+    }  # fmt: skip
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        if value is not None:
+            (nested.setdefault(section, {}) if section else nested)[name] = value
+    config, n_items = ServerConfig.model_validate(nested), dice.one_of((6, 6, 40))
+    inputs: State = dict(dice.some_of([(FEATURES, np.ones((n_items, 2), np.float32))], 0.15))
+    if dice.chance(0.15):
+        inputs |= panel_inputs(made_links(n_items), users=dice.whole(1, 9))
+    directory = None if dice.chance(0.3) else Directory(("00" * 32, "11" * 32))
+    if dice.chance(0.3):
+        asked = config.surveys.survey("2025-10-06")
+        config = counting(config, Survey, asked.model_dump(mode="json"), config.surveys.epsilon)
+    with mock.patch.object(terms, "ENOUGH", terms.ENOUGH[::16]):
+        now = dice.one_of((None, 0.0, NOW + dice.real(0.0, 9e8)))
+        with mock.patch.object(rounds, "mu_of", steady_mu):
+            named = {
+                "catalogue": "ab" * 32,
+                "n_items": n_items,
+                "directory": directory,
+                "inputs": inputs,
+                "about": {"x": 1},
+            }
+            made = answer.tried(next_terms, config, **named, now=now)
+            answer.tell(None if isinstance(made, PalateError) else made.model_dump(mode="json"))
+            answer.of(check_config, config, n_items=n_items, inputs=inputs)
+        answer.tell(cost_of(config), period_of(config, now or NOW), period_of(config, config.privacy.period_days * DAY))
+        devices = dice.one_of((2, 8, 100, 3000))
+        answer.of(
+            check_judging, dice.one_of((0.1, 1.0, 9.0)), dp=config.privacy.dp, delta=config.privacy.delta,
+            devices=devices, n_items=n_items,
+        )  # fmt: skip
+
+
+def _sited(dice: Dice, answer: Answer) -> None:
+    """A folder whose files are missing, spoilt, or of another population."""
+    with made_folder(answer) as folder:
+        settings = {
+            "population": "readers", "training.features": dice.one_of((None, "features.npy")), "privacy.dp": "central",
+            "backup.witness": dice.one_of((None, "kept")), "gateway.superlinks": dice.whole(1, 3),
+            "gateway.port": dice.one_of((None, 443)), "name": dice.one_of((None, "example.com")),
+        }  # fmt: skip
+        site, rows = made_site(folder, settings), rare(dice, 6, 5)
+        shape = rare(dice, (rows, 3), (rows,), (rows, 0), (rows, 1025))
+        features = dice.floats(*shape, low=0.0, high=1.0).astype(rare(dice, np.float64, np.int32, np.str_))
+        if features.size and features.dtype.kind == "f" and dice.chance(0.1):
+            features.flat[0] = math.nan
+        np.save(folder / "features.npy", features)
+        if dice.chance(0.1):
+            (folder / "features.npy").write_bytes(b"no matrix")
+        if dice.chance(0.5):
+            site.panel_file.write_bytes(
+                rare(
+                    dice,
+                    pack_inputs(panel_inputs(made_links(rows), users=3)),
+                    b"",
+                    b"x" * 70_000,
+                    pack_inputs({"x": np.ones(1)}),
+                )
+            )
+        items = dice.one_of((None, None, None, b"", b"a\nb", b"a\na\n", b"\xff\n", b"a\nb\n"))
+        if items is not None:
+            (folder / "items").write_bytes(items)
+        answer.of(lambda: (site.catalogue.items, site.catalogue.hash))
+        answer.of(lambda: {name: array.tolist() for name, array in site.public_inputs.items()})
+        (folder / "format").write_text(dice.one_of(('{"format": 1}', '{"format": 99}', "7", "[]", '{"format": "x"}')))
+        if dice.chance(0.4):
+            write_format(folder)
+        if dice.chance(0.1):
+            (folder / "house.toml").touch()
+        answer.of(format_of, folder)
+        answer.of(lambda: str(Site.at(folder).folder == folder.resolve()))
+        with Ledger(site.ledger_file, population="readers") as ledger:
+            key, now = site.key(), ledger.checkpoint()
+            for each in range(2):
+                note = sign_checkpoint(rare(dice, now, Checkpoint(1, "ab" * 32)), ledger.log_key(key.public).name, key)
+                kept = canonical_json({"cosigned": note.to_bytes().decode(), SPENT: 0.5})
+                site.cosigned_file.write_bytes(rare(dice, kept, b"{}", b"", kept + b" "))
+                answer.of(
+                    lambda: [read_cosigned(site.cosigned_file)[0].to_bytes(), read_cosigned(site.cosigned_file)[1]]
+                )
+                answer.of(site.mirror_cosigned, ledger)
+                answer.tell(
+                    {
+                        p.relative_to(folder).as_posix(): p.read_bytes()
+                        for p in sorted(site.mirror.rglob("*"))
+                        if p.is_file()
+                    }
+                )
+                ledger.open_run(f"{each}", {})
+                now = ledger.checkpoint()
+        if dice.chance(0.3):
+            (folder / "key").write_bytes(b"no key")
+        paths = [
+            site.run("a"),
+            site.tls,
+            site.address,
+            *site.superlink_files,
+            *site.certificate,
+            site.progress_file,
+            site.witness,
+        ]
+        answer.tell(site_signs(site), [str(each).replace(str(folder), "") for each in paths])
+        answer.tell(
+            sorted(
+                path.relative_to(folder).as_posix() + oct(path.stat().st_mode)
+                for path in folder.rglob("*")
+                if path.is_dir()
+            )
+        )
+
+
+CONSTANTS = (
+    absences, accusation, analytics_figures, dismissals, intervals, judged, outlook, quarantine, releases, rotation,
+    server_folder, survey_results, surveys, terms,
+)  # fmt: skip
+
+
+def _constants(dice: Dice, answer: Answer) -> None:
+    """The numbers and names that modules have."""
+    for module in CONSTANTS:
+        for name, value in sorted(vars(module).items()):
+            if name.isupper() and isinstance(value, int | float | str | bytes | tuple | Mapping):
+                answer.tell(name, repr(value) if isinstance(value, float) else value)
 
 
 MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "survey": 2, "again": 2, "ended": 1,
@@ -496,7 +512,11 @@ MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "surv
 
 SEAMS = (
     Seam("models that are trained, judged, published, held and published again", _served, 24),
-    Seam("what is due next, and what the budgets allow, after any past", _asked, 36),
+    Seam("what is due next, and what the budgets allow, after any past", asked_of_any_past, 36),
+    Seam("constants of what is published", _constants, 1),
+    Seam("terms of runs, and configurations that are refused", _termed, 30),
+    Seam("server folders whose files are missing, spoilt or others", _sited, 24),
+    Seam("devices that break an attempt", _struck, 18),
     Seam("quarantine: items that come, stay, are lifted and come again", _quarantined, 36),
     Seam("devices that are away, sent home, gathered and drawn", _waiting, 36),
     Seam("how far a server says it is, and who was there in which quarter", _told, 24),
