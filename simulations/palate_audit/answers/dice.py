@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,10 @@ class Dice:
     def one_of(self, options: Sequence[T]) -> T:
         """One of several."""
         return options[self.whole(0, len(options) - 1)]
+
+    def mostly(self, usual: Any, *others: Any) -> Any:
+        """The usual value, or, in one of ten cases, one of others."""
+        return self.one_of(others) if self.chance(0.1) else usual
 
     def some_of(self, options: Sequence[T], share: float = 0.5) -> list[T]:
         """Each with this chance, in their order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -26,12 +26,13 @@ from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
+from palate_server.ledger.history import reserves
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import terms
 from palate_server.operation.judging import Verdicts, awaited
 from palate_server.operation.outlook import TROUBLES, read_outlook, since
 from palate_server.operation.releases import verdicts_on
-from palate_server.operation.restraint import Restraint, voids
+from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import (
     just_closed,
     latest_training,
@@ -54,7 +55,7 @@ def _past(dice: Dice, site: Site, ledger: Ledger) -> list[float]:
     rest = max(0.01, most - cost_of(config)) * (1 + dice.one_of((0.0, 5e-10, 3e-9, -3e-9)))
     for number in range(dice.whole(1, 6)):
         algorithm = dice.one_of(("popularity", "popularity", JUDGING, SURVEYING, "dp-als"))
-        if runs and dice.chance(0.15):
+        if number and dice.chance(0.25):
             runs.clear()
             size = ledger.checkpoint().size + dice.whole(1, 2)
             with mock.patch("time.time", partial(float, now)):
@@ -76,14 +77,14 @@ def _past(dice: Dice, site: Site, ledger: Ledger) -> list[float]:
         except BudgetError:
             continue
         sealed = 0
-        for attempt in range(dice.whole(0, 3)):
+        for attempt in range(dice.whole(0, 4)):
             mu2 = dice.one_of((0.0625, 0.125, rest, rest))
             facts = {"dp": config.privacy.dp.value, "inclusion": dice.one_of((1, 0.5))}
             with suppress(BudgetError):  # the lifetime may not have it
                 ledger.charge(
                     run=run, round_=0, attempt=attempt, plan_hash="ab" * 32, mu2=mu2, facts=facts, run_limit=99.0
                 )
-                if dice.chance(0.6):
+                if dice.chance(0.45):
                     sealed += 1
                     ledger.seal(run=run, round_=0, attempt=attempt, release_hash="cd" * 32)
         now += dice.one_of((1.0, 60.0, 3600.0, 7 * DAY))
@@ -118,19 +119,21 @@ def _events(dice: Dice, now: float) -> list[dict[str, Any]]:
     said = ({"words": "w"}, {"reason": "r", "words": "v"}, {"error": "e"}, {"reasons": ["a", "b"]}, {})
     return [
         {"at": iso(now - dice.one_of((0, 60, 5000))), "event": kind, "part": "gateway", **dice.one_of(said)}
-        for kind in dice.shuffled(kinds)[: dice.whole(0, 6)]
+        for kind in dice.shuffled(kinds)[: dice.whole(0, 12)]
     ]
 
 
 def asked_of_any_past(dice: Dice, answer: Answer) -> None:
     """What is due next, and what the budgets allow, after any past."""
-    with made_folder(answer) as folder, mock.patch.object(terms, "MAX_ATTEMPTS", dice.one_of((2, 3, 2**10))):
+    with made_folder(answer) as folder, ExitStack() as stack:
         site = made_site(folder, made_settings(dice))
         config, log = site.config, EventLog(site.events)
-        later = dice.one_of((0.0, 60.0, 3600.0, config.judging.hours * 3600, 9 * DAY, dice.whole(0, 9) * DAY))
+        later = dice.one_of((0.0, 0.0, 60.0, 3600.0, config.judging.hours * 3600, 9 * DAY, dice.whole(0, 9) * DAY))
         with site.ledger() as ledger:
             ledger.set_budget(mu2=dice.one_of((2.0, 9.0, 40.0)), epsilon=1.0, delta=1e-5)
             now = dice.one_of(_past(dice, site, ledger)[-2:]) + later + dice.one_of((0.0, 0.0, -1.0, 1.0))
+            most = sum(map(reserves, ledger.entries())) + dice.one_of((0, 1, 1000))
+        stack.enter_context(mock.patch.object(terms, "MAX_ATTEMPTS", most))
         with WatchedSite(folder).reading() as read, Verdicts(site, log) as verdicts:
             _due(dice, answer, site, read, now)
             surveys = Surveys(config, log)
@@ -169,22 +172,24 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
 
 def _wait(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> None:
     """How long a server waits after charges that released nothing."""
-    config, entries = site.config, ledger.entries()
-    wait = Restraint(site.state / "attempt.json", pause=config.cohort.pause_seconds, most=config.cohort.attempts)
+    entries = ledger.entries()
+    wait = restraint_of(site)
     with mock.patch("time.time", partial(float, now - dice.one_of((0.0, 30.0, 90_000.0)))):
-        match dice.one_of(("none", "ended", "failed", "open")):
+        match dice.one_of(("none", "ended", "failed", "open", "open", "spoilt")):
             case "ended":
                 with wait.attempt(ledger.checkpoint().size):
                     pass
             case "failed":
-                with suppress(PalateError), wait.attempt(ledger.checkpoint().size):
-                    raise BudgetError("none")
+                with suppress(PalateError, OSError), wait.attempt(ledger.checkpoint().size):
+                    raise dice.one_of((BudgetError("none"), OSError(28, "none")))
+            case "spoilt":
+                (site.state / "attempt.json").write_bytes(dice.one_of((b"", b"{}", b'{"at": 1, "size": 2}')))
             case "open":
-                with suppress(KeyboardInterrupt), wait.attempt(dice.one_of((0, len(entries), 3))):
+                with suppress(KeyboardInterrupt), wait.attempt(dice.one_of((0, len(entries), len(entries) - 2, 3))):
                     raise KeyboardInterrupt
     with mock.patch("time.time", partial(float, now + dice.one_of((0.0, 0.0, -500_000.0)))):
         answer.tell(wait.under_way, wait.until(entries), wait.exhausted(entries))
-        if dice.chance(0.3):
+        if dice.chance(0.5):
             found = wait.lost(entries)
             answer.tell(found and found.seq, wait.lost(entries) is None)
         answer.tell((site.state / "attempt.json").read_bytes() if (site.state / "attempt.json").exists() else None)

@@ -9,7 +9,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,19 +30,24 @@ from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DUMMIES, block_units, layout_size
 from palate_common.records.canonical import digest
 from palate_common.records.closing import Closing
+from palate_common.records.cosignatures import cosign
+from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.quarantine import QuarantinedItem
 from palate_server.folder.server_folder import Site
+from palate_server.ledger.cosigning import TooFewWitnessesError
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import releases, rotation
 from palate_server.operation.judging import check_quarantine, put_in_quarantine, quarantined
 from palate_server.operation.releases import judged_items, listed, verdict_of, verdicts_on
+from palate_server.operation.restraint import restraint_of
 from palate_server.operation.runs import begin, close
-from palate_server.operation.schedule import trainings
+from palate_server.operation.schedule import directory_of, terms_of, trainings
 from palate_server.operation.survey_results import read_result, released, result_of
 from palate_server.rounds.coordinator import Coordinator
+from palate_server.rounds.lock import RunLock
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.run import open_run
@@ -61,11 +66,6 @@ def made_folder(answer: Answer) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
         answer.apart = place
         yield Path(place)
-
-
-def rare(dice: Dice, usual: Any, *others: Any) -> Any:
-    """The usual value, or seldom another."""
-    return dice.one_of(others) if dice.chance(0.1) else usual
 
 
 def iso(at: float) -> str:
@@ -151,6 +151,22 @@ def steady_mu(**named: float) -> float:
     return math.floor(mu_of(**named) * 2**20) / 2**20
 
 
+class MadeWitnesses:
+    """The other side of a ledger's witnesses: they cosign what they are shown, or are too few."""
+
+    def __init__(self, dice: Dice, keys: Mapping[str, SigningKey], *_: Any, **__: Any) -> None:
+        self._dice, self._keys = dice, keys
+
+    def cosigned(self, note: Note, *, prove: object) -> Note:
+        """The note with their cosignatures."""
+        if self._dice.chance(0.15):
+            raise TooFewWitnessesError("0 of 2")
+        return note.with_signatures(*(cosign(note.text, name, key, time=int(NOW)) for name, key in self._keys.items()))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class MadeServer(Closing):
     """A server folder, and all that is done with its models.
 
@@ -168,8 +184,17 @@ class MadeServer(Closing):
             "privacy.dp": "central", "privacy.lifetime_epsilon": 9000.0, "privacy.period_epsilon": 9000.0,
             "privacy.epsilon": 40.0, "judging.epsilon": dice.one_of((40.0, 40.0, 0.0)),
             "release.signal": dice.one_of((0.0, 0.0, 40.0)), "surveys.epsilon": 40.0,
+            "judging.quarantine_runs": dice.one_of((1, 3, 3, 0)),
+            "judging.quarantine_accusers": dice.one_of((0.0, 0.01, 0.2, 1.0)),
             "release.recent_half_life_days": dice.one_of((None, None, 7.0)), "surveys.items": ["one"],
         }  # fmt: skip
+        self.keys = {f"witness.example/{number}": SigningKey.generate() for number in range(2)}
+        self.watched = {
+            "witnesses.keys": [str(VerifierKey.of(name, key, COSIGNATURE)) for name, key in self.keys.items()],
+            "witnesses.urls": ["https://one.example", "https://two.example"],
+            "witnesses.needed": dice.whole(1, 2),
+        }
+        self.settings |= self.watched if dice.chance(0.3) else {}
         self.site = made_site(self.folder, self.settings)
         self.items, self.runs, self.archives = list(ITEMS), list[str](), 0
         self.ledger, self.register = self.site.ledger(), Enrolments(self.site.enrolment_file)
@@ -194,6 +219,8 @@ class MadeServer(Closing):
                  ("training.algorithm", "popularity"))
             )  # fmt: skip
             settings[key] = value
+            if self.dice.chance(0.25):
+                settings = self.watched if self.dice.chance(0.6) else dict.fromkeys(self.watched)
         (self.folder / "server.toml").write_text(server_toml(self.settings | settings))
         (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
         changed = self.answer.tried(Site.at, self.folder)
@@ -213,6 +240,7 @@ class MadeServer(Closing):
             terms = self.answer.tried(begin, self.site, ledger, register, None, None)
             if isinstance(terms, PalateError):
                 return
+            self.answer.tell(terms_of(ledger, terms.run) == terms, directory_of(self.site, terms))
             self.answer.tell(terms.run, _about(terms), terms.inputs, terms.catalogue, terms.settings, terms.facts.seed)
             high = self.dice.one_of((0.0, 30.0, 300.0, 300.0))
             counts = self.dice.floats(terms.facts.n_items, low=0.0, high=high)
@@ -223,7 +251,7 @@ class MadeServer(Closing):
         """A verdict on a run's model: mostly of the latest, and mostly one that says something."""
         if not self.runs:
             return
-        run = rare(self.dice, self.runs[-1], *self.runs)
+        run = self.dice.mostly(self.runs[-1], *self.runs)
         if self.settings["judging.epsilon"] == 0.0 and self.dice.chance(0.8):
             return
         with nullcontext((self.ledger, self.register)) as (ledger, register):
@@ -277,12 +305,14 @@ class MadeServer(Closing):
             }
             self._finish(ledger, terms, sums, users=900)
             self.answer.tell(released(ledger))
-            for week in (None, WEEK, "2025-09-22"):
+            for week in (self.dice.one_of((None, WEEK)), "2025-09-22"):
                 self.answer.of(lambda week=week: _compact(result_of(self.site, ledger, week)))
         for path in sorted(self.site.surveys.glob("*")):
-            key = rare(self.dice, self.site.key().public, "ab" * 32)
-            self.answer.of(lambda path=path, key=key: _compact(read_result(path.read_bytes(), public_key=key)))
-            self.answer.tell(path.name)
+            key, data = self.dice.mostly(self.site.key().public, "ab" * 32), path.read_bytes()
+            other = (b"[]", b'{"result":{}}', data + b" ", data.replace(b"one", b"two"))
+            data = self.dice.one_of((data, data, data, *other))
+            self.answer.of(lambda key=key, data=data: _compact(read_result(data, public_key=key)))
+            self.answer.tell(path.name, oct(path.stat().st_mode), oct(self.site.surveys.stat().st_mode))
 
     def publish(self) -> None:
         """Publish a run's model, mostly the latest; at a time when its verdict may be waited for, or isn't any more."""
@@ -313,22 +343,34 @@ class MadeServer(Closing):
                 self.answer.tell(releases.unwritten(self.site, ledger))
 
     def rotate(self) -> None:
-        """Another release key; perhaps after the old one was lost, or where somebody has the folder."""
-        site, archive = self.site, self.folder.parent / f"{rare(self.dice, self.archives, 0)}.tar"
+        """Another release key: after the old one was lost, half done before, or where somebody has the folder."""
+        site, archive = self.site, self.folder.parent / f"{self.dice.mostly(self.archives, 0)}.tar"
         self.archives += 1
-        self.answer.of(lambda: str(rotation.prepare(site)) if self.dice.chance(0.6) else None)
-        if self.dice.chance(0.3):
-            if self.dice.chance(0.8):
+        what = self.dice.one_of(("plain", "plain", "lost", "lost", "half", "locked", "under way", "there"))
+        with ExitStack() as stack:
+            if what == "half":
+                rotation.prepare(site)
+                new = SigningKey.load(self.folder / "keys" / rotation.NEXT)
+                self.answer.of(self.ledger.hand_over, site.key(), new)
+            if what == "locked":
+                stack.enter_context(RunLock(self.dice.one_of((site.folder, site.state))))
+            if what == "under way":
+                with suppress(KeyboardInterrupt), restraint_of(site).attempt(3):
+                    raise KeyboardInterrupt
+            if what == "lost":
                 (self.folder / "key").unlink()
-            done = self.answer.tried(rotation.replace_lost_key, site)
-        else:
-            done = self.answer.tried(rotation.rotate_key, site, archive)
+            if what in ("lost", "there"):
+                done = self.answer.tried(rotation.replace_lost_key, site)
+            else:
+                self.answer.of(lambda: str(rotation.prepare(site)))
+                done = self.answer.tried(rotation.rotate_key, site, archive)
         if not isinstance(done, PalateError):
             self.answer.tell(done.old, done.new, str(done.log), _published(done.published), archive.exists())
+        (site.state / "attempt.json").unlink(missing_ok=True)
+        keys = sorted((self.folder / "keys").iterdir())
+        self.answer.tell({path.name: path.read_bytes() for path in keys}, (self.folder / "key").exists())
         if not (self.folder / "key").exists():
             SigningKey.generate().save(self.folder / "key")
-        keys = sorted((self.folder / "keys").iterdir())
-        self.answer.tell({path.name: path.read_bytes() for path in (*keys, self.folder / "key")})
 
     def spoil(self) -> None:
         """A file of a run or a model is another's."""

@@ -21,11 +21,11 @@ from palate_audit.answers.servers import (
     DAY,
     HandingOn,
     MadeServer,
+    MadeWitnesses,
     made_folder,
     made_links,
     made_settings,
     made_site,
-    rare,
     shown_items,
     steady_mu,
 )
@@ -34,6 +34,7 @@ from palate_common.algorithms import PublicFacts, State, analytics, lent, verdic
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.errors import PalateError
+from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import sign_checkpoint
@@ -52,6 +53,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.quarantine import Quarantine, QuarantinedItem
 from palate_server.folder.server_folder import Site, format_of, read_cosigned, site_signs, write_format
+from palate_server.ledger import witnesses
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import (
     absences,
@@ -66,6 +68,7 @@ from palate_server.operation import (
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import Dismissals
 from palate_server.operation.gathering import CohortGathering, draw_cohort
+from palate_server.operation.schedule import directory_of
 from palate_server.operation.strikes import strike
 from palate_server.operation.terms import (
     check_config,
@@ -79,6 +82,7 @@ from palate_server.rounds import terms as rounds
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.progress import ActivityFile, Exchanged
 from palate_server.rounds.registry import pack_inputs
+from palate_server.rounds.terms import RunTerms
 from palate_server.secagg.conduct import Conduct
 from palate_server.surveys import accusation, intervals
 from palate_server.surveys import analytics as analytics_figures
@@ -109,7 +113,7 @@ def _quarantined(dice: Dice, answer: Answer) -> None:
             if spoilt:
                 file.unlink()
                 spoilt = False
-            match dice.one_of(("read", "read", "read", "add", "add", "lift", "lift", rare(dice, "read", "spoilt"))):
+            match dice.one_of(("read", "read", "read", "add", "add", "lift", "lift", dice.mostly("read", "spoilt"))):
                 case "read":
                     named = [
                         QuarantinedItem(item=each, by=f"run-{number}", until=dice.whole(0, 5), proved=dice.chance(0.5))
@@ -120,7 +124,7 @@ def _quarantined(dice: Dice, answer: Answer) -> None:
                     answer.tried(place.add, items, until=dice.whole(0, 5))
                 case "lift":
                     there = [each.item for each in place.items(trainings=number // 4)]
-                    chosen = rare(dice, dice.some_of(there), items)
+                    chosen = dice.mostly(dice.some_of(there), items)
                     answer.tried(place.lift, iter(chosen) if dice.chance(0.3) else chosen, trainings=number // 4)
                 case "spoilt":
                     spoilt = True
@@ -137,7 +141,7 @@ def _waiting(dice: Dice, answer: Answer) -> None:
     away, devices = Absences(clock=clock), list(range(6))
     for _ in range(10):
         invited = dice.shuffled(dice.some_of(devices, 0.7))
-        heard = dice.some_of(rare(dice, invited, devices), dice.one_of((0.0, 0.5, 0.5, 0.9)))
+        heard = dice.some_of(dice.mostly(invited, devices), dice.one_of((0.0, 0.5, 0.5, 0.9)))
         answer.tell(away.note(invited, heard=heard))
         answer.tell(away.present({10 + device: device for device in dice.shuffled(devices)}))
     later, sent = _ticks(dice, 0.0, 0.0, 5.0, 15.0, 60.0, 59.0), list[Any]()
@@ -224,7 +228,7 @@ def _intervals(dice: Dice, answer: Answer) -> None:
     answer.tell(ratio_interval(one, other), one.interval())
     arms = [Arm(_noised(dice, high), _noised(dice, high / 2), _noised(dice, high / 3)) for _ in range(2)]
     quiet = replace(arms[0], users=Noised(0.0, 0.0), outcome=Noised(1.0, 0.0), square=Noised(0.0, 0.0))
-    for a, b in (arms, (quiet, arms[0]), (replace(quiet, outcome=Noised(0.0, 0.0)), quiet)):
+    for a, b in (arms, (quiet, arms[0]), (replace(quiet, outcome=Noised(0.0, 0.0)), quiet), (quiet, quiet)):
         found = answer.of(compare, a, b, confidence=dice.real(0.5, 0.999))
         answer.tell(a.mean(), found and found.different)
 
@@ -245,7 +249,7 @@ def _surveyed(dice: Dice) -> GlobalModel:
     totals = dice.floats(size, low=-0.2, high=1.0) * scale
     edge = dice.wholes(0, size - 1, 5)
     totals[edge], noise[edge] = np.maximum(20.0, 4 * noise[edge]), noise[edge]  # just large enough
-    name, releases = rare(dice, (analytics.NAME, 1), (analytics.NAME, 0), (analytics.NAME, 2), ("popularity", 1))
+    name, releases = dice.mostly((analytics.NAME, 1), (analytics.NAME, 0), (analytics.NAME, 2), ("popularity", 1))
     header = ModelHeader(
         algorithm=name,
         settings=survey.model_dump(mode="json") if name == analytics.NAME else {},
@@ -289,7 +293,7 @@ def _verdict(dice: Dice) -> tuple[GlobalModel, int]:
         candidate=verdict.JudgedModel.model_validate(of),
         in_use=verdict.JudgedModel.model_validate(of),
     )
-    name, releases = rare(dice, (verdict.NAME, 1), (verdict.NAME, 0), (verdict.NAME, 2), ("popularity", 1))
+    name, releases = dice.mostly((verdict.NAME, 1), (verdict.NAME, 0), (verdict.NAME, 2), ("popularity", 1))
     facts = PublicFacts(n_users=devices, n_items=n, mu=mu)
     settings = pair.model_dump(mode="json") if name == verdict.NAME else {}
     header = ModelHeader(algorithm=name, settings=settings, facts=facts, releases=releases, catalogue="cd" * 32)
@@ -305,10 +309,16 @@ def _judged(dice: Dice, answer: Answer) -> None:
         if said is None:
             return
         items = tuple(f"item-{row}" for row in range(len(model.state[verdict.FOUND])))
-        answer.tell(said.held, said.worse, [json.dumps(each) for each in said.reasons(rare(dice, items, ()))])
+        answer.tell(said.held, said.worse, [json.dumps(each) for each in said.reasons(dice.mostly(items, ()))])
         for accusers in (dice.one_of((0.0, 0.001, 0.01, 0.01)), dice.one_of((0.003, 0.02, 0.05, 0.3))):
             answer.tell([each.row for each in proven(model, said, accusers=accusers)])
         answer.tell(seen(model, devices=devices), seen(model, devices=dice.one_of((devices // 2, devices * 2))))
+        edge = np.where(dice.floats(len(items)) > 0, accusation.EXPOSED * devices, 0.0)
+        quiet = {verdict.SHOWN: edge, verdict.NOISE: np.zeros(3)}
+        answer.tell(seen(replace(model, state={**model.state, **quiet}), devices=devices))
+    for many in dice.some_of((2, 10, 25, 60, 150, 700)):
+        mu = 10 ** dice.real(-0.6, 0.8) / math.sqrt(many / 60)
+        answer.tell(least_loss(mu=mu, devices=many), hidden(mu=mu, devices=many, n_items=dice.one_of((1, 8, 30, 5000))))
     mu, many = dice.one_of((0.05, 0.5, 2.0, 9.0)), dice.one_of((2, 20, 100, 1000, 30_000))
     answer.tell(least_loss(mu=mu, devices=many), hidden(mu=mu, devices=many, n_items=dice.one_of((1, 8, 30, 5000))))
 
@@ -324,7 +334,9 @@ def _served(dice: Dice, answer: Answer) -> None:
         mock.patch.object(accusation, "SPLITS", 3),
     ):
         stack.enter_context(server := MadeServer(dice, answer, folder))
-        server.start()
+        stack.enter_context(mock.patch.object(witnesses, "WitnessClient", partial(MadeWitnesses, dice, server.keys)))
+        if dice.chance(0.7):
+            server.start()
         moves = [getattr(server, name) for name, weight in MOVES.items() for _ in range(weight)]
         first = [server.train, *dice.some_of((server.judge, server.publish), 0.8), *dice.some_of([server.train], 0.4)]
         for move in [*first, *(dice.one_of(moves) for _ in range(4))]:
@@ -363,11 +375,11 @@ def _struck(dice: Dice, answer: Answer) -> None:
 
 def _evidence(dice: Dice, keys: list[SigningKey], device: int, context: bytes) -> FaultEvidence:
     """A record that a device has advertised one key twice; or one that doesn't hold."""
-    key, of = KeyPair.generate().public, rare(dice, context, bytes(32))
+    key, of = KeyPair.generate().public, dice.mostly(context, bytes(32))
     other = dice.chance(0.15)
     body = key + (KeyPair.generate().public if other else key) + bytes(32)
-    signature = rare(dice, keys[device], keys[0]).sign(ADVERT, advert_payload(of, 0, b"", device, body))
-    number = rare(dice, device, 0)
+    signature = dice.mostly(keys[device], keys[0]).sign(ADVERT, advert_payload(of, 0, b"", device, body))
+    number = dice.mostly(device, 0)
     return FaultEvidence(
         kind="advert", device=number, attempt=of.hex(), toss=0, root="", seed="", advert=body.hex() + signature
     )
@@ -423,9 +435,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
             "backup.witness": dice.one_of((None, "kept")), "gateway.superlinks": dice.whole(1, 3),
             "gateway.port": dice.one_of((None, 443)), "name": dice.one_of((None, "example.com")),
         }  # fmt: skip
-        site, rows = made_site(folder, settings), rare(dice, 6, 5)
-        shape = rare(dice, (rows, 3), (rows,), (rows, 0), (rows, 1025))
-        features = dice.floats(*shape, low=0.0, high=1.0).astype(rare(dice, np.float64, np.int32, np.str_))
+        site, rows = made_site(folder, settings), dice.mostly(6, 5)
+        shape = dice.mostly((rows, 3), (rows,), (rows, 0), (rows, 1025))
+        features = dice.floats(*shape, low=0.0, high=1.0).astype(dice.mostly(np.float64, np.int32, np.str_))
         if features.size and features.dtype.kind == "f" and dice.chance(0.1):
             features.flat[0] = math.nan
         np.save(folder / "features.npy", features)
@@ -433,8 +445,7 @@ def _sited(dice: Dice, answer: Answer) -> None:
             (folder / "features.npy").write_bytes(b"no matrix")
         if dice.chance(0.5):
             site.panel_file.write_bytes(
-                rare(
-                    dice,
+                dice.mostly(
                     pack_inputs(panel_inputs(made_links(rows), users=3)),
                     b"",
                     b"x" * 70_000,
@@ -456,9 +467,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
         with Ledger(site.ledger_file, population="readers") as ledger:
             key, now = site.key(), ledger.checkpoint()
             for each in range(2):
-                note = sign_checkpoint(rare(dice, now, Checkpoint(1, "ab" * 32)), ledger.log_key(key.public).name, key)
+                note = sign_checkpoint(dice.mostly(now, Checkpoint(1, "ab" * 32)), ledger.log_key(key.public).name, key)
                 kept = canonical_json({"cosigned": note.to_bytes().decode(), SPENT: 0.5})
-                site.cosigned_file.write_bytes(rare(dice, kept, b"{}", b"", kept + b" "))
+                site.cosigned_file.write_bytes(dice.mostly(kept, b"{}", b"", kept + b" "))
                 answer.of(
                     lambda: [read_cosigned(site.cosigned_file)[0].to_bytes(), read_cosigned(site.cosigned_file)[1]]
                 )
@@ -472,6 +483,11 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 )
                 ledger.open_run(f"{each}", {})
                 now = ledger.checkpoint()
+        names = CohortTerms(n_max=9, n_min=8, c_max=1, masks=True, directory=Directory(("22" * 32,)).hash)
+        for each in (None, Directory(("11" * 32,)), Directory(("22" * 32,))):
+            if each is not None:
+                (site.directories / str(names.directory)).write_bytes(each.to_json())
+            answer.of(lambda: str(directory_of(site, RunTerms.model_construct(cohort=dice.mostly(names, None)))))
         if dice.chance(0.3):
             (folder / "key").write_bytes(b"no key")
         paths = [
@@ -507,20 +523,20 @@ def _constants(dice: Dice, answer: Answer) -> None:
                 answer.tell(name, repr(value) if isinstance(value, float) else value)
 
 
-MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "survey": 2, "again": 2, "ended": 1,
-         "rotate": 1, "spoil": 1}  # fmt: skip
+MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "survey": 2, "again": 4, "start": 1,
+         "ended": 1, "rotate": 3, "spoil": 1}  # fmt: skip
 
 SEAMS = (
-    Seam("models that are trained, judged, published, held and published again", _served, 24),
-    Seam("what is due next, and what the budgets allow, after any past", asked_of_any_past, 36),
+    Seam("models that are trained, judged, published, held and published again", _served, 12),
+    Seam("what is due next, and what the budgets allow, after any past", asked_of_any_past, 24),
     Seam("constants of what is published", _constants, 1),
-    Seam("terms of runs, and configurations that are refused", _termed, 30),
-    Seam("server folders whose files are missing, spoilt or others", _sited, 24),
-    Seam("devices that break an attempt", _struck, 18),
-    Seam("quarantine: items that come, stay, are lifted and come again", _quarantined, 36),
+    Seam("terms of runs, and configurations that are refused", _termed, 24),
+    Seam("server folders whose files are missing, spoilt or others", _sited, 12),
+    Seam("devices that break an attempt", _struck, 12),
+    Seam("quarantine: items that come, stay, are lifted and come again", _quarantined, 18),
     Seam("devices that are away, sent home, gathered and drawn", _waiting, 36),
-    Seam("how far a server says it is, and who was there in which quarter", _told, 24),
+    Seam("how far a server says it is, and who was there in which quarter", _told, 12),
     Seam("surveys: intervals and tests", _intervals, 48),
-    Seam("surveys: figures", _figures, 24),
-    Seam("verdicts: what they say, what they prove, and what is seen", _judged, 60),
+    Seam("surveys: figures", _figures, 18),
+    Seam("verdicts: what they say, what they prove, and what is seen", _judged, 48),
 )
