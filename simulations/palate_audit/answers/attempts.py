@@ -75,15 +75,18 @@ class MadeWire:
     def __init__(self, dice: Dice, terms: RunTerms) -> None:
         self.dice, self.terms, self.nodes = dice, terms, dice.whole(0, 5) if dice.chance(0.2) else 5
         self.asked: list[Any] = []
+        self.invited: list[int] | None = None
         self.between: Callable[[], object] = lambda: None
 
     def invite(self, *, masked: bool) -> list[int]:
         """All nodes."""
-        return list(range(self.nodes))
+        return list(range(self.nodes)) if self.invited is None else self.invited
 
     def exchange(self, request: Request) -> Iterator[tuple[int, bytes]]:
         """Their answers, in any order, some twice, some never."""
         self.asked.append([list(request.to), dict(request.shared), request.step, request.own is None])
+        if request.own is not None:
+            return
         for each in self.answers(read_plan(request.shared["plan"]).plan, list(request.to)):
             yield each
             self.between()
@@ -269,34 +272,28 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def masked(dice: Dice, answer: Answer) -> None:
-    """A run under masks, of which a device's vector is late."""
-    setting = Setting(mode=DISTRIBUTED, masks=True, users_per_node=1, rounds=1, lost=1, width=2)
-    with probe_run(setting, crowd([[0]] * 4, n_items=1), [Gesture(plain=np.ones(2))]) as run:
-        for late in ((0, 1), (2,)):
-            answer.tried(run.play, late=late)
-            answer.tell([each.participation for each in run.releases], [each.model.data for each in run.releases])
-            answer.tell([each.plan.hash for each in run.seen.plans], run.coordinator.round)
-        coordinator = run.coordinator
-        answer.tell(coordinator.context, coordinator.conduct.named, [each.kind for each in run.ledger.entries()])
-    other = replace(setting, rounds=2)
-    with probe_run(other, crowd([[0]] * 4, n_items=1), [Gesture(plain=np.ones(2))]) as run:
+    """Runs under masks: a device's vector is late; the wrong directory, too few devices, or another attempt's machine."""
+    setting, acts = (
+        Setting(mode=DISTRIBUTED, masks=True, users_per_node=1, lost=1, width=2),
+        crowd([[0]] * 4, n_items=1),
+    )
+    with probe_run(setting, acts, [Gesture(plain=np.ones(2))]) as run:
+        answer.tried(run.play, late=(2,))
+        answer.tell([each.participation for each in run.releases], [each.model.data for each in run.releases])
+        answer.tell(run.coordinator.round, run.coordinator.conduct.named, [each.kind for each in run.ledger.entries()])
+    with probe_run(replace(setting, rounds=2), acts) as run:
         coordinator, directory = run.coordinator, run.directory
         answer.of(coordinator.unmasking, directory, invited=[0])
-        transport = MadeWire(dice, run.terms)
-        for known, invited in (
-            (None, [0]),
-            (Directory(("11" * 32,)), [0]),
-            (directory, [0, 1]),
-            (directory, [0, 1, 2, 9, -1]),
-        ):
-            transport.invite = lambda invited=invited, *, masked: invited  # type: ignore[method-assign]
+        transport, wrong = MadeWire(dice, run.terms), Directory(("11" * 32,))
+        for known, invited in ((None, [0]), (wrong, [0]), (directory, [0, 1]), (directory, [0, 1, 2, 9, -1])):
+            transport.invited = invited
             answer.tried(run_round, coordinator, transport, directory=known)
-            answer.tell(run.ledger.checkpoint().size)
+            answer.tell(run.ledger.checkpoint().size, [[asked[0], asked[2:]] for asked in transport.asked])
         coordinator.open_attempt()
         first = coordinator.unmasking(directory, invited=[0, 1, 2])
-        answer.tell(coordinator.context, first.finished)
-        coordinator.open_attempt()
-        answer.tried(coordinator.close_masked, first)
-        coordinator.open_attempt()
-        answer.tried(coordinator.close_masked, coordinator.unmasking(directory, invited=[0, 1, 2]))
-        answer.tell([each.leaf() for each in run.ledger.entries()][1:])
+        answer.tell(len(coordinator.context or b""), first.finished)
+        for machine in (first, None):
+            coordinator.open_attempt()
+            machine = machine or coordinator.unmasking(directory, invited=[0, 1, 2])
+            answer.tried(coordinator.close_masked, machine)
+        answer.tell([each.kind for each in run.ledger.entries()])
