@@ -29,7 +29,7 @@ from palate_common.records.canonical import digest
 from palate_common.records.consistency import Shown
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import RoundPlan, read_plan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, MODES
+from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, MODES
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share
 from palate_common.secagg.directory import Directory
@@ -122,12 +122,14 @@ class MadeWire:
             made = encode_share(header, NoisyShare(steps, users), bits=plan.bits(users))
         else:
             made = encode(header, ClippedSum(steps, users, plan.grid))
-        return self.dice.mostly(self.dice.mostly(made, REFUSED), b"", made[:-1], made + b"\0", b"refused ", made[:3])
+        made = self.dice.mostly(made, REFUSED)
+        found: bytes = self.dice.mostly(made, b"", made[:-1], made + b"\0", b"refused ", made[:3])
+        return found
 
 
 def _terms(dice: Dice) -> RunTerms:
     """Terms of a run."""
-    mode = dice.one_of([*MODES.values(), MODES["central"]])
+    mode = dice.one_of([*MODES.values(), CENTRAL])
     mu = dice.mostly(dice.one_of((0.5, 1.0, 1.0, 2.5, 0.125)), 1e-7) if mode.private else None
     cohort, rounds = None, dice.whole(1, 3)
     if mode.cohort:
@@ -160,42 +162,59 @@ def _terms(dice: Dice) -> RunTerms:
 
 
 def coordinated(dice: Dice, answer: Answer) -> None:
-    """A run from its first attempt on, with answers that are lost, late, false; and servers that end in between."""
-    terms = _terms(dice)
+    """Two runs in turn, with answers that are lost, late, false; and servers that end in between."""
+    first, second = _terms(dice), _terms(dice)
     key, now = SigningKey.generate(), itertools.count(int(NOW), dice.one_of((1, 40, 86400 * 365)))
     with (
         tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place,
         performing([]),
         mock.patch("time.monotonic", itertools.count(0.0, dice.one_of((0.0, 0.25, 3.0))).__next__),
-        Ledger(":memory:", population="readers", unit=dice.mostly(terms.unit, terms.unit, "event")) as ledger,
+        Ledger(":memory:", population="readers", unit=dice.mostly(first.unit, first.unit, "event")) as ledger,
     ):
-        folder = Path(place)
         answer.apart = place
         if dice.chance(0.5):
             ledger.set_budget(mu2=dice.one_of((0.125, 1.0, 7.0, 7.0)), epsilon=1.0, delta=1e-5)
-        told = ActivityFile(folder / "progress.json", clock=lambda: float(next(now)))
         if dice.chance(0.2):
             ledger.hand_over(SigningKey.generate(), key)
-        if terms.inputs:
-            Registry(folder).write_inputs(pack_inputs(INPUTS if dice.chance(0.9) else {"z": INPUTS["z"]}))
-        for _ in range(dice.whole(2, 3)):
-            seen: list[bytes] = []
-            with ExitStack() as stack:
-                kept: Callable[[bytes], None] | None = dice.mostly(seen.append, _fail, None)
-                by: Any = MadeCosigners(dice) if dice.chance(0.25) else None
-                opened = open_run(
-                    terms, folder, ledger=ledger, key=key, clock=lambda: float(next(now)), on_charge=kept, witnesses=by
-                )
-                run = answer.tried(stack.enter_context, opened)
-                if isinstance(run, PalateError):
-                    terms = terms.model_copy(update={"population": "readers"})
-                    continue
-                _played(dice, answer, run, told, folder)
-            answer.tell(seen)
-            terms = terms if dice.chance(0.92) else terms.model_copy(update={"plan_seconds": 7, "about": {}})
-            if dice.chance(0.12) and terms.run in ledger.runs():
-                answer.of(ledger.close_run, terms.run, {})
-        answer.tell([each.leaf() for each in ledger.entries()], files_of(folder))
+        runs = {"a": first, "b": second.model_copy(update={"run": dice.mostly("z", first.run)})}
+        for name, terms in runs.items():
+            (Path(place) / name).mkdir()
+            if terms.inputs:
+                inputs = INPUTS if dice.chance(0.9) else {"z": INPUTS["z"]}
+                Registry(Path(place) / name).write_inputs(pack_inputs(inputs))
+        for name in dice.one_of(("aa", "aa", "aba", "aaa")):
+            _owned(dice, answer, runs, name, Path(place) / name, ledger, key, lambda: float(next(now)))
+        answer.tell([each.leaf() for each in ledger.entries()], files_of(Path(place)))
+
+
+def _owned(
+    dice: Dice,
+    answer: Answer,
+    runs: dict[str, RunTerms],
+    name: str,
+    folder: Path,
+    ledger: Ledger,
+    key: SigningKey,
+    clock: Callable[[], float],
+) -> None:
+    """One process that has a run's folder."""
+    seen, terms = list[bytes](), runs[name]
+    with ExitStack() as stack:
+        kept: Callable[[bytes], None] | None = dice.mostly(seen.append, _fail, None)
+        by: Any = MadeCosigners(dice) if dice.chance(0.25) else None
+        opened = open_run(terms, folder, ledger=ledger, key=key, clock=clock, on_charge=kept, witnesses=by)
+        run = answer.tried(stack.enter_context, opened)
+        if isinstance(run, PalateError):
+            runs[name] = terms.model_copy(update={"population": "readers"})
+            return
+        if dice.chance(0.1):
+            answer.tried(stack.enter_context, open_run(terms, folder, ledger=ledger, key=key))
+        _played(dice, answer, run, ActivityFile(folder / "progress.json", clock=clock), folder)
+    answer.tell(seen)
+    if dice.chance(0.08):
+        runs[name] = terms.model_copy(update={"plan_seconds": 7, "about": {}})
+    if dice.chance(0.12) and terms.run in ledger.runs():
+        answer.of(ledger.close_run, terms.run, {})
 
 
 def _fail(plan: bytes) -> None:
@@ -241,15 +260,16 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 if dice.chance(0.3):
                     answer.tried(run.close_attempt, replies)
             case "publish" if run.terms.algorithm == "popularity":
-                said, place = {"run": run.terms.run}, {"population": "readers", "shown": run.ledger.shown()}
+                said, shown = {"run": run.terms.run}, run.ledger.shown()
                 catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
                 formers = [folder / "model"] if dice.chance(0.3) else []
-                answer.of(run.registry.publish, run.model, catalogue, said, run.key, **place, formers=formers)
+                known: Any = {"population": "readers", "shown": shown, "formers": formers}
+                answer.of(run.registry.publish, run.model, catalogue, said, run.key, **known)
             case "left":
                 answer.of(run.open_attempt)
             case "meanwhile":
                 with suppress(PalateError):
-                    place = {"run": run.terms.run, "round_": run.round, "attempt": dice.whole(0, 4)}
+                    place: Any = {"run": run.terms.run, "round_": run.round, "attempt": dice.whole(0, 4)}
                     run.ledger.charge(**place, plan_hash="ab" * 32, mu2=2.0**-6, facts={}, run_limit=None)
                     run.ledger.seal(**place, release_hash="cd" * 32) if dice.chance(0.3) else None
             case "gone":
@@ -272,7 +292,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def masked(dice: Dice, answer: Answer) -> None:
-    """Runs under masks: a device's vector is late; the wrong directory, too few devices, or another attempt's machine."""
+    """Runs under masks: a device is late; the wrong directory, too few devices, or another attempt's machine."""
     setting, acts = (
         Setting(mode=DISTRIBUTED, masks=True, users_per_node=1, lost=1, width=2),
         crowd([[0]] * 4, n_items=1),
@@ -282,7 +302,7 @@ def masked(dice: Dice, answer: Answer) -> None:
         answer.tell([each.participation for each in run.releases], [each.model.data for each in run.releases])
         answer.tell(run.coordinator.round, run.coordinator.conduct.named, [each.kind for each in run.ledger.entries()])
     with probe_run(replace(setting, rounds=2), acts) as run:
-        coordinator, directory = run.coordinator, run.directory
+        coordinator, directory = run.coordinator, run.directory or Directory(("22" * 32,))
         answer.of(coordinator.unmasking, directory, invited=[0])
         transport, wrong = MadeWire(dice, run.terms), Directory(("11" * 32,))
         for known, invited in ((None, [0]), (wrong, [0]), (directory, [0, 1]), (directory, [0, 1, 2, 9, -1])):

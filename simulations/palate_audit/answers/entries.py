@@ -83,7 +83,7 @@ class MadePlaces:
 
     def run(self) -> str:
         """A run, mostly one of those that were opened last."""
-        return self.dice.mostly(self.dice.one_of(self.names), "z", "a")
+        return str(self.dice.mostly(self.dice.one_of(self.names), "z", "a"))
 
     def fresh(self) -> str:
         """The id of a new run, or of a former one."""

@@ -116,7 +116,13 @@ def _events(dice: Dice, now: float) -> list[dict[str, Any]]:
         "closed",
         "published",
     )
-    said = ({"words": "w"}, {"reason": "r", "words": "v"}, {"error": "e"}, {"reasons": ["a", "b"]}, {})
+    said: tuple[dict[str, Any], ...] = (
+        {"words": "w"},
+        {"reason": "r", "words": "v"},
+        {"error": "e"},
+        {"reasons": ["a", "b"]},
+        {},
+    )
     return [
         {"at": iso(now - dice.one_of((0, 60, 5000))), "event": kind, "part": "gateway", **dice.one_of(said)}
         for kind in dice.shuffled(kinds)[: dice.whole(0, 12)]
@@ -157,9 +163,11 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
     every, within = config.training.every_hours, dice.one_of((60.0, 3600.0))
     answer.tell(unfinished_run(ledger), next_run(ledger, every_hours=every, pause=config.cohort.pause_seconds))
     answer.tell(just_closed(ledger, now=now, within=within), trainings(ledger), training_goes_on(ledger))
-    answer.tell(untrained(entries), _known(latest_training(ledger) and latest_training(ledger).seq), released(ledger))
+    last = latest_training(ledger)
+    answer.tell(untrained(entries), last and last.seq, released(ledger))
     for budget in budgets_of(config, ledger, now=now):
         answer.tell(budget, budget.left, budget.covers(cost_of(config)), budget.covers(budget.left))
+        answer.tell([budget.covers(budget.left + budget.most * more) for more in (5e-10, 3e-9)])
     answer.of(check_budgets, config, ledger, now=now)
     for run in ledger.runs()[-3:]:
         found = verdicts_on(ledger, run)

@@ -12,7 +12,7 @@ from unittest import mock
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.attempts import coordinated, files_of, masked
-from palate_audit.answers.books import MadeBooks
+from palate_audit.answers.books import MadeBooks, plain
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.entries import (
     TESTS,
@@ -171,6 +171,7 @@ def _mirror(dice: Dice, answer: Answer, size: int, steps: int) -> None:
                         (folder / "checkpoint").write_bytes(
                             dice.mostly(b"nothing", sign(Checkpoint(now.size, "ab" * 32)).to_bytes())
                         )
+            answer.tell(plain(ledger.shown()), [each.seq for each in ledger.entries(since=max(0, now.size - 5))])
             answer.tell(mirror.checkpoint(), {name: digest(data) for name, data in files_of(folder).items()})
             answer.tell(sorted(oct(path.stat().st_mode) for path in folder.rglob("*") if path.is_dir()))
 

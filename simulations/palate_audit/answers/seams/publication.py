@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -313,7 +313,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
         for accusers in (dice.one_of((0.0, 0.001, 0.01, 0.01)), dice.one_of((0.003, 0.02, 0.05, 0.3))):
             answer.tell([each.row for each in proven(model, said, accusers=accusers)])
         answer.tell(seen(model, devices=devices), seen(model, devices=dice.one_of((devices // 2, devices * 2))))
-        edge = np.where(dice.floats(len(items)) > 0, accusation.EXPOSED * devices, 0.0)
+        edge = np.where(dice.floats(len(items)) > 0, judged.EXPOSED * devices, 0.0)
         quiet = {verdict.SHOWN: edge, verdict.NOISE: np.zeros(3)}
         answer.tell(seen(replace(model, state={**model.state, **quiet}), devices=devices))
     for many in dice.some_of((2, 10, 25, 60, 150, 700)):
@@ -484,10 +484,12 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 ledger.open_run(f"{each}", {})
                 now = ledger.checkpoint()
         names = CohortTerms(n_max=9, n_min=8, c_max=1, masks=True, directory=Directory(("22" * 32,)).hash)
-        for each in (None, Directory(("11" * 32,)), Directory(("22" * 32,))):
-            if each is not None:
-                (site.directories / str(names.directory)).write_bytes(each.to_json())
-            answer.of(lambda: str(directory_of(site, RunTerms.model_construct(cohort=dice.mostly(names, None)))))
+        construct: Any = RunTerms.model_construct
+        for written in (None, Directory(("11" * 32,)), Directory(("22" * 32,))):
+            if written is not None:
+                (site.directories / str(names.directory)).write_bytes(written.to_json())
+            with suppress(FileNotFoundError):
+                answer.of(lambda: str(directory_of(site, construct(cohort=dice.mostly(names, None)))))
         if dice.chance(0.3):
             (folder / "key").write_bytes(b"no key")
         paths = [
