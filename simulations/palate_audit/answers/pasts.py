@@ -21,6 +21,7 @@ from palate_audit.answers.still import NOW
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, PalateError
 from palate_common.mechanism.accounting import mu_of
+from palate_common.records.entries import entry_from
 from palate_common.records.merkle import Checkpoint
 from palate_common.survey import SURVEYING, Survey
 from palate_server.folder.events import EventLog
@@ -32,7 +33,7 @@ from palate_server.operation import terms
 from palate_server.operation.judging import Verdicts, awaited
 from palate_server.operation.outlook import TROUBLES, read_outlook, since
 from palate_server.operation.releases import verdicts_on
-from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.restraint import Restraint, restraint_of, voids
 from palate_server.operation.schedule import (
     just_closed,
     latest_training,
@@ -136,7 +137,8 @@ def asked_of_any_past(dice: Dice, answer: Answer) -> None:
         config, log = site.config, EventLog(site.events)
         later = dice.one_of((0.0, 0.0, 60.0, 3600.0, config.judging.hours * 3600, 9 * DAY, dice.whole(0, 9) * DAY))
         with site.ledger() as ledger:
-            ledger.set_budget(mu2=dice.one_of((2.0, 9.0, 40.0)), epsilon=1.0, delta=1e-5)
+            for mu2 in dice.mostly((dice.one_of((2.0, 9.0, 40.0)),), (), (9.0, 5.0)):
+                ledger.set_budget(mu2=mu2, epsilon=1.0, delta=1e-5)
             now = dice.one_of(_past(dice, site, ledger)[-2:]) + later + dice.one_of((0.0, 0.0, -1.0, 1.0))
             most = sum(map(reserves, ledger.entries())) + dice.one_of((0, 1, 1000))
         stack.enter_context(mock.patch.object(terms, "MAX_ATTEMPTS", most))
@@ -146,7 +148,7 @@ def asked_of_any_past(dice: Dice, answer: Answer) -> None:
             for due in (verdicts, surveys, verdicts, surveys):
                 answer.tell(_known(due.due(read, now=now)), due.next(read, now=now) - now)
             _wait(dice, answer, site, read, now)
-            if dice.chance(0.5):
+            if dice.chance(0.4):
                 _outlook(dice, answer, site, now)
             read.close()
         answer.tell([{**each, "at": ""} for each in log.all()])
@@ -182,6 +184,13 @@ def _wait(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) ->
     """How long a server waits after charges that released nothing."""
     entries = ledger.entries()
     wait = restraint_of(site)
+    made = Restraint(site.state / "made", pause=dice.one_of((0.0, 7.0, 3600.0, 80_000.0)), most=dice.whole(2, 6))
+    place = {"run": "a", "round": 0}
+    charge = {"kind": "charge", **place, "plan_hash": "ab" * 32, "mu2": 1.0, "run_limit": None, "facts": {}}
+    seal = {"kind": "seal", **place, "release_hash": "ab" * 32}
+    row = [entry_from({**dice.mostly(charge, seal), "seq": n, "attempt": n}) for n in range(7)]
+    with mock.patch("time.time", partial(float, now)):
+        answer.tell([[made.until(row[:n]) - now, made.exhausted(row[:n]), len(voids(row[:n]))] for n in range(8)])
     with mock.patch("time.time", partial(float, now - dice.one_of((0.0, 30.0, 90_000.0)))):
         match dice.one_of(("none", "ended", "failed", "open", "open", "spoilt")):
             case "ended":

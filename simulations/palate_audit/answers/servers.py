@@ -93,8 +93,8 @@ def made_settings(dice: Dice) -> dict[str, Any]:
         "cohort.attempts": dice.whole(1, 4),
         "cohort.pause_seconds": dice.one_of((0.0, 60.0, 3600.0, 50_000.0)),
         "cohort.plan_seconds": dice.one_of((None, 60)),
-        "judging.epsilon": dice.one_of((0.0, 1.0, 4.0)),
-        "judging.hours": dice.one_of((1.0, 72.0)),
+        "judging.epsilon": dice.one_of((0.0, 1.0, 1.0, 4.0)),
+        "judging.hours": dice.one_of((1.0, 72.0, 72.0)),
         "judging.unjudged": dice.one_of(("hold", "publish")),
         "judging.quarantine_runs": dice.one_of((0, 1, 3)),
         "judging.quarantine_items": dice.one_of((1, 2, 10)),
@@ -221,13 +221,17 @@ class MadeServer(Closing):
             settings[key] = value
             if self.dice.chance(0.25):
                 settings = self.watched if self.dice.chance(0.6) else dict.fromkeys(self.watched)
+        self.configure(settings)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Go on with these settings, unless they are refused, and with the items."""
         (self.folder / "server.toml").write_text(server_toml(self.settings | settings))
         (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
         changed = self.answer.tried(Site.at, self.folder)
         if isinstance(changed, PalateError):
             (self.folder / "server.toml").write_text(server_toml(self.settings))
             changed, settings = Site.at(self.folder), {}
-        self.site, self.settings = changed, self.settings | settings
+        self.site, self.settings = changed, {**self.settings, **settings}
 
     def start(self) -> None:
         """Publish the model that a population begins with."""
@@ -325,6 +329,8 @@ class MadeServer(Closing):
 
     def again(self) -> None:
         """Publish the latest again, where there is need, or without."""
+        if self.dice.chance(0.4):
+            self.configure(self.watched if self.dice.chance(0.7) else dict.fromkeys(self.watched))
         found = self.answer.tried(lambda: _published(releases.latest(self.site)))
         if not isinstance(found, PalateError):
             self.answer.tell(found)
@@ -396,7 +402,7 @@ class MadeServer(Closing):
                 if count and self.dice.chance(0.95):
                     written = Registry(folder).persist(noisy)
                     ledger.seal(run=terms.run, round_=0, attempt=count - 1, release_hash=written)
-            if self.dice.chance(0.95):
+            if self.dice.chance(0.9):
                 with open_run(terms, folder, ledger=ledger, key=key) as run:
                     self.answer.of(close, self.site, ledger, run)
 
@@ -434,6 +440,9 @@ class MadeServer(Closing):
             self.answer.tell([digest(each.leaf()) for each in ledger.entries()])
         file = self.site.quarantine.file
         self.answer.tell(file.read_bytes() if file.exists() else None)
+        for path in sorted([*self.site.witness.iterdir(), *self.site.mirror.rglob("*")]):
+            if path.is_file():
+                self.answer.tell(path.name, digest(path.read_bytes()))
 
 
 def _compact(result: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -30,9 +31,11 @@ from palate_audit.answers.servers import (
     steady_mu,
 )
 from palate_audit.answers.still import NOW
+from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import PublicFacts, State, analytics, lent, verdict
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import panel_inputs
+from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.model import GlobalModel, ModelHeader
@@ -68,6 +71,7 @@ from palate_server.operation import (
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import Dismissals
 from palate_server.operation.gathering import CohortGathering, draw_cohort
+from palate_server.operation.releases import signal_of
 from palate_server.operation.schedule import directory_of
 from palate_server.operation.strikes import strike
 from palate_server.operation.terms import (
@@ -207,7 +211,7 @@ def _told(dice: Dice, answer: Answer) -> None:
         when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY)
         for _ in range(6):
             presence = SeenByQuarter(register, clock=when)
-            for _ in range(2):
+            for _ in range(3):
                 presence.note(iter(dice.some_of((9, 10, 11, 12, 13), 0.4)))
             answer.tell(register.noted_since(), [each.seen for each in register.listed(now=NOW)])
 
@@ -265,6 +269,9 @@ def _figures(dice: Dice, answer: Answer) -> None:
     model, confidence = _surveyed(dice), dice.one_of((0.95, 0.8))
     answer.of(figures, model, confidence=confidence)
     answer.of(comparisons, model, confidence=confidence)
+    noise = dice.mostly({"noise": dice.floats(2, low=0.1, high=9.0)}, {"noise": np.zeros(1)}, {})
+    counts = dice.mostly({COUNTS: dice.floats(5, low=-3.0, high=30.0).astype(np.float32)}, {})
+    answer.tell(signal_of({**noise, **counts}))
     answer.tell(cost(mu=dice.real(0.1, 3.0), delta=10.0 ** -dice.whole(5, 8)))
 
 
@@ -338,7 +345,7 @@ def _served(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.7):
             server.start()
         moves = [getattr(server, name) for name, weight in MOVES.items() for _ in range(weight)]
-        first = [server.train, *dice.some_of((server.judge, server.publish), 0.8), *dice.some_of([server.train], 0.4)]
+        first = [server.train, *dice.some_of((server.judge, server.publish, server.again), 0.7)]
         for move in [*first, *(dice.one_of(moves) for _ in range(4))]:
             answer.tried(move)
             server.tell()
@@ -398,6 +405,7 @@ def _termed(dice: Dice, answer: Answer) -> None:
         section, _, name = key.rpartition(".")
         if value is not None:
             (nested.setdefault(section, {}) if section else nested)[name] = value
+    nested["training"]["algorithm"] = dice.mostly(nested["training"]["algorithm"], NAME)
     config, n_items = ServerConfig.model_validate(nested), dice.one_of((6, 6, 40))
     inputs: State = dict(dice.some_of([(FEATURES, np.ones((n_items, 2), np.float32))], 0.15))
     if dice.chance(0.15):
@@ -406,7 +414,7 @@ def _termed(dice: Dice, answer: Answer) -> None:
     if dice.chance(0.3):
         asked = config.surveys.survey("2025-10-06")
         config = counting(config, Survey, asked.model_dump(mode="json"), config.surveys.epsilon)
-    with mock.patch.object(terms, "ENOUGH", terms.ENOUGH[::16]):
+    with mock.patch.object(terms, "ENOUGH", terms.ENOUGH[::16]), performing([]):
         now = dice.one_of((None, 0.0, NOW + dice.real(0.0, 9e8)))
         with mock.patch.object(rounds, "mu_of", steady_mu):
             named = {
@@ -468,11 +476,11 @@ def _sited(dice: Dice, answer: Answer) -> None:
             key, now = site.key(), ledger.checkpoint()
             for each in range(2):
                 note = sign_checkpoint(dice.mostly(now, Checkpoint(1, "ab" * 32)), ledger.log_key(key.public).name, key)
-                kept = canonical_json({"cosigned": note.to_bytes().decode(), SPENT: 0.5})
-                site.cosigned_file.write_bytes(dice.mostly(kept, b"{}", b"", kept + b" "))
-                answer.of(
-                    lambda: [read_cosigned(site.cosigned_file)[0].to_bytes(), read_cosigned(site.cosigned_file)[1]]
-                )
+                kept = canonical_json({"cosigned": note.to_bytes().decode(), SPENT: dice.one_of((0.5, 1))})
+                wrong = (b"{}", b"", b"[]", kept + b" ", kept.replace(b"0.5", b'"x"'), b'{"cosigned":1,"spent_mu2":1}')
+                for data in (dice.one_of(wrong), dice.mostly(kept, *wrong)):
+                    site.cosigned_file.write_bytes(data)
+                    answer.of(lambda: _kept(site.cosigned_file))
                 answer.of(site.mirror_cosigned, ledger)
                 answer.tell(
                     {
@@ -490,6 +498,8 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 (site.directories / str(names.directory)).write_bytes(written.to_json())
             with suppress(FileNotFoundError):
                 answer.of(lambda: str(directory_of(site, construct(cohort=dice.mostly(names, None)))))
+        with site.reading() as ledger:
+            answer.of(ledger.open_run, "a", {})
         if dice.chance(0.3):
             (folder / "key").write_bytes(b"no key")
         paths = [
@@ -509,6 +519,12 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 if path.is_dir()
             )
         )
+
+
+def _kept(path: Path) -> list[Any]:
+    """What is kept of the latest cosigned checkpoint."""
+    note, spent = read_cosigned(path)
+    return [note.to_bytes(), spent]
 
 
 CONSTANTS = (
