@@ -159,11 +159,11 @@ class MadeBooks:
                 self.present = 0
         if self.dice.chance(0.2):
             seen = Checkpoint(seen.size, "ab" * 32)
-        if self.dice.chance(0.3):
+        if self.dice.chance(0.5):
             cut = self.dice.one_of((len(lost), len(lost) - 1, 2))
             lost = lost[:cut] if self.dice.chance(0.7) else [*lost[:1], b'{"kind":"lost","seq":1}', *lost[2:cut]]
             self.answer.of(self.ledger.recover, lost)
-        note = self.dice.one_of((None, None, "a note", "x" * 20_000))
+        note = self.dice.mostly(self.dice.one_of((None, "a note", "a note")), "x" * 20_000)
         back = self.dice.one_of((0.0, spent, spent, spent + UNIT))
         with mock.patch("time.time", partial(float, NOW + 86400 * self.dice.one_of((-9, -2, 0, 3, 12, 19)))):
             self.answer.of(self.ledger.restore, witness=seen, spent=back, cosigned=note)
