@@ -44,6 +44,8 @@ class Answer:
         self.rough: list[float] = []
         """The same of what was told by `near`."""
         self._short: list[np.ndarray[Any, Any]] | None = None
+        self.apart = ""
+        """What the texts of errors are taken without: the name of a temporary folder."""
 
     def tell(self, *values: Any) -> None:
         """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
@@ -146,7 +148,8 @@ class Answer:
                 yield f"{type(value).__name__};".encode()
                 yield from self._parts({name: getattr(value, name) for name in type(value).model_fields})
             case BaseException():
-                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+                said = str(value).replace(self.apart, "") if self.apart else str(value)
+                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
             case Mapping():
                 yield f"{{{len(value)};".encode()
                 for key in sorted(value, key=repr):
