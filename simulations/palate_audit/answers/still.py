@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import secrets
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, tzinfo
 from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.agreement import KeyPair
+from palate_server.folder import events
+from palate_server.ledger import ledger, ledger_file
 
 NOW = 1_760_000_000.0
 """The time, in seconds since 1970."""
@@ -43,13 +47,24 @@ def still(seed: str) -> Iterator[None]:
         (secrets, "randbelow", stream.below),
         (uuid, "uuid4", name),
         (time, "time", lambda: NOW),
+        (random, "_urandom", stream.take),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
+        *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
     )
     with ExitStack() as stack:
         for owner, attribute, settled in patches:
             stack.enter_context(mock.patch.object(owner, attribute, settled))
         yield
+
+
+class _StillDate(datetime):
+    """Dates whose present is `time.time`."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> _StillDate:
+        """The time that is."""
+        return cls.fromtimestamp(time.time(), tz)
 
 
 class _Stream:
