@@ -25,6 +25,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -331,10 +332,12 @@ def _codes(seam: Seam, case: int) -> set[tuple[str, str]]:
     from palate_audit.answers.seam import played
 
     sys.setprofile(told)
+    threading.setprofile(told)
     try:
         played(seam, case)
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
     return {(code.co_filename, code.co_qualname) for code in seen if "/palate_" in code.co_filename}
 
 

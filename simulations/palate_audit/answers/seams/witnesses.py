@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.witnessed import asked, cosigners, quorums
+from palate_audit.answers.witnessed import asked, cosigners, quorums, register, saved
 
-SEAMS = (*quorums.SEAMS, *cosigners.SEAMS, *asked.SEAMS)
+SEAMS = (*quorums.SEAMS, *cosigners.SEAMS, *asked.SEAMS, *register.SEAMS, *saved.SEAMS)
 """Of `palate_audit.answers.witnessed`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -65,8 +66,12 @@ def ask(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> A
 @contextmanager
 def folder() -> Iterator[Path]:
     """A folder in memory, until the case ends."""
-    with tempfile.TemporaryDirectory(dir=memory()) as name:
-        yield Path(name)
+    umask = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory(dir=memory()) as name:
+            yield Path(name)
+    finally:
+        os.umask(umask)
 
 
 def files(root: Path) -> list[tuple[str, int, bytes]]:

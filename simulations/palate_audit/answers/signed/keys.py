@@ -45,15 +45,19 @@ def _signatures(dice: Dice, answer: Answer) -> None:
                 ask(answer, signing.verify, key.public, tag, data, each)
         key, tag, data, right = good[0]
         for public, spelled in (
-            (key.public, right.upper()), (key.public, right[:-2]), (key.public, right + "00"), (key.public, None), (key.public, "z" * 128),
-            (key.public.upper(), right), (key.public[2:], right), ("00" * 32, right), (7, right), (key.public, right[:-1] + "\n"),
+            (key.public, right.upper()), (key.public, right[:-2]), (key.public, right + "00"), (key.public, None),
+            (key.public, "z" * 128),
+            (key.public.upper(), right), (key.public[2:], right), ("00" * 32, right), (7, right),
+            (key.public, right[:-1] + "\n"),
         ):  # fmt: skip
             ask(answer, signing.verify, public, tag, data, spelled)
         text = dice.one_of(TEXTS[:12])
         value = ask(answer, key.sign_text, text) or bytes(64)
         for said, by, each in (
-            (text, key.public, value), (text, keys[1].public, value), (text + "x", key.public, value), (text, key.public, value[:-1]),
-            (text, key.public[2:], value), (text, key.public, value), ("a\0", key.public, value), ("\ud800", key.public, value),
+            (text, key.public, value), (text, keys[1].public, value), (text + "x", key.public, value),
+            (text, key.public, value[:-1]),
+            (text, key.public[2:], value), (text, key.public, value), ("a\0", key.public, value),
+            ("\ud800", key.public, value),
         ):  # fmt: skip
             ask(answer, signing.verify_text, bytes.fromhex(by), said, each)
         ask(
@@ -85,7 +89,14 @@ def _key_files(dice: Dice, answer: Answer, key: SigningKey) -> None:
         for step in range(3):
             ask(answer, (key, release_key(4))[step % 2].save, root / dice.one_of(("key", "key", "no/key")))
         answer.tell(files(root))
-        for data, mode in ((pem, 0o600), (pem, 0o640), (pem, 0o604), (pem, 0o610), (pem, 0o700), (dice.one_of(odd), 0o600)):
+        for data, mode in (
+            (pem, 0o600),
+            (pem, 0o640),
+            (pem, 0o604),
+            (pem, 0o610),
+            (pem, 0o700),
+            (dice.one_of(odd), 0o600),
+        ):
             write_durably(root / "other", data, mode=mode)
             ask(answer, SigningKey.load, dice.one_of((root / "other", str(root / "other"))))
         for load in (lambda: SigningKey.load(root / "none"), lambda: SigningKey.load(root)):
@@ -142,8 +153,10 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         for where, one in ((population, entry), ("other", entry_from(each.entry)), (population, entry_from(same))):
             ask(answer, handovers.check_handover, where, one) if one else None
     for shows in (
-        links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links], [*links[:1], more[0], *links[1:]],
-        [*links, more[1]], [more[2]], [more[3]], [*links[1:], *changed], [*changed, *links[len(changed):]], [*links[:1], *changed[1:]], [],
+        links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links],
+        [*links[:1], more[0], *links[1:]],
+        [*links, more[1]], [more[2]], [more[3]], [*links[1:], *changed], [*changed, *links[len(changed):]],
+        [*links[:1], *changed[1:]], [],
         links * (16 // max(1, len(links))), links * (17 // max(1, len(links)) + 1),
     ):  # fmt: skip
         for pinned in (

@@ -73,8 +73,10 @@ def _changes(dice: Dice, fields: dict[str, Any], values: tuple[Any, ...]) -> lis
 
 
 _VALUES: tuple[Any, ...] = (
-    None, True, 0, 1, -1, 65535, 65536, 2**31 - 1, 2**31, 2**64 - 1, 2**64, 1.0, "", "x", "x" * 200, "x" * 201, HASH, HASH.upper(), HASH + "\n", [], {},
-    "a" * 19, "a" * 20, "a" * 128, "a" * 129, "a+b" * 9, "host.example", "-a.b", "a_b", "a." * 126 + "a", "a." * 127 + "a", "/p/name", "/p/Name", "/p/", "p/n",
+    None, True, 0, 1, -1, 65535, 65536, 2**31 - 1, 2**31, 2**64 - 1, 2**64, 1.0, "", "x", "x" * 200, "x" * 201, HASH,
+    HASH.upper(), HASH + "\n", [], {},
+    "a" * 19, "a" * 20, "a" * 128, "a" * 129, "a+b" * 9, "host.example", "-a.b", "a_b", "a." * 126 + "a",
+    "a." * 127 + "a", "/p/name", "/p/Name", "/p/", "p/n",
     "/p/" + "a" * 63, "/p/" + "a" * 64, "leave", "left", "invitation", "0f" * 64, ["x"],
 )  # fmt: skip
 
@@ -83,25 +85,45 @@ def _invitations(dice: Dice, answer: Answer) -> None:
     """Invitations of both versions, and what is none."""
     keys = [str(VerifierKey.of(f"w{n}.example/1", release_key(100 + n), COSIGNATURE)) for n in range(3)]
     fields: dict[str, Any] = {
-        "palate": "invitation", "version": dice.one_of((1, 2)), "server": dice.one_of(("localhost", "palate.example.org")), "port": dice.one_of((1, 443, 65535)),
-        "ca": authority() * dice.one_of((1, 2)), "public_key": release_key(0).public, "population": "readers", "token": enrolment.new_token(),
+        "palate": "invitation", "version": dice.one_of((1, 2)),
+        "server": dice.one_of(("localhost", "palate.example.org")), "port": dice.one_of((1, 443, 65535)),
+        "ca": authority() * dice.one_of((1, 2)), "public_key": release_key(0).public, "population": "readers",
+        "token": enrolment.new_token(),
     }  # fmt: skip
     answer.tell(fields["token"], enrolment.token_hash(fields["token"]))
     if fields["version"] == 2 or dice.chance(0.1):
         fields |= dice.one_of((
-            {"witnesses": keys, "quorum": dice.one_of((1, 3, 4, 0))}, {"witnesses": keys[:1], "quorum": 1}, {"path": "/p/name"}, {"former_keys": [HASH]},
-            {"former_keys": [HASH] * dice.one_of((16, 17)), "path": ""}, {"witnesses": [keys[0]] * 2, "quorum": 1}, {"witnesses": ["x"], "quorum": 1},
-            {"witnesses": [], "quorum": 1, "path": "/p/a"}, {"witnesses": keys, "quorum": 2, "path": "/p/a", "former_keys": [HASH]},
-            {"witnesses": [str(VerifierKey.of("own", release_key(0), COSIGNATURE))], "quorum": 1}, {"witnesses": [], "quorum": 0},
+            {"witnesses": keys, "quorum": dice.one_of((1, 3, 4, 0))}, {"witnesses": keys[:1], "quorum": 1},
+            {"path": "/p/name"}, {"former_keys": [HASH]},
+            {"former_keys": [HASH] * dice.one_of((16, 17)), "path": ""}, {"witnesses": [keys[0]] * 2, "quorum": 1},
+            {"witnesses": ["x"], "quorum": 1},
+            {"witnesses": [], "quorum": 1, "path": "/p/a"}, {"witnesses": keys, "quorum": 2, "path": "/p/a",
+            "former_keys": [HASH]},
+            {"witnesses": [str(VerifierKey.of("own", release_key(0), COSIGNATURE))], "quorum": 1},
+            {"witnesses": [], "quorum": 0},
         ))  # fmt: skip
-    ca = (authority()[:-40], "x", authority() + "x" * (65536 - len(authority())), authority() + "x" * (65537 - len(authority())))
+    ca = (
+        authority()[:-40],
+        "x",
+        authority() + "x" * (65536 - len(authority())),
+        authority() + "x" * (65537 - len(authority())),
+    )
     for changed in (*_changes(dice, fields, (*_VALUES, *keys, keys, *ca)), {**fields, "ca": dice.one_of(ca)}):
         text = json.dumps(changed)
         found = _told(answer, lambda text=text: Invitation.from_json(text))
         if found:
             answer.tell(found.to_json())
     text = json.dumps(fields)
-    for spelled in (text.encode(), altered(dice, text.encode()), text[:-1] + ',"port":1}', "[" * 10**4, "[]", "7", text + " " * (2**17 - len(text)), text + " " * (2**17 - len(text) + 1)):
+    for spelled in (
+        text.encode(),
+        altered(dice, text.encode()),
+        text[:-1] + ',"port":1}',
+        "[" * 10**4,
+        "[]",
+        "7",
+        text + " " * (2**17 - len(text)),
+        text + " " * (2**17 - len(text) + 1),
+    ):
         _told(answer, lambda spelled=spelled: Invitation.from_json(spelled))
 
 
@@ -117,19 +139,49 @@ def _requests(dice: Dice, answer: Answer) -> None:
     made = enrolment.make_leave(dice.one_of(("readers", "\u00e9")), dice.one_of((0, 7, 2**31 - 1)), identity)
     leaving = made.model_dump()
     answer.tell(made.signed)
-    proofs = (other.sign(enrolment.ENROL_TAG, EnrolRequest(**fields).signed), identity.sign(enrolment.ENROL_TAG, made.signed), identity.sign(enrolment.LEAVE_TAG, EnrolRequest(**fields).signed))
-    values = (*_VALUES, *_odd_keys(), node_key(4).public, other.public, "b" * 20, *proofs, enrolment.make_leave("readers", 7, identity).proof)
+    proofs = (
+        other.sign(enrolment.ENROL_TAG, EnrolRequest(**fields).signed),
+        identity.sign(enrolment.ENROL_TAG, made.signed),
+        identity.sign(enrolment.LEAVE_TAG, EnrolRequest(**fields).signed),
+    )
+    values = (
+        *_VALUES,
+        *_odd_keys(),
+        node_key(4).public,
+        other.public,
+        "b" * 20,
+        *proofs,
+        enrolment.make_leave("readers", 7, identity).proof,
+    )
     for whole, read in ((fields, enrolment.read_request), (leaving, enrolment.read_leave)):
-        for changed in (*_changes(dice, whole, values), {**whole, "proof": dice.one_of(proofs)}, {**whole, "identity": other.public}):
+        for changed in (
+            *_changes(dice, whole, values),
+            {**whole, "proof": dice.one_of(proofs)},
+            {**whole, "identity": other.public},
+        ):
             data = json.dumps(changed).encode()
             _told(answer, lambda data=data, read=read: read(data))
-            answer.tell(enrolment.asks_to_leave(data), enrolment.asks_to_leave(json.dumps(changed, separators=(",", ":")).encode()))
+            answer.tell(
+                enrolment.asks_to_leave(data),
+                enrolment.asks_to_leave(json.dumps(changed, separators=(",", ":")).encode()),
+            )
         data = json.dumps(whole).encode()
         first = next(iter(whole))
         twice = data[:-1] + f', "{first}": {json.dumps(whole[first])}}}'.encode()
-        for spelled in (altered(dice, data), twice, data + b" " * (4096 - len(data)), data + b" " * (4097 - len(data)), b"", b"\xff"):
+        for spelled in (
+            altered(dice, data),
+            twice,
+            data + b" " * (4096 - len(data)),
+            data + b" " * (4097 - len(data)),
+            b"",
+            b"\xff",
+        ):
             _told(answer, lambda spelled=spelled, read=read: read(spelled))
-    answers = ({"device": 1, "population": "readers", "node": 5}, {"palate": "left", "device": 1, "population": "readers"}, {"device": 0, "population": "r"})
+    answers = (
+        {"device": 1, "population": "readers", "node": 5},
+        {"palate": "left", "device": 1, "population": "readers"},
+        {"device": 0, "population": "r"},
+    )
     for model in (enrolment.Enrolled, enrolment.LeaveAnswer):
         for each in answers:
             for changed in _changes(dice, each, _VALUES)[:5]:
@@ -143,7 +195,16 @@ def _node_keys(dice: Dice, answer: Answer) -> None:
     pem = key.to_pem()
     curve = ec.derive_private_key(5, ec.SECP256R1())
     encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    for data in (pem, altered(dice, pem), b"", pem[:-9], curve.private_bytes(*encoding), release_key(0).to_pem(), pem + b"\n" * (2**14 - len(pem)), pem + b"\n" * (2**14 + 1 - len(pem))):
+    for data in (
+        pem,
+        altered(dice, pem),
+        b"",
+        pem[:-9],
+        curve.private_bytes(*encoding),
+        release_key(0).to_pem(),
+        pem + b"\n" * (2**14 - len(pem)),
+        pem + b"\n" * (2**14 + 1 - len(pem)),
+    ):
         found = ask(Answer(), lambda data=data: [NodeKey.from_pem(data)] and NodeKey.from_pem(data).public)
         answer.tell(found)
     message = dice.bytes(20)

@@ -16,8 +16,10 @@ NAMES = ("example.com/log", "witness.example/1", "a", "\u00e9", "x" * 255, "\u00
 _ODD_NAMES = ("", "x" * 256, "\u00e9" * 128, "a b", "a+b", "a\u00a0b", "a\tb", "a\nb", "\ud800", "a\x7fb")
 
 
-TEXTS = ("a line\n", "one\ntwo\n", "one\n\ntwo\n", "\u00e9\u2014 \n", "\n", "no end", "", "a\tb\n", "a\0\n", "\ud800\n", "\x7f\n", "a\r\n",
-          "cosignature/v1\n", "cosignature/v1\ntime 1\nx\n", "subtree/v1\nx\n", "cosignature/v2\n", "x\n" * 2**15, "x\n" * 2**15 + "\n")  # fmt: skip
+TEXTS = ("a line\n", "one\ntwo\n", "one\n\ntwo\n", "\u00e9\u2014 \n", "\n", "no end", "", "a\tb\n", "a\0\n",
+    "\ud800\n", "\x7f\n", "a\r\n",
+          "cosignature/v1\n", "cosignature/v1\ntime 1\nx\n", "subtree/v1\nx\n", "cosignature/v2\n", "x\n" * 2**15,
+          "x\n" * 2**15 + "\n")  # fmt: skip
 
 
 def _notes(dice: Dice, answer: Answer) -> None:
@@ -33,9 +35,12 @@ def _notes(dice: Dice, answer: Answer) -> None:
     head, key_id, data = text.split("+", 2)
     other = VerifierKey.of("other", key)
     for spelled in (
-        text, altered(dice, text.encode()).decode("utf-8", "replace"), f"{head}+{key_id}", f"{head}+{key_id.upper()}+{data}",
-        f"{head}+{other.key_id.hex()}+{data}", f"{head}+{key_id}+", f"{head}+{key_id}+{data.rstrip('=')}", f"{head}+{key_id}+!{data}",
-        f"{head}+{key_id}+{notes.to_base64(bytes([2]) + verifier.public)}", f"{head}+{key_id}+{notes.to_base64(bytes([1, 2]))}",
+        text, altered(dice, text.encode()).decode("utf-8", "replace"), f"{head}+{key_id}",
+        f"{head}+{key_id.upper()}+{data}",
+        f"{head}+{other.key_id.hex()}+{data}", f"{head}+{key_id}+", f"{head}+{key_id}+{data.rstrip('=')}",
+        f"{head}+{key_id}+!{data}",
+        f"{head}+{key_id}+{notes.to_base64(bytes([2]) + verifier.public)}",
+        f"{head}+{key_id}+{notes.to_base64(bytes([1, 2]))}",
         f"{head}+{key_id}0+{data}", f"\u00a0{text}", "", "++",
     ):  # fmt: skip
         ask(answer, VerifierKey.read, spelled)
@@ -52,8 +57,10 @@ def _notes(dice: Dice, answer: Answer) -> None:
     lines = whole.decode().rpartition("\n\n")[2]
     hundred = [Signature(f"n{place}", b"%04d" % place, b"v") for place in range(dice.one_of((99, 100, 101)))]
     for spelled in (
-        whole, *(altered(dice, whole) for _ in range(6)), note.text.encode(), note.text.encode() + b"\n", whole + b"\n", b"\n\n" + lines.encode(), b"\n" + lines.encode(),
-        whole.replace(b"\xe2\x80\x94 ", b"- "), whole.replace(b"\xe2\x80\x94 ", b"\xe2\x80\x94"), whole + b"\xff", whole + b"\x00",
+        whole, *(altered(dice, whole) for _ in range(6)), note.text.encode(), note.text.encode() + b"\n",
+        whole + b"\n", b"\n\n" + lines.encode(), b"\n" + lines.encode(),
+        whole.replace(b"\xe2\x80\x94 ", b"- "), whole.replace(b"\xe2\x80\x94 ", b"\xe2\x80\x94"), whole + b"\xff",
+        whole + b"\x00",
         whole[:-1] + b" \n", Note(note.text, tuple(hundred)).to_bytes(), whole + "\u2014 a b c\n".encode(),
         whole + b"\xe2\x80\x94 short AAAAAA==\n", whole + b"\xe2\x80\x94 short AAAAAAA=\n",
     ):  # fmt: skip
@@ -117,16 +124,21 @@ def _checkpoints(dice: Dice, answer: Answer) -> None:
         ask(answer, checkpoints.read_decimal, number)
     first, *rest = state.text.split("\n")
     for text in (
-        state.text, state.text[:-1], state.text + "\n", altered(dice, state.text.encode()).decode("utf-8", "replace"), "\n".join((first, *rest[:1], "")),
-        "\n".join(("", *rest)), "\n".join((first, *rest[:2], "", "x", "")), "\n".join((first, "0" + rest[0], *rest[1:])), "a\nb\nc\n", "\n\n\n", "",
-        f"{first}\n{size}\n{notes.to_base64(dice.bytes(dice.one_of((31, 33))))}\n", f"{first}\n{size}\n{notes.to_base64(bytes(32))}\nx\n",
+        state.text, state.text[:-1], state.text + "\n", altered(dice, state.text.encode()).decode("utf-8", "replace"),
+        "\n".join((first, *rest[:1], "")),
+        "\n".join(("", *rest)), "\n".join((first, *rest[:2], "", "x", "")),
+        "\n".join((first, "0" + rest[0], *rest[1:])), "a\nb\nc\n", "\n\n\n", "",
+        f"{first}\n{size}\n{notes.to_base64(dice.bytes(dice.one_of((31, 33))))}\n",
+        f"{first}\n{size}\n{notes.to_base64(bytes(32))}\nx\n",
     ):  # fmt: skip
         ask(answer, checkpoints.read_state, text)
     ask(answer, checkpoints.sign_checkpoint, now, dice.one_of((log.name, "a b", "")), key)
     wrong = dice.one_of((log.name, log.name, log.name[:-1] + "g", "other"))
     signed = (
-        checkpoints.sign_checkpoint(now, log.name, key), notes.sign_note(checkpoints.LogState(wrong, now, extra).text, log.name, key),
-        checkpoints.sign_checkpoint(now, wrong, key), checkpoints.sign_checkpoint(now, log.name, release_key(7)), notes.sign_note("a\n", log.name, key),
+        checkpoints.sign_checkpoint(now, log.name, key), notes.sign_note(checkpoints.LogState(wrong, now, extra).text,
+        log.name, key),
+        checkpoints.sign_checkpoint(now, wrong, key), checkpoints.sign_checkpoint(now, log.name, release_key(7)),
+        notes.sign_note("a\n", log.name, key),
     )  # fmt: skip
     for note in (
         *signed,

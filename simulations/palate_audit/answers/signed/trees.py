@@ -58,8 +58,10 @@ def _merkle(dice: Dice, answer: Answer) -> None:
             )
         other = dice.one_of((dice.bytes(32).hex(), MerkleTree().root(), roots[1], roots[0].upper(), 7))
         for sizes, pair in (
-            ((old, new), (other, roots[1])), ((old, new), (roots[0], other)), ((new, old), roots[::-1]), ((old + 1, new), roots),
-            ((old, new + 1), roots), ((old - 1, new), roots), ((old, new - 1), roots), ((old, old), (roots[0], roots[0])),
+            ((old, new), (other, roots[1])), ((old, new), (roots[0], other)), ((new, old), roots[::-1]),
+            ((old + 1, new), roots),
+            ((old, new + 1), roots), ((old - 1, new), roots), ((old, new - 1), roots),
+            ((old, old), (roots[0], roots[0])),
             ((0, new), (MerkleTree().root(), roots[1])), ((0, new), roots), ((new, new), roots),
             ((dice.one_of((True, 1.0, "1", None, -1)), new), roots), ((old, dice.one_of((True, 2.0, -1))), roots),
         ):  # fmt: skip
@@ -80,9 +82,12 @@ def _merkle(dice: Dice, answer: Answer) -> None:
         for each in _proofs(dice, answer, included):
             ask(answer, merkle.verify_inclusion, leaves[index], index=index, size=new, root=roots[1], proof=each)
         for leaf, place, last, root in (
-            (leaves[index] + b"x", index, new, roots[1]), (leaves[index], index + 1, new, roots[1]), (leaves[index], new, new, roots[1]),
-            (leaves[index], index - 1, new, roots[1]), (leaves[index], index, new + 1, roots[1]), (leaves[index], index, new - 1, roots[1]),
-            (leaves[index], index, new, other), (leaves[index], True, new, roots[1]), (leaves[index], index, float(new), roots[1]),
+            (leaves[index] + b"x", index, new, roots[1]), (leaves[index], index + 1, new, roots[1]),
+            (leaves[index], new, new, roots[1]),
+            (leaves[index], index - 1, new, roots[1]), (leaves[index], index, new + 1, roots[1]),
+            (leaves[index], index, new - 1, roots[1]),
+            (leaves[index], index, new, other), (leaves[index], True, new, roots[1]),
+            (leaves[index], index, float(new), roots[1]),
             (leaves[index], index, 2 * new, roots[1]),
         ):  # fmt: skip
             ask(answer, merkle.verify_inclusion, leaf, index=place, size=last, root=root, proof=included)

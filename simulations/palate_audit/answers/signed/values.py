@@ -28,10 +28,14 @@ _ODD: tuple[Any, ...] = (
 
 
 _SPELLINGS = (
-    b'{"a":1,"a":1}', b'{"b":1,"a":2}', b'{"a":1,"b":2}', b"[1e0]", b"[1E2]", b"[1.00]", b"[1.0]", b"[NaN]", b"[-Infinity]",
-    b'["\\u0061"]', b'["\\ud800"]', b'["\xc3\xa9"]', b'["\\u00e9"]', b"[ 1]", b"[1]\n", b"", b"\xff", b"[-0]", b"[-0.0]",
-    b"1", b"nul", b"null", b"[" * 64 + b"]" * 64, b"[" * 65 + b"]" * 65, b"[" * 70 + b"]" * 70, b"[" + b"[]," * 66 + b"[]]",
-    b'"' + b"[{" * 40 + b'"', b"[" * 2000, b'{"a":' * 65 + b"1" + b"}" * 65, b"9" * 5000, b"[1e400]", b'{"\xf0\x90\x80\x80":1,"\xef\xbf\xbf":2}',
+    b'{"a":1,"a":1}', b'{"b":1,"a":2}', b'{"a":1,"b":2}', b"[1e0]", b"[1E2]", b"[1.00]", b"[1.0]", b"[NaN]",
+    b"[-Infinity]",
+    b'["\\u0061"]', b'["\\ud800"]', b'["\xc3\xa9"]', b'["\\u00e9"]', b"[ 1]", b"[1]\n", b"", b"\xff", b"[-0]",
+    b"[-0.0]",
+    b"1", b"nul", b"null", b"[" * 64 + b"]" * 64, b"[" * 65 + b"]" * 65, b"[" * 70 + b"]" * 70,
+    b"[" + b"[]," * 66 + b"[]]",
+    b'"' + b"[{" * 40 + b'"', b"[" * 2000, b'{"a":' * 65 + b"1" + b"}" * 65, b"9" * 5000, b"[1e400]",
+    b'{"\xf0\x90\x80\x80":1,"\xef\xbf\xbf":2}',
     b'{"\xef\xbf\xbf":2,"\xf0\x90\x80\x80":1}', b"\xef\xbb\xbf1",
 )  # fmt: skip
 
@@ -88,7 +92,8 @@ def _field(dice: Dice) -> bytes:
         return bytes([dice.one_of((8, 16)) | 5]) + dice.bytes(4)
     return dice.one_of((
         bytes([dice.whole(0, 127)]) + b"\x01", b"\x0a\x05ab", b"\x0a\x02ab", b"\x08" + b"\xff" * 9 + b"\x01",
-        b"\x08" + b"\xff" * 9 + b"\x7f", b"\x08" + b"\x80" * 10 + b"\x01", b"\x08\x80\x00", b"\x0a\xff", b"\x09" + dice.bytes(7),
+        b"\x08" + b"\xff" * 9 + b"\x7f", b"\x08" + b"\x80" * 10 + b"\x01", b"\x08\x80\x00", b"\x0a\xff",
+        b"\x09" + dice.bytes(7),
     ))  # fmt: skip
 
 
@@ -122,7 +127,8 @@ _FIELDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("population", {"population": "readers", "created": "2025-01-01", "unit": "event"}),
     ("budget", {"mu2": 1.0, "epsilon": 4.5, "delta": 1e-5}),
     ("open", {"run": "a", "facts": {}}),
-    ("charge", {"run": "a", "round": 0, "attempt": 1, "plan_hash": HASH, "mu2": 0.25, "run_limit": None, "facts": {"spent": 0.25}}),
+    ("charge", {"run": "a", "round": 0, "attempt": 1, "plan_hash": HASH, "mu2": 0.25, "run_limit": None,
+    "facts": {"spent": 0.25}}),
     ("charge", {"run": "a", "round": 3, "attempt": 0, "plan_hash": HASH, "mu2": 0.25, "run_limit": 0.5, "facts": {}}),
     ("seal", {"run": "a", "round": 0, "attempt": 1, "release_hash": HASH}),
     ("close", {"run": "a", "facts": {"created": "x"}}),
@@ -132,7 +138,8 @@ _FIELDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("publish", {"run": "a", "model_hash": HASH, "manifest": "cd" * 32}),
     ("lost", {}),
     ("restored", {"base": 3, "spent": 0.5, "witness_size": 4, "witness_root": HASH}),
-    ("restored", {"base": 1, "spent": 0.0, "witness_size": 4, "witness_root": HASH, "created": "2025", "epoch": 1, "cosigned": "note"}),
+    ("restored", {"base": 1, "spent": 0.0, "witness_size": 4, "witness_root": HASH, "created": "2025", "epoch": 1,
+    "cosigned": "note"}),
     ("witnesses", {"keys": [str(VerifierKey.of(f"w{n}", release_key(n), COSIGNATURE)) for n in (1, 2)], "needed": 1}),
     ("witnesses", {"keys": [], "needed": 0}),
     ("handover", {"old_key": HASH, "new_key": "cd" * 32, "old_signature": "", "new_signature": "0f" * 64}),
@@ -141,8 +148,10 @@ _FIELDS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 _ANYTHING: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 0.0, 1.0, 0.5, -0.5, float("nan"), float("inf"), 2**31 - 1, 2**31, 33, 10_000, 10_001, "", "x", "x" * 200,
-    "x" * 201, HASH, HASH.upper(), HASH + "\n", HASH[:-1], "0f" * 64, "0f" * 63, [], ["x"], [1], {}, {"a": float("nan")}, {"b": b""}, b"x", "x" * 2**14,
+    None, True, False, 0, 1, -1, 0.0, 1.0, 0.5, -0.5, float("nan"), float("inf"), 2**31 - 1, 2**31, 33, 10_000,
+    10_001, "", "x", "x" * 200,
+    "x" * 201, HASH, HASH.upper(), HASH + "\n", HASH[:-1], "0f" * 64, "0f" * 63, [], ["x"], [1], {},
+    {"a": float("nan")}, {"b": b""}, b"x", "x" * 2**14,
     "x" * 2**14 + "x", "event", "user", "charge",
 )  # fmt: skip
 

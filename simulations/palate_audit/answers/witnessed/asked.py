@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,7 +25,7 @@ from palate_common.records.checkpoints import log_key, read_state, sign_checkpoi
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import cosign
 from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
+from palate_common.records.notes import Note
 from palate_server.ledger import cosigning, mirror
 from palate_server.ledger.cosigning import WitnessAddress, WitnessClient
 from palate_server.ledger.extract import EXTRACT_TAG, verify_extract
@@ -33,7 +35,8 @@ from palate_server.ledger.witnesses import Witnesses
 from palate_server.witness.witnessing import SIZE_TYPE, read_request, size_answer
 
 _MANNERS = ("cosigns",) * 8 + (
-    "refuses", "breaks", "breaks once", "large", "largest", "other text", "other key", "two lines", "empty", "no size", "stubborn",
+    "refuses", "breaks", "breaks once", "large", "largest", "other text", "other key", "two lines", "empty",
+    "no size", "stubborn",
     "size of none", "forgets", "late size", "wrong type", "cosigns",
 )  # fmt: skip
 
@@ -79,7 +82,10 @@ class _OtherSide:
             await asyncio.sleep(0)
         self.asked[place] += 1
         body = read_request(await request.aread())
-        self.notes.append(f"{place} {request.method} {request.url} {body.old} {len(body.proof)} {read_state(body.note.text).checkpoint.size}")
+        self.notes.append(
+            f"{place} {request.method} {request.url} {body.old} {len(body.proof)} "
+            f"{read_state(body.note.text).checkpoint.size}"
+        )
         return self._answer(place, self.manners[place], body)
 
     def _answer(self, place: int, manner: str, body: Any) -> httpx.Response:
@@ -90,15 +96,23 @@ class _OtherSide:
         if manner == "forgets":
             self.sizes[place] = 0
         if manner == "refuses":
-            return _response(self.dice.one_of((403, 409, 429, 503)), content=b"why \x00 not 7\n" * 20, headers={"Content-Type": "text/plain"})
+            return _response(
+                self.dice.one_of((403, 409, 429, 503)),
+                content=b"why \x00 not 7\n" * 20,
+                headers={"Content-Type": "text/plain"},
+            )
         if manner in ("large", "largest"):
-            return _response(200, content=str(mine).encode() * 200 if manner == "large" else b"x" * cosigning.MOST_ANSWER)
+            return _response(
+                200, content=str(mine).encode() * 200 if manner == "large" else b"x" * cosigning.MOST_ANSWER
+            )
         if manner == "stubborn":
             return _response(409, content=size_answer(body.old), headers={"Content-Type": SIZE_TYPE})
         if manner == "size of none":
             return _response(409, content=size_answer(now.size + 1), headers={"Content-Type": SIZE_TYPE})
         if manner == "late size":
-            return _response(409, content=size_answer((body.old + 1) % (now.size + 1)), headers={"Content-Type": SIZE_TYPE})
+            return _response(
+                409, content=size_answer((body.old + 1) % (now.size + 1)), headers={"Content-Type": SIZE_TYPE}
+            )
         if manner == "no size":
             return _response(409, content=b"07\n", headers={"Content-Type": SIZE_TYPE})
         if manner == "wrong type":
@@ -109,9 +123,15 @@ class _OtherSide:
             text = body.note.text.replace("ledger", "legder")
             return _response(200, content=str(cosign(text, witness(place).name, witness_key(place), time=5)).encode())
         if manner == "other key":
-            return _response(200, content=str(cosign(body.note.text, witness(place).name, witness_key(9), time=5)).encode())
+            return _response(
+                200, content=str(cosign(body.note.text, witness(place).name, witness_key(9), time=5)).encode()
+            )
         self.sizes[place] = now.size
-        lines = [str(cosign(body.note.text, "another", witness_key(8), time=5)), str(mine)] if manner == "two lines" else [str(mine)]
+        lines = (
+            [str(cosign(body.note.text, "another", witness_key(8), time=5)), str(mine)]
+            if manner == "two lines"
+            else [str(mine)]
+        )
         return _response(200, content=b"" if manner == "empty" else "".join(lines).encode())
 
 
@@ -120,7 +140,10 @@ async def _done(client: WitnessClient) -> None:
 
 
 def _addresses(dice: Dice, count: int) -> list[WitnessAddress]:
-    return [WitnessAddress(witness(place), f"http://w{place}.example{dice.one_of(('', '/', '/palate', ':81/a/'))}") for place in range(count)]
+    return [
+        WitnessAddress(witness(place), f"http://w{place}.example{dice.one_of(('', '/', '/palate', ':81/a/'))}")
+        for place in range(count)
+    ]
 
 
 def _client(answer: Answer, other: _OtherSide) -> Callable[..., httpx.AsyncClient]:
@@ -186,7 +209,20 @@ def _grows_meanwhile(ledger: Ledger, client: WitnessClient) -> None:
 
 def _clients(dice: Dice, answer: Answer) -> None:
     """Addresses of witnesses; and a client that is asked for states of a log, earlier ones and others' too."""
-    for url in ("http://a", "https://a.example/x", "ftp://a", "http://", "http://u@a", "http://a?b", "http://a#b", "http://a b", "http://a:99999", "http://[", "HTTP://a", ""):
+    for url in (
+        "http://a",
+        "https://a.example/x",
+        "ftp://a",
+        "http://",
+        "http://u@a",
+        "http://a?b",
+        "http://a#b",
+        "http://a b",
+        "http://a:99999",
+        "http://[",
+        "HTTP://a",
+        "",
+    ):
         ask(answer, lambda url=url: WitnessAddress(witness(0), url).url)
     count = dice.one_of((1, 2, 3, 5))
     other = _OtherSide(dice, answer, count)
@@ -201,9 +237,13 @@ def _clients(dice: Dice, answer: Answer) -> None:
                 other.newly()
                 size = dice.one_of((0, 1, 5, 6, 7, 100))
                 now = tree.checkpoint(size) if dice.chance(0.85) else Checkpoint(size, HASH)
-                note = sign_checkpoint(now, log.name if dice.chance(0.95) else "other", key if dice.chance(0.95) else release_key(1))
+                note = sign_checkpoint(
+                    now, log.name if dice.chance(0.95) else "other", key if dice.chance(0.95) else release_key(1)
+                )
                 try:
-                    answer.tell(client.cosigned(note, prove=lambda old, new: tree.consistency_proof(old, new)).to_bytes())
+                    answer.tell(
+                        client.cosigned(note, prove=lambda old, new: tree.consistency_proof(old, new)).to_bytes()
+                    )
                 except PalateError as error:
                     answer.tell(type(error).__name__, NAMED.findall(str(error)))
                 other.settle()
@@ -229,6 +269,18 @@ class _Growing:
         return self.tree, self.all[:size]
 
 
+def _full(where: str) -> Callable[[Path, bytes], None]:
+    """A disk on which some files can't be written."""
+    real = mirror.write_durably
+
+    def write(path: Path, data: bytes) -> None:
+        if where in path.parts[-2:]:
+            raise OSError(28, "full")
+        real(path, data)
+
+    return write
+
+
 def _mirrored(dice: Dice, answer: Answer) -> None:
     """A log as files, at one size after the other, by two processes, on a disk that is full at times."""
     key, log = release_key(0), _Growing()
@@ -237,33 +289,58 @@ def _mirrored(dice: Dice, answer: Answer) -> None:
         return sign_checkpoint(now, log_key("readers", key.public).name, key)
 
     with folder() as root:
+        os.umask(0o077)  # until the folder goes
         mirrored = Mirror(root / "ledger")
         for _ in range(4):
-            log.size = max(0, min(600, dice.one_of((log.size, log.size + 1, log.size + 1, log.size + 3, 255, 256, 257, 511, 512, 600, 1))))
+            log.size = max(
+                0,
+                min(
+                    600,
+                    dice.one_of((log.size, log.size + 1, log.size + 1, log.size + 3, 255, 256, 257, 511, 512, 600, 1)),
+                ),
+            )
             size = dice.one_of((None, None, None, log.size, max(0, log.size - 1)))
             where = dice.one_of(("tile", "checkpoint", "0", "entries"))
 
-            def write(path: Any, data: Any, where: str = where) -> None:
-                if where in path.parts[-2:] or path.name == where:
-                    raise OSError(28, "full")
-                real(path, data)
-
-            real = mirror.write_durably
-            with mock.patch.object(mirror, "write_durably", write if dice.chance(0.2) else real):
+            writes = _full(where) if dice.chance(0.35) else mirror.write_durably
+            with (
+                mock.patch.object(mirror, "write_durably", writes),
+                mock.patch.object(mirror, "sync_folder") as synced,
+            ):
                 ask(answer, mirrored.update, log, sign, size)
+            answer.tell([call.args[0].relative_to(root) for call in synced.call_args_list])
             ask(answer, mirrored.checkpoint)
             told = dice.one_of((log.size, log.size, max(0, log.size - 1)))
             note = sign(log.checkpoint(told))
             if dice.chance(0.5):
-                ask(answer, mirrored.cosign, note.with_signatures(cosign(note.text, witness(0).name, witness_key(0), time=9)))
+                ask(
+                    answer,
+                    mirrored.cosign,
+                    note.with_signatures(cosign(note.text, witness(0).name, witness_key(0), time=9)),
+                )
             answer.tell(files(root))
             if dice.chance(0.25) and (root / "ledger" / "checkpoint").exists():
                 path = root / "ledger" / "checkpoint"
-                path.write_bytes(dice.one_of((b"", altered(dice, path.read_bytes()), sign(Checkpoint(log.size, HASH)).to_bytes(), path.read_bytes() + b"x" * 2**17)))
+                path.write_bytes(
+                    dice.one_of(
+                        (
+                            b"",
+                            altered(dice, path.read_bytes()),
+                            sign(Checkpoint(log.size, HASH)).to_bytes(),
+                            path.read_bytes() + b"x" * 2**17,
+                        )
+                    )
+                )
                 ask(answer, mirrored.checkpoint)
 
 
-_FACTS: tuple[dict[str, Any], ...] = ({}, {"dp": "off"}, {"noise": "seeded"}, {"dp": "central", "noise": "secure"}, {"dp": "off", "noise": "seeded"})
+_FACTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"dp": "off"},
+    {"noise": "seeded"},
+    {"dp": "central", "noise": "secure"},
+    {"dp": "off", "noise": "seeded"},
+)
 
 
 def _extracts(dice: Dice, answer: Answer) -> None:
@@ -276,7 +353,15 @@ def _extracts(dice: Dice, answer: Answer) -> None:
         for name in names:
             ledger.open_run(name, dice.one_of(_FACTS))
             for attempt in range(dice.whole(0, 2)):
-                ledger.charge(run=name, round_=0, attempt=attempt, plan_hash=HASH, mu2=dice.one_of((0.125, 0.5)), facts={}, run_limit=4.0)
+                ledger.charge(
+                    run=name,
+                    round_=0,
+                    attempt=attempt,
+                    plan_hash=HASH,
+                    mu2=dice.one_of((0.125, 0.5)),
+                    facts={},
+                    run_limit=4.0,
+                )
                 if dice.chance(0.5):
                     ledger.seal(run=name, round_=0, attempt=attempt, release_hash=HASH)
             if dice.chance(0.5):
@@ -289,11 +374,16 @@ def _extracts(dice: Dice, answer: Answer) -> None:
     entries = payload["entries"]
     at = dice.whole(0, len(entries) - 1)
     changed: list[dict[str, Any]] = [
-        {"entries": entries[:at] + entries[at + 1 :]}, {"entries": entries[::-1]}, {"entries": [*entries, entries[at]]}, {"run": "b"}, {"population": "x"},
-        {"size": payload["size"] + 1}, {"size": 0}, {"root": HASH}, {"other_runs": payload["other_runs"] + 1}, {"other_runs": -1}, {"other_mu2": 9.0},
-        {"other_unprotected": 3}, {"format": "x"}, {"entries": [{**each, "proof": each["proof"][:-1]} for each in entries]}, {"more": 1}, {"entries": []},
-        {"entries": [{**each, "entry": {**each["entry"], "seq": each["entry"]["seq"] + 1}} for each in entries]}, {"other_mu2": 1}, {"other_mu2": -1.0},
-        {"entries": [{**each, "entry": {**each["entry"], "run": "z"} if "run" in each["entry"] else each["entry"]} for each in entries]},
+        {"entries": entries[:at] + entries[at + 1 :]}, {"entries": entries[::-1]},
+        {"entries": [*entries, entries[at]]}, {"run": "b"}, {"population": "x"},
+        {"size": payload["size"] + 1}, {"size": 0}, {"root": HASH}, {"other_runs": payload["other_runs"] + 1},
+        {"other_runs": -1}, {"other_mu2": 9.0},
+        {"other_unprotected": 3}, {"format": "x"},
+        {"entries": [{**each, "proof": each["proof"][:-1]} for each in entries]}, {"more": 1}, {"entries": []},
+        {"entries": [{**each, "entry": {**each["entry"], "seq": each["entry"]["seq"] + 1}} for each in entries]},
+        {"other_mu2": 1}, {"other_mu2": -1.0},
+        {"entries": [{**each, "entry": {**each["entry"],
+        "run": "z"} if "run" in each["entry"] else each["entry"]} for each in entries]},
     ]  # fmt: skip
     for update in ({}, *dice.some_of(changed, 0.4)):
         made = {**payload, **update}
@@ -302,9 +392,14 @@ def _extracts(dice: Dice, answer: Answer) -> None:
     name = dice.one_of(sorted(payload))
     lacks = {each: payload[each] for each in payload if each != name}
     for spelled, public in (
-        (data, key.public), (data, other.public), (altered(dice, data), key.public), (canonical_json({**value, "public_key": other.public}), other.public),
-        (canonical_json({**value, "more": 1}), key.public), (canonical_json({"payload": lacks, "public_key": key.public, "signature": key.sign(EXTRACT_TAG, canonical_json(lacks))}), key.public),
-        (canonical_json([1]), key.public), (canonical_json({**value, "signature": other.sign(EXTRACT_TAG, canonical_json(payload))}), key.public), (data + b" ", key.public),
+        (data, key.public), (data, other.public), (altered(dice, data), key.public),
+        (canonical_json({**value, "public_key": other.public}), other.public),
+        (canonical_json({**value, "more": 1}), key.public),
+        (canonical_json({"payload": lacks, "public_key": key.public,
+        "signature": key.sign(EXTRACT_TAG, canonical_json(lacks))}), key.public),
+        (canonical_json([1]), key.public),
+        (canonical_json({**value, "signature": other.sign(EXTRACT_TAG, canonical_json(payload))}), key.public),
+        (data + b" ", key.public),
         (canonical_json({**value, "signature": key.sign("palate/plan/1", canonical_json(payload))}), key.public),
     ):  # fmt: skip
         _verified(answer, spelled, public)

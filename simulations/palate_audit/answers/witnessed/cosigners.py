@@ -19,15 +19,12 @@ from palate_common.records import files as durable
 from palate_common.records.checkpoints import LogState, log_key, sign_checkpoint
 from palate_common.records.cosignatures import cosign
 from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey, sign_note
-from palate_common.records.signing import SigningKey
+from palate_common.records.notes import Note, VerifierKey, sign_note
 from palate_server.witness import cosigner, server, witnessing
 from palate_server.witness import folder as folders
 from palate_server.witness.cosigner import Cosigner, Rates, evidence_of_fork
 from palate_server.witness.folder import State, WitnessConfig, WitnessFolder, log_id
 from palate_server.witness.witnessing import AddCheckpoint
-
-ORIGINS = ("readers", "foreign.example/log")
 
 
 class _Watched:
@@ -35,7 +32,7 @@ class _Watched:
 
     def __init__(self, number: int) -> None:
         self.keys = [release_key(10 * number)]
-        self.origin = log_key("readers", self.keys[0].public).name if number == 0 else ORIGINS[1]
+        self.origin = log_key("readers", self.keys[0].public).name if number == 0 else f"foreign.example/{number}"
         self.tree, self.fork = MerkleTree(), MerkleTree()
 
     def grow(self, count: int) -> None:
@@ -48,18 +45,40 @@ class _Watched:
     def note(self, dice: Dice, size: int, *, fork: bool, own: WitnessFolder) -> Note:
         """A checkpoint, signed by the present key, or otherwise."""
         now = (self.fork if fork else self.tree).checkpoint(size)
-        extra = dice.one_of(((), (), (), (), ("more",), ("x" * 4000,), ("x" * (4096 - len(LogState(self.origin, now).text) - dice.whole(0, 1)),)))
+        extra = dice.one_of(
+            (
+                (),
+                (),
+                (),
+                (),
+                ("more",),
+                ("x" * 4000,),
+                ("x" * (4096 - len(LogState(self.origin, now).text) - dice.whole(0, 1)),),
+            )
+        )
         if dice.chance(0.04):
             now = Checkpoint(0, dice.one_of((now.root, "ab" * 32)))
         text = LogState(self.origin, now, extra).text
-        by = dice.one_of((self.keys[-1:],) * 7 + (self.keys[:1], self.keys, self.keys[::-1], [release_key(7)], [release_key(7), *self.keys]))
+        by = dice.one_of(
+            (self.keys[-1:],) * 7
+            + (self.keys[:1], self.keys, self.keys[::-1], [release_key(7)], [release_key(7), *self.keys])
+        )
         name = self.origin if dice.chance(0.95) else "another"
         made = [sign_note(text, name, key).signatures[0] for key in by]
         if dice.chance(0.1):
-            other = sign_note(LogState(self.origin, Checkpoint(now.size, "cd" * 32)).text, name, self.keys[-1]).signatures[0]
+            other = sign_note(
+                LogState(self.origin, Checkpoint(now.size, "cd" * 32)).text, name, self.keys[-1]
+            ).signatures[0]
             made.insert(dice.whole(0, len(made)), dice.one_of((other, made[0])))
         if dice.chance(0.12):
-            made.append(cosign(text, own.config.name, dice.one_of((own.key, own.key, own.key, release_key(3))), time=dice.whole(1, 99)))
+            made.append(
+                cosign(
+                    text,
+                    own.config.name,
+                    dice.one_of((own.key, own.key, own.key, release_key(3))),
+                    time=dice.whole(1, 99),
+                )
+            )
         return Note(text, tuple(made))
 
     def request(self, dice: Dice, old: int, own: WitnessFolder) -> bytes:
@@ -93,9 +112,9 @@ def _full(dice: Dice) -> Iterator[None]:
         yield
 
 
-def _made(dice: Dice, root: Path) -> WitnessFolder:
+def _made(dice: Dice, root: Path, rates: tuple[float, ...] = (10.0, 0.15, 0.2, 1e4)) -> WitnessFolder:
     """A witness with or without a copy."""
-    config: dict[str, Any] = {"copy": dice.one_of(("", str(root / "copy"))), "per_second": dice.one_of((10.0, 0.15, 0.2, 1e4))}
+    config: dict[str, Any] = {"copy": dice.one_of(("", str(root / "copy"))), "per_second": dice.one_of(rates)}
     return WitnessFolder.make(root / "witness", WitnessConfig(name="witness.example/palate", **config))
 
 
@@ -108,7 +127,7 @@ def _decisions(dice: Dice, answer: Answer) -> None:
         def start() -> Cosigner:
             return Cosigner(WitnessFolder.at(made.folder), clock=lambda: hours[0], monotonic=lambda: hours[1])
 
-        witness, logs = start(), [_Watched(0), _Watched(1)]
+        witness, logs, unknown = start(), [_Watched(0), _Watched(1)], _Watched(2)
         for log in logs:
             log.grow(dice.whole(0, 3))
             for number, key in enumerate(log.keys):
@@ -139,6 +158,10 @@ def _decisions(dice: Dice, answer: Answer) -> None:
                 ask(answer, made.make_copies)
             else:
                 hours[1] += dice.one_of((0.0, 0.5, 5.0, 1e6))
+            if dice.chance(0.1):
+                with _full(dice):
+                    ask(answer, witness.latest, one)
+                told(answer, witness.answer(unknown.request(dice, 0, made)))
             ask(answer, witness.latest, dice.one_of((one, one, log_id("none"))))
             answer.tell(files(root))
             if dice.chance(0.3):
@@ -169,7 +192,14 @@ def _restored(dice: Dice, root: Path, made: WitnessFolder) -> None:
 
 def _damaged(dice: Dice, made: WitnessFolder, log: str) -> None:
     """A file of the witness is lost or changed."""
-    path = dice.one_of((made.folder / "states" / log, made.folder / "logs" / log, made.folder / "evidence" / f"{log}-fork-0", (made.copy or made.folder / "states") / log))
+    path = dice.one_of(
+        (
+            made.folder / "states" / log,
+            made.folder / "logs" / log,
+            made.folder / "evidence" / f"{log}-fork-0",
+            (made.copy or made.folder / "states") / log,
+        )
+    )
     if path.exists():
         data = path.read_bytes()
         changed = dice.one_of((None, b"", altered(dice, data), b'{"a":1}', data.replace(b'"number":1', b'"number":2')))
@@ -181,8 +211,16 @@ def _damaged(dice: Dice, made: WitnessFolder, log: str) -> None:
 def _folders(dice: Dice, answer: Answer) -> None:
     """Settings, keys and logs of a witness, and evidence up to its limit."""
     with folder() as root:
-        for name, more in ((dice.one_of(("w", "", "a b")), {}), ("w.example/1", {"copy": dice.one_of(("inner", "../c", "", str(root / "c"), str(root / "witness")))})):
-            made = ask(Answer(), lambda name=name, more=more: [WitnessFolder.make(root / "witness", WitnessConfig(name=name, **more))] and 1)
+        for name, more in (
+            (dice.one_of(("w", "", "a b")), {}),
+            ("w.example/1", {"copy": dice.one_of(("inner", "../c", "", str(root / "c"), str(root / "witness")))}),
+        ):
+            made = ask(
+                Answer(),
+                lambda name=name, more=more: (
+                    [WitnessFolder.make(root / "witness", WitnessConfig(name=name, **more))] and 1
+                ),
+            )
             answer.tell(made, files(root))
         ask(Answer(), lambda: WitnessFolder.make(root / "witness", WitnessConfig(name="w")).folder.name)
         answer.tell([path for path, *_ in files(root)])
@@ -190,7 +228,18 @@ def _folders(dice: Dice, answer: Answer) -> None:
         settings = root / "witness" / "witness.toml"
         found = WitnessFolder(root / "witness")
         if there:
-            for line in dice.some_of(('name = "x y"\n', 'name = "n"\nport = 0\n', "broken", 'name = "n"\nmore = 1\n', 'name = "n"\nper_second = 0\n', "\xff", 'name = "n"\nport = 65535\n' + "#" * 2**14), 0.3):
+            for line in dice.some_of(
+                (
+                    'name = "x y"\n',
+                    'name = "n"\nport = 0\n',
+                    "broken",
+                    'name = "n"\nmore = 1\n',
+                    'name = "n"\nper_second = 0\n',
+                    "\xff",
+                    'name = "n"\nport = 65535\n' + "#" * 2**14,
+                ),
+                0.3,
+            ):
                 kept = settings.read_bytes()
                 settings.write_bytes(line.encode("latin-1"))
                 answer.tell(ask(Answer(), lambda: repr(WitnessFolder(root / "witness").config)))
@@ -200,7 +249,12 @@ def _folders(dice: Dice, answer: Answer) -> None:
             origin = dice.one_of((None, "origin", "", "x" * 1024, "x" * 1025, "\u00e9" * 513, "a\nb"))
             ask(answer, found.add, VerifierKey.of("log", release_key(0), dice.one_of((1, 1, 4))), origin)
             for number in dice.shuffled(range(17)) if dice.chance(0.3) else (1, 1, 2):
-                ask(answer, found.add, VerifierKey.of("log", release_key(number)), dice.one_of(("many", "many", "many", "two")))
+                ask(
+                    answer,
+                    found.add,
+                    VerifierKey.of("log", release_key(number)),
+                    dice.one_of(("many", "many", "many", "two")),
+                )
             one, count = log_id("many"), dice.one_of((1, 3, 16))
             state = State(origin="many", number=1, size=3, root="ab" * 32, note="n\n\nx")
             for number in range(count + 2):
@@ -208,7 +262,12 @@ def _folders(dice: Dice, answer: Answer) -> None:
                     ask(answer, found.tell_fork, one, state, f"text {number % count}\n\nsigned {number}")
             ask(answer, found.tell_restored, one, state, "first")
             ask(answer, found.tell_restored, one, state, "second")
-            answer.tell(found.forks(one), files(root / "witness" / "evidence"), found.logs(), [str(key) for key in found.keys(one)])
+            answer.tell(
+                found.forks(one),
+                files(root / "witness" / "evidence"),
+                found.logs(),
+                [str(key) for key in found.keys(one)],
+            )
             ask(answer, found.keep, one, state)
             ask(answer, found.settle, one, state.model_copy(update={"size": 4}))
             ask(answer, found.state, one)
@@ -234,27 +293,57 @@ def _requests(dice: Dice, answer: Answer) -> None:
     whole = AddCheckpoint(old, log.tree.consistency_proof(old, size), note).to_bytes()
     proof = b"q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=\n"
     for body in (
-        whole, *(altered(dice, whole) for _ in range(6)), whole.replace(b"old ", b"new "), whole.replace(b"old ", b"old  "), whole.replace(b"\n\n", b"\n", 1), note.to_bytes(), b"",
-        b"old 0\n" + proof * dice.one_of((62, 63, 64)) + b"\n" + note.to_bytes(), b"old 0\nAAAA\n\n" + note.to_bytes(), "old \u0661\n\n".encode() + note.to_bytes(), b"old 00\n\n" + note.to_bytes(),
+        whole, *(altered(dice, whole) for _ in range(6)), whole.replace(b"old ", b"new "),
+        whole.replace(b"old ", b"old  "), whole.replace(b"\n\n", b"\n", 1), note.to_bytes(), b"",
+        b"old 0\n" + proof * dice.one_of((62, 63, 64)) + b"\n" + note.to_bytes(),
+        b"old 0\nAAAA\n\n" + note.to_bytes(), "old \u0661\n\n".encode() + note.to_bytes(),
+        b"old 00\n\n" + note.to_bytes(),
     ):  # fmt: skip
-        ask(answer, lambda body=body: (lambda read: (read.old, read.proof, read.note.to_bytes()))(witnessing.read_request(body)))
+        ask(
+            answer,
+            lambda body=body: (lambda read: (read.old, read.proof, read.note.to_bytes()))(
+                witnessing.read_request(body)
+            ),
+        )
     with mock.patch.object(witnessing, "MOST_REQUEST", len(whole) - dice.whole(-1, 1)):
         ask(answer, lambda: witnessing.read_request(whole).old)
-    for data in (witnessing.size_answer(size), b"0\n", b"7", b"07\n", b"\n", b"", b"1\n\n", b"9" * 18 + b"\n", b"9" * 19 + b"\n", b"9" * 20 + b"\n", b"\xff\n", b"0" * 40 + b"\n"):
+    for data in (
+        witnessing.size_answer(size),
+        b"0\n",
+        b"7",
+        b"07\n",
+        b"\n",
+        b"",
+        b"1\n\n",
+        b"9" * 18 + b"\n",
+        b"9" * 19 + b"\n",
+        b"9" * 20 + b"\n",
+        b"\xff\n",
+        b"0" * 40 + b"\n",
+    ):
         ask(answer, witnessing.read_size, data)
     own = [VerifierKey.of(log.origin, key)]
-    texts = [LogState(log.origin, each).text for each in (log.tree.checkpoint(), Checkpoint(size, "cd" * 32), Checkpoint(size + 1, "cd" * 32))]
+    texts = [
+        LogState(log.origin, each).text
+        for each in (log.tree.checkpoint(), Checkpoint(size, "cd" * 32), Checkpoint(size + 1, "cd" * 32))
+    ]
     pieces = [sign_note(text, log.origin, key).to_bytes().decode() for text in texts]
-    pieces += [sign_note(texts[1].replace("ledger", "other"), log.origin, key).to_bytes().decode(), sign_note(texts[1], log.origin, release_key(1)).to_bytes().decode(), "x"]
+    pieces += [
+        sign_note(texts[1].replace("ledger", "other"), log.origin, key).to_bytes().decode(),
+        sign_note(texts[1], log.origin, release_key(1)).to_bytes().decode(),
+        "x",
+    ]
     for one in pieces[:3]:
         for other in pieces:
-            answer.tell(evidence_of_fork(one, other, own), evidence_of_fork(other, one, own), evidence_of_fork(one, other, []))
+            answer.tell(
+                evidence_of_fork(one, other, own), evidence_of_fork(other, one, own), evidence_of_fork(one, other, [])
+            )
 
 
 def _served(dice: Dice, answer: Answer) -> None:
     """The HTTP application of a witness, without sockets."""
     with folder() as root:
-        made, log = _made(dice, root), _Watched(0)
+        made, log = _made(dice, root, (0.05, 0.2)), _Watched(0)
         made.add(VerifierKey.of(log.origin, log.keys[0]), log.origin)
         log.grow(3)
         now = [0.0]
@@ -262,7 +351,10 @@ def _served(dice: Dice, answer: Answer) -> None:
 
         async def one(method: str, path: str, parts: list[bytes], client: Any) -> None:
             sent: list[Any] = []
-            waiting = [{"type": "http.request", "body": part, "more_body": place + 1 < len(parts)} for place, part in enumerate(parts)]
+            waiting = [
+                {"type": "http.request", "body": part, "more_body": place + 1 < len(parts)}
+                for place, part in enumerate(parts)
+            ]
 
             async def receive() -> Any:
                 return waiting.pop(0) if waiting else {"type": "http.disconnect"}
@@ -270,7 +362,18 @@ def _served(dice: Dice, answer: Answer) -> None:
             async def send(message: Any) -> None:
                 sent.append(message)
 
-            scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [], "client": client, "root_path": "", "scheme": "http", "http_version": "1.1"}
+            scope = {
+                "type": "http",
+                "method": method,
+                "path": path,
+                "raw_path": path.encode(),
+                "query_string": b"",
+                "headers": [],
+                "client": client,
+                "root_path": "",
+                "scheme": "http",
+                "http_version": "1.1",
+            }
             await app(scope, receive, send)
             head = {name.decode(): value for name, value in sent[0]["headers"]}
             body, status = b"".join(each.get("body", b"") for each in sent[1:]), sent[0]["status"]
@@ -280,16 +383,37 @@ def _served(dice: Dice, answer: Answer) -> None:
         async def several() -> None:
             for _ in range(10):
                 body = log.request(dice, _known(made, log_id(log.origin)), made)
-                now[0] += dice.one_of((0.0, 0.0, 1.0, 30.0))
-                place = dice.one_of(("/add-checkpoint", "/add-checkpoint", "/health", f"/{log_id(log.origin)}/checkpoint", f"/{log_id('x')}/checkpoint", "/x/checkpoint", "/none"))
-                method = dice.one_of(("POST", "GET")) if dice.chance(0.15) else "POST" if place == "/add-checkpoint" else "GET"
+                now[0] += dice.one_of((0.0, 0.0, 0.0, 1.0, 30.0))
+                place = dice.one_of(
+                    (
+                        "/add-checkpoint",
+                        "/add-checkpoint",
+                        "/health",
+                        f"/{log_id(log.origin)}/checkpoint",
+                        f"/{log_id('x')}/checkpoint",
+                        "/x/checkpoint",
+                        "/none",
+                    )
+                )
+                method = (
+                    dice.one_of(("POST", "GET"))
+                    if dice.chance(0.15)
+                    else "POST"
+                    if place == "/add-checkpoint"
+                    else "GET"
+                )
                 cut = dice.whole(0, len(body))
-                client = dice.one_of((("127.0.0.1", 1), ("::1", 1), ("10.0.0.1", 1), ("10.0.0.1", 2), ("10.0.0.2", 1), None))
+                client = dice.one_of(
+                    (("127.0.0.1", 1), ("::1", 1), ("10.0.0.1", 1), ("10.0.0.1", 2), ("10.0.0.2", 1), None)
+                )
                 seconds, most = dice.one_of((10.0, 10.0, 10.0, 0.0)), dice.one_of((2**20, len(body), len(body) - 1))
                 if dice.chance(0.1):
                     path = made.folder / "states" / log_id(log.origin)
                     path.write_bytes(dice.one_of((path.read_bytes(), b"broken")))
-                with mock.patch.object(server, "BODY_SECONDS", seconds), mock.patch.object(server, "MOST_REQUEST", most):
+                with (
+                    mock.patch.object(server, "BODY_SECONDS", seconds),
+                    mock.patch.object(server, "MOST_REQUEST", most),
+                ):
                     await one(method, place, [body[:cut], body[cut:]], client)
 
         asyncio.run(several())

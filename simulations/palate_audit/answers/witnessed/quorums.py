@@ -45,7 +45,8 @@ def _quorums(dice: Dice, answer: Answer) -> None:
     """Which quorums there are, and what each counts of a note."""
     count = dice.one_of((1, 2, 3, 3, 4, 5))
     keys = [str(witness(number)) for number in range(count)]
-    for odd in ([], [*keys, keys[0]], [*keys, str(witness(0, "again"))], [*keys, str(witness(9, witness(0).name))], [*keys, "x"],
+    for odd in ([], [*keys, keys[0]], [*keys, str(witness(0, "again"))], [*keys, str(witness(9, witness(0).name))],
+        [*keys, "x"],
                 [*keys, str(VerifierKey.of("log", release_key(0)))], dice.shuffled(keys)):  # fmt: skip
         found = ask(answer, Quorum.of, odd, dice.one_of((0, 1, len(odd), len(odd) + 1, -1)))
         answer.tell(None if found is None else found.keys)
@@ -68,14 +69,16 @@ def _quorums(dice: Dice, answer: Answer) -> None:
     note = by_witnesses(note, asked, dice.one_of((1, 2**62)) if dice.chance(0.2) else 1_700_000_000)
     other = sign_checkpoint(Checkpoint(now.size + 1, now.root), log.name, key)
     extra = [
-        cosign(other.text, witness(0).name, witness_key(0), time=5), cosign(note.text, witness(0).name, witness_key(0), time=dice.one_of(TIMES)),
+        cosign(other.text, witness(0).name, witness_key(0), time=5),
+        cosign(note.text, witness(0).name, witness_key(0), time=dice.one_of(TIMES)),
         cosign(note.text, "again", witness_key(0), time=5), cosign(note.text, witness(0).name, witness_key(7), time=5),
         Signature(witness(1).name, witness(1).key_id, dice.bytes(72)), sign_note(note.text, "own", key).signatures[0],
         Signature(witness(1).name, witness(1).key_id, key.sign_text(note.text)), cosign(note.text, "log", key, time=7),
     ]  # fmt: skip
     bare = Note(note.text, note.signatures[1:])
     quorums = [Quorum(tuple(witness(number) for number in dice.shuffled(range(count))), dice.whole(1, count)),
-               Quorum((VerifierKey.of("log", key, COSIGNATURE), *(witness(number) for number in range(count))), dice.one_of((1, 2)))]  # fmt: skip
+               Quorum((VerifierKey.of("log", key, COSIGNATURE), *(witness(number) for number in range(count))),
+               dice.one_of((1, 2)))]  # fmt: skip
     wrong = log_key("others", key.public)
     for made in (
         note,
@@ -190,10 +193,12 @@ def _changed(dice: Dice, found: Shown, seen: Checkpoint | None, ledger: Ledger, 
         {"consistency": {**found.consistency, size: proof}, "checkpoint": Checkpoint(now.size, "cd" * 32)},
         {"checkpoint": Checkpoint(now.size + 1, now.root)},
         {"cosigned": None}, {"cosigned": "garbage"}, {"cosigned": note.to_bytes().decode()},
-        {"cosigned": by_witnesses(note, [3]).to_bytes().decode()}, {"cosigned": by_witnesses(note, [0, 3]).to_bytes().decode()},
+        {"cosigned": by_witnesses(note, [3]).to_bytes().decode()},
+        {"cosigned": by_witnesses(note, [0, 3]).to_bytes().decode()},
         {"handovers": found.handovers[:-1]}, {"handovers": found.handovers[1:]}, {"handovers": found.handovers[::-1]},
         {"handovers": tuple(each.model_copy(update={"inclusion": ()}) for each in found.handovers)},
-        {"epochs": found.epochs[:-1]}, {"epochs": found.epochs[1:]}, {"epochs": tuple(Epoch(entry=each.entry, inclusion=()) for each in found.epochs)},
+        {"epochs": found.epochs[:-1]}, {"epochs": found.epochs[1:]},
+        {"epochs": tuple(Epoch(entry=each.entry, inclusion=()) for each in found.epochs)},
         {"epochs": tuple(Epoch(entry={**each.entry, "spent": 0.0}, inclusion=each.inclusion) for each in found.epochs)},
         {"epochs": (Epoch(entry={"kind": dice.one_of(("lost", "x")), "seq": 1}, inclusion=()), *found.epochs)},
         {"cosigned": found.cosigned and found.cosigned.replace("w0", "w1")},
