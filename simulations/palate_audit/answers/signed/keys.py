@@ -181,6 +181,6 @@ def _handovers(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 36),
-    Seam("handovers: chains of release keys", _handovers, 42),
+    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 18),
+    Seam("handovers: chains of release keys", _handovers, 18),
 )

@@ -19,6 +19,7 @@ from palate_common.errors import IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.accounting import charged_mu2
 from palate_common.records.checkpoints import log_key, sign_checkpoint
+from palate_common.records.consistency import Shown
 from palate_common.records.entries import Entry, entry_from
 from palate_common.records.handovers import make_handover
 from palate_common.records.merkle import Checkpoint, MerkleTree
@@ -50,19 +51,24 @@ def made_plan(dice: Dice, **changes: Any) -> RoundPlan:
     return RoundPlan.model_validate(fields)
 
 
+_ODD: tuple[Any, ...] = (
+    None, 0, 1, -1, 2**26, 2**26 + 1, 0.5, 1e-6, 1e-7, 1e6, 2e6, float("inf"), "", "off", "local", "secure", "seeded",
+    True, [], {}, _COHORT,
+    [{"name": "a", "shape": [1], "weight": 1.0}] * 2, [{"name": "", "shape": [0], "weight": 2}],
+    {**_COHORT, "c_max": 8},
+    {"inclusion": 0.5, "steps": 2}, {"inclusion": 1e-3, "steps": 64}, {"inclusion": 9e-4, "steps": 65},
+    {"inclusion": 1.0, "steps": 0},
+)  # fmt: skip
+
+
 def _fields(dice: Dice, answer: Answer) -> None:
     """A plan with other fields, and all that follows from one."""
     plan = made_plan(dice)
     dumped = plan.model_dump(mode="json")
-    for _ in range(6):
+    for _ in range(3):
         name = dice.one_of(sorted(dumped))
-        value = dice.one_of((None, 0, 1, -1, 2**26, 2**26 + 1, 0.5, 1e-6, 1e-7, 1e6, 2e6, "", "off", "local",
-            "secure", "seeded", True, [], {},
-                             [{"name": "a", "shape": [1], "weight": 1.0}] * 2,
-                             [{"name": "", "shape": [0], "weight": 2}], _COHORT,
-                             {**_COHORT, "c_max": 8}, {"inclusion": 0.5, "steps": 2},
-                             {"inclusion": 1e-3, "steps": 64}, {"inclusion": 9e-4, "steps": 65}))  # fmt: skip
-        for changed in ({**dumped, name: value}, {each: dumped[each] for each in dumped if each != name}):
+        lacks = {each: dumped[each] for each in dumped if each != name}
+        for changed in (lacks, *({**dumped, name: value} for value in _ODD)):
             try:
                 found = RoundPlan.model_validate(changed)
             except ValidationError as error:
@@ -113,7 +119,7 @@ def _charge(dice: Dice, plan: RoundPlan) -> tuple[ChargeProof, MerkleTree, list[
     for _ in range(dice.whole(0, 2)):
         tree.append(b"later")
     size = tree.size
-    state = plans.Shown.of(tree, size, since=range(size), handovers=links)
+    state = Shown.of(tree, size, since=range(size), handovers=links)
     cosigned = None
     if dice.chance(0.3):
         cosigned = (
@@ -130,7 +136,7 @@ def _charge(dice: Dice, plan: RoundPlan) -> tuple[ChargeProof, MerkleTree, list[
 def _other_charge(dice: Dice, charge: ChargeProof, plan: RoundPlan) -> ChargeProof:
     """A charge that was changed before it was signed."""
     entry = charge.entry
-    other = charge.model_copy(update=dice.one_of((
+    options: tuple[dict[str, Any], ...] = (
         {"entry": {**entry, "round": entry["round"] + 1}}, {"entry": {**entry, "attempt": entry["attempt"] + 1}},
         {"entry": {**entry, "run": "other"}},
         {"entry": {**entry, "plan_hash": "cd" * 32}}, {"entry": {**entry, "mu2": entry["mu2"] / 2}},
@@ -143,7 +149,8 @@ def _other_charge(dice: Dice, charge: ChargeProof, plan: RoundPlan) -> ChargePro
         {"handovers": tuple(each.model_copy(update={"inclusion": (HASH,)}) for each in charge.handovers)},
         {"consistency": {}},
         {"handovers": tuple(each.model_copy(update={"inclusion": ()}) for each in charge.handovers)},
-    )))  # fmt: skip
+    )  # fmt: skip
+    other = charge.model_copy(update=dice.one_of(options))
     return other.model_copy(update={"version": 2 if other.beyond_proofs else 1})
 
 
@@ -157,16 +164,8 @@ def _opened_once(dice: Dice, answer: Answer) -> None:
     """A plan, and others that are like it."""
     if dice.chance(0.15):
         free = made_plan(dice, dp="off", sigma=0, cohort=None, events=None, mu2=dice.one_of((0.0, 1e-9, 0.5, 1.0)))
-        ask(
-            answer,
-            lambda free=free: (
-                plans.open_plan(
-                    plans.sign_plan(free, None, release_key(0)).to_bytes(),
-                    public_key=release_key(0).public,
-                    last_seen=lambda _: None,
-                ).plan.hash
-            ),
-        )
+        data = plans.sign_plan(free, None, release_key(0)).to_bytes()
+        ask(answer, plans.open_plan, data, public_key=release_key(0).public, last_seen=lambda _: None)
     plan = made_plan(dice, **({"mu2": dice.one_of((0.0, 1e-9, 2.0**-40, 1.0, 100.0))} if dice.chance(0.3) else {}))
     plan = plan.model_copy(update={"sigma": dice.one_of((0, 63, 64))}) if dice.chance(0.1) else plan
     made, tree, links = _charge(dice, plan)
@@ -195,8 +194,18 @@ def _opened_once(dice: Dice, answer: Answer) -> None:
         (None, Pinned(plan.population, public), Pinned(dice.one_of(("readers", "others")), release_key(0).public))
     )
     asked: list[str] = []
+
+    def last_seen(name: str) -> Checkpoint | None:
+        asked.append(name)
+        return last
+
+    def evidence(name: str) -> bytes | None:
+        asked.append(name)
+        return held
+
     others = [
         SignedPlan(plan=plan.model_copy(update={"expires": 7}), charge=charge, signature=signed.signature).to_bytes(),
+        SignedPlan(plan=plan, charge=charge, signature=signed.signature[:-1] + "0").to_bytes(),
         altered(dice, data),
         b"",
         data + b" ",
@@ -204,9 +213,8 @@ def _opened_once(dice: Dice, answer: Answer) -> None:
     for spelled in (data, dice.one_of(others), data):
         try:
             found = plans.open_plan(
-                spelled, public_key=public, accept=accept, pinned=pinned,
-                last_seen=lambda name: asked.append(name) or last, evidence=lambda name: asked.append(name) or held,
-            )  # fmt: skip
+                spelled, public_key=public, accept=accept, pinned=pinned, last_seen=last_seen, evidence=evidence
+            )
             answer.tell("opened", found.plan.hash, found.signature)
         except PalateError as error:
             answer.tell(error)
@@ -227,14 +235,15 @@ def _refused(dice: Dice, answer: Answer) -> None:
         (("plan", dice.one_of(sorted(dumped["plan"]))), ("charge", dice.one_of(sorted(dumped["charge"]))))
     )
     lacking = {**dumped, part: {each: value for each, value in dumped[part].items() if each != name}}
-    for changed in (
+    odd: tuple[Any, ...] = (
         lacking, {**dumped, "x": 1}, {**dumped,
         "charge": {**dumped["charge"], "version": 3 - dumped["charge"].get("version", 1)}},
         {**dumped, "charge": {**dumped["charge"], "cosigned": None}},
         {**dumped, "plan": {**dumped["plan"], "version": dice.one_of((1, 2))}},
         {**dumped, "charge": None}, {**dumped, "plan": {**dumped["plan"], "settings": {"a": 1.5, "b": 1}}},
         {"plan": dumped["plan"]}, [],
-    ):  # fmt: skip
+    )  # fmt: skip
+    for changed in odd:
         for data in (json.dumps(changed, sort_keys=True, separators=(",", ":")).encode(), json.dumps(changed).encode()):
             ask(answer, plans.read_plan, data)
     if dice.chance(0.2):
@@ -303,9 +312,9 @@ def _domains(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("plans: fields, and what follows from them", _fields, 36),
-    Seam("plans: opened by a device", _opened, 48),
-    Seam("plans: what is none", _refused, 24),
-    Seam("trust: what several rounds rely on", _trust, 30),
-    Seam("domains: weights of events", _domains, 18),
+    Seam("plans: fields, and what follows from them", _fields, 24),
+    Seam("plans: opened by a device", _opened, 30),
+    Seam("plans: what is none", _refused, 12),
+    Seam("trust: what several rounds rely on", _trust, 24),
+    Seam("domains: weights of events", _domains, 12),
 )

@@ -56,7 +56,7 @@ def _notes(dice: Dice, answer: Answer) -> None:
     whole = note.to_bytes()
     lines = whole.decode().rpartition("\n\n")[2]
     hundred = [Signature(f"n{place}", b"%04d" % place, b"v") for place in range(dice.one_of((99, 100, 101)))]
-    for spelled in (
+    for raw in (
         whole, *(altered(dice, whole) for _ in range(6)), note.text.encode(), note.text.encode() + b"\n",
         whole + b"\n", b"\n\n" + lines.encode(), b"\n" + lines.encode(),
         whole.replace(b"\xe2\x80\x94 ", b"- "), whole.replace(b"\xe2\x80\x94 ", b"\xe2\x80\x94"), whole + b"\xff",
@@ -64,7 +64,7 @@ def _notes(dice: Dice, answer: Answer) -> None:
         whole[:-1] + b" \n", Note(note.text, tuple(hundred)).to_bytes(), whole + "\u2014 a b c\n".encode(),
         whole + b"\xe2\x80\x94 short AAAAAA==\n", whole + b"\xe2\x80\x94 short AAAAAAA=\n",
     ):  # fmt: skip
-        found = ask(answer, notes.read_note, spelled)
+        found = ask(answer, notes.read_note, raw)
         for each in (
             VerifierKey.of(name, key),
             verifier,
@@ -78,8 +78,8 @@ def _notes(dice: Dice, answer: Answer) -> None:
             read = ask(Answer(), notes.read_signatures, lines.encode() * 100 + b"x" * over)
             long = ask(Answer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 1 + over) + b"\n" + whole)
             answer.tell(read is None, long is None)
-    for spelled in (lines.encode(), altered(dice, lines.encode()), b"", b"\n"):
-        ask(answer, notes.read_signatures, spelled)
+    for raw in (lines.encode(), altered(dice, lines.encode()), b"", b"\n"):
+        ask(answer, notes.read_signatures, raw)
     answer.tell([each.is_by(verifier) for each in note.signatures], [len(note.by(each)) for each in (verifier, other)])
     for spelled in ("AAAA", "AAA=", "AAB=", "AA==", "AA=", "AAAA\n", "", "A A A", "\u00e9", "____", "++//", "AAAA===="):
         ask(answer, notes.from_base64, spelled)
@@ -151,6 +151,6 @@ def _checkpoints(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("notes: names, keys, signatures and their lines", _notes, 48),
-    Seam("checkpoints: origins, states and who signed them", _checkpoints, 36),
+    Seam("notes: names, keys, signatures and their lines", _notes, 18),
+    Seam("checkpoints: origins, states and who signed them", _checkpoints, 18),
 )

@@ -10,7 +10,8 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.signed.asking import altered, ask
-from palate_common.records import merkle, notes, tiles
+from palate_common.errors import IntegrityError
+from palate_common.records import merkle, tiles
 from palate_common.records.merkle import Checkpoint, MerkleTree
 
 
@@ -126,7 +127,7 @@ def _tiles(dice: Dice, answer: Answer) -> None:
     def fetch(path: str, most: int) -> bytes:
         answer.tell(path, most)
         if path not in there or len(there[path]) > most:
-            raise notes.IntegrityError(f"`{path}`")
+            raise IntegrityError(f"`{path}`")
         return there[path]
 
     needed = 128 * size + sum(len(data) for path, data in there.items() if "entries" in path)
@@ -137,8 +138,17 @@ def _tiles(dice: Dice, answer: Answer) -> None:
         found = ask(Answer(), tiles.read_log, fetch, now, most=most)
         answer.tell(None if found is None else (len(found), found[-1:], found == leaves[:size]))
         ask(answer, tiles.read_log, fetch, now, most=most) if size < 3 or most < needed else None
-    level, index, width = dice.one_of(("entries", 0)), size // 256, dice.one_of((size % 256 or 256, 256))
-    ask(answer, tiles.fetch_tile, fetch, level, index, width, each=32, most=dice.one_of((10**6, 32, 256 * 32 - 1)))
+    levels: tuple[tiles.Level, ...] = ("entries", 0)
+    ask(
+        answer,
+        tiles.fetch_tile,
+        fetch,
+        dice.one_of(levels),
+        size // 256,
+        dice.one_of((size % 256 or 256, 256)),
+        each=32,
+        most=dice.one_of((10**6, 32, 256 * 32 - 1)),
+    )
     entries = [dice.bytes(dice.one_of((0, 1, 255, 256, 300))) for _ in range(dice.whole(0, 4))]
     packed = tiles.pack_entries(entries)
     for data in (packed, altered(dice, packed), packed + b"\0", packed[:-1], b"\0", b""):
@@ -150,6 +160,6 @@ def _tiles(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("Merkle trees: roots and proofs at every size", _merkle, 72),
-    Seam("tiles: logs as files", _tiles, 36),
+    Seam("Merkle trees: roots and proofs at every size", _merkle, 36),
+    Seam("tiles: logs as files", _tiles, 18),
 )

@@ -24,6 +24,7 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
 from palate_common.records.consistency import Shown
 from palate_common.records.cosignatures import cosign
+from palate_common.records.files import write_durably
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_server.ledger import cosigning, mirror
@@ -32,7 +33,7 @@ from palate_server.ledger.extract import EXTRACT_TAG, verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 from palate_server.ledger.witnesses import Witnesses
-from palate_server.witness.witnessing import SIZE_TYPE, read_request, size_answer
+from palate_server.witness.witnessing import MOST_ANSWER, SIZE_TYPE, read_request, size_answer
 
 _MANNERS = ("cosigns",) * 8 + (
     "refuses", "breaks", "breaks once", "large", "largest", "other text", "other key", "two lines", "empty",
@@ -102,9 +103,7 @@ class _OtherSide:
                 headers={"Content-Type": "text/plain"},
             )
         if manner in ("large", "largest"):
-            return _response(
-                200, content=str(mine).encode() * 200 if manner == "large" else b"x" * cosigning.MOST_ANSWER
-            )
+            return _response(200, content=str(mine).encode() * 200 if manner == "large" else b"x" * MOST_ANSWER)
         if manner == "stubborn":
             return _response(409, content=size_answer(body.old), headers={"Content-Type": SIZE_TYPE})
         if manner == "size of none":
@@ -169,7 +168,7 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
     key, kept = release_key(0), list[Any]()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(":memory:", population="readers"))
-        stack.enter_context(mock.patch.object(cosigning.httpx, "AsyncClient", _client(answer, other)))
+        stack.enter_context(mock.patch.object(httpx, "AsyncClient", _client(answer, other)))
         asker = stack.enter_context(
             Witnesses(
                 _addresses(dice, count), log=ledger.log_key(key.public), key=key, needed=needed, seconds=20.0,
@@ -184,7 +183,7 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
             if dice.chance(0.7):
                 ledger.open_run(f"run-{ledger.checkpoint().size}", {})
             if dice.chance(0.15):
-                _grows_meanwhile(ledger, client)
+                _grows_meanwhile(ledger, client, dice.whole(1, 3))
             call = dice.one_of((asker.ready, asker.shown, asker.shown, asker.charged, asker.keep_last))
             try:
                 found = call(ledger)
@@ -195,16 +194,18 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
             answer.tell(_troubles(client), kept, other.notes, other.sizes)
 
 
-def _grows_meanwhile(ledger: Ledger, client: WitnessClient) -> None:
-    """Another process makes the ledger grow while witnesses are asked the next time."""
+def _grows_meanwhile(ledger: Ledger, client: WitnessClient, times: int) -> None:
+    """Another process makes the ledger grow while witnesses are asked the next times."""
     real = client.cosigned
 
     def cosigned(note: Note, *, prove: Any) -> Note:
         client.cosigned = real  # type: ignore[method-assign]
+        if times > 1:
+            _grows_meanwhile(ledger, client, times - 1)
         ledger.open_run(f"run-{ledger.checkpoint().size}", {})
         raise cosigning.TooFewWitnessesError("`another` was first")
 
-    client.cosigned = cosigned  # type: ignore[assignment, method-assign]
+    client.cosigned = cosigned  # type: ignore[method-assign]
 
 
 def _clients(dice: Dice, answer: Answer) -> None:
@@ -230,7 +231,7 @@ def _clients(dice: Dice, answer: Answer) -> None:
     log, key = log_key("readers", release_key(0).public), release_key(0)
     for needed in (0, count + 1):
         ask(answer, lambda needed=needed: WitnessClient(_addresses(dice, count), log=log, needed=needed).quorum)
-    with mock.patch.object(cosigning.httpx, "AsyncClient", _client(answer, other)):
+    with mock.patch.object(httpx, "AsyncClient", _client(answer, other)):
         with WitnessClient(_addresses(dice, count), log=log, needed=dice.whole(1, count), seconds=20.0) as client:
             other.client = client
             for _ in range(5):
@@ -261,7 +262,7 @@ class _Growing:
     def checkpoint(self, size: int | None = None) -> Checkpoint:
         """Its state."""
         if size is not None and size > self.size:
-            raise mirror.PalateError("`size`")
+            raise PalateError("`size`")
         return self.tree.checkpoint(self.size if size is None else size)
 
     def leaves(self, size: int) -> tuple[Any, tuple[bytes, ...]]:
@@ -271,12 +272,11 @@ class _Growing:
 
 def _full(where: str) -> Callable[[Path, bytes], None]:
     """A disk on which some files can't be written."""
-    real = mirror.write_durably
 
     def write(path: Path, data: bytes) -> None:
         if where in path.parts[-2:]:
             raise OSError(28, "full")
-        real(path, data)
+        write_durably(path, data)
 
     return write
 
@@ -302,7 +302,7 @@ def _mirrored(dice: Dice, answer: Answer) -> None:
             size = dice.one_of((None, None, None, log.size, max(0, log.size - 1)))
             where = dice.one_of(("tile", "checkpoint", "0", "entries"))
 
-            writes = _full(where) if dice.chance(0.35) else mirror.write_durably
+            writes = _full(where) if dice.chance(0.35) else write_durably
             with (
                 mock.patch.object(mirror, "write_durably", writes),
                 mock.patch.object(mirror, "sync_folder") as synced,
@@ -417,8 +417,8 @@ def _verified(answer: Answer, data: bytes, public: str) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: asked by a server", _witnessed, 36),
-    Seam("witnesses: a client and what it is answered", _clients, 30),
-    Seam("mirrors: the files of a ledger", _mirrored, 30),
-    Seam("extracts: one run's entries, proved", _extracts, 30),
+    Seam("witnesses: asked by a server", _witnessed, 18),
+    Seam("witnesses: a client and what it is answered", _clients, 18),
+    Seam("mirrors: the files of a ledger", _mirrored, 12),
+    Seam("extracts: one run's entries, proved", _extracts, 18),
 )

@@ -421,9 +421,9 @@ def _served(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 60),
-    Seam("witnesses: folders, keys and evidence", _folders, 24),
+    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 30),
+    Seam("witnesses: folders, keys and evidence", _folders, 12),
     Seam("witnesses: rates", _rates, 12),
-    Seam("witnesses: requests, sizes and evidence of forks", _requests, 24),
-    Seam("witnesses: the HTTP application", _served, 18),
+    Seam("witnesses: requests, sizes and evidence of forks", _requests, 12),
+    Seam("witnesses: the HTTP application", _served, 12),
 )

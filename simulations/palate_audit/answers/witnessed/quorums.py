@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from pydantic import ValidationError
+
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import altered, ask, release_key
+from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
 from palate_common.errors import PalateError
 from palate_common.records import consistency
 from palate_common.records.canonical import canonical_json
@@ -187,7 +189,7 @@ def _changed(dice: Dice, found: Shown, seen: Checkpoint | None, ledger: Ledger, 
     now, size = found.checkpoint, 0 if seen is None else seen.size
     proof = found.consistency.get(size, ())
     note = sign_checkpoint(now, origin_of("readers", keys[0].public, ledger.epoch), keys[-1])
-    return found.model_copy(update=dice.one_of((
+    options: tuple[dict[str, Any], ...] = (
         {"consistency": {each: path for each, path in found.consistency.items() if each != size}},
         {"consistency": {**found.consistency, size: (*proof[:-1], "ab" * 32)}},
         {"consistency": {**found.consistency, size: proof}, "checkpoint": Checkpoint(now.size, "cd" * 32)},
@@ -202,7 +204,8 @@ def _changed(dice: Dice, found: Shown, seen: Checkpoint | None, ledger: Ledger, 
         {"epochs": tuple(Epoch(entry={**each.entry, "spent": 0.0}, inclusion=each.inclusion) for each in found.epochs)},
         {"epochs": (Epoch(entry={"kind": dice.one_of(("lost", "x")), "seq": 1}, inclusion=()), *found.epochs)},
         {"cosigned": found.cosigned and found.cosigned.replace("w0", "w1")},
-    )))  # fmt: skip
+    )  # fmt: skip
+    return found.model_copy(update=dice.one_of(options))
 
 
 def _growth(dice: Dice, answer: Answer) -> None:
@@ -317,7 +320,23 @@ def _present(ledger: Ledger, keys: list[SigningKey]) -> set[str]:
 
 
 def _pinned(dice: Dice, answer: Answer) -> None:
-    """What an app may pin, and the verifier keys of its ledger."""
+    """What an app may pin, the verifier keys of its ledger, and how much a state may show."""
+    epoch: dict[str, Any] = {"entry": {}, "inclusion": ()}
+    link: dict[str, Any] = {"entry": {"a": 1}, "inclusion": (HASH,)}
+    shows: tuple[dict[str, Any], ...] = ({"epochs": [epoch] * 16}, {"epochs": [epoch] * 17}, {"handovers": [link] * 16},
+        {"handovers": [link] * 17}, {"epochs": [], "handovers": []},
+                   {"cosigned": "x" * 2**14}, {"cosigned": "x" * (2**14 + 1)}, {"consistency": {3: (HASH,)}},
+                   {"more": 1}, {"epochs": [{**epoch, "x": 1}]})  # fmt: skip
+    for fields in shows:
+        try:
+            found = Shown.model_validate({"checkpoint": Checkpoint(3, HASH), **fields})
+            answer.tell(found.model_dump_json(), found.beyond_proofs)
+        except ValidationError as error:
+            answer.tell([(each["type"], [str(part) for part in each["loc"]]) for each in error.errors()])
+    if dice.chance(0.3):
+        for over in (0, 1):
+            large = b'{"manifest":{"spent_mu2":1},"x":"' + b"x" * (2**20 - 35 + over) + b'"}'
+            answer.tell(len(large), repr(consistency.spend_shown(large)))
     public, keys = release_key(0).public, [str(witness(number)) for number in range(3)]
     own = str(VerifierKey.of("own", release_key(0), COSIGNATURE))
     for quorums in ((), (keys,), (keys, keys[:2]), (keys, keys, keys), ([*keys, own],), (keys, [own]), ([],)):
@@ -339,9 +358,9 @@ def _pinned(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("quorums: who counts, once, for this state", _quorums, 36),
-    Seam("cosignatures: time, text and key", _cosignatures, 18),
-    Seam("pinned: keys, quorums and origins", _pinned, 18),
-    Seam("growth: what a device takes after what it saw", _growth, 48),
-    Seam("restorations: what a device takes of a ledger that was lost", _restorations, 36),
+    Seam("quorums: who counts, once, for this state", _quorums, 18),
+    Seam("cosignatures: time, text and key", _cosignatures, 12),
+    Seam("pinned: keys, quorums and origins", _pinned, 12),
+    Seam("growth: what a device takes after what it saw", _growth, 30),
+    Seam("restorations: what a device takes of a ledger that was lost", _restorations, 12),
 )

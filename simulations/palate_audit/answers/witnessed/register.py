@@ -32,6 +32,17 @@ class _Played:
         self.register = Enrolments(path)
         self.tokens, self.now = ["unknown"], 1_700_000_000.0
         self.spent: dict[str, tuple[str, str]] = {}
+        self.trace()
+
+    def trace(self) -> None:
+        """Tell from here on how transactions begin and end, and what else is asked of SQLite."""
+
+        def told(statement: str) -> None:
+            if statement.startswith(("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA")):
+                self.answer.tell(statement)
+
+        with self.register._database.transaction() as connection:
+            connection.set_trace_callback(told)
 
     def number(self) -> int:
         """A device's number, or one of none."""
@@ -99,6 +110,7 @@ class _Played:
         self.register.close()
         self.register.close()
         self.register = Enrolments(self.path)
+        self.trace()
         with self.register._database.transaction() as connection:
             self.answer.tell(connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall())
 
@@ -153,7 +165,7 @@ def _dump(value: Any) -> Any:
 def _registered(dice: Dice, answer: Answer) -> None:
     """Operations one after the other, while the clock goes on, jumps, and goes back."""
     with folder() as root:
-        played = _Played(dice, answer, dice.one_of((":memory:", ":memory:", root / "enrolment.db")))
+        played = _Played(dice, answer, root / "enrolment.db" if dice.chance(0.35) else ":memory:")
         for _ in range(2):
             played.invite()
             played.enrol()
@@ -190,6 +202,6 @@ def _quarters(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("register: invited, enrolled, excluded and gone", _registered, 60),
+    Seam("register: invited, enrolled, excluded and gone", _registered, 30),
     Seam("register: quarters", _quarters, 6),
 )

@@ -23,6 +23,7 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.signed.asking import HASH, ask, files, folder, release_key
 from palate_audit.answers.signed.plans import made_plan
 from palate_audit.answers.witnessed.quorums import by_witnesses, witness
+from palate_common.errors import PalateError
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import sign_checkpoint
@@ -176,7 +177,7 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
 
 def _backups(dice: Dice, answer: Answer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
-    with folder() as root, mock.patch.object(backup, "datetime", ledgers.datetime):
+    with folder() as root, mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]):
         server = _Server(dice, root)
         (server.folder / "state" / "copy-left").mkdir()
         (server.folder / "state" / "copy-left" / "key").write_text("left over")
@@ -218,7 +219,7 @@ def _restored(dice: Dice, answer: Answer, saved: Path, target: Path, there: list
             without_witness=without,
             mirror=mirror if mirror is None or mirror.exists() or dice.chance(0.1) else None,
         )
-    except backup.PalateError as error:
+    except PalateError as error:
         answer.tell(type(error).__name__, [each for each in NAMED.findall(str(error).replace(str(target.parent), ""))])
     else:
         answer.tell(NAMED.findall(said), len(said.split(";")))
@@ -470,7 +471,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("backups: saved, lost, restored", _backups, 36),
-    Seam("archives: what is unpacked", _archives, 30),
-    Seam("certificates: made, renewed, installed", _certified, 18),
+    Seam("backups: saved, lost, restored", _backups, 12),
+    Seam("archives: what is unpacked", _archives, 24),
+    Seam("certificates: made, renewed, installed", _certified, 12),
 )
