@@ -338,7 +338,7 @@ def _codes(seam: Seam, case: int) -> set[tuple[str, str]]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return {(code.co_filename, code.co_qualname) for code in seen if "/palate_" in code.co_filename}
+    return {(code.co_filename, code.co_qualname) for code in seen.copy() if "/palate_" in code.co_filename}
 
 
 def survives(

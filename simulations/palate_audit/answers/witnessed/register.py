@@ -140,6 +140,7 @@ class _Played:
             lambda: ask(self.answer, lambda: _dump(register.pardon(self.number()))),
             lambda: ask(self.answer, register.invited, self.numbers(), period=dice.one_of((5, 5, 6, 7))),
             lambda: ask(self.answer, register.invited, self.numbers(), period=5),
+            lambda: [ask(self.answer, register.invited, self.numbers(), period=period) for period in (5, 6, 6, 7)],
             lambda: ask(self.answer, register.seen, dice.some_of((7, 8, 70, 71, 72), 0.5),
             quarter=dice.one_of((8094, 8095, 8096))),
         ]  # fmt: skip
@@ -152,7 +153,11 @@ class _Played:
         for at in (self.now, self.now + 3600.0):
             ask(answer, register.eligible, period=dice.one_of((5, 6)), most=dice.one_of((1, 2, 3)), now=at)
             answer.tell([_dump(each) for each in register.listed(now=at)], register.counts(now=at))
-        answer.tell([_dump(each) for each in register.devices()], register.noted_since())
+        devices = register.devices()
+        for at in sorted({each.free_at for each in devices if each.free_at is not None}):
+            ask(answer, register.eligible, period=5, most=9, now=at)
+            answer.tell([each.state for each in register.listed(now=at)], register.counts(now=at))
+        answer.tell([_dump(each) for each in devices], register.noted_since())
         found = register.directory()
         answer.tell(None if found is None else found.identities)
 
@@ -166,9 +171,13 @@ def _registered(dice: Dice, answer: Answer) -> None:
     """Operations one after the other, while the clock goes on, jumps, and goes back."""
     with folder() as root:
         played = _Played(dice, answer, root / "enrolment.db" if dice.chance(0.35) else ":memory:")
+        played.told()
+        for hours in (0.0, 0.0, 1.0):  # of a second one, the first is there to the very end
+            played.tokens.append(played.register.invite(now=played.now, hours=hours))
+        played.dump()
         for _ in range(2):
-            played.invite()
             played.enrol()
+            played.invite()
             ask(answer, played.register.registered, len(played.spent) - 1, 69 + len(played.spent))
         for _ in range(14):
             played.step()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from contextlib import closing
+import tempfile
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -177,8 +178,22 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
 
 def _backups(dice: Dice, answer: Answer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
-    with folder() as root, mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]):
+    with folder() as root, ExitStack() as stack:
+        stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _Server(dice, root)
+        asked = answer.tell
+        real, locked = tempfile.mkdtemp, backup.lock_folder
+
+        def made(**named: Any) -> str:
+            asked(named["prefix"], Path(named["dir"]).relative_to(root))
+            return real(**named)
+
+        def lock(path: Path, *, wait: bool) -> int:
+            asked(path.parent.name, wait)
+            return locked(path, wait=wait)
+
+        stack.enter_context(mock.patch.object(tempfile, "mkdtemp", made))
+        stack.enter_context(mock.patch.object(backup, "lock_folder", lock))
         (server.folder / "state" / "copy-left").mkdir()
         (server.folder / "state" / "copy-left" / "key").write_text("left over")
         saved, last = root / "backup.tar", backup.last_backup(server.site)
@@ -187,6 +202,10 @@ def _backups(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.35):
             ask(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
         answer.tell(sorted(path.name for path in (server.folder / "state").iterdir()))
+        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        (server.folder / "state" / "backup.json").write_bytes(
+            dice.one_of((b"", b"{}", b"[]", b'{"at":1,"devices":2,"size":"x"}', b'{"at":1.5,"devices":2,"size":3}'))
+        )
         ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
         with closing(tarfile.open(saved)) as tar:
             answer.tell(
@@ -205,6 +224,9 @@ def _backups(dice: Dice, answer: Answer) -> None:
                 target.mkdir()
                 (target / "x").write_text("x") if dice.chance(0.3) else None
             mirror = dice.one_of((root / "mirror", None, root / "mirror"))
+            lost = sorted((root / "mirror").rglob("*.p/*"))
+            if lost and dice.chance(0.15):
+                dice.one_of(lost).unlink()
             _restored(dice, answer, saved, target, there, mirror)
 
 
