@@ -27,7 +27,8 @@ from palate_audit.answers.witnessed.quorums import by_witnesses, witness
 from palate_common.errors import PalateError
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import sign_checkpoint
+from palate_common.records.checkpoints import origin_of, sign_checkpoint
+from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.rounds.plan import ChargeProof, sign_plan
 from palate_server.folder import archive, backup, certificates
@@ -83,47 +84,63 @@ class _Server:
                 self._step(ledger, self.dice.whole(0, 9))
 
     def _step(self, ledger: Ledger, kind: int) -> None:
-        if kind <= 5 or not self.runs:
+        if kind <= 6 or not self.runs:
             self.runs += 1
-            plan = made_plan(
-                self.dice,
-                population="readers",
-                run=f"run-{self.runs}",
-                dp="central",
-                cohort=None,
-                events=None,
-                grid=64,
-                sigma=128,
-                mu2=0.5,
-            )
-            ledger.open_run(plan.run, {})
-            charge = ledger.charge(
-                run=plan.run,
-                round_=plan.round,
-                attempt=plan.attempt,
-                plan_hash=plan.hash,
-                mu2=plan.mu2,
-                facts={},
-                run_limit=9.0,
-            )
-            shown = self._cosigned(ledger)
-            proof = ledger.inclusion_proof(charge.seq, shown.checkpoint.size)
-            fields = shown.model_dump() | {"version": 2 if shown.beyond_proofs else 1}
-            self.plans.append(
-                sign_plan(
-                    plan, ChargeProof(**fields, entry=charge.entry.body, inclusion=proof), self.keys[-1]
-                ).to_bytes()
-            )
-            if self.dice.chance(0.5):
-                ledger.close_run(plan.run, {})
-        elif kind <= 8:
+            self.plans.append(self.charged(ledger, f"run-{self.runs}"))
+        else:
             ledger.publish(None, HASH, "cd" * 32)
             self._models(ledger)
-        elif len(self.keys) < 2:
-            self.keys.append(release_key(1))
-            ledger.hand_over(self.keys[0], self.keys[1])
-            (self.folder / "key").unlink()
-            self.keys[1].save(self.folder / "key")
+
+    def rotate(self) -> None:
+        """The release key is handed over."""
+        with self.site.ledger() as ledger:
+            self.keys.append(release_key(len(self.keys)))
+            ledger.hand_over(self.keys[-2], self.keys[-1])
+        (self.folder / "key").unlink()
+        self.keys[-1].save(self.folder / "key")
+
+    def charged(self, ledger: Ledger, run: str) -> bytes:
+        """A signed plan, for which a ledger is charged."""
+        alone = {"cohort": None, "events": None}
+        plan = made_plan(self.dice, population="readers", run=run, dp="central", grid=64, sigma=128, mu2=0.5, **alone)
+        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        ledger.open_run(plan.run, {})
+        charge = ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=9.0)
+        shown = self._cosigned(ledger)
+        proof = ledger.inclusion_proof(charge.seq, shown.checkpoint.size)
+        fields = shown.model_dump() | {"version": 2 if shown.beyond_proofs else 1}
+        if self.dice.chance(0.5):
+            ledger.close_run(plan.run, {})
+        return sign_plan(
+            plan, ChargeProof(**fields, entry=charge.entry.body, inclusion=proof), self.keys[-1]
+        ).to_bytes()
+
+    def others(self) -> list[tuple[str, bytes]]:
+        """What says that it is of this server, and isn't, or contradicts it."""
+        free = made_plan(self.dice, population="readers", dp="off", sigma=0, mu2=0.0, cohort=None, events=None)
+        with Ledger(":memory:", population="readers") as fork, self.site.ledger(read_only=True) as ledger:
+            while fork.checkpoint().size < ledger.checkpoint().size - 2:
+                fork.publish(None, HASH, "ef" * 32)
+            kept, self.notes = self.notes, []
+            forked = self.charged(fork, "forked")
+            self.notes = kept
+        note = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("others", self.keys[0].public), self.keys[-1]), [0]
+        )
+        foreign = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("readers", self.keys[0].public), release_key(5)), [0]
+        )
+        later = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("readers", self.keys[0].public, 3), self.keys[0]), [0]
+        )
+        found = [
+            ("plan.json", sign_plan(free, None, self.keys[-1]).to_bytes()),
+            ("plan.json", forked),
+            ("plan.json", b"x"),
+        ]
+        for each in (note, foreign, later):
+            found.append(("checkpoint.json", canonical_json({"cosigned": each.to_bytes().decode(), "spent_mu2": 1.0})))
+        return [*found, ("checkpoint.json", b"{}"), ("checkpoint.json", b'{"cosigned":"x","spent_mu2":1}')]
 
     def _cosigned(self, ledger: Ledger) -> Any:
         """The state of the ledger; some are cosigned, and kept."""
@@ -158,14 +175,15 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
     """What has survived elsewhere: plans, models and checkpoints, in folders; or others'."""
     where.mkdir(exist_ok=True)
     (where / "other.txt").write_text("x")
-    for place, (name, kept) in enumerate((("plan.json", server.plans), ("checkpoint.json", server.notes))):
+    for name, kept in (("plan.json", server.plans), ("checkpoint.json", server.notes)):
         for inner in ("", "deep"):
             if kept and dice.chance(0.6):
                 (where / inner).mkdir(exist_ok=True)
                 (where / inner / name).write_bytes(kept[-1] if dice.chance(0.6) else dice.one_of(kept))
-        if dice.chance(0.06):
-            (where / name).write_bytes(dice.one_of((b"{}", b"x", *server.plans[:1], *server.notes[:1])))
-        del place
+    if dice.chance(0.22):
+        name, data = dice.one_of(server.others())
+        (where / "odd").mkdir(exist_ok=True)
+        (where / "odd" / name).write_bytes(data)
     if server.manifests and dice.chance(0.6):
         model = where / "models"
         model.mkdir(exist_ok=True)
@@ -173,7 +191,7 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
         (model / MANIFEST).write_bytes(payload)
         (model / SIGNATURE).write_bytes(signature if dice.chance(0.95) else b"00")
     plain = sorted(where.rglob("plan.json"))
-    return dice.one_of(([where], [where], [where], plain or [where], [*plain, where], [where / "none"], []))
+    return dice.one_of((*[[where]] * 7, plain or [where], [*plain, where], [where / "none"], []))
 
 
 def _backups(dice: Dice, answer: Answer) -> None:
@@ -181,6 +199,9 @@ def _backups(dice: Dice, answer: Answer) -> None:
     with folder() as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _Server(dice, root)
+        if dice.chance(0.25):
+            server.rotate()
+            server.grow(dice.whole(0, 1))
         asked = answer.tell
         real, locked = tempfile.mkdtemp, backup.lock_folder
 
@@ -213,6 +234,8 @@ def _backups(dice: Dice, answer: Answer) -> None:
             )
         if dice.chance(0.3):
             server.mirrored(root / "mirror")
+        if dice.chance(0.25):
+            server.rotate()
         server.grow(dice.whole(0, 3))
         if dice.chance(0.4):
             server.mirrored(root / "mirror")
@@ -493,7 +516,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("backups: saved, lost, restored", _backups, 12),
+    Seam("backups: saved, lost, restored", _backups, 18),
     Seam("archives: what is unpacked", _archives, 24),
     Seam("certificates: made, renewed, installed", _certified, 12),
 )
