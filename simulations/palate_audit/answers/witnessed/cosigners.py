@@ -59,7 +59,8 @@ class _Watched:
         if dice.chance(0.04):
             now = Checkpoint(0, dice.one_of((now.root, "ab" * 32)))
         text = LogState(self.origin, now, extra).text
-        by = dice.one_of(
+        former = self.keys[:-1] if len(self.keys) > 1 and dice.chance(0.2) else []
+        by = former or dice.one_of(
             (self.keys[-1:],) * 7
             + (self.keys[:1], self.keys, self.keys[::-1], [release_key(7)], [release_key(7), *self.keys])
         )
@@ -132,6 +133,7 @@ def _decisions(dice: Dice, answer: Answer) -> None:
             log.grow(dice.whole(0, 3))
             for number, key in enumerate(log.keys):
                 answer.tell(number, made.add(VerifierKey.of(log.origin, key), None if number else log.origin))
+        _restored(dice, root, made)
         for _ in range(9):
             log = logs[0] if dice.chance(0.75) else logs[1]
             one, step = log_id(log.origin), dice.whole(0, 19)
@@ -142,18 +144,19 @@ def _decisions(dice: Dice, answer: Answer) -> None:
                 if dice.chance(0.12):
                     with _full(dice):
                         told(answer, witness.answer(body))
+                        ask(answer, witness.latest, one)
                 told(answer, witness.answer(body))
-            elif step <= 11 and len(log.keys) < 3:
+            elif step <= 12 and len(log.keys) < 3:
                 log.keys.append(release_key(10 * logs.index(log) + len(log.keys)))
                 ask(answer, made.add, VerifierKey.of(log.origin, log.keys[-1]), log.origin)
             elif step <= 13:
                 witness = start()
                 hours[0] += dice.one_of((-1e9, -2e9, 1.0, 3e8))
-            elif step == 14:
+            elif step <= 15:
                 _restored(dice, root, made)
-            elif step == 15 and dice.chance(0.6):
+            elif step == 16 and dice.chance(0.6):
                 _damaged(dice, made, one)
-            elif step == 16:
+            elif step == 17:
                 made = WitnessFolder.at(made.folder)
                 ask(answer, made.make_copies)
             else:
@@ -202,7 +205,9 @@ def _damaged(dice: Dice, made: WitnessFolder, log: str) -> None:
     )
     if path.exists():
         data = path.read_bytes()
-        changed = dice.one_of((None, b"", altered(dice, data), b'{"a":1}', data.replace(b'"number":1', b'"number":2')))
+        changed = dice.one_of(
+            (None, b"", b"\xff", altered(dice, data), b'{"a":1}', data.replace(b'"number":1', b'"number":2'))
+        )
         path.unlink()
         if changed is not None:
             path.write_bytes(changed)
@@ -211,9 +216,22 @@ def _damaged(dice: Dice, made: WitnessFolder, log: str) -> None:
 def _folders(dice: Dice, answer: Answer) -> None:
     """Settings, keys and logs of a witness, and evidence up to its limit."""
     with folder() as root:
+        (root / "file").write_text("x")
+        (root / "keyed").mkdir()
+        (root / "keyed" / "key").write_text("x")
+        for place in ("file/witness", "keyed", "none"):
+            ask(answer, lambda place=place: WitnessFolder.make(root / place, WitnessConfig(name="w")).logs())
+            ask(answer, lambda place=place: WitnessFolder.at(root / place).config.name)
         for name, more in (
             (dice.one_of(("w", "", "a b")), {}),
-            ("w.example/1", {"copy": dice.one_of(("inner", "../c", "", str(root / "c"), str(root / "witness")))}),
+            (
+                "w.example/1",
+                {
+                    "copy": dice.one_of(
+                        ("inner", "../c", "", *[str(root / "c")] * 4, str(root / "witness"), str(root / "d" / "e"))
+                    )
+                },
+            ),
         ):
             made = ask(
                 Answer(),
@@ -262,6 +280,12 @@ def _folders(dice: Dice, answer: Answer) -> None:
                     ask(answer, found.tell_fork, one, state, f"text {number % count}\n\nsigned {number}")
             ask(answer, found.tell_restored, one, state, "first")
             ask(answer, found.tell_restored, one, state, "second")
+            (found.folder / "logs" / ".draft").write_text("x")
+            (found.folder / "logs" / log_id("bad")).write_bytes(dice.one_of((b"\xff", b"x", b"", b"log+1+2\n")))
+            ask(answer, found.keys, log_id("bad"))
+            for data in (b"[]", b'{"cosigned":"x"}', b'{"signed":"x"}', b'{"cosigned":1,"signed":2}'):
+                (found.folder / "evidence" / f"{log_id('two')}-fork-0").write_bytes(data)
+                ask(answer, found.forks, log_id("two"))
             answer.tell(
                 found.forks(one),
                 files(root / "witness" / "evidence"),
@@ -271,6 +295,19 @@ def _folders(dice: Dice, answer: Answer) -> None:
             ask(answer, found.keep, one, state)
             ask(answer, found.settle, one, state.model_copy(update={"size": 4}))
             ask(answer, found.state, one)
+            if found.copy is not None:
+                lost = sorted(found.copy.iterdir()) if found.copy.exists() else []
+                for path in dice.some_of(lost, 0.6):
+                    path.unlink()
+                (found.folder / "states" / one).write_bytes(
+                    dice.one_of((state.to_bytes(), state.to_bytes(), b"x", b"{}"))
+                )
+                if dice.chance(0.3):
+                    shutil.rmtree(found.copy)
+                    if dice.chance(0.3):
+                        found.copy.write_text("no folder")
+                ask(answer, found.make_copies)
+                ask(answer, found.state, one)
             answer.tell(found.check(), files(root))
 
 

@@ -94,6 +94,19 @@ class _Played:
         if self.dice.chance(0.2):
             ask(self.answer, self.register.leave, number, identity=identity)
 
+    def again(self) -> None:
+        """A device is revoked, perhaps twice, and asks once more with its token."""
+        token = self.dice.one_of(sorted(self.spent)) if self.spent else self.tokens[0]
+        number = ask(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
+        for later in (0.0, 5.0):
+            ask(self.answer, lambda later=later: _dump(self.register.revoke(number or 0, now=self.now + later)))
+        ask(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
+
+    def keys(self, token: str) -> dict[str, str]:
+        """The keys with which a token was spent."""
+        node_key, identity = self.spent.get(token, ("pem", "ff" * 32))
+        return {"node_key": node_key, "identity": identity}
+
     def reopen(self) -> None:
         """The file is closed and opened again, perhaps as an earlier version left it."""
         if self.path == ":memory:":
@@ -128,7 +141,8 @@ class _Played:
         dice, register = self.dice, self.register
         until = self.now + dice.one_of((-1.0, 0.0, 3600.0))
         steps: list[Callable[[], Any]] = [
-            self.invite, self.invite, self.enrol, self.enrol, self.enrol, self.leave, self.reopen, self.copied,
+            self.invite, self.invite, self.enrol, self.enrol, self.enrol, self.leave, self.again, self.reopen,
+            self.copied,
             lambda: ask(self.answer, register.registered, self.number(), dice.one_of((7, 8, 2**64 + 7, 2**70))),
             lambda: ask(self.answer, register.registered, self.number(), dice.one_of((70, 71, 72, 73))),
             lambda: ask(self.answer, lambda: _dump(register.revoke(self.number(), now=self.now))),
