@@ -94,8 +94,7 @@ def _masked(dice: Dice, answer: Answer) -> None:
     size = dice.one_of((1, 3, 4, 5, some, some, near))
     with mock.patch.object(masking, "_STEP", step):
         masker, keys = masking.Masker(size, bits), [dice.bytes(32) for _ in range(3)]
-        total = _residues(dice, bits, min(size, 64))
-        total = np.resize(total, size)
+        total: Any = np.resize(_residues(dice, bits, min(size, 64)), size)
         for _ in range(4):
             key = dice.one_of(keys)
             match dice.whole(0, 2):

@@ -57,7 +57,7 @@ class _Toss:
 
     def label(self, sender: int, receiver: int, slot: int) -> Label:
         """A box's label."""
-        facts = {"degree": DEGREE, "threshold": THRESHOLD, "key": self.pairs[receiver].public}
+        facts: dict[str, Any] = {"degree": DEGREE, "threshold": THRESHOLD, "key": self.pairs[receiver].public}
         return Label(binding=self.binding, sender=sender, receiver=receiver, slot=slot, **facts)
 
     def box(self, sender: int, receiver: int, slot: int, shares: bytes, how: str) -> tuple[Label, bytes, KeyPair]:
@@ -72,7 +72,8 @@ class _Toss:
 
     def advert(self, *, committed: bool, nonce: bytes = b"", **changed: bytes) -> Advert:
         """The signed advert of the accused."""
-        own = Advert(nonce if committed else b"", *(self.dice.bytes(31) + b"\1" for _ in range(3)), b"")
+        one, other, third = (self.dice.bytes(31) + b"\1" for _ in range(3))
+        own = Advert(nonce if committed else b"", one, other, third, b"")
         own = replace(own, **changed)
         payload = advert_payload(self.context, self.toss, self.root if committed else b"", self.accused, own.body)
         return replace(own, signature=sign(self.keys[self.accused], ADVERT, payload))
@@ -172,7 +173,8 @@ def _dealt(toss: _Toss) -> dict[str, Any]:
         label, box, made_with = toss.box(sender, toss.accuser, slot, rows[slot].tobytes(), "good")
         shares = open_box(label, box, made_with)
         if how in ("threshold", "degree") and (not place or dice.chance(0.5)):
-            label = replace(label, **{how: THRESHOLD})
+            lower = {"threshold": THRESHOLD - 1} if how == "threshold" else {"degree": THRESHOLD}
+            label = replace(label, **lower)  # type: ignore[arg-type]  # whole numbers both
             box = box[:BOX_BODY] + sign(toss.keys[sender], BOX, label.payload(box))
         piece = b"" if shares is None else shares.piece(Secret(1 - which) if how == "secret" and not place else which)
         piece = flipped(dice, piece) if how == "share" and not place else piece

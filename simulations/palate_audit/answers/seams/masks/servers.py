@@ -65,19 +65,25 @@ from palate_server.secagg.shared import SharedCohort
 STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
 
 
-class _Liar:
+class LyingDevice:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
     def __init__(
         self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str], friends: Sequence[int]
     ) -> None:
         device, answer = played.left(i), answers[i]
+        self.before: Any = played.states[i]
         self.how, self.friends = dice.one_of(hows), friends
-        self.dice, self.device, self.before = dice, device, played.states[i]
+        self.dice, self.device = dice, device
         self.request, self.others = played.server.request(i), answers
         self.head, self.body = answer[:HEADER], answer[HEADER:]
         self.toss, self.context = int.from_bytes(answer[2:4], "little"), device.terms.context
         self.sign: Callable[[str, bytes], bytes] = partial(sign, device._identity)
+
+    @property
+    def state(self) -> Any:
+        """Where the device is since it has answered."""
+        return self.device._state
 
     def commit(self) -> bytes:
         """A commitment to a nonce that it won't show."""
@@ -101,7 +107,7 @@ class _Liar:
 
     def _slots(self, k: int) -> list[int]:
         """Some slots of its neighbours; those of its friends where it is about signatures."""
-        state: Any = self.device._state
+        state = self.state
         names = state.cohort.ids[state.neighbours].tolist()
         friends = [slot for slot, device in enumerate(names) if device in self.friends]
         if self.how in ("unsigned", "all boxes") and friends:
@@ -132,23 +138,23 @@ class _Liar:
 
     def check(self) -> bytes:
         """Complaints of good boxes and of none, or a receipt for other boxes."""
-        dice, state = self.dice, self.device._state
-        receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)  # type: ignore[union-attr]
+        dice, state = self.dice, self.state
+        receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)
         accused, root = receipt.accused.copy(), receipt.root
         if self.how == "root":
             root = dice.bytes(32)
         else:
             root = self._all_boxes() if self.how == "all boxes" else root
             accused[self._slots(len(accused))] = True
-        payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
+        payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))
         return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
 
     def _all_boxes(self) -> bytes:
         """The root over all boxes that it was handed, also those that their senders haven't signed."""
-        state: Any = self.device._state
+        state = self.state
         cohort, names = state.cohort, state.cohort.ids[state.neighbours].tolist()
         request = CheckRequest.decode(self.request[HEADER:], n=len(cohort))
-        slots, key = np.flatnonzero(request.shared[state.neighbours]).tolist(), self.before.share_pair.public  # type: ignore[union-attr]
+        slots, key = np.flatnonzero(request.shared[state.neighbours]).tolist(), self.before.share_pair.public
         leaves = [NONE] * cohort.degree
         for slot, box in zip(slots, request.boxes, strict=True):
             ends, place = {"sender": names[slot], "receiver": self.device.id}, int(cohort.slots(state.me)[slot])
@@ -158,7 +164,7 @@ class _Liar:
     def open(self) -> bytes:
         """Openings by other keys, or without a signature."""
         dice, made = self.dice, list[bytes]()
-        cohort, width = self.device._state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)  # type: ignore[union-attr]
+        cohort, width = self.state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)
         for at, opening in enumerate(split_pieces("openings", self.body, OPENING)):
             receiver = int.from_bytes(self.request[HEADER + at * width :][:4], "little")
             good = self.how != "other" or (at and dice.chance(0.5))
@@ -180,7 +186,7 @@ class _Liar:
 
     def unmask(self) -> bytes:
         """Shares that aren't those it was dealt, or said to be of the other secret."""
-        dice, masked = self.dice, self.before.masked  # type: ignore[union-attr]
+        dice, masked = self.dice, self.before.masked
         pieces = [bytearray(piece) for piece in split_pieces("shares", self.body[:-SIGNATURE], PIECE)]
         how, at = dice.one_of(("share", "salt", "which", "none")), dice.whole(0, len(pieces) - 1)
         if how == "which":
@@ -230,7 +236,7 @@ def _at(*steps: Step, gone: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1, 2)) -> _Scri
     return _Script({step: HOWS.get(step, ("",)) for step in steps}, gone=gone)
 
 
-class _Changes:
+class LyingDevices:
     """Liars, and devices that are gone; late, repeated and unasked answers at each step."""
 
     def __init__(self, dice: Dice, played: Played, script: _Script) -> None:
@@ -247,7 +253,7 @@ class _Changes:
         # Who is found out at the receipts gives no shares: then the others lie.
         for i in self.liars[:1] if step is Step.CHECK and Step.UNMASK in self.hows else self.liars:
             if i in answers and step in self.hows:
-                liar = _Liar(dice, self.played, i, answers, self.hows[step], self.liars)
+                liar = LyingDevice(dice, self.played, i, answers, self.hows[step], self.liars)
                 lie: bytes = getattr(liar, step.name.lower())()
                 sent[i] = _sent(dice, self.played, answers, i, liar.head + lie)
         received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None and i not in self.gone])
@@ -267,7 +273,7 @@ def _lied(
         if shape.ring and start > Step.ADVERTISE:  # how long a gap may be
             cohort = stage._cohort if start is Step.SHARE else stage._held.cohort
             cohort._window_corrupt = dice.one_of((0, 0, 1, 2))
-        played.go(_Changes(dice, played, dice.one_of(scripts)), until)
+        played.go(LyingDevices(dice, played, dice.one_of(scripts)), until)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
 
@@ -318,13 +324,14 @@ def _whole(dice: Dice, answer: Answer) -> None:
         if not isinstance(server, Unmasking):
             continue
         devices = [party.device(i) for i in range(n)]
-        away = {i: dice.one_of((*STEPS, None, None, None, None)) for i in range(n)}
+        never = Step.UNMASK + 1
+        away = {i: dice.one_of((*STEPS, never, never, never, never)) for i in range(n)}
         ended = None
         while not server.finished and ended is None:
             step, requests = server.step, server.requests()
             answer.tell(step.name, list(requests.items()))
             for i, request in requests.items():
-                if away[i] is None or step < away[i]:  # type: ignore[operator]
+                if step < away[i]:
                     answer.tell(server.receive(i, devices[i].answer(step, request)))
             ended = answer.tried(server.close)
             tell_server(answer, server)
@@ -360,8 +367,8 @@ def _begun(dice: Dice, answer: Answer) -> None:
         party = honest(shape).party
         n = shape.n
         some = dice.shuffled(range(n))
-        for invited in (None, some[: shape.n_min], some[: shape.n_min - 1], [*range(n), n], [-1, *range(1, n)], [], some,
-                        [*some[1:], n], [*some, *some], set(some)):  # fmt: skip
+        few, less = some[: shape.n_min], some[: shape.n_min - 1]
+        for invited in (None, few, less, [*range(n), n], [-1, *range(1, n)], [], some, [*some[1:], n], [*some, *some]):
             server = answer.tried(Unmasking, party.terms, party.directory, party.server, invited=invited)
             if isinstance(server, Unmasking):
                 answer.tell(server.invited, server.asked, server.step.name, server.finished, server.requests())

@@ -31,7 +31,7 @@ from palate_common.secagg.messages import Step
 from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.attempt import Unmasking
 
-RINGS = {"largest": 5, "failure": 5.0, "abort": 2.3}
+RINGS: dict[str, Any] = {"largest": 5, "failure": 5.0, "abort": 2.3}
 """Bounds with which ten devices form a ring of six neighbours."""
 
 
