@@ -86,10 +86,10 @@ class LyingDevice:
         return self.device._state
 
     def commit(self) -> bytes:
-        """A commitment to a nonce that it won't show."""
+        """A commitment to a nonce that it won't show; or one that it hasn't signed."""
         commitment = self.dice.bytes(32)
         payload = commit_payload(self.context, self.toss, self.device.id, commitment)
-        return commitment + self.sign(COMMIT, payload)
+        return commitment + (bytes(64) if self.how == "unsigned" else self.sign(COMMIT, payload))
 
     def advertise(self) -> bytes:
         """Other keys, another nonce or digest."""
@@ -215,6 +215,7 @@ def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: by
 
 
 HOWS: dict[Step, tuple[str, ...]] = {
+    Step.COMMIT: ("", "unsigned"),
     Step.SHARE: ("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares"),
     Step.CHECK: ("root", "all boxes", "victim", "victim", "", "", ""),
     Step.OPEN: ("", "", "other", "other", "unsigned"),
@@ -272,7 +273,7 @@ def _lied(
         stage: Any = played.server._stage
         if shape.ring and start > Step.ADVERTISE:  # how long a gap may be
             cohort = stage._cohort if start is Step.SHARE else stage._held.cohort
-            cohort._window_corrupt = dice.one_of((0, 0, 1, 2))
+            cohort._window_corrupt = dice.one_of((0, 1, 2, 2))
         played.go(LyingDevices(dice, played, dice.one_of(scripts)), until)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
@@ -280,14 +281,15 @@ def _lied(
 
 def _mended(dice: Dice, answer: Answer) -> None:
     """Shares that were dealt and don't fit together: who is named, and whether the sum is found."""
-    shape, most = dice.one_of((COMPLETE, RING)), dice.one_of((sums.MOST_DECODED, 0, 35, 36, 61, 71, 72))
+    shape = dice.one_of((COMPLETE, COMPLETE, RING))
+    most = dice.one_of((sums.MOST_DECODED, sums.MOST_DECODED, 35, 36, 61, 71, 72))
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", most):
         played = Played(honest(shape), Step.INPUT, answer)
         stage: Any = played.server._stage
         order = dice.shuffled(range(shape.n))
         for liar in order[: dice.one_of((1, 1, 2))]:
             _deal(dice, played, stage._held, liar)
-        gone = {Step.INPUT: order[: dice.one_of((0, 0, 1))], Step.UNMASK: order[2 : dice.one_of((2, 2, 3, 4))]}
+        gone = {Step.INPUT: order[: dice.one_of((0, 0, 0, 0, 1))], Step.UNMASK: order[2 : dice.one_of((2, 2, 2, 2, 3, 4))]}
 
         def change(step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
             return [(i, answers[i]) for i in answers if i not in gone.get(step, ())]
@@ -299,7 +301,9 @@ def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
     """Let one device have dealt other shares to some, under its commitments and signatures."""
     cohort, party = held.cohort, played.recorded.party
     spare = cohort.degree - cohort.threshold
-    for slot in dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, 2, spare, spare + 1, cohort.degree))]:
+    many = dice.shuffled(range(cohort.degree))[: dice.one_of((spare, spare + 1, cohort.degree))]
+    one = [dice.whole(0, cohort.threshold - 1)]
+    for slot in one if dice.chance(0.6) else many:
         holder = int(held.neighbours[liar, slot])
         at = held.neighbours[holder].tolist().index(liar)
         label, _ = held.received(holder, at)
@@ -307,7 +311,7 @@ def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
         device, dealt = played.left(holder), open_box(label, box, made_with)
         if isinstance(device._state, Checked) and dealt is not None:
             device._state = replace(device._state, shares={**device._state.shares, at: dealt})
-        signed = dice.chance(0.8)  # or nobody has signed it
+        signed = dice.chance(0.9)  # or nobody has signed it
         held.boxes[liar, slot] = np.frombuffer(box if signed else box[:BOX_BODY] + bytes(64), np.uint8)
 
 
@@ -400,7 +404,8 @@ SHARED = (
     _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("", "victim")}, (2,), (0,)),
     _Script({Step.CHECK: ("",)}, (1, 2), (1,)),
 )
-RINGED = (*SHARED, _Script({}, (0,), (2,)))
+RINGED = (*SHARED, _Script({}, (0,), (1, 2)))
+LATE_IN_A_RING = tuple(replace(script, gone=(0, 0, 1, 1, 2)) for script in LATE)
 
 BEGINNING = (Step.COMMIT, Step.SHARE)
 ADVERTS = (Step.ADVERTISE, Step.SHARE)
@@ -412,7 +417,7 @@ SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
     Seam("server: whole attempts of few", _whole, 12),
     Seam("server: tosses", _tossed, 6),
-    Seam("server: commitments", partial(_lied, RING, BEGINNING, (_at(Step.COMMIT, gone=MANY),)), 6),
+    Seam("server: commitments", partial(_lied, RING, BEGINNING, (_at(Step.COMMIT, gone=MANY),)), 12),
     Seam("server: adverts", partial(_lied, COMPLETE, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 18),
     Seam("server: adverts in a ring", partial(_lied, RING, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 12),
     Seam("server: boxes", partial(_lied, COMPLETE, BOXES, SHARED), 24),
@@ -420,7 +425,7 @@ SEAMS = (
     Seam("server: receipts and openings", partial(_lied, COMPLETE, RECEIPTS, CHECKED), 18),
     Seam("server: receipts and openings in a ring", partial(_lied, RING, RECEIPTS, CHECKED), 12),
     Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, REST, LATE), 18),
-    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE), 12),
+    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE_IN_A_RING), 12),
     Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, REST, THROUGH), 6),
-    Seam("server: shares that don't fit together", _mended, 12),
+    Seam("server: shares that don't fit together", _mended, 18),
 )
