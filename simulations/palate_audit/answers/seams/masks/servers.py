@@ -289,7 +289,10 @@ def _mended(dice: Dice, answer: Answer) -> None:
         order = dice.shuffled(range(shape.n))
         for liar in order[: dice.one_of((1, 1, 2))]:
             _deal(dice, played, stage._held, liar)
-        gone = {Step.INPUT: order[: dice.one_of((0, 0, 0, 0, 1))], Step.UNMASK: order[2 : dice.one_of((2, 2, 2, 2, 3, 4))]}
+        gone = {
+            Step.INPUT: order[: dice.one_of((0, 0, 0, 0, 1))],
+            Step.UNMASK: order[2 : dice.one_of((2, 2, 2, 2, 3, 4))],
+        }
 
         def change(step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
             return [(i, answers[i]) for i in answers if i not in gone.get(step, ())]
