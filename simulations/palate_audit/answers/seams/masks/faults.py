@@ -123,7 +123,7 @@ def _opening(toss: _Toss) -> dict[str, Any]:
 def _received(toss: _Toss, kinds: tuple[str, ...]) -> tuple[dict[str, Any], KeyPair, Label, bytes]:
     dice, slot = toss.dice, toss.dice.whole(0, DEGREE - 1)
     label, box, made_with = toss.box(toss.accuser, toss.accused, slot, dice.bytes(64), dice.one_of(kinds))
-    if dice.chance(0.1):
+    if dice.chance(0.25):
         label = replace(label, sender=dice.one_of((3, toss.accused)))
     # Of the receipt's slot, as of the box's.
     accused = dice.one_of(([], [slot], [(slot + 1) % DEGREE], [*range(DEGREE)]))
@@ -161,12 +161,12 @@ def _dealt(toss: _Toss) -> dict[str, Any]:
     rows = split(secret + mask.private_bytes(), shares=DEGREE, threshold=THRESHOLD)
     # What is advertised is what is dealt, or one of the two isn't.
     said = {"self_digest": hashlib.sha256(secret).digest(), "mask_key": mask.public}
-    wrong = dice.one_of(("", "self_digest", "mask_key"))
+    wrong = dice.one_of(("", "self_digest", "mask_key", "mask_key"))
     advert = toss.advert(
         committed=dice.chance(0.5), nonce=dice.bytes(32), **said | ({wrong: bytes(32)} if wrong else {})
     )
     which, dealt = dice.one_of(list(Secret)), []
-    slots = dice.shuffled(range(DEGREE))[: dice.one_of((THRESHOLD, THRESHOLD, THRESHOLD, THRESHOLD - 1, THRESHOLD + 1))]
+    slots = dice.shuffled(range(DEGREE))[: dice.one_of((THRESHOLD, THRESHOLD, THRESHOLD - 1, THRESHOLD + 1))]
     how = dice.one_of(("", "", "", "", "twice", "threshold", "degree", "secret", "sender", "share"))
     for place, slot in enumerate([slots[0], *slots[:-1]] if how == "twice" else slots):
         sender = toss.accuser if how == "sender" and not place else toss.accused
@@ -232,7 +232,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
     conduct, heard = Conduct(), list[tuple[int, bytes]]()
     conduct.on_evidence = lambda device, record: heard.append((device, record.to_bytes()))
     for _ in range(2):
-        kind = dice.one_of(tuple(MADE))
+        kind = dice.one_of((*MADE, "receipt", "dealt", "dealt"))
         record = toss.scene.record(kind, toss.accused, **MADE[kind](toss))
         answer.tell(record.to_bytes(), record.binding)
         answer.of(evidence.check, record, toss.directory)
@@ -243,6 +243,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
                 answer.of(evidence.check, other, toss.directory)
         answer.tell(conduct.name(record, toss.directory, context=dice.one_of((toss.context, toss.context, bytes(32)))))
         answer.tell(conduct.name(record, toss.directory, context=toss.context))
+        conduct.evidence |= dict.fromkeys(range(7, 7 + dice.one_of((0, 3))), record)  # others, named before
     answer.tell(heard, conduct.named, [each.to_bytes() for each in conduct.evidence.values()])
     _spelled(dice, answer, record)
 

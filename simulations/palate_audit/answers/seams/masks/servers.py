@@ -18,7 +18,7 @@ from palate_audit.answers.seams.masks.worlds import (
     COMPLETE,
     RING,
     Party,
-    Played,
+    ResumedAttempt,
     Shape,
     honest,
     rings,
@@ -69,7 +69,13 @@ class LyingDevice:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
     def __init__(
-        self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str], friends: Sequence[int]
+        self,
+        dice: Dice,
+        played: ResumedAttempt,
+        i: int,
+        answers: dict[int, bytes],
+        hows: Sequence[str],
+        friends: Sequence[int],
     ) -> None:
         device, answer = played.left(i), answers[i]
         self.before: Any = played.states[i]
@@ -200,7 +206,7 @@ class LyingDevice:
         return b"".join(leaves) + self.sign(REVEAL, reveal_payload(masked.cohort.binding, root))
 
 
-def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
+def _sent(dice: Dice, played: ResumedAttempt, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
     """What a device sends instead: in most cases signed, else broken on its way."""
     good, moments = answers[i], [*played.recorded.moments.values()]
     if dice.chance(0.75):
@@ -240,7 +246,7 @@ def _at(*steps: Step, gone: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1, 2)) -> _Scri
 class LyingDevices:
     """Liars, and devices that are gone; late, repeated and unasked answers at each step."""
 
-    def __init__(self, dice: Dice, played: Played, script: _Script) -> None:
+    def __init__(self, dice: Dice, played: ResumedAttempt, script: _Script) -> None:
         self.dice, self.played, self.hows = dice, played, {Step.OPEN: HOWS[Step.OPEN], **script.hows}
         some, liars = dice.shuffled(range(len(played.devices))), dice.one_of(script.liars)
         self.liars, self.gone = some[:liars], some[liars : liars + dice.one_of(script.gone)]
@@ -269,7 +275,7 @@ def _lied(
     """An attempt that goes on from one of its steps to another, or to the end, with liars at some of them."""
     start, until = steps
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
-        played = Played(honest(shape), start, answer)
+        played = ResumedAttempt(honest(shape), start, answer)
         stage: Any = played.server._stage
         if shape.ring and start > Step.ADVERTISE:  # how long a gap may be
             cohort = stage._cohort if start is Step.SHARE else stage._held.cohort
@@ -284,7 +290,7 @@ def _mended(dice: Dice, answer: Answer) -> None:
     shape = dice.one_of((COMPLETE, COMPLETE, RING))
     most = dice.one_of((sums.MOST_DECODED, sums.MOST_DECODED, 35, 36, 61, 71, 72))
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", most):
-        played = Played(honest(shape), Step.INPUT, answer)
+        played = ResumedAttempt(honest(shape), Step.INPUT, answer)
         stage: Any = played.server._stage
         order = dice.shuffled(range(shape.n))
         for liar in order[: dice.one_of((1, 1, 2))]:
@@ -300,7 +306,7 @@ def _mended(dice: Dice, answer: Answer) -> None:
         played.go(change, None)
 
 
-def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
+def _deal(dice: Dice, played: ResumedAttempt, held: SharedCohort, liar: int) -> None:
     """Let one device have dealt other shares to some, under its commitments and signatures."""
     cohort, party = held.cohort, played.recorded.party
     spare = cohort.degree - cohort.threshold
@@ -384,7 +390,7 @@ def _begun(dice: Dice, answer: Answer) -> None:
             terms = Answer().tried(replace, party.terms, **changed)
             if isinstance(terms, AttemptTerms):
                 answer.tell(type(answer.tried(Unmasking, terms, party.directory, party.server)).__name__)
-        played = Played(honest(shape), dice.one_of(STEPS), answer)
+        played = ResumedAttempt(honest(shape), dice.one_of(STEPS), answer)
         for i in (0, 5, 9, 99):
             answer.of(played.server.request, i)
         answer.of(played.server.collect, {})
@@ -415,6 +421,7 @@ ADVERTS = (Step.ADVERTISE, Step.SHARE)
 BOXES = (Step.SHARE, Step.INPUT)
 RECEIPTS = (Step.CHECK, Step.INPUT)
 REST = (Step.CHECK, None)
+LAST = (Step.INPUT, None)
 
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
@@ -429,6 +436,8 @@ SEAMS = (
     Seam("server: receipts and openings in a ring", partial(_lied, RING, RECEIPTS, CHECKED), 12),
     Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, REST, LATE), 18),
     Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE_IN_A_RING), 12),
+    Seam("server: lost vectors", partial(_lied, COMPLETE, LAST, (_Script({}, (0,), (1, 1, 2)),)), 12),
+    Seam("server: lost vectors in a ring", partial(_lied, RING, LAST, (_Script({}, (0,), (0, 1)),)), 6),
     Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, REST, THROUGH), 6),
     Seam("server: shares that don't fit together", _mended, 18),
 )
