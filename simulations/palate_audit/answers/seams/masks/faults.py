@@ -123,10 +123,10 @@ def _opening(toss: _Toss) -> dict[str, Any]:
 def _received(toss: _Toss, kinds: tuple[str, ...]) -> tuple[dict[str, Any], KeyPair, Label, bytes]:
     dice, slot = toss.dice, toss.dice.whole(0, DEGREE - 1)
     label, box, made_with = toss.box(toss.accuser, toss.accused, slot, dice.bytes(64), dice.one_of(kinds))
-    if dice.chance(0.25):
-        label = replace(label, sender=dice.one_of((3, toss.accused)))
+    if dice.chance(0.4):
+        label = replace(label, sender=dice.one_of((3, 3, toss.accused)))
     # Of the receipt's slot, as of the box's.
-    accused = dice.one_of(([], [slot], [(slot + 1) % DEGREE], [*range(DEGREE)]))
+    accused = dice.one_of(([], [], [slot], [(slot + 1) % DEGREE], [*range(DEGREE)]))
     receipt = toss.receipt(slot, label.leaf(box), accused)
     return {"box": ShownBox.of(label, box), "receipt": receipt}, made_with, label, box
 

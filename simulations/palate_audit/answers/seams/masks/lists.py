@@ -97,9 +97,13 @@ def _opened(liar: LyingServer, cohort: Cohort, u1: Flags, n_min: int) -> None:
     dice, me, answer = liar.dice, liar.device, liar.answer
     member = cohort.member(liar.me) or 0
     survivors = _fewer(dice, u1, n_min, cohort, member)
-    if dice.chance(0.3):
-        liar.ask(Step.CONSISTENCY, dice.one_of((pack_flags(~u1 | survivors), resized(dice, pack_flags(survivors)),
-                                                pack_flags(survivors)[:-1] + b"\xff")))  # fmt: skip
+    strangers = np.flatnonzero(~u1).tolist()
+    if dice.chance(0.5):  # as many survivors, of whom some haven't shared
+        swapped = u1.copy()
+        swapped[[each for each in np.flatnonzero(u1).tolist() if each != member][: len(strangers)]] = False
+        swapped[strangers] = True
+        liar.ask(Step.CONSISTENCY, dice.one_of((pack_flags(swapped), pack_flags(swapped), pack_flags(~u1 | survivors),
+                 resized(dice, pack_flags(survivors)), pack_flags(survivors)[:-1] + b"\xff")))  # fmt: skip
     if not liar.ask(Step.CONSISTENCY, pack_flags(survivors)):
         survivors = u1
         liar.ask(Step.CONSISTENCY, pack_flags(survivors))
