@@ -360,13 +360,16 @@ def _tossed(dice: Dice, answer: Answer) -> None:
         party = replace(party, terms=replace(party.terms, context=dice.bytes(32), max_tosses=dice.whole(1, 3), n_min=6))
         server, devices = party.unmasking(), [party.device(i) for i in range(RING.n)]
         answer.tell(server.requests())
-        ended = None
+        ended, before = None, dict[tuple[Step, int], bytes]()
         while not server.finished and ended is None and server.step < Step.SHARE:
             quiet = dice.shuffled(server.asked)[: dice.one_of((0, 1, 1, 2))]
             for i in server.asked:
                 given = devices[i].answer(server.step, server.request(i))
+                if (server.step, i) in before:  # of the toss before
+                    answer.tell(server.receive(i, before[server.step, i]))
                 if i not in quiet:
-                    server.receive(i, given)
+                    before[server.step, i] = given
+                    answer.tell(server.receive(i, given))
             ended = answer.tried(server.close)
             tell_server(answer, server)
             if ended is None:
