@@ -188,6 +188,12 @@ MADE: dict[str, Callable[[_Toss], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+ALWAYS: tuple[dict[str, Any], ...] = (
+    {"kind": "none"}, {"device": 3}, {"attempt": "ab"}, {"receipt": None}, {"box": None},
+)  # fmt: skip
+"""Values that each record is asked for with."""
+
+
 @dataclass(frozen=True)
 class _Change:
     """Another value in one field of a record, or of a part of it."""
@@ -237,7 +243,9 @@ def _judged(dice: Dice, answer: Answer) -> None:
         answer.tell(record.to_bytes(), record.binding)
         answer.of(evidence.check, record, toss.directory)
         answer.of(evidence.check, record.to_bytes(), toss.directory)
-        for change in dice.shuffled(_changes(dice))[:4]:
+        for values in ALWAYS:
+            answer.of(evidence.check, record.model_copy(update=values), toss.directory)
+        for change in dice.shuffled(_changes(dice))[:3]:
             other = _changed(record, change)
             if other is not None:
                 answer.of(evidence.check, other, toss.directory)
