@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.masks import arithmetic, devices, faults, servers, signed
+from palate_audit.answers.seams.masks import arithmetic, devices, faults, lists, servers, signed
 
-SEAMS: tuple[Seam, ...] = (*arithmetic.SEAMS, *signed.SEAMS, *faults.SEAMS, *servers.SEAMS, *devices.SEAMS)
+SEAMS: tuple[Seam, ...] = (
+    *arithmetic.SEAMS,
+    *signed.SEAMS,
+    *faults.SEAMS,
+    *servers.SEAMS,
+    *devices.SEAMS,
+    *lists.SEAMS,
+)

@@ -88,14 +88,13 @@ def _no_rows(dice: Dice, answer: Answer) -> None:
 
 def _masked(dice: Dice, answer: Answer) -> None:
     """Masks that come and go, one by one and together, on rows that take one step of the cipher, and several."""
-    bits, step = dice.one_of((1, 24, 31, 32, 33, 48, 63, 64)), dice.one_of((masking._STEP, 64, 96, 160))
+    bits, step = dice.one_of((1, 24, 31, 32, 33, 48, 63, 64)), dice.one_of((masking._STEP, 64, 64, 96, 160))
     some, words = dice.whole(1, 60), step // (4 if bits <= 32 else 8)
-    near = dice.one_of((words - 1, words, words + 1, 2 * words, 2 * words + 1))
-    size = dice.one_of((1, 3, 4, 5, some, some, near))
+    near = dice.one_of((words, words + 1, 2 * words, 2 * words + 1, 3 * words + 1, 3 * words + 1))
+    size = dice.one_of((1, 3, 4, 5, some, near, near))
     with mock.patch.object(masking, "_STEP", step):
         masker, keys = masking.Masker(size, bits), [dice.bytes(32) for _ in range(3)]
-        total = _residues(dice, bits, min(size, 64))
-        total = np.resize(total, size)
+        total: Any = np.resize(_residues(dice, bits, min(size, 64)), size)
         for _ in range(4):
             key = dice.one_of(keys)
             match dice.whole(0, 2):

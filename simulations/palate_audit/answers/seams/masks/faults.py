@@ -57,7 +57,7 @@ class _Toss:
 
     def label(self, sender: int, receiver: int, slot: int) -> Label:
         """A box's label."""
-        facts = {"degree": DEGREE, "threshold": THRESHOLD, "key": self.pairs[receiver].public}
+        facts: dict[str, Any] = {"degree": DEGREE, "threshold": THRESHOLD, "key": self.pairs[receiver].public}
         return Label(binding=self.binding, sender=sender, receiver=receiver, slot=slot, **facts)
 
     def box(self, sender: int, receiver: int, slot: int, shares: bytes, how: str) -> tuple[Label, bytes, KeyPair]:
@@ -72,7 +72,8 @@ class _Toss:
 
     def advert(self, *, committed: bool, nonce: bytes = b"", **changed: bytes) -> Advert:
         """The signed advert of the accused."""
-        own = Advert(nonce if committed else b"", *(self.dice.bytes(31) + b"\1" for _ in range(3)), b"")
+        one, other, third = (self.dice.bytes(31) + b"\1" for _ in range(3))
+        own = Advert(nonce if committed else b"", one, other, third, b"")
         own = replace(own, **changed)
         payload = advert_payload(self.context, self.toss, self.root if committed else b"", self.accused, own.body)
         return replace(own, signature=sign(self.keys[self.accused], ADVERT, payload))
@@ -122,10 +123,10 @@ def _opening(toss: _Toss) -> dict[str, Any]:
 def _received(toss: _Toss, kinds: tuple[str, ...]) -> tuple[dict[str, Any], KeyPair, Label, bytes]:
     dice, slot = toss.dice, toss.dice.whole(0, DEGREE - 1)
     label, box, made_with = toss.box(toss.accuser, toss.accused, slot, dice.bytes(64), dice.one_of(kinds))
-    if dice.chance(0.1):
-        label = replace(label, sender=dice.one_of((3, toss.accused)))
+    if dice.chance(0.4):
+        label = replace(label, sender=dice.one_of((3, 3, toss.accused)))
     # Of the receipt's slot, as of the box's.
-    accused = dice.one_of(([], [slot], [(slot + 1) % DEGREE], [*range(DEGREE)]))
+    accused = dice.one_of(([], [], [slot], [(slot + 1) % DEGREE], [*range(DEGREE)]))
     receipt = toss.receipt(slot, label.leaf(box), accused)
     return {"box": ShownBox.of(label, box), "receipt": receipt}, made_with, label, box
 
@@ -160,19 +161,20 @@ def _dealt(toss: _Toss) -> dict[str, Any]:
     rows = split(secret + mask.private_bytes(), shares=DEGREE, threshold=THRESHOLD)
     # What is advertised is what is dealt, or one of the two isn't.
     said = {"self_digest": hashlib.sha256(secret).digest(), "mask_key": mask.public}
-    wrong = dice.one_of(("", "self_digest", "mask_key"))
+    wrong = dice.one_of(("", "self_digest", "mask_key", "mask_key"))
     advert = toss.advert(
         committed=dice.chance(0.5), nonce=dice.bytes(32), **said | ({wrong: bytes(32)} if wrong else {})
     )
     which, dealt = dice.one_of(list(Secret)), []
-    slots = dice.shuffled(range(DEGREE))[: dice.one_of((THRESHOLD, THRESHOLD, THRESHOLD, THRESHOLD - 1, THRESHOLD + 1))]
+    slots = dice.shuffled(range(DEGREE))[: dice.one_of((THRESHOLD, THRESHOLD, THRESHOLD - 1, THRESHOLD + 1))]
     how = dice.one_of(("", "", "", "", "twice", "threshold", "degree", "secret", "sender", "share"))
     for place, slot in enumerate([slots[0], *slots[:-1]] if how == "twice" else slots):
         sender = toss.accuser if how == "sender" and not place else toss.accused
         label, box, made_with = toss.box(sender, toss.accuser, slot, rows[slot].tobytes(), "good")
         shares = open_box(label, box, made_with)
         if how in ("threshold", "degree") and (not place or dice.chance(0.5)):
-            label = replace(label, **{how: THRESHOLD})
+            lower = {"threshold": THRESHOLD - 1} if how == "threshold" else {"degree": THRESHOLD}
+            label = replace(label, **lower)  # type: ignore[arg-type]  # whole numbers both
             box = box[:BOX_BODY] + sign(toss.keys[sender], BOX, label.payload(box))
         piece = b"" if shares is None else shares.piece(Secret(1 - which) if how == "secret" and not place else which)
         piece = flipped(dice, piece) if how == "share" and not place else piece
@@ -184,6 +186,12 @@ MADE: dict[str, Callable[[_Toss], dict[str, Any]]] = {
     "nonce": _nonce, "advert": _advert, "box": _box, "opening": _opening, "receipt": _receipt,
     "complaint": _complaint, "share": _share, "dealt": _dealt,
 }  # fmt: skip
+
+
+ALWAYS: tuple[dict[str, Any], ...] = (
+    {"kind": "none"}, {"device": 3}, {"attempt": "ab"}, {"receipt": None}, {"box": None},
+)  # fmt: skip
+"""Values that each record is asked for with."""
 
 
 @dataclass(frozen=True)
@@ -230,17 +238,20 @@ def _judged(dice: Dice, answer: Answer) -> None:
     conduct, heard = Conduct(), list[tuple[int, bytes]]()
     conduct.on_evidence = lambda device, record: heard.append((device, record.to_bytes()))
     for _ in range(2):
-        kind = dice.one_of(tuple(MADE))
+        kind = dice.one_of((*MADE, "receipt", "dealt", "dealt"))
         record = toss.scene.record(kind, toss.accused, **MADE[kind](toss))
         answer.tell(record.to_bytes(), record.binding)
         answer.of(evidence.check, record, toss.directory)
         answer.of(evidence.check, record.to_bytes(), toss.directory)
-        for change in dice.shuffled(_changes(dice))[:4]:
+        for values in ALWAYS:
+            answer.of(evidence.check, record.model_copy(update=values), toss.directory)
+        for change in dice.shuffled(_changes(dice))[:3]:
             other = _changed(record, change)
             if other is not None:
                 answer.of(evidence.check, other, toss.directory)
         answer.tell(conduct.name(record, toss.directory, context=dice.one_of((toss.context, toss.context, bytes(32)))))
         answer.tell(conduct.name(record, toss.directory, context=toss.context))
+        conduct.evidence |= dict.fromkeys(range(7, 7 + dice.one_of((0, 3))), record)  # others, named before
     answer.tell(heard, conduct.named, [each.to_bytes() for each in conduct.evidence.values()])
     _spelled(dice, answer, record)
 

@@ -18,7 +18,7 @@ from palate_audit.answers.seams.masks.worlds import (
     COMPLETE,
     RING,
     Party,
-    Played,
+    ResumedAttempt,
     Shape,
     honest,
     rings,
@@ -65,25 +65,37 @@ from palate_server.secagg.shared import SharedCohort
 STEPS = (Step.ADVERTISE, Step.SHARE, Step.CHECK, Step.INPUT, Step.CONSISTENCY, Step.UNMASK)
 
 
-class _Liar:
+class LyingDevice:
     """What one device may sign instead of its honest answer, when it was asked and has answered."""
 
     def __init__(
-        self, dice: Dice, played: Played, i: int, answers: dict[int, bytes], hows: Sequence[str], friends: Sequence[int]
+        self,
+        dice: Dice,
+        played: ResumedAttempt,
+        i: int,
+        answers: dict[int, bytes],
+        hows: Sequence[str],
+        friends: Sequence[int],
     ) -> None:
         device, answer = played.left(i), answers[i]
+        self.before: Any = played.states[i]
         self.how, self.friends = dice.one_of(hows), friends
-        self.dice, self.device, self.before = dice, device, played.states[i]
+        self.dice, self.device = dice, device
         self.request, self.others = played.server.request(i), answers
         self.head, self.body = answer[:HEADER], answer[HEADER:]
         self.toss, self.context = int.from_bytes(answer[2:4], "little"), device.terms.context
         self.sign: Callable[[str, bytes], bytes] = partial(sign, device._identity)
 
+    @property
+    def state(self) -> Any:
+        """Where the device is since it has answered."""
+        return self.device._state
+
     def commit(self) -> bytes:
-        """A commitment to a nonce that it won't show."""
+        """A commitment to a nonce that it won't show; or one that it hasn't signed."""
         commitment = self.dice.bytes(32)
         payload = commit_payload(self.context, self.toss, self.device.id, commitment)
-        return commitment + self.sign(COMMIT, payload)
+        return commitment + (bytes(64) if self.how == "unsigned" else self.sign(COMMIT, payload))
 
     def advertise(self) -> bytes:
         """Other keys, another nonce or digest."""
@@ -101,7 +113,7 @@ class _Liar:
 
     def _slots(self, k: int) -> list[int]:
         """Some slots of its neighbours; those of its friends where it is about signatures."""
-        state: Any = self.device._state
+        state = self.state
         names = state.cohort.ids[state.neighbours].tolist()
         friends = [slot for slot, device in enumerate(names) if device in self.friends]
         if self.how in ("unsigned", "all boxes") and friends:
@@ -132,23 +144,23 @@ class _Liar:
 
     def check(self) -> bytes:
         """Complaints of good boxes and of none, or a receipt for other boxes."""
-        dice, state = self.dice, self.device._state
-        receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)  # type: ignore[union-attr]
+        dice, state = self.dice, self.state
+        receipt = BoxReceipt.decode(self.body, k=state.cohort.degree)
         accused, root = receipt.accused.copy(), receipt.root
         if self.how == "root":
             root = dice.bytes(32)
         else:
             root = self._all_boxes() if self.how == "all boxes" else root
             accused[self._slots(len(accused))] = True
-        payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))  # type: ignore[union-attr]
+        payload = receipt_payload(state.cohort.binding, root, pack_flags(accused))
         return BoxReceipt(root, accused, self.sign(RECEIPT, payload)).encode()
 
     def _all_boxes(self) -> bytes:
         """The root over all boxes that it was handed, also those that their senders haven't signed."""
-        state: Any = self.device._state
+        state = self.state
         cohort, names = state.cohort, state.cohort.ids[state.neighbours].tolist()
         request = CheckRequest.decode(self.request[HEADER:], n=len(cohort))
-        slots, key = np.flatnonzero(request.shared[state.neighbours]).tolist(), self.before.share_pair.public  # type: ignore[union-attr]
+        slots, key = np.flatnonzero(request.shared[state.neighbours]).tolist(), self.before.share_pair.public
         leaves = [NONE] * cohort.degree
         for slot, box in zip(slots, request.boxes, strict=True):
             ends, place = {"sender": names[slot], "receiver": self.device.id}, int(cohort.slots(state.me)[slot])
@@ -158,7 +170,7 @@ class _Liar:
     def open(self) -> bytes:
         """Openings by other keys, or without a signature."""
         dice, made = self.dice, list[bytes]()
-        cohort, width = self.device._state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)  # type: ignore[union-attr]
+        cohort, width = self.state.cohort, (len(self.request) - HEADER) // (len(self.body) // OPENING)
         for at, opening in enumerate(split_pieces("openings", self.body, OPENING)):
             receiver = int.from_bytes(self.request[HEADER + at * width :][:4], "little")
             good = self.how != "other" or (at and dice.chance(0.5))
@@ -180,7 +192,7 @@ class _Liar:
 
     def unmask(self) -> bytes:
         """Shares that aren't those it was dealt, or said to be of the other secret."""
-        dice, masked = self.dice, self.before.masked  # type: ignore[union-attr]
+        dice, masked = self.dice, self.before.masked
         pieces = [bytearray(piece) for piece in split_pieces("shares", self.body[:-SIGNATURE], PIECE)]
         how, at = dice.one_of(("share", "salt", "which", "none")), dice.whole(0, len(pieces) - 1)
         if how == "which":
@@ -194,7 +206,7 @@ class _Liar:
         return b"".join(leaves) + self.sign(REVEAL, reveal_payload(masked.cohort.binding, root))
 
 
-def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
+def _sent(dice: Dice, played: ResumedAttempt, answers: dict[int, bytes], i: int, lie: bytes) -> bytes | None:
     """What a device sends instead: in most cases signed, else broken on its way."""
     good, moments = answers[i], [*played.recorded.moments.values()]
     if dice.chance(0.75):
@@ -209,6 +221,7 @@ def _sent(dice: Dice, played: Played, answers: dict[int, bytes], i: int, lie: by
 
 
 HOWS: dict[Step, tuple[str, ...]] = {
+    Step.COMMIT: ("", "unsigned"),
     Step.SHARE: ("rubbish", "rubbish", "false", "low", "other key", "unsigned", "shares"),
     Step.CHECK: ("root", "all boxes", "victim", "victim", "", "", ""),
     Step.OPEN: ("", "", "other", "other", "unsigned"),
@@ -230,10 +243,10 @@ def _at(*steps: Step, gone: tuple[int, ...] = (0, 0, 0, 0, 0, 1, 1, 2)) -> _Scri
     return _Script({step: HOWS.get(step, ("",)) for step in steps}, gone=gone)
 
 
-class _Changes:
+class LyingDevices:
     """Liars, and devices that are gone; late, repeated and unasked answers at each step."""
 
-    def __init__(self, dice: Dice, played: Played, script: _Script) -> None:
+    def __init__(self, dice: Dice, played: ResumedAttempt, script: _Script) -> None:
         self.dice, self.played, self.hows = dice, played, {Step.OPEN: HOWS[Step.OPEN], **script.hows}
         some, liars = dice.shuffled(range(len(played.devices))), dice.one_of(script.liars)
         self.liars, self.gone = some[:liars], some[liars : liars + dice.one_of(script.gone)]
@@ -247,7 +260,7 @@ class _Changes:
         # Who is found out at the receipts gives no shares: then the others lie.
         for i in self.liars[:1] if step is Step.CHECK and Step.UNMASK in self.hows else self.liars:
             if i in answers and step in self.hows:
-                liar = _Liar(dice, self.played, i, answers, self.hows[step], self.liars)
+                liar = LyingDevice(dice, self.played, i, answers, self.hows[step], self.liars)
                 lie: bytes = getattr(liar, step.name.lower())()
                 sent[i] = _sent(dice, self.played, answers, i, liar.head + lie)
         received = dice.shuffled([(i, data) for i, data in sent.items() if data is not None and i not in self.gone])
@@ -262,26 +275,30 @@ def _lied(
     """An attempt that goes on from one of its steps to another, or to the end, with liars at some of them."""
     start, until = steps
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", dice.one_of((sums.MOST_DECODED, 0, 36))):
-        played = Played(honest(shape), start, answer)
+        played = ResumedAttempt(honest(shape), start, answer)
         stage: Any = played.server._stage
         if shape.ring and start > Step.ADVERTISE:  # how long a gap may be
             cohort = stage._cohort if start is Step.SHARE else stage._held.cohort
-            cohort._window_corrupt = dice.one_of((0, 0, 1, 2))
-        played.go(_Changes(dice, played, dice.one_of(scripts)), until)
+            cohort._window_corrupt = dice.one_of((0, 1, 2, 2))
+        played.go(LyingDevices(dice, played, dice.one_of(scripts)), until)
     for i in dice.some_of(range(shape.n), 0.2):
         tell_device(answer, played.devices[i])
 
 
 def _mended(dice: Dice, answer: Answer) -> None:
     """Shares that were dealt and don't fit together: who is named, and whether the sum is found."""
-    shape, most = dice.one_of((COMPLETE, RING)), dice.one_of((sums.MOST_DECODED, 0, 35, 36, 61, 71, 72))
+    shape = dice.one_of((COMPLETE, COMPLETE, RING))
+    most = dice.one_of((sums.MOST_DECODED, sums.MOST_DECODED, 35, 36, 61, 71, 72))
     with rings(shape), mock.patch.object(sums, "MOST_DECODED", most):
-        played = Played(honest(shape), Step.INPUT, answer)
+        played = ResumedAttempt(honest(shape), Step.INPUT, answer)
         stage: Any = played.server._stage
         order = dice.shuffled(range(shape.n))
         for liar in order[: dice.one_of((1, 1, 2))]:
             _deal(dice, played, stage._held, liar)
-        gone = {Step.INPUT: order[: dice.one_of((0, 0, 1))], Step.UNMASK: order[2 : dice.one_of((2, 2, 3, 4))]}
+        gone = {
+            Step.INPUT: order[: dice.one_of((0, 0, 0, 0, 1))],
+            Step.UNMASK: order[2 : dice.one_of((2, 2, 2, 2, 3, 4))],
+        }
 
         def change(step: Step, answers: dict[int, bytes]) -> list[tuple[int, bytes]]:
             return [(i, answers[i]) for i in answers if i not in gone.get(step, ())]
@@ -289,11 +306,13 @@ def _mended(dice: Dice, answer: Answer) -> None:
         played.go(change, None)
 
 
-def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
+def _deal(dice: Dice, played: ResumedAttempt, held: SharedCohort, liar: int) -> None:
     """Let one device have dealt other shares to some, under its commitments and signatures."""
     cohort, party = held.cohort, played.recorded.party
     spare = cohort.degree - cohort.threshold
-    for slot in dice.shuffled(range(cohort.degree))[: dice.one_of((1, 1, 2, spare, spare + 1, cohort.degree))]:
+    many = dice.shuffled(range(cohort.degree))[: dice.one_of((spare, spare + 1, cohort.degree))]
+    one = [dice.whole(0, cohort.threshold - 1)]
+    for slot in one if dice.chance(0.6) else many:
         holder = int(held.neighbours[liar, slot])
         at = held.neighbours[holder].tolist().index(liar)
         label, _ = held.received(holder, at)
@@ -301,7 +320,7 @@ def _deal(dice: Dice, played: Played, held: SharedCohort, liar: int) -> None:
         device, dealt = played.left(holder), open_box(label, box, made_with)
         if isinstance(device._state, Checked) and dealt is not None:
             device._state = replace(device._state, shares={**device._state.shares, at: dealt})
-        signed = dice.chance(0.8)  # or nobody has signed it
+        signed = dice.chance(0.9)  # or nobody has signed it
         held.boxes[liar, slot] = np.frombuffer(box if signed else box[:BOX_BODY] + bytes(64), np.uint8)
 
 
@@ -318,13 +337,14 @@ def _whole(dice: Dice, answer: Answer) -> None:
         if not isinstance(server, Unmasking):
             continue
         devices = [party.device(i) for i in range(n)]
-        away = {i: dice.one_of((*STEPS, None, None, None, None)) for i in range(n)}
+        never = Step.UNMASK + 1
+        away = {i: dice.one_of((*STEPS, never, never, never, never)) for i in range(n)}
         ended = None
         while not server.finished and ended is None:
             step, requests = server.step, server.requests()
             answer.tell(step.name, list(requests.items()))
             for i, request in requests.items():
-                if away[i] is None or step < away[i]:  # type: ignore[operator]
+                if step < away[i]:
                     answer.tell(server.receive(i, devices[i].answer(step, request)))
             ended = answer.tried(server.close)
             tell_server(answer, server)
@@ -340,13 +360,16 @@ def _tossed(dice: Dice, answer: Answer) -> None:
         party = replace(party, terms=replace(party.terms, context=dice.bytes(32), max_tosses=dice.whole(1, 3), n_min=6))
         server, devices = party.unmasking(), [party.device(i) for i in range(RING.n)]
         answer.tell(server.requests())
-        ended = None
+        ended, before = None, dict[tuple[Step, int], bytes]()
         while not server.finished and ended is None and server.step < Step.SHARE:
             quiet = dice.shuffled(server.asked)[: dice.one_of((0, 1, 1, 2))]
             for i in server.asked:
                 given = devices[i].answer(server.step, server.request(i))
+                if (server.step, i) in before:  # of the toss before
+                    answer.tell(server.receive(i, before[server.step, i]))
                 if i not in quiet:
-                    server.receive(i, given)
+                    before[server.step, i] = given
+                    answer.tell(server.receive(i, given))
             ended = answer.tried(server.close)
             tell_server(answer, server)
             if ended is None:
@@ -360,8 +383,8 @@ def _begun(dice: Dice, answer: Answer) -> None:
         party = honest(shape).party
         n = shape.n
         some = dice.shuffled(range(n))
-        for invited in (None, some[: shape.n_min], some[: shape.n_min - 1], [*range(n), n], [-1, *range(1, n)], [], some,
-                        [*some[1:], n], [*some, *some], set(some)):  # fmt: skip
+        few, less = some[: shape.n_min], some[: shape.n_min - 1]
+        for invited in (None, few, less, [*range(n), n], [-1, *range(1, n)], [], some, [*some[1:], n], [*some, *some]):
             server = answer.tried(Unmasking, party.terms, party.directory, party.server, invited=invited)
             if isinstance(server, Unmasking):
                 answer.tell(server.invited, server.asked, server.step.name, server.finished, server.requests())
@@ -370,7 +393,7 @@ def _begun(dice: Dice, answer: Answer) -> None:
             terms = Answer().tried(replace, party.terms, **changed)
             if isinstance(terms, AttemptTerms):
                 answer.tell(type(answer.tried(Unmasking, terms, party.directory, party.server)).__name__)
-        played = Played(honest(shape), dice.one_of(STEPS), answer)
+        played = ResumedAttempt(honest(shape), dice.one_of(STEPS), answer)
         for i in (0, 5, 9, 99):
             answer.of(played.server.request, i)
         answer.of(played.server.collect, {})
@@ -393,19 +416,21 @@ SHARED = (
     _Script({Step.SHARE: ("unsigned",), Step.CHECK: ("", "victim")}, (2,), (0,)),
     _Script({Step.CHECK: ("",)}, (1, 2), (1,)),
 )
-RINGED = (*SHARED, _Script({}, (0,), (2,)))
+RINGED = (*SHARED, _Script({}, (0,), (1, 2)))
+LATE_IN_A_RING = tuple(replace(script, gone=(0, 0, 1, 1, 2)) for script in LATE)
 
 BEGINNING = (Step.COMMIT, Step.SHARE)
 ADVERTS = (Step.ADVERTISE, Step.SHARE)
 BOXES = (Step.SHARE, Step.INPUT)
 RECEIPTS = (Step.CHECK, Step.INPUT)
 REST = (Step.CHECK, None)
+LAST = (Step.INPUT, None)
 
 SEAMS = (
     Seam("server: who is invited, and where it ends", _begun, 12),
     Seam("server: whole attempts of few", _whole, 12),
     Seam("server: tosses", _tossed, 6),
-    Seam("server: commitments", partial(_lied, RING, BEGINNING, (_at(Step.COMMIT, gone=MANY),)), 6),
+    Seam("server: commitments", partial(_lied, RING, BEGINNING, (_at(Step.COMMIT, gone=MANY),)), 12),
     Seam("server: adverts", partial(_lied, COMPLETE, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 18),
     Seam("server: adverts in a ring", partial(_lied, RING, ADVERTS, (_at(Step.ADVERTISE, gone=MANY),)), 12),
     Seam("server: boxes", partial(_lied, COMPLETE, BOXES, SHARED), 24),
@@ -413,7 +438,9 @@ SEAMS = (
     Seam("server: receipts and openings", partial(_lied, COMPLETE, RECEIPTS, CHECKED), 18),
     Seam("server: receipts and openings in a ring", partial(_lied, RING, RECEIPTS, CHECKED), 12),
     Seam("server: vectors, lists and shares", partial(_lied, COMPLETE, REST, LATE), 18),
-    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE), 12),
+    Seam("server: vectors, lists and shares in a ring", partial(_lied, RING, REST, LATE_IN_A_RING), 12),
+    Seam("server: lost vectors", partial(_lied, COMPLETE, LAST, (_Script({}, (0,), (1, 1, 2)),)), 12),
+    Seam("server: lost vectors in a ring", partial(_lied, RING, LAST, (_Script({}, (0,), (0, 1)),)), 6),
     Seam("server: from the receipts to the sum", partial(_lied, COMPLETE, REST, THROUGH), 6),
-    Seam("server: shares that don't fit together", _mended, 12),
+    Seam("server: shares that don't fit together", _mended, 18),
 )

@@ -164,8 +164,10 @@ def _headers(dice: Dice, answer: Answer) -> None:
     data = messages.write(Header(step, toss, device, context), body, answer=of_device)
     answer.tell(data)
     expected: dict[str, Any] = {"step": step, "device": device, "context": context, "answer": of_device}
-    odd = ({}, {"step": dice.one_of(list(Step))}, {"device": device ^ 1}, {"context": flipped(dice, context)},
-           {"answer": not of_device})  # fmt: skip
+    odd: tuple[dict[str, Any], ...] = (
+        {}, {"step": dice.one_of(list(Step))}, {"device": device ^ 1}, {"context": flipped(dice, context)},
+        {"answer": not of_device},
+    )  # fmt: skip
     for changed in odd:
         answer.of(messages.read, data, **{**expected, **changed})
     for other in (flipped(dice, data[:40]) + body, data[:39], data[:40], b"", b"\2" + data[1:], b"\4" + data[1:]):
@@ -234,7 +236,8 @@ def _boxed(dice: Dice, answer: Answer) -> None:
     answer.tell(box, made_with.private_bytes(), label.payload(box), label.leaf(box), label.ends)
     field = dice.one_of(("binding", "sender", "receiver", "slot", "degree", "threshold", "key"))
     value = getattr(label, field)
-    other = replace(label, **{field: flipped(dice, value) if isinstance(value, bytes) else value + 1})
+    changed: dict[str, Any] = {field: flipped(dice, value) if isinstance(value, bytes) else value + 1}
+    other = replace(label, **changed)
     at = dice.one_of((0, 31, 32, 95, 96, 111, 112, 127, 128, 143, 144, 207))
     wrong = box[:at] + bytes([box[at] ^ 1]) + box[at + 1 :]
     for named, shown in ((label, box), (other, box), (label, wrong)):
@@ -309,7 +312,7 @@ def _planned(dice: Dice, answer: Answer) -> None:
     checkpoint = Checkpoint(size=dice.whole(1, 99), root=dice.bytes(32).hex())
     facts: dict[str, Any] = {"checkpoint": checkpoint, "consistency": (), "entry": {}, "inclusion": ()}
     charge = ChargeProof.model_construct(**facts)
-    found = {"charge": charge, "plan": plan, "signature": dice.bytes(64).hex()}
+    found: dict[str, Any] = {"charge": charge, "plan": plan, "signature": dice.bytes(64).hex()}
     terms = answer.of(attempt_terms, SignedPlan.model_construct(**found))
     answer.tell(terms.committed)
     name = dice.one_of(("run", "round", "attempt", "model_hash", "clip_norm", "expires", "grid", "population"))

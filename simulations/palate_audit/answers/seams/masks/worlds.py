@@ -31,7 +31,7 @@ from palate_common.secagg.messages import Step
 from palate_common.secagg.transcript import AttemptTerms
 from palate_server.secagg.attempt import Unmasking
 
-RINGS = {"largest": 5, "failure": 5.0, "abort": 2.3}
+RINGS: dict[str, Any] = {"largest": 5, "failure": 5.0, "abort": 2.3}
 """Bounds with which ten devices form a ring of six neighbours."""
 
 
@@ -99,7 +99,7 @@ class Party:
 
 
 @dataclass(frozen=True)
-class Moment:
+class HonestStep:
     """The beginning of a step, and what was sent in it."""
 
     step: Step
@@ -114,7 +114,7 @@ class RecordedAttempt:
     """An attempt that was played."""
 
     party: Party
-    moments: Mapping[Step, Moment]
+    moments: Mapping[Step, HonestStep]
     last: list[MaskedDevice] = field(repr=False)
 
 
@@ -134,12 +134,12 @@ def honest(shape: Shape) -> RecordedAttempt:
     with still(f"an honest attempt\n{shape}"), rings(shape):
         party = Party.of(shape, dice, dice.bytes(32))
         server, devices = party.unmasking(), [party.device(i) for i in range(shape.n)]
-        moments = dict[Step, Moment]()
+        moments = dict[Step, HonestStep]()
         while not server.finished:
             step, before, requests = server.step, copied_server(server), server.requests()
             held = [copied(device) for device in devices]
             answers = {i: devices[i].answer(step, request) for i, request in requests.items()}
-            moments[step] = Moment(step, before, held, requests, answers)
+            moments[step] = HonestStep(step, before, held, requests, answers)
             server.collect(answers)
     return RecordedAttempt(party, moments, devices)
 
@@ -158,7 +158,7 @@ def copied_server(server: Unmasking) -> Unmasking:
     return copy.deepcopy(server, {id(each): each for each in (attempt.key, attempt.directory)})
 
 
-class Played:
+class ResumedAttempt:
     """An attempt that goes on from a moment of an honest one, and tells all that is sent and kept.
 
     Args:
