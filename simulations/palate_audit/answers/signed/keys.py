@@ -30,6 +30,8 @@ def _signatures(dice: Dice, answer: Answer) -> None:
         "palate/plan/1",
         dice.one_of(("a", "palate/plan/2", "x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f")),
     ]
+    for tag in ("x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f"):
+        ask(answer, keys[0].sign, tag, b"")
     payloads = [dice.bytes(dice.one_of((0, 1, 40, 255, 256))), b"other"]
     signed = [(key, tag, data, ask(answer, key.sign, tag, data)) for key in keys for tag in tags for data in payloads]
     good = [each for each in signed if each[3]]

@@ -110,11 +110,15 @@ def _charge(dice: Dice, plan: RoundPlan) -> tuple[ChargeProof, MerkleTree, list[
     for old, new in pairwise(keys):
         links.append(make_handover(plan.population, tree.size, old, new))
         tree.append(links[-1].leaf())
-    entry = entry_from({
+    said: dict[str, Any] = {
         "kind": "charge", "seq": tree.size, "run": plan.run, "round": plan.round, "attempt": plan.attempt,
         "plan_hash": plan.hash,
         "mu2": plan.mu2 or 1.0, "run_limit": None, "facts": {"spent": 4.0},
-    })  # fmt: skip
+    }  # fmt: skip
+    if dice.chance(0.3):  # it was charged, but for something else
+        name = dice.one_of(("run", "round", "attempt", "plan_hash", "mu2", "mu2"))
+        said[name] = {"run": "other", "plan_hash": "cd" * 32, "mu2": said["mu2"] * dice.one_of((0.5, 2.0))}.get(name, 9)
+    entry = entry_from(said)
     tree.append(entry.leaf())
     for _ in range(dice.whole(0, 2)):
         tree.append(b"later")
@@ -272,6 +276,8 @@ def _relied(dice: Dice, answer: Answer) -> None:
     for _ in range(dice.one_of((0, 1, 2, 3, 5))):
         alone = dice.one_of((None, 0.5, 1.0, 8.0, 0.99e8, 0.98e8, 1e6))
         cohort = dice.one_of((None, 0, 10, 20))
+        if dice.chance(0.1):
+            trusts.append(Trust(dice.one_of((None, 1)), cohort, alone))
         trusts.append(
             dice.one_of((None, *[Trust(None if cohort is None else dice.one_of((0, 1, 1, 2, 10)), cohort, alone)] * 4))
         )

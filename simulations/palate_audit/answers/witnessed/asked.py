@@ -184,14 +184,23 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
                 ledger.open_run(f"run-{ledger.checkpoint().size}", {})
             if dice.chance(0.15):
                 _grows_meanwhile(ledger, client, dice.whole(1, 3))
-            call = dice.one_of((asker.ready, asker.shown, asker.shown, asker.charged, asker.keep_last))
-            try:
-                found = call(ledger)
-                answer.tell(found.model_dump_json() if isinstance(found, Shown) else None)
-            except PalateError as error:
-                answer.tell(type(error).__name__, NAMED.findall(str(error)))
+            _asked(answer, dice.one_of((asker.ready, asker.shown, asker.shown, asker.charged, asker.keep_last)), ledger)
             other.settle()
             answer.tell(_troubles(client), kept, other.notes, other.sizes)
+        for manner, call in (("cosigns", asker.shown), ("breaks", asker.charged), ("cosigns", asker.ready)):
+            other.manners = [manner] * count
+            _asked(answer, call, ledger)
+            other.settle()
+            answer.tell(other.notes[-count:])
+
+
+def _asked(answer: Answer, call: Callable[[Ledger], Any], ledger: Ledger) -> None:
+    """Ask the witnesses, and tell what is shown."""
+    try:
+        found = call(ledger)
+        answer.tell(found.model_dump_json() if isinstance(found, Shown) else None)
+    except PalateError as error:
+        answer.tell(type(error).__name__, NAMED.findall(str(error)))
 
 
 def _grows_meanwhile(ledger: Ledger, client: WitnessClient, times: int) -> None:

@@ -153,6 +153,10 @@ class _Played:
             lambda: ask(self.answer, register.name,
             {number: dice.bytes(dice.whole(0, 3)) for number in self.numbers()}),
             lambda: ask(self.answer, lambda: _dump(register.pardon(self.number()))),
+            lambda: [
+                ask(self.answer, register.strike, [1], limit=1, until=self.now + 50.0),
+                ask(self.answer, lambda: _dump(register.pardon(1))),
+            ],
             lambda: ask(self.answer, register.invited, self.numbers(), period=dice.one_of((5, 5, 6, 7))),
             lambda: ask(self.answer, register.invited, self.numbers(), period=5),
             lambda: [ask(self.answer, register.invited, self.numbers(), period=period) for period in (5, 6, 6, 7)],

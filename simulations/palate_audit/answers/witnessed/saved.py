@@ -149,7 +149,7 @@ class _Server:
         if self.dice.chance(0.5):
             note = by_witnesses(note, [0])
             self.notes.append(canonical_json({"cosigned": note.to_bytes().decode(), "spent_mu2": ledger.spent()}))
-            return shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+            return shown if self.dice.chance(0.4) else shown.model_copy(update={"cosigned": note.to_bytes().decode()})
         return shown
 
     def _note(self, ledger: Ledger) -> Note:
