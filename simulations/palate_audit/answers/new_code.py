@@ -98,14 +98,19 @@ class NewCode:
 
 
 @contextmanager
-def new_code() -> Iterator[NewCode]:
-    """Count in this process, until the context ends, how what is asked anew comes out."""
+def new_code(known: Mapping[str, Mapping[str, str]] | None = None) -> Iterator[NewCode]:
+    """Count in this process, until the context ends, how what is asked anew comes out.
+
+    Args:
+        known: digests of each module's source and of what it asks; what was recorded if None.
+    """
     found, codes = NewCode(), dict[tuple[str, str, int], CodeType]()
+    known = recorded() if known is None else known
     for name, path in modules().items():
         source = path.read_bytes()
-        known = _recorded().get(name, {})
-        if known.get("source") != _digest(source):
-            counting = _Counting(name, known.get("asks", ""), found)
+        former = known.get(name, {})
+        if former.get("source") != _digest(source):
+            counting = _Counting(name, former.get("asks", ""), found)
             tree = counting.visit(ast.parse(source))
             if counting.functions:
                 codes |= _counted(importlib.import_module(name), tree, counting.functions, found)
@@ -148,7 +153,7 @@ def record() -> None:
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _recorded() -> Mapping[str, Mapping[str, str]]:
+def recorded() -> Mapping[str, Mapping[str, str]]:
     """Module -> digests of its source and of what it asks."""
     found: Mapping[str, Mapping[str, str]] = json.loads(FILE.read_bytes()) if FILE.exists() else {}
     return found

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
 from palate_common.errors import PalateError
 from palate_common.records import consistency
 from palate_common.records.canonical import canonical_json

@@ -9,7 +9,7 @@ from typing import Any
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import ask, folder, shown
+from palate_audit.answers.seams.signed.asking import ask, folder, shown
 from palate_server.folder.enrolments import Enrolments, copy_register, quarter_name, quarter_of
 
 _TABLES = {

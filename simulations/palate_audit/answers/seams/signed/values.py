@@ -9,7 +9,7 @@ import numpy as np
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key, shown
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key, shown
 from palate_common.records import canonical, protobuf
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.entries import entry_from

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
 from palate_client.ledger.trust import Reliance, Trust, conditions, worst_case_costs
 from palate_common.domains import focused
 from palate_common.errors import IntegrityError, PalateError

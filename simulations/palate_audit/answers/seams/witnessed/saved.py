@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -22,9 +23,9 @@ from cryptography.x509.oid import NameOID
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, ask, files, folder, release_key
-from palate_audit.answers.signed.plans import made_plan
-from palate_audit.answers.witnessed.quorums import by_witnesses, witness
+from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.seams.signed.plans import made_plan
+from palate_audit.answers.seams.witnessed.quorums import by_witnesses, witness
 from palate_common.errors import PalateError
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.records.canonical import canonical_json
@@ -32,6 +33,7 @@ from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.rounds.plan import ChargeProof, sign_plan
+from palate_common.system import lock_folder
 from palate_server.folder import archive, backup, certificates
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -104,7 +106,7 @@ class _Server:
         """A signed plan, for which a ledger is charged."""
         alone = {"cohort": None, "events": None}
         plan = made_plan(self.dice, population="readers", run=run, dp="central", grid=64, sigma=128, mu2=0.5, **alone)
-        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        place: dict[str, Any] = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
         ledger.open_run(plan.run, {})
         charge = ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=9.0)
         shown = self._cosigned(ledger)
@@ -204,7 +206,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
             server.rotate()
             server.grow(dice.whole(0, 1))
         asked = answer.tell
-        real, locked = tempfile.mkdtemp, backup.lock_folder
+        real: Callable[..., str] = tempfile.mkdtemp
 
         def made(**named: Any) -> str:
             asked(named["prefix"], Path(named["dir"]).relative_to(root))
@@ -212,7 +214,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
 
         def lock(path: Path, *, wait: bool) -> int:
             asked(path.parent.name, wait)
-            return locked(path, wait=wait)
+            return lock_folder(path, wait=wait)
 
         stack.enter_context(mock.patch.object(tempfile, "mkdtemp", made))
         stack.enter_context(mock.patch.object(backup, "MOST_EPOCH", dice.one_of((2, 3, 4))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import altered, ask, release_key
 from palate_common.records import checkpoints, notes
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey

@@ -16,9 +16,9 @@ import httpx
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, files, folder, release_key, shown
-from palate_audit.answers.signed.trees import long_tree
-from palate_audit.answers.witnessed.quorums import witness, witness_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, files, folder, release_key, shown
+from palate_audit.answers.seams.signed.trees import long_tree
+from palate_audit.answers.seams.witnessed.quorums import witness, witness_key
 from palate_common.errors import PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint

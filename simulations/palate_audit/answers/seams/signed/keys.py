@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, ask, files, folder, release_key
-from palate_audit.answers.signed.texts import TEXTS
+from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.seams.signed.texts import TEXTS
 from palate_common.records import handovers, signing
 from palate_common.records.entries import entry_from
 from palate_common.records.files import write_durably
