@@ -154,6 +154,6 @@ def _select(opened: Database, query: str) -> list[Any]:
 
 
 SEAMS = (
-    Seam("durable files and locks", _durable, 18),
-    Seam("databases: kinds, transactions and copies", _databases, 18),
+    Seam("durable files and locks", _durable, 12),
+    Seam("databases: kinds, transactions and copies", _databases, 12),
 )

@@ -183,6 +183,6 @@ def _handovers(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 18),
-    Seam("handovers: chains of release keys", _handovers, 18),
+    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 12),
+    Seam("handovers: chains of release keys", _handovers, 12),
 )

@@ -162,6 +162,25 @@ def _opened(dice: Dice, answer: Answer) -> None:
     """Plans as a device opens them, one after the other: right, changed, by other keys, over other ledgers."""
     for _ in range(2):
         _opened_once(dice, answer)
+    if dice.chance(0.4):
+        _charged_otherwise(dice, answer)
+
+
+def _charged_otherwise(dice: Dice, answer: Answer) -> None:
+    """Charges that are in the ledger, but for another plan; and handovers that aren't in it."""
+    plan = made_plan(dice, dp="central", cohort=None, events=None, sigma=64, mu2=1e6, round=1, attempt=1)
+    link = make_handover(plan.population, 0, release_key(0), release_key(1))
+    right = {"run": plan.run, "round": 1, "attempt": 1, "plan_hash": plan.hash, "mu2": 1e6}
+    for wrong in ({}, {"run": "x"}, {"round": 0}, {"attempt": 0}, {"plan_hash": HASH}, {"mu2": 1.0}, {"handovers": 1}):
+        said = {name: value for name, value in {**right, **wrong}.items() if name != "handovers"}
+        entry = entry_from({"kind": "charge", "seq": 1, "run_limit": None, "facts": {}, **said})
+        tree = MerkleTree([link.leaf() if "handovers" not in wrong else b"another", entry.leaf()])
+        state = Shown.of(tree, 2, since=(), handovers=[link])
+        charge = ChargeProof(**state.model_dump(), version=2, entry=entry.body, inclusion=tree.inclusion_proof(1, 2))
+        data = plans.sign_plan(plan, charge, release_key(1)).to_bytes()
+        pinned = dice.one_of((None, Pinned(plan.population, release_key(0).public)))
+        public = release_key(0).public
+        ask(answer, plans.open_plan, data, public_key=public, last_seen=lambda _: None, pinned=pinned)
 
 
 def _opened_once(dice: Dice, answer: Answer) -> None:
@@ -319,7 +338,7 @@ def _domains(dice: Dice, answer: Answer) -> None:
 
 SEAMS = (
     Seam("plans: fields, and what follows from them", _fields, 24),
-    Seam("plans: opened by a device", _opened, 30),
+    Seam("plans: opened by a device", _opened, 24),
     Seam("plans: what is none", _refused, 12),
     Seam("trust: what several rounds rely on", _trust, 24),
     Seam("domains: weights of events", _domains, 12),

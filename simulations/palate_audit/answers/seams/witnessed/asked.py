@@ -426,8 +426,8 @@ def _verified(answer: Answer, data: bytes, public: str) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: asked by a server", _witnessed, 18),
-    Seam("witnesses: a client and what it is answered", _clients, 18),
+    Seam("witnesses: asked by a server", _witnessed, 12),
+    Seam("witnesses: a client and what it is answered", _clients, 12),
     Seam("mirrors: the files of a ledger", _mirrored, 12),
-    Seam("extracts: one run's entries, proved", _extracts, 18),
+    Seam("extracts: one run's entries, proved", _extracts, 12),
 )

@@ -458,7 +458,7 @@ def _served(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 30),
+    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 24),
     Seam("witnesses: folders, keys and evidence", _folders, 12),
     Seam("witnesses: rates", _rates, 12),
     Seam("witnesses: requests, sizes and evidence of forks", _requests, 12),

@@ -194,7 +194,9 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
         (model / MANIFEST).write_bytes(payload)
         (model / SIGNATURE).write_bytes(signature if dice.chance(0.95) else b"00")
     plain = sorted(where.rglob("plan.json"))
-    return dice.one_of((*[[where]] * 7, plain or [where], [*plain, where], [where / "none"], []))
+    return dice.one_of(
+        (*[[where]] * 7, plain or [where], [*plain, where], [*plain, where], [*plain, where], [where / "none"], [])
+    )
 
 
 def _backups(dice: Dice, answer: Answer) -> None:
@@ -479,7 +481,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
     base = datetime(2026, 1, 1, tzinfo=UTC)
     now = [base]
 
-    class Clock(datetime):
+    class _Clock(datetime):
         """Dates whose present is this case's."""
 
         @classmethod
@@ -487,7 +489,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
             """The time that is."""
             return now[0]
 
-    with folder() as root, mock.patch.object(certificates, "datetime", Clock):
+    with folder() as root, mock.patch.object(certificates, "datetime", _Clock):
         for _ in range(6):
             before = {path.name: path.read_bytes() for path in root.iterdir()}
             step = dice.whole(0, 8)
@@ -543,7 +545,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("backups: saved, lost, restored", _backups, 12),
+    Seam("backups: saved, lost, restored", _backups, 9),
     Seam("archives: what is unpacked", _archives, 36),
-    Seam("certificates: made, renewed, installed", _certified, 18),
+    Seam("certificates: made, renewed, installed", _certified, 12),
 )
