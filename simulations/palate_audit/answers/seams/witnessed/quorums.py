@@ -153,7 +153,13 @@ def _grown(ledger: Ledger, dice: Dice, keys: list[SigningKey]) -> None:
         run = f"run-{number}"
         ledger.open_run(run, {})
         ledger.charge(
-            run=run, round_=0, attempt=0, plan_hash="ab" * 32, mu2=dice.one_of((0.125, 0.25)), facts={}, run_limit=1.0
+            run=run,
+            round_=0,
+            attempt=0,
+            plan_hash="ab" * 32,
+            mu2=dice.one_of((0.125, 0.25, 2.0**-12)),
+            facts={},
+            run_limit=1.0,
         )
 
 
@@ -296,7 +302,7 @@ def _restorations(dice: Dice, answer: Answer) -> None:
             pinned = _pins(dice, dice.one_of(present), keys[0])
             _taken(answer, found, pinned)
             for state, cost in states:
-                for cost_seen in {cost, dice.one_of((0.0, cost, None))}:
+                for cost_seen in dict.fromkeys((cost, dice.one_of((0.0, cost + 2.0**-20, None)))):
                     for after in (
                         found,
                         dice.one_of((found, _changed(dice, found, state.checkpoint, ledger, present))),

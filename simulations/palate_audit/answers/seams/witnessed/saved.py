@@ -138,7 +138,7 @@ class _Server:
         )
         found = [
             ("plan.json", sign_plan(free, None, self.keys[-1]).to_bytes()),
-            ("plan.json", forked),
+            *[("plan.json", forked)] * 4,
             ("plan.json", b"x"),
         ]
         for each in (note, foreign, later):
@@ -204,7 +204,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
     with folder() as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _Server(dice, root)
-        if dice.chance(0.25):
+        if dice.chance(0.4):
             server.rotate()
             server.grow(dice.whole(0, 1))
         asked = answer.tell
@@ -240,7 +240,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
             )
         if dice.chance(0.3):
             server.mirrored(root / "mirror")
-        if dice.chance(0.25):
+        if dice.chance(0.35):
             server.rotate()
         server.grow(dice.whole(0, 3))
         if dice.chance(0.4):
@@ -273,7 +273,7 @@ def _epochs(dice: Dice, answer: Answer, server: _Server, root: Path, saved: Path
         site.ledger_file.write_bytes(ledger_file)
         with site.ledger(read_only=True) as ledger:
             since = ledger.checkpoint().size
-        found = ask(answer, backup._new_epoch, site, there, since - dice.whole(0, 1))
+        found = ask(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
         if found is not None:
             with site.ledger(read_only=True) as ledger:
                 answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
