@@ -141,7 +141,7 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         ask(answer, handovers.check_new_start, where, entry)
     answer.tell(handovers.handover_bytes(population, 1, "a", "b"))
     fork = handovers.make_handover(population, bodies[0]["seq"] + 1 if bodies else 1, keys[0], release_key(8))
-    same = (
+    twice = (
         [
             handovers.Handover(
                 entry=handovers.make_handover(population, links[0].entry["seq"], keys[1], release_key(8)).body,
@@ -165,7 +165,7 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         for where, one in ((population, entry), ("other", entry_from(each.entry)), (population, entry_from(same))):
             ask(answer, handovers.check_handover, where, one) if one else None
     for shows in (
-        [*links[:1], *same],
+        [*links[:1], *twice],
         links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links],
         [*links[:1], more[0], *links[1:]],
         [*links, more[1]], [more[2]], [more[3]], [*links[1:], *changed], [*changed, *links[len(changed):]],
