@@ -141,6 +141,8 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         ask(answer, handovers.check_new_start, where, entry)
     answer.tell(handovers.handover_bytes(population, 1, "a", "b"))
     fork = handovers.make_handover(population, bodies[0]["seq"] + 1 if bodies else 1, keys[0], release_key(8))
+    rounds, _ = chain_of(dice, population, [keys[0], release_key(6), release_key(7), release_key(6)])
+    circle = [handovers.Handover(entry=each, inclusion=()) for each in rounds]
     twice = (
         [
             handovers.Handover(
@@ -165,7 +167,7 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         for where, one in ((population, entry), ("other", entry_from(each.entry)), (population, entry_from(same))):
             ask(answer, handovers.check_handover, where, one) if one else None
     for shows in (
-        [*links[:1], *twice],
+        [*links[:1], *twice], circle,
         links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links],
         [*links[:1], more[0], *links[1:]],
         [*links, more[1]], [more[2]], [more[3]], [*links[1:], *changed], [*changed, *links[len(changed):]],
