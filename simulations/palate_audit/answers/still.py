@@ -28,7 +28,7 @@ NOW = 1_760_000_000.0
 @contextmanager
 def still(seed: str) -> Iterator[None]:
     """Make everything that is drawn follow from a seed, in this process, until the context ends."""
-    stream = _Stream(seed)
+    stream, chosen = _Stream(seed), _Stream(f"{seed}\nchosen")
 
     def identity() -> SigningKey:
         return SigningKey(Ed25519PrivateKey.from_private_bytes(stream.take(32)))
@@ -41,13 +41,13 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
+        (random, "_urandom", chosen.take),  # of SystemRandom
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),
         (secrets, "randbelow", stream.below),
         (uuid, "uuid4", name),
         (time, "time", lambda: NOW),
-        (random, "_urandom", stream.take),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
         *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
