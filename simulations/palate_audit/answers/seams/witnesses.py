@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.witnessed import asked, cosigners, quorums, register, saved
+from palate_audit.answers.seams.witnessed import asked, cosigners, quorums, register, saved
 
 SEAMS = (*quorums.SEAMS, *cosigners.SEAMS, *asked.SEAMS, *register.SEAMS, *saved.SEAMS)
-"""Of `palate_audit.answers.witnessed`."""
+"""Of `palate_audit.answers.seams.witnessed`."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -22,9 +23,9 @@ from cryptography.x509.oid import NameOID
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, ask, files, folder, release_key
-from palate_audit.answers.signed.plans import made_plan
-from palate_audit.answers.witnessed.quorums import by_witnesses, witness
+from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.seams.signed.plans import made_plan
+from palate_audit.answers.seams.witnessed.quorums import by_witnesses, witness
 from palate_common.errors import PalateError
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
 from palate_common.records.canonical import canonical_json
@@ -32,6 +33,7 @@ from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.rounds.plan import ChargeProof, sign_plan
+from palate_common.system import lock_folder
 from palate_server.folder import archive, backup, certificates
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -104,7 +106,7 @@ class _Server:
         """A signed plan, for which a ledger is charged."""
         alone = {"cohort": None, "events": None}
         plan = made_plan(self.dice, population="readers", run=run, dp="central", grid=64, sigma=128, mu2=0.5, **alone)
-        place = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        place: dict[str, Any] = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
         ledger.open_run(plan.run, {})
         charge = ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=9.0)
         shown = self._cosigned(ledger)
@@ -136,7 +138,7 @@ class _Server:
         )
         found = [
             ("plan.json", sign_plan(free, None, self.keys[-1]).to_bytes()),
-            ("plan.json", forked),
+            *[("plan.json", forked)] * 4,
             ("plan.json", b"x"),
         ]
         for each in (note, foreign, later):
@@ -149,7 +151,7 @@ class _Server:
         if self.dice.chance(0.5):
             note = by_witnesses(note, [0])
             self.notes.append(canonical_json({"cosigned": note.to_bytes().decode(), "spent_mu2": ledger.spent()}))
-            return shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+            return shown if self.dice.chance(0.4) else shown.model_copy(update={"cosigned": note.to_bytes().decode()})
         return shown
 
     def _note(self, ledger: Ledger) -> Note:
@@ -192,7 +194,9 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
         (model / MANIFEST).write_bytes(payload)
         (model / SIGNATURE).write_bytes(signature if dice.chance(0.95) else b"00")
     plain = sorted(where.rglob("plan.json"))
-    return dice.one_of((*[[where]] * 7, plain or [where], [*plain, where], [where / "none"], []))
+    return dice.one_of(
+        (*[[where]] * 7, plain or [where], [*plain, where], [*plain, where], [*plain, where], [where / "none"], [])
+    )
 
 
 def _backups(dice: Dice, answer: Answer) -> None:
@@ -200,11 +204,11 @@ def _backups(dice: Dice, answer: Answer) -> None:
     with folder() as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _Server(dice, root)
-        if dice.chance(0.25):
+        if dice.chance(0.4):
             server.rotate()
             server.grow(dice.whole(0, 1))
         asked = answer.tell
-        real, locked = tempfile.mkdtemp, backup.lock_folder
+        real: Callable[..., str] = tempfile.mkdtemp
 
         def made(**named: Any) -> str:
             asked(named["prefix"], Path(named["dir"]).relative_to(root))
@@ -212,7 +216,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
 
         def lock(path: Path, *, wait: bool) -> int:
             asked(path.parent.name, wait)
-            return locked(path, wait=wait)
+            return lock_folder(path, wait=wait)
 
         stack.enter_context(mock.patch.object(tempfile, "mkdtemp", made))
         stack.enter_context(mock.patch.object(backup, "MOST_EPOCH", dice.one_of((2, 3, 4))))
@@ -236,7 +240,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
             )
         if dice.chance(0.3):
             server.mirrored(root / "mirror")
-        if dice.chance(0.25):
+        if dice.chance(0.35):
             server.rotate()
         server.grow(dice.whole(0, 3))
         if dice.chance(0.4):
@@ -269,7 +273,7 @@ def _epochs(dice: Dice, answer: Answer, server: _Server, root: Path, saved: Path
         site.ledger_file.write_bytes(ledger_file)
         with site.ledger(read_only=True) as ledger:
             since = ledger.checkpoint().size
-        found = ask(answer, backup._new_epoch, site, there, since - dice.whole(0, 1))
+        found = ask(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
         if found is not None:
             with site.ledger(read_only=True) as ledger:
                 answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
@@ -477,7 +481,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
     base = datetime(2026, 1, 1, tzinfo=UTC)
     now = [base]
 
-    class Clock(datetime):
+    class _Clock(datetime):
         """Dates whose present is this case's."""
 
         @classmethod
@@ -485,7 +489,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
             """The time that is."""
             return now[0]
 
-    with folder() as root, mock.patch.object(certificates, "datetime", Clock):
+    with folder() as root, mock.patch.object(certificates, "datetime", _Clock):
         for _ in range(6):
             before = {path.name: path.read_bytes() for path in root.iterdir()}
             step = dice.whole(0, 8)
@@ -541,7 +545,7 @@ def _certified(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("backups: saved, lost, restored", _backups, 12),
+    Seam("backups: saved, lost, restored", _backups, 9),
     Seam("archives: what is unpacked", _archives, 36),
-    Seam("certificates: made, renewed, installed", _certified, 18),
+    Seam("certificates: made, renewed, installed", _certified, 12),
 )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
 from palate_common.errors import PalateError
 from palate_common.records import consistency
 from palate_common.records.canonical import canonical_json
@@ -153,7 +153,13 @@ def _grown(ledger: Ledger, dice: Dice, keys: list[SigningKey]) -> None:
         run = f"run-{number}"
         ledger.open_run(run, {})
         ledger.charge(
-            run=run, round_=0, attempt=0, plan_hash="ab" * 32, mu2=dice.one_of((0.125, 0.25)), facts={}, run_limit=1.0
+            run=run,
+            round_=0,
+            attempt=0,
+            plan_hash="ab" * 32,
+            mu2=dice.one_of((0.125, 0.25, 2.0**-12)),
+            facts={},
+            run_limit=1.0,
         )
 
 
@@ -265,6 +271,10 @@ def _restorations(dice: Dice, answer: Answer) -> None:
     with ExitStack() as stack:
         lost = stack.enter_context(Ledger(":memory:", population="readers"))
         keys, states = [release_key(0)], []
+        if dice.chance(0.5):
+            lost.open_run("first", {})
+            keys.append(release_key(1))
+            lost.hand_over(keys[0], keys[1])
         for _ in range(dice.whole(3, 5)):
             _grown(lost, dice, keys) if dice.chance(0.8) or len(keys) > 1 else None
             states.append((_shown(lost, keys, [0, 1, 2]), lost.spent()))
@@ -290,8 +300,9 @@ def _restorations(dice: Dice, answer: Answer) -> None:
                 _grown(ledger, dice, present)
             found = _shown(ledger, present, dice.one_of(([0, 1, 2], [0, 1, 2], [0, 1], [3])))
             pinned = _pins(dice, dice.one_of(present), keys[0])
+            _taken(answer, found, pinned)
             for state, cost in states:
-                for cost_seen in {cost, dice.one_of((0.0, cost, None))}:
+                for cost_seen in dict.fromkeys((cost, dice.one_of((0.0, cost + 2.0**-20, None)))):
                     for after in (
                         found,
                         dice.one_of((found, _changed(dice, found, state.checkpoint, ledger, present))),
@@ -312,6 +323,16 @@ def _restorations(dice: Dice, answer: Answer) -> None:
             states.append((found, ledger.spent()))
             leaves, last = ledger.leaves(ledger.checkpoint().size)[1], states[-1:]
             answer.tell(ledger.epoch, repr(ledger.spent()), again)
+
+
+def _taken(answer: Answer, found: Shown, pinned: Pinned | None) -> None:
+    """What a device takes that saw nothing before."""
+    for evidence in (None, b"broken"):
+        try:
+            check_growth("model", found, seen=None, evidence=evidence, pinned=pinned)
+            answer.tell("taken")
+        except PalateError as error:
+            answer.tell(error)
 
 
 def _present(ledger: Ledger, keys: list[SigningKey]) -> set[str]:
@@ -361,6 +382,6 @@ SEAMS = (
     Seam("quorums: who counts, once, for this state", _quorums, 18),
     Seam("cosignatures: time, text and key", _cosignatures, 12),
     Seam("pinned: keys, quorums and origins", _pinned, 12),
-    Seam("growth: what a device takes after what it saw", _growth, 30),
+    Seam("growth: what a device takes after what it saw", _growth, 18),
     Seam("restorations: what a device takes of a ledger that was lost", _restorations, 12),
 )

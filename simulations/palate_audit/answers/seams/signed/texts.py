@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import altered, ask, release_key
 from palate_common.records import checkpoints, notes
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey
@@ -55,7 +55,7 @@ def _notes(dice: Dice, answer: Answer) -> None:
     note = note.with_signatures(*more, *dice.some_of([wrong], 0.2), *dice.some_of(note.signatures))
     whole = note.to_bytes()
     lines = whole.decode().rpartition("\n\n")[2]
-    hundred = [Signature(f"n{place}", b"%04d" % place, b"v") for place in range(dice.one_of((99, 100, 101)))]
+    hundred = [Signature(f"n{place}", b"%04d" % place, b"v") for place in range(dice.one_of((2, 3, 100, 101)))]
     for raw in (
         whole, *(altered(dice, whole) for _ in range(6)), note.text.encode(), note.text.encode() + b"\n",
         whole + b"\n", b"\n\n" + lines.encode(), b"\n" + lines.encode(),
@@ -151,6 +151,6 @@ def _checkpoints(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("notes: names, keys, signatures and their lines", _notes, 18),
+    Seam("notes: names, keys, signatures and their lines", _notes, 12),
     Seam("checkpoints: origins, states and who signed them", _checkpoints, 18),
 )

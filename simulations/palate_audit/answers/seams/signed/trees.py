@@ -9,7 +9,7 @@ from typing import Any
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import altered, ask
+from palate_audit.answers.seams.signed.asking import altered, ask
 from palate_common.errors import IntegrityError
 from palate_common.records import merkle, tiles
 from palate_common.records.merkle import Checkpoint, MerkleTree

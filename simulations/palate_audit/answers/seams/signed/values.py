@@ -9,7 +9,7 @@ import numpy as np
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key, shown
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key, shown
 from palate_common.records import canonical, protobuf
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.entries import entry_from
@@ -156,6 +156,25 @@ _ANYTHING: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+def _limits() -> tuple[dict[str, Any], ...]:
+    """Entries at their limits, and beyond."""
+    restored = {"kind": "restored", "seq": 5, "base": 3, "spent": 0.5, "witness_size": 4, "witness_root": HASH}
+    keys = [str(VerifierKey(f"n{place}", COSIGNATURE, bytes([place]) * 32)) for place in range(33)]
+    return (
+        {}, {"kind": "lost", "seq": -1}, {"kind": "open", "seq": 0, "run": "a", "facts": {"a": [1, {"b": None}]}},
+        {**restored, "epoch": 1}, {**restored, "cosigned": "x"}, {"kind": "publish", "seq": 1, "model_hash": HASH},
+        {**restored, "epoch": 10_000, "cosigned": "x" * 2**14}, {**restored, "epoch": 10_001, "cosigned": "x"},
+        {**restored, "epoch": 1, "cosigned": "x" * (2**14 + 1)}, {**restored, "epoch": 0, "cosigned": "x"},
+        *({"kind": "witnesses", "seq": 1, "keys": keys[:count], "needed": count} for count in (32, 33)),
+        {"kind": "witnesses", "seq": 1, "keys": [], "needed": 1},
+        {"kind": "witnesses", "seq": 1, "keys": keys[:2], "needed": 0},
+        *({"kind": "close", "seq": 1, "run": "x" * count, "facts": {}} for count in (0, 1, 200, 201)),
+    )  # fmt: skip
+
+
+_LIMITS = _limits()
+
+
 def _entries(dice: Dice, answer: Answer) -> None:
     """Entries of a ledger: each kind, with fields that lack, are more, or are others."""
     for _ in range(8):
@@ -169,11 +188,7 @@ def _entries(dice: Dice, answer: Answer) -> None:
             if found is not None:
                 ask(answer, found.leaf)
                 answer.tell(shown(found.body), found.kind)
-    for value in (
-        {},
-        {"kind": "lost", "seq": -1},
-        {"kind": "open", "seq": 0, "run": "a", "facts": {"a": [1, {"b": None}]}},
-    ):
+    for value in _LIMITS:
         ask(answer, entry_from, value)
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import ask, files, folder
+from palate_audit.answers.seams.signed.asking import ask, files, folder
 from palate_common.errors import PalateError
 from palate_common.records.database import Database
 from palate_common.records.file_lock import FileLock
@@ -154,6 +154,6 @@ def _select(opened: Database, query: str) -> list[Any]:
 
 
 SEAMS = (
-    Seam("durable files and locks", _durable, 18),
-    Seam("databases: kinds, transactions and copies", _databases, 18),
+    Seam("durable files and locks", _durable, 12),
+    Seam("databases: kinds, transactions and copies", _databases, 12),
 )

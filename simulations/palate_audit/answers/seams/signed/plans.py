@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
 from palate_client.ledger.trust import Reliance, Trust, conditions, worst_case_costs
 from palate_common.domains import focused
 from palate_common.errors import IntegrityError, PalateError
@@ -110,11 +110,15 @@ def _charge(dice: Dice, plan: RoundPlan) -> tuple[ChargeProof, MerkleTree, list[
     for old, new in pairwise(keys):
         links.append(make_handover(plan.population, tree.size, old, new))
         tree.append(links[-1].leaf())
-    entry = entry_from({
+    said: dict[str, Any] = {
         "kind": "charge", "seq": tree.size, "run": plan.run, "round": plan.round, "attempt": plan.attempt,
         "plan_hash": plan.hash,
         "mu2": plan.mu2 or 1.0, "run_limit": None, "facts": {"spent": 4.0},
-    })  # fmt: skip
+    }  # fmt: skip
+    if dice.chance(0.3):  # it was charged, but for something else
+        name = dice.one_of(("run", "round", "attempt", "plan_hash", "mu2", "mu2"))
+        said[name] = {"run": "other", "plan_hash": "cd" * 32, "mu2": said["mu2"] * dice.one_of((0.5, 2.0))}.get(name, 9)
+    entry = entry_from(said)
     tree.append(entry.leaf())
     for _ in range(dice.whole(0, 2)):
         tree.append(b"later")
@@ -158,6 +162,25 @@ def _opened(dice: Dice, answer: Answer) -> None:
     """Plans as a device opens them, one after the other: right, changed, by other keys, over other ledgers."""
     for _ in range(2):
         _opened_once(dice, answer)
+    if dice.chance(0.4):
+        _charged_otherwise(dice, answer)
+
+
+def _charged_otherwise(dice: Dice, answer: Answer) -> None:
+    """Charges that are in the ledger, but for another plan; and handovers that aren't in it."""
+    plan = made_plan(dice, dp="central", cohort=None, events=None, sigma=64, mu2=1e6, round=1, attempt=1)
+    link = make_handover(plan.population, 0, release_key(0), release_key(1))
+    right = {"run": plan.run, "round": 1, "attempt": 1, "plan_hash": plan.hash, "mu2": 1e6}
+    for wrong in ({}, {"run": "x"}, {"round": 0}, {"attempt": 0}, {"plan_hash": HASH}, {"mu2": 1.0}, {"handovers": 1}):
+        said = {name: value for name, value in {**right, **wrong}.items() if name != "handovers"}
+        entry = entry_from({"kind": "charge", "seq": 1, "run_limit": None, "facts": {}, **said})
+        tree = MerkleTree([link.leaf() if "handovers" not in wrong else b"another", entry.leaf()])
+        state = Shown.of(tree, 2, since=(), handovers=[link])
+        charge = ChargeProof(**state.model_dump(), version=2, entry=entry.body, inclusion=tree.inclusion_proof(1, 2))
+        data = plans.sign_plan(plan, charge, release_key(1)).to_bytes()
+        pinned = dice.one_of((None, Pinned(plan.population, release_key(0).public)))
+        public = release_key(0).public
+        ask(answer, plans.open_plan, data, public_key=public, last_seen=lambda _: None, pinned=pinned)
 
 
 def _opened_once(dice: Dice, answer: Answer) -> None:
@@ -272,6 +295,8 @@ def _relied(dice: Dice, answer: Answer) -> None:
     for _ in range(dice.one_of((0, 1, 2, 3, 5))):
         alone = dice.one_of((None, 0.5, 1.0, 8.0, 0.99e8, 0.98e8, 1e6))
         cohort = dice.one_of((None, 0, 10, 20))
+        if dice.chance(0.1):
+            trusts.append(Trust(dice.one_of((None, 1)), cohort, alone))
         trusts.append(
             dice.one_of((None, *[Trust(None if cohort is None else dice.one_of((0, 1, 1, 2, 10)), cohort, alone)] * 4))
         )
@@ -313,7 +338,7 @@ def _domains(dice: Dice, answer: Answer) -> None:
 
 SEAMS = (
     Seam("plans: fields, and what follows from them", _fields, 24),
-    Seam("plans: opened by a device", _opened, 30),
+    Seam("plans: opened by a device", _opened, 24),
     Seam("plans: what is none", _refused, 12),
     Seam("trust: what several rounds rely on", _trust, 24),
     Seam("domains: weights of events", _domains, 12),

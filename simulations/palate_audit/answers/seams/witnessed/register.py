@@ -9,7 +9,7 @@ from typing import Any
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import ask, folder, shown
+from palate_audit.answers.seams.signed.asking import ask, folder, shown
 from palate_server.folder.enrolments import Enrolments, copy_register, quarter_name, quarter_of
 
 _TABLES = {
@@ -88,8 +88,8 @@ class _Played:
         number = self.number()
         identity = f"{number if self.dice.chance(0.85) else 1:064x}"
         left = ask(self.answer, self.register.leave, number, identity=identity)
+        self.dump()
         if left is not None and self.dice.chance(0.6):
-            self.dump()
             ask(self.answer, self.register.forget, number)
         if self.dice.chance(0.2):
             ask(self.answer, self.register.leave, number, identity=identity)
@@ -141,7 +141,8 @@ class _Played:
         dice, register = self.dice, self.register
         until = self.now + dice.one_of((-1.0, 0.0, 3600.0))
         steps: list[Callable[[], Any]] = [
-            self.invite, self.invite, self.enrol, self.enrol, self.enrol, self.leave, self.again, self.reopen,
+            self.invite, self.invite, self.enrol, self.enrol, self.enrol, self.leave, self.leave, self.again,
+            self.reopen,
             self.copied,
             lambda: ask(self.answer, register.registered, self.number(), dice.one_of((7, 8, 2**64 + 7, 2**70))),
             lambda: ask(self.answer, register.registered, self.number(), dice.one_of((70, 71, 72, 73))),
@@ -153,6 +154,10 @@ class _Played:
             lambda: ask(self.answer, register.name,
             {number: dice.bytes(dice.whole(0, 3)) for number in self.numbers()}),
             lambda: ask(self.answer, lambda: _dump(register.pardon(self.number()))),
+            lambda: [
+                ask(self.answer, register.strike, [1], limit=1, until=self.now + 50.0),
+                ask(self.answer, lambda: _dump(register.pardon(1))),
+            ],
             lambda: ask(self.answer, register.invited, self.numbers(), period=dice.one_of((5, 5, 6, 7))),
             lambda: ask(self.answer, register.invited, self.numbers(), period=5),
             lambda: [ask(self.answer, register.invited, self.numbers(), period=period) for period in (5, 6, 6, 7)],
@@ -194,7 +199,9 @@ def _registered(dice: Dice, answer: Answer) -> None:
             played.enrol()
             played.invite()
             ask(answer, played.register.registered, len(played.spent) - 1, 69 + len(played.spent))
-        for _ in range(14):
+        ask(answer, played.register.seen, [70, 71], quarter=8094)
+        ask(answer, played.register.invited, [0, 1], period=5)
+        for _ in range(13):
             played.step()
             played.now += dice.one_of((0.0, 0.0, 1.0, 1800.0, 3600.0, _DAY, 90 * _DAY, -3600.0, 0.5))
             played.dump()
@@ -226,6 +233,6 @@ def _quarters(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("register: invited, enrolled, excluded and gone", _registered, 30),
+    Seam("register: invited, enrolled, excluded and gone", _registered, 24),
     Seam("register: quarters", _quarters, 6),
 )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, release_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
 from palate_common import enrolment
 from palate_common.enrolment import EnrolRequest, Invitation, LeaveRequest, NodeKey
 from palate_common.errors import PalateError

@@ -16,9 +16,9 @@ import httpx
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, altered, ask, files, folder, release_key, shown
-from palate_audit.answers.signed.trees import long_tree
-from palate_audit.answers.witnessed.quorums import witness, witness_key
+from palate_audit.answers.seams.signed.asking import HASH, altered, ask, files, folder, release_key, shown
+from palate_audit.answers.seams.signed.trees import long_tree
+from palate_audit.answers.seams.witnessed.quorums import witness, witness_key
 from palate_common.errors import PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
@@ -184,14 +184,23 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
                 ledger.open_run(f"run-{ledger.checkpoint().size}", {})
             if dice.chance(0.15):
                 _grows_meanwhile(ledger, client, dice.whole(1, 3))
-            call = dice.one_of((asker.ready, asker.shown, asker.shown, asker.charged, asker.keep_last))
-            try:
-                found = call(ledger)
-                answer.tell(found.model_dump_json() if isinstance(found, Shown) else None)
-            except PalateError as error:
-                answer.tell(type(error).__name__, NAMED.findall(str(error)))
+            _asked(answer, dice.one_of((asker.ready, asker.shown, asker.shown, asker.charged, asker.keep_last)), ledger)
             other.settle()
             answer.tell(_troubles(client), kept, other.notes, other.sizes)
+        for manner, call in (("cosigns", asker.shown), ("breaks", asker.charged), ("cosigns", asker.ready)):
+            other.manners = [manner] * count
+            _asked(answer, call, ledger)
+            other.settle()
+            answer.tell(other.notes[-count:])
+
+
+def _asked(answer: Answer, call: Callable[[Ledger], Any], ledger: Ledger) -> None:
+    """Ask the witnesses, and tell what is shown."""
+    try:
+        found = call(ledger)
+        answer.tell(found.model_dump_json() if isinstance(found, Shown) else None)
+    except PalateError as error:
+        answer.tell(type(error).__name__, NAMED.findall(str(error)))
 
 
 def _grows_meanwhile(ledger: Ledger, client: WitnessClient, times: int) -> None:
@@ -417,8 +426,8 @@ def _verified(answer: Answer, data: bytes, public: str) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: asked by a server", _witnessed, 18),
-    Seam("witnesses: a client and what it is answered", _clients, 18),
+    Seam("witnesses: asked by a server", _witnessed, 12),
+    Seam("witnesses: a client and what it is answered", _clients, 12),
     Seam("mirrors: the files of a ledger", _mirrored, 12),
-    Seam("extracts: one run's entries, proved", _extracts, 18),
+    Seam("extracts: one run's entries, proved", _extracts, 12),
 )

@@ -13,7 +13,7 @@ from unittest import mock
 from palate_audit.answers.answer import NAMED, Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import altered, ask, files, folder, release_key
+from palate_audit.answers.seams.signed.asking import altered, ask, files, folder, release_key
 from palate_common.errors import IntegrityError
 from palate_common.records import files as durable
 from palate_common.records.checkpoints import LogState, log_key, sign_checkpoint
@@ -458,7 +458,7 @@ def _served(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 30),
+    Seam("witnesses: decisions, restarts, full disks and restorations", _decisions, 24),
     Seam("witnesses: folders, keys and evidence", _folders, 12),
     Seam("witnesses: rates", _rates, 12),
     Seam("witnesses: requests, sizes and evidence of forks", _requests, 12),

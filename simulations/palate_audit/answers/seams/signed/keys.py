@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.signed.asking import HASH, ask, files, folder, release_key
-from palate_audit.answers.signed.texts import TEXTS
+from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.seams.signed.texts import TEXTS
 from palate_common.records import handovers, signing
 from palate_common.records.entries import entry_from
 from palate_common.records.files import write_durably
@@ -30,6 +30,8 @@ def _signatures(dice: Dice, answer: Answer) -> None:
         "palate/plan/1",
         dice.one_of(("a", "palate/plan/2", "x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f")),
     ]
+    for tag in ("x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f"):
+        ask(answer, keys[0].sign, tag, b"")
     payloads = [dice.bytes(dice.one_of((0, 1, 40, 255, 256))), b"other"]
     signed = [(key, tag, data, ask(answer, key.sign, tag, data)) for key in keys for tag in tags for data in payloads]
     good = [each for each in signed if each[3]]
@@ -139,6 +141,18 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         ask(answer, handovers.check_new_start, where, entry)
     answer.tell(handovers.handover_bytes(population, 1, "a", "b"))
     fork = handovers.make_handover(population, bodies[0]["seq"] + 1 if bodies else 1, keys[0], release_key(8))
+    rounds, _ = chain_of(dice, population, [keys[0], release_key(6), release_key(7), release_key(6)])
+    circle = [handovers.Handover(entry=each, inclusion=()) for each in rounds]
+    twice = (
+        [
+            handovers.Handover(
+                entry=handovers.make_handover(population, links[0].entry["seq"], keys[1], release_key(8)).body,
+                inclusion=(),
+            )
+        ]
+        if links
+        else []
+    )
     more = [
         handovers.Handover(entry=each, inclusion=())
         for each in (fork.body, start.body, {"kind": "lost", "seq": 1}, {"kind": "x"})
@@ -153,6 +167,7 @@ def _handovers(dice: Dice, answer: Answer) -> None:
         for where, one in ((population, entry), ("other", entry_from(each.entry)), (population, entry_from(same))):
             ask(answer, handovers.check_handover, where, one) if one else None
     for shows in (
+        [*links[:1], *twice], circle,
         links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links],
         [*links[:1], more[0], *links[1:]],
         [*links, more[1]], [more[2]], [more[3]], [*links[1:], *changed], [*changed, *links[len(changed):]],
@@ -181,6 +196,6 @@ def _handovers(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 18),
-    Seam("handovers: chains of release keys", _handovers, 18),
+    Seam("signatures: keys, tags, texts, and what is remembered", _signatures, 12),
+    Seam("handovers: chains of release keys", _handovers, 12),
 )
