@@ -25,6 +25,7 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -350,6 +351,7 @@ def survives(
         null = os.open(os.devnull, os.O_RDWR)
         for target in (0, 1, 2):
             os.dup2(null, target)
+        os.chdir(tempfile.gettempdir())  # a path that was changed is often a relative one
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         signal.alarm(6 * SECONDS)
         for each in function.live:
@@ -394,6 +396,7 @@ def asked(files: Sequence[Path], parts: Mapping[str, Sequence[Seam]], *, only: s
     cases = executed(parts)
     caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
     gc.disable()  # children share what is here
+    tempfile.tempdir = tempfile.mkdtemp(prefix="palate-meaning-")
     for path in files:
         defined, siblings = functions(path)
         for function in defined:
