@@ -225,6 +225,8 @@ def _fail(plan: bytes) -> None:
 def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, folder: Path) -> None:
     """Some attempts of one server."""
     shelf = dice.one_of((None, ModelShelf(folder / "shelf")))
+    if run.terms.algorithm == "popularity" and dice.chance(0.7):
+        _publish(dice, answer, run, folder)
     for _ in range(dice.whole(1, 3)):
         wire = MadeWire(dice, run.terms)
         match dice.one_of(
@@ -239,7 +241,8 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 "left",
                 "publish",
                 "publish",
-                dice.mostly("meanwhile", "gone"),
+                "meanwhile",
+                dice.mostly("left", "gone"),
             )
         ):
             case "round":
@@ -260,11 +263,8 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 if dice.chance(0.3):
                     answer.tried(run.close_attempt, replies)
             case "publish" if run.terms.algorithm == "popularity":
-                said, shown = {"run": run.terms.run}, run.ledger.shown()
-                catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
-                formers = [folder / "model"] if dice.chance(0.3) else []
-                known: Any = {"population": "readers", "shown": shown, "formers": formers}
-                answer.of(run.registry.publish, run.model, catalogue, said, run.key, **known)
+                for _ in range(dice.whole(1, 2)):
+                    _publish(dice, answer, run, folder)
             case "left":
                 answer.of(run.open_attempt)
             case "meanwhile":
@@ -277,6 +277,14 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 answer.of(run.open_attempt)
         answer.tell(wire.asked, sorted(run.conduct.offenders), run.context, run.round, run.finished, run.over)
         answer.tell(repr(run.spent), run.model.hash, files_of(folder / "shelf"))
+
+
+def _publish(dice: Dice, answer: Answer, run: Coordinator, folder: Path) -> None:
+    """Write the model as it is, beside what was there."""
+    catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
+    formers = [folder / "model"] if dice.chance(0.3) else []
+    known: Any = {"population": "readers", "shown": run.ledger.shown(), "formers": formers}
+    answer.of(run.registry.publish, run.model, catalogue, {"run": run.terms.run}, run.key, **known)
 
 
 def _released(answer: Answer, release: object) -> None:
