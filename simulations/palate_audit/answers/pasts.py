@@ -171,7 +171,7 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
         answer.tell(budget, budget.left, budget.covers(cost_of(config)), budget.covers(budget.left))
         answer.tell([budget.covers(budget.left + budget.most * more) for more in (5e-10, 3e-9)])
     answer.of(check_budgets, config, ledger, now=now)
-    for run in ledger.runs()[-3:]:
+    for run in ledger.runs():
         found = verdicts_on(ledger, run)
         answer.tell(found.closed and found.closed.seq, found.published, found.tried, found.said, found.open)
         answer.tell(found.may_begin(config, now=now), found.may_begin(config, now=now + 3600.0))

@@ -39,7 +39,7 @@ from palate_server.folder.quarantine import QuarantinedItem
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.cosigning import TooFewWitnessesError
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import releases, rotation
+from palate_server.operation import judging, releases, rotation
 from palate_server.operation.judging import check_quarantine, put_in_quarantine, quarantined
 from palate_server.operation.releases import judged_items, listed, verdict_of, verdicts_on
 from palate_server.operation.restraint import restraint_of
@@ -260,10 +260,15 @@ class MadeServer(Closing):
             return
         with nullcontext((self.ledger, self.register)) as (ledger, register):
             self.answer.tell(verdicts_on(ledger, run).may_begin(self.site.config, now=self.now))
-            terms = self.answer.tried(begin, self.site, ledger, register, None, run)
+            asked = _of_another_model if self.dice.chance(0.12) else judging.question
+            with mock.patch.object(judging, "question", asked):
+                terms = self.answer.tried(begin, self.site, ledger, register, None, run)
             if isinstance(terms, PalateError):
                 return
             self.answer.tell(_about(terms), terms.settings, terms.inputs, terms.clip_norm, terms.epsilon)
+            if self.dice.chance(0.25):  # meanwhile the operator looks
+                self.configure({"judging.epsilon": self.dice.one_of((0.0, 40.0))})
+                self.publish()
             self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
             self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
             self.quarantine(ledger)
@@ -456,6 +461,12 @@ def _compact(result: dict[str, Any]) -> Any:
 def shown_items(found: tuple[QuarantinedItem, ...]) -> list[list[Any]]:
     """Items in quarantine."""
     return [[each.item, each.by, each.until, each.proved] for each in found]
+
+
+def _of_another_model(site: Site, ledger: Ledger, run: str, ask: Any = judging.question) -> tuple[Any, State]:
+    """A verdict that is asked of another model than it says."""
+    pair, arrays = ask(site, ledger, run)
+    return pair.model_copy(update={"candidate": pair.candidate.model_copy(update={"model": "ab" * 32})}), arrays
 
 
 def _about(terms: RunTerms) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -55,7 +56,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.quarantine import Quarantine, QuarantinedItem
-from palate_server.folder.server_folder import Site, format_of, read_cosigned, site_signs, write_format
+from palate_server.folder.server_folder import Site, format_of, owner_only, read_cosigned, site_signs, write_format
 from palate_server.ledger import witnesses
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import (
@@ -452,14 +453,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.1):
             (folder / "features.npy").write_bytes(b"no matrix")
         if dice.chance(0.5):
-            site.panel_file.write_bytes(
-                dice.mostly(
-                    pack_inputs(panel_inputs(made_links(rows), users=3)),
-                    b"",
-                    b"x" * 70_000,
-                    pack_inputs({"x": np.ones(1)}),
-                )
-            )
+            panel = pack_inputs(panel_inputs(made_links(rows), users=3))
+            other = (b"", b"x" * 70_000, pack_inputs({"x": np.ones(1)}), panel[:-1])
+            site.panel_file.write_bytes(panel if dice.chance(0.6) else dice.one_of(other))
         items = dice.one_of((None, None, None, b"", b"a\nb", b"a\na\n", b"\xff\n", b"a\nb\n"))
         if items is not None:
             (folder / "items").write_bytes(items)
@@ -500,6 +496,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 answer.of(lambda: str(directory_of(site, construct(cohort=dice.mostly(names, None)))))
         with site.reading() as ledger:
             answer.of(ledger.open_run, "a", {})
+        former = os.umask(0o022)
+        owner_only()
+        answer.tell(os.umask(former))
         if dice.chance(0.3):
             (folder / "key").write_bytes(b"no key")
         paths = [
