@@ -177,6 +177,8 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
         answer.tell(found.may_begin(config, now=now), found.may_begin(config, now=now + 3600.0))
     answer.tell(awaited(config, ledger, now=now), period_of(config, now), week_before(now), due_at(week_before(now)))
     answer.tell(surveys_of(entries), [each.seq for each in voids(entries)])
+    for settings in surveys_of(entries).values():
+        answer.of(looks_of(entries).admitted, settings)
     answer.of(looks_of(entries).admitted, {"first_day": week_before(now), "experiments": ["new"], "looks": {}})
 
 

@@ -182,10 +182,10 @@ class MadeServer(Closing):
         self.settings = {
             **made_settings(dice), "training.algorithm": dice.one_of(("popularity", HandingOn.name)),
             "privacy.dp": "central", "privacy.lifetime_epsilon": 9000.0, "privacy.period_epsilon": 9000.0,
-            "privacy.epsilon": 40.0, "judging.epsilon": dice.one_of((40.0, 40.0, 0.0)),
+            "privacy.epsilon": 40.0, "judging.epsilon": dice.mostly(40.0, 0.0),
             "release.signal": dice.one_of((0.0, 0.0, 40.0)), "surveys.epsilon": 40.0,
-            "judging.quarantine_runs": dice.one_of((1, 3, 3, 0)),
-            "judging.quarantine_accusers": dice.one_of((0.0, 0.01, 0.2, 1.0)),
+            "judging.quarantine_runs": dice.mostly(dice.one_of((1, 3)), 0),
+            "judging.quarantine_accusers": dice.one_of((0.0, 0.01, 1.0, 1.0)),
             "release.recent_half_life_days": dice.one_of((None, None, 7.0)), "surveys.items": ["one"],
         }  # fmt: skip
         self.keys = {f"witness.example/{number}": SigningKey.generate() for number in range(2)}
@@ -271,24 +271,48 @@ class MadeServer(Closing):
                 self.publish()
             self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
             self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
+            self._otherwise(ledger)
             self.quarantine(ledger)
 
     def _votes(self, n: int) -> State:
         """What devices say: some items are hardly found, or hardly shown."""
-        self.devices = self.dice.one_of((40, 400))
+        self.devices = self.dice.one_of((40, 400, 400, 400, 400))
         shown = np.full(n, 0.9 * self.devices) * self.dice.floats(n, low=self.dice.one_of((0.02, 0.8)), high=1.0)
         found = shown * 0.2 * self.dice.floats(n, low=0.9, high=1.1)
-        for row in self.dice.some_of(range(n), 0.25):
-            found[row] *= self.dice.one_of((0.0, 0.01, 0.4))
+        for row in self.dice.some_of(range(n), 0.35):
+            found[row] *= self.dice.one_of((0.0, 0.0, 0.05, 0.4))
         votes = np.array(self.dice.one_of(((0.2, 0.2), (0.5, 0.1), (0.5, 0.1), (0.1, 0.6)))) * self.devices
         return {verdict.VOTES: votes, verdict.FOUND: found, verdict.SHOWN: shown / math.sqrt(min(20, n))}
 
     def quarantine(self, ledger: Ledger) -> None:
         """Put items in quarantine that verdicts name; twice, and of an earlier run, too."""
-        for run in [*self.runs[-2:], self.runs[-1]]:
+        for run in [*self.runs[-2:], *self.runs[-1:]]:
             self.answer.of(lambda run=run: shown_items(put_in_quarantine(self.site, ledger, run)))
         self.answer.of(check_quarantine, self.site, ledger)
         self.answer.of(lambda: {name: array.tolist() for name, array in quarantined(self.site, ledger).items()})
+
+    def _otherwise(self, ledger: Ledger) -> None:
+        """What the latest verdict would put in quarantine with other settings, and with other items there."""
+        file, config, now = self.site.quarantine.file, self.site.config, trainings(ledger)
+        kept = file.read_bytes() if file.exists() else None
+        for _ in range(2):
+            other = {
+                "quarantine_accusers": self.dice.one_of((0.0, 0.01, 0.1, 1.0)),
+                "quarantine_items": self.dice.whole(1, 4),
+                "quarantine_runs": self.dice.one_of((1, 3)),
+            }
+            site = Site(self.folder)
+            vars(site)["config"] = config.model_copy(update={"judging": config.judging.model_copy(update=other)})
+            file.unlink(missing_ok=True)
+            site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(1, 5))
+            there = [each.item for each in site.quarantine.items(trainings=now)]
+            site.quarantine.lift(self.dice.some_of(there), trainings=now)
+            self.answer.of(lambda site=site: shown_items(put_in_quarantine(site, ledger, self.runs[-1])))
+            self.answer.of(check_quarantine, site, ledger)
+            self.answer.tell(file.read_bytes())
+        file.unlink()
+        if kept is not None:
+            file.write_bytes(kept)
 
     def operator(self) -> None:
         """The operator adds items, or lifts some."""
@@ -298,7 +322,7 @@ class MadeServer(Closing):
             if there and self.dice.chance(0.5):
                 self.answer.of(self.site.quarantine.lift, self.dice.some_of(there), trainings=now)
             else:
-                self.site.quarantine.add(self.dice.some_of(self.items, 0.2), until=now + self.dice.whole(0, 3))
+                self.site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(0, 3))
             self.answer.of(check_quarantine, self.site, ledger)
 
     def survey(self) -> None:
@@ -352,6 +376,19 @@ class MadeServer(Closing):
             with nullcontext(self.ledger) as ledger, suppress(InputError):
                 ledger.publish(self.dice.one_of((self.runs[-1], None)), "ab" * 32, "cd" * 32)
                 self.answer.tell(releases.unwritten(self.site, ledger))
+
+    def lose(self) -> None:
+        """The ledger is lost with its runs, and begins anew behind what was seen of it."""
+        seen, spent = self.ledger.checkpoint(), self.ledger.spent()
+        self.ledger.close()
+        for path in self.folder.glob("ledger.db*"):
+            path.unlink()
+        self.ledger = self.site.ledger()
+        self.ledger.set_budget(mu2=1e9, epsilon=9000.0, delta=1e-5)
+        with mock.patch("time.time", partial(float, self.now)):
+            self.answer.of(self.ledger.restore, witness=seen, spent=spent)
+        self.again()
+        self.runs.clear()
 
     def rotate(self) -> None:
         """Another release key: after the old one was lost, half done before, or where somebody has the folder."""
@@ -417,7 +454,7 @@ class MadeServer(Closing):
         plan = RoundPlan(
             population=terms.population, run=terms.run, round=0, attempt=attempt, model_hash=run.model.hash,
             algorithm=terms.algorithm, settings=terms.settings, facts=terms.facts, layout=layout,
-            clip_norm=terms.clip_norm, grid=terms.grid, sigma=terms.grid // 4, dp=terms.dp, noise=terms.noise,
+            clip_norm=terms.clip_norm, grid=terms.grid, sigma=terms.grid // 16, dp=terms.dp, noise=terms.noise,
             cohort_floor=1, mu2=16.0, expires=int(NOW),
         )  # fmt: skip
         ledger.charge(run=terms.run, round_=0, attempt=attempt, plan_hash=plan.hash, mu2=16.0, run_limit=None, facts={})

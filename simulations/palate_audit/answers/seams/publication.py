@@ -346,8 +346,11 @@ def _served(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.7):
             server.start()
         moves = [getattr(server, name) for name, weight in MOVES.items() for _ in range(weight)]
-        first = [server.train, *dice.some_of((server.judge, server.publish, server.again), 0.7)]
-        for move in [*first, *(dice.one_of(moves) for _ in range(3)), *dice.some_of([server.rotate], 0.7)]:
+        first = [
+            server.train,
+            *dice.some_of((server.operator, server.judge, server.judge, server.publish, server.again), 0.6),
+        ]
+        for move in [*first, *(dice.one_of(moves) for _ in range(3)), *dice.some_of([server.rotate] * 2, 0.6)]:
             answer.tried(move)
             server.tell()
         server.end()
@@ -541,7 +544,7 @@ def _constants(dice: Dice, answer: Answer) -> None:
 
 
 MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "survey": 2, "again": 4, "start": 1,
-         "ended": 1, "rotate": 1, "spoil": 1}  # fmt: skip
+         "ended": 1, "rotate": 1, "lose": 2, "spoil": 1}  # fmt: skip
 
 SEAMS = (
     Seam("models that are trained, judged, published, held and published again", _served, 12),
