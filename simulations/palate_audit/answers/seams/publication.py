@@ -209,7 +209,7 @@ def _told(dice: Dice, answer: Answer) -> None:
                 register.invite(now=0.0, hours=1e6), node_key=f"{number}", identity=f"{number:064x}", now=1.0
             )
             register.registered(number, 10 + number)
-        when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY)
+        when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY, -95 * DAY)
         for _ in range(6):
             presence = SeenByQuarter(register, clock=when)
             for _ in range(3):
