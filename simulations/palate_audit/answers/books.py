@@ -166,7 +166,7 @@ class MadeBooks:
             lost = lost[:cut] if self.dice.chance(0.7) else [*lost[:1], b'{"kind":"lost","seq":1}', *lost[2:cut]]
             self.answer.of(self.ledger.recover, lost)
         note = self.dice.mostly(self.dice.one_of((None, "a note", "a note")), "x" * 20_000)
-        back = self.dice.one_of((0.0, UNIT / 8, spent, spent, spent + UNIT))
+        back = self.dice.one_of((0.0, UNIT / 8, UNIT / 8, spent, spent + UNIT))
         with mock.patch("time.time", partial(float, NOW + 86400 * self.dice.one_of((-9, -2, 0, 3, 12, 19)))):
             self.answer.of(self.ledger.restore, witness=seen, spent=back, cosigned=note)
         self.answer.tell(plain(self.ledger.shown(self.dice.one_of((None, self.ledger.checkpoint().size - 1)))))

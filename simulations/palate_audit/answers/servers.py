@@ -225,7 +225,7 @@ class MadeServer(Closing):
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Go on with these settings, unless they are refused, and with the items."""
-        (self.folder / "server.toml").write_text(server_toml(self.settings | settings))
+        (self.folder / "server.toml").write_text(server_toml({**self.settings, **settings}))
         (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
         changed = self.answer.tried(Site.at, self.folder)
         if isinstance(changed, PalateError):

@@ -188,7 +188,7 @@ def _opened(seq: int) -> Entry:
 CHARGES = {"budget": 2, "opening": 3, "charge": 10, "seal": 5, "closing": 2, "restart": 1, "extract": 1, "audit": 1}
 PUBLIC = {"opening": 2, "charge": 3, "seal": 1, "closing": 2, "publish": 3, "witnesses": 2, "key": 4, "look": 4,
           "extract": 1, "budget": 1}  # fmt: skip
-LOSSES = {"opening": 3, "charge": 5, "seal": 1, "copy": 2, "restore": 6, "look": 1, "key": 2, "closing": 1,
+LOSSES = {"opening": 3, "charge": 9, "seal": 1, "copy": 2, "restore": 6, "look": 1, "key": 2, "closing": 1,
           "budget": 1, "witnesses": 1}  # fmt: skip
 
 SEAMS = (
