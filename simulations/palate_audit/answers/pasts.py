@@ -10,13 +10,7 @@ from unittest import mock
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.servers import (
-    DAY,
-    iso,
-    made_folder,
-    made_settings,
-    made_site,
-)
+from palate_audit.answers.sites import DAY, iso, made_folder, made_settings, made_site
 from palate_audit.answers.still import NOW
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, PalateError

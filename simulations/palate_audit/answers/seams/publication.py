@@ -19,18 +19,8 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.pasts import asked_of_any_past
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.servers import (
-    DAY,
-    HandingOn,
-    MadeServer,
-    MadeWitnesses,
-    made_folder,
-    made_links,
-    made_settings,
-    made_site,
-    shown_items,
-    steady_mu,
-)
+from palate_audit.answers.servers import MadeServer, MadeWitnesses, shown_items
+from palate_audit.answers.sites import DAY, HandingOn, made_folder, made_links, made_settings, made_site, steady_mu
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import PublicFacts, State, analytics, lent, verdict
