@@ -41,13 +41,13 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
+        (random, "_urandom", chosen.take),  # of SystemRandom
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),
         (secrets, "randbelow", stream.below),
         (uuid, "uuid4", name),
         (time, "time", lambda: NOW),
-        (random, "_urandom", chosen.take),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
         *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
