@@ -37,6 +37,8 @@ from palate_server.folder.witness import WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError
 from palate_server.rounds.coordinator import Coordinator, Release
+from palate_server.rounds.lock import own_folder
+from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.progress import ActivityFile, WatchedTransport
 from palate_server.rounds.registry import Registry, pack_inputs
 from palate_server.rounds.run import Request, open_run, run_round, run_rounds
@@ -209,6 +211,7 @@ def _owned(
             return
         if dice.chance(0.1):
             answer.tried(stack.enter_context, open_run(terms, folder, ledger=ledger, key=key))
+            answer.of(lambda: own_folder(folder).close())
         _played(dice, answer, run, ActivityFile(folder / "progress.json", clock=clock), folder)
     answer.tell(seen)
     if dice.chance(0.08):
@@ -225,6 +228,8 @@ def _fail(plan: bytes) -> None:
 def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, folder: Path) -> None:
     """Some attempts of one server."""
     shelf = dice.one_of((None, ModelShelf(folder / "shelf")))
+    if run.terms.algorithm == "popularity" and dice.chance(0.7):
+        _publish(dice, answer, run, folder)
     for _ in range(dice.whole(1, 3)):
         wire = MadeWire(dice, run.terms)
         match dice.one_of(
@@ -239,7 +244,8 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 "left",
                 "publish",
                 "publish",
-                dice.mostly("meanwhile", "gone"),
+                "meanwhile",
+                dice.mostly("left", "gone"),
             )
         ):
             case "round":
@@ -259,12 +265,13 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 _released(answer, answer.tried(run.close_attempt, dict(replies) if dice.chance(0.5) else replies))
                 if dice.chance(0.3):
                     answer.tried(run.close_attempt, replies)
+                for each in (run.round - 1, run.round):
+                    noisy = answer.tried(run.registry.read, each, 0, dice.mostly(None, "ab" * 32))
+                    if isinstance(noisy, NoisyAggregate):
+                        answer.of(run.registry.persist, noisy)
             case "publish" if run.terms.algorithm == "popularity":
-                said, shown = {"run": run.terms.run}, run.ledger.shown()
-                catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
-                formers = [folder / "model"] if dice.chance(0.3) else []
-                known: Any = {"population": "readers", "shown": shown, "formers": formers}
-                answer.of(run.registry.publish, run.model, catalogue, said, run.key, **known)
+                for _ in range(dice.whole(1, 2)):
+                    _publish(dice, answer, run, folder)
             case "left":
                 answer.of(run.open_attempt)
             case "meanwhile":
@@ -277,6 +284,15 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
                 answer.of(run.open_attempt)
         answer.tell(wire.asked, sorted(run.conduct.offenders), run.context, run.round, run.finished, run.over)
         answer.tell(repr(run.spent), run.model.hash, files_of(folder / "shelf"))
+        answer.tell([oct(each.stat().st_mode) for each in folder.glob("shelf")])
+
+
+def _publish(dice: Dice, answer: Answer, run: Coordinator, folder: Path) -> None:
+    """Write the model as it is, beside what was there."""
+    catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
+    formers = [folder / "model"] if dice.chance(0.3) else []
+    known: Any = {"population": "readers", "shown": run.ledger.shown(), "formers": formers}
+    answer.of(run.registry.publish, run.model, catalogue, {"run": run.terms.run}, run.key, **known)
 
 
 def _released(answer: Answer, release: object) -> None:

@@ -60,6 +60,8 @@ class MadeBooks:
         epsilon, delta = float(self.dice.whole(1, 3)), 10.0 ** -self.dice.whole(5, 6)
         mu2 = self.dice.mostly(beside(self.dice, self.dice.one_of((3, 4, 4, 5, 6))), 0.0, -1.0, math.inf, 80.0)
         self.answer.of(self.ledger.set_budget, mu2=mu2, epsilon=epsilon, delta=delta)
+        for again in self.dice.some_of(({}, {"epsilon": 9.0}, {"delta": 0.5}), 0.3):  # the same, or at another delta
+            self.answer.of(self.ledger.set_budget, **{"mu2": mu2, "epsilon": epsilon, "delta": delta, **again})
 
     def opening(self) -> None:
         """A run is opened."""
@@ -164,7 +166,7 @@ class MadeBooks:
             lost = lost[:cut] if self.dice.chance(0.7) else [*lost[:1], b'{"kind":"lost","seq":1}', *lost[2:cut]]
             self.answer.of(self.ledger.recover, lost)
         note = self.dice.mostly(self.dice.one_of((None, "a note", "a note")), "x" * 20_000)
-        back = self.dice.one_of((0.0, spent, spent, spent + UNIT))
+        back = self.dice.one_of((0.0, UNIT / 8, UNIT / 8, spent, spent + UNIT))
         with mock.patch("time.time", partial(float, NOW + 86400 * self.dice.one_of((-9, -2, 0, 3, 12, 19)))):
             self.answer.of(self.ledger.restore, witness=seen, spent=back, cosigned=note)
         self.answer.tell(plain(self.ledger.shown(self.dice.one_of((None, self.ledger.checkpoint().size - 1)))))

@@ -150,6 +150,8 @@ def entries_in_turn(dice: Dice, answer: Answer) -> None:
                 _taken(answer, log, {"kind": "open", "seq": log.size, "run": RUNS[number], "facts": run_facts(dice)})
             if number and dice.chance(0.05):
                 _lost(dice, answer, log)
+            if dice.chance(0.08):
+                _surveyed(dice, answer, log, f"survey {number}")
             _taken(answer, log, _entry(dice, log.size, places, keys))
             history = log.history
             answer.tell(repr(history.spent()), repr(history.spent_elsewhere(places.run())), history.epoch)
@@ -158,6 +160,18 @@ def entries_in_turn(dice: Dice, answer: Answer) -> None:
     answer.tell(history.runs(), history.unit, history.lost_key, sorted(history.former_keys))
     answer.tell([each.seq for each in history.handovers], log.kinds, log.chain, log.tree.root())
     answer.tell([each.leaf() for each in log.entries(since=dice.whole(0, 9), kinds=dice.one_of((None, ("charge",))))])
+
+
+def _surveyed(dice: Dice, answer: Answer, log: Log, name: str) -> None:
+    """A survey that may be charged, released and closed; and then another one of the same week."""
+    asked = {"first_day": WEEKS[1], "experiments": [dice.one_of(("new", "old"))], "looks": {}}
+    facts = {"algorithm": SURVEYING, "settings": asked}
+    of: dict[str, Any] = {"run": name, "round": 0, "attempt": 0}
+    charge = {"kind": "charge", **of, "plan_hash": "ab" * 32, "mu2": 1e-20, "run_limit": 1e9, "facts": {}}
+    seal, close = {"kind": "seal", **of, "release_hash": "cd" * 32}, {"kind": "close", "run": name, "facts": {}}
+    for fields in ({"kind": "open", "run": name, "facts": facts}, *dice.some_of((charge, seal, close), 0.7)):
+        _taken(answer, log, {**fields, "seq": log.size})
+    _taken(answer, log, {"kind": "open", "seq": log.size, "run": f"{name} again", "facts": facts})
 
 
 def _lost(dice: Dice, answer: Answer, log: Log) -> None:

@@ -10,13 +10,7 @@ from unittest import mock
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.servers import (
-    DAY,
-    iso,
-    made_folder,
-    made_settings,
-    made_site,
-)
+from palate_audit.answers.sites import DAY, iso, made_folder, made_settings, made_site
 from palate_audit.answers.still import NOW
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, PalateError
@@ -171,12 +165,14 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
         answer.tell(budget, budget.left, budget.covers(cost_of(config)), budget.covers(budget.left))
         answer.tell([budget.covers(budget.left + budget.most * more) for more in (5e-10, 3e-9)])
     answer.of(check_budgets, config, ledger, now=now)
-    for run in ledger.runs()[-3:]:
+    for run in ledger.runs():
         found = verdicts_on(ledger, run)
         answer.tell(found.closed and found.closed.seq, found.published, found.tried, found.said, found.open)
         answer.tell(found.may_begin(config, now=now), found.may_begin(config, now=now + 3600.0))
     answer.tell(awaited(config, ledger, now=now), period_of(config, now), week_before(now), due_at(week_before(now)))
     answer.tell(surveys_of(entries), [each.seq for each in voids(entries)])
+    for settings in surveys_of(entries).values():
+        answer.of(looks_of(entries).admitted, settings)
     answer.of(looks_of(entries).admitted, {"first_day": week_before(now), "experiments": ["new"], "looks": {}})
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,18 @@ import numpy as np
 
 from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.sites import (
+    DAY,
+    ITEMS,
+    WEEK,
+    HandingOn,
+    made_settings,
+    made_site,
+)
 from palate_audit.answers.still import NOW
-from palate_audit.harness.watched_run import memory
 from palate_common.algorithms import State, verdict
-from palate_common.algorithms.parts.links import Links
-from palate_common.algorithms.popularity import COUNTS, Popularity
+from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError, PalateError
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DUMMIES, block_units, layout_size
 from palate_common.records.canonical import digest
 from palate_common.records.closing import Closing
@@ -39,7 +42,7 @@ from palate_server.folder.quarantine import QuarantinedItem
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.cosigning import TooFewWitnessesError
 from palate_server.ledger.ledger import Ledger
-from palate_server.operation import releases, rotation
+from palate_server.operation import judging, releases, rotation
 from palate_server.operation.judging import check_quarantine, put_in_quarantine, quarantined
 from palate_server.operation.releases import judged_items, listed, verdict_of, verdicts_on
 from palate_server.operation.restraint import restraint_of
@@ -54,101 +57,6 @@ from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_server.service.setup import server_toml
 from palate_server.surveys.verdict import Judgement
-
-DAY = 86400.0
-ITEMS = ("one", "two", "three", "four", "five", "six")
-WEEK = "2025-09-29"
-
-
-@contextmanager
-def made_folder(answer: Answer) -> Iterator[Path]:
-    """A folder in memory, whose name is no answer."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
-        answer.apart = place
-        yield Path(place)
-
-
-def iso(at: float) -> str:
-    """A time as ledgers have it."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-
-
-def made_settings(dice: Dice) -> dict[str, Any]:
-    """Settings of a server, mostly of one with a few devices."""
-    weeks = ["2025-09-22", "2025-09-29", "2025-10-06"]
-    return {
-        "population": "readers",
-        "profile": None,
-        "privacy.dp": dice.one_of(("central", "central", "distributed")),
-        "privacy.epsilon": dice.one_of((1.0, 2.0)),
-        "privacy.delta": dice.one_of((1e-5, 1e-6)),
-        "privacy.lifetime_epsilon": dice.one_of((8.0, 20.0)),
-        "privacy.period_epsilon": dice.one_of((4.0, 8.0)),
-        "privacy.period_days": dice.one_of((1, 30, 90)),
-        "privacy.clip_norm": dice.one_of((None, 2.0)),
-        "training.algorithm": dice.one_of(("popularity", "popularity", "dp-als")),
-        "training.every_hours": dice.one_of((0.0, 1.0, 720.0)),
-        "training.seed": dice.whole(0, 3),
-        "cohort.size": dice.one_of((8, 30, 100)),
-        "cohort.attempts": dice.whole(1, 4),
-        "cohort.pause_seconds": dice.one_of((0.0, 60.0, 3600.0, 50_000.0)),
-        "cohort.plan_seconds": dice.one_of((None, 60)),
-        "judging.epsilon": dice.one_of((0.0, 1.0, 1.0, 4.0)),
-        "judging.hours": dice.one_of((1.0, 72.0, 72.0)),
-        "judging.unjudged": dice.one_of(("hold", "publish")),
-        "judging.quarantine_runs": dice.one_of((0, 1, 3)),
-        "judging.quarantine_items": dice.one_of((1, 2, 10)),
-        "judging.quarantine_accusers": dice.one_of((0.01, 0.0, 0.2)),
-        "surveys.weekly": dice.chance(0.7),
-        "surveys.epsilon": dice.one_of((0.5, 1.0)),
-        "surveys.channels": dice.some_of(["email", "push"]),
-        "surveys.experiments": {name: dice.some_of(weeks, 0.7) or weeks[:1] for name in dice.some_of(("new", "old"))},
-        "release.keep": dice.whole(1, 3),
-        "release.rounds": dice.one_of((1, 1, 1, 2)),
-        "release.signal": dice.one_of((0.0, 0.0, 0.5, 3.0)),
-    }
-
-
-def made_site(folder: Path, settings: Mapping[str, Any], items: tuple[str, ...] = ITEMS) -> Site:
-    """A server folder with a key and a ledger, and no model yet."""
-    site = Site(folder)
-    (folder / "server.toml").write_text(server_toml(settings))
-    (folder / "items").write_text("".join(f"{item}\n" for item in items))
-    site.make_folders()
-    SigningKey.generate().save(folder / "key")
-    return Site.at(folder)
-
-
-def made_links(rows: int) -> Links:
-    """A panel's links: each item says something of the next."""
-    at = np.arange(rows, dtype=np.int32)
-    shape = np.full((rows, 1), 0.5, np.float32)
-    return Links(at, ((at + 1) % rows)[:, None].astype(np.int32), shape, np.ones(rows, np.float32))
-
-
-class HandingOn(Popularity):
-    """Popularity whose next run starts from the last one's counts."""
-
-    name = "answers-handing-on"
-    public_inputs = ("before",)
-    training_only = ("before",)
-
-    def opening(self, inputs: State) -> State:
-        """The counts of the last run beside those of this one."""
-        return {**self.start(), "before": inputs.get("before", np.zeros(self.facts.n_items, np.float32))}
-
-    def hand_over(self, state: State, rows: Any, n_items: int) -> State:
-        """The counts in the later catalogue."""
-        if not state[COUNTS].any():
-            raise InputError("there must be counts, got none")
-        before = np.zeros(n_items, np.float32)
-        before[rows] = state[COUNTS]
-        return {"before": before}
-
-
-def steady_mu(**named: float) -> float:
-    """`mu_of` in steps of 2^-20, which is the same on each machine."""
-    return math.floor(mu_of(**named) * 2**20) / 2**20
 
 
 class MadeWitnesses:
@@ -182,10 +90,10 @@ class MadeServer(Closing):
         self.settings = {
             **made_settings(dice), "training.algorithm": dice.one_of(("popularity", HandingOn.name)),
             "privacy.dp": "central", "privacy.lifetime_epsilon": 9000.0, "privacy.period_epsilon": 9000.0,
-            "privacy.epsilon": 40.0, "judging.epsilon": dice.one_of((40.0, 40.0, 0.0)),
+            "privacy.epsilon": 40.0, "judging.epsilon": dice.mostly(40.0, 0.0),
             "release.signal": dice.one_of((0.0, 0.0, 40.0)), "surveys.epsilon": 40.0,
-            "judging.quarantine_runs": dice.one_of((1, 3, 3, 0)),
-            "judging.quarantine_accusers": dice.one_of((0.0, 0.01, 0.2, 1.0)),
+            "judging.quarantine_runs": dice.mostly(dice.one_of((1, 3)), 0),
+            "judging.quarantine_accusers": dice.one_of((0.0, 0.01, 1.0, 1.0)),
             "release.recent_half_life_days": dice.one_of((None, None, 7.0)), "surveys.items": ["one"],
         }  # fmt: skip
         self.keys = {f"witness.example/{number}": SigningKey.generate() for number in range(2)}
@@ -225,7 +133,7 @@ class MadeServer(Closing):
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Go on with these settings, unless they are refused, and with the items."""
-        (self.folder / "server.toml").write_text(server_toml(self.settings | settings))
+        (self.folder / "server.toml").write_text(server_toml({**self.settings, **settings}))
         (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
         changed = self.answer.tried(Site.at, self.folder)
         if isinstance(changed, PalateError):
@@ -260,30 +168,59 @@ class MadeServer(Closing):
             return
         with nullcontext((self.ledger, self.register)) as (ledger, register):
             self.answer.tell(verdicts_on(ledger, run).may_begin(self.site.config, now=self.now))
-            terms = self.answer.tried(begin, self.site, ledger, register, None, run)
+            asked = _of_another_model if self.dice.chance(0.12) else judging.question
+            with mock.patch.object(judging, "question", asked):
+                terms = self.answer.tried(begin, self.site, ledger, register, None, run)
             if isinstance(terms, PalateError):
                 return
             self.answer.tell(_about(terms), terms.settings, terms.inputs, terms.clip_norm, terms.epsilon)
+            if self.dice.chance(0.25):  # meanwhile the operator looks
+                self.configure({"judging.epsilon": self.dice.one_of((0.0, 40.0))})
+                self.publish()
             self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
             self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
+            self._otherwise(ledger)
             self.quarantine(ledger)
 
     def _votes(self, n: int) -> State:
         """What devices say: some items are hardly found, or hardly shown."""
-        self.devices = self.dice.one_of((40, 400))
+        self.devices = self.dice.one_of((40, 400, 400, 400, 400))
         shown = np.full(n, 0.9 * self.devices) * self.dice.floats(n, low=self.dice.one_of((0.02, 0.8)), high=1.0)
         found = shown * 0.2 * self.dice.floats(n, low=0.9, high=1.1)
-        for row in self.dice.some_of(range(n), 0.25):
-            found[row] *= self.dice.one_of((0.0, 0.01, 0.4))
+        for row in self.dice.some_of(range(n), 0.35):
+            found[row] *= self.dice.one_of((0.0, 0.0, 0.05, 0.4))
         votes = np.array(self.dice.one_of(((0.2, 0.2), (0.5, 0.1), (0.5, 0.1), (0.1, 0.6)))) * self.devices
         return {verdict.VOTES: votes, verdict.FOUND: found, verdict.SHOWN: shown / math.sqrt(min(20, n))}
 
     def quarantine(self, ledger: Ledger) -> None:
         """Put items in quarantine that verdicts name; twice, and of an earlier run, too."""
-        for run in [*self.runs[-2:], self.runs[-1]]:
+        for run in [*self.runs[-2:], *self.runs[-1:]]:
             self.answer.of(lambda run=run: shown_items(put_in_quarantine(self.site, ledger, run)))
         self.answer.of(check_quarantine, self.site, ledger)
         self.answer.of(lambda: {name: array.tolist() for name, array in quarantined(self.site, ledger).items()})
+
+    def _otherwise(self, ledger: Ledger) -> None:
+        """What the latest verdict would put in quarantine with other settings, and with other items there."""
+        file, config, now = self.site.quarantine.file, self.site.config, trainings(ledger)
+        kept = file.read_bytes() if file.exists() else None
+        for _ in range(2):
+            other = {
+                "quarantine_accusers": self.dice.one_of((0.0, 0.01, 0.1, 1.0)),
+                "quarantine_items": self.dice.whole(1, 4),
+                "quarantine_runs": self.dice.one_of((1, 3)),
+            }
+            site = Site(self.folder)
+            vars(site)["config"] = config.model_copy(update={"judging": config.judging.model_copy(update=other)})
+            file.unlink(missing_ok=True)
+            site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(1, 5))
+            there = [each.item for each in site.quarantine.items(trainings=now)]
+            site.quarantine.lift(self.dice.some_of(there), trainings=now)
+            self.answer.of(lambda site=site: shown_items(put_in_quarantine(site, ledger, self.runs[-1])))
+            self.answer.of(check_quarantine, site, ledger)
+            self.answer.tell(file.read_bytes())
+        file.unlink()
+        if kept is not None:
+            file.write_bytes(kept)
 
     def operator(self) -> None:
         """The operator adds items, or lifts some."""
@@ -293,7 +230,7 @@ class MadeServer(Closing):
             if there and self.dice.chance(0.5):
                 self.answer.of(self.site.quarantine.lift, self.dice.some_of(there), trainings=now)
             else:
-                self.site.quarantine.add(self.dice.some_of(self.items, 0.2), until=now + self.dice.whole(0, 3))
+                self.site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(0, 3))
             self.answer.of(check_quarantine, self.site, ledger)
 
     def survey(self) -> None:
@@ -347,6 +284,19 @@ class MadeServer(Closing):
             with nullcontext(self.ledger) as ledger, suppress(InputError):
                 ledger.publish(self.dice.one_of((self.runs[-1], None)), "ab" * 32, "cd" * 32)
                 self.answer.tell(releases.unwritten(self.site, ledger))
+
+    def lose(self) -> None:
+        """The ledger is lost with its runs, and begins anew behind what was seen of it."""
+        seen, spent = self.ledger.checkpoint(), self.ledger.spent()
+        self.ledger.close()
+        for path in self.folder.glob("ledger.db*"):
+            path.unlink()
+        self.ledger = self.site.ledger()
+        self.ledger.set_budget(mu2=1e9, epsilon=9000.0, delta=1e-5)
+        with mock.patch("time.time", partial(float, self.now)):
+            self.answer.of(self.ledger.restore, witness=seen, spent=spent)
+        self.again()
+        self.runs.clear()
 
     def rotate(self) -> None:
         """Another release key: after the old one was lost, half done before, or where somebody has the folder."""
@@ -412,7 +362,7 @@ class MadeServer(Closing):
         plan = RoundPlan(
             population=terms.population, run=terms.run, round=0, attempt=attempt, model_hash=run.model.hash,
             algorithm=terms.algorithm, settings=terms.settings, facts=terms.facts, layout=layout,
-            clip_norm=terms.clip_norm, grid=terms.grid, sigma=terms.grid // 4, dp=terms.dp, noise=terms.noise,
+            clip_norm=terms.clip_norm, grid=terms.grid, sigma=terms.grid // 16, dp=terms.dp, noise=terms.noise,
             cohort_floor=1, mu2=16.0, expires=int(NOW),
         )  # fmt: skip
         ledger.charge(run=terms.run, round_=0, attempt=attempt, plan_hash=plan.hash, mu2=16.0, run_limit=None, facts={})
@@ -456,6 +406,12 @@ def _compact(result: dict[str, Any]) -> Any:
 def shown_items(found: tuple[QuarantinedItem, ...]) -> list[list[Any]]:
     """Items in quarantine."""
     return [[each.item, each.by, each.until, each.proved] for each in found]
+
+
+def _of_another_model(site: Site, ledger: Ledger, run: str, ask: Any = judging.question) -> tuple[Any, State]:
+    """A verdict that is asked of another model than it says."""
+    pair, arrays = ask(site, ledger, run)
+    return pair.model_copy(update={"candidate": pair.candidate.model_copy(update={"model": "ab" * 32})}), arrays
 
 
 def _about(terms: RunTerms) -> dict[str, Any]:

@@ -26,14 +26,14 @@ from palate_audit.harness.watched_run import memory
 from palate_common.records.canonical import digest, read_canonical
 from palate_common.records.checkpoints import origin_of, sign_checkpoint
 from palate_common.records.entries import Entry, entry_from
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import Note
 from palate_common.records.signing import SigningKey
 from palate_server.ledger import history as rules
 from palate_server.ledger import ledger as books
 from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.ledger import Ledger
-from palate_server.ledger.log import Log, indexed
+from palate_server.ledger.log import CHAIN_START, indexed
 from palate_server.ledger.mirror import Mirror
 
 
@@ -75,7 +75,8 @@ def _looks(dice: Dice, answer: Answer) -> None:
             case "close":
                 looks.closed(dice.one_of(opened[-3:]))
             case "restore":
-                looks.restored(dice.one_of((None, *(f"{week}T01:02:03+00:00" for week in ("2025-10-05", *WEEKS)))))
+                for _ in range(dice.whole(1, 2)):
+                    looks.restored(dice.mostly(f"{dice.one_of(('2025-10-05', *WEEKS))}T01:02:03+00:00", None))
                 again = {"first_day": WEEKS[2], "experiments": [f"{number}"], "looks": {f"{number}": list(WEEKS[1:])}}
                 answer.of(looks.admitted, again)
 
@@ -104,9 +105,9 @@ def _changed(dice: Dice, answer: Answer) -> None:
 
 def _change(dice: Dice, file: sqlite3.Connection, size: int) -> None:
     """Change what is stored, once."""
-    at = dice.one_of((size - 1, dice.whole(0, size - 1)))
+    at = dice.one_of((size - 1, 2, dice.whole(0, size - 1)))
     (leaf,) = file.execute("SELECT leaf FROM entries WHERE seq = ?", (at,)).fetchone()
-    match dice.whole(0, 8):
+    match dice.one_of((0, 1, 2, 3, 4, 5, 6, 7, 7)):
         case 0:
             column = dice.one_of(("kind", "run", "round", "attempt"))
             file.execute(f"UPDATE entries SET {column} = 7 WHERE seq = ?", (at,))  # noqa: S608
@@ -124,14 +125,17 @@ def _change(dice: Dice, file: sqlite3.Connection, size: int) -> None:
         case 6:
             file.execute("UPDATE head SET root = ?", ("ab" * 32,))
         case 7:
-            log = Log()
+            chain, tree = CHAIN_START, MerkleTree()
             rows = file.execute("SELECT leaf FROM entries ORDER BY seq").fetchall()
             kept = [read_canonical(each, most=2**20) for (each,) in rows if each != leaf]
             file.execute("DELETE FROM entries")
             for seq, fields in enumerate(kept):  # all fits, but for a rule
-                entry, log.chain = entry_from({**fields, "seq": seq}), bytes([seq]) * 32
-                row = (seq, *indexed(entry), entry.leaf(), hashlib.sha256(log.chain).digest())
+                entry = entry_from({**fields, "seq": seq})
+                chain = hashlib.sha256(chain + entry.leaf()).digest()
+                tree.append(entry.leaf())
+                row = (seq, *indexed(entry), entry.leaf(), chain)
                 file.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            file.execute("UPDATE head SET size = ?, root = ?", (tree.size, tree.root()))
 
 
 def _mirrored(dice: Dice, answer: Answer) -> None:
@@ -155,7 +159,7 @@ def _mirror(dice: Dice, answer: Answer, size: int, steps: int) -> None:
             return sign_checkpoint(checkpoint, origin_of("readers", key.public), key)
 
         for number in range(steps):
-            ledger, mirror = dice.mostly(*ledgers), Mirror(folder)
+            ledger, mirror = dice.one_of((ledgers[0], ledgers[0], ledgers[1])), Mirror(folder)
             for each in range(dice.one_of((0, 1, 1, 3))):
                 ledger.open_run(f"{number} {each}", {})
             now = ledger.checkpoint()
@@ -184,12 +188,12 @@ def _opened(seq: int) -> Entry:
 CHARGES = {"budget": 2, "opening": 3, "charge": 10, "seal": 5, "closing": 2, "restart": 1, "extract": 1, "audit": 1}
 PUBLIC = {"opening": 2, "charge": 3, "seal": 1, "closing": 2, "publish": 3, "witnesses": 2, "key": 4, "look": 4,
           "extract": 1, "budget": 1}  # fmt: skip
-LOSSES = {"opening": 3, "charge": 5, "seal": 1, "copy": 2, "restore": 6, "look": 1, "key": 2, "closing": 1,
+LOSSES = {"opening": 3, "charge": 9, "seal": 1, "copy": 2, "restore": 6, "look": 1, "key": 2, "closing": 1,
           "budget": 1, "witnesses": 1}  # fmt: skip
 
 SEAMS = (
     Seam("ledger: which entries may follow each other", entries_in_turn, 36),
-    Seam("ledger: looks at A/B tests", _looks, 60),
+    Seam("ledger: looks at A/B tests", _looks, 90),
     Seam("ledger: files that somebody has changed", _changed, 18),
     Seam("ledger: charges, limits and restarts", _kept(CHARGES, 16), 12),
     Seam("ledger: models, witnesses, keys, proofs and extracts", _kept(PUBLIC, 16, first=-1), 12),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -18,18 +19,8 @@ from palate_audit.answers.answer import Answer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.pasts import asked_of_any_past
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.servers import (
-    DAY,
-    HandingOn,
-    MadeServer,
-    MadeWitnesses,
-    made_folder,
-    made_links,
-    made_settings,
-    made_site,
-    shown_items,
-    steady_mu,
-)
+from palate_audit.answers.servers import MadeServer, MadeWitnesses, shown_items
+from palate_audit.answers.sites import DAY, HandingOn, made_folder, made_links, made_settings, made_site, steady_mu
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import PublicFacts, State, analytics, lent, verdict
@@ -55,7 +46,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.presence import SeenByQuarter
 from palate_server.folder.quarantine import Quarantine, QuarantinedItem
-from palate_server.folder.server_folder import Site, format_of, read_cosigned, site_signs, write_format
+from palate_server.folder.server_folder import Site, format_of, owner_only, read_cosigned, site_signs, write_format
 from palate_server.ledger import witnesses
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import (
@@ -208,7 +199,7 @@ def _told(dice: Dice, answer: Answer) -> None:
                 register.invite(now=0.0, hours=1e6), node_key=f"{number}", identity=f"{number:064x}", now=1.0
             )
             register.registered(number, 10 + number)
-        when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY)
+        when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY, -95 * DAY)
         for _ in range(6):
             presence = SeenByQuarter(register, clock=when)
             for _ in range(3):
@@ -345,8 +336,11 @@ def _served(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.7):
             server.start()
         moves = [getattr(server, name) for name, weight in MOVES.items() for _ in range(weight)]
-        first = [server.train, *dice.some_of((server.judge, server.publish, server.again), 0.7)]
-        for move in [*first, *(dice.one_of(moves) for _ in range(3)), *dice.some_of([server.rotate], 0.7)]:
+        first = [
+            server.train,
+            *dice.some_of((server.operator, server.judge, server.judge, server.publish, server.again), 0.6),
+        ]
+        for move in [*first, *(dice.one_of(moves) for _ in range(3)), *dice.some_of([server.rotate] * 2, 0.6)]:
             answer.tried(move)
             server.tell()
         server.end()
@@ -452,14 +446,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
         if dice.chance(0.1):
             (folder / "features.npy").write_bytes(b"no matrix")
         if dice.chance(0.5):
-            site.panel_file.write_bytes(
-                dice.mostly(
-                    pack_inputs(panel_inputs(made_links(rows), users=3)),
-                    b"",
-                    b"x" * 70_000,
-                    pack_inputs({"x": np.ones(1)}),
-                )
-            )
+            panel = pack_inputs(panel_inputs(made_links(rows), users=3))
+            other = (b"", b"x" * 70_000, pack_inputs({"x": np.ones(1)}), panel[:-1])
+            site.panel_file.write_bytes(panel if dice.chance(0.6) else dice.one_of(other))
         items = dice.one_of((None, None, None, b"", b"a\nb", b"a\na\n", b"\xff\n", b"a\nb\n"))
         if items is not None:
             (folder / "items").write_bytes(items)
@@ -500,6 +489,9 @@ def _sited(dice: Dice, answer: Answer) -> None:
                 answer.of(lambda: str(directory_of(site, construct(cohort=dice.mostly(names, None)))))
         with site.reading() as ledger:
             answer.of(ledger.open_run, "a", {})
+        former = os.umask(0o022)
+        owner_only()
+        answer.tell(os.umask(former))
         if dice.chance(0.3):
             (folder / "key").write_bytes(b"no key")
         paths = [
@@ -542,7 +534,7 @@ def _constants(dice: Dice, answer: Answer) -> None:
 
 
 MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "survey": 2, "again": 4, "start": 1,
-         "ended": 1, "rotate": 1, "spoil": 1}  # fmt: skip
+         "ended": 1, "rotate": 1, "lose": 2, "spoil": 1}  # fmt: skip
 
 SEAMS = (
     Seam("models that are trained, judged, published, held and published again", _served, 12),
