@@ -416,7 +416,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
                 answer.tried(ChargeProof, **(facts | without))
         signed = plans.sign_plan(plan, charge, dice.one_of((usual,) * 9 + (other, key)))
         data = signed.to_bytes()
-        answer.tell(plans.signed_bytes(signed), signed.signature)
+        answer.tell(plans.signed_bytes(signed), signed.signature, plans.MOST_PLAN)
         if dice.chance(0.15):
             data = dice.one_of((data + b" ", data.replace(b"readers", b"riders"), b"{}", b"", data[:-1]))
         if dice.chance(0.1):

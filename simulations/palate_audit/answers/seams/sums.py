@@ -292,6 +292,13 @@ def _refused(dice: Dice, answer: Answer) -> None:
             answer.of(clip, Update(blocks, dice.one_of((3, 3, 3, 2))), layout, clip_norm=1.0, grid=2**10)
     plain = Update((DenseBlock(np.ones((3, 2))),), 3)
     answer.of(clip, plain, layout[: dice.whole(0, 1)], clip_norm=1.0, grid=8)
+    for odd in (
+        {"name": ""},
+        {"shape": (dice.whole(0, 2), 1)},
+        {"weight": dice.one_of((0.0, 1.0, 1.001, -1))},
+        {"more": 1},
+    ):
+        answer.of(BlockSpec, **({"name": "a", "shape": (2,), "weight": 0.5} | odd))
     fitting = [BlockSpec(name="one", shape=(2,), weight=1.0)]
     for norm, grid in ((9e-7, 9), (1.1e6, 9), (1.0, 0), (1.0, 2**26 + 1), (math.nan, 9), (1e-6, 2**26), (1e6, 1)):
         answer.of(clip, plain, fitting, clip_norm=norm, grid=grid)
@@ -308,6 +315,15 @@ def _many(dice: Dice, answer: Answer) -> None:
     if dice.chance(0.5):
         outer = replace(outer, along=dice.wholes(-3, 3, n), shift=dice.wholes(-top, top, users))
     both = PairSteps(indptr, indices, rows, n)
+    far = replace(outer, along=dice.wholes(-3, 3, n), shift=dice.wholes(-(2**28), 2**28, users)).vector(0)
+    crowd, size = np.arange(41), 2 ** dice.whole(14, 20)  # one item's numbers, as large as float32 just holds
+    one = OuterSteps(crowd, crowd[1:] * 0, size - dice.wholes(0, 9, 40), 8 - dice.wholes(0, 3, 80).reshape(40, 2), 1)
+    with mock.patch.object(update, "DENSE_SHARE", 1):
+        replace(one, n_rows=2).add_to(total := np.zeros(4, np.int64))
+        answer.tell(far, total)
+        shifted = replace(one, along=np.array([3]), shift=2**28 + dice.wholes(0, 9, 40))
+        shifted.add_to(total := np.zeros(2, np.int64))
+        answer.tell(total)
     with _small(dice):
         for block in (outer, both):
             total = np.full(block.size, 5)
@@ -355,7 +371,8 @@ def _crowd(dice: Dice, answer: Answer) -> None:
         plain[user] *= dice.one_of((np.nan, 1e200, 64.0))
     blocks = (DenseBlock(plain), OuterBlock(*sparse, 1 + plain[:, :1] ** 2, 9), PairBlock(*sparse, 9))
     layout = [BlockSpec(name=str(n), shape=shape, weight=0.5) for n, shape in enumerate(((2,), (9,), (36,)))]
-    clipped = clip(Update(blocks, users), layout, clip_norm=1.0, grid=2**20)
+    with mock.patch.object(clipping, "GUARD", dice.one_of((clipping.GUARD, 1.5))):  # with more, some are too long
+        clipped = clip(Update(blocks, users), layout, clip_norm=1.0, grid=2**20)
     answer.tell(clipped.total(), clipped.accepted, [clipped.vector(user) for user in (0, 999, users - 1)])
     answer.exact(batch.effective_counts()[owners], batch.item_counts)
 
@@ -398,10 +415,8 @@ def _message(dice: Dice, plan: RoundPlan, size: int) -> tuple[dict[str, Any], An
     )
     if plan.mode.noised_by_devices:
         most = 2 ** (plan.bits(users) - 1) - 1
-        far = bound + plan.sigma * math.isqrt(users * int(size + 16 * math.sqrt(size) + 128))
-        numbers = dice.one_of(
-            ([1], [most], [-most - 1], [most + 1], [-most - 2], [far], [far + plan.sigma * 8], [-bound])
-        )
+        far = int(bound + plan.sigma * math.sqrt(users * (size + 16 * math.sqrt(size) + 128)))
+        numbers = dice.one_of(([1], [most], [-most - 1], [most + 1], [-most - 2], [far], [far + 1], [-bound]))
     if dice.chance(0.3):
         name = dice.one_of(list(header))
         header[name] = dice.one_of((0, 2, -1, "run-2", "ab" * 32, 2**26, 2**26 + 1, 1.0, None, True, 10**19))
