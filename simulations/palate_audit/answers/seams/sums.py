@@ -317,7 +317,9 @@ def _many(dice: Dice, answer: Answer) -> None:
     both = PairSteps(indptr, indices, rows, n)
     far = replace(outer, along=dice.wholes(-3, 3, n), shift=dice.wholes(-(2**28), 2**28, users)).vector(0)
     crowd, size = np.arange(41), 2 ** dice.whole(14, 20)  # one item's numbers, as large as float32 just holds
-    one = OuterSteps(crowd, crowd[1:] * 0, size - dice.wholes(0, 9, 40), 8 - dice.wholes(0, 3, 80).reshape(40, 2), 1)
+    one = OuterSteps(
+        crowd, np.zeros(40, np.int32), size - dice.wholes(0, 9, 40), 8 - dice.wholes(0, 3, 80).reshape(40, 2), 1
+    )
     with mock.patch.object(update, "DENSE_SHARE", 1):
         replace(one, n_rows=2).add_to(total := np.zeros(4, np.int64))
         answer.tell(far, total)
@@ -540,7 +542,10 @@ def _weighting(dice: Dice, answer: Answer) -> None:
     answer.tell(weighting.weighting_names(), weighting.weighting_settings(preset))
     answer.of(weighting.weighting_settings, dice.one_of(("", "Shop", "../shop", "shop.toml", "shop")))
     asked = dice.shuffled((*kinds, "rate", "Play", "purchase"))
-    for each in (usual, answer.of(weighting.weighting_of, preset)):
+    kinds_twice = {kind: 2 * weight for kind, weight in (usual.kinds or {}).items()}
+    steps_twice = {step: weight / 2 for step, weight in (usual.values or {0.0: 1.0}).items()}
+    other = replace(usual, kinds=kinds_twice, values=steps_twice, cap=usual.cap / 2)  # of the same names and sizes
+    for each in (usual, other, answer.of(weighting.weighting_of, preset)):
         factors = each.of_values(values, codes, kinds)
         answer.exact(each.of_kinds(asked), factors)
         answer.tell(each.decay(times, latest), each.decay(times, np.where(np.isnan(times), latest, times + 86_400.0)))
