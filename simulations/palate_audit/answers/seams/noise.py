@@ -198,7 +198,7 @@ def _shares(dice: Dice, answer: Answer) -> None:
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of((*MODES[1:3] * 3, *MODES))))
     size, users = dice.whole(1, 5), dice.one_of((0, 1, 1, 2, 3, 7, 60, 20_011))
     devices = [dice.whole(0, 2**40) for _ in range(dice.whole(0, 3))]
-    total = dice.wholes(-99, 99, size)
+    total = dice.wholes(-99, 99, size) * dice.wholes(0, 1, size)
     for source in (
         shares.share_source(plan, devices),
         shares.share_source(plan, np.array(devices[::-1], int).tolist()),
@@ -278,6 +278,7 @@ def _released(dice: Dice, answer: Answer) -> None:
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of(MODES)))
     size = sum(spec.size for spec in plan.layout)
     total = dice.wholes(-(10**6), 10**6, size + 64 * plan.mode.noised_by_devices)
+    total *= dice.wholes(0, 2, len(total)) > 0  # nobody has touched some
     most = plan.cohort.n_max if plan.cohort else 9
     users = dice.one_of((plan.least, plan.least, plan.least - 1, most, most + 1, 0))
     if dice.chance(0.1):
