@@ -471,6 +471,8 @@ def _runs(dice: Dice, answer: Answer) -> None:
         "other": 1,
         "facts": PublicFacts(n_users=1, n_items=1, mu=dice.one_of((None, 0.125, 90.0)), local=dice.chance(0.5)),
     }
+    for delta in (cohort.RESERVED_DELTA, math.nextafter(cohort.RESERVED_DELTA, 1.0)):
+        answer.of(RunTerms, **(told | {"delta": delta}))
     close, spare = cohort.RESERVED_DELTA * 1.25, dice.one_of((0.25, 1.25))
     allowed = round(accounting.epsilon_of(mu=0.5, delta=cohort.RESERVED_DELTA * spare), 2)
     if told["epsilon"]:
@@ -495,7 +497,7 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
         "panel_users": np.array([dice.whole(0, 9)]),
         "other": np.arange(dice.whole(1, 3)),
     }
-    inputs = dict(dice.some_of(list(inputs.items())))
+    inputs = dict(dice.some_of(list(inputs.items()), dice.one_of((0.0, 0.5, 0.7))))
     told: dict[str, Any] = {
         "population": dice.one_of(("readers", "")),
         "run": "run-7",

@@ -69,7 +69,7 @@ class _Barren:
 
     def words(self, n: int) -> Any:
         """The next `n`."""
-        return np.full(n, TOP if n == 1 else 3 * 2**62, np.uint64)
+        return np.full(n, TOP if n <= 2 else 3 * 2**62, np.uint64)
 
 
 def _drawn(dice: Dice, answer: Answer) -> None:
@@ -357,22 +357,25 @@ def _charged(dice: Dice, plan: RoundPlan, tree: MerkleTree) -> ChargeProof:
     fields |= {"plan_hash": plan.hash, "mu2": plan.mu2 or 1.0, "run_limit": dice.one_of((None, 9.0)), "facts": {}}
     wrong = {"seq": tree.size + 1, "run": "run-2", "round": 9, "attempt": 9, "plan_hash": "ab" * 32,
              "mu2": math.nextafter(fields["mu2"], dice.one_of((0.0, 99.0)))}  # fmt: skip
-    if dice.chance(0.3):
+    flaw = dice.one_of(("",) * 8 + ("field",) * 6 + ("kind", "spelling", "spelling", "proof"))
+    if flaw == "field":
         name = dice.one_of(list(wrong))
         fields[name] = wrong[name]
+    if flaw == "spelling":
+        fields["run_limit"] = 9.0
     entry: Any = ChargeEntry(**fields)
-    if dice.chance(0.05):
+    if flaw == "kind":
         kept = {name: fields[name] for name in ("seq", "run", "round", "attempt")}
         entry = SealEntry(**kept, release_hash="ab" * 32)
     tree.append(entry.leaf())
     body = entry.body
-    if dice.chance(0.15):
-        body |= dice.one_of(({"seq": -1}, {"facts": {"a": 1}}, {"more": 1}, {"run_limit": 9}, {"kind": "charges"}))
+    if flaw == "spelling":
+        body |= dice.one_of(({"run_limit": 9}, {"run_limit": 9}, {"seq": -1}, {"facts": {"a": 1}}, {"more": 1}))
     place = tree.size - 1
     for _ in range(dice.whole(0, 2)):
         tree.append(dice.bytes(4))
     proof = tree.inclusion_proof(place, tree.size)
-    if dice.chance(0.1):
+    if flaw == "proof":
         proof = dice.one_of((proof[1:], (*proof, "ab" * 32), tuple("ab" * 32 for _ in proof)))
     return ChargeProof(entry=body, checkpoint=tree.checkpoint(), inclusion=proof)
 

@@ -103,6 +103,7 @@ def _interactions(dice: Dice, answer: Answer) -> None:
                     answer.tried(
                         batch.columns, np.array([dice.whole(-1, 1), *(keep[1:] + dice.whole(0, 1))], dtype=int)
                     )
+                    answer.tried(batch.columns, keep.repeat(2))
                     batch = batch.columns(keep)
                 case 5 if n:
                     more = dice.whole(0, 4) if batch.n_items else 0
@@ -134,7 +135,7 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
         interactions.save_interactions(folder, found)
         _shown(answer, interactions.map_interactions(folder))
         answer.tell(sorted((path.name, np.load(path).shape) for path in folder.iterdir()))
-        name = dice.one_of(("indptr", "indices", "indices", "weights", "n_items"))
+        name = dice.one_of(("indptr", "indptr", "indptr", "indices", "indices", "weights", "n_items"))
         array = np.load(folder / f"{name}.npy")
         (folder / f"{name}.npy").unlink()
         wrong: Any = dice.one_of((None, array.ravel()[:1], array + 1, np.zeros((1, 1), int), array.ravel()[:0]))
@@ -282,14 +283,13 @@ def _refused(dice: Dice, answer: Answer) -> None:
         "shift": (None, np.ones(4), np.ones((3, 1))),
     }  # fmt: skip
     shape = (n, 2) if outer else (n * (n - 1) // 2,)
-    for _ in range(3):
-        name = dice.one_of(list(told))
-        changed = told | ({name: dice.one_of(wrong[name])} if dice.chance(0.85) else {})
-        block: Any = (OuterBlock if outer else PairBlock)(**changed)
-        layout = [BlockSpec(name="one", shape=dice.one_of((shape, shape, shape, (n,))), weight=1.0)]
-        blocks = dice.one_of(((block,),) * 6 + ((), (block, block)))
-        with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5))):
-            answer.of(clip, Update(blocks, dice.one_of((3, 3, 3, 2))), layout, clip_norm=1.0, grid=2**10)
+    name = dice.one_of(list(told))
+    for value in (told[name], *wrong[name]):
+        block: Any = (OuterBlock if outer else PairBlock)(**(told | {name: value}))
+        layout = [BlockSpec(name="one", shape=dice.one_of((shape,) * 9 + ((n,),)), weight=1.0)]
+        blocks = dice.one_of(((block,),) * 9 + ((), (block, block)))
+        with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5, 5, 5))):
+            answer.of(clip, Update(blocks, dice.one_of((3,) * 9 + (2,))), layout, clip_norm=1.0, grid=2**10)
     plain = Update((DenseBlock(np.ones((3, 2))),), 3)
     answer.of(clip, plain, layout[: dice.whole(0, 1)], clip_norm=1.0, grid=8)
     for odd in (
@@ -346,12 +346,12 @@ def _many(dice: Dice, answer: Answer) -> None:
             shift,
         )
         answer.exact(reach.square_norms())
-    if dice.chance(0.05):  # places beyond 16 bits
+    if dice.chance(0.1):  # places beyond 16 bits
         wide = OuterSteps(
             np.array([0, 1, 3]),
             np.array([65_536, 0, 65_537], np.int32),
             np.arange(1, 4),
-            columns[:1].repeat(2, 0),
+            np.array([[3, -1], [2, 7]]),
             65_538,
         )
         total = np.zeros(wide.size, np.int64)
