@@ -64,15 +64,15 @@ def _costs(dice: Dice, answer: Answer) -> None:
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -13), _size(dice, -5, 3)
     answer.of(accounting.epsilon_of, mu=mu, delta=delta)
     answer.of(accounting.delta_of, epsilon=epsilon, mu=mu)
-    if dice.chance(0.3):
-        answer.of(accounting.mu_of, epsilon=epsilon, delta=dice.one_of((delta, 0.3)))
+    if dice.chance(0.2):
+        answer.of(accounting.mu_of, epsilon=dice.one_of((epsilon, 1.0)), delta=dice.one_of((delta, 0.3)))
 
 
 def _safe_sides(dice: Dice, answer: Answer) -> None:
     """Whether each of epsilon and mu is rounded to its safe side, and not a digit further."""
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
     best = accounting.mu_of(epsilon=epsilon, delta=delta)
-    answer.tell(best, accounting.mu_of(epsilon=epsilon, delta=0.3))
+    answer.tell(best)
     answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 5e-12)) * MARGIN <= delta)
     answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 1e-10)) * MARGIN > delta)
     for owed in (delta, dice.one_of((delta / 2, 0.4, 0.9))):
@@ -537,9 +537,9 @@ SEAMS = (
     Seam("epsilon and mu: rounded to their safe sides", _safe_sides, 6),
     Seam("delta: every size, and what is refused", _deltas, 36),
     Seam("charges: releases, noise for a budget, budgets that are split", _charges, 60),
-    Seam("accounts: the releases of a run together", _accounts, 24),
+    Seam("accounts: the releases of a run together", _accounts, 18),
     Seam("the second accountant: what it is asked", _second, 18),
-    Seam("sampled steps: their cost", _sampled, 18),
+    Seam("sampled steps: their cost", _sampled, 12),
     Seam("sampled steps: their cost on the grid that is charged", _sampled_fine, 3),
     Seam("sampled steps: noise for a budget", _sampled_noise, 6),
     Seam("cohorts: shares of the noise and bits of a sum", _shares, 48),

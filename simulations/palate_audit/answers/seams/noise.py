@@ -459,14 +459,14 @@ def _refuse(plan: RoundPlan) -> None:
 
 
 SEAMS = (
-    Seam("noise: every size, from words of every kind", _drawn, 36),
+    Seam("noise: every size, from words of every kind", _drawn, 30),
     Seam("noise: what drawing is made of", _steps_of_drawing, 18),
     Seam("random words: of several sources in turn", _sources, 30),
     Seam("numbers of devices as squares", _squares, 18),
-    Seam("shares of the noise that devices add", _shares, 30),
-    Seam("event steps on devices", _event_steps, 42),
+    Seam("shares of the noise that devices add", _shares, 24),
+    Seam("event steps on devices", _event_steps, 36),
     Seam("noised sums of the server", _released, 36),
     Seam("possible sums: every limit", _possible, 18),
     Seam("plans: their fields, hashes and noise", _plans, 48),
-    Seam("plans: as devices open them", _opened, 30),
+    Seam("plans: as devices open them", _opened, 24),
 )
