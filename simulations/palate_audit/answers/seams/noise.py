@@ -357,7 +357,7 @@ def _charged(dice: Dice, plan: RoundPlan, tree: MerkleTree) -> ChargeProof:
     fields |= {"plan_hash": plan.hash, "mu2": plan.mu2 or 1.0, "run_limit": dice.one_of((None, 9.0)), "facts": {}}
     wrong = {"seq": tree.size + 1, "run": "run-2", "round": 9, "attempt": 9, "plan_hash": "ab" * 32,
              "mu2": math.nextafter(fields["mu2"], dice.one_of((0.0, 99.0)))}  # fmt: skip
-    flaw = dice.one_of(("",) * 8 + ("field",) * 6 + ("kind", "spelling", "spelling", "proof"))
+    flaw = dice.one_of(("",) * 6 + ("field",) * 5 + ("spelling",) * 4 + ("kind", "proof"))
     if flaw == "field":
         name = dice.one_of(list(wrong))
         fields[name] = wrong[name]
@@ -404,11 +404,11 @@ def _opened(dice: Dice, answer: Answer) -> None:
         if dp == "local" and dice.chance(0.5):
             sampling = Sampling(inclusion=1.0, steps=dice.whole(1, 3))
             told |= {"events": sampling, "mu2": plans.attempt_mu2(told["grid"], told["sigma"], sampling)}
-        if dice.chance(0.3):
+        if dice.chance(0.2):
             told["mu2"] = dice.one_of(
                 (math.nextafter(told["mu2"], 0.0), math.nextafter(told["mu2"], 99.0), 0.0, 0.5, 1.0)
             )
-        if dice.chance(0.2):
+        if dice.chance(0.1):
             told["sigma"] = dice.one_of((0, 1, 63, told["sigma"] + 1))
         plan = RoundPlan.model_validate(told)
         charge = _charged(dice, plan, tree) if plan.mode.private != dice.chance(0.1) else None
