@@ -43,6 +43,9 @@ class Answer:
         """Two a floating-point array, one a number."""
         self.rough: list[float] = []
         """The same of what was told by `near`."""
+        self._short: list[np.ndarray[Any, Any]] | None = None
+        self.apart = ""
+        """What the texts of errors are taken without: the name of a temporary folder."""
 
     def tell(self, *values: Any) -> None:
         """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
@@ -74,6 +77,28 @@ class Answer:
             given = np.asarray(array)
             self.tell("near", given.shape)
             self.rough += _sums(given.astype(np.float64))
+
+    def brief(self, *values: Any, rough: bool = False) -> None:
+        """Take values in as `tell` does, but keep four numbers of all their floating point together.
+
+        Each array counts with its shape, whose largest number is 1, and with its size.
+
+        Args:
+            values: see `tell`.
+            rough: whether the numbers need more room, such as those of another library's networks.
+        """
+        self._short = []
+        self.tell(*values)
+        parts, self._short = self._short, None
+        sizes = np.array([np.abs(part).max(initial=0.0) for part in parts])
+        sizes[sizes < DUST] = 0.0
+        shapes = [part / size for part, size in zip(parts, sizes, strict=True) if size]
+        kept = _sums(np.concatenate([np.zeros(0), *shapes])) + _sums(np.log(sizes[sizes > 0]))
+        if rough:
+            self.rough += [each / DIGITS for each in kept]  # far above what counts as zero among whole numbers
+        else:
+            self.numbers += kept
+        self.tell(sizes > 0)
 
     def of(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Call, and take in the result, or Palate's own error with its names and numbers.
@@ -123,7 +148,8 @@ class Answer:
                 yield f"{type(value).__name__};".encode()
                 yield from self._parts({name: getattr(value, name) for name in type(value).model_fields})
             case BaseException():
-                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+                said = str(value).replace(self.apart, "") if self.apart else str(value)
+                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
             case Mapping():
                 yield f"{{{len(value)};".encode()
                 for key in sorted(value, key=repr):
@@ -147,7 +173,10 @@ class Answer:
     def _real(self, value: float) -> Iterator[bytes]:
         """A number: it is kept, and its kind is hashed."""
         if math.isfinite(value):
-            self.numbers.append(value)
+            if self._short is None:
+                self.numbers.append(value)
+            else:
+                self._short.append(np.array([value]))
             yield b"f;"
         else:
             yield f"{value!r};".encode()
@@ -158,7 +187,11 @@ class Answer:
         if value.dtype.kind == "f":
             finite = np.isfinite(value)
             yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
-            self.numbers += _sums(np.where(finite, value, 0.0))
+            known = np.where(finite, value, 0.0)
+            if self._short is None:
+                self.numbers += _sums(known)
+            else:
+                self._short.append(known.astype(np.float64).ravel())
         elif value.dtype.kind in "biu":
             yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
         else:
