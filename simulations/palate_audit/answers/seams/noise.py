@@ -442,7 +442,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
                     )
                 )
             known: Mapping[str, Any] = {plan.population: dice.one_of((None, seen[0], tree.checkpoint()))}
-            shown: Mapping[str, Any] = {plan.population: dice.one_of((None, kept or None))}
+            shown: Mapping[str, Any] = {plan.population: dice.one_of((None, kept or None, b"{}"))}
             opened = answer.tried(
                 plans.open_plan, given, public_key=public, last_seen=known.get, evidence=shown.get, **more
             )

@@ -59,7 +59,7 @@ def _batch(dice: Dice, n_users: int, n_items: int, most: int = 12) -> Interactio
     """Some users' interactions, some of them without any."""
     n = dice.whole(0, most) if n_users and n_items else 0
     users, items = dice.wholes(0, max(n_users - 1, 0), n), dice.wholes(0, max(n_items - 1, 0), n)
-    weights = None if dice.chance(0.3) else dice.wholes(1, 64, n) / 16
+    weights = None if dice.chance(0.3) else dice.wholes(1, 64, n) / dice.one_of((16, 2**14))
     found = Interactions.from_pairs(users, items, weights, n_users=n_users, n_items=n_items)
     if dice.chance(0.2):
         return replace(found, weights=np.broadcast_to(np.float32(dice.one_of((1.0, 0.5))), found.indices.shape))
