@@ -499,7 +499,7 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
     }
     inputs = dict(dice.shuffled(list(inputs.items()))[: dice.one_of((0, 1, 1, 2, 4))])
     told: dict[str, Any] = {
-        "population": dice.one_of(("readers", "")),
+        "population": dice.one_of(("readers",) * 9 + ("",)),
         "run": "run-7",
         "algorithm": "popularity" if events is None else "event-mf",
         "settings": {} if events is None else {"inclusion": events, "rounds": 2},
