@@ -60,17 +60,24 @@ def _coarse(cells: int = 300, most: int = 2**16, width: float = 9.0) -> Iterator
 
 
 def _costs(dice: Dice, answer: Answer) -> None:
-    """Epsilon, delta and mu into each other, and whether each is rounded to its safe side."""
+    """Epsilon, delta and mu into each other."""
+    epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -13), _size(dice, -5, 3)
+    answer.of(accounting.epsilon_of, mu=mu, delta=delta)
+    answer.of(accounting.delta_of, epsilon=epsilon, mu=mu)
+    if dice.chance(0.2):
+        answer.of(accounting.mu_of, epsilon=dice.one_of((epsilon, 1.0)), delta=dice.one_of((delta, 0.3)))
+
+
+def _safe_sides(dice: Dice, answer: Answer) -> None:
+    """Whether each of epsilon and mu is rounded to its safe side, and not a digit further."""
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
-    best = answer.of(accounting.mu_of, epsilon=epsilon, delta=delta)
-    if dice.chance(0.4):
-        answer.of(accounting.mu_of, epsilon=epsilon, delta=0.3)
-    if best:
-        answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 5e-12)) * MARGIN <= delta)
-        answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 1e-10)) * MARGIN > delta)
+    best = accounting.mu_of(epsilon=epsilon, delta=delta)
+    answer.tell(best)
+    answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 5e-12)) * MARGIN <= delta)
+    answer.tell(accounting.delta_of(epsilon=epsilon, mu=best * (1 + 1e-10)) * MARGIN > delta)
     for owed in (delta, dice.one_of((delta / 2, 0.4, 0.9))):
-        found = answer.of(accounting.epsilon_of, mu=mu, delta=owed)
-        answer.tell(accounting.delta_of(epsilon=found, mu=mu) * MARGIN <= owed)
+        found = accounting.epsilon_of(mu=mu, delta=owed)
+        answer.tell(found, accounting.delta_of(epsilon=found, mu=mu) * MARGIN <= owed)
         before = math.nextafter(found, 0.0)
         answer.tell(found > 0 and accounting.delta_of(epsilon=before, mu=mu) * MARGIN > owed)
 
@@ -464,6 +471,8 @@ def _runs(dice: Dice, answer: Answer) -> None:
         "other": 1,
         "facts": PublicFacts(n_users=1, n_items=1, mu=dice.one_of((None, 0.125, 90.0)), local=dice.chance(0.5)),
     }
+    for delta in (cohort.RESERVED_DELTA, math.nextafter(cohort.RESERVED_DELTA, 1.0)):
+        answer.of(RunTerms, **(told | {"delta": delta}))
     close, spare = cohort.RESERVED_DELTA * 1.25, dice.one_of((0.25, 1.25))
     allowed = round(accounting.epsilon_of(mu=0.5, delta=cohort.RESERVED_DELTA * spare), 2)
     if told["epsilon"]:
@@ -488,9 +497,9 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
         "panel_users": np.array([dice.whole(0, 9)]),
         "other": np.arange(dice.whole(1, 3)),
     }
-    inputs = dict(dice.some_of(list(inputs.items())))
+    inputs = dict(dice.shuffled(list(inputs.items()))[: dice.one_of((0, 1, 1, 2, 4))])
     told: dict[str, Any] = {
-        "population": dice.one_of(("readers", "")),
+        "population": dice.one_of(("readers",) * 9 + ("",)),
         "run": "run-7",
         "algorithm": "popularity" if events is None else "event-mf",
         "settings": {} if events is None else {"inclusion": events, "rounds": 2},
@@ -524,12 +533,13 @@ def _made_terms(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS = (
-    Seam("epsilon, delta and mu", _costs, 12),
+    Seam("epsilon, delta and mu", _costs, 24),
+    Seam("epsilon and mu: rounded to their safe sides", _safe_sides, 6),
     Seam("delta: every size, and what is refused", _deltas, 36),
     Seam("charges: releases, noise for a budget, budgets that are split", _charges, 60),
-    Seam("accounts: the releases of a run together", _accounts, 24),
+    Seam("accounts: the releases of a run together", _accounts, 18),
     Seam("the second accountant: what it is asked", _second, 18),
-    Seam("sampled steps: their cost", _sampled, 18),
+    Seam("sampled steps: their cost", _sampled, 12),
     Seam("sampled steps: their cost on the grid that is charged", _sampled_fine, 3),
     Seam("sampled steps: noise for a budget", _sampled_noise, 6),
     Seam("cohorts: shares of the noise and bits of a sum", _shares, 48),

@@ -69,7 +69,7 @@ class _Barren:
 
     def words(self, n: int) -> Any:
         """The next `n`."""
-        return np.full(n, TOP if n == 1 else 3 * 2**62, np.uint64)
+        return np.full(n, TOP if n <= 2 else 3 * 2**62, np.uint64)
 
 
 def _drawn(dice: Dice, answer: Answer) -> None:
@@ -198,7 +198,7 @@ def _shares(dice: Dice, answer: Answer) -> None:
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of((*MODES[1:3] * 3, *MODES))))
     size, users = dice.whole(1, 5), dice.one_of((0, 1, 1, 2, 3, 7, 60, 20_011))
     devices = [dice.whole(0, 2**40) for _ in range(dice.whole(0, 3))]
-    total = dice.wholes(-99, 99, size)
+    total = dice.wholes(-99, 99, size) * dice.wholes(0, 1, size)
     for source in (
         shares.share_source(plan, devices),
         shares.share_source(plan, np.array(devices[::-1], int).tolist()),
@@ -278,6 +278,7 @@ def _released(dice: Dice, answer: Answer) -> None:
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of(MODES)))
     size = sum(spec.size for spec in plan.layout)
     total = dice.wholes(-(10**6), 10**6, size + 64 * plan.mode.noised_by_devices)
+    total *= dice.wholes(0, 2, len(total)) > 0  # nobody has touched some
     most = plan.cohort.n_max if plan.cohort else 9
     users = dice.one_of((plan.least, plan.least, plan.least - 1, most, most + 1, 0))
     if dice.chance(0.1):
@@ -356,22 +357,25 @@ def _charged(dice: Dice, plan: RoundPlan, tree: MerkleTree) -> ChargeProof:
     fields |= {"plan_hash": plan.hash, "mu2": plan.mu2 or 1.0, "run_limit": dice.one_of((None, 9.0)), "facts": {}}
     wrong = {"seq": tree.size + 1, "run": "run-2", "round": 9, "attempt": 9, "plan_hash": "ab" * 32,
              "mu2": math.nextafter(fields["mu2"], dice.one_of((0.0, 99.0)))}  # fmt: skip
-    if dice.chance(0.3):
+    flaw = dice.one_of(("",) * 6 + ("field",) * 5 + ("spelling",) * 4 + ("kind", "proof"))
+    if flaw == "field":
         name = dice.one_of(list(wrong))
         fields[name] = wrong[name]
+    if flaw == "spelling":
+        fields["run_limit"] = 9.0
     entry: Any = ChargeEntry(**fields)
-    if dice.chance(0.05):
+    if flaw == "kind":
         kept = {name: fields[name] for name in ("seq", "run", "round", "attempt")}
         entry = SealEntry(**kept, release_hash="ab" * 32)
     tree.append(entry.leaf())
     body = entry.body
-    if dice.chance(0.15):
-        body |= dice.one_of(({"seq": -1}, {"facts": {"a": 1}}, {"more": 1}, {"run_limit": 9}, {"kind": "charges"}))
+    if flaw == "spelling":
+        body |= dice.one_of(({"run_limit": 9}, {"run_limit": 9}, {"seq": -1}, {"facts": {"a": 1}}, {"more": 1}))
     place = tree.size - 1
     for _ in range(dice.whole(0, 2)):
         tree.append(dice.bytes(4))
     proof = tree.inclusion_proof(place, tree.size)
-    if dice.chance(0.1):
+    if flaw == "proof":
         proof = dice.one_of((proof[1:], (*proof, "ab" * 32), tuple("ab" * 32 for _ in proof)))
     return ChargeProof(entry=body, checkpoint=tree.checkpoint(), inclusion=proof)
 
@@ -400,11 +404,11 @@ def _opened(dice: Dice, answer: Answer) -> None:
         if dp == "local" and dice.chance(0.5):
             sampling = Sampling(inclusion=1.0, steps=dice.whole(1, 3))
             told |= {"events": sampling, "mu2": plans.attempt_mu2(told["grid"], told["sigma"], sampling)}
-        if dice.chance(0.3):
+        if dice.chance(0.2):
             told["mu2"] = dice.one_of(
                 (math.nextafter(told["mu2"], 0.0), math.nextafter(told["mu2"], 99.0), 0.0, 0.5, 1.0)
             )
-        if dice.chance(0.2):
+        if dice.chance(0.1):
             told["sigma"] = dice.one_of((0, 1, 63, told["sigma"] + 1))
         plan = RoundPlan.model_validate(told)
         charge = _charged(dice, plan, tree) if plan.mode.private != dice.chance(0.1) else None
@@ -416,7 +420,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
                 answer.tried(ChargeProof, **(facts | without))
         signed = plans.sign_plan(plan, charge, dice.one_of((usual,) * 9 + (other, key)))
         data = signed.to_bytes()
-        answer.tell(plans.signed_bytes(signed), signed.signature)
+        answer.tell(plans.signed_bytes(signed), signed.signature, plans.MOST_PLAN)
         if dice.chance(0.15):
             data = dice.one_of((data + b" ", data.replace(b"readers", b"riders"), b"{}", b"", data[:-1]))
         if dice.chance(0.1):
@@ -438,7 +442,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
                     )
                 )
             known: Mapping[str, Any] = {plan.population: dice.one_of((None, seen[0], tree.checkpoint()))}
-            shown: Mapping[str, Any] = {plan.population: dice.one_of((None, kept or None))}
+            shown: Mapping[str, Any] = {plan.population: dice.one_of((None, kept or None, b"{}"))}
             opened = answer.tried(
                 plans.open_plan, given, public_key=public, last_seen=known.get, evidence=shown.get, **more
             )
@@ -455,14 +459,14 @@ def _refuse(plan: RoundPlan) -> None:
 
 
 SEAMS = (
-    Seam("noise: every size, from words of every kind", _drawn, 36),
+    Seam("noise: every size, from words of every kind", _drawn, 30),
     Seam("noise: what drawing is made of", _steps_of_drawing, 18),
     Seam("random words: of several sources in turn", _sources, 30),
     Seam("numbers of devices as squares", _squares, 18),
-    Seam("shares of the noise that devices add", _shares, 30),
-    Seam("event steps on devices", _event_steps, 42),
+    Seam("shares of the noise that devices add", _shares, 24),
+    Seam("event steps on devices", _event_steps, 36),
     Seam("noised sums of the server", _released, 36),
     Seam("possible sums: every limit", _possible, 18),
     Seam("plans: their fields, hashes and noise", _plans, 48),
-    Seam("plans: as devices open them", _opened, 30),
+    Seam("plans: as devices open them", _opened, 24),
 )

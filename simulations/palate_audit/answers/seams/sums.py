@@ -59,7 +59,7 @@ def _batch(dice: Dice, n_users: int, n_items: int, most: int = 12) -> Interactio
     """Some users' interactions, some of them without any."""
     n = dice.whole(0, most) if n_users and n_items else 0
     users, items = dice.wholes(0, max(n_users - 1, 0), n), dice.wholes(0, max(n_items - 1, 0), n)
-    weights = None if dice.chance(0.3) else dice.wholes(1, 64, n) / 16
+    weights = None if dice.chance(0.3) else dice.wholes(1, 64, n) / dice.one_of((16, 2**14))
     found = Interactions.from_pairs(users, items, weights, n_users=n_users, n_items=n_items)
     if dice.chance(0.2):
         return replace(found, weights=np.broadcast_to(np.float32(dice.one_of((1.0, 0.5))), found.indices.shape))
@@ -103,6 +103,7 @@ def _interactions(dice: Dice, answer: Answer) -> None:
                     answer.tried(
                         batch.columns, np.array([dice.whole(-1, 1), *(keep[1:] + dice.whole(0, 1))], dtype=int)
                     )
+                    answer.tried(batch.columns, keep.repeat(2))
                     batch = batch.columns(keep)
                 case 5 if n:
                     more = dice.whole(0, 4) if batch.n_items else 0
@@ -134,7 +135,7 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
         interactions.save_interactions(folder, found)
         _shown(answer, interactions.map_interactions(folder))
         answer.tell(sorted((path.name, np.load(path).shape) for path in folder.iterdir()))
-        name = dice.one_of(("indptr", "indices", "indices", "weights", "n_items"))
+        name = dice.one_of(("indptr", "indptr", "indptr", "indices", "indices", "weights", "n_items"))
         array = np.load(folder / f"{name}.npy")
         (folder / f"{name}.npy").unlink()
         wrong: Any = dice.one_of((None, array.ravel()[:1], array + 1, np.zeros((1, 1), int), array.ravel()[:0]))
@@ -282,16 +283,22 @@ def _refused(dice: Dice, answer: Answer) -> None:
         "shift": (None, np.ones(4), np.ones((3, 1))),
     }  # fmt: skip
     shape = (n, 2) if outer else (n * (n - 1) // 2,)
-    for _ in range(3):
-        name = dice.one_of(list(told))
-        changed = told | ({name: dice.one_of(wrong[name])} if dice.chance(0.85) else {})
-        block: Any = (OuterBlock if outer else PairBlock)(**changed)
-        layout = [BlockSpec(name="one", shape=dice.one_of((shape, shape, shape, (n,))), weight=1.0)]
-        blocks = dice.one_of(((block,),) * 6 + ((), (block, block)))
-        with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5))):
-            answer.of(clip, Update(blocks, dice.one_of((3, 3, 3, 2))), layout, clip_norm=1.0, grid=2**10)
+    name = dice.one_of(list(told))
+    for value in (told[name], *wrong[name]):
+        block: Any = (OuterBlock if outer else PairBlock)(**(told | {name: value}))
+        layout = [BlockSpec(name="one", shape=dice.one_of((shape,) * 9 + ((n,),)), weight=1.0)]
+        blocks = dice.one_of(((block,),) * 9 + ((), (block, block)))
+        with mock.patch.object(clipping, "MOST_ROWS", dice.one_of((3, 4, 5, 5, 5))):
+            answer.of(clip, Update(blocks, dice.one_of((3,) * 9 + (2,))), layout, clip_norm=1.0, grid=2**10)
     plain = Update((DenseBlock(np.ones((3, 2))),), 3)
     answer.of(clip, plain, layout[: dice.whole(0, 1)], clip_norm=1.0, grid=8)
+    for odd in (
+        {"name": ""},
+        {"shape": (dice.whole(0, 2), 1)},
+        {"weight": dice.one_of((0.0, 1.0, 1.001, -1))},
+        {"more": 1},
+    ):
+        answer.of(BlockSpec, **({"name": "a", "shape": (2,), "weight": 0.5} | odd))
     fitting = [BlockSpec(name="one", shape=(2,), weight=1.0)]
     for norm, grid in ((9e-7, 9), (1.1e6, 9), (1.0, 0), (1.0, 2**26 + 1), (math.nan, 9), (1e-6, 2**26), (1e6, 1)):
         answer.of(clip, plain, fitting, clip_norm=norm, grid=grid)
@@ -308,6 +315,17 @@ def _many(dice: Dice, answer: Answer) -> None:
     if dice.chance(0.5):
         outer = replace(outer, along=dice.wholes(-3, 3, n), shift=dice.wholes(-top, top, users))
     both = PairSteps(indptr, indices, rows, n)
+    far = replace(outer, along=dice.wholes(-3, 3, n), shift=dice.wholes(-(2**28), 2**28, users)).vector(0)
+    crowd, size = np.arange(41), 2 ** dice.whole(14, 20)  # one item's numbers, as large as float32 just holds
+    one = OuterSteps(
+        crowd, np.zeros(40, np.int32), size - dice.wholes(0, 9, 40), 8 - dice.wholes(0, 3, 80).reshape(40, 2), 1
+    )
+    with mock.patch.object(update, "DENSE_SHARE", 1):
+        replace(one, n_rows=2).add_to(total := np.zeros(4, np.int64))
+        answer.tell(far, total)
+        shifted = replace(one, along=np.array([3]), shift=2**28 + dice.wholes(0, 9, 40))
+        shifted.add_to(total := np.zeros(2, np.int64))
+        answer.tell(total)
     with _small(dice):
         for block in (outer, both):
             total = np.full(block.size, 5)
@@ -328,12 +346,12 @@ def _many(dice: Dice, answer: Answer) -> None:
             shift,
         )
         answer.exact(reach.square_norms())
-    if dice.chance(0.05):  # places beyond 16 bits
+    if dice.chance(0.1):  # places beyond 16 bits
         wide = OuterSteps(
             np.array([0, 1, 3]),
             np.array([65_536, 0, 65_537], np.int32),
             np.arange(1, 4),
-            columns[:1].repeat(2, 0),
+            np.array([[3, -1], [2, 7]]),
             65_538,
         )
         total = np.zeros(wide.size, np.int64)
@@ -355,7 +373,8 @@ def _crowd(dice: Dice, answer: Answer) -> None:
         plain[user] *= dice.one_of((np.nan, 1e200, 64.0))
     blocks = (DenseBlock(plain), OuterBlock(*sparse, 1 + plain[:, :1] ** 2, 9), PairBlock(*sparse, 9))
     layout = [BlockSpec(name=str(n), shape=shape, weight=0.5) for n, shape in enumerate(((2,), (9,), (36,)))]
-    clipped = clip(Update(blocks, users), layout, clip_norm=1.0, grid=2**20)
+    with mock.patch.object(clipping, "GUARD", dice.one_of((clipping.GUARD, 1.5))):  # with more, some are too long
+        clipped = clip(Update(blocks, users), layout, clip_norm=1.0, grid=2**20)
     answer.tell(clipped.total(), clipped.accepted, [clipped.vector(user) for user in (0, 999, users - 1)])
     answer.exact(batch.effective_counts()[owners], batch.item_counts)
 
@@ -398,10 +417,8 @@ def _message(dice: Dice, plan: RoundPlan, size: int) -> tuple[dict[str, Any], An
     )
     if plan.mode.noised_by_devices:
         most = 2 ** (plan.bits(users) - 1) - 1
-        far = bound + plan.sigma * math.isqrt(users * int(size + 16 * math.sqrt(size) + 128))
-        numbers = dice.one_of(
-            ([1], [most], [-most - 1], [most + 1], [-most - 2], [far], [far + plan.sigma * 8], [-bound])
-        )
+        far = int(bound + plan.sigma * math.sqrt(users * (size + 16 * math.sqrt(size) + 128)))
+        numbers = dice.one_of(([1], [most], [-most - 1], [most + 1], [-most - 2], [far], [far + 1], [-bound]))
     if dice.chance(0.3):
         name = dice.one_of(list(header))
         header[name] = dice.one_of((0, 2, -1, "run-2", "ab" * 32, 2**26, 2**26 + 1, 1.0, None, True, 10**19))
@@ -525,7 +542,10 @@ def _weighting(dice: Dice, answer: Answer) -> None:
     answer.tell(weighting.weighting_names(), weighting.weighting_settings(preset))
     answer.of(weighting.weighting_settings, dice.one_of(("", "Shop", "../shop", "shop.toml", "shop")))
     asked = dice.shuffled((*kinds, "rate", "Play", "purchase"))
-    for each in (usual, answer.of(weighting.weighting_of, preset)):
+    kinds_twice = {kind: 2 * weight for kind, weight in (usual.kinds or {}).items()}
+    steps_twice = {step: weight / 2 for step, weight in (usual.values or {0.0: 1.0}).items()}
+    other = replace(usual, kinds=kinds_twice, values=steps_twice, cap=usual.cap / 2)  # of the same names and sizes
+    for each in (usual, other, answer.of(weighting.weighting_of, preset)):
         factors = each.of_values(values, codes, kinds)
         answer.exact(each.of_kinds(asked), factors)
         answer.tell(each.decay(times, latest), each.decay(times, np.where(np.isnan(times), latest, times + 86_400.0)))
@@ -537,11 +557,11 @@ SEAMS = (
     Seam("interactions: one operation after the other", _interactions, 30),
     Seam("interactions: from pairs and in files", _pairs_of, 18),
     Seam("runs of rows: sums of every length", _segments, 36),
-    Seam("clipping: contributions of every kind", _clip, 66),
-    Seam("clipping: what is refused", _refused, 48),
+    Seam("clipping: contributions of every kind", _clip, 60),
+    Seam("clipping: what is refused", _refused, 36),
     Seam("sums of whole numbers over users", _many, 42),
     Seam("sums over thousands of users", _crowd, 6),
-    Seam("wire: contributions written and read", _wire, 42),
+    Seam("wire: contributions written and read", _wire, 36),
     Seam("aggregation: the answers of nodes", _aggregates, 48),
-    Seam("weights of events", _weighting, 24),
+    Seam("weights of events", _weighting, 18),
 )
