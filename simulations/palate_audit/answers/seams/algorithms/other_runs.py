@@ -179,7 +179,7 @@ def _counts(dice: Dice, answer: Answer) -> None:
     facts = PublicFacts(n_users=dice.one_of((5, 70)), n_items=n_items, mu=dice.one_of((None, 1.0)))
     made = registry.make_algorithm("popularity", {}, facts)
     inputs = out(dice, made, n_items) if n_items > 3 else {}
-    histories = people(dice, dice.one_of((1, 5)), n_items)
+    histories = people(dice, dice.one_of((1, 5, 60)), n_items)
     ask(dice, answer, made, play(dice, answer, made, inputs, histories, loud=1.0 if facts.mu else 0.0))
     answer.tell(made.reach("other"), made.feature_sources, made.leaves_items_out(), made.hands_over())
     other = dice.one_of(OTHERS)

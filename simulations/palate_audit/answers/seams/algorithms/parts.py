@@ -36,7 +36,7 @@ from palate_common.mechanism.update import OuterBlock
 def _sketch(dice: Dice, answer: Answer) -> None:
     """Fewer buckets than rows: there and back."""
     n_rows = dice.one_of((1, 7, 40))
-    n_buckets = dice.one_of((1, 2, 3, 5, 16, n_rows - 1 or 1, n_rows, n_rows + 1))
+    n_buckets = dice.one_of((1, 1, 2, 3, 5, 16, n_rows - 1 or 1, n_rows, n_rows + 1))
     made = sketch.Sketch(n_rows, n_buckets, dice.one_of((0, 7, 2**64 + 5)))
     histories = people(dice, 4, n_rows)
     block = OuterBlock(
@@ -53,8 +53,8 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         buckets = buckets + loud * dice.floats(len(buckets))
         if not made.whole:
             told += [buckets, made.rows(buckets)]
-        spread = dice.floats(n_rows, low=0, high=60)
-        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, loud or 0.3, spread))
+        spread = dice.floats(n_rows, low=2, high=6)  # of steeper ones, rounding decides
+        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, max(loud, 3.0), spread))
 
 
 def _sizes(dice: Dice, answer: Answer) -> None:
@@ -121,7 +121,7 @@ def _steps(dice: Dice, answer: Answer) -> None:
 
 def _links(dice: Dice, answer: Answer) -> None:
     """Links of an item map, what they add, and links that somebody else made."""
-    n_items = dice.whole(1, 9)
+    n_items = dice.one_of((*range(1, 10), 9, 9, 140))
     items = np.array(dice.some_of(range(n_items), 0.8) or [n_items - 1], np.int32)
     size = dice.floats(len(items), len(items)) * dice.one_of((1.0, 1.0, 1e-20, 0.0))
     most, cut = dice.one_of((0, 1, 2, 128)), dice.whole(0, len(items) - 1)

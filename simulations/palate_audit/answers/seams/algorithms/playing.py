@@ -34,7 +34,7 @@ def people(dice: Dice, n_users: int, n_items: int, *, ratings: bool = False) -> 
     if ratings:
         weights = np.array([0.5, 1.0, 2.0, 3.0, 3.5, 4.0, 5.0, 7.0])[dice.wholes(0, 7, nnz)]
     elif dice.chance(0.4):
-        weights = np.array([0.25, 1.0, 1.5, 3.0])[dice.wholes(0, 3, nnz)]
+        weights = np.array([0.25, 1.0, 1.5, 30.0])[dice.wholes(0, 3, nnz)]
     owners = np.repeat(np.arange(n_users), sizes)
     return Interactions.from_pairs(owners, items, weights, n_users=n_users, n_items=n_items)
 
@@ -99,6 +99,11 @@ def play(
         told += [[spec.model_dump() for spec in layout], rows, reach, algorithm.steps(round_)]
         answer.brief(told, update, alone, {**states[-1]}, rough=rough)
         told = []
+    last, state = len(algorithm.shares) - 1, states[-1]
+    fewer = {name: state[name][:-1] for name in ("head", "weight", "table", "pair_head") if name in state}
+    if fewer:  # another state in the same round: nothing of the former one may be remembered
+        layout = algorithm.layout({**state, **fewer}, last)
+        answer.tell([spec.shape for spec in layout], algorithm.item_rows({**state, **fewer}, last))
     return states
 
 

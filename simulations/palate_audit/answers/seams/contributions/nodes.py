@@ -232,7 +232,7 @@ def _nodes(dice: Dice, answer: Answer) -> None:
     with ExitStack() as stack:
         probe = stack.enter_context(performing(GESTURES))
         stack.enter_context(lent(_Short))
-        patched(stack, contribution, USERS_AT_ONCE=dice.one_of((1, 2, 16_384)))
+        patched(stack, contribution, USERS_AT_ONCE=dice.one_of((1, 2, 16_384, 16_384)))
         ledger = stack.enter_context(DeviceLedger(":memory:", clock=lambda: NOW + 0.5, **limits))
         reader = ModelReader()
         floors = Floors(
@@ -257,6 +257,8 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         ]
         nodes = [each for each in made if isinstance(each, Contributor)]
         kinds = dice.shuffled(("first", "later", "quarantine", "probe", "probe", "short", "als", "event-mf"))[:3]
+        if scene == "any":
+            kinds = ["probe", "probe", kinds[0]]
         modes = ("local", "local", "distributed", "central") if scene == "limits" else MODES
         models, last, asked = [_begun(dice, kind, facts, probe) for kind in kinds], (b"", b""), 0
         for step in range(dice.whole(2, 5) if nodes else 0):

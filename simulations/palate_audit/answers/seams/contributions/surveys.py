@@ -19,12 +19,13 @@ from palate_audit.answers.seams.algorithms.playing import ask, play
 from palate_audit.harness.watched_run import memory
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
-from palate_client.delivery.record import REACTIONS, Delivery, record_of
+from palate_client.delivery.record import GOOD, REACTIONS, Delivery, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.device import open_device
 from palate_client.events import KINDS, VALUES, Event
 from palate_client.rounds import survey_answers
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent
+from palate_client.store.retention import Limits
 from palate_common import score_sources
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.errors import InputError, PalateError
@@ -76,7 +77,9 @@ def _deliveries(dice: Dice, n: int) -> list[Delivery]:
     for number in range(n):
         message = Message(str(number), title="t", transactional=dice.chance(0.15))
         reason = Reason.SENT if dice.chance(0.75) else dice.one_of(list(Reason))
-        time, reaction = _edge(dice), dice.one_of(("", *REACTIONS))
+        time, reaction = _edge(dice), dice.one_of(("", *REACTIONS, *GOOD))
+        if dice.chance(0.6):
+            time = MONDAY + 3600.0 * dice.whole(0, 7 * 24)
         sent = None if dice.chance(0.1) else time
         channel = dice.one_of(("email", "email", "push", "sms"))
         found.append(Delivery(message, reason, channel, time, None, sent, reaction))
@@ -103,9 +106,12 @@ def _answers(dice: Dice, answer: Answer) -> None:
 def _own(dice: Dice, answer: Answer) -> None:
     """Answers from a real store and the record of messages beside it, and after an error."""
     survey, now = dice.one_of(SURVEYS[1:]), MONDAY + DAY * dice.one_of((6, 8, 3))
+    clock, limits = [now], Limits(max_events=dice.one_of((4, 100)))
     with (
         tempfile.TemporaryDirectory(dir=memory()) as folder,
-        open_device(Path(folder) / "app", app="audit", key=bytes(range(32)), clock=lambda: now) as device,
+        open_device(
+            Path(folder) / "app", app="audit", key=bytes(range(32)), limits=limits, clock=lambda: clock[0]
+        ) as device,
     ):
         device.consent.grant("store")
         own = OwnAnswers(device.store, survey, Calendar(dice.one_of(ZONES)))
@@ -129,7 +135,9 @@ def _own(dice: Dice, answer: Answer) -> None:
                 record.coin(f"arm:{name}", dice.one_of((0.0, 0.4999, 0.5, 0.9)))
             if dice.chance(0.6):
                 record.control(dice.one_of((0.1, 0.9)))
+        clock[0] += DAY * dice.one_of((0, 0, -4, 3))  # set back, too: what was later then is of the future
         answer.brief(own.users(slice(None)), own.users(np.array([0])))
+        answer.tell(device.store.first() is None)
     with mock.patch.object(survey_answers.logger, "disabled", new=True):
         answer.tell(own.users(slice(0, 1)).nnz)  # a closed store: no answers, and no error
 

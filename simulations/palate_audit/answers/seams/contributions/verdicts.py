@@ -40,7 +40,8 @@ def _model(dice: Dice, n_items: int) -> tuple[dict[str, Any], State]:
 
 def _verdict(dice: Dice, answer: Answer) -> None:
     """A vote on two models, of one catalogue or of two."""
-    n_items, former_items = dice.one_of((3, 9, 25)), 8
+    n_items = dice.one_of((3, 9, 25))
+    former_items = dice.one_of((8, n_items))
     facts = PublicFacts(n_users=20, n_items=n_items, mu=1.0, seed=dice.one_of((0, 5)))
     candidate, arrays = _model(dice, n_items)
     rows = None
