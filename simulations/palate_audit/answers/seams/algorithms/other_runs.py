@@ -84,7 +84,9 @@ def _sgd_plan(dice: Dice, answer: Answer) -> None:
         n_users=dice.one_of((1, 50, 213, 214, 700, 30_000)), n_items=dice.one_of((1, 49, 50, 51, 3000)), mu=mu,
         local=dice.chance(0.2),
     )  # fmt: skip
-    for settings in ({}, {"loss": dice.one_of(("implicit", "logistic", "ratings")), **_some(dice, SGD, 0.25)}):
+    loss = {"loss": dice.one_of(("implicit", "logistic", "ratings"))}
+    packed = {**loss, "compression": dice.one_of((1.5, 4.0))}
+    for settings in (loss, packed, {**loss, **_some(dice, SGD, 0.25)}):
         made = answer.tried(registry.make_algorithm, "sgd", settings, facts)
         if isinstance(made, sgd.Sgd):
             told = [made.shares, made.filled, made.loss, made.clip, made.optimizer, made.later, made.head_items]

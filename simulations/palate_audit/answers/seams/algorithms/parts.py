@@ -66,8 +66,8 @@ def _sizes(dice: Dice, answer: Answer) -> None:
     for factor in (1.0, dice.one_of((1.01, 2.0, 8.0)), dice.real(1, 60)):
         answer.of(sizes.compressed, factor, fewest=dice.one_of((1, 2, 4)))
     answer.tell(sizes.numbers)
-    n_items, mu = dice.one_of((5, 50, 51, 3000)), dice.one_of((None, 1.0))
-    facts = PublicFacts(n_users=dice.one_of((1, 900)), n_items=n_items, mu=mu)
+    n_items, mu = dice.one_of((5, 50, 51, 3000, 3000, 3000)), dice.one_of((None, 1.0, 1.0))
+    facts = PublicFacts(n_users=dice.one_of((1, 900, 900)), n_items=n_items, mu=mu)
     answer.tell(head.head_size(facts, dice.one_of((0.9, 2.0)), dice.one_of((None, None, 3, 10**5))))
     answer.brief(head.split_budget(0.3, dice.whole(1, 4)))
 
@@ -138,7 +138,12 @@ def _links(dice: Dice, answer: Answer) -> None:
     inputs = panel.panel_inputs(made, users=dice.one_of((0, 1, 70)))
     answer.tell(links.panel_size(inputs), links.panel_size(None), links.panel_size({}))
     answer.tell(panel.has_panel(inputs), sorted(panel.without_panel({**inputs, "features": size})))
-    answer.tell(panel.takes_panel([*inputs, "features"]), panel.takes_panel([*inputs][1:]), panel.has_panel({}))
+    answer.tell(
+        panel.takes_panel([*inputs, "features"]),
+        panel.takes_panel([*inputs][1:]),
+        panel.takes_panel(inputs),
+        panel.has_panel({}),
+    )
     answer.of(panel.check_panel, inputs, n_items=n_items)
     for _ in range(5):
         answer.of(panel.check_panel, _worse(dice, inputs), n_items=dice.one_of((n_items, n_items, n_items - 1)))

@@ -27,7 +27,8 @@ from palate_client.rounds import survey_answers
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent
 from palate_client.store.retention import Limits
 from palate_common import score_sources
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, first_state, make_algorithm
+from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.rounds.plan import RoundPlan
@@ -173,7 +174,7 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     fields: dict[str, Any] = {"first_day": dice.one_of(mondays[:2])}
     fields |= {name: dice.one_of(values) for name, values in good.items() if dice.chance(0.4)}
     if dice.chance(0.6):
-        name = dice.one_of(("looks", "shares", *odd))
+        name = dice.one_of(("looks", "shares", "first_day", *odd))
         fields[name] = dice.one_of(odd[name])
         if name == "shares" and set(six) <= set(fields[name]):
             fields = {"first_day": WEEK, "shares": fields[name]}
@@ -190,6 +191,8 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     facts = PublicFacts(n_users=9, n_items=len(questions) + dice.one_of((0, 0, 0, 1)), mu=1.0)
     algorithm = answer.tried(make_algorithm, "analytics", fields, facts)
     if not isinstance(algorithm, PalateError):
+        answer.tell(algorithm.leaves_items_out(), algorithm.hands_over())
+        answer.tell(type(answer.tried(first_state, algorithm, inputs_of([0], facts.n_items, {}))).__name__)
         nnz = dice.one_of((0, 40))
         values = np.array([0.2, 1.0, 1.0, 3.0])[dice.wholes(0, 3, nnz)]
         users, items = dice.wholes(0, 3, nnz), dice.wholes(0, facts.n_items - 1, nnz)

@@ -66,7 +66,7 @@ def _verdict(dice: Dice, answer: Answer) -> None:
         states = play(dice, answer, judging, inputs, histories, loud=0.5)
         shared = judging.lists(CANDIDATE, states[0], histories, shared=rows is not None)
         answer.brief(shared, judging.lists(IN_USE, states[0], histories))
-        answer.tell(judging.scores(states[-1], histories).any(), judging.feature_sources)
+        answer.tell(judging.scores(states[-1], histories).shape, judging.feature_sources)
 
 
 SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 18),)
