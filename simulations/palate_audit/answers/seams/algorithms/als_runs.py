@@ -187,5 +187,5 @@ def _vote(dice: Dice, answer: Answer) -> None:
 SEAMS: tuple[Seam, ...] = (
     Seam("als: runs of every kind", _als, 24),
     Seam("als: plans by public facts", _plan, 90),
-    Seam("als: votes", _vote, 30),
+    Seam("als: votes", _vote, 25),
 )

@@ -42,7 +42,7 @@ OWN: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "torch-mf": {
         "loss": ("implicit", "logistic", "logistic"),
         "unobserved_weight": (0.1, 1.0),
-        "regularization": (0.0, 3.0),
+        "regularization": (0.1, 3.0),
     },
     "torch-neumf": {"network_size": (1, 3), "hidden_size": (1, 4), "user_length": (1.0,)},
     "torch-two-tower": {"hidden_size": (1, 3), "user_length": (1.0,), "content_scale": (2.0,)},

@@ -69,4 +69,4 @@ def _verdict(dice: Dice, answer: Answer) -> None:
         answer.tell(judging.scores(states[-1], histories).shape, judging.feature_sources)
 
 
-SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 18),)
+SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 15),)
