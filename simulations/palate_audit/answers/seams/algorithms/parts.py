@@ -121,7 +121,7 @@ def _steps(dice: Dice, answer: Answer) -> None:
 
 def _links(dice: Dice, answer: Answer) -> None:
     """Links of an item map, what they add, and links that somebody else made."""
-    n_items = dice.one_of((*range(1, 10), 9, 9, 140))
+    n_items = dice.one_of((*range(1, 10), 9, 140))
     items = np.array(dice.some_of(range(n_items), 0.8) or [n_items - 1], np.int32)
     size = dice.floats(len(items), len(items)) * dice.one_of((1.0, 1.0, 1e-20, 0.0))
     most, cut = dice.one_of((0, 1, 2, 128)), dice.whole(0, len(items) - 1)

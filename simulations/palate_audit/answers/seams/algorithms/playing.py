@@ -83,7 +83,7 @@ def play(
         rows = {} if layout[0].name == "vote" else algorithm.item_rows(state, round_)  # a vote alone is of no items
         heard = quarantine.learned_from(histories, state)
         update = algorithm.contribute(state, round_, heard)
-        own, alone = dice.whole(0, 2 * histories.n_users), update
+        own, alone = dice.whole(0, 3 * histories.n_users), update
         if own < histories.n_users:
             alone = algorithm.contribute(state, round_, heard.users(slice(own, own + 1)))
         noise = {spec.name: loud * (1 + place) for place, spec in enumerate(layout)}
@@ -122,8 +122,8 @@ def ask(
     told, last = list[Any](), states[-1]
     for state in (dice.one_of(states), last):
         factors, one = algorithm.factors(state), asked.user(dice.whole(0, 2))
-        told += [algorithm.scores(state, each) for each in (one, asked)]
-        told += [] if factors is None else [factors.users(asked), _factors(factors, one)]
+        told.append(algorithm.scores(state, asked if state is last else one))
+        told += [] if factors is None else [_factors(factors, one)]
         told += [algorithm.expected_ratings(state, asked)] if state is not states[0] else []
     if facts.n_features:
         new = dice.floats(3, facts.n_features + dice.one_of((0, 0, 0, 1)))
