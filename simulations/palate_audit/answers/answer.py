@@ -163,17 +163,12 @@ class Answer:
         yield f"{value.dtype.str} {value.shape};".encode()
         if value.dtype.kind == "f":
             finite = np.isfinite(value)
-<<<<<<< HEAD
-            yield np.packbits(finite).tobytes()
+            yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
             known = np.where(finite, value, 0.0)
             if self._short is None:
                 self.numbers += _sums(known)
             else:
                 self._short.append(known.astype(np.float64).ravel())
-=======
-            yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
-            self.numbers += _sums(np.where(finite, value, 0.0))
->>>>>>> main
         elif value.dtype.kind in "biu":
             yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
         else:
