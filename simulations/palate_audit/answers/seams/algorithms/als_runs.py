@@ -185,7 +185,7 @@ def _vote(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("als: runs of every kind", _als, 24),
+    Seam("als: runs of every kind", _als, 19),
     Seam("als: plans by public facts", _plan, 90),
     Seam("als: votes", _vote, 25),
 )

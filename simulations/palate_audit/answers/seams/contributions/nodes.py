@@ -341,7 +341,7 @@ def _reader(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("nodes: plans, charges and contributions", _nodes, 25),
+    Seam("nodes: plans, charges and contributions", _nodes, 19),
     Seam("nodes: masked attempts", _masked, 13),
     Seam("nodes: models that are read", _reader, 12),
 )
