@@ -128,7 +128,15 @@ def _plan(dice: Dice, answer: Answer) -> None:
     settings = {} if plain else _als_settings(dice)
     if features:
         whole = {"b": features - 1, "a": 1} if features > 1 else {"a": 1}
-        widths = (whole, whole, {"c": features}, {"a": 3}, {"a": 4, "b": 0}, {"a": 5, "b": -1}, {})
+        widths: Sequence[dict[str, int]] = (
+            whole,
+            whole,
+            {"c": features},
+            {"a": 3},
+            {"a": 4, "b": 0},
+            {"a": 5, "b": -1},
+            {},
+        )
         settings["feature_sources"] = dice.one_of((None, *widths))
     facts = PublicFacts(
         n_users=users,

@@ -99,7 +99,13 @@ def _steps(dice: Dice, answer: Answer) -> None:
     moments = dice.one_of((half @ half.T, half + half.T, np.zeros((width, width))))
     ridge, noise = dice.one_of((np.zeros(width), np.ones(width), dice.floats(width, low=0))), dice.one_of((0.0, 0.4))
     counts = dice.floats(rows, low=0, high=9) * dice.one_of((0, 1))
-    named = {"moments": moments, "counts": counts, "ridge": ridge, "noise": noise, "prior": dice.real(0.1, 2)}
+    named: dict[str, Any] = {
+        "moments": moments,
+        "counts": counts,
+        "ridge": ridge,
+        "noise": noise,
+        "prior": dice.real(0.1, 2),
+    }
     told: list[Any] = [server_steps.newton_direction(change, **named)]
     momentum, squares = np.zeros((rows, width)), np.zeros((rows, width))
     rate, decay, quiet = dice.real(), dice.one_of((0.0, 0.6)), dice.one_of((0.0, 0.3, 5.0))
@@ -187,7 +193,7 @@ def _quarantine(dice: Dice, answer: Answer) -> None:
     inputs = quarantine.inputs_of(rows, n_items, last, places)
     told: list[Any] = [inputs, quarantine.told(inputs)]
     histories = people(dice, 4, n_items)
-    kinds = (inputs, inputs, {}, {"quarantined": np.zeros(n_items, np.uint8)})
+    kinds: tuple[dict[str, Any], ...] = (inputs, inputs, {}, {"quarantined": np.zeros(n_items, np.uint8)})
     wrong = (np.zeros(n_items + 1, np.uint8), np.full(n_items, 2, np.uint8), np.zeros(n_items, np.int64))
     for state in (*kinds, {"quarantined": dice.one_of(wrong)}):
         answer.of(quarantine.rows_of, state, n_items)

@@ -100,7 +100,7 @@ def play(
         answer.brief(told, update, alone, {**states[-1]}, rough=rough)
         told = []
     last, state = len(algorithm.shares) - 1, states[-1]
-    fewer = {name: state[name][:-1] for name in ("head", "weight", "table", "pair_head") if name in state}
+    fewer: State = {name: state[name][:-1] for name in ("head", "weight", "table", "pair_head") if name in state}
     if fewer:  # another state in the same round: nothing of the former one may be remembered
         layout = algorithm.layout({**state, **fewer}, last)
         answer.tell([spec.shape for spec in layout], algorithm.item_rows({**state, **fewer}, last))

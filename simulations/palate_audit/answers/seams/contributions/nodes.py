@@ -27,9 +27,8 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.consistency import Handover
 from palate_common.records.entries import entry_from
-from palate_common.records.handovers import make_handover
+from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_mu2, sign_plan
@@ -187,8 +186,8 @@ def _bad(dice: Dice, plan: RoundPlan, model: GlobalModel) -> tuple[RoundPlan, by
         return plan.model_copy(update={what: changes[what]}), data
     if what == "unit":
         events = Sampling(inclusion=1.0, steps=1) if plan.events is None else None
-        named = {"events": events, "dp": DpMode.LOCAL, "cohort": None, "sigma": plan.grid, "mu2": 1.1}
-        return plan.model_copy(update=named), data
+        unit: dict[str, Any] = {"events": events, "dp": DpMode.LOCAL, "cohort": None, "sigma": plan.grid, "mu2": 1.1}
+        return plan.model_copy(update=unit), data
     if what == "bytes":
         return plan, data[:-1] + b"!"
     if what == "items":

@@ -22,7 +22,7 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.record import GOOD, REACTIONS, Delivery, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.device import open_device
-from palate_client.events import KINDS, VALUES, Event
+from palate_client.events import KINDS, VALUES, Event, Kind
 from palate_client.rounds import survey_answers
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent
 from palate_client.store.retention import Limits
@@ -37,6 +37,7 @@ from palate_common.survey import Survey
 WEEK = "2026-11-23"
 MONDAY, DAY = 1_795_392_000.0, 86_400.0
 """2026-11-23 00:00 UTC."""
+REACTED: tuple[Kind, ...] = ("click", "play", "like", "comment", "share", "purchase", "view")
 ZONES = ("UTC", "Pacific/Kiritimati", "America/New_York")
 SURVEYS = (
     Survey(first_day=WEEK),
@@ -62,7 +63,7 @@ def _events(dice: Dice, n: int) -> list[SurveyEvent]:
                 other = dice.one_of("abcdefgh")
                 found.append(SurveyEvent(time + (place or 0), "impression", other, None, place))
                 if dice.chance(0.5):
-                    kind = dice.one_of(("click", "play", "like", "comment", "share", "purchase", "view"))
+                    kind = dice.one_of(REACTED)
                     later = dice.one_of((0.0, 60.0, DAY, DAY + 1, -5.0))
                     found.append(SurveyEvent(time + (place or 0) + later, kind, other))
         else:
@@ -203,7 +204,8 @@ def _surveys(dice: Dice, answer: Answer) -> None:
 def _read(dice: Dice, answer: Answer) -> None:
     """Settings of plans that may be surveys, and names of sources."""
     for settings in ({"first_day": WEEK}, {"first_day": "2026-11-24"}, {}, {"first_day": WEEK, "more": 1}):
-        found = answer.tried(survey_answers.survey_of, RoundPlan.model_construct(settings=settings))
+        known: dict[str, Any] = {"settings": settings}
+        found = answer.tried(survey_answers.survey_of, RoundPlan.model_construct(None, **known))
         answer.tell(found.questions() if isinstance(found, Survey) else "none")
     name = dice.one_of(("content", "content:titles", "a:b:c", ""))
     answer.tell(score_sources.family_of(name), score_sources.source_of("content", name), sorted(survey_answers.TAKEN))
