@@ -22,6 +22,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from palate_common.errors import PalateError
 
@@ -43,6 +44,8 @@ class Answer:
         self.rough: list[float] = []
         """The same of what was told by `near`."""
         self._short: list[np.ndarray[Any, Any]] | None = None
+        self.apart = ""
+        """What the texts of errors are taken without: the name of a temporary folder."""
 
     def tell(self, *values: Any) -> None:
         """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
@@ -53,6 +56,20 @@ class Answer:
         for value in values:
             for part in self._parts(value):
                 self._hash.update(part)
+
+    def exact(self, *values: Any) -> None:
+        """Take in what exact arithmetic alone has made, with every bit of its floating point."""
+        for value in values:
+            if isinstance(value, float | np.floating):
+                self.tell(float(value).hex())
+            elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                same = np.where(np.isnan(value), np.nan, value)  # which NaN it is depends on the processor
+                self.tell(value.dtype.str, value.shape, same.astype("<f8").tobytes())
+            elif isinstance(value, list | tuple):
+                self.tell(len(value))
+                self.exact(*value)
+            else:
+                self.tell(value)
 
     def near(self, *arrays: Any) -> None:
         """Take in arrays of whole numbers that floating point was rounded to, with more room."""
@@ -91,13 +108,13 @@ class Answer:
         """
         found = self.tried(call, *args, **named)
         self.tell(found)
-        return None if isinstance(found, PalateError) else found
+        return None if isinstance(found, PalateError | ValidationError) else found
 
     def tried(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call, and return the result, or Palate's own error, which is taken in."""
+        """Call, and return the result, or Palate's own error or pydantic's, which is taken in."""
         try:
             return call(*args, **named)
-        except PalateError as error:
+        except (PalateError, ValidationError) as error:
             self.tell(error)
             return error
 
@@ -125,8 +142,14 @@ class Answer:
                 yield hashlib.sha256(value).digest()
             case np.ndarray():
                 yield from self._array(value)
+            case ValidationError():  # its text names a version
+                yield from self._parts([[str(each["type"]), *map(str, each["loc"])] for each in value.errors()])
+            case BaseModel():
+                yield f"{type(value).__name__};".encode()
+                yield from self._parts({name: getattr(value, name) for name in type(value).model_fields})
             case BaseException():
-                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+                said = str(value).replace(self.apart, "") if self.apart else str(value)
+                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
             case Mapping():
                 yield f"{{{len(value)};".encode()
                 for key in sorted(value, key=repr):

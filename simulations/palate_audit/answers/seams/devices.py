@@ -2,6 +2,576 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.seam import Seam
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
 
-SEAMS: tuple[Seam, ...] = ()
+import numpy as np
+
+from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.admission import ALLOWS, PINS
+from palate_audit.answers.stand_ins import (
+    POPULATION,
+    SIGMA,
+    MaskedPeers,
+    Operator,
+    facts_of,
+    key_of,
+    model_of,
+    opened,
+    outcome,
+    plan_of,
+    statements,
+    table_rows,
+    unpacked,
+)
+from palate_audit.answers.still import NOW
+from palate_audit.harness.watched_run import memory
+from palate_client.consent import PURPOSES, agreed
+from palate_client.device import Device
+from palate_client.floors import Floors
+from palate_client.ledger import totals
+from palate_client.ledger.anchor import know_charges, known_charges
+from palate_client.ledger.device_ids import RUNS, pack, runs_of, unpack
+from palate_client.ledger.device_ledger import DeviceLedger, Receipt
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_client.ledger.totals import DeviceTotals
+from palate_client.ledger.trust import Trust
+from palate_client.online.hosting import OwnHost
+from palate_client.online.retry import SyncEnd
+from palate_client.rounds.dispatch import answer_message
+from palate_client.service import Service
+from palate_client.store.journal import Journal
+from palate_common.errors import IntegrityError, PalateError, UnreachableError
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.models import published
+from palate_common.records.canonical import digest
+from palate_common.records.consistency import shown_by, spend_shown
+from palate_common.records.merkle import Checkpoint
+from palate_common.rounds.plan import Sampling, SignedPlan, read_plan
+from palate_common.rounds.wire import REFUSED
+from palate_common.secagg.directory import Directory
+
+EDGE = 2**63
+COSTS = (0.25, 0.25, 0.5, 0.1, 0.2, 0.3, 0.0, 2.0**-60, 0.1, 1 - 2.0**-53, 0.1)
+"""What attempts cost: some reach a limit exactly, or all but a bit."""
+PLACES = (0, 1, 2, 2**30, 2**31 - 1)
+"""Numbers of rounds and attempts."""
+
+
+def _ids(dice: Dice, answer: Answer) -> None:
+    """Sets of ids of every kind, as runs and packed."""
+    for _ in range(5):
+        devices = _some_ids(dice)
+        found = answer.tried(runs_of, devices)
+        if not isinstance(found, tuple):
+            continue
+        runs, place = found
+        few = runs.lengths().sum() < 1000
+        packed = pack(runs)
+        answer.tell(runs, place, runs.joined(), runs.lengths(), runs.spelled() if few else 0)
+        answer.tell(packed[:1] == RUNS, zlib.decompress(packed.removeprefix(RUNS)), unpack(packed))
+        near = {int(end) + by for end in (*runs.first[:4], *runs.last[:4]) for by in (-1, 0, 1)}
+        answer.tell([(id, runs.holds(id)) for id in sorted(near) if -EDGE <= id < EDGE], runs.holds(dice.whole(0, 40)))
+        cut = dice.whole(0, len(packed) - 1)
+        answer.of(unpack, dice.one_of([packed[:cut], RUNS + packed[1:], packed[1:], None, b"", RUNS, "x", RUNS + RUNS]))
+    odd = RUNS + zlib.compress(np.arange(3, dtype="<i8").tobytes())
+    answer.of(unpack, dice.one_of([odd, zlib.compress(b"seven b"), odd[1:], RUNS + zlib.compress(b"")]))
+
+
+def _some_ids(dice: Dice) -> Any:
+    """Ids: none, one, a range, several of them, any; or what is none."""
+    start, n = dice.whole(-5, 20), dice.whole(0, 9)
+    alone = dice.wholes(0, 30, n).tolist()
+    runs = [id for first in range(0, 60, 12) for id in range(first, first + dice.whole(0, 9))]
+    return dice.one_of([
+        range(start, start + n), range(start, start + n, 2), range(start + n, start, -1), range(10**6), runs,
+        dice.shuffled(runs), sorted(set(alone)), dice.shuffled(sorted(set(alone))), alone, [start], [start, start],
+        [EDGE - 1, 0, -EDGE], range(EDGE - 2, EDGE), range(EDGE - 1, EDGE + 1), range(-EDGE, 2 - EDGE), [-EDGE - 1],
+        [EDGE], range(-EDGE - 1, 0), np.array(sorted(set(alone)), np.int32), np.array([3, 1], np.uint8),
+        np.array([3, 1], np.uint64), np.array([[1, 2]]), np.array([1.0]), [1.5], ["1"], [True], [[1], [2, 3]], 7,
+    ])  # fmt: skip
+
+
+def _totals(dice: Dice, answer: Answer) -> None:
+    """What many devices have spent, told for each of them alone and by interval."""
+    limit = dice.one_of([0.5, 1.0, 0.3, np.inf, float(np.nextafter(0.3, 1)), 0.6])
+    with mock.patch.object(totals, "FEW", dice.one_of([1, 3, 1024])):
+        spent = DeviceTotals(limit_mu2=limit, max_participations=dice.one_of([0, 1, 3, 9, 9]))
+        groups = [dice.some_of(range(12), dice.real(0.1, 0.9)) + dice.one_of([[], [EDGE - 1], [-EDGE]])
+                  for _ in range(4)]  # fmt: skip
+        for _ in range(9):
+            rows = spent.rows(runs_of(dice.one_of(groups))[0])
+            run, place = dice.one_of(["one", "two"]), (dice.one_of(PLACES), dice.one_of(PLACES))
+            cost, runs = dice.one_of(COSTS), spent.runs(rows)
+            allowed = spent.affords(rows, cost)
+            answer.tell(len(spent), rows, runs, allowed, spent.reached(rows, run, *place))
+            if dice.chance(0.8):
+                spent.add(rows[allowed] if dice.chance(0.6) else rows, run, *place, cost)
+        _differ_in_one(dice, spent)
+        each = spent.rows(runs_of(range(12))[0])
+        answer.tell(spent._first, spent._count, spent._high.view(np.int64), spent._low.view(np.int64))
+        answer.tell([spent.affords(each, cost) for cost in COSTS])
+        answer.tell([spent.reached(each[:n], run, 1, 1) for n in (1, 3, 9) for run in ("one", "two", "none")])
+
+
+def _differ_in_one(dice: Dice, spent: DeviceTotals) -> None:
+    """Two neighbours that differ in one thing only; then all that are alike are joined."""
+    one, other = dice.shuffled([
+        [("one", 5, 5, 0.0)], [("one", 5, 5, 0.0)] * 2, [("one", 5, 5, 0.25)], [("one", 5, 6, 0.0)],
+        [("one", 5, 5, 2.0**-60)], [("new", 5, 5, 0.0)],
+    ])[:2]  # fmt: skip
+    for device, charges in ((20, [*one, ("one", 6, 0, 0.5)]), (21, [*other, ("one", 6, 0, 0.5)])):
+        for charge in charges:
+            spent._join_above = 1
+            spent.add(spent.rows(runs_of([device])[0]), *charge)
+
+
+def _ledgers(dice: Dice, answer: Answer) -> None:
+    """A ledger of many devices over several runs, opened again in between, and by two processes at a time."""
+    now = [NOW]
+    limits = {
+        "limit_mu2": dice.one_of([None, 0.5, 1.0, 0.75, 0.5, 0.3, 1.0, 0.0]),
+        "max_participations": dice.one_of([None, None, 1, 2, 3, 4, None, 0]),
+    }
+    durable = dice.chance(0.2)
+    few = mock.patch.object(totals, "FEW", dice.one_of([2, 1024]))
+    with TemporaryDirectory(dir=memory()) as folder, few, statements() as run:
+        file = Path(folder) / "ledger"
+        if dice.chance(0.2):
+            _make_old(file, dice.chance(0.5))
+        make = partial(DeviceLedger, file, **limits, durable=durable, clock=lambda: now[0])
+        opened = [make(), make()]
+        for step in range(12):
+            now[0] += dice.one_of([0.0, 60.0, 86400.0 * 365, -3600.0])
+            _ledger_step(dice, answer, dice.one_of(opened), step)
+            if dice.chance(0.15):
+                opened.pop(0).close()
+                opened.append(make())
+        for wrong in dice.shuffled(_WRONGS)[:4]:
+            outcome(answer, partial(opened[0].charge, **{**_WRONG, **wrong}))
+        _tell_ledger(answer, opened[0])
+        for each in opened:
+            each.close()
+            each.close()
+        outcome(answer, opened[0].size)
+        answer.tell(run)
+
+
+def _make_old(file: Path, half: bool) -> None:
+    """A ledger as older versions wrote it."""
+    with DeviceLedger(file, durable=False, clock=lambda: NOW - 9) as ledger:
+        ledger.charge("ef" * 32, run="one", round_=0, attempt=0, mu2=0.25, n_bytes=7, devices=[1, 2])
+        with ledger._database.transaction(write=True) as connection:
+            for column in ("purpose",) if half else ("trust", "purpose"):
+                connection.execute(f"ALTER TABLE charges DROP COLUMN {column}")
+
+
+def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> None:
+    """One call, of any kind."""
+    place: dict[str, Any] = {
+        "run": dice.one_of(["one", "two", "x'"]),
+        "round_": dice.one_of([now, now, dice.whole(0, 5)]),
+    }
+    place["attempt"] = dice.whole(0, 2)
+    group = range(dice.whole(0, 3), dice.whole(3, 8))
+    devices: Sequence[int] = dice.one_of([group, dice.shuffled(group), dice.shuffled(dice.some_of(range(9))),
+                                          [dice.whole(0, 8)], []])  # fmt: skip
+    step, population = dice.one_of(["input", "share"]), dice.one_of(["readers", "viewers"])
+    early = {"run": "one", "round_": dice.whole(0, 1), "attempt": 0}
+    state = Checkpoint(dice.whole(1, 4), dice.one_of(["aa", "bb"]) * 32)
+    asked: Callable[[], Any] = dice.one_of([
+        *[lambda: ledger.charge(
+            dice.one_of(["ab" * 32, "cd" * 32]), **place, mu2=dice.one_of(COSTS), n_bytes=dice.whole(0, 5000),
+            devices=devices, trust=_trust(dice), purpose=dice.one_of([None, "train", "analytics"]),
+        )] * 12,
+        *[lambda: ledger.affords(**place, mu2=dice.one_of(COSTS), devices=devices)] * 4,
+        *[lambda: ledger.latch(step, dice.one_of(["d1", "d1", "d2"]), device=dice.whole(0, 1), **early)] * 5,
+        *[lambda: ledger.see(population, state, *dice.one_of([(), (dice.bytes(3),)]))] * 4,
+        lambda: (ledger.seen_checkpoint(population), ledger.seen_payload(population)),
+        lambda: [_told(each) for each in ledger.receipts(dice.whole(0, 8))],
+        lambda: [ledger.spent(id).hex() for id in range(4)],
+        lambda: ledger.affords(**place, mu2=0.1, devices=[1, 1]),
+        lambda: DeviceLedger(":memory:", **dice.one_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
+                                                        {"max_participations": -1}])).size(),
+    ])  # fmt: skip
+    answer.of(asked)
+    answer.tell(ledger.size())
+
+
+_WRONG = {"plan_hash": "ab" * 32, "run": "late", "round_": 0, "attempt": 0, "mu2": 0.0, "n_bytes": 1, "devices": [9]}
+_WRONGS: Sequence[dict[str, Any]] = (
+    {"plan_hash": ""}, {"run": ""}, {"round_": -1}, {"round_": 2**31}, {"round_": 2**31 - 1}, {"attempt": -1},
+    {"attempt": 2**31}, {"attempt": 2**31 - 1}, {"mu2": -1e-9}, {"mu2": np.inf}, {"mu2": np.nan}, {"n_bytes": -1},
+    {"n_bytes": 0}, {"devices": [0, 0]}, {"devices": ["a"]}, {"mu2": 0}, {"round_": 1.0}, {"attempt": np.int64(1)},
+    {"plan_hash": "", "run": ""}, {"attempt": 2**31, "round_": -1}, {"run": "late", "round_": 2**30, "attempt": 1},
+)  # fmt: skip
+
+
+def _trust(dice: Dice) -> Trust | None:
+    """What a cost relies on."""
+    return dice.one_of([None, Trust(None, None, None), Trust(None, None, 0.5), Trust(1, dice.whole(2, 9), 8.0)])
+
+
+def _told(receipt: Receipt) -> tuple[object, ...]:
+    """A receipt, with its numbers as they are."""
+    trust = None if receipt.trust is None else receipt.trust.text
+    place = (receipt.run, receipt.round, receipt.attempt, receipt.plan_hash, receipt.n_bytes)
+    return (*place, float(receipt.mu2).hex(), float(receipt.time).hex(), trust, receipt.purpose)
+
+
+def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
+    """Everything that a ledger has."""
+    answer.tell([(_told(receipt), ids) for receipt, ids in ledger.charges()])
+    answer.tell([([_told(each) for each in ledger.receipts(id)], ledger.spent(id).hex()) for id in (0, 5, 8)])
+    with ledger._view() as connection:
+        answer.tell(table_rows(connection, "latches"), table_rows(connection, "seen"))
+
+
+class _App:
+    """An app's device, what its server may send, and what its user may do, as the dice say."""
+
+    def __init__(self, dice: Dice, answer: Answer, home: Path) -> None:
+        self.dice, self.answer, self.home = dice, answer, home
+        self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
+        self.operator, self.sent = Operator(), list[tuple[str, Mapping[str, bytes]]]()
+        self.directory = Directory((key_of(9).public,))
+        loose = {name: True for name in ALLOWS if name != "allow_unmasked"}
+        if dice.chance(0.3):
+            loose[dice.one_of(list(loose))] = False
+        self.favourite = dice.one_of(ROADS)
+        self.service = Service(
+            public_key=self.operator.key.public, population=dice.one_of([POPULATION] * 24 + ["viewers"]),
+            epsilon=dice.one_of([50.0, 8.0, 1.0, 0.8]), participations=dice.one_of([1000, 1000, 3, 2, 1, 1000]),
+            floors=Floors(**loose).for_few(), most_bytes=dice.one_of([2**28] * 8 + [4000, 1500]),
+            **dice.one_of([{}] * 24 + [PINS[1]]),
+        )  # fmt: skip
+        unpacked(home / "app", dice.one_of([0] * 14 + [2, None]))
+        self.open()
+        for purpose in ("train", "analytics", "train"):
+            if dice.chance(0.04):
+                self.device.consent.revoke(purpose)  # type: ignore[arg-type]
+
+    def open(self) -> None:
+        """Open the store, as after a restart."""
+        self.device = opened(self.home / "app", self.service, lambda: self.now)
+        self.host = OwnHost(self.device.store, self.device.rounds, self.number, self.directory_of, self.model_of)
+
+    def close(self) -> None:
+        """End the process; an attempt that is under way ends with it."""
+        machine = self.host._machine
+        self.host.close()
+        if machine is not None:
+            outcome(self.answer, machine._ledger.size)
+        self.device.close()
+
+    def take_model(self, variant: int) -> None:
+        """Take a published model into use."""
+        found = self.answer.tried(
+            published.unpack, self.operator.published(variant), public_key=self.service.public_key
+        )
+        self.answer.of(self.device.models.take, found)
+
+    def directory_of(self, name: str) -> Directory | SyncEnd:
+        """Download a directory."""
+        return self.fetched(name, self.directory)
+
+    def model_of(self, name: str) -> bytes | SyncEnd:
+        """Download a model."""
+        every = (model_of(kind, n) for kind in KINDS for n in range(2))
+        return self.fetched(name, next((each.data for each in every if each.hash == name), b""))
+
+    def fetched(self, name: str, found: Any) -> Any:
+        """A download, in the course of which much may happen."""
+        self.answer.tell("fetch", name, self.host.purpose, self.host.agreed())
+        match self.dice.whole(0, 35):
+            case 0:
+                return SyncEnd("time")
+            case 1:
+                raise UnreachableError("the server must answer, got status 503")
+            case 2:
+                raise ValueError("a bug")
+            case 3:
+                self.device.consent.revoke(self.dice.one_of(["train", "analytics"]))
+                self.answer.tell(self.host.agreed())
+            case 4:
+                raise IntegrityError("the model must be the one the plan names, got another")
+            case 5:
+                return b"other" if isinstance(found, bytes) else Directory(tuple(key_of(n).public for n in (31, 32)))
+        return found
+
+    def step(self) -> None:
+        """Something happens."""
+        dice, device = self.dice, self.device
+        match dice.whole(0, 26):
+            case 0:
+                purpose = dice.one_of(["train", "train", "analytics"])
+                self.answer.of(
+                    getattr(device.consent, dice.one_of(["grant", "revoke"])), purpose, version=dice.one_of(["1", "2"])
+                )
+            case 2:
+                self.close()
+                self.open()
+            case 3:
+                self.now += dice.one_of([60.0, 1800.0, -600.0, 86400.0 * 400])
+            case 4:
+                self.take_model(dice.one_of([0, 1]))
+            case 5 | 1:
+                _, record, _ = self.message()
+                rounds, plan = device.rounds, record["plan"]
+                self.answer.of(rounds.wanted, plan)
+                model = self.model_for(plan)
+                self.answer.of(rounds.contribute, plan, model, *dice.one_of([(), (3,)]))
+                self.refused()
+            case 7:
+                self.answer.of(device.rounds.at_limit)
+                self.tell_evidence()
+                self.answer.tell(answer_message(self.host, 0, "query", {}))
+            case 8:
+                self.host.over = None
+            case 9 if self.sent:
+                self.tell(*dice.one_of(self.sent))
+            case _:
+                self.tell(*self.message())
+
+    def tell(self, kind: str, record: Mapping[str, bytes], peers: MaskedPeers | None = None) -> None:
+        """Send a message; under masks go on with the attempt, until somebody refuses."""
+        if self.dice.chance(0.25):
+            record = {**record, "model": self.model_for(record["plan"])}
+        self.sent.append((kind, record))
+        found = self.answered(kind, record)
+        while peers is not None and found != REFUSED:
+            peers.take(found)
+            request = peers.request()
+            if not request or self.dice.chance(0.08):
+                break
+            if self.dice.chance(0.1):
+                self.answered("train.masked", {"request": request[:50]})
+            if self.dice.chance(0.06):
+                self.device.consent.revoke("train")
+            found = self.answered("train.masked", {"request": request})
+            if self.dice.chance(0.2):
+                self.answered("train.masked", {"request": request})
+
+    def answered(self, kind: str, record: Mapping[str, object]) -> bytes:
+        """The answer to a message."""
+        host = self.host
+        found = answer_message(host, 0, kind, record)
+        self.answer.tell(found, host.rounds, host.refused, host.over, host.purpose, host.agreed())
+        self.refused()
+        return found[1] if found is not None and isinstance(found[1], bytes) else b""
+
+    def refused(self) -> None:
+        """Why the last plan was refused, as far as it is in names and numbers."""
+        said = self.device.rounds.refusal
+        self.answer.tell(bool(said), NAMED.findall(said), len(said) > 60)
+
+    def model_for(self, plan: bytes) -> bytes:
+        """The model that a plan names, or another one."""
+        try:
+            named = read_plan(plan).plan
+        except IntegrityError:
+            return b"model"
+        every = [model_of(kind, n).data for kind in KINDS for n in range(2)]
+        right = [data for data in every if digest(data) == named.model_hash]
+        return self.dice.one_of([*right * 9, every[0], b"x", b"x" * 5000])
+
+    def message(self) -> tuple[str, dict[str, bytes], MaskedPeers | None]:
+        """A plan that was charged, mostly, and the first request of a masked attempt."""
+        dice = self.dice
+        road = dice.one_of([*ROADS, self.favourite, self.favourite, self.favourite, self.favourite])
+        self.round += dice.one_of([1, 1, 1, 1, 0])
+        changes: dict[str, Any] = {"round": self.round, "attempt": dice.whole(0, 2)}
+        changes["sigma"] = dice.one_of([SIGMA, 2 * SIGMA])
+        twist = dice.one_of(["key", "tampered", "space", "no proofs", "forgets", *[""] * 15])
+        changes |= dice.one_of([{}] * 24 + [
+            {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
+            {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
+        ])  # fmt: skip
+        kind = {"survey": "survey", "events": "event-mf"}.get(road, "popularity")
+        if road in ("local", "events", "off"):
+            changes["dp"] = "local" if road != "off" else "off"
+        if road == "events":
+            changes |= {"round": 0, "run": f"run-{10 + self.round}"}
+            changes["events"] = Sampling(inclusion=dice.one_of([1.0, 0.5]), steps=1)
+        if road == "off":
+            changes |= {"sigma": 0, "mu2": 0.0}
+        if road == "masks":
+            own = self.device.rounds.identity().public
+            self.directory = Directory((own, *(key.public for key in PEERS)))
+            named = dice.one_of([self.directory.hash] * 9 + [None])
+            changes |= {"dp": "distributed", "cohort": CohortTerms(
+                n_max=3, n_min=3, c_max=1, masks=named is not None, directory=named)}  # fmt: skip
+        plan = plan_of(kind, dice.one_of([0, 0, 1]) if kind != "survey" else 0, **changes)
+        spent = 0.5 if twist == "forgets" else dice.one_of([None, float(self.round), float(self.round)])
+        key = key_of(2) if twist == "key" else None
+        signed = self.operator.signed(plan, spent=spent, proofs=twist != "no proofs", key=key)
+        peers = None
+        if plan.cohort is not None and plan.cohort.masks:
+            peers = MaskedPeers(SignedPlan.model_validate_json(signed), self.directory, PEERS, self.operator)
+        if twist in ("tampered", "space"):
+            signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
+        if road != "masks":
+            return "train", {"plan": signed, **dice.one_of([{}] * 7 + [{"request": b"advertise"}])}, None
+        return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
+
+    def tell_evidence(self) -> None:
+        """What of the ledger was seen last; of a manifest not its bytes, which have hashes of what was compressed."""
+        kept = self.answer.tried(self.device.rounds.evidence)
+        if isinstance(kept, bytes):
+            state = shown_by(kept)
+            plan = b'"plan"' in kept
+            self.answer.tell(str(spend_shown(kept)), state and state.checkpoint, digest(kept) if plan else plan)
+        else:
+            self.answer.tell(kept is None)
+
+    def end(self) -> None:
+        """Tell everything that is left: the journal, the ledger, and what the user is told."""
+        device = self.device
+        with Journal(device.store.file) as journal, journal._database.transaction() as connection:
+            self.answer.tell([table_rows(connection, table) for table in ("sent", "contacts")])
+            names = connection.execute("SELECT name FROM files UNION ALL SELECT name FROM secrets ORDER BY 1")
+            self.answer.tell(names.fetchall())
+        report = device.privacy_report()
+        said, lines = report.as_dict(), [json.loads(line) for line in report.export_lines()]
+        for model in said["models"] + [line for line in lines if line["type"] == "model"]:
+            model["manifest"] = len(model["manifest"])  # the hash of what was compressed
+        facts_of(self.answer, [said, lines])
+        with OwnLedger(device.store, self.service) as ledger, ledger._view() as connection:
+            self.answer.tell(table_rows(connection, "latches"))
+        self.answer.of(device.rounds.at_limit)
+        self.answer.tell(report.unit, NAMED.findall(str(report)))
+
+
+ROADS = ("central", "local", "survey", "events", "masks", "masks", "off")
+KINDS = ("popularity", "survey", "event-mf")
+PEERS = (key_of(31), key_of(32))
+
+
+def _apps(dice: Dice, answer: Answer) -> None:
+    """An app's device over some weeks."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(dir=memory())))
+        app = _App(dice, answer, home)
+        stack.callback(lambda: app.close())
+        for _ in range(4):
+            app.step()
+        app.end()
+
+
+def _lives(dice: Dice, answer: Answer) -> None:
+    """Decisions of a user and charges of their device, between which files get lost, and others write, too."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
+        run = stack.enter_context(statements())
+        unpacked(folder, dice.one_of([0, None]))
+        life = _Life(dice, answer, folder)
+        stack.callback(lambda: [device.close() for device in life.devices])
+        for number in range(9):
+            life.now += dice.one_of([1.0, 86400.0, -60.0])
+            life.step(number)
+        life.end()
+        answer.tell(run)
+
+
+class _Life:
+    """An app's device, in two processes."""
+
+    def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
+        self.dice, self.answer, self.folder, self.now, self.copy = dice, answer, folder, NOW, b""
+        limits = {"epsilon": dice.one_of([8.0, 1.0, 50.0]), "participations": dice.one_of([1000, 2, 3, 1, 0])}
+        loose = dice.one_of([Floors(), Floors(allow_off=True, allow_seeded=True), Floors(allow_unmasked=True)])
+        self.service = Service(public_key=key_of(1).public, population=POPULATION, floors=loose, **limits)
+        self.devices = [self.open(), self.open()]
+        with self.devices[0].store.transaction(
+            write=True
+        ) as connection:  # a disk on which some things can't be written
+            for name, when in (("INSERT ON consent", "NEW.version = 'full'"), ("UPDATE ON meta", "NEW.value = 3")):
+                if dice.chance(0.7):
+                    connection.execute(
+                        f"CREATE TRIGGER {name.split()[2]}_full BEFORE {name} WHEN {when} "
+                        "BEGIN SELECT RAISE(ABORT, 'full'); END"
+                    )
+
+    def open(self) -> Device:
+        """Another process."""
+        return opened(self.folder, self.service, lambda: self.now)
+
+    def step(self, number: int) -> None:
+        """Something happens in one of the processes."""
+        dice, device = self.dice, self.dice.one_of(self.devices)
+        consent, ledger = device.consent, next(self.folder.glob("*.ledger"), None)
+        purpose = dice.one_of(["store", "train", "train", "analytics", "messaging", "panel", "x"])
+        version = dice.one_of(["1", "2", "full", "full", "", "v" * 200, "v" * 201, 3])
+        match dice.whole(0, 19):
+            case 0 | 1 | 2:
+                outcome(self.answer, lambda: consent.grant(purpose, version=version))  # type: ignore[arg-type]
+            case 3 | 4 | 5:
+                outcome(self.answer, lambda: consent.revoke(purpose, version=version))  # type: ignore[arg-type]
+            case 6:
+                outcome(self.answer, lambda: consent.history(dice.one_of([None, purpose])))  # type: ignore[arg-type]
+            case 7:
+                self.devices.pop(0).close()
+                self.devices.append(self.open())
+            case 8 if ledger is not None and not dice.whole(0, 1):
+                outcome(self.answer, dice.one_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
+            case 9 if ledger is not None:
+                self.copy, former = ledger.read_bytes(), self.copy
+                outcome(self.answer, lambda: ledger.write_bytes(former or b"x"))
+            case 10:
+                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 2)))
+            case 11:
+                outcome(self.answer, device.rounds.at_limit)
+            case _:
+                outcome(self.answer, lambda: self.charged(device, number))
+        self.answer.tell([[each.consent.get(name) for name in PURPOSES] for each in self.devices])
+        outcome(self.answer, lambda: self.devices[0].consent.get(purpose))  # type: ignore[arg-type]
+        self.answer.tell(known_charges(self.devices[0].store), agreed(self.devices[0].consent))
+
+    def charged(self, device: Device, number: int) -> object:
+        """Charges of this installation, up to its limit and not a bit beyond."""
+        dice, limit = self.dice, self.service.limit_mu2
+        cost = dice.one_of([limit, limit / 2, limit / 2, 0.0, 0.01, 0.01, float(np.nextafter(limit / 2, 9))])
+        place = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
+        with OwnLedger(device.store, self.service) as ledger:
+            first = ledger.affords(**place, mu2=cost, devices=dice.one_of([[7], [0], []]))
+            taken = ledger.charge(
+                "ab" * 32, **place, mu2=cost, n_bytes=number, devices=dice.one_of([[5], [0], range(2)]),
+                trust=_trust(dice), purpose=dice.one_of(["train", "analytics", None]),
+            )  # fmt: skip
+            early = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
+            outcome(self.answer, lambda: ledger.latch("input", dice.one_of(["a", "b"]), **early))
+            outcome(self.answer, partial(ledger.see, POPULATION, Checkpoint(dice.whole(1, 3), "ab" * 32), b"{}"))
+            return [first, taken, ledger.size(), known_charges(device.store)]
+
+    def end(self) -> None:
+        """Tell what is left, and what the user is told."""
+        device = self.devices[0]
+        with device.store.transaction() as connection:
+            self.answer.tell(table_rows(connection, "consent"), table_rows(connection, "meta"))
+        self.answer.tell(sorted(path.name.split(".", 1)[1] for path in self.folder.glob("*.denied-*")))
+        try:
+            report = device.privacy_report()
+        except PalateError as error:
+            self.answer.tell(type(error).__name__)
+            return
+        facts_of(self.answer, [report.as_dict() | {"models": 0}, NAMED.findall(str(report)), report.spending is None])
+        facts_of(self.answer, [json.loads(line) for line in report.export_lines() if '"model"' not in line])
+        self.answer.tell(bool(report.problem), report.unit, report.spending and [report.spending.remaining])
+
+
+SEAMS = (
+    Seam("device ids: runs, and as they are packed", _ids, 40),
+    Seam("device totals: what each has spent, by interval", _totals, 36),
+    Seam("device ledger: charges, limits, latches and restarts", _ledgers, 30),
+    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 18),
+    Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 14),
+)
