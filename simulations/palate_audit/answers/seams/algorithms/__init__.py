@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms import als_runs, modules, other_runs, parts
+from palate_audit.answers.seams.algorithms import als_runs, declared, modules, other_runs, parts
 
-SEAMS: tuple[Seam, ...] = (*als_runs.SEAMS, *other_runs.SEAMS, *parts.SEAMS, *modules.SEAMS)
+SEAMS: tuple[Seam, ...] = (*als_runs.SEAMS, *other_runs.SEAMS, *parts.SEAMS, *declared.SEAMS, *modules.SEAMS)

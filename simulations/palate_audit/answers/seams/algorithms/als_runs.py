@@ -28,7 +28,7 @@ def former(dice: Dice, n_items: int, *, table: bool) -> State:
     found: State = {
         "former_counts": counts,
         "former_known": known,
-        "former_noise": np.array([dice.real(0.1, 3), dice.real(0.1, 3)], np.float32),
+        "former_noise": np.array([dice.real(0.1, dice.one_of((3, 90))), dice.real(0.1, 3)], np.float32),
         "former_users": np.array([dice.whole(5, 900)], np.float64),
         "former_signal": np.array([dice.real(1, 5000)], np.float64),
     }
@@ -74,11 +74,13 @@ def _als(dice: Dice, answer: Answer) -> None:
         settings["rounds"] = dice.whole(2, 4)
     # Of directions that nothing tells apart, such as the last ones of a small head, each machine finds others.
     settings |= {"embedding_size": dice.whole(1, 3), "head_items": dice.one_of((6, 9, 50, 50))}
+    if dice.chance(0.3):
+        settings["pair_items"] = dice.one_of((2, 5))
     if features == 3 and dice.chance(0.6):
         settings["feature_sources"] = dice.one_of(({"b": 1, "a": 2}, {"only": 3}))
     inputs: State = {}
     if features:
-        inputs["features"] = dice.floats(n_items, features) * dice.one_of((1, 1, 0.01))
+        inputs["features"] = dice.floats(n_items, features) * dice.one_of((1, 1, 1e-4))
         inputs["features"][:, -1] += dice.one_of((0.0, 0.0, 3.0))
     mu, loud = dice.one_of((None, 0.3, 1.0, 9.0)), dice.one_of((0.3, 3.0))
     if mu and dice.chance(0.4):
@@ -108,17 +110,33 @@ def _als(dice: Dice, answer: Answer) -> None:
         if isinstance(made, als.Als) and made.plan.later and "compression" not in settings:
             inputs |= out(dice, made, n_items)
         states = play(dice, answer, made, inputs, people(dice, 7, n_items), loud=loud if mu else 0.0)
+        if "pair_head" in states[-1]:  # pairs of other items than the plan has are refused
+            wrong = {**states[1], "pair_head": states[1]["pair_head"][:-1]}
+            answer.tell(isinstance(answer.tried(made.contribute, wrong, 1, people(dice, 1, n_items)), PalateError))
         ask(dice, answer, made, states)
 
 
 def _plan(dice: Dice, answer: Answer) -> None:
     """What `als` plans by public facts: at the signals where something else begins, and beside them."""
     edge = dice.one_of((100, 350, 350, 20_000, 25_000, 400_000))
-    mu = dice.one_of((None, 1.0, 1.0, 1.0, 0.5))
-    features, users = dice.one_of((0, 0, 1, 4)), max(1, int(edge / (mu or 1.0)) + dice.one_of((-40, -1, 0, 1, 2000)))
-    settings = _als_settings(dice) if dice.chance(0.5) else {}
+    plain = dice.chance(0.5)
+    mu = 1.0 if plain else dice.one_of((None, 1.0, 1.0, 0.5))
+    features, users = (
+        dice.one_of((0, 0, 1, 4)),
+        max(1, int(edge / (mu or 1.0)) + dice.one_of((-1, 0, 0, 1) if plain else (-40, 2000))),
+    )
+    settings = {} if plain else _als_settings(dice)
     if features:
-        widths = ({"b": 1, "a": 3}, {"c": 4}, {"a": 3}, {"a": 5}, {"a": 4, "b": 0}, {"a": 5, "b": -1}, {}, {"a": 1})
+        whole = {"b": features - 1, "a": 1} if features > 1 else {"a": 1}
+        widths: Sequence[dict[str, int]] = (
+            whole,
+            whole,
+            {"c": features},
+            {"a": 3},
+            {"a": 4, "b": 0},
+            {"a": 5, "b": -1},
+            {},
+        )
         settings["feature_sources"] = dice.one_of((None, *widths))
     facts = PublicFacts(
         n_users=users,
@@ -126,8 +144,8 @@ def _plan(dice: Dice, answer: Answer) -> None:
         mu=mu,
         n_features=features,
         panel_users=dice.one_of((0, 0, 1, 50, 9000)),
-        local=dice.chance(0.2),
-        former_signal=dice.one_of((0.0, 0.0, 200.0, 30_000.0)),
+        local=not plain and dice.chance(0.3),
+        former_signal=0.0 if plain else dice.one_of((0.0, 200.0, 30_000.0)),
     )
     told: list[Any] = []
     for each in (facts, facts.model_copy(update={"n_features": 0}), facts):
@@ -136,7 +154,7 @@ def _plan(dice: Dice, answer: Answer) -> None:
             had = {name: value for name, value in vars(made.plan).items() if name != "sources"}
             answer.tell(made.feature_sources, [(part.start, part.stop) for part in made.plan.sources.values()])
             told += [had, made.layout(made.start(), 0)[0].model_dump()]
-            answer.tell(made._one_votes_in(), made.sketch.n_buckets)
+            answer.tell(made._one_votes_in(), made.sketch)
     answer.brief(told)
 
 
@@ -175,7 +193,7 @@ def _vote(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("als: runs of every kind", _als, 24),
+    Seam("als: runs of every kind", _als, 19),
     Seam("als: plans by public facts", _plan, 90),
-    Seam("als: votes", _vote, 30),
+    Seam("als: votes", _vote, 25),
 )

@@ -42,18 +42,19 @@ OWN: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "torch-mf": {
         "loss": ("implicit", "logistic", "logistic"),
         "unobserved_weight": (0.1, 1.0),
-        "regularization": (0.0, 3.0),
+        "regularization": (0.1, 3.0),
     },
     "torch-neumf": {"network_size": (1, 3), "hidden_size": (1, 4), "user_length": (1.0,)},
     "torch-two-tower": {"hidden_size": (1, 3), "user_length": (1.0,), "content_scale": (2.0,)},
 }
 """Settings of one of them."""
+SHARE = {"clip_quantile": 0.6}
 
 
 def _chosen(dice: Dice, name: str) -> dict[str, Any]:
     """Some settings."""
     options = {**SETTINGS, **OWN[name]}
-    return {key: dice.one_of(values) for key, values in options.items() if dice.chance(0.25)}
+    return {key: dice.one_of(values) for key, values in options.items() if dice.chance(SHARE.get(key, 0.25))}
 
 
 def _modules(dice: Dice, answer: Answer) -> None:
@@ -160,7 +161,7 @@ def _refused(dice: Dice, answer: Answer) -> None:
         {"item_rows": ()},
         {"item_rows": ("table",), "__init__": empty},
         {"__init__": lambda self: None},
-        {"__init__": other(wide=torch.nn.BatchNorm1d(2))},
+        {"__init__": other(norm=torch.nn.BatchNorm1d(2))},
         {"__init__": other(table=parameter(torch.ones(5, 2, dtype=torch.float64)))},
         {"__init__": other(wide=parameter(torch.full((3,), torch.nan)))},
         {"__init__": other(table=parameter(torch.ones(7, 2)))},
@@ -182,7 +183,8 @@ def _refused(dice: Dice, answer: Answer) -> None:
         facts = PublicFacts(n_users=3, n_items=6, mu=1.0, n_features=dice.one_of((0, 2)))
         algorithm = answer.tried(made, ModuleSettings(head_items=dice.one_of((None, 4))), facts)
         if not isinstance(algorithm, PalateError):
-            answer.tell(made.name, federated(module, made.name) is made, algorithm.layout({}, 1)[0].shape)
+            both = [federated(module, name).name for name in ("one", "two")]
+            answer.tell(made.name, both, federated(module, made.name) is made, algorithm.layout({}, 1)[0].shape)
 
 
 SEAMS: tuple[Seam, ...] = (

@@ -84,7 +84,9 @@ def _sgd_plan(dice: Dice, answer: Answer) -> None:
         n_users=dice.one_of((1, 50, 213, 214, 700, 30_000)), n_items=dice.one_of((1, 49, 50, 51, 3000)), mu=mu,
         local=dice.chance(0.2),
     )  # fmt: skip
-    for settings in ({}, {"loss": dice.one_of(("implicit", "logistic", "ratings")), **_some(dice, SGD, 0.25)}):
+    loss = {"loss": dice.one_of(("implicit", "logistic", "ratings"))}
+    packed = {**loss, "compression": dice.one_of((1.5, 4.0))}
+    for settings in (loss, packed, {**loss, **_some(dice, SGD, 0.25)}):
         made = answer.tried(registry.make_algorithm, "sgd", settings, facts)
         if isinstance(made, sgd.Sgd):
             told = [made.shares, made.filled, made.loss, made.clip, made.optimizer, made.later, made.head_items]
@@ -179,7 +181,7 @@ def _counts(dice: Dice, answer: Answer) -> None:
     facts = PublicFacts(n_users=dice.one_of((5, 70)), n_items=n_items, mu=dice.one_of((None, 1.0)))
     made = registry.make_algorithm("popularity", {}, facts)
     inputs = out(dice, made, n_items) if n_items > 3 else {}
-    histories = people(dice, dice.one_of((1, 5)), n_items)
+    histories = people(dice, dice.one_of((1, 5, 60)), n_items)
     ask(dice, answer, made, play(dice, answer, made, inputs, histories, loud=1.0 if facts.mu else 0.0))
     answer.tell(made.reach("other"), made.feature_sources, made.leaves_items_out(), made.hands_over())
     other = dice.one_of(OTHERS)

@@ -36,7 +36,7 @@ from palate_common.mechanism.update import OuterBlock
 def _sketch(dice: Dice, answer: Answer) -> None:
     """Fewer buckets than rows: there and back."""
     n_rows = dice.one_of((1, 7, 40))
-    n_buckets = dice.one_of((1, 2, 3, 5, 16, n_rows - 1 or 1, n_rows, n_rows + 1))
+    n_buckets = dice.one_of((1, 1, 2, 3, 5, 16, n_rows - 1 or 1, n_rows, n_rows + 1))
     made = sketch.Sketch(n_rows, n_buckets, dice.one_of((0, 7, 2**64 + 5)))
     histories = people(dice, 4, n_rows)
     block = OuterBlock(
@@ -53,8 +53,8 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         buckets = buckets + loud * dice.floats(len(buckets))
         if not made.whole:
             told += [buckets, made.rows(buckets)]
-        spread = dice.floats(n_rows, low=0, high=60)
-        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, loud or 0.3, spread))
+        spread = dice.floats(n_rows, low=2, high=6)  # of steeper ones, rounding decides
+        answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, max(loud, 3.0), spread))
 
 
 def _sizes(dice: Dice, answer: Answer) -> None:
@@ -66,8 +66,8 @@ def _sizes(dice: Dice, answer: Answer) -> None:
     for factor in (1.0, dice.one_of((1.01, 2.0, 8.0)), dice.real(1, 60)):
         answer.of(sizes.compressed, factor, fewest=dice.one_of((1, 2, 4)))
     answer.tell(sizes.numbers)
-    n_items, mu = dice.one_of((5, 50, 51, 3000)), dice.one_of((None, 1.0))
-    facts = PublicFacts(n_users=dice.one_of((1, 900)), n_items=n_items, mu=mu)
+    n_items, mu = dice.one_of((5, 50, 51, 3000, 3000, 3000)), dice.one_of((None, 1.0, 1.0))
+    facts = PublicFacts(n_users=dice.one_of((1, 900, 900)), n_items=n_items, mu=mu)
     answer.tell(head.head_size(facts, dice.one_of((0.9, 2.0)), dice.one_of((None, None, 3, 10**5))))
     answer.brief(head.split_budget(0.3, dice.whole(1, 4)))
 
@@ -99,7 +99,13 @@ def _steps(dice: Dice, answer: Answer) -> None:
     moments = dice.one_of((half @ half.T, half + half.T, np.zeros((width, width))))
     ridge, noise = dice.one_of((np.zeros(width), np.ones(width), dice.floats(width, low=0))), dice.one_of((0.0, 0.4))
     counts = dice.floats(rows, low=0, high=9) * dice.one_of((0, 1))
-    named = {"moments": moments, "counts": counts, "ridge": ridge, "noise": noise, "prior": dice.real(0.1, 2)}
+    named: dict[str, Any] = {
+        "moments": moments,
+        "counts": counts,
+        "ridge": ridge,
+        "noise": noise,
+        "prior": dice.real(0.1, 2),
+    }
     told: list[Any] = [server_steps.newton_direction(change, **named)]
     momentum, squares = np.zeros((rows, width)), np.zeros((rows, width))
     rate, decay, quiet = dice.real(), dice.one_of((0.0, 0.6)), dice.one_of((0.0, 0.3, 5.0))
@@ -121,7 +127,7 @@ def _steps(dice: Dice, answer: Answer) -> None:
 
 def _links(dice: Dice, answer: Answer) -> None:
     """Links of an item map, what they add, and links that somebody else made."""
-    n_items = dice.whole(1, 9)
+    n_items = dice.one_of((*range(1, 10), 9, 140))
     items = np.array(dice.some_of(range(n_items), 0.8) or [n_items - 1], np.int32)
     size = dice.floats(len(items), len(items)) * dice.one_of((1.0, 1.0, 1e-20, 0.0))
     most, cut = dice.one_of((0, 1, 2, 128)), dice.whole(0, len(items) - 1)
@@ -138,7 +144,12 @@ def _links(dice: Dice, answer: Answer) -> None:
     inputs = panel.panel_inputs(made, users=dice.one_of((0, 1, 70)))
     answer.tell(links.panel_size(inputs), links.panel_size(None), links.panel_size({}))
     answer.tell(panel.has_panel(inputs), sorted(panel.without_panel({**inputs, "features": size})))
-    answer.tell(panel.takes_panel([*inputs, "features"]), panel.takes_panel([*inputs][1:]), panel.has_panel({}))
+    answer.tell(
+        panel.takes_panel([*inputs, "features"]),
+        panel.takes_panel([*inputs][1:]),
+        panel.takes_panel(inputs),
+        panel.has_panel({}),
+    )
     answer.of(panel.check_panel, inputs, n_items=n_items)
     for _ in range(5):
         answer.of(panel.check_panel, _worse(dice, inputs), n_items=dice.one_of((n_items, n_items, n_items - 1)))
@@ -182,7 +193,7 @@ def _quarantine(dice: Dice, answer: Answer) -> None:
     inputs = quarantine.inputs_of(rows, n_items, last, places)
     told: list[Any] = [inputs, quarantine.told(inputs)]
     histories = people(dice, 4, n_items)
-    kinds = (inputs, inputs, {}, {"quarantined": np.zeros(n_items, np.uint8)})
+    kinds: tuple[dict[str, Any], ...] = (inputs, inputs, {}, {"quarantined": np.zeros(n_items, np.uint8)})
     wrong = (np.zeros(n_items + 1, np.uint8), np.full(n_items, 2, np.uint8), np.zeros(n_items, np.int64))
     for state in (*kinds, {"quarantined": dice.one_of(wrong)}):
         answer.of(quarantine.rows_of, state, n_items)

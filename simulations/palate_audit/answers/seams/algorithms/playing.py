@@ -34,7 +34,7 @@ def people(dice: Dice, n_users: int, n_items: int, *, ratings: bool = False) -> 
     if ratings:
         weights = np.array([0.5, 1.0, 2.0, 3.0, 3.5, 4.0, 5.0, 7.0])[dice.wholes(0, 7, nnz)]
     elif dice.chance(0.4):
-        weights = np.array([0.25, 1.0, 1.5, 3.0])[dice.wholes(0, 3, nnz)]
+        weights = np.array([0.25, 1.0, 1.5, 30.0])[dice.wholes(0, 3, nnz)]
     owners = np.repeat(np.arange(n_users), sizes)
     return Interactions.from_pairs(owners, items, weights, n_users=n_users, n_items=n_items)
 
@@ -83,7 +83,7 @@ def play(
         rows = {} if layout[0].name == "vote" else algorithm.item_rows(state, round_)  # a vote alone is of no items
         heard = quarantine.learned_from(histories, state)
         update = algorithm.contribute(state, round_, heard)
-        own, alone = dice.whole(0, 2 * histories.n_users), update
+        own, alone = dice.whole(0, 3 * histories.n_users), update
         if own < histories.n_users:
             alone = algorithm.contribute(state, round_, heard.users(slice(own, own + 1)))
         noise = {spec.name: loud * (1 + place) for place, spec in enumerate(layout)}
@@ -99,6 +99,11 @@ def play(
         told += [[spec.model_dump() for spec in layout], rows, reach, algorithm.steps(round_)]
         answer.brief(told, update, alone, {**states[-1]}, rough=rough)
         told = []
+    last, state = len(algorithm.shares) - 1, states[-1]
+    fewer: State = {name: state[name][:-1] for name in ("head", "weight", "table", "pair_head") if name in state}
+    if fewer:  # another state in the same round: nothing of the former one may be remembered
+        layout = algorithm.layout({**state, **fewer}, last)
+        answer.tell([spec.shape for spec in layout], algorithm.item_rows({**state, **fewer}, last))
     return states
 
 
@@ -117,8 +122,8 @@ def ask(
     told, last = list[Any](), states[-1]
     for state in (dice.one_of(states), last):
         factors, one = algorithm.factors(state), asked.user(dice.whole(0, 2))
-        told += [algorithm.scores(state, each) for each in (one, asked)]
-        told += [] if factors is None else [factors.users(asked), _factors(factors, one)]
+        told.append(algorithm.scores(state, asked if state is last else one))
+        told += [] if factors is None else [_factors(factors, one)]
         told += [algorithm.expected_ratings(state, asked)] if state is not states[0] else []
     if facts.n_features:
         new = dice.floats(3, facts.n_features + dice.one_of((0, 0, 0, 1)))

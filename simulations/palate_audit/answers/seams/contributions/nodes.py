@@ -27,9 +27,8 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.consistency import Handover
 from palate_common.records.entries import entry_from
-from palate_common.records.handovers import make_handover
+from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_mu2, sign_plan
@@ -187,8 +186,8 @@ def _bad(dice: Dice, plan: RoundPlan, model: GlobalModel) -> tuple[RoundPlan, by
         return plan.model_copy(update={what: changes[what]}), data
     if what == "unit":
         events = Sampling(inclusion=1.0, steps=1) if plan.events is None else None
-        named = {"events": events, "dp": DpMode.LOCAL, "cohort": None, "sigma": plan.grid, "mu2": 1.1}
-        return plan.model_copy(update=named), data
+        unit: dict[str, Any] = {"events": events, "dp": DpMode.LOCAL, "cohort": None, "sigma": plan.grid, "mu2": 1.1}
+        return plan.model_copy(update=unit), data
     if what == "bytes":
         return plan, data[:-1] + b"!"
     if what == "items":
@@ -232,7 +231,7 @@ def _nodes(dice: Dice, answer: Answer) -> None:
     with ExitStack() as stack:
         probe = stack.enter_context(performing(GESTURES))
         stack.enter_context(lent(_Short))
-        patched(stack, contribution, USERS_AT_ONCE=dice.one_of((1, 2, 16_384)))
+        patched(stack, contribution, USERS_AT_ONCE=dice.one_of((1, 2, 16_384, 16_384)))
         ledger = stack.enter_context(DeviceLedger(":memory:", clock=lambda: NOW + 0.5, **limits))
         reader = ModelReader()
         floors = Floors(
@@ -257,6 +256,8 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         ]
         nodes = [each for each in made if isinstance(each, Contributor)]
         kinds = dice.shuffled(("first", "later", "quarantine", "probe", "probe", "short", "als", "event-mf"))[:3]
+        if scene == "any":
+            kinds = ["probe", "probe", kinds[0]]
         modes = ("local", "local", "distributed", "central") if scene == "limits" else MODES
         models, last, asked = [_begun(dice, kind, facts, probe) for kind in kinds], (b"", b""), 0
         for step in range(dice.whole(2, 5) if nodes else 0):
@@ -339,7 +340,7 @@ def _reader(dice: Dice, answer: Answer) -> None:
 
 
 SEAMS: tuple[Seam, ...] = (
-    Seam("nodes: plans, charges and contributions", _nodes, 30),
+    Seam("nodes: plans, charges and contributions", _nodes, 19),
     Seam("nodes: masked attempts", _masked, 13),
     Seam("nodes: models that are read", _reader, 12),
 )

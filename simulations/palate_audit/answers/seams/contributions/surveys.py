@@ -19,14 +19,16 @@ from palate_audit.answers.seams.algorithms.playing import ask, play
 from palate_audit.harness.watched_run import memory
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
-from palate_client.delivery.record import REACTIONS, Delivery, record_of
+from palate_client.delivery.record import GOOD, REACTIONS, Delivery, record_of
 from palate_client.delivery.rules import Reason
 from palate_client.device import open_device
-from palate_client.events import KINDS, VALUES, Event
+from palate_client.events import KINDS, VALUES, Event, Kind
 from palate_client.rounds import survey_answers
 from palate_client.rounds.survey_answers import Behaviour, OwnAnswers, SurveyEvent
+from palate_client.store.retention import Limits
 from palate_common import score_sources
-from palate_common.algorithms import PublicFacts, make_algorithm
+from palate_common.algorithms import PublicFacts, first_state, make_algorithm
+from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.rounds.plan import RoundPlan
@@ -35,6 +37,7 @@ from palate_common.survey import Survey
 WEEK = "2026-11-23"
 MONDAY, DAY = 1_795_392_000.0, 86_400.0
 """2026-11-23 00:00 UTC."""
+REACTED: tuple[Kind, ...] = ("click", "play", "like", "comment", "share", "purchase", "view")
 ZONES = ("UTC", "Pacific/Kiritimati", "America/New_York")
 SURVEYS = (
     Survey(first_day=WEEK),
@@ -60,7 +63,7 @@ def _events(dice: Dice, n: int) -> list[SurveyEvent]:
                 other = dice.one_of("abcdefgh")
                 found.append(SurveyEvent(time + (place or 0), "impression", other, None, place))
                 if dice.chance(0.5):
-                    kind = dice.one_of(("click", "play", "like", "comment", "share", "purchase", "view"))
+                    kind = dice.one_of(REACTED)
                     later = dice.one_of((0.0, 60.0, DAY, DAY + 1, -5.0))
                     found.append(SurveyEvent(time + (place or 0) + later, kind, other))
         else:
@@ -76,7 +79,9 @@ def _deliveries(dice: Dice, n: int) -> list[Delivery]:
     for number in range(n):
         message = Message(str(number), title="t", transactional=dice.chance(0.15))
         reason = Reason.SENT if dice.chance(0.75) else dice.one_of(list(Reason))
-        time, reaction = _edge(dice), dice.one_of(("", *REACTIONS))
+        time, reaction = _edge(dice), dice.one_of(("", *REACTIONS, *GOOD))
+        if dice.chance(0.6):
+            time = MONDAY + 3600.0 * dice.whole(0, 7 * 24)
         sent = None if dice.chance(0.1) else time
         channel = dice.one_of(("email", "email", "push", "sms"))
         found.append(Delivery(message, reason, channel, time, None, sent, reaction))
@@ -103,9 +108,12 @@ def _answers(dice: Dice, answer: Answer) -> None:
 def _own(dice: Dice, answer: Answer) -> None:
     """Answers from a real store and the record of messages beside it, and after an error."""
     survey, now = dice.one_of(SURVEYS[1:]), MONDAY + DAY * dice.one_of((6, 8, 3))
+    clock, limits = [now], Limits(max_events=dice.one_of((4, 100)))
     with (
         tempfile.TemporaryDirectory(dir=memory()) as folder,
-        open_device(Path(folder) / "app", app="audit", key=bytes(range(32)), clock=lambda: now) as device,
+        open_device(
+            Path(folder) / "app", app="audit", key=bytes(range(32)), limits=limits, clock=lambda: clock[0]
+        ) as device,
     ):
         device.consent.grant("store")
         own = OwnAnswers(device.store, survey, Calendar(dice.one_of(ZONES)))
@@ -129,7 +137,9 @@ def _own(dice: Dice, answer: Answer) -> None:
                 record.coin(f"arm:{name}", dice.one_of((0.0, 0.4999, 0.5, 0.9)))
             if dice.chance(0.6):
                 record.control(dice.one_of((0.1, 0.9)))
+        clock[0] += DAY * dice.one_of((0, 0, -4, 3))  # set back, too: what was later then is of the future
         answer.brief(own.users(slice(None)), own.users(np.array([0])))
+        answer.tell(device.store.first() is None)
     with mock.patch.object(survey_answers.logger, "disabled", new=True):
         answer.tell(own.users(slice(0, 1)).nnz)  # a closed store: no answers, and no error
 
@@ -165,7 +175,7 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     fields: dict[str, Any] = {"first_day": dice.one_of(mondays[:2])}
     fields |= {name: dice.one_of(values) for name, values in good.items() if dice.chance(0.4)}
     if dice.chance(0.6):
-        name = dice.one_of(("looks", "shares", *odd))
+        name = dice.one_of(("looks", "shares", "first_day", *odd))
         fields[name] = dice.one_of(odd[name])
         if name == "shares" and set(six) <= set(fields[name]):
             fields = {"first_day": WEEK, "shares": fields[name]}
@@ -182,6 +192,8 @@ def _surveys(dice: Dice, answer: Answer) -> None:
     facts = PublicFacts(n_users=9, n_items=len(questions) + dice.one_of((0, 0, 0, 1)), mu=1.0)
     algorithm = answer.tried(make_algorithm, "analytics", fields, facts)
     if not isinstance(algorithm, PalateError):
+        answer.tell(algorithm.leaves_items_out(), algorithm.hands_over())
+        answer.tell(type(answer.tried(first_state, algorithm, inputs_of([0], facts.n_items, {}))).__name__)
         nnz = dice.one_of((0, 40))
         values = np.array([0.2, 1.0, 1.0, 3.0])[dice.wholes(0, 3, nnz)]
         users, items = dice.wholes(0, 3, nnz), dice.wholes(0, facts.n_items - 1, nnz)
@@ -192,7 +204,8 @@ def _surveys(dice: Dice, answer: Answer) -> None:
 def _read(dice: Dice, answer: Answer) -> None:
     """Settings of plans that may be surveys, and names of sources."""
     for settings in ({"first_day": WEEK}, {"first_day": "2026-11-24"}, {}, {"first_day": WEEK, "more": 1}):
-        found = answer.tried(survey_answers.survey_of, RoundPlan.model_construct(settings=settings))
+        known: dict[str, Any] = {"settings": settings}
+        found = answer.tried(survey_answers.survey_of, RoundPlan.model_construct(None, **known))
         answer.tell(found.questions() if isinstance(found, Survey) else "none")
     name = dice.one_of(("content", "content:titles", "a:b:c", ""))
     answer.tell(score_sources.family_of(name), score_sources.source_of("content", name), sorted(survey_answers.TAKEN))

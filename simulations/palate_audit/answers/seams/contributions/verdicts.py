@@ -40,7 +40,8 @@ def _model(dice: Dice, n_items: int) -> tuple[dict[str, Any], State]:
 
 def _verdict(dice: Dice, answer: Answer) -> None:
     """A vote on two models, of one catalogue or of two."""
-    n_items, former_items = dice.one_of((3, 9, 25)), 8
+    n_items = dice.one_of((3, 9, 25))
+    former_items = dice.one_of((8, n_items))
     facts = PublicFacts(n_users=20, n_items=n_items, mu=1.0, seed=dice.one_of((0, 5)))
     candidate, arrays = _model(dice, n_items)
     rows = None
@@ -65,7 +66,7 @@ def _verdict(dice: Dice, answer: Answer) -> None:
         states = play(dice, answer, judging, inputs, histories, loud=0.5)
         shared = judging.lists(CANDIDATE, states[0], histories, shared=rows is not None)
         answer.brief(shared, judging.lists(IN_USE, states[0], histories))
-        answer.tell(judging.scores(states[-1], histories).any(), judging.feature_sources)
+        answer.tell(judging.scores(states[-1], histories).shape, judging.feature_sources)
 
 
-SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 18),)
+SEAMS: tuple[Seam, ...] = (Seam("verdicts: votes on two models", _verdict, 15),)
