@@ -72,6 +72,10 @@ def _floors(dice: Dice, answer: Answer) -> None:
         now = plan.expires + dice.one_of([-9.0, -0.001, 0.0, 0.0, 0.001])
         answer.of(check_floors, plan, floors, now=now)
         answer.tell(purpose_of(plan), astuple(floors.for_few()))
+        for share in (-0.004, -1e-9, 0.0, 1e-9, 0.004) if plan.cohort is not None else ():
+            met = _met_by(plan)
+            met = replace(met, min_corrupt=0, min_corrupt_share=met.min_corrupt_share + share)
+            answer.of(check_floors, plan, met, now=0.0)
     answer.tell(astuple(Floors()))
 
 
@@ -235,7 +239,7 @@ def _dispatched(dice: Dice, answer: Answer) -> None:
 def _nodes(dice: Dice, answer: Answer) -> None:
     """Nodes of Flower's that host one installation or several, at a server that asks again and asks others."""
     identify()
-    size, users = dice.one_of([1, 2, 3, 7]), dice.one_of([1, 4, 7])
+    size, users = dice.one_of([1, 1, 1, 2, 3, 7]), dice.one_of([1, 4, 7])
     acts = [dice.some_of(range(5), dice.one_of([0.0, 0.5])) for _ in range(users)]
     histories = Interactions.from_pairs(
         [user for user, act in enumerate(acts) for _ in act], [item for act in acts for item in act],
@@ -254,9 +258,9 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         host = Host(Shards(histories, size), ledger, operator.key.public, floors, identity, advanced.append, pinned)
         client, sent = node_app(lambda context: host), list[dict[str, bytes]]()
         for number in range(5):
-            node = dice.whole(0, max(1, users // size))
+            node = dice.one_of([0, 0, dice.whole(0, max(1, users // size))])
             kind, record = dice.one_of(["train", "train", "train", "query", "train.masked"]), dict[str, bytes]()
-            masked = size == 1 and dice.chance(0.5)
+            masked = size == 1 and dice.chance(0.7)
             if kind == "train":
                 record = _asked(dice, operator, directory, number, masked)
                 sent.append(record)
@@ -309,7 +313,7 @@ def _hosts(dice: Dice, answer: Answer) -> None:
         for name in ("one", "two"):
             save_interactions(folder / name, Interactions.from_pairs([0, 2], [1, 1], n_users=3, n_items=4 + len(name)))
         known, ledgers = list[Host](), list[DeviceLedger]()
-        for _ in range(5):
+        for _ in range(4):
             config: dict[str, Any] = {
                 "histories": str(folder / dice.one_of(["one", "one", "two"])),
                 "users-per-node": dice.one_of([1, 2, "2"]),
@@ -347,5 +351,5 @@ SEAMS = (
     Seam("trust: what costs rely on", _trusts, 30),
     Seam("dispatch: which call answers a message", _dispatched, 18),
     Seam("Flower's nodes: plans asked again, of one installation or many", _nodes, 24),
-    Seam("Flower's nodes: hosts that a run's config describes", _hosts, 12),
+    Seam("Flower's nodes: hosts that a run's config describes", _hosts, 9),
 )

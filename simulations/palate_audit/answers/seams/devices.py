@@ -49,7 +49,7 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.retry import SyncEnd
 from palate_client.rounds.dispatch import answer_message
 from palate_client.service import Service
-from palate_client.store.journal import Journal
+from palate_client.store.journal import Contact, Journal, Opened, Refusal, Sent
 from palate_common.errors import IntegrityError, PalateError, UnreachableError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models import published
@@ -526,15 +526,28 @@ class _Life:
             case 9 if ledger is not None:
                 self.copy, former = ledger.read_bytes(), self.copy
                 outcome(self.answer, lambda: ledger.write_bytes(former or b"x"))
-            case 10:
-                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 2)))
+            case 10 | 13:
+                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 4)))
+            case 14 | 15:
+                self.noted(device)
             case 11:
                 outcome(self.answer, device.rounds.at_limit)
             case _:
                 outcome(self.answer, lambda: self.charged(device, number))
-        self.answer.tell([[each.consent.get(name) for name in PURPOSES] for each in self.devices])
+        self.answer.tell([[each.consent.get(name) for name in PURPOSES[:3]] for each in self.devices])
         outcome(self.answer, lambda: self.devices[0].consent.get(purpose))  # type: ignore[arg-type]
         self.answer.tell(known_charges(self.devices[0].store), agreed(self.devices[0].consent))
+
+    def noted(self, device: Device) -> None:
+        """What may stand in a journal, of which the user is told."""
+        dice, when = self.dice, self.now
+        with Journal(device.store.file) as journal:
+            for dp in (dice.one_of(["local, events", "central", "off", "local"]), "distributed"):
+                place = (dice.one_of(["one", "two"]), dice.whole(0, 3), dice.whole(0, 3), dice.whole(0, 5000), when)
+                journal.record(Sent(dice.one_of(["contribution", "input"]), dp, *place))
+            journal.meet(Contact(when, dice.one_of(["time", "failed"]), dice.one_of(["", "port `7`"]), 1, 2, 3000, 4))
+            journal.open_log(Opened(when, dice.whole(0, 2000), dice.one_of(["1", "2"])))
+            journal.refuse(Refusal(dice.one_of(["plan", "model"]), "it was `x`, 3", when))
 
     def charged(self, device: Device, number: int) -> object:
         """Charges of this installation, up to its limit and not a bit beyond."""
@@ -558,6 +571,7 @@ class _Life:
         with device.store.transaction() as connection:
             self.answer.tell(table_rows(connection, "consent"), table_rows(connection, "meta"))
         self.answer.tell(sorted(path.name.split(".", 1)[1] for path in self.folder.glob("*.denied-*")))
+        outcome(self.answer, device.rounds.at_limit)
         try:
             report = device.privacy_report()
         except PalateError as error:

@@ -252,7 +252,7 @@ def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
         train = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
         messages.append(("train", train))
         messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
-                                 [messages[-1]], [messages[-1]], [("evaluate", {"x": b"1"})]])  # fmt: skip
+                                 [messages[-1]], [("train.masked", messages[-1][1])], [("evaluate", {"x": b"1"})]])  # fmt: skip
     messages += dice.one_of([[], [("query", {"come_back": dice.one_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])})]])
     server.files, server.messages = files, messages
 
@@ -326,10 +326,10 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
             device.consent.revoke("train")
             if dice.chance(0.5):
                 device.consent.revoke("analytics")
-        for _ in range(3):
+        for _ in range(4):
             server.enrolled = _answered(dice)
             server.fails = {len(server.asked) + 1: dice.one_of(FAILURES)} if dice.chance(0.2) else {}
-            if dice.chance(0.7):
+            if dice.chance(0.55):
                 changes = dice.one_of([{}, {}, {}, *_INVITED])
                 invited = dice.one_of(
                     [_invitation(dice, changes), _invitation(dice, changes).to_json(), "x"][: dice.whole(2, 3)]
@@ -337,7 +337,7 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
                 answer.of(device.online.enroll, invited)
             else:
                 answer.of(device.online.leave, seconds=9.0)
-            answer.tell(device.online.enrolment)
+            answer.tell(device.online.enrolment, asked_to_delete(device.store))
         answer.tell(enrolment_of(device.store, left=True), asked_to_delete(device.store), server.asked)
 
 
