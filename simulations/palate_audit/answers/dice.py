@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,10 @@ class Dice:
 
     def one_of(self, options: Sequence[T]) -> T:
         """One of several."""
+        return options[self.whole(0, len(options) - 1)]
+
+    def any_of(self, options: Sequence[Any]) -> Any:
+        """One of several, of different kinds."""
         return options[self.whole(0, len(options) - 1)]
 
     def some_of(self, options: Sequence[T], share: float = 0.5) -> list[T]:

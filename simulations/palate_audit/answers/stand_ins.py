@@ -289,7 +289,7 @@ def _packed(variant: int | None) -> Mapping[str, bytes]:
         service = Service(public_key=key_of(1).public, population=POPULATION, epsilon=50.0)
         with opened(Path(made) / "app", service, lambda: NOW - 86400.0) as device:
             for purpose in ("store", "train", "analytics"):
-                device.consent.grant(purpose)  # type: ignore[arg-type]
+                device.consent.grant(purpose)
             device.track_many(
                 [Event("like", ITEMS[0]), Event("view", ITEMS[2], time=NOW - 2e5), Event("purchase", ITEMS[3])]
             )

@@ -64,7 +64,8 @@ def _floors(dice: Dice, answer: Answer) -> None:
         for name, moves in dice.shuffled(list(sides.items()))[: dice.one_of([1, 1, 2, 7])]:
             exact = replace(exact, **{name: getattr(exact, name) + dice.one_of([*moves, moves[1]])})
         for name in dice.shuffled(ALLOWS)[: dice.one_of([0, 0, 1, 2])]:
-            exact = replace(exact, **{name: not getattr(exact, name)})
+            flipped: dict[str, Any] = {name: not getattr(exact, name)}
+            exact = replace(exact, **flipped)
         floors = dice.one_of(
             [exact, exact, exact, exact.for_few(), Floors(), Floors().for_few(), Floors(allow_central=True)]
         )
@@ -136,7 +137,8 @@ def _services(dice: Dice, answer: Answer) -> None:
         "epsilon": dice.one_of([8.0, 0.01, 0.5, 1e-9, 5e-9, 1, 0.02]), "delta": dice.one_of([1e-6, 1e-6, 1e-5, 1e-9]),
         "participations": dice.one_of([1000, 1024, 1025, 0, 1, 10**6]), "most_bytes": dice.one_of([2**28, 0, 1]),
     }  # fmt: skip
-    settings |= dice.one_of([{}, {}, {"floors": Floors(**{name: dice.chance(0.5) for name in ALLOWS})}])
+    loose: dict[str, Any] = {name: dice.chance(0.5) for name in ALLOWS}
+    settings |= dice.any_of([{}, {}, {"floors": Floors(**loose)}])
     settings = dict(dice.some_of(list(settings.items()), 0.7)) | {"public_key": settings["public_key"]}
     settings.setdefault("population", POPULATION)
     settings |= dice.one_of([{}, {}, *PINS])
@@ -231,7 +233,7 @@ def _dispatched(dice: Dice, answer: Answer) -> None:
             "model": [b"model", b"", 7],
             "request": [b"request", b"", "x", bytearray(b"x")],
         }
-        record = {name: dice.one_of(values) for name, values in kinds.items() if dice.chance(0.7)}
+        record = {name: dice.any_of(values) for name, values in kinds.items() if dice.chance(0.7)}
         kind = dice.one_of(["train", "train", "train", "train.masked", "query", "evaluate", "", "Train", "query.x"])
         answer.tell(answer_message(_Asked(), dice.whole(0, 3), kind, dice.one_of([record, record, record, None, {}])))
 
@@ -279,7 +281,12 @@ def _nodes(dice: Dice, answer: Answer) -> None:
 
 def _asked(dice: Dice, operator: Operator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
     """A plan with its model, and a masked attempt's first request."""
-    changes: dict[str, Any] = {"round": number, "per_node": 7, "noise": dice.one_of(["seeded", "secure"])}
+    changes: dict[str, Any] = {
+        "round": number,
+        "per_node": 7,
+        "expires": 9_999_999_999,
+        "noise": dice.one_of(["seeded", "secure"]),
+    }
     if masked:
         changes |= {"dp": "distributed", "per_node": 1}
         changes["cohort"] = CohortTerms(n_max=3, n_min=3, c_max=1, masks=True, directory=directory.hash)

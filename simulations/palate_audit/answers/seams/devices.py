@@ -138,7 +138,7 @@ def _differ_in_one(dice: Dice, spent: DeviceTotals) -> None:
 def _ledgers(dice: Dice, answer: Answer) -> None:
     """A ledger of many devices over several runs, opened again in between, and by two processes at a time."""
     now = [NOW]
-    limits = {
+    limits: dict[str, Any] = {
         "limit_mu2": dice.one_of([None, 0.5, 1.0, 0.75, 0.5, 0.3, 1.0, 0.0]),
         "max_participations": dice.one_of([None, None, 1, 2, 3, 4, None, 0]),
     }
@@ -200,7 +200,7 @@ def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> 
         lambda: [_told(each) for each in ledger.receipts(dice.whole(0, 8))],
         lambda: [ledger.spent(id).hex() for id in range(4)],
         lambda: ledger.affords(**place, mu2=0.1, devices=[1, 1]),
-        lambda: DeviceLedger(":memory:", **dice.one_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
+        lambda: DeviceLedger(":memory:", **dice.any_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
                                                         {"max_participations": -1}])).size(),
     ])  # fmt: skip
     answer.of(asked)
@@ -244,7 +244,7 @@ class _App:
         self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
         self.operator, self.sent = Operator(), list[tuple[str, Mapping[str, bytes]]]()
         self.directory = Directory((key_of(9).public,))
-        loose = {name: True for name in ALLOWS if name != "allow_unmasked"}
+        loose: dict[str, Any] = {name: True for name in ALLOWS if name != "allow_unmasked"}
         if dice.chance(0.3):
             loose[dice.one_of(list(loose))] = False
         self.favourite = dice.one_of(ROADS)
@@ -258,7 +258,7 @@ class _App:
         self.open()
         for purpose in ("train", "analytics", "train"):
             if dice.chance(0.04):
-                self.device.consent.revoke(purpose)  # type: ignore[arg-type]
+                self.device.consent.revoke(purpose)
 
     def open(self) -> None:
         """Open the store, as after a restart."""
@@ -282,12 +282,14 @@ class _App:
 
     def directory_of(self, name: str) -> Directory | SyncEnd:
         """Download a directory."""
-        return self.fetched(name, self.directory)
+        found: Directory | SyncEnd = self.fetched(name, self.directory)
+        return found
 
     def model_of(self, name: str) -> bytes | SyncEnd:
         """Download a model."""
         every = (model_of(kind, n) for kind in KINDS for n in range(2))
-        return self.fetched(name, next((each.data for each in every if each.hash == name), b""))
+        found: bytes | SyncEnd = self.fetched(name, next((each.data for each in every if each.hash == name), b""))
+        return found
 
     def fetched(self, name: str, found: Any) -> Any:
         """A download, in the course of which much may happen."""
@@ -392,7 +394,7 @@ class _App:
         changes: dict[str, Any] = {"round": self.round, "attempt": dice.whole(0, 2)}
         changes["sigma"] = dice.one_of([SIGMA, 2 * SIGMA])
         twist = dice.one_of(["key", "tampered", "space", "no proofs", "forgets", *[""] * 15])
-        changes |= dice.one_of([{}] * 24 + [
+        changes |= dice.any_of([{}] * 24 + [
             {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
             {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
         ])  # fmt: skip
@@ -420,7 +422,7 @@ class _App:
         if twist in ("tampered", "space"):
             signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
         if road != "masks":
-            return "train", {"plan": signed, **dice.one_of([{}] * 7 + [{"request": b"advertise"}])}, None
+            return "train", {"plan": signed, **dice.any_of([{}] * 7 + [{"request": b"advertise"}])}, None
         return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
 
     def tell_evidence(self) -> None:
@@ -474,7 +476,7 @@ def _lives(dice: Dice, answer: Answer) -> None:
         run = stack.enter_context(statements())
         unpacked(folder, dice.one_of([0, None]))
         life = _Life(dice, answer, folder)
-        stack.callback(lambda: [device.close() for device in life.devices])
+        stack.callback(life.close)
         for number in range(9):
             life.now += dice.one_of([1.0, 86400.0, -60.0])
             life.step(number)
@@ -487,7 +489,10 @@ class _Life:
 
     def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
         self.dice, self.answer, self.folder, self.now, self.copy = dice, answer, folder, NOW, b""
-        limits = {"epsilon": dice.one_of([8.0, 1.0, 50.0]), "participations": dice.one_of([1000, 2, 3, 1, 0])}
+        limits: dict[str, Any] = {
+            "epsilon": dice.one_of([8.0, 1.0, 50.0]),
+            "participations": dice.one_of([1000, 2, 3, 1, 0]),
+        }
         loose = dice.one_of([Floors(), Floors(allow_off=True, allow_seeded=True), Floors(allow_unmasked=True)])
         self.service = Service(public_key=key_of(1).public, population=POPULATION, floors=loose, **limits)
         self.devices = [self.open(), self.open()]
@@ -500,6 +505,11 @@ class _Life:
                         f"CREATE TRIGGER {name.split()[2]}_full BEFORE {name} WHEN {when} "
                         "BEGIN SELECT RAISE(ABORT, 'full'); END"
                     )
+
+    def close(self) -> None:
+        """End both."""
+        for device in self.devices:
+            device.close()
 
     def open(self) -> Device:
         """Another process."""
@@ -517,12 +527,12 @@ class _Life:
             case 3 | 4 | 5:
                 outcome(self.answer, lambda: consent.revoke(purpose, version=version))  # type: ignore[arg-type]
             case 6:
-                outcome(self.answer, lambda: consent.history(dice.one_of([None, purpose])))  # type: ignore[arg-type]
+                outcome(self.answer, lambda: consent.history(dice.any_of([None, purpose])))
             case 7:
                 self.devices.pop(0).close()
                 self.devices.append(self.open())
             case 8 if ledger is not None and not dice.whole(0, 1):
-                outcome(self.answer, dice.one_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
+                outcome(self.answer, dice.any_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
             case 9 if ledger is not None:
                 self.copy, former = ledger.read_bytes(), self.copy
                 outcome(self.answer, lambda: ledger.write_bytes(former or b"x"))
@@ -553,14 +563,14 @@ class _Life:
         """Charges of this installation, up to its limit and not a bit beyond."""
         dice, limit = self.dice, self.service.limit_mu2
         cost = dice.one_of([limit, limit / 2, limit / 2, 0.0, 0.01, 0.01, float(np.nextafter(limit / 2, 9))])
-        place = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
+        place: dict[str, Any] = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
         with OwnLedger(device.store, self.service) as ledger:
             first = ledger.affords(**place, mu2=cost, devices=dice.one_of([[7], [0], []]))
             taken = ledger.charge(
                 "ab" * 32, **place, mu2=cost, n_bytes=number, devices=dice.one_of([[5], [0], range(2)]),
                 trust=_trust(dice), purpose=dice.one_of(["train", "analytics", None]),
             )  # fmt: skip
-            early = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
+            early: dict[str, Any] = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
             outcome(self.answer, lambda: ledger.latch("input", dice.one_of(["a", "b"]), **early))
             outcome(self.answer, partial(ledger.see, POPULATION, Checkpoint(dice.whole(1, 3), "ab" * 32), b"{}"))
             return [first, taken, ledger.size(), known_charges(device.store)]

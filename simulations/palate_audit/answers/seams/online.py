@@ -72,6 +72,7 @@ def _deadlines(dice: Dice, answer: Answer) -> None:
         answer.tell(deadline.until.hex(), deadline.end.hex(), deadline.stopped())
         for _ in range(3):
             failures = [_failure(dice, clock) for _ in range(dice.one_of([0, 1, 3, 12]))]
+            found: Any
             try:
                 found = deadline.retry(partial(_next_of, failures, clock, dice.one_of([0.0, 1.0, 30.0])))
             except Exception as error:
@@ -106,7 +107,7 @@ def _policy(dice: Dice) -> Policy:
     def broken() -> bool:
         raise OSError(5, "no battery")
 
-    hooks = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
+    hooks: list[Any] = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
     return Policy(**{name: dice.one_of(hooks) for name in ("charging", "unmetered", "idle", "window")})
 
 
@@ -130,7 +131,7 @@ def _messages(dice: Dice, answer: Answer) -> None:
             + record
             + blob(1, text(1, "more") + blob(2, uint(3, 1))) * dice.one_of([0] * 9 + [99])
         )
-        outcome(answer, lambda: _told_record(values(dice.one_of([data, memoryview(data)]))))
+        outcome(answer, lambda: _told_record(values(dice.any_of([data, memoryview(data)]))))
         told = values(b"ConfigRecord  %d\0" % len(record) + record)
         answer.tell(_told_record(told), record_dict(dice.bytes(32).hex()))
         many = [
@@ -219,8 +220,8 @@ def _syncs(dice: Dice, answer: Answer) -> None:
                 "SELECT time, ended, rounds, refused, reason FROM contacts ORDER BY seq"
             ).fetchall()
             answer.tell([(time.hex(), *rest, NAMED.findall(reason)) for time, *rest, reason in met])
-        known = enrolment_of(device.store)
-        answer.tell(known and [known.node, known.device, known.path], [clock.now.hex(), len(clock.waits)])
+        at = enrolment_of(device.store)
+        answer.tell(at and [at.node, at.device, at.path], [clock.now.hex(), len(clock.waits)])
 
 
 def _enrolled(dice: Dice, key: str) -> Enrolment:
@@ -241,20 +242,21 @@ def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
         name = digest(made[published.MANIFEST])
         files |= {f"/models/{name}/{file}": data for file, data in made.items() if dice.chance(0.97)}
         files["/models/latest"] = newest(name)
-    files |= dice.one_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
+    files |= dice.any_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
         b"{}", b"[]", b"\xff", 500, newest("AB" * 32), newest("ab" * 32), b'{"manifest": 7}')])  # fmt: skip
     own = model_of("popularity"), model_of("survey")
-    files |= {f"/round/{each.hash}": dice.one_of([each.data] * 9 + [b"x", 404]) for each in own}
-    messages: list[tuple[str, dict[str, bytes | float]]] = []
+    files |= {f"/round/{each.hash}": dice.any_of([each.data] * 9 + [b"x", 404]) for each in own}
+    messages: list[tuple[str, dict[str, Any]]] = []
     for place in range(dice.whole(0, 3)):
         kind = dice.one_of(["popularity", "popularity", "survey"])
         plan = operator.signed(plan_of(kind, round=number, attempt=place, sigma=2**20))
-        train = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
+        train: dict[str, Any] = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
         messages.append(("train", train))
-        messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
-                                 [messages[-1]], [("train.masked", messages[-1][1])], [("evaluate", {"x": b"1"})]])  # fmt: skip
-    messages += dice.one_of([[], [("query", {"come_back": dice.one_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])})]])
-    server.files, server.messages = files, messages
+        messages += dice.any_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
+                                 [messages[-1]], [("train.masked", train)], [("evaluate", {"x": b"1"})]])  # fmt: skip
+    seconds = dice.any_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])
+    messages += dice.any_of([[], [("query", {"come_back": seconds})]])
+    server.files, server.messages = files, list(messages)
 
 
 def _sync(dice: Dice, answer: Answer, device: Device, server: Server, clock: Clock) -> None:
@@ -321,7 +323,7 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
         stack.enter_context(mock.patch.object(enrolling, "new_node_key", side_effect=keys))
         pins = dice.one_of([{}] * 4 + [PINS[1], PINS[2], {"first_key": "ab" * 32}])
         service = Service(public_key=key_of(1).public, population=POPULATION, **pins)
-        device = stack.enter_context(opened(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))  # type: ignore[arg-type]
+        device = stack.enter_context(opened(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))
         if dice.chance(0.2):
             device.consent.revoke("train")
             if dice.chance(0.5):
@@ -354,7 +356,10 @@ def _answered(dice: Dice) -> bytes | int:
     device, population = dice.one_of([0, 3]), dice.one_of([POPULATION] * 4 + ["viewers"])
     enrolled = Enrolled(device=device, population=population, node=dice.one_of([0, 77])).to_bytes()
     left = LeaveAnswer(device=device, population=population).to_bytes()
-    return dice.one_of([enrolled] * 9 + [left] * 6 + [400, 403, 404, 408, 429, 499, 500, 503, 201, b"{}", b"x"])
+    found: bytes | int = dice.any_of(
+        [enrolled] * 9 + [left] * 6 + [400, 403, 404, 408, 429, 499, 500, 503, 201, b"{}", b"x"]
+    )
+    return found
 
 
 SEAMS = (
