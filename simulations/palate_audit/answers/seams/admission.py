@@ -228,7 +228,7 @@ class _Asked:
 def _dispatched(dice: Dice, answer: Answer) -> None:
     """Which call answers a message."""
     for _ in range(8):
-        kinds = {
+        kinds: dict[str, Sequence[Any]] = {
             "plan": [b"plan", b"", "plan", None],
             "model": [b"model", b"", 7],
             "request": [b"request", b"", "x", bytearray(b"x")],
