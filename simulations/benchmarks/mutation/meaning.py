@@ -25,19 +25,21 @@ import re
 import resource
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from benchmarks.mutation import rooms
+from benchmarks.sheet import Table
 from palate_audit.answers.battery import PARTS
-from palate_audit.answers.seam import Recorded, Seam, _differs, read
+from palate_audit.answers.seam import Recorded, Seam, differs, played, read
 
-ROOT = Path(__file__).resolve().parents[3]
+MOST = 3
+"""Changes of a function in the record."""
 CASES = 40
 """So many cases of those that execute a function are played at most."""
 SECONDS = 3
@@ -246,7 +248,7 @@ class Function:
 
 def functions(path: Path) -> tuple[list[Function], dict[str, list[str]]]:
     """The functions of a file, and the attributes that it asks of each name."""
-    name = ".".join(path.resolve().relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(".__init__")
+    name = ".".join(path.resolve().relative_to(rooms.ROOT).with_suffix("").parts[1:]).removesuffix(".__init__")
     module, tree = importlib.import_module(name), ast.parse(path.read_text(encoding="utf-8"))
     siblings: dict[str, set[str]] = {}
     for node in ast.walk(tree):
@@ -308,7 +310,7 @@ def compiled(function: Function, changed: Any) -> CodeType | None:
     return None if same or code.co_freevars != real.co_freevars else found
 
 
-def executed(parts: dict[str, Sequence[Seam]]) -> dict[tuple[str, str], list[tuple[Seam, int, Recorded]]]:
+def executed(parts: Mapping[str, Sequence[Seam]]) -> dict[tuple[str, str], list[tuple[Seam, int, Recorded]]]:
     """(file, function) -> the cases that execute it, those of few seams in turn."""
     found: dict[tuple[str, str], list[tuple[Seam, int, Recorded]]] = {}
     for part, seams in parts.items():
@@ -327,8 +329,6 @@ def _codes(seam: Seam, case: int) -> set[tuple[str, str]]:
     def told(frame: Any, event: str, _: object) -> None:
         if event == "call":
             seen.add(frame.f_code)
-
-    from palate_audit.answers.seam import played
 
     sys.setprofile(told)
     try:
@@ -353,7 +353,7 @@ def survives(
             each.__code__ = code
         for cache in caches:
             cache.cache_clear()
-        found = any(_differs(seam, case, recorded) for seam, case, recorded in cases)
+        found = any(differs(seam, case, recorded) for seam, case, recorded in cases)
         os._exit(1 if found else 0)
     _, status = os.waitpid(number, 0)
     return status == 0
@@ -369,6 +369,79 @@ def chosen(cases: list[tuple[Seam, int, Recorded]]) -> list[tuple[Seam, int, Rec
     return [each[k] for k in range(longest) for each in turns if k < len(each)][:CASES]
 
 
+@dataclass
+class Asked:
+    """What became of a function's changes.
+
+    Attributes:
+        function: whose.
+        made: changes that were made.
+        left: those that no case noticed.
+        executed: whether any case executes it.
+    """
+
+    function: Function
+    made: int = 0
+    left: list[Change] = field(default_factory=list)
+    executed: bool = True
+
+
+def asked(files: Sequence[Path], parts: Mapping[str, Sequence[Seam]], *, only: str, most: int) -> Iterator[Asked]:
+    """Each function of the files, with what became of some of its changes, chosen by their hashes."""
+    cases = executed(parts)
+    caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
+    gc.disable()  # children share what is here
+    for path in files:
+        defined, siblings = functions(path)
+        for function in defined:
+            if only not in function.name:
+                continue
+            mine = cases.get((function.live[0].__code__.co_filename, function.name), [])
+            found = Asked(function, executed=bool(mine))
+            every = sorted(changes(function.node, siblings), key=_draw) if mine else []
+            for change in every[:most]:
+                code = compiled(function, change.made())
+                if code is not None:
+                    found.made += 1
+                    if survives(function, code, chosen(mine), caches):
+                        found.left.append(change)
+            yield found
+
+
+def _draw(change: Change) -> bytes:
+    """The place of a change in a random order that stays."""
+    return hashlib.sha256(f"{change.line} {change.said}".encode()).digest()
+
+
+def meaning(_: Path, __: int) -> Any:
+    """Changes of every room, and those that known answers notice."""
+    found = []
+    for room in rooms.ROOMS:
+        every = list(asked([rooms.ROOT / file for file in rooms.files(room)], PARTS, only="", most=MOST))
+        made, left = sum(each.made for each in every), sum(len(each.left) for each in every)
+        idle = sum(not each.executed for each in every)
+        found.append({"room": room, "functions": len(every), "idle": idle, "made": made, "found": made - left})
+    return found
+
+
+def meaning_tables(figures: Any) -> list[Table]:
+    """One row a room."""
+    keys = ("functions", "idle", "made", "found")
+    total = {"room": "all", **{key: sum(each[key] for each in figures) for key in keys}}
+    rows = [
+        (each["room"], *(f"{each[key]:,}" for key in keys), f"{each['found'] / max(1, each['made']):.0%}")
+        for each in [*figures, total]
+    ]
+    note = (
+        f"At most {MOST} changes of each function, as people make them: a statement gone, a part of a condition, "
+        "another name of the same kind, `min` for `max`, an element or a clause dropped. Found by test N alone, by a "
+        "case that gives another answer. Not executed: for people only, of the network, or of other tests. What is "
+        "left was not judged one by one: many changes are equivalent."
+    )
+    header = ("room", "functions", "not executed", "changes", "found", "share")
+    return [Table("Changes of meaning that known answers notice", header, rows, note)]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -378,36 +451,15 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=25, help="changes of a function, at random")
     options = parser.parse_args()
     parts = {name: seams for name, seams in PARTS.items() if not options.part or name in options.part}
-    begun = time.monotonic()
-    cases = executed(parts)
-    print(f"{sum(len(s) for s in parts.values())} seams, {time.monotonic() - begun:.1f} s", flush=True)
-    made = killed = 0
-    caches = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
-    gc.disable()  # children share what is here
-    for path in options.files:
-        defined, siblings = functions(path)
-        for function in defined:
-            if options.only not in function.name:
-                continue
-            mine = cases.get((function.live[0].__code__.co_filename, function.name), [])
-            if not mine:
-                print(f"{path}:{function.node.lineno}: {function.name}: no case executes it", flush=True)
-                continue
-            every = list(changes(function.node, siblings))
-            every.sort(key=lambda change: hashlib.sha256(f"{change.line} {change.said}".encode()).digest())
-            left = []
-            for change in every[: options.most]:
-                code = compiled(function, change.made())
-                if code is None:
-                    continue
-                made += 1
-                if survives(function, code, chosen(mine), caches):
-                    left.append(change)
-                else:
-                    killed += 1
-            for change in sorted(left, key=lambda change: change.line):
-                print(f"{path}:{change.line}: {function.name}: {change.said}", flush=True)
-    print(f"{killed} of {made} found ({100 * killed / max(1, made):.0f} %)")
+    made = left = 0
+    for each in asked(options.files, parts, only=options.only, most=options.most):
+        place = f"{each.function.module}.{each.function.name}"
+        if not each.executed:
+            print(f"{place}: no case executes it", flush=True)
+        for change in sorted(each.left, key=lambda change: change.line):
+            print(f"{place}:{change.line}: {change.said}", flush=True)
+        made, left = made + each.made, left + len(each.left)
+    print(f"{made - left} of {made} found ({100 * (made - left) / max(1, made):.0f} %)")
 
 
 if __name__ == "__main__":

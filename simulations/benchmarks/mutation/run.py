@@ -1,6 +1,6 @@
 """What tests and audit find of machine-made mutants, counted: the records of the campaign and its judgements as tables.
 
-PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants]
+PYTHONPATH=simulations python simulations/benchmarks/mutation/run.py [--parts mutants,meaning]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.mutation import campaign, making, rooms
+from benchmarks.mutation.meaning import meaning, meaning_tables
 from benchmarks.sheet import Part, Table, main
 
 HARMLESS = tuple(name for name in campaign.CLASSES if name != "tested")
@@ -133,7 +134,10 @@ def _audit(figures: Any) -> Table:
     return Table("What the audit alone finds of them", ("mutants", "asked", "found", "share"), rows, note)
 
 
-PARTS = {"mutants": Part(mutants, tables, seeds=str(making.SEED))}
+PARTS = {
+    "mutants": Part(mutants, tables, seeds=str(making.SEED)),
+    "meaning": Part(meaning, meaning_tables, seeds="none"),
+}
 
 if __name__ == "__main__":
     main(__doc__, PARTS, Path(__file__).parent, seeds=1, needs_data=False)

@@ -137,7 +137,7 @@ class Answer:
         yield f"{value.dtype.str} {value.shape};".encode()
         if value.dtype.kind == "f":
             finite = np.isfinite(value)
-            yield np.packbits(finite).tobytes()
+            yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
             self.numbers += _sums(np.where(finite, value, 0.0))
         elif value.dtype.kind in "biu":
             yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()

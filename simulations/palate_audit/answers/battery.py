@@ -1,4 +1,7 @@
-"""Battery: every module of seams, and `python -m palate_audit.answers.battery` to record what they give."""
+"""Battery: every module of seams, and `python -m palate_audit.answers.battery` to record what they give.
+
+Without names of modules, what the code asks is recorded, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from palate_audit.answers import new_code
 from palate_audit.answers.seam import Seam, known_answers, record
 from palate_audit.answers.seams import (
     accounting,
@@ -59,6 +63,8 @@ def main(names: Sequence[str]) -> None:
     """Record the answers of all modules, or of those that are named."""
     for name in names or PARTS:
         record(name, PARTS[name])
+    if not names:
+        new_code.record()
 
 
 if __name__ == "__main__":

@@ -83,13 +83,13 @@ def _compared(seam: Seam, recorded: Sequence[Recorded], *, quick: bool) -> Findi
         said = f"there must be {seam.cases} recorded answers, got {len(recorded)}: `make answers` records them"
         return Finding.checked(test, False, said)
     cases = range(0, seam.cases, QUICK if quick else 1)
-    wrong = [case for case in cases if _differs(seam, case, recorded[case])]
+    wrong = [case for case in cases if differs(seam, case, recorded[case])]
     shown = ", ".join(str(case) for case in wrong[:SHOWN]) + (", ..." if len(wrong) > SHOWN else "")
     said = f"{len(wrong)} of {len(cases)} made-up cases give another answer than was recorded: {shown}"
     return Finding.checked(test, not wrong, said if wrong else f"{len(cases)} made-up cases give the recorded answers")
 
 
-def _differs(seam: Seam, case: int, recorded: Recorded) -> bool:
+def differs(seam: Seam, case: int, recorded: Recorded) -> bool:
     """Whether a case gives another answer, or fails."""
     try:
         return not played(seam, case).agrees(*recorded)

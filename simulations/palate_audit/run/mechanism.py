@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from palate_audit.answers.new_code import new_code
 from palate_audit.checks import seeds
 from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
@@ -146,26 +147,30 @@ def audit_mechanism(
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
-    for target in targets:
-        gaussian = bool(target.claim.releases)
-        presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
-        if isinstance(target, (Production, DeviceMessages)):
-            kept: list[Trials] = []
-            made = survived("A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
-            if not kept:
-                findings += made
-                continue
-            [trials], found = kept, made
-        else:
-            trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
-        low = lower_bounds(trials) if gaussian else pair_bounds(trials)
-        mark = f" [{target.name}]" if len(targets) > 1 else ""
-        findings += [replace(each, test=each.test + mark) for each in found]
-        bounds += [replace(each, name=each.name + mark) for each in low]
-        series.append(_series(trials, low))
-    findings += path
-    if own and thorough:
-        findings += structural(quick=quick, deep=deep, whole=True)
+    with new_code() as new:
+        for target in targets:
+            gaussian = bool(target.claim.releases)
+            presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
+            if isinstance(target, (Production, DeviceMessages)):
+                kept: list[Trials] = []
+                made = survived(
+                    "A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept)
+                )
+                if not kept:
+                    findings += made
+                    continue
+                [trials], found = kept, made
+            else:
+                trials, found = _foreign_runs(target, presences, seed, canaries, thorough, budget, notify)
+            low = lower_bounds(trials) if gaussian else pair_bounds(trials)
+            mark = f" [{target.name}]" if len(targets) > 1 else ""
+            findings += [replace(each, test=each.test + mark) for each in found]
+            bounds += [replace(each, name=each.name + mark) for each in low]
+            series.append(_series(trials, low))
+        findings += path
+        if own and thorough:
+            findings += structural(quick=quick, deep=deep, whole=True)
+            findings.append(new.finding())
     first = series[0] if series else {"facts": {}}
     joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
     return Section(
