@@ -236,8 +236,8 @@ def _lives(dice: Dice, answer: Answer) -> None:
     """Decisions of a user and charges of their device, between which files get lost, and others write, too."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
-        run = stack.enter_context(statements())
         unpacked(folder, dice.one_of([0, None]))
+        run = stack.enter_context(statements())
         life = _Life(dice, answer, folder)
         stack.callback(life.close)
         for number in range(9):
