@@ -38,7 +38,7 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
-        (random, "_urandom", stream.take),
+        (random, "_urandom", _Stream(f"{seed}\nrandom").take),  # its own: modules draw from it at their import
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),
