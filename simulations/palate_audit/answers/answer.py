@@ -1,9 +1,9 @@
-"""Answer: what a case's calls gave, boiled down to a few bytes, and to the numbers that may differ in last digits.
+"""CaseAnswer: what a case's calls gave, boiled down to a few bytes, and to the numbers that may differ in last digits.
 
 Whole numbers, texts, bytes and all that is made of them go into a hash. Floating point does not: another processor or
 another BLAS may round otherwise. Of each such array two sums are kept, and compared with room.
 
-    >>> one, other = Answer(), Answer()
+    >>> one, other = CaseAnswer(), CaseAnswer()
     >>> one.tell("sum", np.arange(3), 0.1 + 0.2); other.tell("sum", np.arange(3), 0.3)
     >>> one.digest == other.digest, one.agrees(other.digest, other.numbers, other.rough)
     (True, True)
@@ -34,7 +34,7 @@ NAMED = re.compile(r"`[^`]*`|\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
 """What of an error's text is an answer: the names and the numbers. Its words may change."""
 
 
-class Answer:
+class CaseAnswer:
     """What one case gave."""
 
     def __init__(self) -> None:

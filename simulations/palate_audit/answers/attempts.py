@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
@@ -163,7 +163,7 @@ def _terms(dice: Dice) -> RunTerms:
     )
 
 
-def coordinated(dice: Dice, answer: Answer) -> None:
+def coordinated(dice: Dice, answer: CaseAnswer) -> None:
     """Two runs in turn, with answers that are lost, late, false; and servers that end in between."""
     first, second = _terms(dice), _terms(dice)
     key, now = SigningKey.generate(), itertools.count(int(NOW), dice.one_of((1, 40, 86400 * 365)))
@@ -191,7 +191,7 @@ def coordinated(dice: Dice, answer: Answer) -> None:
 
 def _owned(
     dice: Dice,
-    answer: Answer,
+    answer: CaseAnswer,
     runs: dict[str, RunTerms],
     name: str,
     folder: Path,
@@ -225,7 +225,7 @@ def _fail(plan: bytes) -> None:
     raise WitnessError(f"{len(plan) > 0}")
 
 
-def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, folder: Path) -> None:
+def _played(dice: Dice, answer: CaseAnswer, run: Coordinator, told: ActivityFile, folder: Path) -> None:
     """Some attempts of one server."""
     shelf = dice.one_of((None, ModelShelf(folder / "shelf")))
     if run.terms.algorithm == "popularity" and dice.chance(0.7):
@@ -287,7 +287,7 @@ def _played(dice: Dice, answer: Answer, run: Coordinator, told: ActivityFile, fo
         answer.tell([oct(each.stat().st_mode) for each in folder.glob("shelf")])
 
 
-def _publish(dice: Dice, answer: Answer, run: Coordinator, folder: Path) -> None:
+def _publish(dice: Dice, answer: CaseAnswer, run: Coordinator, folder: Path) -> None:
     """Write the model as it is, beside what was there."""
     catalogue = ItemCatalogue(ITEMS if dice.chance(0.9) else ITEMS[::-1])
     formers = [folder / "model"] if dice.chance(0.3) else []
@@ -295,7 +295,7 @@ def _publish(dice: Dice, answer: Answer, run: Coordinator, folder: Path) -> None
     answer.of(run.registry.publish, run.model, catalogue, {"run": run.terms.run}, run.key, **known)
 
 
-def _released(answer: Answer, release: object) -> None:
+def _released(answer: CaseAnswer, release: object) -> None:
     """What a release tells."""
     if isinstance(release, Release):
         answer.tell(release.plan.hash, release.participation, release.model.data)
@@ -307,7 +307,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {each.relative_to(folder).as_posix(): each.read_bytes() for each in found}
 
 
-def masked(dice: Dice, answer: Answer) -> None:
+def masked(dice: Dice, answer: CaseAnswer) -> None:
     """Runs under masks: a device is late; the wrong directory, too few devices, or another attempt's machine."""
     setting, acts = (
         Setting(mode=DISTRIBUTED, masks=True, users_per_node=1, lost=1, width=2),

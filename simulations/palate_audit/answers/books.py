@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.entries import (
     RUNS,
@@ -33,7 +33,7 @@ from palate_server.ledger.ledger import Ledger
 class MadeBooks:
     """A ledger in a folder that is written, read, closed, copied and restored by dice."""
 
-    def __init__(self, dice: Dice, answer: Answer, folder: Path, *, first: int) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, folder: Path, *, first: int) -> None:
         self.dice, self.answer, self.folder, self.number = dice, answer, folder, first
         self.keys = [SigningKey.generate() for _ in range(12)]
         self.present = 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_common.errors import PalateError
 from palate_common.records.entries import entry_from
@@ -139,7 +139,7 @@ def _entry(dice: Dice, seq: int, places: MadePlaces, keys: list[SigningKey]) -> 
     return {"kind": kind, "seq": seq, **fields}
 
 
-def entries_in_turn(dice: Dice, answer: Answer) -> None:
+def entries_in_turn(dice: Dice, answer: CaseAnswer) -> None:
     """Entries one after the other, of which the rules refuse some."""
     log, keys, places = Log(), [SigningKey.generate()], MadePlaces(dice)
     first = {"kind": "population", "seq": 0, "population": "readers", "created": "now"}
@@ -162,7 +162,7 @@ def entries_in_turn(dice: Dice, answer: Answer) -> None:
     answer.tell([each.leaf() for each in log.entries(since=dice.whole(0, 9), kinds=dice.one_of((None, ("charge",))))])
 
 
-def _surveyed(dice: Dice, answer: Answer, log: Log, name: str) -> None:
+def _surveyed(dice: Dice, answer: CaseAnswer, log: Log, name: str) -> None:
     """A survey that may be charged, released and closed; and then another one of the same week."""
     asked = {"first_day": WEEKS[1], "experiments": [dice.one_of(("new", "old"))], "looks": {}}
     facts = {"algorithm": SURVEYING, "settings": asked}
@@ -174,7 +174,7 @@ def _surveyed(dice: Dice, answer: Answer, log: Log, name: str) -> None:
     _taken(answer, log, {"kind": "open", "seq": log.size, "run": f"{name} again", "facts": facts})
 
 
-def _lost(dice: Dice, answer: Answer, log: Log) -> None:
+def _lost(dice: Dice, answer: CaseAnswer, log: Log) -> None:
     """Entries are lost; mostly the ledger is restored then."""
     lost = dice.whole(0, 3)
     for _ in range(lost):
@@ -192,7 +192,7 @@ def _lost(dice: Dice, answer: Answer, log: Log) -> None:
             return
 
 
-def _taken(answer: Answer, log: Log, fields: Mapping[str, Any]) -> bool:
+def _taken(answer: CaseAnswer, log: Log, fields: Mapping[str, Any]) -> bool:
     """Let an entry come next, if it may; returns whether it did."""
     entry = answer.tried(entry_from, fields)
     if isinstance(entry, PalateError) or answer.tried(log.take, entry, entry.leaf()) is not None:

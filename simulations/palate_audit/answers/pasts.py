@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.sites import DAY, iso, made_folder, made_settings, made_site
 from palate_audit.answers.still import NOW
@@ -124,7 +124,7 @@ def _events(dice: Dice, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def asked_of_any_past(dice: Dice, answer: Answer) -> None:
+def asked_of_any_past(dice: Dice, answer: CaseAnswer) -> None:
     """What is due next, and what the budgets allow, after any past."""
     with made_folder(answer) as folder, ExitStack() as stack:
         site = made_site(folder, made_settings(dice))
@@ -153,7 +153,7 @@ def _known(due: Any) -> Any:
     return due.model_dump(mode="json") if isinstance(due, Survey) else due
 
 
-def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> None:
+def _due(dice: Dice, answer: CaseAnswer, site: Site, ledger: Ledger, now: float) -> None:
     """Questions that are asked of a ledger alone."""
     config, entries = site.config, ledger.entries()
     every, within = config.training.every_hours, dice.one_of((60.0, 3600.0))
@@ -176,7 +176,7 @@ def _due(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> 
     answer.of(looks_of(entries).admitted, {"first_day": week_before(now), "experiments": ["new"], "looks": {}})
 
 
-def _wait(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) -> None:
+def _wait(dice: Dice, answer: CaseAnswer, site: Site, ledger: Ledger, now: float) -> None:
     """How long a server waits after charges that released nothing."""
     entries = ledger.entries()
     wait = restraint_of(site)
@@ -208,7 +208,7 @@ def _wait(dice: Dice, answer: Answer, site: Site, ledger: Ledger, now: float) ->
         answer.tell((site.state / "attempt.json").read_bytes() if (site.state / "attempt.json").exists() else None)
 
 
-def _outlook(dice: Dice, answer: Answer, site: Site, now: float) -> None:
+def _outlook(dice: Dice, answer: CaseAnswer, site: Site, now: float) -> None:
     """What a server says of itself."""
     if dice.chance(0.1):
         (site.folder / "key").unlink(missing_ok=True)

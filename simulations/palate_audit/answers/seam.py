@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.still import still
 from palate_audit.evidence.evidence import Finding
@@ -46,7 +46,7 @@ class Seam:
     """
 
     name: str
-    play: Callable[[Dice, Answer], None]
+    play: Callable[[Dice, CaseAnswer], None]
     cases: int
     needs: str = ""
 
@@ -67,9 +67,9 @@ class Recorded(NamedTuple):
     rough: Sequence[float]
 
 
-def played(seam: Seam, case: int) -> Answer:
+def played(seam: Seam, case: int) -> CaseAnswer:
     """Play one case; nothing in it is left to chance, and the time stands still."""
-    answer = Answer()
+    answer = CaseAnswer()
     with still(f"{seam.name}\n{case}"), np.errstate(all="ignore"):
         seam.play(Dice(seam.name, case), answer)
     return answer
@@ -131,7 +131,7 @@ def record(name: str, seams: Sequence[Seam]) -> None:
     (RECORDED / f"{name}.json").write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 
-def _line(answer: Answer) -> list[Any]:
+def _line(answer: CaseAnswer) -> list[Any]:
     """An answer as it is recorded."""
     numbers, rough = ([float(f"{each:.9g}") for each in kind] for kind in (answer.numbers, answer.rough))
     return [answer.digest, numbers, rough]

@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.sites import (
     DAY,
@@ -84,7 +84,7 @@ class MadeServer(Closing):
         folder: where.
     """
 
-    def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, folder: Path) -> None:
         self.dice, self.answer, self.folder, self.now = dice, answer, folder / "site", NOW
         self.folder.mkdir()
         self.settings = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.harness.watched_run import memory
 from palate_common.algorithms import State
@@ -30,7 +30,7 @@ WEEK = "2025-09-29"
 
 
 @contextmanager
-def made_folder(answer: Answer) -> Iterator[Path]:
+def made_folder(answer: CaseAnswer) -> Iterator[Path]:
     """A folder in memory, whose name is no answer."""
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
         answer.apart = place

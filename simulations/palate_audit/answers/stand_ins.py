@@ -21,7 +21,7 @@ import numpy as np
 import sqlcipher3.dbapi2 as sqlcipher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.still import NOW, still
 from palate_audit.harness.watched_run import memory
 from palate_client.device import Device, open_device
@@ -73,7 +73,7 @@ def statements() -> Iterator[list[str]]:
         yield seen
 
 
-def outcome(answer: Answer, call: Callable[[], Any]) -> None:
+def outcome(answer: CaseAnswer, call: Callable[[], Any]) -> None:
     """Call, and tell the result; of an error of any kind its name: its text may have paths."""
     try:
         found = call()
@@ -89,7 +89,7 @@ def table_rows(connection: Any, table: str) -> list[tuple[Any, ...]]:
     return sorted(exact, key=repr)
 
 
-class Clock:
+class MadeClock:
     """Time that passes only where somebody waits; it stands in for the machine's."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Clock:
 class Bell(threading.Event):
     """An app's event, which may be set while somebody waits for it."""
 
-    def __init__(self, clock: Clock, rings: float) -> None:
+    def __init__(self, clock: MadeClock, rings: float) -> None:
         super().__init__()
         self._clock, self._rings = clock, rings
 
@@ -127,7 +127,7 @@ class Bell(threading.Event):
         return self.is_set()
 
 
-def facts_of(answer: Answer, value: Any) -> None:
+def facts_of(answer: CaseAnswer, value: Any) -> None:
     """Tell a tree of values: of sentences the names and the numbers, of times every digit, of numbers their sum."""
     numbers = list[float]()
 
@@ -168,7 +168,7 @@ def model_of(kind: str, variant: int = 0) -> GlobalModel:
 
 
 @dataclass
-class Operator:
+class MadeOperator:
     """Whoever may sign: a release key and a ledger of their own.
 
     Attributes:
@@ -245,7 +245,9 @@ class MaskedPeers:
         operator: signs for the server.
     """
 
-    def __init__(self, plan: SignedPlan, directory: Directory, keys: Sequence[SigningKey], operator: Operator) -> None:
+    def __init__(
+        self, plan: SignedPlan, directory: Directory, keys: Sequence[SigningKey], operator: MadeOperator
+    ) -> None:
         terms = attempt_terms(plan)
         zeros = np.zeros(terms.size, np.int64)
         self.server = Unmasking(terms, directory, operator.key)
@@ -289,11 +291,11 @@ def _packed(variant: int | None) -> Mapping[str, bytes]:
         service = Service(public_key=key_of(1).public, population=POPULATION, epsilon=50.0)
         with opened(Path(made) / "app", service, lambda: NOW - 86400.0) as device:
             for purpose in ("store", "train", "analytics"):
-                device.consent.grant(purpose)  # type: ignore[arg-type]
+                device.consent.grant(purpose)
             device.track_many(
                 [Event("like", ITEMS[0]), Event("view", ITEMS[2], time=NOW - 2e5), Event("purchase", ITEMS[3])]
             )
             if variant is not None:
-                device.models.take(published.unpack(Operator().published(variant), public_key=service.public_key))
+                device.models.take(published.unpack(MadeOperator().published(variant), public_key=service.public_key))
         files = sorted((Path(made) / "app").iterdir())
         return {path.name: path.read_bytes() for path in files if path.suffix != ".reserve"}

@@ -41,7 +41,7 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
-        (random, "_urandom", chosen.take),  # of SystemRandom
+        (random, "_urandom", chosen.take),  # its own: modules draw from it at their import
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from palate_audit.answers import new_code
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.battery import PARTS
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.new_code import NewCode
@@ -41,10 +41,10 @@ def test_a_seam_without_its_record_is_no_pass() -> None:
 
 
 def test_a_case_that_fails_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(dice: Dice, answer: Answer) -> None:
+    def fails(dice: Dice, answer: CaseAnswer) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("palate_audit.answers.seam.read", lambda name: {"one": [Recorded(Answer().digest, [], [])]})
+    monkeypatch.setattr("palate_audit.answers.seam.read", lambda name: {"one": [Recorded(CaseAnswer().digest, [], [])]})
     [found] = known_answers("any", [Seam("one", fails, 1)])
     assert found.verdict is Verdict.ALARM
 
@@ -55,8 +55,8 @@ def test_every_record_is_some_seams() -> None:
     assert len(set(names)) == len(names)
 
 
-def told(*values: object) -> Answer:
-    answer = Answer()
+def told(*values: object) -> CaseAnswer:
+    answer = CaseAnswer()
     answer.tell(*values)
     return answer
 

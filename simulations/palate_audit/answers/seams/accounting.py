@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
@@ -59,7 +59,7 @@ def _coarse(cells: int = 300, most: int = 2**16, width: float = 9.0) -> Iterator
         accounting._sampled.cache_clear()
 
 
-def _costs(dice: Dice, answer: Answer) -> None:
+def _costs(dice: Dice, answer: CaseAnswer) -> None:
     """Epsilon, delta and mu into each other."""
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -13), _size(dice, -5, 3)
     answer.of(accounting.epsilon_of, mu=mu, delta=delta)
@@ -68,7 +68,7 @@ def _costs(dice: Dice, answer: Answer) -> None:
         answer.of(accounting.mu_of, epsilon=dice.one_of((epsilon, 1.0)), delta=dice.one_of((delta, 0.3)))
 
 
-def _safe_sides(dice: Dice, answer: Answer) -> None:
+def _safe_sides(dice: Dice, answer: CaseAnswer) -> None:
     """Whether each of epsilon and mu is rounded to its safe side, and not a digit further."""
     epsilon, delta, mu = _size(dice, -7, 5), _size(dice, -40, -2), _size(dice, -7, 3)
     best = accounting.mu_of(epsilon=epsilon, delta=delta)
@@ -82,7 +82,7 @@ def _safe_sides(dice: Dice, answer: Answer) -> None:
         answer.tell(found > 0 and accounting.delta_of(epsilon=before, mu=mu) * MARGIN > owed)
 
 
-def _deltas(dice: Dice, answer: Answer) -> None:
+def _deltas(dice: Dice, answer: CaseAnswer) -> None:
     """Delta for every size of epsilon and mu, and what is refused."""
     for _ in range(3):
         epsilon, mu = dice.one_of((0, 0.0, _size(dice, -30, 9))), dice.one_of((0, _size(dice, -30, 12), 3.0, 0.0))
@@ -102,7 +102,7 @@ def _deltas(dice: Dice, answer: Answer) -> None:
     answer.exact(*map(accounting.pld_interval, (dice.one_of((0.5, 1.0, math.nextafter(1, 0))), dice.real(1, 60), 20.0)))
 
 
-def _charges(dice: Dice, answer: Answer) -> None:
+def _charges(dice: Dice, answer: CaseAnswer) -> None:
     """Charges of single releases, the noise that a budget buys, and budgets that are split."""
     sensitivity = _maybe_odd(dice, dice.one_of((2**14, 2**20, _size(dice, -8, 26), dice.whole(1, 10**6), 1.0)))
     sigma = _maybe_odd(dice, dice.one_of((64, 65, dice.whole(64, 4096), dice.whole(64, 2**30), 2**40)))
@@ -169,7 +169,7 @@ class _Charged(GaussianEvent):
     """An event of a class of its own."""
 
 
-def _accounts(dice: Dice, answer: Answer) -> None:
+def _accounts(dice: Dice, answer: CaseAnswer) -> None:
     """What the releases of a run cost together."""
     events = list[Any]()
     delta = dice.one_of((1e-5, 2.0**-20, 0.25, _size(dice, -60, -1)))
@@ -193,7 +193,7 @@ def _accounts(dice: Dice, answer: Answer) -> None:
             answer.exact(total.mu2)
 
 
-def _second(dice: Dice, answer: Answer) -> None:
+def _second(dice: Dice, answer: CaseAnswer) -> None:
     """The second accountant: the closed form, and what is asked of the library, which here says what it was asked."""
     asked = list[Any]()
 
@@ -236,7 +236,7 @@ def _second(dice: Dice, answer: Answer) -> None:
     answer.exact(asked)
 
 
-def _sampled(dice: Dice, answer: Answer) -> None:
+def _sampled(dice: Dice, answer: CaseAnswer) -> None:
     """Sampled steps: their cost on a coarse grid, one argument after the other changed."""
     usual: dict[str, Any] = {
         "sensitivity": dice.one_of((2**14, 3_000, 2.0**13)),
@@ -266,7 +266,7 @@ def _sampled(dice: Dice, answer: Answer) -> None:
         answer.of(accounting.sampled_mu2, **(usual | {"inclusion": 1.0} | {wrong: dice.one_of(odd[wrong])}))
 
 
-def _sampled_fine(dice: Dice, answer: Answer) -> None:
+def _sampled_fine(dice: Dice, answer: CaseAnswer) -> None:
     """Sampled steps as they are charged."""
     sigma, inclusion, steps = dice.whole(2**13, 2**16), dice.real(0.02, 0.7), dice.one_of((1, 1, 2))
     answer.of(accounting.sampled_mu2, sensitivity=2**14, sigma=sigma, inclusion=inclusion, steps=steps)
@@ -275,7 +275,7 @@ def _sampled_fine(dice: Dice, answer: Answer) -> None:
     )
 
 
-def _sampled_noise(dice: Dice, answer: Answer) -> None:
+def _sampled_noise(dice: Dice, answer: CaseAnswer) -> None:
     """The noise with which sampled steps cost at most so much."""
     told: dict[str, Any] = {
         "mu_r": dice.one_of((0.5, 2.0, 8.0, dice.real(0.2, 16.0))),
@@ -292,7 +292,7 @@ def _sampled_noise(dice: Dice, answer: Answer) -> None:
         answer.of(accounting.noise_for, mu_r=dice.one_of(ODD), sensitivity=256, inclusion=1.0, steps=dice.whole(1, 9))
 
 
-def _shares(dice: Dice, answer: Answer) -> None:
+def _shares(dice: Dice, answer: CaseAnswer) -> None:
     """Cohorts of devices: what they may be, each one's share of the noise, its distance, and the bits of a sum."""
     c_max = dice.one_of((0, 1, 2, dice.whole(0, 20_011)))
     n_min = c_max + dice.one_of((0, 1, 2, dice.whole(0, 20_011)))
@@ -323,7 +323,7 @@ def _shares(dice: Dice, answer: Answer) -> None:
     answer.of(cohort.modulus_bits, n_max=1, grid=2**61 - 128 + dice.whole(-1, 2), share=1)
 
 
-def _modes(dice: Dice, answer: Answer) -> None:
+def _modes(dice: Dice, answer: CaseAnswer) -> None:
     """Modes of privacy: who adds how much noise, and what is refused."""
     name = dice.one_of((*MODES, *MODES, "Central", "", None, DpMode.LOCAL, "offf"))
     mode = answer.tried(mode_of, name)
@@ -348,7 +348,7 @@ def _modes(dice: Dice, answer: Answer) -> None:
     answer.exact(mode.reserved_delta())
 
 
-def _cohorts(dice: Dice, answer: Answer) -> None:
+def _cohorts(dice: Dice, answer: CaseAnswer) -> None:
     """A run's cohort, and a grid on which its sum and its noise fit."""
     n_users = dice.one_of((0, 1, 2, 3, 5, 10, dice.whole(3, 250), 249, 250, 251, 300, 1000))
     corrupt, dropout = (dice.one_of((0.0, 0.1, 0.25, 0.5, dice.real(), 1.0, 1e-9)) for _ in range(2))
@@ -405,7 +405,7 @@ def _terms(dice: Dice, **changes: Any) -> dict[str, Any]:
     }
 
 
-def _schedules(dice: Dice, answer: Answer) -> None:
+def _schedules(dice: Dice, answer: CaseAnswer) -> None:
     """A run's budget: the price of each attempt, with void ones between, until nothing is left."""
     parts = [dice.whole(1, 8) for _ in range(dice.whole(1, 4))]
     shares = [part / sum(parts) for part in parts]
@@ -448,7 +448,7 @@ def _charge(run: str, round_: int, attempt: int, mu2: float) -> ChargeEntry:
     )
 
 
-def _runs(dice: Dice, answer: Answer) -> None:
+def _runs(dice: Dice, answer: CaseAnswer) -> None:
     """A run's terms: what they must be, and what follows from what a caller says."""
     told = _terms(dice)
     answer.of(RunTerms, **told)
@@ -487,7 +487,7 @@ def _runs(dice: Dice, answer: Answer) -> None:
             answer.exact(found.noise_delta)
 
 
-def _made_terms(dice: Dice, answer: Answer) -> None:
+def _made_terms(dice: Dice, answer: CaseAnswer) -> None:
     """Terms that are made from public facts, of an algorithm with any inputs."""
     dp = DpMode(dice.one_of(("central", "distributed", "local", "off")))
     events = dice.one_of((None, 0.5, 1.0)) if dp == "local" else None

@@ -16,14 +16,14 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
+    MadeOperator,
     MaskedPeers,
-    Operator,
     key_of,
     model_of,
     outcome,
@@ -51,7 +51,7 @@ from palate_sim.engines.grid import identify
 INF = float("inf")
 
 
-def _floors(dice: Dice, answer: Answer) -> None:
+def _floors(dice: Dice, answer: CaseAnswer) -> None:
     """Floors at a plan's own values, and on either side of them, for every kind of plan."""
     for _ in range(6):
         plan = _any_plan(dice)
@@ -64,7 +64,8 @@ def _floors(dice: Dice, answer: Answer) -> None:
         for name, moves in dice.shuffled(list(sides.items()))[: dice.one_of([1, 1, 2, 7])]:
             exact = replace(exact, **{name: getattr(exact, name) + dice.one_of([*moves, moves[1]])})
         for name in dice.shuffled(ALLOWS)[: dice.one_of([0, 0, 1, 2])]:
-            exact = replace(exact, **{name: not getattr(exact, name)})
+            flipped: dict[str, Any] = {name: not getattr(exact, name)}
+            exact = replace(exact, **flipped)
         floors = dice.one_of(
             [exact, exact, exact, exact.for_few(), Floors(), Floors().for_few(), Floors(allow_central=True)]
         )
@@ -72,6 +73,10 @@ def _floors(dice: Dice, answer: Answer) -> None:
         now = plan.expires + dice.one_of([-9.0, -0.001, 0.0, 0.0, 0.001])
         answer.of(check_floors, plan, floors, now=now)
         answer.tell(purpose_of(plan), astuple(floors.for_few()))
+        for share in (-0.004, -1e-9, 0.0, 1e-9, 0.004) if plan.cohort is not None else ():
+            met = _met_by(plan)
+            met = replace(met, min_corrupt=0, min_corrupt_share=met.min_corrupt_share + share)
+            answer.of(check_floors, plan, met, now=0.0)
     answer.tell(astuple(Floors()))
 
 
@@ -125,14 +130,15 @@ def _planned(kind: str, changes: tuple[tuple[str, Any], ...]) -> RoundPlan:
     return plan_of(kind, **dict(changes))
 
 
-def _services(dice: Dice, answer: Answer) -> None:
+def _services(dice: Dice, answer: CaseAnswer) -> None:
     """A user's limits, right and wrong, and what they come to."""
     settings: dict[str, Any] = {
         "public_key": key_of(1).public, "population": dice.one_of([POPULATION, "x"]),
         "epsilon": dice.one_of([8.0, 0.01, 0.5, 1e-9, 5e-9, 1, 0.02]), "delta": dice.one_of([1e-6, 1e-6, 1e-5, 1e-9]),
         "participations": dice.one_of([1000, 1024, 1025, 0, 1, 10**6]), "most_bytes": dice.one_of([2**28, 0, 1]),
     }  # fmt: skip
-    settings |= dice.one_of([{}, {}, {"floors": Floors(**{name: dice.chance(0.5) for name in ALLOWS})}])
+    loose: dict[str, Any] = {name: dice.chance(0.5) for name in ALLOWS}
+    settings |= dice.any_of([{}, {}, {"floors": Floors(**loose)}])
     settings = dict(dice.some_of(list(settings.items()), 0.7)) | {"public_key": settings["public_key"]}
     settings.setdefault("population", POPULATION)
     settings |= dice.one_of([{}, {}, *PINS])
@@ -178,7 +184,7 @@ _WRONG_SERVICES: Sequence[Mapping[str, Any]] = (
 )  # fmt: skip
 
 
-def _trusts(dice: Dice, answer: Answer) -> None:
+def _trusts(dice: Dice, answer: CaseAnswer) -> None:
     """What costs rely on, one by one and together."""
     known: list[Trust | None] = [Trust.of(_any_plan(dice)) for _ in range(2)]
     for trust in known:
@@ -219,29 +225,29 @@ class _Asked:
         return 100 + node
 
 
-def _dispatched(dice: Dice, answer: Answer) -> None:
+def _dispatched(dice: Dice, answer: CaseAnswer) -> None:
     """Which call answers a message."""
     for _ in range(8):
-        kinds = {
+        kinds: dict[str, Sequence[Any]] = {
             "plan": [b"plan", b"", "plan", None],
             "model": [b"model", b"", 7],
             "request": [b"request", b"", "x", bytearray(b"x")],
         }
-        record = {name: dice.one_of(values) for name, values in kinds.items() if dice.chance(0.7)}
+        record = {name: dice.any_of(values) for name, values in kinds.items() if dice.chance(0.7)}
         kind = dice.one_of(["train", "train", "train", "train.masked", "query", "evaluate", "", "Train", "query.x"])
         answer.tell(answer_message(_Asked(), dice.whole(0, 3), kind, dice.one_of([record, record, record, None, {}])))
 
 
-def _nodes(dice: Dice, answer: Answer) -> None:
+def _nodes(dice: Dice, answer: CaseAnswer) -> None:
     """Nodes of Flower's that host one installation or several, at a server that asks again and asks others."""
     identify()
-    size, users = dice.one_of([1, 2, 3, 7]), dice.one_of([1, 4, 7])
+    size, users = dice.one_of([1, 1, 1, 2, 3, 7]), dice.one_of([1, 4, 7])
     acts = [dice.some_of(range(5), dice.one_of([0.0, 0.5])) for _ in range(users)]
     histories = Interactions.from_pairs(
         [user for user, act in enumerate(acts) for _ in act], [item for act in acts for item in act],
         n_users=users, n_items=5,
     )  # fmt: skip
-    operator, keys = Operator(), [key_of(number) for number in (30, 31, 32)]
+    operator, keys = MadeOperator(), [key_of(number) for number in (30, 31, 32)]
     directory, advanced = Directory(tuple(key.public for key in keys)), list[int]()
     floors = Floors(allow_central=True, allow_unmasked=dice.chance(0.5), allow_seeded=True).for_few()
     most = {"max_participations": dice.one_of([None, 1, 2]), "limit_mu2": dice.one_of([None, 0.02])}
@@ -254,9 +260,9 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         host = Host(Shards(histories, size), ledger, operator.key.public, floors, identity, advanced.append, pinned)
         client, sent = node_app(lambda context: host), list[dict[str, bytes]]()
         for number in range(5):
-            node = dice.whole(0, max(1, users // size))
+            node = dice.one_of([0, 0, dice.whole(0, max(1, users // size))])
             kind, record = dice.one_of(["train", "train", "train", "query", "train.masked"]), dict[str, bytes]()
-            masked = size == 1 and dice.chance(0.5)
+            masked = size == 1 and dice.chance(0.7)
             if kind == "train":
                 record = _asked(dice, operator, directory, number, masked)
                 sent.append(record)
@@ -273,9 +279,14 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         answer.tell(advanced, [(receipt.plan_hash, ids) for receipt, ids in ledger.charges()])
 
 
-def _asked(dice: Dice, operator: Operator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
+def _asked(dice: Dice, operator: MadeOperator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
     """A plan with its model, and a masked attempt's first request."""
-    changes: dict[str, Any] = {"round": number, "per_node": 7, "noise": dice.one_of(["seeded", "secure"])}
+    changes: dict[str, Any] = {
+        "round": number,
+        "per_node": 7,
+        "expires": 9_999_999_999,
+        "noise": dice.one_of(["seeded", "secure"]),
+    }
     if masked:
         changes |= {"dp": "distributed", "per_node": 1}
         changes["cohort"] = CohortTerms(n_max=3, n_min=3, c_max=1, masks=True, directory=directory.hash)
@@ -290,7 +301,7 @@ def _asked(dice: Dice, operator: Operator, directory: Directory, number: int, ma
     return {"plan": signed, "model": model, "request": peers.request()}
 
 
-def _tell_reply(answer: Answer, client: ClientApp, message: Message, context: Context) -> None:
+def _tell_reply(answer: CaseAnswer, client: ClientApp, message: Message, context: Context) -> None:
     """A node's reply, or what its app fails with."""
     try:
         reply = client(message, context)
@@ -300,7 +311,7 @@ def _tell_reply(answer: Answer, client: ClientApp, message: Message, context: Co
         answer.tell({name: sorted(record.items()) for name, record in reply.content.items()})
 
 
-def _hosts(dice: Dice, answer: Answer) -> None:
+def _hosts(dice: Dice, answer: CaseAnswer) -> None:
     """Hosts that a run's config describes, one after the other in one process."""
     identify()
     with TemporaryDirectory(dir=memory()) as made, ExitStack() as stack:
@@ -309,7 +320,7 @@ def _hosts(dice: Dice, answer: Answer) -> None:
         for name in ("one", "two"):
             save_interactions(folder / name, Interactions.from_pairs([0, 2], [1, 1], n_users=3, n_items=4 + len(name)))
         known, ledgers = list[Host](), list[DeviceLedger]()
-        for _ in range(5):
+        for _ in range(4):
             config: dict[str, Any] = {
                 "histories": str(folder / dice.one_of(["one", "one", "two"])),
                 "users-per-node": dice.one_of([1, 2, "2"]),
@@ -347,5 +358,5 @@ SEAMS = (
     Seam("trust: what costs rely on", _trusts, 30),
     Seam("dispatch: which call answers a message", _dispatched, 18),
     Seam("Flower's nodes: plans asked again, of one installation or many", _nodes, 24),
-    Seam("Flower's nodes: hosts that a run's config describes", _hosts, 12),
+    Seam("Flower's nodes: hosts that a run's config describes", _hosts, 9),
 )

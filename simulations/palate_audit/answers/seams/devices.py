@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,21 +14,16 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
+from palate_audit.answers.app_life import AppLife
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.admission import ALLOWS, PINS
 from palate_audit.answers.stand_ins import (
     POPULATION,
-    SIGMA,
-    MaskedPeers,
-    Operator,
     facts_of,
     key_of,
-    model_of,
     opened,
     outcome,
-    plan_of,
     statements,
     table_rows,
     unpacked,
@@ -45,20 +40,10 @@ from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
-from palate_client.online.hosting import OwnHost
-from palate_client.online.retry import SyncEnd
-from palate_client.rounds.dispatch import answer_message
 from palate_client.service import Service
-from palate_client.store.journal import Journal
-from palate_common.errors import IntegrityError, PalateError, UnreachableError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.models import published
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import shown_by, spend_shown
+from palate_client.store.journal import Contact, Journal, Opened, Refusal, Sent
+from palate_common.errors import PalateError
 from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.plan import Sampling, SignedPlan, read_plan
-from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
 
 EDGE = 2**63
 COSTS = (0.25, 0.25, 0.5, 0.1, 0.2, 0.3, 0.0, 2.0**-60, 0.1, 1 - 2.0**-53, 0.1)
@@ -67,7 +52,7 @@ PLACES = (0, 1, 2, 2**30, 2**31 - 1)
 """Numbers of rounds and attempts."""
 
 
-def _ids(dice: Dice, answer: Answer) -> None:
+def _ids(dice: Dice, answer: CaseAnswer) -> None:
     """Sets of ids of every kind, as runs and packed."""
     for _ in range(5):
         devices = _some_ids(dice)
@@ -101,7 +86,7 @@ def _some_ids(dice: Dice) -> Any:
     ])  # fmt: skip
 
 
-def _totals(dice: Dice, answer: Answer) -> None:
+def _totals(dice: Dice, answer: CaseAnswer) -> None:
     """What many devices have spent, told for each of them alone and by interval."""
     limit = dice.one_of([0.5, 1.0, 0.3, np.inf, float(np.nextafter(0.3, 1)), 0.6])
     with mock.patch.object(totals, "FEW", dice.one_of([1, 3, 1024])):
@@ -135,10 +120,10 @@ def _differ_in_one(dice: Dice, spent: DeviceTotals) -> None:
             spent.add(spent.rows(runs_of([device])[0]), *charge)
 
 
-def _ledgers(dice: Dice, answer: Answer) -> None:
+def _ledgers(dice: Dice, answer: CaseAnswer) -> None:
     """A ledger of many devices over several runs, opened again in between, and by two processes at a time."""
     now = [NOW]
-    limits = {
+    limits: dict[str, Any] = {
         "limit_mu2": dice.one_of([None, 0.5, 1.0, 0.75, 0.5, 0.3, 1.0, 0.0]),
         "max_participations": dice.one_of([None, None, 1, 2, 3, 4, None, 0]),
     }
@@ -175,7 +160,7 @@ def _make_old(file: Path, half: bool) -> None:
                 connection.execute(f"ALTER TABLE charges DROP COLUMN {column}")
 
 
-def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> None:
+def _ledger_step(dice: Dice, answer: CaseAnswer, ledger: DeviceLedger, now: int) -> None:
     """One call, of any kind."""
     place: dict[str, Any] = {
         "run": dice.one_of(["one", "two", "x'"]),
@@ -186,7 +171,7 @@ def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> 
     devices: Sequence[int] = dice.one_of([group, dice.shuffled(group), dice.shuffled(dice.some_of(range(9))),
                                           [dice.whole(0, 8)], []])  # fmt: skip
     step, population = dice.one_of(["input", "share"]), dice.one_of(["readers", "viewers"])
-    early = {"run": "one", "round_": dice.whole(0, 1), "attempt": 0}
+    early: dict[str, Any] = {"run": "one", "round_": dice.whole(0, 1), "attempt": 0}
     state = Checkpoint(dice.whole(1, 4), dice.one_of(["aa", "bb"]) * 32)
     asked: Callable[[], Any] = dice.one_of([
         *[lambda: ledger.charge(
@@ -200,7 +185,7 @@ def _ledger_step(dice: Dice, answer: Answer, ledger: DeviceLedger, now: int) -> 
         lambda: [_told(each) for each in ledger.receipts(dice.whole(0, 8))],
         lambda: [ledger.spent(id).hex() for id in range(4)],
         lambda: ledger.affords(**place, mu2=0.1, devices=[1, 1]),
-        lambda: DeviceLedger(":memory:", **dice.one_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
+        lambda: DeviceLedger(":memory:", **dice.any_of([{"limit_mu2": -0.1}, {"limit_mu2": np.nan},
                                                         {"max_participations": -1}])).size(),
     ])  # fmt: skip
     answer.of(asked)
@@ -228,7 +213,7 @@ def _told(receipt: Receipt) -> tuple[object, ...]:
     return (*place, float(receipt.mu2).hex(), float(receipt.time).hex(), trust, receipt.purpose)
 
 
-def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
+def _tell_ledger(answer: CaseAnswer, ledger: DeviceLedger) -> None:
     """Everything that a ledger has."""
     answer.tell([(_told(receipt), ids) for receipt, ids in ledger.charges()])
     answer.tell([([_told(each) for each in ledger.receipts(id)], ledger.spent(id).hex()) for id in (0, 5, 8)])
@@ -236,245 +221,25 @@ def _tell_ledger(answer: Answer, ledger: DeviceLedger) -> None:
         answer.tell(table_rows(connection, "latches"), table_rows(connection, "seen"))
 
 
-class _App:
-    """An app's device, what its server may send, and what its user may do, as the dice say."""
-
-    def __init__(self, dice: Dice, answer: Answer, home: Path) -> None:
-        self.dice, self.answer, self.home = dice, answer, home
-        self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
-        self.operator, self.sent = Operator(), list[tuple[str, Mapping[str, bytes]]]()
-        self.directory = Directory((key_of(9).public,))
-        loose = {name: True for name in ALLOWS if name != "allow_unmasked"}
-        if dice.chance(0.3):
-            loose[dice.one_of(list(loose))] = False
-        self.favourite = dice.one_of(ROADS)
-        self.service = Service(
-            public_key=self.operator.key.public, population=dice.one_of([POPULATION] * 24 + ["viewers"]),
-            epsilon=dice.one_of([50.0, 8.0, 1.0, 0.8]), participations=dice.one_of([1000, 1000, 3, 2, 1, 1000]),
-            floors=Floors(**loose).for_few(), most_bytes=dice.one_of([2**28] * 8 + [4000, 1500]),
-            **dice.one_of([{}] * 24 + [PINS[1]]),
-        )  # fmt: skip
-        unpacked(home / "app", dice.one_of([0] * 14 + [2, None]))
-        self.open()
-        for purpose in ("train", "analytics", "train"):
-            if dice.chance(0.04):
-                self.device.consent.revoke(purpose)  # type: ignore[arg-type]
-
-    def open(self) -> None:
-        """Open the store, as after a restart."""
-        self.device = opened(self.home / "app", self.service, lambda: self.now)
-        self.host = OwnHost(self.device.store, self.device.rounds, self.number, self.directory_of, self.model_of)
-
-    def close(self) -> None:
-        """End the process; an attempt that is under way ends with it."""
-        machine = self.host._machine
-        self.host.close()
-        if machine is not None:
-            outcome(self.answer, machine._ledger.size)
-        self.device.close()
-
-    def take_model(self, variant: int) -> None:
-        """Take a published model into use."""
-        found = self.answer.tried(
-            published.unpack, self.operator.published(variant), public_key=self.service.public_key
-        )
-        self.answer.of(self.device.models.take, found)
-
-    def directory_of(self, name: str) -> Directory | SyncEnd:
-        """Download a directory."""
-        return self.fetched(name, self.directory)
-
-    def model_of(self, name: str) -> bytes | SyncEnd:
-        """Download a model."""
-        every = (model_of(kind, n) for kind in KINDS for n in range(2))
-        return self.fetched(name, next((each.data for each in every if each.hash == name), b""))
-
-    def fetched(self, name: str, found: Any) -> Any:
-        """A download, in the course of which much may happen."""
-        self.answer.tell("fetch", name, self.host.purpose, self.host.agreed())
-        match self.dice.whole(0, 35):
-            case 0:
-                return SyncEnd("time")
-            case 1:
-                raise UnreachableError("the server must answer, got status 503")
-            case 2:
-                raise ValueError("a bug")
-            case 3:
-                self.device.consent.revoke(self.dice.one_of(["train", "analytics"]))
-                self.answer.tell(self.host.agreed())
-            case 4:
-                raise IntegrityError("the model must be the one the plan names, got another")
-            case 5:
-                return b"other" if isinstance(found, bytes) else Directory(tuple(key_of(n).public for n in (31, 32)))
-        return found
-
-    def step(self) -> None:
-        """Something happens."""
-        dice, device = self.dice, self.device
-        match dice.whole(0, 26):
-            case 0:
-                purpose = dice.one_of(["train", "train", "analytics"])
-                self.answer.of(
-                    getattr(device.consent, dice.one_of(["grant", "revoke"])), purpose, version=dice.one_of(["1", "2"])
-                )
-            case 2:
-                self.close()
-                self.open()
-            case 3:
-                self.now += dice.one_of([60.0, 1800.0, -600.0, 86400.0 * 400])
-            case 4:
-                self.take_model(dice.one_of([0, 1]))
-            case 5 | 1:
-                _, record, _ = self.message()
-                rounds, plan = device.rounds, record["plan"]
-                self.answer.of(rounds.wanted, plan)
-                model = self.model_for(plan)
-                self.answer.of(rounds.contribute, plan, model, *dice.one_of([(), (3,)]))
-                self.refused()
-            case 7:
-                self.answer.of(device.rounds.at_limit)
-                self.tell_evidence()
-                self.answer.tell(answer_message(self.host, 0, "query", {}))
-            case 8:
-                self.host.over = None
-            case 9 if self.sent:
-                self.tell(*dice.one_of(self.sent))
-            case _:
-                self.tell(*self.message())
-
-    def tell(self, kind: str, record: Mapping[str, bytes], peers: MaskedPeers | None = None) -> None:
-        """Send a message; under masks go on with the attempt, until somebody refuses."""
-        if self.dice.chance(0.25):
-            record = {**record, "model": self.model_for(record["plan"])}
-        self.sent.append((kind, record))
-        found = self.answered(kind, record)
-        while peers is not None and found != REFUSED:
-            peers.take(found)
-            request = peers.request()
-            if not request or self.dice.chance(0.08):
-                break
-            if self.dice.chance(0.1):
-                self.answered("train.masked", {"request": request[:50]})
-            if self.dice.chance(0.06):
-                self.device.consent.revoke("train")
-            found = self.answered("train.masked", {"request": request})
-            if self.dice.chance(0.2):
-                self.answered("train.masked", {"request": request})
-
-    def answered(self, kind: str, record: Mapping[str, object]) -> bytes:
-        """The answer to a message."""
-        host = self.host
-        found = answer_message(host, 0, kind, record)
-        self.answer.tell(found, host.rounds, host.refused, host.over, host.purpose, host.agreed())
-        self.refused()
-        return found[1] if found is not None and isinstance(found[1], bytes) else b""
-
-    def refused(self) -> None:
-        """Why the last plan was refused, as far as it is in names and numbers."""
-        said = self.device.rounds.refusal
-        self.answer.tell(bool(said), NAMED.findall(said), len(said) > 60)
-
-    def model_for(self, plan: bytes) -> bytes:
-        """The model that a plan names, or another one."""
-        try:
-            named = read_plan(plan).plan
-        except IntegrityError:
-            return b"model"
-        every = [model_of(kind, n).data for kind in KINDS for n in range(2)]
-        right = [data for data in every if digest(data) == named.model_hash]
-        return self.dice.one_of([*right * 9, every[0], b"x", b"x" * 5000])
-
-    def message(self) -> tuple[str, dict[str, bytes], MaskedPeers | None]:
-        """A plan that was charged, mostly, and the first request of a masked attempt."""
-        dice = self.dice
-        road = dice.one_of([*ROADS, self.favourite, self.favourite, self.favourite, self.favourite])
-        self.round += dice.one_of([1, 1, 1, 1, 0])
-        changes: dict[str, Any] = {"round": self.round, "attempt": dice.whole(0, 2)}
-        changes["sigma"] = dice.one_of([SIGMA, 2 * SIGMA])
-        twist = dice.one_of(["key", "tampered", "space", "no proofs", "forgets", *[""] * 15])
-        changes |= dice.one_of([{}] * 24 + [
-            {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
-            {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
-        ])  # fmt: skip
-        kind = {"survey": "survey", "events": "event-mf"}.get(road, "popularity")
-        if road in ("local", "events", "off"):
-            changes["dp"] = "local" if road != "off" else "off"
-        if road == "events":
-            changes |= {"round": 0, "run": f"run-{10 + self.round}"}
-            changes["events"] = Sampling(inclusion=dice.one_of([1.0, 0.5]), steps=1)
-        if road == "off":
-            changes |= {"sigma": 0, "mu2": 0.0}
-        if road == "masks":
-            own = self.device.rounds.identity().public
-            self.directory = Directory((own, *(key.public for key in PEERS)))
-            named = dice.one_of([self.directory.hash] * 9 + [None])
-            changes |= {"dp": "distributed", "cohort": CohortTerms(
-                n_max=3, n_min=3, c_max=1, masks=named is not None, directory=named)}  # fmt: skip
-        plan = plan_of(kind, dice.one_of([0, 0, 1]) if kind != "survey" else 0, **changes)
-        spent = 0.5 if twist == "forgets" else dice.one_of([None, float(self.round), float(self.round)])
-        key = key_of(2) if twist == "key" else None
-        signed = self.operator.signed(plan, spent=spent, proofs=twist != "no proofs", key=key)
-        peers = None
-        if plan.cohort is not None and plan.cohort.masks:
-            peers = MaskedPeers(SignedPlan.model_validate_json(signed), self.directory, PEERS, self.operator)
-        if twist in ("tampered", "space"):
-            signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
-        if road != "masks":
-            return "train", {"plan": signed, **dice.one_of([{}] * 7 + [{"request": b"advertise"}])}, None
-        return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
-
-    def tell_evidence(self) -> None:
-        """What of the ledger was seen last; of a manifest not its bytes, which have hashes of what was compressed."""
-        kept = self.answer.tried(self.device.rounds.evidence)
-        if isinstance(kept, bytes):
-            state = shown_by(kept)
-            plan = b'"plan"' in kept
-            self.answer.tell(str(spend_shown(kept)), state and state.checkpoint, digest(kept) if plan else plan)
-        else:
-            self.answer.tell(kept is None)
-
-    def end(self) -> None:
-        """Tell everything that is left: the journal, the ledger, and what the user is told."""
-        device = self.device
-        with Journal(device.store.file) as journal, journal._database.transaction() as connection:
-            self.answer.tell([table_rows(connection, table) for table in ("sent", "contacts")])
-            names = connection.execute("SELECT name FROM files UNION ALL SELECT name FROM secrets ORDER BY 1")
-            self.answer.tell(names.fetchall())
-        report = device.privacy_report()
-        said, lines = report.as_dict(), [json.loads(line) for line in report.export_lines()]
-        for model in said["models"] + [line for line in lines if line["type"] == "model"]:
-            model["manifest"] = len(model["manifest"])  # the hash of what was compressed
-        facts_of(self.answer, [said, lines])
-        with OwnLedger(device.store, self.service) as ledger, ledger._view() as connection:
-            self.answer.tell(table_rows(connection, "latches"))
-        self.answer.of(device.rounds.at_limit)
-        self.answer.tell(report.unit, NAMED.findall(str(report)))
-
-
-ROADS = ("central", "local", "survey", "events", "masks", "masks", "off")
-KINDS = ("popularity", "survey", "event-mf")
-PEERS = (key_of(31), key_of(32))
-
-
-def _apps(dice: Dice, answer: Answer) -> None:
+def _apps(dice: Dice, answer: CaseAnswer) -> None:
     """An app's device over some weeks."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(dir=memory())))
-        app = _App(dice, answer, home)
+        app = AppLife(dice, answer, home)
         stack.callback(lambda: app.close())
         for _ in range(4):
             app.step()
         app.end()
 
 
-def _lives(dice: Dice, answer: Answer) -> None:
+def _lives(dice: Dice, answer: CaseAnswer) -> None:
     """Decisions of a user and charges of their device, between which files get lost, and others write, too."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
-        run = stack.enter_context(statements())
         unpacked(folder, dice.one_of([0, None]))
+        run = stack.enter_context(statements())
         life = _Life(dice, answer, folder)
-        stack.callback(lambda: [device.close() for device in life.devices])
+        stack.callback(life.close)
         for number in range(9):
             life.now += dice.one_of([1.0, 86400.0, -60.0])
             life.step(number)
@@ -485,9 +250,12 @@ def _lives(dice: Dice, answer: Answer) -> None:
 class _Life:
     """An app's device, in two processes."""
 
-    def __init__(self, dice: Dice, answer: Answer, folder: Path) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, folder: Path) -> None:
         self.dice, self.answer, self.folder, self.now, self.copy = dice, answer, folder, NOW, b""
-        limits = {"epsilon": dice.one_of([8.0, 1.0, 50.0]), "participations": dice.one_of([1000, 2, 3, 1, 0])}
+        limits: dict[str, Any] = {
+            "epsilon": dice.one_of([8.0, 1.0, 50.0]),
+            "participations": dice.one_of([1000, 2, 3, 1, 0]),
+        }
         loose = dice.one_of([Floors(), Floors(allow_off=True, allow_seeded=True), Floors(allow_unmasked=True)])
         self.service = Service(public_key=key_of(1).public, population=POPULATION, floors=loose, **limits)
         self.devices = [self.open(), self.open()]
@@ -500,6 +268,11 @@ class _Life:
                         f"CREATE TRIGGER {name.split()[2]}_full BEFORE {name} WHEN {when} "
                         "BEGIN SELECT RAISE(ABORT, 'full'); END"
                     )
+
+    def close(self) -> None:
+        """End both."""
+        for device in self.devices:
+            device.close()
 
     def open(self) -> Device:
         """Another process."""
@@ -517,37 +290,50 @@ class _Life:
             case 3 | 4 | 5:
                 outcome(self.answer, lambda: consent.revoke(purpose, version=version))  # type: ignore[arg-type]
             case 6:
-                outcome(self.answer, lambda: consent.history(dice.one_of([None, purpose])))  # type: ignore[arg-type]
+                outcome(self.answer, lambda: consent.history(dice.any_of([None, purpose])))
             case 7:
                 self.devices.pop(0).close()
                 self.devices.append(self.open())
             case 8 if ledger is not None and not dice.whole(0, 1):
-                outcome(self.answer, dice.one_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
+                outcome(self.answer, dice.any_of([ledger.unlink, lambda: ledger.write_bytes(b"")]))
             case 9 if ledger is not None:
                 self.copy, former = ledger.read_bytes(), self.copy
                 outcome(self.answer, lambda: ledger.write_bytes(former or b"x"))
-            case 10:
-                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 2)))
+            case 10 | 13:
+                outcome(self.answer, lambda: know_charges(device.store, dice.whole(0, 4)))
+            case 14 | 15:
+                self.noted(device)
             case 11:
                 outcome(self.answer, device.rounds.at_limit)
             case _:
                 outcome(self.answer, lambda: self.charged(device, number))
-        self.answer.tell([[each.consent.get(name) for name in PURPOSES] for each in self.devices])
+        self.answer.tell([[each.consent.get(name) for name in PURPOSES[:3]] for each in self.devices])
         outcome(self.answer, lambda: self.devices[0].consent.get(purpose))  # type: ignore[arg-type]
         self.answer.tell(known_charges(self.devices[0].store), agreed(self.devices[0].consent))
+
+    def noted(self, device: Device) -> None:
+        """What may stand in a journal, of which the user is told."""
+        dice, when = self.dice, self.now
+        with Journal(device.store.file) as journal:
+            for dp in (dice.one_of(["local, events", "central", "off", "local"]), "distributed"):
+                place = (dice.one_of(["one", "two"]), dice.whole(0, 3), dice.whole(0, 3), dice.whole(0, 5000), when)
+                journal.record(Sent(dice.one_of(["contribution", "input"]), dp, *place))
+            journal.meet(Contact(when, dice.one_of(["time", "failed"]), dice.one_of(["", "port `7`"]), 1, 2, 3000, 4))
+            journal.open_log(Opened(when, dice.whole(0, 2000), dice.one_of(["1", "2"])))
+            journal.refuse(Refusal(dice.one_of(["plan", "model"]), "it was `x`, 3", when))
 
     def charged(self, device: Device, number: int) -> object:
         """Charges of this installation, up to its limit and not a bit beyond."""
         dice, limit = self.dice, self.service.limit_mu2
         cost = dice.one_of([limit, limit / 2, limit / 2, 0.0, 0.01, 0.01, float(np.nextafter(limit / 2, 9))])
-        place = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
+        place: dict[str, Any] = {"run": dice.one_of(["one", "two"]), "round_": number, "attempt": 0}
         with OwnLedger(device.store, self.service) as ledger:
             first = ledger.affords(**place, mu2=cost, devices=dice.one_of([[7], [0], []]))
             taken = ledger.charge(
                 "ab" * 32, **place, mu2=cost, n_bytes=number, devices=dice.one_of([[5], [0], range(2)]),
                 trust=_trust(dice), purpose=dice.one_of(["train", "analytics", None]),
             )  # fmt: skip
-            early = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
+            early: dict[str, Any] = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
             outcome(self.answer, lambda: ledger.latch("input", dice.one_of(["a", "b"]), **early))
             outcome(self.answer, partial(ledger.see, POPULATION, Checkpoint(dice.whole(1, 3), "ab" * 32), b"{}"))
             return [first, taken, ledger.size(), known_charges(device.store)]
@@ -558,6 +344,7 @@ class _Life:
         with device.store.transaction() as connection:
             self.answer.tell(table_rows(connection, "consent"), table_rows(connection, "meta"))
         self.answer.tell(sorted(path.name.split(".", 1)[1] for path in self.folder.glob("*.denied-*")))
+        outcome(self.answer, device.rounds.at_limit)
         try:
             report = device.privacy_report()
         except PalateError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.releases import POPULATION, MadeLog
@@ -126,7 +126,7 @@ def _lived(dice: Dice, store: EventStore, clock: MadeClock) -> None:
                 journal.keep("leaving", json.dumps({"answered": dice.chance(0.5)}).encode())
 
 
-def _statements(dice: Dice, answer: Answer) -> None:
+def _statements(dice: Dice, answer: CaseAnswer) -> None:
     """What remains of devices that took part in much, little or nothing."""
     with place() as path, disk():
         clock, log = MadeClock(), MadeLog()
@@ -168,7 +168,7 @@ def _statements(dice: Dice, answer: Answer) -> None:
                 answer.tell(found is None)
 
 
-def _bounds(dice: Dice, answer: Answer) -> None:
+def _bounds(dice: Dice, answer: CaseAnswer) -> None:
     """How much can be told at most."""
     for _ in range(6):
         mu, reserved = dice.one_of((0.0, dice.real(0, 1), dice.real(0, 9), 40.0)), dice.one_of((0.0, 2.0**-30, 0.01))
@@ -177,7 +177,7 @@ def _bounds(dice: Dice, answer: Answer) -> None:
     answer.tell(most_true_positives(0.1, mu=0.0) > 0.1, most_right(mu=0.0) > 0.5)
 
 
-def _erasures(dice: Dice, answer: Answer) -> None:
+def _erasures(dice: Dice, answer: CaseAnswer) -> None:
     """An erasure, while messages may go on leaving."""
     with place() as path, disk():
         clock, log = MadeClock(), MadeLog()
@@ -308,7 +308,7 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
     return {"run": run, "model_hash": model_hash, "files": files, "size": log.tree.size}
 
 
-def _later(dice: Dice, answer: Answer) -> None:
+def _later(dice: Dice, answer: CaseAnswer) -> None:
     """Models of later runs, which start from each other, and what they have."""
     with place() as path:
         log, made = MadeLog(), list[dict[str, Any]]()
@@ -355,7 +355,7 @@ def _later(dice: Dice, answer: Answer) -> None:
                 answer.tell(str(found), later_models.Traces.of(statement, path / asked_for, *others) == found)
 
 
-def _open(dice: Dice, answer: Answer) -> None:
+def _open(dice: Dice, answer: CaseAnswer) -> None:
     """A log that is shared openly."""
     with place() as path, disk():
         clock, log = MadeClock(dice.one_of((NOW, NOW, 1000.0))), MadeLog()

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.attempts import coordinated, files_of, masked
 from palate_audit.answers.books import MadeBooks, plain
 from palate_audit.answers.dice import Dice
@@ -37,10 +37,10 @@ from palate_server.ledger.log import CHAIN_START, indexed
 from palate_server.ledger.mirror import Mirror
 
 
-def _kept(moves: Mapping[str, int], count: int, *, first: int = 0) -> Callable[[Dice, Answer], None]:
+def _kept(moves: Mapping[str, int], count: int, *, first: int = 0) -> Callable[[Dice, CaseAnswer], None]:
     """A case: a ledger with such moves."""
 
-    def play(dice: Dice, answer: Answer) -> None:
+    def play(dice: Dice, answer: CaseAnswer) -> None:
         with (
             tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as folder,
             mock.patch.object(rules, "MAX_ATTEMPTS", dice.one_of((2, 4, 2**10))),
@@ -57,7 +57,7 @@ def _kept(moves: Mapping[str, int], count: int, *, first: int = 0) -> Callable[[
     return play
 
 
-def _looks(dice: Dice, answer: Answer) -> None:
+def _looks(dice: Dice, answer: CaseAnswer) -> None:
     """Looks at A/B tests that begin, end without a release, and are lost."""
     looks, opened = InterimLooks(), ["z"]
     for number in range(14):
@@ -81,7 +81,7 @@ def _looks(dice: Dice, answer: Answer) -> None:
                 answer.of(looks.admitted, again)
 
 
-def _changed(dice: Dice, answer: Answer) -> None:
+def _changed(dice: Dice, answer: CaseAnswer) -> None:
     """A file that somebody has changed, read anew or by who has it open."""
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
         path, answer.apart = Path(place) / "ledger", place
@@ -138,17 +138,17 @@ def _change(dice: Dice, file: sqlite3.Connection, size: int) -> None:
             file.execute("UPDATE head SET size = ?, root = ?", (tree.size, tree.root()))
 
 
-def _mirrored(dice: Dice, answer: Answer) -> None:
+def _mirrored(dice: Dice, answer: CaseAnswer) -> None:
     """A ledger that grows, and the files of its mirror, which is interrupted, spoilt, cosigned, or another ledger's."""
     _mirror(dice, answer, 1, 6)
 
 
-def _whole(dice: Dice, answer: Answer) -> None:
+def _whole(dice: Dice, answer: CaseAnswer) -> None:
     """The same where files become whole."""
     _mirror(dice, answer, 252, 4)
 
 
-def _mirror(dice: Dice, answer: Answer, size: int, steps: int) -> None:
+def _mirror(dice: Dice, answer: CaseAnswer, size: int, steps: int) -> None:
     """A mirror of a ledger with so many entries at first."""
     with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place, ExitStack() as stack:
         ledgers = [stack.enter_context(Ledger(":memory:", population=name)) for name in ("readers", "others")]

@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
@@ -72,7 +72,7 @@ class _Barren:
         return np.full(n, TOP if n <= 2 else 3 * 2**62, np.uint64)
 
 
-def _drawn(dice: Dice, answer: Answer) -> None:
+def _drawn(dice: Dice, answer: CaseAnswer) -> None:
     """Noise of every size and number, from words of every kind; and what is refused."""
     sigma = dice.one_of((1, 2, 3, 7, 64, 2**14, 2**20 + 1, 2**30, dice.whole(1, 2**30)))
     n = dice.one_of((0, 1, 2, 3, 10, dice.whole(1, 40)))
@@ -91,7 +91,7 @@ def _drawn(dice: Dice, answer: Answer) -> None:
     answer.of(sample_discrete_gaussian, **told, source=SeededSource(b"x"))
 
 
-def _steps_of_drawing(dice: Dice, answer: Answer) -> None:
+def _steps_of_drawing(dice: Dice, answer: CaseAnswer) -> None:
     """What drawing is made of, far in the tails too."""
     sigma = dice.one_of((1, 2, 3, 64, 2**30 - 1, 2**30, dice.whole(1, 2**30)))
     laps = np.concatenate([dice.wholes(0, 3, 4), dice.wholes(0, 256, 4), [1, 0, 256]]).astype(np.uint64)
@@ -126,7 +126,7 @@ def _steps_of_drawing(dice: Dice, answer: Answer) -> None:
     answer.tell(words.asked, stuck.asked)
 
 
-def _sources(dice: Dice, answer: Answer) -> None:
+def _sources(dice: Dice, answer: CaseAnswer) -> None:
     """Random words: of several sources in turn, in blocks of any size, over a fork; none is copied."""
     made: dict[str, Any] = {}
     with mock.patch.object(randomness, "_ZEROS", memoryview(bytes(dice.one_of((16, 48, 1 << 20))))):
@@ -155,7 +155,7 @@ def _sources(dice: Dice, answer: Answer) -> None:
         answer.tried(SeededSource, seed)
 
 
-def _squares(dice: Dice, answer: Answer) -> None:
+def _squares(dice: Dice, answer: CaseAnswer) -> None:
     """Numbers of devices as few squares."""
     four = 4 ** dice.whole(0, 6) * (8 * dice.whole(0, 20) + 7)
     for number in (
@@ -193,7 +193,7 @@ def _plan(dice: Dice, dp: str, **changes: Any) -> dict[str, Any]:
 MODES = ("central", "distributed", "local", "off")
 
 
-def _shares(dice: Dice, answer: Answer) -> None:
+def _shares(dice: Dice, answer: CaseAnswer) -> None:
     """The noise that devices add to their sums, from fresh sources and from seeds."""
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of((*MODES[1:3] * 3, *MODES))))
     size, users = dice.whole(1, 5), dice.one_of((0, 1, 1, 2, 3, 7, 60, 20_011))
@@ -245,7 +245,7 @@ class _Events:
         return found[:, :-1] if self.odd == "outer" and bad.any() else found
 
 
-def _event_steps(dice: Dice, answer: Answer) -> None:
+def _event_steps(dice: Dice, answer: CaseAnswer) -> None:
     """Noised steps over sampled events on devices, some of which the algorithm fails on."""
     width, n_users = dice.whole(1, 3), dice.one_of((0, 1, 1, 2, 3))
     inclusion, n = dice.one_of((1.0, 1, 0.5, 0.9, 0.125, 1 - 2.0**-53)), dice.whole(0, 7) if n_users else 0
@@ -273,7 +273,7 @@ def _told(batch: Interactions) -> tuple[Any, ...]:
     return batch.indptr, batch.indices, batch.weights, batch.n_items
 
 
-def _released(dice: Dice, answer: Answer) -> None:
+def _released(dice: Dice, answer: CaseAnswer) -> None:
     """From an exact sum to a noised one: who adds the noise, and when nothing is released."""
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of(MODES)))
     size = sum(spec.size for spec in plan.layout)
@@ -291,7 +291,7 @@ def _released(dice: Dice, answer: Answer) -> None:
     answer.tell(total, noise.source_for(plan).words(2))
 
 
-def _possible(dice: Dice, answer: Answer) -> None:
+def _possible(dice: Dice, answer: CaseAnswer) -> None:
     """Whether a noised sum is possible: at every limit, and one step beyond it."""
     plan = RoundPlan.model_validate(_plan(dice, dice.one_of(MODES)))
     if plan.mode.alone and dice.chance(0.3):
@@ -316,7 +316,7 @@ def _possible(dice: Dice, answer: Answer) -> None:
                     answer.of(possible.require_possible, NoisyAggregate(total, users, plan), promises.__getitem__)
 
 
-def _plans(dice: Dice, answer: Answer) -> None:
+def _plans(dice: Dice, answer: CaseAnswer) -> None:
     """Plans: every field of them in the hash, what their noise is, and what they mustn't be."""
     told = _plan(dice, dice.one_of(MODES))
     plan = RoundPlan.model_validate(told)
@@ -392,7 +392,7 @@ def _handed_over(
     return ChargeProof(version=2, entry=charge.entry, checkpoint=tree.checkpoint(), inclusion=proof, handovers=(shown,))
 
 
-def _opened(dice: Dice, answer: Answer) -> None:
+def _opened(dice: Dice, answer: CaseAnswer) -> None:
     """Plans as a device opens them, one after the other: signature, floors, cost, charge, and what was seen."""
     key, other = SigningKey.generate(), SigningKey.generate()
     tree, seen = MerkleTree(), list[Any]([None])

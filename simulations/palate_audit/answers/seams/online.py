@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.admission import PINS
-from palate_audit.answers.stand_in_server import FAILURES, Server, certificate, newest, node_key
+from palate_audit.answers.stand_in_server import FAILURES, MadeServer, certificate, newest, node_key
 from palate_audit.answers.stand_ins import (
     POPULATION,
     Bell,
-    Clock,
-    Operator,
+    MadeClock,
+    MadeOperator,
     key_of,
     model_of,
     opened,
@@ -56,9 +56,9 @@ from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, read, text, uint
 
 
-def _deadlines(dice: Dice, answer: Answer) -> None:
+def _deadlines(dice: Dice, answer: CaseAnswer) -> None:
     """How long a device waits for its server, tries again, and why it ends."""
-    clock = Clock()
+    clock = MadeClock()
     rings = clock.now + dice.one_of([0.0, 2.0, 40.0, 1e9, 1e9])
     stop = dice.one_of([None, lambda: clock.now >= rings, Bell(clock, rings), Bell(clock, 1e9)])
     agreed, allowed = [True] * 99, dice.one_of([9, 9, dice.whole(0, 5)])
@@ -72,6 +72,7 @@ def _deadlines(dice: Dice, answer: Answer) -> None:
         answer.tell(deadline.until.hex(), deadline.end.hex(), deadline.stopped())
         for _ in range(3):
             failures = [_failure(dice, clock) for _ in range(dice.one_of([0, 1, 3, 12]))]
+            found: Any
             try:
                 found = deadline.retry(partial(_next_of, failures, clock, dice.one_of([0.0, 1.0, 30.0])))
             except Exception as error:
@@ -83,7 +84,7 @@ def _deadlines(dice: Dice, answer: Answer) -> None:
     answer.tell([int(each * 1000) for each in clock.waits])
 
 
-def _failure(dice: Dice, clock: Clock) -> Exception:
+def _failure(dice: Dice, clock: MadeClock) -> Exception:
     """What a request may end with."""
     return dice.one_of([
         UnreachableError("no server at `port` 7"), UnreachableError("another"), StoppedError(), LockedError("busy"),
@@ -92,7 +93,7 @@ def _failure(dice: Dice, clock: Clock) -> Exception:
     ])  # fmt: skip
 
 
-def _next_of(failures: list[Exception], clock: Clock, takes: float) -> str:
+def _next_of(failures: list[Exception], clock: MadeClock, takes: float) -> str:
     """Fail as often as was drawn."""
     clock.wait(takes)
     if failures:
@@ -106,20 +107,20 @@ def _policy(dice: Dice) -> Policy:
     def broken() -> bool:
         raise OSError(5, "no battery")
 
-    hooks = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
+    hooks: list[Any] = [None, None, lambda: True, lambda: True, lambda: False, lambda: 0, broken]
     return Policy(**{name: dice.one_of(hooks) for name in ("charging", "unmetered", "idle", "window")})
 
 
-def _policies(dice: Dice, answer: Answer) -> None:
+def _policies(dice: Dice, answer: CaseAnswer) -> None:
     """Conditions of an app, asked one after the other."""
     for _ in range(12):
         answer.tell(_policy(dice).forbids())
     answer.tell(Policy().forbids())
 
 
-def _messages(dice: Dice, answer: Answer) -> None:
+def _messages(dice: Dice, answer: CaseAnswer) -> None:
     """Flower's messages, read and answered."""
-    clock, names = Clock(), ("plan", "model", "request", "x", "come_back", "")
+    clock, names = MadeClock(), ("plan", "model", "request", "x", "come_back", "")
     with clock.running():
         record = b"".join(blob(1, text(1, dice.one_of(names)) + blob(2, _value(dice))) for _ in range(dice.whole(0, 4)))
         head = dice.one_of([f"ConfigRecord  {len(record)}", f"ConfigRecord  {len(record) + 1}", "ArrayRecord  0",
@@ -130,7 +131,7 @@ def _messages(dice: Dice, answer: Answer) -> None:
             + record
             + blob(1, text(1, "more") + blob(2, uint(3, 1))) * dice.one_of([0] * 9 + [99])
         )
-        outcome(answer, lambda: _told_record(values(dice.one_of([data, memoryview(data)]))))
+        outcome(answer, lambda: _told_record(values(dice.any_of([data, memoryview(data)]))))
         told = values(b"ConfigRecord  %d\0" % len(record) + record)
         answer.tell(_told_record(told), record_dict(dice.bytes(32).hex()))
         many = [
@@ -180,13 +181,13 @@ def _told_message(asked: ServerMessage) -> list[object]:
     return [*who, *exact, _told_record(asked.record)]
 
 
-def _syncs(dice: Dice, answer: Answer) -> None:
+def _syncs(dice: Dice, answer: CaseAnswer) -> None:
     """A device online, twice, with a server that fails now and then, and a user who may change their mind."""
-    clock = Clock()
+    clock = MadeClock()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, dice.one_of([0, 0, 0, 0, None]))
-        server = Server(dice, clock, ours=dice.chance(0.6))
+        server = MadeServer(dice, clock, ours=dice.chance(0.6))
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         began, enrolled_with = dice.one_of([
@@ -202,7 +203,7 @@ def _syncs(dice: Dice, answer: Answer) -> None:
         device = stack.enter_context(opened(folder, known, lambda: NOW + clock.now))
         if dice.chance(0.95):
             keep(device.store, _enrolled(dice, enrolled_with))
-        operator = Operator()
+        operator = MadeOperator()
         for number in range(2):
             if dice.chance(0.08):
                 device.consent.revoke(dice.one_of(["train", "analytics"]))
@@ -219,8 +220,8 @@ def _syncs(dice: Dice, answer: Answer) -> None:
                 "SELECT time, ended, rounds, refused, reason FROM contacts ORDER BY seq"
             ).fetchall()
             answer.tell([(time.hex(), *rest, NAMED.findall(reason)) for time, *rest, reason in met])
-        known = enrolment_of(device.store)
-        answer.tell(known and [known.node, known.device, known.path], [clock.now.hex(), len(clock.waits)])
+        at = enrolment_of(device.store)
+        answer.tell(at and [at.node, at.device, at.path], [clock.now.hex(), len(clock.waits)])
 
 
 def _enrolled(dice: Dice, key: str) -> Enrolment:
@@ -232,7 +233,7 @@ def _enrolled(dice: Dice, key: str) -> Enrolment:
     )  # fmt: skip
 
 
-def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
+def _stock(dice: Dice, server: MadeServer, operator: MadeOperator, number: int) -> None:
     """What a server has for a device."""
     files: dict[str, bytes | int] = {}
     if dice.chance(0.4):
@@ -241,23 +242,24 @@ def _stock(dice: Dice, server: Server, operator: Operator, number: int) -> None:
         name = digest(made[published.MANIFEST])
         files |= {f"/models/{name}/{file}": data for file, data in made.items() if dice.chance(0.97)}
         files["/models/latest"] = newest(name)
-    files |= dice.one_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
+    files |= dice.any_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
         b"{}", b"[]", b"\xff", 500, newest("AB" * 32), newest("ab" * 32), b'{"manifest": 7}')])  # fmt: skip
     own = model_of("popularity"), model_of("survey")
-    files |= {f"/round/{each.hash}": dice.one_of([each.data] * 9 + [b"x", 404]) for each in own}
-    messages: list[tuple[str, dict[str, bytes | float]]] = []
+    files |= {f"/round/{each.hash}": dice.any_of([each.data] * 9 + [b"x", 404]) for each in own}
+    messages: list[tuple[str, dict[str, Any]]] = []
     for place in range(dice.whole(0, 3)):
         kind = dice.one_of(["popularity", "popularity", "survey"])
         plan = operator.signed(plan_of(kind, round=number, attempt=place, sigma=2**20))
-        train = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
+        train: dict[str, Any] = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
         messages.append(("train", train))
-        messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
-                                 [messages[-1]], [messages[-1]], [("evaluate", {"x": b"1"})]])  # fmt: skip
-    messages += dice.one_of([[], [("query", {"come_back": dice.one_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])})]])
-    server.files, server.messages = files, messages
+        messages += dice.any_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
+                                 [messages[-1]], [("train.masked", train)], [("evaluate", {"x": b"1"})]])  # fmt: skip
+    seconds = dice.any_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])
+    messages += dice.any_of([[], [("query", {"come_back": seconds})]])
+    server.files, server.messages = files, list(messages)
 
 
-def _sync(dice: Dice, answer: Answer, device: Device, server: Server, clock: Clock) -> None:
+def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: MadeServer, clock: MadeClock) -> None:
     """One sync, in whose course something may happen."""
     at, ended = len(server.asked) + dice.whole(0, 24), list[int]()
     server.fails = {}
@@ -290,7 +292,7 @@ def _sync(dice: Dice, answer: Answer, device: Device, server: Server, clock: Clo
         answer.tell(str(found.next), found.seconds.hex(), before != server.model_bytes or found.received)
 
 
-def _options(dice: Dice, answer: Answer) -> None:
+def _options(dice: Dice, answer: CaseAnswer) -> None:
     """Options of a sync, right and wrong."""
     for _ in range(6):
         seconds = [1, 0.5, 0, -1.0, True, "1", float("inf"), float("nan"), None, 1e-9]
@@ -309,27 +311,27 @@ def _invitation(dice: Dice, changes: dict[str, Any]) -> Invitation:
     return Invitation(**fields)
 
 
-def _enrolments(dice: Dice, answer: Answer) -> None:
+def _enrolments(dice: Dice, answer: CaseAnswer) -> None:
     """Invitations, enrolments and leaving, whatever the server answers."""
-    clock, keys = Clock(), [node_key(number) for number in range(3)]
+    clock, keys = MadeClock(), [node_key(number) for number in range(3)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, None)
-        server = Server(dice, clock)
+        server = MadeServer(dice, clock)
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         stack.enter_context(mock.patch.object(enrolling, "new_node_key", side_effect=keys))
         pins = dice.one_of([{}] * 4 + [PINS[1], PINS[2], {"first_key": "ab" * 32}])
         service = Service(public_key=key_of(1).public, population=POPULATION, **pins)
-        device = stack.enter_context(opened(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))  # type: ignore[arg-type]
+        device = stack.enter_context(opened(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))
         if dice.chance(0.2):
             device.consent.revoke("train")
             if dice.chance(0.5):
                 device.consent.revoke("analytics")
-        for _ in range(3):
+        for _ in range(4):
             server.enrolled = _answered(dice)
             server.fails = {len(server.asked) + 1: dice.one_of(FAILURES)} if dice.chance(0.2) else {}
-            if dice.chance(0.7):
+            if dice.chance(0.55):
                 changes = dice.one_of([{}, {}, {}, *_INVITED])
                 invited = dice.one_of(
                     [_invitation(dice, changes), _invitation(dice, changes).to_json(), "x"][: dice.whole(2, 3)]
@@ -337,7 +339,7 @@ def _enrolments(dice: Dice, answer: Answer) -> None:
                 answer.of(device.online.enroll, invited)
             else:
                 answer.of(device.online.leave, seconds=9.0)
-            answer.tell(device.online.enrolment)
+            answer.tell(device.online.enrolment, asked_to_delete(device.store))
         answer.tell(enrolment_of(device.store, left=True), asked_to_delete(device.store), server.asked)
 
 
@@ -354,7 +356,10 @@ def _answered(dice: Dice) -> bytes | int:
     device, population = dice.one_of([0, 3]), dice.one_of([POPULATION] * 4 + ["viewers"])
     enrolled = Enrolled(device=device, population=population, node=dice.one_of([0, 77])).to_bytes()
     left = LeaveAnswer(device=device, population=population).to_bytes()
-    return dice.one_of([enrolled] * 9 + [left] * 6 + [400, 403, 404, 408, 429, 499, 500, 503, 201, b"{}", b"x"])
+    found: bytes | int = dice.any_of(
+        [enrolled] * 9 + [left] * 6 + [400, 403, 404, 408, 429, 499, 500, 503, 201, b"{}", b"x"]
+    )
+    return found
 
 
 SEAMS = (

@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.pasts import asked_of_any_past
 from palate_audit.answers.seam import Seam
@@ -99,7 +99,7 @@ def _ticks(dice: Dice, start: float, *steps: float) -> Callable[[], float]:
     return read
 
 
-def _quarantined(dice: Dice, answer: Answer) -> None:
+def _quarantined(dice: Dice, answer: CaseAnswer) -> None:
     """Items come, stay for the longer of two times, are lifted, and come again; a file that is read by two."""
     with made_folder(answer) as folder, mock.patch.object(quarantine, "KEPT", dice.one_of((2, 100))):
         file, spoilt = folder / "quarantine.json", False
@@ -130,7 +130,7 @@ def _quarantined(dice: Dice, answer: Answer) -> None:
         answer.tell(file.read_bytes() if file.exists() else None)
 
 
-def _waiting(dice: Dice, answer: Answer) -> None:
+def _waiting(dice: Dice, answer: CaseAnswer) -> None:
     """Devices that are away, sent home, gathered, and drawn."""
     clock = _ticks(dice, 0.0, 0.0, 1.0, 900.0, 1800.0, 1799.0, 86400.0)
     away, devices = Absences(clock=clock), list(range(6))
@@ -161,7 +161,7 @@ def _waiting(dice: Dice, answer: Answer) -> None:
     answer.tell(list(draw_cohort({10 + device: device for device in devices}, most=dice.whole(0, 7)).items()))
 
 
-def _told(dice: Dice, answer: Answer) -> None:
+def _told(dice: Dice, answer: CaseAnswer) -> None:
     """How far a server says it is, also after a restart; and in which quarter devices were there."""
     with made_folder(answer) as folder, Enrolments(":memory:") as register:
         file, clock = folder / "progress.json", _ticks(dice, NOW, 0.0, 1.5, 60.0)
@@ -212,7 +212,7 @@ def _noised(dice: Dice, high: float) -> Noised:
     return Noised(dice.one_of((dice.real(-5.0, high), 0.0, high)), dice.one_of((dice.real(0.0, 9.0), 0.0, high / 6)))
 
 
-def _intervals(dice: Dice, answer: Answer) -> None:
+def _intervals(dice: Dice, answer: CaseAnswer) -> None:
     """Sums, ratios and tests with noise."""
     high, confidence = dice.one_of((10.0, 400.0, 5000.0)), dice.one_of((0.95, 0.5, 0.99, 0.0, 1.0, 1e-9))
     one, other = _noised(dice, high), _noised(dice, high)
@@ -255,7 +255,7 @@ def _surveyed(dice: Dice) -> GlobalModel:
     return GlobalModel(header, {analytics.TOTALS: totals, analytics.NOISE: noise})
 
 
-def _figures(dice: Dice, answer: Answer) -> None:
+def _figures(dice: Dice, answer: CaseAnswer) -> None:
     """The figures of a survey."""
     model, confidence = _surveyed(dice), dice.one_of((0.95, 0.8))
     answer.of(figures, model, confidence=confidence)
@@ -299,7 +299,7 @@ def _verdict(dice: Dice) -> tuple[GlobalModel, int]:
     return GlobalModel(header, state), devices
 
 
-def _judged(dice: Dice, answer: Answer) -> None:
+def _judged(dice: Dice, answer: CaseAnswer) -> None:
     """What a verdict says, which of the items are proven pushed, and which are seen."""
     model, devices = _verdict(dice)
     with mock.patch.object(judged, "DRAWS", dice.one_of((20, 20, 100))), mock.patch.object(accusation, "SPLITS", 4):
@@ -321,7 +321,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
     answer.tell(least_loss(mu=mu, devices=many), hidden(mu=mu, devices=many, n_items=dice.one_of((1, 8, 30, 5000))))
 
 
-def _served(dice: Dice, answer: Answer) -> None:
+def _served(dice: Dice, answer: CaseAnswer) -> None:
     """Models of trainings, before and after their verdicts, and again; keys, settings and items that change."""
     with (
         made_folder(answer) as folder,
@@ -346,7 +346,7 @@ def _served(dice: Dice, answer: Answer) -> None:
         server.end()
 
 
-def _struck(dice: Dice, answer: Answer) -> None:
+def _struck(dice: Dice, answer: CaseAnswer) -> None:
     """Devices that break an attempt, with and without masks, with evidence that holds or doesn't."""
     n, context = dice.whole(2, 5), dice.bytes(32)
     keys = [SigningKey.generate() for _ in range(n)]
@@ -386,7 +386,7 @@ def _evidence(dice: Dice, keys: list[SigningKey], device: int, context: bytes) -
     )
 
 
-def _termed(dice: Dice, answer: Answer) -> None:
+def _termed(dice: Dice, answer: CaseAnswer) -> None:
     """Terms of runs of any configuration, and which configurations are refused before anybody is asked."""
     settings = {
         **made_settings(dice), "privacy.grid": dice.one_of((None, None, 2**10)), "training.settings": {},
@@ -429,7 +429,7 @@ def _termed(dice: Dice, answer: Answer) -> None:
         )  # fmt: skip
 
 
-def _sited(dice: Dice, answer: Answer) -> None:
+def _sited(dice: Dice, answer: CaseAnswer) -> None:
     """A folder whose files are missing, spoilt, or of another population."""
     with made_folder(answer) as folder:
         settings = {
@@ -525,7 +525,7 @@ CONSTANTS = (
 )  # fmt: skip
 
 
-def _constants(dice: Dice, answer: Answer) -> None:
+def _constants(dice: Dice, answer: CaseAnswer) -> None:
     """The numbers and names that modules have."""
     for module in CONSTANTS:
         for name, value in sorted(vars(module).items()):

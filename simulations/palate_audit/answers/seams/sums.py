@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.harness.watched_run import memory
@@ -66,13 +66,13 @@ def _batch(dice: Dice, n_users: int, n_items: int, most: int = 12) -> Interactio
     return found
 
 
-def _shown(answer: Answer, batch: Interactions | PalateError | None) -> None:
+def _shown(answer: CaseAnswer, batch: Interactions | PalateError | None) -> None:
     """All of a batch."""
     if isinstance(batch, Interactions):
         answer.exact(batch.indptr, batch.indices, batch.weights, batch.n_items, batch.weights.strides == (0,))
 
 
-def _interactions(dice: Dice, answer: Answer) -> None:
+def _interactions(dice: Dice, answer: CaseAnswer) -> None:
     """A batch of users, one operation after the other."""
     batch = _batch(dice, dice.whole(0, 6), dice.whole(0, 7), dice.one_of((0, 2, 12, 30)))
     with _small(dice):
@@ -113,7 +113,7 @@ def _interactions(dice: Dice, answer: Answer) -> None:
                     _shown(answer, answer.tried(one.joined, [dice.whole(-1, batch.n_items)], [dice.whole(0, 1)]))
 
 
-def _pairs_of(dice: Dice, answer: Answer) -> None:
+def _pairs_of(dice: Dice, answer: CaseAnswer) -> None:
     """Interactions from pairs in any order, repeated ones and wrong ones, and interactions in files."""
     n, n_users, n_items = dice.whole(0, 9), dice.whole(1, 4), dice.whole(1, 4)
     users, items = dice.wholes(0, n_users - 1, n), dice.wholes(0, n_items - 1, n)
@@ -147,7 +147,7 @@ def _pairs_of(dice: Dice, answer: Answer) -> None:
             answer.tell(type(error).__name__)
 
 
-def _segments(dice: Dice, answer: Answer) -> None:
+def _segments(dice: Dice, answer: CaseAnswer) -> None:
     """Sums over runs of table rows, of every length."""
     lengths = np.array([dice.one_of(LENGTHS) for _ in range(dice.one_of((0, 1, 2, 6)))], dtype=np.int64)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -228,7 +228,7 @@ def _block(dice: Dice, sizes: Sequence[float]) -> tuple[tuple[int, ...], Any]:
             return (n * (n - 1) // 2,), PairBlock(*_rows(dice, [min(size, 64.0) for size in sizes], n), n)
 
 
-def _clip(dice: Dice, answer: Answer) -> None:
+def _clip(dice: Dice, answer: CaseAnswer) -> None:
     """Contributions of every kind and size, clipped together, on the grid, and summed in any way."""
     users = dice.one_of((0, 1, 1, 2, 3, 5))
     size = dice.one_of(SIZES)
@@ -262,7 +262,7 @@ def _clip(dice: Dice, answer: Answer) -> None:
     answer.exact(list(update.block_units(layout, 0.125).items()), list(update.block_sums(given, layout, 0.5).values()))
 
 
-def _refused(dice: Dice, answer: Answer) -> None:
+def _refused(dice: Dice, answer: CaseAnswer) -> None:
     """Blocks that don't fit their layout, or themselves."""
     n = 4
     indptr, indices = np.array([0, 2, 2, 4]), np.array([0, 3, 1, 2], np.int32)
@@ -304,7 +304,7 @@ def _refused(dice: Dice, answer: Answer) -> None:
         answer.of(clip, plain, fitting, clip_norm=norm, grid=grid)
 
 
-def _many(dice: Dice, answer: Answer) -> None:
+def _many(dice: Dice, answer: CaseAnswer) -> None:
     """Sums over users of whole numbers of every size, each way they can go."""
     users, n = dice.one_of((1, 2, 3, 30)), dice.one_of((1, 2, 9, 40))
     width = dice.one_of((1, 2, 3))
@@ -362,7 +362,7 @@ def _many(dice: Dice, answer: Answer) -> None:
         answer.tell(update.whole_direction(direction, grid=grid))
 
 
-def _crowd(dice: Dice, answer: Answer) -> None:
+def _crowd(dice: Dice, answer: CaseAnswer) -> None:
     """Thousands of users at once, of whom a few are too long or no numbers."""
     users = dice.one_of((1_000, 4_097, 20_011))
     plain = dice.wholes(-64, 64, users * 2).reshape(users, 2) / 64
@@ -444,7 +444,7 @@ def _encoded(dice: Dice, plan: RoundPlan, header: dict[str, Any], numbers: Seque
     return data
 
 
-def _wire(dice: Dice, answer: Answer) -> None:
+def _wire(dice: Dice, answer: CaseAnswer) -> None:
     """Contributions on the wire: written, read back, and what no honest node sends."""
     size, dp = dice.whole(1, 5), dice.one_of(("central", "local", "distributed", "off", "local"))
     plan = _plan(dice, size, dp)
@@ -482,7 +482,7 @@ def _wire(dice: Dice, answer: Answer) -> None:
     answer.tell(isinstance(answer.tried(wire.split, len(long).to_bytes(4, "big") + long), tuple))
 
 
-def _aggregates(dice: Dice, answer: Answer) -> None:
+def _aggregates(dice: Dice, answer: CaseAnswer) -> None:
     """The answers of an attempt's nodes, summed: some twice, some refused, some wrong."""
     size, dp = dice.whole(1, 3), dice.one_of(("central", "local", "central", "local", "distributed", "off"))
     plan = _plan(dice, size, dp)
@@ -507,7 +507,7 @@ def _aggregates(dice: Dice, answer: Answer) -> None:
     answer.tell(recovered(done))  # type: ignore[arg-type]
 
 
-def _weighting(dice: Dice, answer: Answer) -> None:
+def _weighting(dice: Dice, answer: CaseAnswer) -> None:
     """Weights of events by kind, value and age, with any settings, and those of the presets."""
     kinds = ("view", "VIEW", "like", "hide", "other", "Straße")
     first, second = (dict(zip(dice.shuffled((-1.0, 0.0, 1.0, 3.0, 120.0))[: dice.whole(1, 4)], (0.5, 0.0, 2.0, 1.0),

@@ -110,7 +110,7 @@ class Gateway:
             self._shards = [ray.put(arrays_of(shard)) for shard in shards]
 
     def serve(self, tasks: queue.SimpleQueue[Any]) -> None:
-        """Answer until the task None comes."""
+        """CaseAnswer until the task None comes."""
         while True:
             busy = bool(self._pending or self._working)
             try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import ITEMS, ask, out, patched, people, play
@@ -66,7 +66,7 @@ def _als_settings(dice: Dice) -> dict[str, Any]:
     return {name: dice.one_of(values) for name, values in options.items() if dice.chance(0.3)}
 
 
-def _als(dice: Dice, answer: Answer) -> None:
+def _als(dice: Dice, answer: CaseAnswer) -> None:
     """A run of `als` with some of all that it can have."""
     n_items, features = dice.one_of(ITEMS), dice.one_of((0, 0, 2, 3))
     settings = _als_settings(dice)
@@ -116,7 +116,7 @@ def _als(dice: Dice, answer: Answer) -> None:
         ask(dice, answer, made, states)
 
 
-def _plan(dice: Dice, answer: Answer) -> None:
+def _plan(dice: Dice, answer: CaseAnswer) -> None:
     """What `als` plans by public facts: at the signals where something else begins, and beside them."""
     edge = dice.one_of((100, 350, 350, 20_000, 25_000, 400_000))
     plain = dice.chance(0.5)
@@ -158,7 +158,7 @@ def _plan(dice: Dice, answer: Answer) -> None:
     answer.brief(told)
 
 
-def _vote(dice: Dice, answer: Answer) -> None:
+def _vote(dice: Dice, answer: CaseAnswer) -> None:
     """Ballots of some users, and what is elected by them."""
     n_items, width = dice.one_of((9, 60, 60)), dice.whole(0, 3)
     base = dice.floats(n_items, low=0.0) ** dice.one_of((1, 1, 4))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms.base import Algorithm
@@ -42,7 +42,7 @@ def _constants(module: ModuleType) -> dict[str, Any]:
 def _is_plain(value: Any) -> bool:
     """Whether an answer can have it."""
     try:
-        Answer().tell(value)
+        CaseAnswer().tell(value)
     except TypeError:
         return False
     return True
@@ -60,7 +60,7 @@ def _fields(model: type[BaseModel]) -> list[Any]:
     return found
 
 
-def _declared(dice: Dice, answer: Answer) -> None:
+def _declared(dice: Dice, answer: CaseAnswer) -> None:
     """Everything that a module declares; each case has another one."""
     del dice
     answer.tell(len(MODULES))

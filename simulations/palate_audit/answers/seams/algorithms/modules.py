@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import ask, out, patched, people, play
@@ -57,7 +57,7 @@ def _chosen(dice: Dice, name: str) -> dict[str, Any]:
     return {key: dice.one_of(values) for key, values in options.items() if dice.chance(SHARE.get(key, 0.25))}
 
 
-def _modules(dice: Dice, answer: Answer) -> None:
+def _modules(dice: Dice, answer: CaseAnswer) -> None:
     """A run of a module."""
     name, n_items = dice.one_of(tuple(OWN)), dice.one_of((9, 9, 30))
     features = dice.one_of((0, 2, 2)) if name == "torch-two-tower" else dice.one_of((0, 2))
@@ -79,7 +79,7 @@ def _modules(dice: Dice, answer: Answer) -> None:
         ask(dice, answer, made, states, rough=True)
 
 
-def _module_plans(dice: Dice, answer: Answer) -> None:
+def _module_plans(dice: Dice, answer: CaseAnswer) -> None:
     """Rounds, rates and local items by settings and public facts: numbers alone."""
     from palate_torch import ModuleSettings, local_items  # needs torch, which isn't always there
     from palate_torch.settings import later_rounds, server_rates  # as above
@@ -101,7 +101,7 @@ def _module_plans(dice: Dice, answer: Answer) -> None:
     answer.tell(local_items.padded(counts, dice.one_of((20, 10_000))), local_items.places(dice.one_of((1, 300, 9000))))
 
 
-def _refused(dice: Dice, answer: Answer) -> None:
+def _refused(dice: Dice, answer: CaseAnswer) -> None:
     """Modules with one thing wrong, or with nothing."""
     import torch  # not always there
 

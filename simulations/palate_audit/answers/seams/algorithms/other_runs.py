@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import ITEMS, STIR, ask, out, patched, people, play, sum_of
@@ -54,7 +54,7 @@ def _some(dice: Dice, options: Mapping[str, Sequence[Any]], share: float) -> dic
     return {name: dice.one_of(values) for name, values in options.items() if dice.chance(share)}
 
 
-def _sgd(dice: Dice, answer: Answer) -> None:
+def _sgd(dice: Dice, answer: CaseAnswer) -> None:
     """A run of `sgd`."""
     loss = dice.one_of(("implicit", "logistic", "ratings"))
     n_items, features, mu = dice.one_of(ITEMS), dice.one_of((0, 2)), dice.one_of((None, 0.5, 5.0))
@@ -77,7 +77,7 @@ def _sgd(dice: Dice, answer: Answer) -> None:
         ask(dice, answer, made, states, ratings=ratings)
 
 
-def _sgd_plan(dice: Dice, answer: Answer) -> None:
+def _sgd_plan(dice: Dice, answer: CaseAnswer) -> None:
     """What `sgd` plans by its settings and public facts."""
     mu = dice.one_of((None, 1.0, 0.3))
     facts = PublicFacts(
@@ -95,7 +95,7 @@ def _sgd_plan(dice: Dice, answer: Answer) -> None:
             answer.brief(told, [spec.model_dump() for layout in layouts for spec in layout])
 
 
-def _events(dice: Dice, answer: Answer) -> None:
+def _events(dice: Dice, answer: CaseAnswer) -> None:
     """A run whose unit is one event: steps on devices, and the table that follows."""
     n_items, features = dice.one_of(ITEMS), dice.one_of((0, 0, 2))
     options: Mapping[str, Sequence[Any]] = {
@@ -175,7 +175,7 @@ OTHERS: tuple[type[Any], ...] = (_Counts, _Factors, _Descent, sgd.Sgd, als.Als, 
 """Algorithms, and such as derive from them."""
 
 
-def _counts(dice: Dice, answer: Answer) -> None:
+def _counts(dice: Dice, answer: CaseAnswer) -> None:
     """A run of counts alone."""
     n_items = dice.one_of((1, 2, *ITEMS))
     facts = PublicFacts(n_users=dice.one_of((5, 70)), n_items=n_items, mu=dice.one_of((None, 1.0)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import patched, people
@@ -33,7 +33,7 @@ from palate_common.errors import PalateError
 from palate_common.mechanism.update import OuterBlock
 
 
-def _sketch(dice: Dice, answer: Answer) -> None:
+def _sketch(dice: Dice, answer: CaseAnswer) -> None:
     """Fewer buckets than rows: there and back."""
     n_rows = dice.one_of((1, 7, 40))
     n_buckets = dice.one_of((1, 1, 2, 3, 5, 16, n_rows - 1 or 1, n_rows, n_rows + 1))
@@ -57,7 +57,7 @@ def _sketch(dice: Dice, answer: Answer) -> None:
         answer.brief(told, made.recovered(buckets, loud), made.estimated(buckets, max(loud, 3.0), spread))
 
 
-def _sizes(dice: Dice, answer: Answer) -> None:
+def _sizes(dice: Dice, answer: CaseAnswer) -> None:
     """Numbers that a device sends, compressed."""
     sizes = compression.Sizes(
         dice.one_of((1, 30, 5000)), dice.one_of((0, 1, 4)), dice.one_of((1, 4, 400)), dice.one_of((1, 4, 32)),
@@ -72,7 +72,7 @@ def _sizes(dice: Dice, answer: Answer) -> None:
     answer.brief(head.split_budget(0.3, dice.whole(1, 4)))
 
 
-def _heads(dice: Dice, answer: Answer) -> None:
+def _heads(dice: Dice, answer: CaseAnswer) -> None:
     """The most popular items, scores with a tail, and the step of a clip norm."""
     n_items = dice.one_of((1, 6, 30))
     counts = dice.one_of((dice.floats(n_items, low=-3, high=40), np.zeros(n_items), np.round(dice.floats(n_items) * 3)))
@@ -92,7 +92,7 @@ def _heads(dice: Dice, answer: Answer) -> None:
     answer.brief(told)
 
 
-def _steps(dice: Dice, answer: Answer) -> None:
+def _steps(dice: Dice, answer: CaseAnswer) -> None:
     """Steps of a server, and the map of items from pairs."""
     rows, width = dice.whole(0, 4), dice.whole(1, 3)
     change, half = dice.floats(rows, width), dice.floats(width, width)
@@ -125,7 +125,7 @@ def _steps(dice: Dice, answer: Answer) -> None:
     )  # fmt: skip
 
 
-def _links(dice: Dice, answer: Answer) -> None:
+def _links(dice: Dice, answer: CaseAnswer) -> None:
     """Links of an item map, what they add, and links that somebody else made."""
     n_items = dice.one_of((*range(1, 10), 9, 140))
     items = np.array(dice.some_of(range(n_items), 0.8) or [n_items - 1], np.int32)
@@ -183,7 +183,7 @@ def _worse(dice: Dice, inputs: dict[str, Any], *, whole: bool = False) -> dict[s
     return found
 
 
-def _quarantine(dice: Dice, answer: Answer) -> None:
+def _quarantine(dice: Dice, answer: CaseAnswer) -> None:
     """Items that nothing is learned of: in inputs, histories, sums and states."""
     n_items = dice.whole(2, 8)
     rows = sorted(dice.some_of(range(n_items), 0.4))
@@ -249,7 +249,7 @@ class _Plain(Popularity):
         return super().contribute(state, round_, histories)
 
 
-def _registry(dice: Dice, answer: Answer) -> None:
+def _registry(dice: Dice, answer: CaseAnswer) -> None:
     """Algorithms by name: registered, lent, admitted, adapted, or wrong."""
     kinds = [dice.one_of(list(_Kind)).value for _ in range(3)]
     groups = [dice.one_of((registry.GROUP, registry.GROUP, registry.COUNTING)) for _ in kinds]

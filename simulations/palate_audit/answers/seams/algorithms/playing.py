@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_common.algorithms import registry
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
@@ -55,7 +55,7 @@ def sum_of(block: Block) -> Float64:
 
 def play(
     dice: Dice,
-    answer: Answer,
+    answer: CaseAnswer,
     algorithm: Algorithm,
     inputs: State,
     histories: Interactions,
@@ -72,7 +72,7 @@ def play(
         inputs: its public inputs.
         histories: of some users; sums are theirs as often as the public facts have so many.
         loud: standard deviation of the noise in a number; 0: none.
-        rough: see `Answer.brief`.
+        rough: see `CaseAnswer.brief`.
     """
     states = [registry.first_state(algorithm, inputs)]
     told: list[Any] = [algorithm.shares, {**states[0]}]
@@ -109,7 +109,7 @@ def play(
 
 def ask(
     dice: Dice,
-    answer: Answer,
+    answer: CaseAnswer,
     algorithm: Algorithm,
     states: Sequence[State],
     *,

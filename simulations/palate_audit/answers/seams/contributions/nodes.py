@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import patched, people
@@ -201,7 +201,7 @@ def _bad(dice: Dice, plan: RoundPlan, model: GlobalModel) -> tuple[RoundPlan, by
     return plan.model_copy(update={**named, "settings": other.header.settings}), other.data
 
 
-def _said(answer: Answer, reply: bytes | PalateError | None, plan: RoundPlan) -> None:
+def _said(answer: CaseAnswer, reply: bytes | PalateError | None, plan: RoundPlan) -> None:
     """What a node has sent, with its numbers exactly where floating point adds nothing to them."""
     if reply is None or isinstance(reply, PalateError) or reply == REFUSED:
         answer.tell("nothing")
@@ -221,7 +221,7 @@ def _kept(ledger: DeviceLedger) -> list[Any]:
     return [charges, seen, ledger.size(), ledger.spent(3)]
 
 
-def _nodes(dice: Dice, answer: Answer) -> None:
+def _nodes(dice: Dice, answer: CaseAnswer) -> None:
     """Two nodes of a process, which share a ledger and a reader, and are asked again and again."""
     scene, n_users = dice.one_of(("limits", "wrong", "handover", "any")), dice.one_of((1, 3, 4))
     facts = PublicFacts(n_users=8, n_items=ITEMS, mu=1.0, seed=dice.one_of((0, 3)), local=dice.chance(0.3))
@@ -287,7 +287,7 @@ def _nodes(dice: Dice, answer: Answer) -> None:
         answer.brief(_kept(ledger))
 
 
-def _masked(dice: Dice, answer: Answer) -> None:
+def _masked(dice: Dice, answer: CaseAnswer) -> None:
     """A device that joins masked attempts."""
     facts = PublicFacts(n_users=3, n_items=ITEMS, mu=1.0)
     model, operator = _model("popularity", {}, facts, {"counts": dice.floats(ITEMS).astype(np.float32)}), _Operator()
@@ -324,7 +324,7 @@ def _masked(dice: Dice, answer: Answer) -> None:
         answer.brief(_kept(ledger))
 
 
-def _reader(dice: Dice, answer: Answer) -> None:
+def _reader(dice: Dice, answer: CaseAnswer) -> None:
     """A reader that is given models, the same and others, under right and wrong names."""
     facts = PublicFacts(n_users=2, n_items=2)
     models = [_model("popularity", {}, facts, {"counts": dice.floats(2).astype(np.float32)}) for _ in range(2)]

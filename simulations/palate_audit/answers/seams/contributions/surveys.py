@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from pydantic import ValidationError
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import ask, play
@@ -88,7 +88,7 @@ def _deliveries(dice: Dice, n: int) -> list[Delivery]:
     return found
 
 
-def _answers(dice: Dice, answer: Answer) -> None:
+def _answers(dice: Dice, answer: CaseAnswer) -> None:
     """What some devices say of a week, as batch, too."""
     survey, calendar, given = dice.one_of(SURVEYS), Calendar(dice.one_of(ZONES)), list[Mapping[str, float]]()
     for _ in range(3):
@@ -105,7 +105,7 @@ def _answers(dice: Dice, answer: Answer) -> None:
     answer.brief(given, survey_answers.as_interactions([*given, {}, more], survey))
 
 
-def _own(dice: Dice, answer: Answer) -> None:
+def _own(dice: Dice, answer: CaseAnswer) -> None:
     """Answers from a real store and the record of messages beside it, and after an error."""
     survey, now = dice.one_of(SURVEYS[1:]), MONDAY + DAY * dice.one_of((6, 8, 3))
     clock, limits = [now], Limits(max_events=dice.one_of((4, 100)))
@@ -144,7 +144,7 @@ def _own(dice: Dice, answer: Answer) -> None:
         answer.tell(own.users(slice(0, 1)).nnz)  # a closed store: no answers, and no error
 
 
-def _surveys(dice: Dice, answer: Answer) -> None:
+def _surveys(dice: Dice, answer: CaseAnswer) -> None:
     """Surveys that are well made, and others."""
     mondays = ("2026-11-16", "2026-11-23", "2026-11-30", "2026-12-07")
     names = [f"n{number}" for number in range(201)]
@@ -201,7 +201,7 @@ def _surveys(dice: Dice, answer: Answer) -> None:
         ask(dice, answer, algorithm, play(dice, answer, algorithm, {}, given, loud=1.0))
 
 
-def _read(dice: Dice, answer: Answer) -> None:
+def _read(dice: Dice, answer: CaseAnswer) -> None:
     """Settings of plans that may be surveys, and names of sources."""
     for settings in ({"first_day": WEEK}, {"first_day": "2026-11-24"}, {}, {"first_day": WEEK, "more": 1}):
         known: dict[str, Any] = {"settings": settings}

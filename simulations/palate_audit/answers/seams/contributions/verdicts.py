@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.algorithms.playing import patched, people, play
@@ -38,7 +38,7 @@ def _model(dice: Dice, n_items: int) -> tuple[dict[str, Any], State]:
     return {"algorithm": name, "settings": settings, "facts": facts, "model": "0" * 64}, state
 
 
-def _verdict(dice: Dice, answer: Answer) -> None:
+def _verdict(dice: Dice, answer: CaseAnswer) -> None:
     """A vote on two models, of one catalogue or of two."""
     n_items = dice.one_of((3, 9, 25))
     former_items = dice.one_of((8, n_items))

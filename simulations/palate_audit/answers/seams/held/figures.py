@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
@@ -47,7 +47,7 @@ def _member(dice: Dice, name: str) -> Any:
     return dice.one_of(options[name])
 
 
-def _events(dice: Dice, answer: Answer) -> None:
+def _events(dice: Dice, answer: CaseAnswer) -> None:
     """Events of all members."""
     for _ in range(14):
         given: dict[str, Any] = {"kind": dice.one_of(KINDS), "item": "a"}
@@ -72,7 +72,7 @@ def _events(dice: Dice, answer: Answer) -> None:
         told(answer, check_items, "exclude", ids)
 
 
-def _loyalty(dice: Dice, answer: Answer) -> None:
+def _loyalty(dice: Dice, answer: CaseAnswer) -> None:
     """Figures of users who come often, seldom, once or never."""
     now = NOW - NOW % DAY + dice.one_of((0.0, 900.0, DAY / 2, DAY - 0.25))
     zone: Any = dice.one_of(("UTC", timezone(timedelta(hours=dice.whole(-11, 13)))))

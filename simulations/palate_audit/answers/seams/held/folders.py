@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
@@ -39,7 +39,7 @@ NAMES = ("db", "new", "journal", "reserve", "deliveries", "denied-train")
 class _Kept:
     """A folder that stores are made, opened, damaged and erased in."""
 
-    def __init__(self, dice: Dice, answer: Answer, path: Path, room: SimpleNamespace) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, path: Path, room: SimpleNamespace) -> None:
         self.dice, self.answer, self.path, self.room = dice, answer, path, room
         self.clock, self.stores = MadeClock(), list[EventStore]()
         holders: tuple[Holder, ...] = (Caller(b"k" * 32), Caller(b"k" * 33), Keyring())
@@ -219,7 +219,7 @@ def drawer(dice: Dice) -> Iterator[dict[tuple[str, str], str]]:
         yield entries
 
 
-def _keys(dice: Dice, answer: Answer) -> None:
+def _keys(dice: Dice, answer: CaseAnswer) -> None:
     """Folders of stores, their keys, and what is left of them."""
     with ExitStack() as stack:
         for owner, name in ((folder, "LOCK_SECONDS"), (store_file, "BUSY_SECONDS")):
@@ -239,7 +239,7 @@ def _keys(dice: Dice, answer: Answer) -> None:
             each.close()
 
 
-def _key_files(dice: Dice, answer: Answer) -> None:
+def _key_files(dice: Dice, answer: CaseAnswer) -> None:
     """Bytes of key files."""
     whole = key_file.Wrapped(dice.one_of(("shelf", "s" * 100, "s" * 101, "")), "ab" * 16, dice.one_of(key_file.HOLDERS),
                              dice.bytes(16), dice.bytes(12), dice.bytes(48))  # fmt: skip

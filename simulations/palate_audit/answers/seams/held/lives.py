@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
@@ -40,7 +40,7 @@ from palate_common.records.database import Database
 class _Lived:
     """A store that many things happen to, and a second process that has it open, too."""
 
-    def __init__(self, dice: Dice, answer: Answer, path: Path, room: SimpleNamespace) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, path: Path, room: SimpleNamespace) -> None:
         self.dice, self.answer, self.path, self.room = dice, answer, path, room
         starts = (NOW, NOW, SET_CLOCK, SET_CLOCK - 0.25, SET_CLOCK - 3 * DAY, 1000.0, -7.0)
         self.clock = MadeClock(dice.one_of(starts))
@@ -162,7 +162,7 @@ class _Lived:
             connection.execute(f"INSERT OR IGNORE INTO events({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
 
 
-def _life(dice: Dice, answer: Answer) -> None:
+def _life(dice: Dice, answer: CaseAnswer) -> None:
     """A store over months."""
     pages = dice.one_of((2, 3, 200))
     with place() as path, disk() as room, ExitStack() as stack:
@@ -205,7 +205,7 @@ def _counted(name: str) -> Iterator[list[Any]]:
         yield calls
 
 
-def _large(dice: Dice, answer: Answer) -> None:
+def _large(dice: Dice, answer: CaseAnswer) -> None:
     """A store whose file grows above its limit."""
     with place() as path, disk(), mock.patch.object(store, "CHECKED_EVERY", dice.one_of((5, 9))):
         clock = MadeClock()

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
@@ -32,7 +32,7 @@ from palate_client.store.retention import DAY, Limits
 from palate_common.errors import InputError
 
 
-def _journal(dice: Dice, answer: Answer) -> None:
+def _journal(dice: Dice, answer: CaseAnswer) -> None:
     """Messages, refusals, models, contacts and secrets of many runs."""
     with place() as path, disk(), ExitStack() as stack:
         stack.enter_context(mock.patch.object(journal, "KEPT", dice.one_of((2, 5, 1000))))
@@ -104,7 +104,7 @@ def _line(dice: Dice) -> bytes:
     return text if dice.chance(0.7) else dice.one_of(raw)
 
 
-def _import(dice: Dice, answer: Answer) -> None:
+def _import(dice: Dice, answer: CaseAnswer) -> None:
     """Files in and out."""
     limits = (("BATCH", dice.one_of((2, 3, 25))), ("CHECKPOINT", dice.one_of((3, 100))),
               ("MOST_PROBLEMS", dice.one_of((3, 6, 1000))), ("MAX_LINE", dice.one_of((400, 2**16))))  # fmt: skip

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import (
@@ -21,7 +21,7 @@ from palate_client.store.retention import DAY, Limits
 from palate_common.records.database import Database
 
 
-def _pace(dice: Dice, answer: Answer) -> None:
+def _pace(dice: Dice, answer: CaseAnswer) -> None:
     """Long work beside a thread that tracks; locks that a fork waits for."""
     clock, slept, hooks = MadeClock(100.0), list[float](), dict[str, Any]()
 
@@ -60,7 +60,7 @@ def _pace(dice: Dice, answer: Answer) -> None:
     answer.tell(slept, clock.now)
 
 
-def _bounds(dice: Dice, answer: Answer) -> None:
+def _bounds(dice: Dice, answer: CaseAnswer) -> None:
     """Limits, retention, the latest events, and older versions of a store's tables."""
     for name, least in (
         ("keep_days", 1),

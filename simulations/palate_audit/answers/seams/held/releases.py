@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.shapes import floats, model_of, raw, some_state
@@ -88,7 +88,7 @@ class MadeLog:
         return self.shown(), Publication(entry=entry.body, inclusion=proof)
 
 
-def _manifests(dice: Dice, answer: Answer) -> None:
+def _manifests(dice: Dice, answer: CaseAnswer) -> None:
     """Manifests of all formats, with each member, and what isn't one."""
     log = MadeLog()
     log.grow(dice.whole(0, 5))
@@ -209,7 +209,7 @@ def plain_names(files: Mapping[str, bytes]) -> list[str]:
     return sorted(name[:6] if name.startswith("delta-") else name for name in files)
 
 
-def _published(dice: Dice, answer: Answer) -> None:
+def _published(dice: Dice, answer: CaseAnswer) -> None:
     """From model to model: packed, written, asked for, read; and whatever is wrong with one."""
     log, n, folders = MadeLog(), dice.whole(2, 6), list[dict[str, bytes]]()
     catalogue = _catalogue(dice, n)
@@ -265,14 +265,14 @@ def _published(dice: Dice, answer: Answer) -> None:
         asked(answer, published.contents, model, other, {}, population="x", public_key=log.key.public)
 
 
-def told_names(answer: Answer, call: Any, *args: Any, **named: Any) -> tuple[str, ...]:
+def told_names(answer: CaseAnswer, call: Any, *args: Any, **named: Any) -> tuple[str, ...]:
     """Call, and tell the names that come back."""
     found = asked(answer, call, *args, **named)
     answer.tell([] if found is None else [each[:6] if each.startswith("delta-") else each for each in found])
     return tuple(found or ())
 
 
-def _lies(dice: Dice, answer: Answer, files: Mapping[str, bytes], log: MadeLog) -> None:
+def _lies(dice: Dice, answer: CaseAnswer, files: Mapping[str, bytes], log: MadeLog) -> None:
     """A server that signs what isn't so."""
     features = files.get("features.safetensors", b"")
     for _ in range(6):
@@ -310,7 +310,7 @@ def _lies(dice: Dice, answer: Answer, files: Mapping[str, bytes], log: MadeLog) 
         )
 
 
-def _read_files(dice: Dice, answer: Answer) -> None:
+def _read_files(dice: Dice, answer: CaseAnswer) -> None:
     """Files of all sizes and kinds."""
     with place() as path:
         n = dice.whole(0, 40)

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import safetensors.numpy
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.telling import asked, exact, told
@@ -97,7 +97,7 @@ def some_state(dice: Dice, n: int) -> dict[str, Any]:
     return {"counts": floats(dice, n), **{name: options[name] for name in chosen}}
 
 
-def _catalogues(dice: Dice, answer: Answer) -> None:
+def _catalogues(dice: Dice, answer: CaseAnswer) -> None:
     """Catalogues of all parts, good and bad."""
     n = dice.whole(0, 4)
     for _ in range(3):
@@ -117,7 +117,7 @@ def _catalogues(dice: Dice, answer: Answer) -> None:
                 answer.tell("none")
 
 
-def _compact(dice: Dice, answer: Answer) -> None:
+def _compact(dice: Dice, answer: CaseAnswer) -> None:
     """Models in int8, and what somebody makes of such a file."""
     n = dice.whole(2, 9)
     items = ids(dice, n)
@@ -174,7 +174,7 @@ def _turned(dice: Dice, table: Any) -> Any:
             return floats(dice, *table.shape)
 
 
-def _deltas(dice: Dice, answer: Answer) -> None:
+def _deltas(dice: Dice, answer: CaseAnswer) -> None:
     """From model to model."""
     n = dice.whole(18, 30)
     names = [f"item {k}" for k in range(60)]
@@ -222,7 +222,7 @@ def _deltas(dice: Dice, answer: Answer) -> None:
         _damaged(dice, answer, base, parts, header)
 
 
-def _damaged(dice: Dice, answer: Answer, base: bytes, parts: Arrays, header: dict[str, Any]) -> None:
+def _damaged(dice: Dice, answer: CaseAnswer, base: bytes, parts: Arrays, header: dict[str, Any]) -> None:
     """What somebody makes of a delta."""
     for _ in range(4):
         changed, said = dict(parts), dict(header)
@@ -274,7 +274,7 @@ def _damaged(dice: Dice, answer: Answer, base: bytes, parts: Arrays, header: dic
             answer.tell(type(error).__name__)
 
 
-def _predictions(dice: Dice, answer: Answer) -> None:
+def _predictions(dice: Dice, answer: CaseAnswer) -> None:
     """Rows of a base, mixed and moved."""
     with mock.patch.object(delta, "ROWS_AT_ONCE", dice.one_of((2, 3, 2**14))):
         for _ in range(5):
@@ -299,7 +299,7 @@ def _predictions(dice: Dice, answer: Answer) -> None:
                 answer.tell(type(error).__name__)
 
 
-def _files(dice: Dice, answer: Answer) -> None:
+def _files(dice: Dice, answer: CaseAnswer) -> None:
     """Model files, their arrays and items in quarantine."""
     n = dice.whole(2, 6)
     items = ids(dice, n)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.held.releases import MOST, POPULATION, MadeLog, plain_names, summary, told_names
@@ -41,7 +41,7 @@ from palate_common.records.signing import SigningKey
 class _InUse:
     """A device that is shown models and states of a ledger, or of two."""
 
-    def __init__(self, dice: Dice, answer: Answer, path: Path) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, path: Path) -> None:
         self.dice, self.answer, self.path = dice, answer, path
         self.clock, self.log = MadeClock(), MadeLog()
         self.service = Service(public_key=self.log.key.public, population=POPULATION, participations=9)
@@ -175,7 +175,7 @@ class _InUse:
                 asked(self.answer, self.models.see, self.service, ledger)
 
 
-def _in_use(dice: Dice, answer: Answer) -> None:
+def _in_use(dice: Dice, answer: CaseAnswer) -> None:
     """Models that follow each other on a device."""
     # What a limit is as mu^2 costs much, and nothing of it is asked here.
     with place() as path, disk(), mock.patch.object(Service, "limit_mu2", 5.0):
@@ -225,7 +225,7 @@ class _Server:
         return HttpResponse(status, self.files.get(path, b"?"))
 
 
-def _online(dice: Dice, answer: Answer) -> None:
+def _online(dice: Dice, answer: CaseAnswer) -> None:
     """Downloads from a server that says this and that."""
     log = MadeLog()
     catalogue = ItemCatalogue(("a", "b"), ("x", "y") if dice.chance(0.5) else None)
@@ -293,7 +293,7 @@ def _online(dice: Dice, answer: Answer) -> None:
     answer.tell(remote.place == name, remote.has("items"), remote.has("model"), exact(remote.over))
 
 
-def _campaigns(dice: Dice, answer: Answer) -> None:
+def _campaigns(dice: Dice, answer: CaseAnswer) -> None:
     """Messages about an item, and what isn't one."""
     key = SigningKey.generate()
     options: dict[str, tuple[Any, ...]] = {

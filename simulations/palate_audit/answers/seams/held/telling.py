@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.still import still
 from palate_audit.harness.watched_run import memory
@@ -47,7 +47,7 @@ def exact(value: Any) -> str:
     return repr(sorted(value) if isinstance(value, set | frozenset) else value)
 
 
-def asked(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def asked(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Call, and tell what it raises, without paths; returns what it gives."""
     try:
         return call(*args, **named)
@@ -57,7 +57,7 @@ def asked(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) ->
         return None
 
 
-def told(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def told(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Call, and tell what comes back, exactly."""
     found = asked(answer, call, *args, **named)
     answer.tell(exact(found))
@@ -121,7 +121,7 @@ def dump(connection: sqlite3.Connection, *tables: str) -> str:
     return repr([connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in tables])  # noqa: S608
 
 
-def kept(answer: Answer, events: EventStore) -> None:
+def kept(answer: CaseAnswer, events: EventStore) -> None:
     """Tell all that is in a store."""
     with events.transaction() as connection:
         answer.tell(dump(connection, "meta", "consent", "events"), exact(events.granted))

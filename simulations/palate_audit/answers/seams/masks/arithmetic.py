@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.secagg import graph, graph_terms, masking, packing, shamir, transcript
@@ -46,7 +46,7 @@ def _residues(dice: Dice, bits: int, size: int) -> packing.Residues:
     return values
 
 
-def _packed(dice: Dice, answer: Answer) -> None:
+def _packed(dice: Dice, answer: CaseAnswer) -> None:
     """Rows of any width, some at a time, and rows that aren't."""
     bits, step = dice.whole(1, 64), dice.one_of((packing._STEP, 64, 130))
     columns, some = 64 if bits > 32 else 32, dice.whole(1, 40)
@@ -72,7 +72,7 @@ def _packed(dice: Dice, answer: Answer) -> None:
     _no_rows(dice, answer)
 
 
-def _no_rows(dice: Dice, answer: Answer) -> None:
+def _no_rows(dice: Dice, answer: CaseAnswer) -> None:
     """What isn't packed."""
     bits = dice.one_of((1, 31, 32, 33, 64))
     values = _residues(dice, bits, 6)
@@ -86,7 +86,7 @@ def _no_rows(dice: Dice, answer: Answer) -> None:
     answer.tell([packing.residue_type(width).str for width in (1, 32, 33, 64)])
 
 
-def _masked(dice: Dice, answer: Answer) -> None:
+def _masked(dice: Dice, answer: CaseAnswer) -> None:
     """Masks that come and go, one by one and together, on rows that take one step of the cipher, and several."""
     bits, step = dice.one_of((1, 24, 31, 32, 33, 48, 63, 64)), dice.one_of((masking._STEP, 64, 64, 96, 160))
     some, words = dice.whole(1, 60), step // (4 if bits <= 32 else 8)
@@ -118,7 +118,7 @@ def _masked(dice: Dice, answer: Answer) -> None:
         answer.tell(isinstance(answer.tried(masking.Masker, other, width), masking.Masker))
 
 
-def _split(dice: Dice, answer: Answer) -> None:
+def _split(dice: Dice, answer: CaseAnswer) -> None:
     """Secrets in both fields: of every threshold, from all that is needed, and from less."""
     total = dice.one_of((2, 3, 4, 5, 7, 8, 15, 16, 17, 18, 33, 254, 255, 256, 257))
     threshold = dice.one_of((2, 2, min(3, total), (total + 1) // 2 + 1, max(2, total - 1), total))
@@ -151,7 +151,7 @@ def _split(dice: Dice, answer: Answer) -> None:
     answer.tell(asked)
 
 
-def _no_shares(dice: Dice, answer: Answer, shares: shamir.Shares, two: list[int]) -> None:
+def _no_shares(dice: Dice, answer: CaseAnswer, shares: shamir.Shares, two: list[int]) -> None:
     """Shares and indices that aren't."""
     total = len(shares)
     for indices in ([two[0], two[0]], [0, two[0]], [two[0], total + 1], [[two[0]], [two[1]]], two[:1], []):
@@ -163,7 +163,7 @@ def _no_shares(dice: Dice, answer: Answer, shares: shamir.Shares, two: list[int]
         answer.of(shamir.combine, [1, 2], shares[:2], total=other)
 
 
-def _together(dice: Dice, answer: Answer) -> None:
+def _together(dice: Dice, answer: CaseAnswer) -> None:
     """Many secrets at once, each from shares of its own."""
     total, size = dice.one_of((2, 3, 5, 9, 17, 255, 256)), dice.one_of((1, 2, 6, 8, 10, 32))
     sets = dice.one_of((0, 1, 2, 15, 16, 17, 33)) if total < 100 else dice.one_of((1, 2, 17))
@@ -184,7 +184,7 @@ def _together(dice: Dice, answer: Answer) -> None:
         answer.of(shamir.combine_all, one, other)
 
 
-def _ring(dice: Dice, answer: Answer) -> None:
+def _ring(dice: Dice, answer: CaseAnswer) -> None:
     """A ring: who is whose neighbour, at which place, and where too many in a row are missing."""
     n = dice.one_of((3, 4, 5, 6, 9, 12, 13, 40))
     ring = graph.Ring.from_seed(dice.bytes(32), n)
@@ -216,7 +216,7 @@ def _ring(dice: Dice, answer: Answer) -> None:
     answer.tell(graph._sorted_draw(lambda: next(draws)))
 
 
-def _complete(dice: Dice, answer: Answer) -> None:
+def _complete(dice: Dice, answer: CaseAnswer) -> None:
     """A complete graph, and what it has no neighbours for."""
     n = dice.whole(3, 12)
     whole = graph.Complete(n)
@@ -234,7 +234,7 @@ def _complete(dice: Dice, answer: Answer) -> None:
         answer.of(graph.Complete, members)
 
 
-def _numbers(dice: Dice, answer: Answer) -> None:
+def _numbers(dice: Dice, answer: CaseAnswer) -> None:
     """The numbers of graphs by size and losses; below the limit and above it, and for bounds of every strength."""
     bounds = dice.one_of((None, None, None, (5, 20.0, 10.0), (5, -2.0, -1.0), (8, -10.0, -5.0), (8, -20.0, -20.0)))
     if bounds is None:
@@ -247,7 +247,7 @@ def _numbers(dice: Dice, answer: Answer) -> None:
         _graphs(dice, answer, dice.one_of((largest, largest + 1, 12, 16, 24, 48, 90)), most=6)
 
 
-def _graphs(dice: Dice, answer: Answer, n: int, *, most: int) -> None:
+def _graphs(dice: Dice, answer: CaseAnswer, n: int, *, most: int) -> None:
     """Graphs of one size."""
     corrupt, dropped = dice.whole(0, most), dice.whole(0, most)
     for one, other in ((corrupt, dropped), (dropped, corrupt), (corrupt, 0), (corrupt, dropped)):
@@ -257,7 +257,7 @@ def _graphs(dice: Dice, answer: Answer, n: int, *, most: int) -> None:
     answer.of(graph_terms.graph_terms, given.pop("n"), **given)
 
 
-def _cohorts(dice: Dice, answer: Answer) -> None:
+def _cohorts(dice: Dice, answer: CaseAnswer) -> None:
     """Cohorts: members, neighbours, slots, and whether so many are missing that the ring is cut."""
     ring = dice.chance(0.6)
     n, corrupt = (dice.whole(10, 20), dice.whole(1, 2)) if ring else (dice.whole(3, 12), 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import FIELD, flipped, resized
@@ -63,7 +63,7 @@ class LyingServer:
         step: where the device is: as in the honest attempt.
     """
 
-    def __init__(self, dice: Dice, answer: Answer, shape: Shape, step: Step) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, shape: Shape, step: Step) -> None:
         self.dice, self.answer, self.recorded = dice, answer, honest(shape)
         self.party, self.moment = self.recorded.party, self.recorded.moments[step]
         self.me, self.toss, self.terms = dice.whole(0, shape.n - 1), 0, self.party.terms
@@ -167,7 +167,7 @@ def _adverts(
     return found
 
 
-def _drawn(dice: Dice, answer: Answer) -> None:
+def _drawn(dice: Dice, answer: CaseAnswer) -> None:
     """A ring: tosses, nonces, and the shares for the neighbours that the seed gives."""
     with rings(RING):
         liar = LyingServer(dice, answer, RING, Step.COMMIT)
@@ -202,7 +202,7 @@ def _drawn(dice: Dice, answer: Answer) -> None:
         _shared(liar, [each.encode() for each in bodies])
 
 
-def _advertised(dice: Dice, answer: Answer) -> None:
+def _advertised(dice: Dice, answer: CaseAnswer) -> None:
     """A complete graph: the shares for all who are listed."""
     with rings(COMPLETE):
         liar = LyingServer(dice, answer, COMPLETE, Step.ADVERTISE)
@@ -301,7 +301,7 @@ def _complaints(liar: LyingServer) -> bytes:
     return b"".join(found)
 
 
-def _checked(shape: Shape, dice: Dice, answer: Answer) -> None:
+def _checked(shape: Shape, dice: Dice, answer: CaseAnswer) -> None:
     """The boxes of the neighbours, complaints of its own, and what a restored backup is asked then."""
     with rings(shape):
         liar = LyingServer(dice, answer, shape, Step.CHECK)
@@ -326,7 +326,7 @@ def _checked(shape: Shape, dice: Dice, answer: Answer) -> None:
         asked_for_vector(liar, there if dice.chance(0.5) else np.ones(shape.n, np.bool_))
 
 
-def _any(dice: Dice, answer: Answer) -> None:
+def _any(dice: Dice, answer: CaseAnswer) -> None:
     """The request of any step in any state, as it was honestly sent; twice, and to another device."""
     shape = dice.one_of((COMPLETE, RING))
     with rings(shape):

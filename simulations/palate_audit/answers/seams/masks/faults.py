@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import FIELD, flipped, signers
@@ -232,7 +232,7 @@ def _changed(record: FaultEvidence, change: _Change) -> FaultEvidence | None:
     return record.model_copy(update={change.part: part.model_copy(update={change.field: change.value})})
 
 
-def _judged(dice: Dice, answer: Answer) -> None:
+def _judged(dice: Dice, answer: CaseAnswer) -> None:
     """Two records, each as it is and with other values; kept as a server keeps them."""
     toss = _Toss(dice)
     conduct, heard = Conduct(), list[tuple[int, bytes]]()
@@ -256,7 +256,7 @@ def _judged(dice: Dice, answer: Answer) -> None:
     _spelled(dice, answer, record)
 
 
-def _spelled(dice: Dice, answer: Answer, record: FaultEvidence) -> None:
+def _spelled(dice: Dice, answer: CaseAnswer, record: FaultEvidence) -> None:
     """The bytes of a record, and other spellings."""
     data = record.to_bytes()
     told: dict[str, Any] = json.loads(data)
@@ -279,7 +279,7 @@ def _spelled(dice: Dice, answer: Answer, record: FaultEvidence) -> None:
 
 def _again(data: bytes) -> Any:
     """A record read from bytes, as bytes; or the error."""
-    found = Answer().tried(FaultEvidence.from_bytes, data)
+    found = CaseAnswer().tried(FaultEvidence.from_bytes, data)
     return found.to_bytes() if isinstance(found, FaultEvidence) else found
 
 

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.devices import LyingServer, asked_for_vector
@@ -54,7 +54,7 @@ def _wrong_inputs(liar: LyingServer, u1: Flags, binding: bytes) -> None:
     liar.ask(Step.INPUT, dice.one_of(bodies))
 
 
-def _summed(shape: Shape, dice: Dice, answer: Answer) -> None:
+def _summed(shape: Shape, dice: Dice, answer: CaseAnswer) -> None:
     """The list of who has shared, the list of survivors, and the shares that open the sum."""
     with rings(shape), ExitStack() as stack:
         liar = LyingServer(dice, answer, shape, Step.INPUT)

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import flipped, resized
@@ -270,7 +270,7 @@ class LyingDevices:
 
 
 def _lied(
-    shape: Shape, steps: tuple[Step, Step | None], scripts: Sequence[_Script], dice: Dice, answer: Answer
+    shape: Shape, steps: tuple[Step, Step | None], scripts: Sequence[_Script], dice: Dice, answer: CaseAnswer
 ) -> None:
     """An attempt that goes on from one of its steps to another, or to the end, with liars at some of them."""
     start, until = steps
@@ -285,7 +285,7 @@ def _lied(
         tell_device(answer, played.devices[i])
 
 
-def _mended(dice: Dice, answer: Answer) -> None:
+def _mended(dice: Dice, answer: CaseAnswer) -> None:
     """Shares that were dealt and don't fit together: who is named, and whether the sum is found."""
     shape = dice.one_of((COMPLETE, COMPLETE, RING))
     most = dice.one_of((sums.MOST_DECODED, sums.MOST_DECODED, 35, 36, 61, 71, 72))
@@ -324,7 +324,7 @@ def _deal(dice: Dice, played: ResumedAttempt, held: SharedCohort, liar: int) -> 
         held.boxes[liar, slot] = np.frombuffer(box if signed else box[:BOX_BODY] + bytes(64), np.uint8)
 
 
-def _whole(dice: Dice, answer: Answer) -> None:
+def _whole(dice: Dice, answer: CaseAnswer) -> None:
     """Two attempts in one process: few devices, some of them invited, and lost at any step."""
     n = dice.one_of((3, 3, 4, 4, 5))
     shape = Shape(
@@ -353,7 +353,7 @@ def _whole(dice: Dice, answer: Answer) -> None:
         party = replace(party, terms=replace(party.terms, context=dice.bytes(32)))
 
 
-def _tossed(dice: Dice, answer: Answer) -> None:
+def _tossed(dice: Dice, answer: CaseAnswer) -> None:
     """A ring that is drawn again while a nonce is missing, as often as it may be."""
     with rings(RING):
         party = honest(RING).party
@@ -376,7 +376,7 @@ def _tossed(dice: Dice, answer: Answer) -> None:
                 answer.tell(server.step.name, server.requests())
 
 
-def _begun(dice: Dice, answer: Answer) -> None:
+def _begun(dice: Dice, answer: CaseAnswer) -> None:
     """Who is invited at all, and what an attempt says before it has begun and after it has ended."""
     shape = dice.one_of((COMPLETE, RING))
     with rings(shape):
@@ -390,7 +390,7 @@ def _begun(dice: Dice, answer: Answer) -> None:
                 answer.tell(server.invited, server.asked, server.step.name, server.finished, server.requests())
                 tell_server(answer, server)
         for changed in ({"directory": "ab" * 32}, {"n_max": shape.n + 1}, {"n_max": shape.n_min}, {"n_min": 9}):
-            terms = Answer().tried(replace, party.terms, **changed)
+            terms = CaseAnswer().tried(replace, party.terms, **changed)
             if isinstance(terms, AttemptTerms):
                 answer.tell(type(answer.tried(Unmasking, terms, party.directory, party.server)).__name__)
         played = ResumedAttempt(honest(shape), dice.one_of(STEPS), answer)

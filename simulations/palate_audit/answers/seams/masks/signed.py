@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.harness import watched_run
@@ -61,7 +61,7 @@ def _flags(dice: Dice, n: int) -> messages.Flags:
     return dice.wholes(0, 1, n).astype(np.bool_)
 
 
-def _terms(dice: Dice, answer: Answer) -> None:
+def _terms(dice: Dice, answer: CaseAnswer) -> None:
     """Terms at each of their limits."""
     n_max, c_max = dice.one_of((3, 9, 249, 250, 251, 2**20)), dice.one_of((1, 1, 2))
     good: dict[str, Any] = {
@@ -83,7 +83,7 @@ def _terms(dice: Dice, answer: Answer) -> None:
             answer.of(transcript.AttemptTerms, **{**good, name: value})
 
 
-def _payloads(dice: Dice, answer: Answer) -> None:
+def _payloads(dice: Dice, answer: CaseAnswer) -> None:
     """What is signed and hashed: of fields of every kind, and once more with one of them changed."""
     context, root, seed, nonce = (dice.bytes(32) for _ in range(4))
     toss, one, other = dice.one_of((0, 1, 255, 256, 1023, 65535)), dice.whole(0, 2**20), dice.one_of((0, 1, 2**32 - 1))
@@ -124,7 +124,7 @@ def signers(n: int) -> list[SigningKey]:
     return [SigningKey.generate() for _ in range(n)]
 
 
-def _agreed(dice: Dice, answer: Answer) -> None:
+def _agreed(dice: Dice, answer: CaseAnswer) -> None:
     """Keys between two, sealed messages, and public keys that are none."""
     one, other = KeyPair.from_private(dice.bytes(32)), KeyPair.generate()
     info, aad = dice.bytes(dice.whole(0, 5)), dice.bytes(dice.whole(0, 5))
@@ -153,7 +153,7 @@ def _agreed(dice: Dice, answer: Answer) -> None:
     answer.tried(one.__reduce__)
 
 
-def _headers(dice: Dice, answer: Answer) -> None:
+def _headers(dice: Dice, answer: CaseAnswer) -> None:
     """Records with their headers, and those of another version, step, toss, device or attempt."""
     step, toss, device = (
         dice.one_of(list(Step)),
@@ -178,7 +178,7 @@ def _headers(dice: Dice, answer: Answer) -> None:
     answer.of(messages.step_of, dice.one_of((b"", b"\3", b"\1")))
 
 
-def _bodies(dice: Dice, answer: Answer) -> None:
+def _bodies(dice: Dice, answer: CaseAnswer) -> None:
     """Every kind of body: encoded, decoded, and with a byte too many, too few, or another one."""
     n, committed = dice.one_of((1, 2, 7, 8, 9, 16, 17)), dice.chance(0.5)
     flags, signature, k = _flags(dice, n), dice.bytes(64), dice.one_of((2, 7, 8, 9))
@@ -228,7 +228,7 @@ def label_of(dice: Dice, pair: KeyPair, **changes: Any) -> Label:
     return Label(**{**facts, "key": pair.public, **changes})
 
 
-def _boxed(dice: Dice, answer: Answer) -> None:
+def _boxed(dice: Dice, answer: CaseAnswer) -> None:
     """A box under its label, and under one with another field; opened by both keys; its share given, and others."""
     identity, receiver = signers(1)[0], KeyPair.generate()
     label, shares = label_of(dice, receiver, sender=dice.whole(0, 300), receiver=dice.whole(0, 300)), dice.bytes(64)
@@ -263,7 +263,7 @@ def _boxed(dice: Dice, answer: Answer) -> None:
         answer.of(boxes.check_path, leaf, slot=place, slots=slots, root=root, path=hashes)
 
 
-def _directories(dice: Dice, answer: Answer) -> None:
+def _directories(dice: Dice, answer: CaseAnswer) -> None:
     """Lists of identities: read again, in another spelling, and with one that is none or there already."""
     n = dice.one_of((1, 2, 3, 5))
     keys = [dice.bytes(32).hex() for _ in range(n)]
@@ -290,10 +290,10 @@ def _directories(dice: Dice, answer: Answer) -> None:
         (home / "list").write_bytes(dice.one_of(spelled))
         answer.of(Directory.load, home / "list")
         answer.of(Directory.load, str(home / "list"))
-        answer.tell(type(Answer().tried(Directory.load, home / "none")).__name__)  # its text has the path
+        answer.tell(type(CaseAnswer().tried(Directory.load, home / "none")).__name__)  # its text has the path
 
 
-def _planned(dice: Dice, answer: Answer) -> None:
+def _planned(dice: Dice, answer: CaseAnswer) -> None:
     """The terms that follow from a plan: each of its fields, and plans without masks or charge."""
     c_max = dice.whole(1, 2)
     n_min = dice.whole(c_max + 2, 9)

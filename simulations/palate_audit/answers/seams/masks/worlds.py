@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seams.masks.arithmetic import lowered
 from palate_audit.answers.seams.masks.signed import signers
@@ -167,7 +167,7 @@ class ResumedAttempt:
         answer: what is told.
     """
 
-    def __init__(self, recorded: RecordedAttempt, step: Step, answer: Answer) -> None:
+    def __init__(self, recorded: RecordedAttempt, step: Step, answer: CaseAnswer) -> None:
         moment = recorded.moments[step]
         self.recorded, self.answer = recorded, answer
         self.server, self.devices = copied_server(moment.server), [copied(device) for device in moment.devices]
@@ -219,7 +219,7 @@ class ResumedAttempt:
             answer.tell(server.step.name, server.asked, list(server.requests().values()))
 
 
-def tell_server(answer: Answer, server: Unmasking) -> None:
+def tell_server(answer: CaseAnswer, server: Unmasking) -> None:
     """All that a server says of its attempt."""
     conduct = server.conduct
     answer.tell(server.invited, server.finished, {step.name: count for step, count in server.counts.items()})
@@ -229,7 +229,7 @@ def tell_server(answer: Answer, server: Unmasking) -> None:
     answer.of(lambda: server.survivors)
 
 
-def tell_device(answer: Answer, device: MaskedDevice) -> None:
+def tell_device(answer: CaseAnswer, device: MaskedDevice) -> None:
     """Where a device is, and what it has latched."""
     latch: Any = device._latch
     answer.tell(type(device._state).__name__, latch.held, device._vector is None, device._state.toss)

@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.harness.watched_run import memory
 from palate_common.errors import PalateError
@@ -49,7 +49,7 @@ def shown(value: Any) -> Any:
     return type(value)(map(shown, value)) if type(value) in (list, tuple) else value
 
 
-def ask(answer: Answer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def ask(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Call, and tell what came of it, whatever it is; None where it raised."""
     try:
         found = call(*args, **named)

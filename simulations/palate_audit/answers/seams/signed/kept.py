@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import ask, files, folder
@@ -16,7 +16,7 @@ from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, make_folder, write_durably
 
 
-def _durable(dice: Dice, answer: Answer) -> None:
+def _durable(dice: Dice, answer: CaseAnswer) -> None:
     """Files that are whole or absent, whatever fails in the middle; locks that one has at a time."""
     with folder() as root:
         for _ in range(dice.whole(3, 6)):
@@ -64,14 +64,14 @@ def _durable(dice: Dice, answer: Answer) -> None:
 _TABLES = ("CREATE TABLE kept(text TEXT PRIMARY KEY, number INTEGER)", "INSERT INTO kept VALUES ('first', 1)")
 
 
-def _databases(dice: Dice, answer: Answer) -> None:
+def _databases(dice: Dice, answer: CaseAnswer) -> None:
     """A file of SQLite: kinds, transactions that fail, reopened, copied, damaged, read only."""
     with folder() as root:
         path: Any = dice.one_of((root / "a.db", root / "a.db", ":memory:"))
         for _ in range(dice.whole(2, 3)):
             kind, only = dice.one_of((7, 7, 7, 8)), dice.chance(0.2)
             durable, where = dice.chance(0.5), dice.one_of((path, path, path, root, root / "no" / "a.db", str(path)))
-            base = ask(Answer(), lambda: 1)
+            base = ask(CaseAnswer(), lambda: 1)
             try:
                 opened = Database(where, kind=kind, schema=_TABLES, durable=durable, read_only=only, timeout=0.0)
             except PalateError as error:
@@ -90,7 +90,7 @@ def _databases(dice: Dice, answer: Answer) -> None:
                 )
 
 
-def _operate(dice: Dice, answer: Answer, opened: Database, root: Path) -> None:
+def _operate(dice: Dice, answer: CaseAnswer, opened: Database, root: Path) -> None:
     """One operation, and what the tables have after it."""
     step = dice.whole(0, 7)
     if step == 7:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
@@ -22,7 +22,7 @@ from palate_common.records.merkle import MerkleTree
 from palate_common.records.signing import SigningKey
 
 
-def _signatures(dice: Dice, answer: Answer) -> None:
+def _signatures(dice: Dice, answer: CaseAnswer) -> None:
     """Signatures under tags and of texts, twice, by others, of others; keys in files."""
     signing.forget_fitting()
     keys = [release_key(dice.whole(0, 2)), release_key(3)]
@@ -73,7 +73,7 @@ def _signatures(dice: Dice, answer: Answer) -> None:
         _key_files(dice, answer, keys[0])
 
 
-def _key_files(dice: Dice, answer: Answer, key: SigningKey) -> None:
+def _key_files(dice: Dice, answer: CaseAnswer, key: SigningKey) -> None:
     """A key that is written, read, and written again; and what is no key."""
     pem = key.to_pem()
     curve = ec.derive_private_key(5, ec.SECP256R1())
@@ -121,7 +121,7 @@ def chain_of(dice: Dice, population: str, keys: list[SigningKey]) -> tuple[list[
     return found, tree
 
 
-def _handovers(dice: Dice, answer: Answer) -> None:
+def _handovers(dice: Dice, answer: CaseAnswer) -> None:
     """Chains of release keys, from each key of them; reordered, forked, twice, by others, too long."""
     population, count = dice.one_of(("readers", "\u00e9")), dice.one_of((1, 2, 3, 3, 4, 5))
     keys = [release_key(number) for number in range(count)]

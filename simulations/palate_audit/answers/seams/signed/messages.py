@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
@@ -51,7 +51,7 @@ def _odd_keys() -> tuple[str, ...]:
     return ("", "x", other, edwards, good + "\n", good.replace("\n", "\r\n"), good[:-30], good * 8)
 
 
-def _told(answer: Answer, call: Callable[..., Any], *args: Any) -> Any:
+def _told(answer: CaseAnswer, call: Callable[..., Any], *args: Any) -> Any:
     """Call, and tell the message or why it is none."""
     try:
         found = call(*args)
@@ -81,7 +81,7 @@ _VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def _invitations(dice: Dice, answer: Answer) -> None:
+def _invitations(dice: Dice, answer: CaseAnswer) -> None:
     """Invitations of both versions, and what is none."""
     keys = [str(VerifierKey.of(f"w{n}.example/1", release_key(100 + n), COSIGNATURE)) for n in range(3)]
     fields: dict[str, Any] = {
@@ -127,7 +127,7 @@ def _invitations(dice: Dice, answer: Answer) -> None:
         _told(answer, Invitation.from_json, spelled)
 
 
-def _requests(dice: Dice, answer: Answer) -> None:
+def _requests(dice: Dice, answer: CaseAnswer) -> None:
     """Enrolments and leavings, in the right hands and in others."""
     identity, other = release_key(dice.whole(0, 2)), release_key(3)
     token, key = dice.one_of(("a" * 20, "t-_" * 10, "a" * 128)), node_key(dice.whole(0, 2)).public
@@ -189,7 +189,7 @@ def _requests(dice: Dice, answer: Answer) -> None:
     answer.tell(LeaveRequest(**leaving) == made)
 
 
-def _node_keys(dice: Dice, answer: Answer) -> None:
+def _node_keys(dice: Dice, answer: CaseAnswer) -> None:
     """Node keys there and back."""
     key = node_key(dice.whole(0, 3))
     pem = key.to_pem()
@@ -205,7 +205,7 @@ def _node_keys(dice: Dice, answer: Answer) -> None:
         pem + b"\n" * (2**14 - len(pem)),
         pem + b"\n" * (2**14 + 1 - len(pem)),
     ):
-        found = ask(Answer(), lambda data=data: [NodeKey.from_pem(data)] and NodeKey.from_pem(data).public)
+        found = ask(CaseAnswer(), lambda data=data: [NodeKey.from_pem(data)] and NodeKey.from_pem(data).public)
         answer.tell(found)
     message = dice.bytes(20)
     public = serialization.load_pem_public_key(key.public.encode())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
@@ -61,7 +61,7 @@ _ODD: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def _fields(dice: Dice, answer: Answer) -> None:
+def _fields(dice: Dice, answer: CaseAnswer) -> None:
     """A plan with other fields, and all that follows from one."""
     plan = made_plan(dice)
     dumped = plan.model_dump(mode="json")
@@ -158,7 +158,7 @@ def _other_charge(dice: Dice, charge: ChargeProof, plan: RoundPlan) -> ChargePro
     return other.model_copy(update={"version": 2 if other.beyond_proofs else 1})
 
 
-def _opened(dice: Dice, answer: Answer) -> None:
+def _opened(dice: Dice, answer: CaseAnswer) -> None:
     """Plans as a device opens them, one after the other: right, changed, by other keys, over other ledgers."""
     for _ in range(2):
         _opened_once(dice, answer)
@@ -166,7 +166,7 @@ def _opened(dice: Dice, answer: Answer) -> None:
         _charged_otherwise(dice, answer)
 
 
-def _charged_otherwise(dice: Dice, answer: Answer) -> None:
+def _charged_otherwise(dice: Dice, answer: CaseAnswer) -> None:
     """Charges that are in the ledger, but for another plan; and handovers that aren't in it."""
     plan = made_plan(dice, dp="central", cohort=None, events=None, sigma=64, mu2=1e6, round=1, attempt=1)
     link = make_handover(plan.population, 0, release_key(0), release_key(1))
@@ -183,7 +183,7 @@ def _charged_otherwise(dice: Dice, answer: Answer) -> None:
         ask(answer, plans.open_plan, data, public_key=public, last_seen=lambda _: None, pinned=pinned)
 
 
-def _opened_once(dice: Dice, answer: Answer) -> None:
+def _opened_once(dice: Dice, answer: CaseAnswer) -> None:
     """A plan, and others that are like it."""
     if dice.chance(0.15):
         free = made_plan(dice, dp="off", sigma=0, cohort=None, events=None, mu2=dice.one_of((0.0, 1e-9, 0.5, 1.0)))
@@ -249,7 +249,7 @@ def _opened_once(dice: Dice, answer: Answer) -> None:
     answer.tell(plans.signed_bytes(signed))
 
 
-def _refused(dice: Dice, answer: Answer) -> None:
+def _refused(dice: Dice, answer: CaseAnswer) -> None:
     """What can't be a signed plan: too long, of other versions, with more or fewer parts."""
     plan = made_plan(dice, dp="central", cohort=None, events=None, sigma=64, mu2=1e6)
     charge, _, _ = _charge(dice, plan)
@@ -281,16 +281,16 @@ def _refused(dice: Dice, answer: Answer) -> None:
             long = plans.sign_plan(
                 plan.model_copy(update={"settings": {"a": "x" * size}}), None, release_key(0)
             ).to_bytes()
-            answer.tell(len(long), ask(Answer(), plans.read_plan, long) is None)
+            answer.tell(len(long), ask(CaseAnswer(), plans.read_plan, long) is None)
 
 
-def _trust(dice: Dice, answer: Answer) -> None:
+def _trust(dice: Dice, answer: CaseAnswer) -> None:
     """What several rounds rely on together."""
     for _ in range(6):
         _relied(dice, answer)
 
 
-def _relied(dice: Dice, answer: Answer) -> None:
+def _relied(dice: Dice, answer: CaseAnswer) -> None:
     trusts: list[Trust | None] = []
     for _ in range(dice.one_of((0, 1, 2, 3, 5))):
         alone = dice.one_of((None, 0.5, 1.0, 8.0, 0.99e8, 0.98e8, 1e6))
@@ -317,7 +317,7 @@ def _relied(dice: Dice, answer: Answer) -> None:
         answer.tell(None if each is None else each.said)
 
 
-def _domains(dice: Dice, answer: Answer) -> None:
+def _domains(dice: Dice, answer: CaseAnswer) -> None:
     """The weights of one domain's events, by users with few, many and none."""
     items = dice.whole(1, 20)
     rows = [sorted(dice.some_of(range(items), dice.one_of((0.0, 0.2, 0.6, 1.0)))) for _ in range(dice.whole(0, 5))]

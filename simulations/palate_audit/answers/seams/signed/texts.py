@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import altered, ask, release_key
@@ -22,7 +22,7 @@ TEXTS = ("a line\n", "one\ntwo\n", "one\n\ntwo\n", "\u00e9\u2014 \n", "\n", "no 
           "x\n" * 2**15 + "\n")  # fmt: skip
 
 
-def _notes(dice: Dice, answer: Answer) -> None:
+def _notes(dice: Dice, answer: CaseAnswer) -> None:
     """Names, keys and texts; notes that are signed by several, and lines that were changed."""
     name, number = dice.one_of(NAMES), dice.whole(0, 3)
     key = release_key(number)
@@ -74,9 +74,9 @@ def _notes(dice: Dice, answer: Answer) -> None:
             ask(answer, notes.verify_note, found, each) if found else None
     if dice.chance(0.2):
         for over in (0, 1):
-            ask(Answer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 2 + over) + b"\n" + whole)
-            read = ask(Answer(), notes.read_signatures, lines.encode() * 100 + b"x" * over)
-            long = ask(Answer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 1 + over) + b"\n" + whole)
+            ask(CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 2 + over) + b"\n" + whole)
+            read = ask(CaseAnswer(), notes.read_signatures, lines.encode() * 100 + b"x" * over)
+            long = ask(CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 1 + over) + b"\n" + whole)
             answer.tell(read is None, long is None)
     for raw in (lines.encode(), altered(dice, lines.encode()), b"", b"\n"):
         ask(answer, notes.read_signatures, raw)
@@ -90,7 +90,7 @@ def key_bytes(dice: Dice, number: int) -> bytes:
     return bytes.fromhex(release_key(number).public)[: dice.one_of((32, 32, 31))] + dice.one_of((b"", b"", b"x"))
 
 
-def _checkpoints(dice: Dice, answer: Answer) -> None:
+def _checkpoints(dice: Dice, answer: CaseAnswer) -> None:
     """Origins, states of logs and their spellings, by the right key and by others."""
     key, population, epoch = (
         release_key(dice.whole(0, 2)),

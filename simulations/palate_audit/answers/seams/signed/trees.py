@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import altered, ask
@@ -15,7 +15,7 @@ from palate_common.records import merkle, tiles
 from palate_common.records.merkle import Checkpoint, MerkleTree
 
 
-def _proofs(dice: Dice, answer: Answer, proof: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+def _proofs(dice: Dice, answer: CaseAnswer, proof: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
     """A proof, and others that are like it."""
     other = dice.bytes(32).hex()
     at = dice.whole(0, max(0, len(proof) - 1))
@@ -29,7 +29,7 @@ def _proofs(dice: Dice, answer: Answer, proof: tuple[str, ...]) -> Iterator[tupl
     yield (*proof[:-1], dice.one_of((None, 5, b"", "", other[:-1], other + "0", other + "\n", "\u0660" * 64)))
 
 
-def _merkle(dice: Dice, answer: Answer) -> None:
+def _merkle(dice: Dice, answer: CaseAnswer) -> None:
     """Roots and proofs of a log at sizes, and proofs that were changed."""
     size = dice.one_of((*range(71), *range(10), 127, 128, 129, 130))
     leaves = [dice.one_of((b"", b"same", b"\x01" * 32, b"%d" % place)) for place in range(size)]
@@ -101,7 +101,7 @@ def long_tree() -> tuple[MerkleTree, tuple[bytes, ...]]:
     return MerkleTree(leaves), leaves
 
 
-def _tiles(dice: Dice, answer: Answer) -> None:
+def _tiles(dice: Dice, answer: CaseAnswer) -> None:
     """A log as files, whole and in parts, and what is read from files that were changed."""
     tree, leaves = long_tree()
     size = dice.one_of((0, 1, 2, 5, 100, 255, 256, 257, 258, 300, 511, 512, 513, 600))
@@ -135,7 +135,7 @@ def _tiles(dice: Dice, answer: Answer) -> None:
         size, dice.one_of((tree.root(size), tree.root(size), tree.root(size), tree.root(max(0, size - 1))))
     )
     for most in (10**6, needed, needed - 1, 128 * size, 128 * size - 1):
-        found = ask(Answer(), tiles.read_log, fetch, now, most=most)
+        found = ask(CaseAnswer(), tiles.read_log, fetch, now, most=most)
         answer.tell(None if found is None else (len(found), found[-1:], found == leaves[:size]))
         ask(answer, tiles.read_log, fetch, now, most=most) if size < 3 or most < needed else None
     levels: tuple[tiles.Level, ...] = ("entries", 0)

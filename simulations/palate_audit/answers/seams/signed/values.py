@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key, shown
@@ -52,7 +52,7 @@ def _value(dice: Dice, levels: int) -> Any:
     return {dice.one_of(("a", "b", "Z", "", "é", "\uffff", "\U00010000", "aa")): each for each in items}
 
 
-def _canonical(dice: Dice, answer: Answer) -> None:
+def _canonical(dice: Dice, answer: CaseAnswer) -> None:
     """Values as bytes, and bytes as values."""
     data = ask(answer, canonical_json, _value(dice, 4)) or b"[0]"
     for change in (-1, 0, 1):
@@ -97,7 +97,7 @@ def _field(dice: Dice) -> bytes:
     ))  # fmt: skip
 
 
-def _messages(dice: Dice, answer: Answer) -> None:
+def _messages(dice: Dice, answer: CaseAnswer) -> None:
     """Fields there and back, cut off, too many, of other kinds."""
     parts = [_field(dice) for _ in range(dice.one_of((0, 1, 2, 3, 5, 9)))]
     message = b"".join(parts)
@@ -117,7 +117,7 @@ def _messages(dice: Dice, answer: Answer) -> None:
         ask(answer, protobuf.read, many, most=most)
     if dice.chance(0.2):
         for count in (protobuf.MOST_FIELDS, protobuf.MOST_FIELDS + 1):
-            answer.tell(len(ask(Answer(), protobuf.read, b"\x08\x01" * count) or ()))
+            answer.tell(len(ask(CaseAnswer(), protobuf.read, b"\x08\x01" * count) or ()))
     signed = dice.one_of((0, 1, -1, 2, -2, 63, -64, 2**62, -(2**62), 2**63 - 1, -(2**63)))
     answer.tell(protobuf.zigzag(signed), protobuf.as_signed(protobuf.zigzag(signed)), protobuf.as_signed(abs(signed)))
 
@@ -175,7 +175,7 @@ def _limits() -> tuple[dict[str, Any], ...]:
 _LIMITS = _limits()
 
 
-def _entries(dice: Dice, answer: Answer) -> None:
+def _entries(dice: Dice, answer: CaseAnswer) -> None:
     """Entries of a ledger: each kind, with fields that lack, are more, or are others."""
     for _ in range(8):
         kind, fields = dice.one_of(_FIELDS)

@@ -13,7 +13,7 @@ from unittest import mock
 
 import httpx
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, altered, ask, files, folder, release_key, shown
@@ -56,7 +56,7 @@ def _response(status: int, content: bytes = b"", headers: dict[str, str] | None 
 class _OtherSide:
     """Witnesses as HTTP servers, of which each answers in its manner, one after the other."""
 
-    def __init__(self, dice: Dice, answer: Answer, count: int) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, count: int) -> None:
         self.dice, self.answer, self.count = dice, answer, count
         self.sizes, self.notes = [0] * count, list[str]()
         self.manners = ["cosigns"] * count
@@ -74,7 +74,7 @@ class _OtherSide:
         self.asked = [0] * self.count
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request."""
+        """CaseAnswer a request."""
         place = int(request.url.host[1])
         before = [witness(each).name for each in range(place)]
         while self.client and any(not self.client._asked[name].done() for name in before):
@@ -145,7 +145,7 @@ def _addresses(dice: Dice, count: int) -> list[WitnessAddress]:
     ]
 
 
-def _client(answer: Answer, other: _OtherSide) -> Callable[..., httpx.AsyncClient]:
+def _client(answer: CaseAnswer, other: _OtherSide) -> Callable[..., httpx.AsyncClient]:
     """Makes clients that reach the other side."""
     real = httpx.AsyncClient
 
@@ -161,7 +161,7 @@ def _troubles(client: WitnessClient) -> list[Any]:
     return [sorted(client.sizes.items()), sorted((name, NAMED.findall(why)) for name, why in client.troubles.items())]
 
 
-def _witnessed(dice: Dice, answer: Answer) -> None:
+def _witnessed(dice: Dice, answer: CaseAnswer) -> None:
     """A server charges and publishes, and has its ledger cosigned, while witnesses come and go."""
     count = dice.one_of((1, 2, 3, 3, 4))
     needed, other, now = dice.whole(1, count), _OtherSide(dice, answer, count), [0.0]
@@ -194,7 +194,7 @@ def _witnessed(dice: Dice, answer: Answer) -> None:
             answer.tell(other.notes[-count:])
 
 
-def _asked(answer: Answer, call: Callable[[Ledger], Any], ledger: Ledger) -> None:
+def _asked(answer: CaseAnswer, call: Callable[[Ledger], Any], ledger: Ledger) -> None:
     """Ask the witnesses, and tell what is shown."""
     try:
         found = call(ledger)
@@ -217,7 +217,7 @@ def _grows_meanwhile(ledger: Ledger, client: WitnessClient, times: int) -> None:
     client.cosigned = cosigned  # type: ignore[method-assign]
 
 
-def _clients(dice: Dice, answer: Answer) -> None:
+def _clients(dice: Dice, answer: CaseAnswer) -> None:
     """Addresses of witnesses; and a client that is asked for states of a log, earlier ones and others' too."""
     for url in (
         "http://a",
@@ -290,7 +290,7 @@ def _full(where: str) -> Callable[[Path, bytes], None]:
     return write
 
 
-def _mirrored(dice: Dice, answer: Answer) -> None:
+def _mirrored(dice: Dice, answer: CaseAnswer) -> None:
     """A log as files, at one size after the other, by two processes, on a disk that is full at times."""
     key, log = release_key(0), _Growing()
 
@@ -352,7 +352,7 @@ _FACTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def _extracts(dice: Dice, answer: Answer) -> None:
+def _extracts(dice: Dice, answer: CaseAnswer) -> None:
     """Extracts of runs, among other runs; changed, by others, signed again."""
     key, other = release_key(0), release_key(1)
     with Ledger(":memory:", population=dice.one_of(("readers", "\u00e9"))) as ledger:
@@ -414,7 +414,7 @@ def _extracts(dice: Dice, answer: Answer) -> None:
         _verified(answer, spelled, public)
 
 
-def _verified(answer: Answer, data: bytes, public: str) -> None:
+def _verified(answer: CaseAnswer, data: bytes, public: str) -> None:
     """Verify an extract, and tell all of it."""
     try:
         found = verify_extract(data, public)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import altered, ask, files, folder, release_key
@@ -93,7 +93,7 @@ class _Watched:
         return AddCheckpoint(said, proof, self.note(dice, size, fork=fork, own=own)).to_bytes()
 
 
-def told(answer: Answer, found: cosigner.Answer) -> None:
+def told(answer: CaseAnswer, found: cosigner.CaseAnswer) -> None:
     """Tell a witness's answer: of a refusal, what it names."""
     whole = found.status == 200 or found.content_type == witnessing.SIZE_TYPE
     answer.tell(found.status, found.content_type, found.body if whole else NAMED.findall(found.body.decode()))
@@ -119,7 +119,7 @@ def _made(dice: Dice, root: Path, rates: tuple[float, ...] = (10.0, 0.15, 0.2, 1
     return WitnessFolder.make(root / "witness", WitnessConfig(name="witness.example/palate", **config))
 
 
-def _decisions(dice: Dice, answer: Answer) -> None:
+def _decisions(dice: Dice, answer: CaseAnswer) -> None:
     """A witness is asked again and again, and meets with all that may happen to it."""
     with folder() as root:
         made = _made(dice, root)
@@ -213,7 +213,7 @@ def _damaged(dice: Dice, made: WitnessFolder, log: str) -> None:
             path.write_bytes(changed)
 
 
-def _folders(dice: Dice, answer: Answer) -> None:
+def _folders(dice: Dice, answer: CaseAnswer) -> None:
     """Settings, keys and logs of a witness, and evidence up to its limit."""
     with folder() as root:
         (root / "file").write_text("x")
@@ -234,13 +234,13 @@ def _folders(dice: Dice, answer: Answer) -> None:
             ),
         ):
             made = ask(
-                Answer(),
+                CaseAnswer(),
                 lambda name=name, more=more: (
                     [WitnessFolder.make(root / "witness", WitnessConfig(name=name, **more))] and 1
                 ),
             )
             answer.tell(made, files(root))
-        ask(Answer(), lambda: WitnessFolder.make(root / "witness", WitnessConfig(name="w")).folder.name)
+        ask(CaseAnswer(), lambda: WitnessFolder.make(root / "witness", WitnessConfig(name="w")).folder.name)
         answer.tell([path for path, *_ in files(root)])
         there = (root / "witness" / "witness.toml").exists()
         settings = root / "witness" / "witness.toml"
@@ -260,7 +260,7 @@ def _folders(dice: Dice, answer: Answer) -> None:
             ):
                 kept = settings.read_bytes()
                 settings.write_bytes(line.encode("latin-1"))
-                answer.tell(ask(Answer(), lambda: repr(WitnessFolder(root / "witness").config)))
+                answer.tell(ask(CaseAnswer(), lambda: repr(WitnessFolder(root / "witness").config)))
                 ask(answer, lambda: str(WitnessFolder.at(root / "witness").verifier_key))
                 settings.write_bytes(kept)
             found = WitnessFolder.at(root / "witness")
@@ -311,7 +311,7 @@ def _folders(dice: Dice, answer: Answer) -> None:
             answer.tell(found.check(), files(root))
 
 
-def _rates(dice: Dice, answer: Answer) -> None:
+def _rates(dice: Dice, answer: CaseAnswer) -> None:
     """Who may ask when, while others ask and time goes by."""
     now = [0.0]
     rates = Rates(dice.one_of((0.05, 0.1, 0.2, 1.0, 2.0)), lambda: now[0])
@@ -321,7 +321,7 @@ def _rates(dice: Dice, answer: Answer) -> None:
             answer.tell(rates.has_room(dice.one_of("aaaaabcd")))
 
 
-def _requests(dice: Dice, answer: Answer) -> None:
+def _requests(dice: Dice, answer: CaseAnswer) -> None:
     """The bodies of requests, the sizes of answers, and evidence that a log forked."""
     log, key = _Watched(0), release_key(0)
     log.grow(dice.whole(1, 6))
@@ -377,7 +377,7 @@ def _requests(dice: Dice, answer: Answer) -> None:
             )
 
 
-def _served(dice: Dice, answer: Answer) -> None:
+def _served(dice: Dice, answer: CaseAnswer) -> None:
     """The HTTP application of a witness, without sockets."""
     with folder() as root:
         made, log = _made(dice, root, (0.05, 0.2)), _Watched(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, altered, ask, release_key
@@ -43,7 +43,7 @@ def by_witnesses(note: Note, numbers: Sequence[int], time: int = 1_700_000_000) 
     return note.with_signatures(*made)
 
 
-def _quorums(dice: Dice, answer: Answer) -> None:
+def _quorums(dice: Dice, answer: CaseAnswer) -> None:
     """Which quorums there are, and what each counts of a note."""
     count = dice.one_of((1, 2, 3, 3, 4, 5))
     keys = [str(witness(number)) for number in range(count)]
@@ -103,7 +103,7 @@ def _quorums(dice: Dice, answer: Answer) -> None:
             ask(answer, quorum.cosigned, made, log=log)
 
 
-def _cosignatures(dice: Dice, answer: Answer) -> None:
+def _cosignatures(dice: Dice, answer: CaseAnswer) -> None:
     """One cosignature: its time, its length, its text, its key."""
     key, log = release_key(0), log_key("readers", release_key(0).public)
     note = sign_checkpoint(Checkpoint(dice.whole(0, 9), dice.bytes(32).hex()), log.name, key)
@@ -214,7 +214,7 @@ def _changed(dice: Dice, found: Shown, seen: Checkpoint | None, ledger: Ledger, 
     return found.model_copy(update=dice.one_of(options))
 
 
-def _growth(dice: Dice, answer: Answer) -> None:
+def _growth(dice: Dice, answer: CaseAnswer) -> None:
     """What a device is shown, one state after the other, by an operator that seldom lies."""
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(":memory:", population="readers"))
@@ -266,7 +266,7 @@ def _growth(dice: Dice, answer: Answer) -> None:
         ask(answer, consistency.kept_by, odd)
 
 
-def _restorations(dice: Dice, answer: Answer) -> None:
+def _restorations(dice: Dice, answer: CaseAnswer) -> None:
     """A ledger that was restored from a backup: devices that saw each state of the lost one are shown the new one."""
     with ExitStack() as stack:
         lost = stack.enter_context(Ledger(":memory:", population="readers"))
@@ -325,7 +325,7 @@ def _restorations(dice: Dice, answer: Answer) -> None:
             answer.tell(ledger.epoch, repr(ledger.spent()), again)
 
 
-def _taken(answer: Answer, found: Shown, pinned: Pinned | None) -> None:
+def _taken(answer: CaseAnswer, found: Shown, pinned: Pinned | None) -> None:
     """What a device takes that saw nothing before."""
     for evidence in (None, b"broken"):
         try:
@@ -340,7 +340,7 @@ def _present(ledger: Ledger, keys: list[SigningKey]) -> set[str]:
     return {keys[0].public, *(each.new_key for each in ledger.handed_over())}
 
 
-def _pinned(dice: Dice, answer: Answer) -> None:
+def _pinned(dice: Dice, answer: CaseAnswer) -> None:
     """What an app may pin, the verifier keys of its ledger, and how much a state may show."""
     epoch: dict[str, Any] = {"entry": {}, "inclusion": ()}
     link: dict[str, Any] = {"entry": {"a": 1}, "inclusion": (HASH,)}

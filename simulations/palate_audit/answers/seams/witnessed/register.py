@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from palate_audit.answers.answer import Answer
+from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import ask, folder, shown
@@ -27,7 +27,7 @@ _DAY = 86400.0
 class _Played:
     """A register, and what is known of it outside."""
 
-    def __init__(self, dice: Dice, answer: Answer, path: Path | str) -> None:
+    def __init__(self, dice: Dice, answer: CaseAnswer, path: Path | str) -> None:
         self.dice, self.answer, self.path = dice, answer, path
         self.register = Enrolments(path)
         self.tokens, self.now = ["unknown"], 1_700_000_000.0
@@ -187,7 +187,7 @@ def _dump(value: Any) -> Any:
     return shown(vars(value))
 
 
-def _registered(dice: Dice, answer: Answer) -> None:
+def _registered(dice: Dice, answer: CaseAnswer) -> None:
     """Operations one after the other, while the clock goes on, jumps, and goes back."""
     with folder() as root:
         played = _Played(dice, answer, root / "enrolment.db" if dice.chance(0.35) else ":memory:")
@@ -211,7 +211,7 @@ def _registered(dice: Dice, answer: Answer) -> None:
         played.register.close()
 
 
-def _quarters(dice: Dice, answer: Answer) -> None:
+def _quarters(dice: Dice, answer: CaseAnswer) -> None:
     """Quarters of years, at their borders."""
     for _ in range(10):
         at = dice.one_of(

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from palate_audit.answers.answer import NAMED, Answer
+from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.signed.asking import HASH, ask, files, folder, release_key
@@ -199,7 +199,7 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
     )
 
 
-def _backups(dice: Dice, answer: Answer) -> None:
+def _backups(dice: Dice, answer: CaseAnswer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
     with folder() as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
@@ -259,7 +259,7 @@ def _backups(dice: Dice, answer: Answer) -> None:
         _epochs(dice, answer, server, root, saved)
 
 
-def _epochs(dice: Dice, answer: Answer, server: _Server, root: Path, saved: Path) -> None:
+def _epochs(dice: Dice, answer: CaseAnswer, server: _Server, root: Path, saved: Path) -> None:
     """The ledger of one backup goes on from what others have seen: of one thing after the other."""
     archive.unpack(saved, root / "once")
     site = Site.at(root / "once")
@@ -279,7 +279,9 @@ def _epochs(dice: Dice, answer: Answer, server: _Server, root: Path, saved: Path
                 answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
 
 
-def _restored(dice: Dice, answer: Answer, saved: Path, target: Path, there: list[Path], mirror: Path | None) -> None:
+def _restored(
+    dice: Dice, answer: CaseAnswer, saved: Path, target: Path, there: list[Path], mirror: Path | None
+) -> None:
     """Restore, and tell the ledger, the register and the files."""
     without = not there if dice.chance(0.9) else dice.chance(0.5)
     try:
@@ -312,7 +314,7 @@ def _entry(dice: Dice, name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
     return made, data
 
 
-def _archives(dice: Dice, answer: Answer) -> None:
+def _archives(dice: Dice, answer: CaseAnswer) -> None:
     """Archives that were made by hand: members that lack, are more, lead elsewhere, or are too many."""
     content = [
         ("server.toml", b'population = "p"\n[training]\nfeatures = "genres.npy"\n'), ("items", b"a\n"), ("key", b"k"),
@@ -467,7 +469,7 @@ def _extension(value: Any) -> Any:
             return None
 
 
-def _installed(answer: Answer, root: Path, host: str, public: bytes, key: bytes) -> None:
+def _installed(answer: CaseAnswer, root: Path, host: str, public: bytes, key: bytes) -> None:
     """Install a public certificate; of a refusal its kind is told: the rest is a library's."""
     try:
         answer.tell(certificates.install(root, host, public, key, roots=_chain()["root"]).subject.rfc4514_string())
@@ -475,7 +477,7 @@ def _installed(answer: Answer, root: Path, host: str, public: bytes, key: bytes)
         answer.tell(type(error).__name__, str(error).partition(" ")[0])
 
 
-def _certified(dice: Dice, answer: Answer) -> None:
+def _certified(dice: Dice, answer: CaseAnswer) -> None:
     """Certificates that are made, kept, renewed, damaged, and replaced by public ones."""
     chain = _chain()
     base = datetime(2026, 1, 1, tzinfo=UTC)
