@@ -78,7 +78,7 @@ class FilmShelf:
         return [each.item for each in shown]
 
     def take_part(self) -> bool:
-        """CaseAnswer one round; whether anything left the device."""
+        """Answer one round; whether anything left the device."""
         answer = self.device.contribute(*self._operator.plan())
         print(f"  {self._operator.take(answer)} took part; {len(answer):,} bytes left this device")
         return answer != b"refused"

@@ -54,7 +54,7 @@ def add(
 
 @app.command()
 def run(folder: Folder) -> None:
-    """CaseAnswer POST /add-checkpoint until Ctrl-C or SIGTERM."""
+    """Answer POST /add-checkpoint until Ctrl-C or SIGTERM."""
     from palate_server.witness.folder import WitnessFolder
     from palate_server.witness.server import serve
 

@@ -124,7 +124,7 @@ class Worker:
         answers.send(Advanced(0, time.process_time()))
 
     def serve(self, tasks: queue.SimpleQueue[Any]) -> None:
-        """CaseAnswer until the task None comes."""
+        """Answer until the task None comes."""
         shared: Shared = {}
         while (task := tasks.get()) is not None:
             if isinstance(task, Asked):

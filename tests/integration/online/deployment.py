@@ -159,7 +159,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._through(lambda: self._forward(body))
 
     def _through(self, act: Callable[[], tuple[int, bytes]]) -> None:
-        """CaseAnswer, with whatever trouble there is."""
+        """Answer, with whatever trouble there is."""
         self.server.seen.append(self.path)
         who = self.headers.get("flwr-public-key", "")
         trouble = self.server.trouble(self.path, "before", who)

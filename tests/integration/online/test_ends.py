@@ -249,7 +249,7 @@ def test_only_a_mistake_in_the_arguments_raises(fleet: Any, monkeypatch: pytest.
 
 
 def trickle(listener: socket.socket, context: Any, data: bytes) -> None:
-    """CaseAnswer with one byte every tenth of a second, for ever."""
+    """Answer with one byte every tenth of a second, for ever."""
     while True:
         try:
             plain, _ = listener.accept()

@@ -19,18 +19,18 @@ from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, Note, Signature, VerifierKey, read_note, read_signatures, sign_note
 from palate_common.records.signing import SigningKey
 from palate_server.witness import folder as witness_folder
-from palate_server.witness.cosigner import MOST_TEXT, CaseAnswer, Cosigner, evidence_of_fork
+from palate_server.witness.cosigner import MOST_TEXT, Answer, Cosigner, evidence_of_fork
 from palate_server.witness.folder import MOST_EVIDENCE, State, WitnessFolder, log_id
 from palate_server.witness.witnessing import MOST_REQUEST, SIZE_TYPE, AddCheckpoint, read_request, read_size
 
 Make = Callable[..., WitnessFolder]
 
 
-def ask(witness: Cosigner, log: Log, old: int, size: int) -> CaseAnswer:
+def ask(witness: Cosigner, log: Log, old: int, size: int) -> Answer:
     return witness.answer(log.request(old, size).to_bytes())
 
 
-def verified(folder: WitnessFolder, log: Log, answer: CaseAnswer, size: int) -> None:
+def verified(folder: WitnessFolder, log: Log, answer: Answer, size: int) -> None:
     """The answer is this witness's cosignature of this state."""
     assert answer.status == 200, answer.body
     note = log.note(size).with_signatures(*read_signatures(answer.body))
@@ -174,7 +174,7 @@ def test_requests_at_once_are_answered_one_after_the_other(make: Make, log: Log)
     """Of many that would extend the same state, one does; nothing is lost, and nothing goes back."""
     folder = make(log)
     witness = Cosigner(folder)
-    answers: list[tuple[int, CaseAnswer]] = []
+    answers: list[tuple[int, Answer]] = []
 
     def race(size: int) -> None:
         answers.append((size, ask(witness, log, 0, size)))

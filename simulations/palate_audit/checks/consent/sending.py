@@ -32,7 +32,7 @@ from palate_client.online.hosting import OwnHost
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, SyncEnd
 from palate_client.online.sync import Session
-from palate_client.rounds.dispatch import TRAIN, CaseAnswer
+from palate_client.rounds.dispatch import TRAIN, Answer
 from palate_common.errors import UnreachableError
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.rounds.plan import RoundPlan, SignedPlan
@@ -90,7 +90,7 @@ class _Server:
         self.asks, self.taken = self.asks + 1, False
         return self.messages[number][1]
 
-    def reply(self, asked: ServerMessage, answer: CaseAnswer | None) -> ReplyUpload:
+    def reply(self, asked: ServerMessage, answer: Answer | None) -> ReplyUpload:
         """The device's answer, to be sent."""
         purpose = next(each for each, message in self.messages if message is asked)
         sent = answer[1] if answer is not None and isinstance(answer[1], bytes) else REFUSED

@@ -110,7 +110,7 @@ class Gateway:
             self._shards = [ray.put(arrays_of(shard)) for shard in shards]
 
     def serve(self, tasks: queue.SimpleQueue[Any]) -> None:
-        """CaseAnswer until the task None comes."""
+        """Answer until the task None comes."""
         while True:
             busy = bool(self._pending or self._working)
             try:

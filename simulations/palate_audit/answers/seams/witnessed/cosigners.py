@@ -93,7 +93,7 @@ class _Watched:
         return AddCheckpoint(said, proof, self.note(dice, size, fork=fork, own=own)).to_bytes()
 
 
-def told(answer: CaseAnswer, found: cosigner.CaseAnswer) -> None:
+def told(answer: CaseAnswer, found: cosigner.Answer) -> None:
     """Tell a witness's answer: of a refusal, what it names."""
     whole = found.status == 200 or found.content_type == witnessing.SIZE_TYPE
     answer.tell(found.status, found.content_type, found.body if whole else NAMED.findall(found.body.decode()))
