@@ -25,6 +25,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -331,11 +332,13 @@ def _codes(seam: Seam, case: int) -> set[tuple[str, str]]:
             seen.add(frame.f_code)
 
     sys.setprofile(told)
+    threading.setprofile(told)
     try:
         played(seam, case)
     finally:
         sys.setprofile(None)
-    return {(code.co_filename, code.co_qualname) for code in seen if "/palate_" in code.co_filename}
+        threading.setprofile(None)
+    return {(code.co_filename, code.co_qualname) for code in seen.copy() if "/palate_" in code.co_filename}
 
 
 def survives(

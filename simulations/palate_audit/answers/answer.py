@@ -22,6 +22,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from palate_common.errors import PalateError
 
@@ -42,6 +43,9 @@ class Answer:
         """Two a floating-point array, one a number."""
         self.rough: list[float] = []
         """The same of what was told by `near`."""
+        self._short: list[np.ndarray[Any, Any]] | None = None
+        self.apart = ""
+        """What the texts of errors are taken without: the name of a temporary folder."""
 
     def tell(self, *values: Any) -> None:
         """Take values in: numbers, texts, bytes, arrays, enums, errors; dataclasses, mappings and sequences of them.
@@ -53,12 +57,48 @@ class Answer:
             for part in self._parts(value):
                 self._hash.update(part)
 
+    def exact(self, *values: Any) -> None:
+        """Take in what exact arithmetic alone has made, with every bit of its floating point."""
+        for value in values:
+            if isinstance(value, float | np.floating):
+                self.tell(float(value).hex())
+            elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                same = np.where(np.isnan(value), np.nan, value)  # which NaN it is depends on the processor
+                self.tell(value.dtype.str, value.shape, same.astype("<f8").tobytes())
+            elif isinstance(value, list | tuple):
+                self.tell(len(value))
+                self.exact(*value)
+            else:
+                self.tell(value)
+
     def near(self, *arrays: Any) -> None:
         """Take in arrays of whole numbers that floating point was rounded to, with more room."""
         for array in arrays:
             given = np.asarray(array)
             self.tell("near", given.shape)
             self.rough += _sums(given.astype(np.float64))
+
+    def brief(self, *values: Any, rough: bool = False) -> None:
+        """Take values in as `tell` does, but keep four numbers of all their floating point together.
+
+        Each array counts with its shape, whose largest number is 1, and with its size.
+
+        Args:
+            values: see `tell`.
+            rough: whether the numbers need more room, such as those of another library's networks.
+        """
+        self._short = []
+        self.tell(*values)
+        parts, self._short = self._short, None
+        sizes = np.array([np.abs(part).max(initial=0.0) for part in parts])
+        sizes[sizes < DUST] = 0.0
+        shapes = [part / size for part, size in zip(parts, sizes, strict=True) if size]
+        kept = _sums(np.concatenate([np.zeros(0), *shapes])) + _sums(np.log(sizes[sizes > 0]))
+        if rough:
+            self.rough += [each / DIGITS for each in kept]  # far above what counts as zero among whole numbers
+        else:
+            self.numbers += kept
+        self.tell(sizes > 0)
 
     def of(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Call, and take in the result, or Palate's own error with its names and numbers.
@@ -68,13 +108,13 @@ class Answer:
         """
         found = self.tried(call, *args, **named)
         self.tell(found)
-        return None if isinstance(found, PalateError) else found
+        return None if isinstance(found, PalateError | ValidationError) else found
 
     def tried(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call, and return the result, or Palate's own error, which is taken in."""
+        """Call, and return the result, or Palate's own error or pydantic's, which is taken in."""
         try:
             return call(*args, **named)
-        except PalateError as error:
+        except (PalateError, ValidationError) as error:
             self.tell(error)
             return error
 
@@ -102,8 +142,14 @@ class Answer:
                 yield hashlib.sha256(value).digest()
             case np.ndarray():
                 yield from self._array(value)
+            case ValidationError():  # its text names a version
+                yield from self._parts([[str(each["type"]), *map(str, each["loc"])] for each in value.errors()])
+            case BaseModel():
+                yield f"{type(value).__name__};".encode()
+                yield from self._parts({name: getattr(value, name) for name in type(value).model_fields})
             case BaseException():
-                yield f"{type(value).__name__} {NAMED.findall(str(value))};".encode()
+                said = str(value).replace(self.apart, "") if self.apart else str(value)
+                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
             case Mapping():
                 yield f"{{{len(value)};".encode()
                 for key in sorted(value, key=repr):
@@ -127,7 +173,10 @@ class Answer:
     def _real(self, value: float) -> Iterator[bytes]:
         """A number: it is kept, and its kind is hashed."""
         if math.isfinite(value):
-            self.numbers.append(value)
+            if self._short is None:
+                self.numbers.append(value)
+            else:
+                self._short.append(np.array([value]))
             yield b"f;"
         else:
             yield f"{value!r};".encode()
@@ -138,7 +187,11 @@ class Answer:
         if value.dtype.kind == "f":
             finite = np.isfinite(value)
             yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
-            self.numbers += _sums(np.where(finite, value, 0.0))
+            known = np.where(finite, value, 0.0)
+            if self._short is None:
+                self.numbers += _sums(known)
+            else:
+                self._short.append(known.astype(np.float64).ravel())
         elif value.dtype.kind in "biu":
             yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
         else:

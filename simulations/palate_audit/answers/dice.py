@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import PCG64
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Dice:
     def __init__(self, seam: str, case: int) -> None:
         seed = int.from_bytes(hashlib.sha256(f"{seam}\n{case}".encode()).digest()[:16])
         # Raw words of PCG64 are promised to stay as they are; numpy's distributions aren't.
-        self._words = np.random.PCG64(seed)
+        self._words = PCG64(seed)
 
     def whole(self, low: int, high: int) -> int:
         """A whole number from `low` to `high`, both included."""
@@ -61,6 +62,10 @@ class Dice:
     def any_of(self, options: Sequence[Any]) -> Any:
         """One of several, of different kinds."""
         return options[self.whole(0, len(options) - 1)]
+
+    def mostly(self, usual: Any, *others: Any) -> Any:
+        """The usual value, or, in one of ten cases, one of others."""
+        return self.one_of(others) if self.chance(0.1) else usual
 
     def some_of(self, options: Sequence[T], share: float = 0.5) -> list[T]:
         """Each with this chance, in their order."""

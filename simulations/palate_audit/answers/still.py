@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, tzinfo
 from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.agreement import KeyPair
+from palate_server.folder import events
+from palate_server.ledger import ledger, ledger_file
 
 NOW = 1_760_000_000.0
 """The time, in seconds since 1970."""
@@ -25,7 +28,7 @@ NOW = 1_760_000_000.0
 @contextmanager
 def still(seed: str) -> Iterator[None]:
     """Make everything that is drawn follow from a seed, in this process, until the context ends."""
-    stream = _Stream(seed)
+    stream, chosen = _Stream(seed), _Stream(f"{seed}\nchosen")
 
     def identity() -> SigningKey:
         return SigningKey(Ed25519PrivateKey.from_private_bytes(stream.take(32)))
@@ -38,7 +41,7 @@ def still(seed: str) -> Iterator[None]:
 
     patches = (
         (os, "urandom", stream.take),
-        (random, "_urandom", _Stream(f"{seed}\nrandom").take),  # its own: modules draw from it at their import
+        (random, "_urandom", chosen.take),  # of SystemRandom
         (secrets, "token_bytes", stream.take),
         (secrets, "token_hex", stream.text),
         (secrets, "token_urlsafe", stream.text),
@@ -47,11 +50,21 @@ def still(seed: str) -> Iterator[None]:
         (time, "time", lambda: NOW),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
+        *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
     )
     with ExitStack() as stack:
         for owner, attribute, settled in patches:
             stack.enter_context(mock.patch.object(owner, attribute, settled))
         yield
+
+
+class _StillDate(datetime):
+    """Dates whose present is `time.time`."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> _StillDate:
+        """The time that is."""
+        return cls.fromtimestamp(time.time(), tz)
 
 
 class _Stream:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.held import shapes
 
-SEAMS: tuple[Seam, ...] = ()
+SEAMS: tuple[Seam, ...] = (*shapes.SEAMS,)

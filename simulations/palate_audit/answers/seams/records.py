@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.seam import Seam
+from palate_audit.answers.signed import kept, keys, messages, plans, texts, trees, values
 
-SEAMS: tuple[Seam, ...] = ()
+SEAMS = (*values.SEAMS, *trees.SEAMS, *texts.SEAMS, *keys.SEAMS, *kept.SEAMS, *plans.SEAMS, *messages.SEAMS)
+"""Of `palate_audit.answers.signed`."""

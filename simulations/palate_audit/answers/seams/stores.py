@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.held import figures, folders, lives, messages, parts
 
-SEAMS: tuple[Seam, ...] = ()
+SEAMS: tuple[Seam, ...] = (*lives.SEAMS, *folders.SEAMS, *messages.SEAMS, *figures.SEAMS, *parts.SEAMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from palate_audit.answers.seam import Seam
+from palate_audit.answers.witnessed import asked, cosigners, quorums, register, saved
 
-SEAMS: tuple[Seam, ...] = ()
+SEAMS = (*quorums.SEAMS, *cosigners.SEAMS, *asked.SEAMS, *register.SEAMS, *saved.SEAMS)
+"""Of `palate_audit.answers.witnessed`."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.contributions import nodes, surveys, verdicts
 
-SEAMS: tuple[Seam, ...] = ()
+SEAMS: tuple[Seam, ...] = (*nodes.SEAMS, *surveys.SEAMS, *verdicts.SEAMS)

@@ -1,0 +1,1 @@
+"""Signed: made-up cases of what is signed, proven, kept and read."""
