@@ -13,8 +13,8 @@ from palate_audit.answers.seams.admission import ALLOWS, PINS
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
-    PlanOperator,
     MaskedPeers,
+    PlanOperator,
     facts_of,
     key_of,
     model_of,

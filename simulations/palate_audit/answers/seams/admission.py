@@ -22,8 +22,8 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
-    PlanOperator,
     MaskedPeers,
+    PlanOperator,
     key_of,
     model_of,
     outcome,
