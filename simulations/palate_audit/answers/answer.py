@@ -15,7 +15,7 @@ import enum
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
@@ -54,8 +54,7 @@ class CaseAnswer:
             TypeError: a value of another kind; say of it what counts.
         """
         for value in values:
-            for part in self._parts(value):
-                self._hash.update(part)
+            self._take(value)
 
     def exact(self, *values: Any) -> None:
         """Take in what exact arithmetic alone has made, with every bit of its floating point."""
@@ -128,72 +127,90 @@ class CaseAnswer:
         exact = self.digest == digest and _close(self.numbers, numbers, DIGITS, DUST)
         return exact and _close(self.rough, rough, ROUGH, 2.0)
 
-    def _parts(self, value: Any) -> Iterator[bytes]:
-        """What goes into the hash."""
+    def _take(self, value: Any) -> None:
+        """Put a value into the hash, and its floating point beside it."""
         match value:
-            case None | bool() | np.bool_() | enum.Enum() | str() | PurePath():
-                shown = value.value if isinstance(value, enum.Enum) else value
-                yield f"{str(shown)!r};".encode()
-            case int() | np.integer():
-                yield f"{int(value)};".encode()
-            case float() | np.floating():
-                yield from self._real(float(value))
+            case str():  # the kinds that are most frequent stand first
+                self._put(repr(str(value)))
+            case None | bool() | np.bool_():
+                self._put(repr(str(value)))
+            case int() | np.integer() if not isinstance(value, enum.Enum):
+                self._put(str(int(value)))
             case bytes() | bytearray() | memoryview():
-                yield hashlib.sha256(value).digest()
+                self._hash.update(hashlib.sha256(value).digest())
+            case list() | tuple():
+                self._put(f"[{len(value)}")
+                for each in value:
+                    self._take(each)
+            case float() | np.floating():
+                self._real(float(value))
             case np.ndarray():
-                yield from self._array(value)
+                self._array(value)
+            case Mapping():
+                self._put(f"{{{len(value)}")
+                for key in sorted(value, key=repr):
+                    self._take(key)
+                    self._take(value[key])
+            case _:
+                self._other(value)
+
+    def _other(self, value: Any) -> None:
+        """The same of rarer kinds."""
+        match value:
+            case enum.Enum() | PurePath():
+                self._put(repr(str(value.value if isinstance(value, enum.Enum) else value)))
             case ValidationError():  # its text names a version
-                yield from self._parts([[str(each["type"]), *map(str, each["loc"])] for each in value.errors()])
+                self._take([[str(each["type"]), *map(str, each["loc"])] for each in value.errors()])
             case BaseModel():
-                yield f"{type(value).__name__};".encode()
-                yield from self._parts({name: getattr(value, name) for name in type(value).model_fields})
+                self._put(type(value).__name__)
+                self._take({name: getattr(value, name) for name in type(value).model_fields})
             case BaseException():
                 said = str(value).replace(self.apart, "") if self.apart else str(value)
-                yield f"{type(value).__name__} {NAMED.findall(said)};".encode()
-            case Mapping():
-                yield f"{{{len(value)};".encode()
-                for key in sorted(value, key=repr):
-                    yield from self._parts(key)
-                    yield from self._parts(value[key])
+                self._put(f"{type(value).__name__} {NAMED.findall(said)}")
             case AbstractSet():
-                yield f"<{len(value)};".encode()
+                self._put(f"<{len(value)}")
                 for each in sorted(value, key=repr):
-                    yield from self._parts(each)
+                    self._take(each)
             case Sequence() | range():
-                yield f"[{len(value)};".encode()
+                self._put(f"[{len(value)}")
                 for each in value:
-                    yield from self._parts(each)
+                    self._take(each)
             case _ if is_dataclass(value) and not isinstance(value, type):
-                yield f"{type(value).__name__};".encode()
+                self._put(type(value).__name__)
                 for field in fields(value):
-                    yield from self._parts(getattr(value, field.name))
+                    self._take(getattr(value, field.name))
             case _:
                 raise TypeError(f"an answer can't have a {type(value).__name__}: tell what of it counts")
 
-    def _real(self, value: float) -> Iterator[bytes]:
-        """A number: it is kept, and its kind is hashed."""
-        if math.isfinite(value):
-            if self._short is None:
-                self.numbers.append(value)
-            else:
-                self._short.append(np.array([value]))
-            yield b"f;"
-        else:
-            yield f"{value!r};".encode()
+    def _put(self, text: str) -> None:
+        """A text into the hash, and where it ends."""
+        self._hash.update(f"{text};".encode())
 
-    def _array(self, value: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    def _real(self, value: float) -> None:
+        """A number: it is kept, and its kind is hashed."""
+        if not math.isfinite(value):
+            self._put(repr(value))
+            return
+        self._put("f")
+        if self._short is None:
+            self.numbers.append(value)
+        else:
+            self._short.append(np.array([value]))
+
+    def _array(self, value: np.ndarray[Any, Any]) -> None:
         """An array: shape and kind, and its bytes or its sums."""
-        yield f"{value.dtype.str} {value.shape};".encode()
+        self._put(f"{value.dtype.str} {value.shape}")
         if value.dtype.kind == "f":
             finite = np.isfinite(value)
-            yield np.packbits([finite, np.isnan(value), value > 0]).tobytes() if not finite.all() else b""
+            if not finite.all():
+                self._hash.update(np.packbits([finite, np.isnan(value), value > 0]).tobytes())
             known = np.where(finite, value, 0.0)
             if self._short is None:
                 self.numbers += _sums(known)
             else:
                 self._short.append(known.astype(np.float64).ravel())
         elif value.dtype.kind in "biu":
-            yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
+            self._hash.update(hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest())
         else:
             raise TypeError(f"an answer can't have an array of {value.dtype}")
 

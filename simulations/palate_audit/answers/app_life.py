@@ -13,8 +13,8 @@ from palate_audit.answers.seams.admission import ALLOWS, PINS
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
-    MadeOperator,
     MaskedPeers,
+    PlanOperator,
     facts_of,
     key_of,
     model_of,
@@ -48,7 +48,7 @@ class AppLife:
     def __init__(self, dice: Dice, answer: CaseAnswer, home: Path) -> None:
         self.dice, self.answer, self.home = dice, answer, home
         self.now, self.round, self.number = NOW, 0, dice.one_of([0, 0, 0, 0, 7])
-        self.operator, self.sent = MadeOperator(), list[tuple[str, Mapping[str, bytes]]]()
+        self.operator, self.sent = PlanOperator(), list[tuple[str, Mapping[str, bytes]]]()
         self.directory = Directory((key_of(9).public,))
         loose: dict[str, Any] = {name: True for name in ALLOWS if name != "allow_unmasked"}
         if dice.chance(0.3):

@@ -1,6 +1,6 @@
 """A stand-in for a device's server: it answers each request at once, as the dice say, where a network would be.
 
-    Https -> Wire (in the place of the TLS connection) -> MadeServer -> bytes
+    Https -> Wire (in the place of the TLS connection) -> InstantServer -> bytes
 
 Everything above the connection is the device's own: retries, signatures, downloads, messages.
 """
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.stand_ins import MadeClock
+from palate_audit.answers.stand_ins import PassingClock
 from palate_client.online import https
 from palate_client.online.flower_messages import record_dict
 from palate_client.online.https import Address
@@ -52,7 +52,7 @@ def node_key(number: int = 0) -> NodeKey:
 
 
 @dataclass
-class MadeServer:
+class InstantServer:
     """A server of Palate's, or Flower's own, that fails as the dice say.
 
     Attributes:
@@ -69,7 +69,7 @@ class MadeServer:
     """
 
     dice: Dice
-    clock: MadeClock
+    clock: PassingClock
     ours: bool = True
     fails: dict[int, int] = field(default_factory=dict)
     files: Mapping[str, bytes | int] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class MadeServer:
 class Wire:
     """In the place of a connection: what is asked is answered at once."""
 
-    def __init__(self, server: MadeServer, address: Address, left: Callable[[], float]) -> None:
+    def __init__(self, server: InstantServer, address: Address, left: Callable[[], float]) -> None:
         self.sock: object | None = None
         self._server, self._left = server, left
         self._reply = 0, b""

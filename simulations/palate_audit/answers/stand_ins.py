@@ -89,7 +89,7 @@ def table_rows(connection: Any, table: str) -> list[tuple[Any, ...]]:
     return sorted(exact, key=repr)
 
 
-class MadeClock:
+class PassingClock:
     """Time that passes only where somebody waits; it stands in for the machine's."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class MadeClock:
 class Bell(threading.Event):
     """An app's event, which may be set while somebody waits for it."""
 
-    def __init__(self, clock: MadeClock, rings: float) -> None:
+    def __init__(self, clock: PassingClock, rings: float) -> None:
         super().__init__()
         self._clock, self._rings = clock, rings
 
@@ -168,7 +168,7 @@ def model_of(kind: str, variant: int = 0) -> GlobalModel:
 
 
 @dataclass
-class MadeOperator:
+class PlanOperator:
     """Whoever may sign: a release key and a ledger of their own.
 
     Attributes:
@@ -246,7 +246,7 @@ class MaskedPeers:
     """
 
     def __init__(
-        self, plan: SignedPlan, directory: Directory, keys: Sequence[SigningKey], operator: MadeOperator
+        self, plan: SignedPlan, directory: Directory, keys: Sequence[SigningKey], operator: PlanOperator
     ) -> None:
         terms = attempt_terms(plan)
         zeros = np.zeros(terms.size, np.int64)
@@ -296,6 +296,6 @@ def _packed(variant: int | None) -> Mapping[str, bytes]:
                 [Event("like", ITEMS[0]), Event("view", ITEMS[2], time=NOW - 2e5), Event("purchase", ITEMS[3])]
             )
             if variant is not None:
-                device.models.take(published.unpack(MadeOperator().published(variant), public_key=service.public_key))
+                device.models.take(published.unpack(PlanOperator().published(variant), public_key=service.public_key))
         files = sorted((Path(made) / "app").iterdir())
         return {path.name: path.read_bytes() for path in files if path.suffix != ".reserve"}

@@ -22,8 +22,8 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.stand_ins import (
     POPULATION,
     SIGMA,
-    MadeOperator,
     MaskedPeers,
+    PlanOperator,
     key_of,
     model_of,
     outcome,
@@ -247,7 +247,7 @@ def _nodes(dice: Dice, answer: CaseAnswer) -> None:
         [user for user, act in enumerate(acts) for _ in act], [item for act in acts for item in act],
         n_users=users, n_items=5,
     )  # fmt: skip
-    operator, keys = MadeOperator(), [key_of(number) for number in (30, 31, 32)]
+    operator, keys = PlanOperator(), [key_of(number) for number in (30, 31, 32)]
     directory, advanced = Directory(tuple(key.public for key in keys)), list[int]()
     floors = Floors(allow_central=True, allow_unmasked=dice.chance(0.5), allow_seeded=True).for_few()
     most = {"max_participations": dice.one_of([None, 1, 2]), "limit_mu2": dice.one_of([None, 0.02])}
@@ -279,7 +279,7 @@ def _nodes(dice: Dice, answer: CaseAnswer) -> None:
         answer.tell(advanced, [(receipt.plan_hash, ids) for receipt, ids in ledger.charges()])
 
 
-def _asked(dice: Dice, operator: MadeOperator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
+def _asked(dice: Dice, operator: PlanOperator, directory: Directory, number: int, masked: bool) -> dict[str, bytes]:
     """A plan with its model, and a masked attempt's first request."""
     changes: dict[str, Any] = {
         "round": number,

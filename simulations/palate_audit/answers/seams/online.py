@@ -14,12 +14,12 @@ from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.admission import PINS
-from palate_audit.answers.stand_in_server import FAILURES, MadeServer, certificate, newest, node_key
+from palate_audit.answers.stand_in_server import FAILURES, InstantServer, certificate, newest, node_key
 from palate_audit.answers.stand_ins import (
     POPULATION,
     Bell,
-    MadeClock,
-    MadeOperator,
+    PassingClock,
+    PlanOperator,
     key_of,
     model_of,
     opened,
@@ -58,7 +58,7 @@ from palate_common.records.protobuf import blob, double, read, text, uint
 
 def _deadlines(dice: Dice, answer: CaseAnswer) -> None:
     """How long a device waits for its server, tries again, and why it ends."""
-    clock = MadeClock()
+    clock = PassingClock()
     rings = clock.now + dice.one_of([0.0, 2.0, 40.0, 1e9, 1e9])
     stop = dice.one_of([None, lambda: clock.now >= rings, Bell(clock, rings), Bell(clock, 1e9)])
     agreed, allowed = [True] * 99, dice.one_of([9, 9, dice.whole(0, 5)])
@@ -84,7 +84,7 @@ def _deadlines(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell([int(each * 1000) for each in clock.waits])
 
 
-def _failure(dice: Dice, clock: MadeClock) -> Exception:
+def _failure(dice: Dice, clock: PassingClock) -> Exception:
     """What a request may end with."""
     return dice.one_of([
         UnreachableError("no server at `port` 7"), UnreachableError("another"), StoppedError(), LockedError("busy"),
@@ -93,7 +93,7 @@ def _failure(dice: Dice, clock: MadeClock) -> Exception:
     ])  # fmt: skip
 
 
-def _next_of(failures: list[Exception], clock: MadeClock, takes: float) -> str:
+def _next_of(failures: list[Exception], clock: PassingClock, takes: float) -> str:
     """Fail as often as was drawn."""
     clock.wait(takes)
     if failures:
@@ -120,7 +120,7 @@ def _policies(dice: Dice, answer: CaseAnswer) -> None:
 
 def _messages(dice: Dice, answer: CaseAnswer) -> None:
     """Flower's messages, read and answered."""
-    clock, names = MadeClock(), ("plan", "model", "request", "x", "come_back", "")
+    clock, names = PassingClock(), ("plan", "model", "request", "x", "come_back", "")
     with clock.running():
         record = b"".join(blob(1, text(1, dice.one_of(names)) + blob(2, _value(dice))) for _ in range(dice.whole(0, 4)))
         head = dice.one_of([f"ConfigRecord  {len(record)}", f"ConfigRecord  {len(record) + 1}", "ArrayRecord  0",
@@ -183,11 +183,11 @@ def _told_message(asked: ServerMessage) -> list[object]:
 
 def _syncs(dice: Dice, answer: CaseAnswer) -> None:
     """A device online, twice, with a server that fails now and then, and a user who may change their mind."""
-    clock = MadeClock()
+    clock = PassingClock()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, dice.one_of([0, 0, 0, 0, None]))
-        server = MadeServer(dice, clock, ours=dice.chance(0.6))
+        server = InstantServer(dice, clock, ours=dice.chance(0.6))
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         began, enrolled_with = dice.one_of([
@@ -203,7 +203,7 @@ def _syncs(dice: Dice, answer: CaseAnswer) -> None:
         device = stack.enter_context(opened(folder, known, lambda: NOW + clock.now))
         if dice.chance(0.95):
             keep(device.store, _enrolled(dice, enrolled_with))
-        operator = MadeOperator()
+        operator = PlanOperator()
         for number in range(2):
             if dice.chance(0.08):
                 device.consent.revoke(dice.one_of(["train", "analytics"]))
@@ -233,7 +233,7 @@ def _enrolled(dice: Dice, key: str) -> Enrolment:
     )  # fmt: skip
 
 
-def _stock(dice: Dice, server: MadeServer, operator: MadeOperator, number: int) -> None:
+def _stock(dice: Dice, server: InstantServer, operator: PlanOperator, number: int) -> None:
     """What a server has for a device."""
     files: dict[str, bytes | int] = {}
     if dice.chance(0.4):
@@ -259,7 +259,7 @@ def _stock(dice: Dice, server: MadeServer, operator: MadeOperator, number: int) 
     server.files, server.messages = files, list(messages)
 
 
-def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: MadeServer, clock: MadeClock) -> None:
+def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: InstantServer, clock: PassingClock) -> None:
     """One sync, in whose course something may happen."""
     at, ended = len(server.asked) + dice.whole(0, 24), list[int]()
     server.fails = {}
@@ -313,11 +313,11 @@ def _invitation(dice: Dice, changes: dict[str, Any]) -> Invitation:
 
 def _enrolments(dice: Dice, answer: CaseAnswer) -> None:
     """Invitations, enrolments and leaving, whatever the server answers."""
-    clock, keys = MadeClock(), [node_key(number) for number in range(3)]
+    clock, keys = PassingClock(), [node_key(number) for number in range(3)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
         unpacked(folder, None)
-        server = MadeServer(dice, clock)
+        server = InstantServer(dice, clock)
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         stack.enter_context(mock.patch.object(enrolling, "new_node_key", side_effect=keys))
