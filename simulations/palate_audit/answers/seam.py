@@ -28,7 +28,7 @@ from palate_audit.evidence.evidence import Finding
 
 RECORDED = Path(__file__).with_name("recorded")
 """A file for each module of seams."""
-QUICK = 6
+QUICK = 12
 """Quick audits play one in so many cases."""
 SHOWN = 3
 """So many cases are named in a finding."""

@@ -359,6 +359,6 @@ SEAMS = (
     Seam("device ids: runs, and as they are packed", _ids, 40),
     Seam("device totals: what each has spent, by interval", _totals, 36),
     Seam("device ledger: charges, limits, latches and restarts", _ledgers, 30),
-    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 18),
+    Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 12),
     Seam("an installation: its user's decisions, its charges, and files that get lost", _lives, 14),
 )

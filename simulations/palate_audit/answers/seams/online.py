@@ -366,7 +366,7 @@ SEAMS = (
     Seam("deadlines: pauses, retries and why a sync ends", _deadlines, 42),
     Seam("policies of an app", _policies, 12),
     Seam("Flower's messages, as they are read and answered", _messages, 36),
-    Seam("syncs: requests that fail in turn, decisions and events in their course", _syncs, 18),
+    Seam("syncs: requests that fail in turn, decisions and events in their course", _syncs, 12),
     Seam("options of a sync", _options, 12),
     Seam("enrolments: invitations, answers of a server, and leaving", _enrolments, 12),
 )

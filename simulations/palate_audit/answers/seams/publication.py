@@ -538,7 +538,7 @@ MOVES = {"train": 3, "judge": 4, "publish": 5, "change": 3, "operator": 2, "surv
 
 SEAMS = (
     Seam("models that are trained, judged, published, held and published again", _served, 12),
-    Seam("what is due next, and what the budgets allow, after any past", asked_of_any_past, 24),
+    Seam("what is due next, and what the budgets allow, after any past", asked_of_any_past, 18),
     Seam("constants of what is published", _constants, 1),
     Seam("terms of runs, and configurations that are refused", _termed, 24),
     Seam("server folders whose files are missing, spoilt or others", _sited, 12),
