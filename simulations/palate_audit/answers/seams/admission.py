@@ -18,8 +18,7 @@ from flwr.clientapp import ClientApp
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.seam import Seam
-from palate_audit.answers.stand_ins import (
+from palate_audit.answers.made.stand_ins import (
     POPULATION,
     SIGMA,
     MaskedPeers,
@@ -29,6 +28,7 @@ from palate_audit.answers.stand_ins import (
     outcome,
     plan_of,
 )
+from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_audit.harness.watched_run import memory
 from palate_client import flower

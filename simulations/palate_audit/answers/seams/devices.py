@@ -15,10 +15,9 @@ from unittest import mock
 import numpy as np
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
-from palate_audit.answers.app_life import AppLife
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.seam import Seam
-from palate_audit.answers.stand_ins import (
+from palate_audit.answers.made.app_life import AppLife
+from palate_audit.answers.made.stand_ins import (
     POPULATION,
     facts_of,
     key_of,
@@ -28,6 +27,7 @@ from palate_audit.answers.stand_ins import (
     table_rows,
     unpacked,
 )
+from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, agreed

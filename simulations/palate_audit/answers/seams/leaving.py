@@ -10,10 +10,10 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.telling import NOW, MadeClock, asked, disk, exact, opened, place, told
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.held.releases import POPULATION, MadeLog
-from palate_audit.answers.seams.held.shapes import floats, model_of
-from palate_audit.answers.seams.held.telling import NOW, MadeClock, asked, disk, exact, opened, place, told
+from palate_audit.answers.seams.downloads.releases import POPULATION, MadeLog
+from palate_audit.answers.seams.downloads.shapes import floats, model_of
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import KINDS, Event
 from palate_client.leaving import later_models

@@ -11,10 +11,10 @@ from pathlib import Path
 from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
-from palate_audit.answers.attempts import coordinated, files_of, masked
-from palate_audit.answers.books import MadeBooks, plain
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.entries import (
+from palate_audit.answers.made.attempts import coordinated, files_of, masked
+from palate_audit.answers.made.books import MadeBooks, plain
+from palate_audit.answers.made.entries import (
     TESTS,
     UNIT,
     WEEKS,

@@ -12,10 +12,8 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.admission import PINS
-from palate_audit.answers.stand_in_server import FAILURES, InstantServer, certificate, newest, node_key
-from palate_audit.answers.stand_ins import (
+from palate_audit.answers.made.stand_in_server import FAILURES, InstantServer, certificate, newest, node_key
+from palate_audit.answers.made.stand_ins import (
     POPULATION,
     Bell,
     PassingClock,
@@ -28,6 +26,8 @@ from palate_audit.answers.stand_ins import (
     table_rows,
     unpacked,
 )
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.admission import PINS
 from palate_audit.answers.still import NOW
 from palate_audit.harness.watched_run import memory
 from palate_client.device import Device

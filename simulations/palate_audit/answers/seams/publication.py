@@ -17,10 +17,10 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.pasts import asked_of_any_past
+from palate_audit.answers.made.pasts import asked_of_any_past
+from palate_audit.answers.made.servers import MadeServer, MadeWitnesses, shown_items
+from palate_audit.answers.made.sites import DAY, HandingOn, made_folder, made_links, made_settings, made_site, steady_mu
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.servers import MadeServer, MadeWitnesses, shown_items
-from palate_audit.answers.sites import DAY, HandingOn, made_folder, made_links, made_settings, made_site, steady_mu
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import PublicFacts, State, analytics, lent, verdict

@@ -1,8 +1,0 @@
-"""Records: what is signed, proven and read."""
-
-from __future__ import annotations
-
-from palate_audit.answers.seams.signed import kept, keys, messages, plans, texts, trees, values
-
-SEAMS = (*values.SEAMS, *trees.SEAMS, *texts.SEAMS, *keys.SEAMS, *kept.SEAMS, *plans.SEAMS, *messages.SEAMS)
-"""Of `palate_audit.answers.seams.signed`."""

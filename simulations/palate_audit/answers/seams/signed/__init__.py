@@ -1,1 +1,0 @@
-"""Signed: made-up cases of what is signed, proven, kept and read."""

@@ -1,0 +1,553 @@
+"""Saved: backups of a server folder and their restoration, archives that somebody else wrote, and certificates."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from palate_audit.answers.answer import NAMED, CaseAnswer
+from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.records.plans import made_plan
+from palate_audit.answers.seams.witnesses.quorums import by_witnesses, witness
+from palate_common.errors import PalateError
+from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
+from palate_common.records.canonical import canonical_json
+from palate_common.records.checkpoints import origin_of, sign_checkpoint
+from palate_common.records.merkle import Checkpoint
+from palate_common.records.notes import Note
+from palate_common.rounds.plan import ChargeProof, sign_plan
+from palate_common.system import lock_folder
+from palate_server.folder import archive, backup, certificates
+from palate_server.folder.enrolments import Enrolments
+from palate_server.folder.server_folder import Site
+from palate_server.ledger import ledger as ledgers
+from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.mirror import Mirror
+
+_CONFIG = 'population = "readers"\n[privacy]\nlifetime_epsilon = 100.0\n'
+_WATCHED = f'[witnesses]\nkeys = ["{witness(0)}"]\nurls = ["http://w0.example"]\n'
+
+
+class _Server:
+    """A server folder whose ledger goes on, and all that others have seen of it."""
+
+    def __init__(self, dice: Dice, root: Path) -> None:
+        self.dice, self.folder, self.keys = dice, root / "site", [release_key(0)]
+        for name in ("keys", "runs/r", "public/round/x", "public/models", "tls", "state"):
+            (self.folder / name).mkdir(parents=True)
+        config = (
+            _CONFIG
+            + (_WATCHED if dice.chance(0.5) else "")
+            + ('[training]\nfeatures = "genres.npy"\n' if dice.chance(0.3) else "")
+        )
+        for name, content in (("server.toml", config), ("items", "a\nb\n"), ("genres.npy", "g"),
+            ("runs/r/terms", "t"), ("runs/r/.draft", "d"),
+                              ("public/round/x/m", "m"), ("tls/ca.pem", "c"), ("runs/lock", ""),
+                              ("superlink.db", "s")):  # fmt: skip
+            (self.folder / name).write_text(content)
+        for name in ("quarantine.json", "panel.safetensors"):
+            if dice.chance(0.3):
+                (self.folder / name).write_text("{}")
+        self.keys[0].save(self.folder / "key")
+        self.site = Site.at(self.folder)
+        self.plans: list[bytes] = []
+        self.notes: list[bytes] = []
+        self.manifests: list[tuple[bytes, bytes]] = []
+        self.runs = 0
+        with self.site.ledger() as ledger:
+            if dice.chance(0.8):
+                ledger.set_budget(mu2=dice.one_of((4.0, 8.0)), epsilon=9.0, delta=1e-5)
+        with Enrolments(self.site.enrolment_file) as register:
+            for number in range(dice.whole(0, 2)):
+                token = register.invite(now=0.0, hours=1.0)
+                register.enrol(token, node_key=f"pem {number}", identity=f"{number:064x}", now=0.0)
+        self.grow(dice.whole(0, 2))
+
+    def grow(self, steps: int) -> None:
+        """Charges, which plans show; closed runs, models, and seldom a handover."""
+        with self.site.ledger() as ledger:
+            for _ in range(steps):
+                self._step(ledger, self.dice.whole(0, 9))
+
+    def _step(self, ledger: Ledger, kind: int) -> None:
+        if kind <= 6 or not self.runs:
+            self.runs += 1
+            self.plans.append(self.charged(ledger, f"run-{self.runs}"))
+        else:
+            ledger.publish(None, HASH, "cd" * 32)
+            self._models(ledger)
+
+    def rotate(self) -> None:
+        """The release key is handed over."""
+        with self.site.ledger() as ledger:
+            self.keys.append(release_key(len(self.keys)))
+            ledger.hand_over(self.keys[-2], self.keys[-1])
+        (self.folder / "key").unlink()
+        self.keys[-1].save(self.folder / "key")
+
+    def charged(self, ledger: Ledger, run: str) -> bytes:
+        """A signed plan, for which a ledger is charged."""
+        alone = {"cohort": None, "events": None}
+        plan = made_plan(self.dice, population="readers", run=run, dp="central", grid=64, sigma=128, mu2=0.5, **alone)
+        place: dict[str, Any] = {"run": plan.run, "round_": plan.round, "attempt": plan.attempt}
+        ledger.open_run(plan.run, {})
+        charge = ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=9.0)
+        shown = self._cosigned(ledger)
+        proof = ledger.inclusion_proof(charge.seq, shown.checkpoint.size)
+        fields = shown.model_dump() | {"version": 2 if shown.beyond_proofs else 1}
+        if self.dice.chance(0.5):
+            ledger.close_run(plan.run, {})
+        return sign_plan(
+            plan, ChargeProof(**fields, entry=charge.entry.body, inclusion=proof), self.keys[-1]
+        ).to_bytes()
+
+    def others(self) -> list[tuple[str, bytes]]:
+        """What says that it is of this server, and isn't, or contradicts it."""
+        free = made_plan(self.dice, population="readers", dp="off", sigma=0, mu2=0.0, cohort=None, events=None)
+        with Ledger(":memory:", population="readers") as fork, self.site.ledger(read_only=True) as ledger:
+            while fork.checkpoint().size < ledger.checkpoint().size - 2:
+                fork.publish(None, HASH, "ef" * 32)
+            kept, self.notes = self.notes, []
+            forked = self.charged(fork, "forked")
+            self.notes = kept
+        note = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("others", self.keys[0].public), self.keys[-1]), [0]
+        )
+        foreign = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("readers", self.keys[0].public), release_key(5)), [0]
+        )
+        later = by_witnesses(
+            sign_checkpoint(Checkpoint(9, HASH), origin_of("readers", self.keys[0].public, 3), self.keys[0]), [0]
+        )
+        found = [
+            ("plan.json", sign_plan(free, None, self.keys[-1]).to_bytes()),
+            *[("plan.json", forked)] * 4,
+            ("plan.json", b"x"),
+        ]
+        for each in (note, foreign, later):
+            found.append(("checkpoint.json", canonical_json({"cosigned": each.to_bytes().decode(), "spent_mu2": 1.0})))
+        return [*found, ("checkpoint.json", b"{}"), ("checkpoint.json", b'{"cosigned":"x","spent_mu2":1}')]
+
+    def _cosigned(self, ledger: Ledger) -> Any:
+        """The state of the ledger; some are cosigned, and kept."""
+        shown, note = ledger.shown(), self._note(ledger)
+        if self.dice.chance(0.5):
+            note = by_witnesses(note, [0])
+            self.notes.append(canonical_json({"cosigned": note.to_bytes().decode(), "spent_mu2": ledger.spent()}))
+            return shown if self.dice.chance(0.4) else shown.model_copy(update={"cosigned": note.to_bytes().decode()})
+        return shown
+
+    def _note(self, ledger: Ledger) -> Note:
+        return sign_checkpoint(ledger.checkpoint(), ledger.log_key(self.keys[-1].public).name, self.keys[-1])
+
+    def _models(self, ledger: Ledger) -> None:
+        """A manifest, of this version or of an earlier one."""
+        shown = self._cosigned(ledger)
+        said = {"population": self.dice.one_of(("readers", "readers", "others")), "algorithm": "als", "releases": 1,
+            "catalogue": HASH, "items": 2, "model_hash": HASH,
+                "files": {}, "public_key": self.keys[-1].public, "format": 3 if shown.beyond_proofs else 2,
+                "recent_half_life_days": None, "unpacked": None}  # fmt: skip
+        said |= {"spent_mu2": ledger.spent()} if self.dice.chance(0.7) else {}
+        payload = canonical_json({**said, **shown.model_dump(mode="json")})
+        self.manifests.append((payload, self.keys[-1].sign(MANIFEST_TAG, payload).encode()))
+
+    def mirrored(self, where: Path) -> None:
+        """The ledger's mirror in its present state."""
+        with self.site.ledger(read_only=True) as ledger:
+            Mirror(where).update(ledger, lambda _: self._note(ledger))
+
+
+def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
+    """What has survived elsewhere: plans, models and checkpoints, in folders; or others'."""
+    where.mkdir(exist_ok=True)
+    (where / "other.txt").write_text("x")
+    for name, kept in (("plan.json", server.plans), ("checkpoint.json", server.notes)):
+        for inner in ("", "deep"):
+            if kept and dice.chance(0.6):
+                (where / inner).mkdir(exist_ok=True)
+                (where / inner / name).write_bytes(kept[-1] if dice.chance(0.6) else dice.one_of(kept))
+    if dice.chance(0.22):
+        name, data = dice.one_of(server.others())
+        (where / "odd").mkdir(exist_ok=True)
+        (where / "odd" / name).write_bytes(data)
+    if server.manifests and dice.chance(0.6):
+        model = where / "models"
+        model.mkdir(exist_ok=True)
+        payload, signature = server.manifests[-1] if dice.chance(0.7) else dice.one_of(server.manifests)
+        (model / MANIFEST).write_bytes(payload)
+        (model / SIGNATURE).write_bytes(signature if dice.chance(0.95) else b"00")
+    plain = sorted(where.rglob("plan.json"))
+    return dice.one_of(
+        (*[[where]] * 7, plain or [where], [*plain, where], [*plain, where], [*plain, where], [where / "none"], [])
+    )
+
+
+def _backups(dice: Dice, answer: CaseAnswer) -> None:
+    """A server is saved, goes on, is lost, and restored from what others have seen."""
+    with folder() as root, ExitStack() as stack:
+        stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
+        server = _Server(dice, root)
+        if dice.chance(0.4):
+            server.rotate()
+            server.grow(dice.whole(0, 1))
+        asked = answer.tell
+        real: Callable[..., str] = tempfile.mkdtemp
+
+        def made(**named: Any) -> str:
+            asked(named["prefix"], Path(named["dir"]).relative_to(root))
+            return real(**named)
+
+        def lock(path: Path, *, wait: bool) -> int:
+            asked(path.parent.name, wait)
+            return lock_folder(path, wait=wait)
+
+        stack.enter_context(mock.patch.object(tempfile, "mkdtemp", made))
+        stack.enter_context(mock.patch.object(backup, "MOST_EPOCH", dice.one_of((2, 3, 4))))
+        stack.enter_context(mock.patch.object(backup, "lock_folder", lock))
+        (server.folder / "state" / "copy-left").mkdir()
+        (server.folder / "state" / "copy-left" / "key").write_text("left over")
+        saved, last = root / "backup.tar", backup.last_backup(server.site)
+        answer.tell(last is None)
+        ask(answer, backup.write_backup, server.site, saved, remember=dice.chance(0.7))
+        if dice.chance(0.35):
+            ask(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
+        answer.tell(sorted(path.name for path in (server.folder / "state").iterdir()))
+        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        (server.folder / "state" / "backup.json").write_bytes(
+            dice.one_of((b"", b"{}", b"[]", b'{"at":1,"devices":2,"size":"x"}', b'{"at":1.5,"devices":2,"size":3}'))
+        )
+        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        with closing(tarfile.open(saved)) as tar:
+            answer.tell(
+                [(each.name, each.isdir()) for each in tar if each.name != "format"], saved.stat().st_mode & 0o777
+            )
+        if dice.chance(0.3):
+            server.mirrored(root / "mirror")
+        if dice.chance(0.35):
+            server.rotate()
+        server.grow(dice.whole(0, 3))
+        if dice.chance(0.4):
+            server.mirrored(root / "mirror")
+        if dice.chance(0.2):
+            server.grow(1)
+        there, target = _witness(dice, server, root / "witness"), root / "again"
+        if dice.chance(0.3):
+            target.mkdir()
+            (target / "x").write_text("x") if dice.chance(0.3) else None
+        mirror = dice.one_of((root / "mirror", None, root / "mirror"))
+        lost = sorted((root / "mirror").rglob("*.p/*"))
+        if lost and dice.chance(0.15):
+            dice.one_of(lost).unlink()
+        _restored(dice, answer, saved, target, there, mirror)
+        _epochs(dice, answer, server, root, saved)
+
+
+def _epochs(dice: Dice, answer: CaseAnswer, server: _Server, root: Path, saved: Path) -> None:
+    """The ledger of one backup goes on from what others have seen: of one thing after the other."""
+    archive.unpack(saved, root / "once")
+    site = Site.at(root / "once")
+    site.make_folders()
+    ledger_file = site.ledger_file.read_bytes()
+    for _ in range(4):
+        shutil.rmtree(root / "witness")
+        there = _witness(dice, server, root / "witness")
+        for name in ("ledger.db-wal", "ledger.db-shm"):
+            (site.folder / name).unlink(missing_ok=True)
+        site.ledger_file.write_bytes(ledger_file)
+        with site.ledger(read_only=True) as ledger:
+            since = ledger.checkpoint().size
+        found = ask(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
+        if found is not None:
+            with site.ledger(read_only=True) as ledger:
+                answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
+
+
+def _restored(
+    dice: Dice, answer: CaseAnswer, saved: Path, target: Path, there: list[Path], mirror: Path | None
+) -> None:
+    """Restore, and tell the ledger, the register and the files."""
+    without = not there if dice.chance(0.9) else dice.chance(0.5)
+    try:
+        said = backup.read_backup(
+            saved,
+            target,
+            witnesses=there,
+            without_witness=without,
+            mirror=mirror if mirror is None or mirror.exists() or dice.chance(0.1) else None,
+        )
+    except PalateError as error:
+        answer.tell(type(error).__name__, [each for each in NAMED.findall(str(error).replace(str(target.parent), ""))])
+    else:
+        answer.tell(NAMED.findall(said), len(said.split(";")))
+        site = Site.at(target)
+        with site.ledger(read_only=True) as ledger:
+            answer.tell(ledger.leaves(ledger.checkpoint().size)[1], repr(ledger.spent()), ledger.epoch)
+        with Enrolments(site.enrolment_file) as register:
+            answer.tell([each.identity for each in register.devices()])
+    answer.tell(
+        [each for each in files(target) if not each[0].endswith((".db", ".db-wal", ".db-shm")) and each[0] != "format"]
+        if target.exists()
+        else None
+    )
+
+
+def _entry(dice: Dice, name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    made = tarfile.TarInfo(name)
+    made.type, made.size, made.mode = tarfile.REGTYPE, len(data), dice.one_of((0o600, 0o4777, 0))
+    return made, data
+
+
+def _archives(dice: Dice, answer: CaseAnswer) -> None:
+    """Archives that were made by hand: members that lack, are more, lead elsewhere, or are too many."""
+    content = [
+        ("server.toml", b'population = "p"\n[training]\nfeatures = "genres.npy"\n'), ("items", b"a\n"), ("key", b"k"),
+        ("ledger.db", b"l"), ("enrolment.db", b"e"),
+        ("genres.npy", b"f"), ("public/models/ab/model", b"m" * 700), ("runs/r/terms", b"t"),
+        ("quarantine.json", b"{}"), ("panel.safetensors", b""),
+    ]  # fmt: skip
+    entries = [_entry(dice, *each) for each in content]
+    if dice.chance(0.25):
+        del entries[dice.whole(0, len(entries) - 1)]
+    if dice.chance(0.7):
+        name = dice.one_of(
+            (
+                "runs/../../x",
+                "/x",
+                "key",
+                "./runs//r/terms",
+                "state/x",
+                "ledger.db-wal",
+                "other.npy",
+                "public/y",
+                "tls/z",
+                "keys/k",
+                "",
+                ".",
+                "runs",
+                "a/b",
+                "superlink.db",
+            )
+        )
+        info, data = _entry(dice, name, dice.one_of((b"", b"x", bytes(600))))
+        info.type = dice.one_of(
+            (tarfile.REGTYPE,) * 3
+            + (
+                tarfile.DIRTYPE,
+                tarfile.SYMTYPE,
+                tarfile.LNKTYPE,
+                tarfile.AREGTYPE,
+                tarfile.FIFOTYPE,
+                tarfile.CHRTYPE,
+                tarfile.CONTTYPE,
+            )
+        )
+        info.linkname = dice.one_of(("", "key", "../key"))
+        if info.type != tarfile.REGTYPE and dice.chance(0.7):
+            info.size, data = 0, b""
+        if dice.chance(0.25):
+            info.pax_headers = {"comment": "c" * dice.one_of((100, archive.MOST_HEADER))}
+        entries.insert(dice.whole(0, len(entries)), (info, data))
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for info, data in entries:
+            tar.addfile(info, io.BytesIO(data))
+    whole = out.getvalue()
+    total = sum(info.size for info, _ in entries)
+    cut = dice.one_of(
+        (whole,) * 16 + (whole[:-9500], whole[:700], b"", b"x" * 2000, whole[:-1], whole[:2200] + b"!" + whole[2201:])
+    )
+    with folder() as root:
+        saved, target = root / "backup.tar", root / "in" / "site"
+        saved.write_bytes(cut)
+        with (
+            mock.patch.object(archive, "MOST", dice.one_of((*[total] * 8, total - 1, 2**34))),
+            mock.patch.object(archive, "MANY", dice.one_of((*[len(entries)] * 8, len(entries) - 1, 2**20))),
+            mock.patch.object(archive, "CHUNK", dice.one_of((3, 2**20))),
+        ):
+            ask(answer, archive.unpack, dice.one_of((saved,) * 9 + (root / "none",)), target)
+        answer.tell(files(root / "in"))
+        for place in ("a", "b/c", "x-wal", "y-shm"):
+            (root / "made" / place).parent.mkdir(parents=True, exist_ok=True)
+            (root / "made" / place).write_text(place)
+        with tarfile.open(fileobj=io.BytesIO(archive.pack(root / "made"))) as tar:
+            answer.tell([(each.name, each.isdir(), each.size) for each in tar])
+
+
+@cache
+def _chain() -> dict[str, Any]:
+    """An authority of others, certificates by it of several times, and their keys."""
+    secrets = [ec.derive_private_key(77 + number, ec.SECP256R1()) for number in range(3)]
+    root = _certificate("root", "root", secrets[0], secrets[0], 2000, 2095)
+    leaves = {
+        years: _certificate("palate.example.org", "root", secrets[1], secrets[0], *years)
+        for years in ((2000, 2095), (2000, 2001), (2090, 2095))
+    }
+    other = _certificate("palate.example.org", "palate.example.org", secrets[1], secrets[1], 2000, 2095)
+    return {"root": root, "leaves": leaves, "other": other, "keys": [_secret(key) for key in secrets]}
+
+
+def _secret(key: Any) -> bytes:
+    found: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return found
+
+
+def _certificate(name: str, issuer: str, key: Any, by: Any, begins: int, ends: int) -> bytes:
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)]
+    is_root = name == "root"
+    made = x509.CertificateBuilder(
+        names[1], names[0], key.public_key(), 7, datetime(begins, 1, 1), datetime(ends, 1, 1)
+    )
+    made = made.add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
+    made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    if is_root:
+        made = made.add_extension(certificates._usage(sign=True), critical=True)
+    else:
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
+        made = made.add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    return made.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _parts(path: Path) -> list[Any]:
+    """What a file of certificates says, without what is drawn."""
+    found = []
+    for each in x509.load_pem_x509_certificates(path.read_bytes()):
+        days = (each.not_valid_after_utc - each.not_valid_before_utc) / timedelta(hours=1)
+        kinds = [(part.oid.dotted_string, part.critical) for part in each.extensions]
+        said = [_extension(part.value) for part in each.extensions]
+        found.append(
+            (
+                each.subject.rfc4514_string(),
+                each.issuer.rfc4514_string(),
+                int(days),
+                each.not_valid_before_utc.isoformat(),
+                kinds,
+                said,
+            )
+        )
+    return found
+
+
+def _extension(value: Any) -> Any:
+    """What an extension says."""
+    match value:
+        case x509.SubjectAlternativeName():
+            return [str(each.value) for each in value]
+        case x509.BasicConstraints():
+            return value.ca, value.path_length
+        case x509.KeyUsage():
+            return (
+                value.digital_signature,
+                value.key_cert_sign,
+                value.crl_sign,
+                value.content_commitment,
+                value.key_encipherment,
+                value.key_agreement,
+            )
+        case x509.ExtendedKeyUsage():
+            return [each.dotted_string for each in value]
+        case _:
+            return None
+
+
+def _installed(answer: CaseAnswer, root: Path, host: str, public: bytes, key: bytes) -> None:
+    """Install a public certificate; of a refusal its kind is told: the rest is a library's."""
+    try:
+        answer.tell(certificates.install(root, host, public, key, roots=_chain()["root"]).subject.rfc4514_string())
+    except PalateError as error:
+        answer.tell(type(error).__name__, str(error).partition(" ")[0])
+
+
+def _certified(dice: Dice, answer: CaseAnswer) -> None:
+    """Certificates that are made, kept, renewed, damaged, and replaced by public ones."""
+    chain = _chain()
+    base = datetime(2026, 1, 1, tzinfo=UTC)
+    now = [base]
+
+    class _Clock(datetime):
+        """Dates whose present is this case's."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            """The time that is."""
+            return now[0]
+
+    with folder() as root, mock.patch.object(certificates, "datetime", _Clock):
+        for _ in range(6):
+            before = {path.name: path.read_bytes() for path in root.iterdir()}
+            step = dice.whole(0, 8)
+            hosts = dice.one_of(
+                (
+                    ["localhost"],
+                    ["localhost", "127.0.0.1"],
+                    ["127.0.0.1", "localhost"],
+                    ["palate.example.org"],
+                    ["::1"],
+                    ["x" * 70 + ".example"],
+                )
+            )
+            if step <= 1 or "ca.pem" not in before:
+                ask(answer, certificates.make_authority, root)
+            if step <= 3:
+                ask(answer, certificates.issue, root, dice.one_of(("server", "server", "superlink")), hosts)
+            elif step == 4:
+                ask(answer, certificates.keep_place, root, hosts[0])
+            elif step == 5:
+                public, key = (
+                    dice.one_of(
+                        (*chain["leaves"].values(), *list(chain["leaves"].values())[:1] * 4, chain["other"], b"x")
+                    ),
+                    dice.one_of((chain["keys"][1],) * 4 + (chain["keys"][2], b"x")),
+                )
+                host = dice.one_of(("palate.example.org",) * 4 + ("other.example",))
+                _installed(answer, root, host, public, key)
+            elif step == 6:
+                names = ("public.next.pem", "server.pem", "server.key", "ca.key", "server.pem")
+                data = dice.one_of((b"broken", *list(chain["leaves"].values())[:1], chain["keys"][1], chain["root"]))
+                (root / dice.one_of(names)).write_bytes(data)
+            else:  # what an installation leaves that was cut short
+                (root / "public.next.pem").write_bytes(dice.one_of((*chain["leaves"].values(), b"x")))
+                (root / "public.key").write_bytes(dice.one_of((*[chain["keys"][1]] * 2, chain["keys"][2], b"x")))
+                ask(answer, certificates.keep_place, root, hosts[0])
+            now[0] = base + timedelta(days=dice.one_of((0, 1, 366, 367, 368, 397, 4000)))
+            after = {path.name: path.read_bytes() for path in root.iterdir()}
+            answer.tell(
+                sorted((name, after[name] == before.get(name), (root / name).stat().st_mode & 0o777) for name in after)
+            )
+            for name in sorted(after):
+                if (
+                    name.endswith(".pem")
+                    and after[name] != before.get(name)
+                    and after[name].startswith(b"-----BEGIN C")
+                ):
+                    answer.tell(name, _parts(root / name))
+            answer.tell([certificates.is_awaited(root / name) for name in ("public.pem", "server.pem", "none.pem")])
+        for named in (("", ""), ("c.pem", "k.key")):
+            answer.tell(certificates.pair_of(*named, acme=dice.chance(0.5)))
+    answer.tell(json.dumps(sorted(chain["leaves"])))
+
+
+SEAMS = (
+    Seam("backups: saved, lost, restored", _backups, 9),
+    Seam("archives: what is unpacked", _archives, 36),
+    Seam("certificates: made, renewed, installed", _certified, 12),
+)
