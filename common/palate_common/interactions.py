@@ -253,7 +253,7 @@ def map_interactions(folder: Path) -> Interactions:
         if not (indptr.ndim == indices.ndim == 1 and len(indptr) and indptr[0] == 0 and indptr[-1] == len(indices)):
             raise ValueError("its arrays don't belong together")
         return Interactions(indptr, indices, np.broadcast_to(weights, indices.shape), n_items)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"`histories` must be a folder of arrays, got {folder}: {error}") from None
 
 

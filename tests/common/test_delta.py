@@ -119,6 +119,7 @@ def test_any_two_models_have_a_delta(n: tuple[int, int], width: tuple[int, int],
             "head": np.arange(size, dtype=np.int32),
             "long": rng.integers(-(2**62), 2**62, 2),
             "double": rng.normal(size=()),
+            "nothing": np.zeros((0, columns), np.float32),
         }
         made.append(unpacked(state, named))
     delta = make_delta(*made, base_items=items[0], items=items[1])

@@ -102,6 +102,16 @@ def test_one_that_was_never_published_breaks_no_algorithm(name: str, out: list[i
     assert np.isfinite(model.algorithm.scores(model.state, histories.users(slice(0, 20)))).all()
 
 
+def test_a_round_of_votes_alone_has_no_products_to_leave_it_out_of() -> None:
+    facts = PublicFacts(n_users=200, n_items=30, mu=1.0, n_features=2)
+    als = make_algorithm("als", {}, facts)
+    inputs = {"features": np.random.default_rng(0).normal(size=(30, 2)), **inputs_of([3], 30, {})}
+    state = next_state(als, first_state(als, inputs), 0, {"counts": np.arange(30.0)}, {"counts": 1.0}, inputs)
+    assert [block.name for block in als.layout(state, 1)] == ["vote"]
+    state = next_state(als, state, 1, {"vote": np.ones(3)}, {"vote": 1.0}, inputs)
+    assert state[QUARANTINED].tolist()[3]
+
+
 def test_arrays_that_are_as_long_as_the_catalogue_by_chance_are_of_no_items() -> None:
     """Eight directions of eight items: what was published of the directions is no row of an item."""
     rng, facts = np.random.default_rng(1), PublicFacts(n_users=200, n_items=8, mu=40.0, seed=3)

@@ -30,7 +30,6 @@ from palate_common.algorithms.als.algorithm import FEATURES, Als
 from palate_common.algorithms.als.plan import AlsSettings
 from palate_common.algorithms.als.taste import TINY
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
-from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.update import Float64, OuterBlock, Update
@@ -141,12 +140,6 @@ class EventMf(EventAlgorithm, Als):
         """As in `als`, after dividing the sums over events by the constant inclusion."""
         scaled = {name: np.asarray(total / self.inclusion, np.float64) for name, total in sums.items()}
         return super().release(state, round_, scaled, {name: each / self.inclusion for name, each in noise.items()})
-
-    def _energy_and_length(self, state: State) -> tuple[float, float]:
-        """The squared sum of what users send if each event has norm 1, and the mean number of head items a user has."""
-        users = self.facts.n_users
-        length = max(float(state[COUNTS][state["head"]].astype(np.float64).sum()) / users, 1.0)
-        return users**2 * length, length
 
     def _rows(self, state: State, *, whole: bool = True) -> Float64:
         """r: the table scaled to mean square length 1 under popularity, for the whole catalogue or the head alone."""

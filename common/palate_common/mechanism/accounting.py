@@ -301,6 +301,7 @@ def account(events: Sequence[object], *, delta: float) -> Account:
     mu2 = round_up(sum((Fraction(event.mu2) for event in known), Fraction(0)))
     slack = sum((Fraction(discrete_slack(releases=e.steps, dimension=e.dimension)) for e in known), Fraction(0))
     shared = sum((Fraction(shares_slack(sigma=e.sigma, shares=e.shares)) * e.dimension for e in known), Fraction(0))
+    check_delta(delta)
     within = delta * (1 - round_up(shared)) if shared else delta  # e^-x >= 1 - x
     return Account(mu2=mu2, epsilon=round_up(Fraction(_composed(mu2, within)) + slack + 2 * shared), delta=delta)
 

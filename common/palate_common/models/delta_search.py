@@ -116,7 +116,7 @@ def _to_steps(rows: Array) -> npt.NDArray[np.int32]:
 
 def _split(words: Array) -> Bytes:
     """Encode words as all first bytes, then all second bytes, and so on, which compresses better."""
-    plain = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
+    plain = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), words.itemsize)
     return np.ascontiguousarray(plain.T)
 
 

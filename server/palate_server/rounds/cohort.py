@@ -36,7 +36,7 @@ def choose_cohort(*, n_users: int, corrupt: float, dropout: float, directory: st
     """
     c_max = max(1, math.ceil(corrupt * n_users))
     n_min = least_of(n_users, dropout=dropout)
-    if n_min <= c_max or n_users < 2:
+    if n_min <= c_max:
         raise InputError(
             "`privacy.corrupt` and `privacy.dropout` must leave an honest device beside the corrupt ones, got "
             f"{c_max} corrupt among the {n_min} of {n_users} that remain"

@@ -114,7 +114,7 @@ class WitnessFolder:
         made = cls(folder)
         if made.config_file.exists() or made.key_file.exists():
             raise InputError(f"`FOLDER` must be new, got {folder}, which has a witness: a key is never replaced")
-        if config.copy_folder and (folder / config.copy_folder).absolute().is_relative_to(folder.absolute()):
+        if config.copy_folder and (folder / config.copy_folder).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"`copy` must be outside the witness's folder, got {config.copy_folder}: {folder}")
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -372,6 +372,7 @@ def test_folders_and_keys_that_are_refused(make: Make, log: Log, tmp_path: Path)
     for inside in ("copy", str(tmp_path / "inner" / "copy")):
         with pytest.raises(InputError, match="must be outside the witness's folder"):
             make(log, name="inner", copy=inside)
+    assert make(log, name="beside", copy="../copy-of-it").folder.exists()
     with pytest.raises(InputError, match="must be one that `palate witness init` made"):
         WitnessFolder.at(tmp_path)
     with pytest.raises(InputError, match="must be of kind 1"):

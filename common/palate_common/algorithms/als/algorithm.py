@@ -188,7 +188,7 @@ class Als(Algorithm):
         paired = state.get(PAIR_HEAD, np.zeros(0, np.int32))
         both = np.stack(np.triu_indices(len(paired), 1), axis=1)
         return {
-            PRODUCTS: (state["head"],),
+            PRODUCTS: (state.get("head", np.zeros(0, np.int32)),),  # a round of votes alone has no head yet
             PAIRS_BLOCK: (paired[both],),
             TRACE: (),
             **dict.fromkeys(BALLOTS.values(), ()),

@@ -84,6 +84,8 @@ def combined_counts(counts: Float64, noise: float, former: State, users: int) ->
     Returns:
         Counts, and their standard deviation for an item that doesn't drift. New items have this release's counts.
     """
+    if not noise:  # exact counts need no others
+        return counts, 0.0
     known = former["former_known"] > 0
     heard = known.copy()
     heard[rows_of(former, len(counts))] = False  # what is in quarantine was sent by nobody: it hasn't drifted

@@ -457,7 +457,7 @@ class Sgd(Algorithm):
         return with_tail(state, self._predicted(state, seen), seen.counts() > 0)
 
     def expected_ratings(self, state: State, histories: Interactions) -> Float64 | None:
-        """Expected ratings on the scale of the settings, or None where no ratings are learned.
+        """Expected ratings on the scale of the settings, or None where no ratings are learned, or none yet.
 
         Args:
             state: the public state after a release.
@@ -466,7 +466,7 @@ class Sgd(Algorithm):
         Returns:
             Float64 [n_users, n_items], within [lowest, highest].
         """
-        if not isinstance(self.loss, RatingLoss):
+        if not isinstance(self.loss, RatingLoss) or TABLE not in state:
             return None
         return self.loss.rating(self._internal(state, histories.columns(state[HEAD])))
 
