@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.contributions import nodes, surveys, verdicts
+from palate_audit.answers.seams.contributions import nodes, shared_rows, surveys, verdicts
 
-SEAMS: tuple[Seam, ...] = (*nodes.SEAMS, *surveys.SEAMS, *verdicts.SEAMS)
+SEAMS: tuple[Seam, ...] = (*nodes.SEAMS, *shared_rows.SEAMS, *surveys.SEAMS, *verdicts.SEAMS)
