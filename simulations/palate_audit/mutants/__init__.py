@@ -12,6 +12,7 @@ from palate_audit.mutants import (
     local,
     noise,
     randomness,
+    rare,
     release,
     remembered,
     secagg,
@@ -39,6 +40,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
     "leaving": leaving.MUTANTS,
     "remembered": remembered.MUTANTS,
     "verdicts": verdicts.MUTANTS,
+    "rare": rare.MUTANTS,
 }
 """Every mutant, by group."""
 

@@ -10,7 +10,7 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts, make_algorithm
-from palate_common.algorithms.als.vote import hide
+from palate_common.algorithms.als import vote
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
@@ -66,7 +66,7 @@ def _beyond_32_bits(dice: Dice, answer: CaseAnswer) -> None:
     items = [dice.one_of((dice.whole(0, 9), MANY_ITEMS - 1 - dice.whole(0, 9))) for _ in owners]
     many = Interactions.from_pairs(owners, items, n_users=MANY_USERS, n_items=MANY_ITEMS)
     for seed in (0, dice.whole(1, 9)):
-        for part in hide(many, seed):
+        for part in vote.hide(many, seed):
             answer.tell(part.indices, part.indptr, part.owners())
     chosen = np.array(sorted({*items, MANY_ITEMS // 2}), np.int32)
     answer.tell(many.columns(chosen).indices, many.item_counts)
