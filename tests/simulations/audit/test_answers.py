@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def test_a_change_of_the_last_digits_alone_is_none(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(accounting, "epsilon_of", lambda **named: real(**named) * 1.001)
     [found] = known_answers("accounting", seams, quick=True)
     assert found.verdict is Verdict.ALARM
-    assert "give another answer than was recorded: 0, 6, 12, ..." in found.said
+    assert "give another answer than was recorded: 0, 12" in found.said
 
 
 def test_a_seam_without_its_record_is_no_pass() -> None:
@@ -42,13 +43,23 @@ def test_a_seam_without_its_record_is_no_pass() -> None:
     assert "3 recorded answers, got 0" in found.said
 
 
-def test_a_case_that_fails_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_that_fails_is_no_pass_and_no_alarm_where_the_machine_lacks_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fails(dice: Dice, answer: CaseAnswer) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("palate_audit.answers.seam.read", lambda name: {"one": [Recorded(CaseAnswer().digest, [], [])]})
     [found] = known_answers("any", [Seam("one", fails, 1)])
     assert found.verdict is Verdict.ALARM
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, most[1]))
+    try:
+        [found] = known_answers("any", [Seam("one", fails, 1)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert found.verdict is Verdict.UNCHECKABLE
+    assert "Too many open files" in found.said
 
 
 def test_every_record_is_some_seams() -> None:
