@@ -7,6 +7,8 @@ coverage as avionics ask for it (DO-178C, 6.4.4.2), of what is new. Code as it w
 
 source of each module -> conditions that the record hasn't -> counted where they are asked -> never true, never false
 
+What is told of a condition doesn't depend on the version of Python, on how its lines are broken and how they end.
+
 **Assumes:** what the recorded code asks, and no test has ever seen, was looked at when it was recorded.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import gc
 import hashlib
 import importlib
@@ -26,8 +29,11 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from palate_audit.answers.seam import RECORDED
 from palate_audit.evidence.evidence import Finding
+from palate_audit.evidence.guard import WITHOUT
 
 TEST = "N new code"
 FILE = RECORDED / "conditions.json"
@@ -39,8 +45,10 @@ PACKAGES = {
     "palate_torch": ("",),
 }  # fmt: skip
 """Package -> what of it the mechanism is made of; "": all."""
-MARK, CAUGHT = "__palate_asked__", "__palate_caught__"
+MARK, GIVEN, CAUGHT = "__palate_asked__", "__palate_given__", "__palate_caught__"
 """What a condition is counted with."""
+SETTLED = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Lambda)
+"""What always is true, or always false: it asks nothing."""
 SHOWN = 3
 """So many conditions are named in a finding."""
 Scope = ast.FunctionDef | ast.AsyncFunctionDef
@@ -77,10 +85,14 @@ class NewCode:
     Attributes:
         asked: conditions that the record hasn't.
         seen: of each, true or false.
+        broken: changed modules that end with an error where they are read or loaded.
+        lacking: those that need what this machine hasn't.
     """
 
     asked: list[Condition] = field(default_factory=list)
     seen: list[set[bool]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
 
     def finding(self) -> Finding:
         """Whether everything was seen both ways."""
@@ -89,12 +101,14 @@ class NewCode:
             for each, seen in zip(self.asked, self.seen, strict=True)
             for outcome in sorted(each.outcomes - seen)
         ]
-        if not open_:
-            said = f"{len(self.asked)} conditions aren't as they were recorded, all seen both ways"
-            return Finding.checked(TEST, True, said)
-        more = f", and {len(open_) - SHOWN} more" if len(open_) > SHOWN else ""
-        said = "what code does that no test has run isn't known: " + "; ".join(open_[:SHOWN]) + more
-        return Finding.checked(TEST, False, said)
+        if alarms := [*self.broken, *open_]:
+            more = f", and {len(alarms) - SHOWN} more" if len(alarms) > SHOWN else ""
+            said = "what code does that no test has run isn't known: " + "; ".join(alarms[:SHOWN]) + more
+            return Finding.checked(TEST, False, said)
+        if self.lacking:
+            return Finding.missing(TEST, "changed code could not be loaded: " + "; ".join(self.lacking[:SHOWN]))
+        said = f"{len(self.asked)} conditions aren't as they were recorded, all seen both ways"
+        return Finding.checked(TEST, True, said)
 
 
 @contextmanager
@@ -107,13 +121,18 @@ def new_code(known: Mapping[str, Mapping[str, str]] | None = None) -> Iterator[N
     found, codes = NewCode(), dict[tuple[str, str, int], CodeType]()
     known = recorded() if known is None else known
     for name, path in modules().items():
-        source = path.read_bytes()
-        former = known.get(name, {})
-        if former.get("source") != _digest(source):
-            counting = _Counting(name, former.get("asks", ""), found)
-            tree = counting.visit(ast.parse(source))
-            if counting.functions:
-                codes |= _counted(importlib.import_module(name), tree, counting.functions, found)
+        former, before = known.get(name, {}), len(found.asked)
+        try:
+            source = path.read_bytes()
+            if former.get("source") != _digest(source):
+                counting = _Counting(name, former.get("asks", ""), found)
+                tree = counting.visit(ast.parse(source))
+                if counting.functions:
+                    codes |= _counted(importlib.import_module(name), tree, counting.functions, found)
+        except Exception as error:  # a module may end with anything where it is loaded
+            del found.asked[before:], found.seen[before:]
+            said = f"{name} ended with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            (found.lacking if isinstance(error, WITHOUT) else found.broken).append(said)
     changed = _exchanged(codes) if codes else []
     try:
         yield found
@@ -131,7 +150,7 @@ def modules() -> dict[str, Path]:
         root = Path(str(getattr(importlib.util.find_spec(package), "origin", ""))).parent
         for path in sorted(root.rglob("*.py")):
             inside = path.relative_to(root).with_suffix("").parts
-            if "" in parts or inside[0] in parts:
+            if ("" in parts or inside[0] in parts) and all(map(str.isidentifier, inside)):  # no copy of an editor's
                 found[".".join((package, *inside)).removesuffix(".__init__")] = path
     return found
 
@@ -172,8 +191,10 @@ class _Counting(ast.NodeTransformer):
         self._known = {known[at : at + 8] for at in range(0, len(known), 8)}
         self._way: list[str] = []
         self._inside = False
+        self._tests: set[ast.AST] = set()
+        """What is asked for its truth alone."""
         self.functions: set[str] = set()
-        """Qualified names of the outermost functions that ask something new."""
+        """Qualified names of the functions that ask something new."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """A class: its functions."""
@@ -204,34 +225,45 @@ class _Counting(ast.NodeTransformer):
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         """`and`, `or`: each part."""
-        texts = [ast.unparse(value) for value in node.values]
+        texts, names = [_text(value) for value in node.values], [MARK] * len(node.values)
+        if node not in self._tests:
+            names[-1] = GIVEN
+        self._tests.update(value for value, name in zip(node.values, names, strict=True) if name == MARK)
         self.generic_visit(node)
-        node.values = [self._asked(value, text) for value, text in zip(node.values, texts, strict=True)]
+        node.values = [self._asked(*each) for each in zip(node.values, texts, names, strict=True)]
         return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """`not`: of what is asked."""
+        if isinstance(node.op, ast.Not):
+            self._tests.add(node.operand)
+        return self.generic_visit(node)
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         """`if` in a comprehension."""
-        texts = [ast.unparse(test) for test in node.ifs]
+        texts = [_text(test) for test in node.ifs]
+        self._tests.update(node.ifs)
         self.generic_visit(node)
         node.ifs = [self._asked(test, text) for test, text in zip(node.ifs, texts, strict=True)]
         return node
 
     def visit_For(self, node: ast.For) -> ast.AST:
         """A loop: that it is gone through."""
-        return self._entered(node, f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)}")
+        return self._entered(node, f"for {_text(node.target)} in {_text(node.iter)}")
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
         """An error that is caught."""
-        return self._entered(node, f"except {ast.unparse(node.type) if node.type else ''}")
+        return self._entered(node, f"except {_text(node.type) if node.type else ''}")
 
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
         """A case."""
-        guard = f" if {ast.unparse(node.guard)}" if node.guard else ""
-        return self._entered(node, f"case {ast.unparse(node.pattern)}{guard}")
+        guard = f" if {_text(node.guard)}" if node.guard else ""
+        self._tests.update([node.guard] if node.guard else [])
+        return self._entered(node, f"case {_text(node.pattern)}{guard}")
 
     def visit_With(self, node: ast.With) -> ast.AST:
         """`with suppress(...)`: that something was suppressed."""
-        texts = [ast.unparse(item.context_expr) for item in node.items]
+        texts = [_text(item.context_expr) for item in node.items]
         self.generic_visit(node)
         for item, text in zip(node.items, texts, strict=True):
             number = self._new(text, node, {True}) if text.split("(")[0].endswith("suppress") else None
@@ -240,11 +272,13 @@ class _Counting(ast.NodeTransformer):
         return node
 
     def _function(self, node: Scope) -> ast.AST:
-        """A function, or one inside of it, of whose body the outermost is exchanged as a whole."""
+        """A function: its decorators and defaults belong to what it is defined in."""
+        node.decorator_list = [self.visit(each) for each in node.decorator_list]
+        node.args = self.visit(node.args)
         outermost, self._inside = not self._inside, True
         self._way.append(node.name)
         number = self._new("it is called", node, {True})
-        self.generic_visit(node)
+        node.body = [self.visit(each) for each in node.body]
         if number is not None:
             at = 1 if ast.get_docstring(node, clean=False) is not None else 0
             node.body.insert(at, ast.Expr(_call(MARK, number, ast.Constant(True))))
@@ -254,7 +288,8 @@ class _Counting(ast.NodeTransformer):
 
     def _tested(self, node: Any) -> ast.AST:
         """A node with a test."""
-        text = ast.unparse(node.test)
+        text = _text(node.test)
+        self._tests.add(node.test)
         self.generic_visit(node)
         node.test = self._asked(node.test, text)
         changed: ast.AST = node
@@ -269,10 +304,10 @@ class _Counting(ast.NodeTransformer):
         changed: ast.AST = node
         return changed
 
-    def _asked(self, value: ast.expr, text: str) -> ast.expr:
+    def _asked(self, value: ast.expr, text: str, name: str = MARK) -> ast.expr:
         """An expression that tells how it came out, if the record hasn't it."""
-        number = None if isinstance(value, ast.Constant) else self._new(text, value, {True, False})
-        return value if number is None else _call(MARK, number, value)
+        number = None if isinstance(value, SETTLED) else self._new(text, value, {True, False})
+        return value if number is None else _call(name, number, value)
 
     def _new(self, text: str, node: Any, outcomes: set[bool]) -> int | None:
         """The number of a condition that the record hasn't; None where it has it, and outside of functions."""
@@ -288,8 +323,22 @@ class _Counting(ast.NodeTransformer):
         return len(self._found.asked) - 1
 
 
-def _typed(node: ast.AST) -> ast.AST:
-    return node
+class _Calls(ast.NodeTransformer):
+    """Writes formatted strings as calls: versions of Python quote them otherwise."""
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """The whole string."""
+        return ast.Call(ast.Name("f", ast.Load()), [self.visit(each) for each in node.values], [])
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        """A value in it, and how it is formatted."""
+        parts = [node.value, ast.Constant(node.conversion), *([node.format_spec] if node.format_spec else [])]
+        return ast.Call(ast.Name("format", ast.Load()), [self.visit(each) for each in parts], [])
+
+
+def _text(node: ast.AST) -> str:
+    """A piece of code in one way of writing."""
+    return ast.unparse(_Calls().visit(copy.deepcopy(node)))
 
 
 def _call(name: str, number: int, value: ast.expr) -> ast.Call:
@@ -311,11 +360,15 @@ def _counted(
             found.seen[number] |= {True, False}
         return value
 
+    def given(number: int, value: Any) -> Any:  # the last part of what isn't only asked: a value like any other
+        found.seen[number] |= {bool(value)} if isinstance(value, bool | np.bool_) else {True, False}
+        return value
+
     def caught(number: int, suppressing: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
         return _Telling(suppressing, found.seen[number])
 
-    module.__dict__.update({MARK: asked, CAUGHT: caught})
-    return {(file, each.co_qualname, each.co_firstlineno): each for each in _codes(code) if _outermost(each, functions)}
+    module.__dict__.update({MARK: asked, GIVEN: given, CAUGHT: caught})
+    return {(file, each.co_qualname, each.co_firstlineno): each for each in _codes(code) if _asking(each, functions)}
 
 
 def _exchanged(codes: Mapping[tuple[str, str, int], CodeType]) -> list[tuple[FunctionType, CodeType]]:
@@ -331,14 +384,14 @@ def _exchanged(codes: Mapping[tuple[str, str, int], CodeType]) -> list[tuple[Fun
     return changed
 
 
-def _outermost(code: CodeType, functions: set[str]) -> bool:
-    """Whether a function asks something new, or one inside of it does."""
-    name = code.co_qualname
+def _asking(code: CodeType, functions: set[str]) -> bool:
+    """Whether a function asks something new, or one inside of it does; one that is inside may have been made before."""
+    name = code.co_qualname.replace("<locals>.", "")
     return any(each == name or each.startswith(f"{name}.") for each in functions)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """Every code of a module that isn't inside of a function."""
+    """Every code of a module."""
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield each

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.still import still
 from palate_audit.evidence.evidence import Finding
+from palate_audit.harness.watched_run import memory
 
 RECORDED = Path(__file__).with_name("recorded")
 """A file for each module of seams."""
@@ -55,7 +58,7 @@ class Seam:
         """Whether all that it needs is there; it is then loaded, while the time doesn't stand still."""
         try:
             return not self.needs or bool(import_module(self.needs))
-        except ModuleNotFoundError:
+        except (ImportError, OSError):  # it isn't there, or some of its own libraries aren't
             return False
 
 
@@ -97,9 +100,22 @@ def _compared(seam: Seam, recorded: Sequence[Recorded], *, quick: bool) -> Findi
         return Finding.checked(test, False, said)
     cases = range(0, seam.cases, QUICK if quick else 1)
     wrong = [case for case in cases if differs(seam, case, recorded[case])]
+    if wrong and (lacking := _lacking()):
+        return Finding.missing(test, f"made-up cases need room for files, and to have some of them open: {lacking}")
     shown = ", ".join(str(case) for case in wrong[:SHOWN]) + (", ..." if len(wrong) > SHOWN else "")
     said = f"{len(wrong)} of {len(cases)} made-up cases give another answer than was recorded: {shown}"
     return Finding.checked(test, not wrong, said if wrong else f"{len(cases)} made-up cases give the recorded answers")
+
+
+def _lacking() -> str:
+    """What the machine says to some files of a few MB; "": it has all that cases need."""
+    try:
+        with ExitStack() as stack:
+            for _ in range(64):
+                stack.enter_context(TemporaryFile(dir=memory(), buffering=0)).write(bytes(2**16))
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def differs(seam: Seam, case: int, recorded: Recorded) -> bool:

@@ -1,4 +1,4 @@
-"""Still: in its context nothing is left to chance: no key, no secret, no random word; and the time stands still."""
+"""Still: in its context nothing is left to chance: no key, secret or random word, nor the umask; time stands still."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def still(seed: str) -> Iterator[None]:
         *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
     )
     with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o022))
         for owner, attribute, settled in patches:
             stack.enter_context(mock.patch.object(owner, attribute, settled))
         yield

@@ -57,7 +57,7 @@ class MadeBooks:
 
     def budget(self) -> None:
         """The lifetime is limited, mostly lower."""
-        epsilon, delta = float(self.dice.whole(1, 3)), 10.0 ** -self.dice.whole(5, 6)
+        epsilon, delta = float(self.dice.whole(1, 3)), self.dice.one_of((1e-5, 1e-6))
         mu2 = self.dice.mostly(beside(self.dice, self.dice.one_of((3, 4, 4, 5, 6))), 0.0, -1.0, math.inf, 80.0)
         self.answer.of(self.ledger.set_budget, mu2=mu2, epsilon=epsilon, delta=delta)
         for again in self.dice.some_of(({}, {"epsilon": 9.0}, {"delta": 0.5}), 0.3):  # the same, or at another delta

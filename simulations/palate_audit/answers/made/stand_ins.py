@@ -231,7 +231,10 @@ def plan_of(kind: str = "popularity", variant: int = 0, **changes: Any) -> Round
         "dp": "central", "noise": "secure", "cohort_floor": 1, "expires": int(NOW) + 3600, **changes,
     }  # fmt: skip
     if "mu2" not in fields:
-        fields["mu2"] = attempt_mu2(fields["grid"], fields["sigma"], events) if fields["sigma"] else 0.0
+        owed = attempt_mu2(fields["grid"], fields["sigma"], events) if fields["sigma"] else 0.0
+        fields["mu2"] = (
+            float(f"{1.00001 * owed:.6g}") if events else owed
+        )  # else another machine's last digit is signed
     return RoundPlan.model_validate(fields)
 
 

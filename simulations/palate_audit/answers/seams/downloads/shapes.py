@@ -326,7 +326,7 @@ def _files(dice: Dice, answer: CaseAnswer) -> None:
             np.array([np.inf], np.float32),
             np.zeros((0, 10**7), np.float32),
             np.zeros((0, 3)),
-            np.zeros(2, np.complex64),
+            np.zeros(2, np.float16),
             np.zeros((2, 0, 5), np.int8),
         )
         arrays[name] = dice.one_of(others)

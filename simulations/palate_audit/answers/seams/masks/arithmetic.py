@@ -24,7 +24,7 @@ NO_WIDTHS: tuple[Any, ...] = (0, -1, 65, True, 8.0)
 
 @contextmanager
 def lowered(*, largest: int, failure: float, abort: float, tosses: float = 0.0) -> Iterator[None]:
-    """Rings of few members: other bounds of failure, and none too small for a ring."""
+    """Rings of few members: other bounds, no chance's own, and none too small for a ring."""
     graph_terms.graph_terms.cache_clear()
     try:
         with (
@@ -236,7 +236,7 @@ def _complete(dice: Dice, answer: CaseAnswer) -> None:
 
 def _numbers(dice: Dice, answer: CaseAnswer) -> None:
     """The numbers of graphs by size and losses; below the limit and above it, and for bounds of every strength."""
-    bounds = dice.one_of((None, None, None, (5, 20.0, 10.0), (5, -2.0, -1.0), (8, -10.0, -5.0), (8, -20.0, -20.0)))
+    bounds = dice.one_of((None, None, None, (5, 20.1, 10.1), (5, -2.1, -1.1), (8, -10.1, -5.1), (8, -20.1, -20.1)))
     if bounds is None:
         n = dice.one_of((3, 4, 9, 10, 100, 249, 250, 251, 252, 300, 400, 640))
         _graphs(dice, answer, n, most=n // 8 + 2)
@@ -263,7 +263,7 @@ def _cohorts(dice: Dice, answer: CaseAnswer) -> None:
     n, corrupt = (dice.whole(10, 20), dice.whole(1, 2)) if ring else (dice.whole(3, 12), 1)
     ids = sorted(set(dice.wholes(0, 3 * n, 2 * n).tolist()))[:n]
     n_min = max(corrupt + 2, len(ids) - dice.whole(0, 2))
-    with lowered(largest=9 if ring else 250, failure=dice.one_of((-2.0, 2.0, 8.0)), abort=dice.one_of((-1.0, 10.0))):
+    with lowered(largest=9 if ring else 250, failure=dice.one_of((-2.1, 2.1, 8.1)), abort=dice.one_of((-1.1, 10.1))):
         terms = AttemptTerms(
             context=dice.bytes(32), size=1, bits=8, n_max=max(n, n_min), n_min=n_min, c_max=corrupt, directory="ab" * 32
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -453,7 +454,8 @@ def _served(dice: Dice, answer: CaseAnswer) -> None:
                 ):
                     await one(method, place, [body[:cut], body[cut:]], client)
 
-        asyncio.run(several())
+        with ThreadPoolExecutor(1) as pool:  # in a notebook, this thread has a loop of its own
+            pool.submit(asyncio.run, several()).result()
         answer.tell(files(root))
 
 
