@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ BEYOND = (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowErro
 """What may be raised beside Palate's own errors."""
 
 
-_PLACE = re.compile(r"/[\w/.-]*/tmp[^/\s]*")
-"""Where a case's folder is: in errors, it says nothing."""
+_PLACES = list[str]()
+"""Where a case's folders are: in errors and files, it says nothing."""
 
 
 @cache
@@ -54,7 +53,7 @@ def ask(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any) 
     try:
         found = call(*args, **named)
     except PalateError as error:
-        answer.tell(type(error).__name__, NAMED.findall(_PLACE.sub("", str(error))))
+        answer.tell(type(error).__name__, NAMED.findall(placeless(str(error).encode()).decode()))
     except BEYOND as error:
         answer.tell(type(error).__name__)
     else:
@@ -68,10 +67,21 @@ def folder() -> Iterator[Path]:
     """A folder in memory, until the case ends."""
     umask = os.umask(0o022)
     try:
-        with tempfile.TemporaryDirectory(dir=memory()) as name:
-            yield Path(name)
+        with tempfile.TemporaryDirectory(dir=memory() or Path(tempfile.gettempdir()).resolve()) as name:
+            _PLACES.append(name)
+            try:
+                yield Path(name)
+            finally:
+                _PLACES.pop()
     finally:
         os.umask(umask)
+
+
+def placeless(text: bytes) -> bytes:
+    """A text that doesn't say where a case's folders are."""
+    for place in _PLACES:
+        text = text.replace(place.encode(), b"")
+    return text
 
 
 def files(root: Path) -> list[tuple[str, int, bytes]]:
@@ -79,8 +89,7 @@ def files(root: Path) -> list[tuple[str, int, bytes]]:
     found = []
     for path in sorted(root.rglob("*")):
         data = path.read_bytes() if path.is_file() else b""
-        data = re.sub(_PLACE.pattern.encode(), b"", data) if b"/tmp" in data else data
-        found.append((path.relative_to(root).as_posix(), path.stat().st_mode & 0o777, data))
+        found.append((path.relative_to(root).as_posix(), path.stat().st_mode & 0o777, placeless(data)))
     return found
 
 

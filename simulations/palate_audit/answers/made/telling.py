@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,8 +17,8 @@ import numpy as np
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made import asking
 from palate_audit.answers.still import still
-from palate_audit.harness.watched_run import memory
 from palate_client.events import KINDS, Event
 from palate_client.store import folder
 from palate_client.store.activity import Past
@@ -52,7 +51,7 @@ def asked(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any
     try:
         return call(*args, **named)
     except (PalateError, OSError, sqlite3.Error) as error:
-        said = PATH.sub("", str(error)) if isinstance(error, PalateError) else ""
+        said = PATH.sub("", asking.placeless(str(error).encode()).decode()) if isinstance(error, PalateError) else ""
         answer.tell(type(error).__name__, NAMED.findall(said))
         return None
 
@@ -67,8 +66,8 @@ def told(answer: CaseAnswer, call: Callable[..., Any], *args: Any, **named: Any)
 @contextmanager
 def place() -> Iterator[Path]:
     """A folder in memory."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as made:
-        yield Path(made)
+    with asking.folder() as made:
+        yield made
 
 
 class MadeClock:
