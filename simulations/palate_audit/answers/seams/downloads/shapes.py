@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import asked, exact, told
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
@@ -106,7 +106,7 @@ def _catalogues(dice: Dice, answer: CaseAnswer) -> None:
         new = dice.one_of(((), (), ("n",), ("a",), ("n", "m\n")))
         rows = dice.one_of((n + len(new), n + len(new), n, 1))
         features: Any = dice.one_of((None, np.zeros((rows, 2), np.float32), np.zeros(rows, np.float32)))
-        found = asked(answer, ItemCatalogue, items, domains, new, features)
+        found = tell_refusal(answer, ItemCatalogue, items, domains, new, features)
         answer.tell(found is not None, None if found is None else found.hash, found == ItemCatalogue(("a",)))
         written = lines(items)
         answer.tell(written, catalogue_hash(items))
@@ -130,9 +130,9 @@ def _compact(dice: Dice, answer: CaseAnswer) -> None:
     back = expand(packed, most=len(plain))
     answer.tell(raw(back.state), back.header == model.header)
     for most in (len(plain) - 1, len(plain), len(plain) + 1, 0):
-        answer.tell(asked(answer, inflated, packed, most=most, noun="it") == plain)
+        answer.tell(tell_refusal(answer, inflated, packed, most=most, noun="it") == plain)
     for wrong in (packed[:-3], packed + b"x", b"", b"x" * 9, packed[:5] + b"yyyy" + packed[9:]):
-        asked(answer, expand, wrong, most=MOST)
+        tell_refusal(answer, expand, wrong, most=MOST)
     answer.tell([raw({"": part}) for part in rounded(floats(dice, *dice.one_of(((5, 2), (4,), (1, 1)))))])
     for name in dice.some_of(sorted(tensors), 0.7):
         array = np.atleast_1d(tensors[name])
@@ -155,7 +155,7 @@ def _compact(dice: Dice, answer: CaseAnswer) -> None:
         if dice.chance(0.2):
             del changed[name]
         wrong = safetensors.numpy.save(changed, {METADATA_KEY: canonical_json(entry).decode()})
-        found = asked(answer, expand_unpacked, wrong)
+        found = tell_refusal(answer, expand_unpacked, wrong)
         answer.tell(None if found is None else raw(found.state))
 
 
@@ -217,8 +217,8 @@ def _deltas(dice: Dice, answer: CaseAnswer) -> None:
         answer.near(*[each for name, each in sorted(parts.items()) if name.endswith(delta.MIX)])
         most = max(len(plain), len(result))
         for limit in (len(plain) - 1, most - 1, most, most + 1):
-            asked(answer, apply_delta, base, packed, most=limit)
-        asked(answer, apply_delta, result, packed, most=MOST)
+            tell_refusal(answer, apply_delta, base, packed, most=limit)
+        tell_refusal(answer, apply_delta, result, packed, most=MOST)
         _damaged(dice, answer, base, parts, header)
 
 
@@ -315,7 +315,7 @@ def _files(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell(model.learns_ratings, raw(model.item_arrays), model.algorithm.name)
     users = Interactions.from_pairs([0, 0, 2], [0, 1, n - 1], n_users=3, n_items=n)
     for call in (lambda: model.quarantined, lambda: model.scores(users), lambda: model.expected_ratings(users)):
-        found = asked(answer, call)
+        found = tell_refusal(answer, call)
         answer.tell(None if found is None else raw({"": found}))
     entry = read_metadata(data)
     for _ in range(4):
@@ -347,8 +347,8 @@ def _files(dice: Dice, answer: CaseAnswer) -> None:
                 (2**21 + 1).to_bytes(8, "little") + wrong[8:],
             )
         )
-        told(answer, lambda cut=cut: read_model(cut)[0].model_dump_json())
-    answer.tell(exact(catalogue_hash(items)))
+        tell_text(answer, lambda cut=cut: read_model(cut)[0].model_dump_json())
+    answer.tell(as_text(catalogue_hash(items)))
 
 
 SEAMS: tuple[Seam, ...] = (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.seams.masks.signed import flipped, resized
+from palate_audit.answers.made.changes import flipped, resized
 from palate_audit.answers.seams.masks.worlds import (
     ResumedAttempt,
 )

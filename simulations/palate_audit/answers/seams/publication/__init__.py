@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.publication import figures, models, settings, waiting
+from palate_audit.answers.seams.publication import figures, models, pasts, settings, waiting
 
-SEAMS: tuple[Seam, ...] = (*models.SEAMS, *settings.SEAMS, *waiting.SEAMS, *figures.SEAMS)
+SEAMS: tuple[Seam, ...] = (*models.SEAMS, *pasts.SEAMS, *settings.SEAMS, *waiting.SEAMS, *figures.SEAMS)

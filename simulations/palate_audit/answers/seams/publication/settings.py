@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.sites import DAY, made_folder, made_links, made_settings, made_site, steady_mu
+from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.publication.sites import DAY, made_links, made_settings, made_site, steady_mu
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import State
@@ -28,10 +30,18 @@ from palate_common.records.consistency import SPENT
 from palate_common.records.merkle import Checkpoint
 from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
+from palate_server.folder import quarantine, server_folder
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.server_folder import Site, format_of, owner_only, read_cosigned, site_signs, write_format
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import (
+    absences,
+    dismissals,
+    outlook,
+    releases,
+    rotation,
+    survey_results,
+    surveys,
     terms,
 )
 from palate_server.operation.schedule import directory_of
@@ -46,6 +56,9 @@ from palate_server.operation.terms import (
 from palate_server.rounds import terms as rounds
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms
+from palate_server.surveys import accusation, intervals
+from palate_server.surveys import analytics as analytics_figures
+from palate_server.surveys import verdict as judged
 
 
 def _terms(dice: Dice, answer: CaseAnswer) -> None:
@@ -181,7 +194,22 @@ def _cosigned(path: Path) -> list[Any]:
     return [note.to_bytes(), spent]
 
 
+CONSTANTS = (
+    absences, accusation, analytics_figures, dismissals, intervals, judged, outlook, quarantine, releases, rotation,
+    server_folder, survey_results, surveys, terms,
+)  # fmt: skip
+
+
+def _constants(dice: Dice, answer: CaseAnswer) -> None:
+    """The numbers and names that modules have."""
+    for module in CONSTANTS:
+        for name, value in sorted(vars(module).items()):
+            if name.isupper() and isinstance(value, int | float | str | bytes | tuple | Mapping):
+                answer.tell(name, repr(value) if isinstance(value, float) else value)
+
+
 SEAMS = (
+    Seam("constants of what is published", _constants, 1),
     Seam("terms of runs, and configurations that are refused", _terms, 24),
     Seam("server folders whose files are missing, spoilt or others", _folders, 12),
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.servers import shown_items
-from palate_audit.answers.made.sites import DAY, made_folder
+from palate_audit.answers.made.clocks import ticking
+from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.publication.servers import shown_items
+from palate_audit.answers.seams.publication.sites import DAY
 from palate_audit.answers.still import NOW
 from palate_common.errors import PalateError
 from palate_common.records.signing import SigningKey
@@ -33,17 +34,6 @@ from palate_server.operation.strikes import strike
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.progress import ActivityFile, Exchanged
 from palate_server.secagg.conduct import Conduct
-
-
-def _ticks(dice: Dice, start: float, *steps: float) -> Callable[[], float]:
-    """A clock that goes on by one of these steps, or back a little, each time it is looked at."""
-    now = [start]
-
-    def read() -> float:
-        now[0] += dice.one_of(steps)
-        return now[0]
-
-    return read
 
 
 def _quarantined(dice: Dice, answer: CaseAnswer) -> None:
@@ -79,14 +69,14 @@ def _quarantined(dice: Dice, answer: CaseAnswer) -> None:
 
 def _waiting(dice: Dice, answer: CaseAnswer) -> None:
     """Devices that are away, sent home, gathered, and drawn."""
-    clock = _ticks(dice, 0.0, 0.0, 1.0, 900.0, 1800.0, 1799.0, 86400.0)
+    clock = ticking(dice, 0.0, 0.0, 1.0, 900.0, 1800.0, 1799.0, 86400.0)
     away, devices = Absences(clock=clock), list(range(6))
     for _ in range(10):
         invited = dice.shuffled(dice.some_of(devices, 0.7))
         heard = dice.some_of(dice.mostly(invited, devices), dice.one_of((0.0, 0.5, 0.5, 0.9)))
         answer.tell(away.note(invited, heard=heard))
         answer.tell(away.present({10 + device: device for device in dice.shuffled(devices)}))
-    later, sent = _ticks(dice, 0.0, 0.0, 5.0, 15.0, 60.0, 59.0), list[Any]()
+    later, sent = ticking(dice, 0.0, 0.0, 5.0, 15.0, 60.0, 59.0), list[Any]()
     home = Dismissals(lambda nodes: sent.append(list(nodes.items())), lambda: sent.append("purge"))
     with mock.patch("time.monotonic", later):
         for _ in range(10):
@@ -98,7 +88,7 @@ def _waiting(dice: Dice, answer: CaseAnswer) -> None:
                 home.tidy()
             answer.tell(sent[-2:], len(sent))
     size, least = dice.whole(1, 5), dice.whole(1, 4)
-    soon = _ticks(dice, 3.0, 0.0, 4.0, 10.0)
+    soon = ticking(dice, 3.0, 0.0, 4.0, 10.0)
     gathering = CohortGathering(size=size, least=least, seconds=dice.one_of((8.0, 20.0, 0.0)), clock=soon)
     for _ in range(5):
         present = {10 + device: device for device in dice.some_of(devices, dice.one_of((0.1, 0.5, 0.9)))}
@@ -111,7 +101,7 @@ def _waiting(dice: Dice, answer: CaseAnswer) -> None:
 def _progress(dice: Dice, answer: CaseAnswer) -> None:
     """How far a server says it is, also after a restart; and in which quarter devices were there."""
     with made_folder(answer) as folder, Enrolments(":memory:") as register:
-        file, clock = folder / "progress.json", _ticks(dice, NOW, 0.0, 1.5, 60.0)
+        file, clock = folder / "progress.json", ticking(dice, NOW, 0.0, 1.5, 60.0)
         told = ActivityFile(file, clock=clock)
         for step in range(10):
             match dice.one_of(
@@ -146,7 +136,7 @@ def _progress(dice: Dice, answer: CaseAnswer) -> None:
                 register.invite(now=0.0, hours=1e6), node_key=f"{number}", identity=f"{number:064x}", now=1.0
             )
             register.registered(number, 10 + number)
-        when = _ticks(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY, -95 * DAY)
+        when = ticking(dice, NOW, 0.0, 0.0, 20 * DAY, 91 * DAY, -95 * DAY)
         for _ in range(6):
             presence = SeenByQuarter(register, clock=when)
             for _ in range(3):

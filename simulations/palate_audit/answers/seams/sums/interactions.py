@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -15,8 +13,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
-from palate_audit.harness.watched_run import memory
 from palate_common import interactions
 from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
@@ -116,8 +114,8 @@ def _pairs_of(dice: Dice, answer: CaseAnswer) -> None:
     _shown(answer, found)
     if isinstance(found, PalateError):
         found = _batch(dice, 2, 3)
-    with TemporaryDirectory(dir=memory()) as place:
-        folder = Path(place, "there")
+    with made_folder(answer) as place:
+        folder = place / "there"
         interactions.save_interactions(folder, found)
         _shown(answer, interactions.map_interactions(folder))
         answer.tell(sorted((path.name, np.load(path).shape) for path in folder.iterdir()))

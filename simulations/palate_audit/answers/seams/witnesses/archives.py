@@ -8,7 +8,8 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import ask, files, folder
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_server.folder import archive
 
@@ -78,7 +79,7 @@ def _archives(dice: Dice, answer: CaseAnswer) -> None:
     cut = dice.one_of(
         (whole,) * 16 + (whole[:-9500], whole[:700], b"", b"x" * 2000, whole[:-1], whole[:2200] + b"!" + whole[2201:])
     )
-    with folder() as root:
+    with made_folder(answer) as root:
         saved, target = root / "backup.tar", root / "in" / "site"
         saved.write_bytes(cut)
         with (
@@ -86,8 +87,8 @@ def _archives(dice: Dice, answer: CaseAnswer) -> None:
             mock.patch.object(archive, "MANY", dice.one_of((*[len(entries)] * 8, len(entries) - 1, 2**20))),
             mock.patch.object(archive, "CHUNK", dice.one_of((3, 2**20))),
         ):
-            ask(answer, archive.unpack, dice.one_of((saved,) * 9 + (root / "none",)), target)
-        answer.tell(files(root / "in"))
+            tell_result(answer, archive.unpack, dice.one_of((saved,) * 9 + (root / "none",)), target)
+        answer.tell(files_in(root / "in"))
         for place in ("a", "b/c", "x-wal", "y-shm"):
             (root / "made" / place).parent.mkdir(parents=True, exist_ok=True)
             (root / "made" / place).write_text(place)

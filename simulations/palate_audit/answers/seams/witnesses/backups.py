@@ -13,7 +13,9 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import tell_error, tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.plans import made_plan
 from palate_audit.answers.seams.witnesses.quorums import by_witnesses, witness
@@ -194,7 +196,7 @@ def _survived(dice: Dice, server: _SavedServer, where: Path) -> list[Path]:
 
 def _backups(dice: Dice, answer: CaseAnswer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
-    with folder() as root, ExitStack() as stack:
+    with made_folder(answer) as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _SavedServer(dice, root)
         if dice.chance(0.4):
@@ -218,15 +220,15 @@ def _backups(dice: Dice, answer: CaseAnswer) -> None:
         (server.folder / "state" / "copy-left" / "key").write_text("left over")
         saved, last = root / "backup.tar", backup.last_backup(server.site)
         answer.tell(last is None)
-        ask(answer, backup.write_backup, server.site, saved, remember=dice.chance(0.7))
+        tell_result(answer, backup.write_backup, server.site, saved, remember=dice.chance(0.7))
         if dice.chance(0.35):
-            ask(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
+            tell_result(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
         answer.tell(sorted(path.name for path in (server.folder / "state").iterdir()))
-        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        tell_result(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
         (server.folder / "state" / "backup.json").write_bytes(
             dice.one_of((b"", b"{}", b"[]", b'{"at":1,"devices":2,"size":"x"}', b'{"at":1.5,"devices":2,"size":3}'))
         )
-        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        tell_result(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
         with closing(tarfile.open(saved)) as tar:
             answer.tell(
                 [(each.name, each.isdir()) for each in tar if each.name != "format"], saved.stat().st_mode & 0o777
@@ -266,7 +268,7 @@ def _epochs(dice: Dice, answer: CaseAnswer, server: _SavedServer, root: Path, sa
         site.ledger_file.write_bytes(ledger_file)
         with site.ledger(read_only=True) as ledger:
             since = ledger.checkpoint().size
-        found = ask(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
+        found = tell_result(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
         if found is not None:
             with site.ledger(read_only=True) as ledger:
                 answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
@@ -286,7 +288,7 @@ def _restored(
             mirror=mirror if mirror is None or mirror.exists() or dice.chance(0.1) else None,
         )
     except PalateError as error:
-        answer.tell(type(error).__name__, [each for each in NAMED.findall(str(error).replace(str(target.parent), ""))])
+        tell_error(answer, error)
     else:
         answer.tell(NAMED.findall(said), len(said.split(";")))
         site = Site.at(target)
@@ -295,7 +297,11 @@ def _restored(
         with Enrolments(site.enrolment_file) as register:
             answer.tell([each.identity for each in register.devices()])
     answer.tell(
-        [each for each in files(target) if not each[0].endswith((".db", ".db-wal", ".db-shm")) and each[0] != "format"]
+        [
+            each
+            for each in files_in(target)
+            if not each[0].endswith((".db", ".db-wal", ".db-shm")) and each[0] != "format"
+        ]
         if target.exists()
         else None
     )

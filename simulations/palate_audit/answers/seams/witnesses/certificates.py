@@ -16,7 +16,8 @@ from cryptography.x509.oid import NameOID
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import ask, folder
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.errors import PalateError
 from palate_server.folder import certificates
@@ -123,7 +124,7 @@ def _certified(dice: Dice, answer: CaseAnswer) -> None:
             """The time that is."""
             return now[0]
 
-    with folder() as root, mock.patch.object(certificates, "datetime", _Clock):
+    with made_folder(answer) as root, mock.patch.object(certificates, "datetime", _Clock):
         for _ in range(6):
             before = {path.name: path.read_bytes() for path in root.iterdir()}
             step = dice.whole(0, 8)
@@ -138,11 +139,11 @@ def _certified(dice: Dice, answer: CaseAnswer) -> None:
                 )
             )
             if step <= 1 or "ca.pem" not in before:
-                ask(answer, certificates.make_authority, root)
+                tell_result(answer, certificates.make_authority, root)
             if step <= 3:
-                ask(answer, certificates.issue, root, dice.one_of(("server", "server", "superlink")), hosts)
+                tell_result(answer, certificates.issue, root, dice.one_of(("server", "server", "superlink")), hosts)
             elif step == 4:
-                ask(answer, certificates.keep_place, root, hosts[0])
+                tell_result(answer, certificates.keep_place, root, hosts[0])
             elif step == 5:
                 public, key = (
                     dice.one_of(
@@ -159,7 +160,7 @@ def _certified(dice: Dice, answer: CaseAnswer) -> None:
             else:  # what an installation leaves that was cut short
                 (root / "public.next.pem").write_bytes(dice.one_of((*chain["leaves"].values(), b"x")))
                 (root / "public.key").write_bytes(dice.one_of((*[chain["keys"][1]] * 2, chain["keys"][2], b"x")))
-                ask(answer, certificates.keep_place, root, hosts[0])
+                tell_result(answer, certificates.keep_place, root, hosts[0])
             now[0] = base + timedelta(days=dice.one_of((0, 1, 366, 367, 368, 397, 4000)))
             after = {path.name: path.read_bytes() for path in root.iterdir()}
             answer.tell(

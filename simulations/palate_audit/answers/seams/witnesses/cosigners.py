@@ -11,7 +11,11 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import altered, ask, files, folder, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.errors import IntegrityError
 from palate_common.records import files as durable
@@ -120,12 +124,12 @@ def made_witness(dice: Dice, root: Path, rates: tuple[float, ...] = (10.0, 0.15,
 
 def _decisions(dice: Dice, answer: CaseAnswer) -> None:
     """A witness is asked again and again, and meets with all that may happen to it."""
-    with folder() as root:
+    with made_folder(answer) as root:
         made = made_witness(dice, root)
-        hours = [1_700_000_000.0, 100.0]
+        date, clock = MadeClock(1_700_000_000.0), MadeClock(100.0)
 
         def start() -> Cosigner:
-            return Cosigner(WitnessFolder.at(made.folder), clock=lambda: hours[0], monotonic=lambda: hours[1])
+            return Cosigner(WitnessFolder.at(made.folder), clock=date, monotonic=clock)
 
         witness, logs, unknown = start(), [WatchedLog(0), WatchedLog(1)], WatchedLog(2)
         for log in logs:
@@ -143,33 +147,33 @@ def _decisions(dice: Dice, answer: CaseAnswer) -> None:
                 if dice.chance(0.12):
                     with _full(dice):
                         told(answer, witness.answer(body))
-                        ask(answer, witness.latest, one)
+                        tell_result(answer, witness.latest, one)
                 told(answer, witness.answer(body))
             elif step <= 12 and len(log.keys) < 3:
                 log.keys.append(release_key(10 * logs.index(log) + len(log.keys)))
-                ask(answer, made.add, VerifierKey.of(log.origin, log.keys[-1]), log.origin)
+                tell_result(answer, made.add, VerifierKey.of(log.origin, log.keys[-1]), log.origin)
             elif step <= 13:
                 witness = start()
-                hours[0] += dice.one_of((-1e9, -2e9, 1.0, 3e8))
+                date.now += dice.one_of((-1e9, -2e9, 1.0, 3e8))
             elif step <= 15:
                 _restored(dice, root, made)
             elif step == 16 and dice.chance(0.6):
                 _damaged(dice, made, one)
             elif step == 17:
                 made = WitnessFolder.at(made.folder)
-                ask(answer, made.make_copies)
+                tell_result(answer, made.make_copies)
             else:
-                hours[1] += dice.one_of((0.0, 0.5, 5.0, 1e6))
+                clock.now += dice.one_of((0.0, 0.5, 5.0, 1e6))
             if dice.chance(0.1):
                 with _full(dice):
-                    ask(answer, witness.latest, one)
+                    tell_result(answer, witness.latest, one)
                 told(answer, witness.answer(unknown.request(dice, 0, made)))
-            ask(answer, witness.latest, dice.one_of((one, one, log_id("none"))))
-            answer.tell(files(root))
+            tell_result(answer, witness.latest, dice.one_of((one, one, log_id("none"))))
+            answer.tell(files_in(root))
             if dice.chance(0.3):
-                ask(answer, witness.health)
-                ask(answer, made.check)
-                ask(answer, made.forks, one)
+                tell_result(answer, witness.health)
+                tell_result(answer, made.check)
+                tell_result(answer, made.forks, one)
                 answer.tell(made.was_restored(one), made.logs())
 
 

@@ -7,7 +7,9 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import ask, files, folder, release_key
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.records.notes import VerifierKey
 from palate_server.witness import folder as folders
@@ -16,13 +18,13 @@ from palate_server.witness.folder import State, WitnessConfig, WitnessFolder, lo
 
 def _folders(dice: Dice, answer: CaseAnswer) -> None:
     """Settings, keys and logs of a witness, and evidence up to its limit."""
-    with folder() as root:
+    with made_folder(answer) as root:
         (root / "file").write_text("x")
         (root / "keyed").mkdir()
         (root / "keyed" / "key").write_text("x")
         for place in ("file/witness", "keyed", "none"):
-            ask(answer, lambda place=place: WitnessFolder.make(root / place, WitnessConfig(name="w")).logs())
-            ask(answer, lambda place=place: WitnessFolder.at(root / place).config.name)
+            tell_result(answer, lambda place=place: WitnessFolder.make(root / place, WitnessConfig(name="w")).logs())
+            tell_result(answer, lambda place=place: WitnessFolder.at(root / place).config.name)
         for name, more in (
             (dice.one_of(("w", "", "a b")), {}),
             (
@@ -34,15 +36,15 @@ def _folders(dice: Dice, answer: CaseAnswer) -> None:
                 },
             ),
         ):
-            made = ask(
+            made = tell_result(
                 CaseAnswer(),
                 lambda name=name, more=more: (
                     [WitnessFolder.make(root / "witness", WitnessConfig(name=name, **more))] and 1
                 ),
             )
-            answer.tell(made, files(root))
-        ask(CaseAnswer(), lambda: WitnessFolder.make(root / "witness", WitnessConfig(name="w")).folder.name)
-        answer.tell([path for path, *_ in files(root)])
+            answer.tell(made, files_in(root))
+        tell_result(CaseAnswer(), lambda: WitnessFolder.make(root / "witness", WitnessConfig(name="w")).folder.name)
+        answer.tell([path for path, *_ in files_in(root)])
         there = (root / "witness" / "witness.toml").exists()
         settings = root / "witness" / "witness.toml"
         found = WitnessFolder(root / "witness")
@@ -61,14 +63,14 @@ def _folders(dice: Dice, answer: CaseAnswer) -> None:
             ):
                 kept = settings.read_bytes()
                 settings.write_bytes(line.encode("latin-1"))
-                answer.tell(ask(CaseAnswer(), lambda: repr(WitnessFolder(root / "witness").config)))
-                ask(answer, lambda: str(WitnessFolder.at(root / "witness").verifier_key))
+                answer.tell(tell_result(CaseAnswer(), lambda: repr(WitnessFolder(root / "witness").config)))
+                tell_result(answer, lambda: str(WitnessFolder.at(root / "witness").verifier_key))
                 settings.write_bytes(kept)
             found = WitnessFolder.at(root / "witness")
             origin = dice.one_of((None, "origin", "", "x" * 1024, "x" * 1025, "\u00e9" * 513, "a\nb"))
-            ask(answer, found.add, VerifierKey.of("log", release_key(0), dice.one_of((1, 1, 4))), origin)
+            tell_result(answer, found.add, VerifierKey.of("log", release_key(0), dice.one_of((1, 1, 4))), origin)
             for number in dice.shuffled(range(17)) if dice.chance(0.3) else (1, 1, 2):
-                ask(
+                tell_result(
                     answer,
                     found.add,
                     VerifierKey.of("log", release_key(number)),
@@ -78,24 +80,24 @@ def _folders(dice: Dice, answer: CaseAnswer) -> None:
             state = State(origin="many", number=1, size=3, root="ab" * 32, note="n\n\nx")
             for number in range(count + 2):
                 with mock.patch.object(folders, "MOST_EVIDENCE", dice.one_of((3, 16)) if number < 4 else 16):
-                    ask(answer, found.tell_fork, one, state, f"text {number % count}\n\nsigned {number}")
-            ask(answer, found.tell_restored, one, state, "first")
-            ask(answer, found.tell_restored, one, state, "second")
+                    tell_result(answer, found.tell_fork, one, state, f"text {number % count}\n\nsigned {number}")
+            tell_result(answer, found.tell_restored, one, state, "first")
+            tell_result(answer, found.tell_restored, one, state, "second")
             (found.folder / "logs" / ".draft").write_text("x")
             (found.folder / "logs" / log_id("bad")).write_bytes(dice.one_of((b"\xff", b"x", b"", b"log+1+2\n")))
-            ask(answer, found.keys, log_id("bad"))
+            tell_result(answer, found.keys, log_id("bad"))
             for data in (b"[]", b'{"cosigned":"x"}', b'{"signed":"x"}', b'{"cosigned":1,"signed":2}'):
                 (found.folder / "evidence" / f"{log_id('two')}-fork-0").write_bytes(data)
-                ask(answer, found.forks, log_id("two"))
+                tell_result(answer, found.forks, log_id("two"))
             answer.tell(
                 found.forks(one),
-                files(root / "witness" / "evidence"),
+                files_in(root / "witness" / "evidence"),
                 found.logs(),
                 [str(key) for key in found.keys(one)],
             )
-            ask(answer, found.keep, one, state)
-            ask(answer, found.settle, one, state.model_copy(update={"size": 4}))
-            ask(answer, found.state, one)
+            tell_result(answer, found.keep, one, state)
+            tell_result(answer, found.settle, one, state.model_copy(update={"size": 4}))
+            tell_result(answer, found.state, one)
             if found.copy is not None:
                 lost = sorted(found.copy.iterdir()) if found.copy.exists() else []
                 for path in dice.some_of(lost, 0.6):
@@ -107,9 +109,9 @@ def _folders(dice: Dice, answer: CaseAnswer) -> None:
                     shutil.rmtree(found.copy)
                     if dice.chance(0.3):
                         found.copy.write_text("no folder")
-                ask(answer, found.make_copies)
-                ask(answer, found.state, one)
-            answer.tell(found.check(), files(root))
+                tell_result(answer, found.make_copies)
+                tell_result(answer, found.state, one)
+            answer.tell(found.check(), files_in(root))
 
 
 SEAMS = (Seam("witnesses: folders, keys and evidence", _folders, 12),)

@@ -8,7 +8,11 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import altered, ask, files, folder, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.witnesses.cosigners import WatchedLog, cosigned_size, made_witness
 from palate_common.records.checkpoints import LogState, sign_checkpoint
@@ -22,11 +26,11 @@ from palate_server.witness.witnessing import AddCheckpoint
 
 def _rates(dice: Dice, answer: CaseAnswer) -> None:
     """Who may ask when, while others ask and time goes by."""
-    now = [0.0]
-    rates = Rates(dice.one_of((0.05, 0.1, 0.2, 1.0, 2.0)), lambda: now[0])
+    clock = MadeClock(0.0)
+    rates = Rates(dice.one_of((0.05, 0.1, 0.2, 1.0, 2.0)), clock)
     with mock.patch.object(cosigner, "MOST_ADDRESSES", dice.one_of((1, 2, 3, 2**14))):
         for _ in range(60):
-            now[0] += dice.one_of((0.0, 0.0, 0.0, 0.25, 0.5, 5.0, 20.0, -1.0))
+            clock.now += dice.one_of((0.0, 0.0, 0.0, 0.25, 0.5, 5.0, 20.0, -1.0))
             answer.tell(rates.has_room(dice.one_of("aaaaabcd")))
 
 
@@ -45,14 +49,14 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
         b"old 0\nAAAA\n\n" + note.to_bytes(), "old \u0661\n\n".encode() + note.to_bytes(),
         b"old 00\n\n" + note.to_bytes(),
     ):  # fmt: skip
-        ask(
+        tell_result(
             answer,
             lambda body=body: (lambda read: (read.old, read.proof, read.note.to_bytes()))(
                 witnessing.read_request(body)
             ),
         )
     with mock.patch.object(witnessing, "MOST_REQUEST", len(whole) - dice.whole(-1, 1)):
-        ask(answer, lambda: witnessing.read_request(whole).old)
+        tell_result(answer, lambda: witnessing.read_request(whole).old)
     for data in (
         witnessing.size_answer(size),
         b"0\n",
@@ -67,7 +71,7 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
         b"\xff\n",
         b"0" * 40 + b"\n",
     ):
-        ask(answer, witnessing.read_size, data)
+        tell_result(answer, witnessing.read_size, data)
     own = [VerifierKey.of(log.origin, key)]
     texts = [
         LogState(log.origin, each).text
@@ -88,12 +92,12 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
 
 def _served(dice: Dice, answer: CaseAnswer) -> None:
     """The HTTP application of a witness, without sockets."""
-    with folder() as root:
+    with made_folder(answer) as root:
         made, log = made_witness(dice, root, (0.05, 0.2)), WatchedLog(0)
         made.add(VerifierKey.of(log.origin, log.keys[0]), log.origin)
         log.grow(3)
-        now = [0.0]
-        app = server.application(Cosigner(made, clock=lambda: 5.0, monotonic=lambda: now[0]))
+        clock = MadeClock(0.0)
+        app = server.application(Cosigner(made, clock=lambda: 5.0, monotonic=clock))
 
         async def one(method: str, path: str, parts: list[bytes], client: Any) -> None:
             sent: list[Any] = []
@@ -129,7 +133,7 @@ def _served(dice: Dice, answer: CaseAnswer) -> None:
         async def several() -> None:
             for _ in range(10):
                 body = log.request(dice, cosigned_size(made, log_id(log.origin)), made)
-                now[0] += dice.one_of((0.0, 0.0, 0.0, 1.0, 30.0))
+                clock.now += dice.one_of((0.0, 0.0, 0.0, 1.0, 30.0))
                 place = dice.one_of(
                     (
                         "/add-checkpoint",
@@ -163,7 +167,7 @@ def _served(dice: Dice, answer: CaseAnswer) -> None:
                     await one(method, place, [body[:cut], body[cut:]], client)
 
         asyncio.run(several())
-        answer.tell(files(root))
+        answer.tell(files_in(root))
 
 
 SEAMS = (
