@@ -31,7 +31,7 @@ def test_a_change_of_the_last_digits_alone_is_none(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(accounting, "epsilon_of", lambda **named: real(**named) * 1.001)
     [found] = known_answers("accounting", seams, quick=True)
     assert found.verdict is Verdict.ALARM
-    assert "give another answer than was recorded: 0, 6, 12, ..." in found.said
+    assert "give another answer than was recorded: 0, 12" in found.said
 
 
 def test_a_seam_without_its_record_is_no_pass() -> None:
