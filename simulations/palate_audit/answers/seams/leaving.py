@@ -12,11 +12,10 @@ from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.clocks import MadeClock
 from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
 from palate_audit.answers.made.stores import NOW, made_disk, made_store
 from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.releases import POPULATION, MadeLog
-from palate_audit.answers.seams.downloads.shapes import floats, model_of
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import KINDS, Event
 from palate_client.leaving import later_models

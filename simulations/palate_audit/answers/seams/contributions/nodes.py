@@ -13,8 +13,8 @@ import numpy as np
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.keys import key_of
+from palate_audit.answers.made.playing import patched, people
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import patched, people
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture, performing
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger

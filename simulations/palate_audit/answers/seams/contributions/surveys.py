@@ -14,8 +14,8 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.clocks import MadeClock
 from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.playing import play, tell_scores
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ask, play
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import GOOD, REACTIONS, Delivery, record_of
@@ -195,7 +195,7 @@ def _surveys(dice: Dice, answer: CaseAnswer) -> None:
         values = np.array([0.2, 1.0, 1.0, 3.0])[dice.wholes(0, 3, nnz)]
         users, items = dice.wholes(0, 3, nnz), dice.wholes(0, facts.n_items - 1, nnz)
         given = Interactions.from_pairs(users, items, values, n_users=4, n_items=facts.n_items)
-        ask(dice, answer, algorithm, play(dice, answer, algorithm, {}, given, loud=1.0))
+        tell_scores(dice, answer, algorithm, play(dice, answer, algorithm, {}, given, loud=1.0))
 
 
 def _read(dice: Dice, answer: CaseAnswer) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
 from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.shapes import floats, model_of, raw, some_state
+from palate_audit.answers.seams.downloads.shapes import raw, some_state
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import inflated
@@ -32,61 +33,10 @@ from palate_common.models.manifest import (
 )
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.entries import Entry, PublishEntry
-from palate_common.records.handovers import make_handover
-from palate_common.records.merkle import MerkleTree
+from palate_common.records.consistency import SPENT
 from palate_common.records.signing import SigningKey
 
 MOST = 2**22
-POPULATION = "readers"
-
-
-class MadeLog:
-    """A ledger of made-up entries, and the keys of its operator."""
-
-    def __init__(self) -> None:
-        self.keys = [SigningKey.generate()]
-        self.tree = MerkleTree()
-        self.handed = list[Entry]()
-        self.grow(2)
-
-    @property
-    def key(self) -> SigningKey:
-        """The release key now."""
-        return self.keys[-1]
-
-    def grow(self, n: int) -> None:
-        """So many entries more."""
-        for _ in range(n):
-            self.tree.append(b"entry %d" % self.tree.size)
-
-    def hand_over(self) -> None:
-        """The release key changes."""
-        new = SigningKey.generate()
-        entry = make_handover(POPULATION, self.tree.size, self.key, new)
-        self.tree.append(entry.leaf())
-        self.handed.append(entry)
-        self.keys.append(new)
-
-    def shown(self, size: int | None = None) -> Shown:
-        """The state of a size, with proofs from all before it."""
-        size = self.tree.size if size is None else size
-        handed = [each for each in self.handed if each.seq < size]
-        return Shown.of(self.tree, size, since=range(1, size), handovers=handed)
-
-    def said(self, **more: Any) -> dict[str, Any]:
-        """What a manifest says that names no files."""
-        return {"population": POPULATION, "algorithm": "popularity", "releases": 1, "catalogue": "ab" * 32, "items": 3,
-                "model_hash": "cd" * 32, "files": {}, "public_key": self.key.public, **more}  # fmt: skip
-
-    def recorded(self, contents: Contents, **changes: Any) -> tuple[Shown, Publication]:
-        """Write an entry about what is published; the state with it, and the proof."""
-        facts: dict[str, Any] = {"model_hash": contents.said["model_hash"], "manifest": contents.hash, **changes}
-        entry = PublishEntry(seq=self.tree.size, **facts)
-        self.tree.append(entry.leaf())
-        proof = self.tree.inclusion_proof(entry.seq, self.tree.size)
-        return self.shown(), Publication(entry=entry.body, inclusion=proof)
 
 
 def _manifests(dice: Dice, answer: CaseAnswer) -> None:

@@ -14,9 +14,9 @@ import safetensors.numpy
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.logs import floats, model_of
 from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
 from palate_common.models import delta, delta_search
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
@@ -26,7 +26,6 @@ from palate_common.models.delta_search import make_delta
 from palate_common.models.model import (
     METADATA_KEY,
     GlobalModel,
-    ModelHeader,
     catalogue_hash,
     read_metadata,
     read_model,
@@ -50,25 +49,6 @@ def ids(dice: Dice, n: int) -> tuple[str, ...]:
     """So many items."""
     first = dice.whole(0, 3)
     return tuple(f"item {k}" for k in range(first, first + n))
-
-
-def model_of(
-    state: dict[str, Any], items: tuple[str, ...], algorithm: str = "popularity", releases: int = 2
-) -> GlobalModel:
-    """A model with this state."""
-    facts = PublicFacts(n_users=9, n_items=len(items), mu=1.5, seed=4)
-    header = ModelHeader(
-        algorithm=algorithm, settings={}, facts=facts, releases=releases, catalogue=catalogue_hash(items)
-    )
-    return GlobalModel(header, state)
-
-
-def floats(dice: Dice, *shape: int) -> Any:
-    """Small numbers, some of them equal, and some columns of zeros."""
-    found = (dice.wholes(-40, 40, int(np.prod(shape))).reshape(shape) / 8).astype(np.float32)
-    if found.ndim == 2 and dice.chance(0.3) and found.shape[1]:
-        found[:, dice.whole(0, found.shape[1] - 1)] = 0
-    return found
 
 
 def rising(dice: Dice, n: int, width: int, most: int) -> Any:

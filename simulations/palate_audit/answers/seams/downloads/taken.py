@@ -12,11 +12,12 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.clocks import MadeClock
 from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
 from palate_audit.answers.made.stores import NOW, made_disk, made_store
 from palate_audit.answers.made.telling import as_text, tables_as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.releases import MOST, POPULATION, MadeLog, plain_names, summary, told_names
-from palate_audit.answers.seams.downloads.shapes import floats, model_of, raw
+from palate_audit.answers.seams.downloads.releases import MOST, plain_names, summary, told_names
+from palate_audit.answers.seams.downloads.shapes import raw
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.models import Models
 from palate_client.online import downloads
