@@ -63,10 +63,6 @@ class Dice:
         """The usual value, or, in one of ten cases, one of others."""
         return self.one_of(others) if self.chance(0.1) else usual
 
-    def any_of(self, options: Sequence[Any]) -> Any:
-        """One of several, of different kinds."""
-        return options[self.whole(0, len(options) - 1)]
-
     def some_of(self, options: Sequence[T], share: float = 0.5) -> list[T]:
         """Each with this chance, in their order."""
         return [each for each in options if self.chance(share)]

@@ -1,1 +1,1 @@
-"""Made: what several seams are played with: devices, ledgers, runs, server folders, and who is on the other side."""
+"""Made: what several seams are played with: clocks, keys, folders, stores, and who is on a device's other side."""

@@ -12,43 +12,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cache
 from typing import Any
 from unittest import mock
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.stand_ins import PassingClock
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.keys import certificate
 from palate_client.online import https
 from palate_client.online.flower_messages import record_dict
 from palate_client.online.https import Address
-from palate_common.enrolment import NodeKey
 from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.rounds import exchange
 
 BROKEN, GARBAGE, EMPTY = 0, 1, 2
+CERTIFICATE = certificate("server.example", bytes(range(32)), 1, (2025, 2035))
 FAILURES = (500, 503, 429, 408, 412, 401, 403, 404, BROKEN, GARBAGE, EMPTY)
-
-
-@cache
-def certificate() -> str:
-    """A certificate, which is only read."""
-    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server.example")])
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2025, 1, 1), datetime(2035, 1, 1))
-    return made.sign(key, None).public_bytes(Encoding.PEM).decode()
-
-
-@cache
-def node_key(number: int = 0) -> NodeKey:
-    """A node's key that is always the same one."""
-    return NodeKey(ec.derive_private_key(12345 + number, ec.SECP384R1()))
 
 
 @dataclass
@@ -69,7 +48,7 @@ class InstantServer:
     """
 
     dice: Dice
-    clock: PassingClock
+    clock: MadeClock
     ours: bool = True
     fails: dict[int, int] = field(default_factory=dict)
     files: Mapping[str, bytes | int] = field(default_factory=dict)
@@ -80,7 +59,6 @@ class InstantServer:
     answers: list[bytes] = field(default_factory=list)
     model_bytes: int = 0
     _objects: dict[str, bytes] = field(default_factory=dict)
-    _missing: set[str] = field(default_factory=set)
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of the answer to a request.

@@ -1,4 +1,4 @@
-"""Stand-ins for all that a device meets: its operator, who may sign anything, its server, and its clock.
+"""Stand-ins for whom a device meets: its operator, who may sign anything, and the others of a masked attempt.
 
 They follow from what the dice say; the device is the real one.
 """
@@ -6,24 +6,21 @@ They follow from what the dice say; the device is the real one.
 from __future__ import annotations
 
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import sqlcipher3.dbapi2 as sqlcipher
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from palate_audit.answers.answer import NAMED, CaseAnswer
+from palate_audit.answers.answer import CaseAnswer
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.keys import key_of
 from palate_audit.answers.still import NOW, still
-from palate_audit.harness.watched_run import memory
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.secagg.attempt import MaskedDevice
@@ -35,6 +32,7 @@ from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.consistency import Shown
 from palate_common.records.entries import entry_from
 from palate_common.records.merkle import MerkleTree
+from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.masked_attempt import attempt_terms
 from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, attempt_mu2, sign_plan
@@ -47,6 +45,16 @@ ITEMS = tuple(f"item-{row}" for row in range(5))
 GRID, SIGMA = 2**14, 2**17
 SURVEY = Survey(first_day="2025-10-06", channels=("email",), items=("item-0", "item-2"))
 """Of the week in which the time stands still."""
+ALLOWS = ("allow_seeded", "allow_off", "allow_central", "allow_distributed", "allow_local", "allow_events",
+           "allow_unmasked")  # fmt: skip
+WITNESSES = tuple(str(VerifierKey.of(f"w{n}.example/1", key_of(40 + n), COSIGNATURE)) for n in range(3))
+"""Who may cosign."""
+PINS: Sequence[Mapping[str, Any]] = (
+    {"witnesses": WITNESSES[:2], "quorum": 2}, {"witnesses": WITNESSES[:2], "quorum": 1, "first_key": "cd" * 32},
+    {"witnesses": WITNESSES[:2], "next_witnesses": WITNESSES[1:], "quorum": 1}, {"first_key": key_of(2).public},
+    {"witnesses": WITNESSES[:1], "quorum": 2}, {"quorum": 1}, {"next_witnesses": WITNESSES}, {"quorum": -1},
+    {"witnesses": WITNESSES[:1], "quorum": 0}, {"witnesses": ("x",), "quorum": 1}, {"first_key": "x"},
+)  # fmt: skip
 
 
 @contextmanager
@@ -71,86 +79,6 @@ def statements() -> Iterator[list[str]]:
         mock.patch.object(sqlcipher, "connect", watching(sqlcipher.connect)),
     ):
         yield seen
-
-
-def outcome(answer: CaseAnswer, call: Callable[[], Any]) -> None:
-    """Call, and tell the result; of an error of any kind its name: its text may have paths."""
-    try:
-        found = call()
-    except Exception as error:
-        found = type(error).__name__
-    answer.tell(found)
-
-
-def table_rows(connection: Any, table: str) -> list[tuple[Any, ...]]:
-    """Everything in a table, in an order of its own, with numbers as they are."""
-    rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
-    exact = [tuple(each.hex() if isinstance(each, float) else each for each in row) for row in rows]
-    return sorted(exact, key=repr)
-
-
-class PassingClock:
-    """Time that passes only where somebody waits; it stands in for the machine's."""
-
-    def __init__(self) -> None:
-        self.now, self.waits = 1000.0, list[float]()
-
-    def wait(self, seconds: float) -> None:
-        """Time passes."""
-        self.waits.append(seconds)
-        self.now += seconds
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """For everybody in this process."""
-        with mock.patch.multiple(time, monotonic=self, sleep=self.wait):
-            yield
-
-    def __call__(self) -> float:
-        """The time, in seconds."""
-        return self.now
-
-
-class Bell(threading.Event):
-    """An app's event, which may be set while somebody waits for it."""
-
-    def __init__(self, clock: PassingClock, rings: float) -> None:
-        super().__init__()
-        self._clock, self._rings = clock, rings
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for so long, or until it rings."""
-        left = max(0.0, self._rings - self._clock.now)
-        self._clock.wait(min(left, timeout or 0.0))
-        if self._clock.now >= self._rings:
-            self.set()
-        return self.is_set()
-
-
-def facts_of(answer: CaseAnswer, value: Any) -> None:
-    """Tell a tree of values: of sentences the names and the numbers, of times every digit, of numbers their sum."""
-    numbers = list[float]()
-
-    def plain(each: Any) -> Any:
-        if isinstance(each, float):
-            if abs(each) >= 1e9 or each == 0:
-                return each.hex()
-            numbers.append(each)
-            return "a number"
-        if isinstance(each, str):
-            return NAMED.findall(each) if " " in each else each
-        if isinstance(each, Mapping):
-            return {name: plain(part) for name, part in each.items()}
-        return [plain(part) for part in each] if isinstance(each, list | tuple) else each
-
-    answer.tell(plain(value))
-    answer.tell(np.array(numbers))
-
-
-@cache
-def key_of(number: int) -> SigningKey:
-    """A signing key that is always the same one."""
-    return SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32))
 
 
 @cache
@@ -275,12 +203,12 @@ class MaskedPeers:
         self.server.close()
 
 
-def opened(folder: Path, service: Service | None, clock: Callable[[], float]) -> Device:
+def made_device(folder: Path, service: Service | None, clock: Callable[[], float]) -> Device:
     """An app's device."""
     return open_device(folder, app="audit", key=bytes(range(32)), service=service, zone="UTC", clock=clock)
 
 
-def unpacked(folder: Path, variant: int | None = 0) -> None:
+def lay_down(folder: Path, variant: int | None = 0) -> None:
     """Lay down the store of a user who agrees to everything, has some events, and such a model; None: no model."""
     folder.mkdir()
     for name, data in _packed(variant).items():
@@ -290,9 +218,9 @@ def unpacked(folder: Path, variant: int | None = 0) -> None:
 @cache
 def _packed(variant: int | None) -> Mapping[str, bytes]:
     """The files of that store: to make them takes longer than most that is played with them."""
-    with still(f"a store with the model {variant}"), TemporaryDirectory(dir=memory()) as made:
+    with still(f"a store with the model {variant}"), made_folder(CaseAnswer()) as made:
         service = Service(public_key=key_of(1).public, population=POPULATION, epsilon=50.0)
-        with opened(Path(made) / "app", service, lambda: NOW - 86400.0) as device:
+        with made_device(made / "app", service, lambda: NOW - 86400.0) as device:
             for purpose in ("store", "train", "analytics"):
                 device.consent.grant(purpose)
             device.track_many(
@@ -300,5 +228,5 @@ def _packed(variant: int | None) -> Mapping[str, bytes]:
             )
             if variant is not None:
                 device.models.take(published.unpack(PlanOperator().published(variant), public_key=service.public_key))
-        files = sorted((Path(made) / "app").iterdir())
+        files = sorted((made / "app").iterdir())
         return {path.name: path.read_bytes() for path in files if path.suffix != ".reserve"}

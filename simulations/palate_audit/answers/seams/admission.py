@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, replace
 from functools import cache, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -18,19 +16,21 @@ from flwr.clientapp import ClientApp
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.keys import key_of
 from palate_audit.answers.made.stand_ins import (
+    ALLOWS,
+    PINS,
     POPULATION,
     SIGMA,
     MaskedPeers,
     PlanOperator,
-    key_of,
     model_of,
-    outcome,
     plan_of,
 )
+from palate_audit.answers.made.telling import tell_outcome
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
-from palate_audit.harness.watched_run import memory
 from palate_client import flower
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, close_host, host_from_config, node_app
@@ -43,7 +43,6 @@ from palate_client.service import Service, required
 from palate_common.interactions import Interactions, save_interactions
 from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_common.rounds.plan import RoundPlan, Sampling, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_sim.engines.grid import identify
@@ -78,10 +77,6 @@ def _floors(dice: Dice, answer: CaseAnswer) -> None:
             met = replace(met, min_corrupt=0, min_corrupt_share=met.min_corrupt_share + share)
             answer.of(check_floors, plan, met, now=0.0)
     answer.tell(astuple(Floors()))
-
-
-ALLOWS = ("allow_seeded", "allow_off", "allow_central", "allow_distributed", "allow_local", "allow_events",
-           "allow_unmasked")  # fmt: skip
 
 
 def _met_by(plan: RoundPlan) -> Floors:
@@ -138,7 +133,7 @@ def _services(dice: Dice, answer: CaseAnswer) -> None:
         "participations": dice.one_of([1000, 1024, 1025, 0, 1, 10**6]), "most_bytes": dice.one_of([2**28, 0, 1]),
     }  # fmt: skip
     loose: dict[str, Any] = {name: dice.chance(0.5) for name in ALLOWS}
-    settings |= dice.any_of([{}, {}, {"floors": Floors(**loose)}])
+    settings |= dice.one_of([{}, {}, {"floors": Floors(**loose)}])
     settings = dict(dice.some_of(list(settings.items()), 0.7)) | {"public_key": settings["public_key"]}
     settings.setdefault("population", POPULATION)
     settings |= dice.one_of([{}, {}, *PINS])
@@ -168,13 +163,6 @@ def _services(dice: Dice, answer: CaseAnswer) -> None:
         answer.tell(required(service) is service)
 
 
-_WITNESSES = tuple(str(VerifierKey.of(f"w{n}.example/1", key_of(40 + n), COSIGNATURE)) for n in range(3))
-PINS: Sequence[Mapping[str, Any]] = (
-    {"witnesses": _WITNESSES[:2], "quorum": 2}, {"witnesses": _WITNESSES[:2], "quorum": 1, "first_key": "cd" * 32},
-    {"witnesses": _WITNESSES[:2], "next_witnesses": _WITNESSES[1:], "quorum": 1}, {"first_key": key_of(2).public},
-    {"witnesses": _WITNESSES[:1], "quorum": 2}, {"quorum": 1}, {"next_witnesses": _WITNESSES}, {"quorum": -1},
-    {"witnesses": _WITNESSES[:1], "quorum": 0}, {"witnesses": ("x",), "quorum": 1}, {"first_key": "x"},
-)  # fmt: skip
 _WRONG_SERVICES: Sequence[Mapping[str, Any]] = (
     {"public_key": "AB" * 32}, {"public_key": "ab" * 31}, {"public_key": b"ab" * 32}, {"public_key": "ab" * 32 + "\n"},
     {"population": ""}, {"population": None}, {"epsilon": 0.0}, {"epsilon": -1.0}, {"epsilon": math.nan},
@@ -233,7 +221,7 @@ def _dispatched(dice: Dice, answer: CaseAnswer) -> None:
             "model": [b"model", b"", 7],
             "request": [b"request", b"", "x", bytearray(b"x")],
         }
-        record = {name: dice.any_of(values) for name, values in kinds.items() if dice.chance(0.7)}
+        record = {name: dice.one_of(values) for name, values in kinds.items() if dice.chance(0.7)}
         kind = dice.one_of(["train", "train", "train", "train.masked", "query", "evaluate", "", "Train", "query.x"])
         answer.tell(answer_message(_Asked(), dice.whole(0, 3), kind, dice.one_of([record, record, record, None, {}])))
 
@@ -314,9 +302,8 @@ def _tell_reply(answer: CaseAnswer, client: ClientApp, message: Message, context
 def _hosts(dice: Dice, answer: CaseAnswer) -> None:
     """Hosts that a run's config describes, one after the other in one process."""
     identify()
-    with TemporaryDirectory(dir=memory()) as made, ExitStack() as stack:
+    with made_folder(answer) as folder, ExitStack() as stack:
         stack.callback(close_host)
-        folder = Path(made)
         for name in ("one", "two"):
             save_interactions(folder / name, Interactions.from_pairs([0, 2], [1, 1], n_users=3, n_items=4 + len(name)))
         known, ledgers = list[Host](), list[DeviceLedger]()
@@ -338,14 +325,14 @@ def _hosts(dice: Dice, answer: CaseAnswer) -> None:
                 continue
             answer.tell([host is each for each in known], astuple(host.floors), host.public_key, host.device(0))
             answer.tell([len(host.source.shard(1)[1]), host.source.shard(0)[0].n_items, host.ledger.size()])
-            outcome(answer, partial(host.ledger.charge, "ab" * 32, run="r", round_=len(known), attempt=0, mu2=0.1,
+            tell_outcome(answer, partial(host.ledger.charge, "ab" * 32, run="r", round_=len(known), attempt=0, mu2=0.1,
                                     n_bytes=1, devices=[0]))  # fmt: skip
             known.append(host)
             ledgers.append(host.ledger)
             if dice.chance(0.1):
                 close_host()
         for each in ledgers:
-            outcome(answer, each.size)
+            tell_outcome(answer, each.size)
 
 
 _FLOORS = ["{}", "[]", "[1, 2", '{"unknown": 1}', '{"min_sigma": "x"}', '{"min_sigma": 1.5}', "7", "null",

@@ -10,10 +10,12 @@ from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import NOW, MadeClock, asked, disk, exact, opened, place, told
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
+from palate_audit.answers.made.stores import NOW, made_disk, made_store
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.releases import POPULATION, MadeLog
-from palate_audit.answers.seams.downloads.shapes import floats, model_of
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import KINDS, Event
 from palate_client.leaving import later_models
@@ -128,9 +130,9 @@ def _lived(dice: Dice, store: EventStore, clock: MadeClock) -> None:
 
 def _statements(dice: Dice, answer: CaseAnswer) -> None:
     """What remains of devices that took part in much, little or nothing."""
-    with place() as path, disk():
-        clock, log = MadeClock(), MadeLog()
-        with opened(path / "s", clock) as store:
+    with made_folder(answer) as path, made_disk():
+        clock, log = MadeClock(NOW), MadeLog()
+        with made_store(path / "s", clock) as store:
             _lived(dice, store, clock)
             report = _report(dice, log)
             key = log.key.public
@@ -146,14 +148,16 @@ def _statements(dice: Dice, answer: CaseAnswer) -> None:
             files = Contents({}, log.said()).signed(log.key, log.shown(dice.one_of((2, log.tree.size))))
             evidence = dice.one_of((None, evidence_of(files), evidence_of(files), b"{}"))
             final = dice.chance(0.5)
-            made = asked(answer, Statement.of, report, store, Consent(store), service, evidence=evidence, final=final)
+            made = tell_refusal(
+                answer, Statement.of, report, store, Consent(store), service, evidence=evidence, final=final
+            )
             if made is None:
                 return
             said = made.model_dump(mode="json")
             answer.tell(
                 [(name, each) for name, each in said.items() if name not in ("bounds", "accountant", "state", "left")]
             )
-            answer.tell(said["bounds"], exact(said["state"]), [{**each, "stops": ""} for each in said["left"]])
+            answer.tell(said["bounds"], as_text(said["state"]), [{**each, "stops": ""} for each in said["left"]])
             answer.tell(made.unfinished, NAMED.findall(str(made)), made.anonymous().server, made.anonymous().format)
             answer.tell(Statement.from_bytes(made.to_bytes()) == made)
             changes: tuple[dict[str, Any], ...] = (
@@ -164,7 +168,7 @@ def _statements(dice: Dice, answer: CaseAnswer) -> None:
                 {"rounds": [1]},
             )
             for data in (canonical_json({**said, **dice.one_of(changes)}), made.to_bytes() + b" ", b"{}"):
-                found = asked(answer, Statement.from_bytes, data)
+                found = tell_refusal(answer, Statement.from_bytes, data)
                 answer.tell(found is None)
 
 
@@ -179,9 +183,9 @@ def _bounds(dice: Dice, answer: CaseAnswer) -> None:
 
 def _erasures(dice: Dice, answer: CaseAnswer) -> None:
     """An erasure, while messages may go on leaving."""
-    with place() as path, disk():
-        clock, log = MadeClock(), MadeLog()
-        store = opened(path / "s", clock)
+    with made_folder(answer) as path, made_disk():
+        clock, log = MadeClock(NOW), MadeLog()
+        store = made_store(path / "s", clock)
         service = Service(public_key=log.key.public, population=POPULATION)
         report, made, leaves = _report(dice, log), list[Statement](), dice.one_of((0, 0, 1, 2, 9, 10, 99))
 
@@ -200,7 +204,7 @@ def _erasures(dice: Dice, answer: CaseAnswer) -> None:
         where = dice.one_of(
             (None, path / "mine.json", path / "mine.json", path / "s" / "in.json", path / "no" / "in.json")
         )
-        found = asked(answer, erase_with_statement, store, make, where)
+        found = tell_refusal(answer, erase_with_statement, store, make, where)
         answer.tell(len(made), found is not None and found == made[-1], store.file.state)
         answer.tell(sorted(each.name for each in path.rglob("*") if each.suffix in (".json", ".db")))
         mine = path / "mine.json"
@@ -310,7 +314,7 @@ def _publish(dice: Dice, log: MadeLog, path: Path, run: str, former: dict[str, A
 
 def _later(dice: Dice, answer: CaseAnswer) -> None:
     """Models of later runs, which start from each other, and what they have."""
-    with place() as path:
+    with made_folder(answer) as path:
         log, made = MadeLog(), list[dict[str, Any]]()
         loop = {"run": "summer", "model_hash": digest(b"model summer")}
         former = loop if dice.chance(0.2) else None
@@ -336,10 +340,10 @@ def _later(dice: Dice, answer: CaseAnswer) -> None:
             statement = _statement(dice, log, state)
             asked_for = dice.one_of(made)["run"]
             others = [path / each["run"] for each in dice.shuffled(made) if dice.chance(0.85)]
-            found = asked(answer, later_models.verify, statement, path / asked_for, *others)
+            found = tell_refusal(answer, later_models.verify, statement, path / asked_for, *others)
             if found is not None:
                 answer.tell(
-                    exact(
+                    as_text(
                         (
                             found.version,
                             found.run,
@@ -357,9 +361,9 @@ def _later(dice: Dice, answer: CaseAnswer) -> None:
 
 def _open(dice: Dice, answer: CaseAnswer) -> None:
     """A log that is shared openly."""
-    with place() as path, disk():
+    with made_folder(answer) as path, made_disk():
         clock, log = MadeClock(dice.one_of((NOW, NOW, 1000.0))), MadeLog()
-        store = opened(path / "s", clock)
+        store = made_store(path / "s", clock)
         consent, models = Consent(store), Models(store, Service(public_key=log.key.public, population=POPULATION))
         if dice.chance(0.9):
             consent.grant("store")
@@ -402,13 +406,13 @@ def _open(dice: Dice, answer: CaseAnswer) -> None:
         )
         with mock.patch.object(Journal, "open_log", anew):
             for _ in range(2):
-                found = asked(answer, open_log, store, consent, models, weighting)
+                found = tell_refusal(answer, open_log, store, consent, models, weighting)
                 if found is not None:
-                    answer.tell(exact(found), found.csv(), found.as_dict())
+                    answer.tell(as_text(found), found.csv(), found.as_dict())
         with Journal(store.file) as journal:
-            answer.tell(exact(journal.opened()))
+            answer.tell(as_text(journal.opened()))
         store.close()
-    told(answer, Checkpoint, 1, "ab" * 32)
+    tell_text(answer, Checkpoint, 1, "ab" * 32)
 
 
 SEAMS: tuple[Seam, ...] = (

@@ -5,31 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.stand_in_server import FAILURES, InstantServer, certificate, newest, node_key
-from palate_audit.answers.made.stand_ins import (
-    POPULATION,
-    Bell,
-    PassingClock,
-    PlanOperator,
-    key_of,
-    model_of,
-    opened,
-    outcome,
-    plan_of,
-    table_rows,
-    unpacked,
-)
+from palate_audit.answers.made.clocks import Bell, MadeClock
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.keys import key_of, node_key
+from palate_audit.answers.made.stand_in_server import CERTIFICATE, FAILURES, InstantServer, newest
+from palate_audit.answers.made.stand_ins import PINS, POPULATION, PlanOperator, lay_down, made_device, model_of, plan_of
+from palate_audit.answers.made.telling import rows_of, tell_outcome
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.admission import PINS
 from palate_audit.answers.still import NOW
-from palate_audit.harness.watched_run import memory
 from palate_client.device import Device
 from palate_client.floors import Floors
 from palate_client.online import enrolment as enrolling
@@ -58,13 +46,13 @@ from palate_common.records.protobuf import blob, double, read, text, uint
 
 def _deadlines(dice: Dice, answer: CaseAnswer) -> None:
     """How long a device waits for its server, tries again, and why it ends."""
-    clock = PassingClock()
+    clock = MadeClock(1000.0)
     rings = clock.now + dice.one_of([0.0, 2.0, 40.0, 1e9, 1e9])
     stop = dice.one_of([None, lambda: clock.now >= rings, Bell(clock, rings), Bell(clock, 1e9)])
     agreed, allowed = [True] * 99, dice.one_of([9, 9, dice.whole(0, 5)])
     policy = dice.one_of([Policy(), Policy(), _policy(dice)])
     with clock.running():
-        outcome(answer, partial(Deadline, seconds=1.0, stop=dice.one_of([1, "x"]), policy=policy, consents=bool))  # type: ignore[arg-type]
+        tell_outcome(answer, partial(Deadline, seconds=1.0, stop=dice.one_of([1, "x"]), policy=policy, consents=bool))  # type: ignore[arg-type]
         deadline = Deadline(
             seconds=dice.one_of([0.5, 12.0, 30.0, 500.0, 5000.0]), stop=stop, policy=policy,
             consents=lambda: agreed.pop() and len(agreed) > 99 - 9 * allowed,
@@ -84,7 +72,7 @@ def _deadlines(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell([int(each * 1000) for each in clock.waits])
 
 
-def _failure(dice: Dice, clock: PassingClock) -> Exception:
+def _failure(dice: Dice, clock: MadeClock) -> Exception:
     """What a request may end with."""
     return dice.one_of([
         UnreachableError("no server at `port` 7"), UnreachableError("another"), StoppedError(), LockedError("busy"),
@@ -93,7 +81,7 @@ def _failure(dice: Dice, clock: PassingClock) -> Exception:
     ])  # fmt: skip
 
 
-def _next_of(failures: list[Exception], clock: PassingClock, takes: float) -> str:
+def _next_of(failures: list[Exception], clock: MadeClock, takes: float) -> str:
     """Fail as often as was drawn."""
     clock.wait(takes)
     if failures:
@@ -120,7 +108,7 @@ def _policies(dice: Dice, answer: CaseAnswer) -> None:
 
 def _messages(dice: Dice, answer: CaseAnswer) -> None:
     """Flower's messages, read and answered."""
-    clock, names = PassingClock(), ("plan", "model", "request", "x", "come_back", "")
+    clock, names = MadeClock(1000.0), ("plan", "model", "request", "x", "come_back", "")
     with clock.running():
         record = b"".join(blob(1, text(1, dice.one_of(names)) + blob(2, _value(dice))) for _ in range(dice.whole(0, 4)))
         head = dice.one_of([f"ConfigRecord  {len(record)}", f"ConfigRecord  {len(record) + 1}", "ArrayRecord  0",
@@ -131,14 +119,15 @@ def _messages(dice: Dice, answer: CaseAnswer) -> None:
             + record
             + blob(1, text(1, "more") + blob(2, uint(3, 1))) * dice.one_of([0] * 9 + [99])
         )
-        outcome(answer, lambda: _told_record(values(dice.any_of([data, memoryview(data)]))))
+        given: list[bytes | memoryview] = [data, memoryview(data)]
+        tell_outcome(answer, lambda: _told_record(values(dice.one_of(given))))
         told = values(b"ConfigRecord  %d\0" % len(record) + record)
         answer.tell(_told_record(told), record_dict(dice.bytes(32).hex()))
         many = [
             blob(1, text(1, f"n{k}") + blob(2, uint(3, k))) for k in range(dice.whole(MOST_VALUES - 1, MOST_VALUES + 1))
         ]
         all_of = b"".join(many)
-        outcome(answer, lambda: values(b"ConfigRecord  %d\0" % len(all_of) + all_of))
+        tell_outcome(answer, lambda: values(b"ConfigRecord  %d\0" % len(all_of) + all_of))
         fields = [
             uint(1, dice.whole(0, 2**63)), text(2, dice.bytes(4).hex()), uint(3, dice.whole(0, 9)), text(6, "group"),
             double(7, dice.one_of([0.0, 3600.0, 12.5])), text(8, dice.one_of(["train", "query", "train.masked", ""])),
@@ -183,10 +172,10 @@ def _told_message(asked: ServerMessage) -> list[object]:
 
 def _syncs(dice: Dice, answer: CaseAnswer) -> None:
     """A device online, twice, with a server that fails now and then, and a user who may change their mind."""
-    clock = PassingClock()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
-        unpacked(folder, dice.one_of([0, 0, 0, 0, None]))
+    clock = MadeClock(1000.0)
+    with made_folder(answer) as home, ExitStack() as stack:
+        folder = home / "app"
+        lay_down(folder, dice.one_of([0, 0, 0, 0, None]))
         server = InstantServer(dice, clock, ours=dice.chance(0.6))
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
@@ -200,7 +189,7 @@ def _syncs(dice: Dice, answer: CaseAnswer) -> None:
             floors=Floors(allow_central=True).for_few(),
         )  # fmt: skip
         known = None if dice.chance(0.05) else service
-        device = stack.enter_context(opened(folder, known, lambda: NOW + clock.now))
+        device = stack.enter_context(made_device(folder, known, lambda: NOW + clock.now))
         if dice.chance(0.95):
             keep(device.store, _enrolled(dice, enrolled_with))
         operator = PlanOperator()
@@ -213,7 +202,7 @@ def _syncs(dice: Dice, answer: CaseAnswer) -> None:
         answer.tell(server.asked, server.answers)
         with Journal(device.store.file) as journal, journal._database.transaction() as connection:
             rows = connection.execute("SELECT what, length(reason) > 0 FROM refusals ORDER BY seq").fetchall()
-            answer.tell(rows, table_rows(connection, "sent"))
+            answer.tell(rows, rows_of(connection, "sent"))
             models = connection.execute("SELECT version, time FROM models ORDER BY seq").fetchall()
             answer.tell(repr(models), connection.execute("SELECT name FROM secrets ORDER BY name").fetchall())
             met = connection.execute(
@@ -227,8 +216,8 @@ def _syncs(dice: Dice, answer: CaseAnswer) -> None:
 def _enrolled(dice: Dice, key: str) -> Enrolment:
     """Where a device is enrolled."""
     return Enrolment(
-        "server.example", 443, certificate(), key, dice.one_of([POPULATION] * 24 + ["viewers"]),
-        dice.one_of([0, 0, 3]), node_key().to_pem().decode(), dice.one_of([0, 5, 77]),
+        "server.example", 443, CERTIFICATE, key, dice.one_of([POPULATION] * 24 + ["viewers"]),
+        dice.one_of([0, 0, 3]), node_key(12345).to_pem().decode(), dice.one_of([0, 5, 77]),
         dice.one_of(["", "", "/p/shelf"]),
     )  # fmt: skip
 
@@ -242,24 +231,29 @@ def _stock(dice: Dice, server: InstantServer, operator: PlanOperator, number: in
         name = digest(made[published.MANIFEST])
         files |= {f"/models/{name}/{file}": data for file, data in made.items() if dice.chance(0.97)}
         files["/models/latest"] = newest(name)
-    files |= dice.any_of([{}] * 40 + [{"/models/latest": wrong} for wrong in (
-        b"{}", b"[]", b"\xff", 500, newest("AB" * 32), newest("ab" * 32), b'{"manifest": 7}')])  # fmt: skip
+    wrong: list[bytes | int] = [
+        b"{}", b"[]", b"\xff", 500, newest("AB" * 32), newest("ab" * 32), b'{"manifest": 7}',
+    ]  # fmt: skip
+    latest: list[dict[str, bytes | int]] = [*[{}] * 40, *({"/models/latest": each} for each in wrong)]
+    files |= dice.one_of(latest)
     own = model_of("popularity"), model_of("survey")
-    files |= {f"/round/{each.hash}": dice.any_of([each.data] * 9 + [b"x", 404]) for each in own}
+    for each in own:
+        found: list[bytes | int] = [*[each.data] * 9, b"x", 404]
+        files[f"/round/{each.hash}"] = dice.one_of(found)
     messages: list[tuple[str, dict[str, Any]]] = []
     for place in range(dice.whole(0, 3)):
         kind = dice.one_of(["popularity", "popularity", "survey"])
         plan = operator.signed(plan_of(kind, round=number, attempt=place, sigma=2**20))
         train: dict[str, Any] = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
         messages.append(("train", train))
-        messages += dice.any_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
+        messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
                                  [messages[-1]], [("train.masked", train)], [("evaluate", {"x": b"1"})]])  # fmt: skip
-    seconds = dice.any_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])
-    messages += dice.any_of([[], [("query", {"come_back": seconds})]])
+    seconds = dice.one_of([600.0, 0.0, 1e9, -1.0, float("nan"), b"1"])
+    messages += dice.one_of([[], [("query", {"come_back": seconds})]])
     server.files, server.messages = files, list(messages)
 
 
-def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: InstantServer, clock: PassingClock) -> None:
+def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: InstantServer, clock: MadeClock) -> None:
     """One sync, in whose course something may happen."""
     at, ended = len(server.asked) + dice.whole(0, 24), list[int]()
     server.fails = {}
@@ -304,7 +298,7 @@ def _options(dice: Dice, answer: CaseAnswer) -> None:
 def _invitation(dice: Dice, changes: dict[str, Any]) -> Invitation:
     """An invitation."""
     fields: dict[str, Any] = {
-        "server": "server.example", "port": 443, "ca": certificate(), "public_key": key_of(1).public,
+        "server": "server.example", "port": 443, "ca": CERTIFICATE, "public_key": key_of(1).public,
         "population": POPULATION, "token": dice.one_of(["t" * 43, "u" * 43]), **changes,
     }  # fmt: skip
     fields["version"] = 2 if fields.keys() & {"witnesses", "former_keys", "path"} else 1
@@ -313,17 +307,17 @@ def _invitation(dice: Dice, changes: dict[str, Any]) -> Invitation:
 
 def _enrolments(dice: Dice, answer: CaseAnswer) -> None:
     """Invitations, enrolments and leaving, whatever the server answers."""
-    clock, keys = PassingClock(), [node_key(number) for number in range(3)]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(dir=memory()))) / "app"
-        unpacked(folder, None)
+    clock, keys = MadeClock(1000.0), [node_key(12345 + number) for number in range(3)]
+    with made_folder(answer) as home, ExitStack() as stack:
+        folder = home / "app"
+        lay_down(folder, None)
         server = InstantServer(dice, clock)
         stack.enter_context(clock.running())
         stack.enter_context(server.listening())
         stack.enter_context(mock.patch.object(enrolling, "new_node_key", side_effect=keys))
         pins = dice.one_of([{}] * 4 + [PINS[1], PINS[2], {"first_key": "ab" * 32}])
         service = Service(public_key=key_of(1).public, population=POPULATION, **pins)
-        device = stack.enter_context(opened(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))
+        device = stack.enter_context(made_device(folder, dice.one_of([service] * 9 + [None]), lambda: NOW))
         if dice.chance(0.2):
             device.consent.revoke("train")
             if dice.chance(0.5):
@@ -356,10 +350,9 @@ def _answered(dice: Dice) -> bytes | int:
     device, population = dice.one_of([0, 3]), dice.one_of([POPULATION] * 4 + ["viewers"])
     enrolled = Enrolled(device=device, population=population, node=dice.one_of([0, 77])).to_bytes()
     left = LeaveAnswer(device=device, population=population).to_bytes()
-    found: bytes | int = dice.any_of(
-        [enrolled] * 9 + [left] * 6 + [400, 403, 404, 408, 429, 499, 500, 503, 201, b"{}", b"x"]
-    )
-    return found
+    refused = (400, 403, 404, 408, 429, 499, 500, 503, 201)
+    options: list[bytes | int] = [*[enrolled] * 9, *[left] * 6, *refused, b"{}", b"x"]
+    return dice.one_of(options)
 
 
 SEAMS = (

@@ -10,8 +10,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.playing import ITEMS, in_quarantine, patched, people, play, tell_scores
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ITEMS, ask, out, patched, people, play
 from palate_common.algorithms import registry
 from palate_common.algorithms.als import algorithm as als
 from palate_common.algorithms.als import pairs, vote, warm
@@ -108,12 +108,12 @@ def _als(dice: Dice, answer: CaseAnswer) -> None:
         if isinstance(made, PalateError):
             return
         if isinstance(made, als.Als) and made.plan.later and "compression" not in settings:
-            inputs |= out(dice, made, n_items)
+            inputs |= in_quarantine(dice, made, n_items)
         states = play(dice, answer, made, inputs, people(dice, 7, n_items), loud=loud if mu else 0.0)
         if "pair_head" in states[-1]:  # pairs of other items than the plan has are refused
             wrong = {**states[1], "pair_head": states[1]["pair_head"][:-1]}
             answer.tell(isinstance(answer.tried(made.contribute, wrong, 1, people(dice, 1, n_items)), PalateError))
-        ask(dice, answer, made, states)
+        tell_scores(dice, answer, made, states)
 
 
 def _plan(dice: Dice, answer: CaseAnswer) -> None:

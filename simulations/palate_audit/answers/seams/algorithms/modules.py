@@ -10,8 +10,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.playing import in_quarantine, patched, people, play, tell_scores
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ask, out, patched, people, play
 from palate_common.algorithms import registry
 from palate_common.algorithms.base import PublicFacts, State
 from palate_common.errors import PalateError
@@ -68,7 +68,7 @@ def _modules(dice: Dice, answer: CaseAnswer) -> None:
     )
     made = registry.make_algorithm(name, settings, facts)
     inputs: State = {"features": dice.floats(n_items, features)} if features else {}
-    inputs |= out(dice, made, n_items)
+    inputs |= in_quarantine(dice, made, n_items)
     with ExitStack() as stack:
         from palate_torch import algorithm, local_items  # needs torch, which isn't always there
 
@@ -76,7 +76,7 @@ def _modules(dice: Dice, answer: CaseAnswer) -> None:
         patched(stack, algorithm, SCORED_AT_ONCE=dice.one_of((n_items, 2**21)))
         loud = dice.one_of((0.02, 0.5)) if mu else 0.0
         states = play(dice, answer, made, inputs, people(dice, 5, n_items), loud=loud, rough=True)
-        ask(dice, answer, made, states, rough=True)
+        tell_scores(dice, answer, made, states, rough=True)
 
 
 def _module_plans(dice: Dice, answer: CaseAnswer) -> None:

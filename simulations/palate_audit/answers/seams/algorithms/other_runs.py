@@ -10,8 +10,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.playing import ITEMS, STIR, in_quarantine, patched, people, play, sum_of, tell_scores
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ITEMS, STIR, ask, out, patched, people, play, sum_of
 from palate_common.algorithms import popularity, registry
 from palate_common.algorithms.als import algorithm as als
 from palate_common.algorithms.base import EventAlgorithm, PublicFacts, State
@@ -69,12 +69,12 @@ def _sgd(dice: Dice, answer: CaseAnswer) -> None:
     made = answer.tried(registry.make_algorithm, "sgd", settings, facts)
     if not isinstance(made, sgd.Sgd):
         return
-    ratings, inputs = loss == "ratings", inputs | out(dice, made, n_items)
+    ratings, inputs = loss == "ratings", inputs | in_quarantine(dice, made, n_items)
     with ExitStack() as stack:
         patched(stack, losses, DENSE_AT_ONCE=dice.one_of((1, 30, 2**19)))
         loud = dice.one_of((0.2, 1.5, 40.0)) if mu else 0.0
         states = play(dice, answer, made, inputs, people(dice, 6, n_items, ratings=ratings), loud=loud)
-        ask(dice, answer, made, states, ratings=ratings)
+        tell_scores(dice, answer, made, states, ratings=ratings)
 
 
 def _sgd_plan(dice: Dice, answer: CaseAnswer) -> None:
@@ -118,7 +118,7 @@ def _events(dice: Dice, answer: CaseAnswer) -> None:
     if not isinstance(made, EventAlgorithm):
         return
     inputs: State = {"features": dice.floats(n_items, features)} if features else {}
-    inputs |= {} if "compression" in settings else out(dice, made, n_items)
+    inputs |= {} if "compression" in settings else in_quarantine(dice, made, n_items)
     histories, states = people(dice, 7, n_items), [registry.first_state(made, inputs)]
     told: list[Any] = [made.shares, made.inclusion]
     answer.of(made.contribute, states[0], 0, histories)
@@ -144,7 +144,7 @@ def _events(dice: Dice, answer: CaseAnswer) -> None:
         told += [update, {**states[-1]}, made.steps(round_), spec.model_dump(), made.reach(spec.name)]
         answer.brief(told)
         told = []
-    ask(dice, answer, made, states)
+    tell_scores(dice, answer, made, states)
 
 
 class _Counts(popularity.Popularity):
@@ -180,9 +180,9 @@ def _counts(dice: Dice, answer: CaseAnswer) -> None:
     n_items = dice.one_of((1, 2, *ITEMS))
     facts = PublicFacts(n_users=dice.one_of((5, 70)), n_items=n_items, mu=dice.one_of((None, 1.0)))
     made = registry.make_algorithm("popularity", {}, facts)
-    inputs = out(dice, made, n_items) if n_items > 3 else {}
+    inputs = in_quarantine(dice, made, n_items) if n_items > 3 else {}
     histories = people(dice, dice.one_of((1, 5, 60)), n_items)
-    ask(dice, answer, made, play(dice, answer, made, inputs, histories, loud=1.0 if facts.mu else 0.0))
+    tell_scores(dice, answer, made, play(dice, answer, made, inputs, histories, loud=1.0 if facts.mu else 0.0))
     answer.tell(made.reach("other"), made.feature_sources, made.leaves_items_out(), made.hands_over())
     other = dice.one_of(OTHERS)
     theirs = other(other.Settings(), facts.model_copy(update={"n_items": 9}))

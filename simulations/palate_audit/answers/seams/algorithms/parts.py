@@ -11,8 +11,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.playing import patched, people
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import patched, people
 from palate_common.algorithms import registry
 from palate_common.algorithms.als.algorithm import Als
 from palate_common.algorithms.als.pairs import item_map

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.keys import key_of
+from palate_audit.answers.made.playing import patched, people
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import patched, people
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture, performing
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
@@ -30,13 +30,12 @@ from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.entries import entry_from
 from palate_common.records.handovers import Handover, make_handover
 from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_mu2, sign_plan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, split
 from palate_common.secagg.directory import Directory
 
-KEYS = tuple(SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([each] * 32))) for each in range(1, 6))
+KEYS = tuple(key_of(number) for number in range(1, 6))
 OPERATOR, LATER, *DEVICES = KEYS
 DIRECTORY = Directory(tuple(key.public for key in DEVICES))
 ITEMS, NOW, CATALOGUE = 5, 1_800_000_000, "ca" * 32

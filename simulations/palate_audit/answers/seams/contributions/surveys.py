@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,9 +12,10 @@ from pydantic import ValidationError
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.playing import play, tell_scores
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import ask, play
-from palate_audit.harness.watched_run import memory
 from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import GOOD, REACTIONS, Delivery, record_of
@@ -108,12 +107,10 @@ def _answers(dice: Dice, answer: CaseAnswer) -> None:
 def _own(dice: Dice, answer: CaseAnswer) -> None:
     """Answers from a real store and the record of messages beside it, and after an error."""
     survey, now = dice.one_of(SURVEYS[1:]), MONDAY + DAY * dice.one_of((6, 8, 3))
-    clock, limits = [now], Limits(max_events=dice.one_of((4, 100)))
+    clock, limits = MadeClock(now), Limits(max_events=dice.one_of((4, 100)))
     with (
-        tempfile.TemporaryDirectory(dir=memory()) as folder,
-        open_device(
-            Path(folder) / "app", app="audit", key=bytes(range(32)), limits=limits, clock=lambda: clock[0]
-        ) as device,
+        made_folder(answer) as folder,
+        open_device(folder / "app", app="audit", key=bytes(range(32)), limits=limits, clock=clock) as device,
     ):
         device.consent.grant("store")
         own = OwnAnswers(device.store, survey, Calendar(dice.one_of(ZONES)))
@@ -137,7 +134,7 @@ def _own(dice: Dice, answer: CaseAnswer) -> None:
                 record.coin(f"arm:{name}", dice.one_of((0.0, 0.4999, 0.5, 0.9)))
             if dice.chance(0.6):
                 record.control(dice.one_of((0.1, 0.9)))
-        clock[0] += DAY * dice.one_of((0, 0, -4, 3))  # set back, too: what was later then is of the future
+        clock.now += DAY * dice.one_of((0, 0, -4, 3))  # set back, too: what was later then is of the future
         answer.brief(own.users(slice(None)), own.users(np.array([0])))
         answer.tell(device.store.first() is None)
     with mock.patch.object(survey_answers.logger, "disabled", new=True):
@@ -198,7 +195,7 @@ def _surveys(dice: Dice, answer: CaseAnswer) -> None:
         values = np.array([0.2, 1.0, 1.0, 3.0])[dice.wholes(0, 3, nnz)]
         users, items = dice.wholes(0, 3, nnz), dice.wholes(0, facts.n_items - 1, nnz)
         given = Interactions.from_pairs(users, items, values, n_users=4, n_items=facts.n_items)
-        ask(dice, answer, algorithm, play(dice, answer, algorithm, {}, given, loud=1.0))
+        tell_scores(dice, answer, algorithm, play(dice, answer, algorithm, {}, given, loud=1.0))
 
 
 def _read(dice: Dice, answer: CaseAnswer) -> None:

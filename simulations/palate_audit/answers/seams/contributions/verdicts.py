@@ -9,8 +9,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.playing import patched, people, play
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.algorithms.playing import patched, people, play
 from palate_common.algorithms import PublicFacts, State, make_algorithm, verdict
 from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.algorithms.verdict import CANDIDATE, IN_USE, Judging, arrays_of

@@ -10,9 +10,11 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import asked, exact, place, told
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.shapes import floats, model_of, raw, some_state
+from palate_audit.answers.seams.downloads.shapes import raw, some_state
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.compact import inflated
@@ -31,61 +33,10 @@ from palate_common.models.manifest import (
 )
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.entries import Entry, PublishEntry
-from palate_common.records.handovers import make_handover
-from palate_common.records.merkle import MerkleTree
+from palate_common.records.consistency import SPENT
 from palate_common.records.signing import SigningKey
 
 MOST = 2**22
-POPULATION = "readers"
-
-
-class MadeLog:
-    """A ledger of made-up entries, and the keys of its operator."""
-
-    def __init__(self) -> None:
-        self.keys = [SigningKey.generate()]
-        self.tree = MerkleTree()
-        self.handed = list[Entry]()
-        self.grow(2)
-
-    @property
-    def key(self) -> SigningKey:
-        """The release key now."""
-        return self.keys[-1]
-
-    def grow(self, n: int) -> None:
-        """So many entries more."""
-        for _ in range(n):
-            self.tree.append(b"entry %d" % self.tree.size)
-
-    def hand_over(self) -> None:
-        """The release key changes."""
-        new = SigningKey.generate()
-        entry = make_handover(POPULATION, self.tree.size, self.key, new)
-        self.tree.append(entry.leaf())
-        self.handed.append(entry)
-        self.keys.append(new)
-
-    def shown(self, size: int | None = None) -> Shown:
-        """The state of a size, with proofs from all before it."""
-        size = self.tree.size if size is None else size
-        handed = [each for each in self.handed if each.seq < size]
-        return Shown.of(self.tree, size, since=range(1, size), handovers=handed)
-
-    def said(self, **more: Any) -> dict[str, Any]:
-        """What a manifest says that names no files."""
-        return {"population": POPULATION, "algorithm": "popularity", "releases": 1, "catalogue": "ab" * 32, "items": 3,
-                "model_hash": "cd" * 32, "files": {}, "public_key": self.key.public, **more}  # fmt: skip
-
-    def recorded(self, contents: Contents, **changes: Any) -> tuple[Shown, Publication]:
-        """Write an entry about what is published; the state with it, and the proof."""
-        facts: dict[str, Any] = {"model_hash": contents.said["model_hash"], "manifest": contents.hash, **changes}
-        entry = PublishEntry(seq=self.tree.size, **facts)
-        self.tree.append(entry.leaf())
-        proof = self.tree.inclusion_proof(entry.seq, self.tree.size)
-        return self.shown(), Publication(entry=entry.body, inclusion=proof)
 
 
 def _manifests(dice: Dice, answer: CaseAnswer) -> None:
@@ -131,8 +82,8 @@ def _manifests(dice: Dice, answer: CaseAnswer) -> None:
     contents = contents.also(**dice.one_of(also))
     files = contents.signed(dice.one_of((log.key, log.key, log.key, log.keys[0])), shown, publication)
     payload = read_canonical(files[MANIFEST], most=MOST)
-    answer.tell(exact(payload), contents.hash == said_by(payload), said_by(payload))
-    answer.tell(exact(manifest.format_of(shown, publication)), sorted(files))
+    answer.tell(as_text(payload), contents.hash == said_by(payload), said_by(payload))
+    answer.tell(as_text(manifest.format_of(shown, publication)), sorted(files))
     if dice.chance(0.3):
         changes: Any = (
             {"format": dice.whole(0, 5)},
@@ -144,18 +95,18 @@ def _manifests(dice: Dice, answer: CaseAnswer) -> None:
         files = {**files, MANIFEST: canonical_json({**payload, **dice.one_of(changes)})}
         files[SIGNATURE] = log.key.sign(published.MANIFEST_TAG, files[MANIFEST]).encode()
     trusted = dice.one_of((log.keys[0], log.keys[0], log.key)).public
-    found = asked(answer, read_manifest, files, trusted)
+    found = tell_refusal(answer, read_manifest, files, trusted)
     for broken in (
         {**files, SIGNATURE: b"00" * 64},
         {MANIFEST: files[MANIFEST] + b" ", SIGNATURE: files[SIGNATURE]},
         {},
         {SIGNATURE: b"\xff"},
     ):
-        asked(answer, read_manifest, broken, trusted)
+        tell_refusal(answer, read_manifest, broken, trusted)
     answer.tell(evidence_of(files))
     if found is None:
         return
-    answer.tell(exact(found.model_dump()), found.version)
+    answer.tell(as_text(found.model_dump()), found.version)
     answer.tell(
         [
             found.names(name, data)
@@ -164,7 +115,7 @@ def _manifests(dice: Dice, answer: CaseAnswer) -> None:
         ]
     )
     for quorums in ((), (1,)):
-        asked(answer, check_recorded, found, SimpleNamespace(quorums=quorums))
+        tell_refusal(answer, check_recorded, found, SimpleNamespace(quorums=quorums))
 
 
 def _signed_again(files: Mapping[str, bytes], key: SigningKey, /, **changes: Any) -> dict[str, bytes]:
@@ -215,7 +166,7 @@ def _published(dice: Dice, answer: CaseAnswer) -> None:
     catalogue = _catalogue(dice, n)
     have: Mapping[str, bytes] = {}
     state: dict[str, Any] = {"counts": ()}
-    with place() as path:
+    with made_folder(answer) as path:
         for version in range(3):
             log.grow(1)
             if dice.chance(0.2):
@@ -249,25 +200,27 @@ def _published(dice: Dice, answer: CaseAnswer) -> None:
             for small, known in ((True, have), (False, {}), (True, {})):
                 answer.tell(
                     summary(
-                        asked(answer, published.read, path / "m", public_key=log.key.public, small=small, have=known)
+                        tell_refusal(
+                            answer, published.read, path / "m", public_key=log.key.public, small=small, have=known
+                        )
                     )
                 )
             for gone in dice.some_of(sorted(set(files) - set(wanted) - {MANIFEST, SIGNATURE}), 0.7):
                 (path / "m" / gone).unlink()
             most = dice.one_of((MOST, MOST, max(map(len, files.values())), len(files[MODEL]) - 1, len(files[COMPACT])))
-            found = asked(
+            found = tell_refusal(
                 answer, published.read, path / "m", public_key=log.key.public, small=True, have=have, most=most
             )
             answer.tell(summary(found))
             have = have if found is None or dice.chance(0.2) else found.files
         _lies(dice, answer, folders[0], log)
         other = ItemCatalogue(("another",))
-        asked(answer, published.contents, model, other, {}, population="x", public_key=log.key.public)
+        tell_refusal(answer, published.contents, model, other, {}, population="x", public_key=log.key.public)
 
 
 def told_names(answer: CaseAnswer, call: Any, *args: Any, **named: Any) -> tuple[str, ...]:
     """Call, and tell the names that come back."""
-    found = asked(answer, call, *args, **named)
+    found = tell_refusal(answer, call, *args, **named)
     answer.tell([] if found is None else [each[:6] if each.startswith("delta-") else each for each in found])
     return tuple(found or ())
 
@@ -305,14 +258,16 @@ def _lies(dice: Dice, answer: CaseAnswer, files: Mapping[str, bytes], log: MadeL
             changed.pop(dropped, None)
         answer.tell(
             summary(
-                asked(answer, published.unpack, changed, public_key=log.key.public, most=dice.one_of((MOST, MOST, 300)))
+                tell_refusal(
+                    answer, published.unpack, changed, public_key=log.key.public, most=dice.one_of((MOST, MOST, 300))
+                )
             )
         )
 
 
 def _read_files(dice: Dice, answer: CaseAnswer) -> None:
     """Files of all sizes and kinds."""
-    with place() as path:
+    with made_folder(answer) as path:
         n = dice.whole(0, 40)
         (path / "a").write_bytes(b"x" * n)
         (path / "folder").mkdir()
@@ -326,9 +281,9 @@ def _read_files(dice: Dice, answer: CaseAnswer) -> None:
             (n + 9, n + 1),
             (n - 1, n),
         ):
-            told(answer, read_file, path / "a", most=most, exactly=exactly)
+            tell_text(answer, read_file, path / "a", most=most, exactly=exactly)
         for other in ("folder", "none"):
-            told(answer, read_file, path / other, most=9)
+            tell_text(answer, read_file, path / other, most=9)
 
 
 SEAMS: tuple[Seam, ...] = (

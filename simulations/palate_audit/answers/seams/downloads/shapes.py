@@ -14,9 +14,9 @@ import safetensors.numpy
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import asked, exact, told
+from palate_audit.answers.made.logs import floats, model_of
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
 from palate_common.models import delta, delta_search
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
@@ -26,7 +26,6 @@ from palate_common.models.delta_search import make_delta
 from palate_common.models.model import (
     METADATA_KEY,
     GlobalModel,
-    ModelHeader,
     catalogue_hash,
     read_metadata,
     read_model,
@@ -50,25 +49,6 @@ def ids(dice: Dice, n: int) -> tuple[str, ...]:
     """So many items."""
     first = dice.whole(0, 3)
     return tuple(f"item {k}" for k in range(first, first + n))
-
-
-def model_of(
-    state: dict[str, Any], items: tuple[str, ...], algorithm: str = "popularity", releases: int = 2
-) -> GlobalModel:
-    """A model with this state."""
-    facts = PublicFacts(n_users=9, n_items=len(items), mu=1.5, seed=4)
-    header = ModelHeader(
-        algorithm=algorithm, settings={}, facts=facts, releases=releases, catalogue=catalogue_hash(items)
-    )
-    return GlobalModel(header, state)
-
-
-def floats(dice: Dice, *shape: int) -> Any:
-    """Small numbers, some of them equal, and some columns of zeros."""
-    found = (dice.wholes(-40, 40, int(np.prod(shape))).reshape(shape) / 8).astype(np.float32)
-    if found.ndim == 2 and dice.chance(0.3) and found.shape[1]:
-        found[:, dice.whole(0, found.shape[1] - 1)] = 0
-    return found
 
 
 def rising(dice: Dice, n: int, width: int, most: int) -> Any:
@@ -106,7 +86,7 @@ def _catalogues(dice: Dice, answer: CaseAnswer) -> None:
         new = dice.one_of(((), (), ("n",), ("a",), ("n", "m\n")))
         rows = dice.one_of((n + len(new), n + len(new), n, 1))
         features: Any = dice.one_of((None, np.zeros((rows, 2), np.float32), np.zeros(rows, np.float32)))
-        found = asked(answer, ItemCatalogue, items, domains, new, features)
+        found = tell_refusal(answer, ItemCatalogue, items, domains, new, features)
         answer.tell(found is not None, None if found is None else found.hash, found == ItemCatalogue(("a",)))
         written = lines(items)
         answer.tell(written, catalogue_hash(items))
@@ -130,9 +110,9 @@ def _compact(dice: Dice, answer: CaseAnswer) -> None:
     back = expand(packed, most=len(plain))
     answer.tell(raw(back.state), back.header == model.header)
     for most in (len(plain) - 1, len(plain), len(plain) + 1, 0):
-        answer.tell(asked(answer, inflated, packed, most=most, noun="it") == plain)
+        answer.tell(tell_refusal(answer, inflated, packed, most=most, noun="it") == plain)
     for wrong in (packed[:-3], packed + b"x", b"", b"x" * 9, packed[:5] + b"yyyy" + packed[9:]):
-        asked(answer, expand, wrong, most=MOST)
+        tell_refusal(answer, expand, wrong, most=MOST)
     answer.tell([raw({"": part}) for part in rounded(floats(dice, *dice.one_of(((5, 2), (4,), (1, 1)))))])
     for name in dice.some_of(sorted(tensors), 0.7):
         array = np.atleast_1d(tensors[name])
@@ -155,7 +135,7 @@ def _compact(dice: Dice, answer: CaseAnswer) -> None:
         if dice.chance(0.2):
             del changed[name]
         wrong = safetensors.numpy.save(changed, {METADATA_KEY: canonical_json(entry).decode()})
-        found = asked(answer, expand_unpacked, wrong)
+        found = tell_refusal(answer, expand_unpacked, wrong)
         answer.tell(None if found is None else raw(found.state))
 
 
@@ -217,8 +197,8 @@ def _deltas(dice: Dice, answer: CaseAnswer) -> None:
         answer.near(*[each for name, each in sorted(parts.items()) if name.endswith(delta.MIX)])
         most = max(len(plain), len(result))
         for limit in (len(plain) - 1, most - 1, most, most + 1):
-            asked(answer, apply_delta, base, packed, most=limit)
-        asked(answer, apply_delta, result, packed, most=MOST)
+            tell_refusal(answer, apply_delta, base, packed, most=limit)
+        tell_refusal(answer, apply_delta, result, packed, most=MOST)
         _damaged(dice, answer, base, parts, header)
 
 
@@ -315,7 +295,7 @@ def _files(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell(model.learns_ratings, raw(model.item_arrays), model.algorithm.name)
     users = Interactions.from_pairs([0, 0, 2], [0, 1, n - 1], n_users=3, n_items=n)
     for call in (lambda: model.quarantined, lambda: model.scores(users), lambda: model.expected_ratings(users)):
-        found = asked(answer, call)
+        found = tell_refusal(answer, call)
         answer.tell(None if found is None else raw({"": found}))
     entry = read_metadata(data)
     for _ in range(4):
@@ -347,8 +327,8 @@ def _files(dice: Dice, answer: CaseAnswer) -> None:
                 (2**21 + 1).to_bytes(8, "little") + wrong[8:],
             )
         )
-        told(answer, lambda cut=cut: read_model(cut)[0].model_dump_json())
-    answer.tell(exact(catalogue_hash(items)))
+        tell_text(answer, lambda cut=cut: read_model(cut)[0].model_dump_json())
+    answer.tell(as_text(catalogue_hash(items)))
 
 
 SEAMS: tuple[Seam, ...] = (

@@ -10,10 +10,14 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import NOW, MadeClock, asked, disk, dump, exact, opened, place, told
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.logs import POPULATION, MadeLog, floats, model_of
+from palate_audit.answers.made.stores import NOW, made_disk, made_store
+from palate_audit.answers.made.telling import as_text, tables_as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.downloads.releases import MOST, POPULATION, MadeLog, plain_names, summary, told_names
-from palate_audit.answers.seams.downloads.shapes import floats, model_of, raw
+from palate_audit.answers.seams.downloads.releases import MOST, plain_names, summary, told_names
+from palate_audit.answers.seams.downloads.shapes import raw
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.models import Models
 from palate_client.online import downloads
@@ -43,9 +47,9 @@ class _InUse:
 
     def __init__(self, dice: Dice, answer: CaseAnswer, path: Path) -> None:
         self.dice, self.answer, self.path = dice, answer, path
-        self.clock, self.log = MadeClock(), MadeLog()
+        self.clock, self.log = MadeClock(NOW), MadeLog()
         self.service = Service(public_key=self.log.key.public, population=POPULATION, participations=9)
-        self.store = opened(path / "s", self.clock)
+        self.store = made_store(path / "s", self.clock)
         self.models, self.known = Models(self.store, self.service), list[str]()
         self.former = list[dict[str, bytes]]()
 
@@ -66,7 +70,7 @@ class _InUse:
         self.answer.tell(step.__name__)
         step()
         self.clock.now += 1.5
-        current = asked(self.answer, self.models.current)
+        current = tell_refusal(self.answer, self.models.current)
         self.answer.tell(None if current is None else (current.version, current.items, raw(current.model.state)))
         self.answer.tell(
             self.known.index(self.models.taken) if self.models.taken else -1, plain_names(self.models.in_use())
@@ -109,7 +113,7 @@ class _InUse:
             (where / each).write_bytes(files[each])
         for each in told_names(self.answer, self.models.files_to_download, where):
             (where / each).write_bytes(files[each])
-        self.answer.tell(asked(self.answer, self.models.update, where))
+        self.answer.tell(tell_refusal(self.answer, self.models.update, where))
 
     def publish(self) -> None:
         """A later model, or one of a size that was."""
@@ -148,18 +152,20 @@ class _InUse:
             )
         )
         with OwnLedger(self.store, self.service) as ledger:
-            asked(self.answer, ledger.see, POPULATION, shown.checkpoint, evidence)
+            tell_refusal(self.answer, ledger.see, POPULATION, shown.checkpoint, evidence)
             if self.dice.chance(0.3):
-                asked(self.answer, ledger.see, POPULATION, Checkpoint(shown.checkpoint.size + 1, "ab" * 32), b"{}")
+                tell_refusal(
+                    self.answer, ledger.see, POPULATION, Checkpoint(shown.checkpoint.size + 1, "ab" * 32), b"{}"
+                )
 
     def reopen(self) -> None:
         """Restart the process; perhaps with no service, or another limit."""
         self.store.close()
-        self.store = opened(self.path / "s", self.clock)
+        self.store = made_store(self.path / "s", self.clock)
         if self.dice.chance(0.2):
             nobody = Models(self.store, None)
             self.answer.tell(nobody.current(), nobody.in_use())
-            asked(self.answer, nobody.update, self.path)
+            tell_refusal(self.answer, nobody.update, self.path)
         self.models = Models(self.store, self.service)
 
     def damage(self) -> None:
@@ -172,13 +178,13 @@ class _InUse:
             with OwnLedger(self.store, self.service) as ledger, ledger._database.transaction(write=True) as connection:
                 connection.execute("DELETE FROM seen")
             with OwnLedger(self.store, self.service) as ledger:
-                asked(self.answer, self.models.see, self.service, ledger)
+                tell_refusal(self.answer, self.models.see, self.service, ledger)
 
 
 def _in_use(dice: Dice, answer: CaseAnswer) -> None:
     """Models that follow each other on a device."""
     # What a limit is as mu^2 costs much, and nothing of it is asked here.
-    with place() as path, disk(), mock.patch.object(Service, "limit_mu2", 5.0):
+    with made_folder(answer) as path, made_disk(), mock.patch.object(Service, "limit_mu2", 5.0):
         lived = _InUse(dice, answer, path)
         beside = Journal(lived.store.file), OwnLedger(lived.store, lived.service)  # else each close tidies the files
         for _ in range(dice.whole(4, 6)):
@@ -187,13 +193,13 @@ def _in_use(dice: Dice, answer: CaseAnswer) -> None:
         with Journal(lived.store.file) as journal:
             answer.tell(
                 [
-                    exact((each.population, each.version, each.root, each.time, lived.known.index(each.manifest)))
+                    as_text((each.population, each.version, each.root, each.time, lived.known.index(each.manifest)))
                     for each in journal.editions()
                 ]
             )
             answer.tell([each.what for each in journal.refusals()])
             with journal._database.transaction() as connection:
-                answer.tell(dump(connection, "contacts", "sent"))
+                answer.tell(tables_as_text(connection, "contacts", "sent"))
         for each in (*beside, lived.store):
             each.close()
 
@@ -254,7 +260,7 @@ def _online(dice: Dice, answer: CaseAnswer) -> None:
         **{f"/models/{name}/{each}": data for each, data in second.items()},
     }
     server: Any = _Server(dice, said)
-    found = asked(answer, downloads.latest, server)
+    found = tell_refusal(answer, downloads.latest, server)
     answer.tell(found == name, found is None)
     tries = [0]
 
@@ -270,7 +276,7 @@ def _online(dice: Dice, answer: CaseAnswer) -> None:
             return call()
 
     have = dice.one_of(({}, first, first, second, {**first, COMPACT: b"?"}))
-    got = asked(
+    got = tell_refusal(
         answer,
         downloads.model,
         server,
@@ -280,17 +286,17 @@ def _online(dice: Dice, answer: CaseAnswer) -> None:
         again=again,
         have=have,
     )
-    answer.tell(summary(got) if isinstance(got, Published) else exact(got))
-    told(answer, downloads.directory, server, digest(plan), most=99)
+    answer.tell(summary(got) if isinstance(got, Published) else as_text(got))
+    tell_text(answer, downloads.directory, server, digest(plan), most=99)
     stop = dice.chance(0.2)
     for each in (digest(model), digest(model).upper(), "ab" * 31, digest(b"?")):
         try:
-            told(answer, downloads.round_model, server, each, most=77, over=lambda: stop)
+            tell_text(answer, downloads.round_model, server, each, most=77, over=lambda: stop)
         except StoppedError:
             answer.tell("stopped")
     answer.tell([(method, path.replace(name, "NAME"), *rest) for method, path, *rest in server.asked], tries)
     remote = downloads.ModelDownload(server, name, again, frozenset({"items"}))
-    answer.tell(remote.place == name, remote.has("items"), remote.has("model"), exact(remote.over))
+    answer.tell(remote.place == name, remote.has("items"), remote.has("model"), as_text(remote.over))
 
 
 def _campaigns(dice: Dice, answer: CaseAnswer) -> None:
@@ -320,8 +326,8 @@ def _campaigns(dice: Dice, answer: CaseAnswer) -> None:
         answer.tell(data)
         for now in (NOW, NOW + 1, NOW + 0.75):
             population = dice.one_of((None, "readers", "others"))
-            found = asked(answer, open_campaign, data, public_key=key.public, now=now, population=population)
-            answer.tell(None if found is None else exact(found.model_dump()))
+            found = tell_refusal(answer, open_campaign, data, public_key=key.public, now=now, population=population)
+            answer.tell(None if found is None else as_text(found.model_dump()))
         signed = read_canonical(data, most=MOST)
         wrong: tuple[Any, ...] = (
             {"campaign": signed["campaign"]},
@@ -330,13 +336,13 @@ def _campaigns(dice: Dice, answer: CaseAnswer) -> None:
             [],
             {**signed, "signature": 7},
         )
-        asked(answer, open_campaign, canonical_json(dice.one_of(wrong)), public_key=key.public, now=0.0)
+        tell_refusal(answer, open_campaign, canonical_json(dice.one_of(wrong)), public_key=key.public, now=0.0)
         payload = {**signed["campaign"], **dice.one_of(({"reach": 2.0}, {"more": 1}, {"title": 7}, {}))}
         again = canonical_json(
             {"campaign": payload, "signature": key.sign("palate/campaign/1", canonical_json(payload))}
         )
         for size in (0, 2**16, 2**16 + 1):
-            asked(answer, open_campaign, again.ljust(size), public_key=key.public, now=0.0)
+            tell_refusal(answer, open_campaign, again.ljust(size), public_key=key.public, now=0.0)
 
 
 SEAMS: tuple[Seam, ...] = (

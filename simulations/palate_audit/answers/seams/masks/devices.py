@@ -11,8 +11,9 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.changes import flipped, resized
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.masks.signed import FIELD, flipped, resized
+from palate_audit.answers.seams.masks.signed import FIELD
 from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, honest, rings, tell_device
 from palate_client.secagg import checks
 from palate_client.secagg.attempt import MaskedDevice

@@ -13,8 +13,9 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.changes import flipped
 from palate_audit.answers.seam import Seam
-from palate_audit.answers.seams.masks.signed import FIELD, flipped, signers
+from palate_audit.answers.seams.masks.signed import FIELD, signers
 from palate_common.records.canonical import canonical_json
 from palate_common.secagg import evidence
 from palate_common.secagg.agreement import KeyPair

@@ -11,9 +11,9 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.changes import flipped, resized
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.devices import LyingServer, asked_for_vector
-from palate_audit.answers.seams.masks.signed import flipped, resized
 from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, rings
 from palate_common.errors import InputError
 from palate_common.secagg.cohort import Cohort

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.changes import flipped, resized
+from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
-from palate_audit.harness import watched_run
 from palate_common.algorithms import PublicFacts
 from palate_common.mechanism.accounting import charged_mu2
 from palate_common.mechanism.cohort import CohortTerms
@@ -44,17 +43,6 @@ FIELD = 2**255 - 19
 LOW = (0, 1, 325606250916557431795983626356110631294008115727848805560023387167927233504,
        39382357235489614581723060781553021112529911719440698176882885853963445705823, FIELD - 1)  # fmt: skip
 """Points of low order, as numbers."""
-
-
-def flipped(dice: Dice, data: bytes) -> bytes:
-    """Bytes with one bit changed."""
-    at = dice.whole(0, len(data) - 1)
-    return data[:at] + bytes([data[at] ^ 1 << dice.whole(0, 7)]) + data[at + 1 :]
-
-
-def resized(dice: Dice, data: bytes) -> bytes:
-    """Some bytes too few or too many."""
-    return dice.one_of((data[:-1], data + b"\0", data[: len(data) // 2], b"", data * 2, data[:7], data + bytes(64)))
 
 
 def _flags(dice: Dice, n: int) -> messages.Flags:
@@ -285,8 +273,7 @@ def _directories(dice: Dice, answer: CaseAnswer) -> None:
     ]  # fmt: skip
     for text in spelled:
         answer.of(Directory.from_json, text)
-    with TemporaryDirectory(dir=watched_run.memory()) as folder:
-        home = Path(folder)
+    with made_folder(answer) as home:
         (home / "list").write_bytes(dice.one_of(spelled))
         answer.of(Directory.load, home / "list")
         answer.of(Directory.load, str(home / "list"))

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records import kept, keys, messages, plans, texts, trees, values
 
-SEAMS = (*values.SEAMS, *trees.SEAMS, *texts.SEAMS, *keys.SEAMS, *kept.SEAMS, *plans.SEAMS, *messages.SEAMS)
-"""Of `palate_audit.answers.seams.records`."""
+SEAMS: tuple[Seam, ...] = (
+    *values.SEAMS,
+    *trees.SEAMS,
+    *texts.SEAMS,
+    *keys.SEAMS,
+    *kept.SEAMS,
+    *plans.SEAMS,
+    *messages.SEAMS,
+)

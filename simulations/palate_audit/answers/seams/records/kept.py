@@ -8,7 +8,8 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import ask, files, folder
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.errors import PalateError
 from palate_common.records.database import Database
@@ -18,7 +19,7 @@ from palate_common.records.files import create_durably, make_folder, write_durab
 
 def _durable(dice: Dice, answer: CaseAnswer) -> None:
     """Files that are whole or absent, whatever fails in the middle; locks that one has at a time."""
-    with folder() as root:
+    with made_folder(answer) as root:
         for _ in range(dice.whole(3, 6)):
             path = root / dice.one_of(("a", "a", "b", "no/c", "d/e"))
             data: Any = dice.one_of(
@@ -28,19 +29,21 @@ def _durable(dice: Dice, answer: CaseAnswer) -> None:
             broken = dice.one_of((None, None, None, "sync", "set_mode", "move", "move_to_new", "sync_folder"))
             fails = OSError(28, "full") if broken else None
             with mock.patch(f"palate_common.records.files.{broken or 'sync'}", side_effect=fails):
-                ask(answer, call, path, data, mode=mode)
-            answer.tell(files(root))
+                tell_result(answer, call, path, data, mode=mode)
+            answer.tell(files_in(root))
             if dice.chance(0.3):
-                ask(answer, make_folder, root / dice.one_of(("d", "d", "no/c", "a")))
+                tell_result(answer, make_folder, root / dice.one_of(("d", "d", "no/c", "a")))
         with (
             mock.patch("palate_common.records.files.sync_folder") as synced,
             mock.patch("palate_common.records.files.sync") as whole,
         ):
-            ask(answer, write_durably, root / "s", b"s")
-            ask(answer, create_durably, root / "t", b"t")
-            ask(answer, make_folder, root / "u")
+            tell_result(answer, write_durably, root / "s", b"s")
+            tell_result(answer, create_durably, root / "t", b"t")
+            tell_result(answer, make_folder, root / "u")
             answer.tell(
-                [call.args[0].relative_to(root) for call in synced.call_args_list], whole.call_count, files(root)
+                [call.args[0].relative_to(root) for call in synced.call_args_list],
+                whole.call_count,
+                files_in(root),
             )
         held = list[FileLock]()
         for _ in range(5):
@@ -48,7 +51,7 @@ def _durable(dice: Dice, answer: CaseAnswer) -> None:
                 one = held.pop(dice.whole(0, len(held) - 1))
                 answer.tell(one.is_there())
                 one.close()
-                answer.tell(one.is_there(), ask(answer, one.close))
+                answer.tell(one.is_there(), tell_result(answer, one.close))
             else:
                 try:
                     held.append(FileLock(root / dice.one_of(("l", "m", "no/l"))))
@@ -66,12 +69,12 @@ _TABLES = ("CREATE TABLE kept(text TEXT PRIMARY KEY, number INTEGER)", "INSERT I
 
 def _databases(dice: Dice, answer: CaseAnswer) -> None:
     """A file of SQLite: kinds, transactions that fail, reopened, copied, damaged, read only."""
-    with folder() as root:
+    with made_folder(answer) as root:
         path: Any = dice.one_of((root / "a.db", root / "a.db", ":memory:"))
         for _ in range(dice.whole(2, 3)):
             kind, only = dice.one_of((7, 7, 7, 8)), dice.chance(0.2)
             durable, where = dice.chance(0.5), dice.one_of((path, path, path, root, root / "no" / "a.db", str(path)))
-            base = ask(CaseAnswer(), lambda: 1)
+            base = tell_result(CaseAnswer(), lambda: 1)
             try:
                 opened = Database(where, kind=kind, schema=_TABLES, durable=durable, read_only=only, timeout=0.0)
             except PalateError as error:
@@ -80,8 +83,8 @@ def _databases(dice: Dice, answer: CaseAnswer) -> None:
             with opened:
                 for _ in range(4):
                     _operate(dice, answer, opened, root)
-            ask(answer, opened.close)
-            ask(answer, _select, opened, "SELECT 1")
+            tell_result(answer, opened.close)
+            tell_result(answer, _select, opened, "SELECT 1")
             if path != ":memory:" and path.exists() and dice.chance(0.2):
                 path.write_bytes(
                     dice.one_of(
@@ -96,7 +99,7 @@ def _operate(dice: Dice, answer: CaseAnswer, opened: Database, root: Path) -> No
     if step == 7:
         with opened.transaction(write=dice.chance(0.6)):  # somebody else comes in the middle
             for write in (False, True):
-                ask(answer, _beside, opened.path, write)
+                tell_result(answer, _beside, opened.path, write)
     elif step <= 2:
         statements = dice.some_of(
             (
@@ -107,15 +110,15 @@ def _operate(dice: Dice, answer: CaseAnswer, opened: Database, root: Path) -> No
             ),
             0.6,
         )
-        ask(answer, _write, opened, statements, dice.chance(0.7), dice.chance(0.2))
+        tell_result(answer, _write, opened, statements, dice.chance(0.7), dice.chance(0.2))
     elif step == 3:
-        ask(answer, opened.wait_for_disk, dice.chance(0.5))
+        tell_result(answer, opened.wait_for_disk, dice.chance(0.5))
     elif step == 4:
-        ask(answer, opened.copy, root / dice.one_of(("copy.db", "copy.db", "no/copy.db")))
+        tell_result(answer, opened.copy, root / dice.one_of(("copy.db", "copy.db", "no/copy.db")))
     elif step == 5:
-        ask(answer, opened.checkpoint)
+        tell_result(answer, opened.checkpoint)
     else:
-        ask(answer, opened.checkpoint_every, dice.one_of((0, 10)))
+        tell_result(answer, opened.checkpoint_every, dice.one_of((0, 10)))
     for query in (
         "SELECT * FROM kept ORDER BY text",
         "PRAGMA synchronous",
@@ -124,10 +127,10 @@ def _operate(dice: Dice, answer: CaseAnswer, opened: Database, root: Path) -> No
         "PRAGMA fullfsync",
         "PRAGMA journal_mode",
     ):
-        ask(answer, _select, opened, query)
+        tell_result(answer, _select, opened, query)
     if step == 4 and (root / "copy.db").exists():
         for kind in (7, 8):
-            ask(answer, _copied, root / "copy.db", kind)
+            tell_result(answer, _copied, root / "copy.db", kind)
 
 
 def _write(opened: Database, statements: list[str], write: bool, fails: bool) -> None:

@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.texts import TEXTS
 from palate_common.records import handovers, signing
@@ -31,9 +33,11 @@ def _signatures(dice: Dice, answer: CaseAnswer) -> None:
         dice.one_of(("a", "palate/plan/2", "x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f")),
     ]
     for tag in ("x" * 255, "", "x" * 256, "a\n", "\u00e9", "a b", "\x7f"):
-        ask(answer, keys[0].sign, tag, b"")
+        tell_result(answer, keys[0].sign, tag, b"")
     payloads = [dice.bytes(dice.one_of((0, 1, 40, 255, 256))), b"other"]
-    signed = [(key, tag, data, ask(answer, key.sign, tag, data)) for key in keys for tag in tags for data in payloads]
+    signed = [
+        (key, tag, data, tell_result(answer, key.sign, tag, data)) for key in keys for tag in tags for data in payloads
+    ]
     good = [each for each in signed if each[3]]
     with mock.patch.object(signing, "MOST_FITTING", dice.one_of((1, 2, 3, 4096))):
         for key, tag, data, _ in dice.shuffled(signed + signed)[:10]:
@@ -44,7 +48,7 @@ def _signatures(dice: Dice, answer: CaseAnswer) -> None:
                 else signature
             )
             for each in (right, signature, right):
-                ask(answer, signing.verify, key.public, tag, data, each)
+                tell_result(answer, signing.verify, key.public, tag, data, each)
         key, tag, data, right = good[0]
         for public, spelled in (
             (key.public, right.upper()), (key.public, right[:-2]), (key.public, right + "00"), (key.public, None),
@@ -52,17 +56,17 @@ def _signatures(dice: Dice, answer: CaseAnswer) -> None:
             (key.public.upper(), right), (key.public[2:], right), ("00" * 32, right), (7, right),
             (key.public, right[:-1] + "\n"),
         ):  # fmt: skip
-            ask(answer, signing.verify, public, tag, data, spelled)
+            tell_result(answer, signing.verify, public, tag, data, spelled)
         text = dice.one_of(TEXTS[:12])
-        value = ask(answer, key.sign_text, text) or bytes(64)
+        value = tell_result(answer, key.sign_text, text) or bytes(64)
         for said, by, each in (
             (text, key.public, value), (text, keys[1].public, value), (text + "x", key.public, value),
             (text, key.public, value[:-1]),
             (text, key.public[2:], value), (text, key.public, value), ("a\0", key.public, value),
             ("\ud800", key.public, value),
         ):  # fmt: skip
-            ask(answer, signing.verify_text, bytes.fromhex(by), said, each)
-        ask(
+            tell_result(answer, signing.verify_text, bytes.fromhex(by), said, each)
+        tell_result(
             answer,
             signing.verify_text,
             bytes.fromhex(key.public),
@@ -87,10 +91,10 @@ def _key_files(dice: Dice, answer: CaseAnswer, key: SigningKey) -> None:
     )
     odd = (pem, b"", b"x", pem[:-30], curve.private_bytes(*encoding, serialization.NoEncryption()), locked,
            pem + b"\n" * (2**14 - len(pem)), pem + b"\n" * (2**14 - len(pem) + 1))  # fmt: skip
-    with folder() as root:
+    with made_folder(answer) as root:
         for step in range(3):
-            ask(answer, (key, release_key(4))[step % 2].save, root / dice.one_of(("key", "key", "no/key")))
-        answer.tell(files(root))
+            tell_result(answer, (key, release_key(4))[step % 2].save, root / dice.one_of(("key", "key", "no/key")))
+        answer.tell(files_in(root))
         for data, mode in (
             (pem, 0o600),
             (pem, 0o640),
@@ -100,11 +104,11 @@ def _key_files(dice: Dice, answer: CaseAnswer, key: SigningKey) -> None:
             (dice.one_of(odd), 0o600),
         ):
             write_durably(root / "other", data, mode=mode)
-            ask(answer, SigningKey.load, dice.one_of((root / "other", str(root / "other"))))
+            tell_result(answer, SigningKey.load, dice.one_of((root / "other", str(root / "other"))))
         for load in (lambda: SigningKey.load(root / "none"), lambda: SigningKey.load(root)):
-            ask(answer, load)
+            tell_result(answer, load)
     for data in odd:
-        read = ask(answer, SigningKey.from_pem, data)
+        read = tell_result(answer, SigningKey.from_pem, data)
         answer.tell(None if read is None else read.to_pem())
 
 
@@ -135,10 +139,10 @@ def _handovers(dice: Dice, answer: CaseAnswer) -> None:
     bodies, tree = chain_of(dice, population, keys)
     now = tree.checkpoint()
     links = [handovers.Handover(entry=each, inclusion=tree.inclusion_proof(each["seq"], now.size)) for each in bodies]
-    ask(answer, handovers.make_handover, population, 3, keys[0], dice.one_of(keys))
-    start = ask(answer, handovers.make_new_start, population, dice.whole(0, 3), HASH, keys[0])
+    tell_result(answer, handovers.make_handover, population, 3, keys[0], dice.one_of(keys))
+    start = tell_result(answer, handovers.make_new_start, population, dice.whole(0, 3), HASH, keys[0])
     for where, entry in ((population, start), ("other", start), (population, start.model_copy(update={"seq": 9}))):
-        ask(answer, handovers.check_new_start, where, entry)
+        tell_result(answer, handovers.check_new_start, where, entry)
     answer.tell(handovers.handover_bytes(population, 1, "a", "b"))
     fork = handovers.make_handover(population, bodies[0]["seq"] + 1 if bodies else 1, keys[0], release_key(8))
     rounds, _ = chain_of(dice, population, [keys[0], release_key(6), release_key(7), release_key(6)])
@@ -163,9 +167,9 @@ def _handovers(dice: Dice, answer: CaseAnswer) -> None:
         value = dice.one_of((HASH, "0f" * 64, "", 1, 0, 5, dice.one_of(bodies)[name]))
         changed.append(each.model_copy(update={"entry": {**each.entry, name: value}}))
         same = {**each.entry, "new_key": each.entry["old_key"]}
-        entry = ask(answer, entry_from, {**each.entry, **changed[-1].entry})
+        entry = tell_result(answer, entry_from, {**each.entry, **changed[-1].entry})
         for where, one in ((population, entry), ("other", entry_from(each.entry)), (population, entry_from(same))):
-            ask(answer, handovers.check_handover, where, one) if one else None
+            tell_result(answer, handovers.check_handover, where, one) if one else None
     for shows in (
         [*links[:1], *twice], circle,
         links, links[1:], links[:-1], links[::-1], [*links, *links], [*links, more[0]], [more[0], *links],
@@ -178,10 +182,10 @@ def _handovers(dice: Dice, answer: CaseAnswer) -> None:
             dice.one_of(keys).public,
             dice.one_of((keys[0].public, keys[-1].public, release_key(9).public, HASH)),
         ):
-            ask(answer, handovers.follow, pinned, population, shows)
-            ask(answer, handovers.signer_of, pinned, dice.one_of((population, "other")), shows)
-        ask(answer, handovers.check_included, shows, dice.one_of((now, now, tree.checkpoint(now.size - 1))))
-        ask(
+            tell_result(answer, handovers.follow, pinned, population, shows)
+            tell_result(answer, handovers.signer_of, pinned, dice.one_of((population, "other")), shows)
+        tell_result(answer, handovers.check_included, shows, dice.one_of((now, now, tree.checkpoint(now.size - 1))))
+        tell_result(
             answer,
             handovers.check_included,
             [each.model_copy(update={"inclusion": (*each.inclusion, HASH)}) for each in shows[:1]],
@@ -192,7 +196,7 @@ def _handovers(dice: Dice, answer: CaseAnswer) -> None:
         bodies, tree = chain_of(dice, population, long)
         links = [handovers.Handover(entry=each, inclusion=()) for each in bodies]
         for most in (15, 16, 17):
-            ask(answer, handovers.follow, long[0].public, population, links[:most])
+            tell_result(answer, handovers.follow, long[0].public, population, links[:most])
 
 
 SEAMS = (

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, altered, ask, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.keys import HASH, certificate, node_key, release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common import enrolment
 from palate_common.enrolment import EnrolRequest, Invitation, LeaveRequest, NodeKey
 from palate_common.errors import PalateError
 from palate_common.records.notes import COSIGNATURE, VerifierKey
 
-
-@cache
-def node_key(number: int) -> NodeKey:
-    """One of some node keys that are the same in all cases."""
-    return NodeKey(ec.derive_private_key(1000 + number, ec.SECP384R1()))
-
-
-@cache
-def authority() -> str:
-    """A certificate in PEM."""
-    secret = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-    days = (datetime.datetime(2020, 1, 1), datetime.datetime(2090, 1, 1))
-    made = x509.CertificateBuilder(name, name, secret.public_key(), 7, *days).sign(secret, None)
-    return made.public_bytes(serialization.Encoding.PEM).decode()
+AUTHORITY = certificate("authority", bytes(32), 7, (2020, 2090))
 
 
 @cache
 def _odd_keys() -> tuple[str, ...]:
     """Public keys that no node has."""
     pem = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    good = node_key(0).public
+    good = node_key(1000).public
     other = ec.derive_private_key(5, ec.SECP256R1()).public_key().public_bytes(*pem).decode()
     edwards = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes(*pem).decode()
     return ("", "x", other, edwards, good + "\n", good.replace("\n", "\r\n"), good[:-30], good * 8)
@@ -87,7 +72,7 @@ def _invitations(dice: Dice, answer: CaseAnswer) -> None:
     fields: dict[str, Any] = {
         "palate": "invitation", "version": dice.one_of((1, 2)),
         "server": dice.one_of(("localhost", "palate.example.org")), "port": dice.one_of((1, 443, 65535)),
-        "ca": authority() * dice.one_of((1, 2)), "public_key": release_key(0).public, "population": "readers",
+        "ca": AUTHORITY * dice.one_of((1, 2)), "public_key": release_key(0).public, "population": "readers",
         "token": enrolment.new_token(),
     }  # fmt: skip
     answer.tell(fields["token"], enrolment.token_hash(fields["token"]))
@@ -103,10 +88,10 @@ def _invitations(dice: Dice, answer: CaseAnswer) -> None:
             {"witnesses": [], "quorum": 0},
         ))  # fmt: skip
     ca = (
-        authority()[:-40],
+        AUTHORITY[:-40],
         "x",
-        authority() + "x" * (65536 - len(authority())),
-        authority() + "x" * (65537 - len(authority())),
+        AUTHORITY + "x" * (65536 - len(AUTHORITY)),
+        AUTHORITY + "x" * (65537 - len(AUTHORITY)),
     )
     for changed in (*_changes(dice, fields, (*_VALUES, *keys, keys, *ca)), {**fields, "ca": dice.one_of(ca)}):
         text = json.dumps(changed)
@@ -130,7 +115,7 @@ def _invitations(dice: Dice, answer: CaseAnswer) -> None:
 def _requests(dice: Dice, answer: CaseAnswer) -> None:
     """Enrolments and leavings, in the right hands and in others."""
     identity, other = release_key(dice.whole(0, 2)), release_key(3)
-    token, key = dice.one_of(("a" * 20, "t-_" * 10, "a" * 128)), node_key(dice.whole(0, 2)).public
+    token, key = dice.one_of(("a" * 20, "t-_" * 10, "a" * 128)), node_key(dice.whole(1000, 1002)).public
     for each in (token, dice.one_of(("a" * 19, "a" * 129, "", "a b" * 9))):
         for public in (key, dice.one_of(_odd_keys())):
             _told(answer, enrolment.make_request, each, public, identity)
@@ -147,7 +132,7 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
     values = (
         *_VALUES,
         *_odd_keys(),
-        node_key(4).public,
+        node_key(1004).public,
         other.public,
         "b" * 20,
         *proofs,
@@ -191,7 +176,7 @@ def _requests(dice: Dice, answer: CaseAnswer) -> None:
 
 def _node_keys(dice: Dice, answer: CaseAnswer) -> None:
     """Node keys there and back."""
-    key = node_key(dice.whole(0, 3))
+    key = node_key(dice.whole(1000, 1003))
     pem = key.to_pem()
     curve = ec.derive_private_key(5, ec.SECP256R1())
     encoding = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -205,7 +190,7 @@ def _node_keys(dice: Dice, answer: CaseAnswer) -> None:
         pem + b"\n" * (2**14 - len(pem)),
         pem + b"\n" * (2**14 + 1 - len(pem)),
     ):
-        found = ask(CaseAnswer(), lambda data=data: [NodeKey.from_pem(data)] and NodeKey.from_pem(data).public)
+        found = tell_result(CaseAnswer(), lambda data=data: [NodeKey.from_pem(data)] and NodeKey.from_pem(data).public)
         answer.tell(found)
     message = dice.bytes(20)
     public = serialization.load_pem_public_key(key.public.encode())

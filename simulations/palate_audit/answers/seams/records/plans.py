@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, altered, ask, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_client.ledger.trust import Reliance, Trust, conditions, worst_case_costs
 from palate_common.domains import focused
@@ -76,14 +78,14 @@ def _fields(dice: Dice, answer: CaseAnswer) -> None:
             else:
                 answer.tell(json.dumps(found.model_dump(mode="json"), sort_keys=True))
     answer.tell(plan.least, plan.mode.name, repr(plan.mu2_alone), plan.hash)
-    ask(answer, lambda: plan.share_sigma)
+    tell_result(answer, lambda: plan.share_sigma)
     for users in (1, 2, 2**20, 2**62):
-        ask(answer, plan.bits, users)
+        tell_result(answer, plan.bits, users)
     for copied in (plan.model_copy(), plan.model_copy(update={"round": 9}), plan.model_copy(deep=True)):
         answer.tell(copied.hash, copied.hash == plan.hash)
-    ask(answer, attempt_mu2, plan.grid, plan.sigma, plan.events)
+    tell_result(answer, attempt_mu2, plan.grid, plan.sigma, plan.events)
     weak = plan.model_copy(update={"sigma": dice.one_of((63, 64, 200)), "cohort": plan.cohort})
-    ask(answer, lambda: repr(weak.mu2_alone))
+    tell_result(answer, lambda: repr(weak.mu2_alone))
     shared = made_plan(
         dice,
         dp="distributed",
@@ -95,7 +97,7 @@ def _fields(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell(repr(shared.mu2_alone), shared.share_sigma, shared.least, Trust.of(shared).text)
     trust = Trust.of(plan)
     for each in (trust, Trust.of(weak) if weak.sigma >= 64 else trust):
-        ask(answer, lambda each=each: (each.corrupt, each.cohort, repr(each.alone_mu2), each.text, each.said))
+        tell_result(answer, lambda each=each: (each.corrupt, each.cohort, repr(each.alone_mu2), each.text, each.said))
 
 
 def _charge(dice: Dice, plan: RoundPlan) -> tuple[ChargeProof, MerkleTree, list[Entry]]:
@@ -180,7 +182,7 @@ def _charged_otherwise(dice: Dice, answer: CaseAnswer) -> None:
         data = plans.sign_plan(plan, charge, release_key(1)).to_bytes()
         pinned = dice.one_of((None, Pinned(plan.population, release_key(0).public)))
         public = release_key(0).public
-        ask(answer, plans.open_plan, data, public_key=public, last_seen=lambda _: None, pinned=pinned)
+        tell_result(answer, plans.open_plan, data, public_key=public, last_seen=lambda _: None, pinned=pinned)
 
 
 def _opened_once(dice: Dice, answer: CaseAnswer) -> None:
@@ -188,7 +190,7 @@ def _opened_once(dice: Dice, answer: CaseAnswer) -> None:
     if dice.chance(0.15):
         free = made_plan(dice, dp="off", sigma=0, cohort=None, events=None, mu2=dice.one_of((0.0, 1e-9, 0.5, 1.0)))
         data = plans.sign_plan(free, None, release_key(0)).to_bytes()
-        ask(answer, plans.open_plan, data, public_key=release_key(0).public, last_seen=lambda _: None)
+        tell_result(answer, plans.open_plan, data, public_key=release_key(0).public, last_seen=lambda _: None)
     plan = made_plan(dice, **({"mu2": dice.one_of((0.0, 1e-9, 2.0**-40, 1.0, 100.0))} if dice.chance(0.3) else {}))
     plan = plan.model_copy(update={"sigma": dice.one_of((0, 63, 64))}) if dice.chance(0.1) else plan
     made, tree, links = _charge(dice, plan)
@@ -244,8 +246,8 @@ def _opened_once(dice: Dice, answer: CaseAnswer) -> None:
         answer.tell(floors, asked)
     for call in (plans.read_plan, lambda given: plans.read_signed(given, public_key=public)):
         for spelled in (data, dice.one_of(others)):
-            ask(answer, call, spelled)
-    ask(answer, plans.signer, signed, public)
+            tell_result(answer, call, spelled)
+    tell_result(answer, plans.signer, signed, public)
     answer.tell(plans.signed_bytes(signed))
 
 
@@ -268,7 +270,7 @@ def _refused(dice: Dice, answer: CaseAnswer) -> None:
     )  # fmt: skip
     for changed in odd:
         for data in (json.dumps(changed, sort_keys=True, separators=(",", ":")).encode(), json.dumps(changed).encode()):
-            ask(answer, plans.read_plan, data)
+            tell_result(answer, plans.read_plan, data)
     if dice.chance(0.2):
         for over in (0, 1):
             size = (
@@ -281,7 +283,7 @@ def _refused(dice: Dice, answer: CaseAnswer) -> None:
             long = plans.sign_plan(
                 plan.model_copy(update={"settings": {"a": "x" * size}}), None, release_key(0)
             ).to_bytes()
-            answer.tell(len(long), ask(CaseAnswer(), plans.read_plan, long) is None)
+            answer.tell(len(long), tell_result(CaseAnswer(), plans.read_plan, long) is None)
 
 
 def _trust(dice: Dice, answer: CaseAnswer) -> None:
@@ -313,7 +315,7 @@ def _relied(dice: Dice, answer: CaseAnswer) -> None:
                 ("", "{}", "[]", "7", '{"corrupt":1}', '{"corrupt":1,"cohort":2,"alone_mu2":3,"more":4}', "null")
             ),
         ):
-            ask(answer, lambda spelled=spelled: repr(Trust.read(spelled)))
+            tell_result(answer, lambda spelled=spelled: repr(Trust.read(spelled)))
         answer.tell(None if each is None else each.said)
 
 

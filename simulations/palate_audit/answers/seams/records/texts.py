@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import altered, ask, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.keys import release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.records import checkpoints, notes
 from palate_common.records.merkle import Checkpoint
@@ -27,8 +29,8 @@ def _notes(dice: Dice, answer: CaseAnswer) -> None:
     name, number = dice.one_of(NAMES), dice.whole(0, 3)
     key = release_key(number)
     for odd in (dice.one_of(NAMES), *_ODD_NAMES):
-        ask(answer, notes.check_name, odd)
-        ask(answer, VerifierKey, odd, dice.one_of((1, 4, 4, 0, 2, 5)), key_bytes(dice, number))
+        tell_result(answer, notes.check_name, odd)
+        tell_result(answer, VerifierKey, odd, dice.one_of((1, 4, 4, 0, 2, 5)), key_bytes(dice, number))
     verifier = VerifierKey.of(name, key, dice.one_of((ED25519, COSIGNATURE, ED25519)))
     text = str(verifier)
     answer.tell(text, verifier.key_id)
@@ -43,9 +45,9 @@ def _notes(dice: Dice, answer: CaseAnswer) -> None:
         f"{head}+{key_id}+{notes.to_base64(bytes([1, 2]))}",
         f"{head}+{key_id}0+{data}", f"\u00a0{text}", "", "++",
     ):  # fmt: skip
-        ask(answer, VerifierKey.read, spelled)
+        tell_result(answer, VerifierKey.read, spelled)
     for said in dice.some_of(TEXTS, 0.3):
-        ask(answer, notes.sign_note, said, dice.one_of((name, "a b")), key)
+        tell_result(answer, notes.sign_note, said, dice.one_of((name, "a b")), key)
     note = notes.sign_note(dice.one_of(TEXTS[:4]), name, key)
     more = [
         notes.sign_note(note.text, dice.one_of(NAMES), release_key(dice.whole(0, 3))).signatures[0]
@@ -64,25 +66,27 @@ def _notes(dice: Dice, answer: CaseAnswer) -> None:
         whole[:-1] + b" \n", Note(note.text, tuple(hundred)).to_bytes(), whole + "\u2014 a b c\n".encode(),
         whole + b"\xe2\x80\x94 short AAAAAA==\n", whole + b"\xe2\x80\x94 short AAAAAAA=\n",
     ):  # fmt: skip
-        found = ask(answer, notes.read_note, raw)
+        found = tell_result(answer, notes.read_note, raw)
         for each in (
             VerifierKey.of(name, key),
             verifier,
             VerifierKey.of("other", key),
             VerifierKey.of(name, release_key(9)),
         ):
-            ask(answer, notes.verify_note, found, each) if found else None
+            tell_result(answer, notes.verify_note, found, each) if found else None
     if dice.chance(0.2):
         for over in (0, 1):
-            ask(CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 2 + over) + b"\n" + whole)
-            read = ask(CaseAnswer(), notes.read_signatures, lines.encode() * 100 + b"x" * over)
-            long = ask(CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 1 + over) + b"\n" + whole)
+            tell_result(CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 2 + over) + b"\n" + whole)
+            read = tell_result(CaseAnswer(), notes.read_signatures, lines.encode() * 100 + b"x" * over)
+            long = tell_result(
+                CaseAnswer(), notes.read_note, b"x" * (notes.MOST_NOTE - len(whole) - 1 + over) + b"\n" + whole
+            )
             answer.tell(read is None, long is None)
     for raw in (lines.encode(), altered(dice, lines.encode()), b"", b"\n"):
-        ask(answer, notes.read_signatures, raw)
+        tell_result(answer, notes.read_signatures, raw)
     answer.tell([each.is_by(verifier) for each in note.signatures], [len(note.by(each)) for each in (verifier, other)])
     for spelled in ("AAAA", "AAA=", "AAB=", "AA==", "AA=", "AAAA\n", "", "A A A", "\u00e9", "____", "++//", "AAAA===="):
-        ask(answer, notes.from_base64, spelled)
+        tell_result(answer, notes.from_base64, spelled)
 
 
 def key_bytes(dice: Dice, number: int) -> bytes:
@@ -98,8 +102,8 @@ def _checkpoints(dice: Dice, answer: CaseAnswer) -> None:
         dice.one_of((0, 0, 1, 2, 256)),
     )
     for public in (key.public, key.public.upper(), key.public[:-1], key.public + "\n", "", "\u0660" * 64):
-        ask(answer, checkpoints.origin_of, population, public, epoch)
-    log = ask(answer, checkpoints.log_key, population, key.public)
+        tell_result(answer, checkpoints.origin_of, population, public, epoch)
+    log = tell_result(answer, checkpoints.log_key, population, key.public)
     size = dice.one_of((0, 1, 9, 10, 2**31, 2**63 - 1))
     now, extra = Checkpoint(size, dice.bytes(32).hex()), dice.one_of(((), (), ("more",), ("a", "b")))
     state = checkpoints.LogState(log.name, now, extra)
@@ -121,7 +125,7 @@ def _checkpoints(dice: Dice, answer: CaseAnswer) -> None:
         "1" + "0" * 18,
         "9" * 20,
     ):
-        ask(answer, checkpoints.read_decimal, number)
+        tell_result(answer, checkpoints.read_decimal, number)
     first, *rest = state.text.split("\n")
     for text in (
         state.text, state.text[:-1], state.text + "\n", altered(dice, state.text.encode()).decode("utf-8", "replace"),
@@ -131,8 +135,8 @@ def _checkpoints(dice: Dice, answer: CaseAnswer) -> None:
         f"{first}\n{size}\n{notes.to_base64(dice.bytes(dice.one_of((31, 33))))}\n",
         f"{first}\n{size}\n{notes.to_base64(bytes(32))}\nx\n",
     ):  # fmt: skip
-        ask(answer, checkpoints.read_state, text)
-    ask(answer, checkpoints.sign_checkpoint, now, dice.one_of((log.name, "a b", "")), key)
+        tell_result(answer, checkpoints.read_state, text)
+    tell_result(answer, checkpoints.sign_checkpoint, now, dice.one_of((log.name, "a b", "")), key)
     wrong = dice.one_of((log.name, log.name, log.name[:-1] + "g", "other"))
     signed = (
         checkpoints.sign_checkpoint(now, log.name, key), notes.sign_note(checkpoints.LogState(wrong, now, extra).text,
@@ -145,8 +149,8 @@ def _checkpoints(dice: Dice, answer: CaseAnswer) -> None:
         Note(signed[0].text, signed[1].signatures),
         Note(signed[1].text, signed[0].signatures + signed[1].signatures),
     ):
-        ask(answer, checkpoints.open_checkpoint, note, log)
-    ask(answer, checkpoints.open_checkpoint, signed[0], VerifierKey(log.name, COSIGNATURE, log.public))
+        tell_result(answer, checkpoints.open_checkpoint, note, log)
+    tell_result(answer, checkpoints.open_checkpoint, signed[0], VerifierKey(log.name, COSIGNATURE, log.public))
     answer.tell(checkpoints.MOST_SIZE, state.text)
 
 

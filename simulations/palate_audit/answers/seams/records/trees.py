@@ -8,7 +8,8 @@ from typing import Any
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import altered, ask
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.errors import IntegrityError
 from palate_common.records import merkle, tiles
@@ -40,15 +41,15 @@ def _merkle(dice: Dice, answer: CaseAnswer) -> None:
     for _ in range(2):
         new, old = dice.whole(0, size), dice.whole(0, size)
         new, old = max(new, old), min(new, old)
-        ask(answer, tree.checkpoint, dice.one_of((new, None, size, size + 1, -1)))
-        ask(answer, tree.inclusion_proof, dice.one_of((-1, new, new - 1, old)), new)
-        ask(answer, tree.consistency_proof, dice.one_of((new + 1, -1, old)), dice.one_of((new, size + 1)))
-        ask(answer, tree.subtree, old, old)
+        tell_result(answer, tree.checkpoint, dice.one_of((new, None, size, size + 1, -1)))
+        tell_result(answer, tree.inclusion_proof, dice.one_of((-1, new, new - 1, old)), new)
+        tell_result(answer, tree.consistency_proof, dice.one_of((new + 1, -1, old)), dice.one_of((new, size + 1)))
+        tell_result(answer, tree.subtree, old, old)
         answer.tell(merkle.consistency_ranges(old, new))
         roots = tree.root(old), tree.root(new)
         proof = tree.consistency_proof(old, new)
         for each in _proofs(dice, answer, proof):
-            ask(
+            tell_result(
                 answer,
                 merkle.verify_consistency,
                 old_size=old,
@@ -67,7 +68,7 @@ def _merkle(dice: Dice, answer: CaseAnswer) -> None:
             ((dice.one_of((True, 1.0, "1", None, -1)), new), roots), ((old, dice.one_of((True, 2.0, -1))), roots),
         ):  # fmt: skip
             path = dice.one_of((proof, ()))
-            ask(
+            tell_result(
                 answer,
                 merkle.verify_consistency,
                 old_size=sizes[0],
@@ -81,7 +82,9 @@ def _merkle(dice: Dice, answer: CaseAnswer) -> None:
         index = dice.one_of((0, new - 1, dice.whole(0, new - 1)))
         included = tree.inclusion_proof(index, new)
         for each in _proofs(dice, answer, included):
-            ask(answer, merkle.verify_inclusion, leaves[index], index=index, size=new, root=roots[1], proof=each)
+            tell_result(
+                answer, merkle.verify_inclusion, leaves[index], index=index, size=new, root=roots[1], proof=each
+            )
         for leaf, place, last, root in (
             (leaves[index] + b"x", index, new, roots[1]), (leaves[index], index + 1, new, roots[1]),
             (leaves[index], new, new, roots[1]),
@@ -91,7 +94,7 @@ def _merkle(dice: Dice, answer: CaseAnswer) -> None:
             (leaves[index], index, float(new), roots[1]),
             (leaves[index], index, 2 * new, roots[1]),
         ):  # fmt: skip
-            ask(answer, merkle.verify_inclusion, leaf, index=place, size=last, root=root, proof=included)
+            tell_result(answer, merkle.verify_inclusion, leaf, index=place, size=last, root=root, proof=included)
 
 
 @cache
@@ -111,7 +114,7 @@ def _tiles(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell(list(tiles.tiles_of(long, dice.one_of((0, long, long - 1, long // 2, 256, 255)) % (long + 1))))
     there: dict[str, bytes] = {}
     for level, index, width in tiles.tiles_of(size):
-        there[tiles.tile_path(level, index, width)] = ask(answer, tiles.tile, tree, level, index, width)
+        there[tiles.tile_path(level, index, width)] = tell_result(answer, tiles.tile, tree, level, index, width)
         if level == 0:
             whole = dice.chance(0.2) and (index + 1) * 256 <= 600
             width = 256 if whole else width
@@ -119,7 +122,7 @@ def _tiles(dice: Dice, answer: CaseAnswer) -> None:
                 leaves[index * 256 : index * 256 + width]
             )
     answer.tell(there)
-    ask(answer, tiles.tile, tree, 0, 2, dice.one_of((88, 89)))
+    tell_result(answer, tiles.tile, tree, 0, 2, dice.one_of((88, 89)))
     changed = dice.one_of(sorted(there)) if there and dice.chance(0.5) else ""
     if changed:
         there[changed] = altered(dice, there[changed])
@@ -135,11 +138,11 @@ def _tiles(dice: Dice, answer: CaseAnswer) -> None:
         size, dice.one_of((tree.root(size), tree.root(size), tree.root(size), tree.root(max(0, size - 1))))
     )
     for most in (10**6, needed, needed - 1, 128 * size, 128 * size - 1):
-        found = ask(CaseAnswer(), tiles.read_log, fetch, now, most=most)
+        found = tell_result(CaseAnswer(), tiles.read_log, fetch, now, most=most)
         answer.tell(None if found is None else (len(found), found[-1:], found == leaves[:size]))
-        ask(answer, tiles.read_log, fetch, now, most=most) if size < 3 or most < needed else None
+        tell_result(answer, tiles.read_log, fetch, now, most=most) if size < 3 or most < needed else None
     levels: tuple[tiles.Level, ...] = ("entries", 0)
-    ask(
+    tell_result(
         answer,
         tiles.fetch_tile,
         fetch,
@@ -153,10 +156,10 @@ def _tiles(dice: Dice, answer: CaseAnswer) -> None:
     packed = tiles.pack_entries(entries)
     for data in (packed, altered(dice, packed), packed + b"\0", packed[:-1], b"\0", b""):
         for count in (len(entries), len(entries) + 1, len(entries) - 1):
-            ask(answer, tiles.read_entries, data, count)
+            tell_result(answer, tiles.read_entries, data, count)
     if dice.chance(0.3):
         for over in (0, 1):
-            ask(answer, tiles.pack_entries, [b"", bytes(2**16 - 1 + over)])
+            tell_result(answer, tiles.pack_entries, [b"", bytes(2**16 - 1 + over)])
 
 
 SEAMS = (

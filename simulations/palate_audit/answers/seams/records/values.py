@@ -8,7 +8,9 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, altered, ask, release_key, shown
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import plain, tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.records import canonical, protobuf
 from palate_common.records.canonical import canonical_json, read_canonical
@@ -54,18 +56,18 @@ def _value(dice: Dice, levels: int) -> Any:
 
 def _canonical(dice: Dice, answer: CaseAnswer) -> None:
     """Values as bytes, and bytes as values."""
-    data = ask(answer, canonical_json, _value(dice, 4)) or b"[0]"
+    data = tell_result(answer, canonical_json, _value(dice, 4)) or b"[0]"
     for change in (-1, 0, 1):
-        ask(answer, read_canonical, data, most=len(data) + change)
+        tell_result(answer, read_canonical, data, most=len(data) + change)
     for spelled in (*(altered(dice, data) for _ in range(4)), *(dice.one_of(_SPELLINGS) for _ in range(6))):
-        ask(answer, read_canonical, spelled, most=10**6)
-    ask(answer, canonical_json, dice.one_of(_ODD))
-    ask(answer, canonical_json, {"a": [dice.one_of(_ODD)]})
+        tell_result(answer, read_canonical, spelled, most=10**6)
+    tell_result(answer, canonical_json, dice.one_of(_ODD))
+    tell_result(answer, canonical_json, {"a": [dice.one_of(_ODD)]})
     deep: Any = dice.one_of((1, [], {}, (), b"", {"a": 1}))
     for level in range(levels := dice.whole(62, 66)):
         deep = dice.one_of(([deep], (deep,), {"a": deep}, {"b": 1, "a": deep}, [0, deep, 1]))
         if level >= levels - 4:
-            ask(answer, canonical_json, deep)
+            tell_result(answer, canonical_json, deep)
     answer.tell(canonical.digest(data), canonical.digest(memoryview(data)))
 
 
@@ -103,21 +105,21 @@ def _messages(dice: Dice, answer: CaseAnswer) -> None:
     message = b"".join(parts)
     answer.tell(message)
     for data in (message, memoryview(message), altered(dice, message), b"".join(dice.shuffled(parts)), message[:-1]):
-        found = ask(answer, protobuf.read, data)
+        found = tell_result(answer, protobuf.read, data)
         for number in (*(found or {}), 99):
             for call in (protobuf.last_uint, protobuf.last_bytes, protobuf.all_bytes, protobuf.last_text):
-                ask(answer, call, found or {}, number)
-        ask(answer, protobuf.as_double, 2**64)
+                tell_result(answer, call, found or {}, number)
+        tell_result(answer, protobuf.as_double, 2**64)
         for value in [values[-1] for values in (found or {}).values()][:2]:
-            ask(answer, protobuf.as_double, value)
+            tell_result(answer, protobuf.as_double, value)
     for value, always in ((0, False), (0, True), (1, False), (5, True)):
         answer.tell(protobuf.uint(value + 1, value, always=always), protobuf.blob(1, b"x" * value, always=always))
     many = protobuf.uint(1, 3) * 3
     for most in (2, 3, 4):
-        ask(answer, protobuf.read, many, most=most)
+        tell_result(answer, protobuf.read, many, most=most)
     if dice.chance(0.2):
         for count in (protobuf.MOST_FIELDS, protobuf.MOST_FIELDS + 1):
-            answer.tell(len(ask(CaseAnswer(), protobuf.read, b"\x08\x01" * count) or ()))
+            answer.tell(len(tell_result(CaseAnswer(), protobuf.read, b"\x08\x01" * count) or ()))
     signed = dice.one_of((0, 1, -1, 2, -2, 63, -64, 2**62, -(2**62), 2**63 - 1, -(2**63)))
     answer.tell(protobuf.zigzag(signed), protobuf.as_signed(protobuf.zigzag(signed)), protobuf.as_signed(abs(signed)))
 
@@ -184,12 +186,12 @@ def _entries(dice: Dice, answer: CaseAnswer) -> None:
         lacks = {each: whole[each] for each in whole if each != name}
         tries: list[dict[str, Any]] = [whole, lacks, {**whole, "extra": 1}, {**whole, "kind": dice.one_of(_FIELDS)[0]}]
         for each in (*tries, *({**whole, name: value} for value in dice.some_of(_ANYTHING))):
-            found = ask(answer, entry_from, each)
+            found = tell_result(answer, entry_from, each)
             if found is not None:
-                ask(answer, found.leaf)
-                answer.tell(shown(found.body), found.kind)
+                tell_result(answer, found.leaf)
+                answer.tell(plain(found.body), found.kind)
     for value in _LIMITS:
-        ask(answer, entry_from, value)
+        tell_result(answer, entry_from, value)
 
 
 SEAMS = (

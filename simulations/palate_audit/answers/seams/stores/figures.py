@@ -11,12 +11,8 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import (
-    NOW,
-    asked,
-    exact,
-    told,
-)
+from palate_audit.answers.made.stores import NOW
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
 from palate_client.delivery.calendar import Calendar
 from palate_client.events import KINDS, Event, check_items, event_from, event_line, kept_event, seconds
@@ -55,21 +51,21 @@ def _events(dice: Dice, answer: CaseAnswer) -> None:
             given["value"] = _member(dice, "value")
         for name in dice.some_of(("kind", "item", "time", "value", "source", "id", "props"), 0.25):
             given[name] = _member(dice, name)
-        made = told(answer, lambda given=given: Event(**given))
+        made = tell_text(answer, lambda given=given: Event(**given))
         if dice.chance(0.1):
             given["more"] = 1
-        read = asked(answer, event_from, given)
+        read = tell_refusal(answer, event_from, given)
         for each in (made, read):
             if each is not None:
-                answer.tell(exact(each), event_line(each), bool(each == read))
+                answer.tell(as_text(each), event_line(each), bool(each == read))
         if read is not None:
-            told(answer, event_from, json.loads(event_line(read)))
-    told(answer, event_from, {"time": 3})
-    told(answer, event_from, {})
-    told(answer, kept_event, dice.one_of((*KINDS, "wave")), "a", None, 7.0, "till", "", None)
-    told(answer, seconds, _member(dice, "time"))
+            tell_text(answer, event_from, json.loads(event_line(read)))
+    tell_text(answer, event_from, {"time": 3})
+    tell_text(answer, event_from, {})
+    tell_text(answer, kept_event, dice.one_of((*KINDS, "wave")), "a", None, 7.0, "till", "", None)
+    tell_text(answer, seconds, _member(dice, "time"))
     for ids in (None, "abc", b"ab", ["a"], 7, dice.one_of((iter("a"), {"a": 1}, 1.5))):
-        told(answer, check_items, "exclude", ids)
+        tell_text(answer, check_items, "exclude", ids)
 
 
 def _loyalty(dice: Dice, answer: CaseAnswer) -> None:
@@ -90,11 +86,11 @@ def _loyalty(dice: Dice, answer: CaseAnswer) -> None:
     if dice.chance(0.3):
         rows = [(time, kind, number, None) for time, kind, number, _ in rows]
     past = past_of(dice.shuffled(rows))
-    answer.tell(exact(past))
+    answer.tell(as_text(past))
     first = dice.one_of((None, None, now - 900 * DAY, now - 31 * DAY, now - 8 * DAY, now + DAY))
     found = loyalty(past, now=now, calendar=Calendar(zone), first=first)
     answer.tell(
-        exact(
+        as_text(
             [
                 each
                 for name, each in asdict(found).items()
@@ -104,7 +100,7 @@ def _loyalty(dice: Dice, answer: CaseAnswer) -> None:
     )
     answer.tell(found.churn_risk, found.visit_minutes, found.recency_days, found.stickiness)
     begun, ended = visits_of(np.minimum(past.active, now))
-    answer.tell(exact(begun), exact(ended))
+    answer.tell(as_text(begun), as_text(ended))
     if len(begun):
         answer.tell(churn_risk(begun, now=now - dice.one_of((0.0, 1e9, -1e9))))
     if dice.chance(0.2):

@@ -13,15 +13,10 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import (
-    MadeClock,
-    asked,
-    disk,
-    exact,
-    names,
-    place,
-    told,
-)
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import file_sizes, made_folder
+from palate_audit.answers.made.stores import NOW, made_disk
+from palate_audit.answers.made.telling import as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import Event
@@ -41,13 +36,13 @@ class _Kept:
 
     def __init__(self, dice: Dice, answer: CaseAnswer, path: Path, room: SimpleNamespace) -> None:
         self.dice, self.answer, self.path, self.room = dice, answer, path, room
-        self.clock, self.stores = MadeClock(), list[EventStore]()
+        self.clock, self.stores = MadeClock(NOW), list[EventStore]()
         holders: tuple[Holder, ...] = (Caller(b"k" * 32), Caller(b"k" * 33), Keyring())
         self.holder, self.app, self.old = dice.one_of(holders), "shelf", b""
 
-    def told(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def tried(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Call, and tell what it raises; None where it did."""
-        return asked(self.answer, call, *args, **named)
+        return tell_refusal(self.answer, call, *args, **named)
 
     def year(self) -> None:
         """Some of what happens to a store, and then it is opened or erased."""
@@ -62,9 +57,9 @@ class _Kept:
         """One thing that happens, and what is in the folder then."""
         self.answer.tell(step.__name__)
         step()
-        self.answer.tell(exact(names(self.path) if self.path.is_dir() else None))
+        self.answer.tell(as_text(file_sizes(self.path) if self.path.is_dir() else None))
         for each in self.stores:
-            self.answer.tell(each.file.state, each.file.openings, exact(each.granted))
+            self.answer.tell(each.file.state, each.file.openings, as_text(each.granted))
         file = self.path / key_file.KEY_FILE
         if file.exists():
             self.answer.tell(file.read_bytes(), file.stat().st_mode & 0o777)
@@ -72,19 +67,20 @@ class _Kept:
     def open(self) -> None:
         """Open, and store something."""
         vault = Vault(self.path, self.app, self.holder)
-        made = self.told(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
+        made = self.tried(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
         if made is not None:
             self.stores.append(made)
-            self.told(Consent(made).grant, "store")
+            self.tried(Consent(made).grant, "store")
             self.answer.tell(
-                exact(self.told(made.add, [Event("like", "a")])), exact(self.told(lambda: len(list(made.events()))))
+                as_text(self.tried(made.add, [Event("like", "a")])),
+                as_text(self.tried(lambda: len(list(made.events())))),
             )
 
     def strange(self) -> None:
         """Open with another key, another app, or another holder."""
         holder: Any = self.dice.one_of((Caller(b"o" * 32), self.holder, Keyring(), Caller(b"k" * 32)))
         vault = Vault(self.path, self.dice.one_of((self.app, "Shelf", "till", "s" * 101)), holder)
-        made = self.told(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
+        made = self.tried(EventStore, StoreFolder(self.path, vault), limits=Limits(), clock=self.clock)
         if made is not None:
             self.stores.append(made)
 
@@ -92,7 +88,7 @@ class _Kept:
         """Erase by one that is open."""
         if self.stores:
             still = self.dice.chance(0.8)
-            self.answer.tell(self.told(self.dice.one_of(self.stores).erase, still=lambda: still))
+            self.answer.tell(self.tried(self.dice.one_of(self.stores).erase, still=lambda: still))
 
     def end(self) -> None:
         """Close one."""
@@ -100,13 +96,13 @@ class _Kept:
             each = self.dice.one_of(self.stores)
             each.close()
             each.close()
-            self.told(each.add, [Event("like", "b")])
-            self.told(each.first)
+            self.tried(each.add, [Event("like", "b")])
+            self.tried(each.first)
 
     def forget(self) -> None:
         """Erase without a key."""
         where: Any = self.dice.one_of((self.path, str(self.path), self.path / "other", "", "a\0b", 7))
-        self.told(erasing.erase, where)
+        self.tried(erasing.erase, where)
         self.answer.tell(erasing.folder_of(self.path) == self.path, erasing.folder_of("x") == Path.cwd() / "x")
 
     def lose(self) -> None:
@@ -158,9 +154,9 @@ class _Kept:
         if not self.stores:
             return
         each = self.dice.one_of(self.stores)
-        self.told(lambda: Journal(each.file).close())
-        self.told(self._together, each)
-        self.told(each.file.checkpoint)
+        self.tried(lambda: Journal(each.file).close())
+        self.tried(self._together, each)
+        self.tried(each.file.checkpoint)
         with suppress(PalateError):
             with each.file.at_leisure():
                 each.add([Event("like", f"c{self.dice.whole(0, 99)}")])
@@ -170,9 +166,9 @@ class _Kept:
     def _together(self, each: EventStore) -> None:
         """Two that are online at once, and one that opens while another does."""
         with each.file.alone_online():
-            self.told(lambda: each.file.alone_online().__enter__())
+            self.tried(lambda: each.file.alone_online().__enter__())
         with each.file.there():
-            self.told(lambda: each.file.folder.lock().__enter__())
+            self.tried(lambda: each.file.folder.lock().__enter__())
 
     def deny(self) -> None:
         """Decisions, on a disk that may be full, or can't be written."""
@@ -183,13 +179,13 @@ class _Kept:
         purpose: Any = self.dice.one_of(("train", "store", "panel"))
         broken = mock.patch.object(Path, "touch", side_effect=OSError(28, "full"))
         with broken if self.dice.chance(0.4) else ExitStack():
-            self.told(each.file.deny, purpose)
-        self.answer.tell(exact(self.told(each.file.denied)), exact(self.told(Consent(each).get, purpose)))
+            self.tried(each.file.deny, purpose)
+        self.answer.tell(as_text(self.tried(each.file.denied)), as_text(self.tried(Consent(each).get, purpose)))
         for other in self.stores:
-            self.answer.tell(exact(self.told(Consent(other).get, "train")))
+            self.answer.tell(as_text(self.tried(Consent(other).get, "train")))
         if self.dice.chance(0.5):
             each.file.decided(purpose)
-        self.told(Consent(each).grant, self.dice.one_of(PURPOSES))
+        self.tried(Consent(each).grant, self.dice.one_of(PURPOSES))
 
 
 @contextmanager
@@ -224,8 +220,8 @@ def _keys(dice: Dice, answer: CaseAnswer) -> None:
     with ExitStack() as stack:
         for owner, name in ((folder, "LOCK_SECONDS"), (store_file, "BUSY_SECONDS")):
             stack.enter_context(mock.patch.object(owner, name, 0.0))
-        path, entries = stack.enter_context(place()), stack.enter_context(drawer(dice))
-        room = stack.enter_context(disk(dice.one_of((2**40, 4096, 4095, 1023))))
+        path, entries = stack.enter_context(made_folder(answer)), stack.enter_context(drawer(dice))
+        room = stack.enter_context(made_disk(dice.one_of((2**40, 4096, 4095, 1023))))
         (path / "file").write_bytes(b"")
         lived = _Kept(dice, answer, path / dice.one_of(("deep", "deep", "deep", "deep", "file")) / "s", room)
         for _ in range(dice.whole(2, 3)):
@@ -274,29 +270,29 @@ def _key_files(dice: Dice, answer: CaseAnswer) -> None:
             del found[name]
         data = json.dumps(found).encode()
         size = dice.one_of((0, 0, 0, 4096, 4097))
-        told(
+        tell_text(
             answer,
             key_file.parse,
             data.ljust(size) if dice.chance(0.95) else dice.one_of((b"[" * 4000, b"\xff", b"[]")),
         )
     for text in ("ab" * 16, "ab" * 15 + "a", "\u0663" * 32, b"ab" * 16, "ab" * 16 + "\n", None):
         answer.tell(key_file.is_id(text))
-    with place() as path:
+    with made_folder(answer) as path:
         file = path / "key.json"
-        told(answer, key_file.read, file)
-        told(answer, key_file.bury, file, "ab" * 16)
+        tell_text(answer, key_file.read, file)
+        tell_text(answer, key_file.bury, file, "ab" * 16)
         file.write_bytes(b"x" * dice.one_of((0, 10, 54, 4095, 4096, 5000)))
-        told(answer, key_file.read, file)
-        told(answer, dice.one_of((lambda: key_file.bury(file, "ef" * 16), lambda: key_file.overwrite(file))))
+        tell_text(answer, key_file.read, file)
+        tell_text(answer, dice.one_of((lambda: key_file.bury(file, "ef" * 16), lambda: key_file.overwrite(file))))
         answer.tell(file.read_bytes())
-        told(answer, key_file.read, file)
+        tell_text(answer, key_file.read, file)
         with mock.patch.object(key_file, "sync", side_effect=OSError(5, "bad")):
-            told(answer, key_file.bury, file, "ef" * 16)
+            tell_text(answer, key_file.bury, file, "ef" * 16)
         answer.tell(file.exists())
-        told(answer, key_file.read, path)
+        tell_text(answer, key_file.read, path)
     answer.tell(new_key())
     for key in (b"k" * 31, b"k" * 32, "k" * 32, None):
-        told(answer, lambda key=key: bool(Caller(key)))
+        tell_text(answer, lambda key=key: bool(Caller(key)))
 
 
 SEAMS: tuple[Seam, ...] = (

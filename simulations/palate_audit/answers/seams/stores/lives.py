@@ -11,20 +11,10 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import (
-    NOW,
-    MadeClock,
-    asked,
-    disk,
-    dump,
-    event,
-    exact,
-    kept,
-    names,
-    opened,
-    place,
-    told,
-)
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import file_sizes, made_folder
+from palate_audit.answers.made.stores import NOW, made_disk, made_event, made_store, tell_store
+from palate_audit.answers.made.telling import as_text, tables_as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
 from palate_client.consent import PURPOSES, Consent
 from palate_client.events import Event
@@ -50,7 +40,7 @@ class _Lived:
             max_per_day=dice.one_of((20_000, 3, 7)),
             window_seconds=dice.one_of((1.0, 0.0, 60.0)),
         )
-        self.one = opened(path, self.clock, self.limits)
+        self.one = made_store(path, self.clock, self.limits)
         self.two: EventStore | None = None
         self.marks: dict[str, Any] = {"mark": Mark()}
         self.activity, self.tracker = Activity(self.one), Tracker(self.one)
@@ -64,23 +54,23 @@ class _Lived:
         self.answer.tell(step.__name__)
         step()
         if self.dice.chance(0.4):
-            kept(self.answer, self.one)
+            tell_store(self.answer, self.one)
 
     def add(self) -> None:
         """Track some."""
-        made = [event(self.dice, self.clock.now) for _ in range(self.dice.whole(0, 4))]
+        made = [made_event(self.dice, self.clock.now) for _ in range(self.dice.whole(0, 4))]
         self.last = made
-        told(self.answer, self.tracker.add, made)
+        tell_text(self.answer, self.tracker.add, made)
         self.answer.tell(self.tracker.problem != "")
 
     def load(self) -> None:
         """Import some."""
-        made = [event(self.dice, self.clock.now, imported=True) for _ in range(self.dice.whole(1, 6))]
-        told(self.answer, self.one.add, made, imported=True)
+        made = [made_event(self.dice, self.clock.now, imported=True) for _ in range(self.dice.whole(1, 6))]
+        tell_text(self.answer, self.one.add, made, imported=True)
 
     def again(self) -> None:
         """The same once more, perhaps in another order."""
-        told(self.answer, self.tracker.add, self.dice.shuffled(getattr(self, "last", [])))
+        tell_text(self.answer, self.tracker.add, self.dice.shuffled(getattr(self, "last", [])))
 
     def wait(self) -> None:
         """The clock goes on, or back."""
@@ -92,7 +82,7 @@ class _Lived:
         """A decision."""
         decide = self.dice.one_of((Consent(self.one).grant, Consent(self.one).revoke))
         purpose: Any = self.dice.one_of(("store", *PURPOSES))
-        told(self.answer, decide, purpose, version=self.dice.one_of(("1", "2")))
+        tell_text(self.answer, decide, purpose, version=self.dice.one_of(("1", "2")))
         if self.dice.chance(0.6):
             Consent(self.one).grant("store")
 
@@ -102,7 +92,7 @@ class _Lived:
             rows = [(f"{name} popularity", 2.0) for name in ("shown", "liked", "lately", "other")]
             connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
         self.one.reset()
-        self.answer.tell(self.one.reset_mark(), exact(self.one.first()))
+        self.answer.tell(self.one.reset_mark(), as_text(self.one.first()))
 
     def season(self) -> None:
         """Restart the process, when the oldest events may be due."""
@@ -111,37 +101,39 @@ class _Lived:
             (0.0, 0.0, keep, keep, keep - 0.25, keep + DAY, max(SET_CLOCK - self.clock.now, 0.0))
         )
         self.one.close()
-        asked(self.answer, self.one.add, [])
+        tell_refusal(self.answer, self.one.add, [])
         self.answer.tell(self.one.file.state)
-        self.one = opened(self.path, self.clock, self.limits)
+        self.one = made_store(self.path, self.clock, self.limits)
         self.marks = {"mark": Mark()}
         self.activity, self.tracker = Activity(self.one), Tracker(self.one)
 
     def other(self) -> None:
         """Another process works on the store."""
         if self.two is None:
-            self.two = opened(self.path, self.clock, self.limits)
+            self.two = made_store(self.path, self.clock, self.limits)
         two = self.two
-        works = (lambda: two.add([event(self.dice, self.clock.now) for _ in range(3)]), two.reset,
+        works = (lambda: two.add([made_event(self.dice, self.clock.now) for _ in range(3)]), two.reset,
                  lambda: Consent(two).revoke("store"), lambda: Consent(two).grant("store"),
                  lambda: [each.id for each in two.events()], lambda: self.both(two))  # fmt: skip
-        told(self.answer, self.dice.one_of(works))
+        tell_text(self.answer, self.dice.one_of(works))
 
     def both(self, two: EventStore) -> None:
         """Store while the other one writes, or reads."""
         with two.transaction(write=self.dice.chance(0.7)):
-            told(self.answer, self.tracker.add, self.dice.one_of(([], [Event("like", "a")])))
+            tell_text(self.answer, self.tracker.add, self.dice.one_of(([], [Event("like", "a")])))
             self.answer.tell(self.tracker.problem != "")
-            told(self.answer, lambda: [each.id for each in self.one.events()])
+            tell_text(self.answer, lambda: [each.id for each in self.one.events()])
 
     def read(self) -> None:
         """Read what is new, and all."""
         mark, anew, pages = reading.since(self.one, self.marks["mark"], "seq, kind, time", list)
         self.marks["mark"] = mark
         unread = list[dict[str, Any]]()
-        self.answer.tell(exact(mark), anew, exact(pages), exact(list(self.one.events(unread=unread))), exact(unread))
+        self.answer.tell(
+            as_text(mark), anew, as_text(pages), as_text(list(self.one.events(unread=unread))), as_text(unread)
+        )
         self.activity.past(self.dice.one_of((None, "price")))
-        self.answer.tell(exact(self.activity.past(self.dice.one_of((None, "price", "price", "amount")))))
+        self.answer.tell(as_text(self.activity.past(self.dice.one_of((None, "price", "price", "amount")))))
 
     def forked(self) -> None:
         """The process forks."""
@@ -154,7 +146,7 @@ class _Lived:
 
     def flush(self) -> None:
         """All of it to the disk; a row that a newer version wrote."""
-        told(self.answer, self.one.flush)
+        tell_text(self.answer, self.one.flush)
         with self.one.transaction(write=True) as connection:
             row = (f"new{self.clock.now}", self.dice.one_of(("wave", "like")), "a", 5.0, self.clock.now, None, "online",
                    self.dice.one_of(("{", None, "[]")), 0)  # fmt: skip
@@ -165,7 +157,7 @@ class _Lived:
 def _life(dice: Dice, answer: CaseAnswer) -> None:
     """A store over months."""
     pages = dice.one_of((2, 3, 200))
-    with place() as path, disk() as room, ExitStack() as stack:
+    with made_folder(answer) as path, made_disk() as room, ExitStack() as stack:
         for owner, name, value in ((store, "PAGE", pages), (reading, "PAGE", pages), (store_file, "BUSY_SECONDS", 0.0),
                                    (store, "CHECKED_EVERY", dice.one_of((3, 256)))):  # fmt: skip
             stack.enter_context(mock.patch.object(owner, name, value))
@@ -176,16 +168,16 @@ def _life(dice: Dice, answer: CaseAnswer) -> None:
             lived.step()
             answer.tell([len(each) for each in synced])
         lived.read()
-        kept(answer, lived.one)
+        tell_store(answer, lived.one)
         eraser = dice.one_of((lived.one, lived.two or lived.one))
-        asked(answer, eraser.erase)
+        tell_refusal(answer, eraser.erase)
         for each in (lived.one, lived.two):
             if each is not None:
-                told(answer, each.add, [Event("like", "a")] * 2)
-                asked(answer, each.reset)
+                tell_text(answer, each.add, [Event("like", "a")] * 2)
+                tell_refusal(answer, each.reset)
                 answer.tell(each.file.state)
                 each.close()
-        answer.tell(names(path / "s"))
+        answer.tell(file_sizes(path / "s"))
 
 
 def _silent(*_: object) -> None:
@@ -207,9 +199,9 @@ def _counted(name: str) -> Iterator[list[Any]]:
 
 def _large(dice: Dice, answer: CaseAnswer) -> None:
     """A store whose file grows above its limit."""
-    with place() as path, disk(), mock.patch.object(store, "CHECKED_EVERY", dice.one_of((5, 9))):
-        clock = MadeClock()
-        events = opened(path / "s", clock, Limits(max_bytes=2**17, max_events=dice.one_of((100, 24))))
+    with made_folder(answer) as path, made_disk(), mock.patch.object(store, "CHECKED_EVERY", dice.one_of((5, 9))):
+        clock = MadeClock(NOW)
+        events = made_store(path / "s", clock, Limits(max_bytes=2**17, max_events=dice.one_of((100, 24))))
         Consent(events).grant("store")
         for _ in range(4):
             clock.now += dice.whole(1, 9)
@@ -218,13 +210,13 @@ def _large(dice: Dice, answer: CaseAnswer) -> None:
                       props={"x": "y" * dice.whole(3000, 4000)})
                 for k in range(dice.whole(8, 12))
             ]  # fmt: skip
-            told(answer, events.add, made)
+            tell_text(answer, events.add, made)
             if dice.chance(0.5):
                 events.flush()
                 answer.tell(next((path / "s").glob("*.db")).stat().st_size)
             with events.transaction() as connection:
-                answer.tell(exact(connection.execute("SELECT seq, kind, time FROM events ORDER BY seq").fetchall()))
-                answer.tell(dump(connection, "meta"), retention.size(connection) <= 2**17)
+                answer.tell(as_text(connection.execute("SELECT seq, kind, time FROM events ORDER BY seq").fetchall()))
+                answer.tell(tables_as_text(connection, "meta"), retention.size(connection) <= 2**17)
                 answer.tell(
                     [connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count")]
                 )

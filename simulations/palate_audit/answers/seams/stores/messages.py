@@ -9,19 +9,10 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import (
-    ITEMS,
-    NOW,
-    MadeClock,
-    asked,
-    disk,
-    dump,
-    exact,
-    kept,
-    opened,
-    place,
-    told,
-)
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.stores import ITEMS, NOW, made_disk, made_store, tell_store
+from palate_audit.answers.made.telling import as_text, tables_as_text, tell_refusal, tell_text
 from palate_audit.answers.seam import Seam
 from palate_client import portability
 from palate_client.consent import Consent
@@ -34,10 +25,10 @@ from palate_common.errors import InputError
 
 def _journal(dice: Dice, answer: CaseAnswer) -> None:
     """Messages, refusals, models, contacts and secrets of many runs."""
-    with place() as path, disk(), ExitStack() as stack:
+    with made_folder(answer) as path, made_disk(), ExitStack() as stack:
         stack.enter_context(mock.patch.object(journal, "KEPT", dice.one_of((2, 5, 1000))))
-        clock = MadeClock()
-        events = stack.enter_context(opened(path / "s", clock))
+        clock = MadeClock(NOW)
+        events = stack.enter_context(made_store(path / "s", clock))
         one = Journal(events.file)
         steps = 3 * ("adopt", "adopt", "record", "refuse", "meet", "open", "keep", "secret") + ("note", "again")
         for _ in range(dice.whole(20, 36)):
@@ -47,8 +38,8 @@ def _journal(dice: Dice, answer: CaseAnswer) -> None:
                     edition = Edition(dice.one_of(("readers", "listeners")), version, f"root{dice.whole(0, 1)}",
                                       f"m{dice.whole(0, 1)}", clock())  # fmt: skip
                     files = {each: dice.bytes(3) for each in dice.some_of("abc")}
-                    told(answer, one.adopt, edition, files)
-                    answer.tell(exact(one.files()))
+                    tell_text(answer, one.adopt, edition, files)
+                    answer.tell(as_text(one.files()))
                 case "record":
                     what, dp = dice.one_of(("contribution", "input")), dice.one_of(("off", "local"))
                     run, round_, attempt, size = (int(each) for each in dice.wholes(0, 70, 4))
@@ -71,17 +62,17 @@ def _journal(dice: Dice, answer: CaseAnswer) -> None:
                     note_refusal(events, "model", f"reason {dice.whole(0, 9)}")
                 case "again":
                     one.close()
-                    asked(answer, one.sent)
+                    tell_refusal(answer, one.sent)
                     one = Journal(events.file)
             clock.now += dice.one_of((0.0, 0.5, -9.0, DAY))
         for read in (one.editions, one.files, one.sent, one.refusals, one.contacts, one.opened):
-            answer.tell(exact(read()))
+            answer.tell(as_text(read()))
         answer.tell([one.kept(name) for name in "abcd"])
         with one._database.transaction() as connection:
-            answer.tell(dump(connection, "files", "models", "sent", "refusals", "secrets", "contacts"))
+            answer.tell(tables_as_text(connection, "files", "models", "sent", "refusals", "secrets", "contacts"))
         one.close()
     for error in (InputError("two\n lines  7"), ValueError("x" * 300), OSError(2, "none")):
-        answer.tell(exact(reason_of(error)))
+        answer.tell(as_text(reason_of(error)))
 
 
 def _line(dice: Dice) -> bytes:
@@ -108,11 +99,11 @@ def _import(dice: Dice, answer: CaseAnswer) -> None:
     """Files in and out."""
     limits = (("BATCH", dice.one_of((2, 3, 25))), ("CHECKPOINT", dice.one_of((3, 100))),
               ("MOST_PROBLEMS", dice.one_of((3, 6, 1000))), ("MAX_LINE", dice.one_of((400, 2**16))))  # fmt: skip
-    with place() as path, disk(), ExitStack() as stack:
+    with made_folder(answer) as path, made_disk(), ExitStack() as stack:
         for name, value in limits:
             stack.enter_context(mock.patch.object(portability, name, value))
         clock = MadeClock(dice.one_of((NOW, 1000.0)))
-        events = stack.enter_context(opened(path / "s", clock, Limits(max_per_day=3)))
+        events = stack.enter_context(made_store(path / "s", clock, Limits(max_per_day=3)))
         if dice.chance(0.85):
             Consent(events).grant("store")
         Consent(events).grant("panel", version="ü")
@@ -128,14 +119,14 @@ def _import(dice: Dice, answer: CaseAnswer) -> None:
             found = [_line(dice) for _ in range(dice.whole(0, 14))]
             (path / name).write_bytes(b"\n".join(found) + dice.one_of((b"", b"\n", b"\n\n\n\n\n\n")))
         for name in dice.shuffled(("one", "two", dice.one_of(("one", "none")))):
-            told(answer, portability.import_file, events, path / name)
+            tell_text(answer, portability.import_file, events, path / name)
         with events.transaction(write=True) as connection:
             connection.execute("UPDATE events SET kind = 'wave' WHERE seq = 2")
         lines = list(portability.export_lines(events, app="shelf"))
         answer.tell(lines)
         (path / "out").write_text("\n".join(lines), encoding="utf-8")
-        told(answer, portability.import_file, events, path / "out")
-        kept(answer, events)
+        tell_text(answer, portability.import_file, events, path / "out")
+        tell_store(answer, events)
 
 
 SEAMS: tuple[Seam, ...] = (

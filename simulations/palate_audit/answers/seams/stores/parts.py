@@ -8,12 +8,9 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.telling import (
-    NOW,
-    MadeClock,
-    exact,
-    told,
-)
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.stores import NOW
+from palate_audit.answers.made.telling import as_text, tell_text
 from palate_audit.answers.seam import Seam
 from palate_client.store import forking, pace, retention, schema
 from palate_client.store.recent_events import RecentEvents
@@ -72,9 +69,9 @@ def _bounds(dice: Dice, answer: CaseAnswer) -> None:
         for value in dice.some_of(
             (least, least - 1, least + 1, True, float("inf"), float("nan"), -5, least - 0.25), 0.6
         ):
-            told(answer, lambda name=name, value=value: Limits(**{name: value}))
+            tell_text(answer, lambda name=name, value=value: Limits(**{name: value}))
     answer.tell(
-        exact([retention.retention_time(now, before) for now in (5.0, 3e6, -1.0) for before in (None, 4.0, 1e6)])
+        as_text([retention.retention_time(now, before) for now in (5.0, 3e6, -1.0) for before in (None, 4.0, 1e6)])
     )
     limits = Limits(max_per_day=dice.whole(1, 4), window_seconds=dice.one_of((0.0, 1.0, 60.0)))
     near = range(dice.one_of((0, 0, 4094, 4096)))
@@ -86,11 +83,11 @@ def _bounds(dice: Dice, answer: CaseAnswer) -> None:
         rated: float | None = dice.one_of((None, 1.0, 2.0))
         answer.tell(recent.repeats(kind, item, rated, now), recent.is_full(now))
         recent.add(kind, item, rated, now, tracked=dice.chance(0.7))
-        answer.tell(exact((recent.count, recent.today, len(recent._recent), recent.last)))
+        answer.tell(as_text((recent.count, recent.today, len(recent._recent), recent.last)))
     steps = (("CREATE TABLE a(x)",), ("CREATE TABLE b(x)", "INSERT INTO b VALUES (1)"), ("INSERT INTO b VALUES (2)",))
     with Database(":memory:", kind=1, schema=()) as database:
         for _ in range(3):
-            told(answer, schema.migrate, database, steps[: dice.whole(0, 3)])
+            tell_text(answer, schema.migrate, database, steps[: dice.whole(0, 3)])
         with database.transaction() as connection:
             answer.tell(connection.execute("SELECT name FROM sqlite_master ORDER BY 1").fetchall())
             answer.tell(connection.execute("PRAGMA user_version").fetchall())

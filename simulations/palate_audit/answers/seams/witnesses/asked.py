@@ -15,7 +15,11 @@ import httpx
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, altered, ask, files, folder, release_key, shown
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.clocks import MadeClock
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import plain, tell_error, tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.trees import long_tree
 from palate_audit.answers.seams.witnesses.quorums import witness, witness_key
@@ -164,7 +168,7 @@ def _troubles(client: WitnessClient) -> list[Any]:
 def _witnessed(dice: Dice, answer: CaseAnswer) -> None:
     """A server charges and publishes, and has its ledger cosigned, while witnesses come and go."""
     count = dice.one_of((1, 2, 3, 3, 4))
-    needed, other, now = dice.whole(1, count), _OtherSide(dice, answer, count), [0.0]
+    needed, other, clock = dice.whole(1, count), _OtherSide(dice, answer, count), MadeClock(0.0)
     key, kept = release_key(0), list[Any]()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(":memory:", population="readers"))
@@ -172,12 +176,12 @@ def _witnessed(dice: Dice, answer: CaseAnswer) -> None:
         asker = stack.enter_context(
             Witnesses(
                 _addresses(dice, count), log=ledger.log_key(key.public), key=key, needed=needed, seconds=20.0,
-                keep=lambda _, note: kept.append(note.to_bytes()), clock=lambda: now[0],
+                keep=lambda _, note: kept.append(note.to_bytes()), clock=clock,
             )
         )  # fmt: skip
         client = other.client = asker._client
         for _ in range(5):
-            now[0] += dice.one_of((0.0, 1.0, 59.0, 60.0, 61.0))
+            clock.now += dice.one_of((0.0, 1.0, 59.0, 60.0, 61.0))
             if dice.chance(0.5):
                 other.newly()
             if dice.chance(0.7):
@@ -200,7 +204,7 @@ def _asked(answer: CaseAnswer, call: Callable[[Ledger], Any], ledger: Ledger) ->
         found = call(ledger)
         answer.tell(found.model_dump_json() if isinstance(found, Shown) else None)
     except PalateError as error:
-        answer.tell(type(error).__name__, NAMED.findall(str(error)))
+        tell_error(answer, error)
 
 
 def _grows_meanwhile(ledger: Ledger, client: WitnessClient, times: int) -> None:
@@ -233,13 +237,13 @@ def _clients(dice: Dice, answer: CaseAnswer) -> None:
         "HTTP://a",
         "",
     ):
-        ask(answer, lambda url=url: WitnessAddress(witness(0), url).url)
+        tell_result(answer, lambda url=url: WitnessAddress(witness(0), url).url)
     count = dice.one_of((1, 2, 3, 5))
     other = _OtherSide(dice, answer, count)
     tree, _ = long_tree()
     log, key = log_key("readers", release_key(0).public), release_key(0)
     for needed in (0, count + 1):
-        ask(answer, lambda needed=needed: WitnessClient(_addresses(dice, count), log=log, needed=needed).quorum)
+        tell_result(answer, lambda needed=needed: WitnessClient(_addresses(dice, count), log=log, needed=needed).quorum)
     with mock.patch.object(httpx, "AsyncClient", _client(answer, other)):
         with WitnessClient(_addresses(dice, count), log=log, needed=dice.whole(1, count), seconds=20.0) as client:
             other.client = client
@@ -255,7 +259,7 @@ def _clients(dice: Dice, answer: CaseAnswer) -> None:
                         client.cosigned(note, prove=lambda old, new: tree.consistency_proof(old, new)).to_bytes()
                     )
                 except PalateError as error:
-                    answer.tell(type(error).__name__, NAMED.findall(str(error)))
+                    tell_error(answer, error)
                 other.settle()
                 answer.tell(_troubles(client), other.notes)
         client.close()
@@ -297,7 +301,7 @@ def _mirrored(dice: Dice, answer: CaseAnswer) -> None:
     def sign(now: Checkpoint) -> Note:
         return sign_checkpoint(now, log_key("readers", key.public).name, key)
 
-    with folder() as root:
+    with made_folder(answer) as root:
         os.umask(0o077)  # until the folder goes
         mirrored = Mirror(root / "ledger")
         for _ in range(4):
@@ -316,18 +320,18 @@ def _mirrored(dice: Dice, answer: CaseAnswer) -> None:
                 mock.patch.object(mirror, "write_durably", writes),
                 mock.patch.object(mirror, "sync_folder") as synced,
             ):
-                ask(answer, mirrored.update, log, sign, size)
+                tell_result(answer, mirrored.update, log, sign, size)
             answer.tell([call.args[0].relative_to(root) for call in synced.call_args_list])
-            ask(answer, mirrored.checkpoint)
+            tell_result(answer, mirrored.checkpoint)
             told = dice.one_of((log.size, log.size, max(0, log.size - 1)))
             note = sign(log.checkpoint(told))
             if dice.chance(0.5):
-                ask(
+                tell_result(
                     answer,
                     mirrored.cosign,
                     note.with_signatures(cosign(note.text, witness(0).name, witness_key(0), time=9)),
                 )
-            answer.tell(files(root))
+            answer.tell(files_in(root))
             if dice.chance(0.25) and (root / "ledger" / "checkpoint").exists():
                 path = root / "ledger" / "checkpoint"
                 path.write_bytes(
@@ -340,7 +344,7 @@ def _mirrored(dice: Dice, answer: CaseAnswer) -> None:
                         )
                     )
                 )
-                ask(answer, mirrored.checkpoint)
+                tell_result(answer, mirrored.checkpoint)
 
 
 _FACTS: tuple[dict[str, Any], ...] = (
@@ -376,8 +380,8 @@ def _extracts(dice: Dice, answer: CaseAnswer) -> None:
             if dice.chance(0.5):
                 ledger.close_run(name, {})
                 ledger.publish(name, HASH)
-        data = ask(answer, ledger.extract, dice.one_of((names[0], names[-1])), key)
-        ask(answer, ledger.extract, "none", key)
+        data = tell_result(answer, ledger.extract, dice.one_of((names[0], names[-1])), key)
+        tell_result(answer, ledger.extract, "none", key)
     value = json.loads(data)
     payload = value["payload"]
     entries = payload["entries"]
@@ -419,9 +423,9 @@ def _verified(answer: CaseAnswer, data: bytes, public: str) -> None:
     try:
         found = verify_extract(data, public)
     except PalateError as error:
-        answer.tell(type(error).__name__, NAMED.findall(str(error)))
+        tell_error(answer, error)
         return
-    answer.tell(found.population, found.run, found.checkpoint, [shown(each) for each in found.entries])
+    answer.tell(found.population, found.run, found.checkpoint, [plain(each) for each in found.entries])
     answer.tell(repr(found.spent), found.other_runs, repr(found.other_mu2), found.other_unprotected)
 
 

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, altered, ask, release_key
+from palate_audit.answers.made.changes import altered
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common.errors import PalateError
 from palate_common.records import consistency
@@ -50,13 +52,13 @@ def _quorums(dice: Dice, answer: CaseAnswer) -> None:
     for odd in ([], [*keys, keys[0]], [*keys, str(witness(0, "again"))], [*keys, str(witness(9, witness(0).name))],
         [*keys, "x"],
                 [*keys, str(VerifierKey.of("log", release_key(0)))], dice.shuffled(keys)):  # fmt: skip
-        found = ask(answer, Quorum.of, odd, dice.one_of((0, 1, len(odd), len(odd) + 1, -1)))
+        found = tell_result(answer, Quorum.of, odd, dice.one_of((0, 1, len(odd), len(odd) + 1, -1)))
         answer.tell(None if found is None else found.keys)
     for needed in (True, 1.0, count, count + 1):
-        ask(answer, Quorum, tuple(witness(number) for number in range(count)), needed)
+        tell_result(answer, Quorum, tuple(witness(number) for number in range(count)), needed)
     if dice.chance(0.2):
         for many in (32, 33):
-            ask(
+            tell_result(
                 answer,
                 Quorum,
                 tuple(VerifierKey(f"n{place}", COSIGNATURE, bytes([place]) * 32) for place in range(many)),
@@ -91,7 +93,7 @@ def _quorums(dice: Dice, answer: CaseAnswer) -> None:
         other,
     ):
         for quorum in quorums:
-            ask(
+            tell_result(
                 answer,
                 quorum.check,
                 made,
@@ -100,7 +102,7 @@ def _quorums(dice: Dice, answer: CaseAnswer) -> None:
                     (now, now, now, Checkpoint(now.size, "0" * 64), Checkpoint(now.size + 1, now.root))
                 ),
             )
-            ask(answer, quorum.cosigned, made, log=log)
+            tell_result(answer, quorum.cosigned, made, log=log)
 
 
 def _cosignatures(dice: Dice, answer: CaseAnswer) -> None:
@@ -109,8 +111,8 @@ def _cosignatures(dice: Dice, answer: CaseAnswer) -> None:
     note = sign_checkpoint(Checkpoint(dice.whole(0, 9), dice.bytes(32).hex()), log.name, key)
     for time in (0, -1, 1, 2**63 - 1, 2**63, dice.whole(1, 2**40)):
         for text in (note.text, note.text + "more\n", "a\nb\n"):
-            made = ask(answer, cosign, text, witness(0).name, witness_key(0), time=time)
-            ask(answer, open_cosignature, note.text, witness(0), made) if made else None
+            made = tell_result(answer, cosign, text, witness(0).name, witness_key(0), time=time)
+            tell_result(answer, open_cosignature, note.text, witness(0), made) if made else None
     made = cosign(note.text, witness(0).name, witness_key(0), time=dice.whole(1, 2**40))
     hour = dice.one_of((0, 2**63, 2**64 - 1))
     again = witness_key(0).sign_text(f"cosignature/v1\ntime {hour}\n{note.text}")
@@ -128,8 +130,8 @@ def _cosignatures(dice: Dice, answer: CaseAnswer) -> None:
             witness(0, "again"),
             VerifierKey.of(witness(0).name, witness_key(0), ED25519),
         ):
-            ask(answer, open_cosignature, note.text, by, Signature(witness(0).name, witness(0).key_id, value))
-            ask(
+            tell_result(answer, open_cosignature, note.text, by, Signature(witness(0).name, witness(0).key_id, value))
+            tell_result(
                 answer,
                 open_cosignature,
                 dice.one_of((note.text, note.text + "x\n")),
@@ -261,9 +263,9 @@ def _growth(dice: Dice, answer: CaseAnswer) -> None:
         ),
         0.4,
     ):
-        ask(answer, consistency.spend_shown, odd)
-        ask(answer, consistency.shown_by, odd)
-        ask(answer, consistency.kept_by, odd)
+        tell_result(answer, consistency.spend_shown, odd)
+        tell_result(answer, consistency.shown_by, odd)
+        tell_result(answer, consistency.kept_by, odd)
 
 
 def _restorations(dice: Dice, answer: CaseAnswer) -> None:
@@ -285,8 +287,8 @@ def _restorations(dice: Dice, answer: CaseAnswer) -> None:
             ledger = stack.enter_context(Ledger(":memory:", population="readers"))
             end, spent = dice.one_of((last[-1], last[-1], last[-1], dice.one_of(last)))
             cosigned = dice.one_of((end.cosigned, end.cosigned, end.cosigned, None, dice.one_of(states)[0].cosigned))
-            ask(answer, ledger.recover, leaves[:base])
-            ask(
+            tell_result(answer, ledger.recover, leaves[:base])
+            tell_result(
                 answer,
                 ledger.restore,
                 witness=end.checkpoint,
@@ -361,7 +363,7 @@ def _pinned(dice: Dice, answer: CaseAnswer) -> None:
     public, keys = release_key(0).public, [str(witness(number)) for number in range(3)]
     own = str(VerifierKey.of("own", release_key(0), COSIGNATURE))
     for quorums in ((), (keys,), (keys, keys[:2]), (keys, keys, keys), ([*keys, own],), (keys, [own]), ([],)):
-        found = ask(
+        found = tell_result(
             answer,
             Pinned.of,
             dice.one_of(("readers", "others")),
@@ -372,10 +374,10 @@ def _pinned(dice: Dice, answer: CaseAnswer) -> None:
         )
         if found:
             for key in (public, release_key(2).public, public.upper(), ""):
-                ask(answer, found.log, key, dice.one_of((0, 0, 1, 300)))
-            ask(answer, found.check_former, Checkpoint(1, "0" * 64), dice.one_of((None, "x")), (), 0)
+                tell_result(answer, found.log, key, dice.one_of((0, 0, 1, 300)))
+            tell_result(answer, found.check_former, Checkpoint(1, "0" * 64), dice.one_of((None, "x")), (), 0)
     for key in (public.upper(), "", public[1:]):
-        ask(answer, Pinned, "readers", key, (), dice.one_of(("", "x", public)))
+        tell_result(answer, Pinned, "readers", key, (), dice.one_of(("", "x", public)))
 
 
 SEAMS = (

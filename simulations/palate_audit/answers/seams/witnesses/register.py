@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import ask, folder, shown
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.telling import plain, tell_result
 from palate_audit.answers.seam import Seam
 from palate_server.folder.enrolments import Enrolments, copy_register, quarter_name, quarter_of
 
@@ -57,13 +59,15 @@ class _Played:
         """Tell all tables, and when anything may happen next."""
         with self.register._database.transaction() as connection:
             for table, query in _TABLES.items():
-                self.answer.tell(table, shown(connection.execute(query).fetchall()))
+                self.answer.tell(table, plain(connection.execute(query).fetchall()))
 
     def invite(self) -> None:
         """A new token."""
         label = self.dice.one_of(("", "", "Ann", "x" * 40, "x" * 41, "a\nb", "\u00e9 b"))
         hours = self.dice.one_of((1.0, 24.0, 0.0, 0.5, -1.0))
-        token = ask(self.answer, self.register.invite, now=self.now, hours=hours, **({"label": label} if label else {}))
+        token = tell_result(
+            self.answer, self.register.invite, now=self.now, hours=hours, **({"label": label} if label else {})
+        )
         if token:
             self.tokens.append(token)
 
@@ -76,31 +80,31 @@ class _Played:
         if self.spent and self.dice.chance(0.15):
             other = self.dice.one_of(sorted(self.spent.values()))
             keys = self.dice.one_of(((keys[0], other[1]), (other[0], keys[1]), other))
-        found = ask(
+        found = tell_result(
             self.answer, lambda: _dump(self.register.enrol(token, node_key=keys[0], identity=keys[1], now=self.now))
         )
         if found:
             self.spent[token] = keys
-        ask(self.answer, self.register.knows, token)
+        tell_result(self.answer, self.register.knows, token)
 
     def leave(self) -> None:
         """A device leaves, or another one in its name; and is forgotten, perhaps later."""
         number = self.number()
         identity = f"{number if self.dice.chance(0.85) else 1:064x}"
-        left = ask(self.answer, self.register.leave, number, identity=identity)
+        left = tell_result(self.answer, self.register.leave, number, identity=identity)
         self.dump()
         if left is not None and self.dice.chance(0.6):
-            ask(self.answer, self.register.forget, number)
+            tell_result(self.answer, self.register.forget, number)
         if self.dice.chance(0.2):
-            ask(self.answer, self.register.leave, number, identity=identity)
+            tell_result(self.answer, self.register.leave, number, identity=identity)
 
     def again(self) -> None:
         """A device is revoked, perhaps twice, and asks once more with its token."""
         token = self.dice.one_of(sorted(self.spent)) if self.spent else self.tokens[0]
-        number = ask(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
+        number = tell_result(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
         for later in (0.0, 5.0):
-            ask(self.answer, lambda later=later: _dump(self.register.revoke(number or 0, now=self.now + later)))
-        ask(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
+            tell_result(self.answer, lambda later=later: _dump(self.register.revoke(number or 0, now=self.now + later)))
+        tell_result(self.answer, lambda: self.register.enrol(token, **self.keys(token), now=self.now).number)
 
     def keys(self, token: str) -> dict[str, str]:
         """The keys with which a token was spent."""
@@ -131,37 +135,39 @@ class _Played:
         """A copy is made while the file is in use."""
         if isinstance(self.path, Path):
             copy = self.path.with_name(f"copy-{self.dice.whole(0, 2)}")
-            ask(self.answer, copy_register, self.dice.one_of((self.path, self.path, self.path.with_name("none"))), copy)
+            tell_result(
+                self.answer, copy_register, self.dice.one_of((self.path, self.path, self.path.with_name("none"))), copy
+            )
             if copy.exists():
                 with Enrolments(copy) as found:
                     self.answer.tell([_dump(each) for each in found.devices()])
 
     def step(self) -> None:
         """One of all operations."""
-        dice, register = self.dice, self.register
+        dice, register, tells = self.dice, self.register, partial(tell_result, self.answer)
         until = self.now + dice.one_of((-1.0, 0.0, 3600.0))
         steps: list[Callable[[], Any]] = [
             self.invite, self.invite, self.enrol, self.enrol, self.enrol, self.leave, self.leave, self.again,
             self.reopen,
             self.copied,
-            lambda: ask(self.answer, register.registered, self.number(), dice.one_of((7, 8, 2**64 + 7, 2**70))),
-            lambda: ask(self.answer, register.registered, self.number(), dice.one_of((70, 71, 72, 73))),
-            lambda: ask(self.answer, lambda: _dump(register.revoke(self.number(), now=self.now))),
-            lambda: ask(self.answer, register.forget, self.number()),
-            lambda: ask(self.answer, register.strike, self.numbers(), limit=dice.one_of((1, 2, 3)), until=until),
-            lambda: [ask(self.answer, register.strike, [0, 1], limit=2, until=until + more) for more in (0, 0, 5, 5,
+            lambda: tells(register.registered, self.number(), dice.one_of((7, 8, 2**64 + 7, 2**70))),
+            lambda: tells(register.registered, self.number(), dice.one_of((70, 71, 72, 73))),
+            lambda: tells(lambda: _dump(register.revoke(self.number(), now=self.now))),
+            lambda: tells(register.forget, self.number()),
+            lambda: tells(register.strike, self.numbers(), limit=dice.one_of((1, 2, 3)), until=until),
+            lambda: [tells(register.strike, [0, 1], limit=2, until=until + more) for more in (0, 0, 5, 5,
             9)],
-            lambda: ask(self.answer, register.name,
+            lambda: tells(register.name,
             {number: dice.bytes(dice.whole(0, 3)) for number in self.numbers()}),
-            lambda: ask(self.answer, lambda: _dump(register.pardon(self.number()))),
+            lambda: tells(lambda: _dump(register.pardon(self.number()))),
             lambda: [
-                ask(self.answer, register.strike, [1], limit=1, until=self.now + 50.0),
-                ask(self.answer, lambda: _dump(register.pardon(1))),
+                tells(register.strike, [1], limit=1, until=self.now + 50.0),
+                tells(lambda: _dump(register.pardon(1))),
             ],
-            lambda: ask(self.answer, register.invited, self.numbers(), period=dice.one_of((5, 5, 6, 7))),
-            lambda: ask(self.answer, register.invited, self.numbers(), period=5),
-            lambda: [ask(self.answer, register.invited, self.numbers(), period=period) for period in (5, 6, 6, 7)],
-            lambda: ask(self.answer, register.seen, dice.some_of((7, 8, 70, 71, 72), 0.5),
+            lambda: tells(register.invited, self.numbers(), period=dice.one_of((5, 5, 6, 7))),
+            lambda: tells(register.invited, self.numbers(), period=5),
+            lambda: [tells(register.invited, self.numbers(), period=period) for period in (5, 6, 6, 7)],
+            lambda: tells(register.seen, dice.some_of((7, 8, 70, 71, 72), 0.5),
             quarter=dice.one_of((8094, 8095, 8096))),
         ]  # fmt: skip
         dice.one_of(steps)()
@@ -169,13 +175,13 @@ class _Played:
     def told(self) -> None:
         """All that can be asked of it."""
         answer, register, dice = self.answer, self.register, self.dice
-        ask(answer, register.evidence, self.number())
+        tell_result(answer, register.evidence, self.number())
         for at in (self.now, self.now + 3600.0):
-            ask(answer, register.eligible, period=dice.one_of((5, 6)), most=dice.one_of((1, 2, 3)), now=at)
+            tell_result(answer, register.eligible, period=dice.one_of((5, 6)), most=dice.one_of((1, 2, 3)), now=at)
             answer.tell([_dump(each) for each in register.listed(now=at)], register.counts(now=at))
         devices = register.devices()
         for at in sorted({each.free_at for each in devices if each.free_at is not None}):
-            ask(answer, register.eligible, period=5, most=9, now=at)
+            tell_result(answer, register.eligible, period=5, most=9, now=at)
             answer.tell([each.state for each in register.listed(now=at)], register.counts(now=at))
         answer.tell([_dump(each) for each in devices], register.noted_since())
         found = register.directory()
@@ -184,12 +190,12 @@ class _Played:
 
 def _dump(value: Any) -> Any:
     """The fields of a dataclass, numbers as they are written."""
-    return shown(vars(value))
+    return plain(vars(value))
 
 
 def _registered(dice: Dice, answer: CaseAnswer) -> None:
     """Operations one after the other, while the clock goes on, jumps, and goes back."""
-    with folder() as root:
+    with made_folder(answer) as root:
         played = _Played(dice, answer, root / "enrolment.db" if dice.chance(0.35) else ":memory:")
         played.told()
         for hours in (0.0, 0.0, 1.0):  # of a second one, the first is there to the very end
@@ -198,9 +204,9 @@ def _registered(dice: Dice, answer: CaseAnswer) -> None:
         for _ in range(2):
             played.enrol()
             played.invite()
-            ask(answer, played.register.registered, len(played.spent) - 1, 69 + len(played.spent))
-        ask(answer, played.register.seen, [70, 71], quarter=8094)
-        ask(answer, played.register.invited, [0, 1], period=5)
+            tell_result(answer, played.register.registered, len(played.spent) - 1, 69 + len(played.spent))
+        tell_result(answer, played.register.seen, [70, 71], quarter=8094)
+        tell_result(answer, played.register.invited, [0, 1], period=5)
         for _ in range(13):
             played.step()
             played.now += dice.one_of((0.0, 0.0, 1.0, 1800.0, 3600.0, _DAY, 90 * _DAY, -3600.0, 0.5))

@@ -1,29 +1,31 @@
-"""App life: an app's device for some weeks: plans of every kind, downloads, decisions of its user, restarts."""
+"""Apps: an app's device for some weeks: plans of every kind, downloads, decisions of its user, restarts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.made.keys import key_of
 from palate_audit.answers.made.stand_ins import (
+    ALLOWS,
+    PINS,
     POPULATION,
     SIGMA,
     MaskedPeers,
     PlanOperator,
-    facts_of,
-    key_of,
+    lay_down,
+    made_device,
     model_of,
-    opened,
-    outcome,
     plan_of,
-    table_rows,
-    unpacked,
 )
-from palate_audit.answers.seams.admission import ALLOWS, PINS
+from palate_audit.answers.made.telling import rows_of, tell_facts, tell_outcome
+from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_client.floors import Floors
 from palate_client.ledger.own_ledger import OwnLedger
@@ -60,7 +62,7 @@ class AppLife:
             floors=Floors(**loose).for_few(), most_bytes=dice.one_of([2**28] * 8 + [4000, 1500]),
             **dice.one_of([{}] * 24 + [PINS[1]]),
         )  # fmt: skip
-        unpacked(home / "app", dice.one_of([0] * 14 + [2, None]))
+        lay_down(home / "app", dice.one_of([0] * 14 + [2, None]))
         self.open()
         for purpose in ("train", "analytics", "train"):
             if dice.chance(0.04):
@@ -68,7 +70,7 @@ class AppLife:
 
     def open(self) -> None:
         """Open the store, as after a restart."""
-        self.device = opened(self.home / "app", self.service, lambda: self.now)
+        self.device = made_device(self.home / "app", self.service, lambda: self.now)
         self.host = OwnHost(self.device.store, self.device.rounds, self.number, self.directory_of, self.model_of)
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class AppLife:
         machine = self.host._machine
         self.host.close()
         if machine is not None:
-            outcome(self.answer, machine._ledger.size)
+            tell_outcome(self.answer, machine._ledger.size)
         self.device.close()
 
     def take_model(self, variant: int) -> None:
@@ -200,10 +202,11 @@ class AppLife:
         changes: dict[str, Any] = {"round": self.round, "attempt": dice.whole(0, 2)}
         changes["sigma"] = dice.one_of([SIGMA, 2 * SIGMA])
         twist = dice.one_of(["key", "tampered", "space", "no proofs", "forgets", *[""] * 15])
-        changes |= dice.any_of([{}] * 24 + [
+        others: list[dict[str, Any]] = [*[{}] * 24,
             {"expires": int(self.now)}, {"expires": int(self.now) - 1}, {"population": "viewers"}, {"mu2": 1e-4},
             {"noise": "seeded"}, {"run": "run-2"}, {"run": "run-2", "round": 0},
-        ])  # fmt: skip
+        ]  # fmt: skip
+        changes |= dice.one_of(others)
         kind = {"survey": "survey", "events": "event-mf"}.get(road, "popularity")
         if road in ("local", "events", "off"):
             changes["dp"] = "local" if road != "off" else "off"
@@ -228,7 +231,8 @@ class AppLife:
         if twist in ("tampered", "space"):
             signed = signed[:-9] + b"0" + signed[-8:] if twist == "tampered" else signed + b" "
         if road != "masks":
-            return "train", {"plan": signed, **dice.any_of([{}] * 7 + [{"request": b"advertise"}])}, None
+            unasked: list[dict[str, bytes]] = [*[{}] * 7, {"request": b"advertise"}]
+            return "train", {"plan": signed, **dice.one_of(unasked)}, None
         return "train", {"plan": signed, "request": peers.request() if peers else b"advertise"}, peers
 
     def tell_evidence(self) -> None:
@@ -245,16 +249,16 @@ class AppLife:
         """Tell everything that is left: the journal, the ledger, and what the user is told."""
         device = self.device
         with Journal(device.store.file) as journal, journal._database.transaction() as connection:
-            self.answer.tell([table_rows(connection, table) for table in ("sent", "contacts")])
+            self.answer.tell([rows_of(connection, table) for table in ("sent", "contacts")])
             names = connection.execute("SELECT name FROM files UNION ALL SELECT name FROM secrets ORDER BY 1")
             self.answer.tell(names.fetchall())
         report = device.privacy_report()
         said, lines = report.as_dict(), [json.loads(line) for line in report.export_lines()]
         for model in said["models"] + [line for line in lines if line["type"] == "model"]:
             model["manifest"] = len(model["manifest"])  # the hash of what was compressed
-        facts_of(self.answer, [said, lines])
+        tell_facts(self.answer, [said, lines])
         with OwnLedger(device.store, self.service) as ledger, ledger._view() as connection:
-            self.answer.tell(table_rows(connection, "latches"))
+            self.answer.tell(rows_of(connection, "latches"))
         self.answer.of(device.rounds.at_limit)
         self.answer.tell(report.unit, NAMED.findall(str(report)))
 
@@ -262,3 +266,16 @@ class AppLife:
 ROADS = ("central", "local", "survey", "events", "masks", "masks", "off")
 KINDS = ("popularity", "survey", "event-mf")
 PEERS = (key_of(31), key_of(32))
+
+
+def _apps(dice: Dice, answer: CaseAnswer) -> None:
+    """An app's device over some weeks."""
+    with made_folder(answer) as home, ExitStack() as stack:
+        app = AppLife(dice, answer, home)
+        stack.callback(lambda: app.close())
+        for _ in range(4):
+            app.step()
+        app.end()
+
+
+SEAMS = (Seam("an app's device: plans, downloads, decisions of its user and restarts", _apps, 12),)

@@ -1,28 +1,21 @@
-"""Saved: backups of a server folder and their restoration, archives that somebody else wrote, and certificates."""
+"""Backups: a server folder that is saved, lost, and restored from what others have seen of it."""
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.asking import HASH, ask, files, folder, release_key
+from palate_audit.answers.made.folders import files_in, made_folder
+from palate_audit.answers.made.keys import HASH, release_key
+from palate_audit.answers.made.telling import tell_error, tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.plans import made_plan
 from palate_audit.answers.seams.witnesses.quorums import by_witnesses, witness
@@ -34,7 +27,7 @@ from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
 from palate_common.rounds.plan import ChargeProof, sign_plan
 from palate_common.system import lock_folder
-from palate_server.folder import archive, backup, certificates
+from palate_server.folder import archive, backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger import ledger as ledgers
@@ -42,10 +35,12 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 
 _CONFIG = 'population = "readers"\n[privacy]\nlifetime_epsilon = 100.0\n'
+
+
 _WATCHED = f'[witnesses]\nkeys = ["{witness(0)}"]\nurls = ["http://w0.example"]\n'
 
 
-class _Server:
+class _SavedServer:
     """A server folder whose ledger goes on, and all that others have seen of it."""
 
     def __init__(self, dice: Dice, root: Path) -> None:
@@ -174,7 +169,7 @@ class _Server:
             Mirror(where).update(ledger, lambda _: self._note(ledger))
 
 
-def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
+def _survived(dice: Dice, server: _SavedServer, where: Path) -> list[Path]:
     """What has survived elsewhere: plans, models and checkpoints, in folders; or others'."""
     where.mkdir(exist_ok=True)
     (where / "other.txt").write_text("x")
@@ -201,9 +196,9 @@ def _witness(dice: Dice, server: _Server, where: Path) -> list[Path]:
 
 def _backups(dice: Dice, answer: CaseAnswer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
-    with folder() as root, ExitStack() as stack:
+    with made_folder(answer) as root, ExitStack() as stack:
         stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
-        server = _Server(dice, root)
+        server = _SavedServer(dice, root)
         if dice.chance(0.4):
             server.rotate()
             server.grow(dice.whole(0, 1))
@@ -225,15 +220,15 @@ def _backups(dice: Dice, answer: CaseAnswer) -> None:
         (server.folder / "state" / "copy-left" / "key").write_text("left over")
         saved, last = root / "backup.tar", backup.last_backup(server.site)
         answer.tell(last is None)
-        ask(answer, backup.write_backup, server.site, saved, remember=dice.chance(0.7))
+        tell_result(answer, backup.write_backup, server.site, saved, remember=dice.chance(0.7))
         if dice.chance(0.35):
-            ask(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
+            tell_result(answer, backup.write_backup, server.site, dice.one_of((saved, root / "no" / "backup.tar")))
         answer.tell(sorted(path.name for path in (server.folder / "state").iterdir()))
-        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        tell_result(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
         (server.folder / "state" / "backup.json").write_bytes(
             dice.one_of((b"", b"{}", b"[]", b'{"at":1,"devices":2,"size":"x"}', b'{"at":1.5,"devices":2,"size":3}'))
         )
-        ask(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
+        tell_result(answer, lambda: vars(found) if (found := backup.last_backup(server.site)) else None)
         with closing(tarfile.open(saved)) as tar:
             answer.tell(
                 [(each.name, each.isdir()) for each in tar if each.name != "format"], saved.stat().st_mode & 0o777
@@ -247,7 +242,7 @@ def _backups(dice: Dice, answer: CaseAnswer) -> None:
             server.mirrored(root / "mirror")
         if dice.chance(0.2):
             server.grow(1)
-        there, target = _witness(dice, server, root / "witness"), root / "again"
+        there, target = _survived(dice, server, root / "witness"), root / "again"
         if dice.chance(0.3):
             target.mkdir()
             (target / "x").write_text("x") if dice.chance(0.3) else None
@@ -259,7 +254,7 @@ def _backups(dice: Dice, answer: CaseAnswer) -> None:
         _epochs(dice, answer, server, root, saved)
 
 
-def _epochs(dice: Dice, answer: CaseAnswer, server: _Server, root: Path, saved: Path) -> None:
+def _epochs(dice: Dice, answer: CaseAnswer, server: _SavedServer, root: Path, saved: Path) -> None:
     """The ledger of one backup goes on from what others have seen: of one thing after the other."""
     archive.unpack(saved, root / "once")
     site = Site.at(root / "once")
@@ -267,13 +262,13 @@ def _epochs(dice: Dice, answer: CaseAnswer, server: _Server, root: Path, saved: 
     ledger_file = site.ledger_file.read_bytes()
     for _ in range(4):
         shutil.rmtree(root / "witness")
-        there = _witness(dice, server, root / "witness")
+        there = _survived(dice, server, root / "witness")
         for name in ("ledger.db-wal", "ledger.db-shm"):
             (site.folder / name).unlink(missing_ok=True)
         site.ledger_file.write_bytes(ledger_file)
         with site.ledger(read_only=True) as ledger:
             since = ledger.checkpoint().size
-        found = ask(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
+        found = tell_result(answer, backup._new_epoch, site, there, max(0, since - dice.whole(0, 6)))
         if found is not None:
             with site.ledger(read_only=True) as ledger:
                 answer.tell(ledger.checkpoint(), repr(ledger.spent()), ledger.epoch)
@@ -293,7 +288,7 @@ def _restored(
             mirror=mirror if mirror is None or mirror.exists() or dice.chance(0.1) else None,
         )
     except PalateError as error:
-        answer.tell(type(error).__name__, [each for each in NAMED.findall(str(error).replace(str(target.parent), ""))])
+        tell_error(answer, error)
     else:
         answer.tell(NAMED.findall(said), len(said.split(";")))
         site = Site.at(target)
@@ -302,252 +297,14 @@ def _restored(
         with Enrolments(site.enrolment_file) as register:
             answer.tell([each.identity for each in register.devices()])
     answer.tell(
-        [each for each in files(target) if not each[0].endswith((".db", ".db-wal", ".db-shm")) and each[0] != "format"]
+        [
+            each
+            for each in files_in(target)
+            if not each[0].endswith((".db", ".db-wal", ".db-shm")) and each[0] != "format"
+        ]
         if target.exists()
         else None
     )
 
 
-def _entry(dice: Dice, name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
-    made = tarfile.TarInfo(name)
-    made.type, made.size, made.mode = tarfile.REGTYPE, len(data), dice.one_of((0o600, 0o4777, 0))
-    return made, data
-
-
-def _archives(dice: Dice, answer: CaseAnswer) -> None:
-    """Archives that were made by hand: members that lack, are more, lead elsewhere, or are too many."""
-    content = [
-        ("server.toml", b'population = "p"\n[training]\nfeatures = "genres.npy"\n'), ("items", b"a\n"), ("key", b"k"),
-        ("ledger.db", b"l"), ("enrolment.db", b"e"),
-        ("genres.npy", b"f"), ("public/models/ab/model", b"m" * 700), ("runs/r/terms", b"t"),
-        ("quarantine.json", b"{}"), ("panel.safetensors", b""),
-    ]  # fmt: skip
-    entries = [_entry(dice, *each) for each in content]
-    if dice.chance(0.25):
-        del entries[dice.whole(0, len(entries) - 1)]
-    if dice.chance(0.7):
-        name = dice.one_of(
-            (
-                "runs/../../x",
-                "/x",
-                "key",
-                "./runs//r/terms",
-                "state/x",
-                "ledger.db-wal",
-                "other.npy",
-                "public/y",
-                "tls/z",
-                "keys/k",
-                "",
-                ".",
-                "runs",
-                "a/b",
-                "superlink.db",
-            )
-        )
-        info, data = _entry(dice, name, dice.one_of((b"", b"x", bytes(600))))
-        info.type = dice.one_of(
-            (tarfile.REGTYPE,) * 3
-            + (
-                tarfile.DIRTYPE,
-                tarfile.SYMTYPE,
-                tarfile.LNKTYPE,
-                tarfile.AREGTYPE,
-                tarfile.FIFOTYPE,
-                tarfile.CHRTYPE,
-                tarfile.CONTTYPE,
-            )
-        )
-        info.linkname = dice.one_of(("", "key", "../key"))
-        if info.type != tarfile.REGTYPE and dice.chance(0.7):
-            info.size, data = 0, b""
-        if dice.chance(0.25):
-            info.pax_headers = {"comment": "c" * dice.one_of((100, archive.MOST_HEADER))}
-        entries.insert(dice.whole(0, len(entries)), (info, data))
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for info, data in entries:
-            tar.addfile(info, io.BytesIO(data))
-    whole = out.getvalue()
-    total = sum(info.size for info, _ in entries)
-    cut = dice.one_of(
-        (whole,) * 16 + (whole[:-9500], whole[:700], b"", b"x" * 2000, whole[:-1], whole[:2200] + b"!" + whole[2201:])
-    )
-    with folder() as root:
-        saved, target = root / "backup.tar", root / "in" / "site"
-        saved.write_bytes(cut)
-        with (
-            mock.patch.object(archive, "MOST", dice.one_of((*[total] * 8, total - 1, 2**34))),
-            mock.patch.object(archive, "MANY", dice.one_of((*[len(entries)] * 8, len(entries) - 1, 2**20))),
-            mock.patch.object(archive, "CHUNK", dice.one_of((3, 2**20))),
-        ):
-            ask(answer, archive.unpack, dice.one_of((saved,) * 9 + (root / "none",)), target)
-        answer.tell(files(root / "in"))
-        for place in ("a", "b/c", "x-wal", "y-shm"):
-            (root / "made" / place).parent.mkdir(parents=True, exist_ok=True)
-            (root / "made" / place).write_text(place)
-        with tarfile.open(fileobj=io.BytesIO(archive.pack(root / "made"))) as tar:
-            answer.tell([(each.name, each.isdir(), each.size) for each in tar])
-
-
-@cache
-def _chain() -> dict[str, Any]:
-    """An authority of others, certificates by it of several times, and their keys."""
-    secrets = [ec.derive_private_key(77 + number, ec.SECP256R1()) for number in range(3)]
-    root = _certificate("root", "root", secrets[0], secrets[0], 2000, 2095)
-    leaves = {
-        years: _certificate("palate.example.org", "root", secrets[1], secrets[0], *years)
-        for years in ((2000, 2095), (2000, 2001), (2090, 2095))
-    }
-    other = _certificate("palate.example.org", "palate.example.org", secrets[1], secrets[1], 2000, 2095)
-    return {"root": root, "leaves": leaves, "other": other, "keys": [_secret(key) for key in secrets]}
-
-
-def _secret(key: Any) -> bytes:
-    found: bytes = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return found
-
-
-def _certificate(name: str, issuer: str, key: Any, by: Any, begins: int, ends: int) -> bytes:
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)]
-    is_root = name == "root"
-    made = x509.CertificateBuilder(
-        names[1], names[0], key.public_key(), 7, datetime(begins, 1, 1), datetime(ends, 1, 1)
-    )
-    made = made.add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
-    made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    if is_root:
-        made = made.add_extension(certificates._usage(sign=True), critical=True)
-    else:
-        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
-        made = made.add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    return made.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def _parts(path: Path) -> list[Any]:
-    """What a file of certificates says, without what is drawn."""
-    found = []
-    for each in x509.load_pem_x509_certificates(path.read_bytes()):
-        days = (each.not_valid_after_utc - each.not_valid_before_utc) / timedelta(hours=1)
-        kinds = [(part.oid.dotted_string, part.critical) for part in each.extensions]
-        said = [_extension(part.value) for part in each.extensions]
-        found.append(
-            (
-                each.subject.rfc4514_string(),
-                each.issuer.rfc4514_string(),
-                int(days),
-                each.not_valid_before_utc.isoformat(),
-                kinds,
-                said,
-            )
-        )
-    return found
-
-
-def _extension(value: Any) -> Any:
-    """What an extension says."""
-    match value:
-        case x509.SubjectAlternativeName():
-            return [str(each.value) for each in value]
-        case x509.BasicConstraints():
-            return value.ca, value.path_length
-        case x509.KeyUsage():
-            return (
-                value.digital_signature,
-                value.key_cert_sign,
-                value.crl_sign,
-                value.content_commitment,
-                value.key_encipherment,
-                value.key_agreement,
-            )
-        case x509.ExtendedKeyUsage():
-            return [each.dotted_string for each in value]
-        case _:
-            return None
-
-
-def _installed(answer: CaseAnswer, root: Path, host: str, public: bytes, key: bytes) -> None:
-    """Install a public certificate; of a refusal its kind is told: the rest is a library's."""
-    try:
-        answer.tell(certificates.install(root, host, public, key, roots=_chain()["root"]).subject.rfc4514_string())
-    except PalateError as error:
-        answer.tell(type(error).__name__, str(error).partition(" ")[0])
-
-
-def _certified(dice: Dice, answer: CaseAnswer) -> None:
-    """Certificates that are made, kept, renewed, damaged, and replaced by public ones."""
-    chain = _chain()
-    base = datetime(2026, 1, 1, tzinfo=UTC)
-    now = [base]
-
-    class _Clock(datetime):
-        """Dates whose present is this case's."""
-
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            """The time that is."""
-            return now[0]
-
-    with folder() as root, mock.patch.object(certificates, "datetime", _Clock):
-        for _ in range(6):
-            before = {path.name: path.read_bytes() for path in root.iterdir()}
-            step = dice.whole(0, 8)
-            hosts = dice.one_of(
-                (
-                    ["localhost"],
-                    ["localhost", "127.0.0.1"],
-                    ["127.0.0.1", "localhost"],
-                    ["palate.example.org"],
-                    ["::1"],
-                    ["x" * 70 + ".example"],
-                )
-            )
-            if step <= 1 or "ca.pem" not in before:
-                ask(answer, certificates.make_authority, root)
-            if step <= 3:
-                ask(answer, certificates.issue, root, dice.one_of(("server", "server", "superlink")), hosts)
-            elif step == 4:
-                ask(answer, certificates.keep_place, root, hosts[0])
-            elif step == 5:
-                public, key = (
-                    dice.one_of(
-                        (*chain["leaves"].values(), *list(chain["leaves"].values())[:1] * 4, chain["other"], b"x")
-                    ),
-                    dice.one_of((chain["keys"][1],) * 4 + (chain["keys"][2], b"x")),
-                )
-                host = dice.one_of(("palate.example.org",) * 4 + ("other.example",))
-                _installed(answer, root, host, public, key)
-            elif step == 6:
-                names = ("public.next.pem", "server.pem", "server.key", "ca.key", "server.pem")
-                data = dice.one_of((b"broken", *list(chain["leaves"].values())[:1], chain["keys"][1], chain["root"]))
-                (root / dice.one_of(names)).write_bytes(data)
-            else:  # what an installation leaves that was cut short
-                (root / "public.next.pem").write_bytes(dice.one_of((*chain["leaves"].values(), b"x")))
-                (root / "public.key").write_bytes(dice.one_of((*[chain["keys"][1]] * 2, chain["keys"][2], b"x")))
-                ask(answer, certificates.keep_place, root, hosts[0])
-            now[0] = base + timedelta(days=dice.one_of((0, 1, 366, 367, 368, 397, 4000)))
-            after = {path.name: path.read_bytes() for path in root.iterdir()}
-            answer.tell(
-                sorted((name, after[name] == before.get(name), (root / name).stat().st_mode & 0o777) for name in after)
-            )
-            for name in sorted(after):
-                if (
-                    name.endswith(".pem")
-                    and after[name] != before.get(name)
-                    and after[name].startswith(b"-----BEGIN C")
-                ):
-                    answer.tell(name, _parts(root / name))
-            answer.tell([certificates.is_awaited(root / name) for name in ("public.pem", "server.pem", "none.pem")])
-        for named in (("", ""), ("c.pem", "k.key")):
-            answer.tell(certificates.pair_of(*named, acme=dice.chance(0.5)))
-    answer.tell(json.dumps(sorted(chain["leaves"])))
-
-
-SEAMS = (
-    Seam("backups: saved, lost, restored", _backups, 9),
-    Seam("archives: what is unpacked", _archives, 36),
-    Seam("certificates: made, renewed, installed", _certified, 12),
-)
+SEAMS = (Seam("backups: saved, lost, restored", _backups, 9),)

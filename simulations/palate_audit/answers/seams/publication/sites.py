@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.harness.watched_run import memory
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS, Popularity
@@ -27,14 +23,6 @@ from palate_server.service.setup import server_toml
 DAY = 86400.0
 ITEMS = ("one", "two", "three", "four", "five", "six")
 WEEK = "2025-09-29"
-
-
-@contextmanager
-def made_folder(answer: CaseAnswer) -> Iterator[Path]:
-    """A folder in memory, whose name is no answer."""
-    with tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place:
-        answer.apart = place
-        yield Path(place)
 
 
 def iso(at: float) -> str:

@@ -10,7 +10,9 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.sites import DAY, iso, made_folder, made_settings, made_site
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.publication.sites import DAY, iso, made_settings, made_site
 from palate_audit.answers.still import NOW
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import BudgetError, PalateError
@@ -124,7 +126,7 @@ def _events(dice: Dice, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def asked_of_any_past(dice: Dice, answer: CaseAnswer) -> None:
+def _any_past(dice: Dice, answer: CaseAnswer) -> None:
     """What is due next, and what the budgets allow, after any past."""
     with made_folder(answer) as folder, ExitStack() as stack:
         site = made_site(folder, made_settings(dice))
@@ -224,3 +226,6 @@ def _outlook(dice: Dice, answer: CaseAnswer, site: Site, now: float) -> None:
 def _at(local: str) -> int:
     """A local time, in seconds since 1970."""
     return int(datetime.fromisoformat(local).timestamp())
+
+
+SEAMS = (Seam("what is due next, and what the budgets allow, after any past", _any_past, 18),)

@@ -1,9 +1,8 @@
-"""Attempts: made-up runs of a server, with answers that are lost, late or false, and servers that end in between."""
+"""Attempts: runs of a server, with answers that are lost, late or false, and servers that end in between."""
 
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,10 +14,11 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.made.folders import files_of, made_folder
+from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.watched_run import memory
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import PalateError
 from palate_common.mechanism.cohort import CohortTerms
@@ -163,30 +163,29 @@ def _terms(dice: Dice) -> RunTerms:
     )
 
 
-def coordinated(dice: Dice, answer: CaseAnswer) -> None:
+def _coordinated(dice: Dice, answer: CaseAnswer) -> None:
     """Two runs in turn, with answers that are lost, late, false; and servers that end in between."""
     first, second = _terms(dice), _terms(dice)
     key, now = SigningKey.generate(), itertools.count(int(NOW), dice.one_of((1, 40, 86400 * 365)))
     with (
-        tempfile.TemporaryDirectory(dir=memory(), prefix="palate-") as place,
+        made_folder(answer) as place,
         performing([]),
         mock.patch("time.monotonic", itertools.count(0.0, dice.one_of((0.0, 0.25, 3.0))).__next__),
         Ledger(":memory:", population="readers", unit=dice.mostly(first.unit, first.unit, "event")) as ledger,
     ):
-        answer.apart = place
         if dice.chance(0.5):
             ledger.set_budget(mu2=dice.one_of((0.125, 1.0, 7.0, 7.0)), epsilon=1.0, delta=1e-5)
         if dice.chance(0.2):
             ledger.hand_over(SigningKey.generate(), key)
         runs = {"a": first, "b": second.model_copy(update={"run": dice.mostly("z", first.run)})}
         for name, terms in runs.items():
-            (Path(place) / name).mkdir()
+            (place / name).mkdir()
             if terms.inputs:
                 inputs = INPUTS if dice.chance(0.9) else {"z": INPUTS["z"]}
-                Registry(Path(place) / name).write_inputs(pack_inputs(inputs))
+                Registry(place / name).write_inputs(pack_inputs(inputs))
         for name in dice.one_of(("aa", "aa", "aba", "aaa")):
-            _owned(dice, answer, runs, name, Path(place) / name, ledger, key, lambda: float(next(now)))
-        answer.tell([each.leaf() for each in ledger.entries()], files_of(Path(place)))
+            _owned(dice, answer, runs, name, place / name, ledger, key, lambda: float(next(now)))
+        answer.tell([each.leaf() for each in ledger.entries()], files_of(place))
 
 
 def _owned(
@@ -301,13 +300,7 @@ def _released(answer: CaseAnswer, release: object) -> None:
         answer.tell(release.plan.hash, release.participation, release.model.data)
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Its files, but for locks."""
-    found = (each for each in sorted(folder.rglob("*")) if each.is_file() and each.name != "lock")
-    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in found}
-
-
-def masked(dice: Dice, answer: CaseAnswer) -> None:
+def _masked(dice: Dice, answer: CaseAnswer) -> None:
     """Runs under masks: a device is late; the wrong directory, too few devices, or another attempt's machine."""
     setting, acts = (
         Setting(mode=DISTRIBUTED, masks=True, users_per_node=1, lost=1, width=2),
@@ -333,3 +326,9 @@ def masked(dice: Dice, answer: CaseAnswer) -> None:
             machine = machine or coordinator.unmasking(directory, invited=[0, 1, 2])
             answer.tried(coordinator.close_masked, machine)
         answer.tell([each.kind for each in run.ledger.entries()])
+
+
+SEAMS = (
+    Seam("runs: attempts, answers, releases and servers that end", _coordinated, 24),
+    Seam("runs: under masks", _masked, 1),
+)

@@ -1,4 +1,4 @@
-"""Entries: made-up entries of a population's ledger, of which its rules refuse some."""
+"""Entries: which may follow each other in a population's ledger, and which looks at A/B tests may."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
+from palate_audit.answers.seam import Seam
 from palate_common.errors import PalateError
 from palate_common.records.entries import entry_from
 from palate_common.records.handovers import make_handover, make_new_start
@@ -17,6 +18,7 @@ from palate_common.rounds.privacy_mode import MODES
 from palate_common.survey import SURVEYING
 from palate_server.ledger import history as rules
 from palate_server.ledger.history import reserves
+from palate_server.ledger.interim_looks import InterimLooks
 from palate_server.ledger.log import Log
 
 UNIT = 0.125
@@ -139,7 +141,7 @@ def _entry(dice: Dice, seq: int, places: MadePlaces, keys: list[SigningKey]) -> 
     return {"kind": kind, "seq": seq, **fields}
 
 
-def entries_in_turn(dice: Dice, answer: CaseAnswer) -> None:
+def _in_turn(dice: Dice, answer: CaseAnswer) -> None:
     """Entries one after the other, of which the rules refuse some."""
     log, keys, places = Log(), [SigningKey.generate()], MadePlaces(dice)
     first = {"kind": "population", "seq": 0, "population": "readers", "created": "now"}
@@ -199,3 +201,33 @@ def _taken(answer: CaseAnswer, log: Log, fields: Mapping[str, Any]) -> bool:
         return False
     answer.tell(log.size, reserves(entry))
     return True
+
+
+def _looks(dice: Dice, answer: CaseAnswer) -> None:
+    """Looks at A/B tests that begin, end without a release, and are lost."""
+    looks, opened = InterimLooks(), ["z"]
+    for number in range(14):
+        asked, name = asked_survey(dice), dice.one_of(sorted(TESTS))
+        if dice.chance(0.75):
+            weeks = dice.mostly(TESTS[name], WEEKS)
+            asked = {"first_day": dice.one_of(weeks), "experiments": [name], "looks": {name: list(weeks)}}
+            asked = asked if dice.chance(0.7) else {**asked, "looks": {}}
+        match dice.one_of(("open", "open", "open", "open", "admit", "close", "close", dice.mostly("close", "restore"))):
+            case "open":
+                opened.append(f"{number}")
+                answer.of(looks.opened, f"{number}", asked)
+            case "admit":
+                answer.of(looks.admitted, asked)
+            case "close":
+                looks.closed(dice.one_of(opened[-3:]))
+            case "restore":
+                for _ in range(dice.whole(1, 2)):
+                    looks.restored(dice.mostly(f"{dice.one_of(('2025-10-05', *WEEKS))}T01:02:03+00:00", None))
+                again = {"first_day": WEEKS[2], "experiments": [f"{number}"], "looks": {f"{number}": list(WEEKS[1:])}}
+                answer.of(looks.admitted, again)
+
+
+SEAMS = (
+    Seam("ledger: which entries may follow each other", _in_turn, 36),
+    Seam("ledger: looks at A/B tests", _looks, 90),
+)

@@ -107,7 +107,7 @@ def play(
     return states
 
 
-def ask(
+def tell_scores(
     dice: Dice,
     answer: CaseAnswer,
     algorithm: Algorithm,
@@ -141,7 +141,7 @@ def _factors(factors: Factors, histories: Interactions) -> list[Any]:
     return [parts, factors.trust, factors.items(), factors.users(histories), factors.events(histories), links]
 
 
-def out(dice: Dice, algorithm: Algorithm, n_items: int) -> State:
+def in_quarantine(dice: Dice, algorithm: Algorithm, n_items: int) -> State:
     """Which items are in quarantine; none, in most cases."""
     if dice.chance(0.6):
         return {}

@@ -1,9 +1,12 @@
-"""Books: a made-up ledger in a file that is charged, read, closed, copied and restored."""
+"""Books: a ledger in a file that is charged, read, closed, copied, restored, and changed by somebody."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from unittest import mock
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.entries import (
+from palate_audit.answers.made.folders import made_folder
+from palate_audit.answers.seam import Seam
+from palate_audit.answers.seams.ledgers.entries import (
     RUNS,
     UNIT,
     MadePlaces,
@@ -22,12 +27,16 @@ from palate_audit.answers.made.entries import (
 from palate_audit.answers.still import NOW
 from palate_common.errors import PalateError
 from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.merkle import Checkpoint
+from palate_common.records.entries import entry_from
+from palate_common.records.merkle import Checkpoint, MerkleTree
 from palate_common.records.notes import COSIGNATURE, VerifierKey
 from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import MOST_LEAF
+from palate_server.ledger import history as rules
+from palate_server.ledger import ledger as books
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
+from palate_server.ledger.log import CHAIN_START, indexed
 
 
 class MadeBooks:
@@ -39,7 +48,6 @@ class MadeBooks:
         self.present = 0
         self.places = MadePlaces(dice)
         self.copies: list[tuple[Path, Checkpoint, list[bytes]]] = []
-        answer.apart = str(folder)
         self.ledger = self._opened(unit=dice.one_of((None, "user", "event")))
         for run in RUNS[: dice.whole(1, 3)]:
             answer.of(self.ledger.open_run, run, run_facts(dice))
@@ -169,14 +177,14 @@ class MadeBooks:
         back = self.dice.one_of((0.0, UNIT / 8, UNIT / 8, spent, spent + UNIT))
         with mock.patch("time.time", partial(float, NOW + 86400 * self.dice.one_of((-9, -2, 0, 3, 12, 19)))):
             self.answer.of(self.ledger.restore, witness=seen, spent=back, cosigned=note)
-        self.answer.tell(plain(self.ledger.shown(self.dice.one_of((None, self.ledger.checkpoint().size - 1)))))
+        self.answer.tell(as_bytes(self.ledger.shown(self.dice.one_of((None, self.ledger.checkpoint().size - 1)))))
 
     def look(self) -> None:
         """What can be read of it."""
         ledger, size = self.ledger, self.ledger.checkpoint().size
         at, before = self.dice.whole(0, size), self.dice.whole(0, size + 1)
         for call in (ledger.checkpoint, ledger.shown):
-            self.answer.of(lambda call=call: plain(call(self.dice.one_of((None, at, before, size)))))
+            self.answer.of(lambda call=call: as_bytes(call(self.dice.one_of((None, at, before, size)))))
         self.answer.of(ledger.inclusion_proof, at, before)
         self.answer.of(ledger.consistency_proof, before, at)
         self.answer.of(lambda: ledger.leaves(before)[1])
@@ -220,7 +228,7 @@ class MadeBooks:
         data = canonical_json(said) if data.endswith(b"}") else data
         found = self.answer.tried(verify_extract, data, public)
         if not isinstance(found, PalateError):
-            self.answer.tell(plain(found))
+            self.answer.tell(as_bytes(found))
 
     def tell(self) -> None:
         """What is public after each step."""
@@ -238,13 +246,104 @@ class MadeBooks:
         self.ledger.close()
 
 
-def plain(value: Any) -> Any:
+def as_bytes(value: Any) -> Any:
     """A result as bytes, exactly."""
     if isinstance(value, tuple | list):
-        return [plain(each) for each in value]
+        return [as_bytes(each) for each in value]
     if hasattr(value, "model_dump"):
         return canonical_json(value.model_dump(mode="json"))
     if hasattr(value, "entries"):
         return [value.population, value.run, value.checkpoint, [each.leaf() for each in value.entries],
                 repr(value.spent), value.other_runs, repr(value.other_mu2), value.other_unprotected]  # fmt: skip
     return value
+
+
+def played_book(moves: Mapping[str, int], count: int, *, first: int = 0) -> Callable[[Dice, CaseAnswer], None]:
+    """A case: a ledger with such moves."""
+
+    def play(dice: Dice, answer: CaseAnswer) -> None:
+        with (
+            made_folder(answer) as folder,
+            mock.patch.object(rules, "MAX_ATTEMPTS", dice.one_of((2, 4, 2**10))),
+            mock.patch.object(books, "PROVED", dice.one_of((1, 4, 64))),
+            mock.patch.object(books, "MOST_EPOCHS", dice.one_of((1, 16))),
+            mock.patch.object(books, "MOST_HANDOVERS", dice.one_of((1, 16))),
+        ):
+            made = MadeBooks(dice, answer, folder, first=first)
+            try:
+                made.play(moves, count)
+            finally:
+                made.ledger.close()
+
+    return play
+
+
+def _changed(dice: Dice, answer: CaseAnswer) -> None:
+    """A file that somebody has changed, read anew or by who has it open."""
+    with made_folder(answer) as place:
+        path = place / "ledger"
+        with Ledger(path, population="readers") as ledger:
+            for run in "abc":
+                ledger.open_run(run, {"n": dice.whole(0, 9)})
+            ledger.charge(run="b", round_=1, attempt=2, plan_hash="ab" * 32, mu2=UNIT, facts={}, run_limit=UNIT)
+            with sqlite3.connect(path) as file:
+                for trigger in ("at_end", "no_update", "no_delete"):
+                    file.execute(f"DROP TRIGGER {trigger}")
+                _change(dice, file, len(ledger.entries()))
+            file.close()
+            answer.of(ledger.spent)
+            answer.of(ledger.open_run, "d", {})
+        with ExitStack() as stack:
+            found = answer.tried(Ledger, path, population="readers", read_only=True)
+            if isinstance(found, Ledger):
+                stack.enter_context(found)
+                answer.tell([each.leaf() for each in found.entries()], found.checkpoint())
+
+
+def _change(dice: Dice, file: sqlite3.Connection, size: int) -> None:
+    """Change what is stored, once."""
+    at = dice.one_of((size - 1, 2, dice.whole(0, size - 1)))
+    (leaf,) = file.execute("SELECT leaf FROM entries WHERE seq = ?", (at,)).fetchone()
+    match dice.one_of((0, 1, 2, 3, 4, 5, 6, 7, 7)):
+        case 0:
+            column = dice.one_of(("kind", "run", "round", "attempt"))
+            file.execute(f"UPDATE entries SET {column} = 7 WHERE seq = ?", (at,))  # noqa: S608
+        case 1:
+            other = dice.one_of((leaf[:-1], leaf + b" ", b"{}", leaf.decode(), leaf.replace(b"a", b"b")))
+            file.execute("UPDATE entries SET leaf = ? WHERE seq = ?", (other, at))
+        case 2:
+            file.execute("UPDATE entries SET chain = ? WHERE seq = ?", (bytes(32), at))
+        case 3:
+            file.execute("UPDATE entries SET seq = seq + 1 WHERE seq = ?", (size - 1,))
+        case 4:
+            file.execute("DELETE FROM entries WHERE seq >= ?", (at,))
+        case 5:
+            file.execute("UPDATE head SET size = size - ?", (dice.one_of((1, -1)),))
+        case 6:
+            file.execute("UPDATE head SET root = ?", ("ab" * 32,))
+        case 7:
+            chain, tree = CHAIN_START, MerkleTree()
+            rows = file.execute("SELECT leaf FROM entries ORDER BY seq").fetchall()
+            kept = [read_canonical(each, most=2**20) for (each,) in rows if each != leaf]
+            file.execute("DELETE FROM entries")
+            for seq, fields in enumerate(kept):  # all fits, but for a rule
+                entry = entry_from({**fields, "seq": seq})
+                chain = hashlib.sha256(chain + entry.leaf()).digest()
+                tree.append(entry.leaf())
+                row = (seq, *indexed(entry), entry.leaf(), chain)
+                file.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            file.execute("UPDATE head SET size = ?, root = ?", (tree.size, tree.root()))
+
+
+CHARGES = {"budget": 2, "opening": 3, "charge": 10, "seal": 5, "closing": 2, "restart": 1, "extract": 1, "audit": 1}
+
+
+PUBLIC = {"opening": 2, "charge": 3, "seal": 1, "closing": 2, "publish": 3, "witnesses": 2, "key": 4, "look": 4,
+          "extract": 1, "budget": 1}  # fmt: skip
+
+
+SEAMS = (
+    Seam("ledger: files that somebody has changed", _changed, 18),
+    Seam("ledger: charges, limits and restarts", played_book(CHARGES, 16), 12),
+    Seam("ledger: models, witnesses, keys, proofs and extracts", played_book(PUBLIC, 16, first=-1), 12),
+)

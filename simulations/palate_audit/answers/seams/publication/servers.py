@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,7 @@ import numpy as np
 
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
-from palate_audit.answers.made.sites import (
-    DAY,
-    ITEMS,
-    WEEK,
-    HandingOn,
-    made_settings,
-    made_site,
-)
+from palate_audit.answers.seams.publication.sites import DAY, ITEMS, WEEK, HandingOn, made_settings, made_site
 from palate_audit.answers.still import NOW
 from palate_common.algorithms import State, verdict
 from palate_common.algorithms.popularity import COUNTS
@@ -148,16 +141,16 @@ class MadeServer(Closing):
     def train(self) -> None:
         """A training; mostly with a release."""
         self.now += self.dice.one_of((0.0, 60.0, 9 * DAY))
-        with nullcontext((self.ledger, self.register)) as (ledger, register):
-            terms = self.answer.tried(begin, self.site, ledger, register, None, None)
-            if isinstance(terms, PalateError):
-                return
-            self.answer.tell(terms_of(ledger, terms.run) == terms, directory_of(self.site, terms))
-            self.answer.tell(terms.run, _about(terms), terms.inputs, terms.catalogue, terms.settings, terms.facts.seed)
-            high = self.dice.one_of((0.0, 30.0, 300.0, 300.0))
-            counts = self.dice.floats(terms.facts.n_items, low=0.0, high=high)
-            self._finish(ledger, terms, {COUNTS: counts}, users=self.dice.whole(7, 9))
-            self.runs.append(terms.run)
+        ledger, register = self.ledger, self.register
+        terms = self.answer.tried(begin, self.site, ledger, register, None, None)
+        if isinstance(terms, PalateError):
+            return
+        self.answer.tell(terms_of(ledger, terms.run) == terms, directory_of(self.site, terms))
+        self.answer.tell(terms.run, _about(terms), terms.inputs, terms.catalogue, terms.settings, terms.facts.seed)
+        high = self.dice.one_of((0.0, 30.0, 300.0, 300.0))
+        counts = self.dice.floats(terms.facts.n_items, low=0.0, high=high)
+        self._finish(ledger, terms, {COUNTS: counts}, users=self.dice.whole(7, 9))
+        self.runs.append(terms.run)
 
     def judge(self) -> None:
         """A verdict on a run's model: mostly of the latest, and mostly one that says something."""
@@ -166,21 +159,21 @@ class MadeServer(Closing):
         run = self.dice.mostly(self.runs[-1], *self.runs)
         if self.settings["judging.epsilon"] == 0.0 and self.dice.chance(0.8):
             return
-        with nullcontext((self.ledger, self.register)) as (ledger, register):
-            self.answer.tell(verdicts_on(ledger, run).may_begin(self.site.config, now=self.now))
-            asked = _of_another_model if self.dice.chance(0.12) else judging.question
-            with mock.patch.object(judging, "question", asked):
-                terms = self.answer.tried(begin, self.site, ledger, register, None, run)
-            if isinstance(terms, PalateError):
-                return
-            self.answer.tell(_about(terms), terms.settings, terms.inputs, terms.clip_norm, terms.epsilon)
-            if self.dice.chance(0.25):  # meanwhile the operator looks
-                self.configure({"judging.epsilon": self.dice.one_of((0.0, 40.0))})
-                self.publish()
-            self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
-            self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
-            self._otherwise(ledger)
-            self.quarantine(ledger)
+        ledger, register = self.ledger, self.register
+        self.answer.tell(verdicts_on(ledger, run).may_begin(self.site.config, now=self.now))
+        asked = _of_another_model if self.dice.chance(0.12) else judging.question
+        with mock.patch.object(judging, "question", asked):
+            terms = self.answer.tried(begin, self.site, ledger, register, None, run)
+        if isinstance(terms, PalateError):
+            return
+        self.answer.tell(_about(terms), terms.settings, terms.inputs, terms.clip_norm, terms.epsilon)
+        if self.dice.chance(0.25):  # meanwhile the operator looks
+            self.configure({"judging.epsilon": self.dice.one_of((0.0, 40.0))})
+            self.publish()
+        self._finish(ledger, terms, self._votes(terms.facts.n_items), users=self.devices)
+        self.answer.of(lambda: _said(verdict_of(self.site, ledger, run), judged_items(self.site, ledger, run)))
+        self._otherwise(ledger)
+        self.quarantine(ledger)
 
     def _votes(self, n: int) -> State:
         """What devices say: some items are hardly found, or hardly shown."""
@@ -224,30 +217,28 @@ class MadeServer(Closing):
 
     def operator(self) -> None:
         """The operator adds items, or lifts some."""
-        with nullcontext(self.ledger) as ledger:
-            now = trainings(ledger)
-            there = [each.item for each in self.site.quarantine.items(trainings=now)]
-            if there and self.dice.chance(0.5):
-                self.answer.of(self.site.quarantine.lift, self.dice.some_of(there), trainings=now)
-            else:
-                self.site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(0, 3))
-            self.answer.of(check_quarantine, self.site, ledger)
+        ledger = self.ledger
+        now = trainings(ledger)
+        there = [each.item for each in self.site.quarantine.items(trainings=now)]
+        if there and self.dice.chance(0.5):
+            self.answer.of(self.site.quarantine.lift, self.dice.some_of(there), trainings=now)
+        else:
+            self.site.quarantine.add(self.dice.some_of(self.items, 0.3), until=now + self.dice.whole(0, 3))
+        self.answer.of(check_quarantine, self.site, ledger)
 
     def survey(self) -> None:
         """A survey, and its result."""
         survey = self.site.config.surveys.survey(WEEK)
-        with nullcontext((self.ledger, self.register)) as (ledger, register):
-            terms = self.answer.tried(begin, self.site, ledger, register, survey, None)
-            if isinstance(terms, PalateError):
-                return
-            self.answer.tell(_about(terms), terms.settings, terms.catalogue, terms.inputs)
-            sums = {
-                block.name: self.dice.floats(len(block.questions), low=0.0, high=900.0) for block in survey.blocks()
-            }
-            self._finish(ledger, terms, sums, users=900)
-            self.answer.tell(released(ledger))
-            for week in (self.dice.one_of((None, WEEK)), "2025-09-22"):
-                self.answer.of(lambda week=week: _compact(result_of(self.site, ledger, week)))
+        ledger, register = self.ledger, self.register
+        terms = self.answer.tried(begin, self.site, ledger, register, survey, None)
+        if isinstance(terms, PalateError):
+            return
+        self.answer.tell(_about(terms), terms.settings, terms.catalogue, terms.inputs)
+        sums = {block.name: self.dice.floats(len(block.questions), low=0.0, high=900.0) for block in survey.blocks()}
+        self._finish(ledger, terms, sums, users=900)
+        self.answer.tell(released(ledger))
+        for week in (self.dice.one_of((None, WEEK)), "2025-09-22"):
+            self.answer.of(lambda week=week: _compact(result_of(self.site, ledger, week)))
         for path in sorted(self.site.surveys.glob("*")):
             key, data = self.dice.mostly(self.site.key().public, "ab" * 32), path.read_bytes()
             other = (b"[]", b'{"result":{}}', data + b" ", data.replace(b"one", b"two"))
@@ -257,8 +248,8 @@ class MadeServer(Closing):
 
     def publish(self) -> None:
         """Publish a run's model, mostly the latest; at a time when its verdict may be waited for, or isn't any more."""
-        with nullcontext(self.ledger) as ledger:
-            known = [*ledger.runs(), "z"]
+        ledger = self.ledger
+        known = [*ledger.runs(), "z"]
         run = self.dice.one_of((*self.runs[-1:] * 9, *self.runs, *known))
         later = self.dice.one_of((0.0, 60.0, 3600.0, 72 * 3600.0, 72 * 3600.0 - 1))
         with mock.patch("time.time", partial(float, self.now + later)):
@@ -275,15 +266,15 @@ class MadeServer(Closing):
             self.answer.of(lambda: _published(releases.renew(self.site)))
         elif found is not None and (latest := releases.latest(self.site)) is not None:
             self.answer.of(lambda: _published(releases.republish(self.site, latest)))
-        with nullcontext(self.ledger) as ledger:
-            self.answer.tell(releases.unwritten(self.site, ledger))
+        ledger = self.ledger
+        self.answer.tell(releases.unwritten(self.site, ledger))
 
     def ended(self) -> None:
         """A process ends between the entry of a model and its folder."""
         if self.runs:
-            with nullcontext(self.ledger) as ledger, suppress(InputError):
-                ledger.publish(self.dice.one_of((self.runs[-1], None)), "ab" * 32, "cd" * 32)
-                self.answer.tell(releases.unwritten(self.site, ledger))
+            with suppress(InputError):
+                self.ledger.publish(self.dice.one_of((self.runs[-1], None)), "ab" * 32, "cd" * 32)
+                self.answer.tell(releases.unwritten(self.site, self.ledger))
 
     def lose(self) -> None:
         """The ledger is lost with its runs, and begins anew behind what was seen of it."""
@@ -386,8 +377,8 @@ class MadeServer(Closing):
 
     def end(self) -> None:
         """What all of it has left."""
-        with nullcontext(self.ledger) as ledger:
-            self.answer.tell([digest(each.leaf()) for each in ledger.entries()])
+        ledger = self.ledger
+        self.answer.tell([digest(each.leaf()) for each in ledger.entries()])
         file = self.site.quarantine.file
         self.answer.tell(file.read_bytes() if file.exists() else None)
         for path in sorted([*self.site.witness.iterdir(), *self.site.mirror.rglob("*")]):
