@@ -6,8 +6,10 @@ import hashlib
 import os
 import random
 import secrets
+import struct
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, tzinfo
@@ -48,6 +50,8 @@ def still(seed: str) -> Iterator[None]:
         (secrets, "randbelow", stream.below),
         (uuid, "uuid4", name),
         (time, "time", lambda: NOW),
+        (zlib, "compress", _stored),
+        (zlib, "compressobj", _Storing),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
         *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
@@ -66,6 +70,32 @@ class _StillDate(datetime):
     def now(cls, tz: tzinfo | None = None) -> _StillDate:
         """The time that is."""
         return cls.fromtimestamp(time.time(), tz)
+
+
+def _stored(data: bytes, *_: object, **__: object) -> bytes:
+    """A zlib stream of blocks that are stored as they are: what else it has depends on who wrote the library."""
+    view = memoryview(data).cast("B")
+    parts = [view[at : at + 65535] for at in range(0, len(view), 65535)] or [view]
+    made = b"".join(
+        struct.pack("<BHH", part is parts[-1], len(part), 65535 - len(part)) + bytes(part) for part in parts
+    )
+    return b"\x78\x01" + made + struct.pack(">I", zlib.adler32(view))
+
+
+class _Storing:
+    """The same, of pieces."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self._data = bytearray()
+
+    def compress(self, data: bytes) -> bytes:
+        """Take a piece."""
+        self._data += data
+        return b""
+
+    def flush(self) -> bytes:
+        """The stream."""
+        return _stored(bytes(self._data))
 
 
 class _Stream:
