@@ -40,7 +40,7 @@ from benchmarks.sheet import Table
 from palate_audit.answers.battery import PARTS
 from palate_audit.answers.seam import Recorded, Seam, differs, played, read
 
-MOST = 3
+MOST = 1
 """Changes of a function in the record."""
 CASES = 40
 """So many cases of those that execute a function are played at most."""
@@ -439,7 +439,7 @@ def meaning_tables(figures: Any) -> list[Table]:
         for each in [*figures, total]
     ]
     note = (
-        f"At most {MOST} changes of each function, as people make them: a statement gone, a part of a condition, "
+        "One change of each function, drawn by a hash, as people make them: a statement gone, a part of a condition, "
         "another name of the same kind, `min` for `max`, an element or a clause dropped. Found by test N alone, by a "
         "case that gives another answer. Not executed: for people only, of the network, or of other tests. What is "
         "left was not judged one by one: many changes are equivalent."
