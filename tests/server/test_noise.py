@@ -109,6 +109,8 @@ def test_only_add_noise_and_the_registry_make_a_noisy_aggregate() -> None:
     makers = set()
     for folder in ("common", "client", "server", "simulations"):
         for file in (PACKAGES / folder).rglob("*.py"):
+            if "answers" in file.parts:  # made-up aggregates of the audit's cases, of which nothing is published
+                continue
             if "NoisyAggregate" not in (text := file.read_text()):
                 continue
             calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]

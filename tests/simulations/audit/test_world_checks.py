@@ -23,7 +23,7 @@ def alarms(found: list[Finding]) -> list[str]:
 
 def test_every_algorithm_is_met_and_every_mode_in_the_quick_form(monkeypatch: pytest.MonkeyPatch) -> None:
     met: list[tuple[str, Any]] = []
-    monkeypatch.setattr(algorithms, "_told", lambda run, mode, quick: iter(met.append((run.algorithm, mode)) or ()))
+    monkeypatch.setattr(algorithms, "_told", lambda run, mode, few: iter(met.append((run.algorithm, mode)) or ()))
     algorithms.every_mode()
     assert {name for name, _ in met} >= {*algorithm_names(), "analytics", "verdict"}
     event = {name for name, mode in met if {each for other, each in met if other == name} == {algorithms.Mode(LOCAL)}}

@@ -52,7 +52,7 @@ GRIDS = (300, 1001, 2**14, 2**20)
 """Grid steps per clip norm; with the first, large budgets meet the least noise that is allowed."""
 SIZE = 1000
 """Numbers of a release."""
-RELEASES, VOID, SAMPLED, LIVES, PRV = 10, 4, 8, 1, 2
+RELEASES, VOID, SAMPLED, LIVES, PRV = 20, 8, 12, 2, 4
 """Cases of each kind."""
 ROOM = 2e-3
 """By how much outside and inside may differ, of epsilon; of delta, where that is compared, ten times as much."""
