@@ -13,6 +13,7 @@ or somebody else's, observed   -> D F G I --------------------+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.answers.new_code import new_code
+from palate_audit.answers.new_code import NewCode, new_code
 from palate_audit.checks import seeds
 from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
@@ -147,7 +148,7 @@ def audit_mechanism(
     findings: list[Finding] = []
     bounds: list[Bound] = []
     series: list[Mapping[str, Any]] = []
-    with new_code() as new:
+    with new_code() if own and thorough else nullcontext(NewCode()) as new:
         for target in targets:
             gaussian = bool(target.claim.releases)
             presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs

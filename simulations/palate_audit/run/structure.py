@@ -65,7 +65,7 @@ def _outputs(*, quick: bool = False, deep: bool = False) -> list[Finding]:
     """All that leaves beside the noised numbers: of every algorithm in every mode, of surveys, an engine, a service."""
     return (
         side_outputs(quick=quick, turns=not deep)
-        + every_mode(quick=quick)
+        + every_mode(quick=quick, deep=deep)
         + same_release()
         + surveys()
         + engines()

@@ -60,8 +60,13 @@ INPUTS: Mapping[str, State] = {
 """Public arrays that an algorithm starts from: two models, of which one lists first what the other lists last."""
 
 
-def every_mode(*, quick: bool = False) -> list[Finding]:
-    """Every algorithm, and every mode: each meets some of the others; `quick` with half of the pairs, in two worlds."""
+def every_mode(*, quick: bool = False, deep: bool = False) -> list[Finding]:
+    """Every algorithm and every mode: each meets some of the others, at every second pair in two worlds of three.
+
+    Args:
+        quick: half of the pairs, in two worlds.
+        deep: every pair in all three.
+    """
     wrong: dict[str, str] = {}
     turns, worlds = TURNS[quick], "two" if quick else "three"
     count = dict.fromkeys(MODES, 0)
@@ -72,7 +77,7 @@ def every_mode(*, quick: bool = False) -> list[Finding]:
             if run.events is None and (turn - turns * number) % len(MODES) >= turns:
                 continue
             count[mode] += 1
-            few = quick or (turn + number) % 2 == 1  # one of three worlds is left out at every second pair
+            few = quick or (not deep and (turn + number) % 2 == 1)
             if mode not in wrong and (told := next(_told(run, MODES[mode], few=few), "")):
                 wrong[mode] = f"{name}: {told}"
     said = {mode: wrong.get(mode, f"{count[mode]} algorithms, the same in {worlds} worlds") for mode in MODES}
