@@ -63,6 +63,7 @@ def main(names: Sequence[str]) -> None:
     """Record the answers of all modules, or of those that are named."""
     for name in names or PARTS:
         record(name, PARTS[name])
+        print(f"{name}: {sum(seam.cases for seam in PARTS[name]):,} cases", flush=True)
     if not names:
         new_code.record()
 

@@ -286,23 +286,21 @@ class _Counting(ast.NodeTransformer):
         self._inside = not outermost
         return node
 
-    def _tested(self, node: Any) -> ast.AST:
+    def _tested(self, node: ast.If | ast.While | ast.IfExp) -> ast.AST:
         """A node with a test."""
         text = _text(node.test)
         self._tests.add(node.test)
         self.generic_visit(node)
         node.test = self._asked(node.test, text)
-        changed: ast.AST = node
-        return changed
+        return node
 
-    def _entered(self, node: Any, text: str) -> ast.AST:
+    def _entered(self, node: ast.For | ast.ExceptHandler | ast.match_case, text: str) -> ast.AST:
         """A node with a body."""
         number = self._new(text, node, {True})
         self.generic_visit(node)
         if number is not None:
             node.body.insert(0, ast.Expr(_call(MARK, number, ast.Constant(True))))
-        changed: ast.AST = node
-        return changed
+        return node
 
     def _asked(self, value: ast.expr, text: str, name: str = MARK) -> ast.expr:
         """An expression that tells how it came out, if the record hasn't it."""
