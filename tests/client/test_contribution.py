@@ -7,17 +7,21 @@ import pytest
 
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
-from palate_client.rounds.contribution import ModelReader
-from palate_common.algorithms import State
+from palate_client.rounds.contribution import Identity, ModelReader
+from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
 from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
+from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import OuterBlock, Update
+from palate_common.mechanism.cohort import CohortTerms
+from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
+from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.wire import REFUSED, decode
+from palate_common.rounds.wire import REFUSED, decode, split
+from palate_common.secagg.directory import Directory
 
 MakeRun = Callable[..., Any]
 
@@ -265,3 +269,40 @@ def test_a_reader_refuses_a_model_that_the_plan_does_not_name(run: Any, known: b
             reader.read(data, digest(b"another"))
     with pytest.raises(IntegrityError, match="the one the plan names"):
         reader.read(model + b" ", digest(model))
+
+
+@pytest.mark.parametrize("dp", ["central", "local", "distributed"])
+def test_one_devices_vector_passes_the_final_norm_check(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, dp: str
+) -> None:
+    """Where clipping lets through 650 clip norms, what leaves is what leaves of a user without events."""
+    keys = [SigningKey.generate() for _ in range(40)]
+    directory = Directory(tuple(key.public for key in keys))
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=True, directory=directory.hash, max_tosses=4)
+    facts = PublicFacts(n_users=40, n_items=30, mu=mu_of(epsilon=5.0, delta=1e-6), seed=3, local=dp == "local")
+    run = make_run(dp=dp, epsilon=5.01, facts=facts, **({"cohort": cohort} if dp == "distributed" else {}))
+    masked, at = run.first(), int(np.argmax(np.diff(run.histories.indptr)))
+    clean, vectors = contribution.clip, list[Any]()
+
+    def lengthened(update: Update, layout: Any, *, clip_norm: float, grid: int) -> ClippedUpdate:
+        found = clean(update, layout, clip_norm=clip_norm, grid=grid)
+        return ClippedUpdate((DenseSteps(found.vector(0)[None] * 650),), found.accepted, found.grid)
+
+    def sent() -> list[int]:
+        """What leaves the device with the longest history, before it is masked."""
+        with DeviceLedger(":memory:") as ledger:
+            device = run.nodes(users_per_node=1, ledger=ledger)[at]
+            if dp == "distributed":
+                device.join(*masked, Identity(keys[at], directory))
+                return vectors.pop()().tolist()
+            header, numbers = split(device.contribute(*masked))
+            assert header.users == 1
+            return np.frombuffer(numbers, np.int32).tolist()
+
+    monkeypatch.setattr(contribution, "MaskedDevice", lambda *_, vector, **__: vectors.append(vector))
+    honest = sent()
+    monkeypatch.setattr(contribution, "clip", lengthened)
+    found = sent()
+    monkeypatch.setattr(contribution, "clip", clean)
+    run.histories = run.histories.only(np.zeros(run.histories.n_users, np.bool_))
+    assert found == sent() != honest

@@ -17,8 +17,9 @@ from palate_common.algorithms.event_mf import EventMf, EventMfSettings
 from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, row_squares
 from palate_common.mechanism.randomness import SecureSource, SeededSource
-from palate_common.mechanism.update import BlockSpec, OuterBlock, Update, layout_size
+from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseSteps, OuterBlock, Update, layout_size
 from palate_common.models.model import GlobalModel, ModelHeader
+from palate_common.rounds import event_steps as steps_module
 from palate_common.rounds.event_steps import event_steps, sampled
 from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import DpMode
@@ -105,6 +106,26 @@ def test_each_event_is_clipped_by_itself_and_moves_a_sum_by_no_more_than_the_gri
     assert 0 < worst <= GRID**2
     # No count of events divides anything: twice the events, twice the sum.
     assert base_of.nnz > 1
+
+
+def test_the_final_norm_check_of_each_event_holds_whatever_clipping_lets_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the steps of the user's vector and in the item step: what is too long counts as no event."""
+    algorithm, state, plan = made(3)
+    has, clean = histories(1, seed=5), steps_module.clip
+
+    def lengthened(update: Update, layout: Any, *, clip_norm: float, grid: int) -> ClippedUpdate:
+        found = clean(update, layout, clip_norm=clip_norm, grid=grid)
+        rows = [found.vector(event) * 650 for event in range(found.users)]
+        wide = np.array(rows, np.int64).reshape(-1, layout_size(layout))
+        return ClippedUpdate((DenseSteps(wide),), found.accepted, found.grid)
+
+    honest = event_steps(algorithm, state, plan, has, SeededSource(b"x")).steps.tolist()
+    monkeypatch.setattr(steps_module, "clip", lengthened)
+    found = event_steps(algorithm, state, plan, has, SeededSource(b"x")).steps.tolist()
+    nobody = has.entries(np.zeros(has.nnz, np.bool_))
+    assert found == event_steps(algorithm, state, plan, nobody, SeededSource(b"x")).steps.tolist() != honest
 
 
 def test_no_signal_is_so_strong_that_pairs_are_asked_for() -> None:

@@ -27,6 +27,7 @@ from palate_common.algorithms import EventAlgorithm
 from palate_common.algorithms.parts.quarantine import learned_from
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
+from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
@@ -316,7 +317,13 @@ class Contributor:
         )
 
     def _clipped(self, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> ClippedUpdate | ClippedSum:
-        """Train and clip, many users one part after the other. The sum is the same integers, however it is cut."""
+        """Train and clip, many users one part after the other. The sum is the same integers, however it is cut.
+
+        **Guarantees:** one device's vector passes the final norm check: no algorithm and no sum makes it longer.
+        """
+        if histories.n_users == 1:
+            alone = self._spared(plan, model, histories).total()
+            return ClippedSum(bounded(alone, grid=plan.grid), 1, plan.grid)
         if histories.n_users <= USERS_AT_ONCE:
             return self._spared(plan, model, histories)
         firsts = range(0, histories.n_users, USERS_AT_ONCE)

@@ -18,10 +18,20 @@ import numpy.typing as npt
 from palate_common.algorithms.base import EventAlgorithm, State
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions, segment_sum
+from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Float64, Int64, Update
+from palate_common.mechanism.update import (
+    BlockSpec,
+    ClippedUpdate,
+    DenseBlock,
+    DenseSteps,
+    Float64,
+    Int64,
+    Update,
+    layout_size,
+)
 from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.shares import NoisyShare, with_noise
 
@@ -32,6 +42,7 @@ def event_steps(
     """All steps of a round, for the devices of one node.
 
     **Guarantees:** each event is clipped by itself: it moves a step's sum by `plan.grid` at most, given earlier sums.
+    **Guarantees:** the final norm check of each event: a row that is too long counts as none, whatever made it so.
     **Guarantees:** every step has its noise: each device's sum has its own on every coordinate, whatever took part.
     **Guarantees:** coins are secret: each step draws events anew, each with probability `inclusion` at most.
     **Guarantees:** an event that the algorithm fails on counts as none: whether a device answers doesn't reveal it.
@@ -61,7 +72,13 @@ def event_steps(
         update = algorithm.item_gradients(state, plan.round, users, events)
         if update.n_users > events.nnz:
             raise InputError(f"an algorithm must send one row an event, {events.nnz}, got {update.n_users}")
-        return clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid).total()
+        clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
+        if once.n_users > 1:  # simulated devices: one vector of the layout's size an event would take too long
+            return clipped.total()
+        total = np.zeros(layout_size(plan.layout), np.int64)
+        for event in range(clipped.users):
+            total += bounded(clipped.vector(event), grid=plan.grid)
+        return total
 
     total = _summed(item_step, sampled(once, plan.events.inclusion, source))
     return with_noise(total, once.n_users, plan, source)
@@ -93,7 +110,7 @@ def _user_sums(
         """The step's sums without noise, int64 [n_users, d]."""
         update = Update((DenseBlock(algorithm.user_gradients(state, users, events)),), events.nnz)
         clipped = clip(update, layout, clip_norm=plan.clip_norm, grid=plan.grid)
-        return segment_sum(_steps(clipped), events.indptr)
+        return segment_sum(bounded(_steps(clipped), grid=plan.grid), events.indptr)
 
     sums = _summed(user_step, events)
     noise = sample_discrete_gaussian(sums.size, sigma=plan.sigma, source=source).reshape(sums.shape)

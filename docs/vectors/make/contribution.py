@@ -7,12 +7,23 @@ from typing import Any
 import numpy as np
 
 from palate_common.interactions import Interactions
+from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update, layout_size
 from palate_common.rounds.wire import REFUSED, ContributionHeader, dtype_for, encode
 
 GRID = 2**10
+BOUNDED = (
+    ([3, -4], 5),
+    ([3, -5], 5),
+    ([2**26], 2**26),
+    ([2**26, 1], 2**26),
+    ([2**32, 0], 1),
+    ([-(2**52), 2**52], 2**26),
+    ([0, 0], 1),
+)
+"""Vectors and grids: at the bound, one step beyond it, and where squares don't fit 64 bits."""
 
 
 def contribution() -> dict[str, Any]:
@@ -40,7 +51,13 @@ def contribution() -> dict[str, Any]:
             _case("products, centred along (2, 1, 1)", Update((centred,), 2), products),
             _case("pairs of four rows: (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)", Update((both,), 2), pairs),
         ],
+        "bounded": [_bounded(vector, grid) for vector, grid in BOUNDED],
     }
+
+
+def _bounded(vector: list[int], grid: int) -> dict[str, Any]:
+    """What the final norm check leaves of one vector."""
+    return {"vector": vector, "grid": grid, "bounded": bounded(np.array(vector, np.int64), grid=grid).tolist()}
 
 
 def _case(what: str, update: Update, layout: tuple[BlockSpec, ...]) -> dict[str, Any]:

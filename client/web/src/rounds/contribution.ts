@@ -9,6 +9,7 @@
 import { contributionOf, type History, learnedFrom } from "../algorithms/algorithm.js";
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
+import { bounded } from "../mechanism/bounded.js";
 import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
@@ -142,7 +143,7 @@ export class Contributor {
   private async clipped(plan: RoundPlan, compute: (history: History) => Block[]): Promise<Clipped> {
     const history = await this.options.histories.read();
     if (history.nItems !== plan.facts.nItems) throw new InputError(`the history must be of ${plan.facts.nItems} items, got ${history.nItems}`);
-    const trained = (own: History): Clipped => clip(compute(own), plan.layout, plan.clipNorm, plan.grid);
+    const trained = (own: History): Clipped => bounded(clip(compute(own), plan.layout, plan.clipNorm, plan.grid));
     try {
       return trained(history);
     } catch {

@@ -1,3 +1,4 @@
+import { bounded } from "../../src/mechanism/bounded.js";
 import { clip } from "../../src/mechanism/clipping.js";
 import type { Block } from "../../src/mechanism/update.js";
 import { hex } from "../../src/records/bytes.js";
@@ -26,6 +27,11 @@ test("contribution.json: clipped numbers, and their bytes", async () => {
     const { plan_hash: planHash, version: _, ...rest } = header;
     equal(hex(encode({ planHash, ...rest }, total, number_type === "int32" ? 4 : 8)), wire_hex, what);
   }
+  for (const { grid, vector, bounded: kept } of found.bounded) equal([...bounded({ steps: Float64Array.from(vector), grid }).steps], kept, `${vector}`);
+});
+
+test("what isn't whole, or no number, is no contribution", () => {
+  for (const bad of [0.5, NaN, Infinity, -Infinity]) equal([...bounded({ steps: Float64Array.of(1, bad), grid: 1024 }).steps], [0, 0]);
 });
 
 test("what isn't finite, and what would be too long, is all zeros; what doesn't fit is refused", async () => {
