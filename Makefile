@@ -8,7 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := --no-deps --require-hashes --requirement
 # What the tests run beside Python, as COMMAND=DEBIAN-PACKAGE; see .ci/need.
-NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool
+NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promtool faketime=faketime
+# The day that the tests run on. Whoever writes a test tries it by hand on the day it is, so that one which is tied to a day
+# fails on one of the two.
+DAY := 1000 days
+# What `make dates` tries: the change to summer time, a 29 February, the turn of a year.
+DAYS := "1 day" "2027-03-28 01:59" "2028-02-29" "2031-12-31 23:59"
 # What `make frameworks` runs beside what the tests have.
 FRAMEWORKS := "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
 # What `make images` runs, which is no part of `make test`.
@@ -23,7 +28,7 @@ export OMP_NUM_THREADS ?= 1
 # What was compiled once is kept: the tests start hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check needs lint types contracts tests web docs bench images release-check answers mutants soak new lock clean around trackers frameworks
+.PHONY: demo test check needs lint types contracts tests dates web docs bench images release-check answers mutants soak new lock clean around trackers frameworks
 
 demo: $(VENV)/.demo ## train on MovieLens small with epsilon 5 and write a report
 	$(BIN)/palate simulate
@@ -47,10 +52,14 @@ contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: needs client/web/node_modules/.ready $(VENV)/.dev
-	$(PYTEST)
+	.ci/at "$(DAY)" $(PYTEST)
+
+dates: ## the tests on other days: tomorrow, a change to summer time, a 29 February, a turn of the year
+	for day in $(DAYS); do $(MAKE) --no-print-directory DAY="$$day" web tests || exit 1; done
 
 web: needs client/web/node_modules/.ready ## the browser package: types, its tests in Node and Chromium, and its size
-	cd client/web && npm run --silent types && npm test --silent && npm run --silent size && npm run --silent whole
+	cd client/web && npm run --silent types && npm run --silent size
+	cd client/web && ../../.ci/at "$(DAY)" sh -c 'npm test --silent && npm run --silent whole'
 
 client/web/node_modules/.ready: client/web/package-lock.json
 	cd client/web && npm ci --silent --no-audit --no-fund

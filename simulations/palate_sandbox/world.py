@@ -149,7 +149,7 @@ class SandboxWorld(Closing):
         notify: Notify = silent,
     ) -> None:
         self.config, self.folder, self._notify = config, folder, notify
-        self.monday = monday_before(today or datetime.now(UTC).date(), config.days)
+        self.monday = monday_before(today or datetime.fromtimestamp(time.time(), UTC).date(), config.days)
         self.clock = SandboxClock(datetime.combine(self.monday, datetime.min.time(), UTC).timestamp())
         with step(notify, "reading the catalogue"):
             self.catalogue = offered or catalogue(config.scenario, items=config.items, seed=config.seed)

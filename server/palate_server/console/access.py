@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
 import threading
 import time
@@ -178,7 +179,9 @@ class Access:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._tidy(kind)
-            create_durably(self._path(kind, made), content.encode(), mode=0o600)
+            path, now = self._path(kind, made), self._clock()
+            create_durably(path, content.encode(), mode=0o600)
+            os.utime(path, (now, now))
         except OSError as error:
             raise InputError(f"`FOLDER` must be writable, got {self._folder}: {error.strerror}") from None
         return made

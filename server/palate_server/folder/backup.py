@@ -236,7 +236,7 @@ def _close_lost(ledger: Ledger, since: int) -> None:
     closed = {entry.body["run"] for entry in entries if entry.kind == "close"}
     for run in dict.fromkeys(entry.body["run"] for entry in entries[since:] if "run" in entry.body):
         if run not in closed:
-            created = datetime.now(UTC).isoformat(timespec="seconds")
+            created = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
             ledger.close_run(run, {"created": created, "releases": 0, "lost": True})
 
 

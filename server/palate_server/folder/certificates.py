@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+import time
 import warnings
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -166,7 +167,7 @@ def _system_roots() -> list[x509.Certificate]:
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, *, days: int
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(time.time(), UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -207,7 +208,7 @@ def _lasts(path: Path, hosts: list[str]) -> bool:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
-    left = found.not_valid_after_utc - datetime.now(UTC)
+    left = found.not_valid_after_utc - datetime.fromtimestamp(time.time(), UTC)
     return list(names) == [_general(host) for host in hosts] and left > timedelta(days=RENEW_DAYS)
 
 

@@ -73,7 +73,7 @@ class EventLog:
     def _append(self, event: str, facts: Mapping[str, Any]) -> None:
         if self.file.exists() and self.file.stat().st_size > MOST:
             self.file.replace(self.file.with_suffix(".1.jsonl"))
-        now = datetime.now(UTC)
+        now = datetime.fromtimestamp(time.time(), UTC)
         if event in DAILY:
             now = now.replace(hour=0, minute=0, second=0, microsecond=0)
         line = {

@@ -15,6 +15,7 @@ import ipaddress
 import json
 import logging
 import re
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ class PartLog:
     def tell(self, text: str, level: Level = "info") -> None:
         """Write a line. On a full disk it is lost: no part may stand still for its log."""
         line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "at": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
             "level": level,
             "part": self.part,
             "text": harmless(text)[:LINE],

@@ -17,6 +17,7 @@ import json
 import os
 import pwd
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -117,7 +118,7 @@ class OperatorLog:
             last = os.pread(descriptor, MOST_LINE, max(0, size - MOST_LINE)).rstrip(b"\n").rpartition(b"\n")[2]
             line = {
                 "after": hashlib.sha256(last).hexdigest() if last else "",
-                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "at": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
                 **_who(),
                 "command": name,
                 "arguments": {key: _plain(value) for key, value in arguments.items() if value not in (None, False)},

@@ -21,6 +21,7 @@ detects changes, but not an older copy of the file: compare checkpoints kept els
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -327,7 +328,7 @@ class Ledger(LedgerFile):
                 self._append(connection, kind="lost")
             most = max(float(spent), self._log.history.spent())
             seen: dict[str, Any] = {"witness_size": witness.size, "witness_root": witness.root}
-            seen |= {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+            seen |= {"created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")}
             if cosigned is not None:
                 seen |= {"epoch": self._log.history.epoch + 1, "cosigned": cosigned}
             self._append(connection, kind="restored", base=base, spent=most, **seen)

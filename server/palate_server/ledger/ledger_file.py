@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ class LedgerFile(Closing):
         try:
             with self._view(write=not read_only) as connection:
                 if self._log.size == 0 and not read_only:
-                    created = datetime.now(UTC).isoformat(timespec="seconds")
+                    created = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
                     first = {"population": population, "unit": unit or "user", "created": created}
                     self._append(connection, kind="population", **first)
             found = self._log.history.population

@@ -540,8 +540,6 @@ def _clock(seen: _Seen) -> Iterator[ServerProblem]:
             since=jumped,
         )
     written = [at(event) for event in list(seen.told.last.values())]  # the supervisor reads on meanwhile
-    with suppress(OSError):
-        written.append(seen.site.ledger_file.stat().st_mtime)
     if written and (ahead := max(written) - seen.now) > SKEW:
         yield _problem("clock_off", said=f"the clock is {ahead:,.0f} s or more behind what was written")
 
@@ -583,9 +581,9 @@ def _configuration(seen: _Seen) -> Iterator[ServerProblem]:
     except PalateError as error:
         yield _problem("configuration_invalid", said=line_of(error))
         return
-    started = seen.told.last.get("started")
-    if seen.parts is not None and started is not None and file.stat().st_mtime > at(started) + 1.0:
-        yield _problem("configuration_newer", since=file.stat().st_mtime)
+    read = seen.told.last.get("started", {}).get("configuration")
+    if seen.parts is not None and read is not None and read != seen.site.configuration_hash():
+        yield _problem("configuration_newer")
 
 
 def _happened(seen: _Seen) -> Iterator[ServerProblem]:
@@ -665,8 +663,8 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
         return
     made = last_backup(site)
     if made is None:
-        begun = (site.tls / "ca.pem").stat().st_mtime  # made with the folder, and never again
-        if seen.now - begun > hours * 3600:
+        authority = x509.load_pem_x509_certificate((site.tls / "ca.pem").read_bytes())  # made with the folder
+        if seen.now - authority.not_valid_before_utc.timestamp() > hours * 3600:
             yield _problem("backup_old", said="no backup of this folder was ever made")
     elif seen.now - made.at > hours * 3600:
         with site.reading() as ledger, Enrolments(site.enrolment_file) as register:

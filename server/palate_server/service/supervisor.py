@@ -157,7 +157,8 @@ class Supervisor(Closing):
         if not self.dev and not self.housed and end_left_over(self.site.public):
             self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
-        self._events.tell("started", dev=self.dev, pid=os.getpid())
+        read = self.site.configuration_hash()
+        self._events.tell("started", dev=self.dev, pid=os.getpid(), configuration=read)
         logging.getLogger().addHandler(self._said)
         try:
             for name, listener in self._listeners.items():

@@ -12,7 +12,6 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, tzinfo
 from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,8 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from palate_common.records.signing import SigningKey
 from palate_common.secagg.agreement import KeyPair
-from palate_server.folder import events
-from palate_server.ledger import ledger, ledger_file
 
 NOW = 1_760_000_000.0
 """The time, in seconds since 1970."""
@@ -54,22 +51,12 @@ def still(seed: str) -> Iterator[None]:
         (zlib, "compressobj", _Storing),
         (SigningKey, "generate", identity),
         (KeyPair, "generate", pair),
-        *((each, "datetime", _StillDate) for each in (ledger, ledger_file, events)),
     )
     with ExitStack() as stack:
         stack.callback(os.umask, os.umask(0o022))
         for owner, attribute, settled in patches:
             stack.enter_context(mock.patch.object(owner, attribute, settled))
         yield
-
-
-class _StillDate(datetime):
-    """Dates whose present is `time.time`."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> _StillDate:
-        """The time that is."""
-        return cls.fromtimestamp(time.time(), tz)
 
 
 def _stored(data: bytes, *_: object, **__: object) -> bytes:

@@ -8,6 +8,7 @@ True
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -97,7 +98,7 @@ def write(sections: Sequence[Section], *, page: bytes | None = None, key: Signin
         "palate": "audit",
         "schema": SCHEMA,
         "version": version("palate"),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
         "page": None if page is None else digest(page),
         "sections": [as_json(section) for section in sections],
     }

@@ -6,6 +6,7 @@
 """
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,7 +167,7 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         alpha=f"{ALPHA:g}",
         rungs=[(rung.value, said) for rung, said in _RUNGS.items()],
         limits=LIMITS,
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        created=datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=version("palate"),
         signer=signer,
         style=Markup(pages.get_template("report.css.j2").render()),  # noqa: S704  # our own file, without data

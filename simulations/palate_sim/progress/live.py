@@ -91,7 +91,10 @@ class Progress(Closing):
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Log and show one event; `at` (UTC, ISO 8601) is added where it is missing."""
         if self._log is not None and (event.get("event") != "step" or event.get("over")):
-            stamped = {**event, "at": event.get("at") or datetime.now(UTC).isoformat(timespec="milliseconds")}
+            stamped = {
+                **event,
+                "at": event.get("at") or datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+            }
             self._log.write(json.dumps(stamped, ensure_ascii=False, default=_plain) + "\n")
             self._log.flush()
         if not self._quiet:

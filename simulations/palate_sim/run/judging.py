@@ -8,6 +8,7 @@ are those of any run. What is said of it is what a server would do; a simulation
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,7 +128,10 @@ def judge_model(
     Registry(folder).write_inputs(pack_inputs(inputs))
     outcome = run_local(job.model_copy(update={"folder": folder, "terms": terms}), present, notify=notify)
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
-        facts = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "model_hash": outcome.model.hash}
+        facts = {
+            "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+            "model_hash": outcome.model.hash,
+        }
         ledger.close_run(terms.run, facts | {"rounds": 1, "releases": outcome.model.header.releases})
     return JudgedRun(terms, _said(config, items, terms, outcome.model, in_use, folder, ledger))
 

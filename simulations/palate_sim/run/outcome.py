@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -140,7 +141,7 @@ def _publish(
     )
     if not any(entry.kind == "close" for entry in ledger.entries(terms.run)):
         closing = {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
             "model_hash": model.hash,
             "rounds": trained.rounds,
             "releases": model.header.releases,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ class RunFolder:
 def default_folder(name: str) -> Path:
     """runs/<name>-<UTC time>."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or "run"
-    return Path("runs") / f"{safe}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return Path("runs") / f"{safe}-{datetime.fromtimestamp(time.time(), UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def check_new(path: Path) -> None:

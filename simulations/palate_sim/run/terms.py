@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from datetime import UTC, datetime
 
 from palate_common.algorithms import State, algorithm_class
@@ -58,7 +59,7 @@ def simulated_terms(
         )
     return make_terms(
         population=population,
-        run=f"{run[: NAME // 2]}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        run=f"{run[: NAME // 2]}-{datetime.fromtimestamp(time.time(), UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
         algorithm=config.algorithm.name,
         settings=config.algorithm.settings,
         n_users=n_users,

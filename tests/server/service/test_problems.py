@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -51,25 +51,24 @@ def wrong(site: Site, parts: dict[str, bool] | None = RUNS, *, now: float | None
 def site(make_service: Maker) -> Site:
     """A server with as many devices as a cohort needs, which was started a while ago."""
     made: Site = make_service().site
-    tell(made, "started", ago=3600, dev=False, pid=os.getpid())
+    start(made)
     tell(made, "serving", ago=3590)
-    os.utime(made.config_file, (time.time() - 7200,) * 2)
     return made
 
 
+def start(site: Site) -> None:
+    tell(site, "started", ago=3600, dev=False, pid=os.getpid(), configuration=site.configuration_hash())
+
+
 def tell(site: Site, event: str, *, ago: float = 0.0, **facts: Any) -> None:
-    EventLog(site.events).tell(event, **facts)
-    if ago:  # it happened earlier
-        lines = site.events.read_text().splitlines()
-        last = json.loads(lines[-1])
-        last["at"] = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(timespec="milliseconds")
-        site.events.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    with mock.patch("time.time", return_value=time.time() - ago):
+        EventLog(site.events).tell(event, **facts)
 
 
 def configure(site: Site, **sections: str) -> Site:
     text = "".join(f"[{name}]\n{settings}\n" for name, settings in sections.items())
     site.config_file.write_text(site.config_file.read_text() + text)
-    os.utime(site.config_file, (time.time() - 7200,) * 2)
+    start(site)
     return Site(site.folder)
 
 
@@ -248,6 +247,7 @@ def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
 
 
 def test_a_clock_that_was_set_or_runs_behind_what_was_written(site: Site) -> None:
+    tell(site, "serving")
     assert "behind" in wrong(site, now=time.time() - 120)["clock_off"].said
     tell(site, "clock", seconds=-900)
     assert "-900 s" in wrong(site)["clock_off"].said
@@ -265,6 +265,8 @@ def test_keys_that_others_may_read_or_that_are_gone(site: Site) -> None:
 
 def test_a_configuration_that_was_changed_and_one_that_the_next_start_refuses(site: Site) -> None:
     os.utime(site.config_file)
+    assert wrong(site) == {}, "it is what the start has read"
+    site.config_file.write_text(site.config_file.read_text() + "# changed\n")
     assert set(wrong(site)) == {"configuration_newer"}
     site.config_file.write_text(site.config_file.read_text() + "\n[nothing]\n")
     assert "nothing" in wrong(site)["configuration_invalid"].said

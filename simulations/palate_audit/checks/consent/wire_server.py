@@ -241,7 +241,7 @@ class _Connection:
 def certificate() -> str:
     """An authority that nothing has signed by, as PEM."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "audit")])
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(time.time(), UTC)
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
         .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))

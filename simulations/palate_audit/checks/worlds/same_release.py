@@ -13,12 +13,10 @@ differs between two runs of the same world all the same is left out.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, tzinfo
-from typing import Any, Self
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -83,7 +81,7 @@ def _played(setting: Setting, events: int, released: list[Int64]) -> dict[str, A
         return noisy
 
     with (
-        _stopped(),
+        mock.patch("time.time", return_value=NOW),  # no time differs by chance between worlds only
         mock.patch.object(coordinator, "noised", same),
         heard() as said,
         probe_run(setting, _histories(events)) as stage,
@@ -91,26 +89,6 @@ def _played(setting: Setting, events: int, released: list[Int64]) -> dict[str, A
         stage.coordinator.clock = lambda: NOW
         stage.play()
         return dict(_flat("", _outputs(stage, said)))
-
-
-class _Then(datetime):
-    """A clock that stands still."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Self:
-        """Always the same moment."""
-        return cls.fromtimestamp(NOW, tz)
-
-
-@contextmanager
-def _stopped() -> Iterator[None]:
-    """Stop the clocks that Palate's modules read, so that no time differs by chance between worlds only."""
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch("time.time", return_value=NOW))
-        for name, module in list(sys.modules.items()):
-            if name.startswith("palate_") and vars(module).get("datetime") is datetime and name != __name__:
-                stack.enter_context(mock.patch.object(module, "datetime", _Then))
-        yield
 
 
 def _histories(events: int) -> Interactions:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -126,7 +127,11 @@ def made(chosen: Mapping[str, int]) -> dict[str, Any]:
     told: dict[str, Any] = {
         name: found[name] for name in ("palate", "commit", "python", "environment") if name in found
     }
-    return {"command": _command(chosen), "created": datetime.now(UTC).isoformat(timespec="seconds"), **told}
+    return {
+        "command": _command(chosen),
+        "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+        **told,
+    }
 
 
 def _command(chosen: Mapping[str, int]) -> str:

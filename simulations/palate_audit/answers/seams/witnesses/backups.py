@@ -30,7 +30,6 @@ from palate_common.system import lock_folder
 from palate_server.folder import archive, backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
-from palate_server.ledger import ledger as ledgers
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 
@@ -197,7 +196,6 @@ def _survived(dice: Dice, server: _SavedServer, where: Path) -> list[Path]:
 def _backups(dice: Dice, answer: CaseAnswer) -> None:
     """A server is saved, goes on, is lost, and restored from what others have seen."""
     with made_folder(answer) as root, ExitStack() as stack:
-        stack.enter_context(mock.patch.object(backup, "datetime", vars(ledgers)["datetime"]))
         server = _SavedServer(dice, root)
         if dice.chance(0.4):
             server.rotate()

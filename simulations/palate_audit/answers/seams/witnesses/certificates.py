@@ -114,17 +114,7 @@ def _certified(dice: Dice, answer: CaseAnswer) -> None:
     """Certificates that are made, kept, renewed, damaged, and replaced by public ones."""
     chain = _chain()
     base = datetime(2026, 1, 1, tzinfo=UTC)
-    now = [base]
-
-    class _Clock(datetime):
-        """Dates whose present is this case's."""
-
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            """The time that is."""
-            return now[0]
-
-    with made_folder(answer) as root, mock.patch.object(certificates, "datetime", _Clock):
+    with made_folder(answer) as root, mock.patch("time.time", return_value=base.timestamp()) as clock:
         for _ in range(6):
             before = {path.name: path.read_bytes() for path in root.iterdir()}
             step = dice.whole(0, 8)
@@ -161,7 +151,7 @@ def _certified(dice: Dice, answer: CaseAnswer) -> None:
                 (root / "public.next.pem").write_bytes(dice.one_of((*chain["leaves"].values(), b"x")))
                 (root / "public.key").write_bytes(dice.one_of((*[chain["keys"][1]] * 2, chain["keys"][2], b"x")))
                 tell_result(answer, certificates.keep_place, root, hosts[0])
-            now[0] = base + timedelta(days=dice.one_of((0, 1, 366, 367, 368, 397, 4000)))
+            clock.return_value = (base + timedelta(days=dice.one_of((0, 1, 366, 367, 368, 397, 4000)))).timestamp()
             after = {path.name: path.read_bytes() for path in root.iterdir()}
             answer.tell(
                 sorted((name, after[name] == before.get(name), (root / name).stat().st_mode & 0o777) for name in after)
