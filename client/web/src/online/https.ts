@@ -1,7 +1,7 @@
 /** HTTP requests to one server by fetch, within a time and a size. Its TLS is the browser's: fetch can't pin a certificate. */
 
 import { InputError, PalateError, UnreachableError } from "../errors.js";
-import { concat } from "../records/bytes.js";
+import { chained } from "../records/bytes.js";
 
 const MOST_REFUSAL = 2 ** 14;
 const REQUEST_SECONDS = 30;
@@ -124,7 +124,8 @@ class Ending {
   }
 }
 
-async function bodyOf(response: Response, most: number): Promise<Uint8Array> {
+/** The body of a reply, at most so many bytes. */
+export async function bodyOf(response: Response, most: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;
   const reader = response.body?.getReader();
@@ -136,5 +137,5 @@ async function bodyOf(response: Response, most: number): Promise<Uint8Array> {
     }
     parts.push(next.value);
   }
-  return concat(...parts);
+  return chained(parts);
 }
