@@ -44,7 +44,7 @@ const TRIES = 10;
 const SECONDS = 600;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
-  /** Where the published models are; `sync` looks there where the device is not enrolled. */
+  /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
   readonly models?: string;
 }
 
@@ -274,9 +274,10 @@ export class Host {
 
   // Models and lists.
 
-  /** Verifies a published model, of files or below an address, and uses it; false if it is in use already. */
+  /** Verifies a published model, of files or at an address, and uses it; false if it is in use already. */
   async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
-    return this.required().update(typeof source === "string" ? fetched(source) : given(source));
+    if (typeof source !== "string") return this.required().update(given(source));
+    return this.required().update(fetched(source, AbortSignal.any([this.ending.signal, AbortSignal.timeout(1000 * SECONDS)])));
   }
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */

@@ -5,13 +5,13 @@
  *     against the last one seen -> Journal (one transaction)
  */
 
-import { InputError, IntegrityError, PalateError, RefusedError, UnreachableError } from "../errors.js";
-import { textOf } from "../records/bytes.js";
-import { digest } from "../records/canonical.js";
+import { InputError, IntegrityError, PalateError, RefusedError, unanswered, UnreachableError } from "../errors.js";
+import { chained, hex, textOf } from "../records/bytes.js";
+import { digest, readJson } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
-import { hex } from "../records/bytes.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
 import { bare, checkGrowth, checkPinned, keptBy, lasting, spendShown } from "../records/consistency.js";
+import { Fields } from "../records/fields.js";
 import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
@@ -20,6 +20,8 @@ import { expandUnpacked, inflated } from "./compact.js";
 import { quarantined, type GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
+/** Bytes of the largest answer that names a server's newest model. */
+export const MOST_POINTER = 1024;
 const COMPACT = `${UNPACKED}.z`;
 
 /** Where published files are: the bytes of one, at most so many; null if it isn't there. */
@@ -187,34 +189,53 @@ export class Models {
   }
 }
 
-/** Published files below an address, by fetch, without credentials. */
-export function fetched(base: string, signal?: AbortSignal): FileSource {
-  const folder = base.endsWith("/") ? base : `${base}/`;
-  return async (name, most) => {
-    let answer: Response;
-    try {
-      answer = await fetch(folder + name, { credentials: "omit", referrerPolicy: "no-referrer", cache: name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal });
-    } catch (error) {
-      throw new UnreachableError(`the model can't be fetched: ${error instanceof Error ? error.message : String(error)}`);
-    }
+/** The hash of the newest model's manifest, as a server names it. */
+export function newestIn(body: Uint8Array): string {
+  try {
+    return Fields.of("the newest model", readJson(textOf(body)), ["manifest"], [], true).hash("manifest");
+  } catch {
+    throw new UnreachableError("the server must name its newest model, got something else");
+  }
+}
+
+/** Published files of a folder, or, of a server's address, which has no path but a population's, its newest model; without credentials. */
+export function fetched(address: string, signal: AbortSignal): FileSource {
+  let folder: Promise<string> | null = null;
+  const find = async (): Promise<string> => {
+    const { pathname } = new URL(address, globalThis.location?.href);
+    const at = address.replace(/\/?$/, "/");
+    if (!/^(\/p\/[a-z0-9-]+)?\/?$/.test(pathname)) return at;
+    const named = await read(`${at}models/latest`, MOST_POINTER, "no-store", signal);
+    if (!named) throw new UnreachableError(`${address} must have a model, got none yet; files that lie in a folder are below a path`);
+    return `${at}models/${newestIn(named)}/`;
+  };
+  return async (name, most) => read((await (folder ??= find())) + name, most, name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal);
+}
+
+async function read(url: string, most: number, cache: RequestCache, signal: AbortSignal): Promise<Uint8Array | null> {
+  try {
+    const answer = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", cache, signal });
     if (answer.status === 404) return null;
     if (!answer.ok || !answer.body) throw new UnreachableError(`the model can't be fetched: the server answered ${answer.status}`);
-    const [parts, reader] = [[] as Uint8Array[], answer.body.getReader()];
-    let size = 0;
-    const more = async () =>
-      reader.read().catch((error: unknown) => {
-        throw new UnreachableError(`the model can't be fetched whole: ${error instanceof Error ? error.message : String(error)}`);
-      });
-    for (let next = await more(); !next.done; next = await more()) {
-      size += next.value.length;
-      if (size > most) {
-        await reader.cancel();
-        throw new IntegrityError(`${name} must be at most ${most} bytes, got more`);
-      }
-      parts.push(next.value);
+    return await bodyOf(answer, most);
+  } catch (error) {
+    throw error instanceof PalateError ? error : unanswered(url, error);
+  }
+}
+
+/** The body of a reply, at most so many bytes. */
+export async function bodyOf({ body }: Response, most: number): Promise<Uint8Array> {
+  const [parts, reader] = [[] as Uint8Array[], body?.getReader()];
+  let size = 0;
+  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
+    size += next.value.length;
+    if (size > most) {
+      await reader?.cancel();
+      throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
     }
-    return new Uint8Array(await new Blob(parts).arrayBuffer());
-  };
+    parts.push(next.value);
+  }
+  return chained(parts);
 }
 
 /** Published files that are in memory. */
