@@ -139,7 +139,7 @@ export class Device {
   /**
    * Verifies a published model and uses it from now on; false if it is in use already.
    *
-   * @param source - the address of the folder of published files, or the files by their names. The former model stays in use if
+   * @param source - the address of a server, or of the folder of published files, or the files by their names. The former model stays in use if
    * they are not signed by the service's key, damaged, of another population, or older.
    */
   async updateModel(source: string | URL | Readonly<Record<string, Uint8Array>>): Promise<boolean> {

@@ -27,3 +27,11 @@ export class LockedError extends PalateError { override readonly code = "locked"
 export class RefusedError extends PalateError { override readonly code = "refused"; }
 /** A server can't be reached, or doesn't answer as it should. */
 export class UnreachableError extends PalateError { override readonly code = "unreachable"; }
+
+/** What a failed request says, which in a browser is hardly anything: it names what may be the cause. */
+export function unanswered(address: string, error: unknown): UnreachableError {
+  const { location } = globalThis as { location?: { readonly origin: string } };
+  const silent = location && error instanceof TypeError;
+  const causes = silent ? `; a browser doesn't say why: nobody is there, its certificate isn't trusted here, or \`gateway.origins\` lacks ${location.origin}` : "";
+  return new UnreachableError(`${address} must answer, got ${String(error).slice(0, 200)}${causes}`);
+}

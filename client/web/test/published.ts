@@ -7,7 +7,7 @@ import { MerkleTree } from "../src/records/merkle.js";
 import { SigningKey } from "../src/records/signing.js";
 
 export const POPULATION = "made";
-const leaf = (seq: number): Uint8Array => canonicalJson({ seq });
+const leaf = (seq: number, fork: string): Uint8Array => canonicalJson({ fork, seq });
 
 type Arrays = Record<string, { dtype: string; shape: number[]; data: Float32Array | Int32Array | Int8Array | Uint8Array }>;
 
@@ -43,10 +43,10 @@ export function plainModel(items: readonly string[], width = 0, seed = 1, more: 
   return concat(u32(head.length), u32(0), head, ...Object.values(tensors).map(({ data }) => new Uint8Array(data.buffer)));
 }
 
-/** The files of version `size`, from a log of so many entries. */
-export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array): Promise<Record<string, Uint8Array>> {
+/** The files of version `size`, from a log of so many entries; `fork` makes another log. */
+export async function publish(key: SigningKey, size: number, items: readonly string[], plain: Uint8Array, fork = ""): Promise<Record<string, Uint8Array>> {
   const packed = new Uint8Array(await new Response(new Blob([plain]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer());
-  const leaves = Array.from({ length: size }, (_, seq) => leaf(seq));
+  const leaves = Array.from({ length: size }, (_, seq) => leaf(seq, fork));
   const files: Record<string, Uint8Array> = { items: utf8(items.map((item) => `${item}\n`).join("")), "model.int8.safetensors.z": packed };
   const facts = (data: Uint8Array) => ({ sha256: digest(data), bytes: data.length });
   const manifest = canonicalJson({

@@ -44,7 +44,7 @@ const TRIES = 10;
 const SECONDS = 600;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
-  /** Where the published models are; `sync` looks there where the device is not enrolled. */
+  /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
   readonly models?: string;
 }
 
@@ -213,7 +213,7 @@ export class Host {
   private readonly ending = new AbortController();
   private readonly service: Service | null;
   private readonly models: Models | null;
-  private used: { readonly of: string; readonly recommender: Recommender } | null = null;
+  private used: { readonly of: string; readonly recommender: Promise<Recommender> } | null = null;
   /** The model that the app gave, and the published one that was in use then: a later published one takes its place. */
   private own: { readonly name: string; readonly over: string; readonly recommender: Recommender } | null = null;
   private readonly replaced = new Set<string>();
@@ -274,9 +274,10 @@ export class Host {
 
   // Models and lists.
 
-  /** Verifies a published model, of files or below an address, and uses it; false if it is in use already. */
+  /** Verifies a published model, of files or at an address, and uses it; false if it is in use already. */
   async updateModel(source: string | Readonly<Record<string, Uint8Array>>): Promise<boolean> {
-    return this.required().update(typeof source === "string" ? fetched(source) : given(source));
+    if (typeof source !== "string") return this.required().update(given(source));
+    return this.required().update(fetched(source, AbortSignal.any([this.ending.signal, AbortSignal.timeout(1000 * SECONDS)])));
   }
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
@@ -646,7 +647,7 @@ export class Host {
     return this.made;
   }
 
-  /** The recommender of the model in use. */
+  /** The recommender of the model in use, made once. */
   private async ranker(): Promise<{ recommender: Recommender }> {
     const published = await this.models?.current();
     const of = published?.id ?? "";
@@ -654,11 +655,14 @@ export class Host {
     if (this.own) this.replaced.add(this.own.name); // a later published one was taken into use
     this.own = null;
     if (!published) throw new InputError("a device must have a model to recommend by, got none: `updateModel` or `useModel` first");
-    if (this.used?.of === of) return this.used;
-    const { items, domains, model, manifest } = published;
-    const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
-    this.used = { of, recommender: await Recommender.of(model, items, interests, () => this.store.counts, domains) };
-    return this.used;
+    if (this.used?.of !== of) {
+      const { items, domains, model, manifest } = published;
+      const interests = new Interests(this.store, items, this.weighting, manifest.recentHalfLifeDays);
+      const made = { of, recommender: Recommender.of(model, items, interests, () => this.store.counts, domains) };
+      made.recommender.catch(() => this.used === made && (this.used = null));
+      this.used = made;
+    }
+    return { recommender: await this.used.recommender };
   }
 }
 

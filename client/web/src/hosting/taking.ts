@@ -22,7 +22,7 @@ export const makePart: MakePart = async (context) => {
     storage,
     service,
     clock: store.clock,
-    consents: (purpose) => store.agreed(purpose),
+    consents: async (purpose) => !(await askedToDelete(storage)) && store.agreed(purpose),
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {

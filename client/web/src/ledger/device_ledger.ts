@@ -7,7 +7,7 @@
 
 import { BudgetError, InputError, IntegrityError, RefusedError } from "../errors.js";
 import { totalMu2 } from "../mechanism/accounting.js";
-import { fromHex, hex } from "../records/bytes.js";
+import { fromHex, hex, same } from "../records/bytes.js";
 import { canonicalJson, Float, readCanonical, type Json } from "../records/canonical.js";
 import { readCheckpoint, type Seen } from "../records/consistency.js";
 import { Fields } from "../records/fields.js";
@@ -171,31 +171,43 @@ export class DeviceLedger {
 
   /** The last state of a population's ledger that this device has seen, and the signed bytes that have shown it. */
   async seen(population: string): Promise<Seen> {
-    const data = await this.storage.get(`ledger/seen/${population}`);
-    if (!data) return { checkpoint: null, evidence: null };
-    const length = new DataView(data.buffer, data.byteOffset).getUint32(0);
-    return { checkpoint: readCheckpoint(readCanonical(data.subarray(4, 4 + length), MOST)), evidence: data.slice(4 + length) };
+    return seenIn(await this.storage.get(nameOf(population)));
   }
 
-  /** Stores a state whose signature and consistency proof the caller has verified. */
-  async see(population: string, checkpoint: Checkpoint, evidence: Uint8Array): Promise<void> {
-    const name = `ledger/seen/${population}`;
-    const head = canonicalJson({ size: checkpoint.size, root: checkpoint.root });
-    const data = new Uint8Array(4 + head.length + evidence.length);
-    new DataView(data.buffer).setUint32(0, head.length);
-    data.set(head, 4);
-    data.set(evidence, 4 + head.length);
-    await this.storage.transaction([name], (found) => {
-      const before = found.get(name);
-      if (before) {
-        const length = new DataView(before.buffer, before.byteOffset).getUint32(0);
-        const seen = readCheckpoint(readCanonical(before.subarray(4, 4 + length), MOST));
-        if (sameCheckpoint(seen, checkpoint)) return { write: new Map(), result: undefined };
-        if (checkpoint.size <= seen.size) {
-          throw new RefusedError(`the ledger of ${population} must extend size ${seen.size}, got size ${checkpoint.size}: ${checkpoint.size < seen.size ? "rolled back" : "forked"}`);
-        }
+  /**
+   * Stores a later state of a population's ledger. Of two at once that don't extend each other one is refused: what comes in between is
+   * verified against, too.
+   *
+   * @param shows - verifies the state's signature and proofs against what was seen before, and gives the signed bytes that are kept; null:
+   * the state is no later one, and nothing is stored.
+   */
+  async see(population: string, checkpoint: Checkpoint, shows: (seen: Seen) => Promise<Uint8Array | null>): Promise<void> {
+    const [name, head] = [nameOf(population), canonicalJson({ size: checkpoint.size, root: checkpoint.root })];
+    for (let stored = false; !stored; ) {
+      const before = await this.storage.get(name);
+      const seen = seenIn(before);
+      const evidence = await shows(seen);
+      if (!evidence || (seen.checkpoint && sameCheckpoint(seen.checkpoint, checkpoint))) return;
+      if (seen.checkpoint && checkpoint.size <= seen.checkpoint.size) {
+        throw new RefusedError(`the ledger of ${population} must extend size ${seen.checkpoint.size}, got size ${checkpoint.size}: ${checkpoint.size < seen.checkpoint.size ? "rolled back" : "forked"}`);
       }
-      return { write: new Map([[name, data]]), result: undefined };
-    });
+      const data = new Uint8Array(4 + head.length + evidence.length);
+      new DataView(data.buffer).setUint32(0, head.length);
+      data.set(head, 4);
+      data.set(evidence, 4 + head.length);
+      stored = await this.storage.transaction([name], (found) => {
+        const unchanged = same(found.get(name) ?? NOTHING, before ?? NOTHING);
+        return { write: new Map(unchanged ? [[name, data]] : []), result: unchanged };
+      });
+    }
   }
+}
+
+const NOTHING = new Uint8Array();
+const nameOf = (population: string): string => `ledger/seen/${population}`;
+
+function seenIn(data: Uint8Array | undefined): Seen {
+  if (!data) return { checkpoint: null, evidence: null };
+  const length = new DataView(data.buffer, data.byteOffset).getUint32(0);
+  return { checkpoint: readCheckpoint(readCanonical(data.subarray(4, 4 + length), MOST)), evidence: data.slice(4 + length) };
 }

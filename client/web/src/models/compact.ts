@@ -1,7 +1,7 @@
 /** Compact model: a model for download, deflated, with its tables in int8 and its vectors in float16, each with its scales. */
 
 import { IntegrityError } from "../errors.js";
-import { concat } from "../records/bytes.js";
+import { chained } from "../records/bytes.js";
 import { checkFinite, countOf, numbersOf, readModelHeader, readTensors, type GlobalModel, type Tensor } from "./model.js";
 
 const [SCALE, GAPS] = [" scale", " gaps"];
@@ -24,7 +24,7 @@ export async function inflated(data: Uint8Array, most: number, noun: string): Pr
     throw new IntegrityError(`${noun} must be a deflated safetensors file, got something else`);
   }
   if (size > most) throw new IntegrityError(`${noun} must be whole and at most ${most} bytes unpacked, got another`);
-  return concat(...parts);
+  return chained(parts);
 }
 
 /** Reads a compact model. */

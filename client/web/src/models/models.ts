@@ -5,23 +5,24 @@
  *     against the last one seen -> Journal (one transaction)
  */
 
-import { InputError, IntegrityError, PalateError, RefusedError, UnreachableError } from "../errors.js";
-import { textOf } from "../records/bytes.js";
-import { digest } from "../records/canonical.js";
+import { InputError, IntegrityError, PalateError, RefusedError, unanswered, UnreachableError } from "../errors.js";
+import { chained, hex, textOf } from "../records/bytes.js";
+import { digest, readJson } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
-import { hex } from "../records/bytes.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
-import { bare, checkGrowth, checkPinned, keptBy, spendShown } from "../records/consistency.js";
+import { bare, checkGrowth, checkPinned, keptBy, lasting, spendShown } from "../records/consistency.js";
+import { Fields } from "../records/fields.js";
 import { sameCheckpoint } from "../records/merkle.js";
 import type { Service } from "../service.js";
 import { Factors } from "../recommend/factors.js";
-import type { Journal } from "../store/journal.js";
+import { DOMAINS, ITEMS, type Journal, MANIFEST, SIGNATURE, UNPACKED } from "../store/journal.js";
 import { expandUnpacked, inflated } from "./compact.js";
 import { quarantined, type GlobalModel } from "./model.js";
 import { catalogueHash, checkRecorded, evidenceOf, MOST_SIGNED, readManifest, type Manifest } from "./manifest.js";
 
-const [MANIFEST, SIGNATURE, ITEMS, DOMAINS] = ["manifest.json", "signature", "items", "domains"];
-const [COMPACT, UNPACKED] = ["model.int8.safetensors.z", "model.int8.safetensors"];
+/** Bytes of the largest answer that names a server's newest model. */
+export const MOST_POINTER = 1024;
+const COMPACT = `${UNPACKED}.z`;
 
 /** Where published files are: the bytes of one, at most so many; null if it isn't there. */
 export type FileSource = (name: string, most: number) => Promise<Uint8Array | null>;
@@ -39,7 +40,9 @@ export interface Published {
 }
 
 export class Models {
-  private read: Published | null | undefined;
+  /** The model in use, once it is read or taken: whoever asks meanwhile waits for the same. */
+  private read: Promise<Published | null> | null = null;
+  private latest = -1;
 
   constructor(
     private readonly journal: Journal,
@@ -50,10 +53,22 @@ export class Models {
 
   /** The model in use; null if there is none yet. */
   async current(): Promise<Published | null> {
-    if (this.read !== undefined) return this.read;
+    for (;;) {
+      const reading = (this.read ??= this.stored());
+      try {
+        const found = await reading;
+        if (this.read === reading) return found; // otherwise a later one was taken meanwhile
+      } catch (error) {
+        if (this.read && this.read !== reading) continue;
+        this.read = null;
+        throw error;
+      }
+    }
+  }
+
+  private async stored(): Promise<Published | null> {
     const files = await this.journal.files();
-    this.read = files.size ? (await this.unpack(files)).published : null;
-    return this.read;
+    return files.size ? this.unpack(files) : null;
   }
 
   /** The files of the model in use, as they are kept here; null if there is none yet. */
@@ -89,27 +104,26 @@ export class Models {
     const editions = await this.journal.editions();
     if (editions.at(-1)?.manifest === id) return false;
     const files = await this.collect(source, manifest, signed, have ?? (await this.journal.files().catch(() => new Map<string, Uint8Array>())));
-    const { published } = await this.unpack(files);
+    const published = await this.unpack(files);
     const evidence = evidenceOf(signed.get(MANIFEST) as Uint8Array, signed.get(SIGNATURE) as Uint8Array);
-    const seen = await this.ledger.seen(this.service.population);
     const { checkpoint, population, version } = manifest;
-    if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
-      await checkGrowth("model", manifest, seen, manifest.spentMu2, this.service.pinned);
-      checkRecorded(manifest, this.service.pinned);
-      // A model that doesn't say what was spent must not make this device forget what an earlier one said.
-      const silent = !Number.isFinite(spendShown(evidence)) && seen.evidence !== null && Number.isFinite(spendShown(seen.evidence));
-      if (silent && manifest.handovers.length) throw new IntegrityError("a model after a handover of the release key must say what was spent, got none");
-      await this.ledger.see(population, checkpoint, silent ? (seen.evidence as Uint8Array) : evidence);
-    } else {
+    const { pinned } = this.service;
+    await this.ledger.see(population, checkpoint, async (seen) => {
+      if (seen.checkpoint === null || seen.checkpoint.size <= checkpoint.size) {
+        await checkGrowth("model", manifest, seen, manifest.spentMu2, pinned);
+        checkRecorded(manifest, pinned);
+        return lasting("model", manifest, evidence, seen);
+      }
       // A plan has shown a later state: that one must extend the model's.
       const later = keptBy(seen.evidence);
-      await checkPinned("model", manifest, this.service.pinned, later);
-      checkRecorded(manifest, this.service.pinned);
+      await checkPinned("model", manifest, pinned, later);
+      checkRecorded(manifest, pinned);
       const known = later && sameCheckpoint(later.checkpoint, seen.checkpoint) ? later : bare(seen.checkpoint);
       await checkGrowth("ledger that was seen last", known, { checkpoint, evidence }, spendShown(seen.evidence), null);
-    }
+      return null;
+    });
     const adopted = await this.journal.adopt({ population, version, root: checkpoint.root, manifest: id, time: this.clock() }, files);
-    this.read = published;
+    if (version >= this.latest) [this.latest, this.read] = [version, Promise.resolve(published)];
     return adopted;
   }
 
@@ -158,11 +172,12 @@ export class Models {
     return data;
   }
 
-  private async unpack(files: ReadonlyMap<string, Uint8Array>): Promise<{ published: Published }> {
+  private async unpack(files: ReadonlyMap<string, Uint8Array>): Promise<Published> {
     const manifest = await this.manifest(files);
-    const plain = files.get(UNPACKED) as Uint8Array;
-    if (manifest.unpacked && hex(await sha256Async(plain)) !== manifest.unpacked.sha256) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
-    const [items, domains] = [lines(files.get(ITEMS), manifest.items), files.has(DOMAINS) ? lines(files.get(DOMAINS), manifest.items) : null];
+    const [plain, kinds] = [files.get(UNPACKED) as Uint8Array, files.get(DOMAINS)];
+    const named = kinds ? await names(manifest, DOMAINS, kinds) : !manifest.files.has(DOMAINS);
+    if (!named || (manifest.unpacked && hex(await sha256Async(plain)) !== manifest.unpacked.sha256)) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
+    const [items, domains] = [lines(files.get(ITEMS), manifest.items), kinds ? lines(kinds, manifest.items) : null];
     const model = expandUnpacked(plain);
     const { header } = model;
     const fits =
@@ -170,38 +185,57 @@ export class Models {
       header.facts.nItems === items.length && header.catalogue === manifest.catalogue && header.releases === manifest.releases;
     if (!fits) throw new IntegrityError("model and items must be the ones the manifest names, and are not");
     tryOut(model, items.length);
-    return { published: { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array) } };
+    return { manifest, model, items, domains, id: digest(files.get(MANIFEST) as Uint8Array) };
   }
 }
 
-/** Published files below an address, by fetch, without credentials. */
-export function fetched(base: string, signal?: AbortSignal): FileSource {
-  const folder = base.endsWith("/") ? base : `${base}/`;
-  return async (name, most) => {
-    let answer: Response;
-    try {
-      answer = await fetch(folder + name, { credentials: "omit", referrerPolicy: "no-referrer", cache: name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal });
-    } catch (error) {
-      throw new UnreachableError(`the model can't be fetched: ${error instanceof Error ? error.message : String(error)}`);
-    }
+/** The hash of the newest model's manifest, as a server names it. */
+export function newestIn(body: Uint8Array): string {
+  try {
+    return Fields.of("the newest model", readJson(textOf(body)), ["manifest"], [], true).hash("manifest");
+  } catch {
+    throw new UnreachableError("the server must name its newest model, got something else");
+  }
+}
+
+/** Published files of a folder, or, of a server's address, which has no path but a population's, its newest model; without credentials. */
+export function fetched(address: string, signal: AbortSignal): FileSource {
+  let folder: Promise<string> | null = null;
+  const find = async (): Promise<string> => {
+    const { pathname } = new URL(address, globalThis.location?.href);
+    const at = address.replace(/\/?$/, "/");
+    if (!/^(\/p\/[a-z0-9-]+)?\/?$/.test(pathname)) return at;
+    const named = await read(`${at}models/latest`, MOST_POINTER, "no-store", signal);
+    if (!named) throw new UnreachableError(`${address} must have a model, got none yet; files that lie in a folder are below a path`);
+    return `${at}models/${newestIn(named)}/`;
+  };
+  return async (name, most) => read((await (folder ??= find())) + name, most, name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal);
+}
+
+async function read(url: string, most: number, cache: RequestCache, signal: AbortSignal): Promise<Uint8Array | null> {
+  try {
+    const answer = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", cache, signal });
     if (answer.status === 404) return null;
     if (!answer.ok || !answer.body) throw new UnreachableError(`the model can't be fetched: the server answered ${answer.status}`);
-    const [parts, reader] = [[] as Uint8Array[], answer.body.getReader()];
-    let size = 0;
-    const more = async () =>
-      reader.read().catch((error: unknown) => {
-        throw new UnreachableError(`the model can't be fetched whole: ${error instanceof Error ? error.message : String(error)}`);
-      });
-    for (let next = await more(); !next.done; next = await more()) {
-      size += next.value.length;
-      if (size > most) {
-        await reader.cancel();
-        throw new IntegrityError(`${name} must be at most ${most} bytes, got more`);
-      }
-      parts.push(next.value);
+    return await bodyOf(answer, most);
+  } catch (error) {
+    throw error instanceof PalateError ? error : unanswered(url, error);
+  }
+}
+
+/** The body of a reply, at most so many bytes. */
+export async function bodyOf({ body }: Response, most: number): Promise<Uint8Array> {
+  const [parts, reader] = [[] as Uint8Array[], body?.getReader()];
+  let size = 0;
+  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
+    size += next.value.length;
+    if (size > most) {
+      await reader?.cancel();
+      throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
     }
-    return new Uint8Array(await new Blob(parts).arrayBuffer());
-  };
+    parts.push(next.value);
+  }
+  return chained(parts);
 }
 
 /** Published files that are in memory. */

@@ -1,13 +1,12 @@
 /** Downloads: models and directories from the enrolled server. They are public; a signature or hash verifies each. */
 
-import { IntegrityError, UnreachableError } from "../errors.js";
-import { hex, textOf } from "../records/bytes.js";
-import { digest, readJson } from "../records/canonical.js";
+import { IntegrityError } from "../errors.js";
+import { MOST_POINTER, newestIn } from "../models/models.js";
+import { hex } from "../records/bytes.js";
+import { digest } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
-import { Fields } from "../records/fields.js";
 import { RejectedError, type Https } from "./https.js";
 
-const MOST_POINTER = 1024;
 const FILE_SECONDS = 600;
 
 /** SHA-256 of the newest model's manifest, according to the server; null: there is no model yet. */
@@ -15,11 +14,7 @@ export async function latest(https: Https): Promise<string | null> {
   const reply = await https.request("GET", "/models/latest", { most: MOST_POINTER });
   if (reply.status === 404) return null;
   if (reply.status !== 200) throw new RejectedError("a request for its newest model", reply.status);
-  try {
-    return Fields.of("the newest model", readJson(textOf(reply.body)), ["manifest"], [], true).hash("manifest");
-  } catch {
-    throw new UnreachableError("the server must name its newest model, got something else");
-  }
+  return newestIn(reply.body);
 }
 
 /** A file of the published model whose manifest has this hash; null: there is none. */

@@ -96,10 +96,13 @@ export async function askedToDelete(storage: Storage): Promise<{ readonly answer
   return data ? { answered: Fields.of("a request to leave", readCanonical(data, MOST_ANSWER), ["answered"]).flag("answered") } : null;
 }
 
-/** The enrolment of a device; null: it isn't enrolled. `left`: also the one that it has left. */
+/**
+ * The enrolment by which a device takes part; null: it isn't enrolled, or has asked to leave, whatever the server answered. `left`: also the
+ * one that it has asked to leave.
+ */
 export async function enrolmentOf(storage: Storage, left = false): Promise<Enrolment | null> {
   const data = await storage.get(KEPT);
-  if (!data || (!left && (await askedToDelete(storage))?.answered)) return null;
+  if (!data || (!left && (await askedToDelete(storage)))) return null;
   const fields = Fields.of("the enrolment", readCanonical(data, MOST_MESSAGE), ["origin", "public_key", "population", "device", "secret", "public_pem", "node"]);
   return {
     origin: fields.text("origin"),
@@ -176,7 +179,7 @@ export async function leaveRequest(population: string, device: number, identity:
 /**
  * Asks the server to delete what it has of this device; asked again, it answers the same.
  *
- * That it was asked is on the disk before the request is sent, so that a statement never says less.
+ * That it was asked is on the disk before the request is sent: from then on the device takes part in nothing, and a statement never says less.
  */
 export async function leave(storage: Storage, identity: SigningKey, seconds = SECONDS, signal?: AbortSignal): Promise<void> {
   const enrolment = await enrolmentOf(storage, true);

@@ -1,7 +1,7 @@
 /** HTTP requests to one server by fetch, within a time and a size. Its TLS is the browser's: fetch can't pin a certificate. */
 
-import { InputError, PalateError, UnreachableError } from "../errors.js";
-import { concat } from "../records/bytes.js";
+import { InputError, PalateError, unanswered, UnreachableError } from "../errors.js";
+import { bodyOf } from "../models/models.js";
 
 const MOST_REFUSAL = 2 ** 14;
 const REQUEST_SECONDS = 30;
@@ -84,7 +84,7 @@ export class Https {
     } catch (error) {
       if (stop?.aborted || ends.over) throw new StoppedError("the app asked to stop");
       if (error instanceof PalateError) throw error;
-      throw new UnreachableError(`${this.origin} must answer, got ${String(error).slice(0, 200)}`);
+      throw unanswered(this.origin, error);
     } finally {
       ends.close();
     }
@@ -122,19 +122,4 @@ class Ending {
     this.stop?.removeEventListener("abort", this.stopped);
     for (const timer of this.timers) clearTimeout(timer);
   }
-}
-
-async function bodyOf(response: Response, most: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  const reader = response.body?.getReader();
-  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
-    size += next.value.length;
-    if (size > most) {
-      await reader?.cancel();
-      throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
-    }
-    parts.push(next.value);
-  }
-  return concat(...parts);
 }

@@ -17,7 +17,7 @@ import { REFUSED } from "../rounds/wire.js";
 import { Directory } from "../secagg/directory.js";
 import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
-import { enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
+import { askedToDelete, enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
 import type { Answer, Notice } from "./flower_messages.js";
 import { Fleet, type Asked } from "./flower_wire.js";
 import { Https, RejectedError, StoppedError } from "./https.js";
@@ -46,6 +46,7 @@ interface SyncEnd {
 
 const end = (ended: Ended, reason = "", next: number | null = null, quiet = false): SyncEnd => ({ ended, reason, next, quiet });
 const WITHDRAWN = end("no consent", "the user no longer agrees to what an answer is for");
+const LEFT = end("not enrolled", "this device has asked its server to delete it, and takes part in nothing more", null, true);
 
 export interface SyncResult {
   readonly ended: Ended;
@@ -397,10 +398,11 @@ class Session {
     }
   }
 
-  /** Whether the app, the user, the policy or the clock end the sync now. */
+  /** Whether the app, the user, who may have left, the policy or the clock end the sync now. */
   private async over(): Promise<SyncEnd | null> {
-    const { signal, modelsOnly, rounds, policy } = this.options;
+    const { signal, modelsOnly, rounds, policy, storage } = this.options;
     if (signal?.aborted) return end("stopped");
+    if (!modelsOnly && (await askedToDelete(storage))) return LEFT;
     if (!modelsOnly && !(await rounds.agreed("train")) && !(await rounds.agreed("analytics"))) {
       return end("no consent", "the user has not agreed to take part in training", null, true);
     }

@@ -20,7 +20,7 @@ type Bonds = ReadonlyMap<number, ReadonlyMap<number, number>> | null;
 export function diverse(scores: Float64Array, vectors: Float64Array, n: number, diversity: number, beside: number, bonds: Bonds): number[] {
   const count = scores.length;
   const width = vectors.length / (count + beside);
-  const [least, most] = [Math.min(...scores), Math.max(...scores)];
+  const [least, most] = [scores.reduce((one, other) => Math.min(one, other), Infinity), scores.reduce((one, other) => Math.max(one, other), -Infinity)];
   const span = most - least;
   const worth = scores.map((score) => (1 - diversity) * (span ? (score - least) / span : 0));
   for (let row = 0; row < vectors.length; row += width) {

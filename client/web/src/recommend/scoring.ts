@@ -69,10 +69,10 @@ export class Scorer {
       }
       for (const [source, own] of amounts) {
         const all = factors.amounts(source, together);
-        amounts.set(source, Float64Array.of(...own, ...places.map((place) => -LESS * all[place])));
+        amounts.set(source, Float64Array.from([...own, ...places.map((place) => -LESS * all[place])]));
       }
     }
-    const items = Int32Array.of(...history.indices, ...less);
+    const items = Int32Array.from([...history.indices, ...less]);
     const linked = new Map<string, ReadonlyMap<number, number>>();
     for (const each of this.links) {
       const own = (amounts.get(each.source) as Float64Array).map((amount) => amount * weightOf(weights, each.source));

@@ -74,6 +74,13 @@ export async function checkGrowth(what: string, shown: Shown, { checkpoint: seen
   verifyConsistency(seen, now, proof);
 }
 
+/** The signed bytes to keep of a state: one that doesn't say what was spent must not make this device forget what an earlier one said. */
+export function lasting(what: string, shown: Shown, data: Uint8Array, { evidence }: Seen): Uint8Array {
+  if (Number.isFinite(spendShown(data)) || !evidence || !Number.isFinite(spendShown(evidence))) return data;
+  if (shown.handovers.length) throw new IntegrityError(`a ${what} after a handover of the release key must say what was spent, got none`);
+  return evidence;
+}
+
 /** Refuses a state that the app's witnesses haven't cosigned, or by a key that was handed over already. `before` is the last state that was seen. */
 export async function checkPinned(what: string, shown: Shown, pinned: Pinned, before: Shown | null): Promise<void> {
   if (before?.handovers.length) await pinned.checkFollows(what, before.handovers, shown.handovers);

@@ -5,7 +5,7 @@
  */
 
 import { InputError, IntegrityError } from "../errors.js";
-import { base64, concat, fromHex } from "./bytes.js";
+import { base64, chained, concat, fromHex } from "./bytes.js";
 
 const ED25519_HEAD = fromHex("302e020100300506032b657004220420");
 const X25519_HEAD = fromHex("302e020100300506032b656e04220420");
@@ -154,7 +154,7 @@ export class Keystream {
       parts.push(new Uint8Array(part));
       this.block += Math.ceil(size / 16);
     }
-    return parts.length === 1 ? parts[0] : concat(...parts);
+    return parts.length === 1 ? parts[0] : chained(parts);
   }
 }
 

@@ -14,7 +14,7 @@ import { clip } from "../mechanism/clipping.js";
 import { addShare, shareSource } from "../mechanism/shares.js";
 import { DUMMIES, layoutSize, type Block, type Clipped } from "../mechanism/update.js";
 import { namedBy, quarantined, readNamedModel } from "../models/model.js";
-import { spendShown } from "../records/consistency.js";
+import { checkGrowth, lasting, spendShown } from "../records/consistency.js";
 import type { SigningKey } from "../records/signing.js";
 import { MaskedDevice } from "../secagg/attempt.js";
 import type { Directory } from "../secagg/directory.js";
@@ -124,19 +124,16 @@ export class Contributor {
     return [signed, (history) => contribution(model, plan.round, learnedFrom(history, model))];
   }
 
-  /** Charges the plan. */
+  /** Charges the plan, and remembers the state of the ledger that it shows. */
   private async charged({ plan, charge }: SignedPlan, planBytes: Uint8Array): Promise<void> {
-    let shown = planBytes;
-    if (charge && !Number.isFinite(spendShown(planBytes))) {
-      const { evidence } = await this.options.ledger.seen(plan.population);
-      if (evidence && Number.isFinite(spendShown(evidence))) {
-        // A plan that says nothing must not make this device forget it.
-        if (charge.handovers.length) throw new IntegrityError("a plan after a handover of the release key must say what was spent, got none");
-        shown = evidence;
-      }
-    }
-    await this.options.ledger.charge(plan, purposeOf(plan));
-    if (charge) await this.options.ledger.see(plan.population, charge.checkpoint, shown);
+    const { ledger, service } = this.options;
+    if (charge) lasting("plan", charge, planBytes, await ledger.seen(plan.population));
+    await ledger.charge(plan, purposeOf(plan));
+    if (!charge) return;
+    await ledger.see(plan.population, charge.checkpoint, async (seen) => {
+      await checkGrowth("plan", charge, seen, spendShown(planBytes), service.pinned);
+      return lasting("plan", charge, planBytes, seen);
+    });
   }
 
   /** Trains and clips. If the algorithm fails for the user, they count as one without events: a failure would leak. */

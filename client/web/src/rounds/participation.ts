@@ -135,10 +135,10 @@ export class Rounds {
     }
   }
 
-  /** Records why something was refused. */
+  /** Records why something was refused. Where that fails, as on a full disk, the refusal is sent all the same: its lack would say something. */
   async noteRefusal(what: "plan" | "request", error: unknown): Promise<void> {
     const reason = error instanceof PalateError ? error.message : `an error of the device itself: ${String(error).slice(0, 200)}`;
-    await this.options.refused?.(what, reason);
+    await this.options.refused?.(what, reason).catch(() => undefined);
   }
 
   private read(plan: Uint8Array, model: Uint8Array): RoundPlan {

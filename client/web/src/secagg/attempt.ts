@@ -10,7 +10,7 @@
  */
 
 import { InputError, IntegrityError, RefusedError } from "../errors.js";
-import { concat, u32 } from "../records/bytes.js";
+import { chained, concat, u32 } from "../records/bytes.js";
 import { digest, hashed } from "../records/canonical.js";
 import { randomBytes } from "../records/crypto.js";
 import type { SigningKey } from "../records/signing.js";
@@ -230,7 +230,7 @@ export class MaskedDevice {
       boxes.push(box);
       madeWith.push(pair);
     }
-    return [{ at: "shared", toss, cohort, me, neighbours, shareKeys, maskKeys, maskPair, selfMask, boxes, madeWith, sharePair }, concat(...boxes)];
+    return [{ at: "shared", toss, cohort, me, neighbours, shareKeys, maskKeys, maskPair, selfMask, boxes, madeWith, sharePair }, chained(boxes)];
   }
 
   #label({ binding, degree, threshold }: Cohort, ends: readonly [number, number], slot: number, key: Uint8Array): Label {
@@ -244,7 +244,7 @@ export class MaskedDevice {
     if (isCommitted(terms)) {
       ids = entries.map(({ device }) => device);
       checks.knownMembers(ids, directory, terms);
-      root = cohortRoot(terms.context, state.toss, concat(...entries.flatMap(({ device, commitment }) => [u32(device), commitment])));
+      root = cohortRoot(terms.context, state.toss, chained(entries.flatMap(({ device, commitment }) => [u32(device), commitment])));
       checks.sameRoot(root, state.root);
       const own = entries.find(({ device }) => device === id);
       checks.ownEntry(own && concat(own.commitment, own.nonce), concat(state.commitment, state.nonce));
@@ -255,7 +255,7 @@ export class MaskedDevice {
       checks.knownMembers(ids, directory, terms);
       const own = adverts.find(({ device }) => device === id);
       checks.ownEntry(own && messages.encodeAdvert(own.advert), messages.encodeAdvert(state.advert));
-      root = cohortRoot(terms.context, state.toss, concat(...adverts.map(({ line }) => line)));
+      root = cohortRoot(terms.context, state.toss, chained(adverts.map(({ line }) => line)));
       near = adverts.filter(({ device }) => device !== id);
     }
     try {
@@ -319,7 +319,7 @@ export class MaskedDevice {
     }
     // No others are ever opened, also after a restart; and none after input.
     await this.#options.latch("open", digest(concat(cohort.binding, body)));
-    return [{ ...state, boxes: [], madeWith: [], answered: body.slice() }, concat(...opened)];
+    return [{ ...state, boxes: [], madeWith: [], answered: body.slice() }, chained(opened)];
   }
 
   /** Checks the list of devices that have shared, then computes the vector and masks it with exactly those. */

@@ -1,7 +1,7 @@
 /** Transcript: what the devices and the server of one masked attempt sign, hash and derive keys from. */
 
 import { InputError } from "../errors.js";
-import { concat, u16, u32, utf8 } from "../records/bytes.js";
+import { chained, concat, u16, u32, utf8 } from "../records/bytes.js";
 import { hashed } from "../records/canonical.js";
 import { LARGEST_COMPLETE } from "./graph_terms.js";
 
@@ -74,7 +74,7 @@ export const shareCommitment = (share: Uint8Array, salt: Uint8Array): Uint8Array
 export const cohortRoot = (context: Uint8Array, toss: number, entries: Uint8Array): Uint8Array => under("root/1", context, u16(toss), entries);
 
 /** The seed of the ring. */
-export const ringSeed = (context: Uint8Array, root: Uint8Array, nonces: readonly Uint8Array[]): Uint8Array => under("seed/1", context, root, ...nonces);
+export const ringSeed = (context: Uint8Array, root: Uint8Array, nonces: readonly Uint8Array[]): Uint8Array => under("seed/1", context, root, chained(nonces));
 
 /** Prefix that ties later signatures to one cohort of one toss of one attempt, 98 bytes. */
 export const cohortBinding = (context: Uint8Array, toss: number, root: Uint8Array, seed: Uint8Array): Uint8Array => concat(context, u16(toss), root, seed);

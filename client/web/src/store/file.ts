@@ -14,7 +14,7 @@
  */
 
 import { InputError, IntegrityError, LockedError, PalateError } from "../errors.js";
-import { concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
+import { chained, concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
 import { checkKey, newWrapped, unwrapped } from "./keys.js";
 import { ANCHOR, lost, RESERVE } from "./anchor.js";
 import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
@@ -185,7 +185,7 @@ async function framed(changes: ReadonlyMap<string, Uint8Array | null>): Promise<
     const label = utf8(name);
     parts.push(u32(label.length), label, u32(value === null ? 0xffffffff : value.length), value ?? new Uint8Array(0));
   }
-  const body = concat(...parts);
+  const body = chained(parts);
   return concat(u32(body.length), await sha256(body), body);
 }
 

@@ -13,6 +13,9 @@ import type { Sealed } from "./sealed.js";
 const [EDITIONS, FILES, REFUSALS, CONTACTS, OPENED, SENT] = [
   "journal/models", "journal/files/", "journal/refusals", "journal/contacts", "journal/opened", "journal/sent",
 ];
+/** The files that a model is made of; a delta needs its numbers unpacked. */
+export const [MANIFEST, SIGNATURE, ITEMS, DOMAINS, UNPACKED] = ["manifest.json", "signature", "items", "domains", "model.int8.safetensors"];
+const NAMES = [MANIFEST, SIGNATURE, ITEMS, DOMAINS, UNPACKED];
 /** The most refusals, contacts and opened logs that are kept. */
 const KEPT = 1000;
 
@@ -73,7 +76,6 @@ export class Journal {
 
   /** Replaces the model in use by a verified one; false if it is in use already. */
   async adopt(edition: Edition, files: ReadonlyMap<string, Uint8Array>): Promise<boolean> {
-    const before = await this.storage.keys(FILES);
     return this.storage.transaction([EDITIONS], (read) => {
       const editions = listed<Edition>(read.get(EDITIONS));
       const latest = editions.filter(({ population }) => population === edition.population).reduce<Edition | null>((one, other) => (one && one.version > other.version ? one : other), null);
@@ -82,8 +84,7 @@ export class Journal {
       if (same && (latest.root !== edition.root || latest.manifest !== edition.manifest))
         throw new RefusedError(`there must be one model of version ${latest.version}, got another: forked`);
       if (same) return { write: new Map(), result: false };
-      const write = new Map<string, Uint8Array | null>(before.map((name) => [name, null]));
-      for (const [name, data] of files) write.set(FILES + name, data);
+      const write = new Map<string, Uint8Array | null>(NAMES.map((name) => [FILES + name, files.get(name) ?? null]));
       write.set(EDITIONS, utf8(JSON.stringify([...editions, edition])));
       return { write, result: true };
     });
@@ -96,13 +97,14 @@ export class Journal {
 
   /** The files of the model in use. */
   async files(): Promise<Map<string, Uint8Array>> {
-    const files = await this.storage.many(await this.storage.keys(FILES));
+    const files = await this.storage.many(NAMES.map((name) => FILES + name));
     return new Map([...files].map(([name, data]) => [name.slice(FILES.length), data]));
   }
 
-  /** Records a message before it is sent. */
+  /** Records a message before it is sent; one that is sent again, because the server asks again, is the same. */
   async record(sent: Sent): Promise<void> {
-    await this.append(SENT, sent, Infinity);
+    const known = (each: Sent): boolean => each.what === sent.what && each.run === sent.run && each.round === sent.round && each.attempt === sent.attempt;
+    await this.append(SENT, sent, Infinity, known);
   }
 
   async sent(): Promise<Sent[]> {
@@ -134,9 +136,11 @@ export class Journal {
     return listed(await this.storage.get(OPENED));
   }
 
-  private async append<T>(name: string, entry: T, most: number): Promise<void> {
+  private async append<T>(name: string, entry: T, most: number, known: (each: T) => boolean = () => false): Promise<void> {
     await this.storage.transaction([name], (read) => {
-      const entries = [...listed<T>(read.get(name)), entry].slice(-most);
+      const before = listed<T>(read.get(name));
+      if (before.some(known)) return { write: new Map(), result: undefined };
+      const entries = [...before, entry].slice(-most);
       return { write: new Map([[name, utf8(JSON.stringify(entries))]]), result: undefined };
     });
   }

@@ -69,11 +69,12 @@ class Device {
     const read = async (file: string, most: number): Promise<Uint8Array> => (await source(file, most)) ?? new Uint8Array();
     const [signed, signature] = [await read("manifest.json", MOST_SIGNED), await read("signature", MOST_SIGNED)];
     const manifest = await readManifest(signed, signature, this.service.publicKey);
-    const [seen, evidence] = [await this.rounds.ledger.seen(this.service.population), evidenceOf(signed, signature)];
-    if (!seen.checkpoint || seen.checkpoint.size <= manifest.version) {
+    const evidence = evidenceOf(signed, signature);
+    await this.rounds.ledger.see(manifest.population, manifest.checkpoint, async (seen) => {
+      if (seen.checkpoint && seen.checkpoint.size > manifest.version) return null;
       await checkGrowth("model", manifest, seen, spendShown(evidence), this.service.pinned);
-      await this.rounds.ledger.see(manifest.population, manifest.checkpoint, evidence);
-    }
+      return evidence;
+    });
     const data = await read("items", 2 ** 24);
     const items = textOf(data).split("\n").slice(0, -1);
     if (digest(data) !== manifest.files.get("items")?.sha256 || catalogueHash(items) !== manifest.catalogue) throw new Error("another catalogue");

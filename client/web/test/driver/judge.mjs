@@ -54,7 +54,7 @@ const questions = {
     const [storage, clock] = [await source.openMemory(), () => 0];
     const service = new source.Service({ ...terms, nextWitnesses: terms.next_witnesses, publicKey: terms.public_key, firstKey: terms.first_key });
     const ledger = new source.DeviceLedger(storage, service, clock);
-    if (seen) await ledger.see(service.population, seen, bytes(evidence ?? ""));
+    if (seen) await ledger.see(service.population, seen, async () => bytes(evidence ?? ""));
     await storage.put("journal/models", new TextEncoder().encode(JSON.stringify(editions)));
     const there = Object.fromEntries(Object.entries(files).map(([name, data]) => [name, bytes(data)]));
     // Unpacked, as Python keeps them: they are found in the store, and are the ones that the manifest names.

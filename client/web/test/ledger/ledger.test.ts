@@ -49,13 +49,29 @@ test("the last state of a population's ledger is kept, and only grows", async ()
   const ledger = new DeviceLedger(new MemoryStorage(), { limitMu2: 0, participations: 0 }, () => 0);
   equal(await ledger.seen("readers"), { checkpoint: null, evidence: null });
   const at = (size: number, byte: string) => ({ size, root: byte.repeat(64) });
-  await ledger.see("readers", at(3, "a"), utf8("signed"));
-  await ledger.see("readers", at(3, "a"), utf8("again"));
+  const by = (text: string) => async () => utf8(text);
+  await ledger.see("readers", at(3, "a"), by("signed"));
+  await ledger.see("readers", at(3, "a"), by("again"));
   equal(await ledger.seen("readers"), { checkpoint: at(3, "a"), evidence: utf8("signed") });
-  await refused(() => ledger.see("readers", at(3, "b"), utf8("")), /forked/);
-  await refused(() => ledger.see("readers", at(2, "b"), utf8("")), /rolled back/);
-  await ledger.see("readers", at(4, "b"), utf8("next"));
+  await refused(() => ledger.see("readers", at(3, "b"), by("")), /forked/);
+  await refused(() => ledger.see("readers", at(2, "b"), by("")), /rolled back/);
+  await ledger.see("readers", at(4, "b"), by("next"));
+  await ledger.see("readers", at(2, "b"), async () => null);
+  equal((await ledger.seen("readers")).checkpoint, at(4, "b"));
   equal((await ledger.seen("others")).checkpoint, null);
+});
+
+test("of states that are seen at once each is verified against what was stored before it", async () => {
+  const ledger = new DeviceLedger(new MemoryStorage(), { limitMu2: 0, participations: 0 }, () => 0);
+  const against: (number | null)[][] = [];
+  const see = (size: number) =>
+    ledger.see("readers", { size, root: "a".repeat(64) }, async ({ checkpoint }) => {
+      against.push([size, checkpoint?.size ?? null]);
+      return utf8("signed");
+    });
+  await Promise.all([see(3), see(4)]);
+  equal(against, [[3, null], [4, null], [4, 3]]);
+  equal((await ledger.seen("readers")).checkpoint?.size, 4);
 });
 
 test("accounting.json: charges are never below the exact cost, epsilon never below Python's", async () => {

@@ -3,6 +3,7 @@ import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolmen
 import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
 import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
+import { bodyOf } from "../../src/models/models.js";
 import type { Https } from "../../src/online/https.js";
 import { fromHex, hex, textOf, utf8 } from "../../src/records/bytes.js";
 import { digest } from "../../src/records/canonical.js";
@@ -129,4 +130,10 @@ test("a round's model is asked for by its hash, within a bound, and is that one 
   equal(asked, Array(3).fill([`/round/${name}`, 100]));
   await refused(() => roundModel(gives(200, right), "../models/latest", 100, async () => false), /by a hash/);
   equal(asked.length, 3, "nothing is asked for");
+});
+
+test("https: a body in 200,000 pieces is read", async () => {
+  let left = 200_000;
+  const stream = new ReadableStream<Uint8Array>({ pull: (to) => ((left -= 1) < 0 ? to.close() : to.enqueue(Uint8Array.of(7))) });
+  equal((await bodyOf(new Response(stream), 2 ** 20)).length, 200_000);
 });

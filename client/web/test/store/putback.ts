@@ -33,7 +33,7 @@ export async function lived(storage: Sealed, hour: number): Promise<void> {
   const ledger = new DeviceLedger(storage, LIMITS, () => NOW);
   await ledger.charge(plan, "train");
   await ledger.latch(plan, "open", "ab".repeat(32));
-  await ledger.see("readers", { size: 3 + hour, root: "ab".repeat(32) }, utf8("signed"));
+  await ledger.see("readers", { size: 3 + hour, root: "ab".repeat(32) }, async () => utf8("signed"));
   await new Journal(storage).adopt({ population: "readers", version: 1 + hour, root: "", manifest: "", time: NOW }, new Map([["items", Uint8Array.of(hour)]]));
 }
 
