@@ -14,7 +14,7 @@ import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
 import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
-import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
+import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
 
 /** Events of one record: it is written anew with each event until it is full. */
@@ -83,7 +83,8 @@ export class EventStore {
   private readonly denied = new Set<string>();
   private left = false;
   private readonly ids = new Set<string>();
-  private recent: Recent;
+  /** Made when it is needed. */
+  private recent: Recent | null = null;
   private sinceCheck = 0;
   private last: Promise<unknown> = Promise.resolve();
 
@@ -91,9 +92,7 @@ export class EventStore {
     readonly storage: Sealed,
     readonly limits: Limits,
     readonly clock: () => number,
-  ) {
-    this.recent = new Recent(limits);
-  }
+  ) {}
 
   static async open(storage: Sealed, limits: Limits, clock: () => number): Promise<EventStore> {
     const store = new EventStore(storage, limits, clock);
@@ -159,7 +158,7 @@ export class EventStore {
         this.pages = [...this.pages.filter(({ name }) => !pages.some((page) => page.name === name)), ...pages];
         this.took(rows);
       } catch (error) {
-        this.recent = Recent.of(this.rows, this.limits, now);
+        this.recent = null;
         throw error;
       }
       this.sinceCheck += rows.length;
@@ -242,13 +241,14 @@ export class EventStore {
   private accepted({ event, nonce }: Asked, rows: Row[], taken: Set<string>, now: number, imported: boolean): Tracked {
     const [id, set] = [event.id || nonce, now >= SET_CLOCK];
     if (this.ids.has(id) || taken.has(id)) return event.id ? "duplicate" : "stored"; // the answer was lost
-    if (!event.id && this.recent.repeats(event.kind, event.item, event.value, now)) return "duplicate";
-    if (!imported && this.recent.full(now)) return "limited";
     const time = event.time === null ? (set ? now : null) : set ? Math.min(event.time, now) : event.time;
     const row = { ...event, id, time, seq: this.meta.last + rows.length + 1, received: now, imported };
+    const recent = (this.recent ??= new Recent(this.rows, this.limits));
+    if (!event.id && recent.repeats(row)) return "duplicate";
+    if (!imported && recent.full(row)) return "limited";
     taken.add(id);
     rows.push(row);
-    this.recent.add(row);
+    recent.add(row);
     return "stored";
   }
 
@@ -285,7 +285,7 @@ export class EventStore {
     this.rows = this.pages.flatMap((page) => page.rows);
     this.ids.clear();
     for (const row of this.rows) this.ids.add(row.id);
-    this.recent = Recent.of(this.rows, this.limits, this.clock());
+    this.recent = null;
   }
 
   private async note(changed: Partial<Meta>): Promise<void> {
@@ -295,36 +295,45 @@ export class EventStore {
   }
 }
 
-/** The latest events, to recognise duplicates and too many events. */
+/** When each event was, by its own time, to recognise duplicates and days with too many. */
 class Recent {
-  private today = { day: 0, count: 0 };
-  private latest = new Map<string, { at: number; value: number | null }>();
+  private readonly days = new Map<number, number>();
+  /** Of a kind, an item and a piece of time as long as the window: the events in it, oldest first. */
+  private readonly pieces = new Map<string, Row[]>();
 
-  constructor(private readonly limits: Limits) {}
-
-  static of(rows: readonly Row[], limits: Limits, now: number): Recent {
-    const recent = new Recent(limits);
-    for (const row of rows) if (row.received >= now - DAY) recent.add(row);
-    return recent;
+  constructor(
+    rows: readonly Row[],
+    private readonly limits: Limits,
+  ) {
+    for (const row of rows) this.add(row);
   }
 
-  add({ kind, item, value, received, imported }: Row): void {
-    const day = Math.floor(received / DAY);
-    if (!imported) this.today = { day, count: this.today.day === day ? this.today.count + 1 : 1 };
-    if (this.latest.size >= 4096) for (const [pair, { at }] of this.latest) if (at < received - this.limits.windowSeconds) this.latest.delete(pair);
-    if (this.latest.size >= 4096) this.latest.clear();
-    this.latest.set(`${kind} ${item}`, { at: received, value });
+  add(row: Row): void {
+    const [day, piece] = [dayOf(row), this.piece(row)];
+    if (!row.imported) this.days.set(day, (this.days.get(day) ?? 0) + 1);
+    const there = this.pieces.get(piece);
+    if (there) there.push(row);
+    else this.pieces.set(piece, [row]);
   }
 
   /** Whether the same event on the item was stored within the window; another rating of it is not the same. */
-  repeats(kind: Kind, item: string, value: number | null, now: number): boolean {
-    const before = this.latest.get(`${kind} ${item}`);
-    return before !== undefined && Math.abs(now - before.at) < this.limits.windowSeconds && (kind !== "rate" || value === before.value);
+  repeats(row: Row): boolean {
+    const near = [-1, 0, 1].flatMap((away) => this.pieces.get(this.piece(row, away)) ?? []).filter((each) => Math.abs(timeOf(each) - timeOf(row)) < this.limits.windowSeconds);
+    const before = near.reduce<Row | null>((one, other) => (one && one.seq > other.seq ? one : other), null);
+    return before !== null && (row.kind !== "rate" || row.value === before.value);
   }
 
-  full(now: number): boolean {
-    return this.today.count >= this.limits.maxPerDay && this.today.day === Math.floor(now / DAY);
+  full(row: Row): boolean {
+    return (this.days.get(dayOf(row)) ?? 0) >= this.limits.maxPerDay;
   }
+
+  private piece(row: Row, away = 0): string {
+    return `${Math.floor(timeOf(row) / (this.limits.windowSeconds || 1)) + away} ${row.kind} ${row.item}`;
+  }
+}
+
+function dayOf(row: Row): number {
+  return Math.floor(timeOf(row) / DAY);
 }
 
 /** The pages that change when rows are added: the last one, while it has room, and new ones. */

@@ -58,6 +58,19 @@ test("store: duplicates in the window, a day's limit, and asking again for what 
   equal(await store.add([like("c")]), ["stored"]);
 });
 
+test("store: the window and the day's limit go by the events' own times, in a batch and one by one", async () => {
+  const store = await opened(await openMemory(), () => START, { maxPerDay: 3 });
+  const at = (kind: "purchase" | "rate", item: string, time: number, value: number | null = null) => ({ event: eventOf({ kind, item, time, value }), nonce: `n${(asked += 1)}` });
+  const days = Array.from({ length: 50 }, (_, day) => at("purchase", "tea", START - day * DAY));
+  equal(await store.add(days), days.map(() => "stored"));
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "tea", START - 7 * DAY - 0.5)]), ["duplicate", "duplicate"], "near a stored one, whatever came after it");
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY - 60), at("purchase", "tea", START - 7 * DAY - 120)]), ["stored", "stored"]);
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY - 180), at("purchase", "tea", START - 8 * DAY - 180)]), ["limited", "stored"], "the day that is full is the event's own");
+  equal(await store.add([at("rate", "pot", START - 9 * DAY, 4), at("rate", "pot", START - 9 * DAY + 0.25, 5), at("rate", "pot", START - 9 * DAY + 0.5, 5)]), ["stored", "stored", "duplicate"]);
+  const again = await opened(store.storage, () => START, { maxPerDay: 3 });
+  equal(await again.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "mug", START - 7 * DAY)]), ["duplicate", "limited"], "so after the next opening");
+});
+
 test("store: a full disk stores nothing of it, keeps what is there, and can't stop a revocation", async () => {
   const storage = await openMemory();
   const store = await opened(storage, () => START);
