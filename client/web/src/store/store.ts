@@ -80,7 +80,12 @@ export class EventStore {
   private pages: Page[] = [];
   private meta: Meta = START;
   private decided: readonly Decision[] = [];
-  private readonly denied = new Set<string>();
+  /** Purposes that are denied whatever was written, each with the number of the decision that says so. */
+  private readonly denied = new Map<string, number>();
+  private asked = 0;
+  /** What is denied beside the records, as it couldn't be written to them; and whether there is a place for that. */
+  private readonly apart = new Set<string>();
+  private laid = false;
   private left = false;
   private readonly ids = new Set<string>();
   /** Made when it is needed. */
@@ -170,20 +175,39 @@ export class EventStore {
     });
   }
 
-  /** Records a decision; it is on the disk when this resolves. A revocation holds at once, even where it can't be written. */
+  /**
+   * Records a decision; it is on the disk when this resolves. A revocation holds at once. Where it can't be written, it is denied beside
+   * the records, so that it holds after the next opening, too.
+   */
   async decide(decision: Decision): Promise<void> {
     const { purpose, granted, nonce } = decision;
-    if (!granted) this.denied.add(purpose);
+    const known = () => nonce !== undefined && this.decided.some((each) => each.nonce === nonce); // asked again
+    if (known()) return;
+    const mine = (this.asked += 1);
+    if (!granted) this.denied.set(purpose, mine);
     await this.exclusive(async () => {
-      if (nonce !== undefined && this.decided.some((each) => each.nonce === nonce)) return; // asked again
-      // To deny needs no room in a browser, and little in a file: the grant's own record goes first.
-      if (!granted) await this.storage.write(new Map([[GRANTED + purpose, null]]), true);
+      if (known()) return;
       const decided = [...this.decided, decision];
       const changes = new Map<string, Uint8Array | null>([[CONSENT, utf8(JSON.stringify(decided))]]);
-      if (granted) changes.set(GRANTED + purpose, utf8(decision.version));
-      await this.storage.write(changes, true);
+      try {
+        if (granted) {
+          this.laid ||= await this.storage.deny(grantsOf(this.apart)); // while there is room
+          changes.set(GRANTED + purpose, Uint8Array.of(Number(this.laid)));
+        } else await this.storage.write(new Map([[GRANTED + purpose, null]]), true); // needs less room: the grant's own record goes first
+        await this.storage.write(changes, true);
+      } catch (error) {
+        if (!granted && (error as PalateError).code === "failed") this.laid = await this.storage.deny(grantsOf(this.apart.add(purpose)));
+        throw error;
+      }
       this.decided = decided;
-      if (granted) this.denied.delete(purpose);
+      if (!granted) return;
+      if (this.apart.has(purpose)) {
+        const others = grantsOf(this.apart).filter((name) => name !== GRANTED + purpose);
+        if (this.laid && !(await this.storage.deny(others))) throw new PalateError("the grant can't be written beside the records, where it was denied: say it again");
+        this.apart.delete(purpose);
+      }
+      // One that was asked for meanwhile holds.
+      if ((this.denied.get(purpose) ?? 0) < mine) this.denied.delete(purpose);
     });
   }
 
@@ -210,13 +234,20 @@ export class EventStore {
   }
 
   private async load(): Promise<void> {
-    const names = await this.storage.keys(EVENTS);
-    const found = await this.storage.many([META, CONSENT, ...names]);
+    const pages = await this.storage.keys(EVENTS);
+    const found = await this.storage.many([META, CONSENT, ...pages]);
     this.meta = { ...START, ...(parsed(META, found.get(META)) as Partial<Meta> | undefined) };
     this.decided = (parsed(CONSENT, found.get(CONSENT)) ?? []) as Decision[];
-    const grants = await this.storage.many([...new Set(this.decided.map(({ purpose }) => GRANTED + purpose))]);
-    for (const { purpose, granted } of this.decided) if (granted && !grants.has(GRANTED + purpose)) this.denied.add(purpose);
-    for (const name of names) {
+    const names = grantsOf(new Set(this.decided.map(({ purpose }) => purpose)));
+    const [grants, apart] = [await this.storage.many(names), await this.storage.denied(names)];
+    this.laid = apart !== null;
+    for (const { purpose } of this.decided) {
+      const [name, laid] = [GRANTED + purpose, grants.get(GRANTED + purpose)?.[0]];
+      // A grant that is gone is a denial, and so is a place beside the records that was laid in with it and can't be read.
+      if (apart ? apart.includes(name) : laid) this.apart.add(purpose);
+      if (laid === undefined || this.apart.has(purpose)) this.denied.set(purpose, 0);
+    }
+    for (const name of pages) {
       const data = found.get(name) as Uint8Array;
       this.pages.push({ name, rows: unpacked(name, data), bytes: data.length });
     }
@@ -345,6 +376,11 @@ function paged(pages: readonly Page[], added: readonly Row[]): Page[] {
   if (open && open.rows.length < PAGE) push(open.name, [...open.rows, ...rest.splice(0, PAGE - open.rows.length)]);
   for (; rest.length; rest = rest.slice(PAGE)) push(EVENTS + String(rest[0].seq).padStart(15, "0"), rest.slice(0, PAGE));
   return made;
+}
+
+/** The names of the records of some purposes' grants. */
+function grantsOf(purposes: ReadonlySet<string>): string[] {
+  return [...purposes].map((purpose) => GRANTED + purpose);
 }
 
 function packed(rows: readonly Row[]): string {

@@ -71,6 +71,25 @@ test("store: the window and the day's limit go by the events' own times, in a ba
   equal(await again.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "mug", START - 7 * DAY)]), ["duplicate", "limited"], "so after the next opening");
 });
 
+test("store: a revocation holds over a grant that is still being written, and that of another tab's answer is no new one", async () => {
+  const storage = await openMemory();
+  const store = await opened(storage, () => START);
+  const decision = (granted: boolean, nonce: string) => ({ purpose: "store", granted, version: "2", time: START, nonce });
+  const backend = (storage as unknown as { backend: { write: (changes: ReadonlyMap<string, Uint8Array | null>) => Promise<void> } }).backend;
+  const own = backend.write;
+  backend.write = async (changes) => ([...changes.values()].includes(null) ? Promise.reject(new Error("the disk is gone")) : own(changes));
+  const [granting, revoking] = [store.decide(decision(true, "a")), store.decide(decision(false, "b"))];
+  await granting;
+  equal(store.granted("store"), false, "it holds at once");
+  await refused(() => revoking, /the disk is gone/);
+  equal(store.granted("store"), false);
+  backend.write = own;
+  await store.decide(decision(false, "c"));
+  await store.decide(decision(true, "d"));
+  await store.decide(decision(false, "c")); // asked again, as its answer was lost
+  equal(store.granted("store"), true);
+});
+
 test("store: a full disk stores nothing of it, keeps what is there, and can't stop a revocation", async () => {
   const storage = await openMemory();
   const store = await opened(storage, () => START);
@@ -96,7 +115,7 @@ test("store: a revocation holds even where nothing can be written", async () => 
   const store = await opened(storage, () => START);
   const backend = (storage as unknown as { backend: { write: () => Promise<void> } }).backend;
   backend.write = () => Promise.reject(new Error("the disk is gone"));
-  await refused(() => store.decide({ purpose: "store", granted: false, version: "2", time: START }), /can't be written/);
+  await refused(() => store.decide({ purpose: "store", granted: false, version: "2", time: START }), /can't be read or written: Error: the disk is gone/);
   equal(store.granted("store"), false);
   equal(await store.add([like("late")]), ["no consent"]);
 });
