@@ -22,7 +22,7 @@ export type Tracked =
   | "duplicate"
   /** The user has not agreed to `store`; nothing was kept. */
   | "no consent"
-  /** Today's limit of events is reached; nothing was kept. */
+  /** The limit of events of its day is reached; it was not kept. */
   | "limited"
   /** The browser could not keep it (no room, no storage); `Device.problem` says why. */
   | "failed";
@@ -126,6 +126,7 @@ function moment(text: string): number {
 function checkValue(kind: Kind, value: unknown): void {
   const means = VALUES[kind];
   if (!means) throw new InputError(`\`value\` must be left out for ${kind}, got ${shown(value)}`);
+  if (kind === "purchase" && !Number.isInteger(value)) throw new InputError(`\`value\` of purchase must be how many, a whole number, got ${shown(value)}: a price is \`props.amount\``);
   const [least, most] = kind === "rate" ? [1, 5] : [0, Number.MAX_VALUE];
   if (typeof value !== "number" || !(value >= least && value <= most))
     throw new InputError(`\`value\` of ${kind} must be ${means}${kind === "rate" ? "" : ", a number from 0"}, got ${shown(value)}`);

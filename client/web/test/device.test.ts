@@ -32,6 +32,7 @@ test("device: a mistake of the app is an error, in one line", async () => {
   await refused(() => device.track("looked" as never, "book-7"), /`kind` must be one of/);
   await refused(() => device.track("like", "book-7", { value: 4 }), /`value` must be left out for like/);
   await refused(() => device.track("rate", "book-7"), /from 1 to 5/);
+  await refused(() => device.track("purchase", "book-7", { value: 19.99 }), /whole number.*`props.amount`/);
   await refused(() => device.recommend(0), /`n` must be/);
   await refused(() => device.explain("nothing"), /one of the model's/);
   await refused(() => device.consent.grant("everything" as never), /`purpose` must be one of/);

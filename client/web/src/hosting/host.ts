@@ -606,7 +606,10 @@ export class Host {
       this.problem = "";
       return outcomes;
     } catch (error) {
-      if (error instanceof ErasedError) return asked.map(() => "no consent");
+      if (error instanceof ErasedError) {
+        this.abandon();
+        return asked.map(() => "no consent");
+      }
       if (!(error instanceof PalateError) || error.code === "locked" || error.code === "closed") throw error;
       this.problem = error.message;
       return asked.map(() => "failed");
@@ -644,6 +647,7 @@ export class Host {
   private messages(): Promise<Messages> {
     const { storage, store, calendar } = this;
     this.made ??= import("../delivery/messages.js").then((loaded) => new loaded.Messages(storage, () => store.granted("messaging"), store.clock, calendar));
+    this.made.catch(() => (this.made = null));
     return this.made;
   }
 

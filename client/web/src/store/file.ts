@@ -5,6 +5,7 @@
  *     palate.key    the data key, wrapped by the caller's key
  *     palate.log    writes, one after the other: length, SHA-256, names and sealed values
  *     palate.anchor the latest anchor of what the log says, and the one before, in turns
+ *     palate.denied revocations that the log can't be told of: written over in place, which needs no room
  *     palate.reserve room that is given up for a decision of the user's on a full disk: also to remove a record needs some in a log
  *     palate.lock   the process that has the store open
  *
@@ -17,9 +18,10 @@ import { InputError, IntegrityError, LockedError, PalateError } from "../errors.
 import { chained, concat, fromHex, hex, u32, readU32, utf8, textOf } from "../records/bytes.js";
 import { checkKey, newWrapped, unwrapped } from "./keys.js";
 import { ANCHOR, lost, RESERVE } from "./anchor.js";
-import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
+import { SIZE, whole as complete } from "./denials.js";
+import { firstAnchor, Sealed, told, type Backend, type Denials } from "./sealed.js";
 
-const [KEY, LOG, ANCHORS, ROOM, LOCK] = ["palate.key", "palate.log", "palate.anchor", "palate.reserve", "palate.lock"];
+const [KEY, LOG, ANCHORS, DENIED, ROOM, LOCK] = ["palate.key", "palate.log", "palate.anchor", "palate.denied", "palate.reserve", "palate.lock"];
 const HASH = 32;
 /** Bytes from one anchor to the other, so that writing one can't damage both. */
 const APART = 4096;
@@ -75,6 +77,7 @@ export async function eraseFile(folder: string): Promise<void> {
 
 class File implements Backend {
   readonly kind = "file";
+  readonly denials: Denials;
   private failed = false;
 
   constructor(
@@ -84,7 +87,24 @@ class File implements Backend {
     private readonly anchors: Handle,
     private readonly values: Map<string, Uint8Array>,
     private size: number,
-  ) {}
+  ) {
+    const path = `${folder}/${DENIED}`;
+    this.denials = {
+      read: async () => complete(await fs.readFile(path, "utf8")),
+      write: async (text) => {
+        const data = utf8(text.padEnd(SIZE));
+        const file = await fs.open(path, "r+").catch((error: unknown) => void absent(error));
+        if (!file) return durably(fs, folder, `${path}.new`, path, data);
+        try {
+          await file.write(data, 0, data.length, 0);
+          await file.sync();
+        } finally {
+          await file.close();
+        }
+      },
+      erase: () => fs.rm(path, { force: true }),
+    };
+  }
 
   async read(names: readonly string[]): Promise<(Uint8Array | undefined)[]> {
     return names.map((name) => this.values.get(name));
@@ -259,7 +279,7 @@ async function erased(fs: Fs, folder: string, unlock = true): Promise<void> {
       await file.sync();
       await file.close();
     }
-    for (const name of [LOG, `${LOG}.new`, ANCHORS, `${ANCHORS}.new`, ROOM, `${ROOM}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
+    for (const name of [LOG, `${LOG}.new`, ANCHORS, `${ANCHORS}.new`, DENIED, `${DENIED}.new`, ROOM, `${ROOM}.new`, `${KEY}.new`, KEY, ...(unlock ? [LOCK] : [])]) await fs.rm(`${folder}/${name}`, { force: true });
   } catch (error) {
     throw told(error);
   }

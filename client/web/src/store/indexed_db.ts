@@ -3,13 +3,14 @@
  *
  * Each write asks for `durability: "strict"`, so that it has reached the disk when it is acknowledged, and checks in the same
  * transaction that this device is still the latest to have opened the store: a tab that was frozen, and whose place another
- * took, writes nothing.
+ * took, writes nothing. A browser closes a database by itself, such as Chromium on a full disk: it is opened again when it is needed.
  */
 
 import { ErasedError, IntegrityError, LockedError, PalateError, WrongKeyError } from "../errors.js";
 import { ANCHOR } from "./anchor.js";
+import { denialsOf } from "./denials.js";
 import { checkKey, newHandle, newWrapped, unwrapped, type Wrapped } from "./keys.js";
-import { firstAnchor, Sealed, told, type Backend } from "./sealed.js";
+import { firstAnchor, isFull, Sealed, told, type Backend } from "./sealed.js";
 
 /** The browser gives the site no storage: it is denied, or there is none. */
 export class NoStorageError extends PalateError {
@@ -19,6 +20,8 @@ export class NoStorageError extends PalateError {
 }
 
 const [RECORDS, HEAD] = ["records", "head"];
+/** More bytes than a log of Chromium's has, and those of values that it doesn't keep in files of their own. */
+const [LOG, PIECE] = [5 * 2 ** 20, 2 ** 15];
 const STRICT: IDBTransactionOptions = { durability: "strict" };
 
 /** Opens this app's store in this browser, or makes it if it may. With `callers`, the key is wrapped by it. */
@@ -27,13 +30,16 @@ export async function openIndexedDb(app: string, callers?: Uint8Array, mayMake =
   if (!mayMake && !(await hasIndexedDb(app))) throw new ErasedError("the device's store was erased");
   const database = await opened(nameOf(app));
   try {
-    const owner = crypto.randomUUID();
+    const [owner, denials] = [crypto.randomUUID(), denialsOf(nameOf(app))];
+    await denials.read().catch(() => "");
+    if (denials.torn) await turned(database);
+    await denials.mark(false);
     const [kept, erasing, count] = await run(database, "readonly", ({ head, records }) => [head.get("key"), head.get("erasing"), records.count()]);
     if (kept === undefined && erasing !== undefined) await run(database, "readwrite", ({ head, records }) => [records.clear(), head.clear()]);
     else if (kept === undefined && count) throw new IntegrityError("the store's key is gone, and with it what was stored: `erase` makes a new start possible");
     const key = kept === undefined ? await made(database, app, callers) : await keyOf(kept, app, callers);
     await run(database, "readwrite", ({ head }) => [head.put(owner, "owner")]); // from now on nobody else writes
-    return await Sealed.open(new IndexedDb(database, owner), key);
+    return await Sealed.open(new IndexedDb(database, owner, denials), key);
   } catch (error) {
     database.close();
     throw told(error);
@@ -49,19 +55,15 @@ export async function hasIndexedDb(app: string): Promise<boolean> {
 export async function isThere(app: string): Promise<boolean> {
   if (typeof indexedDB === "undefined") throw new NoStorageError();
   const name = nameOf(app);
-  let made = false;
   try {
     // Not every browser has this list.
     if (!((await indexedDB.databases?.()) ?? [{ name }]).some((each) => each.name === name)) return false;
-    const database = await opened(name, (request) => {
-      made = true; // there was none: what was begun is taken back
-      request.transaction?.abort();
-    });
+    const database = await existing(name);
+    if (!database) return false;
     const [key, erasing] = await run(database, "readonly", ({ head }) => [head.get("key"), head.get("erasing")]);
     database.close();
     if (key !== undefined || erasing === undefined) return true;
   } catch (error) {
-    if (made) return false;
     throw error instanceof PalateError ? error : new NoStorageError(error instanceof Error ? error.message : String(error));
   }
   // Only where nobody leads: another tab may be erasing it still, or have begun a new store in its place.
@@ -80,28 +82,55 @@ class IndexedDb implements Backend {
   readonly kind = "browser";
 
   constructor(
-    private readonly database: IDBDatabase,
+    private database: IDBDatabase,
     private readonly owner: string | null,
+    readonly denials = denialsOf(database.name),
   ) {
+    this.take(database);
+  }
+
+  private take(database: IDBDatabase): void {
+    this.database = database;
     database.onversionchange = () => database.close();
   }
 
+  /** Works on the database, and once more where the browser has closed it: what is written is whole, and the same twice. */
+  private async on<T>(work: (database: IDBDatabase) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.database);
+    } catch (error) {
+      if (error instanceof PalateError || isFull(error)) throw error;
+      await this.denials.mark(true);
+      this.database.close();
+      const database = await existing(this.database.name);
+      if (!database) throw new ErasedError("the device's store was erased, or the browser has deleted it");
+      this.take(database);
+      await turned(database);
+      await this.denials.mark(false);
+      return work(database);
+    }
+  }
+
   async read(names: readonly string[]): Promise<(Uint8Array | undefined)[]> {
-    return run(this.database, "readonly", ({ records }) => names.map((name) => records.get(name) as IDBRequest<Uint8Array | undefined>));
+    return this.on((database) => run(database, "readonly", ({ records }) => names.map((name) => records.get(name) as IDBRequest<Uint8Array | undefined>)));
   }
 
   async names(prefix: string): Promise<string[]> {
     const range = IDBKeyRange.bound(prefix, `${prefix}\uffff`);
-    const [found] = await run(this.database, "readonly", ({ records }) => [records.getAllKeys(range)]);
+    const [found] = await this.on((database) => run(database, "readonly", ({ records }) => [records.getAllKeys(range)]));
     return found as string[];
   }
 
   async write(changes: ReadonlyMap<string, Uint8Array | null>): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      const transaction = this.database.transaction([RECORDS, HEAD], "readwrite", STRICT);
+    await this.on((database) => this.written(database, changes));
+  }
+
+  private written(database: IDBDatabase, changes: ReadonlyMap<string, Uint8Array | null>): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      const transaction = database.transaction([RECORDS, HEAD], "readwrite", STRICT);
       let refused: Error | undefined;
       transaction.oncomplete = () => resolve();
-      transaction.onabort = () => reject(refused ?? transaction.error ?? new PalateError("the store can't be written"));
+      transaction.onabort = () => reject(refused ?? transaction.error ?? new DOMException("the database was closed", "AbortError"));
       const latest = transaction.objectStore(HEAD).get("owner");
       latest.onsuccess = () => {
         if (latest.result !== this.owner) {
@@ -119,16 +148,19 @@ class IndexedDb implements Backend {
   }
 
   async erase(): Promise<void> {
-    const { database } = this;
     try {
-      // The key first: whatever happens after this, nothing that is left can be read.
-      await run(database, "readwrite", ({ head }) => [head.delete("key"), head.put(true, "erasing"), head.delete("owner")]);
-      await run(database, "readwrite", ({ head, records }) => [records.clear(), head.clear()]);
+      await this.on(async (database) => {
+        // The key first: whatever happens after this, nothing that is left can be read.
+        await run(database, "readwrite", ({ head }) => [head.delete("key"), head.put(true, "erasing"), head.delete("owner")]);
+        await run(database, "readwrite", ({ head, records }) => [records.clear(), head.clear()]);
+      });
     } catch (error) {
       throw told(error);
     } finally {
-      database.close();
+      this.database.close();
     }
+    await this.denials.erase().catch(() => undefined); // of records that are gone it says nothing
+    const { database } = this;
     await new Promise<void>((resolve) => {
       const gone = indexedDB.deleteDatabase(database.name);
       gone.onsuccess = gone.onerror = gone.onblocked = () => resolve(); // it is empty in any case
@@ -162,6 +194,26 @@ async function opened(name: string, make = stores): Promise<IDBDatabase> {
   });
 }
 
+/**
+ * Has the browser begin a new log. Chromium goes on writing behind a record that a full disk has cut short, and takes all of it for damaged
+ * at its next start; what a log that has grown above 4 MiB says is written to other files, and a new one is begun.
+ */
+async function turned(database: IDBDatabase): Promise<void> {
+  const names = Array.from({ length: LOG / PIECE }, (_, at) => `log ${at}`);
+  await run(database, "readwrite", ({ head }) => names.map((name) => head.put(new Uint8Array(PIECE), name)));
+  await run(database, "readwrite", ({ head }) => names.map((name) => head.delete(name)));
+}
+
+/** The database, if there is one: what is begun where there is none is taken back. */
+async function existing(name: string): Promise<IDBDatabase | null> {
+  let made = false;
+  const begun = opened(name, (request) => {
+    made = true;
+    request.transaction?.abort();
+  });
+  return begun.catch((error: unknown) => (made ? null : Promise.reject(error)));
+}
+
 function stores({ result }: IDBOpenDBRequest): void {
   result.createObjectStore(RECORDS);
   result.createObjectStore(HEAD);
@@ -179,7 +231,7 @@ async function run<T extends readonly IDBRequest[]>(
     const transaction = database.transaction([RECORDS, HEAD], mode, mode === "readwrite" ? STRICT : {});
     const requests = work({ records: transaction.objectStore(RECORDS), head: transaction.objectStore(HEAD) });
     transaction.oncomplete = () => resolve(requests.map((request) => request.result as unknown) as never);
-    transaction.onabort = () => reject(transaction.error ?? new PalateError("the store can't be read or written"));
+    transaction.onabort = () => reject(transaction.error ?? new DOMException("the database was closed", "AbortError"));
   });
 }
 

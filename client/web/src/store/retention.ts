@@ -19,7 +19,7 @@ export interface Limits {
   readonly maxEvents: number;
   /** Bytes of events above which a tenth of them is deleted. */
   readonly maxBytes: number;
-  /** The most events that can be tracked on one day (UTC). Imports don't count. */
+  /** The most events of one day (UTC, the event's own) that can be tracked. Imports don't count. */
   readonly maxPerDay: number;
   /** A second event of the same kind on the same item within this time is a duplicate, unless it has an id or another rating. */
   readonly windowSeconds: number;
@@ -43,9 +43,14 @@ export function retentionTime(now: number, before: number | null): number {
   return before === null ? now : Math.min(now, before + LEAP);
 }
 
+/** When an event was; where that isn't known, when it came. */
+export function timeOf({ time, received }: Row): number {
+  return time ?? received;
+}
+
 /** Events from before a time. */
 export function tooOld(rows: readonly Row[], before: number): Set<number> {
-  return new Set(rows.filter((row) => (row.time ?? row.received) < before).map((row) => row.seq));
+  return new Set(rows.filter((row) => timeOf(row) < before).map((row) => row.seq));
 }
 
 /** The events that are deleted where there are too many, or too many bytes: at least a tenth. */
@@ -55,6 +60,6 @@ export function excess(rows: readonly Row[], bytes: number, limits: Limits): Set
   while (rows.length > count && (rows.length - count) * each > limits.maxBytes) count += Math.ceil((rows.length - count) / 10);
   if (!count) return new Set();
   const rank = (row: Row) => Number(row.kind !== "impression");
-  const order = [...rows].sort((one, other) => rank(one) - rank(other) || (one.time ?? one.received) - (other.time ?? other.received) || one.seq - other.seq);
+  const order = [...rows].sort((one, other) => rank(one) - rank(other) || timeOf(one) - timeOf(other) || one.seq - other.seq);
   return new Set(order.slice(0, count).map((row) => row.seq));
 }

@@ -23,10 +23,19 @@ const RESERVED = 2 ** 16;
 /** Records that are read at a time when a store is opened. */
 const BATCH = 64;
 
+/** A place beside the records for revocations that can't be written to them. Each of its methods may fail. */
+export interface Denials {
+  read(): Promise<string>;
+  /** Writes it over, which needs no room, or lays it in. */
+  write(text: string): Promise<void>;
+  erase(): Promise<void>;
+}
+
 /** Where sealed records lie. */
 export interface Backend {
   /** Where that is, as `StorageReport` says it. */
   readonly kind: "browser" | "file" | "memory";
+  readonly denials?: Denials;
   read(names: readonly string[]): Promise<(Uint8Array | undefined)[]>;
   /** Names that begin so, in order. */
   names(prefix: string): Promise<string[]>;
@@ -90,7 +99,9 @@ export class Sealed implements Storage {
   /** Several records; those that aren't there are left out. */
   async many(names: readonly string[]): Promise<Map<string, Uint8Array>> {
     this.check();
-    const read = await this.backend.read(names.map((name) => this.anchor.stored(name)));
+    const read = await this.backend.read(names.map((name) => this.anchor.stored(name))).catch((error: unknown) => {
+      throw told(error);
+    });
     const found = new Map<string, Uint8Array>();
     await Promise.all(
       read.map(async (value, place) => {
@@ -129,6 +140,18 @@ export class Sealed implements Storage {
     const random = new Uint8Array(RESERVED);
     crypto.getRandomValues(random.subarray(0, 2 ** 15));
     await this.put(RESERVE, random).catch(() => undefined);
+  }
+
+  /** Which of these records are denied beside them; null: nobody knows. */
+  async denied(names: readonly string[]): Promise<string[] | null> {
+    const text = await this.backend.denials?.read().catch(() => null);
+    return text == null ? null : names.filter((name) => text.includes(this.anchor.stored(name)));
+  }
+
+  /** Denies these records beside them, and no others; whether that is on the disk. */
+  async deny(names: readonly string[]): Promise<boolean> {
+    const { denials } = this.backend;
+    return !!denials && denials.write(names.map((name) => this.anchor.stored(name)).join(" ")).then(() => true, () => false);
   }
 
   /**
@@ -175,13 +198,13 @@ export class Sealed implements Storage {
     this.check();
     const { writes } = next ?? this.anchor;
     try {
-      await this.backend.write(made, writes);
-    } catch (error) {
-      if (!urgent || !isFull(error)) throw told(error);
-      await this.backend.write(new Map([[RESERVE, null]]), this.anchor.writes);
-      await this.backend.write(made, writes).catch((again: unknown) => {
-        throw told(again);
+      await this.backend.write(made, writes).catch(async (error: unknown) => {
+        if (!urgent || !isFull(error)) throw error;
+        await this.backend.write(new Map([[RESERVE, null]]), this.anchor.writes);
+        await this.backend.write(made, writes);
       });
+    } catch (error) {
+      throw told(error);
     }
     if (next) this.anchor.take(next);
   }
@@ -216,12 +239,12 @@ async function unsealed(key: CryptoKey, name: string, value: Uint8Array): Promis
 
 /** Whether there was no room. */
 export function isFull(error: unknown): boolean {
-  return error instanceof Error && (error.name === "QuotaExceededError" || (error as { code?: unknown }).code === "ENOSPC");
+  return error instanceof Error && (error.name === "QuotaExceededError" || (error as { code?: unknown }).code === "ENOSPC" || error.message.includes("NO_SPACE"));
 }
 
 /** An error of the machine, in one line. */
 export function told(error: unknown): Error {
   if (error instanceof PalateError) return error;
   if (isFull(error)) return new PalateError("there is no room left for this site's data");
-  return new PalateError(`the store can't be written: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`);
+  return new PalateError(`the store can't be read or written: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`);
 }

@@ -14,7 +14,7 @@ import { DAY, SET_CLOCK } from "../clock.js";
 import { IntegrityError, PalateError } from "../errors.js";
 import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
-import { excess, retentionTime, tooOld, type Limits } from "./retention.js";
+import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
 
 /** Events of one record: it is written anew with each event until it is full. */
@@ -80,10 +80,16 @@ export class EventStore {
   private pages: Page[] = [];
   private meta: Meta = START;
   private decided: readonly Decision[] = [];
-  private readonly denied = new Set<string>();
+  /** Purposes that are denied whatever was written, each with the number of the decision that says so. */
+  private readonly denied = new Map<string, number>();
+  private asked = 0;
+  /** What is denied beside the records, as it couldn't be written to them; and whether there is a place for that. */
+  private readonly apart = new Set<string>();
+  private laid = false;
   private left = false;
   private readonly ids = new Set<string>();
-  private recent: Recent;
+  /** Made when it is needed. */
+  private recent: Recent | null = null;
   private sinceCheck = 0;
   private last: Promise<unknown> = Promise.resolve();
 
@@ -91,9 +97,7 @@ export class EventStore {
     readonly storage: Sealed,
     readonly limits: Limits,
     readonly clock: () => number,
-  ) {
-    this.recent = new Recent(limits);
-  }
+  ) {}
 
   static async open(storage: Sealed, limits: Limits, clock: () => number): Promise<EventStore> {
     const store = new EventStore(storage, limits, clock);
@@ -159,7 +163,7 @@ export class EventStore {
         this.pages = [...this.pages.filter(({ name }) => !pages.some((page) => page.name === name)), ...pages];
         this.took(rows);
       } catch (error) {
-        this.recent = Recent.of(this.rows, this.limits, now);
+        this.recent = null;
         throw error;
       }
       this.sinceCheck += rows.length;
@@ -171,20 +175,39 @@ export class EventStore {
     });
   }
 
-  /** Records a decision; it is on the disk when this resolves. A revocation holds at once, even where it can't be written. */
+  /**
+   * Records a decision; it is on the disk when this resolves. A revocation holds at once. Where it can't be written, it is denied beside
+   * the records, so that it holds after the next opening, too.
+   */
   async decide(decision: Decision): Promise<void> {
     const { purpose, granted, nonce } = decision;
-    if (!granted) this.denied.add(purpose);
+    const known = () => nonce !== undefined && this.decided.some((each) => each.nonce === nonce); // asked again
+    if (known()) return;
+    const mine = (this.asked += 1);
+    if (!granted) this.denied.set(purpose, mine);
     await this.exclusive(async () => {
-      if (nonce !== undefined && this.decided.some((each) => each.nonce === nonce)) return; // asked again
-      // To deny needs no room in a browser, and little in a file: the grant's own record goes first.
-      if (!granted) await this.storage.write(new Map([[GRANTED + purpose, null]]), true);
+      if (known()) return;
       const decided = [...this.decided, decision];
       const changes = new Map<string, Uint8Array | null>([[CONSENT, utf8(JSON.stringify(decided))]]);
-      if (granted) changes.set(GRANTED + purpose, utf8(decision.version));
-      await this.storage.write(changes, true);
+      try {
+        if (granted) {
+          this.laid ||= await this.storage.deny(grantsOf(this.apart)); // while there is room
+          changes.set(GRANTED + purpose, Uint8Array.of(Number(this.laid)));
+        } else await this.storage.write(new Map([[GRANTED + purpose, null]]), true); // needs less room: the grant's own record goes first
+        await this.storage.write(changes, true);
+      } catch (error) {
+        if (!granted && (error as PalateError).code === "failed") this.laid = await this.storage.deny(grantsOf(this.apart.add(purpose)));
+        throw error;
+      }
       this.decided = decided;
-      if (granted) this.denied.delete(purpose);
+      if (!granted) return;
+      if (this.apart.has(purpose)) {
+        const others = grantsOf(this.apart).filter((name) => name !== GRANTED + purpose);
+        if (this.laid && !(await this.storage.deny(others))) throw new PalateError("the grant can't be written beside the records, where it was denied: say it again");
+        this.apart.delete(purpose);
+      }
+      // One that was asked for meanwhile holds.
+      if ((this.denied.get(purpose) ?? 0) < mine) this.denied.delete(purpose);
     });
   }
 
@@ -211,13 +234,20 @@ export class EventStore {
   }
 
   private async load(): Promise<void> {
-    const names = await this.storage.keys(EVENTS);
-    const found = await this.storage.many([META, CONSENT, ...names]);
+    const pages = await this.storage.keys(EVENTS);
+    const found = await this.storage.many([META, CONSENT, ...pages]);
     this.meta = { ...START, ...(parsed(META, found.get(META)) as Partial<Meta> | undefined) };
     this.decided = (parsed(CONSENT, found.get(CONSENT)) ?? []) as Decision[];
-    const grants = await this.storage.many([...new Set(this.decided.map(({ purpose }) => GRANTED + purpose))]);
-    for (const { purpose, granted } of this.decided) if (granted && !grants.has(GRANTED + purpose)) this.denied.add(purpose);
-    for (const name of names) {
+    const names = grantsOf(new Set(this.decided.map(({ purpose }) => purpose)));
+    const [grants, apart] = [await this.storage.many(names), await this.storage.denied(names)];
+    this.laid = apart !== null;
+    for (const { purpose } of this.decided) {
+      const [name, laid] = [GRANTED + purpose, grants.get(GRANTED + purpose)?.[0]];
+      // A grant that is gone is a denial, and so is a place beside the records that was laid in with it and can't be read.
+      if (apart ? apart.includes(name) : laid) this.apart.add(purpose);
+      if (laid === undefined || this.apart.has(purpose)) this.denied.set(purpose, 0);
+    }
+    for (const name of pages) {
       const data = found.get(name) as Uint8Array;
       this.pages.push({ name, rows: unpacked(name, data), bytes: data.length });
     }
@@ -242,13 +272,14 @@ export class EventStore {
   private accepted({ event, nonce }: Asked, rows: Row[], taken: Set<string>, now: number, imported: boolean): Tracked {
     const [id, set] = [event.id || nonce, now >= SET_CLOCK];
     if (this.ids.has(id) || taken.has(id)) return event.id ? "duplicate" : "stored"; // the answer was lost
-    if (!event.id && this.recent.repeats(event.kind, event.item, event.value, now)) return "duplicate";
-    if (!imported && this.recent.full(now)) return "limited";
     const time = event.time === null ? (set ? now : null) : set ? Math.min(event.time, now) : event.time;
     const row = { ...event, id, time, seq: this.meta.last + rows.length + 1, received: now, imported };
+    const recent = (this.recent ??= new Recent(this.rows, this.limits));
+    if (!event.id && recent.repeats(row)) return "duplicate";
+    if (!imported && recent.full(row)) return "limited";
     taken.add(id);
     rows.push(row);
-    this.recent.add(row);
+    recent.add(row);
     return "stored";
   }
 
@@ -285,7 +316,7 @@ export class EventStore {
     this.rows = this.pages.flatMap((page) => page.rows);
     this.ids.clear();
     for (const row of this.rows) this.ids.add(row.id);
-    this.recent = Recent.of(this.rows, this.limits, this.clock());
+    this.recent = null;
   }
 
   private async note(changed: Partial<Meta>): Promise<void> {
@@ -295,36 +326,45 @@ export class EventStore {
   }
 }
 
-/** The latest events, to recognise duplicates and too many events. */
+/** When each event was, by its own time, to recognise duplicates and days with too many. */
 class Recent {
-  private today = { day: 0, count: 0 };
-  private latest = new Map<string, { at: number; value: number | null }>();
+  private readonly days = new Map<number, number>();
+  /** Of a kind, an item and a piece of time as long as the window: the events in it, oldest first. */
+  private readonly pieces = new Map<string, Row[]>();
 
-  constructor(private readonly limits: Limits) {}
-
-  static of(rows: readonly Row[], limits: Limits, now: number): Recent {
-    const recent = new Recent(limits);
-    for (const row of rows) if (row.received >= now - DAY) recent.add(row);
-    return recent;
+  constructor(
+    rows: readonly Row[],
+    private readonly limits: Limits,
+  ) {
+    for (const row of rows) this.add(row);
   }
 
-  add({ kind, item, value, received, imported }: Row): void {
-    const day = Math.floor(received / DAY);
-    if (!imported) this.today = { day, count: this.today.day === day ? this.today.count + 1 : 1 };
-    if (this.latest.size >= 4096) for (const [pair, { at }] of this.latest) if (at < received - this.limits.windowSeconds) this.latest.delete(pair);
-    if (this.latest.size >= 4096) this.latest.clear();
-    this.latest.set(`${kind} ${item}`, { at: received, value });
+  add(row: Row): void {
+    const [day, piece] = [dayOf(row), this.piece(row)];
+    if (!row.imported) this.days.set(day, (this.days.get(day) ?? 0) + 1);
+    const there = this.pieces.get(piece);
+    if (there) there.push(row);
+    else this.pieces.set(piece, [row]);
   }
 
   /** Whether the same event on the item was stored within the window; another rating of it is not the same. */
-  repeats(kind: Kind, item: string, value: number | null, now: number): boolean {
-    const before = this.latest.get(`${kind} ${item}`);
-    return before !== undefined && Math.abs(now - before.at) < this.limits.windowSeconds && (kind !== "rate" || value === before.value);
+  repeats(row: Row): boolean {
+    const near = [-1, 0, 1].flatMap((away) => this.pieces.get(this.piece(row, away)) ?? []).filter((each) => Math.abs(timeOf(each) - timeOf(row)) < this.limits.windowSeconds);
+    const before = near.reduce<Row | null>((one, other) => (one && one.seq > other.seq ? one : other), null);
+    return before !== null && (row.kind !== "rate" || row.value === before.value);
   }
 
-  full(now: number): boolean {
-    return this.today.count >= this.limits.maxPerDay && this.today.day === Math.floor(now / DAY);
+  full(row: Row): boolean {
+    return (this.days.get(dayOf(row)) ?? 0) >= this.limits.maxPerDay;
   }
+
+  private piece(row: Row, away = 0): string {
+    return `${Math.floor(timeOf(row) / (this.limits.windowSeconds || 1)) + away} ${row.kind} ${row.item}`;
+  }
+}
+
+function dayOf(row: Row): number {
+  return Math.floor(timeOf(row) / DAY);
 }
 
 /** The pages that change when rows are added: the last one, while it has room, and new ones. */
@@ -336,6 +376,11 @@ function paged(pages: readonly Page[], added: readonly Row[]): Page[] {
   if (open && open.rows.length < PAGE) push(open.name, [...open.rows, ...rest.splice(0, PAGE - open.rows.length)]);
   for (; rest.length; rest = rest.slice(PAGE)) push(EVENTS + String(rest[0].seq).padStart(15, "0"), rest.slice(0, PAGE));
   return made;
+}
+
+/** The names of the records of some purposes' grants. */
+function grantsOf(purposes: ReadonlySet<string>): string[] {
+  return [...purposes].map((purpose) => GRANTED + purpose);
 }
 
 function packed(rows: readonly Row[]): string {

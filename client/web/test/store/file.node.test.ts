@@ -2,6 +2,8 @@ import { appendFile, mkdtemp, open as openHandle, readdir, readFile, rm, stat, w
 import { tmpdir } from "node:os";
 import { erase, newKey, open } from "../../src/index.js";
 import { eraseFile, openFile } from "../../src/store/file.js";
+import { limitsOf } from "../../src/store/retention.js";
+import { EventStore } from "../../src/store/store.js";
 import { equal, ok, refused, test } from "../harness.js";
 
 const folder = () => mkdtemp(`${tmpdir()}/palate-`);
@@ -129,5 +131,42 @@ test("file: what is acknowledged after the log was written anew is in the file t
   const again = await openFile(path, "app", KEY);
   ok((await again.keys("small/")).length >= acknowledged);
   await again.close();
+  await rm(path, { recursive: true });
+});
+
+test("file: a revocation that the log can't be told of holds after the next opening, until its user agrees again", async () => {
+  const path = await folder();
+  const opened = async () => EventStore.open(await openFile(path, "app", KEY), limitsOf(), () => 1_790_000_000);
+  const decided = (store: EventStore, purpose: string, granted: boolean) => store.decide({ purpose, granted, version: "1", time: 1_790_000_000 });
+  const agreed = (store: EventStore) => ["store", "train"].map((purpose) => store.granted(purpose));
+  let store = await opened();
+  for (const purpose of ["store", "train"]) await decided(store, purpose, true);
+  const { backend } = store.storage as unknown as { backend: { write: () => Promise<void> } };
+  backend.write = () => Promise.reject(Object.assign(new Error("no space left on device"), { code: "ENOSPC" }));
+  await refused(() => decided(store, "store", false), /no room left/);
+  await store.storage.close();
+  store = await opened();
+  equal(agreed(store), [false, true]);
+  await decided(store, "train", false);
+  await decided(store, "train", true);
+  await store.storage.close();
+  store = await opened();
+  equal(agreed(store), [false, true], "another purpose's decisions say nothing of it");
+  await decided(store, "store", true);
+  await store.storage.close();
+  store = await opened();
+  equal(agreed(store), [true, true]);
+  await store.storage.close();
+  // Where it can't be read, all that it may deny is denied; one decision doesn't let the others go.
+  await rm(`${path}/palate.denied`);
+  store = await opened();
+  equal(agreed(store), [false, false]);
+  await decided(store, "store", true);
+  await store.storage.close();
+  store = await opened();
+  equal(agreed(store), [true, false]);
+  await store.storage.close();
+  await eraseFile(path);
+  equal(await readdir(path), []);
   await rm(path, { recursive: true });
 });

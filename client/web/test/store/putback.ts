@@ -60,7 +60,7 @@ export interface Place {
 
 /**
  * Does each harm to each piece once. Each is told by an error in one line, when the store is opened or when the piece is read, or has
- * done nothing; only a grant that is gone is a denial.
+ * done nothing; only a grant that is gone is a denial, and so is the place beside the records where one could be denied.
  *
  * @param every - bytes from one that is flipped to the next.
  * @returns how many harms were told.
@@ -88,7 +88,7 @@ export async function harmed(place: Place, every: number): Promise<number> {
     await place.write(pieces);
     try {
       const found = await during(known);
-      const grant = /granted/.test(what);
+      const grant = /granted|denied/.test(what);
       const [some, all] = [found, whole].map((each) => ({ ...(each as { granted: boolean[] }) }));
       if (grant) ok(some.granted.every((granted, at) => !granted || all.granted[at]), `${what}: a grant came back`);
       if (grant) some.granted = all.granted;

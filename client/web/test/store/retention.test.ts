@@ -58,6 +58,38 @@ test("store: duplicates in the window, a day's limit, and asking again for what 
   equal(await store.add([like("c")]), ["stored"]);
 });
 
+test("store: the window and the day's limit go by the events' own times, in a batch and one by one", async () => {
+  const store = await opened(await openMemory(), () => START, { maxPerDay: 3 });
+  const at = (kind: "purchase" | "rate", item: string, time: number, value: number | null = null) => ({ event: eventOf({ kind, item, time, value }), nonce: `n${(asked += 1)}` });
+  const days = Array.from({ length: 50 }, (_, day) => at("purchase", "tea", START - day * DAY));
+  equal(await store.add(days), days.map(() => "stored"));
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "tea", START - 7 * DAY - 0.5)]), ["duplicate", "duplicate"], "near a stored one, whatever came after it");
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY - 60), at("purchase", "tea", START - 7 * DAY - 120)]), ["stored", "stored"]);
+  equal(await store.add([at("purchase", "tea", START - 7 * DAY - 180), at("purchase", "tea", START - 8 * DAY - 180)]), ["limited", "stored"], "the day that is full is the event's own");
+  equal(await store.add([at("rate", "pot", START - 9 * DAY, 4), at("rate", "pot", START - 9 * DAY + 0.25, 5), at("rate", "pot", START - 9 * DAY + 0.5, 5)]), ["stored", "stored", "duplicate"]);
+  const again = await opened(store.storage, () => START, { maxPerDay: 3 });
+  equal(await again.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "mug", START - 7 * DAY)]), ["duplicate", "limited"], "so after the next opening");
+});
+
+test("store: a revocation holds over a grant that is still being written, and that of another tab's answer is no new one", async () => {
+  const storage = await openMemory();
+  const store = await opened(storage, () => START);
+  const decision = (granted: boolean, nonce: string) => ({ purpose: "store", granted, version: "2", time: START, nonce });
+  const backend = (storage as unknown as { backend: { write: (changes: ReadonlyMap<string, Uint8Array | null>) => Promise<void> } }).backend;
+  const own = backend.write;
+  backend.write = async (changes) => ([...changes.values()].includes(null) ? Promise.reject(new Error("the disk is gone")) : own(changes));
+  const [granting, revoking] = [store.decide(decision(true, "a")), store.decide(decision(false, "b"))];
+  await granting;
+  equal(store.granted("store"), false, "it holds at once");
+  await refused(() => revoking, /the disk is gone/);
+  equal(store.granted("store"), false);
+  backend.write = own;
+  await store.decide(decision(false, "c"));
+  await store.decide(decision(true, "d"));
+  await store.decide(decision(false, "c")); // asked again, as its answer was lost
+  equal(store.granted("store"), true);
+});
+
 test("store: a full disk stores nothing of it, keeps what is there, and can't stop a revocation", async () => {
   const storage = await openMemory();
   const store = await opened(storage, () => START);
@@ -83,7 +115,7 @@ test("store: a revocation holds even where nothing can be written", async () => 
   const store = await opened(storage, () => START);
   const backend = (storage as unknown as { backend: { write: () => Promise<void> } }).backend;
   backend.write = () => Promise.reject(new Error("the disk is gone"));
-  await refused(() => store.decide({ purpose: "store", granted: false, version: "2", time: START }), /can't be written/);
+  await refused(() => store.decide({ purpose: "store", granted: false, version: "2", time: START }), /can't be read or written: Error: the disk is gone/);
   equal(store.granted("store"), false);
   equal(await store.add([like("late")]), ["no consent"]);
 });

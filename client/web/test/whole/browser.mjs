@@ -80,7 +80,7 @@ export async function browser(folder, ...more) {
     await gone;
     await connected.close().catch(() => undefined);
   };
-  return { connected, context: connected.contexts()[0], kill };
+  return { connected, context: connected.contexts()[0], kill, pid: child.pid };
 }
 
 /** Milliseconds of the processor that pages of a command line with this mark have had: all of them, and what their workers' own threads have. */
