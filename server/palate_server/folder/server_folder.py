@@ -130,14 +130,40 @@ class Site(Premises):
         """The configuration, which is read only once."""
         return read_config(self.config_file)
 
+    def afresh(self) -> Site:
+        """The same folder, of which nothing but the configuration was read: catalogue and features may have changed."""
+        site = type(self)(self.folder)
+        vars(site)["config"] = self.config
+        return site
+
+    @property
+    def items_file(self) -> Path:
+        """The file of the catalogue."""
+        return self.folder / self.config.items
+
+    @property
+    def items_stamp(self) -> tuple[int, ...]:
+        """Another one once `items`, features, panel or the latest model may have changed."""
+        features, found = self.config.training.features, list[int]()
+        for path in (
+            self.items_file,
+            self.panel_file,
+            self.models / "latest",
+            *([self.folder / features] * bool(features)),
+        ):
+            with suppress(OSError):
+                there = path.stat()
+                found += [there.st_ino, there.st_mtime_ns, there.st_size]
+        return tuple(found)
+
     @cached_property
     def catalogue(self) -> ItemCatalogue:
-        """The items, in row order.
+        """The items, in row order: what devices have once the latest model has them, see `publish_items`.
 
         Raises:
             InputError: the file is no readable list of distinct ids.
         """
-        path = self.folder / self.config.items
+        path = self.items_file
         try:
             items = read_lines(path.read_bytes())
         except (OSError, ValueError):

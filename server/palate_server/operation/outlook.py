@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.judging import awaited
+from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, cost_of
@@ -34,6 +36,7 @@ TROUBLES = {
     "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
+    "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",
     "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     "verdict refused": "read the reason; the model stays unpublished: wait for the next run or period",
     "survey refused": "the week stays unasked",
@@ -174,6 +177,12 @@ def _next(
         return None, "`backup.witness` can't be written"
     if told.get("uncosigned", -1) > max(told.get("cosigned", -1), told.get("serving", -1)):
         return None, f"too few of the {len(config.witnesses.keys)} witnesses cosign the ledger"
+    goes_on = unfinished_run(ledger) is not None
+    try:
+        added_items(site)
+    except PalateError:
+        if not goes_on:
+            return None, "`items` can't be published"
     waits = [
         (now, "now, when enough devices are there"),
         (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),
@@ -181,9 +190,9 @@ def _next(
     if "no cohort" in told:
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
     refused = told.get("verdict refused", -1) > told.get("closed", -1)
-    if unfinished_run(ledger) is None and not refused and awaited(config, ledger, now=now) is not None:
+    if not goes_on and not refused and awaited(config, ledger, now=now) is not None:
         waits[0] = now, "now, when enough devices are there: they judge the last model"
-    elif unfinished_run(ledger) is None:
+    elif not goes_on:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = cost_of(config)

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
@@ -35,6 +35,7 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.judging import too_many
 from palate_server.operation.outlook import local
+from palate_server.operation.releases import added_items
 from palate_server.operation.restraint import restraint_of, voids
 from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
@@ -147,6 +148,16 @@ KINDS: Mapping[str, Kind] = {
     ),
     "configuration_newer": Kind(
         "note", "`server.toml` was changed since the start: it holds from the next one", "restart the server"
+    ),
+    "items_refused": Kind(
+        "error",
+        "`items` isn't what devices have and then more, or something doesn't fit it: nothing is trained",
+        "give the whole list by `palate serve items`, or put the former one back",
+    ),
+    "items_waiting": Kind(
+        "note",
+        "items were added, and devices don't have them yet: they are published when no run is open",
+        "nothing while the server runs",
     ),
     "budget_lifetime": Kind(
         "error",
@@ -646,6 +657,20 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")
 
 
+def _items(seen: _Seen) -> Iterator[ServerProblem]:
+    """Items that were added, and that devices lack."""
+    refused = seen.told.since("items refused", "items added", "started")
+    try:
+        added = added_items(seen.site)
+    except InputError as error:
+        yield _problem("items_refused", said=line_of(error), since=refused)
+        return
+    if added and refused is not None:
+        yield _problem("items_refused", said=str(refused.get("reason", "")), since=refused)
+    elif added:
+        yield _problem("items_waiting", said=f"{len(added):,} items were added, and devices don't have them yet")
+
+
 def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
     """Items that nothing is learned about."""
     with seen.site.reading() as ledger:
@@ -679,7 +704,8 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _quarantine, _happened,
+    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _happened,
     _backup,
 )  # fmt: skip
 """Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""

@@ -16,6 +16,7 @@ from palate_cli.commands.serve import (
     copies,
     folder,
     houses,
+    items,
     quarantine,
     running,
     status,
@@ -58,6 +59,7 @@ recorded("console", console.console)
 app.command("operators")(status.operators)
 app.command("config")(folder.config)
 recorded("panel", folder.panel)
+recorded("items", items.items)
 recorded("enroll", access.enroll)
 recorded("devices", access.devices)
 recorded("revoke", access.revoke)
