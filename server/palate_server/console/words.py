@@ -208,6 +208,7 @@ _SAID: Mapping[str, tuple[str, Says]] = {
         lambda event: f"The run was closed with {event['releases']} of {_count(event['rounds'], 'round')} released",
     ),
     "published": (GOOD, lambda event: f"Model version {event['version']} was published"),
+    "resumed": (NOTE, lambda event: f"Training goes on after {_count(event['count'], 'charge')} without a release"),
     "items added": (
         GOOD,
         lambda event: f"Model version {event['version']} has all {_count(event['count'], 'item')} of the new list",

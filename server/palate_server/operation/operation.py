@@ -266,7 +266,8 @@ class Operation:
                     break
                 tries = 0 if released else tries + 1
                 if tries == self.config.cohort.attempts or self._restraint.exhausted(ledger.entries()):
-                    raise TooFewError(f"{tries} attempt(s) at round {coordinator.round} failed: the next one waits")
+                    self._not_before = time.time() + self.config.cohort.pause_seconds
+                    return
                 within = None if directory is None else len(directory)
                 cohort = self._awaited(least=coordinator.terms.cohort_floor, within=within)
             self._close(ledger, coordinator)

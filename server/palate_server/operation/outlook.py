@@ -22,7 +22,7 @@ from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.judging import awaited
 from palate_server.operation.releases import added_items
-from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.terms import noise_delta
@@ -33,7 +33,7 @@ TROUBLES = {
     "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
     "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
     "uncosigned": "see that enough of `witnesses.urls` answer, and watch this ledger: nothing is charged until they do",
-    "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
+    "aborted": "docs/operations.md has the reason; it is tried again, up to `cohort.attempts` charges in a row",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
     "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",
@@ -100,7 +100,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
             "why": why,
             "epsilon": could_have(config, (lifetime, period)),
         },
-        voids=len(voids(entries)),
+        voids=restraint_of(site).in_vain(entries),
         trouble=latest_trouble(events),
     )
 
@@ -177,6 +177,9 @@ def _next(
         return None, "`backup.witness` can't be written"
     if told.get("uncosigned", -1) > max(told.get("cosigned", -1), told.get("serving", -1)):
         return None, f"too few of the {len(config.witnesses.keys)} witnesses cosign the ledger"
+    vain = restraint.in_vain(entries)
+    if restraint.exhausted(entries):
+        return None, f"{vain} charges in a row have released nothing: training waits for `palate serve resume`"
     goes_on = unfinished_run(ledger) is not None
     try:
         added_items(site)
@@ -185,7 +188,7 @@ def _next(
             return None, "`items` can't be published"
     waits = [
         (now, "now, when enough devices are there"),
-        (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),
+        (restraint.until(entries), f"{vain} charge(s) in a row have released nothing"),
     ]
     if "no cohort" in told:
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))

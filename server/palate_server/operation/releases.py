@@ -32,7 +32,7 @@ from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
-from palate_common.models.manifest import ITEMS, Manifest, Publication, read_manifest
+from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
     from palate_server.ledger.witnesses import Witnesses
 
 LATEST, CARD = "latest", "privacy_card.json"
-EXTENDS = "extends"
-"""Member of a manifest: hash and items of its run's model, where items were added since."""
 MANIFEST_FILES = (published.MANIFEST, published.SIGNATURE)
 _RACES = 3
 """How often a model is entered in the ledger while others write into it."""
@@ -540,8 +538,8 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
     place = {item: row for row, item in enumerate(site.catalogue.items)}
     if missing := [item for item in former.items if item not in place]:
         raise InputError(f"`items` must keep every item of the latest model, and lacks {missing[0]!r:.80}")
-    extended = former.manifest.model_dump().get(EXTENDS) or {}
-    learned = former.items[: extended.get("items")]  # of items that came since, nothing is known
+    model_hash, known = learned_by(former.manifest)
+    learned = former.items[:known]  # of items that came since, nothing is known
     rows = np.array([place[item] for item in learned], np.int64)
     try:
         inputs = algorithm.hand_over(former.model.state, rows, len(place))
@@ -549,7 +547,7 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
         return {}, {}  # the former model has nothing to hand over
     about = {
         "run": former.manifest.model_dump().get("run"),
-        "model_hash": extended.get("model_hash", former.model.hash),
+        "model_hash": model_hash,
     }
     return inputs, {"builds_on": {**about, "releases": former.model.header.releases}}
 

@@ -36,7 +36,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.operation.judging import too_many
 from palate_server.operation.outlook import local
 from palate_server.operation.releases import added_items
-from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
@@ -172,13 +172,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "runs_void": Kind(
         "error",
-        "as many charges in a row as `cohort.attempts` have released nothing: there is one a day until one does",
-        "read the reasons of the `aborted` and `lost` events",
+        "as many charges in a row as `cohort.attempts` have released nothing: training has stopped, and asks you",
+        "read the reasons of the `aborted` and `lost` events and mend what they say; then `palate serve resume`",
     ),
     "charge_void": Kind(
         "warning",
         "the latest charge has released nothing",
-        "see the reason in the table of events; it is tried again by itself",
+        "see the reason in the table of events; it is tried again by itself, up to `cohort.attempts` charges in a row",
     ),
     "charge_lost": Kind(
         "warning",
@@ -638,14 +638,13 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     if lifetime.covers(cost) and not period.covers(cost):
         yield _problem("budget_period", said=f"{KINDS['budget_period'].means} before {local(period.until)}")
     # It is written before the charge and after the seal: an attempt that begins or ends meanwhile is seen on one side.
-    vain = len(voids(entries)) - (under_way or restraint.under_way)
+    vain = restraint.in_vain(entries) - (under_way or restraint.under_way)
+    last = seen.told.since("aborted", "round")
+    reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
     if vain >= config.cohort.attempts:
-        yield _problem(
-            "runs_void", said=f"{vain} charges in a row have released nothing: there is one a day until one does"
-        )
+        said = f"training has stopped, and asks you: {vain} charges in a row have released nothing, the last{reason}"
+        yield _problem("runs_void", said=said[:400], since=last)
     elif vain > 0:
-        last = seen.told.since("aborted", "round")
-        reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
         yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
     with Enrolments(site.enrolment_file) as register:
         devices = register.counts(now=seen.now)

@@ -11,12 +11,12 @@ import pytest
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import run
-from palate_sim.card.card import card_payload, sign_card
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import EXTENDS, catalogue_out, latest, publish
 from palate_server.rounds.terms import RunTerms
 from palate_server.service.problems import problems
+from palate_sim.card.card import card_payload, sign_card
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_an_open_run_is_finished_over_its_own_items(make_service: Maker, clock: 
     service = make_service(every_hours=0.0, wait=1e-9, attempts=9)
     service.devices.before = lambda coordinator: service.devices.away.update({0, 1} if coordinator.round else set())
     service.operate()
-    assert service.events("opened") and not service.events("closed")
+    assert (len(service.events("opened")), service.events("closed")) == (1, [])
     assert add(service, tmp_path) == 0
     service.site = Site.at(service.site.folder)  # another process, which reads the new list
     service.operate()
