@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """The format of a server folder that this version makes: see palate_server.service.upgrade."""
 COSIGNED = "checkpoint.json"
+FORMAT_FILE = "format"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
 QUARANTINE_FILE = "quarantine.json"
@@ -413,7 +414,7 @@ def format_of(folder: Path) -> int:
     Raises:
         InputError: the file is something else.
     """
-    path = folder / "format"
+    path = folder / FORMAT_FILE
     try:
         return int(json.loads(path.read_bytes())["format"])
     except FileNotFoundError:
@@ -425,7 +426,7 @@ def format_of(folder: Path) -> int:
 def write_format(folder: Path) -> None:
     """Write that a folder is of this version's format."""
     made = {"format": FORMAT, "palate": version("palate")}
-    write_durably(folder / "format", json.dumps(made).encode() + b"\n", mode=0o600)
+    write_durably(folder / FORMAT_FILE, json.dumps(made).encode() + b"\n", mode=0o600)
 
 
 def read_cosigned(path: Path) -> tuple[Note, float]:

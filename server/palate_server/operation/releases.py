@@ -47,8 +47,9 @@ from palate_common.system import lock_folder
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import Witness
 from palate_server.ledger.extract import Extract, verify_extract
-from palate_server.ledger.history import CloseEntry
+from palate_server.ledger.history import ChargeEntry, CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.schedule import closed_at
 from palate_server.operation.terms import check_config, next_terms
@@ -588,6 +589,8 @@ def _write(
         said, shown, publication = _entered(site, ledger, witnesses, made)
     size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
+    if not any(isinstance(entry, ChargeEntry | RestoredEntry) for entry in ledger.entries()):
+        Witness(site.witness).begin({each: files[each] for each in MANIFEST_FILES})
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)
     for each, data in extra.items():
