@@ -222,6 +222,10 @@ class ModuleAlgorithm(Algorithm):
         floored = np.maximum(counts, max(noise, 0.01 * float(counts.max()), TINY))
         return np.asarray(np.minimum(floored * (length**0.5 / self.facts.n_users), 1.0), np.float32)
 
+    def settings_of(self, state: State) -> dict[str, Any]:
+        """A module is of the head that the state has."""
+        return {"head_items": len(state[HEAD])} if HEAD in state else {}
+
     def scores(self, state: State, histories: Interactions) -> npt.NDArray[np.floating[Any]]:
         """The module's scores of head items, tail items below; popularity for users whose scores aren't finite."""
         if HEAD not in state:

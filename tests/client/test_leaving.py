@@ -27,6 +27,7 @@ from palate_common.errors import ErasedError, InputError, IntegrityError, Locked
 from palate_common.mechanism.accounting import mu_of
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
+from palate_common.models.manifest import EXTENDS
 from palate_common.records.canonical import digest
 from palate_common.records.consistency import PROVED, SPENT
 from palate_common.records.signing import SigningKey
@@ -516,6 +517,22 @@ def test_no_released_attempt_is_overlooked(lived: Population) -> None:
     assert verify(made.model_copy(update={"rounds": tuple(renamed)}), lived.models["summer"]).holds == "yes"
     elsewhere = [each.model_copy(update={"run": "another"}) for each in made.rounds]
     assert verify(made.model_copy(update={"rounds": tuple(elsewhere)}), lived.models["summer"]).holds == "yes"
+
+
+def test_a_model_over_more_items_has_what_its_run_has(lived: Population) -> None:
+    made, ledger, key = lived.device.erase(statement=True), lived.ledger, lived.first.key
+    found = published.read(lived.models["spring"], public_key=key.public)
+    more = (*found.items, "new")
+    grown, card = found.model.over(more, {}), (lived.models["spring"] / "privacy_card.json").read_bytes()
+    shown = ledger.shown(ledger.publish("spring", grown.hash).size)
+    extends = {"model_hash": found.model.hash, "items": len(found.items)}
+    facts: dict[str, Any] = {"run": "spring", SPENT: ledger.spent(), "card": digest(card), EXTENDS: extends}
+    first, lived.first.items = lived.first.items, more
+    lived.write("grown", grown, facts, shown, key, card)
+    lived.first.items = first
+    assert (verify(made, lived.models["grown"]).holds, verify(made, lived.models["grown"]).run) == ("yes", "spring")
+    autumn = lived.trained("autumn", with_device=False, about=lived.started_from("spring"))
+    assert verify(made, autumn, lived.models["grown"]).holds == "inherited"
 
 
 def test_the_next_model_has_nothing(lived: Population) -> None:

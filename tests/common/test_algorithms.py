@@ -1,6 +1,7 @@
 """The contract of `Algorithm`, for every one that comes with Palate, and the registry."""
 
 import math
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from palate_common.algorithms import (
     make_algorithm,
 )
 from palate_common.algorithms import registry as algorithm_registry
+from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, split_vector
+from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 
 GRID = 2**20
 NAMES = ("als", "popularity")
@@ -121,6 +124,36 @@ class TestContract:
             state = algorithm.release(state, round_, sums, dict.fromkeys(sums, 100.0))
             assert all(np.isfinite(array).all() for array in state.values())
         assert np.isfinite(algorithm.scores(state, HISTORIES)).all()
+
+
+@pytest.mark.parametrize("name", ["als", "popularity", "sgd", "dp-als", "dp-fedavg", "dp-ease", "event-mf", "torch-mf"])
+def test_a_model_over_a_grown_catalogue_ranks_what_it_had_as_before_and_names_what_is_new(name: str) -> None:
+    """A list of new ids costs nothing, and takes nothing from what was learned."""
+    had, items = HISTORIES.n_items, tuple(f"item-{row}" for row in range(HISTORIES.n_items + 5))
+    facts = PublicFacts(n_users=100_000, n_items=had, mu=1.5, seed=5, local=name == "event-mf")
+    algorithm = make_algorithm(name, {}, facts)
+    state, rng = algorithm.start(), np.random.default_rng(3)
+    for round_ in range(len(algorithm.shares)):
+        layout = algorithm.layout(state, round_)
+        sums = {spec.name: np.abs(rng.normal(size=spec.shape)) * 1000 for spec in layout}
+        state = algorithm.release(state, round_, sums, dict.fromkeys(sums, 1.0))
+    header = ModelHeader(
+        algorithm=name, settings={}, facts=facts, releases=len(algorithm.shares), catalogue=catalogue_hash(items[:had])
+    )
+    marked = np.zeros(had, np.uint8)
+    marked[3] = 1
+    model = GlobalModel(header, {**state, QUARANTINED: marked})
+    grown = GlobalModel.from_bytes(model.over(items, {}).data)
+    assert (grown.header.facts.n_items, grown.header.catalogue) == (had + 5, catalogue_hash(items))
+    assert grown.quarantined.tolist() == [3]
+    wider = replace(HISTORIES.users(slice(0, 9)), n_items=had + 5)
+    before, after = model.scores(HISTORIES.users(slice(0, 9))), grown.scores(wider)
+    assert np.isfinite(after).all()
+    for one, other in zip(before, after, strict=True):
+        assert (np.argsort(-one, kind="stable") == np.argsort(-other[:had], kind="stable")).all()
+        assert other[had:].max() <= other[:had].max(), "a new item isn't at the top of everybody's list"
+    with pytest.raises(InputError, match="must begin with the items that the model has"):
+        model.over(("other", *items[1:]), {})
 
 
 def test_popularity_weighs_each_user_the_same() -> None:

@@ -32,6 +32,7 @@ from palate_common.models.manifest import (
     SIGNATURE,
     Manifest,
     evidence_of,
+    learned_by,
     read_file,
     read_manifest,
 )
@@ -155,7 +156,7 @@ def verify(statement: Statement, model: Path | str, *others: Path | str) -> Trac
     asked = _read(Path(model), key, population)
     beside = [_read(Path(each), key, population) for each in others]
     after = _one_ledger(statement, asked, beside)
-    formers = {each.manifest.model_hash: each for each in beside}
+    formers = {learned_by(each.manifest)[0]: each for each in beside}
     holds, releases, reason = _held(statement, asked, formers, set())
     card = asked.card or {}
     return Traces(
@@ -186,7 +187,7 @@ def _read(folder: Path, key: str, population: str) -> _Read:
             raise IntegrityError(f"{CARD} must be the one that the manifest names, got another: {folder}")
         try:
             card = json.loads(data)
-            if (card["model_hash"], card["run"]) != (manifest.model_hash, (manifest.model_extra or {}).get("run")):
+            if (card["model_hash"], card["run"]) != (learned_by(manifest)[0], (manifest.model_extra or {}).get("run")):
                 raise ValueError("of another model")
             [(each["round"], each["attempt"], each["plan_hash"], each["sealed"]) for each in card["releases"]]
         except (ValueError, KeyError, TypeError):

@@ -252,12 +252,41 @@ class Algorithm(ABC):
         """Expected ratings in the log's units, float64 [n_users, n_items]. None: it learns no ratings."""
         return None
 
+    def grown(self, state: State, n_items: int) -> State:
+        """A state over a catalogue to whose end items were added after the last release; this algorithm is of that one.
+
+        It is post-processing. By default each of `item_arrays` gets rows, those of `start` where it has them and else
+        zeros, and all else stays. An algorithm whose states have other arrays with a row for each item adds theirs.
+
+        Args:
+            state: over the first items of the catalogue; with the public inputs that the algorithm names, as `release`
+                has them.
+            n_items: size of the catalogue.
+        """
+        found, start = dict(state), self.start()
+        for name in self.item_arrays:
+            if name in state:
+                had = state[name]
+                added = np.zeros((n_items - len(had), *had.shape[1:]), had.dtype)
+                if name in start and start[name].shape[1:] == had.shape[1:]:
+                    added[:] = start[name][len(had) :]
+                found[name] = np.concatenate([had, added])
+        return found
+
+    def settings_of(self, state: State) -> dict[str, Any]:
+        """Settings that a state has fixed, for one that `grown` is to read: of a larger catalogue others might follow.
+
+        By default none do.
+        """
+        return {}
+
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
         """Public inputs for a later run of the same algorithm that starts from this run's final state (warm start).
 
         Args:
             state: after the last release.
-            rows: each item's row in the later catalogue.
+            rows: the row in the later catalogue of each item that the run had: of a state that has `grown` since, of
+                its first items.
             n_items: size of the later catalogue.
 
         Raises:

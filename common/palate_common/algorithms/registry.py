@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from palate_common.algorithms.base import Algorithm, EventAlgorithm, PublicFacts, State
-from palate_common.algorithms.parts.quarantine import as_frozen, check_items, told, unheard
+from palate_common.algorithms.parts.quarantine import QUARANTINED, as_frozen, check_items, told, unheard
 from palate_common.errors import InputError
 
 GROUP = "palate.algorithms"
@@ -152,6 +152,25 @@ def make_algorithm(name: str, settings: Mapping[str, Any], facts: PublicFacts) -
         reason = first["msg"].removeprefix("Value error, ")
         raise InputError(f"`{key}`: {reason[:1].lower()}{reason[1:]}, got {first['input']!r}") from None
     return cls(validated, facts)
+
+
+def grown_state(algorithm: Algorithm, state: State, n_items: int, inputs: State) -> State:
+    """A state over a catalogue to whose end items were added: see `Algorithm.grown`. None of them is in quarantine.
+
+    **Guarantees:** a new item costs nothing: what was released stays as it is, and the rest is made of public inputs.
+
+    Args:
+        algorithm: of the grown catalogue.
+        state: a model's.
+        n_items: size of the grown catalogue.
+        inputs: public inputs over it.
+    """
+    seen = {name: inputs[name] for name in algorithm.public_inputs if name in inputs}
+    found = algorithm.grown(state | seen, n_items)
+    kept = {name: array for name, array in found.items() if name not in seen}
+    if (marked := state.get(QUARANTINED)) is not None:
+        kept[QUARANTINED] = np.pad(marked, (0, n_items - len(marked)))
+    return kept
 
 
 def first_state(algorithm: Algorithm, inputs: State) -> State:

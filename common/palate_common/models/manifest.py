@@ -30,6 +30,8 @@ ITEMS, DOMAINS, NEW_ITEMS, FEATURES = "items", "domains", "new-items", "features
 MODEL, COMPACT = "model.safetensors", "model.int8.safetensors.z"
 UNPACKED = "model.int8.safetensors"
 """The compact model before compression, which deltas are between. No folder holds a file of this name."""
+EXTENDS = "extends"
+"""Member that names the model with which a run ended, `model_hash` and `items`, where items were added since."""
 MOST_SIGNED = 2**18
 """Bytes of the largest manifest, and of the largest signature, that is read."""
 MOST_BYTES = 2**28
@@ -124,6 +126,17 @@ def read_manifest(files: Mapping[str, bytes], public_key: str) -> Manifest:
     if manifest.publication is not None:
         _check_publication(manifest, manifest.publication, said_by(value), signer)
     return manifest
+
+
+def learned_by(manifest: Manifest) -> tuple[str, int]:
+    """Hash and number of items of the model with which a manifest's run ended.
+
+    They are the manifest's own, unless the model was put over more items since: then it says so (`EXTENDS`).
+    """
+    match (manifest.model_extra or {}).get(EXTENDS):
+        case {"model_hash": str(model_hash), "items": int(items)}:
+            return model_hash, items
+    return manifest.model_hash, manifest.items
 
 
 def said_by(manifest: Mapping[str, Any]) -> str:

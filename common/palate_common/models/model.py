@@ -19,9 +19,9 @@ import safetensors
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from palate_common.algorithms import Algorithm, PublicFacts, State, make_algorithm
+from palate_common.algorithms import Algorithm, PublicFacts, State, grown_state, make_algorithm
 from palate_common.algorithms.parts.quarantine import Rows, rows_of
-from palate_common.errors import IntegrityError
+from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.records.canonical import canonical_json, digest
 
@@ -83,6 +83,36 @@ class GlobalModel:
     def expected_ratings(self, histories: Interactions) -> npt.NDArray[np.float64] | None:
         """Expected ratings, float64 [n_users, n_items], or None where the algorithm learns no ratings."""
         return self.algorithm.expected_ratings(self.state, histories)
+
+    def over(self, items: Sequence[str], inputs: State) -> GlobalModel:
+        """The same model over a catalogue that begins with its own: of its new items it has learned nothing.
+
+        Args:
+            items: ids of the catalogue, in row order.
+            inputs: public inputs over it, of which an algorithm may tell new items' rows.
+
+        Raises:
+            InputError: it begins with other items, or the algorithm's models can't grow.
+        """
+        had, now = self.header.facts.n_items, len(items)
+        if had == now and self.header.catalogue == catalogue_hash(items):
+            return self
+        if self.header.catalogue != catalogue_hash(items[:had]):
+            raise InputError("a catalogue must begin with the items that the model has, in their order, got others")
+        facts = self.header.facts.model_copy(update={"n_items": now})
+        settings = self.header.settings | self.algorithm.settings_of(self.state)
+        update = {"settings": settings, "facts": facts, "catalogue": catalogue_hash(items)}
+        header = self.header.model_copy(update=update)
+        algorithm = make_algorithm(header.algorithm, settings, facts)
+        try:
+            found = GlobalModel(header, grown_state(algorithm, self.state, now, inputs))
+            nobody = Interactions(np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), now)
+            scores = found.scores(nobody)
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(f"`{header.algorithm}` must say how its models grow, got {error!r:.80}") from None
+        if scores.shape != (1, now) or not np.isfinite(scores).all():
+            raise InputError(f"`{header.algorithm}` must say how its models grow, and one gives no scores of new items")
+        return found
 
     @cached_property
     def learns_ratings(self) -> bool:

@@ -208,6 +208,12 @@ _SAID: Mapping[str, tuple[str, Says]] = {
         lambda event: f"The run was closed with {event['releases']} of {_count(event['rounds'], 'round')} released",
     ),
     "published": (GOOD, lambda event: f"Model version {event['version']} was published"),
+    "resumed": (NOTE, lambda event: f"Training goes on after {_count(event['count'], 'charge')} without a release"),
+    "items added": (
+        GOOD,
+        lambda event: f"Model version {event['version']} has all {_count(event['count'], 'item')} of the new list",
+    ),
+    "items refused": (BAD, lambda event: f"The list of items can't be published: {event['reason']}"),
     "held": (BAD, lambda event: f"A model is held back: {event['reason']}"),
     "refused": (BAD, lambda event: f"No run is opened: {event['reason']}"),
     "judged": (NOTE, _judged),

@@ -13,10 +13,12 @@ from typing import BinaryIO, cast
 
 from palate_common.errors import InputError
 from palate_server.folder.config import parse_config
-from palate_server.folder.server_folder import PANEL_FILE, QUARANTINE_FILE
+from palate_server.folder.server_folder import FORMAT_FILE, PANEL_FILE, QUARANTINE_FILE
 
 CONFIG = "server.toml"
 FILES = (CONFIG, "items", "key")
+FURTHER = (PANEL_FILE, QUARANTINE_FILE, FORMAT_FILE)
+"""Files that a folder may have."""
 FOLDERS = ("keys", "runs", "public", "tls")
 DATABASES = ("ledger.db", "enrolment.db")
 MOST, MANY = 2**34, 2**20
@@ -97,7 +99,7 @@ def _members(file: BinaryIO) -> dict[PurePosixPath, tarfile.TarInfo]:
         raise ValueError(f"one without {missing[0]}")
     file.seek(found[PurePosixPath(CONFIG)].offset_data)
     config = parse_config(file.read(min(found[PurePosixPath(CONFIG)].size, MOST_CONFIG)), CONFIG)
-    files = {*FILES, *DATABASES, config.training.features, PANEL_FILE, QUARANTINE_FILE}
+    files = {*FILES, *DATABASES, config.training.features, *FURTHER}
     for path, member in found.items():
         if path.parts[0] not in FOLDERS and (str(path) not in files or member.isdir()):
             raise ValueError(f"{str(path)!r:.80}, which is in no backup")

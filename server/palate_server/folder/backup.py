@@ -34,9 +34,9 @@ from palate_common.records.signing import verify
 from palate_common.records.tiles import CHECKPOINT, read_log
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_common.system import lock_folder
-from palate_server.folder.archive import FILES, FOLDERS, pack, unpack
+from palate_server.folder.archive import FILES, FOLDERS, FURTHER, pack, unpack
 from palate_server.folder.enrolments import copy_register
-from palate_server.folder.server_folder import COSIGNED, PANEL_FILE, QUARANTINE_FILE, Site, read_cosigned
+from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.ledger import Ledger
 
@@ -69,7 +69,7 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
         with site.ledger(read_only=True) as ledger:
             ledger.copy(folder / "ledger.db")
         features = site.config.training.features
-        more = [name for name in (PANEL_FILE, QUARANTINE_FILE) if (site.folder / name).exists()]
+        more = [name for name in FURTHER if (site.folder / name).exists()]
         for name in (*FILES, *([features] if features else []), *more):
             shutil.copy2(site.folder / name, folder / name)
         for name in FOLDERS:

@@ -182,8 +182,8 @@ class CohortSettings(_Section):
     exchange_seconds: float = Field(default=60.0, gt=0)
     """The least number of seconds to wait for the answers of one exchange; above 4,000 devices it is 15 ms for each."""
     attempts: int = Field(default=3, ge=1)
-    """Charged attempts in a row without a release, before there is only one a day; each costs what is left of the
-    run's budget."""
+    """Charged attempts in a row without a release, after which training stops and asks you; each costs what is left of
+    the run's budget."""
     pause_seconds: float = Field(default=3600.0, ge=0)
     """Seconds that all devices are sent home after a cohort that did not gather, or a charge without a release, when it
     doubles."""

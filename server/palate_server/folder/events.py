@@ -26,7 +26,7 @@ MOST = 2**26
 LEVELS: Mapping[str, str] = {
     **dict.fromkeys(("failed", "lost", "unwitnessed", "uncosigned", "clock"), "error"),
     **dict.fromkeys(("ended", "restarted", "aborted", "refused", "no cohort", "held", "survey refused"), "warning"),
-    "verdict refused": "warning",
+    **dict.fromkeys(("verdict refused", "items refused"), "warning"),
     **dict.fromkeys(
         ("enrolment failed", "enrolment refused", "unmirrored", "left over ended", "not opened"), "warning"
     ),

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """The format of a server folder that this version makes: see palate_server.service.upgrade."""
 COSIGNED = "checkpoint.json"
+FORMAT_FILE = "format"
 PANEL_FILE = "panel.safetensors"
 """The panel's model in a server folder."""
 QUARANTINE_FILE = "quarantine.json"
@@ -135,14 +136,40 @@ class Site(Premises):
         """What the configuration's file is now, as a hash."""
         return hashlib.sha256(self.config_file.read_bytes()).hexdigest()
 
+    def afresh(self) -> Site:
+        """The same folder, of which nothing but the configuration was read: catalogue and features may have changed."""
+        site = type(self)(self.folder)
+        vars(site)["config"] = self.config
+        return site
+
+    @property
+    def items_file(self) -> Path:
+        """The file of the catalogue."""
+        return self.folder / self.config.items
+
+    @property
+    def items_stamp(self) -> tuple[int, ...]:
+        """Another one once `items`, features, panel or the latest model may have changed."""
+        features, found = self.config.training.features, list[int]()
+        for path in (
+            self.items_file,
+            self.panel_file,
+            self.models / "latest",
+            *([self.folder / features] * bool(features)),
+        ):
+            with suppress(OSError):
+                there = path.stat()
+                found += [there.st_ino, there.st_mtime_ns, there.st_size]
+        return tuple(found)
+
     @cached_property
     def catalogue(self) -> ItemCatalogue:
-        """The items, in row order.
+        """The items, in row order: what devices have once the latest model has them, see `publish_items`.
 
         Raises:
             InputError: the file is no readable list of distinct ids.
         """
-        path = self.folder / self.config.items
+        path = self.items_file
         try:
             items = read_lines(path.read_bytes())
         except (OSError, ValueError):
@@ -392,7 +419,7 @@ def format_of(folder: Path) -> int:
     Raises:
         InputError: the file is something else.
     """
-    path = folder / "format"
+    path = folder / FORMAT_FILE
     try:
         return int(json.loads(path.read_bytes())["format"])
     except FileNotFoundError:
@@ -404,7 +431,7 @@ def format_of(folder: Path) -> int:
 def write_format(folder: Path) -> None:
     """Write that a folder is of this version's format."""
     made = {"format": FORMAT, "palate": version("palate")}
-    write_durably(folder / "format", json.dumps(made).encode() + b"\n", mode=0o600)
+    write_durably(folder / FORMAT_FILE, json.dumps(made).encode() + b"\n", mode=0o600)
 
 
 def read_cosigned(path: Path) -> tuple[Note, float]:

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-import numpy as np
-import numpy.typing as npt
-
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.quarantine import inputs_of, told
 from palate_common.algorithms.registry import algorithm_class
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import BudgetError, InputError, IntegrityError, PalateError
+from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.records.closing import Closing
+from palate_common.records.entries import PublishEntry
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.quarantine import QuarantinedItem, QuarantineFullError
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite
-from palate_server.ledger.history import CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import candidate, initial_model, judged_items, latest, verdict_of, verdicts_on
 from palate_server.operation.schedule import latest_training, trainings
@@ -87,18 +85,17 @@ def awaited(config: ServerConfig, ledger: Ledger, *, now: float) -> str | None:
     return closed.run if verdicts_on(ledger, closed.run).may_begin(config, now=now) else None
 
 
-def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State]:
-    """What devices are asked about a run's model, and the arrays of both models.
+def question(site: Site, ledger: Ledger, run: str) -> tuple[JudgedPair, State, ItemCatalogue]:
+    """What devices are asked about a run's model, the arrays of both models, and their items.
 
     Raises:
         InputError, IntegrityError: the run's model, or the one in use, can't be read; or it is of other items.
     """
-    found = candidate(site, ledger, run).model
-    if found.header.catalogue != site.catalogue.hash:
-        raise InputError(f"`items` must be those of the model of run {run}, which devices judge, and has changed since")
-    in_use, rows = _in_use(site)
-    verdict, arrays = asked(run, found, in_use, rows)
-    return verdict, arrays | told(found.state)
+    found, (in_use, catalogue) = candidate(site, ledger, run).model, _in_use(site)
+    if found.header.catalogue != catalogue.hash:
+        raise InputError(f"devices must have the items of the model of run {run}, which they judge, and have others")
+    verdict, arrays = asked(run, found, in_use)
+    return verdict, arrays | told(found.state), catalogue
 
 
 def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[QuarantinedItem, ...]:
@@ -110,8 +107,8 @@ def put_in_quarantine(site: Site, ledger: Ledger, run: str) -> tuple[Quarantined
     **Guarantees:** which items these are follows from sealed verdicts, the ledger, the configuration and the operator's
         word alone.
 
-    They are of the catalogue that was judged. Where that has changed since, and no published model has it, a verdict
-    names rows that nobody can name: it stays unread.
+    They are of the catalogue that was judged. Where no published model has it any more, a verdict names rows that
+    nobody can name: it stays unread.
 
     Raises:
         IntegrityError: as `verdict_of`.
@@ -154,8 +151,8 @@ def _seen(site: Site, ledger: Ledger, in_use: str, items: tuple[str, ...]) -> fr
         items: those that are looked at.
     """
     every = frozenset(range(len(items)))
-    closed = (each for each in ledger.entries() if isinstance(each, CloseEntry))
-    run = next((each.run for each in closed if each.facts.get("model_hash") == in_use), None)
+    out = (each for each in ledger.entries() if isinstance(each, PublishEntry))
+    run = next((each.run for each in out if each.model_hash == in_use), None)
     if run is None:
         first, _ = _in_use(site)
         return frozenset() if first.hash == in_use and not first.header.releases else every
@@ -217,16 +214,7 @@ def as_run(config: ServerConfig, verdict: JudgedPair) -> ServerConfig:
     return made.model_copy(update={"privacy": made.privacy.model_copy(update={"clip_norm": 1.0})})
 
 
-def _in_use(site: Site) -> tuple[GlobalModel, npt.NDArray[np.int64] | None]:
-    """The model that devices use, and where its items are in the catalogue; None: it has the same.
-
-    Before any is published it is the one that a population begins with.
-    """
+def _in_use(site: Site) -> tuple[GlobalModel, ItemCatalogue]:
+    """The model that devices use, and its items; before any is published the one that a population begins with."""
     published = latest(site)
-    if published is None:
-        return initial_model(site), None
-    if published.catalogue.hash == site.catalogue.hash:
-        return published.model, None
-    place = {item: row for row, item in enumerate(site.catalogue.items)}
-    rows = np.array([place.get(item, -1) for item in published.items], np.int64)
-    return (published.model, rows) if (rows >= 0).any() else (initial_model(site), None)
+    return (initial_model(site), site.catalogue) if published is None else (published.model, published.catalogue)

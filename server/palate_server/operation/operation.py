@@ -9,6 +9,7 @@ ledger, and the rest is made again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -35,9 +36,9 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError
-from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
+from palate_server.operation.judging import Verdicts, awaited, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.releases import judged_items, verdict_of
+from palate_server.operation.releases import judged_items, publish_items, verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     directory_of,
@@ -86,6 +87,7 @@ class Operation:
         self._progress, self._shelf = ActivityFile(site.progress_file), ModelShelf(site.round_models)
         self._dismissals = Dismissals(messenger.send_home, purge)
         self._not_before = 0.0
+        self._items_stamp, self._items_refused, self._items_again = tuple[int, ...](), "", 0.0
         self._presence = SeenByQuarter(self._register)
 
     def serve(self, until: Callable[[], bool] = lambda: False) -> None:
@@ -109,6 +111,7 @@ class Operation:
         while not until():
             with self.site.ledger() as ledger:
                 now = time.time()
+                self._keep_items(ledger, now=now)
                 if now >= self._due(ledger, now=now) and (not self._witness_pause or self._witnessed(ledger)):
                     if site_signs(self.site):
                         self._step(ledger, now=now)
@@ -138,6 +141,7 @@ class Operation:
         planned = 0.0
         if unfinished_run(ledger) is None:
             planned = next_run(ledger, every_hours=self.config.training.every_hours, pause=cohort.pause_seconds)
+            planned = math.inf if self._items_refused else planned
             for asked in (self._surveys, self._judging):
                 planned = min(planned, asked.next(ledger, now=now))
         return max(self._not_before, self._restraint.until(entries), planned)
@@ -196,6 +200,34 @@ class Operation:
             self.events.tell("unmirrored", reason=reason)
         self._unmirrored = reason
 
+    def _keep_items(self, ledger: Ledger, *, now: float) -> None:
+        """Publish items that were added to `items`, between two runs; whoever is online then comes back for them.
+
+        A run that is open, and the verdict that follows, are over the items with which it began. What can't be
+        published keeps trainings from beginning; it is told once, and tried again every minute, or once it has changed.
+        """
+        stamp = self.site.items_stamp
+        if stamp == self._items_stamp and (not self._items_refused or now < self._items_again):
+            return
+        if unfinished_run(ledger) is not None or awaited(self.config, ledger, now=now) is not None:
+            return
+        site, refused = self.site.afresh(), ""
+        try:
+            found = publish_items(site)
+        except UncosignedError as error:
+            self._unwitnessed(error)
+            return
+        except (PalateError, OSError) as error:
+            refused = getattr(error, "strerror", None) or str(error)
+            if refused != self._items_refused:
+                self.events.tell("items refused", reason=refused)
+        else:
+            self.site = site
+            if found is not None:
+                self.events.tell("items added", count=len(found.items), version=found.version)
+                self._not_before = max(self._not_before, now + SOONEST)
+        self._items_stamp, self._items_refused, self._items_again = self.site.items_stamp, refused, now + TRY_AGAIN[0]
+
     def _step(self, ledger: Ledger, *, now: float) -> None:
         """Gather a cohort, and open a run with it or continue one: the one that was due `now`."""
         run, least = unfinished_run(ledger), self._bounds()
@@ -203,6 +235,8 @@ class Operation:
             judged = self._judging.due(ledger, now=now) if run is None else None
             survey = self._surveys.due(ledger, now=now) if run is None and judged is None else None
             if run is None and survey is None and judged is None:
+                if self._items_refused:
+                    return
                 check_budgets(self.config, ledger, now=now)
                 if (last := latest_training(ledger)) is not None:
                     self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
@@ -232,7 +266,8 @@ class Operation:
                     break
                 tries = 0 if released else tries + 1
                 if tries == self.config.cohort.attempts or self._restraint.exhausted(ledger.entries()):
-                    raise TooFewError(f"{tries} attempt(s) at round {coordinator.round} failed: the next one waits")
+                    self._not_before = time.time() + self.config.cohort.pause_seconds
+                    return
                 within = None if directory is None else len(directory)
                 cohort = self._awaited(least=coordinator.terms.cohort_floor, within=within)
             self._close(ledger, coordinator)

@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.judging import awaited
-from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.releases import added_items
+from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import next_run, unfinished_run
 from palate_server.operation.terms import Budget, budgets_of, cost_of
 from palate_server.rounds.terms import noise_delta
@@ -31,9 +33,10 @@ TROUBLES = {
     "lost": "the ServerApp ended in a charged attempt: look at logs/serverapp.log, and at the machine's memory",
     "unwitnessed": "make `backup.witness` writable: nothing is charged until it is",
     "uncosigned": "see that enough of `witnesses.urls` answer, and watch this ledger: nothing is charged until they do",
-    "aborted": "see the table of docs/operations.md for the reason; the round is tried again by itself",
+    "aborted": "docs/operations.md has the reason; it is tried again, up to `cohort.attempts` charges in a row",
     "refused": "wait for the next period, or, where the lifetime is used up, begin a new population",
     "no cohort": "a longer `cohort.wait_seconds`, a smaller `cohort.size`, or more devices",
+    "items refused": "mend `items`, or give the new list by `palate serve items`; no training begins before",
     "held": "leave the old model, from which the next run starts; or lower the gate and `palate serve release`",
     "verdict refused": "read the reason; the model stays unpublished: wait for the next run or period",
     "survey refused": "the week stays unasked",
@@ -97,7 +100,7 @@ def read_outlook(site: Site, *, now: float, events: Sequence[Mapping[str, Any]] 
             "why": why,
             "epsilon": could_have(config, (lifetime, period)),
         },
-        voids=len(voids(entries)),
+        voids=restraint_of(site).in_vain(entries),
         trouble=latest_trouble(events),
     )
 
@@ -174,16 +177,25 @@ def _next(
         return None, "`backup.witness` can't be written"
     if told.get("uncosigned", -1) > max(told.get("cosigned", -1), told.get("serving", -1)):
         return None, f"too few of the {len(config.witnesses.keys)} witnesses cosign the ledger"
+    vain = restraint.in_vain(entries)
+    if restraint.exhausted(entries):
+        return None, f"{vain} charges in a row have released nothing: training waits for `palate serve resume`"
+    goes_on = unfinished_run(ledger) is not None
+    try:
+        added_items(site)
+    except PalateError:
+        if not goes_on:
+            return None, "`items` can't be published"
     waits = [
         (now, "now, when enough devices are there"),
-        (restraint.until(entries), f"{len(voids(entries))} charge(s) in a row have released nothing"),
+        (restraint.until(entries), f"{vain} charge(s) in a row have released nothing"),
     ]
     if "no cohort" in told:
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
     refused = told.get("verdict refused", -1) > told.get("closed", -1)
-    if unfinished_run(ledger) is None and not refused and awaited(config, ledger, now=now) is not None:
+    if not goes_on and not refused and awaited(config, ledger, now=now) is not None:
         waits[0] = now, "now, when enough devices are there: they judge the last model"
-    elif unfinished_run(ledger) is None:
+    elif not goes_on:
         every, after = config.training.every_hours, config.cohort.pause_seconds
         waits.append((next_run(ledger, every_hours=every, pause=after), "`training.every_hours` after the last"))
         cost = cost_of(config)

@@ -3,13 +3,16 @@
     public/models/SHA256-OF-MANIFEST/   a published model, its signature and its privacy card
     public/models/latest                {"version": ..., "manifest": ...}, written last
 
-A version is the size of the population's ledger, in which each publication is an entry: it only grows. To return to an
-earlier model, it is published again under a higher version. Gates check released values only.
+Between two runs the latest one is published over a catalogue to which items were added (`publish_items`), so that
+devices have the items of a run before it is opened. A version is the size of the population's ledger, in which each
+publication is an entry: it only grows. To return to an earlier model, it is published again under a higher version.
+Gates check released values only.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import time
@@ -28,8 +31,8 @@ from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
-from palate_common.models.catalogue import ItemCatalogue, read_lines
-from palate_common.models.manifest import ITEMS, Manifest, Publication, read_manifest
+from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
+from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.published import Contents, Published
 from palate_common.records.canonical import canonical_json, digest, read_canonical
@@ -40,14 +43,16 @@ from palate_common.records.pinned import Pinned
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
+from palate_common.system import lock_folder
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import Witness
 from palate_server.ledger.extract import Extract, verify_extract
-from palate_server.ledger.history import CloseEntry
+from palate_server.ledger.history import ChargeEntry, CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.schedule import closed_at
-from palate_server.operation.terms import next_terms
+from palate_server.operation.terms import check_config, next_terms
 from palate_server.rounds.registry import Registry
 from palate_server.rounds.replay import Replay, model_header
 from palate_server.rounds.terms import RunTerms
@@ -231,7 +236,7 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         UncosignedError: too few witnesses are there; or they were a moment ago, and it must be published again.
         InputError, IntegrityError: as `candidate`.
     """
-    with site.ledger() as ledger:
+    with publishing(site), site.ledger() as ledger:
         found = candidate(site, ledger, run)
         if found.terms.algorithm == SURVEYING:
             raise InputError(f"`run` must be one that trained, got a survey's, {run}: see `palate survey result`")
@@ -245,7 +250,102 @@ def publish(site: Site, run: str, card: CardMaker) -> Published:
         facts: dict[str, Any] = {"run": run, "dp": terms.dp.value, "noise": terms.noise.value, "card": digest(data)}
         facts |= {"for_release": terms.mode.private and terms.noise is Noise.SECURE}
         facts |= _tried(terms)
-        return _write(site, ledger, found.model, site.catalogue, facts, {CARD: data})
+        catalogue = catalogue_out(site) or site.catalogue
+        model, more = _over(site, found.model, catalogue)
+        return _write(site, ledger, model, catalogue, facts | more, {CARD: data})
+
+
+def _over(site: Site, model: GlobalModel, catalogue: ItemCatalogue) -> tuple[GlobalModel, dict[str, Any]]:
+    """A run's model over a catalogue to which items may have been added since, and what its manifest says of that.
+
+    Raises:
+        IntegrityError: the catalogue doesn't begin with the model's items, or the algorithm's models can't grow.
+    """
+    if model.header.catalogue == catalogue.hash:
+        return model, {}
+    fresh = site.afresh()
+    try:
+        grown = model.over(catalogue.items, fresh.public_inputs if fresh.catalogue.hash == catalogue.hash else {})
+    except InputError as error:
+        raise IntegrityError(str(error)) from None
+    return grown, _extends(model) if model.header.releases else {}
+
+
+def _extends(model: GlobalModel) -> dict[str, Any]:
+    return {EXTENDS: {"model_hash": model.hash, "items": model.header.facts.n_items}}
+
+
+def catalogue_out(site: Site) -> ItemCatalogue | None:
+    """The items of the latest model, which devices have: no run is opened over others. None: no model is there."""
+    manifest = latest_manifest(site)
+    try:
+        return None if manifest is None else ItemCatalogue(read_lines((site.models / manifest / ITEMS).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def added_items(site: Site) -> tuple[str, ...]:
+    """The items of the file `items` that the latest model lacks: they are at its end; () where it has all of them.
+
+    Raises:
+        InputError: it isn't a list, or doesn't begin with the items that devices have, in their order.
+    """
+    out, path = catalogue_out(site), site.items_file
+    with suppress(OSError):
+        if out is not None and path.read_bytes() == lines(out.items):
+            return ()
+    had, items = () if out is None else out.items, site.afresh().catalogue.items
+    if lost := sorted(set(had) - set(items)):
+        raise InputError(
+            f"`items` must keep each item that devices have, and lacks {lost[0]!r:.80}: a list only grows, and `palate "
+            "serve quarantine --add` takes an item out of all lists"
+        )
+    if items[: len(had)] != had:
+        raise InputError(
+            "`items` must begin with the items that devices have, in their order, got another order: `palate serve "
+            "items` puts new ones at the end"
+        )
+    return items[len(had) :]
+
+
+def publish_items(site: Site) -> Published | None:
+    """Publish the latest model over `items`, where items were added; None: it has them all. No run may be open.
+
+    The model is what it was, with rows for new items of which nothing was learned: no charge, and no round.
+
+    **Guarantees:** a run is opened over a catalogue that devices have: its model is published before.
+
+    Args:
+        site: the server folder, of which nothing was read yet: `Site.afresh`.
+
+    Raises:
+        InputError: `items` isn't the latest model's list with more at its end, or features, panel or configuration
+            don't fit it.
+        UncosignedError: too few witnesses are there.
+        IntegrityError: the latest model isn't the signed one, or its algorithm's models can't grow.
+    """
+    with publishing(site):
+        added, inputs = added_items(site), site.public_inputs
+        former = latest(site) if added else None
+        if former is None:
+            return None
+        check_config(site.config, n_items=len(site.catalogue.items), inputs=inputs)
+        model, more = _over(site, former.model, site.catalogue)
+        facts = _further(former)
+        if EXTENDS in facts:
+            more = {}  # of the run's own model, which the latest one extends already
+        with site.ledger() as ledger:
+            return _write(site, ledger, model, site.catalogue, facts | more, _card_of(site, former))
+
+
+@contextmanager
+def publishing(site: Site) -> Iterator[None]:
+    """Let one process at a time look what the latest model is, and publish another, or change the list of items."""
+    held = lock_folder(site.models, wait=True)
+    try:
+        yield
+    finally:
+        os.close(held)
 
 
 def publish_start(site: Site) -> Published:
@@ -309,7 +409,7 @@ def renew(site: Site) -> Published | None:
         IntegrityError: the latest model isn't the signed one.
     """
     settings, key = site.config.witnesses, site.key()
-    with site.ledger() as ledger:
+    with publishing(site), site.ledger() as ledger:
         ledger.set_witnesses(settings.keys, settings.needed)
         former = latest_manifest(site)
         if former is None:
@@ -318,7 +418,7 @@ def renew(site: Site) -> Published | None:
         trusted = _trusted(ledger, folder, key.public)
         if _is_current(site, _manifest(folder, trusted), ledger):
             return None
-    return republish(site, published.read(folder, public_key=trusted))
+        return _again(site, ledger, published.read(folder, public_key=trusted))
 
 
 def republish(site: Site, found: Published) -> Published:
@@ -327,12 +427,24 @@ def republish(site: Site, found: Published) -> Published:
     Raises:
         UncosignedError: too few witnesses have cosigned that state.
     """
-    folder = site.models / digest(found.files[published.MANIFEST])
+    with publishing(site), site.ledger() as ledger:
+        return _again(site, ledger, found)
+
+
+def _again(site: Site, ledger: Ledger, found: Published) -> Published:
+    return _write(site, ledger, found.model, found.catalogue, _further(found), _card_of(site, found))
+
+
+def _further(found: Published) -> dict[str, Any]:
+    """Members of a model's manifest that are said again where it is published again."""
     said = found.manifest.model_dump(mode="json")
-    facts = {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
-    extra = {CARD: (folder / CARD).read_bytes()} if (folder / CARD).exists() else {}
-    with site.ledger() as ledger:
-        return _write(site, ledger, found.model, found.catalogue, facts, extra)
+    return {name: value for name, value in said.items() if name not in {*Manifest.model_fields, SPENT}}
+
+
+def _card_of(site: Site, found: Published) -> dict[str, bytes]:
+    """The privacy card beside a published model; {} if it has none."""
+    path = site.models / digest(found.files[published.MANIFEST]) / CARD
+    return {CARD: path.read_bytes()} if path.exists() else {}
 
 
 def _manifest(folder: Path, public_key: str) -> Manifest:
@@ -427,12 +539,17 @@ def warm_inputs(site: Site) -> tuple[State, dict[str, Any]]:
     place = {item: row for row, item in enumerate(site.catalogue.items)}
     if missing := [item for item in former.items if item not in place]:
         raise InputError(f"`items` must keep every item of the latest model, and lacks {missing[0]!r:.80}")
-    rows = np.array([place[item] for item in former.items], np.int64)
+    model_hash, known = learned_by(former.manifest)
+    learned = former.items[:known]  # of items that came since, nothing is known
+    rows = np.array([place[item] for item in learned], np.int64)
     try:
         inputs = algorithm.hand_over(former.model.state, rows, len(place))
     except PalateError:
         return {}, {}  # the former model has nothing to hand over
-    about = {"run": former.manifest.model_dump().get("run"), "model_hash": former.model.hash}
+    about = {
+        "run": former.manifest.model_dump().get("run"),
+        "model_hash": model_hash,
+    }
     return inputs, {"builds_on": {**about, "releases": former.model.header.releases}}
 
 
@@ -472,6 +589,8 @@ def _write(
         said, shown, publication = _entered(site, ledger, witnesses, made)
     size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
+    if not any(isinstance(entry, ChargeEntry | RestoredEntry) for entry in ledger.entries()):
+        Witness(site.witness).begin({each: files[each] for each in MANIFEST_FILES})
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)
     for each, data in extra.items():

@@ -1,9 +1,10 @@
 """Restraint: how long the next charge waits after charges without a release, whatever the reason.
 
-    charges since the latest release, by the ledger -> a pause that doubles -> after `most` of them, one charge per day
+    charges since the latest release, by the ledger -> a pause that doubles -> after `most` of them: ask the operator
 
 Their number is from the ledger, so that no crash or restart loses one. The time of the last attempt is in a small file,
-written before each charge; if the file is lost, the pause starts again.
+written before each charge; if the file is lost, the pause starts again. Another one has the operator's word that it may
+go on; if that is lost, it is asked for again.
 
 >>> restraint = Restraint(Path("/nowhere/attempt"), pause=3600.0, most=3)
 >>> restraint.until([])
@@ -13,6 +14,7 @@ written before each charge; if the file is lost, the pause starts again.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
 from palate_common.records.files import write_durably
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import ChargeEntry, Entry
@@ -49,14 +51,13 @@ def voids(entries: Sequence[Entry]) -> list[ChargeEntry]:
 class Restraint:
     """Keeps a server without releases from charging again and again.
 
-    **Guarantees:** at most one charge a day after `most` in a row without a release, whatever ends the process.
-
-    **Assumes:** the clock isn't set forward.
+    **Guarantees:** no charge after `most` in a row without a release before the operator says so, whatever ends the
+        process.
 
     Args:
-        file: the file of the latest attempt's start, in an existing folder.
+        file: the file of the latest attempt's start, in an existing folder; the operator's word is beside it.
         pause: seconds after the first charge without a release; each further one doubles it, up to a day.
-        most: number of charges in a row after which the pause is a day.
+        most: number of charges in a row after which the operator is asked.
     """
 
     def __init__(self, file: Path, *, pause: float, most: int) -> None:
@@ -86,17 +87,39 @@ class Restraint:
         latest = self._read()
         return latest is not None and not latest.ended
 
+    def in_vain(self, entries: Sequence[Entry]) -> int:
+        """How many charges in a row have released nothing, since the operator said to go on, if they did."""
+        after = self._word()
+        return sum(charge.seq > after for charge in voids(entries))
+
     def until(self, entries: Sequence[Entry]) -> float:
-        """When a charge is allowed again, seconds since 1970; 0: there is no pause."""
-        count = len(voids(entries))
+        """When a charge is allowed again, seconds since 1970; 0: now; infinity: when the operator says so."""
+        count = self.in_vain(entries)
         if not count:
             return 0.0
-        wait = DAY if count >= self._most else min(DAY, self._pause * 2.0 ** (count - 1))
-        return self._begun(len(entries)).at + wait
+        if count >= self._most:
+            return math.inf
+        return self._begun(len(entries)).at + min(DAY, self._pause * 2.0 ** (count - 1))
 
     def exhausted(self, entries: Sequence[Entry]) -> bool:
-        """Whether only one charge a day is allowed."""
-        return len(voids(entries)) >= self._most
+        """Whether the operator is asked before another charge."""
+        return self.in_vain(entries) >= self._most
+
+    def resume(self, entries: Sequence[Entry]) -> int:
+        """Record the operator's word to go on; returns how many charges in a row had released nothing.
+
+        Raises:
+            InputError: they aren't so many that it is asked for.
+            OSError: it can't be recorded.
+        """
+        if not self.exhausted(entries):
+            raise InputError(
+                f"`palate serve resume` must be given after {self._most} charges in a row without a release, "
+                f"`cohort.attempts`, got {self.in_vain(entries)}"
+            )
+        found = voids(entries)
+        write_durably(self._word_file, json.dumps({"after": found[-1].seq}).encode())
+        return len(found)
 
     def lost(self, entries: Sequence[Entry]) -> ChargeEntry | None:
         """The charge of an attempt in which the process ended; it is returned only once."""
@@ -115,6 +138,17 @@ class Restraint:
         with suppress(OSError):  # while the file can't be written, the pause starts again at each call
             self._write(unknown)
         return unknown
+
+    @property
+    def _word_file(self) -> Path:
+        return self._file.with_name("go-on.json")
+
+    def _word(self) -> int:
+        """The charge after which the operator said to go on; -1: they haven't."""
+        try:
+            return int(json.loads(self._word_file.read_bytes())["after"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return -1
 
     def _read(self) -> _Attempt | None:
         try:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from palate_common.algorithms.parts.quarantine import QUARANTINED
+from palate_common.errors import InputError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.files import make_folder, write_durably
 from palate_common.survey import SURVEYING, Survey
@@ -14,7 +15,7 @@ from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging
-from palate_server.operation.releases import warm_inputs
+from palate_server.operation.releases import catalogue_out, warm_inputs
 from palate_server.operation.survey_results import result_of, write_result
 from palate_server.operation.surveys import as_run
 from palate_server.operation.terms import next_terms
@@ -27,10 +28,17 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
     """Open a new run, for a verdict on the run `judged`, a survey or for training.
 
     Its terms and its folder come first, then its entry in the ledger.
+
+    **Guarantees:** no attempt is opened that devices are known to refuse: of a run over items that the latest model
+        lacks.
+
+    Raises:
+        InputError: the latest model is of other items, or devices can't be asked about the run `judged`.
+        IntegrityError: a model isn't the signed one.
     """
     config, catalogue, directory = site.config, site.catalogue, register.directory()
     if judged is not None:
-        verdict, inputs = judging.question(site, ledger, judged)
+        verdict, inputs, catalogue = judging.question(site, ledger, judged)
         config, about = judging.as_run(config, verdict), dict[str, Any]()
     elif survey is not None:
         config, catalogue, inputs, about = as_run(config, survey), ItemCatalogue(survey.questions()), {}, {}
@@ -40,6 +48,8 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         inputs = {**inputs, **site.public_inputs, **out}
         if out:
             about |= {"quarantined": int(out[QUARANTINED].sum())}
+    if survey is None and (out := catalogue_out(site)) is not None and out.hash != catalogue.hash:
+        raise InputError("a run must be over the items of the latest model, which devices have, got others")
     terms = next_terms(
         config,
         catalogue=catalogue.hash,

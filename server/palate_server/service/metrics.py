@@ -121,6 +121,8 @@ class Metrics:
                 self._lost.inc(max(0, event["invited"] - event["users"]))
                 self._seconds.observe(event["seconds"])
                 self._tell_voids(0)
+            case "resumed":
+                self._tell_voids(0)
             case "aborted":
                 self._attempts.labels("aborted").inc()
                 self._aborts.labels(event.get("reason", "other")).inc()

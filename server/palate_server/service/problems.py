@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from cryptography import x509
 
-from palate_common.errors import PalateError
+from palate_common.errors import InputError, PalateError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
@@ -35,7 +35,8 @@ from palate_server.folder.events import EventFollower
 from palate_server.folder.server_folder import Site
 from palate_server.operation.judging import too_many
 from palate_server.operation.outlook import local
-from palate_server.operation.restraint import restraint_of, voids
+from palate_server.operation.releases import added_items
+from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import trainings
 from palate_server.operation.terms import DAY, budgets_of, cost_of
 from palate_server.rounds.cohort import least_of
@@ -148,6 +149,16 @@ KINDS: Mapping[str, Kind] = {
     "configuration_newer": Kind(
         "note", "`server.toml` was changed since the start: it holds from the next one", "restart the server"
     ),
+    "items_refused": Kind(
+        "error",
+        "`items` isn't what devices have and then more, or something doesn't fit it: nothing is trained",
+        "give the whole list by `palate serve items`, or put the former one back",
+    ),
+    "items_waiting": Kind(
+        "note",
+        "items were added, and devices don't have them yet: they are published when no run is open",
+        "nothing while the server runs",
+    ),
     "budget_lifetime": Kind(
         "error",
         "the lifetime budget can't pay for another run: nothing is ever trained again",
@@ -161,13 +172,13 @@ KINDS: Mapping[str, Kind] = {
     ),
     "runs_void": Kind(
         "error",
-        "as many charges in a row as `cohort.attempts` have released nothing: there is one a day until one does",
-        "read the reasons of the `aborted` and `lost` events",
+        "as many charges in a row as `cohort.attempts` have released nothing: training has stopped, and asks you",
+        "read the reasons of the `aborted` and `lost` events and mend what they say; then `palate serve resume`",
     ),
     "charge_void": Kind(
         "warning",
         "the latest charge has released nothing",
-        "see the reason in the table of events; it is tried again by itself",
+        "see the reason in the table of events; it is tried again by itself, up to `cohort.attempts` charges in a row",
     ),
     "charge_lost": Kind(
         "warning",
@@ -625,14 +636,13 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     if lifetime.covers(cost) and not period.covers(cost):
         yield _problem("budget_period", said=f"{KINDS['budget_period'].means} before {local(period.until)}")
     # It is written before the charge and after the seal: an attempt that begins or ends meanwhile is seen on one side.
-    vain = len(voids(entries)) - (under_way or restraint.under_way)
+    vain = restraint.in_vain(entries) - (under_way or restraint.under_way)
+    last = seen.told.since("aborted", "round")
+    reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
     if vain >= config.cohort.attempts:
-        yield _problem(
-            "runs_void", said=f"{vain} charges in a row have released nothing: there is one a day until one does"
-        )
+        said = f"training has stopped, and asks you: {vain} charges in a row have released nothing, the last{reason}"
+        yield _problem("runs_void", said=said[:400], since=last)
     elif vain > 0:
-        last = seen.told.since("aborted", "round")
-        reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
         yield _problem("charge_void", said=f"{vain} charge(s) in a row have released nothing{reason}"[:400], since=last)
     with Enrolments(site.enrolment_file) as register:
         devices = register.counts(now=seen.now)
@@ -642,6 +652,20 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     bad = devices["named"] + devices["quarantined"]
     if bad > max(1, there // 20):
         yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")
+
+
+def _items(seen: _Seen) -> Iterator[ServerProblem]:
+    """Items that were added, and that devices lack."""
+    refused = seen.told.since("items refused", "items added", "started")
+    try:
+        added = added_items(seen.site)
+    except InputError as error:
+        yield _problem("items_refused", said=line_of(error), since=refused)
+        return
+    if added and refused is not None:
+        yield _problem("items_refused", said=str(refused.get("reason", "")), since=refused)
+    elif added:
+        yield _problem("items_waiting", said=f"{len(added):,} items were added, and devices don't have them yet")
 
 
 def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:
@@ -677,7 +701,8 @@ def _backup(seen: _Seen) -> Iterator[ServerProblem]:
 
 
 _LOOKS: tuple[Callable[[_Seen], Iterable[ServerProblem]], ...] = (
-    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _quarantine, _happened,
+    _running, _ports, _witnesses, _disks, _certificates, _clock, _keys, _configuration, _ledger, _items, _quarantine,
+    _happened,
     _backup,
 )  # fmt: skip
 """Each tells one kind of things; one that fails is a problem itself, and keeps none of the others from being told."""

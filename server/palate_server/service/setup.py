@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.algorithms import State
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import check_panel, without_panel
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
-from palate_common.models.catalogue import lines, read_lines
+from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
 from palate_common.records.files import create_durably, write_durably
 from palate_common.records.signing import SigningKey
 from palate_common.system import sync_folder
@@ -28,7 +30,7 @@ from palate_server.folder.certificates import issue, keep_place, make_authority
 from palate_server.folder.config import parse_config
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site, write_format
-from palate_server.operation.releases import publish_start
+from palate_server.operation.releases import catalogue_out, publish_start, publishing
 from palate_server.operation.terms import check_config
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import noise_delta
@@ -126,9 +128,7 @@ def make_site(
         site.make_folders()
         write_durably(site.folder / "items", lines(items))
         if features is not None:
-            with io.BytesIO() as data:
-                np.save(data, features, allow_pickle=False)
-                write_durably(site.folder / site.config.training.features, data.getvalue())
+            _save_features(site, features)
         if panel is not None:
             write_durably(site.panel_file, pack_inputs(panel))
         check_config(site.config, n_items=len(site.catalogue.items), inputs=site.public_inputs)
@@ -150,8 +150,8 @@ def make_site(
     return Site(final)
 
 
-def read_items(path: Path) -> tuple[str, ...]:
-    """Read a catalogue as an operator gives it: item ids, one a line.
+def read_items(path: Path, name: str = "`--items`") -> tuple[str, ...]:
+    """Read a catalogue as an operator gives it: item ids, one a line. Messages call it by its name.
 
     Raises:
         InputError: it can't be read, was cut off, or has a line that is no id, or an id twice.
@@ -159,28 +159,92 @@ def read_items(path: Path) -> tuple[str, ...]:
     try:
         listed = read_lines(path.read_bytes())
     except OSError as error:
-        raise InputError(f"`--items` must be a readable file, got {path}: {error.strerror}") from None
+        raise InputError(f"{name} must be a readable file, got {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"`--items` must be text in UTF-8, got other bytes: {path}") from None
+        raise InputError(f"{name} must be text in UTF-8, got other bytes: {path}") from None
     except ValueError:
         raise InputError(
-            f"`--items` must end with a line break, as a file that was cut off doesn't, got one without: {path}"
+            f"{name} must end with a line break, as a file that was cut off doesn't, got one without: {path}"
         ) from None
     if not listed:
-        raise InputError(f"`--items` must name at least one item, got an empty file: {path}")
+        raise InputError(f"{name} must name at least one item, got an empty file: {path}")
     places: dict[str, int] = {}
     for number, each in enumerate(listed, start=1):
         if each.endswith("\r"):
             raise InputError(
-                f"`--items` must have line ends of Unix, got those of Windows: tr -d '\\r' < {path} > {path}.unix"
+                f"{name} must have line ends of Unix, got those of Windows: tr -d '\\r' < {path} > {path}.unix"
             )
         if not each.strip() or any(category(letter) == "Cc" for letter in each):
-            raise InputError(f"`--items` must have an item id in each line, got {each!r:.80} in line {number}: {path}")
+            raise InputError(f"{name} must have an item id in each line, got {each!r:.80} in line {number}: {path}")
         if (first := places.setdefault(each, number)) != number:
-            raise InputError(
-                f"`--items` must name each item once, got {each!r:.80} in lines {first} and {number}: {path}"
-            )
+            raise InputError(f"{name} must name each item once, got {each!r:.80} in lines {first} and {number}: {path}")
     return listed
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """A new list of items beside the one that devices have.
+
+    Attributes:
+        items: all of them: those that devices have in their order, then new ones in the list's.
+        added: how many are new.
+    """
+
+    items: tuple[str, ...]
+    added: int
+
+
+def new_items(site: Site, listed: tuple[str, ...]) -> NewItems:
+    """Put a list beside the one that devices have; it may have any order, and must have all that they have.
+
+    Raises:
+        InputError: it lacks an item that devices have.
+    """
+    out = catalogue_out(site)
+    had = site.afresh().catalogue.items if out is None else out.items
+    if lost := sorted(set(had) - set(listed)):
+        more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise InputError(
+            f"`FILE` must have each item that devices have, and lacks {lost[0]!r:.80}{more}: a list only grows, and "
+            f"`palate serve quarantine {site.folder} --add ITEM` takes an item out of all lists"
+        )
+    known = set(had)
+    added = [item for item in listed if item not in known]
+    return NewItems((*had, *added), len(added))
+
+
+def add_items(site: Site, listed: NewItems, features: npt.NDArray[np.floating[Any]] | None) -> None:
+    """Install a list of items; the operation publishes the latest model over it once no run is open.
+
+    Args:
+        site: the server folder.
+        listed: the list.
+        features: public features of each item, [items, features], if `training.features` names a file.
+
+    Raises:
+        InputError: features are missing or superfluous, no run is possible with it, or the folder can't be written.
+    """
+    named = site.config.training.features
+    if bool(named) != (features is not None):
+        raise InputError("`--features` must be given where `training.features` names a file, and only there")
+    fresh = site.afresh()
+    vars(fresh)["catalogue"] = ItemCatalogue(listed.items)
+    if features is not None:
+        vars(fresh)["_features"] = {FEATURES: np.ascontiguousarray(features, np.float32)}
+    check_config(site.config, n_items=len(listed.items), inputs=fresh.public_inputs)
+    try:
+        with publishing(site):  # who publishes it sees both files or none
+            if features is not None:
+                _save_features(site, features)
+            write_durably(site.items_file, lines(listed.items))
+    except OSError as error:
+        raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
+
+
+def _save_features(site: Site, features: npt.NDArray[np.floating[Any]]) -> None:
+    with io.BytesIO() as data:
+        np.save(data, features, allow_pickle=False)
+        write_durably(site.folder / site.config.training.features, data.getvalue())
 
 
 def check_affordable(config: str) -> None:

@@ -20,10 +20,11 @@ from palate_common.records.canonical import canonical_json
 from palate_common.records.consistency import SPENT
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
-from palate_server.folder.server_folder import Site
+from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.folder.witness import WITNESS
-from palate_server.operation.releases import latest, listed, publish
+from palate_server.operation.releases import latest, listed, publish, publish_items
 from palate_server.operation.terms import budgets_of
+from palate_server.service.checks import checked
 from palate_server.service.status import read_status, unpublished
 from palate_sim.card.card import card_payload, sign_card
 
@@ -199,6 +200,36 @@ def test_a_backup_that_lost_nothing_needs_no_new_epoch(make_service: Maker, tmp_
     shutil.rmtree(service.site.folder)
     assert "all that was witnessed" in restore(service, service.site.folder, witness)
     assert replace(read_status(service.site), sizes={}) == replace(before, sizes={})
+
+
+def test_a_folder_that_was_lost_before_the_first_charge_is_restored_with_all_of_its_budget(
+    make_service: Maker, tmp_path: Path
+) -> None:
+    """The witness folder says what was published and that nothing was spent, until something is."""
+    service = make_service(extra='[backup]\nwitness = "../plans"\n')
+    early, late = tmp_path / "early.tar", tmp_path / "late.tar"
+    write_backup(service.site, early)
+    (service.site.folder / "items").write_text("".join(f"{item}\n" for item in (*service.site.catalogue.items, "new")))
+    assert publish_items(service.site.afresh()) is not None
+    write_backup(service.site, late)
+    for archive, told in ((late, "the backup has all that was witnessed"), (early, "1 entry is lost")):
+        said = read_backup(archive, tmp_path / "new", witnesses=[service.site.witness], without_witness=False)
+        found = Site.at(tmp_path / "new")
+        assert told in said
+        assert (read_status(found).mu2_spent, read_status(found).attempts) == (0.0, 0)
+        assert format_of(found.folder) == FORMAT, "a folder of this version isn't an older one"
+        assert not [each for each in checked(found, now=time.time()).problems if each.code == "folder_older"]
+        shutil.rmtree(tmp_path / "new")
+    service.site = service.devices.site = Site.at(service.site.folder)
+    service.devices.histories = replace(service.devices.histories, n_items=13)
+    service.operate()
+    assert service.events("round")
+    assert [path.name for path in service.site.witness.iterdir()] == [WITNESS], (
+        "nothing says any more that it was nothing"
+    )
+    (service.site.witness / WITNESS).unlink()
+    with pytest.raises(InputError, match="must hold a signed plan"):
+        read_backup(late, tmp_path / "new", witnesses=[service.site.witness], without_witness=False)
 
 
 def test_a_run_that_was_open_is_not_gone_on_with(make_service: Maker, tmp_path: Path) -> None:

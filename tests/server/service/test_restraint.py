@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from errno import ENOSPC
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from palate_cli.cli import run
+from palate_common.errors import InputError
 from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.restraint import DAY, Restraint, voids
+from palate_server.service.problems import problems
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +42,7 @@ def end_of_process(ledger: Ledger, attempt: int | None) -> None:
     raise KeyboardInterrupt
 
 
-def test_one_charge_a_day_at_most_after_most_in_a_row_without_a_release_whatever_ends_the_process(
+def test_no_charge_after_most_in_a_row_without_a_release_before_the_operator_says_so_whatever_ends_the_process(
     tmp_path: Path, clock: Any
 ) -> None:
     began, at = clock.now, list[float]()
@@ -51,9 +55,16 @@ def test_one_charge_a_day_at_most_after_most_in_a_row_without_a_release_whatever
                 cut_off(restraint, ledger, attempt=len(at))
                 at.append((clock.now - began) / HOUR)
             clock.now += HOUR / 2
-        assert at == [0.0, 1.0, 3.0, 27.0, 51.0, 75.0]
+        assert at == [0.0, 1.0, 3.0], "days go by, and it asks"
         (tmp_path / "attempt").unlink()
-        assert restraint.until(ledger.entries()) == clock.now + DAY, "where it isn't known, the pause begins anew"
+        assert restraint.until(ledger.entries()) == math.inf, "the number is the ledger's"
+        assert (restraint.resume(ledger.entries()), restraint.until(ledger.entries())) == (3, 0.0)
+        with pytest.raises(InputError, match=r"after 3 charges in a row without a release, `cohort\.attempts`, got 0"):
+            restraint.resume(ledger.entries())
+        cut_off(restraint, ledger, attempt=len(at))
+        at.append(0.0)
+        (tmp_path / "attempt").unlink()
+        assert restraint.until(ledger.entries()) == clock.now + HOUR, "where it isn't known, the pause begins anew"
         ledger.seal(run="run", round_=0, attempt=len(at) - 1, release_hash="cd" * 32)
         assert restraint.until(ledger.entries()) == 0.0, "a release ends it"
         assert voids(ledger.entries()) == []
@@ -90,8 +101,8 @@ def test_an_attempt_that_a_disk_has_ended_was_seen_to_end(make_service: Maker, c
     assert ([event["reason"] for event in service.events("aborted")], service.events("lost")) == (["disk"], [])
 
 
-def test_a_server_that_ends_after_each_of_its_charges_makes_three_on_the_first_day_and_one_a_day_then(
-    make_service: Maker, clock: Any
+def test_a_server_that_ends_after_each_of_its_charges_makes_three_and_then_asks(
+    make_service: Maker, clock: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service, began, at = make_service(pause=HOUR), clock.now, list[float]()
 
@@ -107,9 +118,21 @@ def test_a_server_that_ends_after_each_of_its_charges_makes_three_on_the_first_d
             clock.now += HOUR if len(at) < 3 else 6 * HOUR
         except KeyboardInterrupt:
             pass  # started again at once
-    assert at == [0.0, 1.0, 3.0, 27.0, 51.0, 75.0]
-    assert len(service.events("lost")) == 6, "each is told by the process that comes after"
+    assert at == [0.0, 1.0, 3.0]
+    assert len(service.events("lost")) == 3, "each is told by the process that comes after"
+    found = read_outlook(service.site, now=clock.now).next_run
+    assert (found["at"], "waits for `palate serve resume`" in found["why"]) == (None, True)
+    asked = {each.code: each for each in problems(service.site, now=clock.now, parts=None)}["runs_void"]
+    assert ("training has stopped" in asked.said, "palate serve resume" in asked.act) == (True, True)
+    service.devices.before = lambda coordinator: None
+    service.operate(2)
+    assert len(at) == len(service.events("gathered")) == 3, "a restart clears nothing"
+    assert run(["serve", "resume", str(service.site.folder)]) == 0
+    assert "3 charges in a row had released nothing, after 3 more it stops again" in capsys.readouterr().out
+    service.operate()
     assert len(service.events("opened")) == 1, "the run goes on"
+    assert service.events("round")
+    assert run(["serve", "resume", str(service.site.folder)]) == 2
 
 
 def test_a_run_whose_one_charge_was_cut_off_is_over_at_the_next_start_and_the_next_one_waits_once(

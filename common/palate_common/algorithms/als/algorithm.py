@@ -319,6 +319,20 @@ class Als(Algorithm):
         fold, users = self.settings.fold_exponent, self.facts.n_users
         return warm.hand_over(state, n_users=users, fold_exponent=fold, rows=rows, n_items=n_items)
 
+    def grown(self, state: State, n_items: int) -> State:
+        """The same, with zeros as counts of new items, and content from their features where there are some."""
+        found, features = super().grown(state, n_items), state.get(FEATURES)
+        if CONTENT not in state:
+            return found
+        had, width = state[CONTENT].shape
+        content = np.zeros((n_items, width), np.float32)
+        content[:had] = state[CONTENT]
+        if features is not None and len(state["new_items"]) == features.shape[1] + 1:
+            vectors = np.concatenate([features[had:], np.ones((n_items - had, 1))], axis=1) @ state["new_items"]
+            power = 1 + self.settings.fold_exponent  # what the map gives is for each use
+            content[had:] = vectors[:, 1 : 1 + width] * self._popularity(found)[had:, None] ** power
+        return found | {CONTENT: content}
+
     def _first(self, counts: Float64, noise: float, former: State) -> State:
         """The state after round 0: noised popularity, its head, and a starting table, random or a former release's."""
         if FORMER_COUNTS in former:

@@ -36,7 +36,7 @@ def hand_over(state: State, *, n_users: int, fold_exponent: float, rows: npt.NDA
         state: after the last release.
         n_users: users who took part.
         fold_exponent: the run's setting of that name.
-        rows: int64, the row of each former item in the later catalogue.
+        rows: int64, the row in the later catalogue of each item that the run had, the first ones of the state.
         n_items: size of the later catalogue.
 
     Returns:
@@ -52,7 +52,7 @@ def hand_over(state: State, *, n_users: int, fold_exponent: float, rows: npt.NDA
     if noise[0] <= 0:
         raise InputError("a former release must say how much noise it has, and this one has none: use one with privacy")
     counts, known = np.zeros(n_items, np.float32), np.zeros(n_items, np.float32)
-    counts[rows], known[rows] = state[COUNTS], 1.0
+    counts[rows], known[rows] = state[COUNTS][: len(rows)], 1.0
     signal = n_users * np.sqrt(sum(1 / sigma**2 for sigma in noise if sigma > 0))
     inputs: State = {FORMER_COUNTS: counts, "former_known": known, "former_noise": noise.astype(np.float32)}
     inputs |= {"former_users": np.array([n_users], np.float64), FORMER_SIGNAL: np.array([signal], np.float64)}

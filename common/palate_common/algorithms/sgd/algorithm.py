@@ -434,6 +434,13 @@ class Sgd(Algorithm):
         running = (MOMENTUM, SQUARES) if self.optimizer == "adam" else (MOMENTUM,)
         return state | self.clip.start() | {name: np.zeros_like(table) for name in running}
 
+    def grown(self, state: State, n_items: int) -> State:
+        """The same; a new item is rated as items are on the mean."""
+        found = super().grown(state, n_items)
+        if BIAS in state:
+            found[BIAS][len(state[BIAS]) :] = state[OFFSET]
+        return found
+
     def _vectors(self, head: npt.NDArray[np.integer[Any]], features: npt.NDArray[np.floating[Any]] | None) -> Float64:
         """Starting item vectors, float64 [h, d]: public features, and random numbers in the other columns."""
         rng = np.random.default_rng(self.facts.seed)

@@ -16,6 +16,7 @@ from palate_cli.commands.serve import (
     copies,
     folder,
     houses,
+    items,
     quarantine,
     running,
     status,
@@ -58,12 +59,14 @@ recorded("console", console.console)
 app.command("operators")(status.operators)
 app.command("config")(folder.config)
 recorded("panel", folder.panel)
+recorded("items", items.items)
 recorded("enroll", access.enroll)
 recorded("devices", access.devices)
 recorded("revoke", access.revoke)
 recorded("pardon", access.pardon)
 recorded("quarantine", quarantine.quarantine)
 recorded("evidence", access.evidence)
+recorded("resume", running.resume)
 recorded("release", running.release)
 recorded("backup", copies.backup)
 recorded("upgrade", copies.upgrade)

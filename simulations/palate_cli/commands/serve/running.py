@@ -1,4 +1,4 @@
-"""`palate serve run` and `release`."""
+"""`palate serve run`, `resume` and `release`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,23 @@ def _run_house(house: House) -> None:
         config = house.config
         typer.echo(f"house https://{config.name}:{config.port} · health: http://127.0.0.1:{config.metrics_port}/health")
         supervisor.run(lambda name, address: typer.echo(f"serving {name}: {address}"))
+
+
+def resume(folder: Folder) -> None:
+    """Let training go on that has stopped, as `cohort.attempts` charges in a row had released nothing."""
+    from palate_server.folder.events import EventLog
+    from palate_server.folder.server_folder import Site
+    from palate_server.operation.restraint import restraint_of
+
+    site = Site.at(folder)
+    with site.ledger(read_only=True) as ledger:
+        try:
+            count = restraint_of(site).resume(ledger.entries())
+        except OSError as error:
+            raise InputError(f"`FOLDER` must be writable, got {site.folder}: {error.strerror}") from None
+    EventLog(site.events).tell("resumed", count=count)
+    most = site.config.cohort.attempts
+    typer.echo(f"training goes on: {count} charges in a row had released nothing, after {most} more it stops again")
 
 
 def release(

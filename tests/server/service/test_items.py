@@ -1,0 +1,141 @@
+"""Items that are added: devices have them before a run over them is opened, and nothing is charged for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate_audit.run.ledger import audit_ledger
+from palate_cli.cli import run
+from palate_server.folder.server_folder import Site
+from palate_server.operation.outlook import read_outlook
+from palate_server.operation.releases import EXTENDS, catalogue_out, latest, publish
+from palate_server.rounds.terms import RunTerms
+from palate_server.service.problems import problems
+from palate_sim.card.card import card_payload, sign_card
+
+pytestmark = pytest.mark.slow
+
+Maker = Callable[..., Any]
+MORE = ("item-12", "item-13")
+
+
+def add(service: Any, folder: Path, *options: str) -> int:
+    """Give the command the list with two more items, in another order."""
+    file = folder / "more"
+    items = service.site.catalogue.items[:12]
+    file.write_text("".join(f"{item}\n" for item in (MORE[0], *reversed(items), MORE[1])))
+    return run(["serve", "items", str(service.site.folder), str(file), *options])
+
+
+def codes(service: Any, clock: Any) -> dict[str, str]:
+    return {each.code: each.said for each in problems(service.site, now=clock.now, parts=None)}
+
+
+def terms(service: Any) -> list[RunTerms]:
+    with service.site.ledger(read_only=True) as ledger:
+        return [RunTerms.model_validate(each.facts) for each in ledger.entries() if each.kind == "open"]
+
+
+def spent(service: Any) -> float:
+    with service.site.ledger(read_only=True) as ledger:
+        return ledger.spent()
+
+
+def test_added_items_reach_devices_without_a_round_and_the_next_run_is_over_them(
+    make_service: Maker, clock: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = make_service(every_hours=0.0, algorithm="als", epsilon=6.0)
+    service.operate()
+    (trained,) = [event["run"] for event in service.events("closed")]
+    key = service.site.key()
+    before = publish(service.site, trained, lambda extract: sign_card(card_payload(extract), key))
+    paid, files = spent(service), (service.site.folder / "items").read_bytes()
+    assert add(service, tmp_path, "--dry-run") == 0
+    assert "would add: 2 items · kept: 12 · refused: none" in capsys.readouterr().out
+    assert (service.site.folder / "items").read_bytes() == files
+    assert add(service, tmp_path) == 0
+    assert codes(service, clock)["items_waiting"] == "2 items were added, and devices don't have them yet"
+    service.operate()
+    found = latest(service.site)
+    assert (found.items, found.version > before.version) == ((*before.items, *MORE), True)
+    assert (found.manifest.run, found.manifest.card) == (trained, before.manifest.card)
+    assert getattr(found.manifest, EXTENDS) == {"model_hash": before.model.hash, "items": 12}
+    assert (found.model.state["counts"][:12] == before.model.state["counts"]).all()
+    assert (found.manifest.releases, spent(service)) == (before.manifest.releases, paid)
+    assert len(service.events("opened")) == 1, "who is online has the former model, and comes back for this one first"
+    assert set(service.devices.home.values()) == {60}
+    assert "items_waiting" not in codes(service, clock)
+    clock.now += 61.0
+    service.devices.histories = replace(service.devices.histories, n_items=14)
+    service.operate()
+    assert [each.facts.n_items for each in terms(service)] == [12, 14]
+    assert service.events("aborted") == []
+    assert terms(service)[1].about["builds_on"]["model_hash"] == before.model.hash, (
+        "what the ledger closed that run with"
+    )
+    assert audit_ledger(service.site.folder).alarms == ()
+    assert publish(service.site, service.events("closed")[-1]["run"], lambda extract: b"card").items == found.items
+
+
+def test_an_open_run_is_finished_over_its_own_items(make_service: Maker, clock: Any, tmp_path: Path) -> None:
+    service = make_service(every_hours=0.0, wait=1e-9, attempts=9)
+    service.devices.before = lambda coordinator: service.devices.away.update({0, 1} if coordinator.round else set())
+    service.operate()
+    assert (len(service.events("opened")), service.events("closed")) == (1, [])
+    assert add(service, tmp_path) == 0
+    service.site = Site.at(service.site.folder)  # another process, which reads the new list
+    service.operate()
+    assert catalogue_out(service.site).items == service.site.catalogue.items[:12]
+    service.devices.before, service.devices.away = lambda coordinator: None, set()
+    service.operate()
+    (closed,) = service.events("closed")
+    assert closed["releases"] == closed["rounds"] > 1
+    found = publish(service.site, closed["run"], lambda extract: b"card")
+    assert len(found.items) == 12, "the model of a run that ended before is of the items that devices have"
+    service.operate()
+    assert latest(service.site).items == service.site.catalogue.items
+    again = publish(service.site, closed["run"], lambda extract: b"card")
+    assert again.items == service.site.catalogue.items, "no later publication takes an item back"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda items: items[1:], "must keep each item that devices have, and lacks 'item-0'"),
+        (lambda items: [*items[1:], items[0], "new"], "must begin with the items that devices have, in their order"),
+        (lambda items: [*items, items[0]], "must name each item once"),
+        (lambda items: [], "must name at least one item"),
+    ],
+)
+def test_a_list_that_devices_could_not_follow_opens_no_training_until_it_is_mended(
+    make_service: Maker, clock: Any, made: Callable[[Any], Any], told: str
+) -> None:
+    service = make_service(every_hours=0.0)
+    file, items = service.site.folder / "items", service.site.catalogue.items
+    file.write_text("".join(f"{item}\n" for item in made(list(items))))
+    service.operate(3)
+    assert service.events("opened") == service.events("aborted") == []
+    (event,) = service.events("items refused")
+    assert told in event["reason"]
+    assert told in codes(service, clock)["items_refused"]
+    assert read_outlook(service.site, now=clock.now).next_run["at"] is None
+    file.write_text("".join(f"{item}\n" for item in (*items, "new")))  # by hand, too
+    service.operate()
+    assert latest(service.site).items == (*items, "new")
+    assert "items_refused" not in codes(service, clock)
+
+
+def test_an_item_that_devices_have_is_not_removed(
+    make_service: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = make_service()
+    (tmp_path / "fewer").write_text("item-3\nnew\n")
+    assert run(["serve", "items", str(service.site.folder), str(tmp_path / "fewer")]) == 2
+    said = capsys.readouterr().err
+    assert "must have each item that devices have, and lacks 'item-0' and 10 more" in said
+    assert "palate serve quarantine" in said
