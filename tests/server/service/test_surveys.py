@@ -14,10 +14,13 @@ from benchmarks.worlds.surveys import World
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
 from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.rounds.exchange import TRAINING, Presence
+from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
+from palate_server.folder.events import EventLog
 from palate_server.operation.releases import publish
 from palate_server.operation.survey_results import read_result
-from palate_server.operation.surveys import due_at, surveys_of, week_before
+from palate_server.operation.surveys import Surveys, due_at, surveys_of, week_before
 from palate_server.service.status import read_status, unpublished
 
 pytestmark = pytest.mark.slow
@@ -156,6 +159,57 @@ def test_what_the_budget_cannot_pay_is_not_asked_and_training_goes_on(make_servi
     (refused,) = service.events("survey refused")
     assert refused["reason"].startswith("the lifetime budget must cover a whole run")
     assert len(service.events("opened")) == 1, "the training"
+
+
+def test_a_survey_is_for_who_says_to_take_part_and_training_does_not_wait_for_it(
+    make_service: Maker, clock: Any
+) -> None:
+    """Where few users agree to surveys nothing is charged for them, and all that they agree to goes on."""
+    service = answering(make_service(extra=SURVEYS, every_hours=1e6, wait=1e-9, pause=1000.0))
+    service.devices.declared = dict.fromkeys((2, 5), Presence(600.0, TRAINING))
+    service.operate(2)
+    told = "a cohort needs at least 8 devices, and 6 came; others that take no part in surveys: 2"
+    assert [(event["kind"], event["reason"]) for event in service.events("no cohort")] == [("survey", told)]
+    assert [event["kind"] for event in service.events("opened")] == ["training"]
+    assert [event["kind"] for event in service.events("gathered")] == ["training"] * len(service.events("round"))
+    assert (weeks(service), service.events("aborted")) == ([], [])
+    service.devices.declared = {}
+    service.operate()
+    assert weeks(service) == ["2026-11-16"]
+
+
+def test_a_survey_without_a_cohort_is_tried_again_later_and_later(service: Any, clock: Any) -> None:
+    surveys, now = Surveys(service.site.config, EventLog(service.site.events)), due_at("2026-11-23")
+    with service.site.ledger() as ledger:
+        assert surveys.due(ledger, now=now) is not None
+        for pause in (3600.0, 7200.0, 14_400.0):
+            surveys.put_off(now=now)
+            assert (surveys.due(ledger, now=now + pause - 1), surveys.next(ledger, now=now)) == (None, now + pause)
+            now += pause
+            assert surveys.due(ledger, now=now) is not None
+
+
+def test_a_void_survey_is_asked_once_more_and_charged_each_time(make_service: Maker, clock: Any) -> None:
+    """What was released for nobody must not cost an A/B test its week, and must not be asked for ever."""
+    service = answering(make_service(extra=SURVEYS, every_hours=1e6, attempts=9))
+    asking = service.devices.before
+
+    def before(coordinator: Any) -> None:
+        asking(coordinator)
+        refuses = coordinator.terms.algorithm == "analytics" and len(weeks(service)) < 2
+        service.devices.spoil = lambda device, answer: REFUSED if refuses and device < 3 else answer
+
+    service.devices.before = before
+    service.operate(3)
+    assert weeks(service) == ["2026-11-16"] * 2
+    (aborted,) = service.events("aborted")
+    said = aborted["kind"], aborted["reason"], aborted["refused"], aborted["charged"]
+    assert said == ("survey", "refusal", 3, True)
+    assert next(event["kind"] for event in service.events("round")) == "survey"
+    clock.now = due_at("2026-11-23")
+    service.devices.before = lambda coordinator: setattr(service.devices, "spoil", lambda device, answer: REFUSED)
+    service.operate(4)
+    assert weeks(service)[2:] == ["2026-11-23"] * 2, "each is charged, so that there is no third"
 
 
 def test_a_test_is_looked_at_in_its_weeks_and_no_other(service: Any, clock: Any, tmp_path: Path) -> None:
