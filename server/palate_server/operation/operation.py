@@ -220,7 +220,8 @@ class Operation:
             if cohort is not None and (run := run or self._begin(ledger, survey, judged)) is not None:
                 self._train(ledger, run, cohort)
         except TooFewError as error:
-            self.events.tell("no cohort", kind=kind, reason=str(error))
+            about = {} if survey is None else {"week": survey.first_day}
+            self.events.tell("no cohort", kind=kind, reason=str(error), **about)
             if survey is not None and run is None:
                 self._surveys.put_off(now=time.time())
             else:

@@ -52,10 +52,7 @@ class Surveys:
         if not self._config.surveys.weekly:
             return None
         week = week_before(now)
-        if week == self._refused or now < self._later:
-            return None
-        asked = runs_of(ledger, week)
-        if len(asked) >= ASKED or any(asked.values()):
+        if week == self._refused or now < self._later or is_asked(ledger, week):
             return None
         try:
             survey = self._config.surveys.survey(week)
@@ -103,11 +100,11 @@ def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -
     check_budgets(as_run(config, survey), ledger, now=now)
 
 
-def runs_of(ledger: Ledger, week: str) -> dict[str, bool]:
-    """Run -> whether it has a release, of all surveys about a week."""
+def is_asked(ledger: Ledger, week: str) -> bool:
+    """Whether a week is asked no more: a survey about it has a release, or there were `ASKED`."""
     entries = ledger.entries()
-    sealed = {entry.run for entry in entries if entry.kind == "seal"}
-    return {run: run in sealed for run, settings in surveys_of(entries).items() if settings.get("first_day") == week}
+    runs = {run for run, settings in surveys_of(entries).items() if settings.get("first_day") == week}
+    return len(runs) >= ASKED or any(entry.run in runs for entry in entries if entry.kind == "seal")
 
 
 def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:

@@ -224,11 +224,12 @@ def test_who_must_leave_in_the_middle_of_an_attempt_says_so(
 
 
 def test_a_plan_for_which_a_sync_has_no_time_is_declined(fleet: Any, pool: ThreadPoolExecutor) -> None:
-    mine = fleet(1)
-    results = mine.sync(pool)
-    assert "error" in mine.order(timeout=400)()
+    mine, stop = fleet(1), threading.Event()
+    results = mine.sync(pool, stop=stop)
+    assert "error" in mine.order(timeout=400, come_back=None)()
+    stop.set()
     found = results[0].result()
-    assert (found.ended, found.rounds, found.dropped, found.refused) == ("come back", 0, 0, 1)
+    assert (found.ended, found.rounds, found.dropped, found.refused) == ("stopped", 0, 0, 1)
     assert mine.devices[0].privacy_report().spending.participations == 0
     assert "has 400 s for it" in mine.devices[0].privacy_report().refusals[-1].reason
 
