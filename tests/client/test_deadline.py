@@ -92,6 +92,23 @@ def test_nothing_begins_after_there_is_a_reason_to_end(changes: dict[str, Any]) 
     assert isinstance(found, SyncEnd)
 
 
+def test_an_attempt_has_a_grace_and_no_plan_is_taken_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
+    mine = deadline(seconds=60.0)
+    now[0] = 58.0
+    assert (mine.over(), mine.stays()) == (SyncEnd("time"), 0.0)
+    mine.grace = 60.0
+    assert (mine.over(), mine.stays(), mine.until) == (None, 0.0, 120.0)
+    now[0] = 118.0
+    assert mine.over() == SyncEnd("time"), "it is bounded"
+    now[0] = 58.0
+    stopped, revoked = deadline(seconds=60.0, stop=lambda: True), deadline(seconds=60.0, consents=lambda: False)
+    stopped.grace = revoked.grace = 60.0
+    found = [each.over() for each in (stopped, revoked)]
+    assert [end.ended for end in found if end is not None] == ["stopped", "no consent"]
+
+
 def test_what_ends_a_download_takes_the_place_of_the_model() -> None:
     late: Any = {"public_key": "ab" * 32, "most": 100, "again": lambda call: SyncEnd("time"), "have": {}}
     assert downloads.model(None, "cd" * 32, **late) == SyncEnd("time")  # type: ignore[arg-type] # nothing is asked for
@@ -130,6 +147,43 @@ def test_a_sync_that_ends_while_a_directory_is_fetched_answers_nothing(
         assert (host.over, host.refused) == (None, 1)
     refusal = device.privacy_report().refusals[-1]
     assert refusal.reason == f"got another than {'ab' * 32}"
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_plan_without_time_left_for_it_is_refused_before_it_is_charged(
+    make_run: Callable[..., Any], open_device: Callable[..., palate.Device], masks: bool
+) -> None:
+    """Not even its model is fetched: who wouldn't see the end of an attempt costs everybody a charge."""
+    cohort = CohortTerms(n_max=40, n_min=40, c_max=1, masks=masks, directory="ab" * 32 if masks else None, max_tosses=4)
+    run = make_run(dp="distributed", cohort=cohort, epsilon=5.01)
+    floors = palate.Floors(allow_seeded=True, allow_unmasked=True).for_few()
+    device = open_device(service=palate.Service(public_key=run.key.public, population="readers", floors=floors))
+    device.update_model(run.publish(run.coordinator()))
+    device.consent.grant("train")
+    plan, model = run.first()
+    left = [30.0]
+
+    def asked(name: str) -> Any:
+        return pytest.fail("nothing is fetched")
+
+    def fetched(name: str) -> bytes:
+        left[0] = 5.0  # it took a while
+        return bytes(model)
+
+    with OwnHost(device.store, device.rounds, 0, asked, asked) as host:
+        host.needs, host.left = 60.0, lambda: left[0]
+        answer = host.join(0, plan, b"", b"advertise") if masks else host.answer(0, plan, b"")
+        assert (answer, host.refused, host.begun, host.under_way) == (REFUSED, 1, 0, False)
+    if not masks:
+        with OwnHost(device.store, device.rounds, 0, asked, fetched) as host:
+            host.needs, host.left = 20.0, lambda: left[0]
+            assert (host.answer(0, plan, b""), host.refused) == (REFUSED, 1)
+    report = device.privacy_report()
+    assert report.spending is not None
+    assert report.spending.participations == 0
+    said = [f"a plan needs a device that has {needs} s for it, and this sync ends in {ends} s"
+            for needs, ends in ((60, 30), (20, 5))]  # fmt: skip
+    assert [refusal.reason for refusal in report.refusals] == said[: 1 if masks else 2]
 
 
 def test_who_has_computed_for_longer_than_a_server_is_waited_for_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

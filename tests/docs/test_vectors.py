@@ -738,6 +738,7 @@ def test_an_exchange_is_flowers_messages_and_fields_that_flower_skips() -> None:
             assert len(added) + len(flowers) == len(body)
             assert asked.node.node_id == vectors("fleet.json")["exchange"]["node"]
             assert b"\xc8\x3e" in added  # field 1001, a number: how long the reply may wait
+            assert added.endswith(b"\xf0\x3e\x8a\xc1\x05" + b"\xf8\x3e\x03")  # 1006: 90,250 ms; 1007: both purposes
             if name == "push-messages":
                 (message,) = asked.messages_list
                 answer = message.metadata.message_id.encode()

@@ -73,6 +73,7 @@ class Fleet:
         key: the node's key, which the server knows.
         most: bytes of the largest message that is read.
         clock: returns the time in seconds since 1970; a server accepts an error of five minutes.
+        declares: returns for how long the device takes plans now, and for what.
 
     Attributes:
         node: Flower's number of this node; 0 before the activation.
@@ -81,13 +82,20 @@ class Fleet:
     """
 
     def __init__(
-        self, https: Https, key: NodeKey, *, most: int = 2**28, clock: Callable[[], float] = time.time
+        self,
+        https: Https,
+        key: NodeKey,
+        *,
+        most: int = 2**28,
+        clock: Callable[[], float] = time.time,
+        declares: Callable[[], exchange.Presence] = exchange.Presence,
     ) -> None:
         self.node = self.exchanges = 0
         self.holds = False
         self._have = ""
         self._signed: tuple[float, dict[str, str]] | None = None
         self._https, self._key, self._most, self._clock = https, key, most, clock
+        self._declares = declares
         self._beat, self._interval = time.monotonic(), HEARTBEAT_SECONDS
 
     def activate(self, *, earlier: int = 0) -> int:
@@ -100,7 +108,7 @@ class Fleet:
         Raises:
             UnreachableError: no answer, or a refusal (`RejectedError`).
         """
-        request = blob(1, self._key.public.encode()) + double(2, HEARTBEAT_SECONDS)
+        request = blob(1, self._key.public.encode()) + double(2, HEARTBEAT_SECONDS) + self._declares().to_bytes()
         try:
             found = self._call("activate-node", request)
         except RejectedError as error:
@@ -232,8 +240,9 @@ class Fleet:
         return Notice(metadata, trees[0], last_bytes(found, exchange.RECORD))
 
     def _waits(self, wait: float) -> bytes:
-        """What a server needs to know to wait for this node's next message."""
-        return uint(exchange.WAIT, int(1000 * max(0.0, wait)), always=True) + text(exchange.HAVE, self._have)
+        """What a server needs to know to wait for this node's next message, and to draw it for a cohort."""
+        waits = uint(exchange.WAIT, int(1000 * max(0.0, wait)), always=True) + text(exchange.HAVE, self._have)
+        return waits + self._declares().to_bytes()
 
     def _record(self, notice: Notice, name: str) -> Record | None:
         """The record of a message, downloaded if it didn't come with it; None if it is of another type."""

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,6 +24,7 @@ from palate_common.records.closing import Closing
 from palate_common.rounds.plan import read_plan
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
+from palate_common.secagg.messages import Step, step_of
 
 _Got = TypeVar("_Got")
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -41,7 +43,12 @@ class OwnHost(Closing):
     Attributes:
         over: why the sync ended before a message could be answered; None: it didn't.
         purpose: what the current answer, or download, is for; None: a refusal, or what needs no consent of its own.
-        rounds: attempts that it took part in.
+        needs: seconds that the device must have left to take the present plan.
+        left: returns the seconds that it has left.
+        under_way: whether it is in an attempt that it hasn't finished.
+        last: whether its present answer is the last one of its attempt.
+        begun: attempts that it began.
+        rounds: attempts that it took part in to their end.
         refused: messages that it refused.
     """
 
@@ -53,7 +60,9 @@ class OwnHost(Closing):
         directory_of: Callable[[str], Directory | SyncEnd],
         model_of: Callable[[str], bytes | SyncEnd],
     ) -> None:
-        self.rounds = self.refused = 0
+        self.begun = self.rounds = self.refused = 0
+        self.needs, self.left = 0.0, _for_ever
+        self.under_way = self.last = False
         self.over: SyncEnd | None = None
         self._store, self._rounds, self._number = store, rounds, number
         self._directory_of, self._model_of = directory_of, model_of
@@ -85,8 +94,10 @@ class OwnHost(Closing):
         found = self._model(plan, model)
         if self.over:
             return REFUSED
-        answer = REFUSED if found is None else self._rounds.contribute(plan, found, self._number)
-        return self._counted(answer, None if answer == REFUSED else purpose_of(read_plan(plan).plan), begins=True)
+        ready = found is not None and self._has_time()
+        answer = self._rounds.contribute(plan, found, self._number) if ready and found is not None else REFUSED
+        purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
+        return self._counted(answer, purpose, begins=True, last=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
@@ -97,7 +108,7 @@ class OwnHost(Closing):
             directory = None if found is None else self._fetched(lambda: self._directory_of(_directory_hash(plan)))
             if self.over:
                 return REFUSED
-            if found is None or directory is None:
+            if found is None or directory is None or not self._has_time():
                 return self._counted(REFUSED, None)
             self._machine, self._plan = self._rounds.join(plan, found, directory, self._number), plan
             self._plan_purpose = purpose_of(read_plan(plan).plan)
@@ -105,14 +116,30 @@ class OwnHost(Closing):
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """Answer a later request."""
-        return self._counted(self._next(request), self._plan_purpose)
+        answer = self._next(request)
+        last = answer != REFUSED and step_of(request) is Step.UNMASK
+        return self._counted(answer, self._plan_purpose, last=last)
+
+    def delivered(self) -> None:
+        """Note that the server has the present answer."""
+        if self.last:
+            self.rounds += 1
+            self.under_way = self.last = False
+
+    def _has_time(self) -> bool:
+        """Whether the device has time for the present plan: before it is charged, and before anything is fetched."""
+        if self.needs <= (left := self.left()):
+            return True
+        reason = f"a plan needs a device that has {self.needs:.0f} s for it, and this sync ends in {left:.0f} s"
+        note_refusal(self._store, "plan", reason)
+        return False
 
     def _model(self, plan: bytes, sent: bytes) -> bytes | None:
         """The model that a plan starts from; the latest one is kept, for another attempt at its round.
 
         Nothing is fetched for a plan that is refused, its directory neither: whether a model was `sent` with it or not.
         """
-        name = self._rounds.wanted(plan)
+        name = self._rounds.wanted(plan) if self._has_time() else None
         if name is not None and sent:
             return sent
         if name is not None and self._kept[0] != name:
@@ -144,12 +171,17 @@ class OwnHost(Closing):
             note_refusal(self._store, "request", self._machine.refusal)
         return answer
 
-    def _counted(self, answer: bytes, purpose: Purpose | None, *, begins: bool = False) -> bytes:
+    def _counted(self, answer: bytes, purpose: Purpose | None, *, begins: bool = False, last: bool = False) -> bytes:
         """Keep count, and what the answer is for."""
-        self.purpose = None if answer == REFUSED else purpose
+        self.under_way = answer != REFUSED
+        self.purpose, self.last = (purpose, last) if self.under_way else (None, False)
         self.refused += answer == REFUSED
-        self.rounds += begins and answer != REFUSED
+        self.begun += begins and self.under_way
         return answer
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 def _directory_hash(plan: bytes) -> str:

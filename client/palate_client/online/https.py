@@ -130,7 +130,7 @@ class Https(Closing):
 
     Args:
         address: the server.
-        until: when everything must be over, on the monotonic clock.
+        until: when everything must be over, on the monotonic clock; or a function that returns it.
         stop: whether the app asked to stop.
         request_seconds: time limit of one request.
 
@@ -144,11 +144,17 @@ class Https(Closing):
     """
 
     def __init__(
-        self, address: Address, *, until: float, stop: Stop = lambda: False, request_seconds: float = 30.0
+        self,
+        address: Address,
+        *,
+        until: float | Callable[[], float],
+        stop: Stop = lambda: False,
+        request_seconds: float = 30.0,
     ) -> None:
         self.sent = self.received = self.requests = 0
-        self._until, self._stop, self._request_seconds = until, stop, request_seconds
-        self._limit = until
+        self._until = until if callable(until) else lambda: until
+        self._stop, self._request_seconds = stop, request_seconds
+        self._limit = self._until()
         self._over: Stop | None = None
         self._asked = 0.0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and its name
@@ -168,7 +174,8 @@ class Https(Closing):
 
     def say_farewell(self, *, seconds: float) -> None:
         """From now on ignore the app's stop, and set a new time limit, so that the device can sign off."""
-        self._stop, self._until = (lambda: False), time.monotonic() + seconds
+        until = time.monotonic() + seconds
+        self._stop, self._until = (lambda: False), lambda: until
 
     def request(
         self,
@@ -197,7 +204,7 @@ class Https(Closing):
             StoppedError: the app asked to stop, or `over`.
         """
         self._over, self._asked = over, time.monotonic()
-        self._limit = min(self._until, time.monotonic() + (self._request_seconds if seconds is None else seconds))
+        self._limit = min(self._until(), time.monotonic() + (self._request_seconds if seconds is None else seconds))
         kept = self._connection.sock is not None
         try:
             try:

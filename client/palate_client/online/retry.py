@@ -36,6 +36,8 @@ logger = logging.getLogger("palate")
 BACKOFF_SECONDS = (1.0, 30.0)
 GIVE_UP_SECONDS = 120.0
 """Seconds without an answer to a request, however often it is sent, after which the sync ends."""
+GRACE_SECONDS = 60.0
+"""Seconds after the end of its time in which a device still finishes the attempt that it is in."""
 ONLINE_SECONDS = 75.0
 """Seconds that a killed node may still count as online; an activation is retried for as long."""
 _LOOK_SECONDS = 0.25
@@ -74,20 +76,34 @@ class Deadline:
         InputError: `stop` is neither a function nor an event.
 
     Attributes:
-        until: when the sync must be over, on the monotonic clock.
-        end: when the device starts to sign off, on the monotonic clock.
+        grace: seconds by which it is longer for now, because an attempt is to be finished.
         stopped: returns whether the app asks to stop.
     """
 
     def __init__(self, *, seconds: float, stop: Stop | None, policy: Policy, consents: Callable[[], bool]) -> None:
         if stop is not None and not isinstance(stop, threading.Event) and not callable(stop):
             raise InputError(f"`stop` must be a function or a threading.Event, got {stop!r:.80}")
-        self.until = time.monotonic() + seconds
-        self.end = self.until - min(LEAVE_SECONDS, seconds / 4)
+        self._until = time.monotonic() + seconds
+        self._end = self._until - min(LEAVE_SECONDS, seconds / 4)
+        self.grace = 0.0
         self._event = stop if isinstance(stop, threading.Event) else None
         self.stopped: Callable[[], bool] = stop.is_set if isinstance(stop, threading.Event) else stop or _never
         self._policy, self._consents = policy, consents
         self._random = random.SystemRandom()
+
+    @property
+    def until(self) -> float:
+        """When the sync must be over, on the monotonic clock."""
+        return self._until + self.grace
+
+    @property
+    def end(self) -> float:
+        """When the device starts to sign off, on the monotonic clock."""
+        return self._end + self.grace
+
+    def stays(self) -> float:
+        """Seconds for which it still takes plans: the grace is for one that it has taken."""
+        return max(0.0, self._end - time.monotonic())
 
     def over(self) -> SyncEnd | None:
         """Whether the app, the user, the policy or the clock end the sync now; None: none of them."""

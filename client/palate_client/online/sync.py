@@ -27,8 +27,8 @@ from palate_client.online.flower_wire import LEAVE_SECONDS, Fleet
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import Address, Https, RejectedError, StoppedError
 from palate_client.online.policy import Policy
-from palate_client.online.retry import Deadline, Ended, SyncEnd
-from palate_client.rounds.dispatch import COME_BACK, QUERY, Answer, answer_message
+from palate_client.online.retry import GRACE_SECONDS, Deadline, Ended, SyncEnd
+from palate_client.rounds.dispatch import COME_BACK, QUERY, SECONDS, TRAIN, Answer, answer_message
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, reason_of
@@ -36,6 +36,7 @@ from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
 from palate_common.records.canonical import digest
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
 from palate_common.secagg.directory import Directory
 
 logger = logging.getLogger("palate")
@@ -81,7 +82,8 @@ class SyncResult:
         ended: why it ended, see `docs/sdk.md`.
         reason: details, for the user and the log.
         model: whether a newer model was taken into use.
-        rounds: attempts that the device took part in.
+        rounds: attempts that the device took part in to their end.
+        dropped: attempts that it was charged for, and left before it saw their end.
         refused: messages that it refused.
         next: seconds after which the server wants the device to sync again; None: it didn't say.
         requests: number of HTTP requests.
@@ -95,6 +97,7 @@ class SyncResult:
     reason: str = ""
     model: bool = False
     rounds: int = 0
+    dropped: int = 0
     refused: int = 0
     next: float | None = None
     requests: int = 0
@@ -157,7 +160,7 @@ class Session:
             if isinstance(ready, SyncEnd):
                 return ready
             server, service = ready[0].address, ready[1]
-        https = Https(server, until=self.deadline.until, stop=self.deadline.stopped)
+        https = Https(server, until=lambda: self.deadline.until, stop=self.deadline.stopped)
         with self.store.file.alone_online(), https:
             try:
                 without = self._update_model(https, service)
@@ -177,8 +180,8 @@ class Session:
 
     def _online(self, enrolment: Enrolment, service: Service) -> SyncEnd:
         """Connect, answer rounds and sign off; why it ended."""
-        with Https(enrolment.address, until=self.deadline.until, stop=self.deadline.stopped) as https:
-            fleet = Fleet(https, enrolment.key, most=service.most_bytes)
+        with Https(enrolment.address, until=lambda: self.deadline.until, stop=self.deadline.stopped) as https:
+            fleet = Fleet(https, enrolment.key, most=service.most_bytes, declares=self._declared)
             directory_of = partial(self._directory, https, service.most_bytes)
 
             def model_of(name: str) -> bytes | SyncEnd:
@@ -192,6 +195,7 @@ class Session:
             self.result = replace(
                 self.result,
                 rounds=host.rounds,
+                dropped=host.begun - host.rounds,
                 refused=host.refused,
                 requests=https.requests,
                 exchanges=fleet.exchanges,
@@ -199,6 +203,11 @@ class Session:
                 received=https.received,
             )
             return over
+
+    def _declared(self) -> Presence:
+        """For how long this device takes plans now, and for what: the server draws it for nothing else."""
+        agreed = self.rounds.consent.get
+        return Presence(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
 
     def _answer_rounds(
         self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service
@@ -222,7 +231,11 @@ class Session:
         replies. At another one, how long that took last time decides when to ask again, as each request costs it some
         milliseconds. A device that computes for long announces that: the server counts it as offline after twice the
         time of its longest answer, and after a minute at least.
+
+        A plan is taken only with time left for it. An attempt that has begun is finished, at most `GRACE_SECONDS` after
+        the sync's time, unless the app, the user or the policy end it.
         """
+        host.left = self.deadline.stays
         deadline, wait, rhythm, answered_at, computed = self.deadline, self.poll_seconds, self.poll_seconds, 0.0, 0.0
         notice: Notice | None = None
         before: tuple[str, str, Answer | None] = "", "", None
@@ -247,23 +260,27 @@ class Session:
             if asked.content and before[:2] == (asked.kind, asked.content):
                 answer = before[2]  # the server has lost it: it gets the same bytes, and nothing is computed again
             else:
-                host.purpose = None
+                host.purpose, host.needs = None, _needed(asked)
                 with turns:
                     answer = answer_message(host, 0, asked.kind, asked.record)
                 if host.over:
                     return host.over
+                deadline.grace = GRACE_SECONDS if host.under_way else 0.0
                 before = asked.kind, asked.content, answer
             reply, seconds = fleet.reply(asked, answer), _come_back(asked)
             if seconds is None:
-                reply.wait = self._hold_seconds
+                reply.wait = self._last_hold_seconds if host.last else self._hold_seconds
             reply.over = partial(self._is_over, host)
             computed = max(computed, time.monotonic() - began)
             try:
                 if over := deadline.retry(partial(_send, reply, host)):
                     return over
                 notice = reply.next
+                host.delivered()
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
+            if not host.under_way:
+                deadline.grace = 0.0
             if seconds is not None:
                 return SyncEnd("come back", next=seconds)
             wait, answered_at = self.poll_seconds, time.monotonic()
@@ -274,6 +291,10 @@ class Session:
     def _hold_seconds(self) -> float:
         """For how long the server may wait for a message now."""
         return max(0.0, min(HOLD_SECONDS, self.deadline.end - time.monotonic() - self.poll_seconds))
+
+    def _last_hold_seconds(self) -> float:
+        """The same with the last answer of an attempt, after which nothing is left to finish."""
+        return max(0.0, min(HOLD_SECONDS, self.deadline.stays() - self.poll_seconds))
 
     def _is_over(self, host: OwnHost | None = None) -> bool:
         """Whether to wait no longer; with `host`, also whether the user no longer agrees to what it answers."""
@@ -377,6 +398,12 @@ def _send(reply: ReplyUpload, host: OwnHost) -> SyncEnd | None:
             return _REVOKED
         raise
     return None
+
+
+def _needed(asked: ServerMessage) -> float:
+    """Seconds that a device must have left to take a plan; a message that doesn't say so needs none."""
+    seconds = (asked.record or {}).get(SECONDS)
+    return seconds if asked.kind == TRAIN and isinstance(seconds, float) and seconds > 0 else 0.0
 
 
 def _come_back(asked: ServerMessage) -> float | None:

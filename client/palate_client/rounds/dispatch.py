@@ -1,9 +1,9 @@
 """Dispatch: chooses the call that answers a server's message, independent of the transport.
 
-    kind "train"         plan (, model)            -> contribution
-    kind "train"         plan (, model), request   -> answer       the first message of a masked attempt
-    kind "train.masked"  request                   -> answer       its later messages
-    kind "query"         anything                  -> device       the device's number
+    kind "train"         plan, seconds (, model)            -> contribution
+    kind "train"         plan, seconds (, model), request   -> answer       the first message of a masked attempt
+    kind "train.masked"  request                            -> answer       its later messages
+    kind "query"         anything                           -> device       the device's number
 
 A server's message has no model: a device fetches the one that the plan names. Only nodes in a simulation are handed
 it, in their machine's memory. A message and its answer each have one record of named values. Simulated nodes
@@ -21,6 +21,8 @@ RECORD: Final = "palate"
 TRAIN: Final = "train"
 MASKED: Final = "train.masked"
 QUERY: Final = "query"
+SECONDS: Final = "seconds"
+"""Beside a plan: seconds for which the server waits for the answers of an exchange; who has less doesn't take it."""
 COME_BACK: Final = "come_back"
 """In a query: seconds after which the device shall sync again; until then it goes offline."""
 

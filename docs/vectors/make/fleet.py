@@ -72,7 +72,8 @@ def _exchange(node: int, elapsed: float) -> dict[str, Any]:
 
     server, steps = _Played(), list[dict[str, Any]]()
     connected: Any = server
-    device = Fleet(connected, new_node_key())
+    declared = exchange.Presence(stays=90.25, takes=exchange.TRAINING | exchange.SURVEYS)
+    device = Fleet(connected, new_node_key(), declares=lambda: declared)
     device.node = node
     notice: Notice | None = None
     taken: ServerMessage | None = None
@@ -149,4 +150,5 @@ def _exchange(node: int, elapsed: float) -> dict[str, Any]:
     pull(20.0, first[0])  # Flower's own server doesn't know the fields, and skips them
     take(uint(1, 1) + uint(2, 1) + blob(3, small))
     answer(2, 20.0, lambda reply: [heard + missing(sorted(reply.objects)), *[uint(1, 1)] * len(reply.objects)])
-    return {"node": node, "elapsed": elapsed, "steps": steps}
+    said = {"stays": declared.stays, "takes": declared.takes}
+    return {"node": node, "elapsed": elapsed, "declares": said, "steps": steps}

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from palate_common.secagg.messages import Step
 from palate_server.console import charts
 from palate_server.console.survey import SurveyShown, read_survey
 from palate_server.console.words import PARTS, RARE, STEPS, LogLine, part_words, told, without_identifiers
-from palate_server.folder.events import EventFollower
+from palate_server.folder.events import EventFollower, told_reason
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import TROUBLES, Outlook, epsilon, read_outlook, since
 from palate_server.operation.releases import CARD, listed
@@ -258,7 +258,7 @@ class BoardReader:
             points=points[::-1],
             plan=tuple(_plan(site, budgets, outlook, now=now, delta=delta)),
             models=tuple(_models(site)),
-            surveys=tuple(self._surveys((site.key().public, *former))),
+            surveys=tuple(self._surveys((site.key().public, *former), entries, events)),
             errors=tuple(_errors(events)),
             log=tuple(told(events, most=LOG)),
             due=alive and outlook.next_run["at"] is not None and _time(outlook.next_run["at"]) <= now,
@@ -267,10 +267,17 @@ class BoardReader:
             ends=None if ends is None else _iso(ends),
         )
 
-    def _surveys(self, keys: Sequence[str]) -> Iterator[SurveyShown]:
-        """The latest surveys, newest first; each file is read once."""
-        paths = sorted(self.site.surveys.glob("*.json"), reverse=True) if self.site.surveys.is_dir() else []
-        for path in paths[:WEEKS]:
+    def _surveys(
+        self, keys: Sequence[str], entries: Sequence[Entry], events: Sequence[Mapping[str, Any]]
+    ) -> Iterator[SurveyShown]:
+        """The latest surveys, newest first, those without a release among them; each file is read once."""
+        paths = {path.stem: path for path in self.site.surveys.glob("*.json")} if self.site.surveys.is_dir() else {}
+        void = {week: why for week, why in _void_surveys(entries, events).items() if week not in paths}
+        for week in sorted({*paths, *void}, reverse=True)[:WEEKS]:
+            if week in void:
+                yield SurveyShown(week, (), (), (), {}, broken=void[week])
+                continue
+            path = paths[week]
             stamp = path.stat().st_mtime_ns
             if self._results.get(path, (0, None))[0] != stamp:
                 self._results[path] = stamp, read_survey(path, keys)
@@ -438,6 +445,25 @@ def _plan(site: Site, budgets: tuple[Budget, Budget], outlook: Outlook, *, now: 
 
 def _span(hours: float) -> str:
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
+
+
+def _void_surveys(entries: Sequence[Entry], events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Week -> what became of its survey, of all that have ended without a release."""
+    ended = {entry.run for entry in entries if entry.kind == "close"}
+    sealed = {entry.run for entry in entries if entry.kind == "seal"}
+    charges = Counter(entry.run for entry in entries if isinstance(entry, ChargeEntry))
+    why = {event["run"]: f": {told_reason(event)}" for event in events if event["event"] == "aborted"}
+    found, times = dict[str, str](), Counter[str]()
+    for run, settings in surveys_of(list(entries)).items():
+        if run in ended - sealed:
+            week = str(settings["first_day"])
+            times[week] += charges[run]
+            found[week] = f"Nothing was released, charges: {times[week]}{without_identifiers(why.get(run, ''))}"
+    about = [each for each in events if each["event"] in ("no cohort", "opened") and each.get("kind") == "survey"]
+    if about and about[-1]["event"] == "no cohort":
+        week, waits = str(about[-1].get("week")), without_identifiers(about[-1]["reason"])
+        found[week] = f"{found.get(week, 'Nothing was charged')}; it waits: {waits}"
+    return found
 
 
 def _points(entries: Iterable[Entry], delta: float) -> Iterator[charts.Spent]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate_common.secagg.messages import Step
+from palate_server.folder.events import told_reason
 from palate_server.folder.logs import SECRET, unwrapped
 from palate_server.operation.outlook import TROUBLES
 
@@ -160,9 +161,7 @@ def _plainly(event: Mapping[str, Any]) -> str:
 
 def _aborted(event: Mapping[str, Any]) -> str:
     charged = "charged, and void" if event.get("charged") else "nothing was charged"
-    return (
-        f"Attempt at round {event['round'] + 1} released nothing ({charged}): {event.get('words', event.get('reason'))}"
-    )
+    return f"Attempt at round {event['round'] + 1} released nothing ({charged}): {told_reason(event)}"
 
 
 def _round(event: Mapping[str, Any]) -> str:
@@ -175,7 +174,7 @@ def _round(event: Mapping[str, Any]) -> str:
 
 
 def _opened(event: Mapping[str, Any]) -> str:
-    what = "A verdict on the last model" if "judges" in event else "A run"
+    what = {"survey": "A survey", "verdict": "A verdict on the last model"}.get(event.get("kind", ""), "A run")
     return f"{what} was opened, of ε {event['epsilon']:g} at δ {event['delta']:g}"
 
 
@@ -199,7 +198,7 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     "reloaded": (NOTE, lambda event: f"{part_words(event['part'])[0]} has taken over what was renewed"),
     "clock": (BAD, lambda event: f"The machine's clock was set by {event['seconds']:,} s"),
     "opened": (NOTE, _opened),
-    "gathered": (NOTE, lambda event: f"A cohort of {_count(event['invited'], 'device')} is there"),
+    "gathered": (NOTE, lambda event: f"A cohort of {_count(event['invited'], 'device')} is there ({event['kind']})"),
     "round": (GOOD, _round),
     "aborted": (BAD, _aborted),
     "lost": (BAD, lambda event: f"The ServerApp ended in a charged attempt at round {event['round'] + 1}: it is void"),
@@ -227,7 +226,7 @@ _SAID: Mapping[str, tuple[str, Says]] = {
     ),
     "verdict refused": (BAD, lambda event: f"No devices judge the model: {event['reason']}"),
     "survey refused": (BAD, lambda event: f"The survey of the week of {event['week']} is left out: {event['reason']}"),
-    "no cohort": (BAD, lambda event: f"No cohort: {event['reason']}"),
+    "no cohort": (BAD, lambda event: f"No cohort: {told_reason(event)}"),
     "silent": (NOTE, lambda event: f"{_count(event['devices'], 'invited device')} said nothing, and are passed over"),
     "malformed": (NOTE, lambda event: f"{_count(event['devices'], 'device')} sent what can't be read"),
     "unsigned": (NOTE, lambda event: f"{_count(event['devices'], 'device')} sent what they haven't signed"),

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
+from palate_common.rounds.exchange import Presence
 from palate_server.flower.inbox import Inbox
 from palate_server.flower.link import Link
 
@@ -54,6 +55,10 @@ class PromptGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are online."""
+        return self.present()
+
+    def present(self) -> dict[int, Presence]:
+        """The nodes that are online, each with what it has declared."""
         return self.link.online()
 
     def purge(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -44,6 +45,7 @@ from flwr.supercore.date import now
 from flwr.supercore.object_store import NoObjectInStoreError, ObjectStore
 from flwr.superlink.federation import FederationManager
 
+from palate_common.rounds.exchange import Presence
 from palate_server.flower.link import MOST_OBJECTS
 from palate_server.flower.node_numbers import number_of_key
 
@@ -144,6 +146,7 @@ class KeptState(InMemoryLinkState):
         self._waiting: dict[int, deque[str]] = {}
         self._handed: dict[int, str] = {}
         self._left = set[int]()
+        self._declared: dict[int, tuple[float, int]] = {}
         self._file = None if file is None else KeptFile(file)
         if self._file is not None:
             self._load(self._file)
@@ -270,7 +273,14 @@ class KeptState(InMemoryLinkState):
         """Note that a node goes offline by its own will."""
         done = super().deactivate_node(node_id)
         self._left.add(node_id)
+        self._declared.pop(node_id, None)
         return done
+
+    def declare(self, node_id: int, presence: Presence) -> None:
+        """Note what a node declares; it holds until it declares something else, goes offline, or this process ends."""
+        with self.lock:
+            if node_id in self.nodes:
+                self._declared[node_id] = time.monotonic() + presence.stays, presence.takes
 
     def online(self) -> list[int]:
         """The nodes that are online."""
@@ -281,6 +291,12 @@ class KeptState(InMemoryLinkState):
                 for number, node in self.nodes.items()
                 if node.status == NodeStatus.ONLINE and node.online_until > current
             ]
+
+    def present(self) -> dict[int, Presence]:
+        """The nodes that are online, each with what it has declared, as of now; nothing else is known of them."""
+        at, nothing = time.monotonic(), (0.0, 0)
+        told = {node: self._declared.get(node, nothing) for node in self.online()}
+        return {node: Presence(max(0.0, until - at), takes) for node, (until, takes) in told.items()}
 
     def _contents(self, name: str) -> list[bytes]:
         """The objects of a tree."""
@@ -329,6 +345,7 @@ class KeptState(InMemoryLinkState):
             gone = self.nodes.pop(node_id)
             self.node_public_key_to_node_id.pop(gone.public_key, None)
             self.owner_to_node_ids.get(owner_aid, set()).discard(node_id)
+            self._declared.pop(node_id, None)
         if self._file is not None:
             self._file.remove("node", str(node_id))
 

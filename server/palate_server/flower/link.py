@@ -2,7 +2,7 @@
 
     push     messages with their objects                    -> ids
     collect  waits for replies to an exchange's messages    -> replies with their objects, how many are left
-    online                                                  -> nodes
+    online                                                  -> nodes, and what each of them declares
     purge    deletes all messages
 
 `palate_server.flower.shortcut` answers them. Flower's own grid has a request for each object of each message.
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -31,9 +32,12 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from palate_common.errors import PalateError
 from palate_common.records.protobuf import all_bytes, blob, last_bytes, last_uint, read, text, uint
+from palate_common.rounds.exchange import Presence
 
 PUSH, COLLECT, PURGE, ONLINE = (f"/v1/runtime/palate-{name}" for name in ("push", "collect", "purge", "online"))
 """The paths. The gateway passes none below `/v1/runtime/`."""
+PRESENT: Final = struct.Struct("<QIB")
+"""A node that is online: its number, the milliseconds for which it takes plans, and for what."""
 MOST_OBJECTS: Final = 3
 """The most objects of a reply of Palate's: the message, the name of its one record, and the record."""
 LOOK_SECONDS: Final = 10.0
@@ -99,10 +103,10 @@ class Link:
         """Let the SuperLink delete all messages, within this time. One that has ended has none."""
         self.ask(PURGE, b"", seconds=seconds, timeout=seconds)
 
-    def online(self) -> list[int]:
-        """The nodes that are online."""
-        found = self.ask(ONLINE, b"")
-        return [int.from_bytes(found[place : place + 8], "little") for place in range(0, len(found), 8)]
+    def online(self) -> dict[int, Presence]:
+        """The nodes that are online, each with what it has declared."""
+        found = PRESENT.iter_unpack(self.ask(ONLINE, b""))
+        return {node: Presence(stays / 1000, takes) for node, stays, takes in found}
 
     def ask(self, path: str, body: bytes, *, seconds: float = PATIENCE, timeout: float = _TIMEOUT) -> bytes:
         """Send a request, again and again while the SuperLink is started again, each time for `timeout` seconds.

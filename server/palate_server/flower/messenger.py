@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
+from palate_common.rounds.exchange import Presence
 from palate_server.flower.inbox import BATCH
 from palate_server.flower.transport import RECORD, GridTransport
 
@@ -40,9 +41,9 @@ class GridMessenger:
         """The nodes that have answered anything in the latest attempt."""
         return self._grid.heard
 
-    def online(self) -> list[int]:
-        """The nodes that are online."""
-        return list(self._grid.get_node_ids())
+    def online(self) -> Mapping[int, Presence]:
+        """The nodes that are online, each with what it has declared."""
+        return self._grid.present()
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> GridTransport:
         """The transport for an attempt's messages to a cohort, device -> node."""

@@ -50,7 +50,7 @@ from palate_common.errors import IntegrityError, PalateError
 from palate_common.records.protobuf import Fields, all_bytes, blob, last_bytes, last_text, last_uint, read, uint
 from palate_common.rounds import exchange
 from palate_server.flower.kept_state import KeptState
-from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
+from palate_server.flower.link import COLLECT, ONLINE, PRESENT, PURGE, PUSH
 
 FLEET: Final = "/v1/fleet/"
 LARGE: Final = 2**16
@@ -232,7 +232,9 @@ class Shortcut:
         if name == "activate-node":
             if asked.public_key != key:
                 raise HTTPException(401, "Invalid SuperNode authentication")
-            return bytes(handled(name, asked, state).SerializeToString())
+            reply = handled(name, asked, state)
+            self._declared(reply.node_id, read(body))
+            return bytes(reply.SerializeToString())
         node = asked.node_id if name == "deactivate-node" else asked.node.node_id
         if state.get_node_id_by_public_key(key) != node:
             raise HTTPException(401, "Invalid SuperNode authentication")
@@ -243,12 +245,19 @@ class Shortcut:
         if name == "pull-messages":
             more = read(body)
             if exchange.WAIT in more:
+                self._declared(node, more)
                 return await self._next(node, more, receive)
         if name == "push-messages":
             more = read(body)
             if exchange.WAIT in more:
+                self._declared(node, more)
                 return await self._stored(asked, more, receive)
         return bytes(handled(name, asked, state).SerializeToString())
+
+    def _declared(self, node: int, more: Fields) -> None:
+        """Keep what a request declares, if it does: the sender is verified."""
+        if exchange.STAYS in more:
+            self._link.declare(node, exchange.Presence.of(more))
 
     async def _stored(self, asked: Any, more: Fields, receive: Receive) -> bytes:
         """Store an answer with its objects, and reply with the next message."""
@@ -429,8 +438,9 @@ class Shortcut:
         return b""
 
     async def _online(self, task: Any, asked: Fields) -> bytes:
-        """The nodes that are online, eight bytes each."""
-        return b"".join(node.to_bytes(8, "little") for node in self._link.online())
+        """The nodes that are online: of each its number, the milliseconds that it stays, and what it takes."""
+        found = self._link.present().items()
+        return b"".join(PRESENT.pack(node, int(1000 * each.stays), each.takes) for node, each in found)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -35,6 +35,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import PalateError
+from palate_common.rounds.exchange import Presence
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.link import Link
 from palate_server.flower.superlink_state import LinkControl
@@ -80,7 +81,7 @@ class Connection:
         self._guard, self._own = threading.Lock(), threading.local()
         self._enough: Callable[[], bool] = lambda: True
         self._looking, self._looked_at = threading.Thread(), -math.inf
-        self._online: list[int] = []
+        self._online: dict[int, Presence] = {}
         self._retry = RetryInvoker(
             lambda: constant(AGAIN), (httpx.TransportError, httpx.HTTPStatusError), None, None,
             jitter=None, should_giveup=self._gives_up,
@@ -141,17 +142,17 @@ class Connection:
     def look(self) -> None:
         """Begin to ask who is online, unless that is being asked already; `online` has the answer."""
         if not self._looking.is_alive():
-            self._online, self._looked_at = [], time.monotonic()
+            self._online, self._looked_at = {}, time.monotonic()
             self._looking = threading.Thread(target=self._look, daemon=True)
             self._looking.start()
 
     @property
-    def online(self) -> list[int]:
-        """The register's numbers of the nodes that are online; none if there is no answer in time."""
+    def online(self) -> dict[int, Presence]:
+        """The nodes online, by the register's numbers, and what they declare; none if there is no answer in time."""
         left = self._looked_at + LOOK - time.monotonic()
         if self._looking.is_alive() and left > 0:
             self._looking.join(left)
-        return list(self._online)
+        return dict(self._online)
 
     def beat(self) -> None:
         """Say that the task is alive, if there is one."""
@@ -167,7 +168,7 @@ class Connection:
 
     def _look(self) -> None:
         try:
-            self._online = [number_at(self.place, node) for node in self.prompt().get_node_ids()]
+            self._online = {number_at(self.place, node): each for node, each in self.prompt().present().items()}
         except (httpx.HTTPError, PalateError) as error:
             self.failed(error)
 
@@ -317,9 +318,13 @@ class SpreadGrid:
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are online, at the SuperLinks that answer in time."""
+        return self.present()
+
+    def present(self) -> dict[int, Presence]:
+        """The same, each with what it has declared."""
         for connection in self._connections:
             connection.look()
-        return [node for connection in self._connections for node in connection.online]
+        return {node: each for connection in self._connections for node, each in connection.online.items()}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, and return the ids of those that were taken; a SuperLink that has just failed is left out."""

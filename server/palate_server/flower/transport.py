@@ -24,6 +24,9 @@ RECORD = "palate"
 FIRST, NEXT = MessageType.TRAIN, "train.masked"
 """Message types: the plan, in a masked attempt with the first request; and every later request."""
 
+SECONDS = "seconds"
+"""Beside a plan: seconds for which the answers of an exchange are waited for; who has less doesn't take it."""
+
 
 class Exchanging(Protocol):
     """What a transport needs of a grid: Flower's `Grid`, or one over several SuperLinks."""
@@ -41,7 +44,7 @@ class GridTransport:
     Args:
         grid: Flower's grid, or one over several SuperLinks.
         ttl: seconds in which a message may be answered: as long as a plan is valid.
-        timeout: seconds to wait for the answers of an exchange; None: `ttl`.
+        timeout: seconds to wait for the answers of an exchange, which devices are told with the plan; None: `ttl`.
         cohort: device -> node of the devices to ask; None: all that are online.
     """
 
@@ -49,6 +52,7 @@ class GridTransport:
         self, grid: Exchanging, *, ttl: float, timeout: float | None = None, cohort: Mapping[int, int] | None = None
     ) -> None:
         self._grid, self._ttl, self._timeout = grid, float(ttl), float(ttl if timeout is None else timeout)
+        self._patience = None if timeout is None else float(timeout)
         self._given, self._nodes, self._attempts = cohort, dict[int, int](), 0
 
     def invite(self, *, masked: bool) -> Collection[int]:
@@ -91,12 +95,15 @@ class GridTransport:
 
     def _messages(self, request: Request) -> Iterator[Message]:
         """Make a message to each party of a request."""
+        shared: dict[str, bytes | float] = {**request.shared}
+        if request.shared and self._patience is not None:
+            shared[SECONDS] = self._patience
         kind, group = (FIRST if request.shared else NEXT), str(self._attempts if request.own is None else request.step)
         # Without masks all messages share one record, so that it is hashed or copied only once.
-        content = RecordDict({RECORD: ConfigRecord({**request.shared})})
+        content = RecordDict({RECORD: ConfigRecord({**shared})})
         for party in request.to:
             if request.own is not None:
-                content = RecordDict({RECORD: ConfigRecord({**request.shared, "request": request.own(party)})})
+                content = RecordDict({RECORD: ConfigRecord({**shared, "request": request.own(party)})})
             yield Message(content, self._nodes[party], kind, ttl=self._ttl, group_id=group)
 
 

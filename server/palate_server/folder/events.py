@@ -42,7 +42,7 @@ PIECE = 2**20
 _TEXTS = {"part", "reason", "words", "error", "how", "kind"}
 _NUMBERS = {
     "round", "attempt", "users", "invited", "seconds", "devices", "count", "epsilon", "delta", "version", "releases",
-    "rounds",
+    "rounds", "refused",
 }  # fmt: skip
 _NEEDED: Mapping[str, tuple[str, ...]] = {"restarted": ("part",), "ended": ("part",)}
 """What is a text and what a number wherever it stands, and without what an event of a name isn't one."""
@@ -207,6 +207,16 @@ def _event(line: bytes) -> dict[str, Any] | None:
     if not isinstance(reasons, dict) or not all(isinstance(count, int) for count in reasons.values()):
         return None
     return found if all(key in found for key in _NEEDED.get(found["event"], ())) else None
+
+
+def told_reason(event: Mapping[str, Any]) -> str:
+    """Why an event is a problem, in words; of a run first what kind it is, and how many devices refused."""
+    reason = next((str(event[key]) for key in ("words", "reason", "error", "part") if event.get(key)), "")
+    reason = reason or "; ".join(event.get("reasons", ()))
+    kind, refused = event.get("kind"), event.get("refused")
+    if event["event"] in ("aborted", "no cohort") and kind:
+        return f"{kind}: {f'{refused} refused; ' if refused else ''}{reason}"
+    return reason
 
 
 def reason_of(error: Exception) -> str:

@@ -6,7 +6,7 @@ A dismissal is a message that waits at the SuperLink until its device fetches it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from palate_server.operation.terms import DAY
 
@@ -29,7 +29,7 @@ class Dismissals:
         self._sent: dict[int, float] = {}
         self._latest: float | None = None
 
-    def send(self, nodes: Sequence[int], *, seconds: float) -> None:
+    def send(self, nodes: Iterable[int], *, seconds: float) -> None:
         """Tell nodes to sync again after this time, within the bounds."""
         now = time.monotonic()
         self._sent = {node: at for node, at in self._sent.items() if now - at < SOONEST}

@@ -1,7 +1,8 @@
 """Gathering: chooses the cohort of the next attempt from the devices that are online.
 
 Devices are online only while they sync. A cohort is complete when it is full, or, when its time is up, if it is large
-enough. If more devices are online than are needed, it is a random choice.
+enough. Only those are drawn that declare the consent and the time for it: who would refuse, or leave in the middle,
+costs everybody a charge. If more devices are online than are needed, it is a random choice.
 
 >>> clock = iter([0.0, 5.0, 31.0])
 >>> appointment = CohortGathering(size=3, least=2, seconds=30.0, clock=lambda: next(clock))
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from palate_common.errors import InputError
+from palate_common.rounds.exchange import SURVEYS, Presence
 
 
 class TooFewError(InputError):
@@ -23,7 +25,7 @@ class TooFewError(InputError):
 
 
 class CohortGathering:
-    """The gathering of one cohort. Its time begins when the first device is online.
+    """The gathering of one cohort. Its time begins when the first device is online, whether it can take part or not.
 
     Args:
         size: the most devices.
@@ -41,27 +43,63 @@ class CohortGathering:
         """Whether any device has come."""
         return self._begun is not None
 
-    def look(self, present: Mapping[int, int], *, enough: int | None = None) -> Mapping[int, int] | None:
+    def look(
+        self, present: Mapping[int, int], *, enough: int | None = None, unfit: Mapping[str, int] | None = None
+    ) -> Mapping[int, int] | None:
         """The cohort, device -> node, or None while it is incomplete.
 
         Args:
             present: node -> device of all devices that are online and may take part.
             enough: number of devices at which the cohort is complete; None: `size`.
+            unfit: why others that are online can't take part in this one -> how many they are.
 
         Raises:
             TooFewError: the time is up, and too few devices have come.
         """
         now = self._clock()
         if self._begun is None:
-            if not present:
+            if not present and not unfit:
                 return None
             self._begun = now
         late = now - self._begun >= self._seconds
         if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
             return draw_cohort(present, most=self._size)
         if late:
-            raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came")
+            others = "".join(f"; others that {why}: {count}" for why, count in (unfit or {}).items())
+            raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came{others}")
         return None
+
+
+def fit(
+    devices: Mapping[int, int], online: Mapping[int, Presence], *, takes: int, stays: float
+) -> tuple[dict[int, int], dict[str, int]]:
+    """Those of the devices that are online and declare that they take part in this, and stay for long enough.
+
+    >>> online = {11: Presence(90.0, takes=3), 12: Presence(90.0, takes=1), 13: Presence(5.0, takes=3)}
+    >>> fit({11: 0, 12: 1, 13: 2, 14: 3}, online, takes=SURVEYS, stays=70.0)
+    ({11: 0}, {'take no part in surveys': 1, 'stay for less than 70 s': 1})
+
+    Args:
+        devices: node -> device of all that may be invited.
+        online: node -> what it declares, of all that are online.
+        takes: `TRAINING` or `SURVEYS`.
+        stays: seconds that they must stay.
+
+    Returns:
+        The devices, node -> device; and why others that are online are none of them -> how many these are.
+    """
+    found, unfit = dict[int, int](), dict[str, int]()
+    for node, declared in online.items():
+        if node not in devices:
+            continue
+        if declared.takes & takes and declared.stays >= stays:
+            found[node] = devices[node]
+            continue
+        why = f"stay for less than {stays:.0f} s"
+        if not declared.takes & takes:
+            why = f"take no part in {'surveys' if takes == SURVEYS else 'training'}"
+        unfit[why] = unfit.get(why, 0) + 1
+    return found, unfit
 
 
 def draw_cohort(present: Mapping[int, int], *, most: int) -> dict[int, int]:

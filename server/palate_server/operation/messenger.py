@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Protocol
 
+from palate_common.rounds.exchange import Presence
 from palate_server.rounds.run import Transport
 
 
@@ -15,8 +16,8 @@ class MessageTransport(Protocol):
     def heard(self) -> Set[int]:
         """The nodes that have answered anything in the latest attempt."""
 
-    def online(self) -> list[int]:
-        """The nodes that are online."""
+    def online(self) -> Mapping[int, Presence]:
+        """The nodes that are online, each with what it has declared."""
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> Transport:
         """The transport for one attempt's messages to a cohort.

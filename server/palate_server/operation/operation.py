@@ -20,6 +20,7 @@ from palate_common.errors import BudgetError, InputError, IntegrityError, Locked
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
@@ -35,7 +36,7 @@ from palate_server.ledger.witnesses import UncosignedError, Witnesses
 from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
-from palate_server.operation.gathering import CohortGathering, TooFewError
+from palate_server.operation.gathering import CohortGathering, TooFewError, fit
 from palate_server.operation.judging import Verdicts, awaited, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import judged_items, publish_items, verdict_of
@@ -43,6 +44,7 @@ from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     directory_of,
     just_closed,
+    kind_of,
     latest_training,
     next_run,
     terms_of,
@@ -60,6 +62,8 @@ from palate_server.secagg.conduct import Conduct
 
 GATHERING, IDLE = 1.0, 5.0
 """Seconds between two checks of who is online: while a cohort gathers, and while nothing is due."""
+DRAWN = 10.0
+"""Seconds from the draw of a cohort until its last device has the plan."""
 TRY_AGAIN = 60.0, 3600.0
 """Seconds after which a witness that can't be written, or witnesses that are too few, are tried again: at first, then
 doubled, and at most."""
@@ -231,9 +235,13 @@ class Operation:
     def _step(self, ledger: Ledger, *, now: float) -> None:
         """Gather a cohort, and open a run with it or continue one: the one that was due `now`."""
         run, least = unfinished_run(ledger), self._bounds()
+        survey: Survey | None = None
+        kind: str = "training" if run is None else kind_of(terms_of(ledger, run).algorithm)
         try:
             judged = self._judging.due(ledger, now=now) if run is None else None
             survey = self._surveys.due(ledger, now=now) if run is None and judged is None else None
+            if judged is not None or survey is not None:
+                kind = "verdict" if survey is None else "survey"
             if run is None and survey is None and judged is None:
                 if self._items_refused:
                     return
@@ -242,12 +250,16 @@ class Operation:
                     self._quarantine(ledger, last.run)  # a process may have ended between a verdict and this
                 check_quarantine(self.site, ledger)
             directory = None if run is None else directory_of(self.site, terms_of(ledger, run))
-            cohort = self._gather(least=least, within=None if directory is None else len(directory))
-            if cohort is not None and (begun := run or self._begin(ledger, survey, judged)) is not None:
-                self._train(ledger, begun, cohort)
+            cohort = self._gather(kind, least=least, within=None if directory is None else len(directory))
+            if cohort is not None and (run := run or self._begin(ledger, survey, judged)) is not None:
+                self._train(ledger, run, cohort)
         except TooFewError as error:
-            self.events.tell("no cohort", reason=str(error))
-            self._not_before = time.time() + self.config.cohort.pause_seconds
+            about = {} if survey is None else {"week": survey.first_day}
+            self.events.tell("no cohort", kind=kind, reason=str(error), **about)
+            if survey is not None and run is None:
+                self._surveys.put_off(now=time.time())
+            else:
+                self._not_before = time.time() + self.config.cohort.pause_seconds
         except (BudgetError, QuarantineFullError) as error:
             self.events.tell("refused", reason=str(error))
             self._not_before = time.time() + max(self.config.cohort.pause_seconds, 3600.0)
@@ -269,7 +281,8 @@ class Operation:
                     self._not_before = time.time() + self.config.cohort.pause_seconds
                     return
                 within = None if directory is None else len(directory)
-                cohort = self._awaited(least=coordinator.terms.cohort_floor, within=within)
+                kind = kind_of(coordinator.terms.algorithm)
+                cohort = self._awaited(kind, least=coordinator.terms.cohort_floor, within=within)
             self._close(ledger, coordinator)
 
     def _opened(self, ledger: Ledger, run: str) -> AbstractContextManager[Coordinator]:
@@ -324,7 +337,10 @@ class Operation:
         """
         self._check_witnesses(coordinator.ledger)
         begun, spent = time.monotonic(), coordinator.spent
-        facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
+        facts: dict[str, Any] = {
+            "kind": kind_of(coordinator.terms.algorithm), "run": coordinator.terms.run, "round": coordinator.round,
+            "invited": len(cohort),
+        }  # fmt: skip
         released: Release | None = None
         failed: PalateError | OSError | None = None
         coordinator.conduct = Conduct()  # misconduct in the former attempt is recorded already
@@ -357,6 +373,9 @@ class Operation:
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
+            facts["refused"] = refused = self._progress.refused
+            if facts["reason"] == "dropout" and refused > len(cohort) - coordinator.terms.least:
+                facts["reason"] = "refusal"  # as many alone would have ended it
             outcome = "void" if facts["charged"] else "uncharged"
             self._progress.end(outcome, reason=str(facts.get("reason", "")))
             self.events.tell("aborted", **facts)
@@ -387,16 +406,17 @@ class Operation:
         if silent := self._absences.note(list(cohort), heard=heard):
             self.events.tell("silent", devices=silent)
 
-    def _awaited(self, *, least: int, within: int | None) -> Mapping[int, int]:
+    def _awaited(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int]:
         """Wait for the cohort of a run's next attempt."""
-        while (cohort := self._gather(least=least, within=within)) is None:
+        while (cohort := self._gather(kind, least=least, within=within)) is None:
             time.sleep(GATHERING)
         return cohort
 
-    def _gather(self, *, least: int, within: int | None) -> Mapping[int, int] | None:
+    def _gather(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int] | None:
         """Gather a cohort; None if no device has come, so that other work can be done.
 
-        With masks it has one device more than must remain, if there are as many.
+        With masks it has one device more than must remain, if there are as many. Of those that are online it has whom
+        `gathering.fit` says.
 
         Raises:
             TooFewError: some devices came, but too few.
@@ -406,30 +426,36 @@ class Operation:
             least += 1  # so that no single device can end the attempt
         seconds = self.config.cohort.wait_seconds
         appointment = CohortGathering(size=size, least=least, seconds=seconds)
+        takes = SURVEYS if kind == "survey" else TRAINING
         while True:
             eligible, online = self._eligible(within), self._online()
             present = self._absences.present(eligible)
             # If absent devices are missing for a full cohort, it doesn't wait for others in their place.
             enough = min(size, max(least, len(present))) if len(eligible) >= size else size
-            here = {node: present[node] for node in online if node in present}
+            here, unfit = fit(present, online, takes=takes, stays=self._stays())
             if here or appointment.begun:
                 self._progress.gathering(here=len(here), least=least, enough=enough, seconds=seconds)
             try:
-                cohort = appointment.look(here, enough=enough)
+                cohort = appointment.look(here, enough=enough, unfit=unfit)
             except TooFewError:
                 self._progress.gathered()
                 raise
             if cohort is not None:
                 self._dismissals.send([node for node in online if node not in cohort.values()], seconds=SOONEST)
-                self.events.tell("gathered", invited=len(cohort))
+                self.events.tell("gathered", kind=kind, invited=len(cohort))
                 return cohort
             if not appointment.begun:
                 time.sleep(IDLE)
                 return None
             time.sleep(GATHERING)
 
-    def _online(self) -> list[int]:
-        """The nodes that are online; the quarter of a year in which they are is noted."""
+    def _stays(self) -> float:
+        """Seconds that a device must stay to be drawn: an exchange that lasts as long as any may, and the way to it."""
+        witnesses = 2 * self.config.witnesses.seconds if self._cosigners is not None else 0.0
+        return self.config.cohort.seconds_of_exchange(self.config.cohort.size) + witnesses + DRAWN
+
+    def _online(self) -> Mapping[int, Presence]:
+        """The nodes that are online, and what they declare; the quarter of a year in which they are is noted."""
         online = self._messenger.online()
         self._presence.note(online)
         return online
@@ -450,7 +476,7 @@ class Operation:
                 raise
             self._judging.refuse(judged, error)
             return None
-        about = {} if judged is None else {"judges": judged}
+        about = {"kind": kind_of(terms.algorithm), **({} if judged is None else {"judges": judged})}
         self.events.tell("opened", run=terms.run, epsilon=terms.epsilon, delta=terms.delta, **about)
         return terms.run
 

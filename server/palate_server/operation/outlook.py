@@ -17,7 +17,7 @@ from typing import Any
 from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of
 from palate_server.folder.config import ServerConfig
-from palate_server.folder.events import EventLog
+from palate_server.folder.events import EventLog, told_reason
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.judging import awaited
@@ -119,9 +119,8 @@ def latest_trouble(events: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None
     for event in events:
         kind = event["event"]
         if kind in TROUBLES:
-            reason = next((event[key] for key in ("words", "reason", "error", "part") if key in event), "")
-            reason = reason or "; ".join(event.get("reasons", ()))
-            found = {"at": _told(event), "event": kind, "reason": reason, "do": TROUBLES[kind], "over": False}
+            found = {"at": _told(event), "event": kind, "reason": told_reason(event)}
+            found |= {"do": TROUBLES[kind], "over": False}
         elif kind == "round" and found is not None:
             found["over"] = True
     return found
@@ -190,7 +189,7 @@ def _next(
         (now, "now, when enough devices are there"),
         (restraint.until(entries), f"{vain} charge(s) in a row have released nothing"),
     ]
-    if "no cohort" in told:
+    if "no cohort" in told and events[told["no cohort"]].get("kind") != "survey":  # training doesn't wait for one
         waits.append((_at(events[told["no cohort"]]) + config.cohort.pause_seconds, "too few devices came"))
     refused = told.get("verdict refused", -1) > told.get("closed", -1)
     if not goes_on and not refused and awaited(config, ledger, now=now) is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Literal
 
 from palate_common.algorithms.registry import only_counts
+from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.errors import IntegrityError
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
@@ -44,6 +46,11 @@ def just_closed(ledger: Ledger, *, now: float, within: float) -> bool:
     if latest is None or not latest.facts.get("releases"):
         return False
     return closed_at(latest) <= now < closed_at(latest) + within
+
+
+def kind_of(algorithm: str) -> Literal["survey", "verdict", "training"]:
+    """What a run with this algorithm is."""
+    return "survey" if algorithm == SURVEYING else "verdict" if algorithm == JUDGING else "training"
 
 
 def terms_of(ledger: Ledger, run: str) -> RunTerms:

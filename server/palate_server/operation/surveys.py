@@ -2,8 +2,8 @@
 
     [surveys] of the configuration, ledger -> the week that is due -> Survey -> terms of a run -> `Operation`
 
-There is one survey per week. A survey that the budgets can't pay for, or that looks at an A/B test too often, is left
-out.
+There is one survey per week. It is asked once more if it was charged and void, and later if too few devices came that
+take part in surveys. A survey that the budgets can't pay for, or that looks at an A/B test too often, is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ OVER = 12 * 3600.0
 """Seconds after a week's end in UTC until it is over in all time zones."""
 
 
+ASKED = 2
+"""How often a week is asked, at most: once more if the first time was charged and void. Each time is charged."""
+PUT_OFF = 3600.0, 86_400.0
+"""Seconds until a survey for which too few devices came is tried again: at first, then doubled, and at most."""
+
+
 class Surveys:
     """Decides which survey is due, and when.
 
@@ -35,16 +41,18 @@ class Surveys:
     def __init__(self, config: ServerConfig, events: EventLog) -> None:
         self._config, self._events = config, events
         self._refused: str | None = None
+        self._later, self._pause = 0.0, PUT_OFF[0]
+
+    def put_off(self, *, now: float) -> None:
+        """Ask later, because too few devices came that take part in surveys: other work doesn't wait for them."""
+        self._later, self._pause = now + self._pause, min(2 * self._pause, PUT_OFF[1])
 
     def due(self, ledger: Ledger, *, now: float) -> Survey | None:
-        """The survey that is due now; None: there is none, or it is refused."""
+        """The survey that is due now; None: there is none, it is put off, or it is refused."""
         if not self._config.surveys.weekly:
             return None
         week = week_before(now)
-        if week == self._refused:
-            return None
-        entries = ledger.entries()
-        if any(settings.get("first_day") == week for settings in surveys_of(entries).values()):
+        if week == self._refused or now < self._later or is_asked(ledger, week):
             return None
         try:
             survey = self._config.surveys.survey(week)
@@ -59,7 +67,10 @@ class Surveys:
         """When the next survey is due, seconds since 1970; infinity: never."""
         if not self._config.surveys.weekly:
             return float("inf")
-        return now if self.due(ledger, now=now) is not None else due_at(week_before(now)) + WEEK
+        if self.due(ledger, now=now) is not None:
+            return now
+        following = due_at(week_before(now)) + WEEK
+        return min(self._later, following) if now < self._later else following
 
 
 def week_before(now: float) -> str:
@@ -87,6 +98,13 @@ def check(config: ServerConfig, survey: Survey, ledger: Ledger, *, now: float) -
     """
     looks_of(ledger.entries()).admitted(survey.model_dump(mode="json"))
     check_budgets(as_run(config, survey), ledger, now=now)
+
+
+def is_asked(ledger: Ledger, week: str) -> bool:
+    """Whether a week is asked no more: a survey about it has a release, or there were `ASKED`."""
+    entries = ledger.entries()
+    runs = {run for run, settings in surveys_of(entries).items() if settings.get("first_day") == week}
+    return len(runs) >= ASKED or any(entry.run in runs for entry in entries if entry.kind == "seal")
 
 
 def surveys_of(entries: list[Entry]) -> dict[str, dict[str, object]]:

@@ -146,6 +146,11 @@ class ActivityFile:
         if self._seen.gathering is not None:
             self._tell(gathering=None)
 
+    @property
+    def refused(self) -> int:
+        """Devices that have refused in the latest attempt; who has is asked no further."""
+        return 0 if self._seen.attempt is None else sum(each.refused for each in self._seen.attempt.exchanges)
+
     def begin(self, *, run: str, round_: int, survey: bool, invited: int, seconds: float) -> None:
         """Tell of an attempt that begins."""
         now = self._clock()

@@ -68,6 +68,11 @@ class RunTerms(BaseModel):
         return self.delta - self.mode.reserved_delta(self.events)
 
     @property
+    def least(self) -> int:
+        """Fewest contributions for a release."""
+        return self.cohort_floor if self.cohort is None else max(self.cohort_floor, self.cohort.n_min)
+
+    @property
     def mode(self) -> PrivacyMode:
         """The privacy mode of `dp`."""
         return mode_of(self.dp)

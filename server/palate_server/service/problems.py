@@ -31,7 +31,7 @@ from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
 from palate_server.folder.enrolments import Enrolments
-from palate_server.folder.events import EventFollower
+from palate_server.folder.events import EventFollower, told_reason
 from palate_server.folder.server_folder import Site
 from palate_server.operation.judging import too_many
 from palate_server.operation.outlook import local
@@ -614,8 +614,7 @@ def _happened(seen: _Seen) -> Iterator[ServerProblem]:
         if name == "held" and event is not None and "run" not in event:  # a start tries that model again
             event = told.since(name, *over, "started")
         if event is not None and now - at(event) < within:
-            reason = next((str(event[key]) for key in ("error", "reason") if event.get(key)), "")
-            reason = reason or "; ".join(event.get("reasons", ()))
+            reason = told_reason(event)
             said = f"{KINDS[code].means}: {reason}" if reason else KINDS[code].means
             yield _problem(code, said=" ".join(said.split())[:400], since=event)
 
@@ -638,7 +637,7 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     # It is written before the charge and after the seal: an attempt that begins or ends meanwhile is seen on one side.
     vain = restraint.in_vain(entries) - (under_way or restraint.under_way)
     last = seen.told.since("aborted", "round")
-    reason = f": {last.get('words', last.get('reason', ''))}" if last is not None else ""
+    reason = f": {told_reason(last)}" if last is not None else ""
     if vain >= config.cohort.attempts:
         said = f"training has stopped, and asks you: {vain} charges in a row have released nothing, the last{reason}"
         yield _problem("runs_void", said=said[:400], since=last)

@@ -53,7 +53,7 @@ def main(file: Path) -> None:
                     if rng.random() < job["churn"]:
                         over.wait(rng.uniform(1.0, 10.0))
                         continue
-                    result = device.sync(seconds=120.0, stop=over, poll_seconds=0.5)
+                    result = device.sync(seconds=600.0, stop=over, poll_seconds=0.5)
                     with lock:
                         totals["syncs"] += 1
                         for name in ("rounds", "exchanges", "requests", "refused", "sent", "received"):

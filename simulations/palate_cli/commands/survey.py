@@ -27,12 +27,12 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 def plan(folder: Folder, as_json: Json = False) -> None:
     """Print the next survey: its questions, their noise, its cost, and what is left. No device is asked."""
     from palate_server.folder.server_folder import Site
-    from palate_server.operation.surveys import check, due_at, surveys_of, week_before
+    from palate_server.operation.surveys import check, due_at, is_asked, week_before
 
     site, now = Site.at(folder), time.time()
     with site.ledger(read_only=True) as ledger:
         week = week_before(now)
-        if week in {settings["first_day"] for settings in surveys_of(ledger.entries()).values()}:
+        if is_asked(ledger, week):
             week = week_before(due_at(week) + 7 * 86_400.0)
         survey = site.config.surveys.survey(week)
         check(site.config, survey, ledger, now=max(now, due_at(week)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,80 @@ def test_it_ends_in_time_and_says_when_it_is_busy(fleet: Any, pool: ThreadPoolEx
     assert found.ended == "time"
     assert found.seconds <= 4.5
     assert mine.devices[0].privacy_report().contacts[-1].ended == "time"
+
+
+class Leaping:
+    """A clock of a device's syncs that leaps ahead when it is told to."""
+
+    def __init__(self) -> None:
+        self.ahead, self.sleep = 0.0, time.sleep
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_an_attempt_that_has_begun_is_finished_after_the_syncs_time(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever left now would have paid for nothing, and with them everybody else."""
+    clock = Leaping()
+    monkeypatch.setattr(retry, "time", clock)
+    mine = fleet(2)
+
+    def trouble(path: str, phase: str, who: str) -> None:
+        if path.endswith("push-messages") and phase == "before":
+            clock.ahead = 101.0  # the sync was to end after 100 seconds
+
+    mine.deployment.gateway.trouble = trouble
+    results = mine.sync(pool)
+    outcome = mine.order(timeout=20)()
+    assert [release["users"] for release in outcome["releases"]] == [2], outcome
+    found = [result.result() for result in results]
+    assert [(each.ended, each.rounds, each.dropped) for each in found] == [("time", 1, 0)] * 2
+
+
+def test_who_must_leave_in_the_middle_of_an_attempt_says_so(
+    fleet: Any, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped, or the attempt lasts for longer than any grace."""
+    clock, stop = Leaping(), threading.Event()
+    monkeypatch.setattr(retry, "time", clock)
+    mine = fleet(2)
+    stopped = mine.devices[0].enrolment.key.public
+
+    def trouble(path: str, phase: str, who: str) -> int | None:
+        if "/push-" not in path:
+            return None
+        if b64decode(who).decode() == stopped:
+            stop.set()
+        else:
+            clock.ahead = 100.0 + retry.GRACE_SECONDS
+        return 503
+
+    mine.deployment.gateway.trouble = trouble
+    results = [
+        pool.submit(device.sync, seconds=100.0, poll_seconds=0.1, stop=each)
+        for device, each in zip(mine.devices, (stop, None), strict=True)
+    ]
+    assert "error" in mine.order(timeout=20, come_back=None)()
+    found = [result.result() for result in results]
+    assert {(each.rounds, each.dropped) for each in found} == {(0, 1)}
+    assert {each.ended for each in found} <= {"stopped", "time", "unreachable"}
+    for device in mine.devices:
+        spending = device.privacy_report().spending
+        assert spending is not None
+        assert spending.participations == 1, "what it paid for, told as what it is"
+
+
+def test_a_plan_for_which_a_sync_has_no_time_is_declined(fleet: Any, pool: ThreadPoolExecutor) -> None:
+    mine, stop = fleet(1), threading.Event()
+    results = mine.sync(pool, stop=stop)
+    assert "error" in mine.order(timeout=400, come_back=None)()
+    stop.set()
+    found = results[0].result()
+    assert (found.ended, found.rounds, found.dropped, found.refused) == ("stopped", 0, 0, 1)
+    assert mine.devices[0].privacy_report().spending.participations == 0
+    assert "has 400 s for it" in mine.devices[0].privacy_report().refusals[-1].reason
 
 
 def test_whose_limits_are_reached_stays_away(fleet: Any) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,12 +186,12 @@ class Fleet:
         for invitation in self.server.invitations(count):
             self.open().enroll(invitation)
 
-    def sync(self, *, seconds: float = 90.0) -> list[SyncResult]:
-        """All of them at once; what became of each."""
+    def sync(self, *, seconds: float = 90.0, but: Mapping[int, float] | None = None) -> list[SyncResult]:
+        """All of them at once, some of them `but` for so many seconds; what became of each."""
         found: dict[int, SyncResult] = {}
 
         def one(number: int) -> None:
-            found[number] = self.devices[number].sync(seconds=seconds, poll_seconds=0.5)
+            found[number] = self.devices[number].sync(seconds=(but or {}).get(number, seconds), poll_seconds=0.5)
 
         threads = [threading.Thread(target=one, args=(number,)) for number in range(len(self.devices))]
         for thread in threads:
@@ -246,17 +246,21 @@ def make_server(
     dev: bool = True,
     superlinks: int = 1,
     origins: Sequence[str] = (),
+    wait: float = 20.0,
+    extra: str = "",
 ) -> Server:
     terms = {"size": size, "dropout": dropout, "every_hours": every_hours, "superlinks": superlinks}
     terms["origins"] = json.dumps(list(origins))
-    config = CONFIG.format(ports=free_ports(superlinks=superlinks), **terms)
+    config = CONFIG.format(ports=free_ports(superlinks=superlinks), **terms) + extra
+    config = config.replace("wait_seconds = 20.0", f"wait_seconds = {wait}")
     return Server(make_site(folder, config, ITEMS), dev)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server; a module says with `DEV = False` that it wants nginx, and how many `SUPERLINKS`."""
+    """A running server; a module says with `DEV = False` that it wants nginx, how many `SUPERLINKS`, and what `ELSE`."""
     wanted = {"dev": getattr(request.module, "DEV", True), "superlinks": getattr(request.module, "SUPERLINKS", 1)}
+    wanted |= getattr(request.module, "ELSE", {})
     found = make_server(tmp_path_factory.mktemp("serve") / "site", **wanted)
     try:
         found.start()

@@ -26,20 +26,31 @@ from palate_sim.card.card import verify_card
 
 pytestmark = pytest.mark.slow
 SUPERLINKS = 2
+ELSE = {"wait": 10.0, "extra": "[surveys]\nweekly = true\n"}
 
 
 def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """One run, told from both sides."""
-    fleet.enrol(6)
-    results = fleet.sync()
+    """One run, told from both sides: of those that have the time for it, and agree to what it is for.
+
+    A survey is due, too. Two of seven users don't agree to any, so that a cohort has no five others and one to spare; and
+    one device's sync ends before an exchange may.
+    """
+    fleet.enrol(7)
+    for device in fleet.devices[:5]:
+        device.consent.grant("analytics", version="1")
+    *results, short = fleet.sync(but={6: 25.0})
     assert {result.ended for result in results} == {"come back"}, server.words()
-    assert [result.rounds for result in results] == [1] * 6
+    assert [(result.rounds, result.dropped) for result in results] == [(1, 0)] * 6
+    assert (short.rounds, short.dropped) == (0, 0)
+    assert [event["kind"] for event in server.events("opened")] == ["training"]
+    assert server.events("aborted") == []
+    assert "others that take no part in surveys: 2" in server.events("no cohort")[0]["reason"]
     server.wait(lambda: bool(server.events("published")), seconds=30.0)
 
     status = read_status(server.site)
     assert (status.attempts, status.releases) == (1, 1)
     assert status.devices == {
-        "enrolled": 6,
+        "enrolled": 7,
         "revoked": 0,
         "left": 0,
         "quarantined": 0,
@@ -77,10 +88,10 @@ def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys
         for name in (device.identity, str(device.node), key, key[:40], mine.enrolment.node_key.splitlines()[1]):
             assert name not in said
         assert mine.enrolment.node == split(device.node)[1]
-    assert sum(status.superlinks.values()) == 6
+    assert sum(status.superlinks.values()) == 7
 
     assert run(["serve", "status", str(server.site.folder)]) == 0
-    assert "6 enrolled" in capsys.readouterr().out
+    assert "7 enrolled" in capsys.readouterr().out
 
 
 def kept(server: Any) -> set[str]:

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from palate_server.operation.gathering import CohortGathering, TooFewError, draw_cohort
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_server.operation.gathering import CohortGathering, TooFewError, draw_cohort, fit
 
 
 class Clock:
@@ -48,6 +49,21 @@ def test_nobody_is_waited_for_who_is_known_not_to_come() -> None:
     appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=Clock())
     assert appointment.look({7: 0}, enough=2) is None
     assert appointment.look({7: 0, 8: 1}, enough=2) == {0: 7, 1: 8}
+
+
+def test_devices_that_cannot_take_part_are_told_apart_and_not_waited_for_for_ever() -> None:
+    clock = Clock()
+    appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=clock)
+    online = {7: Presence(70.0, SURVEYS), 8: Presence(69.9, SURVEYS | TRAINING), 9: Presence(500.0, TRAINING)}
+    online |= {10: Presence(), 11: Presence(500.0, SURVEYS)}
+    here, unfit = fit({7: 0, 8: 1, 9: 2, 10: 3}, online, takes=SURVEYS, stays=70.0)
+    assert (here, unfit) == ({7: 0}, {"stay for less than 70 s": 1, "take no part in surveys": 2})
+    assert appointment.look({}, unfit=unfit) is None
+    assert appointment.begun, "else nobody would be told, and no other run would begin"
+    clock.now = 10.0
+    said = "and 1 came; others that stay for less than 70 s: 1; others that take no part in surveys: 2"
+    with pytest.raises(TooFewError, match=rf"\Aa cohort needs at least 2 devices, {said}\Z"):
+        appointment.look(here, unfit=unfit)
 
 
 def test_whom_it_leaves_out_is_drawn_by_lot() -> None:

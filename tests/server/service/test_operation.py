@@ -14,6 +14,7 @@ import pytest
 from palate_cli.cli import run
 from palate_cli.commands.serve.access import pardon
 from palate_common.errors import IntegrityError, LockedError, PalateError
+from palate_common.rounds.exchange import TRAINING, Presence
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_common.secagg.messages import Step
@@ -72,6 +73,20 @@ def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Make
     assert set(service.devices.home) == set(range(3, 9))
 
 
+def test_devices_that_stay_for_less_than_an_exchange_may_last_are_not_drawn(make_service: Maker) -> None:
+    """A sync that ends in the middle of an attempt costs everybody a charge."""
+    service = make_service(wait=1e-9, pause=1000.0)
+    service.devices.declared = {0: Presence(69.0, TRAINING)}
+    service.operate()
+    assert spent_attempts(service) == (0, 0)
+    (told,) = service.events("no cohort")
+    assert told["kind"] == "training"
+    assert told["reason"] == "a cohort needs at least 8 devices, and 7 came; others that stay for less than 70 s: 1"
+    service.devices.declared = {0: Presence(71.0, TRAINING)}
+    service.operate()
+    assert spent_attempts(service)[1] > 0
+
+
 def test_a_model_that_cannot_be_put_where_devices_find_it_charges_nothing(make_service: Maker) -> None:
     """As on a full disk: whoever got the plan would only refuse it."""
     service = make_service(attempts=1)
@@ -106,7 +121,8 @@ def test_an_attempt_that_fails_is_charged_and_tried_again(make_service: Maker) -
     service.devices.spoil = spoil
     service.operate()
     aborted, rounds = service.events("aborted"), service.events("round")
-    assert (len(aborted), aborted[0]["reason"], aborted[0]["charged"]) == (1, "dropout", True)
+    assert (len(aborted), aborted[0]["reason"], aborted[0]["charged"]) == (1, "refusal", True)
+    assert (aborted[0]["kind"], aborted[0]["refused"]) == ("training", 2), "they are counted, and no dropout"
     assert [event["attempt"] for event in rounds] == [1, *[0] * (len(rounds) - 1)]
     assert spent_attempts(service) == (len(rounds) + 1, len(rounds))
 

@@ -28,9 +28,10 @@ from palate_client.online.flower_messages import Notice, Reply, ServerMessage
 from palate_common.enrolment import NodeKey, new_node_key
 from palate_common.records.protobuf import all_bytes, blob, last_bytes, last_uint, read, text, uint
 from palate_common.rounds import exchange
+from palate_common.rounds.exchange import Presence
 from palate_server.flower import shortcut
 from palate_server.flower.kept_state import KeptState
-from palate_server.flower.link import COLLECT, ONLINE, PURGE, PUSH
+from palate_server.flower.link import COLLECT, ONLINE, PRESENT, PURGE, PUSH
 from palate_server.flower.shortcut import Shortcut
 
 FLOWERS = b"Flower has answered"
@@ -196,6 +197,38 @@ def test_an_exchange_is_one_request_of_a_device_and_two_of_the_server_app(here: 
     run(work)
 
 
+def test_a_device_declares_with_each_request_for_how_long_it_stays_and_for_what(here: Here) -> None:
+    """Cohorts are drawn by it: only the node itself declares, and who declares nothing takes part in nothing."""
+
+    async def work() -> None:
+        node, other = Node(here, online=False), Node(here)
+
+        async def there() -> dict[int, Presence]:
+            status, body = await here.server_app(ONLINE)
+            assert status == 200
+            return {number: Presence(stays / 1000, takes) for number, stays, takes in PRESENT.iter_unpack(body)}
+
+        activate = fleet_pb2.ActivateNodeRequest(public_key=node.key.public.encode(), heartbeat_interval=30.0)
+        said = Presence(90.0, exchange.TRAINING | exchange.SURVEYS).to_bytes()
+        assert (await node.ask("activate-node", activate, said))[0] == 200
+        found = await there()
+        assert found[other.number] == Presence()
+        assert (found[node.number].takes, 80 < found[node.number].stays <= 90) == (3, True)
+        asked = fleet_pb2.PullMessagesRequest(node=node.node)
+        await node.ask("pull-messages", asked, waits(0.0) + Presence(5.0, exchange.TRAINING).to_bytes())
+        found = await there()
+        assert (found[node.number].takes, 0 < found[node.number].stays <= 5) == (1, True)
+        stolen = asked.SerializeToString() + waits(0.0) + said
+        assert (await here.ask("/v1/fleet/pull-messages", stolen, other.headers()))[0] == 401
+        assert (await there())[node.number].takes == 1
+        await node.ask("deactivate-node", fleet_pb2.DeactivateNodeRequest(node_id=node.number))
+        assert node.number not in await there()
+        await node.ask("activate-node", activate)
+        assert (await there())[node.number] == Presence(), "nothing is left of an earlier sync"
+
+    run(work)
+
+
 def test_a_node_of_flowers_own_gets_every_byte_of_flowers_handlers(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the fields that are ours nothing of ours is in a reply, and each part is a request, as Flower has it."""
 
@@ -357,7 +390,7 @@ def test_who_waits_is_online(here: Here) -> None:
         held = asyncio.create_task(node.pull(wait=0.1))
         await asyncio.sleep(0.05)
         status, body = await here.server_app(ONLINE)
-        assert (status, body) == (200, node.number.to_bytes(8, "little"))
+        assert (status, body) == (200, PRESENT.pack(node.number, 0, 0))
         assert here.state.nodes[node.number].online_until > time.time() + 30.0
         await held
 

@@ -14,10 +14,15 @@ from benchmarks.worlds.surveys import World
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
 from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_common.rounds.exchange import TRAINING, Presence
+from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
+from palate_server.console.board import BoardReader
+from palate_server.folder.events import EventLog
+from palate_server.operation.outlook import latest_trouble, read_outlook
 from palate_server.operation.releases import publish
 from palate_server.operation.survey_results import read_result
-from palate_server.operation.surveys import due_at, surveys_of, week_before
+from palate_server.operation.surveys import Surveys, due_at, surveys_of, week_before
 from palate_server.service.status import read_status, unpublished
 
 pytestmark = pytest.mark.slow
@@ -75,6 +80,12 @@ def weeks(service: Any) -> list[str]:
     """What was asked, in order."""
     with service.site.ledger(read_only=True) as ledger:
         return [settings["first_day"] for settings in surveys_of(ledger.entries()).values()]
+
+
+def shown(service: Any) -> dict[str, str]:
+    """Week -> what the operator's page says in the place of figures."""
+    reader = BoardReader(service.site, lambda: None, clock=lambda: START)
+    return {survey.week: survey.broken for survey in reader.read().surveys}
 
 
 def palate(*words: str) -> str:
@@ -156,6 +167,65 @@ def test_what_the_budget_cannot_pay_is_not_asked_and_training_goes_on(make_servi
     (refused,) = service.events("survey refused")
     assert refused["reason"].startswith("the lifetime budget must cover a whole run")
     assert len(service.events("opened")) == 1, "the training"
+
+
+def test_a_survey_is_for_who_says_to_take_part_and_training_does_not_wait_for_it(
+    make_service: Maker, clock: Any
+) -> None:
+    """Where few users agree to surveys nothing is charged for them, and all that they agree to goes on."""
+    service = answering(make_service(extra=SURVEYS, every_hours=1e6, wait=1e-9, pause=1000.0))
+    service.devices.declared = dict.fromkeys((2, 5), Presence(600.0, TRAINING))
+    service.operate(2)
+    told = "a cohort needs at least 8 devices, and 6 came; others that take no part in surveys: 2"
+    assert [(event["kind"], event["reason"]) for event in service.events("no cohort")] == [("survey", told)]
+    assert [event["kind"] for event in service.events("opened")] == ["training"]
+    assert shown(service) == {"2026-11-16": f"Nothing was charged; it waits: {told}"}
+    assert read_outlook(service.site, now=clock.now).next_run["why"] != "too few devices came"
+    assert [event["kind"] for event in service.events("gathered")] == ["training"] * len(service.events("round"))
+    assert (weeks(service), service.events("aborted")) == ([], [])
+    service.devices.declared = {}
+    service.operate()
+    assert weeks(service) == ["2026-11-16"]
+
+
+def test_a_survey_without_a_cohort_is_tried_again_later_and_later(service: Any, clock: Any) -> None:
+    surveys, now = Surveys(service.site.config, EventLog(service.site.events)), due_at("2026-11-23")
+    with service.site.ledger() as ledger:
+        assert surveys.due(ledger, now=now) is not None
+        for pause in (3600.0, 7200.0, 14_400.0):
+            surveys.put_off(now=now)
+            assert (surveys.due(ledger, now=now + pause - 1), surveys.next(ledger, now=now)) == (None, now + pause)
+            now += pause
+            assert surveys.due(ledger, now=now) is not None
+
+
+def test_a_void_survey_is_asked_once_more_and_charged_each_time(make_service: Maker, clock: Any) -> None:
+    """What was released for nobody must not cost an A/B test its week, and must not be asked for ever."""
+    service = answering(make_service(extra=SURVEYS, every_hours=1e6, attempts=9))
+    asking = service.devices.before
+
+    def before(coordinator: Any) -> None:
+        asking(coordinator)
+        refuses = coordinator.terms.algorithm == "analytics" and len(weeks(service)) < 2
+        service.devices.spoil = lambda device, answer: REFUSED if refuses and device < 3 else answer
+
+    service.devices.before = before
+    service.operate(3)
+    assert weeks(service) == ["2026-11-16"] * 2
+    (aborted,) = service.events("aborted")
+    said = aborted["kind"], aborted["reason"], aborted["refused"], aborted["charged"]
+    assert said == ("survey", "refusal", 3, True)
+    trouble = latest_trouble([aborted])
+    assert trouble is not None
+    assert trouble["reason"].startswith("survey: 3 refused; at least 7 devices must be left")
+    assert shown(service) == {"2026-11-16": ""}, "it was released the second time"
+    assert next(event["kind"] for event in service.events("round")) == "survey"
+    clock.now = due_at("2026-11-23")
+    service.devices.before = lambda coordinator: setattr(service.devices, "spoil", lambda device, answer: REFUSED)
+    service.operate(4)
+    assert weeks(service)[2:] == ["2026-11-23"] * 2, "each is charged, so that there is no third"
+    void = shown(service)["2026-11-23"]
+    assert void.startswith("Nothing was released, charges: 2: survey: 8 refused; at least 7 devices must be left")
 
 
 def test_a_test_is_looked_at_in_its_weeks_and_no_other(service: Any, clock: Any, tmp_path: Path) -> None:

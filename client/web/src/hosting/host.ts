@@ -104,7 +104,10 @@ export interface SyncResult {
   readonly reason: string;
   /** Whether a newer model was taken into use. */
   readonly model: boolean;
+  /** Attempts that it took part in to their end, and those that it was charged for and left before. */
   readonly rounds: number;
+  readonly dropped: number;
+  /** Messages that it refused. */
   readonly refused: number;
   /** Seconds after which the server wants to see it again, or null. */
   readonly next: number | null;
@@ -472,7 +475,7 @@ export class Host {
     if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     const began = performance.now();
     const ended = (why: string, reason = "", model = false): SyncResult => ({
-      ended: why, reason, model, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
+      ended: why, reason, model, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
       seconds: (performance.now() - began) / 1000,
     });
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");

@@ -75,7 +75,7 @@ export const makePart: MakePart = async (context) => {
   };
 };
 
-const NOTHING = { model: false, rounds: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
+const NOTHING = { model: false, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
 
 /** An enrolment without its secrets. */
 function shown({ origin, population, device }: Enrolment): Enrolled {

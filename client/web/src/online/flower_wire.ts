@@ -29,7 +29,8 @@ const SIGNED_SECONDS = 60;
 const SMALL = 2 ** 16;
 const MEDIA = "application/protobuf";
 /** What Palate adds to Flower's messages; the same names and numbers are in Python's `exchange.py`. */
-const [KNOWN, WAIT, HAVE, RECORD, OBJECT, NEXT] = [1000, 1001, 1002, 1003, 1004, 1005];
+const [KNOWN, WAIT, HAVE, RECORD, OBJECT, NEXT, STAYS, TAKES] = [1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007];
+const MOST_STAY = 2 ** 32 - 1;
 /** The most bytes of a record that comes with its message, and of the objects that go with an answer. */
 const [MOST_RECORD, MOST_INLINE] = [2 ** 18, 40_000];
 
@@ -55,6 +56,16 @@ export interface Upload {
   /** The next message, if the server has replied with one. */
   next: Notice | null;
 }
+
+/** What a device declares while it is online: a server draws cohorts from those that have the time and the consent. */
+export interface Presence {
+  /** Seconds for which it takes plans; one that it has taken is finished after that, too. */
+  readonly stays: number;
+  /** What its user agrees to: the sum of `TRAINING` and `SURVEYS`. */
+  readonly takes: number;
+}
+
+export const [TRAINING, SURVEYS] = [1, 2];
 
 /** Whether to wait no longer. */
 export type Over = () => Promise<boolean>;
@@ -86,11 +97,13 @@ export class Fleet {
     private readonly most: number,
     /** Seconds since 1970; a server accepts an error of five minutes. */
     private readonly clock: () => number = () => Date.now() / 1000,
+    /** For how long the device takes plans now, and for what. */
+    private readonly declares: () => Presence | Promise<Presence> = () => ({ stays: 0, takes: 0 }),
   ) {}
 
   /** Goes online; gives Flower's number of the node. `earlier` goes offline first, if the server says that it is online. */
   async activate(earlier = 0n): Promise<bigint> {
-    const request = concat(blob(1, utf8(this.key.publicPem)), double(2, HEARTBEAT_SECONDS));
+    const request = concat(blob(1, utf8(this.key.publicPem)), double(2, HEARTBEAT_SECONDS), await this.declared());
     let found: ProtoFields;
     try {
       found = await this.call("activate-node", request);
@@ -128,7 +141,7 @@ export class Fleet {
 
   /** The next message for this node, without its content, or null. Each comes only once. The server may wait `wait` seconds for one. */
   async pull(wait = 0, over?: Over): Promise<Notice | null> {
-    return this.notice(await this.call("pull-messages", concat(this.own(), this.waits(wait)), { wait, over }));
+    return this.notice(await this.call("pull-messages", concat(this.own(), await this.waits(wait)), { wait, over }));
   }
 
   /** Downloads a message's content, if it didn't come with it. Called again, it continues. */
@@ -160,7 +173,7 @@ export class Fleet {
       upload.begun = true;
       const inside = inline(reply.objects);
       const parts = [...inside.values()].map((data) => blob(OBJECT, data));
-      const body = concat(this.own(), blob(2, reply.slim), blob(3, reply.tree), ...parts, this.waits(wait));
+      const body = concat(this.own(), blob(2, reply.slim), blob(3, reply.tree), ...parts, await this.waits(wait));
       const found = await this.call("push-messages", body, { wait, over: upload.over });
       if (!found.has(2)) throw new UnreachableError("the server must say that it has heard an answer, got nothing");
       const named = new Set(allBytes(found, 3).map((name) => textOf(name)));
@@ -210,9 +223,14 @@ export class Fleet {
     }
   }
 
-  /** What a server needs to know to wait for this node's next message. */
-  private waits(wait: number): Uint8Array {
-    return concat(uint(WAIT, Math.trunc(1000 * Math.max(0, wait)), true), text(HAVE, this.have));
+  /** What a server needs to know to wait for this node's next message, and to draw it for a cohort. */
+  private async waits(wait: number): Promise<Uint8Array> {
+    return concat(uint(WAIT, Math.trunc(1000 * Math.max(0, wait)), true), text(HAVE, this.have), await this.declared());
+  }
+
+  private async declared(): Promise<Uint8Array> {
+    const { stays, takes } = await this.declares();
+    return concat(uint(STAYS, Math.trunc(Math.min(1000 * Math.max(0, stays), MOST_STAY)), true), uint(TAKES, takes));
   }
 
   /** The record of a message, downloaded if it didn't come with it; null if it is of another type. */

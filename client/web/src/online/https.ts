@@ -47,7 +47,7 @@ export class Https {
     readonly origin: string,
     private signal?: AbortSignal,
     /** When everything must be over, in milliseconds of `performance.now()`. */
-    private until = Infinity,
+    private until: () => number = () => Infinity,
   ) {
     const url = new URL(origin);
     const local = ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
@@ -56,14 +56,15 @@ export class Https {
 
   /** From now on ignores the app's stop, and has so many seconds, so that the device can sign off. */
   farewell(seconds: number): void {
-    [this.signal, this.until] = [undefined, performance.now() + 1000 * seconds];
+    const until = performance.now() + 1000 * seconds;
+    [this.signal, this.until] = [undefined, () => until];
   }
 
   /** Sends one request and reads its reply. No cookie goes with it, no cache answers it, and no redirection is followed. */
   async request(method: "GET" | "POST", path: string, { body, headers, most, seconds = REQUEST_SECONDS, over }: RequestOptions): Promise<HttpResponse> {
     const { signal: stop } = this;
     if (stop?.aborted) throw new StoppedError("the app asked to stop");
-    const ends = new Ending(Math.max(0, Math.min(1000 * seconds, this.until - performance.now())), stop, over);
+    const ends = new Ending(Math.max(0, Math.min(1000 * seconds, this.until() - performance.now())), stop, over);
     this.requests += 1;
     this.sent += (body?.length ?? 0) + path.length;
     try {

@@ -15,11 +15,12 @@ import type { Masked, Purpose, Rounds } from "../rounds/participation.js";
 import { readPlan } from "../rounds/plan.js";
 import { REFUSED } from "../rounds/wire.js";
 import { Directory } from "../secagg/directory.js";
+import { stepOf } from "../secagg/messages.js";
 import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
 import { askedToDelete, enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
 import type { Answer, Notice } from "./flower_messages.js";
-import { Fleet, type Asked } from "./flower_wire.js";
+import { Fleet, SURVEYS, TRAINING, type Asked, type Presence } from "./flower_wire.js";
 import { Https, RejectedError, StoppedError } from "./https.js";
 
 const [POLL_GROWTH, POLL_RANGE, RHYTHM] = [1.5, 4, 0.6];
@@ -28,6 +29,8 @@ const HOLD_SECONDS = 20;
 const MOST_COME_BACK = 30 * 86400;
 const [FIRST_BACKOFF, LONGEST_BACKOFF] = [1, 30];
 const GIVE_UP_SECONDS = 120;
+/** Seconds after the end of its time in which a device still finishes the attempt that it is in. */
+const GRACE_SECONDS = 60;
 const ONLINE_SECONDS = 75;
 const LEAVE_SECONDS = 3;
 const FINAL = [401, 403, 404];
@@ -54,8 +57,9 @@ export interface SyncResult {
   readonly next: number | null;
   /** Whether a newer model was taken into use. */
   readonly model: boolean;
-  /** Attempts that the device took part in, and messages that it refused. */
+  /** Attempts that the device took part in to their end, those that it was charged for and left before, and messages that it refused. */
   readonly rounds: number;
+  readonly dropped: number;
   readonly refused: number;
   readonly requests: number;
   /** Messages that were answered. */
@@ -111,13 +115,19 @@ async function ended(work: () => Promise<SyncEnd>): Promise<SyncEnd> {
 
 class Session {
   private readonly until: number;
-  /** When the device starts to sign off. */
-  private readonly end: number;
+  /** When the device takes no more plans. */
+  private readonly last: number;
   private readonly poll: number;
   private https: Https | null = null;
   private fleet: Fleet | null = null;
   private model = false;
-  private taken = 0;
+  private begun = 0;
+  private rounds = 0;
+  /** Whether the device is in an attempt that it hasn't finished, and whether its present answer is the last one of it. */
+  private underWay = false;
+  private finishes = false;
+  /** Seconds that a device must have left to take the present plan. */
+  private needs = 0;
   private refused = 0;
   private machine: Masked | null = null;
   private plan = new Uint8Array();
@@ -127,13 +137,34 @@ class Session {
 
   constructor(private readonly options: SyncOptions) {
     this.until = monotonic() + options.seconds;
-    this.end = this.until - Math.min(LEAVE_SECONDS, options.seconds / 4);
+    this.last = this.until - Math.min(LEAVE_SECONDS, options.seconds / 4);
     this.poll = options.pollSeconds ?? 1;
   }
 
-  counts(): Pick<SyncResult, "model" | "rounds" | "refused" | "requests" | "exchanges" | "sent" | "received"> {
+  /** When the device starts to sign off: an attempt that has begun is finished first. */
+  private get end(): number {
+    return this.last + this.grace();
+  }
+
+  private grace(): number {
+    return this.underWay ? GRACE_SECONDS : 0;
+  }
+
+  /** Seconds for which it still takes plans. */
+  private stays(): number {
+    return Math.max(0, this.last - monotonic());
+  }
+
+  /** For how long this device takes plans now, and for what: the server draws it for nothing else. */
+  private async declared(): Promise<Presence> {
+    const { rounds } = this.options;
+    const [train, analytics] = [await rounds.agreed("train"), await rounds.agreed("analytics")];
+    return { stays: this.stays(), takes: (train ? TRAINING : 0) + (analytics ? SURVEYS : 0) };
+  }
+
+  counts(): Pick<SyncResult, "model" | "rounds" | "dropped" | "refused" | "requests" | "exchanges" | "sent" | "received"> {
     const { requests = 0, sent = 0, received = 0 } = this.https ?? {};
-    return { model: this.model, rounds: this.taken, refused: this.refused, requests, exchanges: this.fleet?.exchanges ?? 0, sent, received };
+    return { model: this.model, rounds: this.rounds, dropped: this.begun - this.rounds, refused: this.refused, requests, exchanges: this.fleet?.exchanges ?? 0, sent, received };
   }
 
   async run(): Promise<SyncEnd> {
@@ -142,7 +173,7 @@ class Session {
     const enrolment = await enrolmentOf(this.options.storage);
     const { service, modelsOnly, origin, signal } = this.options;
     if (modelsOnly && (origin ?? enrolment)) {
-      this.https = new Https(origin ?? (enrolment as Enrolment).origin, signal, 1000 * this.until);
+      this.https = new Https(origin ?? (enrolment as Enrolment).origin, signal, () => 1000 * (this.until + this.grace()));
       const without = await this.updateModel(this.https);
       return typeof without === "string" ? end("model", without) : without;
     }
@@ -155,8 +186,8 @@ class Session {
 
   /** Connects, answers rounds and signs off; why it ended. */
   private async online(enrolment: Enrolment): Promise<SyncEnd> {
-    const https = new Https(enrolment.origin, this.options.signal, 1000 * this.until);
-    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes);
+    const https = new Https(enrolment.origin, this.options.signal, () => 1000 * (this.until + this.grace()));
+    const fleet = new Fleet(https, enrolment.key, this.options.service.mostBytes, undefined, () => this.declared());
     [this.https, this.fleet] = [https, fleet];
     const over = await ended(() => this.answerRounds(https, fleet, enrolment));
     if (!over.quiet) {
@@ -181,6 +212,9 @@ class Session {
    *
    * The next message comes when the other devices have answered, too. A server of Palate's waits for it before it replies. At another one,
    * how long that took last time decides when to ask again. A device that computes for long announces that.
+   *
+   * A plan is taken only with time left for it. An attempt that has begun is finished, at most `GRACE_SECONDS` after the sync's time,
+   * unless the app, the user or the policy end it.
    */
   private async answer(https: Https, fleet: Fleet, number: number): Promise<SyncEnd> {
     let [wait, rhythm, answeredAt, computed] = [this.poll, this.poll, 0, 0];
@@ -208,13 +242,13 @@ class Session {
       if (asked.content && before?.asked.kind === asked.kind && before.asked.content === asked.content) {
         answer = before.answer; // the server has lost it: it gets the same bytes, and nothing is computed again
       } else {
-        this.purpose = null;
+        [this.purpose, this.needs] = [null, needed(asked)];
         const made = await this.dispatch(https, asked, number);
         if (made && "ended" in made) return made;
         [answer, before] = [made, { asked, answer: made }];
       }
       const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
-      if (seconds === null) upload.wait = () => this.holdSeconds();
+      if (seconds === null) upload.wait = () => (this.finishes ? this.lastHoldSeconds() : this.holdSeconds());
       upload.over = () => this.halted();
       computed = Math.max(computed, monotonic() - began);
       try {
@@ -231,6 +265,7 @@ class Session {
         });
         if (sent) return sent;
         notice = upload.next;
+        this.delivered();
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error; // it came too late
       }
@@ -244,6 +279,27 @@ class Session {
   /** For how long the server may wait for a message now. */
   private holdSeconds(): number {
     return Math.max(0, Math.min(HOLD_SECONDS, this.end - monotonic() - this.poll));
+  }
+
+  /** The same with the last answer of an attempt, after which nothing is left to finish. */
+  private lastHoldSeconds(): number {
+    return Math.max(0, Math.min(HOLD_SECONDS, this.stays() - this.poll));
+  }
+
+  /** The server has the present answer. */
+  private delivered(): void {
+    if (!this.finishes) return;
+    this.rounds += 1;
+    [this.underWay, this.finishes] = [false, false];
+  }
+
+  /** Whether the device has time for the present plan: before it is charged, and before anything is fetched. */
+  private async hasTime(): Promise<boolean> {
+    const left = this.stays();
+    if (this.needs <= left) return true;
+    const reason = `a plan needs a device that has ${this.needs.toFixed(0)} s for it, and this sync ends in ${left.toFixed(0)} s`;
+    await this.options.rounds.noteRefusal("plan", new RefusedError(reason));
+    return false;
   }
 
   private async isOver(): Promise<boolean> {
@@ -274,10 +330,14 @@ class Session {
     if (kind === "train") {
       const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
-      const answer = found ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
-      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true)];
+      const answer = found && (await this.hasTime()) ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
+      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true, true)];
     }
-    if (kind === "train.masked") return ["answer", this.counted(await this.next(request), this.machine?.purpose ?? null)];
+    if (kind === "train.masked") {
+      const answer = await this.next(request);
+      const last = answer !== REFUSED && stepOf(request) === "unmask";
+      return ["answer", this.counted(answer, this.machine?.purpose ?? null, false, last)];
+    }
     if (kind === "query" && record) return ["device", number];
     return null;
   }
@@ -295,6 +355,7 @@ class Session {
         if (!hash) throw new RefusedError("a masked attempt's plan must name a directory, got none");
         const directory = await this.directory(https, hash);
         if ("ended" in directory) return directory;
+        if (!(await this.hasTime())) return this.counted(REFUSED, null);
         this.machine = await this.options.rounds.join(plan, found, directory, number);
       } catch (error) {
         await this.options.rounds.noteRefusal("plan", error);
@@ -309,10 +370,11 @@ class Session {
   }
 
   /** Keeps count, and what the answer is for. */
-  private counted(answer: Uint8Array, purpose: Purpose | null, begins = false): Uint8Array {
-    this.purpose = answer === REFUSED ? null : purpose;
-    if (answer === REFUSED) this.refused += 1;
-    else if (begins) this.taken += 1;
+  private counted(answer: Uint8Array, purpose: Purpose | null, begins = false, last = false): Uint8Array {
+    this.underWay = answer !== REFUSED;
+    [this.purpose, this.finishes] = this.underWay ? [purpose, last] : [null, false];
+    if (!this.underWay) this.refused += 1;
+    else if (begins) this.begun += 1;
     return answer;
   }
 
@@ -322,7 +384,7 @@ class Session {
    */
   private async roundModel(https: Https, plan: Uint8Array, sent: Uint8Array): Promise<Uint8Array | SyncEnd | null> {
     const { rounds, service } = this.options;
-    const name = await rounds.wanted(plan);
+    const name = (await this.hasTime()) ? await rounds.wanted(plan) : null;
     if (name === null) return null;
     if (sent.length) return sent;
     if (this.kept?.name === name) return this.kept.data;
@@ -449,6 +511,12 @@ class Session {
       delay = Math.min(delay * 2, LONGEST_BACKOFF);
     }
   }
+}
+
+/** Seconds that a device must have left to take a plan; a message that doesn't say so needs none. */
+function needed({ kind, record }: Asked): number {
+  const value = record?.get("seconds");
+  return kind === "train" && typeof value === "number" && value > 0 ? value : 0;
 }
 
 /** Seconds after which the server wants this device to sync again; null: the message doesn't say so. */

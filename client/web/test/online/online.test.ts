@@ -46,7 +46,7 @@ test("fleet.json: a reply to the byte", async () => {
 });
 
 test("fleet.json: an exchange is one request, to the byte, and as many as Flower's own server needs", async () => {
-  const { node, elapsed, steps } = (await vectors("fleet.json")).exchange;
+  const { node, elapsed, declares, steps } = (await vectors("fleet.json")).exchange;
   let calls: { path: string; request_hex?: string; request_sha256?: string; reply_hex: string | null }[] = [];
   const asked: string[] = [];
   const https = {
@@ -59,7 +59,8 @@ test("fleet.json: an exchange is one request, to the byte, and as many as Flower
       return { status: 200, body: fromHex(call.reply_hex) };
     },
   };
-  const fleet = new Fleet(https as unknown as Https, await makeNodeKey(), 2 ** 28);
+  const declared = { stays: Number(declares.stays), takes: Number(declares.takes) };
+  const fleet = new Fleet(https as unknown as Https, await makeNodeKey(), 2 ** 28, undefined, () => declared);
   fleet.node = BigInt(node);
   let notice: Notice | null = null;
   let taken: Asked | null = null;

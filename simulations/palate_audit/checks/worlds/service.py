@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from errno import EPIPE
@@ -36,6 +36,7 @@ from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, PalateError
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
 from palate_common.rounds.plan import read_plan
 from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.transport import RECORD
@@ -100,8 +101,12 @@ class _Mail(LocalGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Every node; whoever was late looks for messages now."""
+        return self.present()
+
+    def present(self) -> Mapping[int, Presence]:
+        """The same; all of them take part in everything, and stay."""
         self.look()
-        return super().get_node_ids()
+        return dict.fromkeys(super().get_node_ids(), Presence(3600.0, TRAINING | SURVEYS))
 
     def begin(self) -> None:
         """Another attempt."""
