@@ -305,7 +305,7 @@ def _parts(
         return
     began, wrong = since(events), {problem.code for problem in found}
     yield ServerPart(*part_words("supervisor"), good=True, since=began.get(""))
-    order = ("superlink", "superexec", "serverapp", "gateway", "enrolment")
+    order = ("superlink", "serverapp", "gateway", "enrolment")
     for name in sorted(there, key=lambda each: order.index(each) if each in order else len(order)):
         yield ServerPart(*part_words(name), good=there[name], since=began.get(name, began.get("")))
     yield ServerPart(*part_words("witness"), good="witness_unwritable" not in wrong, since=began.get("witness"))

@@ -42,8 +42,8 @@ MOST_OBJECTS: Final = 3
 """The most objects of a reply of Palate's: the message, the name of its one record, and the record."""
 LOOK_SECONDS: Final = 10.0
 """The longest that one request for replies waits."""
-PATIENCE: Final = 60.0
-"""Seconds in which a SuperLink that is started again must answer."""
+PATIENCE: Final = 300.0
+"""Seconds in which a SuperLink that is started again must answer: one that hangs is waited for before it is ended."""
 _PAUSE, _TIMEOUT = 0.5, 60.0
 
 
@@ -99,7 +99,7 @@ class Link:
             replies.append((Metadata.FromString(bytes(last_bytes(parts, 1))), contents))
         return replies, last_uint(found, 3)
 
-    def purge(self, *, seconds: float = PATIENCE) -> None:
+    def purge(self, *, seconds: float = _TIMEOUT) -> None:
         """Let the SuperLink delete all messages, within this time. One that has ended has none."""
         self.ask(PURGE, b"", seconds=seconds, timeout=seconds)
 

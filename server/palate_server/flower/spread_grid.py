@@ -2,10 +2,10 @@
 
     send_and_receive -> by the place of each message's node -> a thread a SuperLink, with a PromptGrid -> replies
 
-The ServerApp is a task of the first SuperLink, which Flower has given it. At each further one it starts a run and takes
-its task, as a SuperExec does. A SuperLink that doesn't answer keeps back its own devices' replies and no others':
-requests to it are tried again until the exchange is over, since the supervisor restarts it within seconds, and what it
-has forgotten is sent to it again. Devices that it keeps from answering have dropped out.
+The ServerApp has a task at each, see `palate_server.flower.task`. A SuperLink that doesn't answer keeps back its own
+devices' replies and no others': requests to it are tried again until the exchange is over, since the supervisor
+restarts it within seconds, and what it has forgotten is sent to it again. Devices that it keeps from answering have
+dropped out.
 
 Numbers of nodes are those of the register, see `palate_server.folder.places`: those that SuperLinks give may collide.
 """
@@ -18,29 +18,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain, takewhile
 from typing import Final
 
 import httpx
 from flwr.app import Message
-from flwr.common.serde import run_from_proto
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, SendTaskHeartbeatRequest
-from flwr.supercore.auth.superexec_secret import load_superexec_auth_secret
-from flwr.supercore.constant import TaskType
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
 from flwr.supercore.retry import RetryInvoker, constant
 from flwr.supercore.run import Run
-from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import PalateError
 from palate_common.rounds.exchange import Presence
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.link import Link
-from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.places import number_at, split
-from palate_server.folder.server_folder import Site
 
 logger = logging.getLogger("palate")
 
@@ -48,8 +41,6 @@ AGAIN: Final = 0.5
 """Seconds before a request that failed is tried again."""
 LOOK: Final = 5.0
 """Seconds to wait for who is online at a SuperLink."""
-BEAT: Final = 20.0
-"""Seconds between two heartbeats of a task; without any the SuperLink gives it up after sixty."""
 RECOVERING: Final = 60.0
 """Seconds after a failure of a SuperLink in which its devices may still wait before they try again."""
 MOST_UNSENT: Final = 16
@@ -61,7 +52,6 @@ MOST_UNREAD: Final = 2
 PASSING: Final = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
 OVER: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 """What a SuperLink answers if it doesn't know the task any more."""
-ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 
 
 class Connection:
@@ -294,27 +284,6 @@ class SpreadGrid:
         self._connections = connections
         self.heard: set[int] = set()
         """Nodes that have answered anything, or whose SuperLink has just failed; the caller empties it."""
-        threading.Thread(target=self._beat, daemon=True).start()
-
-    @classmethod
-    def over(cls, site: Site, grid: HttpGrid) -> SpreadGrid:
-        """The grid over a server folder's SuperLinks.
-
-        Args:
-            site: the server folder.
-            grid: the ServerApp's own grid, at the first SuperLink.
-        """
-
-        def own(retry: RetryInvoker) -> HttpGrid:
-            made = HttpGrid(grid._addr, grid._insecure, grid._cert, token=grid._token)
-            made._retry_invoker = retry
-            made.set_run(grid.run)
-            return made
-
-        def further(place: int) -> Connection:
-            return Connection(place, lambda retry: join(site, place, retry))
-
-        return cls([Connection(0, own), *map(further, range(1, site.config.gateway.superlinks))])
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are online, at the SuperLinks that answer in time."""
@@ -379,39 +348,6 @@ class SpreadGrid:
             for part in parts.values():
                 part.close()
                 self.heard |= part.excused
-
-    def _beat(self) -> None:
-        """Keep the tasks at further SuperLinks; Flower itself keeps the first."""
-        while True:
-            time.sleep(BEAT)
-            for connection in self._connections[1:]:
-                connection.beat()
-
-
-def join(site: Site, place: int, retry: RetryInvoker) -> HttpGrid:
-    """Start a run at a further SuperLink, take its task, and return its grid; runs of former ServerApps are stopped.
-
-    Raises:
-        httpx.HTTPError, PalateError: the SuperLink doesn't answer, or refuses.
-    """
-    control = LinkControl(site, place)
-    for run in control.unfinished():
-        control.stop_run(run)
-    control.start_run()
-    address, certificate = f"localhost:{site.config.gateway.superlink_ports[place]}", (site.tls / "ca.pem").read_bytes()
-    secret = load_superexec_auth_secret(str(site.state / "superexec.secret")) or b""
-    interceptors = (
-        RuntimeVersionHttpInterceptor(component_name="SuperExec"),
-        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE}),
-    )
-    with closing(RuntimeHttpClient.from_server_address(address, False, certificate, interceptors)) as client:
-        found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
-    if not found.token:
-        raise PalateError(f"SuperLink {place + 1} must give the ServerApp its task, and has none")
-    grid = HttpGrid(address, False, certificate, token=found.token)
-    grid._retry_invoker = retry
-    grid.set_run(run_from_proto(grid._runtime_client.PullTaskInput(PullTaskInputRequest()).run))
-    return grid
 
 
 def _addressed(message: Message, run: Run) -> Message:

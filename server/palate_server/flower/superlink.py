@@ -4,7 +4,8 @@ It also saves work, see `palate_server.flower.shortcut`: the frequent requests p
 here for messages. Others of devices and the ServerApp skip five of Flower's middlewares, which don't concern them.
 
 And it trusts devices less: only requests with an object may be large, which is checked before parsing; an object must
-have a short header; and an answer must come from the node whose key has signed the request.
+have a short header; and an answer must come from the node whose key has signed the request. What isn't a device's
+request must have the token of the server folder, see `palate_server.flower.guard`.
 
 python -m palate_server.flower.superlink --host 127.0.0.1 --database superlink.db ...
 """
@@ -37,6 +38,8 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from palate_common.errors import InputError
+from palate_server.flower.guard import FLEET, Guard, token_of
 from palate_server.flower.kept_state import kept_state
 from palate_server.flower.shortcut import Shortcut
 
@@ -65,7 +68,9 @@ MOST_PARTS: Final = 32
 """The most objects of an answer; Palate's have three."""
 MOST_HEAD: Final = 2**12
 """The most bytes of an object's header, which has its type and the names of its children."""
-PASSING: Final = ("/v1/fleet/", "/v1/runtime/")
+PASSING: Final = (FLEET, "/v1/runtime/")
+SECRET: Final = "--superexec-auth-secret-file"  # noqa: S105 - an option
+"""Flower's option for the secret by which a task is acquired."""
 FAILED: Final = re.compile(r"\[/v1/fleet/[^\]]*\]\[\w+:\w+\]")
 """The start of Flower's log line about a device's failed request; the node's number and SQL values may follow."""
 
@@ -179,10 +184,11 @@ def only_short_headers(validate: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-def adapt(database: Path | None = None) -> None:
+def adapt(token: str, database: Path | None = None) -> None:
     """Patch Flower in this process.
 
     Args:
+        token: what opens all but the devices' requests.
         database: where nodes and unfinished runs are kept; None: nowhere.
     """
     # A line for each request and node would record who takes part when.
@@ -191,6 +197,7 @@ def adapt(database: Path | None = None) -> None:
     update_console_handler(colored=False)  # the log is a file
     middlewares, serve = superlink._get_middleware, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: [
+        Middleware(Guard, token=token),
         Middleware(BodyLimit),
         Middleware(Shortcut),
         *trim_middlewares(middlewares()),
@@ -216,12 +223,24 @@ def split_database(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     return given, path
 
 
+def secret_of(arguments: Sequence[str]) -> Path:
+    """The file of the secret that Flower's arguments name.
+
+    Raises:
+        InputError: they name none, so that everybody on the machine would be let in.
+    """
+    given = list(arguments)
+    if SECRET not in given[:-1]:
+        raise InputError(f"`{SECRET}` must be given, got a SuperLink without")
+    return Path(given[given.index(SECRET) + 1])
+
+
 def main() -> None:
     """Run the SuperLink until it is stopped."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each device that waits holds a connection
     sys.argv[1:], database = split_database(sys.argv[1:])
-    adapt(database)
+    adapt(token_of(secret_of(sys.argv)), database)
     flower_superlink()
 
 

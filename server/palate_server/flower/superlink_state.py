@@ -1,6 +1,6 @@
 """Flower's internals that operating a SuperLink needs, for only one version of Flower.
 
-    superlink_command, superexec_command   commands that the supervisor starts
+    superlink_command, serverapp_command   commands that the supervisor starts
     LinkControl                            manages nodes and runs at the SuperLink, over loopback TLS
 
 Flower's public API can't register a node or start a run from a program, so this module uses what
@@ -10,15 +10,11 @@ Flower's own commands use. `check_version` refuses a version with which this mod
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import ssl
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 import httpx
 from flwr.cli.build import build_fab_from_files
@@ -35,25 +31,30 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError, PalateError, RefusedError
+from palate_server.flower.guard import show, token_of
 from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site
 
-SUPEREXEC = """\
-import sys, types
-import flwr.supercore
-commands = sys.modules["flwr.supercore.cli"] = types.ModuleType("flwr.supercore.cli")
-commands.__path__ = [flwr.supercore.__path__[0] + "/cli"]
-from flwr.supercore.cli.flower_superexec import flower_superexec
-from flwr.supercore.logger import update_console_handler
-update_console_handler(colored=False)
-sys.argv[0] = "flower-superexec"
-sys.exit(flower_superexec())
-"""
-"""Flower's command of that name. Its log is a file, and Flower has no setting that turns colours off. The package that
-the command is in would load all other commands, too, with their databases: half of the time and 34 MB of 128."""
 KNOWN = "1.42."
 """The version with which this module was tested."""
+
+
+ANSWERS = 5.0
+"""Seconds in which a SuperLink answers that it is there."""
+PROJECT = """\
+[project]
+name = "palate-service"
+version = "1.0.0"
+description = "Has no code"
+license = "Apache-2.0"
+[tool.flwr.app]
+publisher = "palate"
+[tool.flwr.app.components]
+serverapp = "palate_server.flower.service_app:main"
+clientapp = "palate_client.flower:app"
+"""
+"""The `pyproject.toml` of a Flower app, without which no run can be started; nothing installs or loads it."""
 
 
 def check_version() -> None:
@@ -68,11 +69,6 @@ def check_version() -> None:
         )
 
 
-def scripts() -> Path:
-    """The folder of Flower's commands."""
-    return Path(sysconfig.get_path("scripts"))
-
-
 def superlink_command(site: Site, place: int = 0) -> list[str]:
     """A SuperLink's command: loopback, TLS, node authentication, and the ServerApp in another process."""
     tls, port = site.tls, site.config.gateway.superlink_ports[place]
@@ -83,29 +79,22 @@ def superlink_command(site: Site, place: int = 0) -> list[str]:
         *("--ssl-ca-certfile", str(tls / "ca.pem")),
         *("--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"),
         *("--database", str(site.superlink_files[place])),
-        *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),
+        *("--superexec-auth-secret-file", str(site.superlink_secret)),
     ]
 
 
-def superexec_command(site: Site, *, parent: int) -> list[str]:
-    """The command of the process that starts the ServerApp when the SuperLink has a run; it ends with its parent."""
-    return [
-        *(sys.executable, "-c", SUPEREXEC),
-        *("--runtime-api-address", f"localhost:{site.config.gateway.superlink_port}"),
-        *("--root-certificates", str(site.tls / "ca.pem"), "--parent-pid", str(parent)),
-        *("--superexec-auth-secret-file", str(site.state / "superexec.secret")),
-    ]
+def serverapp_command(site: Site) -> list[str]:
+    """The command of the ServerApp, which takes its own tasks at the SuperLinks."""
+    return [sys.executable, "-m", "palate_server.flower.service_app", str(site.folder)]
 
 
 def environment(site: Site, place: int = 0) -> dict[str, str]:
     """Environment variables for Flower's processes, in addition to this process's; each SuperLink has its own home."""
     return {
-        "PATH": f"{scripts()}{os.pathsep}{os.environ.get('PATH', '')}",  # SuperExec starts flwr-serverapp by name
         "FLWR_HOME": str(site.state / f"flower{place + 1 if place else ''}"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "10",
         "OPENBLAS_NUM_THREADS": "1",
     }
 
@@ -122,13 +111,15 @@ class LinkControl:
     """
 
     def __init__(self, site: Site, place: int = 0) -> None:
-        self._site, self._place = site, place
+        self._place, self._port = place, site.config.gateway.superlink_ports[place]
+        self._ca, self.secret = site.tls / "ca.pem", site.superlink_secret
         self._tls: ssl.SSLContext | None = None
 
     def ready(self) -> bool:
         """Whether the SuperLink answers."""
         try:
-            return httpx.get(f"{self._address}/health", verify=self._context, timeout=5.0, trust_env=False).is_success
+            address = f"https://{self.address}/health"
+            return httpx.get(address, verify=self._context, timeout=ANSWERS, trust_env=False).is_success
         except (httpx.HTTPError, OSError):
             return False
 
@@ -158,9 +149,8 @@ class LinkControl:
             client.UnregisterNode(UnregisterNodeRequest(node_id=split(node)[1]))
 
     def start_run(self) -> int:
-        """Start this folder's ServerApp; returns the run's number at the SuperLink."""
-        files = {"pyproject.toml": _project(self._site.folder).encode()}
-        bundle = build_fab_from_files(files)[0]
+        """Start a run, whose task a ServerApp takes; returns its number at the SuperLink."""
+        bundle = build_fab_from_files({"pyproject.toml": PROJECT.encode()})[0]
         fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
         with self._client() as client:
             return int(client.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id)
@@ -177,40 +167,39 @@ class LinkControl:
             client.StopRun(StopRunRequest(run_id=run))
 
     @property
-    def _address(self) -> str:
-        return f"https://localhost:{self._site.config.gateway.superlink_ports[self._place]}"
+    def address(self) -> str:
+        """Host and port."""
+        return f"localhost:{self._port}"
+
+    @property
+    def authority(self) -> bytes:
+        """The PEM certificate by which it is verified."""
+        return self._ca.read_bytes()
+
+    @property
+    def token(self) -> str:
+        """What its guard asks for; new at each start of the server.
+
+        Raises:
+            InputError: this account can't read the secret, or the server was never started.
+        """
+        return token_of(self.secret)
 
     @property
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context(cafile=str(self._site.tls / "ca.pem"))
+            self._tls = ssl.create_default_context(cafile=str(self._ca))
         return self._tls
 
     @contextmanager
     def _client(self) -> Iterator[ControlHttpClient]:
         try:
-            with closing(ControlHttpClient(self._address, verify=self._context)) as client:
+            with closing(ControlHttpClient(f"https://{self.address}", verify=self._context)) as client:
+                show(client, self.token)
                 yield client
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                raise PalateError(f"the SuperLink must take a request, got {error!r:.300}") from None
+            raise RefusedError(f"the SuperLink at {self.address} must be this folder's, got another's") from None
         except httpx.HTTPError as error:
             raise PalateError(f"the SuperLink must answer, got {error!r:.300}") from None
-
-
-def _project(folder: Path) -> str:
-    """The `pyproject.toml` of a Flower app without code: it names the INSTALLED ServerApp, and this folder."""
-    return "\n".join(
-        (
-            "[project]",
-            'name = "palate-service"',
-            'version = "1.0.0"',
-            'description = "Names the installed apps"',
-            'license = "Apache-2.0"',
-            "[tool.flwr.app]",
-            'publisher = "palate"',
-            "[tool.flwr.app.components]",
-            'serverapp = "palate_server.flower.service_app:app"',
-            'clientapp = "palate_client.flower:app"',
-            "[tool.flwr.app.config]",
-            f"folder = {json.dumps(str(folder), ensure_ascii=False)}",
-            "",
-        )
-    )

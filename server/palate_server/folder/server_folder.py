@@ -338,6 +338,11 @@ class Site(Premises):
         return self.folder / "enrolment.db"
 
     @property
+    def superlink_secret(self) -> Path:
+        """The secret by which SuperLinks know this server's own processes and commands, see `flower.guard`."""
+        return self.state / "superlink.secret"
+
+    @property
     def superlink_file(self) -> Path:
         """The file of Flower's database; of the first one, if there are several SuperLinks."""
         return self.folder / "superlink.db"

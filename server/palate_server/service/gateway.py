@@ -13,8 +13,8 @@
 The gateway of a house is the same for several populations: each has these places below a path `/p/NAME`, or below a
 host name of its own, and limits of its own.
 
-Flower's port also answers control, runtime and documentation requests without authentication: only requests of the list
-above may reach it.
+Flower's port also answers control, runtime and documentation requests, with a token: only requests of the list above may
+reach it.
 
 It leaves no trace of clients: it logs no request, as a line would contain the address, and writes no body to the disk,
 where it would outlive its attempt. A body is kept in memory until it is complete.
@@ -27,6 +27,8 @@ import os
 import pwd
 import resource
 import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -189,6 +191,22 @@ def check_free(ports: Mapping[str, tuple[str, int]]) -> None:
             by = ", ".join(map(str, listening(port)))
             by = f" by {by}" if by else ""
             raise InputError(f"`{name}` must be a port that is free on {host}, got {port}: {reason}{by}")
+
+
+def answers_at(listen: str, port: int, name: str, *, seconds: float = 5.0) -> bool:
+    """Whether a gateway does a handshake for a name, or refuses it: a worker that hangs does neither."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}.get(listen, listen.strip("[]"))  # noqa: S104
+    try:
+        with socket.create_connection((host, port), seconds) as plain, context.wrap_socket(plain, server_hostname=name):
+            return True
+    except ssl.SSLEOFError:
+        return False
+    except ssl.SSLError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def configuration(front: Front) -> str:

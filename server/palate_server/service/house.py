@@ -41,6 +41,7 @@ from palate_server.folder.server_folder import Site
 from palate_server.rounds.lock import own_folder
 from palate_server.service.gateway import (
     Front,
+    answers_at,
     check_free,
     configuration,
     house_ports,
@@ -52,6 +53,7 @@ from palate_server.service.metrics import metrics_listeners, read_answer
 from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
 from palate_server.service.supervisor import Page
+from palate_server.service.watch import Watch
 
 HousePageMaker = Callable[[House, Callable[[], bool | None]], Page]
 """A function that makes the page of a house; its second argument returns whether the gateway runs."""
@@ -108,11 +110,14 @@ class HouseSupervisor(Closing):
             folder=house.populations,
             pid_file=house.state / "nginx.pid",
         )
+        self._watch = Watch(
+            self._gateway, lambda: answers_at(house.config.listen, house.config.port, house.config.name)
+        )
         self._write()
         self._registry = CollectorRegistry()
         self._starts = Counter("palate_house_starts", "Starts of a part of a house.", ["part"], registry=self._registry)
         self._registry.register(_Up(self))
-        self._page = None if page is None else page(house, lambda: self._gateway.up)
+        self._page = None if page is None else page(house, lambda: self._watch.answers)
         self._listeners = metrics_listeners(
             self._application(),
             pages=None if self._page is None else self._page.application,
@@ -140,6 +145,7 @@ class HouseSupervisor(Closing):
             for listener in self._listeners.values():
                 listener.start()
             self._look()
+            self._watch.begin()
             self._await_gateway()
             while not self._stopping.wait(LOOK):
                 self._look()
@@ -164,6 +170,7 @@ class HouseSupervisor(Closing):
 
     def close(self) -> None:
         """End the gateway, then all populations at one time; closing twice is fine."""
+        self._watch.end()
         self._gateway.stop()
         for name in list(self._children):
             self._end(name)
@@ -185,7 +192,7 @@ class HouseSupervisor(Closing):
         names = sorted({*sites, *self.house.opened()})
         with ThreadPoolExecutor(max(1, len(names))) as pool:  # one that hangs costs the others nothing
             found = pool.map(lambda name: name in sites and _asked(sites[name], question), names)
-            return {"gateway": self._gateway.up, **dict(zip(names, found, strict=True))}
+            return {"gateway": self._watch.answers, **dict(zip(names, found, strict=True))}
 
     def _look(self) -> None:
         """Start what should run and doesn't, and end what should no longer."""
@@ -199,6 +206,7 @@ class HouseSupervisor(Closing):
                 self._keep(name)
         if (stamp := self._stamp()) != self._certificates:
             self._certificates, self._stale = stamp, True
+        self._watch.keep()
         started = self._gateway.keep()
         if self._gateway.ends > self._gateway_ends:
             self._gateway_ends = self._gateway.ends

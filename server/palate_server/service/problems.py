@@ -442,7 +442,7 @@ def _alive(pid: object) -> bool:
 
 def log_of(part: str) -> str:
     """The log of a part."""
-    return {"superexec": "serverapp.log", "enrolment": "supervisor.log"}.get(part, f"{part.replace(' ', '-')}.log")
+    return "supervisor.log" if part == "enrolment" else f"{part.replace(' ', '-')}.log"
 
 
 def _ports(seen: _Seen) -> Iterator[ServerProblem]:
@@ -558,7 +558,7 @@ def _clock(seen: _Seen) -> Iterator[ServerProblem]:
 def private_files(site: Site) -> list[Path]:
     """Files that nobody but the server's account may read, as far as they are there."""
     own = [site.folder / "key", site.folder / "keys" / "next", *sorted(site.tls.glob("*.key"))]
-    found = [*own, site.certificate[1], site.enrolment_file, site.state / "superexec.secret"]
+    found = [*own, site.certificate[1], site.enrolment_file, site.superlink_secret]
     for settings in (site.config.metrics, site.config.invitations):
         if settings.token:
             found.append(site.folder / settings.token)

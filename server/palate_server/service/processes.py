@@ -67,7 +67,7 @@ class Child:
         self._reader: threading.Thread | None = None
         self._folder, self._pid_file, self._umask, self._patience = folder, pid_file, umask, patience
         self._process: subprocess.Popen[bytes] | None = None
-        self._started, self._pause = 0.0, FIRST_PAUSE
+        self._started, self._pause, self._why = 0.0, FIRST_PAUSE, ""
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +90,8 @@ class Child:
         if self.pid is not None:
             return False
         if self._process is not None:
-            self.ends, self.how = self.ends + 1, _how(self._bury())
+            status = self._bury()
+            self.ends, self.how, self._why = self.ends + 1, self._why or _how(status), ""
         ago = time.monotonic() - self._started
         if ago > STEADY:
             self._pause = FIRST_PAUSE
@@ -126,6 +127,13 @@ class Child:
         """Send it a signal, if it runs."""
         if (pid := self.pid) is not None:
             os.kill(pid, number)
+
+    def kill(self, why: str) -> None:
+        """End it and all that it has started at once, as it does nothing any more; `keep` starts another one."""
+        self._why = why
+        if (process := self._process) is not None and not _ended(process):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """End it, and all processes that it has started."""

@@ -305,9 +305,9 @@ def make_certificates(site: Site) -> None:
 
 
 def make_secret(site: Site) -> None:
-    """Make the secret by which the SuperLink recognises its SuperExec, new at each start."""
+    """Make the secret that opens what the SuperLink guards, new at each start."""
     site.state.mkdir(exist_ok=True, mode=0o700)
-    path = site.state / "superexec.secret"
+    path = site.superlink_secret
     path.unlink(missing_ok=True)
     create_durably(path, secrets.token_hex(32).encode(), mode=0o600)
 

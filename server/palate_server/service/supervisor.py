@@ -1,6 +1,6 @@
-"""Supervisor: starts every part of a server, and restarts parts that end.
+"""Supervisor: starts every part of a server, and restarts parts that end or hang.
 
-    SuperLinks (TLS, node authentication, SQLite) <- SuperExec -> ServerApp (the runs)
+    SuperLinks (TLS, node authentication, SQLite) <- ServerApp (the runs)
     enrolment service, metrics, page: in this process     gateway: nginx, or with --dev this process, or the house's
 
     with Supervisor(site, card=make_card) as supervisor:
@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -29,9 +30,10 @@ from palate_common.errors import LockedError, PalateError
 from palate_common.records.closing import Closing
 from palate_server.flower.links import SuperLinks, remove_former
 from palate_server.flower.superlink_state import (
+    LinkControl,
     check_version,
     environment,
-    superexec_command,
+    serverapp_command,
     superlink_command,
 )
 from palate_server.folder.backup import remove_left_over
@@ -44,7 +46,7 @@ from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
 from palate_server.rounds.lock import RunLock, own_folder
-from palate_server.service.gateway import Front, check_ports, nginx_command, stamp_of, write_configuration
+from palate_server.service.gateway import Front, answers_at, check_ports, nginx_command, stamp_of, write_configuration
 from palate_server.service.http_api import EnrolmentService, Listener, application
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
@@ -53,6 +55,7 @@ from palate_server.service.problems import SKEW
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
+from palate_server.service.watch import Watch
 
 
 class Page(Protocol):
@@ -70,8 +73,8 @@ PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
-STARTING, FIRST_START = 120.0, 10.0
-"""Seconds that a part has to start, and that a ServerApp has before another one is started in its place at first."""
+STARTING = 120.0
+"""Seconds that a part has to start."""
 
 
 class Supervisor(Closing):
@@ -113,39 +116,39 @@ class Supervisor(Closing):
         self._said = LogHandler(
             PartLog(logs / "supervisor.log", "supervisor", most=self._bounds[0], keep=self._bounds[1])
         )
-        superexec = superexec_command(site, parent=os.getpid())
-        self._children = [
-            *map(self._superlink, range(site.config.gateway.superlinks)),
-            Child("superexec", superexec, log=logs / "serverapp.log", environment=extra, bounds=self._bounds),
-        ]
+        self._serverapp = Child(
+            "serverapp", serverapp_command(site), log=logs / "serverapp.log", environment=extra, bounds=self._bounds
+        )
+        self._children = [*map(self._superlink, range(site.config.gateway.superlinks))]
+        asked = [LinkControl(site, place).ready for place in range(site.config.gateway.superlinks)]
+        self._watches = [*map(Watch, self._children, asked), Watch(self._serverapp, _Pulse(site.state / "lock"))]
         if not dev and not housed:
             front = Front.alone(site)
             write_configuration(front)
-            self._children.append(
-                Child(
-                    "gateway",
-                    nginx_command(front),
-                    log=logs / "gateway.log",
-                    environment={},
-                    folder=front.folder,
-                    pid_file=site.state / "nginx.pid",
-                    bounds=self._bounds,
-                )
+            gateway = Child(
+                "gateway",
+                nginx_command(front),
+                log=logs / "gateway.log",
+                environment={},
+                folder=front.folder,
+                pid_file=site.state / "nginx.pid",
+                bounds=self._bounds,
             )
+            self._children.append(gateway)
+            self._watches.append(Watch(gateway, lambda: answers_at(front.listen, front.port, site.config.name)))
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)
         self._inviting = InvitationService(site)
         self._page = None if page is None else page(self._watched, self.parts)
         self._listeners = self._make_listeners()
-        self._submitted, self._pause = -STARTING, FIRST_START
         self._ledger_stamp: tuple[int, int] | None = None
         self._held: str | None = None
         self._judged_at = math.inf
         self._renew_at, self._uncosigned = 0.0, False
         self._ends: dict[str, int] = {}
         self._certificate = stamp_of(site.certificate)
-        self._owned, self._skew = False, time.time() - time.monotonic()
+        self._skew = time.time() - time.monotonic()
 
     def run(self, on_serving: Callable[[], None] = lambda: None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; `on_serving` is called once devices can connect.
@@ -165,14 +168,16 @@ class Supervisor(Closing):
                 if name != "front":
                     listener.start()
             self._keep()
+            for watch in self._watches:
+                watch.begin()
             self._await("SuperLink", self._links.ready)
             self._links.reconcile()
+            self._children.append(self._serverapp)
             self._listeners["front"].start()
             self._await("gateway", lambda: self.parts().get("gateway", self.housed))
             on_serving()
             while not self._stopping.wait(LOOK):
                 self._keep()
-                self._keep_serverapp()
                 self._watch()
                 self._enrolling.tell()
                 self._inviting.tell()
@@ -193,9 +198,8 @@ class Supervisor(Closing):
             signal.signal(number, self.stop)
 
     def parts(self) -> Mapping[str, bool]:
-        """Part -> whether it runs."""
-        found = {child.name: child.up for child in self._children}
-        found["serverapp"] = self._served()
+        """Part -> whether it runs and answers."""
+        found = {watch.child.name: watch.answers for watch in self._watches}
         found["enrolment"] = self._listeners["front"].alive
         if self.dev:
             found["gateway"] = self._listeners["front"].alive
@@ -203,6 +207,8 @@ class Supervisor(Closing):
 
     def close(self) -> None:
         """End every part; closing twice is fine."""
+        for watch in self._watches:
+            watch.end()
         for child in reversed(self._children):
             child.stop()
         if self._page is not None:
@@ -256,7 +262,11 @@ class Supervisor(Closing):
         )
 
     def _keep(self) -> None:
-        """Start the processes that don't run. A SuperExec waits for a new SuperLink by itself."""
+        """End the processes that hang, and start those that don't run."""
+        for watch in self._watches:
+            watch.keep()
+            if watch.child is self._serverapp and watch.answers:
+                self.ready.set()
         for child in self._children:
             started = child.keep()
             if child.ends > self._ends.get(child.name, 0):
@@ -266,14 +276,9 @@ class Supervisor(Closing):
                 self._metrics.started(child.name)
                 if child.starts > 1:
                     self._events.tell("restarted", part=child.name)
-                    if child.name == "superexec":  # its ServerApp has ended with it: start another one at once
-                        self._submitted = -STARTING
 
     def _watch(self) -> None:
-        """Tell of a ServerApp that has ended, and of a clock that was set; take a renewed certificate over."""
-        owned, self._owned = self._owned, self._served()
-        if owned and not self._owned:
-            self._events.tell("ended", part="serverapp", how="ended, see logs/serverapp.log")
+        """Tell of a clock that was set; take a renewed certificate over."""
         skew = time.time() - time.monotonic()
         if abs(skew - self._skew) > SKEW:
             self._events.tell("clock", seconds=round(skew - self._skew))
@@ -291,32 +296,6 @@ class Supervisor(Closing):
             if time.monotonic() > deadline or self._stopping.is_set():
                 raise PalateError(f"the {part} must answer within {STARTING:g} s, and does not: see {self.site.logs}")
             time.sleep(0.2)
-
-    def _keep_serverapp(self) -> None:
-        """Start a ServerApp if none owns the folder; Flower's runs without a ServerApp are stopped first."""
-        if self._served():
-            self.ready.set()
-            self._pause = FIRST_START
-            return
-        if time.monotonic() - self._submitted < STARTING:
-            # One that has ended is started again. Where the machine has no time for it, its SuperLink gives up a start
-            # that still goes on: the next ones wait longer each, and don't take its time, too.
-            ended = self._link_unfinished() == []
-            if not ended or time.monotonic() - self._submitted < self._pause:
-                return
-            self._pause = min(2.0 * self._pause, STARTING)
-        with suppress(PalateError):
-            for run in self._links.first.unfinished():
-                self._links.first.stop_run(run)
-            self._links.first.start_run()
-            self._metrics.started("serverapp")
-            self._submitted = time.monotonic()
-
-    def _link_unfinished(self) -> list[int] | None:
-        try:
-            return self._links.first.unfinished()
-        except PalateError:
-            return None
 
     def _served(self) -> bool:
         """Whether a ServerApp owns the folder."""
@@ -383,10 +362,24 @@ class Supervisor(Closing):
         return 0
 
     def _await_serverapps_end(self) -> None:
-        """Wait until the ServerApp has ended with its SuperExec, so that nothing is charged any more."""
+        """Wait until no ServerApp owns the folder, so that nothing is charged any more."""
         deadline = time.monotonic() + 15.0
         while self._served() and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+class _Pulse:
+    """Whether a file's time has gone on since it was asked last."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._seen = file, 0
+
+    def __call__(self) -> bool:
+        try:
+            before, self._seen = self._seen, self._file.stat().st_mtime_ns
+        except OSError:
+            return False
+        return before not in (0, self._seen)
 
 
 def warn_of_dev() -> None:

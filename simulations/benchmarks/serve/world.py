@@ -66,8 +66,7 @@ epsilon = {judging}
 """
 MARKS = {
     "palate_server.flower.superlink": "SuperLink",
-    "flwr-serverapp": "ServerApp",
-    "flower-superexec": "SuperExec",
+    "palate_server.flower.service_app": "ServerApp",
     "nginx": "gateway",
     "palate_cli": "supervisor",
 }

@@ -1,9 +1,8 @@
-"""A real SuperLink with TLS and node authentication, a ServerApp under SuperExec, and a gateway that can misbehave."""
+"""A real SuperLink with TLS and node authentication, a ServerApp, and a gateway that can misbehave."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import http.client
 import http.server
 import json
@@ -15,7 +14,6 @@ import sys
 import sysconfig
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,30 +24,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from flwr.cli.build import build_fab_from_files
-from flwr.common.serde import fab_to_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, UnregisterNodeRequest
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.fab import Fab
 
 from palate_common.enrolment import ENROL_PATH, Enrolled, Invitation, new_token, read_request
 from palate_common.errors import PalateError
+from palate_server.flower.guard import show, token_of
 from palate_sim.engines.superlink import free_port
-
-PROJECT = """\
-[project]
-name = "online-tests"
-version = "1.0.0"
-description = "Names the ServerApp of the tests"
-license = "Apache-2.0"
-[tool.flwr.app]
-publisher = "palate"
-[tool.flwr.app.components]
-serverapp = "served:app"
-clientapp = "palate_client.flower:app"
-[tool.flwr.app.config]
-folder = {folder}
-"""
 
 
 def certificates(folder: Path) -> None:
@@ -231,25 +212,10 @@ class Deployment:
         self.control = ControlHttpClient(
             f"https://localhost:{self.port}", verify=ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         )
+        show(self.control, token_of(self.folder / "secret"))
         self.gateway.register = lambda key: int(self.control.RegisterNode(RegisterNodeRequest(public_key=key)).node_id)
-        self._run(
-            "superexec",
-            [
-                *(
-                    "--runtime-api-address",
-                    f"localhost:{self.port}",
-                    "--root-certificates",
-                    str(self.folder / "ca.pem"),
-                ),
-                *("--parent-pid", str(os.getpid())),
-            ],
-        )
-        files = {"pyproject.toml": PROJECT.format(folder=json.dumps(str(self.folder))).encode()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # flwr uses an old name of pathspec's
-            bundle = build_fab_from_files(files)[0]
-        fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
-        self.control.StartRun(StartRunRequest(fab=fab_to_proto(fab)))
+        served = [sys.executable, str(Path(__file__).with_name("served.py"))]
+        self._run("serverapp", [str(self.folder), str(self.port)], served)
         self.await_file("serving", 90)
 
     def start_superlink(self) -> None:
@@ -258,7 +224,8 @@ class Deployment:
         more = ["--enable-supernode-auth", "--isolation", "process", "--disable-runtime-dependency-installation"]
         listen = ["--host", "127.0.0.1", "--port", str(self.port), "--database", str(self.folder / "state.db")]
         own = None if self.stock else [sys.executable, "-m", "palate_server.flower.superlink"]
-        self._run("superlink", [*listen, *tls, *more], own)
+        secret = ["--superexec-auth-secret-file", str(self.folder / "secret")]
+        self._run("superlink", [*listen, *tls, *more, *secret], own)
         context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -287,8 +254,7 @@ class Deployment:
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
         }
-        secret = ["--superexec-auth-secret-file", str(self.folder / "secret")]
-        command = [*(own or [str(Path(sysconfig.get_path("scripts")) / f"flower-{name}")]), *arguments, *secret]
+        command = [*(own or [str(Path(sysconfig.get_path("scripts")) / f"flower-{name}")]), *arguments]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self.folder

@@ -1,29 +1,36 @@
 """The ServerApp of these tests: the project's rounds over the real SuperLink, one job after the other.
 
-SuperExec starts it once. A test leaves `job-N.json` in its folder, and finds `done-N.json` there.
+    python served.py FOLDER PORT
+
+It takes its own task at the SuperLink, once. A test leaves `job-N.json` in its folder, and finds `done-N.json` there.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.records.files import write_durably
 from palate_common.secagg.directory import Directory
 from palate_server.flower.app import ServerJob, open_job
 from palate_server.flower.grid import PromptGrid
+from palate_server.flower.spread_grid import Connection
+from palate_server.flower.superlink_state import LinkControl
+from palate_server.flower.task import identify, join, keep
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.run import run_rounds
 from palate_server.rounds.shelf import ModelShelf
 
-app = ServerApp()
 LOOK = 0.1
 
 
@@ -77,10 +84,13 @@ def serve(grid: Grid, request: dict[str, Any], shelf: ModelShelf) -> dict[str, A
     return {"releases": releases, "model": model}
 
 
-@app.main()
-def main(grid: Grid, context: Context) -> None:
+def main(folder: Path, port: int) -> None:
     """Serve jobs until the folder is told to stop."""
-    folder = Path(str(context.run_config["folder"]))
+    connection = Connection(0, partial(join, control(folder, port)))
+    until = time.monotonic() + 60
+    grid = connection.grid(until=lambda: time.monotonic() > until)
+    identify(grid.run)
+    keep([connection])
     (folder / "serving").touch()
     while not (folder / "stop").exists():
         waiting = [
@@ -99,3 +109,14 @@ def main(grid: Grid, context: Context) -> None:
                 outcome = {"error": f"{type(error).__name__}: {error}"}
             write_durably(folder / file.name.replace("job", "done"), json.dumps(outcome).encode())
         time.sleep(LOOK)
+
+
+def control(folder: Path, port: int) -> LinkControl:
+    """Of the SuperLink whose files are in a folder."""
+    config = SimpleNamespace(gateway=SimpleNamespace(superlink_ports=[port]))
+    site: Any = SimpleNamespace(config=config, tls=folder, superlink_secret=folder / "secret")
+    return LinkControl(site)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

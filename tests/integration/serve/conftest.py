@@ -114,8 +114,7 @@ class Server:
         """The processes of a part, by what is on their command line."""
         mark = {
             "superlink": "palate_server.flower.superlink",
-            "superexec": "flower-superexec",
-            "serverapp": "flwr-serverapp",
+            "serverapp": "palate_server.flower.service_app",
             "gateway": "nginx",
         }[part]
         found = []

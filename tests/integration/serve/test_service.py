@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +21,7 @@ from palate_common.enrolment import ENROL_PATH
 from palate_common.errors import RefusedError
 from palate_common.models import published
 from palate_common.rounds.plan import SignedPlan
+from palate_server.flower.guard import token_of
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.places import split
@@ -101,6 +106,28 @@ def kept(server: Any) -> set[str]:
         with closing(sqlite3.connect(file)) as connection:
             found |= {kind for (kind,) in connection.execute("SELECT DISTINCT kind FROM kept")}
     return found
+
+
+def test_another_account_of_the_machine_starts_no_run_reads_no_key_and_learns_nobody(server: Any) -> None:
+    """The ServerApp's tokens are in files and in memory alone; who has no other account is refused by the same door."""
+    server.wait(lambda: server.get("ready").json()["serverapp"], seconds=60.0)
+    site, stranger = server.site, Path(__file__).with_name("stranger.py")
+    ports = [str(port) for port in site.config.gateway.superlink_ports]
+    done = subprocess.run([sys.executable, stranger, site.folder, *ports], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["answers"]) == 10 * SUPERLINKS
+    assert set(found["answers"].values()) == {401}, found["answers"]
+    if found["uid"] != os.getuid():
+        assert found["read"] == []
+    secrets = {site.superlink_secret.read_text(), token_of(site.superlink_secret)}
+    for file in site.superlink_files:
+        with closing(sqlite3.connect(file)) as connection:
+            secrets |= {
+                token.decode() for (token,) in connection.execute("SELECT value FROM kept WHERE kind = 'token'")
+            }
+    assert len(secrets) == 2 + SUPERLINKS, "each SuperLink has one task"
+    assert not secrets & set(found["seen"])
 
 
 def test_an_invitation_enrols_one_device(server: Any, fleet: Any) -> None:

@@ -169,13 +169,13 @@ def test_one_that_is_killed_in_its_round_leaves_the_others_round_alone(parts: An
         housed.start()
         for fleet in fleets.values():
             fleet.enrol(10)
-        steady = {part: news.pid_of(part) for part in ("superlink", "superexec", "serverapp")}
+        steady = {part: news.pid_of(part) for part in ("superlink", "serverapp")}
         found: dict[str, list[Any]] = {}
         syncing = threading.Thread(target=lambda: found.update(at_once(fleets)))
         syncing.start()
         shop.wait(lambda: read_status(shop.site).attempts == 1, seconds=400.0)
         assert read_status(shop.site).releases == 0
-        victims = [pid for part in ("superlink", "superexec", "serverapp") for pid in shop.pid_of(part)]
+        victims = [pid for part in ("superlink", "serverapp") for pid in shop.pid_of(part)]
         for pid in (*supervisors(shop.site.folder), *victims):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -378,7 +378,7 @@ def test_one_is_shut_and_opened_while_the_other_goes_on(
     housed: Housed, fleets: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     news = housed.servers["news"]
-    before = {part: news.pid_of(part) for part in ("superlink", "superexec", "serverapp")}
+    before = {part: news.pid_of(part) for part in ("superlink", "serverapp")}
     gateway = (housed.house.state / "nginx.pid").read_text()
     assert run(["serve", "shut", str(housed.house.folder), "shop"]) == 0
     assert housed.servers["shop"].pid_of("superlink") == []

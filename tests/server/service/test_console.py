@@ -46,7 +46,7 @@ from palate_server.service.metrics import Metrics, metrics_listeners
 from palate_server.service.setup import make_site
 
 Maker = Callable[..., Any]
-WELL = {"superlink": True, "superexec": True, "serverapp": True, "gateway": True, "enrolment": True}
+WELL = {"superlink": True, "serverapp": True, "gateway": True, "enrolment": True}
 WORDS = "correct horse battery"
 LOOPBACK = "http://127.0.0.1:8446"
 
@@ -523,7 +523,7 @@ def test_a_server_that_was_never_started_one_that_is_stopped_and_one_that_waits(
     board = board_of(service)
     assert board.verdict == ("good", "All is well")
     assert {part.name for part in board.parts} == {
-        "Supervisor", "SuperLink", "SuperExec", "ServerApp", "Gateway", "Enrolment", "Witness folder",
+        "Supervisor", "SuperLink", "ServerApp", "Gateway", "Enrolment", "Witness folder",
     }  # fmt: skip
     assert all(part.good for part in board.parts)
     assert board.due, "it waits for devices alone"

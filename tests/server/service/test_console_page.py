@@ -106,7 +106,7 @@ def served(make_shared_service: Maker) -> Iterator[Served]:
         run = unpublished(ledger)
     key = service.site.key()
     publish(service.site, run, lambda extract: sign_card(card_payload(extract), key))
-    parts = dict.fromkeys(("superlink", "superexec", "serverapp", "gateway", "enrolment"), True)
+    parts = dict.fromkeys(("superlink", "serverapp", "gateway", "enrolment"), True)
     page = Console(service.site, lambda: parts)
     answered: dict[str, bool] = {}
     listener = metrics_listeners(

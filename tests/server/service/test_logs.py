@@ -36,7 +36,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def test_what_a_process_says_is_json_with_time_level_and_part(tmp_path: Path) -> None:
-    child = Child("superexec", [sys.executable, "-c", SPEAKER], log=tmp_path / "serverapp.log", environment={})
+    child = Child("serverapp", [sys.executable, "-c", SPEAKER], log=tmp_path / "serverapp.log", environment={})
     child.keep()
     deadline = time.monotonic() + 30.0
     while child.pid is not None and time.monotonic() < deadline:

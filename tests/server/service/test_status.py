@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -28,7 +26,6 @@ from palate_server.folder.config import MetricsSettings
 from palate_server.folder.witness import WitnessError
 from palate_server.operation.outlook import local, read_outlook
 from palate_server.operation.terms import DAY
-from palate_server.rounds.lock import RunLock
 from palate_server.service.metrics import Metrics, metrics_listeners, read_answer
 from palate_server.service.proving import KEY, PROOF, make_key
 from palate_server.service.status import NOTHING, read_status
@@ -164,15 +161,19 @@ def test_attempts_that_were_cut_off_are_counted_and_three_in_vain_are_bad_health
     assert (health(metrics)[0], value("palate_voids")) == (200, 0.0)
 
 
-def test_why_a_serverapp_ended_is_in_the_log_that_operations_names_without_the_values(make_service: Maker) -> None:
+def test_why_a_serverapp_ended_is_in_the_log_that_operations_names_without_the_values(
+    make_service: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(site: object) -> object:
+        raise TypeError("item-7 of device 9")
+
     site = make_service().site
-    context: Any = SimpleNamespace(run_config={"folder": str(site.folder)})
-    with pytest.raises(TypeError, match="`grid` must be"):
-        main(object(), context)  # type: ignore[arg-type] # no grid
-    said = (site.logs / "serverapp.log").read_text()
+    monkeypatch.setattr("palate_server.flower.service_app.grid_of", fail)
+    assert main(site.folder) == 1
+    said = (site.logs / "serverapp.log").read_text() + site.events.read_text()
     assert "TypeError" in said
     assert "in main" in said
-    assert "got object" not in said
+    assert "item-7" not in said
 
 
 def test_a_server_does_not_start_without_its_witness(make_service: Maker) -> None:
@@ -197,23 +198,6 @@ def test_without_its_release_key_a_server_does_not_start_and_one_that_loses_it_c
     clock.now += 61.0
     service.operate()
     assert service.events("round")
-
-
-def test_starts_in_vain_do_not_pile_up(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that is too slow for a ServerApp each start is given up before it is there, and slows the next."""
-    started, now = list[float](), [1000.0]
-    link = SimpleNamespace(unfinished=list, start_run=lambda: started.append(now[0]))
-    with Supervisor(make_service().site, card=lambda extract: b"", dev=True) as supervisor:
-        monkeypatch.setattr(supervisor, "_links", SimpleNamespace(first=link))
-        monkeypatch.setattr("palate_server.service.supervisor.time.monotonic", lambda: now[0])
-        while now[0] < 1600.0:
-            supervisor._keep_serverapp()
-            now[0] += 0.5
-        with RunLock(supervisor.site.state):
-            supervisor._keep_serverapp()
-        supervisor._keep_serverapp()  # it has run: the next start is at once again
-        monkeypatch.undo()
-    assert [later - earlier for earlier, later in pairwise(started)] == [10, 20, 40, 80, 120, 120, 120, 90], started
 
 
 def test_whoever_has_the_port_of_a_server_that_is_down_says_nothing(tmp_path: Path) -> None:

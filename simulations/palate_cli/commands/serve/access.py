@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate_cli.commands.serve.folder import Folder
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError, PalateError, RefusedError
 from palate_common.records.files import create_durably
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def revoke(
         if not yes:
             typer.echo(f"{_devices(len(numbers))} would be revoked, for ever: say --yes")
             return
-    links, later, before, now = SuperLinks(site), 0, 0, time.time()
+    links, later, before, now, foreign = SuperLinks(site), 0, 0, time.time(), False
     with Enrolments(site.enrolment_file) as register:
         for number in numbers:
             found = register.revoke(number, now=now)
@@ -133,14 +133,16 @@ def revoke(
             try:
                 if found.node is not None and not later:  # a server that doesn't answer is asked once
                     links.unregister(found.node)
-            except PalateError:
+            except PalateError as error:
                 later += not again
+                foreign = isinstance(error, RefusedError)
     said = f"device {device} is revoked{' already' if before else ''}"
     if device is None:
         said = f"{_devices(len(numbers))} {'is' if len(numbers) == 1 else 'are'} revoked"
     if later:
         whose = "its node loses" if device is not None else "nodes lose"
         said += f"; {whose} access when the server starts"
+        said += ": another folder's runs on its ports" if foreign else ""
     typer.echo(said)
 
 

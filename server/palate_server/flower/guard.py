@@ -1,0 +1,87 @@
+"""Guard: a SuperLink answers devices, and everything else only to who has the token of its server folder.
+
+    POST /v1/fleet/NAME                  devices: a registered node's key signs each request   -> passed on
+    GET  /health                         "it answers", and no more                             -> passed on
+    control, runtime, documentation, ... -> with `authorization: Bearer TOKEN`: passed on; without: 401
+
+Flower has no authentication on these. Any account of the machine could start a run, and read who takes part.
+
+The token follows from a secret in the folder, made anew at each start, and from the folder's place on the disk: a copy
+of the folder, whose ports are the same, has another. It is on no command line.
+
+>>> import tempfile
+>>> secret, copied = (Path(tempfile.mkdtemp()) / "secret" for _ in range(2))
+>>> _ = secret.write_bytes(b"x" * 64), copied.write_bytes(b"x" * 64)
+>>> token_of(secret) == token_of(secret), token_of(secret) == token_of(copied)
+(True, False)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from palate_common.errors import InputError
+
+if TYPE_CHECKING:
+    from flwr.supercore.protobuf.client import ProtobufClient
+
+FLEET: Final = "/v1/fleet/"
+HEALTH: Final = "/health"
+HEADER: Final = "authorization"
+
+
+class Guard:
+    """A middleware before all others of a SuperLink.
+
+    **Guarantees:** what isn't a device's request has the token, or is read no further than its headers.
+
+    Args:
+        app: the SuperLink.
+        token: the token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._inside, self._wanted = app, _value(token).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 401."""
+        if scope["type"] == "lifespan" or self._passes(scope):
+            await self._inside(scope, receive, send)
+        elif scope["type"] == "http":
+            await Response(status_code=401)(scope, receive, send)
+
+    def _passes(self, scope: Scope) -> bool:
+        if scope["type"] == "http" and (scope["path"].startswith(FLEET) or scope["path"] == HEALTH):
+            return True
+        given = [value for name, value in scope["headers"] if name == HEADER.encode()]
+        return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
+
+
+def token_of(secret: Path) -> str:
+    """The token of the folder in which a secret lies.
+
+    Raises:
+        InputError: this account can't read it, or it was never made.
+    """
+    try:
+        key, facts = secret.read_bytes(), secret.parent.stat()
+    except OSError as error:
+        raise InputError(f"{secret} must be a secret that `palate serve run` has made, got {error.strerror}") from None
+    if len(key) < 32:
+        raise InputError(f"{secret} must have 32 bytes or more, got {len(key)}")
+    return hmac.new(key, f"palate superlink\n{facts.st_dev:x}-{facts.st_ino:x}".encode(), hashlib.sha256).hexdigest()
+
+
+def show(client: ProtobufClient, token: str) -> None:
+    """Let all requests of one of Flower's clients have the token."""
+    client._client.headers[HEADER] = _value(token)
+
+
+def _value(token: str) -> str:
+    return f"Bearer {token}"
