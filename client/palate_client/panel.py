@@ -21,7 +21,8 @@ from palate_client.consent import Consent
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
 from palate_client.store.journal import Journal, Opened
-from palate_client.store.store import SET_CLOCK, EventStore
+from palate_client.store.retention import SET_CLOCK
+from palate_client.store.store import EventStore
 from palate_common.errors import RefusedError
 from palate_common.weighting import Weighting
 

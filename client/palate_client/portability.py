@@ -59,6 +59,7 @@ class ImportReport:
     Attributes:
         stored: events that were stored.
         duplicates: events that were stored before.
+        too_old: events that were not stored, as they are older than `keep_days`.
         not_stored: events that were not stored, as the user has not agreed to `store`.
         skipped: lines of an export that are no events, such as consent, which isn't transferred to another device.
         problems: all other lines.
@@ -66,6 +67,7 @@ class ImportReport:
 
     stored: int
     duplicates: int
+    too_old: int
     not_stored: int
     skipped: int
     problems: tuple[Problem, ...]
@@ -136,7 +138,12 @@ def import_file(store: EventStore, path: Path) -> ImportReport:
     except OSError as error:
         raise InputError(f"`path` must be a readable file, got {path}: {error.strerror}") from None
     return ImportReport(
-        counts[Tracked.STORED], counts[Tracked.DUPLICATE], counts[Tracked.NO_CONSENT], skipped, tuple(problems)
+        stored=counts[Tracked.STORED],
+        duplicates=counts[Tracked.DUPLICATE],
+        too_old=counts[Tracked.TOO_OLD],
+        not_stored=counts[Tracked.NO_CONSENT],
+        skipped=skipped,
+        problems=tuple(problems),
     )
 
 

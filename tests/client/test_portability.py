@@ -13,7 +13,7 @@ from palate import Device, Event
 from palate_client.portability import ImportReport, Problem
 from palate_common.errors import InputError
 
-KEY = bytes(32)
+KEY, NOW = bytes(32), 1_790_000_000.0
 Open = Callable[..., Device]
 
 
@@ -38,11 +38,11 @@ def test_an_export_holds_everything_and_fills_another_device(open_device: Open, 
     assert lines[1] == {"type": "consent", "purpose": "train", "granted": True, "version": "7", "time": clock.now - 5}
     assert lines[2]["props"] == {"text": "schön"}
     other = open_device(path=tmp_path / "other", key=KEY)
-    assert other.import_jsonl(file) == ImportReport(2, 0, 0, 3, ())
+    assert other.import_jsonl(file) == ImportReport(2, 0, 0, 0, 3, ())
     assert list(other.store.events()) == list(device.store.events())
     assert not other.consent.get("train")
-    assert other.import_jsonl(file) == ImportReport(0, 2, 0, 3, ())
-    assert device.import_jsonl(file) == ImportReport(0, 2, 0, 3, ())
+    assert other.import_jsonl(file) == ImportReport(0, 2, 0, 0, 3, ())
+    assert device.import_jsonl(file) == ImportReport(0, 2, 0, 0, 3, ())
 
 
 def test_an_export_holds_what_only_a_newer_version_can_read(open_device: Open, tmp_path: Path) -> None:
@@ -63,7 +63,8 @@ def test_every_bad_line_is_named_and_no_good_one_is_lost(device: Device, tmp_pat
         b"\xef\xbb\xbf" + b'{"kind": "view", "item": "a", "time": "2026-01-31"}',
         "",
         "not JSON",
-        {"kind": "purchase", "item": "b", "time": 5, "value": 2},
+        {"kind": "purchase", "item": "b", "time": NOW - 5, "value": 2},
+        {"kind": "like", "item": "too old", "time": 5},
         {"kind": "stare", "item": "c"},
         b'{"kind": "view", "item": "\xff"}',
         "[1]",
@@ -77,18 +78,18 @@ def test_every_bad_line_is_named_and_no_good_one_is_lost(device: Device, tmp_pat
         {"kind": "view", "item": "last"},
     )
     report = device.import_jsonl(file)
-    assert (report.stored, report.duplicates, report.not_stored, report.skipped) == (4, 1, 0, 0)
-    assert [problem.line for problem in report.problems] == [3, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert (report.stored, report.duplicates, report.too_old, report.not_stored, report.skipped) == (4, 1, 1, 0, 0)
+    assert [problem.line for problem in report.problems] == [3, 6, 7, 8, 9, 10, 11, 12, 13]
     assert all(" must be " in problem.reason and "\n" not in problem.reason for problem in report.problems)
-    assert report.problems[1] == Problem(5, report.problems[1].reason)
+    assert report.problems[1] == Problem(6, report.problems[1].reason)
     assert [event.item for event in device.store.events()] == ["a", "b", "g", "last"]
 
 
 def test_receipts_without_ids_are_stored_once_however_often_they_are_read(device: Device, tmp_path: Path) -> None:
-    lines = [{"kind": "purchase", "item": f"i{n % 7}", "time": 1000 + n} for n in range(2500)]
+    lines = [{"kind": "purchase", "item": f"i{n % 7}", "time": NOW - n} for n in range(2500)]
     file = write(tmp_path / "receipts.jsonl", *lines, *lines[:10])
-    assert device.import_jsonl(file) == ImportReport(2500, 10, 0, 0, ())
-    assert device.import_jsonl(str(file)) == ImportReport(0, 2510, 0, 0, ())
+    assert device.import_jsonl(file) == ImportReport(2500, 10, 0, 0, 0, ())
+    assert device.import_jsonl(str(file)) == ImportReport(0, 2510, 0, 0, 0, ())
     assert len(list(device.store.events())) == 2500
 
 
@@ -107,6 +108,18 @@ def test_an_import_does_not_use_up_the_day(open_device: Open, tmp_path: Path) ->
     file = write(tmp_path / "a.jsonl", *({"kind": "view", "item": f"i{n}"} for n in range(10)))
     assert device.import_jsonl(file).stored == 10
     assert device.track("view", "mine")
+
+
+def test_what_an_import_takes_is_there_the_next_day_and_what_is_too_old_is_said_at_once(
+    open_device: Open, tmp_path: Path, clock: Any
+) -> None:
+    device = open_device()
+    lines = [{"kind": "view", "item": f"i{n}", "time": clock.now - n * 86_400} for n in range(0, 1500, 3)]
+    report = device.import_jsonl(write(tmp_path / "history.jsonl", *lines))
+    assert (report.stored, report.too_old) == (244, 256)
+    device.close()
+    clock.now += 3600
+    assert len(list(open_device().store.events())) == 244
 
 
 def test_a_number_larger_than_any_float_costs_its_line_alone(device: Device, tmp_path: Path) -> None:

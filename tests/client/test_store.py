@@ -90,6 +90,36 @@ def test_without_an_id_the_same_within_the_window_is_stored_once(open_device: Op
     assert device.track("view", "a") is Tracked.STORED
 
 
+def test_events_with_times_of_their_own_are_the_same_only_if_these_times_are_close(
+    open_device: Open, clock: Any
+) -> None:
+    limits = Limits(window_seconds=2.0)
+    week = [Event("purchase", "a", time=clock.now - day * DAY) for day in range(7)]
+    for outcome in (Tracked.STORED, Tracked.DUPLICATE):  # the queue is delivered again, after a restart
+        with open_device(limits=limits) as device:
+            assert device.track_many(week) == [outcome] * 7
+    device, at = open_device(limits=limits), clock.now - 30 * DAY
+    outcomes = [device.track("view", "b", time=at + seconds) for seconds in (0, -1.9, 1.9, 4, 2.1, 2, 6.5)]
+    same = (Tracked.STORED, Tracked.DUPLICATE)
+    assert outcomes == [same[repeated] for repeated in (0, 1, 1, 0, 1, 0, 0)]
+    values = [(at, 3), (at + 1, 5), (at + 1.1, 3), (at + 1.2, 3)]
+    assert [device.track("rate", "c", value=value, time=time) for time, value in values] == [*same[:1] * 3, same[1]]
+
+
+def test_past_events_are_all_kept_and_count_for_their_own_days(open_device: Open, clock: Any) -> None:
+    limits = Limits(max_per_day=100)
+    device = open_device(limits=limits)
+    midnight = clock.now // DAY * DAY
+    past = [Event("view", f"i{n % 160}", time=midnight - 1 - n * 1200) for n in range(5000)]
+    assert Counter(device.track_many(past)) == {Tracked.STORED: 5000}
+    assert device.track_many([Event("click", f"i{n}") for n in range(101)])[99:] == [Tracked.STORED, Tracked.LIMITED]
+    for days, stored in ((0, 0), (1, 100 - 72), (1, 0)):  # each day has its own limit
+        outcomes = Counter(device.track("click", f"{stored}-{n}", time=clock.now - days * DAY) for n in range(40))
+        assert outcomes[Tracked.STORED] == stored
+    device.close()
+    assert open_device(limits=limits).track("click", "other", time=clock.now - DAY) is Tracked.LIMITED
+
+
 def test_a_changed_mind_is_no_repeat_and_the_same_verdict_is(open_device: Open) -> None:
     device = open_device()
     assert device.track("rate", "a", value=3) is Tracked.STORED
@@ -123,11 +153,11 @@ def test_two_handles_see_each_other(open_device: Open) -> None:
 def test_a_times_future_is_now_and_an_unset_clock_says_nothing(open_device: Open, clock: Any) -> None:
     device, now = open_device(), clock.now
     device.track("view", "future", time=now + 1e9)
-    device.track("view", "past", time=now - 1e9)
+    device.track("view", "past", time=now - 1e7)
     clock.now = 3600.0  # 1970: the clock was never set
     device.track("view", "unset")
     device.track("view", "told", time=now)
-    assert [event.time for event in device.store.events()] == [now, now - 1e9, None, now]
+    assert [event.time for event in device.store.events()] == [now, now - 1e7, None, now]
 
 
 def test_a_flood_is_bounded_by_the_day(open_device: Open, clock: Any) -> None:
@@ -187,17 +217,65 @@ def test_what_comes_after_a_reset_counts_though_all_before_it_was_dropped(open_d
         assert device.interests(["i0", "i1"]).interactions().indices.tolist() == [1]
 
 
-def test_a_clock_that_leaps_ahead_does_not_empty_the_store(open_device: Open, clock: Any) -> None:
-    limits = Limits(keep_days=100)
-    with open_device(limits=limits) as device:
-        device.track("view", "a")
-    clock.now += 40_000 * DAY
-    for _ in range(3):  # believed 30 days more each time
-        with open_device(limits=limits) as device:
-            assert items(device) == ["a"]
-    clock.now -= 40_000 * DAY
-    with open_device(limits=limits) as device:
-        assert items(device) == ["a"]
+def test_what_is_too_old_is_said_at_once(open_device: Open, clock: Any) -> None:
+    device = open_device(limits=Limits(keep_days=10))
+    assert device.track_many([Event("view", "a", clock.now - days * DAY) for days in (9.9, 10.1)]) == [
+        Tracked.STORED,
+        Tracked.TOO_OLD,
+    ]
+
+
+def test_a_clock_that_leaps_ahead_deletes_nothing(open_device: Open, clock: Any) -> None:
+    def history() -> list[str]:
+        with open_device() as device:
+            device.track("view", f"{clock.now}")
+            return items(device)[:5]
+
+    with open_device() as device:
+        device.track_many([Event("purchase", f"{n}", time=clock.now - n * 170 * DAY) for n in range(5)])
+    five = [f"{n}" for n in range(5)]
+    for years in (10, 10.01, 1):  # for a while, then it is set right
+        for _ in range(9):
+            clock.now += years * 365 * DAY
+            assert history() == five
+            clock.now -= (years * 365 - 1 / 24) * DAY
+        assert history() == five
+    clock.now += 3650 * DAY
+    for _ in range(29):
+        clock.now += DAY
+        assert history() == five
+
+
+@pytest.mark.parametrize(("every", "behind"), [(13, 0), (31, 0), (60, 60), (400, 400)])
+def test_a_right_clock_deletes_though_the_device_is_opened_rarely(
+    open_device: Open, clock: Any, every: int, behind: int
+) -> None:
+    for _ in range(0, 900, every):
+        clock.now += every * DAY
+        with open_device(limits=Limits(keep_days=50)) as device:
+            device.track("like", f"{clock.now}")
+            ages = [(clock.now - event.time) / DAY for event in device.store.events()]
+            assert max(ages) <= 50 + behind
+
+
+def test_a_clock_is_believed_a_month_after_a_long_absence(open_device: Open, clock: Any) -> None:
+    with open_device(limits=Limits(keep_days=100)) as device:
+        device.track("like", "old")
+    clock.now += 300 * DAY
+    for day in range(60):
+        assert ("old" in items(open_device(limits=Limits(keep_days=100)))) == (day < 30)
+        clock.now += DAY
+
+
+def test_an_app_that_stays_open_for_months_deletes_what_is_too_old(open_device: Open, clock: Any) -> None:
+    device = open_device(limits=Limits(keep_days=10))
+    for _ in range(60):
+        clock.now += DAY
+        device.track("view", f"{clock.now}")
+        assert len(items(device)) <= 11
+    clock.now = 5.0  # a clock that isn't set says nothing
+    assert device.track("view", "unset")
+    assert len(items(device)) == 12
 
 
 @pytest.mark.parametrize("limits", [{"keep_days": 0}, {"max_events": 0}, {"max_bytes": 1}, {"window_seconds": -1}])

@@ -29,7 +29,7 @@ def test_the_commands_in_turn(where: list[str], tmp_path: Path, capsys: pytest.C
     assert said("consent", "grant", "store", "--version", "2") == "store: granted"
     assert said("track", "view", "a", "--value", "30") == "stored"
     assert said("export", str(tmp_path / "mine.jsonl")).startswith("3 lines")
-    assert said("import", str(tmp_path / "mine.jsonl")) == "stored 0, there before 1, without consent 0"
+    assert said("import", str(tmp_path / "mine.jsonl")) == "stored 0, there before 1, too old 0, without consent 0"
     report = json.loads(said("report", "--json", "--public-key", "ab" * 32, "--population", "readers"))
     assert (report["consents"]["store"], report["spending"]["epsilon"]) == (True, 0.0)
     assert report["decisions"][0]["version"] == "2"

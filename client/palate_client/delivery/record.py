@@ -17,7 +17,7 @@ from palate_client.delivery.calendar import Moment
 from palate_client.delivery.choice import DeliveryTrial
 from palate_client.delivery.message import Message
 from palate_client.delivery.rules import DAY, LONGEST_PACE, WAITING, CountedDelivery, Reason
-from palate_client.store.store import SET_CLOCK
+from palate_client.store.retention import SET_CLOCK
 from palate_client.store.store_file import StoreFile
 from palate_common.records.database import Database
 

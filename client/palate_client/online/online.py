@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +23,7 @@ from palate_client.rounds.participation import Rounds
 from palate_client.service import Service, required
 from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, RefusedError
+from palate_common.errors import InputError, PalateError, RefusedError
 
 
 class Syncing:
@@ -112,6 +113,8 @@ class Online:
                 policy=options.policy or Policy(),
                 consents=lambda: options.models_only or agreed(self.consent),
             )
+            with suppress(PalateError):  # the sync says what is wrong with the store
+                self.store.tidy()
             session = Session(self.store, self.service, self.models, self.rounds, deadline, options.poll_seconds)
             return session.run(partial(session.fetch, server) if options.models_only else session.take_part)
 

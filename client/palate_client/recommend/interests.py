@@ -28,7 +28,8 @@ from palate_client.recommend.evidence import CODES, EVENT, NOTHING, Evidence, We
 from palate_client.recommend.recency import decaying, recent
 from palate_client.store.forking import ForkGuard
 from palate_client.store.reading import Mark, since
-from palate_client.store.store import SET_CLOCK, EventStore
+from palate_client.store.retention import SET_CLOCK
+from palate_client.store.store import EventStore
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting

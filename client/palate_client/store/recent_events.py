@@ -1,11 +1,18 @@
-"""RecentEvents: the latest events in memory, to recognise duplicates and too many events without reading the disk."""
+"""RecentEvents: the latest events in memory, to recognise duplicates and too many events without reading the disk.
+
+An event counts at its own time, whenever it was stored: at the time that it was given, or else when it was tracked.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from palate_client.store.retention import DAY, Limits
+
+KNOWN = 4096
+"""Number of events, those that were stored last, among which a duplicate is looked for."""
 
 
 @dataclass
@@ -16,38 +23,52 @@ class RecentEvents:
         limits: the store's limits.
         last: sequence number of the newest event; 0 if there is none.
         count: number of events in the store.
-        today: the day (UTC, in days since 1970) of the newest tracked event, and how many were tracked on it.
+        days: day of its own (UTC, in days since 1970) -> events that were tracked for it; imports don't count.
     """
 
     limits: Limits
     last: int = 0
     count: int = 0
-    today: tuple[int, int] = (0, 0)
-    _recent: dict[tuple[str, str], tuple[float, float | None]] = field(default_factory=dict)
+    days: dict[int, int] = field(default_factory=dict)
+    _recent: dict[tuple[str, str, int], tuple[float, float | None]] = field(default_factory=dict)
 
-    def add(self, kind: str, item: str, value: float | None, received: float, *, tracked: bool = True) -> None:
-        """Add an event that is in the store; only `tracked` ones count for the day."""
+    def add(self, kind: str, item: str, value: float | None, time: float, *, tracked: bool = True) -> None:
+        """Add an event that is in the store; only `tracked` ones count for their day."""
         self.count += 1
-        day, n = self.today
         if tracked:
-            now = math.floor(received / DAY)
-            self.today = (now, n + 1 if now == day else 1)
-        if len(self._recent) >= 4096:
-            newest = received - self.limits.window_seconds
-            self._recent = {pair: last for pair, last in self._recent.items() if last[0] >= newest}
-            if len(self._recent) >= 4096:
-                self._recent.clear()
-        self._recent[kind, item] = received, value
+            day = math.floor(time / DAY)
+            self.days[day] = self.days.get(day, 0) + 1
+        self.remember(kind, item, value, time)
 
-    def repeats(self, kind: str, item: str, value: float | None, now: float) -> bool:
-        """Whether the same event on the item was stored within `window_seconds`, before or after `now`.
+    def remember(self, kind: str, item: str, value: float | None, time: float) -> None:
+        """Recognise later duplicates of an event that is in the store."""
+        if self.limits.window_seconds:
+            key = (kind, item, self._window(time))
+            self._recent.pop(key, None)  # so that it becomes the newest
+            self._recent[key] = time, value
+            if len(self._recent) > KNOWN:
+                del self._recent[next(iter(self._recent))]
 
-        Another rating of the item is not a repetition.
+    def repeats(self, kind: str, item: str, value: float | None, time: float) -> bool:
+        """Whether the same event on the item is within `window_seconds`, before or after `time`.
+
+        Another rating of the item than the nearest one is not a repetition.
         """
-        at, before = self._recent.get((kind, item), (math.inf, None))
-        return abs(now - at) < self.limits.window_seconds and (kind != "rate" or value == before)
+        found = list(self._near(kind, item, time)) if self.limits.window_seconds else []
+        nearest, before = min(found, key=lambda each: abs(time - each[0]), default=(math.inf, None))
+        return abs(time - nearest) < self.limits.window_seconds and (kind != "rate" or value == before)
 
-    def is_full(self, now: float) -> bool:
-        """Whether today's limit is reached."""
-        day, n = self.today
-        return n >= self.limits.max_per_day and day == math.floor(now / DAY)
+    def is_full(self, time: float) -> bool:
+        """Whether the limit of this day is reached."""
+        return self.days.get(math.floor(time / DAY), 0) >= self.limits.max_per_day
+
+    def _near(self, kind: str, item: str, time: float) -> Iterable[tuple[float, float | None]]:
+        """The latest of these events in each of the windows around a time."""
+        window = self._window(time)
+        for each in (window - 1, window, window + 1):
+            if (known := self._recent.get((kind, item, each))) is not None:
+                yield known
+
+    def _window(self, time: float) -> int:
+        """The number of the window that a time is in."""
+        return math.floor(time / self.limits.window_seconds)

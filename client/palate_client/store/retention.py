@@ -1,7 +1,11 @@
 """Retention: how many events a device keeps, and which are deleted first.
 
-Events older than `keep_days` are deleted. Above a limit a tenth of the events is deleted: first impressions, then other
-events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
+Events older than `keep_days`, by their own times, are deleted. Above a limit a tenth of the events is deleted: first
+impressions, then other events, each oldest first. Of deleted events only one number is kept: the time of the user's
+first event.
+
+The age of events is computed by a time that a wrong clock doesn't move: a clock that is far ahead of what was believed
+last is believed once it has run on.
 """
 
 from __future__ import annotations
@@ -13,8 +17,14 @@ from dataclasses import dataclass, fields
 from palate_common.errors import InputError
 
 DAY = 86_400.0
-LEAP = 30 * DAY
-"""Seconds by which the time of retention moves ahead at most per opening, in case the clock is wrong."""
+SET_CLOCK = 1_704_067_200.0
+"""2024-01-01: a clock before this has not been set, and its time is ignored."""
+LEAP = 45 * DAY
+"""Seconds between two readings of the clock above which it may have been set wrong: more than a month, so that a device
+that is opened once a month deletes on time."""
+RUN_ON = 30 * DAY
+"""Seconds that a clock has to run on after a leap until it is believed. Less than `LEAP`, so that a device that is
+opened every two weeks believes it at once then; one that is opened more rarely is one opening behind."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +35,9 @@ class Limits:
         keep_days: days after which events are deleted.
         max_events: number of events above which a tenth is deleted.
         max_bytes: size of the store's file above which a tenth of the events is deleted.
-        max_per_day: the most events that can be tracked on one day (UTC). Imports don't count.
-        window_seconds: a second event of the same kind on the same item within this time is a duplicate, unless it has
-            an id or another rating.
+        max_per_day: the most events that can be tracked for one day (UTC), that of their own times; imports don't.
+        window_seconds: a second event of the same kind on the same item within this time, by their own times, is a
+            duplicate, unless it has an id or another rating.
 
     Raises:
         InputError: a limit is not positive.
@@ -47,9 +57,30 @@ class Limits:
                 raise InputError(f"`{field.name}` must be a number from {least}, got {value!r}")
 
 
-def retention_time(now: float, before: float | None) -> float:
-    """The time by which the age of events is computed: at most `LEAP` after the one of the last opening."""
-    return now if before is None else min(now, before + LEAP)
+def retention_time(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
+    """The time by which the age of events is computed, and the time to which the clock has leapt meanwhile, if any.
+
+    A wrong clock is told from a long absence by what it says later: one that is set right again is below the time to
+    which it had leapt, and nothing has become old by it.
+
+        >>> day = DAY
+        >>> retention_time(3650 * day, before=0.0)  # ten years after the last opening
+        (0.0, 315360000.0)
+        >>> retention_time(10 * day, before=0.0, leapt=3650 * day)  # it was set right again
+        (864000.0, None)
+        >>> retention_time(3680 * day, before=0.0, leapt=3650 * day) == (3680 * day, None)  # it was an absence
+        True
+
+    Args:
+        now: what the clock says.
+        before: what this returned the last time; None: nothing yet.
+        leapt: likewise.
+    """
+    if leapt is not None and now >= leapt + RUN_ON:
+        before, leapt = leapt, None
+    if before is None or now <= before + LEAP:
+        return now, None
+    return before, now if leapt is None else min(leapt, now)
 
 
 def drop_old(connection: sqlite3.Connection, *, before: float) -> int:

@@ -15,29 +15,33 @@ share a store; after `erase`, also by another process, nothing is stored.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from palate_client.events import FIELDS, Event, Tracked, kept_event
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
-from palate_client.store.recent_events import RecentEvents
-from palate_client.store.retention import DAY, Limits, drop_excess, drop_old, retention_time
+from palate_client.store.recent_events import KNOWN, RecentEvents
+from palate_client.store.retention import DAY, SET_CLOCK, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
-from palate_common.errors import ErasedError, PalateError
+from palate_common.errors import ErasedError, LockedError, PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 
-SET_CLOCK = 1_704_067_200.0
-"""2024-01-01: a clock before this has not been set, and its time is ignored."""
 CHECKED_EVERY = 256
 """Number of stored events after which the size of the file is checked."""
 PAGE = 200
 """Number of events that are read in one transaction, during which no other thread can store any."""
+
+_AT = "coalesce(time, received)"
+"""An event's own time: when it happened, as far as it is known."""
+_DAY = f"CAST({_AT} / {DAY} AS INT) - ({_AT} / {DAY} < CAST({_AT} / {DAY} AS INT))"
+"""The day of that, rounded down: SQL rounds towards zero."""
 
 _INSERT = (
     "INSERT INTO events(id, kind, item, time, received, value, source, props, imported)"
@@ -72,8 +76,9 @@ class EventStore(Closing):
         self._recent: RecentEvents | None = None
         self._generation = 0
         self._since_check = 0
+        self._tidied = self._oldest = -math.inf
         try:
-            self._tidy()
+            self.tidy()
         except BaseException:
             self.close()
             raise
@@ -122,6 +127,8 @@ class EventStore(Closing):
         """
         now = self.clock()
         try:
+            with suppress(LockedError):  # the next one will do
+                self.tidy()
             with self.transaction(write=True) as connection:
                 if "store" not in self.granted:
                     return [Tracked.NO_CONSENT] * len(events)
@@ -135,6 +142,28 @@ class EventStore(Closing):
                 return outcomes
         except ErasedError:
             return [Tracked.NO_CONSENT] * len(events)
+
+    def tidy(self) -> None:
+        """Delete events that are too old, once a day: at opening, when events are stored, and before a sync.
+
+        Raises:
+            PalateError: the store can't be read or written; nothing was deleted.
+        """
+        now = self.clock()
+        if 0 <= now - self._tidied < DAY or (now < SET_CLOCK and self._tidied > -math.inf):
+            return
+        with self.transaction() as connection:
+            before = _get(connection, "believed"), _get(connection, "leapt")
+        believed, leapt = time = retention_time(now, *before) if (before[0] or 0.0) >= SET_CLOCK else (now, None)
+        self._oldest = believed - self.limits.keep_days * DAY if believed >= SET_CLOCK else -math.inf
+        if before[0] is not None and 0 <= believed - before[0] < DAY and leapt == before[1]:
+            self._tidied = now if leapt else before[0]
+            return
+        with self.transaction(write=True) as connection:
+            for name, value in zip(("believed", "leapt"), time, strict=True):
+                _set(connection, name, value)
+            self._dropped(connection, drop_old(connection, before=self._oldest))
+        self._tidied = now
 
     def flush(self) -> None:
         """Write all stored events to the disk, so that they survive a power cut."""
@@ -205,28 +234,31 @@ class EventStore(Closing):
         ids = _present(connection, [event.id for event in events if event.id])
         stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
         for event in events:
-            known = event.id
-            if known:
-                repeated = known in ids
-                ids.add(known)
-            else:
-                repeated = recent.repeats(event.kind, event.item, event.value, now)
-                known = stamp + os.urandom(10).hex()
-            if repeated:
-                outcomes.append(Tracked.DUPLICATE)
-                continue
-            if not imported and recent.is_full(now):
-                outcomes.append(Tracked.LIMITED)
-                continue
-            time = event.time
+            known, time = event.id, event.time
             if time is None:
                 time = now if is_set else None
             elif is_set:
                 time = min(time, now)
+            at = now if time is None else time
+            if known:
+                repeated = known in ids
+                ids.add(known)
+            else:
+                repeated = recent.repeats(event.kind, event.item, event.value, at)
+                known = stamp + os.urandom(10).hex()
+            if repeated:
+                outcomes.append(Tracked.DUPLICATE)
+                continue
+            if event.time is not None and at < self._oldest:
+                outcomes.append(Tracked.TOO_OLD)
+                continue
+            if not imported and recent.is_full(at):
+                outcomes.append(Tracked.LIMITED)
+                continue
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
             outcomes.append(Tracked.STORED)
-            recent.add(event.kind, event.item, event.value, now, tracked=not imported)
+            recent.add(event.kind, event.item, event.value, at, tracked=not imported)
         return outcomes, rows
 
     def _bound(self, connection: sqlite3.Connection, added: int) -> None:
@@ -248,19 +280,6 @@ class EventStore(Closing):
             connection.execute(f"UPDATE meta SET value = min(value, ({newest})) WHERE name = 'reset'")  # noqa: S608
             connection.execute("PRAGMA incremental_vacuum").fetchall()
 
-    def _tidy(self) -> None:
-        """Delete events that are too old, once per opening."""
-        now = self.clock()
-        with self.transaction() as connection:
-            before = _get(connection, "believed")
-        time = retention_time(now, before)
-        if before is not None and 0 <= time - before < DAY:
-            return
-        with self.transaction(write=True) as connection:
-            _set(connection, "believed", time)
-            if time >= SET_CLOCK:
-                self._dropped(connection, drop_old(connection, before=time - self.limits.keep_days * DAY))
-
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Read what other processes changed since the last transaction."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
@@ -273,25 +292,23 @@ class EventStore(Closing):
         if generation != self._generation:
             self._recent = None
         if self._recent is not None:
-            query = "SELECT seq, kind, item, value, received, imported FROM events WHERE seq > ? ORDER BY seq"
-            for seq, kind, item, value, received, imported in connection.execute(query, (self._recent.last,)):
-                self._recent.add(kind, item, value, received, tracked=not imported)
+            query = f"SELECT seq, kind, item, value, {_AT}, imported FROM events WHERE seq > ? ORDER BY seq"  # noqa: S608
+            for seq, kind, item, value, at, imported in connection.execute(query, (self._recent.last,)):
+                self._recent.add(kind, item, value, at, tracked=not imported)
                 self._recent.last = seq
         self._seen, self._generation = (self.file.openings, version), generation
 
     def _read_recent(self, connection: sqlite3.Connection) -> RecentEvents:
-        """Read the events of the newest day from the file."""
-        query = "SELECT seq, kind, item, value, received, imported FROM events ORDER BY seq DESC LIMIT ?"
-        newest, day = list[tuple[Any, ...]](), self.clock() - DAY
-        for row in connection.execute(query, (self.limits.max_per_day,)):
-            if row[4] < day and newest:
-                break
-            newest.append(row)
+        """Read the newest events from the file, and count all."""
         recent = RecentEvents(self.limits)
-        for seq, kind, item, value, received, imported in reversed(newest):
-            recent.add(kind, item, value, received, tracked=not imported)
+        counts = f"SELECT {_DAY} AS day, count(*), sum(NOT imported) FROM events GROUP BY day"  # noqa: S608
+        for day, count, tracked in connection.execute(counts):
+            recent.count += count
+            recent.days[day] = tracked
+        newest = f"SELECT seq, kind, item, value, {_AT} FROM events ORDER BY seq DESC LIMIT {KNOWN}"  # noqa: S608
+        for seq, kind, item, value, at in reversed(connection.execute(newest).fetchall()):
+            recent.remember(kind, item, value, at)
             recent.last = seq
-        (recent.count,) = connection.execute("SELECT count(*) FROM events").fetchone()
         return recent
 
 
@@ -310,5 +327,9 @@ def _get(connection: sqlite3.Connection, name: str) -> float | None:
     return None if row is None else float(row[0])
 
 
-def _set(connection: sqlite3.Connection, name: str, value: float) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+def _set(connection: sqlite3.Connection, name: str, value: float | None) -> None:
+    """Store a number; None: there is none."""
+    if value is None:
+        connection.execute("DELETE FROM meta WHERE name = ?", (name,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

@@ -148,15 +148,14 @@ def one_link() -> Iterator[None]:
 @mutant(
     "a leap that stops retention",
     bug="a device that wasn't opened for longer than a clock may leap deletes nothing by age any more",
-    seen="a time that isn't believed, and no other one in its place",
+    seen="a leap of which is forgotten when it was, so that no clock has ever run on since",
     test="N",
 )
 def leapt() -> Iterator[None]:
-    """Stay at the time of the last opening."""
+    """Ask each time as if the clock had just leapt."""
 
-    def believed(now: float, before: float | None) -> float:
-        time = retention_time(now, before)
-        return time if before is None or time == now else before
+    def believed(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
+        return retention_time(now, before)
 
     with mock.patch.object(store, "retention_time", believed):
         yield

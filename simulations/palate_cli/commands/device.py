@@ -229,7 +229,10 @@ def import_(
     """Store the events of a file."""
     with _device(store, key, app) as device:
         found = device.import_jsonl(file)
-    typer.echo(f"stored {found.stored}, there before {found.duplicates}, without consent {found.not_stored}")
+    typer.echo(
+        f"stored {found.stored}, there before {found.duplicates}, too old {found.too_old}, "
+        f"without consent {found.not_stored}"
+    )
     for problem in found.problems:
         typer.echo(f"line {problem.line}: {problem.reason}")
 

@@ -38,8 +38,8 @@ from palate_client.panel import open_log
 from palate_client.rounds.report import PrivacyReport, Spending
 from palate_client.service import Service
 from palate_client.store.journal import EVENTS, Edition, Journal, Opened, Sent
-from palate_client.store.retention import DAY
-from palate_client.store.store import SET_CLOCK, EventStore
+from palate_client.store.retention import DAY, SET_CLOCK
+from palate_client.store.store import EventStore
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import evidence_of

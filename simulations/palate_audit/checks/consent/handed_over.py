@@ -20,7 +20,6 @@ Lives are the same in every audit, and so are times; nothing is left to chance.
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,7 +37,7 @@ from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device
 from palate_client.events import Event, Kind, event_line
 from palate_client.recommend.interests import Interests
-from palate_client.store import reading, retention, store
+from palate_client.store import reading, store
 from palate_client.store.retention import Limits
 
 ITEMS = 12
@@ -64,8 +63,15 @@ class _Book:
 
     events: list[tuple[float, Kind, str]] = field(default_factory=list)
     before_reset: int = 0
+    tidied: float = START
 
-    def too_old(self, before: float) -> None:
+    def tidy(self, now: float) -> None:
+        """Once a day, when the device is opened or something is stored, what is too old goes."""
+        if now - self.tidied >= DAY:
+            self.tidied = now
+            self._too_old(now - KEPT * DAY)
+
+    def _too_old(self, before: float) -> None:
         """Events before a moment are gone."""
         kept = [place for place, (moment, *_) in enumerate(self.events) if moment >= before]
         self.before_reset = sum(place < self.before_reset for place in kept)
@@ -98,13 +104,12 @@ def handed_over(*, quick: bool = False) -> Iterator[str]:
 def _unset(operator: LyingOperator, home: Path) -> Iterator[str]:
     """An event whose time isn't known is too old, too, as soon as the clock is set."""
     life = _Life(operator, home, LIVES)
-    with mock.patch.object(retention, "LEAP", math.inf):
-        for life._now in (UNSET, START):
-            with life._opened("device") as device:
-                if life._now == UNSET:
-                    device.track_many([Event("like", "item-1", id="early")])
-                elif any("kind" in json.loads(line) for line in device.export_lines()):
-                    yield "an event from before the clock was set is never too old"
+    for life._now in (UNSET, START):
+        with life._opened("device") as device:
+            if life._now == UNSET:
+                device.track_many([Event("like", "item-1", id="early")])
+            elif any("kind" in json.loads(line) for line in device.export_lines()):
+                yield "an event from before the clock was set is never too old"
 
 
 @contextmanager
@@ -135,7 +140,7 @@ class _Life:
                 elif chance < 0.2:
                     device.close()
                     device, readers = self._opened("device"), []
-                    self._book.too_old(self._now - KEPT * DAY)
+                    self._book.tidy(self._now)
                 elif chance < 0.35:
                     self._read_file(device)
                 else:
@@ -171,6 +176,7 @@ class _Life:
         """Things that happen now, of which one may be told twice."""
         for place, (kind, item) in enumerate(self._some()):
             self._now += 1.0
+            self._book.tidy(self._now)
             event = Event(kind, item, time=self._now, id=f"{self._now}-{place}")
             device.track_many([event] * int(self._rng.integers(1, 3)))
             self._book.events.append((self._now, kind, item))
@@ -178,6 +184,7 @@ class _Life:
     def _read_file(self, device: Device) -> None:
         """What happened days ago, or is about to be too old, is read from a file; a line may be in it twice."""
         found, lines = self._some(), list[str]()
+        self._book.tidy(self._now)
         for place, (kind, item) in enumerate(found):
             moment = self._now - float(self._rng.choice(AGES)) * DAY - place
             lines.append(event_line(Event(kind, item, time=moment, id=f"file-{self._now}-{place}")))

@@ -21,8 +21,8 @@ from palate_client.events import Event
 from palate_client.store import reading, retention, store, store_file, tracker
 from palate_client.store.activity import Activity
 from palate_client.store.reading import Mark
-from palate_client.store.retention import DAY, Limits
-from palate_client.store.store import SET_CLOCK, EventStore
+from palate_client.store.retention import DAY, SET_CLOCK, Limits
+from palate_client.store.store import EventStore
 from palate_client.store.tracker import Tracker
 from palate_common.records.database import Database
 

@@ -71,19 +71,27 @@ def _bounds(dice: Dice, answer: CaseAnswer) -> None:
         ):
             tell_text(answer, lambda name=name, value=value: Limits(**{name: value}))
     answer.tell(
-        as_text([retention.retention_time(now, before) for now in (5.0, 3e6, -1.0) for before in (None, 4.0, 1e6)])
+        as_text(
+            [
+                retention.retention_time(now, before, leapt)
+                for now in (5.0, 4e6, 7e6, -1.0)
+                for before in (None, 4.0, 1e6)
+                for leapt in (None, 3e6, 5e6)
+            ]
+        )
     )
     limits = Limits(max_per_day=dice.whole(1, 4), window_seconds=dice.one_of((0.0, 1.0, 60.0)))
     near = range(dice.one_of((0, 0, 4094, 4096)))
-    full: dict[tuple[str, str], tuple[float, float | None]] = {("view", f"x{k}"): (NOW - k * 0.25, None) for k in near}
-    recent, now = RecentEvents(limits, _recent=full), NOW
+    recent, now = RecentEvents(limits), NOW
+    for k in near:
+        recent.remember("view", f"x{k}", None, NOW - k * 0.25)
     for _ in range(12):
         now += dice.one_of((0.0, 0.5, 1.0, -1.0, 60.0, DAY, -DAY))
         kind, item = dice.one_of(("rate", "view")), dice.one_of(("a", "x1", "x9"))
         rated: float | None = dice.one_of((None, 1.0, 2.0))
         answer.tell(recent.repeats(kind, item, rated, now), recent.is_full(now))
         recent.add(kind, item, rated, now, tracked=dice.chance(0.7))
-        answer.tell(as_text((recent.count, recent.today, len(recent._recent), recent.last)))
+        answer.tell(as_text((recent.count, sorted(recent.days.items()), len(recent._recent), recent.last)))
     steps = (("CREATE TABLE a(x)",), ("CREATE TABLE b(x)", "INSERT INTO b VALUES (1)"), ("INSERT INTO b VALUES (2)",))
     with Database(":memory:", kind=1, schema=()) as database:
         for _ in range(3):
