@@ -12,8 +12,8 @@ NEEDS := nginx=nginx-light node=nodejs npm=npm chromium=chromium promtool=promto
 # The day that the tests run on. Whoever writes a test tries it by hand on the day it is, so that one which is tied to a day
 # fails on one of the two.
 DAY := 1000 days
-# What `make dates` tries: the change to summer time, a 29 February, the turn of a year.
-DAYS := "1 day" "2027-03-28 01:59" "2028-02-29" "2031-12-31 23:59"
+# What `make dates` tries: the change to summer time in Berlin, a 29 February, the turn of a year in UTC, in which Palate counts.
+DAYS := "1 day" "2027-03-28 01:59" "2028-02-29 12:00" "2031-12-31 23:59 UTC"
 # What `make frameworks` runs beside what the tests have.
 FRAMEWORKS := "django>=5.2,<6" "toga-core>=0.5,<0.6" "toga-dummy>=0.5,<0.6"
 # What `make images` runs, which is no part of `make test`.
