@@ -19,7 +19,16 @@ from palate_common.errors import InputError
 
 
 class TooFewError(InputError):
-    """Too few devices came in time; nothing was charged."""
+    """Too few devices came in time; nothing was charged.
+
+    Args:
+        came: how many were there.
+        needed: how many were needed.
+    """
+
+    def __init__(self, *, came: int, needed: int) -> None:
+        super().__init__(f"a cohort needs at least {needed} devices, and {came} came")
+        self.came, self.needed = came, needed
 
 
 class CohortGathering:
@@ -60,7 +69,7 @@ class CohortGathering:
         if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
             return draw_cohort(present, most=self._size)
         if late:
-            raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came")
+            raise TooFewError(came=len(present), needed=self._least)
         return None
 
 

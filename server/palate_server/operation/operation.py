@@ -246,7 +246,7 @@ class Operation:
             if cohort is not None and (begun := run or self._begin(ledger, survey, judged)) is not None:
                 self._train(ledger, begun, cohort)
         except TooFewError as error:
-            self.events.tell("no cohort", reason=str(error))
+            self.events.tell("no cohort", reason=str(error), came=error.came, needed=error.needed)
             self._not_before = time.time() + self.config.cohort.pause_seconds
         except (BudgetError, QuarantineFullError) as error:
             self.events.tell("refused", reason=str(error))
@@ -327,6 +327,7 @@ class Operation:
         facts: dict[str, Any] = {"run": coordinator.terms.run, "round": coordinator.round, "invited": len(cohort)}
         released: Release | None = None
         failed: PalateError | OSError | None = None
+        watched: WatchedTransport | None = None
         coordinator.conduct = Conduct()  # misconduct in the former attempt is recorded already
         coordinator.on_evidence = self._keep  # in case this process doesn't see the attempt's end
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
@@ -346,6 +347,10 @@ class Operation:
         except (PalateError, OSError) as error:
             failed = error
             facts |= {"reason": reason_of(error), "words": str(error)}
+            if watched is not None and (refused := len(watched.refused)):
+                facts |= {"refused": refused, "words": f"{error}; {refused} refused"}
+                if facts["reason"] == "dropout" and len(cohort) - refused < coordinator.terms.cohort_floor:
+                    facts["reason"] = "refused"
         finally:
             try:
                 strike(  # before all else, because this process may be killed
