@@ -89,9 +89,18 @@ class Population:
         facts = {"run": name, SPENT: self.ledger.spent(), **({"card": digest(data)} if card else {})}
         return self.write(name, coordinator.model, facts, self.ledger.shown(checkpoint.size), key, data)
 
-    def write(self, name: str, model: Any, facts: dict[str, Any], shown: Any, key: SigningKey, card: bytes) -> Path:
+    def write(
+        self,
+        name: str,
+        model: Any,
+        facts: dict[str, Any],
+        shown: Any,
+        key: SigningKey,
+        card: bytes,
+        items: tuple[str, ...] = (),
+    ) -> Path:
         """Write a published model."""
-        catalogue = ItemCatalogue(self.first.items)
+        catalogue = ItemCatalogue(items or self.first.items)
         folder = self.home / f"{name}-model"
         published.write(folder, published.pack(model, catalogue, facts, key, population="readers", shown=shown))
         (folder / "privacy_card.json").write_bytes(card)
@@ -527,9 +536,7 @@ def test_a_model_over_more_items_has_what_its_run_has(lived: Population) -> None
     shown = ledger.shown(ledger.publish("spring", grown.hash).size)
     extends = {"model_hash": found.model.hash, "items": len(found.items)}
     facts: dict[str, Any] = {"run": "spring", SPENT: ledger.spent(), "card": digest(card), EXTENDS: extends}
-    first, lived.first.items = lived.first.items, more
-    lived.write("grown", grown, facts, shown, key, card)
-    lived.first.items = first
+    lived.write("grown", grown, facts, shown, key, card, more)
     assert (verify(made, lived.models["grown"]).holds, verify(made, lived.models["grown"]).run) == ("yes", "spring")
     autumn = lived.trained("autumn", with_device=False, about=lived.started_from("spring"))
     assert verify(made, autumn, lived.models["grown"]).holds == "inherited"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from palate_common.errors import BudgetError, InputError
 from palate_common.mechanism.accounting import total_mu2
 from palate_common.records.canonical import read_canonical
+from palate_common.records.handovers import make_handover, make_new_start
+from palate_common.records.signing import SigningKey
 from palate_server.ledger import history
 from palate_server.ledger.history import BudgetEntry, Entry, History, entry_from
 
@@ -256,6 +258,17 @@ def test_whatever_is_asked_the_guarantees_hold(steps: list[dict[str, Any]]) -> N
         elif fields["kind"] == "close":
             closed.add(place[0])
     assert state.spent() == total_mu2(e["mu2"] for e in kept if e["kind"] == "charge")
+
+
+def test_after_a_new_start_a_handover_goes_on_from_its_key_alone() -> None:
+    """The release key was lost: no former or foreign one hands over what the new one has."""
+    lost, new, other = (SigningKey.generate() for _ in range(3))
+    state = History()
+    state.record(entry_from({"seq": 0, **population()}))
+    state.record(make_new_start("readers", 1, lost.public, new))
+    with pytest.raises(InputError, match="must go on from the present release key"):
+        state.admit(make_handover("readers", 2, other, SigningKey.generate()))
+    state.admit(make_handover("readers", 2, new, other))
 
 
 @pytest.mark.parametrize(

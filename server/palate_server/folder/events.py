@@ -42,7 +42,7 @@ PIECE = 2**20
 _TEXTS = {"part", "reason", "words", "error", "how", "kind"}
 _NUMBERS = {
     "round", "attempt", "users", "invited", "seconds", "devices", "count", "epsilon", "delta", "version", "releases",
-    "rounds", "refused",
+    "rounds", "refused", "came", "needed",
 }  # fmt: skip
 _NEEDED: Mapping[str, tuple[str, ...]] = {"restarted": ("part",), "ended": ("part",)}
 """What is a text and what a number wherever it stands, and without what an event of a name isn't one."""

@@ -277,7 +277,10 @@ def bounds_of(name: str, devices: int) -> Iterator[Held]:
     delta = float(_delta(profile, {"devices": devices}.__getitem__))
     year, lifetime = profile.most
     yield Held(
-        "privacy.dp", lambda value: value in ("distributed", "local"), "distributed", "nobody sees a contribution"
+        "privacy.dp",
+        lambda value: value in ("distributed", "local"),
+        "distributed or local",
+        "nobody sees a contribution without noise",
     )
     yield Held("privacy.noise", lambda value: value == "secure", "secure", "a seed can be guessed")
     yield Held("privacy.corrupt", lambda value: value >= 0.1, "at least 0.1", "devices insist on it")

@@ -100,6 +100,7 @@ class History:
         self.handovers: list[HandoverEntry] = []
         self.former_keys: set[str] = set()
         self.lost_key: str | None = None
+        self._present_key: str | None = None  # as far as the log says: the first handover names the one before it
         self.epoch = 0
         self._lost = 0
         self._looks = InterimLooks()
@@ -160,6 +161,7 @@ class History:
             case HandoverEntry():
                 self.handovers = [*self.handovers, entry] if entry.old_signature else []
                 self.former_keys |= {entry.old_key}
+                self._present_key = entry.new_key
                 self.lost_key = self.lost_key if entry.old_signature else entry.old_key
             case PublishEntry() | AuditEntry():
                 pass
@@ -226,7 +228,7 @@ class History:
 
         Where the old key was lost, the new one alone has: a new start, which no device follows.
         """
-        present = self.handovers[-1].new_key if self.handovers else entry.old_key
+        present = self._present_key or entry.old_key
         if entry.old_key != present or entry.new_key in self.former_keys | {present}:
             raise InputError("a handover must go on from the present release key, to a new one, got another: forked")
         try:

@@ -21,7 +21,18 @@ from palate_common.rounds.exchange import SURVEYS, Presence
 
 
 class TooFewError(InputError):
-    """Too few devices came in time; nothing was charged."""
+    """Too few devices came in time; nothing was charged.
+
+    Args:
+        came: how many were there.
+        needed: how many were needed.
+        unfit: why others that were online couldn't take part -> how many they were.
+    """
+
+    def __init__(self, *, came: int, needed: int, unfit: Mapping[str, int]) -> None:
+        others = "".join(f"; others that {why}: {count}" for why, count in unfit.items())
+        super().__init__(f"a cohort needs at least {needed} devices, and {came} came{others}")
+        self.came, self.needed = came, needed
 
 
 class CohortGathering:
@@ -65,8 +76,7 @@ class CohortGathering:
         if len(present) >= (self._size if enough is None else enough) or (late and len(present) >= self._least):
             return draw_cohort(present, most=self._size)
         if late:
-            others = "".join(f"; others that {why}: {count}" for why, count in (unfit or {}).items())
-            raise TooFewError(f"a cohort needs at least {self._least} devices, and {len(present)} came{others}")
+            raise TooFewError(came=len(present), needed=self._least, unfit=unfit or {})
         return None
 
 

@@ -255,7 +255,7 @@ class Operation:
                 self._train(ledger, run, cohort)
         except TooFewError as error:
             about = {} if survey is None else {"week": survey.first_day}
-            self.events.tell("no cohort", kind=kind, reason=str(error), **about)
+            self.events.tell("no cohort", kind=kind, reason=str(error), came=error.came, needed=error.needed, **about)
             if survey is not None and run is None:
                 self._surveys.put_off(now=time.time())
             else:
@@ -343,6 +343,7 @@ class Operation:
         }  # fmt: skip
         released: Release | None = None
         failed: PalateError | OSError | None = None
+        watched: WatchedTransport | None = None
         coordinator.conduct = Conduct()  # misconduct in the former attempt is recorded already
         coordinator.on_evidence = self._keep  # in case this process doesn't see the attempt's end
         self._register.invited(list(cohort), period=period_of(self.config, time.time()))
@@ -373,9 +374,9 @@ class Operation:
         self._pass_over(cohort, coordinator.conduct)
         facts |= {"seconds": round(time.monotonic() - begun, 3), "charged": coordinator.spent > spent}
         if released is None:
-            facts["refused"] = refused = self._progress.refused
+            facts["refused"] = refused = 0 if watched is None else len(watched.refused)
             if facts["reason"] == "dropout" and refused > len(cohort) - coordinator.terms.least:
-                facts["reason"] = "refusal"  # as many alone would have ended it
+                facts["reason"] = "refused"  # as many alone would have ended it
             outcome = "void" if facts["charged"] else "uncharged"
             self._progress.end(outcome, reason=str(facts.get("reason", "")))
             self.events.tell("aborted", **facts)

@@ -146,11 +146,6 @@ class ActivityFile:
         if self._seen.gathering is not None:
             self._tell(gathering=None)
 
-    @property
-    def refused(self) -> int:
-        """Devices that have refused in the latest attempt; who has is asked no further."""
-        return 0 if self._seen.attempt is None else sum(each.refused for each in self._seen.attempt.exchanges)
-
     def begin(self, *, run: str, round_: int, survey: bool, invited: int, seconds: float) -> None:
         """Tell of an attempt that begins."""
         now = self._clock()
@@ -187,10 +182,14 @@ class WatchedTransport:
         carrier: the transport that carries the messages.
         progress: who is told.
         clock: returns seconds since 1970.
+
+    Attributes:
+        refused: the devices that have refused in any exchange.
     """
 
     def __init__(self, carrier: Transport, progress: ActivityFile, clock: Callable[[], float] = time.time) -> None:
         self.carrier, self.progress, self._clock = carrier, progress, clock
+        self.refused = set[int]()
 
     def invite(self, *, masked: bool) -> Collection[int]:
         """As the carrier."""
@@ -211,6 +210,7 @@ class WatchedTransport:
                     self.progress.exchange(_counted(told, heard, refused), first=False)
                 yield party, answer
         finally:
+            self.refused |= refused
             over = _counted(told, heard, refused).model_copy(update={"over": True})
             self.progress.exchange(over, first=False)
 

@@ -196,6 +196,12 @@ KINDS: Mapping[str, Kind] = {
     "few_devices": Kind(
         "warning", "fewer devices are enrolled than a cohort needs", "enrol more, or make `cohort.size` smaller"
     ),
+    "devices_away": Kind(
+        "warning",
+        "for more than a day a cohort wasn't met, though enough devices are enrolled: some come no more",
+        "`palate serve revoke` those that nobody uses, as `palate serve devices` says when each was online last; or "
+        "invite others",
+    ),
     "many_named": Kind(
         "warning",
         "more than a twentieth of the devices are named for breaking an attempt, or quarantined",
@@ -276,12 +282,14 @@ class Told:
         last: event -> the latest one of this name.
         restarts: part -> when it was started again lately, seconds since 1970.
         ended: part -> its latest end, since the server was started.
+        few: since a cohort gathered: when the first was missed, the latest such event, and the most devices that came.
     """
 
     def __init__(self, file: Path) -> None:
         self.last: dict[str, Mapping[str, Any]] = {}
         self.restarts: dict[str, list[float]] = {}
         self.ended: dict[str, Mapping[str, Any]] = {}
+        self.few: tuple[float, Mapping[str, Any], int] | None = None
         self._tail, self._places, self._count = EventFollower(file), dict[str, int](), 0
 
     def follow(self) -> Told:
@@ -299,6 +307,11 @@ class Told:
             self.restarts, self.ended = {}, {}
         elif name == "restarted":
             self.restarts[event["part"]] = [*self.restarts.get(event["part"], ())[1 - FLAPS :], at(event)]
+        elif name == "gathered":
+            self.few = None
+        elif name == "no cohort" and {"came", "needed"} <= event.keys():
+            first, _, most = self.few or (at(event), event, 0)
+            self.few = first, event, max(most, event["came"])
         elif name == "ended":
             self.ended[event["part"]] = event
 
@@ -648,6 +661,12 @@ def _ledger(seen: _Seen) -> Iterator[ServerProblem]:
     there, least = devices["enrolled"], least_of(config.cohort.size, dropout=config.privacy.dropout)
     if there < least:
         yield _problem("few_devices", said=f"{there:,} devices are enrolled, a cohort needs {least:,}")
+    elif seen.told.few is not None:
+        first, last, came = seen.told.few
+        if (tried := at(last) - first) >= DAY and there >= last["needed"]:
+            said = f"{there - came:,} of {there:,} enrolled devices haven't come for {tried / DAY:.3g} days"
+            needed = f": a cohort needs {last['needed']:,}, and {came:,} came at most"
+            yield _problem("devices_away", said=said + needed, since=first)
     bad = devices["named"] + devices["quarantined"]
     if bad > max(1, there // 20):
         yield _problem("many_named", said=f"{bad:,} of {there:,} devices are named or quarantined")

@@ -32,7 +32,6 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator, Release
-from palate_server.rounds.progress import WatchedTransport
 from palate_server.rounds.run import run_round
 from palate_server.rounds.shelf import ModelShelf
 from palate_server.service.setup import make_site
@@ -144,8 +143,8 @@ def _begun(coordinator: Coordinator, watched: Any, *, directory: Directory | Non
     """The round, and what comes before it."""
     transport = watched.carrier
     grid = transport.devices._begin(coordinator, transport.cohort)
-    carrying = GridTransport(grid, cohort=transport.cohort, **transport.options)
-    return run_round(coordinator, WatchedTransport(carrying, watched.progress), directory=directory, shelf=shelf)
+    watched.carrier = GridTransport(grid, cohort=transport.cohort, **transport.options)
+    return run_round(coordinator, watched, directory=directory, shelf=shelf)
 
 
 class _Silent(LocalGrid):

@@ -121,7 +121,7 @@ def test_an_attempt_that_fails_is_charged_and_tried_again(make_service: Maker) -
     service.devices.spoil = spoil
     service.operate()
     aborted, rounds = service.events("aborted"), service.events("round")
-    assert (len(aborted), aborted[0]["reason"], aborted[0]["charged"]) == (1, "refusal", True)
+    assert (len(aborted), aborted[0]["reason"], aborted[0]["charged"]) == (1, "refused", True)
     assert (aborted[0]["kind"], aborted[0]["refused"]) == ("training", 2), "they are counted, and no dropout"
     assert [event["attempt"] for event in rounds] == [1, *[0] * (len(rounds) - 1)]
     assert spent_attempts(service) == (len(rounds) + 1, len(rounds))
@@ -330,6 +330,14 @@ def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:
     service.devices.spoil = lambda device, answer: REFUSED if device == 2 else answer
     service.operate()
     assert service.events("malformed") == service.events("named") == service.events("unsigned") == []
+
+
+def test_an_attempt_that_ends_because_devices_refuse_says_so(make_service: Maker) -> None:
+    service = make_service(attempts=1)
+    service.devices.spoil = lambda device, answer: REFUSED if device < 2 else answer
+    service.operate()
+    (aborted,) = service.events("aborted")
+    assert (aborted["reason"], aborted["refused"], aborted["charged"]) == ("refused", 2, True)
 
 
 def test_a_run_goes_on_where_it_was_killed(make_service: Maker) -> None:

@@ -25,9 +25,10 @@ from palate_server.folder.certificates import issue
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
+from palate_server.operation.restraint import restraint_of
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
-from palate_server.service.problems import KINDS, ServerProblem, problems
+from palate_server.service.problems import KINDS, ServerProblem, Told, problems
 from palate_server.service.setup import make_certificates
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
@@ -306,9 +307,29 @@ def test_charges_that_released_nothing_and_a_serverapp_that_ended_in_one(make_se
     service.operate(0)
     assert "runs_void" in wrong(service.site, {})
     service.devices.before = lambda coordinator: None
-    clock.now += 86400
+    with service.site.ledger(read_only=True) as ledger:
+        restraint_of(service.site).resume(ledger.entries())
+    assert "runs_void" not in wrong(service.site, {})
     service.operate()
     assert not {"charge_void", "charge_lost", "runs_void"} & set(wrong(service.site, {}))
+
+
+def test_installations_that_never_come_back_are_counted_where_a_cohort_is_not_met(
+    make_service: Any, clock: Any
+) -> None:
+    service = make_service(count=9, wait=1e-9, pause=1000.0)
+    service.devices.away = {0, 8}
+    service.operate()
+    (event,), told = service.events("no cohort"), Told(service.site.events)
+    for day in (27, 28, 29):
+        told.read({**event, "at": f"2026-11-{day}T09:00:00+00:00"})
+        found = {each.code: each for each in problems(service.site, now=clock.now, parts=None, told=told)}
+        assert ("devices_away" in found) == (day > 27)
+    said = "2 of 9 enrolled devices haven't come for 2 days: a cohort needs 8, and 7 came at most"
+    assert found["devices_away"].said == said
+    assert "palate serve revoke" in found["devices_away"].act
+    told.read({"event": "gathered", "at": "2026-11-29T09:00:00+00:00", "invited": 8})
+    assert told.few is None
 
 
 def test_what_events_tell_is_a_problem_until_something_better_happens(site: Site) -> None:

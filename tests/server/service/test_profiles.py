@@ -92,7 +92,7 @@ def test_what_follows_spends_no_more_than_was_answered(profile: str, devices: in
     ("profile", "changes", "message"),
     [
         ("public", {"privacy__corrupt": 0.05}, "`privacy.corrupt` must be at least 0.1 with the profile public"),
-        ("company", {"privacy__dp": "central"}, "`privacy.dp` must be distributed"),
+        ("company", {"privacy__dp": "central"}, "`privacy.dp` must be distributed or local"),
         ("company", {"privacy__noise": "seeded"}, "`privacy.noise` must be secure"),
         ("public", {"privacy__period_epsilon": 4.5}, "`privacy.period_epsilon` must be at most 4"),
         ("public", {"privacy__lifetime_epsilon": 8.5}, "`privacy.lifetime_epsilon` must be at most 8"),

@@ -214,7 +214,7 @@ def test_a_void_survey_is_asked_once_more_and_charged_each_time(make_service: Ma
     assert weeks(service) == ["2026-11-16"] * 2
     (aborted,) = service.events("aborted")
     said = aborted["kind"], aborted["reason"], aborted["refused"], aborted["charged"]
-    assert said == ("survey", "refusal", 3, True)
+    assert said == ("survey", "refused", 3, True)
     trouble = latest_trouble([aborted])
     assert trouble is not None
     assert trouble["reason"].startswith("survey: 3 refused; at least 7 devices must be left")

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from palate_common.rounds.plan import SignedPlan
-from palate_server.folder.witness import WITNESS
+from palate_common.rounds.plan import MOST_PLAN, SignedPlan
+from palate_server.folder.witness import ROOM, WITNESS
 from palate_server.operation.operation import Operation
 from palate_server.service.status import read_status
 
@@ -23,6 +23,10 @@ def test_the_witness_shows_the_latest_charge_and_what_all_have_spent(make_servic
         assert signed.charge is not None
         assert signed.charge.entry == latest.body
         assert latest.facts["spent"] == ledger.spent()
+
+
+def test_a_trial_takes_as_much_room_as_the_largest_plan() -> None:
+    assert ROOM >= MOST_PLAN
 
 
 def test_a_witness_that_cannot_be_written_is_found_out_before_anything_is_charged(

@@ -9,8 +9,9 @@ const devices: Device[] = [];
 async function synced(device: Device, seconds: number): Promise<object> {
   const result = await device.sync({ seconds, pollSeconds: 0.5 });
   const { spending, sent, refusals, contacts } = await device.privacyReport();
-  const listed = (await device.model()) ? (await device.recommend(3)).length : 0;
-  return { ...result, epsilon: spending?.epsilon, left: sent, refusals: refusals.map(({ what, reason }) => `${what}: ${reason}`), contacts: contacts.length, listed };
+  const list = (await device.model()) ? await device.recommend(1000) : [];
+  const [listed, named] = [list.slice(0, 3).length, list.map(({ item }) => item)];
+  return { ...result, epsilon: spending?.epsilon, left: sent, refusals: refusals.map(({ what, reason }) => `${what}: ${reason}`), contacts: contacts.length, listed, named };
 }
 
 /** Asks the server to delete the device; what remains, as its file. */
