@@ -180,7 +180,8 @@ class CohortSettings(_Section):
     wait_seconds: float = Field(default=1800.0, gt=0)
     """Seconds that a cohort may take to gather; after that its devices are sent home."""
     exchange_seconds: float = Field(default=60.0, gt=0)
-    """The least number of seconds to wait for the answers of one exchange; above 4,000 devices it is 15 ms for each."""
+    """The least number of seconds to wait for the answers of one exchange; above 4,000 devices it is 15 ms for each.
+    Devices that stay for less, and 10 s more, aren't invited."""
     attempts: int = Field(default=3, ge=1)
     """Charged attempts in a row without a release, after which training stops and asks you; each costs what is left of
     the run's budget."""

@@ -257,7 +257,7 @@ def make_server(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A running server; a module says with `DEV = False` that it wants nginx, how many `SUPERLINKS`, and what `ELSE`."""
+    """A running server; a module says with `DEV = False` that it wants nginx, how many `SUPERLINKS`, what `ELSE`."""
     wanted = {"dev": getattr(request.module, "DEV", True), "superlinks": getattr(request.module, "SUPERLINKS", 1)}
     wanted |= getattr(request.module, "ELSE", {})
     found = make_server(tmp_path_factory.mktemp("serve") / "site", **wanted)

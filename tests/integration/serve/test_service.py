@@ -37,8 +37,8 @@ ELSE = {"wait": 10.0, "extra": "[surveys]\nweekly = true\n"}
 def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """One run, told from both sides: of those that have the time for it, and agree to what it is for.
 
-    A survey is due, too. Two of seven users don't agree to any, so that a cohort has no five others and one to spare; and
-    one device's sync ends before an exchange may.
+    A survey is due, too. Two of seven users don't agree to any, so that a cohort has no five others and one to spare.
+    And one device's sync ends before an exchange may.
     """
     fleet.enrol(7)
     for device in fleet.devices[:5]:
