@@ -1,17 +1,23 @@
 """Consent: what the user agreed to, for each purpose, with date and version. A purpose that wasn't granted is denied.
 
 A decision is written before anything acts on it, and reaches the disk before `grant` or `revoke` returns. The history
-is kept: it is the user's proof, and the app's.
+is kept: it is the user's proof, and the app's. The ledger knows how many decisions there are, so that an older history
+is not taken for the newest.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from palate_client.ledger.tables import know_decisions, known_decisions
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError
+from palate_common.errors import InputError, PalateError
+
+logger = logging.getLogger("palate")
 
 Purpose = Literal["store", "train", "analytics", "messaging", "panel"]
 """Purposes that a user can agree to."""
@@ -26,6 +32,9 @@ REMAINS: Mapping[Purpose, str] = {
     "made without it",
 }
 """What a revocation doesn't undo."""
+PUT_BACK = "put back"
+"""Version of the revocations that `Consent.settle` writes."""
+_DECIDE = "INSERT INTO consent(seq, purpose, granted, version, time) VALUES (?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,8 @@ class Decision:
     Attributes:
         purpose: the purpose that it is about.
         granted: whether the user agreed.
-        version: version of the text that the user agreed to, or refused.
+        version: version of the text that the user agreed to, or refused; `PUT_BACK`: not the user's, see
+            `Consent.settle`.
         time: when, seconds since 1970.
         remains: what a revocation doesn't undo; empty for a grant.
     """
@@ -112,6 +122,31 @@ class Consent:
         decisions = (Decision(name, bool(granted), version, time) for name, granted, version, time in rows)
         return tuple(decision for decision in decisions if purpose in (None, decision.purpose))
 
+    def settle(self) -> None:
+        """Deny every purpose if the ledger knows of more decisions than there are: an older file was put back.
+
+        The user has to be asked again, as they may have revoked any of them since. A ledger that can't be read says
+        nothing, and nothing is taken part in without one.
+        """
+        with suppress(PalateError):
+            known = known_decisions(self.store.file)
+            if known <= self._count():
+                return
+            logger.warning("an older file of events was put back: each purpose is denied until the user is asked again")
+            for purpose in PURPOSES:
+                self.store.file.deny(purpose)  # holds on a full disk, too
+            with self.store.transaction(write=True, durable=True) as connection:
+                now = self.store.clock()
+                rows = ((known + n, purpose, False, PUT_BACK, now) for n, purpose in enumerate(PURPOSES, 1))
+                connection.executemany(_DECIDE, rows)
+            for purpose in PURPOSES:
+                self.store.file.decided(purpose)
+
+    def _count(self) -> int:
+        """How many decisions there are, with those that an older file lacks."""
+        with self.store.transaction() as connection:
+            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM consent").fetchone()[0])
+
     def _decide(self, purpose: Purpose, granted: bool, version: str) -> Decision:
         _check(purpose)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
@@ -120,11 +155,10 @@ class Consent:
         if not granted:
             self.store.file.deny(purpose)
         with self.store.transaction(write=True, durable=True) as connection:
-            connection.execute(
-                "INSERT INTO consent(purpose, granted, version, time) VALUES (?, ?, ?, ?)",
-                (purpose, granted, version, decision.time),
-            )
+            connection.execute(_DECIDE, (None, purpose, granted, version, decision.time))
         self.store.file.decided(purpose)
+        with suppress(PalateError):  # as on a full disk: the next decision does it
+            know_decisions(self.store.file, self._count())
         return decision
 
 

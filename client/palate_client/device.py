@@ -851,4 +851,6 @@ def open_device(
     calendar, folder = Calendar(zone), folder_of(path)
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
-    return Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
+    device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
+    device.consent.settle()
+    return device

@@ -114,7 +114,7 @@ def token_hash(token: str) -> str:
 class _Strict(BaseModel):
     """Base of the messages: unknown fields and other types are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; the same message has the same bytes."""
@@ -151,7 +151,7 @@ class Invitation(_Strict):
     ca: Annotated[str, Field(max_length=65536)]
     public_key: Hex64
     population: Population
-    token: Token
+    token: Annotated[Token, Field(repr=False)]
     witnesses: Annotated[list[str], Field(max_length=MOST_WITNESSES, exclude_if=lambda keys: not keys)] = []
     quorum: Annotated[int, Field(ge=0, exclude_if=lambda needed: needed == 0)] = 0
 
@@ -203,7 +203,7 @@ class EnrolRequest(_Strict):
         proof: the identity's signature over all fields, with the token's hash in place of the token.
     """
 
-    token: Token
+    token: Annotated[Token, Field(repr=False)]
     node_key: Annotated[str, Field(max_length=1024)]
     identity: Hex64
     proof: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
@@ -316,7 +316,8 @@ def make_request(token: str, node_key: str, identity: SigningKey) -> EnrolReques
     try:
         return EnrolRequest(token=token, node_key=node_key, identity=identity.public, proof=proof)
     except ValidationError as error:
-        raise InputError(f"an enrolment must have a token and a P-384 node key, got {_first(error)}") from None
+        wrong = _first(error)
+    raise InputError(f"an enrolment must have a token and a P-384 node key, got {wrong}")  # as in `_read`
 
 
 def read_request(data: bytes) -> EnrolRequest:
@@ -365,16 +366,20 @@ def read_leave(data: bytes) -> LeaveRequest:
 
 
 def _read(model: type[_Message], data: str | bytes, what: str) -> _Message:
-    """Parse a message from strict JSON; a repeated field is refused."""
+    """Parse a message from strict JSON; a repeated field is refused.
+
+    The error is raised outside of the handler: its context would hold the whole message, with its token.
+    """
     if len(data) > MOST_MESSAGE:
         raise InputError(f"{what} must be at most {MOST_MESSAGE} bytes, got {len(data)}")
     try:
         value = json.loads(data, object_pairs_hook=_once)
         return model.model_validate(value)
     except ValidationError as error:
-        raise InputError(f"{what} must have the members of one, got {_first(error)}") from None
+        wrong = f"{what} must have the members of one, got {_first(error)}"
     except (ValueError, RecursionError):
-        raise InputError(f"{what} must be JSON, got something else") from None
+        wrong = f"{what} must be JSON, got something else"
+    raise InputError(wrong)
 
 
 def _loaded(load: Callable[[bytes], _Loaded], value: str) -> _Loaded:

@@ -31,6 +31,8 @@ PATIENCE, PAUSE = 1.0, 0.01
 
 AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Flags of `os.open`: bytes as they are, which Windows takes for text, and no waiting for the other end of a pipe."""
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of `os.open`: a link is refused, not followed. Windows has none, and lets few accounts make links."""
 MOST_ON_MACOS = 10240
 """Open files that macOS lets a process ask for, whatever it says is the most: OPEN_MAX in setrlimit(2) there."""
 

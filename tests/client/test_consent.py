@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palate import Device, Tracked
-from palate_client.consent import PURPOSES, REMAINS, Decision
+from palate_client.consent import PURPOSES, PUT_BACK, REMAINS, Decision
 from palate_common.errors import InputError
 
 
@@ -35,6 +37,31 @@ def test_decisions_are_dated_versioned_and_kept(open_device: Callable[..., Devic
     assert device.consent.history("store") == (granted, revoked)
     assert [decision.purpose for decision in device.consent.history()] == ["store", "store", "analytics"]
     assert not device.consent.get("store")
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_an_older_file_of_events_brings_no_revoked_consent_back(
+    open_device: Callable[..., Device], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    with open_device() as device:
+        device.consent.grant("train")
+    (events,) = folder.glob("*.db")
+    shutil.copy(events, tmp_path / "old")
+    with open_device() as device:
+        device.consent.revoke("train")
+    for _ in range(2):
+        shutil.copy(tmp_path / "old", events)
+        with monkeypatch.context() as patched:
+            if not writable:  # a disk that takes nothing
+                patched.setattr("palate_client.consent._DECIDE", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
+            device = open_device(consent=False)
+            assert [device.consent.get(purpose) for purpose in PURPOSES] == [False] * 5
+            assert [each.version for each in device.consent.history()][2:] == [PUT_BACK] * 5 * writable
+            device.close()
+    device = open_device(consent=False)
+    assert device.consent.grant("train").granted  # asked again
+    device.close()
+    assert [purpose for purpose in PURPOSES if open_device(consent=False).consent.get(purpose)] == ["train"]
 
 
 def test_revoking_store_stops_recording_and_keeps_what_is_there(device: Device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -254,6 +255,23 @@ def test_a_store_that_cannot_be_opened_can_be_erased_and_begun_anew(tmp_path: Pa
         assert device.track("view", "a") is palate.Tracked.NO_CONSENT
     with palate.open(tmp_path, app="b", key=OTHER) as device:
         assert device.consent.history() == ()
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "pipe"])
+def test_a_key_file_that_is_a_link_destroys_nothing_elsewhere(tmp_path: Path, kind: str) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "store"
+    victim.write_text("mine")
+    folder.mkdir()
+    if kind == "symbolic":
+        (folder / "key.json").symlink_to(victim)
+    else:
+        os.mkfifo(folder / "key.json")
+    with pytest.raises(PalateError, match=r"\A[^\n]+\Z"):
+        palate.open(folder, app="a", key=KEY)
+    (folder / f"{'ab' * 16}.db").touch()
+    palate.erase(folder)
+    assert victim.read_text() == "mine"
+    assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
 def test_erasing_a_folder_needs_a_store_in_it_and_takes_its_entry_out_of_the_keyring(

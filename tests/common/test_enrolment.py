@@ -56,6 +56,21 @@ def test_a_request_reads_back_and_is_the_same_bytes_each_time(
     }
 
 
+def test_a_token_is_in_no_representation_and_in_no_error(fields: dict[str, Any], request_: EnrolRequest) -> None:
+    invitation, token = Invitation(**fields), fields["token"]
+    said = [repr(invitation), str(invitation), f"{request_}", repr(request_)]
+    wrong = [{**fields, "port": 0}, {**fields, "token": f"{token}!"}]
+    for text in [*map(json.dumps, wrong), json.dumps(fields)[:-1]]:
+        with pytest.raises(InputError) as caught:
+            Invitation.from_json(text)
+        said.append(str(caught.value))
+        assert caught.value.__context__ is None
+    with pytest.raises(InputError) as caught:
+        enrolment.make_request(f"{token}!", "", SigningKey.generate())
+    assert caught.value.__context__ is None
+    assert not [text for text in [*said, str(caught.value)] if token in text or request_.token in text]
+
+
 def test_no_member_can_be_another(request_: EnrolRequest) -> None:
     others = enrolment.make_request(enrolment.new_token(), enrolment.new_node_key().public, SigningKey.generate())
     for name in EnrolRequest.model_fields:

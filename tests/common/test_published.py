@@ -1,6 +1,7 @@
 """A published model is read as it was signed, or not at all, and what it claims costs nothing."""
 
 import os
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
 from palate_common.models import manifest, published
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.models.compact import compact, compact_unpacked, deflated, expand
+from palate_common.models.compact import compact, compact_unpacked, deflated, expand, expand_unpacked
 from palate_common.models.model import METADATA_KEY, GlobalModel, ModelHeader, catalogue_hash
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.consistency import Shown
@@ -295,14 +296,15 @@ def test_a_compact_model_keeps_its_links_within_half_a_step() -> None:
 
 @given(
     n=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    most=st.sampled_from([9, 256, 257, 70_000, 2**24, 2**31 - 1]),
+    most=st.sampled_from([9, 256, 257, 70_000, 2**24, 2**31 - 2]),
     seed=st.integers(0, 99),
 )
 def test_lists_of_rising_rows_come_back_whole(n: tuple[int, int], most: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     lists = np.sort(np.array([rng.choice(most + 1, n[1], replace=False, shuffle=False) for _ in range(n[0])]), axis=1)
     lists[-1, -1] = most
-    model = GlobalModel(make_model().header, {"counts": np.ones(5, np.float32), "to": lists.astype(np.int32)})
+    header = make_model(facts=PublicFacts(n_users=9, n_items=most + 1, mu=1.0)).header
+    model = GlobalModel(header, {"counts": np.ones(5, np.float32), "to": lists.astype(np.int32)})
     plain = compact_unpacked(model)
     assert np.array_equal(expand(deflated(plain), most=10**6).state["to"], lists)
     assert expand(deflated(plain), most=10**6).state["to"].dtype == np.int32
@@ -327,6 +329,9 @@ def test_other_lists_are_kept_as_they_are(lists: list[list[int]]) -> None:
         np.zeros((1, 2, 2), np.int8),
         np.full((4, 1, 1), 255, np.uint8),
         np.full((4, 1, 9), 127, np.uint8),
+        np.full((1, 1, 2), 2, np.uint8),
+        np.zeros((1, 1, 6), np.uint8),
+        np.array([4, 255, 255, 255], np.uint8).reshape(4, 1, 1) * np.ones((1, 1, 5), np.uint8),
     ],
 )
 def test_gaps_that_are_none_are_refused(planes: np.ndarray) -> None:
@@ -368,6 +373,27 @@ def test_a_compact_model_is_unpacked_within_a_bound() -> None:
     for data in (bomb, b"", b"x", compact(make_model())[:-1], compact(make_model()) + b"x"):
         with pytest.raises(IntegrityError):
             expand(data, most=10**6)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"t gaps": np.zeros((1, 2, 9 * 2**20), np.uint8)},
+        {"t": np.zeros((9 * 2**18, 8), np.int8), "t scale": np.zeros((1, 8), np.float32)},
+    ],
+)
+def test_a_model_that_its_items_cannot_need_is_refused_before_it_grows(tensors: dict[str, Any]) -> None:
+    """18 MiB of numbers that would take 72, from a file of 18 kB, for five items."""
+    metadata = {METADATA_KEY: canonical_json(make_model().header.model_dump(mode="json")).decode()}
+    plain = safetensors.numpy.save({**tensors, "counts": np.ones(5, np.float32)}, metadata)
+    assert len(deflated(plain)) < 2**15
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError, match=r"\Aa model of 5 items must take at most \d+ bytes, got [^\n]*\Z"):
+            expand_unpacked(plain, most=2**28)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(plain)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

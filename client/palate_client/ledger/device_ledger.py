@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.ledger.device_ids import IdRuns, Ids, pack, runs_of, unpack
+from palate_client.ledger.tables import KIND, SCHEMA
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
 from palate_common.errors import InputError, RefusedError
@@ -37,16 +38,6 @@ from palate_common.mechanism.accounting import total_mu2
 from palate_common.records.closing import Closing
 from palate_common.records.database import PLAIN, Database, Driver
 from palate_common.records.merkle import Checkpoint
-
-_KIND = 0x50414432  # "PAD2"
-_SCHEMA = (
-    "CREATE TABLE charges(seq INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " plan_hash TEXT NOT NULL, mu2 REAL NOT NULL, n_bytes INTEGER NOT NULL, time REAL NOT NULL, devices BLOB NOT NULL,"
-    " trust TEXT, purpose TEXT)",
-    "CREATE TABLE latches(device INTEGER NOT NULL, run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " step TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(device, run, round, attempt, step)) WITHOUT ROWID",
-    "CREATE TABLE seen(population TEXT PRIMARY KEY, size INTEGER NOT NULL, root TEXT NOT NULL, signed BLOB NOT NULL)",
-)
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class DeviceLedger(Closing):
             max_participations=2**62 if max_participations is None else max_participations,
         )
         self._seq, self._clock = 0, clock
-        self._database = Database(path, kind=_KIND, schema=_SCHEMA, durable=durable, driver=driver)
+        self._database = Database(path, kind=KIND, schema=SCHEMA, durable=durable, driver=driver)
         try:
             self._migrate()
         except BaseException:

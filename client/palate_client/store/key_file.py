@@ -4,7 +4,8 @@
     tombstone   format, the id of the store that is being erased
 
 Anyone who can write to the folder can write a tombstone, because it isn't signed. So each member's type and size are
-checked before use, and an id must be 32 hexadecimal digits before it becomes part of a path.
+checked before use, and an id must be 32 hexadecimal digits before it becomes part of a path. A symbolic link is no key
+file: what it leads to is neither read nor overwritten.
 
     >>> parse(b'{"erased":"../photos","format":1}')
     Traceback (most recent call last):
@@ -13,16 +14,18 @@ checked before use, and an id must be 32 hexadecimal digits before it becomes pa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.records.canonical import canonical_json
-from palate_common.system import sync
+from palate_common.system import AT_ONCE, NO_LINK, sync
 
 KEY_FILE = "key.json"
 MOST_BYTES = 4096
@@ -92,7 +95,7 @@ def read(file: Path) -> Wrapped | Tombstone | None:
         InputError: it was made by a newer Palate, or can't be read.
     """
     try:
-        with file.open("rb") as opened:
+        with os.fdopen(os.open(file, os.O_RDONLY | AT_ONCE | NO_LINK), "rb") as opened:
             return parse(opened.read(MOST_BYTES + 1))
     except FileNotFoundError:
         return None
@@ -132,13 +135,18 @@ def bury(file: Path, store: str) -> None:
 
 
 def overwrite(file: Path, data: bytes = b"") -> None:
-    """Overwrite the whole key file in place. If the disk can't be written, remove it.
+    """Overwrite the whole key file in place. If the disk can't be written, or it is no file, remove it.
+
+    What a symbolic link leads to stays. A hard link, such as in a backup, is another name of the same file, and is
+    overwritten with it.
 
     Raises:
         PalateError: neither succeeded; the key may still be readable.
     """
     try:
-        with file.open("r+b", buffering=0) as opened:
+        with os.fdopen(os.open(file, os.O_RDWR | AT_ONCE | NO_LINK), "r+b", buffering=0) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             size = min(opened.seek(0, os.SEEK_END), MOST_BYTES)
             opened.seek(0)
             opened.write(data.ljust(size))

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from palate_client.events import FIELDS, Event, Tracked, kept_event
+from palate_client.events import FIELDS, Event, Tracked, kept_event, seconds
 from palate_client.store.folder import StoreFolder
 from palate_client.store.pace import Pace
 from palate_client.store.recent_events import KNOWN, RecentEvents
@@ -234,11 +234,8 @@ class EventStore(Closing):
         ids = _present(connection, [event.id for event in events if event.id])
         stamp, is_set = f"{max(int(now * 1000), 0):012x}", now >= SET_CLOCK
         for event in events:
-            known, time = event.id, event.time
-            if time is None:
-                time = now if is_set else None
-            elif is_set:
-                time = min(time, now)
+            known, given = event.id, None if event.time is None else seconds(event.time)
+            time = (now if given is None else min(given, now)) if is_set else given
             at = now if time is None else time
             if known:
                 repeated = known in ids
@@ -249,7 +246,7 @@ class EventStore(Closing):
             if repeated:
                 outcomes.append(Tracked.DUPLICATE)
                 continue
-            if event.time is not None and at < self._oldest:
+            if given is not None and at < self._oldest:
                 outcomes.append(Tracked.TOO_OLD)
                 continue
             if not imported and recent.is_full(at):

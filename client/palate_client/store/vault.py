@@ -222,7 +222,7 @@ class Vault:
     def stamp(self) -> tuple[int, int, int] | None:
         """A value that changes when the key file is written or replaced; None if there is no key file."""
         try:
-            found = self.file.stat()
+            found = self.file.lstat()
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns

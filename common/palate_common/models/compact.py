@@ -29,6 +29,15 @@ SCALE, GAPS = " scale", " gaps"
 algorithm's array has a space in its name."""
 
 
+MOST_FIXED, MOST_EACH = 2**26, 2**14
+"""Bytes of the largest model in memory: so many, and so many an item beside a number for each pair of items."""
+
+
+def most_of(n_items: int) -> int:
+    """Bytes of the largest model of a catalogue in memory: a signed one mustn't take what its items can't need."""
+    return MOST_FIXED + n_items * (MOST_EACH + 4 * n_items)
+
+
 def compact(model: GlobalModel) -> bytes:
     """The compact model file."""
     return deflated(compact_unpacked(model))
@@ -47,7 +56,7 @@ def compact_unpacked(model: GlobalModel) -> bytes:
             continue
         if array.ndim in (1, 2) and array.dtype == np.float32 and array.size:
             tensors[name], tensors[name + SCALE] = rounded(array)
-        elif array.ndim == 2 and array.dtype == np.int32 and array.size and _rises(array):
+        elif array.ndim == 2 and array.dtype == np.int32 and array.size and _rises(array, model.header.facts.n_items):
             tensors[name + GAPS] = _gaps(array)
         else:
             tensors[name] = np.asarray(array, order="C")
@@ -61,12 +70,12 @@ def expand(data: bytes, *, most: int) -> GlobalModel:
 
     Args:
         data: what `compact` made.
-        most: largest size in bytes after decompression; more is refused before it is decompressed.
+        most: largest size in bytes after decompression, and in memory; more is refused before it is decompressed.
 
     Raises:
         IntegrityError: not a compact model, or larger.
     """
-    return expand_unpacked(inflated(data, most=most, noun="a compact model"))
+    return expand_unpacked(inflated(data, most=most, noun="a compact model"), most=most)
 
 
 def inflated(data: bytes, *, most: int, noun: str) -> bytes:
@@ -90,19 +99,28 @@ def inflated(data: bytes, *, most: int, noun: str) -> bytes:
     return plain
 
 
-def expand_unpacked(plain: bytes) -> GlobalModel:
+def expand_unpacked(plain: bytes, *, most: int) -> GlobalModel:
     """Read a compact model that has been decompressed.
 
+    Args:
+        plain: its bytes.
+        most: largest size in bytes of its numbers in memory, four each; more is refused before any is made.
+
     Raises:
-        IntegrityError: not a compact model.
+        IntegrityError: not a compact model, or larger.
     """
     header, tensors = read_model(plain)
+    n_items = header.facts.n_items
+    n_bytes = 4 * sum(tensor.size // _planes(name, tensor) for name, tensor in tensors.items())
+    most = min(most, most_of(n_items))
+    if n_bytes > most:
+        raise IntegrityError(f"a model of {n_items} items must take at most {most} bytes, got {n_bytes}")
     state: State = {}
     for name, array in tensors.items():
         if name.endswith(SCALE):
             continue
         if name.endswith(GAPS):
-            state[name.removesuffix(GAPS)] = _from_gaps(name, array)
+            state[name.removesuffix(GAPS)] = _from_gaps(name, array, n_items)
             continue
         scale = tensors.get(name + SCALE)
         if scale is None:
@@ -128,9 +146,10 @@ def rounded(array: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArr
     return np.rint(np.clip(parts, -127, 127)).astype(np.int8), scale
 
 
-def _rises(lists: npt.NDArray[np.int32]) -> bool:
-    """Whether each list starts at 0 or above, and rises."""
-    return bool((lists[:, 0] >= 0).all() and (lists[:, 1:] > lists[:, :-1]).all())
+def _rises(lists: npt.NDArray[np.int32], n_items: int) -> bool:
+    """Whether each list starts at 0 or above, rises, and ends at an item."""
+    rises = (lists[:, 0] >= 0).all() and (lists[:, 1:] > lists[:, :-1]).all()
+    return bool(rises and (lists[:, -1] < n_items).all())
 
 
 def _gaps(lists: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
@@ -141,16 +160,28 @@ def _gaps(lists: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(planes[..., :width], -1, 0))
 
 
-def _from_gaps(name: str, planes: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """The inverse of `_gaps`.
+def _planes(name: str, tensor: npt.NDArray[Any]) -> int:
+    """How many of a tensor's elements become one."""
+    return max(len(tensor), 1) if name.endswith(GAPS) and tensor.ndim else 1
+
+
+def _from_gaps(name: str, planes: npt.NDArray[Any], n_items: int) -> npt.NDArray[np.int32]:
+    """The inverse of `_gaps`, of lists of a catalogue's rows; nothing but the result is as large as it.
 
     Raises:
         IntegrityError: it is none.
     """
     if planes.dtype != np.uint8 or planes.ndim != 3 or not 1 <= len(planes) <= 4 or not planes.size:
         raise IntegrityError(f"{name!r} must be uint8, up to four bytes a gap, got another")
-    gaps = sum((plane.astype(np.int64) << 8 * place for place, plane in enumerate(planes)), np.zeros((), np.int64))
-    lists = np.cumsum(gaps + 1, axis=1) - 1
-    if lists[:, -1].max() >= 2**31:
-        raise IntegrityError(f"{name!r} must lead to rows below 2^31, got others")
-    return lists.astype(np.int32)
+    lists = np.zeros(planes.shape[1:], "<u4")
+    for place, plane in enumerate(planes):
+        lists.view(np.uint8).reshape(len(lists), -1, 4)[..., place] = plane
+    # A sum that is above the catalogue for the first time is below twice its size, which fits: none comes round unseen.
+    if n_items >= 2**31 or lists.shape[1] > n_items or lists.max() >= n_items:
+        raise IntegrityError(f"{name!r} must lead to rows below {n_items}, got others")
+    lists += 1
+    np.cumsum(lists, axis=1, out=lists)
+    if lists.max() > n_items:
+        raise IntegrityError(f"{name!r} must lead to rows below {n_items}, got others")
+    lists -= 1
+    return lists.view("<i4").astype(np.int32, copy=False)

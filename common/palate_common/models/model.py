@@ -164,7 +164,7 @@ def read_model(data: bytes) -> tuple[ModelHeader, State]:
         # An empty array may claim any width: computations with it must not be larger than the file.
         if math.prod(max(n, 1) for n in array.shape) > max(len(data), 1):
             raise IntegrityError(f"the array {name!r} must fit its file, got the shape {array.shape}")
-        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
             raise IntegrityError(f"the array {name!r} must hold finite numbers, got others")
     return header, state
 

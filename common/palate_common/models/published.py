@@ -25,7 +25,7 @@ import safetensors.numpy
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
-from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked
+from palate_common.models.compact import compact_unpacked, deflated, expand, expand_unpacked, most_of
 from palate_common.models.delta_search import make_delta
 from palate_common.models.download import delta_name, from_delta, unpacked, wanted
 from palate_common.models.manifest import (
@@ -333,7 +333,7 @@ def unpack(files: Mapping[str, bytes], *, public_key: str, most: int = MOST_BYTE
         raise IntegrityError(
             "a published catalogue must be lines of ids, each once, and what belongs to them"
         ) from None
-    model = _model(files, most=most)
+    model = _model(files, most=min(most, most_of(len(catalogue.items))))
     header = model.header
     signed = (manifest.catalogue, manifest.items, manifest.algorithm, manifest.releases)
     found = (header.catalogue, header.facts.n_items, header.algorithm, header.releases)
@@ -363,7 +363,9 @@ def _model(files: Mapping[str, bytes], *, most: int) -> GlobalModel:
     """The model in one of its three forms."""
     if MODEL in files:
         return GlobalModel.from_bytes(files[MODEL])
-    return expand_unpacked(files[UNPACKED]) if UNPACKED in files else expand(files.get(COMPACT, b""), most=most)
+    if UNPACKED in files:
+        return expand_unpacked(files[UNPACKED], most=most)
+    return expand(files.get(COMPACT, b""), most=most)
 
 
 def _try_out(model: GlobalModel) -> None:

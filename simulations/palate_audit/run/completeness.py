@@ -293,7 +293,7 @@ def _smaller(records: RunRecords, found: published.Published) -> str:
         return f"names another {published.COMPACT}"
     if plain == compact_unpacked(found.model):
         return ""
-    gap = _apart(found.model, expand_unpacked(plain))
+    gap = _apart(found.model, expand_unpacked(plain, most=4 * len(plain)))
     return "" if gap < ROUNDING else f"names a {published.COMPACT} that is another model: scores differ by {gap:.2g}"
 
 
