@@ -18,12 +18,14 @@ export type Source = "online" | "offline";
 export type Tracked =
   /** It is in the store, and stays there if the tab is closed now. */
   | "stored"
-  /** The store has it already: the same id, or the same item, kind and rating within the time window. */
+  /** The store has it already: the same id, or the same item, kind and rating at most the time window apart. */
   | "duplicate"
   /** The user has not agreed to `store`; nothing was kept. */
   | "no consent"
   /** The limit of events of its day is reached; it was not kept. */
   | "limited"
+  /** Its own time is older than the store keeps events; it was not kept. */
+  | "too old"
   /** The browser could not keep it (no room, no storage); `Device.problem` says why. */
   | "failed";
 

@@ -26,6 +26,8 @@ const OWN = [
 export interface ImportReport {
   readonly stored: number;
   readonly duplicates: number;
+  /** Events that were not stored, as they are older than `keepDays`. */
+  readonly tooOld: number;
   /** Events that were not stored, as the user has not agreed to `store`. */
   readonly notStored: number;
   /** Lines of an export that are no events. */
@@ -47,13 +49,14 @@ export function exportLines(store: EventStore, app: string): string[] {
 
 /** Stores the events of lines of JSON. The same lines may be imported again. */
 export async function importLines(store: EventStore, text: string): Promise<ImportReport> {
-  let [stored, duplicates, notStored, skipped] = [0, 0, 0, 0];
+  let [stored, duplicates, tooOld, notStored, skipped] = [0, 0, 0, 0, 0];
   const problems: { line: number; reason: string }[] = [];
   let batch: Event[] = [];
   const deliver = async () => {
     for (const outcome of await store.add(batch.map((event) => ({ event, nonce: event.id })), true)) {
       stored += Number(outcome === "stored");
       duplicates += Number(outcome === "duplicate");
+      tooOld += Number(outcome === "too old");
       notStored += Number(outcome === "no consent");
     }
     batch = [];
@@ -72,7 +75,7 @@ export async function importLines(store: EventStore, text: string): Promise<Impo
     if (batch.length === BATCH) await deliver();
   }
   if (batch.length) await deliver();
-  return { stored, duplicates, notStored, skipped, problems };
+  return { stored, duplicates, tooOld, notStored, skipped, problems };
 }
 
 /** The event on a line; null for an export's other lines. */

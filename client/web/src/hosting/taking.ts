@@ -38,6 +38,7 @@ export const makePart: MakePart = async (context) => {
     if (busy) return { ...NOTHING, ended: "busy", reason: "another sync of this device is running" };
     busy = true;
     try {
+      await store.tidy();
       const { seconds = SECONDS, modelsOnly = false, pollSeconds } = options;
       if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
       const result = await sync({

@@ -1,16 +1,27 @@
 /**
  * Retention: how many events a device keeps, and which are deleted first.
  *
- * Events older than `keepDays` are deleted. Above a limit a tenth of the events is deleted: first impressions, then other
- * events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
+ * Events older than `keepDays`, by their own times, are deleted. Above a limit a tenth of the events is deleted: first impressions, then
+ * other events, each oldest first. Of deleted events only one number is kept: the time of the user's first event.
+ *
+ * The age of events is computed by a time that a wrong clock doesn't move: a clock that is far ahead of what was believed last is believed
+ * once it has run on.
  */
 
 import { DAY } from "../clock.js";
 import { InputError } from "../errors.js";
 import type { Row } from "./store.js";
 
-/** Seconds by which the time of retention moves ahead at most per opening, in case the clock is wrong. */
-const LEAP = 30 * DAY;
+/**
+ * Seconds between two readings of the clock above which it may have been set wrong: more than a month, so that a device that is opened once
+ * a month deletes on time.
+ */
+const LEAP = 45 * DAY;
+/**
+ * Seconds that a clock has to run on after a leap until it is believed. Less than `LEAP`, so that a device that is opened every two weeks
+ * believes it at once then; one that is opened more rarely is one opening behind.
+ */
+const RUN_ON = 30 * DAY;
 
 export interface Limits {
   /** Days after which events are deleted. */
@@ -38,9 +49,19 @@ export function limitsOf(given: Partial<Limits> = {}): Limits {
   return limits;
 }
 
-/** The time by which the age of events is computed: at most `LEAP` after the one of the last opening. */
-export function retentionTime(now: number, before: number | null): number {
-  return before === null ? now : Math.min(now, before + LEAP);
+/**
+ * The time by which the age of events is computed, and the time to which the clock has leapt meanwhile, if any.
+ *
+ * A wrong clock is told from a long absence by what it says later: one that is set right again is below the time to which it had leapt,
+ * and nothing has become old by it.
+ *
+ * @param now - what the clock says.
+ * @param before - what this returned the last time, and `leapt` likewise; null: nothing yet.
+ */
+export function retentionTime(now: number, before: number | null, leapt: number | null): readonly [believed: number, leapt: number | null] {
+  if (leapt !== null && now >= leapt + RUN_ON) [before, leapt] = [leapt, null];
+  if (before === null || now <= before + LEAP) return [now, null];
+  return [before, leapt === null ? now : Math.min(leapt, now)];
 }
 
 /** When an event was; where that isn't known, when it came. */

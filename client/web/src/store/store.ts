@@ -19,6 +19,8 @@ import type { Sealed } from "./sealed.js";
 
 /** Events of one record: it is written anew with each event until it is full. */
 const PAGE = 64;
+/** Number of events, those that were stored last, among which a duplicate is looked for. */
+const KNOWN = 4096;
 /** Stored events after which the size is checked. */
 const CHECKED_EVERY = 256;
 const [EVENTS, META, CONSENT, GRANTED] = ["events/", "meta", "consent", "granted/"];
@@ -60,8 +62,9 @@ interface Meta {
   readonly last: number;
   /** Time of the user's first event, if it was deleted since. */
   readonly first: number | null;
-  /** The time of retention at the last opening. */
+  /** What `retentionTime` gave last. */
   readonly believed: number | null;
+  readonly leapt: number | null;
   /** Reactions to recommendations, see `recommend/adaptation/blending.ts`. */
   readonly counts: Readonly<Record<string, readonly [number, number]>>;
 }
@@ -72,7 +75,7 @@ interface Page {
   readonly bytes: number;
 }
 
-const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, counts: {} };
+const START: Meta = { generation: 0, reset: 0, last: 0, first: null, believed: null, leapt: null, counts: {} };
 
 export class EventStore {
   /** All events, oldest first. */
@@ -91,6 +94,9 @@ export class EventStore {
   /** Made when it is needed. */
   private recent: Recent | null = null;
   private sinceCheck = 0;
+  /** When old events were deleted last, and from before which time they are too old. */
+  private tidied = -Infinity;
+  private oldest = -Infinity;
   private last: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -102,8 +108,13 @@ export class EventStore {
   static async open(storage: Sealed, limits: Limits, clock: () => number): Promise<EventStore> {
     const store = new EventStore(storage, limits, clock);
     await store.load();
-    await store.tidy();
+    await store.clean();
     return store;
+  }
+
+  /** Deletes events that are too old, once a day: at opening, when events are stored, and before a sync. */
+  async tidy(): Promise<void> {
+    await this.exclusive(() => this.clean());
   }
 
   get generation(): number {
@@ -152,6 +163,7 @@ export class EventStore {
   /** Stores events, all that are valid or, if the machine fails, none. */
   async add(asked: readonly Asked[], imported = false): Promise<Tracked[]> {
     return this.exclusive(async () => {
+      await this.clean();
       if (!this.granted("store")) return asked.map(() => "no consent" as const);
       const [rows, outcomes, now] = [[] as Row[], [] as Tracked[], this.clock()];
       const taken = new Set<string>();
@@ -255,17 +267,22 @@ export class EventStore {
     this.restart();
   }
 
-  /** Deletes events that are too old, once a day at most. */
-  private async tidy(): Promise<void> {
-    const { believed } = this.meta;
-    const time = retentionTime(this.clock(), believed);
-    if (believed !== null && time - believed >= 0 && time - believed < DAY) return;
+  private async clean(): Promise<void> {
+    const [now, { believed: before, leapt: leap }] = [this.clock(), this.meta];
+    if ((now - this.tidied >= 0 && now - this.tidied < DAY) || (now < SET_CLOCK && this.tidied > -Infinity)) return;
+    const [believed, leapt] = (before ?? 0) >= SET_CLOCK ? retentionTime(now, before, leap) : [now, null];
+    this.oldest = believed >= SET_CLOCK ? believed - this.limits.keepDays * DAY : -Infinity;
+    if (before !== null && believed - before >= 0 && believed - before < DAY && leapt === leap) {
+      this.tidied = leapt === null ? before : now;
+      return;
+    }
     try {
-      await this.note({ believed: time });
-      if (time >= SET_CLOCK) await this.drop(tooOld(this.rows, time - this.limits.keepDays * DAY));
+      await this.note({ believed, leapt });
+      await this.drop(tooOld(this.rows, this.oldest));
+      this.tidied = now;
       await this.storage.reserve();
     } catch {
-      // A full disk must not keep the user from their data: the next opening will do.
+      // A full disk must not keep the user from their data: the next time will do.
     }
   }
 
@@ -276,6 +293,7 @@ export class EventStore {
     const row = { ...event, id, time, seq: this.meta.last + rows.length + 1, received: now, imported };
     const recent = (this.recent ??= new Recent(this.rows, this.limits));
     if (!event.id && recent.repeats(row)) return "duplicate";
+    if (event.time !== null && timeOf(row) < this.oldest) return "too old";
     if (!imported && recent.full(row)) return "limited";
     taken.add(id);
     rows.push(row);
@@ -326,32 +344,33 @@ export class EventStore {
   }
 }
 
-/** When each event was, by its own time, to recognise duplicates and days with too many. */
+/** The latest events, by their own times, to recognise duplicates and days with too many. */
 class Recent {
   private readonly days = new Map<number, number>();
-  /** Of a kind, an item and a piece of time as long as the window: the events in it, oldest first. */
-  private readonly pieces = new Map<string, Row[]>();
+  /** Of a kind, an item and a piece of time as long as the window: the latest event in it. The newest of them last. */
+  private readonly latest = new Map<string, Row>();
 
   constructor(
     rows: readonly Row[],
     private readonly limits: Limits,
   ) {
-    for (const row of rows) this.add(row);
+    for (const [at, row] of rows.entries()) this.add(row, at >= rows.length - KNOWN);
   }
 
-  add(row: Row): void {
+  add(row: Row, late = true): void {
     const [day, piece] = [dayOf(row), this.piece(row)];
     if (!row.imported) this.days.set(day, (this.days.get(day) ?? 0) + 1);
-    const there = this.pieces.get(piece);
-    if (there) there.push(row);
-    else this.pieces.set(piece, [row]);
+    if (!late) return;
+    this.latest.delete(piece);
+    this.latest.set(piece, row);
+    if (this.latest.size > KNOWN) this.latest.delete(this.latest.keys().next().value as string);
   }
 
-  /** Whether the same event on the item was stored within the window; another rating of it is not the same. */
+  /** Whether the same event on the item is within the window; another rating than the nearest one is not the same. */
   repeats(row: Row): boolean {
-    const near = [-1, 0, 1].flatMap((away) => this.pieces.get(this.piece(row, away)) ?? []).filter((each) => Math.abs(timeOf(each) - timeOf(row)) < this.limits.windowSeconds);
-    const before = near.reduce<Row | null>((one, other) => (one && one.seq > other.seq ? one : other), null);
-    return before !== null && (row.kind !== "rate" || row.value === before.value);
+    const away = (each: Row) => Math.abs(timeOf(each) - timeOf(row));
+    const near = [-1, 0, 1].flatMap((pieces) => this.latest.get(this.piece(row, pieces)) ?? []).sort((one, other) => away(one) - away(other))[0];
+    return near !== undefined && away(near) < this.limits.windowSeconds && (row.kind !== "rate" || row.value === near.value);
   }
 
   full(row: Row): boolean {

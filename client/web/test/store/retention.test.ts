@@ -1,4 +1,5 @@
 import { eventOf } from "../../src/events.js";
+import { importLines } from "../../src/portability.js";
 import { openMemory } from "../../src/store/memory.js";
 import { limitsOf } from "../../src/store/retention.js";
 import type { Sealed } from "../../src/store/sealed.js";
@@ -28,21 +29,55 @@ test("retention: above the limit a tenth goes, impressions first; the first even
   equal([store.generation, store.first], [1, START + 10]);
 });
 
-test("retention: old events go once a day, and a clock that jumps ahead takes little", async () => {
+test("retention: a clock that leaps ahead deletes nothing, and one that is right does though the device is opened rarely", async () => {
   let now = START;
+  const past = (item: string, days: number) => ({ event: eventOf({ kind: "purchase", item, time: now - days * DAY }), nonce: item });
   const storage = await openMemory();
-  const store = await opened(storage, () => now, { keepDays: 100 });
-  await store.add([like("old")]);
-  now += 99 * DAY;
-  await store.add([like("new")]);
-  now += 10_000 * DAY; // the clock is wrong
-  equal((await opened(storage, () => now, { keepDays: 100 })).rows.length, 2);
-  now = START + 150 * DAY;
-  for (let opening = 0; opening < 4; opening += 1) {
-    await opened(storage, () => now, { keepDays: 100 });
-    now += 2 * DAY;
+  const five = Array.from({ length: 5 }, (_, at) => `item-${at}`);
+  await (await opened(storage, () => now)).add(five.map((item, at) => past(item, 170 * at)));
+  const history = async () => {
+    const store = await opened(storage, () => now);
+    await store.add([like(`at-${now}`)]);
+    return store.rows.slice(0, 5).map(({ item }) => item);
+  };
+  for (const years of [10, 1]) {
+    for (let times = 0; times < 4; times += 1) {
+      now += years * 365 * DAY;
+      equal(await history(), five);
+      now -= (years * 365 - 1 / 24) * DAY;
+    }
+    equal(await history(), five, "it was set right");
   }
-  equal((await opened(storage, () => now, { keepDays: 100 })).rows.map(({ item }) => item), ["new"]);
+  now += 3650 * DAY;
+  for (let days = 0; days < 29; days += 1, now += DAY) equal(await history(), five);
+  for (const [every, behind] of [[13, 0], [31, 0], [60, 60], [300, 300]]) {
+    const rare = await openMemory();
+    for (let days = 0; days < 600; days += every) {
+      now += every * DAY;
+      const store = await opened(rare, () => now, { keepDays: 50 });
+      await store.add([like(`every-${every}-${days}`)]);
+      ok(store.rows.every(({ time }) => (now - (time as number)) / DAY <= 50 + behind), `opened each ${every} days`);
+    }
+  }
+});
+
+test("retention: what is too old is said at once, and an app that stays open for months deletes it", async () => {
+  let now = START;
+  const store = await opened(await openMemory(), () => now, { keepDays: 10 });
+  const at = (days: number) => ({ event: eventOf({ kind: "view", item: "a", time: now - days * DAY }), nonce: `old-${days}` });
+  equal(await store.add([at(9.9), at(10.1)]), ["stored", "too old"]);
+  const lines = [9.8, 10.2].map((days) => JSON.stringify({ kind: "view", item: "b", time: now - days * DAY }));
+  const { stored, tooOld, problems } = await importLines(store, lines.join("\n"));
+  equal([stored, tooOld, problems], [1, 1, []]);
+  for (let days = 0; days < 60; days += 1) {
+    now += DAY;
+    await store.add([like(`day-${days}`)]);
+    ok(store.rows.length <= 13, `got ${store.rows.length}`);
+  }
+  equal(store.rows.length, 11);
+  now = 5; // a clock that isn't set says nothing
+  equal(await store.add([like("unset")]), ["stored"]);
+  equal(store.rows.length, 12);
 });
 
 test("store: duplicates in the window, a day's limit, and asking again for what is stored", async () => {
@@ -67,6 +102,7 @@ test("store: the window and the day's limit go by the events' own times, in a ba
   equal(await store.add([at("purchase", "tea", START - 7 * DAY - 60), at("purchase", "tea", START - 7 * DAY - 120)]), ["stored", "stored"]);
   equal(await store.add([at("purchase", "tea", START - 7 * DAY - 180), at("purchase", "tea", START - 8 * DAY - 180)]), ["limited", "stored"], "the day that is full is the event's own");
   equal(await store.add([at("rate", "pot", START - 9 * DAY, 4), at("rate", "pot", START - 9 * DAY + 0.25, 5), at("rate", "pot", START - 9 * DAY + 0.5, 5)]), ["stored", "stored", "duplicate"]);
+  equal(await store.add([at("rate", "pot", START - 9 * DAY + 0.5, 5), at("rate", "cup", START, 3), at("rate", "cup", START - 1, 5)]), ["duplicate", "stored", "stored"]);
   const again = await opened(store.storage, () => START, { maxPerDay: 3 });
   equal(await again.add([at("purchase", "tea", START - 7 * DAY + 0.5), at("purchase", "mug", START - 7 * DAY)]), ["duplicate", "limited"], "so after the next opening");
 });
