@@ -13,8 +13,8 @@
 The gateway of a house is the same for several populations: each has these places below a path `/p/NAME`, or below a
 host name of its own, and limits of its own.
 
-Flower's port also answers control, runtime and documentation requests, with a token: only requests of the list above may
-reach it.
+Flower's port also answers control, runtime and documentation requests, with a token: only requests of the list above
+may reach it.
 
 It leaves no trace of clients: it logs no request, as a line would contain the address, and writes no body to the disk,
 where it would outlive its attempt. A body is kept in memory until it is complete.
