@@ -82,7 +82,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "not_running": Kind("error", "no supervisor runs this folder, or it doesn't answer", "`palate serve run`"),
     "part_down": Kind(
-        "error", "a part has ended, and is started again ever more slowly", "read the part's log in `logs/`"
+        "error", "a part has ended or doesn't answer; it is started again by itself", "read the part's log in `logs/`"
     ),
     "part_restarted": Kind(
         "warning",
@@ -425,10 +425,12 @@ def _running(seen: _Seen) -> Iterator[ServerProblem]:
     for part, up in seen.parts.items():
         ended = told.ended.get(part)
         if not up and (ended is not None or now - begun > STARTING):
-            how = f", {ended['how']}" if ended is not None and ended.get("how") else ""
+            how = f" doesn't run, {ended['how']}" if ended is not None and ended.get("how") else " doesn't run"
+            if ended is None or at(ended) <= max(told.restarts.get(part, ()), default=-math.inf):
+                how = " doesn't answer"
             yield _problem(
                 "part_down",
-                said=f"{part} doesn't run{how}",
+                said=f"{part}{how}",
                 act=f"read `logs/{log_of(part)}`; it is started again by itself, ever more slowly",
                 since=ended,
             )

@@ -99,6 +99,7 @@ def test_parts_that_are_down_or_flap_are_named_with_their_log(site: Site) -> Non
     assert "superlink-2.log" in found.act
     assert found.since is not None
     tell(site, "restarted", part="superlink 2")
+    assert wrong(site, {**RUNS, "superlink 2": False})["part_down"].said == "superlink 2 doesn't answer"
     found = wrong(site, {**RUNS, "superlink 2": True})["part_restarted"]
     assert found.said == "superlink 2 ended by SIGKILL, and was started again"
     for _ in range(2):
@@ -107,7 +108,8 @@ def test_parts_that_are_down_or_flap_are_named_with_their_log(site: Site) -> Non
     assert "part_flaps" not in wrong(site, {**RUNS, "superlink 2": True}, now=time.time() + 601)
     tell(site, "started", pid=os.getpid())
     assert "part_down" not in wrong(site, {**RUNS, "gateway": False}), "it is starting"
-    assert "part_down" in wrong(site, {**RUNS, "gateway": False}, now=time.time() + 61)
+    late = wrong(site, {**RUNS, "gateway": False}, now=time.time() + 61)
+    assert late["part_down"].said == "gateway doesn't answer", "it never ended"
 
 
 @contextmanager

@@ -164,8 +164,10 @@ def test_attempts_that_were_cut_off_are_counted_and_three_in_vain_are_bad_health
 def test_why_a_serverapp_ended_is_in_the_log_that_operations_names_without_the_values(
     make_service: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    value = "item-7 of device 9"
+
     def fail(site: object) -> object:
-        raise TypeError("item-7 of device 9")
+        raise TypeError(value)
 
     site = make_service().site
     monkeypatch.setattr("palate_server.flower.service_app.grid_of", fail)
