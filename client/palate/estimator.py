@@ -237,10 +237,13 @@ class RecommenderEstimator:
         """
         import pandas as pd
 
+        from palate_sim.progress.wording import best_first
+
         result = self._fitted()
         if interactions is None:
             table = pd.DataFrame({"palate": result.metrics, **result.baselines}).T
-            return table.sort_values(result.summary["metric"], ascending=False)
+            metric = result.summary["metric"]
+            return table.sort_values(metric, key=lambda column: column.map(lambda value: best_first(value, metric)))
         from palate_sim.evaluation.evaluation import evaluate
 
         heldout = self._held_out(interactions)
@@ -250,8 +253,17 @@ class RecommenderEstimator:
         return pd.DataFrame({"palate": said}).T
 
     def score(self, interactions: Any = None, y: object = None) -> float:
-        """The headline metric of `evaluate`: higher is better."""
-        return float(self.evaluate(interactions).loc["palate", self._fitted().summary["metric"]])
+        """The headline metric of `evaluate`, so that higher is better: an error of ratings has its sign turned.
+
+        Another log's events all weigh 1, so that it has no such error, and is judged by recall_capped.
+        """
+        from palate_sim.progress.wording import best_first
+
+        found, summary = self.evaluate(interactions).loc["palate"], self._fitted().summary
+        metric = summary["metric"]
+        if metric not in found:
+            metric = f"recall_capped@{max(summary['config']['evaluation']['ks'])}"
+        return -best_first(float(found[metric]), metric)
 
     def _held_out(self, interactions: Any) -> Any:
         """A log of further users as histories of which a part is held out."""

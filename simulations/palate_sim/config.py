@@ -39,6 +39,9 @@ BASELINES = (
     "ease_sparse",
     "ials",
     "device_only",
+    "global_mean",
+    "user_mean",
+    "user_item_biases",
 )
 
 
@@ -239,7 +242,7 @@ class EvaluationConfig(_Section):
     """Lengths k of the evaluated lists."""
     baselines: tuple[str, ...] = BASELINES
     """Baselines to compare with; "none" or [] for none. Beside ease, ease_sparse runs only where the catalogue is too
-    large for ease."""
+    large for ease; the last three run only where ratings are learned."""
     projection: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = (1, 10, 100)
     """Multiples of the population to project quality to; "none" or [] for none."""
     recency: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (14.0, 30.0, 60.0, 120.0)

@@ -23,11 +23,13 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError, PalateError
+from palate_client.ledger.device_ledger import DeviceLedger
+from palate_common.errors import InputError, PalateError, RefusedError
 from palate_common.records.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Release
 from palate_sim.engines import Job
+from palate_sim.engines.cluster.actors import LedgerKeeper
 from palate_sim.engines.cluster.engine import LOG, address_of, run_ray
 from palate_sim.engines.local import run_local
 from palate_sim.engines.processes import MARK, PROC, descendants, end, marked
@@ -161,18 +163,44 @@ def test_two_machines_give_the_local_engines_model(make_run: Any, tmp_path: Path
 
 def learning(event: Any, round_: int) -> bool:
     """Whether a round has just been begun."""
-    return event["step"] == f"round {round_}: learning" and event["seconds"] == 0
+    return event.get("step") == f"round {round_}: learning" and event["seconds"] == 0
+
+
+def test_a_second_charge_of_the_same_plan_is_none(tmp_path: Path) -> None:
+    keeper = LedgerKeeper(str(tmp_path / "devices.db"))
+    facts = {"run": "run", "round_": 0, "mu2": 0.5, "n_bytes": 8}
+    first = keeper.charge("a" * 64, devices=range(0, 7), attempt=0, **facts)
+    other = keeper.charge("a" * 64, devices=range(7, 9), attempt=0, **facts)
+    again = keeper.charge("a" * 64, devices=range(0, 7), attempt=0, **facts)
+    assert (first.tolist(), other.tolist(), again.tolist()) == ([True] * 7, [True] * 2, [True] * 7)
+    with DeviceLedger(tmp_path / "devices.db") as ledger:
+        assert ledger.size() == 2
+        assert [ledger.spent(device) for device in (0, 8)] == [pytest.approx(0.5)] * 2
+
+
+def test_another_plan_is_charged_anew(tmp_path: Path) -> None:
+    keeper = LedgerKeeper(str(tmp_path / "devices.db"))
+    facts = {"run": "run", "round_": 0, "mu2": 0.5, "n_bytes": 8, "devices": range(7)}
+    keeper.charge("a" * 64, attempt=0, **facts)
+    keeper.charge("b" * 64, attempt=1, **facts)
+    with DeviceLedger(tmp_path / "devices.db") as ledger:
+        assert ledger.spent(3) == pytest.approx(1.0)
+    for plan, attempt in (("c" * 64, 1), ("a" * 64, 0)):
+        with pytest.raises(RefusedError):
+            keeper.charge(plan, attempt=attempt, **facts)
 
 
 @pytest.mark.soak
-def test_a_lost_machine_voids_the_attempt_and_the_others_make_another(
+def test_an_attempt_has_one_sum_though_a_machine_is_lost_and_costs_nothing_more(
     make_run: Any, tmp_path: Path, cluster: Cluster
 ) -> None:
-    run = make_run(**ALS)
+    run, told = make_run(**ALS), list[Any]()
+    expected = run_local(job_for(run, tmp_path / "local"), run.histories)
     job = job_for(run, tmp_path / "run", ray_address=cluster.address)
     lost = list[int]()
 
     def lose(event: Any) -> None:
+        told.append(event)
         if learning(event, 2) and not lost:
             lost.append(1)
             cluster.lose_second()
@@ -181,11 +209,13 @@ def test_a_lost_machine_voids_the_attempt_and_the_others_make_another(
     with Ledger(job.ledger, population="readers") as ledger:
         entries = [entry for entry in ledger.entries("run-1") if entry.kind in ("charge", "seal")]
     kinds = [(entry.kind, entry.round, entry.attempt) for entry in entries]
-    assert [each for each in kinds if each[0] == "charge"][:3] == [("charge", 0, 0), ("charge", 1, 0), ("charge", 1, 1)]
-    assert ("seal", 1, 0) not in kinds
-    assert ("seal", 1, 1) in kinds
-    assert outcome.updates == run.histories.n_users * outcome.model.header.releases
-    assert "1 workers on 1 machines" in (job.folder / LOG).read_text()
+    rounds = range(outcome.model.header.releases)
+    assert kinds == [(kind, each, 0) for each in rounds for kind in ("charge", "seal")]
+    assert outcome.model.data == expected.model.data
+    assert outcome.updates == run.histories.n_users * len(rounds)
+    with DeviceLedger(job.devices) as devices:
+        assert len(devices.receipts(0)) == len(devices.receipts(run.histories.n_users - 1)) == len(rounds)
+    assert "lost; 1 go on" in next(event["words"] for event in told if event["event"] == "lost")
     assert until(lambda: not cluster.processes(b"cluster.gateway"))
 
 

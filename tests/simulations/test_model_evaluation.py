@@ -99,7 +99,7 @@ def test_more_users_of_the_same_kind_buy_quality(prepared: Prepared) -> None:
     assert many[metric] >= one[metric]
 
 
-def test_the_loss_is_the_mean_place_of_what_was_held_out(prepared: Prepared) -> None:
+def test_mean_rank_is_the_mean_place_of_what_was_held_out(prepared: Prepared) -> None:
     heldout = prepared.split.test
 
     class Oracle:

@@ -83,7 +83,7 @@ def test_the_projection_shows_the_references_that_the_run_holds(result):
     assert plots.projection(result).layout.xaxis.type == "log"
 
 
-def test_rounds_are_counted_from_one_and_the_loss_is_named(result):
+def test_rounds_are_counted_from_one_and_mean_rank_is_named(result):
     figure = plots.rounds(result)
     assert list(figure.data[0].x) == [1, 2, 3, 4]
     assert "mean rank of held-out items" in texts(figure)
@@ -118,10 +118,10 @@ def test_eps_axes_carry_delta_unit_adjacency_and_accountant(sample):
         assert "δ = 1e-5" in title or figure.layout.yaxis.title.text == "δ"
 
 
-def test_loss_gets_a_panel_only_where_it_was_measured(result):
+def test_mean_rank_gets_a_panel_only_where_it_was_measured(result):
     assert len(plots.rounds(result).data) == 2
     for row in result["curve"]:
-        row["loss"] = None
+        row["mean_rank"] = None
     assert len(plots.rounds(result).data) == 1
 
 

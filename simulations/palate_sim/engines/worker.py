@@ -96,6 +96,13 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Some workers are gone, and the others go on; what the user should read of it."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Failed:
     """The worker can't go on, for a reason that the user should read."""
 

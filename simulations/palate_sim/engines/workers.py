@@ -27,7 +27,7 @@ from palate_common import errors
 from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
 from palate_server.rounds.run import Request
-from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Start
+from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Lost, Start
 
 PROGRAM = "from palate_sim.engines.worker import main; main()"
 PATIENCE = 10.0
@@ -36,7 +36,7 @@ ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", 
 
 
 class LostError(PalateError):
-    """A machine was lost while it worked: the attempt is void, and another one may succeed."""
+    """No worker is left of a cluster, or it failed: the attempt is void, and another one may succeed."""
 
 
 class Workers(Closing):
@@ -47,6 +47,7 @@ class Workers(Closing):
         number: how many processes.
         descriptors: open files that they inherit.
         advance: called with numbers of users that are done.
+        warn: called with what the user should read of workers that are gone where the others go on.
         program: what each process runs.
         ahead: nodes that a process is asked for at once.
         log: where their standard error goes; None: to this process's.
@@ -63,12 +64,13 @@ class Workers(Closing):
         *,
         descriptors: Collection[int],
         advance: Callable[[int], None] = unseen,
+        warn: Callable[[str], None] = unseen,
         program: str = PROGRAM,
         ahead: int = 1,
         log: Path | None = None,
         lost: str = "a worker process must live as long as the run, got one that ended",
     ) -> None:
-        self._nodes, self._advance = start.nodes, advance
+        self._nodes, self._advance, self._warn = start.nodes, advance, warn
         self._program, self._ahead, self._log, self._mourned = program, ahead, log, lost
         self._exchange = 0
         self._seconds: dict[Connection, float] = {}
@@ -180,11 +182,14 @@ class Workers(Closing):
     def _receive(self, answers: Connection) -> Answered | None:
         """Take what a worker says; return an answer."""
         try:
-            said: Answered | Advanced | Failed = answers.recv()
+            said: Answered | Advanced | Lost | Failed = answers.recv()
         except (EOFError, OSError):
             raise self._lost(answers) from None
         if isinstance(said, Failed):
             raise {**vars(errors), "LostError": LostError}.get(said.kind, PalateError)(said.error)
+        if isinstance(said, Lost):
+            self._warn(said.words)
+            return None
         self._seconds[answers] = said.seconds
         self._advance(said.users)
         return said if isinstance(said, Answered) else None

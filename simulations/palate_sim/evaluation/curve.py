@@ -91,14 +91,15 @@ class LearningCurve:
 
     def _quality(self, release: Release) -> dict[str, Any]:
         """The headline metric with its 95 % interval and the mean rank, on the same validation users every time."""
-        metric, heldout = headline(self._prepared.split, self._config.evaluation.ks), self._looked
+        split, ks, heldout = self._prepared.split, self._config.evaluation.ks, self._looked
+        metric = headline(split, ks, ratings=release.model.learns_ratings)
         if heldout is None:
-            return {metric: None, "loss": None}
+            return {metric: None, "mean_rank": None}
         users = heldout.target.n_users
         with step(self._notify, f"evaluating round {release.plan.round + 1}", of=users, unit="users") as advance:
             found = look(release.model, self._prepared, self._config, heldout, advance)
         low, high = found.interval(metric, np.random.default_rng([self._config.seed, 2]))
-        return {metric: found.mean(metric), "low": low, "high": high, "loss": found.mean_rank, "looked_at": users}
+        return {metric: found.mean(metric), "low": low, "high": high, "mean_rank": found.mean_rank, "looked_at": users}
 
     def _spent(self, plan: RoundPlan) -> float:
         """Epsilon of the run up to this attempt, void ones included; the next one may be charged already."""

@@ -114,7 +114,7 @@ def by_domain(
             "users": len(domain.new),
             "new_users": int(domain.new.sum()),
             "models": {name: summary(e, config.seed) for name, e in evaluations.items()},
-            "new": {name: mean_of(e.values[metric], domain.new) for name, e in evaluations.items()},
+            "new": {name: e.over(metric, domain.new) for name, e in evaluations.items()},
         }
     return found
 
@@ -127,8 +127,3 @@ def _judged(
     label, users = f"evaluating {name} on {domain.name}", len(domain.new)
     with step(notify, label, of=users, unit="users") as advance:
         return judge_prepared(own, prepared, config, domain.asked, domain.has, advance=advance)
-
-
-def mean_of(values: npt.NDArray[np.float64], of: npt.NDArray[np.bool_]) -> float | None:
-    """The mean over some users; None without any."""
-    return float(values[of].mean()) if of.any() else None

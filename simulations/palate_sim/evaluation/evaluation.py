@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_common.errors import InputError
-from palate_common.interactions import Floats, Interactions
+from palate_common.interactions import Floats, Interactions, segment_sum
 from palate_sim.evaluation.blocks import over_blocks, users_of
 from palate_sim.evaluation.saved_lists import Evaluation
 from palate_sim.metrics import LIST_METRICS, RATING_METRICS, USER_METRICS
@@ -196,14 +196,19 @@ def _evaluate(
     )
 
 
-def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512, threads: int = 1) -> dict[str, float]:
-    """RMSE and MAE of a scorer's expected ratings on the held-out ratings; {} if it predicts no ratings.
+def rating_errors(
+    scorer: CatalogueScorer | ExpectsRatings, heldout: Heldout, *, batch: int = 512, threads: int = 1
+) -> dict[str, npt.NDArray[np.float64]]:
+    """How far a scorer's expected ratings lie from the held-out ones, user by user; {} if it predicts no ratings.
 
     Args:
         scorer: what to judge.
         heldout: fold-in and target of the test users, whose weights are ratings.
         batch: users at once; fewer where the catalogue is large.
         threads: blocks of users at once.
+
+    Returns:
+        Rating metric -> float64 [n, 2] over the users with a held-out item: what their ratings add, and how many.
     """
     if not isinstance(scorer, ExpectsRatings) or scorer.expected_ratings(heldout.foldin.users(slice(0, 1))) is None:
         return {}
@@ -214,9 +219,36 @@ def rating_errors(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512
         found = np.zeros(0) if expected is None else expected[target.owners(), target.indices] - target.weights
         return np.asarray(found, np.float64)
 
-    size = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items))
-    together = np.concatenate(list(over_blocks(errors, np.arange(heldout.target.n_users), size, threads=threads)))
-    return {name: metric(together) for name, metric in RATING_METRICS.items()}
+    size, rows = max(1, min(batch, BLOCK_ENTRIES // heldout.target.n_items)), np.flatnonzero(heldout.target.counts())
+    together, counts = np.concatenate(list(over_blocks(errors, rows, size, threads=threads))), heldout.target.counts()
+    ends = np.concatenate([[0], np.cumsum(counts[rows])])
+    return {
+        name: np.stack([segment_sum(metric.each(together), ends), counts[rows]], axis=1)
+        for name, metric in RATING_METRICS.items()
+    }
+
+
+def judge_ratings(scorer: ExpectsRatings, heldout: Heldout, *, threads: int = 1) -> Evaluation:
+    """Judge a scorer by its rating errors alone; its lists are empty.
+
+    Raises:
+        InputError: no user has a held-out item.
+    """
+    rows = np.flatnonzero(heldout.target.counts())
+    if not len(rows):
+        raise InputError("`heldout` must have a user with a held-out item, got none")
+    return Evaluation(
+        users=tuple(heldout.users[int(row)] for row in rows),
+        rows=rows,
+        values={},
+        totals={},
+        activity=heldout.foldin.counts()[rows],
+        groups={name: tuple(labels[row] for row in rows) for name, labels in heldout.groups.items()},
+        top=np.zeros((len(rows), 0), np.int32),
+        top_scores=np.zeros((len(rows), 0)),
+        left_out=heldout.target.n_users - len(rows),
+        errors=rating_errors(scorer, heldout, threads=threads),
+    )
 
 
 def mean_rank(scorer: CatalogueScorer, heldout: Heldout, *, batch: int = 512, threads: int = 1) -> float:

@@ -18,13 +18,22 @@ from palate_common.models.model import GlobalModel
 from palate_common.score_sources import PANEL
 from palate_sim.baselines import ease
 from palate_sim.baselines.panel_only import PanelOnly
+from palate_sim.baselines.rating_means import RatingMeans
 from palate_sim.config import SimulationConfig
 from palate_sim.evaluation.blocks import cores
-from palate_sim.evaluation.evaluation import CatalogueScorer, evaluate, evaluate_sampled, mean_rank, rating_errors
+from palate_sim.evaluation.evaluation import (
+    CatalogueScorer,
+    evaluate,
+    evaluate_sampled,
+    judge_ratings,
+    mean_rank,
+    rating_errors,
+)
 from palate_sim.evaluation.fitting import fit_baselines
 from palate_sim.evaluation.rehearsal import rehearse
 from palate_sim.evaluation.sampling import FITTED, PROJECTED, some_heldout, some_users
 from palate_sim.evaluation.saved_lists import Evaluation
+from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared
 from palate_sim.preparation.splits import Heldout, Split
 from palate_sim.steps import Notify, silent, step
@@ -34,6 +43,9 @@ CONTROLS: dict[str, tuple[str, dict[str, Any]]] = {
     "content_only": ("als", {"rounds": 1, "content_weight": 1.0}),
 }
 """Baselines that spend the same budget on popularity, without or with item features, and nothing on later rounds."""
+
+RATING_MEANS = {"global_mean": {}, "user_mean": {"users": True}, "user_item_biases": {"users": True, "items": True}}
+"""Baselines of a model that learns ratings, by the biases that they have."""
 
 REHEARSED_USERS = 50_000
 """Training users whose contributions a projection computes, at most; the sums are multiplied up to the population."""
@@ -93,7 +105,7 @@ def judge(
         found = evaluate_sampled(scorer, heldout, train=train, negatives=sampled, ks=ks, rng=rng, advance=advance)
     else:
         found = evaluate(scorer, heldout, train=train, ks=ks, rng=rng, threads=threads, places=places, advance=advance)
-    return replace(found, totals={**found.totals, **errors})
+    return replace(found, errors=errors)
 
 
 def judge_prepared(
@@ -163,8 +175,13 @@ def summary(evaluation: Evaluation, seed: int) -> dict[str, dict[str, float | No
     }
 
 
-def headline(split: Split, ks: Sequence[int]) -> str:
-    """The metric a run is summarised by: recall_capped at the longest list, or a published protocol's own."""
+def headline(split: Split, ks: Sequence[int], *, ratings: bool = False) -> str:
+    """The metric a run is summarised by: recall_capped at the longest list, or a published protocol's own.
+
+    Where ratings are learned it is their error.
+    """
+    if ratings:
+        return next(iter(RATING_METRICS))
     if split.metrics and int(split.metrics[0].partition("@")[2]) in ks:
         return split.metrics[0]
     suffix = "" if split.sampled_negatives is None else f"[{split.sampled_negatives} negatives]"
@@ -172,8 +189,12 @@ def headline(split: Split, ks: Sequence[int]) -> str:
 
 
 def by_decile(evaluations: Mapping[str, Evaluation], metric: str) -> dict[str, dict[str, list[float]]]:
-    """One metric by decile of users' activity, for each model."""
-    return {name: {metric: [part.mean for part in e.by_decile(metric)]} for name, e in evaluations.items()}
+    """One metric by decile of users' activity, for each model that has it."""
+    return {
+        name: {metric: [part.mean for part in e.by_decile(metric)]}
+        for name, e in evaluations.items()
+        if metric in e.table()
+    }
 
 
 def by_group(evaluation: Evaluation, metric: str, seed: int) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -193,6 +214,7 @@ def judge_baselines(
     epsilon: float | None,
     delta: float,
     notify: Notify,
+    ratings: bool = False,
     keep: dict[str, CatalogueScorer] | None = None,
 ) -> tuple[dict[str, Evaluation], dict[str, str]]:
     """Fit and evaluate the configured baselines, noised popularity at the same budget among them.
@@ -203,6 +225,7 @@ def judge_baselines(
         epsilon: its budget, user-level, zero-out; None without privacy.
         delta: its delta.
         notify: called with a progress event for each.
+        ratings: whether the model learns ratings.
         keep: receives the fitted baselines by name; None: they aren't kept.
 
     Returns:
@@ -210,9 +233,16 @@ def judge_baselines(
     """
     split, left_out, panel = prepared.split, {}, has_panel(prepared.inputs)
     evaluations: dict[str, Evaluation] = {}
-    metric = headline(split, config.evaluation.ks)
+    metric = headline(split, config.evaluation.ks, ratings=ratings)
     for name in config.evaluation.baselines:
         scorer: CatalogueScorer
+        if name in RATING_MEANS:
+            if ratings:
+                with step(notify, f"fitting {name}"):
+                    means = RatingMeans.fit(split.train, **RATING_MEANS[name])
+                    evaluations[name] = judge_ratings(means, split.test, threads=cores())
+                notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
+            continue
         if name == "noised_popularity" and epsilon is None:
             continue
         if (name == "content_only" and FEATURES not in prepared.inputs) or (name == "panel_only" and not panel):
@@ -250,7 +280,8 @@ def judge_baselines(
         else:
             if keep is not None:
                 keep[name] = scorer
-            notify({"event": "baseline", "name": name, metric: evaluations[name].mean(metric)})
+            found = {metric: evaluations[name].mean(metric)} if metric in evaluations[name].table() else {}
+            notify({"event": "baseline", "name": name, **found})
     return evaluations, left_out
 
 

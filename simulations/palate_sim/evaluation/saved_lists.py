@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from palate_common.errors import InputError
 from palate_common.interactions import Floats, Interactions, Ints
+from palate_sim.metrics import RATING_METRICS
 
 if TYPE_CHECKING:
     from palate_sim.preparation.splits import Split
@@ -54,6 +55,7 @@ class Evaluation:
         rows: int64 [n], their rows in the held-out set.
         values: user metrics by name, float64 [n] each.
         totals: list metrics by name.
+        errors: rating metrics by name, float64 [n, 2] each: what a user's ratings add, and how many they are.
         activity: int64 [n], length of each user's fold-in.
         groups: a label per user, by grouping; empty when the data has none.
         top: int32 [n, k], items in rank order, -1 where a list ends early.
@@ -73,6 +75,7 @@ class Evaluation:
     top_scores: Floats = field(repr=False)
     left_out: int
     mean_rank: float | None = None
+    errors: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     def mean(self, name: str) -> float:
         """A metric over all users.
@@ -80,27 +83,35 @@ class Evaluation:
         Raises:
             InputError: there is no such metric.
         """
-        return self.totals[name] if name in self.totals else float(self._values(name).mean())
+        return self.totals[name] if name in self.totals else self._mean(name, slice(None))
 
     def table(self) -> dict[str, float]:
         """Every metric over all users, by name."""
-        return {name: self.mean(name) for name in (*self.values, *self.totals)}
+        return {name: self.mean(name) for name in (*self.errors, *self.values, *self.totals)}
+
+    def over(self, name: str, of: npt.NDArray[np.bool_]) -> float | None:
+        """A user or rating metric over some users, bool [n]; None without any, or without the metric."""
+        known = name in self.values or name in self.errors
+        return self._mean(name, of) if known and of.any() else None
 
     def interval(self, name: str, rng: np.random.Generator, *, resamples: int = 1000) -> tuple[float, float]:
-        """The 95 % percentile bootstrap interval of a user metric's mean, over users.
+        """The 95 % percentile bootstrap interval of a user or rating metric, over users.
 
         Raises:
-            InputError: there is no such user metric; the list metrics have no mean over users.
+            InputError: there is no such metric; the list metrics have no mean over users.
         """
-        return bootstrap(self._values(name), rng, resamples=resamples)
+        return _bounds(self._of(name, _resampled(self._columns(name), rng, resamples)))
 
     def intervals(self, rng: np.random.Generator, *, resamples: int = 1000) -> dict[str, tuple[float, float]]:
-        """The interval of every user metric, each from the same resamples as `interval` draws for it alone."""
-        table = np.stack(list(self.values.values()), axis=1)
-        return dict(zip(self.values, _bootstrapped(table, rng, resamples, 0.95), strict=True))
+        """The interval of every user and rating metric, each from the same resamples as `interval` draws for it."""
+        names = (*self.errors, *self.values)
+        columns = [self._columns(name) for name in names]
+        means = _resampled(np.concatenate(columns, axis=1), rng, resamples)
+        parts = np.split(means, np.cumsum([each.shape[1] for each in columns])[:-1], axis=1)
+        return {name: _bounds(self._of(name, part)) for name, part in zip(names, parts, strict=True)}
 
     def by_decile(self, name: str, rng: np.random.Generator | None = None) -> tuple[Segment, ...]:
-        """A user metric by decile of fold-in length, least active first; with `rng`, with intervals.
+        """A user or rating metric by decile of fold-in length, least active first; with `rng`, with intervals.
 
         Users of equal length stay together, so short histories may give fewer than ten segments. Labels are
         the shortest and the longest length, "5-8".
@@ -112,7 +123,7 @@ class Evaluation:
         return self._segments(name, labels, parts, rng)
 
     def by_group(self, name: str, rng: np.random.Generator | None = None) -> dict[str, tuple[Segment, ...]]:
-        """A user metric by each label of each grouping; with `rng`, with intervals; {} when the data has no groups."""
+        """A user or rating metric by each label of each grouping; with `rng`, with intervals; {} without groups."""
         found = {}
         for group, labels in self.groups.items():
             kinds, of = np.unique(np.array(labels, np.str_), return_inverse=True)
@@ -153,11 +164,23 @@ class Evaluation:
                 strict=True,
             )
 
-    def _values(self, name: str) -> npt.NDArray[np.float64]:
-        """A user metric's values."""
+    def _mean(self, name: str, of: slice | npt.NDArray[np.bool_]) -> float:
+        """A user or rating metric over some users."""
+        return float(self._of(name, self._columns(name)[of].mean(axis=0)))
+
+    def _columns(self, name: str) -> npt.NDArray[np.float64]:
+        """A user metric's values [n, 1], or a rating metric's sums and numbers of ratings [n, 2]."""
+        if name in self.errors:
+            return self.errors[name]
         if name not in self.values:
-            raise InputError(f"`name` must be one of {', '.join(self.values)}, got {name}")
-        return self.values[name]
+            raise InputError(f"`name` must be one of {', '.join((*self.errors, *self.values))}, got {name}")
+        return self.values[name][:, None]
+
+    def _of(self, name: str, means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The metric that means of its columns [..., 1 or 2] come to."""
+        if name in self.errors:
+            return RATING_METRICS[name].whole(means[..., 0] / means[..., 1])
+        return means[..., 0]
 
     def _segments(
         self, name: str, labels: list[str], parts: list[npt.NDArray[np.bool_]], rng: np.random.Generator | None
@@ -165,9 +188,10 @@ class Evaluation:
         """One segment for each part of the users."""
         segments = []
         for label, part in zip(labels, parts, strict=True):
-            own = self._values(name)[part]
-            low, high = bootstrap(own, rng) if rng is not None else (None, None)
-            segments.append(Segment(label, len(own), float(own.mean()), low, high))
+            low, high = (
+                (None, None) if rng is None else _bounds(self._of(name, _resampled(self._columns(name)[part], rng)))
+            )
+            segments.append(Segment(label, int(part.sum()), self._mean(name, part), low, high))
         return tuple(segments)
 
 
@@ -192,21 +216,26 @@ def bootstrap(
             f"`values` must not be empty, `resamples` positive and `level` in (0, 1), got {len(values)} values, "
             f"{resamples} and {level}"
         )
-    return _bootstrapped(values[:, None], rng, resamples, level)[0]
+    return _bounds(_resampled(values[:, None], rng, resamples)[:, 0], level)
 
 
-def _bootstrapped(
-    values: npt.NDArray[np.float64], rng: np.random.Generator, resamples: int, level: float
-) -> list[tuple[float, float]]:
-    """The bounds of each column's mean, [n, columns]. Users are counted, so that all columns share one resample."""
+def _bounds(means: npt.NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The bounds between which the resamples' means lie with this probability."""
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(
+    values: npt.NDArray[np.float64], rng: np.random.Generator, resamples: int = 1000
+) -> npt.NDArray[np.float64]:
+    """Each column's mean in each resample of the users, [resamples, columns]. All columns share one resample."""
     n = len(values)
     rows, means = max(1, BOOTSTRAP_BLOCK // n), []
     for start in range(0, resamples, rows):
         drawn = rng.integers(n, size=(min(rows, resamples - start), n))
         drawn += np.arange(len(drawn))[:, None] * n
         means.append(np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape) @ values / n)
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+    return np.concatenate(means)
 
 
 def strictly_decreasing(scores: Floats) -> npt.NDArray[np.float32]:

@@ -22,12 +22,10 @@ from palate_sim.metrics.mae import mae
 from palate_sim.metrics.mrr import mrr
 from palate_sim.metrics.ndcg import ndcg
 from palate_sim.metrics.novelty import novelty
+from palate_sim.metrics.rating_metric import RatingMetric
 from palate_sim.metrics.recall import recall
 from palate_sim.metrics.recall_capped import recall_capped
 from palate_sim.metrics.rmse import rmse
-
-RatingMetric = Callable[[npt.NDArray[np.float64]], float]
-"""(errors float64 [n_ratings]) -> one number; lower is better."""
 
 UserMetric = Callable[[npt.NDArray[np.bool_], Ints], npt.NDArray[np.float64]]
 """(hits bool [n_users, k], n_relevant int [n_users]) -> float64 [n_users]."""
@@ -47,6 +45,7 @@ USER_METRICS: dict[str, UserMetric] = {
 LIST_METRICS: dict[str, ListMetric] = {"coverage": coverage, "gini": gini, "novelty": novelty}
 
 RATING_METRICS: dict[str, RatingMetric] = {"rmse": rmse, "mae": mae}
+"""The first is the headline of a run that learns ratings. Lower is better, as for no other metric of a headline."""
 
 __all__ = [
     "LIST_METRICS",

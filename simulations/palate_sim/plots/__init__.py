@@ -54,7 +54,7 @@ class Plots:
         return projection(self.result)
 
     def rounds(self) -> go.Figure:
-        """Validation quality and loss after each round."""
+        """Validation quality and mean rank after each round."""
         return rounds(self.result)
 
     def spending(self) -> go.Figure:

@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go  # type: ignore[import-untyped]  # plotly ships no types
 
 from palate_sim.plots.theme import ACCENT, INK, colour_of, elide, finish, label_ends
-from palate_sim.progress.wording import display_name, is_private, model_key, point, primary_metric
+from palate_sim.progress.wording import best_first, display_name, is_private, model_key, point, primary_metric
 
 # A bar's colour shows which data its model was allowed to read: compare models of one colour.
 _OPEN = "only the log that a panel has opened"
@@ -38,7 +38,7 @@ def ranking(result: Mapping[str, Any], metric: str | None = None) -> list[tuple[
     metric = metric or primary_metric(result)
     models = {"palate": result.get("metrics") or {}, **(result.get("baselines") or {})}
     found = [(name, *values) for name, raw in models.items() if (values := point(raw, metric))]
-    return sorted(found, key=lambda row: -row[1])
+    return sorted(found, key=lambda row: best_first(row[1], metric))
 
 
 def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
@@ -50,6 +50,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
     rows = ranking(result, metric)
     top = max((high for _, _, _, high in rows), default=1.0) or 1.0
     figure = go.Figure()
+    better = "lower" if best_first(1.0, metric) > 0 else "higher"
     own = "Palate" if is_private(result) else "Palate, without privacy"
     for reads, colour in _READ_COLOURS.items():
         some = [row for row in rows if _reads(row[0], result) == reads]
@@ -69,7 +70,7 @@ def quality(result: Mapping[str, Any], metric: str | None = None) -> go.Figure:
             figure.add_annotation(x=row[3], y=name, text=text, xanchor="left", xshift=5, showarrow=False)
     order = [elide(display_name(row[0])) for row in rows][::-1]
     figure.update_xaxes(
-        title_text=f"{escape(metric)}<br>test users, higher is better", range=[0, top * 1.24], showgrid=True
+        title_text=f"{escape(metric)}<br>test users, {better} is better", range=[0, top * 1.24], showgrid=True
     )
     figure.update_yaxes(categoryorder="array", categoryarray=order, showgrid=False)
     figure.update_layout(barmode="overlay", showlegend=True, margin={"t": 44})

@@ -1,4 +1,4 @@
-"""Figures by round: quality and loss, eps, time, bytes.
+"""Figures by round: quality and mean rank, eps, time, bytes.
 
 Drawn from `curve`, `seconds` and `bytes_per_client` of `result.json`, and the card's delta(eps).
 
@@ -26,13 +26,13 @@ RANK = "mean rank of held-out items (0 = top)"
 
 
 def rounds(result: Mapping[str, Any]) -> go.Figure:
-    """Validation quality and, where it is known, loss after each round; two panels, no second axis.
+    """Validation quality and, where it is known, mean rank after each round; two panels, no second axis.
 
-    The loss is the mean percentile rank of validation users' held-out items: 0 at the top of the list, 1 at its end.
+    Mean rank is the mean percentile rank of validation users' held-out items: 0 at the top of the list, 1 at its end.
     """
     curve, metric = result.get("curve") or [], primary_metric(result)
     users = next((said for row in curve if (said := looked_at(row))), "validation")
-    panels = [(metric, f"{escape(metric)}, {users}", ACCENT), ("loss", RANK, COLOURS["ease"])]
+    panels = [(metric, f"{escape(metric)}, {users}", ACCENT), ("mean_rank", RANK, COLOURS["ease"])]
     panels = [panel for panel in panels if any(row.get(panel[0]) is not None for row in curve)] or panels[:1]
     titles = [title for _, title, _ in panels]
     figure = make_subplots(rows=len(panels), shared_xaxes=True, vertical_spacing=0.2, subplot_titles=titles)

@@ -8,9 +8,10 @@ folder's `events.jsonl`.
 
 Keys read from an event, all optional but `event`: `prepared` name, algorithm, users, items, interactions, privacy
 (what stands beside every ε below: dp, delta, unit, adjacency, accountant); `round` round and rounds (the last one),
-both counted from 0 as in the ledger, epsilon, loss, seconds since the start and the validation metric under its own
-name (or `quality`); `baseline` name and the metric; `evaluated` the metric; `measured` what a study measured: seed,
-what, epsilon, value; `untracked` error; `done` seconds; `failed` error. Any other event (`release`,
+both counted from 0 as in the ledger, epsilon, mean_rank (of held-out items: 0 top, 1 end), seconds since the start and
+the validation metric under its own name (or `quality`); `baseline` name and the metric; `evaluated` the metric;
+`measured` what a study measured: seed, what, epsilon, value; `untracked` error; `lost` words, of a machine; `done`
+seconds; `failed` error. Any other event (`release`,
 say) is logged and not shown.
 
 A `step` of `palate_sim.steps` is a bar below the lines on a terminal and in a notebook. Elsewhere it is a line every
@@ -34,9 +35,11 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from palate_common.records.closing import Closing
+from palate_sim.metrics import RATING_METRICS
 from palate_sim.progress.notebook import NotebookBar
 from palate_sim.progress.steps import OpenSteps, said
 from palate_sim.progress.wording import (
+    MEAN_RANK,
     PRIMARY,
     clean,
     display_name,
@@ -49,7 +52,7 @@ from palate_sim.progress.wording import (
 )
 
 LAST_EVENTS = frozenset({"done", "failed"})
-STYLES = {"failed": "bold red", "untracked": "yellow", "done": "bold green", "baseline": "dim"}
+STYLES = {"failed": "bold red", "untracked": "yellow", "lost": "yellow", "done": "bold green", "baseline": "dim"}
 LINES_EVERY = 2.0
 """Seconds between two lines of a step where no bar can be drawn, and before the first one."""
 
@@ -114,10 +117,11 @@ class Progress(Closing):
             self._console.print(Text(line, style=style), soft_wrap=not terminal)
             self._said = time.monotonic()
         if isinstance(event.get("privacy"), Mapping):
-            self._console.print(Text(rounds_line(event["privacy"]), style="dim"), soft_wrap=not terminal)
+            for words in (rounds_line(event["privacy"]), MEAN_RANK):
+                self._console.print(Text(words, style="dim"), soft_wrap=not terminal)
         if event.get("event") in LAST_EVENTS:
             self._end()
-        elif event.get("event") != "untracked":
+        elif event.get("event") not in ("untracked", "lost"):
             self._doing = _next_step({"algorithm": self._algorithm, **event})
             self._draw()
 
@@ -207,7 +211,7 @@ def _plain(value: Any) -> Any:
 
 def _line(event: Mapping[str, Any], width: int | None) -> str | None:
     """One event in words, None if there is nothing to show; cut to `width` columns, None for no limit."""
-    metric = PRIMARY if PRIMARY in event else next((k for k in event if "@" in k), "quality")
+    metric = PRIMARY if PRIMARY in event else next((k for k in event if "@" in k or k in RATING_METRICS), "quality")
     found = point(event.get(metric))
     quality = f"{metric} {found[0]:.3f}" if found else ""
     seconds = f"{event['seconds']:.1f} s" if isinstance(event.get("seconds"), int | float) else ""
@@ -218,7 +222,7 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
             parts = [f"prepared {clean(event.get('name', 'data'))}", *counts, seconds]
         case "round":
             spent = f"ε {epsilon_text(event['epsilon'])} spent" if event.get("epsilon") is not None else ""
-            rank = f"mean rank {event['loss']:.3f}" if isinstance(event.get("loss"), int | float) else ""
+            rank = f"mean rank {event['mean_rank']:.3f}" if isinstance(event.get("mean_rank"), int | float) else ""
             low, high = event.get("low"), event.get("high")
             sure = isinstance(low, int | float) and isinstance(high, int | float)
             looked = f"validation {quality}{f' ({low:.3f} – {high:.3f})' if sure else ''}" if quality else ""
@@ -235,6 +239,8 @@ def _line(event: Mapping[str, Any], width: int | None) -> str | None:
             parts = [f"seed {event['seed']}", clean(event.get("what", "?")), spent, value]
         case "done":
             parts = ["done", seconds]
+        case "lost":
+            parts = [clean(event.get("words", "a machine was lost"))]
         case "untracked":
             parts = [f"not tracked any more; the run goes on: {clean(event.get('error', 'no reason given'))}"]
         case "failed":

@@ -13,9 +13,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point, primary_metric, stamp, verdict_text
+from palate_sim.progress.wording import (
+    best_first,
+    clean,
+    epsilon_line,
+    fitted_name,
+    point,
+    primary_metric,
+    stamp,
+    verdict_text,
+)
 
-_BESIDE = ("rmse", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
+_BESIDE = ("rmse", "mae", "ndcg@10", "ndcg@20", "hr@10", "coverage@20")
 
 
 def print_result(console: Console, result: Mapping[str, Any], report: Path | None = None) -> None:
@@ -61,11 +70,9 @@ def _models(result: Mapping[str, Any]) -> Table:
     for other in others:
         table.add_column(_header(other), justify="right")
     rows = {"palate": metrics, **(result.get("baselines") or {})}
-    for name in sorted(rows, key=lambda name: -(point(rows[name], metric) or (-1.0, 0.0, 0.0))[0]):
-        found = point(rows[name], metric)
-        if found is None:
-            continue
-        mean, low, high = found
+    known = {name: found for name in rows if (found := point(rows[name], metric)) and metric in rows[name]}
+    for name in sorted(known, key=lambda name: best_first(known[name][0], metric)):
+        mean, low, high = known[name]
         cells = [point(rows[name].get(m)) if isinstance(rows[name], Mapping) else None for m in others]
         interval = f"{low:.3f} – {high:.3f}" if low < high else ""
         table.add_row(

@@ -13,15 +13,24 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from palate_sim.metrics import RATING_METRICS
+
 PRIMARY = "recall_capped@20"
+MEAN_RANK = "mean rank: where held-out items stand in the catalogue; 0 is the top, 0.5 chance"
 _NAMES = {
     "palate_fused": "Palate, fused on devices", "palate_without_panel": "Palate without the panel",
     "panel_only": "the panel alone",
     "palate": "Palate", "noised_popularity": "noised popularity", "item_knn": "item-kNN", "ease": "EASE",
     "ease_sparse": "sparse EASE",
+    "global_mean": "global mean", "user_mean": "user mean", "user_item_biases": "user and item biases",
     "ials": "iALS", "device_only": "device-only", "content_only": "content only", "off": "no privacy (dp off)",
 }  # fmt: skip
 _POPULARITY_FIRST = frozenset({"als", "dp-als", "popularity"})
+
+
+def best_first(value: float, metric: str) -> float:
+    """A sort key by which the best model comes first: an error is better the lower it is."""
+    return value if metric in RATING_METRICS else -value
 
 
 def primary_metric(result: Mapping[str, Any]) -> str:

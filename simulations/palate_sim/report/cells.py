@@ -15,7 +15,7 @@ from palate_sim.progress.wording import clean, epsilon_line, fitted_name, point,
 from palate_sim.report.card import card_groups, exclusions
 
 _STAMP = "display:inline-block;background:#b3261e;color:#fff;padding:.1em .5em;font-weight:600"
-_BESIDE = ("ndcg@20", "hr@10", "coverage@20")
+_BESIDE = ("mae", "ndcg@20", "hr@10", "coverage@20")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:

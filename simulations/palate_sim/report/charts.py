@@ -159,7 +159,7 @@ def _rounds(result: Mapping[str, Any]) -> Chart | None:
     metric = primary_metric(result)
     curve = result.get("curve") or []
     rows: Rows = [
-        (str(row["round"] + 1), *("" if row.get(k) is None else f"{row[k]:.4f}" for k in (metric, "loss")))
+        (str(row["round"] + 1), *("" if row.get(k) is None else f"{row[k]:.4f}" for k in (metric, "mean_rank")))
         for row in curve
     ]
     if not any(row[1] or row[2] for row in rows):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
+from palate_sim.metrics import RATING_METRICS
 from palate_sim.progress.wording import (
     display_name,
     epsilon_line,
@@ -34,6 +35,14 @@ _BY_UNIT = {
         "events",
     ),
 }
+_NOTES = {
+    "popularity": "exact popularity",
+    "noised_popularity": "popularity at the same privacy",
+    "ease": "EASE, which reads everybody's history",
+    "global_mean": "the mean of all ratings",
+    "user_mean": "each user's own mean",
+    "user_item_biases": "biases of users and items",
+}
 _DEFINITIONS = {
     "recall_capped": "hits in the first {k} ÷ min({k}, held-out items)",
     "recall": "hits in the first {k} ÷ held-out items",
@@ -43,6 +52,8 @@ _DEFINITIONS = {
     "mrr": "1 ÷ rank of the first hit",
     "coverage": "share of the catalogue that appears in anybody's first {k}",
     "gini": "inequality of how often items are recommended: 0 equal, 1 one item only",
+    "rmse": "root mean squared error of expected ratings, over all held-out ratings; lower is better",
+    "mae": "mean absolute error of expected ratings, over all held-out ratings; lower is better",
     "novelty": "mean −log₂ of the share of training users who have the item, in bits",
 }
 
@@ -59,6 +70,15 @@ def headline(result: Mapping[str, Any]) -> str:
     ]
     if own is None:
         return f"Palate was trained on {name}"
+    if metric in RATING_METRICS:
+        means = [
+            f"{abs(percent)}\N{NO-BREAK SPACE}% {'below' if percent < 0 else 'above'} {words}"
+            for key, words in (("global_mean", "the mean of all ratings"), ("user_mean", "each user's own mean"))
+            if (other := point((result.get("baselines") or {}).get(key), metric))
+            and (percent := round(100 * (own[0] / other[0] - 1), 1))
+        ]
+        off = f", {' and '.join(means)}" if means else ""
+        return f"On {name}, Palate predicts ratings with an {metric.upper()} of {own[0]:.3f}{off}"
     if not beside:
         return f"On {name}, Palate reaches {metric} {own[0]:.3f}"
     return f"On {name}, Palate recommends {' and '.join(beside)} ({metric})"
@@ -181,8 +201,7 @@ def _quality(result: Mapping[str, Any]) -> list[str]:
         )
     sampled = f" Each was ranked against {against.rstrip(']')} only, which flatters every model." if against else ""
     figures = []
-    for key, note in (("popularity", "exact popularity"), ("noised_popularity", "popularity at the same privacy"),
-                      ("ease", "EASE, which reads everybody's history")):  # fmt: skip
+    for key, note in _NOTES.items():
         other = point((result.get("baselines") or {}).get(key), metric)
         if other is not None and (is_private(result) or key != "noised_popularity"):
             figures.append(f"{note} {other[0]:.3f}")

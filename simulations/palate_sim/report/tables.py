@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate_sim.plots.quality import ranking
-from palate_sim.progress.wording import algorithm_of, first_round, fitted_name, point, primary_metric, short
+from palate_sim.progress.wording import algorithm_of, best_first, first_round, fitted_name, point, primary_metric, short
 
 Rows = list[tuple[str, ...]]
 _NOTES = {
@@ -117,7 +117,7 @@ def by_domain(result: Mapping[str, Any]) -> tuple[tuple[str, ...], Rows]:
     for domain, facts in found.items():
         models = {name: point(table.get(metric)) for name, table in (facts.get("models") or {}).items()}
         known = {name: value for name, value in models.items() if value}
-        for name in sorted(known, key=lambda name: -known[name][0]):
+        for name in sorted(known, key=lambda name: best_first(known[name][0], metric)):
             mean, low, high = known[name]
             new = (facts.get("new") or {}).get(name)
             told, interval = "" if new is None else f"{new:.3f}", f"{low:.3f} to {high:.3f}" if low < high else ""

@@ -46,6 +46,7 @@ from palate_sim.evaluation.on_device import OnDevice, weighs_sources
 from palate_sim.evaluation.recency import judge_recency
 from palate_sim.evaluation.sampling import TESTED, some_heldout
 from palate_sim.evaluation.saved_lists import Evaluation, save_split
+from palate_sim.metrics import RATING_METRICS
 from palate_sim.preparation.preparation import Prepared, describe_split
 from palate_sim.run.clock import Clock
 from palate_sim.run.inventory import FILES, MARK, write_inventory
@@ -189,12 +190,13 @@ def _judged(
     terms, whole, ks = trained.terms, prepared.split, config.evaluation.ks
     test = some_heldout(whole.test, config.evaluation.test_users, seed=config.seed, purpose=TESTED)
     split = replace(whole, test=test)
-    prepared, metric = replace(prepared, split=split), headline(split, ks)
+    prepared, ratings = replace(prepared, split=split), trained.outcome.model.learns_ratings
+    metric = headline(split, ks, ratings=ratings)
     own = judged(trained.outcome.model, prepared, config, notify, "the model")
     notify({"event": "evaluated", metric: own.mean(metric)})
     scorers: dict[str, CatalogueScorer] | None = None if prepared.domains is None else {"palate": trained.outcome.model}
     evaluations, left_out = judge_baselines(
-        config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, keep=scorers
+        config, prepared, epsilon=terms.epsilon, delta=terms.delta, notify=notify, ratings=ratings, keep=scorers
     )
     if weighs_sources(trained.outcome.model):
         evaluations["palate_fused"] = judged(OnDevice(trained.outcome.model), prepared, config, notify, "fused lists")
@@ -298,10 +300,13 @@ def _warnings(
             f"epsilon {trained.terms.epsilon:g} (user-level, zero-out) promises next to nothing: e^epsilon bounds how "
             "much likelier one user's history may make any outcome."
         )
-    popularity = evaluations.get("popularity")
-    if popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
-        said.append(
-            f"{metric} is below 0.9 times true popularity: with this many users, epsilon {result['epsilon_requested']} "
-            "costs more than it gives."
-        )
+    costs = "more users, or more of their history, would help"
+    if trained.private:
+        costs = f"with this many users, epsilon {result['epsilon_requested']} costs more than it gives"
+    means, popularity = evaluations.get("user_mean"), evaluations.get("popularity")
+    if metric in RATING_METRICS:
+        if means is not None and own.mean(metric) > means.mean(metric):
+            said.append(f"{metric} is above that of each user's own mean: {costs}.")
+    elif popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
+        said.append(f"{metric} is below 0.9 times true popularity: {costs}.")
     return said

@@ -18,6 +18,7 @@ from typing import Any
 
 from palate_common.errors import InputError
 from palate_sim.config import as_shown
+from palate_sim.metrics import RATING_METRICS
 from palate_sim.progress.wording import clean, epsilon_line, point, rounds_line, stamp
 from palate_sim.steps import Notify
 from palate_sim.tracking.tracker import Begun, Finished, RunTracker, tracker_of
@@ -142,11 +143,11 @@ def replay(result: Mapping[str, Any], notify: Notify) -> None:
 
 def round_values(row: Mapping[str, Any]) -> dict[str, float]:
     """A point of the curve as it is tracked: quality with its interval, mean rank, epsilon spent."""
-    metrics = [key for key in row if "@" in key or key in ("rmse", "mae")]
+    metrics = [key for key in row if "@" in key or key in RATING_METRICS]
     names = {metric: f"validation/{metric}" for metric in metrics}
     if metrics:
         names |= {end: f"validation/{metrics[0]} {end}" for end in ("low", "high")}
-    names |= {"loss": "validation/mean_rank", "epsilon": "privacy/epsilon"}
+    names |= {"mean_rank": "validation/mean_rank", "epsilon": "privacy/epsilon"}
     return {name: float(row[key]) for key, name in names.items() if row.get(key) is not None}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.flower import Host, Shards, node_app
+from palate_client.ledger.device_ids import Ids
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
@@ -59,10 +60,27 @@ class LedgerKeeper:
     def __init__(self, file: str) -> None:
         self._ledger = DeviceLedger(file, durable=False)
         self._users = 0
+        self._plan, self._charged = "", dict[tuple[int, int], npt.NDArray[np.bool_]]()
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the ledger."""
         return getattr(self._ledger, name)(*args, **kwargs)
+
+    def charge(self, plan_hash: str, *, devices: Sequence[int] | Ids, **facts: Any) -> npt.NDArray[np.bool_]:
+        """Charge the devices of a node, once an attempt, however often the node is asked.
+
+        A node is asked a second time only where its machine was lost before it had answered. Its devices have been
+        charged then, and take part in the same attempt at that cost.
+
+        **Guarantees:** a second charge of the same plan is none: what the first found is returned, without an entry.
+        **Guarantees:** another plan is charged anew: and refused where a device has answered its attempt already.
+        """
+        if plan_hash != self._plan:
+            self._plan, self._charged = plan_hash, {}
+        node = int(devices[0]), len(devices)
+        if node not in self._charged:
+            self._charged[node] = self._ledger.charge(plan_hash, devices=devices, **facts)
+        return self._charged[node]
 
     def advance(self, users: int) -> None:
         """Count users that are done."""
@@ -86,7 +104,9 @@ class KeptLedger:
 
     def charge(self, plan_hash: str, **facts: Any) -> npt.NDArray[np.bool_]:
         """As `DeviceLedger.charge`."""
-        mask: npt.NDArray[np.bool_] = self._call("charge", plan_hash, **facts)
+        import ray
+
+        mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(plan_hash, **facts))
         return mask
 
     def seen_checkpoint(self, population: str) -> Checkpoint | None:

@@ -4,8 +4,9 @@
 
 The server's rounds run in this process, as with `local`; a gateway process speaks to the cluster. Histories are mapped
 from their folder where all machines see it, and travel through Ray's object store otherwise, a node's as one object.
-The devices' ledger stays one file on this machine. A machine that is lost while it works voids the attempt: its devices
-have been charged and answer once. The attempt stays charged, and another one is made with what machines are left.
+The devices' ledger stays one file on this machine. What a lost machine was asked is asked of those that are left,
+within the same attempt and at no cost: see `Gateway`. Where none is left, the attempt is void and stays charged, and
+another one is made with what machines there are by then.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from palate_sim.steps import Notify, silent, step
 PROGRAM = "from palate_sim.engines.cluster.gateway import main; main()"
 LOG = "ray.log"
 ATTEMPTS = 3
-"""How often a round is tried when machines are lost: each try is charged."""
+"""How often a round is tried when all machines are lost: each try is charged."""
 
 
 def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = None, notify: Notify = silent) -> Outcome:
@@ -41,7 +42,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         job: the run.
         histories: one row an installation, in the order of their numbers in the device ledger.
         on_release: called with each release once it is sealed.
-        notify: called with how far each round is.
+        notify: called with how far each round is, and with what is lost.
 
     Raises:
         InputError: no cluster, another version on one of its machines, or key, ledger or terms don't fit.
@@ -59,6 +60,9 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
 
     def cpu_seconds() -> float:
         return time.process_time() + sum(each.cpu_seconds for each in gateways)
+
+    def lost(words: str) -> None:
+        notify({"event": "lost", "words": words})
 
     with (
         open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator,
@@ -88,6 +92,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                     1,
                     descriptors=shared.descriptors,
                     advance=shown.advance,
+                    warn=lost,
                     program=PROGRAM,
                     ahead=start.nodes,
                     log=job.folder / LOG,
@@ -99,9 +104,10 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
                 with gateway as shown.transport:
                     meter.resume()
                     run_rounds(coordinator, shown, on_release=meter)
-            except LostError:
+            except LostError as error:
                 if not tries_left:
                     raise
+                lost(f"{error}: the attempt is void and stays charged, and another one is made")
             finally:
                 DeviceLedger(job.devices, durable=False).close()  # a keeper that was ended leaves its log beside it
     return Outcome(coordinator.model, meter.updates, meter.cpu_seconds, meter.wall_seconds, *startup)

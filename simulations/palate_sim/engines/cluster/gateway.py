@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from palate_client.flower import Shards
 from palate_common.errors import InputError, PalateError
 from palate_sim.engines.cluster.actors import ClusterStart, LedgerKeeper, RayWorker, anywhere, arrays_of
-from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Shared, begin
+from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Lost, Shared, begin
 from palate_sim.engines.workers import ONE_THREAD
 from palate_sim.provenance import run_sources
 
@@ -148,12 +148,35 @@ class Gateway:
             try:
                 answer, self._seconds[actor] = ray.get(done)
             except RayActorError:
-                # Its devices may have been charged: they answer no second time, and a sum without them is another one.
-                raise _LostMachineError("a machine of the Ray cluster was lost while it worked") from None
+                self._mourn(actor, asked)
+                continue
             self._free.append(actor)
             self._answers.send(Answered(asked.exchange, asked.node, answer, self._users(), self._cpu()))
         if not ready:
             self._say()
+
+    def _mourn(self, actor: Any, asked: Asked) -> None:
+        """Ask a node of a lost machine again, on a machine that is left, within the same attempt.
+
+        **Guarantees:** an attempt has one sum: a node's answer is passed on at most once. What is asked again has not
+        been answered, and a lost actor's answer can't come later: Ray has given its call up. Nothing of the attempt has
+        left the run by then, since a sum is noised, sealed and released after all answers are in. So the release has
+        the distribution that was charged, and the attempt costs what it would have cost without the loss. Devices are
+        charged once, too: see `LedgerKeeper.charge`.
+
+        **Assumes:** the cluster is trusted, as it holds the histories; so an answer that was lost on it tells nobody
+        anything. With secure noise the second answer has noise of its own; with seeded noise it has the same bits.
+        """
+        self._homes = {node: home for node, home in self._homes.items() if home is not actor}
+        self._pending.appendleft(asked)
+        left = len(self._free) + len(self._working)
+        if not left:
+            raise _LostMachineError("the last machine of the Ray cluster was lost while it worked")
+        self._answers.send(
+            Lost(
+                f"a worker of the Ray cluster was lost; {left} go on in its place, within the same attempt, at no cost"
+            )
+        )
 
     def _say(self) -> None:
         self._answers.send(Advanced(self._users(), self._cpu()))
