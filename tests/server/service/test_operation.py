@@ -332,14 +332,6 @@ def test_a_device_that_refuses_is_no_offender(make_service: Maker) -> None:
     assert service.events("malformed") == service.events("named") == service.events("unsigned") == []
 
 
-def test_an_attempt_that_ends_because_devices_refuse_says_so(make_service: Maker) -> None:
-    service = make_service(attempts=1)
-    service.devices.spoil = lambda device, answer: REFUSED if device < 2 else answer
-    service.operate()
-    (aborted,) = service.events("aborted")
-    assert (aborted["reason"], aborted["refused"], aborted["charged"]) == ("refused", 2, True)
-
-
 def test_a_run_goes_on_where_it_was_killed(make_service: Maker) -> None:
     service = make_service()
     seen: list[int] = []
