@@ -1,6 +1,8 @@
 """Real devices in threads: enrol, say so in a line, and sync again and again until the time is up or stdin ends.
 
 python fleet.py JOB.json
+
+A line on stdin is a purpose to which all of them agree from then on.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def main(file: Path) -> None:
         participations=10**6,
         floors=floors,
     )
-    over = threading.Event()
+    over, agreed = threading.Event(), list[str]()
     count, enrolled = len(job["invitations"]), threading.Barrier(len(job["invitations"]) + 1)
     turn, turns = threading.Condition(), [0]  # device numbers are those of the events
     totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0, "sent": 0, "received": 0}
@@ -39,7 +41,7 @@ def main(file: Path) -> None:
         def one(number: int) -> None:
             rng = random.Random(number)  # noqa: S311 - when a device comes and goes
             with palate.open(Path(home) / str(number), app="bench", key=palate.new_key(), service=service) as device:
-                for purpose in ("store", "train"):
+                for purpose in ("store", *job["purposes"][number]):
                     device.consent.grant(purpose, version="1")
                 for step in range(5):
                     device.track("view", f"item-{(number * 13 + step * step * 7) % 200}")
@@ -53,7 +55,11 @@ def main(file: Path) -> None:
                     if rng.random() < job["churn"]:
                         over.wait(rng.uniform(1.0, 10.0))
                         continue
-                    result = device.sync(seconds=600.0, stop=over, poll_seconds=0.5)
+                    for purpose in agreed:
+                        if not device.consent.get(purpose):
+                            device.consent.grant(purpose, version="1")
+                    window = job["windows"][number % len(job["windows"])]
+                    result = device.sync(seconds=window, stop=over, poll_seconds=0.5)
                     with lock:
                         totals["syncs"] += 1
                         for name in ("rounds", "exchanges", "requests", "refused", "sent", "received"):
@@ -66,8 +72,13 @@ def main(file: Path) -> None:
         enrolled.wait()
         print("enrolled", flush=True)
         begun = time.monotonic()
-        watcher = threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True)
-        watcher.start()
+
+        def watch() -> None:
+            for line in sys.stdin:
+                agreed.append(line.strip())
+            over.set()
+
+        threading.Thread(target=watch, daemon=True).start()
         while not over.wait(0.5):
             if time.monotonic() - begun > job["seconds"]:
                 over.set()

@@ -253,11 +253,28 @@ class World:
 
     @contextmanager
     def fleet(
-        self, count: int, *, stop_after: float = 1e9, churn: float = 0.0, patient: bool = False
+        self,
+        count: int,
+        *,
+        stop_after: float = 1e9,
+        churn: float = 0.0,
+        patient: bool = False,
+        windows: Sequence[float] = (600.0,),
+        purposes: Sequence[Sequence[str]] = (),
     ) -> Iterator[subprocess.Popen[str]]:
-        """Devices that enrol and then sync again and again, `patient` ones when they are asked to."""
+        """Devices that enrol and then sync again and again, `patient` ones when they are asked to.
+
+        Args:
+            count: their number.
+            stop_after: seconds after which they end.
+            churn: the share of syncs that a device leaves out.
+            patient: whether they come back when they are asked to.
+            windows: seconds of a sync, of each device in turn.
+            purposes: to what each device's user agrees; `train` where nothing is said.
+        """
         file = self.folder / f"fleet-{time.monotonic_ns()}.json"
         job = {"invitations": self.invitations(count), "seconds": stop_after, "churn": churn, "patient": patient}
+        job |= {"windows": list(windows), "purposes": [list(each) for each in purposes] or [["train"]] * count}
         job["seeded"] = self.site.config.privacy.noise is Noise.SEEDED
         file.write_text(json.dumps(job))
         script = str(Path(__file__).with_name("fleet.py"))

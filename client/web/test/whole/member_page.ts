@@ -50,6 +50,7 @@ Object.assign(globalThis, {
     await device.trackMany(items.map((item) => ({ kind: "like", item, id: `like ${item}` })));
   },
 
+  agree: (purpose: "analytics") => device.consent.grant(purpose),
   sync: (seconds: number, pollSeconds: number) => device.sync({ seconds, pollSeconds }),
 
   /** Tracks until the page is gone, and says what was acknowledged. */

@@ -56,6 +56,7 @@ const commands = {
     const cpu = { pages: after.pages - before.pages, workers: after.workers - before.workers };
     return { cpu, members: results.map((result, at) => ({ ...result, preflights: members[at].preflights })) };
   },
+  agree: ({ purpose }) => Promise.all(members.map(({ page }) => page.evaluate((given) => globalThis.agree(given), purpose))),
   contributed: ({ at }) => members[at].page.evaluate(() => globalThis.kept()),
   state: ({ at }) => members[at].page.evaluate(() => globalThis.state()),
 };
