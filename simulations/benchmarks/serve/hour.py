@@ -48,11 +48,11 @@ devices = {devices}
 epsilon = 2.0
 lifetime_epsilon = 1000.0
 period_epsilon = 1000.0
-dropout = 0.2
+dropout = 0.3
 [training]
 algorithm = "als"
 settings = {{rounds = 2}}
-every_hours = 0.0
+every_hours = 0.005
 [cohort]
 wait_seconds = 20.0
 exchange_seconds = 20.0
@@ -215,10 +215,11 @@ def _add_items(world: World, count: int) -> dict[str, Any]:
     file.write_text("".join(f"{item}\n" for item in world.items))
     begun = time.monotonic()
     _command(world, "serve", "items", str(world.site.folder), str(file))
-    released = lambda: any(  # noqa: E731
-        terms["n_items"] == len(world.items) for terms in _sealed_terms(world)
-    )
-    world.wait(released, seconds=RECOVERY)
+
+    def over_all() -> bool:
+        return any(terms["facts"]["n_items"] == len(world.items) for terms in _sealed_terms(world))
+
+    world.wait(over_all, seconds=RECOVERY)
     return {"items": count, "seconds": time.monotonic() - begun}
 
 
@@ -242,7 +243,7 @@ def _copied(world: World) -> dict[str, Any]:
     before = len(world.events("round"))
     world.wait(lambda: len(world.events("round")) >= before + 2, seconds=RECOVERY)
     with Enrolments(world.site.enrolment_file) as register:
-        states = {device.number: device.state for device in register.devices()}
+        states = {device.number: device.state for device in register.listed(now=time.time())}
     full = [event["users"] for event in world.events("round")][before:]
     return {"said": (done.stdout + done.stderr).strip()[:200], "state": str(states[last]), "users": full}
 
