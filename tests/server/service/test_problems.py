@@ -386,6 +386,7 @@ def test_too_few_devices_and_too_many_named(make_service: Maker) -> None:
 def test_a_backup_that_is_older_than_what_has_changed(site: Site, tmp_path: Path) -> None:
     assert last_backup(site) is None
     later = time.time() + 49 * 3600
+    os.utime(site.tls / "ca.pem", (later, later))  # as in a folder that was copied
     assert "no backup" in wrong(site, now=later)["backup_old"].said
     write_backup(site, tmp_path / "backup.tar")
     made = last_backup(site)
