@@ -59,7 +59,7 @@ def test_added_items_reach_devices_without_a_round_and_the_next_run_is_over_them
     assert "would add: 2 items · kept: 12 · refused: none" in capsys.readouterr().out
     assert (service.site.folder / "items").read_bytes() == files
     assert add(service, tmp_path) == 0
-    assert codes(service, clock)["items_waiting"] == "2 items were added, and devices don't have them yet"
+    assert codes(service, clock)["items_waiting"] == "2 item(s) were added, and devices don't have them yet"
     service.operate()
     found = latest(service.site)
     assert (found.items, found.version > before.version) == ((*before.items, *MORE), True)
