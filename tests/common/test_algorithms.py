@@ -127,7 +127,7 @@ class TestContract:
 
 
 @pytest.mark.parametrize("name", ["als", "popularity", "sgd", "dp-als", "dp-fedavg", "dp-ease", "event-mf", "torch-mf"])
-def test_a_model_over_a_grown_catalogue_ranks_what_it_had_as_before_and_names_what_is_new(name: str) -> None:
+def test_a_new_item_costs_nothing_and_a_model_ranks_what_it_had_as_before(name: str) -> None:
     """A list of new ids costs nothing, and takes nothing from what was learned."""
     had, items = HISTORIES.n_items, tuple(f"item-{row}" for row in range(HISTORIES.n_items + 5))
     facts = PublicFacts(n_users=100_000, n_items=had, mu=1.5, seed=5, local=name == "event-mf")
