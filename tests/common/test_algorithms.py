@@ -16,8 +16,10 @@ from palate_common.algorithms import (
     algorithm_names,
     lent,
     make_algorithm,
+    next_state,
 )
 from palate_common.algorithms import registry as algorithm_registry
+from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.quarantine import QUARANTINED
 from palate_common.algorithms.popularity import Popularity, PopularitySettings
 from palate_common.errors import InputError
@@ -127,7 +129,7 @@ class TestContract:
 
 
 @pytest.mark.parametrize("name", ["als", "popularity", "sgd", "dp-als", "dp-fedavg", "dp-ease", "event-mf", "torch-mf"])
-def test_a_model_over_a_grown_catalogue_ranks_what_it_had_as_before_and_names_what_is_new(name: str) -> None:
+def test_a_new_item_costs_nothing_and_a_model_ranks_what_it_had_as_before(name: str) -> None:
     """A list of new ids costs nothing, and takes nothing from what was learned."""
     had, items = HISTORIES.n_items, tuple(f"item-{row}" for row in range(HISTORIES.n_items + 5))
     facts = PublicFacts(n_users=100_000, n_items=had, mu=1.5, seed=5, local=name == "event-mf")
@@ -154,6 +156,32 @@ def test_a_model_over_a_grown_catalogue_ranks_what_it_had_as_before_and_names_wh
         assert other[had:].max() <= other[:had].max(), "a new item isn't at the top of everybody's list"
     with pytest.raises(InputError, match="must begin with the items that the model has"):
         model.over(("other", *items[1:]), {})
+
+
+def test_a_new_items_public_features_say_whose_list_it_comes_to() -> None:
+    n = HISTORIES.n_items
+    features = np.repeat(np.eye(2, dtype=np.float32), n // 2, axis=0)  # what half of the catalogue it is in
+    wider = np.concatenate([features, np.eye(2, dtype=np.float32)])
+    algorithm = make_algorithm(
+        "als", {}, PublicFacts(n_users=HISTORIES.n_users, n_items=n, n_features=2, mu=5.0, seed=5)
+    )
+    state = algorithm.start()
+    for round_ in range(len(algorithm.shares)):
+        layout = algorithm.layout(state, round_)
+        clipped = clip(algorithm.contribute(state, round_, HISTORIES), layout, clip_norm=1.0, grid=GRID)
+        blocks = split_vector(clipped.total(), layout)
+        sums = {spec.name: blocks[spec.name] / (GRID * spec.weight) for spec in layout}
+        state = next_state(algorithm, state, round_, sums, dict.fromkeys(sums, 0.5), {FEATURES: features})
+    items = tuple(f"item-{row}" for row in range(n + 2))
+    header = ModelHeader(
+        algorithm="als", settings={}, facts=algorithm.facts, releases=1, catalogue=catalogue_hash(items[:n])
+    )
+    grown = GlobalModel(header, {**state, "content_weight": np.ones(1, np.float32)}).over(items, {FEATURES: wider})
+    first, last = grown.scores(
+        Interactions.from_pairs([0] * 9 + [1] * 9, [*range(9), *range(n - 9, n)], n_users=2, n_items=n + 2)
+    )
+    assert first[n] > first[n + 1]
+    assert last[n + 1] > last[n]
 
 
 def test_popularity_weighs_each_user_the_same() -> None:

@@ -31,7 +31,7 @@ from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
 from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.models import published
-from palate_common.models.catalogue import ItemCatalogue, lines, read_lines
+from palate_common.models.catalogue import ItemCatalogue, read_lines
 from palate_common.models.manifest import EXTENDS, ITEMS, Manifest, Publication, learned_by, read_manifest
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.models.published import Contents, Published
@@ -277,10 +277,15 @@ def _extends(model: GlobalModel) -> dict[str, Any]:
 
 def catalogue_out(site: Site) -> ItemCatalogue | None:
     """The items of the latest model, which devices have: no run is opened over others. None: no model is there."""
+    data = _items_out(site)
+    return None if data is None else ItemCatalogue(read_lines(data))
+
+
+def _items_out(site: Site) -> bytes | None:
     manifest = latest_manifest(site)
     try:
-        return None if manifest is None else ItemCatalogue(read_lines((site.models / manifest / ITEMS).read_bytes()))
-    except (OSError, ValueError):
+        return None if manifest is None else (site.models / manifest / ITEMS).read_bytes()
+    except OSError:
         return None
 
 
@@ -290,11 +295,11 @@ def added_items(site: Site) -> tuple[str, ...]:
     Raises:
         InputError: it isn't a list, or doesn't begin with the items that devices have, in their order.
     """
-    out, path = catalogue_out(site), site.items_file
+    data = _items_out(site)
     with suppress(OSError):
-        if out is not None and path.read_bytes() == lines(out.items):
+        if site.items_file.read_bytes() == data:  # nothing has to be read of a long list
             return ()
-    had, items = () if out is None else out.items, site.afresh().catalogue.items
+    had, items = read_lines(data or b""), site.afresh().catalogue.items
     if lost := sorted(set(had) - set(items)):
         raise InputError(
             f"`items` must keep each item that devices have, and lacks {lost[0]!r:.80}: a list only grows, and `palate "
@@ -341,7 +346,7 @@ def publish_items(site: Site) -> Published | None:
 @contextmanager
 def publishing(site: Site) -> Iterator[None]:
     """Let one process at a time look what the latest model is, and publish another, or change the list of items."""
-    held = lock_folder(site.models, wait=True)
+    held = lock_folder(site.folder, wait=True)  # no other account can open it
     try:
         yield
     finally:
@@ -589,7 +594,7 @@ def _write(
         said, shown, publication = _entered(site, ledger, witnesses, made)
     size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
-    if not any(isinstance(entry, ChargeEntry | RestoredEntry) for entry in ledger.entries()):
+    if not ledger.spent() and not any(isinstance(entry, ChargeEntry) for entry in ledger.entries()):
         Witness(site.witness).begin({each: files[each] for each in MANIFEST_FILES})
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)

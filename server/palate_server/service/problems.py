@@ -685,7 +685,7 @@ def _items(seen: _Seen) -> Iterator[ServerProblem]:
     if added and refused is not None:
         yield _problem("items_refused", said=str(refused.get("reason", "")), since=refused)
     elif added:
-        yield _problem("items_waiting", said=f"{len(added):,} items were added, and devices don't have them yet")
+        yield _problem("items_waiting", said=f"{len(added):,} item(s) were added, and devices don't have them yet")
 
 
 def _quarantine(seen: _Seen) -> Iterator[ServerProblem]:

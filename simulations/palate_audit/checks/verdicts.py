@@ -347,7 +347,7 @@ class JudgedWorld:
     def look(self, judged: str, histories: Interactions) -> None:
         """Have devices work out their votes on a run's model, which nobody ever sends."""
         with self.site.ledger(read_only=True) as ledger:
-            question, arrays = judging.question(self.site, ledger, judged)
+            question, arrays, _ = judging.question(self.site, ledger, judged)
         voting = Judging(question, question.candidate.facts)
         voting.contribute(first_state(voting, arrays), 0, histories)
 

@@ -11,9 +11,12 @@ import pytest
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import run
+from palate_common.errors import InputError
+from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
 from palate_server.operation.outlook import read_outlook
 from palate_server.operation.releases import EXTENDS, catalogue_out, latest, publish
+from palate_server.operation.runs import begin
 from palate_server.rounds.terms import RunTerms
 from palate_server.service.problems import problems
 from palate_sim.card.card import card_payload, sign_card
@@ -46,7 +49,7 @@ def spent(service: Any) -> float:
         return ledger.spent()
 
 
-def test_added_items_reach_devices_without_a_round_and_the_next_run_is_over_them(
+def test_a_run_is_opened_over_a_catalogue_that_devices_have_got_without_a_round(
     make_service: Maker, clock: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service = make_service(every_hours=0.0, algorithm="als", epsilon=6.0)
@@ -59,7 +62,7 @@ def test_added_items_reach_devices_without_a_round_and_the_next_run_is_over_them
     assert "would add: 2 items · kept: 12 · refused: none" in capsys.readouterr().out
     assert (service.site.folder / "items").read_bytes() == files
     assert add(service, tmp_path) == 0
-    assert codes(service, clock)["items_waiting"] == "2 items were added, and devices don't have them yet"
+    assert codes(service, clock)["items_waiting"] == "2 item(s) were added, and devices don't have them yet"
     service.operate()
     found = latest(service.site)
     assert (found.items, found.version > before.version) == ((*before.items, *MORE), True)
@@ -112,7 +115,7 @@ def test_an_open_run_is_finished_over_its_own_items(make_service: Maker, clock: 
         (lambda items: [], "must name at least one item"),
     ],
 )
-def test_a_list_that_devices_could_not_follow_opens_no_training_until_it_is_mended(
+def test_no_attempt_is_opened_that_devices_are_known_to_refuse_by_a_list_that_they_could_not_follow(
     make_service: Maker, clock: Any, made: Callable[[Any], Any], told: str
 ) -> None:
     service = make_service(every_hours=0.0)
@@ -125,6 +128,12 @@ def test_a_list_that_devices_could_not_follow_opens_no_training_until_it_is_mend
     assert told in codes(service, clock)["items_refused"]
     assert read_outlook(service.site, now=clock.now).next_run["at"] is None
     file.write_text("".join(f"{item}\n" for item in (*items, "new")))  # by hand, too
+    with (
+        service.site.ledger() as ledger,
+        Enrolments(service.site.enrolment_file) as register,
+        pytest.raises(InputError, match="must be over the items of the latest model"),
+    ):
+        begin(service.site.afresh(), ledger, register, None, None)
     service.operate()
     assert latest(service.site).items == (*items, "new")
     assert "items_refused" not in codes(service, clock)

@@ -316,6 +316,19 @@ def test_charges_that_released_nothing_and_a_serverapp_that_ended_in_one(make_se
     assert not {"charge_void", "charge_lost", "runs_void"} & set(wrong(service.site, {}))
 
 
+def test_items_that_devices_lack(site: Site) -> None:
+    file = site.folder / "items"
+    had = file.read_text()
+    file.write_text(f"{had}new\n")
+    assert wrong(site)["items_waiting"].said == "1 item(s) were added, and devices don't have them yet"
+    tell(site, "items refused", reason="features don't fit")
+    assert wrong(site)["items_refused"].said == "features don't fit"
+    file.write_text("new\n")
+    assert "must keep each item that devices have" in wrong(site)["items_refused"].said
+    file.write_text(had)
+    assert not {"items_refused", "items_waiting"} & set(wrong(site))
+
+
 def test_installations_that_never_come_back_are_counted_where_a_cohort_is_not_met(
     make_service: Any, clock: Any
 ) -> None:

@@ -157,6 +157,7 @@ def test_attempts_that_were_cut_off_are_counted_and_three_in_vain_are_bad_health
     assert health(metrics) == (503, {"witness": True, "attempts": False})
     value = metrics.registry.get_sample_value
     assert (value("palate_attempts_total", {"outcome": "lost"}), value("palate_voids")) == (3.0, 3.0)
+    assert run(["serve", "resume", str(service.site.folder)]) == 0
     service.operate()
     assert (health(metrics)[0], value("palate_voids")) == (200, 0.0)
 

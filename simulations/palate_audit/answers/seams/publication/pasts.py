@@ -189,6 +189,9 @@ def _wait(dice: Dice, answer: CaseAnswer, site: Site, ledger: Ledger, now: float
     row = [entry_from({**dice.mostly(charge, seal), "seq": n, "attempt": n}) for n in range(7)]
     with mock.patch("time.time", partial(float, now)):
         answer.tell([[made.until(row[:n]) - now, made.exhausted(row[:n]), len(voids(row[:n]))] for n in range(8)])
+        answer.of(made.resume, row[: dice.whole(3, 7)])
+        answer.tell([[made.until(row[:n]) - now, made.in_vain(row[:n])] for n in range(8)])
+        (site.state / "go-on.json").unlink(missing_ok=True)
     with mock.patch("time.time", partial(float, now - dice.one_of((0.0, 30.0, 90_000.0)))):
         match dice.one_of(("none", "ended", "failed", "open", "open", "spoilt")):
             case "ended":

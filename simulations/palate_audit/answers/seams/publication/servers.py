@@ -125,7 +125,7 @@ class MadeServer(Closing):
         self.configure(settings)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Go on with these settings, unless they are refused, and with the items."""
+        """Go on with these settings, unless they are refused, and with the items, which are mostly published."""
         (self.folder / "server.toml").write_text(server_toml({**self.settings, **settings}))
         (self.folder / "items").write_text("".join(f"{item}\n" for item in self.items))
         changed = self.answer.tried(Site.at, self.folder)
@@ -133,6 +133,9 @@ class MadeServer(Closing):
             (self.folder / "server.toml").write_text(server_toml(self.settings))
             changed, settings = Site.at(self.folder), {}
         self.site, self.settings = changed, {**self.settings, **settings}
+        self.answer.of(releases.added_items, self.site)
+        if self.dice.chance(0.8):
+            self.answer.of(lambda: _published(releases.publish_items(self.site.afresh())))
 
     def start(self) -> None:
         """Publish the model that a population begins with."""
@@ -399,10 +402,10 @@ def shown_items(found: tuple[QuarantinedItem, ...]) -> list[list[Any]]:
     return [[each.item, each.by, each.until, each.proved] for each in found]
 
 
-def _of_another_model(site: Site, ledger: Ledger, run: str, ask: Any = judging.question) -> tuple[Any, State]:
+def _of_another_model(site: Site, ledger: Ledger, run: str, ask: Any = judging.question) -> tuple[Any, State, Any]:
     """A verdict that is asked of another model than it says."""
-    pair, arrays = ask(site, ledger, run)
-    return pair.model_copy(update={"candidate": pair.candidate.model_copy(update={"model": "ab" * 32})}), arrays
+    pair, *rest = ask(site, ledger, run)
+    return pair.model_copy(update={"candidate": pair.candidate.model_copy(update={"model": "ab" * 32})}), *rest
 
 
 def _about(terms: RunTerms) -> dict[str, Any]:
