@@ -279,6 +279,7 @@ class Session:
                 host.delivered()
             except RejectedError as error:
                 logger.info("an answer came too late: %s", error)
+                host.under_way = host.last = False  # the attempt is over without it
             if not host.under_way:
                 deadline.grace = 0.0
             if seconds is not None:

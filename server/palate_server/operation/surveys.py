@@ -41,11 +41,13 @@ class Surveys:
     def __init__(self, config: ServerConfig, events: EventLog) -> None:
         self._config, self._events = config, events
         self._refused: str | None = None
-        self._later, self._pause = 0.0, PUT_OFF[0]
+        self._later = self._pause = 0.0
 
     def put_off(self, *, now: float) -> None:
         """Ask later, because too few devices came that take part in surveys: other work doesn't wait for them."""
-        self._later, self._pause = now + self._pause, min(2 * self._pause, PUT_OFF[1])
+        first, most = PUT_OFF
+        self._pause = min(2 * self._pause, most) if self._pause and now < self._later + most else first
+        self._later = now + self._pause
 
     def due(self, ledger: Ledger, *, now: float) -> Survey | None:
         """The survey that is due now; None: there is none, it is put off, or it is refused."""

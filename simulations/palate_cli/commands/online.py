@@ -109,7 +109,9 @@ def sync(
     if result is None:
         return
     reason = f" ({result.reason})" if result.reason else ""
-    typer.echo(f"{result.ended}{reason}: took part in {result.rounds} round(s), refused {result.refused} message(s)")
+    left = f", left {result.dropped} before the end" if result.dropped else ""
+    took = f"took part in {result.rounds} round(s){left}"
+    typer.echo(f"{result.ended}{reason}: {took}, refused {result.refused} message(s)")
     newer = "a newer model is in use" if result.model else "no newer model"
     typer.echo(f"{newer}; {result.sent:,} bytes out, {result.received:,} in; {result.seconds:.1f} s")
     if result.next is not None:

@@ -253,6 +253,7 @@ def summary(members: Sequence[Member]) -> list[tuple[str, str]]:
         ("devices", f"{len(members)}"),
         ("took part", f"{sum(result.rounds > 0 for result in results)}"),
         ("contributions", f"{sum(result.rounds for result in results)}"),
+        ("left before the end", f"{sum(result.dropped for result in results)}"),
         ("refused messages", f"{sum(result.refused for result in results)}"),
         ("vanished on purpose", f"{sum(member.vanished for member in members)}"),
         ("failed before they were online", f"{sum(failed.values())}"),

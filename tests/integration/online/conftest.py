@@ -111,7 +111,7 @@ class Fleet:
         return [release.model.hash for release in releases]
 
     def sync(self, pool: ThreadPoolExecutor, **changes: Any) -> list[Future[SyncResult]]:
-        options = {"seconds": 100.0, "poll_seconds": 0.25, **changes}
+        options = {"seconds": 300.0, "poll_seconds": 0.25, **changes}
         return [pool.submit(device.sync, **options) for device in self.devices]
 
 

@@ -183,7 +183,7 @@ def test_an_attempt_that_has_begun_is_finished_after_the_syncs_time(
             clock.ahead = 101.0  # the sync was to end after 100 seconds
 
     mine.deployment.gateway.trouble = trouble
-    results = mine.sync(pool)
+    results = mine.sync(pool, seconds=100.0)
     outcome = mine.order(timeout=20)()
     assert [release["users"] for release in outcome["releases"]] == [2], outcome
     found = [result.result() for result in results]

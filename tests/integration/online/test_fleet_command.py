@@ -53,7 +53,7 @@ def test_a_fleet_takes_part_and_its_stores_are_used_again(
     tokens.write_text("\n".join(mine.deployment.invitation(mine.run.key.public).to_json() for _ in range(3)) + "\n")
     words = ("device", "fleet", 3, "--tokens", tokens, "--stores", tmp_path / "stores", "--accept", "central,seeded")
     first = pool.submit(palate, *words, "--seconds", 60, "--poll", 0.1, "--events", 4)
-    outcome = mine.order(nodes=3)()
+    outcome = mine.order(nodes=3, timeout=20)()
     assert first.result() == 0
     assert [release["users"] for release in outcome["releases"]] == [3], outcome
     table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())

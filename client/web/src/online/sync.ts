@@ -267,7 +267,8 @@ class Session {
         notice = upload.next;
         this.delivered();
       } catch (error) {
-        if (!(error instanceof RejectedError)) throw error; // it came too late
+        if (!(error instanceof RejectedError)) throw error;
+        [this.underWay, this.finishes] = [false, false]; // it came too late: the attempt is over without it
       }
       if (seconds !== null) return end("come back", "", seconds);
       [wait, answeredAt] = [this.poll, monotonic()];

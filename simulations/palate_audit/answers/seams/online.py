@@ -245,6 +245,7 @@ def _stock(dice: Dice, server: InstantServer, operator: PlanOperator, number: in
         kind = dice.one_of(["popularity", "popularity", "survey"])
         plan = operator.signed(plan_of(kind, round=number, attempt=place, sigma=2**20))
         train: dict[str, Any] = dice.one_of([{"plan": plan}] * 6 + [{"plan": b"x"}])
+        train |= {"seconds": dice.one_of([0.25, 20.0, 20.0, 1e9, -1.0, float("nan"), b"1"])}
         messages.append(("train", train))
         messages += dice.one_of([[], [], [("query", {"x": b""})], [("train.masked", {"request": b"x"})],
                                  [messages[-1]], [("train.masked", train)], [("evaluate", {"x": b"1"})]])  # fmt: skip
@@ -281,7 +282,7 @@ def _sync(dice: Dice, answer: CaseAnswer, device: Device, server: InstantServer,
     )  # fmt: skip
     found = answer.tried(device.online.sync, options, stop=dice.one_of([None, lambda: ended == [5]]))
     if isinstance(found, SyncResult):
-        counts = [found.model, found.rounds, found.refused, found.requests, found.exchanges, found.sent]
+        counts = [found.model, found.rounds, found.dropped, found.refused, found.requests, found.exchanges, found.sent]
         answer.tell(found.ended, NAMED.findall(found.reason), bool(found.reason), *counts)
         answer.tell(str(found.next), found.seconds.hex(), before != server.model_bytes or found.received)
 
