@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from palate_client.consent import Consent, agreed
@@ -73,6 +73,7 @@ class Online:
     service: Service | None
     models: Models
     rounds: Rounds
+    _leaving: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
         """See `Device.enroll`."""
@@ -89,6 +90,7 @@ class Online:
 
     def leave(self, *, seconds: float) -> None:
         """See `Device.leave`."""
+        self._leaving.set()
         leave(self.store, self.rounds.identity(), seconds=seconds)
 
     def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
@@ -111,7 +113,7 @@ class Online:
                 seconds=options.seconds,
                 stop=stop,
                 policy=options.policy or Policy(),
-                consents=lambda: options.models_only or agreed(self.consent),
+                consents=lambda: options.models_only or (agreed(self.consent) and not self._leaving.is_set()),
             )
             with suppress(PalateError):  # the sync says what is wrong with the store
                 self.store.tidy()
