@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from palate_client.consent import Consent, agreed
@@ -73,7 +73,6 @@ class Online:
     service: Service | None
     models: Models
     rounds: Rounds
-    _leaving: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     def enroll(self, invitation: Invitation | str) -> Enrolment:
         """See `Device.enroll`."""
@@ -90,7 +89,6 @@ class Online:
 
     def leave(self, *, seconds: float) -> None:
         """See `Device.leave`."""
-        self._leaving.set()
         leave(self.store, self.rounds.identity(), seconds=seconds)
 
     def sync(self, options: SyncOptions, *, stop: Stop | None = None) -> SyncResult:
@@ -109,18 +107,24 @@ class Online:
             server = Address(invited.server, invited.port, invited.ca, invited.path)
 
         def run(stop: Stop | None) -> SyncResult:
+            enrolled = False
+            with suppress(PalateError):  # the sync says what is wrong with the store
+                self.store.tidy()
+                enrolled = self.enrolment is not None
             deadline = Deadline(
                 seconds=options.seconds,
                 stop=stop,
                 policy=options.policy or Policy(),
-                consents=lambda: options.models_only or (agreed(self.consent) and not self._leaving.is_set()),
+                consents=lambda: options.models_only or self._takes_part(enrolled=enrolled),
             )
-            with suppress(PalateError):  # the sync says what is wrong with the store
-                self.store.tidy()
             session = Session(self.store, self.service, self.models, self.rounds, deadline, options.poll_seconds)
             return session.run(partial(session.fetch, server) if options.models_only else session.take_part)
 
         return run
+
+    def _takes_part(self, *, enrolled: bool) -> bool:
+        """Whether the user agrees now, and hasn't left a server meanwhile where the device was enrolled."""
+        return agreed(self.consent) and not (enrolled and self.enrolment is None)
 
     def _trusted(self, invitation: Invitation | str) -> Invitation:
         """Read an invitation, and check that it is for the app's service."""
