@@ -90,7 +90,7 @@ class Models:
             if signed in [each.manifest for each in journal.editions()[-1:]]:  # whatever later state a plan has shown
                 return False
         self.see(service, ledger)
-        seen, kept = ledger.seen_checkpoint(service.population), ledger.seen_payload(service.population)
+        seen, kept = ledger.seen(service.population)
         evidence = evidence_of(found.files)
         spent, before = spend_shown(evidence), spend_shown(kept)
         if seen is None or seen.size <= checkpoint.size:
@@ -100,7 +100,7 @@ class Models:
             silent = math.isinf(spent) and math.isfinite(before)
             if silent and manifest.handovers:
                 raise IntegrityError("a model after a handover of the release key must say what was spent, got none")
-            ledger.see(service.population, checkpoint, kept or b"" if silent else evidence)
+            ledger.see(service.population, checkpoint, kept or b"" if silent else evidence, after=seen)
         else:
             later = kept_by(kept)
             check_pinned("model", manifest, pinned=service.pinned, before=later)
@@ -124,7 +124,7 @@ class Models:
             if latest and (seen is None or seen.size < latest[0].version):
                 stored = journal.files()
                 evidence = b"" if stored is None or stored[0] != latest[0] else evidence_of(stored[1])
-                ledger.see(latest[0].population, Checkpoint(latest[0].version, latest[0].root), evidence)
+                ledger.see(latest[0].population, Checkpoint(latest[0].version, latest[0].root), evidence, after=seen)
 
     def current(self) -> Published | None:
         """The model in use; None if there is none yet, or no service.

@@ -119,7 +119,11 @@ class Service:
 
     @property
     def loosened(self) -> tuple[str, ...]:
-        """The floors that are looser than an app's, in words; only experiments have any."""
+        """The floors that are looser than an app's, in words; only experiments have any.
+
+        `allow_central` and `allow_events` are an app's own choice, and none of them: what leaves under these says so
+        itself, by `dp` of the report's `sent`.
+        """
         said = {
             "a plan without privacy is answered": self.floors.allow_off,
             "noise from a seed is accepted": self.floors.allow_seeded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 import palate
-from palate_common.errors import IntegrityError
+from palate_client.ledger.own_ledger import OwnLedger
+from palate_common.errors import IntegrityError, RefusedError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.consistency import SPENT, Shown
@@ -88,6 +90,59 @@ def test_a_model_from_before_the_plan_that_was_seen_must_be_of_the_same_ledger(w
     assert seen.size > between.checkpoint.size
 
 
+@pytest.mark.parametrize("what", ["model", "plan"])
+def test_of_two_forks_at_once_one_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The other one comes after this one's proof was checked, and before it is kept."""
+    device, run = world.device, world.run
+    key = run.key.public
+    device.update_model(world.model(run.ledger.shown(1)))
+    plan, model = run.first()
+    other = published.read(world.model(world.clean.shown(2)), public_key=key)
+    this = published.read(world.model(run.ledger.shown(run.ledger.checkpoint().size)), public_key=key)
+    where, name = {
+        "model": ("palate_client.models", "check_growth"),
+        "plan": ("palate_client.rounds.contribution", "open_plan"),
+    }[what]
+    checked = getattr(sys.modules[where], name)
+
+    def meanwhile(*args: Any, **changes: Any) -> Any:
+        found = checked(*args, **changes)
+        monkeypatch.undo()
+        with OwnLedger(device.store, device.service) as ledger:  # type: ignore[arg-type] # it has one
+            ledger.see("readers", other.manifest.checkpoint, after=ledger.seen_checkpoint("readers"))
+        return found
+
+    monkeypatch.setattr(f"{where}.{name}", meanwhile)
+    if what == "plan":
+        assert device.contribute(plan, model) == REFUSED
+        assert "must extend what was seen meanwhile" in device.refusal
+    else:
+        with pytest.raises(RefusedError, match="must extend what was seen meanwhile"):
+            device.models.take(this)
+    assert device.model().manifest.checkpoint.size == 1  # type: ignore[union-attr]
+
+
+def test_a_look_at_a_model_that_is_replaced_meanwhile_puts_no_older_one_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, run = world.device, world.run
+    device.update_model(world.model(run.ledger.shown(1)))
+    run.coordinator()
+    newer = published.read(world.model(run.ledger.shown()), public_key=run.key.public)
+    device.models._read = None  # as after a restart
+    unpack = published.unpack
+
+    def meanwhile(*args: Any, **changes: Any) -> Any:
+        found = unpack(*args, **changes)
+        monkeypatch.undo()
+        assert device.models.take(newer)
+        return found
+
+    monkeypatch.setattr("palate_client.models.published.unpack", meanwhile)
+    device.model()
+    assert device.model().manifest.checkpoint == newer.manifest.checkpoint  # type: ignore[union-attr]
+
+
 def test_a_model_without_proofs_is_taken_by_a_device_that_has_seen_nothing(world: World) -> None:
     bare = Shown(checkpoint=world.run.ledger.checkpoint())
     assert world.device.update_model(world.model(bare))
@@ -99,7 +154,7 @@ def test_a_model_without_proofs_is_taken_by_a_device_that_has_seen_nothing(world
 def test_the_model_of_a_store_of_before_counts_as_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     device = world.device
     with monkeypatch.context() as of_before:
-        of_before.setattr("palate_client.ledger.device_ledger.DeviceLedger.see", lambda *_: None)
+        of_before.setattr("palate_client.ledger.device_ledger.DeviceLedger.see", lambda *_, **__: None)
         device.update_model(world.model(world.clean.shown(2)))
     assert device.privacy_report().spending.seen is None  # type: ignore[union-attr]
     assert device.contribute(*world.run.first()) == REFUSED

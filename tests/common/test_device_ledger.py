@@ -193,18 +193,21 @@ def test_the_log_a_device_was_shown_only_grows(tmp_path: Path) -> None:
     with DeviceLedger(tmp_path / "device.db") as ledger:
         assert ledger.seen_checkpoint("readers") is None
         assert ledger.seen_payload("readers") is None
-        ledger.see("readers", first, b"signed 1")
-        ledger.see("readers", second, b"signed 2")
-        ledger.see("readers", second, b"signed again")
-        ledger.see("writers", first)
+        ledger.see("readers", first, b"signed 1", after=None)
+        ledger.see("readers", second, b"signed 2", after=first)
+        ledger.see("readers", second, b"signed again", after=first)
+        ledger.see("writers", first, after=None)
     with DeviceLedger(tmp_path / "device.db") as ledger:
         assert ledger.seen_checkpoint("readers") == second
         assert ledger.seen_payload("readers") == b"signed 2"
         assert ledger.seen_checkpoint("writers") == first
         with pytest.raises(RefusedError, match=r"\A[^\n]*rolled back\Z"):
-            ledger.see("readers", first)
+            ledger.see("readers", first, after=second)
         with pytest.raises(RefusedError, match=r"\A[^\n]*forked\Z"):
-            ledger.see("readers", Checkpoint(9, "cc" * 32))
+            ledger.see("readers", Checkpoint(9, "cc" * 32), after=second)
+        for after in (None, first, Checkpoint(9, "cc" * 32)):  # what the proof was checked against
+            with pytest.raises(RefusedError, match=r"\A[^\n]*must extend what was seen meanwhile[^\n]*\Z"):
+                ledger.see("readers", Checkpoint(10, "dd" * 32), after=after)
         assert ledger.seen_checkpoint("readers") == second
 
 

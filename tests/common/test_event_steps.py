@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -268,6 +269,24 @@ def test_what_fails_without_events_fails_for_everybody() -> None:
     for each in (nobody, histories(1, seed=5)):
         with pytest.raises(KeyError):
             event_steps(algorithm, broken, plan, each, SeededSource(b"x"))
+
+
+def test_an_algorithm_with_fewer_rows_than_events_is_not_believed() -> None:
+    """A row of two events moves a sum by more than the price of one, where one of them is taken away."""
+    algorithm, state, plan = made(1)
+    two = Interactions.from_pairs([0, 0], [0, 1], n_users=1, n_items=ITEMS)
+
+    class Merged(EventMf):
+        def item_gradients(self, state: Any, round_: int, users: Any, events: Interactions) -> Update:
+            (block,) = super().item_gradients(state, round_, users, events).blocks
+            assert isinstance(block, OuterBlock)
+            n = min(events.nnz, 1)
+            return Update((replace(block, indptr=block.indptr[[0, -1]][: n + 1], columns=block.columns[:n]),), n)
+
+    merged = Merged(algorithm.settings, facts())
+    alone = EventMf(algorithm.settings, facts())
+    sent = [event_steps(each, state, plan, two, SeededSource(b"x")).steps.tolist() for each in (merged, alone)]
+    assert sent[0] == sent[1], "each event is asked by itself"
 
 
 def test_an_algorithm_with_more_rows_than_events_is_not_believed() -> None:

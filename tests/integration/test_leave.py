@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import palate
 from palate_cli.cli import run
+from palate_client.online.enrolment import keep
 from palate_common.enrolment import Invitation, LeaveAnswer, make_leave
 from palate_common.errors import InputError, PalateError, RefusedError, UnreachableError
 from palate_common.records.signing import SigningKey
@@ -146,7 +148,6 @@ def test_what_is_interrupted_is_asked_again(server: Server) -> None:
     made = device.statement()
     assert (made.server.asked, made.server.answered) == (True, False)
     assert "has not answered: `device.leave()` asks again" in str(made)
-    assert device.enrolment is not None
     with Enrolments(server.site.enrolment_file) as register:
         assert register.eligible(period=0, most=9, now=0.0) == {}
         assert register.devices()[0].node_key != "gone 0"
@@ -154,6 +155,31 @@ def test_what_is_interrupted_is_asked_again(server: Server) -> None:
     device.leave()
     assert device.statement().server.answered
     assert server.nodes == {}
+
+
+@pytest.mark.parametrize("answer", ["503", "403", "nothing"])
+def test_who_asks_to_leave_takes_part_in_nothing_more_whatever_is_answered(server: Server, answer: str) -> None:
+    device = server.device("one")
+    enrolled = device.enroll(server.invitation())
+    server.down = True
+    with ExitStack() as stack:
+        if answer == "403":
+            keep(device.store, replace(enrolled, device=9))
+        if answer == "nothing":
+            silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            keep(device.store, replace(enrolled, port=silent.getsockname()[1]))
+
+        def leave_meanwhile() -> bool:  # while it syncs
+            if device.enrolment is not None:
+                with pytest.raises((RefusedError, UnreachableError)):
+                    device.leave(seconds=0.5)
+            return False
+
+        result = device.sync(seconds=5, stop=leave_meanwhile)
+        assert (result.ended, result.requests) == ("no consent", 0)
+    assert device.enrolment is None
+    assert (device.sync(seconds=5).ended, device.sync(seconds=5, models_only=True).ended) == ("not enrolled",) * 2
+    assert device.statement().server.asked
 
 
 def test_nobody_is_made_to_leave_by_others(server: Server) -> None:

@@ -67,6 +67,10 @@ class Receipt:
     purpose: str | None = None
 
 
+Seen = tuple[Checkpoint | None, bytes | None]
+"""The last state of a population's ledger that was seen, and the signed bytes that showed it."""
+
+
 class DeviceLedger(Closing):
     """The participations of a batch of devices, in one SQLite file.
 
@@ -241,26 +245,36 @@ class DeviceLedger(Closing):
         """The mu^2 of a device's participations, rounded up."""
         return total_mu2(receipt.mu2 for receipt in self.receipts(device))
 
+    def seen(self, population: str) -> Seen:
+        """The last checkpoint of a population's ledger that these devices have seen, and what showed it.
+
+        Together with a checkpoint that contradicts it these bytes prove a fork.
+        """
+        query = "SELECT size, root, signed FROM seen WHERE population = ?"
+        with self._view() as connection:
+            row = connection.execute(query, (population,)).fetchone()
+        return (None, None) if row is None else (Checkpoint(row[0], row[1]), row[2])
+
     def seen_checkpoint(self, population: str) -> Checkpoint | None:
-        """The last checkpoint of a population's ledger that these devices have seen."""
-        seen = self._seen(population)
-        return None if seen is None else seen[0]
+        """The checkpoint alone."""
+        return self.seen(population)[0]
 
     def seen_payload(self, population: str) -> bytes | None:
-        """The signed bytes of that checkpoint: together with another one that contradicts it they prove a fork."""
-        seen = self._seen(population)
-        return None if seen is None else seen[1]
+        """The signed bytes alone."""
+        return self.seen(population)[1]
 
-    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
         """Store a checkpoint whose signature and consistency proof the caller has verified.
 
         Args:
             population: whose ledger.
             checkpoint: the new state.
             signed: the signed payload and its signature, kept as evidence.
+            after: the state that the proof was checked against; None: none had been seen.
 
         Raises:
-            RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked.
+            RefusedError: the ledger got shorter, or has the same size and another root: rolled back or forked; or
+                another state was seen since the proof was checked.
         """
         with self._view(write=True) as connection:
             row = connection.execute("SELECT size, root FROM seen WHERE population = ?", (population,)).fetchone()
@@ -272,14 +286,10 @@ class DeviceLedger(Closing):
                     f"the ledger of {population!r} must extend size {seen.size}, got size {checkpoint.size}: "
                     f"{'rolled back' if checkpoint.size < seen.size else 'forked'}"
                 )
+            if seen != after:
+                raise RefusedError(f"the ledger of {population!r} must extend what was seen meanwhile: ask again")
             values = (population, checkpoint.size, checkpoint.root, signed)
             connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", values)
-
-    def _seen(self, population: str) -> tuple[Checkpoint, bytes] | None:
-        query = "SELECT size, root, signed FROM seen WHERE population = ?"
-        with self._view() as connection:
-            row = connection.execute(query, (population,)).fetchone()
-        return None if row is None else (Checkpoint(row[0], row[1]), row[2])
 
     def _migrate(self) -> None:
         """Add the columns that ledgers of older versions lack."""

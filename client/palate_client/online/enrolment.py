@@ -88,7 +88,7 @@ class DeletionAsked:
 
 
 def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
-    """The enrolment of a device; None: it isn't enrolled.
+    """The enrolment of a device; None: it isn't enrolled, or has asked to leave, whatever the server has answered.
 
     Args:
         store: the device's store.
@@ -96,9 +96,8 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
     """
     with Journal(store.file) as journal:
         kept = journal.kept(_KEPT)
-    asked = asked_to_delete(store)
-    if kept is None or (asked is not None and asked.answered and not left):
-        return None
+        if kept is None or (journal.kept(_LEAVING) is not None and not left):
+            return None
     return Enrolment(**json.loads(kept))
 
 

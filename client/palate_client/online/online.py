@@ -107,18 +107,24 @@ class Online:
             server = Address(invited.server, invited.port, invited.ca, invited.path)
 
         def run(stop: Stop | None) -> SyncResult:
+            enrolled = False
+            with suppress(PalateError):  # the sync says what is wrong with the store
+                self.store.tidy()
+                enrolled = self.enrolment is not None
             deadline = Deadline(
                 seconds=options.seconds,
                 stop=stop,
                 policy=options.policy or Policy(),
-                consents=lambda: options.models_only or agreed(self.consent),
+                consents=lambda: options.models_only or self._takes_part(enrolled=enrolled),
             )
-            with suppress(PalateError):  # the sync says what is wrong with the store
-                self.store.tidy()
             session = Session(self.store, self.service, self.models, self.rounds, deadline, options.poll_seconds)
             return session.run(partial(session.fetch, server) if options.models_only else session.take_part)
 
         return run
+
+    def _takes_part(self, *, enrolled: bool) -> bool:
+        """Whether the user agrees now, and hasn't left a server meanwhile where the device was enrolled."""
+        return agreed(self.consent) and not (enrolled and self.enrolment is None)
 
     def _trusted(self, invitation: Invitation | str) -> Invitation:
         """Read an invitation, and check that it is for the app's service."""

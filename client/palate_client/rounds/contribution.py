@@ -12,14 +12,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from palate_client.floors import Floors
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.admission import check_floors, purpose_of
 from palate_client.secagg.attempt import MaskedDevice
@@ -162,7 +162,7 @@ class Contributor:
             IntegrityError: the plan does not verify.
             RefusedError: as `contribute`: it would not be charged.
         """
-        plan = self._opened(signed_plan).plan
+        plan = self._opened(signed_plan)[0].plan
         joined = self.ledger.affords(
             run=plan.run, round_=plan.round, attempt=plan.attempt, mu2=plan.mu2, devices=self.devices
         )
@@ -192,11 +192,11 @@ class Contributor:
                 limits of every device.
             InputError: the algorithm's contribution does not fit the plan's layout, or the batch.
         """
-        signed, model = self._verified(signed_plan, model_bytes)
+        signed, model, before = self._verified(signed_plan, model_bytes)
         plan = signed.plan
         if plan.cohort is not None and plan.cohort.masks:
             raise RefusedError("a plan with masks must be answered under masks")
-        joined = self._charged(signed, signed_plan)
+        joined = self._charged(signed, signed_plan, before)
         histories = self.histories.users(slice(None) if joined.all() else np.flatnonzero(joined))
         devices = self.devices if joined.all() else [self.devices[int(row)] for row in np.flatnonzero(joined)]
         shared = plan.mode.noised_by_devices
@@ -235,7 +235,7 @@ class Contributor:
         """
         if len(self.devices) != 1:
             raise InputError(f"with masks a node must be one installation, got {len(self.devices)}")
-        signed, model = self._verified(signed_plan, model_bytes)
+        signed, model, before = self._verified(signed_plan, model_bytes)
         plan, device = signed.plan, int(self.devices[0])
 
         def vector() -> Int64:
@@ -251,31 +251,33 @@ class Contributor:
             vector=vector,
             latch=partial(self.ledger.latch, device=device, run=plan.run, round_=plan.round, attempt=plan.attempt),
         )
-        self._charged(signed, signed_plan)
+        self._charged(signed, signed_plan, before)
         return machine
 
-    def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel]:
-        """The plan, checked against the floors, and its model."""
-        signed = self._opened(signed_plan)
-        return signed, self._model(signed.plan, model_bytes)
+    def _verified(self, signed_plan: bytes, model_bytes: bytes) -> tuple[SignedPlan, GlobalModel, Seen]:
+        """The plan, checked against the floors, its model, and the state of the ledger that it was checked against."""
+        signed, before = self._opened(signed_plan)
+        return signed, self._model(signed.plan, model_bytes), before
 
-    def _opened(self, signed_plan: bytes) -> SignedPlan:
-        """The plan, checked against the floors and what these devices have seen of the ledger."""
+    def _opened(self, signed_plan: bytes) -> tuple[SignedPlan, Seen]:
+        """The plan, checked against the floors and what these devices have seen of the ledger, which comes with it."""
+        seen = cache(self.ledger.seen)
         accept = partial(check_floors, floors=self.floors, now=self.clock())
-        return open_plan(
+        signed = open_plan(
             signed_plan,
             public_key=self.public_key,
-            last_seen=self.ledger.seen_checkpoint,
-            evidence=self.ledger.seen_payload,
+            last_seen=lambda population: seen(population)[0],
+            evidence=lambda population: seen(population)[1],
             accept=accept,
             pinned=self.pinned,
         )
+        return signed, seen(signed.plan.population)
 
-    def _charged(self, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
+    def _charged(self, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         """Charge the plan; returns which of the installations take part, bool [n_users]."""
         charge, shown = signed.charge, signed_plan
         if charge is not None and math.isinf(spend_shown(signed_plan)):
-            kept = self.ledger.seen_payload(signed.plan.population)
+            kept = before[1]
             if math.isfinite(spend_shown(kept)):  # a plan that says nothing must not make this device forget it
                 if charge.handovers:
                     raise IntegrityError("a plan after a handover of the release key must say what was spent, got none")
@@ -284,7 +286,7 @@ class Contributor:
         if not joined.any():
             raise RefusedError(AT_LIMIT)
         if charge is not None:
-            self.ledger.see(signed.plan.population, charge.checkpoint, shown)
+            self.ledger.see(signed.plan.population, charge.checkpoint, shown, after=before[0])
         return joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:

@@ -118,13 +118,12 @@ class EventMf(EventAlgorithm, Als):
             block = _one_row_each(events.indices, ones, ones[:, None], events.n_items)
             return Update((self.sketch.fold(block),), events.nnz)
         head = state["head"]
-        place = np.searchsorted(head, events.indices)
-        inside = (place < len(head)) & (head[np.minimum(place, len(head) - 1)] == events.indices)
-        owners, rows = events.owners()[inside], place[inside].astype(np.int32)
+        rows = np.minimum(np.searchsorted(head, events.indices), len(head) - 1).astype(np.int32)
+        owners, inside = events.owners(), head[rows] == events.indices
         directions = users[owners] / np.maximum(np.sqrt(row_squares(users)), TINY)[owners, None]
         table = self._rows(state, whole=False)
-        error = _error(np.einsum("ij,ij->i", table[rows], directions))
-        return Update((_one_row_each(rows, error, directions, len(head)),), int(inside.sum()))
+        error = np.where(inside, _error(np.einsum("ij,ij->i", table[rows], directions)), 0.0)  # of others: nothing
+        return Update((_one_row_each(rows, error, directions, len(head)),), events.nnz)
 
     def hand_over(self, state: State, rows: npt.NDArray[np.int64], n_items: int) -> State:
         """Refuse: a warm start needs sums over users.

@@ -102,6 +102,9 @@ def inflated(data: bytes, *, most: int, noun: str) -> bytes:
 def expand_unpacked(plain: bytes, *, most: int) -> GlobalModel:
     """Read a compact model that has been decompressed.
 
+    Which arrays there are is the affair of an algorithm, which may be an app's own: one that it doesn't know is no
+    error, and counts like any other.
+
     Args:
         plain: its bytes.
         most: largest size in bytes of its numbers in memory, four each; more is refused before any is made.
@@ -173,7 +176,7 @@ def _from_gaps(name: str, planes: npt.NDArray[Any], n_items: int) -> npt.NDArray
     """
     if planes.dtype != np.uint8 or planes.ndim != 3 or not 1 <= len(planes) <= 4 or not planes.size:
         raise IntegrityError(f"{name!r} must be uint8, up to four bytes a gap, got another")
-    lists = np.zeros(planes.shape[1:], "<u4")
+    lists: npt.NDArray[np.uint32] = np.zeros(planes.shape[1:], "<u4")
     for place, plane in enumerate(planes):
         lists.view(np.uint8).reshape(len(lists), -1, 4)[..., place] = plane
     # A sum that is above the catalogue for the first time is below twice its size, which fits: none comes round unseen.

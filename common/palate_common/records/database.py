@@ -149,6 +149,17 @@ class Database(Closing):
         with self._lock, self._one_line():
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def empty_wal(self) -> None:
+        """Move the WAL's pages to the main file, and cut it: it has what was deleted, too, as it was before.
+
+        Raises:
+            LockedError: somebody went on reading for `timeout` seconds.
+        """
+        with self._lock, self._one_line():
+            ((busy, *_),) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if busy:
+            raise LockedError(f"{self._noun} must be free, got one that another process keeps reading: {self.path}")
+
     def checkpoint_every(self, pages: int) -> None:
         """Checkpoint with each commit after which the WAL has this many pages; 0: with none."""
         with self._lock, self._one_line():

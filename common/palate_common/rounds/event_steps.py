@@ -70,7 +70,7 @@ def event_steps(
     def item_step(events: Interactions) -> Int64:
         """The item step's sum, int64 [layout size]."""
         update = algorithm.item_gradients(state, plan.round, users, events)
-        if update.n_users > events.nnz:
+        if update.n_users != events.nnz:  # fewer rows would be of several events each, at the price of one
             raise InputError(f"an algorithm must send one row an event, {events.nnz}, got {update.n_users}")
         clipped = clip(update, plan.layout, clip_norm=plan.clip_norm, grid=plan.grid)
         if once.n_users > 1:  # simulated devices: one vector of the layout's size an event would take too long

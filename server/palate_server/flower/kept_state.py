@@ -92,8 +92,9 @@ class KeptFile:
             connection.execute("DELETE FROM kept WHERE kind = ? AND name = ?", (kind, name))
 
     def replace(self, kinds: Iterable[str], values: Iterable[tuple[str, str, bytes]]) -> None:
-        """Keep exactly these values of some kinds."""
+        """Keep exactly these values of some kinds; others, such as tokens of former runs, are overwritten."""
         with self._connected() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
             connection.executemany("DELETE FROM kept WHERE kind = ?", [(kind,) for kind in kinds])
             connection.executemany("INSERT INTO kept VALUES (?, ?, ?)", values)
 

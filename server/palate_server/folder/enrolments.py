@@ -251,6 +251,9 @@ class Enrolments(Closing):
 
         **Guarantees:** who left is forgotten: nothing of it stays but its number and its identity, which directories
         have, and a record for which it was named. No time stays, not even that of its leaving.
+
+        Raises:
+            LockedError: somebody goes on reading what was there; the device asks again.
         """
         with self._database.transaction(write=True) as connection:
             connection.execute("PRAGMA secure_delete = ON")
@@ -262,7 +265,7 @@ class Enrolments(Closing):
             connection.execute("DELETE FROM invited WHERE device = ?", (number,))
             connection.execute("DELETE FROM tokens WHERE device = ?", (number,))
             connection.execute("DELETE FROM seen WHERE device = ?", (number,))
-        self._database.checkpoint()
+        self._database.empty_wal()
 
     def strike(self, numbers: Collection[int], *, limit: int, until: float) -> int:
         """Count a malformed answer of each device; returns how many are quarantined because of it."""

@@ -150,7 +150,7 @@ class EnrolmentService(Closing):
                 node_key = register.leave(request.device, identity=request.identity)
                 if node_key is not None:
                     self._remove_node(node_key)
-                    register.forget(request.device)
+                register.forget(request.device)  # once more, too: somebody may have been reading what was there
         except IntegrityError:
             return self._refused(400, "a proof that doesn't fit")
         except RefusedError as error:

@@ -297,5 +297,5 @@ def _used(
 def _has_seen(size: int) -> DeviceLedger:
     """A device that has seen another state of the population's ledger."""
     ledger = DeviceLedger(":memory:", durable=False)
-    ledger.see(POPULATION, Checkpoint(size, "ab" * 32))
+    ledger.see(POPULATION, Checkpoint(size, "ab" * 32), after=None)
     return ledger

@@ -359,7 +359,7 @@ def _answers(
         if before is not None:
             charge = SignedPlan.model_validate_json(before).charge
             if charge is not None:
-                ledger.see(POPULATION, charge.checkpoint, before)
+                ledger.see(POPULATION, charge.checkpoint, before, after=None)
         device = Contributor(
             stage.histories.users(np.arange(1)),
             [0],

@@ -16,7 +16,7 @@ from palate_audit.mutants.mutant import mutant
 from palate_client import flower, panel
 from palate_client.consent import Consent, Purpose
 from palate_client.floors import Floors
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
@@ -81,10 +81,10 @@ def uncharged_masks() -> Iterator[None]:
     """Don't charge a masked attempt."""
     real = Contributor._charged
 
-    def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
+    def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         if signed.plan.cohort is not None and signed.plan.cohort.masks:
             return np.ones(len(self.devices), np.bool_)
-        return real(self, signed, signed_plan)
+        return real(self, signed, signed_plan, before)
 
     with mock.patch.object(Contributor, "_charged", instead):
         yield
@@ -120,9 +120,11 @@ def unseen_states() -> Iterator[None]:
     """Don't keep what a masked plan shows."""
     real = DeviceLedger.see
 
-    def instead(self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+    def instead(
+        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+    ) -> None:
         if b'"masks":true' not in signed:
-            real(self, population, checkpoint, signed)
+            real(self, population, checkpoint, signed, after=after)
 
     with mock.patch.object(DeviceLedger, "see", instead):
         yield
@@ -514,8 +516,8 @@ def all_join() -> Iterator[None]:
     """Let all take part of whom one was charged."""
     real = Contributor._charged
 
-    def charged(self: Contributor, signed: SignedPlan, shown: bytes) -> npt.NDArray[np.bool_]:
-        return np.ones_like(real(self, signed, shown))
+    def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
+        return np.ones_like(real(self, signed, shown, before))
 
     with mock.patch.object(Contributor, "_charged", charged):
         yield

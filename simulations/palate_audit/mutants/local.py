@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_audit.mutants.mutant import mutant
+from palate_client.ledger.device_ledger import Seen
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
@@ -86,13 +87,14 @@ def charged_late() -> Iterator[None]:
     """Check the device's limits after the answer was made."""
     charged, contribute = Contributor._charged, Contributor.contribute
 
-    def free(self: Contributor, signed: SignedPlan, signed_plan: bytes) -> npt.NDArray[np.bool_]:
+    def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones(len(self.devices), np.bool_)
 
     def late(self: Contributor, signed_plan: bytes, model_bytes: bytes) -> bytes:
         answer = contribute(self, signed_plan, model_bytes)
         try:
-            charged(self, SignedPlan.model_validate_json(signed_plan), signed_plan)
+            signed = SignedPlan.model_validate_json(signed_plan)
+            charged(self, signed, signed_plan, self.ledger.seen(signed.plan.population))
         except Exception as error:
             self.refusal = str(error)  # recorded, and the answer is sent anyway
         return answer

@@ -427,12 +427,12 @@ def in_the_clear() -> Iterator[None]:
     real = contribution.Contributor._verified
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
-        signed, model = real(self, *given)
+        signed, *rest = real(self, *given)
         cohort = signed.plan.cohort
         if cohort is None or not cohort.masks:
-            return signed, model
+            return signed, *rest
         plan = signed.plan.model_copy(update={"cohort": cohort.model_copy(update={"masks": False, "directory": None})})
-        return signed.model_copy(update={"plan": plan}), model
+        return signed.model_copy(update={"plan": plan}), *rest
 
     def contribute(self: contribution.Contributor, *given: bytes) -> bytes:
         with mock.patch.object(contribution.Contributor, "_verified", verified):

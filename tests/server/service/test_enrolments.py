@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palate_common.errors import InputError, RefusedError
+from palate_common.errors import InputError, LockedError, RefusedError
 from palate_server.folder.enrolments import EnrolledDevice, Enrolments, copy_register
 
 A, B = "aa" * 32, "bb" * 32
@@ -125,6 +125,21 @@ def test_who_no_longer_takes_part_is_counted_apart_and_in_no_other_number() -> N
         assert [states.count(each) for each in ("revoked", "left")] == [1, 1]
 
 
+def test_who_is_forgotten_while_somebody_reads_is_in_the_log_no_longer_than_that(tmp_path: Path) -> None:
+    file, label = tmp_path / "enrolments.db", b"Ada Lovelace"
+    with Enrolments(file) as register, closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        register.enrol(register.invite(now=0.0, hours=1.0, label=label.decode()), node_key="k", identity=A, now=0.0)
+        register.leave(0, identity=A)
+        register._database._connection.execute("PRAGMA busy_timeout = 1")
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM labels").fetchone() == (1,)
+        with pytest.raises(LockedError, match=r"\Athe register must be free, got one that [^\n]*\Z"):
+            register.forget(0)
+        reader.execute("COMMIT")
+        register.forget(0)
+        assert not [path for path in tmp_path.iterdir() if label in path.read_bytes()]
+
+
 def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_along(tmp_path: Path) -> None:
     file, label = tmp_path / "enrolments.db", "Ada Lovelace"
     with Enrolments(file) as register:
@@ -137,7 +152,8 @@ def test_who_leaves_is_invited_no_more_and_takes_the_name_of_the_invitation_alon
         assert register.eligible(period=0, most=9, now=0.0) == {}, "also while its node isn't removed yet"
         register.forget(0)
         assert [each.label for each in register.listed(now=0.0)] == [""]
-        assert label.encode() not in file.read_bytes()
+        for path in tmp_path.iterdir():
+            assert label.encode() not in path.read_bytes(), "nor in the log of what was written"
         register.invite(now=0.0, hours=1.0, label=label)
         register.invite(now=7200.0, hours=1.0)
     with closing(sqlite3.connect(file)) as connection:

@@ -18,7 +18,7 @@ from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectSto
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 
-from palate_server.flower.kept_state import KeptState
+from palate_server.flower.kept_state import KeptFile, KeptState
 
 SECRET = b"a masked vector of one device " * 50
 
@@ -52,6 +52,14 @@ def parts_of(message: Message) -> tuple[Message, Any, dict[str, bytes]]:
         message.metadata.__dict__["_message_id"] = message.object_id
         objects = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
         return remove_content_from_message(message), get_object_tree(message), objects
+
+
+def test_what_a_file_no_longer_keeps_is_overwritten(tmp_path: Path) -> None:
+    file = KeptFile(tmp_path / "kept.db")
+    file.replace(["run"], [("run", "1", b"token of a former run " * 40), ("node", "2", b"stays")])
+    file.replace(["run"], [("run", "3", b"later")])
+    data = (tmp_path / "kept.db").read_bytes()
+    assert (b"former" in data, b"stays" in data, b"later" in data) == (False, True, True)
 
 
 def put(state: KeptState, run: int, message: Message, *, most: int = 9) -> str:

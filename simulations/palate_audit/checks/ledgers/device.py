@@ -111,7 +111,10 @@ class _Pair:
 
     def see(self, population: str, size: int, root: str) -> str:
         """A state of a population's ledger, seen by both."""
-        made = done(lambda: self.ledger.see(population, Checkpoint(size, root), f"{size}{root}".encode()))
+        now, ledger = Checkpoint(size, root), self.ledger
+        made = done(
+            lambda: ledger.see(population, now, f"{size}{root}".encode(), after=ledger.seen_checkpoint(population))
+        )
         expected = self.book.see(population, size, root)
         return "" if made == expected else f"a state of size {size} must be {'seen' if expected else 'refused'}"
 
@@ -240,7 +243,7 @@ def _own() -> Iterator[str]:
                 yield f"charge {number} of {cost:g} with {rest:g} left: joined or refused, wrongly"
             if number % 31 == 30:
                 size, root = 5 + number, f"{number:064x}"
-                ledger.see(POPULATION, Checkpoint(size, root), b"")
+                ledger.see(POPULATION, Checkpoint(size, root), b"", after=ledger.seen_checkpoint(POPULATION))
                 book.see(POPULATION, size, root)
                 ledger.close()
                 yield from _reported(rounds, service, book)

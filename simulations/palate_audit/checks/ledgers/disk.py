@@ -45,7 +45,7 @@ READING: Mapping[type, frozenset[str]] = {
          "inclusion_proof", "consistency_proof", "leaves", "extract", "copy", "close"}
     ),
     DeviceLedger: frozenset(
-        {"affords", "receipts", "charges", "size", "spent", "seen_checkpoint", "seen_payload", "close"}
+        {"affords", "receipts", "charges", "size", "spent", "seen", "seen_checkpoint", "seen_payload", "close"}
     ),
     OwnLedger: frozenset(),
     Consent: frozenset({"get", "history"}),
@@ -137,7 +137,7 @@ def _calls(ledger: DeviceLedger) -> Calls:
     return {
         "charge": lambda: ledger.charge(HASH, **place, mu2=0.5, n_bytes=1, devices=[ONE]),  # type: ignore[arg-type]
         "latch": lambda: ledger.latch("input", HASH, device=ONE, **place),  # type: ignore[arg-type]
-        "see": lambda: ledger.see(POPULATION, Checkpoint(3, HASH), b"evidence"),
+        "see": lambda: ledger.see(POPULATION, Checkpoint(3, HASH), b"evidence", after=None),
     }
 
 

@@ -100,7 +100,7 @@ def _charge_device(place: dict[str, Any], ledger: DeviceLedger) -> None:
 
 
 def _see(state: Checkpoint, ledger: DeviceLedger) -> None:
-    ledger.see(POPULATION, state, state.root.encode())
+    ledger.see(POPULATION, state, state.root.encode(), after=ledger.seen_checkpoint(POPULATION))
 
 
 def _latch(digest: str, ledger: DeviceLedger) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ids import Ids
-from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_common.errors import InputError
 from palate_common.interactions import Interactions
 from palate_common.records.merkle import Checkpoint
@@ -109,19 +109,14 @@ class KeptLedger:
         mask: npt.NDArray[np.bool_] = ray.get(self._keeper.charge.remote(plan_hash, **facts))
         return mask
 
-    def seen_checkpoint(self, population: str) -> Checkpoint | None:
-        """As `DeviceLedger.seen_checkpoint`."""
-        seen: Checkpoint | None = self._call("seen_checkpoint", population)
+    def seen(self, population: str) -> Seen:
+        """As `DeviceLedger.seen`."""
+        seen: Seen = self._call("seen", population)
         return seen
 
-    def seen_payload(self, population: str) -> bytes | None:
-        """As `DeviceLedger.seen_payload`."""
-        seen: bytes | None = self._call("seen_payload", population)
-        return seen
-
-    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+    def see(self, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None) -> None:
         """As `DeviceLedger.see`."""
-        self._call("see", population, checkpoint, signed)
+        self._call("see", population, checkpoint, signed, after=after)
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         import ray

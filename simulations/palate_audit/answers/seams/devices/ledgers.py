@@ -165,7 +165,10 @@ def _ledger_step(dice: Dice, answer: CaseAnswer, ledger: DeviceLedger, now: int)
         )] * 12,
         *[lambda: ledger.affords(**place, mu2=dice.one_of(COSTS), devices=devices)] * 4,
         *[lambda: ledger.latch(step, dice.one_of(["d1", "d1", "d2"]), device=dice.whole(0, 1), **early)] * 5,
-        *[lambda: ledger.see(population, state, *dice.one_of([(), (dice.bytes(3),)]))] * 4,
+        *[lambda: ledger.see(
+            population, state, *dice.one_of([(), (dice.bytes(3),)]),
+            after=dice.one_of([ledger.seen_checkpoint(population)] * 4 + [None, Checkpoint(1, "cc" * 32)]),
+        )] * 4,
         lambda: (ledger.seen_checkpoint(population), ledger.seen_payload(population)),
         lambda: [_receipt(each) for each in ledger.receipts(dice.whole(0, 8))],
         lambda: [ledger.spent(id).hex() for id in range(4)],

@@ -135,7 +135,16 @@ class _Life:
             )  # fmt: skip
             early: dict[str, Any] = {"device": dice.whole(0, 5), "run": "one", "round_": 0, "attempt": 0}
             tell_outcome(self.answer, lambda: ledger.latch("input", dice.one_of(["a", "b"]), **early))
-            tell_outcome(self.answer, partial(ledger.see, POPULATION, Checkpoint(dice.whole(1, 3), "ab" * 32), b"{}"))
+            tell_outcome(
+                self.answer,
+                partial(
+                    ledger.see,
+                    POPULATION,
+                    Checkpoint(dice.whole(1, 3), "ab" * 32),
+                    b"{}",
+                    after=ledger.seen_checkpoint(POPULATION),
+                ),
+            )
             return [first, taken, ledger.size(), known_charges(device.store)]
 
     def end(self) -> None:

@@ -152,11 +152,11 @@ class _InUse:
             )
         )
         with OwnLedger(self.store, self.service) as ledger:
-            tell_refusal(self.answer, ledger.see, POPULATION, shown.checkpoint, evidence)
+            after = ledger.seen_checkpoint(POPULATION)
+            tell_refusal(self.answer, ledger.see, POPULATION, shown.checkpoint, evidence, after=after)
             if self.dice.chance(0.3):
-                tell_refusal(
-                    self.answer, ledger.see, POPULATION, Checkpoint(shown.checkpoint.size + 1, "ab" * 32), b"{}"
-                )
+                later, after = Checkpoint(shown.checkpoint.size + 1, "ab" * 32), ledger.seen_checkpoint(POPULATION)
+                tell_refusal(self.answer, ledger.see, POPULATION, later, b"{}", after=after)
 
     def reopen(self) -> None:
         """Restart the process; perhaps with no service, or another limit."""
