@@ -206,6 +206,7 @@ export interface PartContext {
 export type MakePart = (context: PartContext) => Promise<Part>;
 
 export class Host {
+  readonly methods: readonly string[] = METHODS;
   private readonly journal: Journal;
   private readonly calendar: Calendar;
   private readonly weighting: Weighting;
@@ -666,7 +667,11 @@ export class Host {
   }
 }
 
-/** The methods that a device asks a host for. */
-export type Method = {
-  [K in keyof Host]: Host[K] extends (...given: never[]) => Promise<unknown> ? K : never;
-}[keyof Host];
+/** The methods that a device, in this tab or another, asks a host for. */
+const METHODS = [
+  "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue",
+  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "became",
+  "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
+  "openLog", "exportLines", "importLines", "statement", "erase",
+] as const;
+export type Method = (typeof METHODS)[number];
