@@ -35,8 +35,11 @@ export interface OpenOptions extends HostOptions {
   readonly key?: Uint8Array;
   /** In Node: a folder for this store alone. */
   readonly path?: string;
-  /** Where `worker.js` of this package is served, on the page's own origin; left out: beside this file. False: work in the page's thread. */
-  readonly worker?: string | URL | false;
+  /**
+   * Where `worker.js` of this package is served, on the page's own origin: a string, a URL or a `TrustedScriptURL`; left out: beside this
+   * file. False: work in the page's thread.
+   */
+  readonly worker?: string | Pick<URL, "toJSON"> | false;
   /**
    * Where the store is kept in a browser. "lasting": in this page until the user agrees to something, then in the browser, or not at
    * all, which is the default. "memory": in this page, and nothing is ever written. "any": in the page where the browser gives no
@@ -345,9 +348,9 @@ export async function open(options: OpenOptions): Promise<Device> {
     const { linkOf } = await import("./hosting/opening.js");
     return new Device(options.app, await linkOf(host, key, keeping), keeping !== "memory");
   }
-  const link = new WorkerLink(new Worker(worker ?? new URL("./worker.js", import.meta.url), { type: "module", name: `palate/${options.app}` }));
+  const link = new WorkerLink(() => new Worker((worker ?? beside()) as URL, { type: "module", name: `palate/${options.app}` }), { open: host, key, keeping });
   try {
-    await link.ask({ open: host, key, keeping });
+    await link.begin();
   } catch (error) {
     link.worker.terminate();
     throw error;
@@ -366,14 +369,50 @@ export async function erase(app: string, { path }: { readonly path?: string } = 
   return (await import("./store/indexed_db.js")).eraseIndexedDb(app);
 }
 
+/** The worker beside this file, as a page with Trusted Types takes it: by a policy that lets nothing else pass. */
+let trusted: unknown;
+function beside(): unknown {
+  const url = new URL("./worker.js", import.meta.url);
+  const { trustedTypes } = globalThis as { trustedTypes?: { createPolicy(name: string, rules: object): { createScriptURL(address: string): unknown } } };
+  try {
+    trusted ??= trustedTypes?.createPolicy("palate", { createScriptURL: () => url.href }).createScriptURL("");
+  } catch {
+    // The page allows no such policy: the browser says whether it takes the address as it is.
+  }
+  return trusted ?? url;
+}
+
 type Body<T> = T extends unknown ? Omit<T, "id"> : never;
 
-/** A link to the worker of this page. */
-class WorkerLink implements Link {
-  private next = 0;
-  private readonly asked = new Map<number, { readonly resolve: (value: unknown) => void; readonly reject: (error: Error) => void; readonly forbids?: Forbids }>();
+interface Waiting {
+  readonly request: Body<Request>;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+  readonly signal: AbortSignal | undefined;
+  readonly forbids: Forbids | undefined;
+  /** Whether it was asked of a worker that has failed. */
+  again: boolean;
+}
 
-  constructor(readonly worker: Worker) {
+/** How often a page's worker is begun anew. */
+const RESTARTS = 3;
+
+/** A link to the worker of this page; one that fails is ended, and another asked for what it hasn't answered, once. */
+class WorkerLink implements Link {
+  worker!: Worker;
+  private next = 0;
+  private failures = 0;
+  private readonly asked = new Map<number, Waiting>();
+
+  constructor(
+    private readonly make: () => Worker,
+    private readonly opening: Body<Request>,
+  ) {}
+
+  /** Starts a worker, and opens the device there. */
+  async begin(): Promise<void> {
+    const worker = (this.worker = this.make());
+    let ready = false;
     worker.onmessage = ({ data }: MessageEvent<{ id: number; value?: unknown; error?: Told; place?: number }>) => {
       const asked = this.asked.get(data.id);
       if (data.place !== undefined) {
@@ -384,17 +423,37 @@ class WorkerLink implements Link {
       if (data.error) asked?.reject(errorOf(data.error));
       else asked?.resolve(data.value);
     };
-    worker.onerror = (event) => this.end(new ClosedError(`the worker failed: ${event.message || "it could not be loaded"}`));
+    worker.onerror = (event) => {
+      worker.terminate(); // and with it goes what it has of the store
+      const why = new ClosedError(`the worker failed: ${event.message || "it could not be loaded"}`);
+      if (ready && (this.failures += 1) <= RESTARTS) this.restart(why);
+      else this.end(why);
+    };
+    await this.ask(this.opening);
+    ready = true;
+  }
+
+  private restart(why: Error): void {
+    const before = [...this.asked];
+    this.asked.clear();
+    this.begin().catch((error: Error) => this.end(error));
+    for (const [id, asked] of before) {
+      if (asked.again) asked.reject(why);
+      else this.post(id, { ...asked, again: true });
+    }
+  }
+
+  private post(id: number, asked: Waiting): void {
+    this.asked.set(id, asked);
+    this.worker.postMessage({ ...asked.request, id });
+    if (asked.signal?.aborted) this.worker.postMessage({ id, abort: true }); // it says so only once
   }
 
   async ask(request: Body<Request>, signal?: AbortSignal, forbids?: Forbids): Promise<unknown> {
     const id = (this.next += 1);
     return new Promise((resolve, reject) => {
-      this.asked.set(id, { resolve, reject, forbids });
-      this.worker.postMessage({ ...request, id });
-      const abort = (): void => this.worker.postMessage({ id, abort: true });
-      if (signal?.aborted) abort(); // it says so only once
-      signal?.addEventListener("abort", abort);
+      this.post(id, { request, resolve, reject, signal, forbids, again: false });
+      signal?.addEventListener("abort", () => this.worker.postMessage({ id, abort: true }));
     });
   }
 

@@ -7,12 +7,16 @@
  * A question that was not answered is asked again of the next leader. Asking twice is harmless: each call has an id, of which
  * the host's writes keep track (`EventStore.add`, `decide`), and a leader gives an id that it knows the same answer. A leader
  * that doesn't answer any more, such as one of a frozen tab, is relieved: the lock is stolen, and the store refuses its writes.
+ *
+ * Each note says which version of this package it is of. A tab that hears of a newer one than its own ends: the newest code leads, so
+ * that a check that was mended reaches all, and no tab has to know what another version's notes mean.
  */
 
 import { ClosedError, ErasedError, LockedError, PalateError } from "./errors.js";
 import type { Host, Method } from "./hosting/host.js";
 import type { Forbids } from "./policy.js";
 import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
+import { VERSION } from "./version.js";
 
 /** Milliseconds without a sign of life after which a leader is asked for one, and then relieved. */
 const PATIENCE = 5000;
@@ -23,12 +27,12 @@ const GONE = "unmetered: the tab that has asked for this sync must say whether i
 
 type Note =
   | { readonly type: "who" }
-  | { readonly type: "leads"; readonly terms: string; readonly born: number }
+  | { readonly type: "leads"; readonly by: string; readonly terms: string; readonly born: number }
   | { readonly type: "ask"; readonly id: string; readonly method: Method; readonly args: readonly unknown[]; readonly conditions: boolean }
   | { readonly type: "may"; readonly id: string; readonly place: number }
   | { readonly type: "forbids"; readonly place: number; readonly id: string; readonly forbids: string }
   | { readonly type: "abort"; readonly id: string }
-  | { readonly type: "ack"; readonly id: string }
+  | { readonly type: "ack"; readonly id: string; readonly by: string }
   | { readonly type: "answer"; readonly id: string; readonly value?: unknown; readonly error?: Told }
   | { readonly type: "resign"; readonly terms: string; readonly born: number }
   | { readonly type: "erased" };
@@ -41,6 +45,8 @@ interface Asked {
   readonly abort: AbortController;
   readonly forbids: Forbids | undefined;
   timer: ReturnType<typeof setTimeout> | undefined;
+  /** The leader that works on it, by the name of its turn. */
+  by: string;
 }
 
 export class Leader implements Link {
@@ -51,13 +57,16 @@ export class Leader implements Link {
   private readonly conditions = new Map<number, { readonly id: string; readonly resolve: (forbids: string) => void }>();
   private questions = 0;
   private host: Host | null = null;
+  private turn = "";
+  private stealing = false;
+  private erasing = false;
   private resign: () => void = () => undefined;
   private stopped: Error | null = null;
   private usurped = false;
   private known = false;
   /** Resolves when this tab no longer waits for the lock, nor has it. */
   private readonly over: Promise<void>;
-  private readonly waiting = new AbortController();
+  private waiting = new AbortController();
   private ready!: { readonly promise: Promise<void>; readonly resolve: () => void; readonly reject: (error: Error) => void };
 
   /**
@@ -72,15 +81,16 @@ export class Leader implements Link {
     private readonly patience = PATIENCE,
     /** When this tab was opened: it may have agreed to nothing until now. */
     private readonly born = Date.now(),
+    private readonly version = VERSION,
   ) {
     this.name = `palate/${app}`;
     this.channel = new BroadcastChannel(this.name);
-    this.channel.onmessage = ({ data }: MessageEvent<Note>) => this.heard(data);
+    this.channel.onmessage = ({ data }: MessageEvent<unknown>) => this.heard(data);
     let resolve!: () => void;
     let reject!: (error: Error) => void;
     this.ready = { promise: new Promise<void>((yes, no) => ([resolve, reject] = [yes, no])), resolve: () => resolve(), reject: (error) => reject(error) };
     this.ready.promise.catch(() => undefined);
-    this.over = this.queue(false);
+    this.over = this.queue();
     this.say({ type: "who" });
   }
 
@@ -98,7 +108,7 @@ export class Leader implements Link {
     if (this.stopped) throw this.stopped;
     const id = crypto.randomUUID();
     return new Promise<unknown>((resolve, reject) => {
-      const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), forbids, timer: undefined };
+      const asked: Asked = { method, args, resolve, reject, abort: new AbortController(), forbids, timer: undefined, by: "" };
       this.asked.set(id, asked);
       if (signal?.aborted) asked.abort.abort(); // it says so only once
       signal?.addEventListener("abort", () => {
@@ -117,7 +127,7 @@ export class Leader implements Link {
   }
 
   private say(note: Note): void {
-    this.channel.postMessage(note);
+    this.channel.postMessage({ ...note, version: this.version });
   }
 
   private stop(why: Error): void {
@@ -131,13 +141,16 @@ export class Leader implements Link {
     this.ready.reject(this.stopped);
   }
 
-  /** Waits for the lock, leads, and waits again when it was relieved. */
-  private async queue(steal: boolean): Promise<void> {
+  /** Waits for the lock, or takes it from who doesn't answer; leads, and waits again when it was relieved. */
+  private async queue(): Promise<void> {
     while (!this.stopped) {
+      const steal = this.stealing;
+      [this.stealing, this.waiting] = [false, new AbortController()];
       try {
         await navigator.locks.request(this.name, steal ? { steal } : { signal: this.waiting.signal }, () => this.lead());
       } catch (error) {
         if (this.stopped) return;
+        if (this.stealing) continue; // it waits no longer
         if (!(error instanceof DOMException && error.name === "AbortError")) {
           this.stop(error instanceof Error ? error : new PalateError(String(error)));
           return;
@@ -148,17 +161,24 @@ export class Leader implements Link {
       this.host?.abandon();
       this.host = null;
       this.resign();
-      steal = false;
     }
   }
 
   private steal(): void {
-    if (this.usurped || this.host) return;
-    void this.queue(true);
+    if (this.usurped || this.turn) return;
+    this.stealing = true;
+    this.waiting.abort();
   }
 
   private async lead(): Promise<void> {
     if (this.stopped) return;
+    const turn = (this.turn = crypto.randomUUID());
+    this.stealing = false;
+    await this.served();
+    if (this.turn === turn) this.turn = "";
+  }
+
+  private async served(): Promise<void> {
     const over = new Promise<void>((resolve) => (this.resign = resolve));
     let host: Host;
     try {
@@ -170,7 +190,7 @@ export class Leader implements Link {
     this.host = host;
     this.known = true;
     this.ready.resolve();
-    this.say({ type: "leads", terms: this.terms, born: this.born });
+    this.leads();
     for (const [id, asked] of this.asked) this.ask(id, asked);
     await over;
     host.end();
@@ -179,15 +199,25 @@ export class Leader implements Link {
     await host.close().catch(() => undefined);
   }
 
+  private leads(): void {
+    this.say({ type: "leads", by: this.turn, terms: this.terms, born: this.born });
+  }
+
   /** Asks this tab's own host, or the leader of another. */
   private ask(id: string, asked: Asked): void {
     clearTimeout(asked.timer);
     if (this.host) {
-      void this.answer(id, asked.method, asked.args, asked.forbids).then((note) => this.heard(note));
+      void this.answer(id, asked.method, asked.args, asked.forbids).then((note) => this.take(note));
       return;
     }
     this.say({ type: "ask", id, method: asked.method, args: asked.args, conditions: asked.forbids !== undefined });
     if (asked.abort.signal.aborted) this.say({ type: "abort", id });
+    this.wait(id, asked);
+  }
+
+  /** Asks for a sign of life after a while, and relieves a leader who gives none. */
+  private wait(id: string, asked: Asked): void {
+    clearTimeout(asked.timer);
     asked.timer = setTimeout(() => {
       this.say({ type: "who" });
       asked.timer = setTimeout(() => {
@@ -209,16 +239,17 @@ export class Leader implements Link {
     );
     this.answers.set(id, { answer, abort });
     if (this.answers.size > KEPT) this.answers.delete(this.answers.keys().next().value as string);
-    if (method === "erase") {
-      void answer.then((note) => {
-        if ("error" in note) return;
-        // It is erased for all tabs: who wants a new, empty store opens one.
-        this.say(note);
-        this.say({ type: "erased" });
-        if (this.asked.has(id)) this.heard(note);
-        this.stop(new ErasedError("the device's store was erased"));
-      });
-    }
+    this.erasing ||= method === "erase";
+    void answer.then((note) => {
+      const failed = "error" in note && note.error;
+      if (method === "erase" && failed) this.erasing = false;
+      if (method === "erase" ? failed : !failed || failed.code !== "erased" || this.erasing) return;
+      // It is erased for all tabs, or was evicted: who wants a new, empty store opens one.
+      this.say(note);
+      this.say({ type: "erased" });
+      if (this.asked.has(id)) this.take(note);
+      this.stop(new ErasedError("the device's store was erased"));
+    });
     return answer;
   }
 
@@ -246,16 +277,29 @@ export class Leader implements Link {
     return asked;
   }
 
-  private heard(note: Note): void {
+  /** What another tab says, whatever it is. */
+  private heard(data: unknown): void {
+    const note = data as (Note & { readonly version?: unknown }) | null;
+    if (typeof note?.version !== "string" || this.stopped) return;
+    const later = note.version.localeCompare(this.version, "en", { numeric: true });
+    if (later > 0) this.stop(new LockedError(`this tab has version ${this.version} of @palate/web, and another has ${note.version}: reload this one`));
+    else if (later < 0) this.say({ type: "who" }); // so that it hears of this one
+    else this.take(note);
+  }
+
+  private take(note: Note): void {
     switch (note.type) {
       case "who":
-        if (this.host) this.say({ type: "leads", terms: this.terms, born: this.born });
+        if (this.host) this.leads();
         return;
       case "leads":
         this.known = true;
         this.ready.resolve();
         if (note.terms !== this.terms && note.born < this.born) this.say({ type: "resign", terms: this.terms, born: this.born });
-        for (const [id, asked] of this.asked) this.ask(id, asked);
+        for (const [id, asked] of this.asked) {
+          if (asked.by === note.by) this.wait(id, asked);
+          else this.ask(id, asked);
+        }
         return;
       case "resign":
         if (this.host && note.terms !== this.terms && note.born > this.born) this.resign();
@@ -263,7 +307,7 @@ export class Leader implements Link {
       case "ask": {
         const host = this.host;
         if (!host) return;
-        this.say({ type: "ack", id: note.id });
+        this.say({ type: "ack", id: note.id, by: this.turn });
         void this.answer(note.id, note.method, note.args, note.conditions ? () => this.forbidden(note.id) : undefined).then((answer) => {
           // One who was relieved meanwhile leaves the answer to its successor.
           if (this.host === host || !("error" in answer)) this.say(answer);
@@ -287,7 +331,9 @@ export class Leader implements Link {
         return;
       case "ack": {
         const asked = this.asked.get(note.id);
-        if (asked) clearTimeout(asked.timer);
+        if (!asked) return;
+        asked.by = note.by;
+        this.wait(note.id, asked); // it may freeze in the middle of its work
         return;
       }
       case "answer": {

@@ -12,7 +12,7 @@ export type Request =
   | { readonly id: number; readonly forbids: string; readonly place: number }
   | { readonly id: number; readonly close: true };
 
-let link: Link | null = null;
+let link: Promise<Link> | null = null;
 const aborts = new Map<number, AbortController>();
 /** Questions to the page: whether the app's conditions hold. */
 const questions = new Map<number, (forbids: string) => void>();
@@ -28,10 +28,10 @@ function forbids(id: number): Promise<string> {
 
 async function answered(request: Request): Promise<unknown> {
   if ("open" in request) {
-    link = await linkOf(request.open, request.key, request.keeping);
-    return undefined;
+    link = linkOf(request.open, request.key, request.keeping);
+    return void (await link);
   }
-  if ("close" in request) return link?.close();
+  if ("close" in request) return (await link)?.close();
   if ("abort" in request) return aborts.get(request.id)?.abort();
   if ("forbids" in request) {
     questions.get(request.place)?.(request.forbids);
@@ -40,7 +40,7 @@ async function answered(request: Request): Promise<unknown> {
   const abort = new AbortController();
   aborts.set(request.id, abort);
   try {
-    return await (link as Link).call(request.method, request.args, abort.signal, request.conditions ? () => forbids(request.id) : undefined);
+    return await ((await link) as Link).call(request.method, request.args, abort.signal, request.conditions ? () => forbids(request.id) : undefined);
   } finally {
     aborts.delete(request.id);
   }

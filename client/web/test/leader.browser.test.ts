@@ -1,7 +1,8 @@
-import { hasStore, open } from "../src/index.js";
+import { erase, hasStore, open } from "../src/index.js";
 import { Host } from "../src/hosting/host.js";
 import { Leader } from "../src/leader.js";
 import { openIndexedDb } from "../src/store/indexed_db.js";
+import { VERSION } from "../src/version.js";
 import { equal, ok, refused, test } from "./harness.js";
 import { place, reader, sampleFiles } from "./sample.js";
 
@@ -105,12 +106,97 @@ test("leader: the tab that asks for a sync says whether its conditions hold, whi
   const answered = new Promise<{ value?: { ended: string; reason: string } }>((resolve) => {
     const channel = new BroadcastChannel(`palate/${app}`);
     channel.onmessage = ({ data }) => data.type === "answer" && (channel.close(), resolve(data));
-    channel.postMessage({ type: "ask", id: "gone", method: "sync", args: [{ modelsOnly: true, models: "http://localhost:1/models" }], conditions: true });
+    channel.postMessage({ version: VERSION, type: "ask", id: "gone", method: "sync", args: [{ modelsOnly: true, models: "http://localhost:1/models" }], conditions: true });
   });
   const { value } = await answered;
   equal([value?.ended, value?.reason.slice(0, 22)], ["policy", "unmetered: the tab tha"]);
   await leader.call("erase", []);
 });
+
+const leading = (app: string, version = VERSION, patience = 50) =>
+  new Leader(app, "{}", async (mayMake) => Host.open({ app }, await openIndexedDb(app, undefined, mayMake)), patience, undefined, version);
+
+test("leader: notes that are none, and methods that are none, do no harm", async () => {
+  const { app } = await place();
+  const leader = leading(app);
+  await leader.start();
+  const channel = new BroadcastChannel(`palate/${app}`);
+  const heard: { type: string; id: string; error?: { code: string } }[] = [];
+  channel.onmessage = ({ data }) => heard.push(data);
+  for (const note of [null, 5, "who", [], {}, { type: "who" }, { type: null, version: VERSION }, { type: "ask", version: 5 }, { type: "answer", version: VERSION, id: {}, error: 5 }]) channel.postMessage(note);
+  for (const method of ["abandon", "close", "constructor", "toString", null, {}]) channel.postMessage({ type: "ask", version: VERSION, id: `to ${String(method)}`, method, args: null });
+  await leader.call("decide", ["store", true, "1", "nonce"]);
+  for (let time = 0; heard.filter(({ type }) => type === "answer").length < 6; time += 1) {
+    ok(time < 500, JSON.stringify(heard));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  ok(heard.filter(({ type }) => type === "answer").every(({ error }) => error?.code === "input"), JSON.stringify(heard));
+  equal(((await leader.call("consents", [])) as { store: boolean }).store, true, "it still leads");
+  channel.close();
+  await leader.call("erase", []);
+});
+
+test("leader: of tabs of several versions the newest leads, and the others say that they must be loaded anew", async () => {
+  const { app } = await place();
+  const old = leading(app, "0.9.0");
+  await old.start();
+  await old.call("decide", ["store", true, "1", "nonce"]);
+  const waits = leading(app, "0.9.0");
+  await waits.start();
+  const later = leading(app, "0.10.0", 5000); // it relieves nobody: they go
+  await later.start();
+  equal(((await later.call("consents", [])) as { store: boolean }).store, true);
+  for (const each of [old, waits]) await refused(() => each.call("consents", []), /this tab has version 0.9.0 of @palate\/web, and another has 0.10.0: reload/);
+  const again = leading(app, "0.9.0", 5000);
+  await refused(() => again.start(), /reload/);
+  for (const each of [old, waits, again]) await each.close();
+  await later.call("erase", []);
+});
+
+test("leader: one that freezes in the middle of its work is relieved, though it had begun; who relieves it leaves no second turn behind", async () => {
+  const { app } = await place();
+  await (await openIndexedDb(app)).close();
+  // It has the lock, says that it leads and has begun, lives for a while, and is then heard of no more.
+  const channel = new BroadcastChannel(`palate/${app}`);
+  let [asks, lives] = [0, 0];
+  channel.onmessage = ({ data }) => {
+    if (data.type === "who" && (lives += 1) < 4) channel.postMessage({ version: VERSION, type: "leads", by: "frozen", terms: "{}", born: 0 });
+    if (data.type !== "ask") return;
+    asks += 1;
+    channel.postMessage({ version: VERSION, type: "ack", id: data.id, by: "frozen" });
+  };
+  void navigator.locks.request(`palate/${app}`, () => new Promise(() => undefined)).catch(() => undefined);
+  const leader = leading(app);
+  await leader.start();
+  equal(((await leader.call("decide", ["store", true, "1", "nonce"])) as { granted: boolean }).granted, true);
+  equal([asks, lives], [1, 4], "one that says that it works on it isn't asked again");
+  channel.close();
+  await leader.close();
+  const { held, pending } = await navigator.locks.query();
+  equal([...(held ?? []), ...(pending ?? [])].filter(({ name }) => name === `palate/${app}`), [], "what is closed waits for nothing");
+  await erase(app);
+});
+
+test("leader: a worker that fails is ended, and another answers what was asked; one that fails each time is given up", async () =>
+  withWorkers(async (workers) => {
+    const given = await place();
+    const device = await open(given);
+    await device.consent.grant("store");
+    const fail = () => workers.at(-1)?.dispatchEvent(new ErrorEvent("error", { message: "a timer has failed" }));
+    const asked = Array.from({ length: 10 }, (_, at) => device.track("like", `item-${at}`));
+    fail();
+    equal(await Promise.all(asked), asked.map(() => "stored"));
+    equal([workers.length, (await items(device)).length], [2, 10]);
+    equal(await device.track("like", "next"), "stored");
+    for (let times = 0; times < 3; times += 1) {
+      fail();
+      await device.consent.all().catch(() => undefined);
+    }
+    await refused(() => device.track("like", "last"), /the worker failed: a timer has failed/);
+    const later = await open(given);
+    equal((await items(later)).length, 11, "none of them holds the store any more");
+    await later.erase();
+  }));
 
 test("store: nothing of what is stored is readable in IndexedDB, and its key can't be read out", async () => {
   const device = await reader();

@@ -209,6 +209,7 @@ export interface PartContext {
 export type MakePart = (context: PartContext) => Promise<Part>;
 
 export class Host {
+  readonly methods: readonly string[] = METHODS;
   private readonly journal: Journal;
   private readonly calendar: Calendar;
   private readonly weighting: Weighting;
@@ -407,7 +408,7 @@ export class Host {
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
     const { service } = this;
     if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
-    const { openCampaign } = await import("../delivery/campaign.js");
+    const { openCampaign } = await loaded(import("../delivery/campaign.js"));
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
     const { id, title, body, item, link, expires, reach } = campaign;
     const message = { id: `campaign:${id}`, title, body, item, link, expires, campaign: id };
@@ -472,12 +473,14 @@ export class Host {
   async sync(options: SyncOptions, asked: AbortSignal, forbids?: Forbids): Promise<SyncResult> {
     const signal = AbortSignal.any([asked, this.ending.signal]);
     const address = options.models ?? this.options.service?.models;
-    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     const began = performance.now();
     const ended = (why: string, reason = "", model = false): SyncResult => ({
       ended: why, reason, model, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
       seconds: (performance.now() - began) / 1000,
     });
+    const lost = this.takes && (await this.taking().then(() => null, (error: PalateError) => error));
+    if (lost) return ended("unreachable", lost.message);
+    if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
     const { seconds = SECONDS } = options;
     if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
@@ -504,7 +507,7 @@ export class Host {
   // What the user is told, and gets.
 
   async privacyReport(storage: Partial<StorageReport>): Promise<PrivacyReport> {
-    const { reported } = await import("./report.js");
+    const { reported } = await loaded(import("./report.js"));
     let [spending, problem] = [null as Spending | null, ""];
     try {
       if (this.takes) spending = await (await this.taking()).spending();
@@ -550,17 +553,17 @@ export class Host {
       ...record.allowances().map((each) => ({ type: "channel", ...each })),
       ...record.all().map((each) => ({ type: "delivery", ...each })),
     ]);
-    const { exportLines } = await import("../portability.js");
+    const { exportLines } = await loaded(import("../portability.js"));
     return [...exportLines(this.store, this.options.app), ...[...others, ...messages].map((each) => JSON.stringify(each))];
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return (await import("../portability.js")).importLines(this.store, text);
+    return (await loaded(import("../portability.js"))).importLines(this.store, text);
   }
 
   /** What would remain if the user left now. To make it writes nothing to the store, and nothing is erased. */
   async statement(final = false): Promise<Statement> {
-    const [{ statementOf }, report, files] = [await import("../leaving/statement.js"), await this.privacyReport({}), await this.journal.files()];
+    const [{ statementOf }, report, files] = [await loaded(import("../leaving/statement.js")), await this.privacyReport({}), await this.journal.files()];
     const { server, evidence } = this.takes ? await (await this.taking()).standing() : { server: null, evidence: null };
     return statementOf({ report, service: this.service, evidence, manifest: files.get("manifest.json") ?? null, server, final });
   }
@@ -639,7 +642,7 @@ export class Host {
     if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
     if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
     const terms = this.options.service as ServiceOptions;
-    this.part ??= import("./taking.js").then(({ makePart }) =>
+    this.part ??= loaded(import("./taking.js")).then(({ makePart }) =>
       makePart({ storage, store, journal, models, service, terms, weighting, calendar, messages: () => this.messages(), granted: (purpose) => store.granted(purpose) }),
     );
     this.part.catch(() => (this.part = null));
@@ -649,7 +652,7 @@ export class Host {
   /** Messages, whose code is loaded when the first one is decided on. */
   private messages(): Promise<Messages> {
     const { storage, store, calendar } = this;
-    this.made ??= import("../delivery/messages.js").then((loaded) => new loaded.Messages(storage, () => store.granted("messaging"), store.clock, calendar));
+    this.made ??= loaded(import("../delivery/messages.js")).then((part) => new part.Messages(storage, () => store.granted("messaging"), store.clock, calendar));
     this.made.catch(() => (this.made = null));
     return this.made;
   }
@@ -673,7 +676,18 @@ export class Host {
   }
 }
 
-/** The methods that a device asks a host for. */
-export type Method = {
-  [K in keyof Host]: Host[K] extends (...given: never[]) => Promise<unknown> ? K : never;
-}[keyof Host];
+/** A part of this package that is loaded when it is needed; where that fails, it is asked for anew the next time. */
+function loaded<T>(part: Promise<T>): Promise<T> {
+  return part.catch((error: unknown) => {
+    throw new UnreachableError(`a part of @palate/web can't be loaded; if this browser is online, a newer version has taken its place: reload the page (${shown(error)})`);
+  });
+}
+
+/** The methods that a device, in this tab or another, asks a host for. */
+const METHODS = [
+  "track", "decide", "consents", "history", "resetTaste", "updateModel", "useModel", "ownModel", "forgetModel", "model", "catalogue",
+  "interests", "adopt", "recommend", "explain", "similarItems", "questions", "tuning", "feedback", "decideOn", "offer", "nextDue", "became",
+  "reacted", "allow", "allowed", "deliveries", "inControl", "arm", "loyalty", "enroll", "enrolment", "leave", "sync", "privacyReport",
+  "openLog", "exportLines", "importLines", "statement", "erase",
+] as const;
+export type Method = (typeof METHODS)[number];

@@ -35,6 +35,7 @@ export function errorOf({ code, message }: Told): Error {
 
 /** Runs a method of a host. */
 export async function run(host: Host, method: Method, args: readonly unknown[], signal: AbortSignal, forbids?: Forbids): Promise<unknown> {
+  if (!host.methods.includes(method)) throw new errors.InputError("a device must be asked for what it does, got something else");
   const given = method === "sync" ? [args[0], signal, forbids] : args;
   return (host[method] as (...given: unknown[]) => Promise<unknown>).apply(host, [...given]);
 }

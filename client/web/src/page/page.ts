@@ -193,7 +193,8 @@ export async function showPage(frame: HTMLIFrameElement, device: Device, options
 /** The document of a frame, with nothing in it but the page's style. */
 async function emptied(frame: HTMLIFrameElement): Promise<Document> {
   const loaded = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
-  frame.srcdoc = "";
+  // Under Trusted Types no text will do, not even this.
+  frame.srcdoc = (globalThis as { trustedTypes?: { emptyHTML: string } }).trustedTypes?.emptyHTML ?? "";
   await loaded;
   const [inside, view] = [frame.contentDocument, frame.contentWindow as (Window & typeof globalThis) | null];
   if (!inside || !view) throw new InputError("`frame` must be in the page, and of its origin: one with `sandbox` must allow `allow-same-origin`, `allow-forms` and `allow-scripts`");

@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 
 export const HERE = fileURLToPath(new URL("../..", import.meta.url));
 export const REPOSITORY = join(HERE, "../..");
-const POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'";
+const POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'; require-trusted-types-for 'script'; trusted-types palate";
 const TYPES = { ".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json" };
 
 /** Bundles pages of this folder, and the worker. */

@@ -1,10 +1,10 @@
 // A disk that is really full: the browser's profile on a small tmpfs, filled to the last page. Nothing acknowledged is lost, a revocation
-// holds and outlives the page, and the same page lives again once there is room.
+// holds and outlives the page, and the same page lives again once there is room. Before that, its server is a version ahead.
 //
 // To mount takes root: the machine's, or a user namespace's, in which this starts itself anew. Where neither is to be had, the browser's
 // files may grow no more (RLIMIT_FSIZE), which real writes to a real disk fail by as well, with another error.
 import { spawnSync } from "node:child_process";
-import { closeSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { browser, bundled, executable, forget, profile, served } from "./browser.mjs";
@@ -45,7 +45,8 @@ if (how === "limit") {
   process.env.CHROMIUM = join(folder, "unlimited");
   writeFileSync(process.env.CHROMIUM, `#!/bin/sh\ntrap '' XFSZ\nexec ${real} "$@"\n`, { mode: 0o755 });
 }
-const server = await served(await bundled("full_page.ts"));
+const built = await bundled("full_page.ts");
+const server = await served(built);
 let running = await browser(folder);
 let page = null;
 const fresh = async () => {
@@ -70,6 +71,14 @@ try {
   await must(/^done$/, "opened");
   for (const purpose of ["store", "train", "messaging"]) await must(/"granted":true/, "grant", purpose);
   await must(/stored/, "track", 10);
+  // A newer version is put in this one's place: what wasn't loaded yet is gone.
+  renameSync(built, `${built}-before`);
+  for (const name of ["exported", "messages"]) await must(/^UnreachableError: .* reload the page/, name);
+  await must(/^unreachable: .* reload the page/, "sync");
+  renameSync(`${built}-before`, built);
+  await must(/^10$/, "exported");
+  for (const name of ["messages", "sync"]) await must(/^(?!.*reload)/, name);
+
   filled(running);
   await must(/failed/, "track", 1000); // the browser closes the database
   await must(/failed/, "track", 1);
