@@ -26,6 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from palate_common.errors import PalateError
+from palate_common.records.database import NoRoomError
 from palate_common.records.signing import verify
 from palate_server.flower.superlink_state import check_version
 from palate_server.folder.house import House
@@ -37,7 +38,7 @@ from palate_server.operation.terms import check_config
 from palate_server.service.gateway import Front, check_configuration, house_ports, wanted_ports
 from palate_server.service.metrics import check_pair, read_answer, read_parts, read_token
 from palate_server.service.ports import listening, taken
-from palate_server.service.problems import KINDS, Kind, ServerProblem, line_of, problems, told_of
+from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
 
 CHECKS: Mapping[str, Kind] = {
     "settings_unfit": Kind(
@@ -145,7 +146,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     found = [each for each in tried if isinstance(each, ServerProblem)]
     known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
     order = ("error", "warning", "note")
-    both = sorted(dict.fromkeys([*found, *known]), key=lambda problem: order.index(problem.severity))
+    both = sorted(dict.fromkeys(told_once([*found, *known])), key=lambda problem: order.index(problem.severity))
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
@@ -165,7 +166,7 @@ def _safely(look: Callable[[Place], Iterator[str | ServerProblem]], place: Place
     try:
         return list(look(place))
     except (PalateError, OSError, ValueError) as error:
-        return [told_of("folder_damaged", KINDS, said=line_of(error))]
+        return [broken(error)]
 
 
 def _tell(code: str, said: str = "", act: str = "") -> ServerProblem:
@@ -205,6 +206,8 @@ def _signing(site: Site) -> Iterator[str | ServerProblem]:
     verify(key.public, TRIAL, b"", key.sign(TRIAL, b""))
     try:
         latest(site)
+    except NoRoomError:
+        raise
     except PalateError as error:
         yield _tell("key_unfit", line_of(error))
         return

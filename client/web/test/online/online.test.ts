@@ -3,7 +3,7 @@ import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolmen
 import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
 import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
-import type { Https } from "../../src/online/https.js";
+import { RejectedError, type Https } from "../../src/online/https.js";
 import { fromHex, hex, textOf, utf8 } from "../../src/records/bytes.js";
 import { digest } from "../../src/records/canonical.js";
 import { derSignature, makeNodeKey, signP384 } from "../../src/records/crypto.js";
@@ -129,4 +129,10 @@ test("a round's model is asked for by its hash, within a bound, and is that one 
   equal(asked, Array(3).fill([`/round/${name}`, 100]));
   await refused(() => roundModel(gives(200, right), "../models/latest", 100, async () => false), /by a hash/);
   equal(asked.length, 3, "nothing is asked for");
+});
+
+test("a status says what it means for the device", () => {
+  const said = (status: number) => new RejectedError("it", status).message;
+  equal(said(412), "the server must accept it, got status 412: it doesn't know this device any more, or counts it as online already");
+  equal(said(403), "the server must accept it, got status 403");
 });
