@@ -81,6 +81,11 @@ CHECKS: Mapping[str, Kind] = {
     "name_unresolved": Kind(
         "warning", "the name that devices connect to isn't known to this machine's resolver", "make an entry in the DNS"
     ),
+    "page_certificate": Kind(
+        "warning",
+        "`gateway.origins` lets web pages in, and their browsers don't know the folder's own authority",
+        "give `gateway.certificate`; for a trial let the browser trust `tls/ca.pem`: docs/web.md#a-local-trial",
+    ),
     "clock_free": Kind("warning", "nothing synchronises this machine's clock", "run chrony, ntpd or systemd-timesyncd"),
     "files_few": Kind(
         "warning",
@@ -136,7 +141,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
         starting: whether a supervisor asks that is about to start, so that nothing runs.
     """
     parts = None if starting else read_parts(site)
-    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _disk_of_its_own, _machine]
+    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _pages, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
         ports = wanted_ports(site, dev=dev, housed=housed)
         looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
@@ -289,6 +294,13 @@ def _pair(place: Site | House) -> Iterator[str | ServerProblem]:
         yield _tell("certificate_unfit", f"{chain} must be a chain, each certificate issued by the next, and isn't")
     else:
         yield f"certificate: for {name}, until {found[0].not_valid_after_utc:%Y-%m-%d}"
+
+
+def _pages(site: Site) -> Iterator[str | ServerProblem]:
+    """Whether browsers know who issued the gateway's certificate, where there are pages for them."""
+    gateway = site.config.gateway
+    if gateway.origins and not gateway.certificate and not gateway.acme_port:
+        yield _tell("page_certificate")
 
 
 def _is_chain(found: list[x509.Certificate]) -> bool:

@@ -90,7 +90,9 @@ export class Https {
     } catch (error) {
       if (stop?.aborted || ends.over) throw new StoppedError("the app asked to stop");
       if (error instanceof PalateError) throw error;
-      throw new UnreachableError(`${this.origin} must answer, got ${String(error).slice(0, 200)}`);
+      // A browser doesn't tell a page which of these it is.
+      const why = error instanceof TypeError ? `: nobody answers, this page's origin isn't in \`gateway.origins\`, or the certificate isn't trusted here` : "";
+      throw new UnreachableError(`${this.origin} must answer, got ${String(error).slice(0, 200)}${why}`);
     } finally {
       ends.close();
     }
