@@ -8,7 +8,8 @@ Run it behind your own TLS, beside your other services: `pip install joserfc sta
         COUNTS=counts.db SECRET_FILE=secret uvicorn --factory company_login:from_environment
 
 It keeps, for each user, how many invitations were made, under a keyed hash of the user's name: no name, no invitation,
-no time. Whoever deletes SECRET_FILE deletes the way from a name to its count.
+no time. Whoever deletes SECRET_FILE deletes the way from a name to its count. Of each token that was taken it keeps a
+hash until the token is too old: who has read one can't ask with it again.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ ALGORITHMS = ["RS256", "ES256"]
 """Signatures by the issuer's private key alone: never "none", and never one by a shared secret."""
 FRESH = 300.0
 """Seconds after which a login is too old to be asked with."""
+EARLY = 60.0
+"""Seconds by which the issuer's clock may be ahead."""
 MOST = 16384
 """Bytes of the longest ID token."""
 
@@ -72,6 +75,27 @@ class Login:
         Raises:
             PermissionError: the token isn't one of this issuer for this app, or is old.
         """
+        return str(self._claims(token)["sub"])
+
+    def take(self, token: str) -> str:
+        """The user's name, once for each token.
+
+        Raises:
+            PermissionError: as `user_of`; or the token was taken before.
+        """
+        claims, now = self._claims(token), time.time()
+        # What is signed, not its signature: an ECDSA signature has two forms that are both valid.
+        name = hmac.digest(self.secret, token.rpartition(".")[0].encode(), hashlib.sha256).hex()
+        with closing(sqlite3.connect(self.counts, isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS taken(token TEXT PRIMARY KEY, until REAL NOT NULL)")
+            connection.execute("DELETE FROM taken WHERE until < ?", (now,))
+            until = float(claims["iat"]) + FRESH + EARLY
+            if connection.execute("INSERT OR IGNORE INTO taken VALUES (?, ?)", (name, until)).rowcount != 1:
+                raise PermissionError("taken before")
+        return str(claims["sub"])
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        """What a token says, if it is one to be taken."""
         try:
             found = jwt.decode(token, self._keys(), algorithms=ALGORITHMS)
             rules: Mapping[str, Any] = {
@@ -85,9 +109,14 @@ class Login:
         except (JoseError, ValueError) as error:
             self.keys = None if time.monotonic() - self.asked > 60.0 else self.keys  # they may have been renewed
             raise PermissionError(type(error).__name__) from None
-        if not 0 <= time.time() - float(found.claims["iat"]) + 60.0 <= FRESH + 60.0:
+        claims: Mapping[str, Any] = found.claims
+        # A token that another app may have, too, is ours only if it was issued to us: OpenID Connect Core 3.1.3.7.
+        several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+        if claims.get("azp", None if several else self.client) != self.client:
+            raise PermissionError("issued to another app")
+        if not 0 <= time.time() - float(claims["iat"]) + EARLY <= FRESH + EARLY:
             raise PermissionError("too old")
-        return str(found.claims["sub"])
+        return claims
 
     def count(self, user: str) -> bool:
         """Count an invitation of a user; False if it would be one too many."""
@@ -113,7 +142,7 @@ class Login:
     def answer(self, token: str) -> tuple[int, Any]:
         """HTTP status and JSON for a user with an ID token."""
         try:
-            user = self.user_of(token)
+            user = self.take(token)
         except PermissionError:
             return 401, {"error": "log in again"}
         except httpx.HTTPError:

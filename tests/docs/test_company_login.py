@@ -6,11 +6,12 @@ import importlib.util
 import json
 import secrets
 import socket
+import sqlite3
 import sys
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class Issuer:
     ) -> str:
         now = int(time.time())
         claims = {"iss": self.address, "aud": "app", "sub": user, "iat": now, "exp": now + 300} | changes
+        claims |= {"nonce": secrets.token_hex(8)}  # two of a second are two
         signer = key or self.key
         return jwt.encode({"alg": algorithm, "kid": "one"}, claims, signer, algorithms=[algorithm])
 
@@ -147,6 +149,10 @@ def test_forged_and_foreign_tokens_get_nothing(company: Company) -> None:
         "a cut signature": f"{head}.{body}.",
         "another body": f"{head}.{body[:-2]}AA.{signature}",
         "another app": issuer.token("eve", aud="other"),
+        "another app's that names this one": issuer.token("eve", aud=["app", "other"], azp="other"),
+        "several apps, issued to none": issuer.token("eve", aud=["app", "other"]),
+        "issued to another app": issuer.token("eve", azp="other"),
+        "issued to no app that has a name": issuer.token("eve", azp=None),
         "another issuer": issuer.token("eve", iss="https://elsewhere.example"),
         "expired": issuer.token("eve", exp=now - 10, iat=now - 20),
         "old": issuer.token("eve", iat=now - 3600),
@@ -159,6 +165,34 @@ def test_forged_and_foreign_tokens_get_nothing(company: Company) -> None:
     assert httpx.post(f"{company.service}/invitation").status_code == 401
     assert httpx.get(f"{company.service}/invitation").status_code == 405
     assert b"eve" not in company.login.counts.read_bytes()
+
+
+def test_a_token_is_taken_once_and_forgotten_when_it_is_too_old(company: Company, example: Any) -> None:
+    issuer, login, now = company.issuer, company.login, time.time()
+    token = issuer.token("katherine", aud=["app", "other"], azp="app", iat=int(now) - 200)
+    assert login.take(token) == "katherine"
+    head, body, signature = token.split(".")
+    raw = urlsafe_b64decode(signature + "==")
+    order = int("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551", 16)
+    other = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    twin = f"{head}.{body}.{urlsafe_b64encode(other).decode().rstrip('=')}"
+    assert login.user_of(twin) == "katherine", "its signature is valid, too"
+    for again in (token, twin):
+        with pytest.raises(PermissionError, match="taken before"):
+            login.take(again)
+    assert company.ask(token).status_code == 401
+    for kept in (b"katherine", token.encode(), body.encode()):
+        assert kept not in login.counts.read_bytes()
+
+    def kept_tokens() -> int:
+        with closing(sqlite3.connect(login.counts)) as connection:
+            return int(connection.execute("SELECT count(*) FROM taken WHERE until < ?", (now + 200,)).fetchone()[0])
+
+    assert kept_tokens() == 1
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(example.time, "time", lambda: now + 200)
+        login.take(issuer.token("katherine", iat=int(now) + 200, exp=int(now) + 300))
+    assert kept_tokens() == 0
 
 
 def test_palate_makes_invitations_for_the_token_alone_and_not_too_many(company: Company) -> None:

@@ -39,6 +39,13 @@ class StoppedError(Exception):
     """The app asked to stop. This error never reaches the app."""
 
 
+MEANS = {
+    401: ": it doesn't know this device's key, or one of the clocks is off by more than five minutes",
+    412: ": it doesn't know this device any more, or counts it as online already",
+}
+"""What a status says of the device, for the app's log."""
+
+
 class RejectedError(UnreachableError):
     """The server answered with an error status.
 
@@ -48,7 +55,7 @@ class RejectedError(UnreachableError):
     """
 
     def __init__(self, what: str, status: int) -> None:
-        super().__init__(f"the server must accept {what}, got status {status}")
+        super().__init__(f"the server must accept {what}, got status {status}{MEANS.get(status, '')}")
         self.status = status
 
 

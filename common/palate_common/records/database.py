@@ -14,6 +14,7 @@ line. Threads take turns; other processes wait up to `timeout` seconds.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -27,6 +28,12 @@ from palate_common.records.closing import Closing
 
 _FULL, _NORMAL = 2, 1  # https://sqlite.org/pragma.html#pragma_synchronous
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+ROOM = 2**16
+"""Bytes of a disk that SQLite needs even to read."""
+
+
+class NoRoomError(PalateError):
+    """The disk of a database is full, so that it can't even be read: nothing is known to be damaged."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,17 @@ class Driver:
             return InputError(f"{noun} must be a {noun.removeprefix('the ')} file, got something else: {path}")
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             return InputError(f"{noun} must be a writable file in an existing folder, got {path}: {error}")
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(Path(path).parent)):
+            return NoRoomError(f"{noun} must have room on its disk, got a full one: {path}")
         return PalateError(f"{noun} {path} must be usable, got SQLite's error: {error}")
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a folder's disk has no room for the files that SQLite makes to read."""
+    try:
+        return shutil.disk_usage(folder).free < ROOM
+    except OSError:
+        return False
 
 
 PLAIN = Driver(lambda *args, **kwargs: sqlite3.connect(*args, **kwargs), sqlite3.Error)

@@ -26,6 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from palate_common.errors import PalateError
+from palate_common.records.database import NoRoomError
 from palate_common.records.signing import verify
 from palate_server.flower.superlink_state import check_version
 from palate_server.folder.house import House
@@ -37,7 +38,7 @@ from palate_server.operation.terms import check_config
 from palate_server.service.gateway import Front, check_configuration, house_ports, wanted_ports
 from palate_server.service.metrics import check_pair, read_answer, read_parts, read_token
 from palate_server.service.ports import listening, taken
-from palate_server.service.problems import KINDS, Kind, ServerProblem, line_of, problems, told_of
+from palate_server.service.problems import KINDS, Kind, ServerProblem, broken, line_of, problems, told_of, told_once
 
 CHECKS: Mapping[str, Kind] = {
     "settings_unfit": Kind(
@@ -79,6 +80,11 @@ CHECKS: Mapping[str, Kind] = {
     ),
     "name_unresolved": Kind(
         "warning", "the name that devices connect to isn't known to this machine's resolver", "make an entry in the DNS"
+    ),
+    "page_certificate": Kind(
+        "warning",
+        "`gateway.origins` lets web pages in, and their browsers don't know the folder's own authority",
+        "give `gateway.certificate`; for a trial let the browser trust `tls/ca.pem`: docs/web.md#a-local-trial",
     ),
     "clock_free": Kind("warning", "nothing synchronises this machine's clock", "run chrony, ntpd or systemd-timesyncd"),
     "files_few": Kind(
@@ -135,7 +141,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
         starting: whether a supervisor asks that is about to start, so that nothing runs.
     """
     parts = None if starting else read_parts(site)
-    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _disk_of_its_own, _machine]
+    looks: list[Callable[[Site], Iterator[str | ServerProblem]]] = [_signing, _pair, _pages, _disk_of_its_own, _machine]
     if not starting:  # a start refuses these itself
         ports = wanted_ports(site, dev=dev, housed=housed)
         looks += [_settings, _flower, _witness, _cosigners, _name, _elsewhere]
@@ -145,7 +151,7 @@ def checked(site: Site, *, now: float, dev: bool = False, housed: bool = False, 
     found = [each for each in tried if isinstance(each, ServerProblem)]
     known = [each for each in problems(site, now=now, parts=parts) if each.code not in ("not_running", "part_down")]
     order = ("error", "warning", "note")
-    both = sorted(dict.fromkeys([*found, *known]), key=lambda problem: order.index(problem.severity))
+    both = sorted(dict.fromkeys(told_once([*found, *known])), key=lambda problem: order.index(problem.severity))
     return Preflight(tuple(each for each in tried if isinstance(each, str)), tuple(both))
 
 
@@ -165,7 +171,7 @@ def _safely(look: Callable[[Place], Iterator[str | ServerProblem]], place: Place
     try:
         return list(look(place))
     except (PalateError, OSError, ValueError) as error:
-        return [told_of("folder_damaged", KINDS, said=line_of(error))]
+        return [broken(error)]
 
 
 def _tell(code: str, said: str = "", act: str = "") -> ServerProblem:
@@ -205,6 +211,8 @@ def _signing(site: Site) -> Iterator[str | ServerProblem]:
     verify(key.public, TRIAL, b"", key.sign(TRIAL, b""))
     try:
         latest(site)
+    except NoRoomError:
+        raise
     except PalateError as error:
         yield _tell("key_unfit", line_of(error))
         return
@@ -286,6 +294,13 @@ def _pair(place: Site | House) -> Iterator[str | ServerProblem]:
         yield _tell("certificate_unfit", f"{chain} must be a chain, each certificate issued by the next, and isn't")
     else:
         yield f"certificate: for {name}, until {found[0].not_valid_after_utc:%Y-%m-%d}"
+
+
+def _pages(site: Site) -> Iterator[str | ServerProblem]:
+    """Whether browsers know who issued the gateway's certificate, where there are pages for them."""
+    gateway = site.config.gateway
+    if gateway.origins and not gateway.certificate and not gateway.acme_port:
+        yield _tell("page_certificate")
 
 
 def _is_chain(found: list[x509.Certificate]) -> bool:

@@ -63,8 +63,9 @@ NOBODY = "nobody"
 
 
 MOST_FILES = 32768
-"""The most files of nginx for a population, where the system allows it, and twice its connections: a device that waits
-takes two."""
+"""Files of nginx for a population, where the system allows it; more where its cohort needs them."""
+FILES = 4
+"""Files that nginx may open for each device of a cohort."""
 FREED = 10.0
 """Seconds to wait for the parts of a former server to end."""
 
@@ -217,15 +218,30 @@ def configuration(front: Front) -> str:
         loader=PackageLoader("palate_server.service"), autoescape=False, undefined=StrictUndefined,  # noqa: S701, no HTML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = MOST_FILES * max(1, len(front.sites))
     return made.get_template("nginx.conf").render(
         _harmless({"state": front.state, "listen": front.listen, "port": front.port, "acme_port": front.acme_port}),
         user=_user() if os.geteuid() == 0 else "",
-        files=files if most == resource.RLIM_INFINITY else min(files, most),
+        files=_files(front),
         servers=[_server(front, name, [each for each in served if each["name"] == name], page) for name in names],
         page=page,
     )
+
+
+def _files(front: Front) -> int:
+    """How many files nginx opens at most: twice its connections, of which a device that waits takes two.
+
+    Raises:
+        InputError: the system allows fewer than a cohort needs.
+    """
+    sizes = [site.config.cohort.size for site in front.sites.values()]
+    needed, (_, most) = sum(FILES * size for size in sizes), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise InputError(
+            f"`cohort.size` must leave nginx {FILES} open files for each device, got {sum(sizes):,} devices and "
+            f"{most:,} files: raise `LimitNOFILE` of the unit, or `ulimit -Hn`"
+        )
+    files = sum(max(MOST_FILES, needed * 5 // 4) for needed in (FILES * size for size in sizes)) or MOST_FILES
+    return files if most == resource.RLIM_INFINITY else min(files, most)
 
 
 def _server(front: Front, name: str, served: Sequence[Mapping[str, Any]], page: HousePage | None) -> dict[str, Any]:

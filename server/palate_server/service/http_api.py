@@ -4,8 +4,8 @@
                          a number, an identity and a proof -> what is known of that device is deleted
 
 With `palate serve run --dev`, which has no nginx, the same application also replaces the gateway: it forwards
-`/v1/fleet/*` to the SuperLink and serves the public files. It has none of nginx's limits, and is for loopback
-only.
+`/v1/fleet/*` to the SuperLink, serves the public files, and answers pages of `gateway.origins` as nginx does. It has
+none of nginx's limits, and is for loopback only.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate_common.enrolment import (
     ENROL_PATH,
@@ -57,6 +59,12 @@ PUBLIC = re.compile(
 )
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """Names of the loopback interface."""
+PAGE_HEADERS = {
+    "v1/fleet/": "accept, content-type, flwr-public-key, flwr-signature, flwr-timestamp",
+    "v1/enroll": "content-type",
+    **dict.fromkeys(("models/", "directory/", "round/"), "accept"),
+}
+"""Beginning of a path to which web pages may send requests -> headers that they may send; nginx has the same."""
 DEV_BODY = 2**26
 """The most bytes of a request that is forwarded with `--dev`."""
 MANY = 10
@@ -197,7 +205,48 @@ def application(site: Site, enrolling: EnrolmentService, *, stand_in: bool) -> S
         ]
         if site.config.gateway.path:
             routes = [Mount(site.config.gateway.path, routes=routes)]
-    return Starlette(routes=routes)
+    middleware = [Middleware(ForPages, origins=site.config.gateway.origins, path=site.config.gateway.path)]
+    return Starlette(routes=routes, middleware=middleware if stand_in else [])
+
+
+class ForPages:
+    """An application whose answers the web pages of some origins may read; to pages of others 403.
+
+    Args:
+        application: the application.
+        origins: the origins.
+        path: where its paths begin.
+    """
+
+    def __init__(self, application: ASGIApp, origins: Collection[str], path: str) -> None:
+        self._application, self._origins, self._path = application, frozenset(origins), path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or a browser that asks whether a page may send one."""
+        headers = Headers(scope=scope)
+        origin, rest = headers.get("origin"), scope["path"].removeprefix(f"{self._path}/")
+        allowed = next((names for start, names in PAGE_HEADERS.items() if rest.startswith(start)), None)
+        if origin is None or allowed is None:
+            await self._application(scope, receive, send)
+            return
+        method, own = "POST" if rest.startswith("v1/") else "GET", {"Vary": "Origin"}
+        asked = headers.get("access-control-request-method") if scope["method"] == "OPTIONS" else None
+        if origin not in self._origins or (asked or scope["method"].replace("HEAD", "GET")) != method:
+            await Response(status_code=403)(scope, receive, send)
+            return
+        own |= {"Access-Control-Allow-Origin": origin}
+        if asked:
+            own |= {"Access-Control-Allow-Methods": method, "Access-Control-Allow-Headers": allowed}
+            own |= {"Access-Control-Max-Age": "600"}
+            await Response(status_code=204, headers=own)(scope, receive, send)
+            return
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(own)
+            await send(message)
+
+        await self._application(scope, receive, told)
 
 
 class _Upstream:

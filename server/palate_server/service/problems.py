@@ -12,6 +12,7 @@ it. It never names a device, an address of one, or a key. The file is long as th
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -19,7 +20,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from typing import Any, Literal
 from cryptography import x509
 
 from palate_common.errors import InputError, PalateError
+from palate_common.records.database import NoRoomError
 from palate_server.folder.backup import last_backup
 from palate_server.folder.certificates import is_awaited
 from palate_server.folder.config import read_config
@@ -57,7 +59,9 @@ BROKEN = (
     RecursionError,
 )  # fmt: skip
 """What a file that is damaged, or that somebody has edited, makes of whoever reads it."""
-NO_ROOM = "make room first, and look again: on a full disk nothing can be read"
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""No more can be written: of the disk, of this account's quota, of a file."""
+NO_ROOM = "make room, and look again: what else is wrong can't be read before"
 NAMED = 5
 """So many items in quarantine are named in one line."""
 FULL = 1 / 8
@@ -114,7 +118,7 @@ KINDS: Mapping[str, Kind] = {
     "disk_low": Kind("warning", "less than `problems.disk_mib` is left of a disk that charges need", "make room"),
     "certificate_ended": Kind(
         "error",
-        "a certificate has ended, isn't valid yet or can't be read: no device connects",
+        "a certificate has ended or can't be read: no device connects",
         "renew it: the gateway's is taken over at once, the folder's own by a restart",
     ),
     "certificate_ends": Kind(
@@ -129,7 +133,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "clock_off": Kind(
         "error",
-        "the clock was set by more than a minute while the server ran, or something was written in the future",
+        "the clock was set by more than a minute while the server ran, or is behind what was written, or a certificate",
         "synchronise the machine's clock (NTP), then restart the server",
     ),
     "key_missing": Kind(
@@ -358,11 +362,24 @@ def problems(
         try:
             found += look(seen)
         except BROKEN as error:
-            found.append(_problem("folder_damaged", said=line_of(error) or type(error).__name__))
-    if any(each.code == "disk_full" for each in found):  # SQLite can't read without room for its own files
-        found = [replace(each, act=NO_ROOM) if each.code == "folder_damaged" else each for each in found]
+            found.append(broken(error))
+    found = told_once(found)
     order = ("error", "warning", "note")
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: order.index(problem.severity)))
+
+
+def broken(error: Exception) -> ServerProblem:
+    """What is wrong where an error is in the way of looking: a disk without room, or a folder that is damaged."""
+    if isinstance(error, NoRoomError) or getattr(error, "errno", None) in NO_SPACE:
+        return _problem("disk_full", said=line_of(error), act=NO_ROOM)
+    return _problem("folder_damaged", said=line_of(error) or type(error).__name__)
+
+
+def told_once(found: Iterable[ServerProblem]) -> list[ServerProblem]:
+    """The problems; of a full disk one alone says it, what can't be read there if there is any."""
+    told = list(found)
+    blind = [each for each in told if each.code == "disk_full" and each.act == NO_ROOM]
+    return [each for each in told if each.code != "disk_full" or not blind or each is blind[0]]
 
 
 def at(event: Mapping[str, Any]) -> float:
@@ -533,6 +550,7 @@ def _disks(seen: _Seen) -> Iterator[ServerProblem]:
 def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
     """The certificates of gateway and SuperLink, and the folder's authority."""
     site, days = seen.site, seen.site.config.problems.certificate_days
+    early = list[tuple[float, Path]]()
     for path in (site.certificate[0], site.tls / "superlink.pem", site.tls / "ca.pem"):
         try:
             ends = min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(path.read_bytes()))
@@ -549,11 +567,15 @@ def _certificates(seen: _Seen) -> Iterator[ServerProblem]:
             continue
         left = (ends.timestamp() - seen.now) / DAY
         when = local(ends.timestamp())
-        if left < 0 or begins.timestamp() > seen.now + SKEW:
-            said = f"{path} has ended, {when}" if left < 0 else f"{path} is valid from {local(begins.timestamp())} only"
-            yield _problem("certificate_ended", said=said, since=ends.timestamp() if left < 0 else None)
+        if begins.timestamp() > seen.now + SKEW:
+            early.append((begins.timestamp(), path))
+        elif left < 0:
+            yield _problem("certificate_ended", said=f"{path} has ended, {when}", since=ends.timestamp())
         elif left < days:
             yield _problem("certificate_ends", said=f"{path} ends in {left:.0f} days, {when}")
+    if early:
+        begins_at, path = max(early)
+        yield _problem("clock_off", said=f"the clock is before {local(begins_at)}, from when on {path} is valid")
 
 
 def _clock(seen: _Seen) -> Iterator[ServerProblem]:

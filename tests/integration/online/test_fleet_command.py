@@ -42,7 +42,7 @@ def test_a_device_from_a_shell(fleet: Any, tmp_path: Path, capsys: pytest.Captur
     assert "\n2. " in capsys.readouterr().out
     mine.deployment.gateway.trouble = lambda path, phase, who: 401 if "activate" in path else None
     assert palate("device", "sync", *store, "--seconds", 5) == 1
-    assert capsys.readouterr().out.startswith("rejected (the server must accept activate-node, got status 401)")
+    assert capsys.readouterr().out.startswith("rejected (the server must accept activate-node, got status 401: ")
 
 
 def test_a_fleet_takes_part_and_its_stores_are_used_again(

@@ -113,6 +113,12 @@ def test_each_thing_that_is_broken_is_told(site: Site, tmp_path: Path, monkeypat
     assert "flower_unknown" in found(site)
     monkeypatch.undo()
 
+    monkeypatch.setattr("palate_server.service.gateway.resource.getrlimit", lambda _: (31, 31))
+    assert (
+        "must leave nginx 4 open files for each device, got 8 devices and 31 files" in found(site)["nginx_unfit"].said
+    )
+    monkeypatch.undo()
+
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("palate_server.service.gateway.shutil.which", lambda *_, **__: None)
     assert "apt-get install nginx" in found(site)["nginx_unfit"].said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -14,22 +15,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from palate_cli.cli import run
+from palate_common.records.database import NoRoomError
 from palate_server.folder.backup import last_backup, write_backup
 from palate_server.folder.certificates import issue
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.operation.restraint import restraint_of
+from palate_server.service.checks import checked
+from palate_server.service.invitations import make_invitations
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
 from palate_server.service.problems import KINDS, ServerProblem, Told, problems
 from palate_server.service.setup import make_certificates
+from palate_server.service.status import read_status
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
 Maker = Callable[..., Any]
@@ -223,13 +229,33 @@ def test_a_disk_that_is_nearly_full_and_one_that_is(site: Site) -> None:
     assert "disk_full" in wrong(Site(site.folder))
 
 
-def test_on_a_full_disk_nobody_is_told_to_restore_a_backup(site: Site) -> None:
-    """SQLite reads nothing where it has no room, whatever the file is like."""
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file can grow, so that SQLite fails by itself; and the disk says that it has no room."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1, used=1, free=0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_on_a_full_disk_nothing_is_called_damaged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite reads nothing where it has no room, whatever the file is like; nor is the release key another one."""
+    with full_disk(monkeypatch):
+        found, tried = wrong(site), checked(site, now=time.time()).problems
+        with pytest.raises(NoRoomError, match="must have room on its disk, got a full one"):
+            read_status(site)
+        with pytest.raises(NoRoomError):
+            make_invitations(site, 1, label="")
+    assert found["disk_full"].act.startswith("make room, and look again")
+    codes = [each.code for each in tried]
+    assert codes.count("disk_full") == 1
+    assert not {"folder_damaged", "key_unfit"} & {*found, *codes}
     site.ledger_file.write_bytes(b"nothing" * 1000)
     assert "restore a backup" in wrong(site)["folder_damaged"].act
-    found = wrong(configure(site, problems="disk_mib = 1_000_000_000"))
-    assert "disk_full" in found
-    assert found["folder_damaged"].act.startswith("make room first")
 
 
 def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
@@ -237,7 +263,9 @@ def test_certificates_are_told_before_and_after_they_end(site: Site) -> None:
     later = wrong(site, now=time.time() + 400 * 86400)
     assert "has ended" in later["certificate_ended"].said
     early = wrong(site, now=time.time() - 86400)
-    assert "is valid from" in early["certificate_ended"].said
+    assert "certificate_ended" not in early, "nobody is told to renew what was issued a day later"
+    assert "from when on" in " ".join(each.said for each in problems(site, now=time.time() - 86400, parts=RUNS))
+    assert "synchronise" in early["clock_off"].act
     public = configure(site, gateway="acme_port = 8085")
     make_certificates(public)
     assert "acme_port" not in wrong(public)["certificate_awaited"].said

@@ -10,13 +10,19 @@ const OVER_SECONDS = 1;
 /** The app asked to stop. This error never reaches the app. */
 export class StoppedError extends PalateError {}
 
+/** What a status says of the device, for the app's log. */
+const MEANS: Readonly<Record<number, string>> = {
+  401: ": it doesn't know this device's key, or one of the clocks is off by more than five minutes",
+  412: ": it doesn't know this device any more, or counts it as online already",
+};
+
 /** The server answered with an error status. */
 export class RejectedError extends UnreachableError {
   constructor(
     what: string,
     readonly status: number,
   ) {
-    super(`the server must accept ${what}, got status ${status}`);
+    super(`the server must accept ${what}, got status ${status}${MEANS[status] ?? ""}`);
   }
 }
 

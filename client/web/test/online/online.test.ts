@@ -4,7 +4,7 @@ import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
 import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
 import { bodyOf } from "../../src/models/models.js";
-import type { Https } from "../../src/online/https.js";
+import { RejectedError, type Https } from "../../src/online/https.js";
 import { fromHex, hex, textOf, utf8 } from "../../src/records/bytes.js";
 import { digest } from "../../src/records/canonical.js";
 import { derSignature, makeNodeKey, signP384 } from "../../src/records/crypto.js";
@@ -137,4 +137,10 @@ test("https: a body in 200,000 pieces is read", async () => {
   let left = 200_000;
   const stream = new ReadableStream<Uint8Array>({ pull: (to) => ((left -= 1) < 0 ? to.close() : to.enqueue(Uint8Array.of(7))) });
   equal((await bodyOf(new Response(stream), 2 ** 20)).length, 200_000);
+});
+
+test("a status says what it means for the device", () => {
+  const said = (status: number) => new RejectedError("it", status).message;
+  equal(said(412), "the server must accept it, got status 412: it doesn't know this device any more, or counts it as online already");
+  equal(said(403), "the server must accept it, got status 403");
 });
