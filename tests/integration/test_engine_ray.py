@@ -215,7 +215,7 @@ def test_an_attempt_has_one_sum_though_a_machine_is_lost_and_costs_nothing_more(
     assert outcome.updates == run.histories.n_users * len(rounds)
     with DeviceLedger(job.devices) as devices:
         assert len(devices.receipts(0)) == len(devices.receipts(run.histories.n_users - 1)) == len(rounds)
-    assert "lost; 1 go on" in next(event["words"] for event in told if event["event"] == "lost")
+    assert "lost; 1 go on" in next(event["words"] for event in told if event["event"] == "note")
     assert until(lambda: not cluster.processes(b"cluster.gateway"))
 
 

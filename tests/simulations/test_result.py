@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import palate
 from palate_client.rounds.contribution import Contributor
 from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_sim.config import load_config
+from palate_sim.progress import print_result
+from palate_sim.run.experiment import start
 from palate_sim.run.result import Result
 
 QUICK: dict[str, Any] = {"evaluation.baselines": ["popularity"], "evaluation.projection": []}
@@ -231,3 +236,25 @@ def test_a_baseline_that_cannot_be_had_is_left_out_with_a_warning(tmp_path: Path
     assert set(made.baselines) == {"popularity", "noised_popularity"}
     assert "The baseline ease was left out: `n_items` must be at most 20000 for EASE" in made.summary["warnings"][-1]
     assert "The baseline ease was left out" in made.report.read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_collaborative_round_says_what_it_is_beside_true_popularity(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    settings = {**QUICK, "evaluation.baselines": ["popularity", "noised_popularity"], "evaluation.recency": []}
+    events = list[Any]()
+    config = load_config(None, {**settings, "privacy.epsilon": 0.5, "engine.workers": 3})
+    started = start(config, source=frame, out=tmp_path / "run")
+    made = started.run(events.append)
+    own, true = made.metrics["recall_capped@20"], made.baselines["popularity"]["recall_capped@20"]
+    told = [warning for warning in made.summary["warnings"] if "popularity" in warning]
+    assert told == [
+        "No round is collaborative: at epsilon 0.5 96 users buy noised popularity, and more users buy more. "
+        f"recall_capped@20: {own:.3f}, true popularity {true:.3f}."
+    ]
+    console = Console(file=StringIO(), width=80)
+    print_result(console, made.summary)
+    rows = [line.split("  ")[0] for line in console.file.getvalue().splitlines()]
+    assert {"popularity", "noised popularity"} <= set(rows)
+    notes = [event["words"] for event in events if event["event"] == "note"]
+    assert notes == ["`engine.workers` 3 does nothing: up to 65,536 training users are in one process, got 96 users"]

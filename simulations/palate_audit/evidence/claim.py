@@ -59,7 +59,7 @@ def _open(terms: RunTerms) -> str:
     if terms.mode.alone:
         return "nobody else is trusted; the device's own software is"
     if terms.cohort is not None and terms.cohort.masks:
-        return f"the server together with more than {terms.cohort.c_max} of the devices that remain"
+        return f"the server together with more than {terms.cohort.c_max} of the cohort's devices, dropouts included"
     if terms.cohort is not None:
         return "the server, its operator and its storage: masks were off, and it saw each node's sum"
     return "the server, its operator and its storage, who see each clipped update"

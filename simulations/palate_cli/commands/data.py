@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -48,12 +49,59 @@ def describe(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="As a run has it, such as a column; repeatable."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all quantiles.")] = False,
 ) -> None:
-    """Print the figures of a log as JSON: sizes, kinds, times, repairs, terms of use."""
+    """Print what Palate understands of a log: sizes, kinds, values, times, repairs, columns that it doesn't read."""
     from palate_cli.commands.simulate import chosen
     from palate_sim.config import load_config
     from palate_sim.data import describe as figures
     from palate_sim.preparation.preparation import read
 
     config = load_config(None, chosen({}, settings or ()))
-    typer.echo(json.dumps(figures(read(config, log)), indent=2, ensure_ascii=False))
+    found = figures(read(config, log))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    rows = dict(_told(found))
+    width = max(map(len, rows)) + 2
+    typer.echo("\n".join([_clean(found["name"]), *(f"  {name:{width}}{value}" for name, value in rows.items())]))
+
+
+def _told(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `describe` found, a line each, in words."""
+    for name in ("users", "items"):
+        yield name, f"{found[name]:,}"
+    yield "rows", f"{found['rows']:,}, of {found['pairs']:,} pairs: {100 * found['density']:.3g} % of all"
+    yield "events a user", _spread(found["events_per_user"])
+    for name, none in (("kinds", "no column of kinds was found"), ("repairs", "none was needed")):
+        yield (
+            name,
+            ", ".join(f"{_clean(each).replace('_', ' ')} {count:,}" for each, count in found[name].items()) or none,
+        )
+    yield "values", _spread(found["values"]) if found["values"] else "no column of values was found"
+    unknown = f"; unknown in {found['times_unknown']:,} rows" if found["times_unknown"] else ""
+    times = (
+        f"{found['first_time']} to {found['last_time']}{unknown}"
+        if found["first_time"]
+        else "no column of times was found"
+    )
+    yield "times", times
+    for name in ("item_features", "user_groups"):
+        yield name.replace("_", " "), ", ".join(map(_clean, found[name])) or "none"
+    if unread := found["columns_not_read"]:
+        hint = f"--set data.columns.value={_clean(unread[0])}"
+        yield "not understood", f"{', '.join(map(_clean, unread))}; name what a column is, for example {hint}"
+    if found["terms"]:
+        yield "terms of use", found["terms"]
+
+
+def _spread(quantiles: Mapping[str, float]) -> str:
+    """A few quantiles in words."""
+    return "{min:,.6g} to {max:,.6g}, median {median:,.6g}, mean {mean:,.4g}".format(**quantiles)
+
+
+def _clean(text: object) -> str:
+    """A name from a file, made printable and short."""
+    from palate_sim.progress.wording import clean
+
+    return f"{clean(text):.60}"

@@ -38,16 +38,16 @@ SAMPLED = (
 )
 CENTRAL = "It does not hold against the server, its operator or its storage, who see each clipped update."
 MASKED = (
-    "It also holds against the server together with at most {corrupt} of the devices that remain, provided that in "
-    "every opened attempt at least {shares} survivors run unmodified code under identities that are not the "
-    "adversary's, that corruption does not depend on the ring's seed, that the conditions on the graph hold (they fail "
-    "with probability <= 2^-40 an attempt, which is in delta), and that X25519, Ed25519 and SHA-256 are what they are "
-    "held to be. Every answered attempt counts."
+    "It also holds against the server together with at most {corrupt} of the cohort's devices, dropouts included, "
+    "provided that in every opened attempt at least {shares} survivors run unmodified code under identities that are "
+    "not the adversary's, that corruption does not depend on the ring's seed, that the conditions on the graph hold "
+    "(they fail with probability <= 2^-40 an attempt, which is in delta), and that X25519, Ed25519 and SHA-256 are "
+    "what they are held to be. Every answered attempt counts."
 )
 UNMASKED = (
     "It does not hold against the server: the sum was computed in the clear, and whoever ran it saw the sum of each "
     "node with the noise of that node's devices alone. With masks the same numbers would hold against the server "
-    "together with at most {corrupt} of the devices that remain."
+    "together with at most {corrupt} of the cohort's devices, dropouts included."
 )
 LOCAL = (
     "It also holds against the server and all other devices together, and needs nothing of them: each device adds all "

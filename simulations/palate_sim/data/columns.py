@@ -80,6 +80,11 @@ def find_columns(header: Sequence[object], columns: ColumnMap | None = None) -> 
     return {canonical: places[canonical] for canonical in FIELDS if canonical in places}
 
 
+def unread(header: Sequence[object], places: Mapping[str, int]) -> tuple[str, ...]:
+    """The names of the columns that are no field."""
+    return tuple(str(name) for place, name in enumerate(header) if place not in places.values())
+
+
 def positions(columns: ColumnMap | None) -> dict[str, int] | None:
     """The positions of fields in a file WITHOUT a header: every choice is a position; None when there is a header.
 

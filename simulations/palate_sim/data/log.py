@@ -43,6 +43,7 @@ class InteractionLog:
         name: what to call this log in a report.
         terms: the terms under which its publisher gives it away; empty for a log of one's own.
         counted: rows of each user and of each item, where they were counted already.
+        unread: names of the source's columns that nothing was made of.
     """
 
     rows: Rows
@@ -55,6 +56,7 @@ class InteractionLog:
     name: str = "log"
     terms: str = ""
     counted: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+    unread: tuple[str, ...] = ()
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, **about: Any) -> InteractionLog:
@@ -168,6 +170,7 @@ def describe(log: InteractionLog) -> dict[str, Any]:
         "item_features": [] if log.items is None else [c for c in log.items.columns if c != "item_id"],
         "user_groups": [] if log.users is None else [c for c in log.users.columns if c != "user_id"],
         "repairs": dict(log.repairs),
+        "columns_not_read": list(log.unread),
         "terms": log.terms,
     }
 

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
-from palate_sim.data.columns import ColumnMap, find_columns, show
+from palate_sim.data.columns import ColumnMap, find_columns, show, unread
 from palate_sim.data.events import ROWS_IN_MEMORY, Place
 from palate_sim.data.log import InteractionLog, count_rows, distinct_pairs
 from palate_sim.data.repair import REPAIRS, Reading, repaired
@@ -146,7 +146,7 @@ def _from_frame(frame: pd.DataFrame, columns: ColumnMap | None) -> Table:
         advance(len(frame))
         yield {field: frame.iloc[:, place].reset_index(drop=True) for field, place in places.items()}
 
-    return Table(tuple(places), batches, len(frame), "rows")
+    return Table(tuple(places), batches, len(frame), "rows", unread(list(frame.columns), places))
 
 
 def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
@@ -174,7 +174,9 @@ def _log(table: Table, name: str, workspace: Workspace) -> InteractionLog:
     repairs = counts | {repair: found[repair] for repair in REPAIRS if found.get(repair)}
     items = reading.domains.table(item_ids)
     kinds = tuple(reading.kinds)
-    return InteractionLog(rows, user_ids, item_ids, kinds, items, None, repairs, name, counted=counted)
+    return InteractionLog(
+        rows, user_ids, item_ids, kinds, items, None, repairs, name, counted=counted, unread=table.unread
+    )
 
 
 def no_room(error: OSError) -> InputError:

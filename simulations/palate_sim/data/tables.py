@@ -31,7 +31,7 @@ import pyarrow.csv as pa_csv  # type: ignore[import-untyped]  # it ships no type
 import pyarrow.parquet as pa_parquet  # type: ignore[import-untyped]  # it ships no types
 
 from palate_common.errors import InputError
-from palate_sim.data.columns import ColumnMap, find_columns, positions, show
+from palate_sim.data.columns import ColumnMap, find_columns, positions, show, unread
 from palate_sim.data.sources import ByteSource
 
 SEPARATORS = ("::", "\t", ",", ";", "|")
@@ -58,12 +58,14 @@ class Table:
             number of units read.
         size: how many units there are, None where that isn't known.
         unit: "rows" or "bytes".
+        unread: names of the columns that are no field.
     """
 
     fields: tuple[str, ...]
     batches: Callable[[Repairs, Advance], Iterator[Batch]]
     size: int | None
     unit: str
+    unread: tuple[str, ...] = ()
 
 
 def open_table(sources: Sequence[ByteSource], columns: ColumnMap | None = None) -> Table:
@@ -85,7 +87,8 @@ def open_table(sources: Sequence[ByteSource], columns: ColumnMap | None = None) 
             yield from part.batches(repairs, advance)
 
     sizes = [part.size for part in parts if part.size is not None]
-    return Table(parts[0].fields, batches, sum(sizes) if len(sizes) == len(parts) else None, parts[0].unit)
+    size = sum(sizes) if len(sizes) == len(parts) else None
+    return Table(parts[0].fields, batches, size, parts[0].unit, parts[0].unread)
 
 
 def _open(source: ByteSource, columns: ColumnMap | None) -> Table:
@@ -110,6 +113,7 @@ class _Form:
         width: columns.
         places: canonical field -> position.
         header: whether the first line is one.
+        unread: names of the columns that are no field.
     """
 
     separator: str
@@ -118,6 +122,7 @@ class _Form:
     width: int
     places: dict[str, int]
     header: bool
+    unread: tuple[str, ...] = ()
 
 
 def _text_table(source: ByteSource, columns: ColumnMap | None, *, packed: bool) -> Table:
@@ -129,7 +134,7 @@ def _text_table(source: ByteSource, columns: ColumnMap | None, *, packed: bool) 
         with closing(source.open()) as raw:
             yield from _rows(_lines(raw, source.name, repairs, advance, packed=packed), form, source.name, repairs)
 
-    return Table(tuple(form.places), batches, source.size, "bytes")
+    return Table(tuple(form.places), batches, source.size, "bytes", form.unread)
 
 
 def _ignore(count: int) -> None:
@@ -155,7 +160,8 @@ def _form(first: bytes, name: str, columns: ColumnMap | None) -> _Form:
         raise InputError(f"`data` must begin with a header, got a line that is none: {show(name)}") from None
     places = positions(columns)
     if places is None:
-        return _Form(separator, double, quoted, len(header), find_columns(header, columns), header=True)
+        found = find_columns(header, columns)
+        return _Form(separator, double, quoted, len(header), found, header=True, unread=unread(header, found))
     if max(places.values()) >= len(header):
         raise InputError(f"`columns` must be positions below {len(header)}, got {max(places.values())}: {show(name)}")
     return _Form(separator, double, quoted, len(header), places, header=False)
@@ -364,7 +370,7 @@ def _parquet_table(source: ByteSource, columns: ColumnMap | None) -> Table:
                 advance(batch.num_rows)
                 yield {field: _pandas(batch.column(column)) for field, column in wanted.items()}
 
-    return Table(tuple(places), batches, size, "rows")
+    return Table(tuple(places), batches, size, "rows", unread(header, places))
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def run_local(
         job: the run.
         histories: one row an installation, in the order of their numbers in the device ledger.
         on_release: called with each release once it is sealed.
-        notify: called with how far each round is.
+        notify: called with how far each round is, and where workers were asked for that there are none of.
 
     Raises:
         LockedError: somebody else owns the run folder.
@@ -60,6 +60,11 @@ def run_local(
     with open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator:
         shown = SteppedTransport(coordinator, histories.n_users, notify)
         number = 1 if coordinator.finished else workers_of(job, histories.n_users)
+        if number == 1 and (job.workers or 1) > 1 and not coordinator.finished:
+            few = histories.n_users <= FEW
+            why = f"up to {FEW:,} training users" if few else "devices with masks, and an algorithm of a script,"
+            words = f"{why} are in one process, got {histories.n_users:,} users"
+            notify({"event": "note", "words": f"`engine.workers` {job.workers} does nothing: {words}"})
         carrier = (
             _in_process(job, histories, key.public, identities, shown.advance)
             if number == 1

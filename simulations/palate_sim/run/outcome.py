@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from palate_common.algorithms.als.algorithm import Als
 from palate_common.mechanism.accounting import PLD_MOST, GaussianEvent, epsilon_pld, pld_interval
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.records.signing import SigningKey
@@ -272,6 +273,14 @@ def _payload(trained: Trained) -> dict[str, int]:
     return {"up": sum(int(point["upload_bytes"]) for point in trained.curve), "down": down}
 
 
+def _without_rounds(trained: Trained) -> str | None:
+    """What a private run of `als` without a collaborative round has come to; None for any other run."""
+    model = trained.outcome.model
+    if not trained.private or not isinstance(model.algorithm, Als) or model.algorithm.plan.later:
+        return None
+    return "noised popularity and public features" if model.header.facts.n_features else "noised popularity"
+
+
 def _warnings(
     result: Mapping[str, Any], trained: Trained, own: Evaluation, evaluations: Mapping[str, Evaluation]
 ) -> list[str]:
@@ -288,8 +297,15 @@ def _warnings(
             f"A round has the contributions of {least:,} users, and not of all {trained.present:,}: nodes failed or "
             "refused, for example where memory or the disk ran short."
         )
-    if trained.private and trained.rounds == 1 and trained.terms.algorithm == "als":
-        said.append("With so few users this epsilon buys noised popularity only; more users buy more.")
+    popularity = evaluations.get("popularity")
+    if (alone := _without_rounds(trained)) is not None:
+        beside = ""
+        if popularity is not None:
+            beside = f" {metric}: {own.mean(metric):.3f}, true popularity {popularity.mean(metric):.3f}."
+        said.append(
+            f"No round is collaborative: at epsilon {result['epsilon_requested']:g} {result['users']:,} users buy "
+            f"{alone}, and more users buy more.{beside}"
+        )
     if trained.terms.delta * result["users"] > 1:
         said.append(
             f"delta {trained.terms.delta:g} is above 1 in {result['users']:,} users: it would allow one user's whole "
@@ -303,10 +319,12 @@ def _warnings(
     costs = "more users, or more of their history, would help"
     if trained.private:
         costs = f"with this many users, epsilon {result['epsilon_requested']} costs more than it gives"
-    means, popularity = evaluations.get("user_mean"), evaluations.get("popularity")
+    means = evaluations.get("user_mean")
     if metric in RATING_METRICS:
         if means is not None and own.mean(metric) > means.mean(metric):
             said.append(f"{metric} is above that of each user's own mean: {costs}.")
-    elif popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
-        said.append(f"{metric} is below 0.9 times true popularity: {costs}.")
+    elif alone is None and popularity is not None and own.mean(metric) < 0.9 * popularity.mean(metric):
+        said.append(
+            f"{metric} {own.mean(metric):.3f} is below true popularity's {popularity.mean(metric):.3f}: {costs}."
+        )
     return said

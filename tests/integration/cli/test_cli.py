@@ -125,8 +125,23 @@ def test_a_set_that_cannot_be_downloaded_is_named_with_the_way_out(palate: Any, 
     assert not list((tmp_path / "cache").rglob("*.zip"))
 
 
+def test_a_log_is_described_for_people_with_the_columns_that_say_nothing(palate: Any, tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 4},i{n % 5},play,{n / 2},x\n" for n in range(20))
+    (tmp_path / "steam.csv").write_text(f"user,item,event,hours,odd\n{rows}")
+    done = palate("data", "describe", "steam.csv", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    title, *lines = done.out.splitlines()
+    told = {line[2:].partition("  ")[0]: line[2:].partition("  ")[2].strip() for line in lines}
+    assert (title, told["users"], told["kinds"]) == ("steam", "4", "play 20")
+    assert (told["values"], told["repairs"]) == ("no column of values was found", "none was needed")
+    assert told["not understood"].startswith("hours, odd; ")
+    again = palate("data", "describe", "steam.csv", "--set", "data.columns.value=hours", cwd=tmp_path)
+    assert "values          0 to 9.5, median 4.75, mean 4.75" in again.out
+    assert "hours" not in again.out
+
+
 def test_a_log_is_described_in_json(palate: Any, folder: Path) -> None:
-    done = palate("data", "describe", "log.csv", cwd=folder)
+    done = palate("data", "describe", "log.csv", "--json", cwd=folder)
     assert (done.code, done.err) == (0, "")
     figures = json.loads(done.out)
     assert (figures["users"], figures["items"], figures["rows"]) == (300, 80, 3354)

@@ -62,7 +62,7 @@ def run_ray(job: Job, histories: Interactions, on_release: OnRelease | None = No
         return time.process_time() + sum(each.cpu_seconds for each in gateways)
 
     def lost(words: str) -> None:
-        notify({"event": "lost", "words": words})
+        notify({"event": "note", "words": words})
 
     with (
         open_run(job.terms, job.folder, ledger=job.ledger, key=key) as coordinator,
