@@ -27,7 +27,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
-from palate_server.service.problems import KINDS, ServerProblem, problems
+from palate_server.service.problems import KINDS, ServerProblem, configuration_hash, problems
 from palate_server.service.setup import make_certificates
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
 
@@ -57,7 +57,7 @@ def site(make_service: Maker) -> Site:
 
 
 def start(site: Site) -> None:
-    tell(site, "started", ago=3600, dev=False, pid=os.getpid(), configuration=site.configuration_hash())
+    tell(site, "started", ago=3600, dev=False, pid=os.getpid(), configuration=configuration_hash(site))
 
 
 def tell(site: Site, event: str, *, ago: float = 0.0, **facts: Any) -> None:
