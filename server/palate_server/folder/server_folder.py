@@ -26,7 +26,6 @@ The population's ledger and `enrolment.db` can't be recreated: see `palate serve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from contextlib import AbstractContextManager, suppress
@@ -131,10 +130,6 @@ class Site(Premises):
     def config(self) -> ServerConfig:
         """The configuration, which is read only once."""
         return read_config(self.config_file)
-
-    def configuration_hash(self) -> str:
-        """What the configuration's file is now, as a hash."""
-        return hashlib.sha256(self.config_file.read_bytes()).hexdigest()
 
     def afresh(self) -> Site:
         """The same folder, of which nothing but the configuration was read: catalogue and features may have changed."""

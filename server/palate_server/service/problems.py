@@ -13,6 +13,7 @@ it. It never names a device, an address of one, or a key. The file is long as th
 from __future__ import annotations
 
 import errno
+import hashlib
 import math
 import os
 import shutil
@@ -621,6 +622,11 @@ def _reachable(path: Path, folder: Path) -> bool:
     return all(each.stat().st_mode & 0o011 for each in ways)
 
 
+def configuration_hash(site: Site) -> str:
+    """The configuration's file as it is now, as a hash."""
+    return hashlib.sha256(site.config_file.read_bytes()).hexdigest()
+
+
 def _configuration(seen: _Seen) -> Iterator[ServerProblem]:
     """A configuration that was changed since the start."""
     file = seen.site.config_file
@@ -630,7 +636,7 @@ def _configuration(seen: _Seen) -> Iterator[ServerProblem]:
         yield _problem("configuration_invalid", said=line_of(error))
         return
     read = seen.told.last.get("started", {}).get("configuration")
-    if seen.parts is not None and read is not None and read != seen.site.configuration_hash():
+    if seen.parts is not None and read is not None and read != configuration_hash(seen.site):
         yield _problem("configuration_newer")
 
 

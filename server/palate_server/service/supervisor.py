@@ -51,7 +51,7 @@ from palate_server.service.http_api import EnrolmentService, Listener, applicati
 from palate_server.service.invitations import InvitationService
 from palate_server.service.metrics import Metrics, guarded_listener, metrics_listeners
 from palate_server.service.ports import end_left_over
-from palate_server.service.problems import SKEW
+from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
@@ -160,8 +160,7 @@ class Supervisor(Closing):
         if not self.dev and not self.housed and end_left_over(self.site.public):
             self._events.tell("left over ended", part="gateway")
         check_ports(self.site, dev=self.dev, housed=self.housed)
-        read = self.site.configuration_hash()
-        self._events.tell("started", dev=self.dev, pid=os.getpid(), configuration=read)
+        self._events.tell("started", dev=self.dev, pid=os.getpid(), configuration=configuration_hash(self.site))
         logging.getLogger().addHandler(self._said)
         try:
             for name, listener in self._listeners.items():

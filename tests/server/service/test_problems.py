@@ -33,7 +33,7 @@ from palate_server.service.checks import checked
 from palate_server.service.invitations import make_invitations
 from palate_server.service.metrics import Metrics
 from palate_server.service.ports import end_left_over, listening
-from palate_server.service.problems import KINDS, ServerProblem, Told, problems
+from palate_server.service.problems import KINDS, ServerProblem, Told, configuration_hash, problems
 from palate_server.service.setup import make_certificates
 from palate_server.service.status import read_status
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
@@ -64,7 +64,7 @@ def site(make_service: Maker) -> Site:
 
 
 def start(site: Site) -> None:
-    tell(site, "started", ago=3600, dev=False, pid=os.getpid(), configuration=site.configuration_hash())
+    tell(site, "started", ago=3600, dev=False, pid=os.getpid(), configuration=configuration_hash(site))
 
 
 def tell(site: Site, event: str, *, ago: float = 0.0, **facts: Any) -> None:
