@@ -37,7 +37,7 @@ from palate_server.operation import runs
 from palate_server.operation.absences import Absences
 from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError, fit
-from palate_server.operation.judging import Verdicts, awaited, check_quarantine, put_in_quarantine
+from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
 from palate_server.operation.releases import judged_items, publish_items, verdict_of
 from palate_server.operation.restraint import restraint_of
@@ -213,7 +213,9 @@ class Operation:
         stamp = self.site.items_stamp
         if stamp == self._items_stamp and (not self._items_refused or now < self._items_again):
             return
-        if unfinished_run(ledger) is not None or awaited(self.config, ledger, now=now) is not None:
+        if (self._witness_pause and now < self._not_before) or unfinished_run(ledger) is not None:
+            return
+        if self._judging.due(ledger, now=now) is not None:
             return
         site, refused = self.site.afresh(), ""
         try:
@@ -230,7 +232,7 @@ class Operation:
             if found is not None:
                 self.events.tell("items added", count=len(found.items), version=found.version)
                 self._not_before = max(self._not_before, now + SOONEST)
-        self._items_stamp, self._items_refused, self._items_again = self.site.items_stamp, refused, now + TRY_AGAIN[0]
+        self._items_stamp, self._items_refused, self._items_again = stamp, refused, now + TRY_AGAIN[0]
 
     def _step(self, ledger: Ledger, *, now: float) -> None:
         """Gather a cohort, and open a run with it or continue one: the one that was due `now`."""
