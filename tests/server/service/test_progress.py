@@ -99,4 +99,4 @@ def test_an_attempt_is_told_step_by_step_and_what_became_of_it(
     shorter.operate()
     last = ActivityFile(shorter.site.progress_file).read().attempt
     assert last is not None
-    assert (last.outcome, last.reason, last.exchanges[-1].refused) == ("void", "dropout", 2)
+    assert (last.outcome, last.reason, last.exchanges[-1].refused) == ("void", "refusal", 2)
