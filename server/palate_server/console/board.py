@@ -452,7 +452,7 @@ def _void_surveys(entries: Sequence[Entry], events: Sequence[Mapping[str, Any]])
     ended = {entry.run for entry in entries if entry.kind == "close"}
     sealed = {entry.run for entry in entries if entry.kind == "seal"}
     charges = Counter(entry.run for entry in entries if isinstance(entry, ChargeEntry))
-    why = {event["run"]: f": {told_reason(event)}" for event in events if event["event"] == "aborted"}
+    why = {event.get("run"): f": {told_reason(event)}" for event in events if event["event"] == "aborted"}
     found, times = dict[str, str](), Counter[str]()
     for run, settings in surveys_of(list(entries)).items():
         if run in ended - sealed:
@@ -461,7 +461,7 @@ def _void_surveys(entries: Sequence[Entry], events: Sequence[Mapping[str, Any]])
             found[week] = f"Nothing was released, charges: {times[week]}{without_identifiers(why.get(run, ''))}"
     about = [each for each in events if each["event"] in ("no cohort", "opened") and each.get("kind") == "survey"]
     if about and about[-1]["event"] == "no cohort":
-        week, waits = str(about[-1].get("week")), without_identifiers(about[-1]["reason"])
+        week, waits = str(about[-1].get("week")), without_identifiers(str(about[-1].get("reason", "")))
         found[week] = f"{found.get(week, 'Nothing was charged')}; it waits: {waits}"
     return found
 
