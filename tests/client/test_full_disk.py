@@ -136,6 +136,7 @@ def test_a_refusal_that_cannot_be_noted_is_sent_all_the_same(open_device: Open, 
     with disk.full():
         assert device.contribute(b"{}", b"") == REFUSED
         assert device.refusal
+    (disk.path / "ballast").unlink(missing_ok=True)
     assert device.privacy_report().refusals == ()
 
 
