@@ -83,7 +83,7 @@ class Event:
         kind: what was done.
         item: the item's id in the app's catalogue.
         time: when, in seconds since 1970 or as a `datetime` with a time zone; None: now. Kept as seconds.
-        value: see `VALUES`; `rate` needs one.
+        value: see `VALUES`; `rate` needs one. A purchase's price is its property `amount`.
         source: in the app ("online"), or elsewhere ("offline"), as at a shop's till.
         id: the app's own id of the event; an id is stored only once. Left out, the store makes one.
         props: other properties that the app wants to keep, as JSON, nested at most 16 deep.
@@ -202,6 +202,10 @@ def _value(kind: Kind, value: object) -> float:
     least, most, bounds = (*RATES, "") if kind == "rate" else (0.0, sys.float_info.max, ", a number from 0")
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise InputError(f"`value` of {kind} must be {VALUES[kind]}{bounds}, got {value!r:.80}")
+    if kind == "purchase" and value != int(value):
+        raise InputError(
+            f'`value` of purchase must be a whole number of pieces, got {value!r:.80}: a price is props["amount"]'
+        )
     return float(value)
 
 

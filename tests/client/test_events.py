@@ -46,7 +46,8 @@ def test_properties_are_an_object_that_any_stack_can_read() -> None:
 @st.composite
 def made_events(draw: st.DrawFn) -> Event:
     kind = draw(st.sampled_from(KINDS))
-    value = draw(st.floats(1, 5) if kind == "rate" else st.floats(0, 1e9)) if kind in VALUES else None
+    values = {"rate": st.floats(1, 5), "purchase": st.integers(0, 10**9)}
+    value = draw(values.get(kind, st.floats(0, 1e9))) if kind in VALUES else None
     time = draw(st.none() | st.floats(0, 4e9))
     props = draw(st.none() | st.dictionaries(TEXT, JSON, max_size=3))
     return Event(kind, draw(TEXT), time, value, draw(st.sampled_from(SOURCES)), draw(TEXT), props)
@@ -81,6 +82,7 @@ def test_an_event_is_its_line(event: Event) -> None:
         {"kind": "rate", "value": 100},
         {"kind": "view", "value": 10**400},
         {"kind": "play", "value": -1},
+        {"kind": "purchase", "value": 19.99},
         {"kind": "play", "value": "long"},
         {"time": "yesterday"},
         {"time": "2026-01-01T12:00:00"},

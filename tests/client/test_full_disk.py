@@ -17,6 +17,7 @@ from palate import Device, Tracked
 from palate_client.store import folder as folders
 from palate_client.store import key_file
 from palate_common.errors import ErasedError, PalateError
+from palate_common.rounds.wire import REFUSED
 
 Open = Callable[..., Device]
 KEY = bytes(range(32))
@@ -116,6 +117,27 @@ def test_with_the_reserve_a_full_disk_takes_a_decision_an_opening_and_an_export(
         again = open_device(consent=False)
         assert [decision.granted for decision in again.consent.history("store")] == [True, False]
         assert again.export(tmp_path / "elsewhere.jsonl") > 3
+
+
+def test_a_store_that_cannot_be_made_is_said_in_one_line(open_device: Open, disk: Disk, folder: Path) -> None:
+    folder.mkdir()
+    with disk.full(), pytest.raises(PalateError, match=r"\Athe store [^\n]+\Z"):
+        open_device()
+    (disk.path / "ballast").unlink(missing_ok=True)
+    assert open_device().track("view", "a")
+
+
+def test_a_refusal_that_cannot_be_noted_is_sent_all_the_same(open_device: Open, disk: Disk) -> None:
+    service = palate.Service(public_key="ab" * 32, population="readers")
+    device = open_device(service=service)
+    device.consent.grant("train")
+    (reserve,) = disk.path.glob("*/*.reserve")
+    reserve.unlink()
+    with disk.full():
+        assert device.contribute(b"{}", b"") == REFUSED
+        assert device.refusal
+    (disk.path / "ballast").unlink(missing_ok=True)
+    assert device.privacy_report().refusals == ()
 
 
 def test_the_reserve_is_given_up_when_the_disk_is_full_and_laid_in_again(

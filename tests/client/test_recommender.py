@@ -300,6 +300,8 @@ def test_mistakes_are_told_in_one_line(device: Device, trained: Trained) -> None
     for call in (device.explain, device.similar_items):
         with pytest.raises(InputError, match=r"\A`item` must be one of the model's, got 'unknown'\Z"):
             call("unknown")
+        with pytest.raises(InputError, match=r"\A`item` must be one of the model's, got \['i03', 'i04'\]\Z"):
+            call(["i03", "i04"])
 
 
 def test_another_catalogue_than_the_models_is_refused(device: Device, trained: Trained) -> None:

@@ -309,6 +309,17 @@ def test_what_is_left_of_an_erasing_that_was_cut_short_is_removed(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
+def test_a_path_in_the_users_home_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    palate.open("~/shelf", app="a", key=KEY).close()
+    assert (tmp_path / "home" / "shelf" / "key.json").exists()
+    with pytest.raises(InputError, match=r"\A`path` must be in the home of a user that there is, got [^\n]*\Z"):
+        palate.open("~nobody-of-this-name/shelf", app="a", key=KEY)
+    palate.erase("~/shelf")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 @pytest.mark.parametrize("path", ["", "a\0b", None, b"here"])
 def test_a_path_that_names_no_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any) -> None:
     monkeypatch.chdir(tmp_path)

@@ -78,7 +78,7 @@ class Selection:
         Raises:
             InputError: the model doesn't know the item.
         """
-        row = self._rows.get(item)
+        row = self._rows.get(item) if isinstance(item, str) else None  # an app may give a list of them
         if row is None:
             raise InputError(f"`item` must be one of the model's, got {item!r:.80}")
         return row

@@ -18,14 +18,17 @@ from palate_common.errors import InputError, PalateError
 
 
 def folder_of(path: Path | str) -> Path:
-    """The absolute path of an app's folder.
+    """The absolute path of an app's folder; "~" is the user's home, as in a shell.
 
     Raises:
         InputError: the path is empty or invalid; "." is the current folder.
     """
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
         raise InputError(f"`path` must name the folder of the store, got {path!r:.80}")
-    return Path(path).absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise InputError(f"`path` must be in the home of a user that there is, got {path!s:.80}") from None
 
 
 def erase(path: Path | str) -> None:

@@ -107,13 +107,17 @@ class StoreFolder:
             WrongKeyError: the key is another one, or the key file of an existing store is missing.
             InputError: the store is of another app.
             IntegrityError: the key file is damaged, or the events' file is missing.
+            PalateError: the disk is full, or can't be written.
         """
-        self.vault.tidy()
-        if (erased := self.vault.erased()) is not None:
-            self._bury(erased)
-        store = self.vault.store()
-        if store is None:
-            store = self._begin()
+        try:
+            self.vault.tidy()
+            if (erased := self.vault.erased()) is not None:
+                self._bury(erased)
+            store = self.vault.store() or self._begin()
+        except OSError as error:
+            raise PalateError(
+                f"the store must be on a disk that can be written, got {error.strerror}: {self.path}"
+            ) from None
         key, events = self.vault.open(), self.file(store)
         if not _has_bytes(events) and not self.file(store, "new").exists():
             raise IntegrityError(

@@ -80,7 +80,7 @@ def made_event(dice: Dice, now: float, *, imported: bool = False) -> Event:
         kind,
         dice.one_of(ITEMS),
         time=dice.one_of(times),
-        value=dice.whole(1, 5) / (1 if kind == "rate" else 2) if valued else None,
+        value=dice.whole(1, 5) / (1 if kind in ("rate", "purchase") else 2) if valued else None,
         source=dice.one_of(("online", "offline")),
         id=known if imported or dice.chance(0.4) else "",
         props=dice.one_of(PROPS) if kind == "purchase" or dice.chance(0.4) else None,
