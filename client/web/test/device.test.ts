@@ -49,6 +49,7 @@ test("device: lists, reasons, likenesses and feedback by the sample model", asyn
   const why = await device.explain(shown[0].item);
   ok(Math.abs(why.contributions.reduce((sum, { score }) => sum + score, why.rest) - why.score) < 1e-9, "parts sum to the score");
   equal((await device.similarItems("book-7", 3)).length, 3);
+  await refused(() => device.similarItems(["book-7", "book-8"] as unknown as string), /`item` must be one of the model's/);
   equal((await device.questions(2)).length, 2);
   equal(await device.feedback(shown, { [shown[0].item]: "like" }), [...shown.map(() => "stored" as const), "stored"]);
   const next = await device.recommend(5);

