@@ -167,9 +167,10 @@ class Supervisor(Closing):
                 if name != "front":
                     listener.start()
             self._keep()
+            links = self._watches[: self.site.config.gateway.superlinks]
             for watch in self._watches:
                 watch.begin()
-            self._await("SuperLink", self._links.ready)
+            self._await("SuperLink", lambda: all(watch.answers for watch in links))
             self._links.reconcile()
             self._children.append(self._serverapp)
             self._listeners["front"].start()
