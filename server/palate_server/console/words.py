@@ -49,7 +49,6 @@ GOOD, NOTE, BAD = "good", "note", "bad"
 PARTS: Mapping[str, tuple[str, str]] = {
     "supervisor": ("Supervisor", "starts the others, and starts again what ends"),
     "superlink": ("SuperLink", "Flower's: messages of devices, over TLS"),
-    "superexec": ("SuperExec", "starts the ServerApp"),
     "serverapp": ("ServerApp", "the runs; it alone charges the ledger"),
     "gateway": ("Gateway", "nginx, the one part that faces the network"),
     "enrolment": ("Enrolment", "lets invited devices in"),

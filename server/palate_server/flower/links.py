@@ -34,10 +34,6 @@ class SuperLinks:
         """The SuperLink whose task the ServerApp is."""
         return self._controls[0]
 
-    def ready(self) -> bool:
-        """Whether all of them answer."""
-        return all(control.ready() for control in self._controls)
-
     def register(self, node_key: str) -> int:
         """Register the public key of a node at its SuperLink, if it isn't yet; returns the node's number."""
         return self._controls[place_of(node_key, len(self._controls))].register(node_key)

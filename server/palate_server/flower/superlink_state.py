@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPException, HTTPSConnection
 from importlib.metadata import version
 
 import httpx
@@ -32,7 +33,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 
 from palate_common.errors import InputError, PalateError, RefusedError
-from palate_server.flower.guard import show, token_of
+from palate_server.flower.guard import HEALTH, show, token_of
 from palate_server.folder.places import number_at, split
 from palate_server.folder.server_folder import Site
 
@@ -111,17 +112,27 @@ class LinkControl:
     """
 
     def __init__(self, site: Site, place: int = 0) -> None:
+        self._asking: HTTPSConnection | None = None
         self._place, self._port = place, site.config.gateway.superlink_ports[place]
         self._ca, self.secret = site.tls / "ca.pem", site.superlink_secret
         self._tls: ssl.SSLContext | None = None
 
     def ready(self) -> bool:
-        """Whether the SuperLink answers."""
+        """Whether the SuperLink answers, over a connection that is kept while it does: it is asked again and again."""
+        asking = self._asking
         try:
-            address = f"https://{self.address}/health"
-            return httpx.get(address, verify=self._context, timeout=ANSWERS, trust_env=False).is_success
-        except (httpx.HTTPError, OSError):
+            if asking is None:
+                asking = HTTPSConnection("localhost", self._port, context=self._context, timeout=ANSWERS)
+                self._asking = asking
+            asking.request("GET", HEALTH)
+            answer = asking.getresponse()
+            answer.read()
+        except (OSError, HTTPException):
+            if asking is not None:
+                asking.close()
+            self._asking = None
             return False
+        return answer.status == httpx.codes.OK
 
     def nodes(self) -> dict[str, int]:
         """Public key (PEM) -> number of every registered node."""

@@ -55,7 +55,7 @@ from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
-from palate_server.service.watch import Watch
+from palate_server.service.watch import STARTING, Watch
 
 
 class Page(Protocol):
@@ -73,8 +73,8 @@ PageMaker = Callable[[Site, Callable[[], Mapping[str, bool]]], Page]
 """A function that makes a page of a server folder; its second argument returns part -> whether it runs."""
 LOOK = 0.5
 """Seconds between two checks of the processes."""
-STARTING = 120.0
-"""Seconds that a part has to start."""
+FAILING = 120.0
+"""Seconds that a server has to start if one of its parts ends meanwhile; `STARTING` if none does."""
 
 
 class Supervisor(Closing):
@@ -167,9 +167,10 @@ class Supervisor(Closing):
                 if name != "front":
                     listener.start()
             self._keep()
+            links = self._watches[: self.site.config.gateway.superlinks]
             for watch in self._watches:
                 watch.begin()
-            self._await("SuperLink", self._links.ready)
+            self._await("SuperLink", lambda: all(watch.answers for watch in links))
             self._links.reconcile()
             self._children.append(self._serverapp)
             self._listeners["front"].start()
@@ -289,11 +290,12 @@ class Supervisor(Closing):
             self._events.tell("reloaded", part="gateway")
 
     def _await(self, part: str, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + STARTING
+        begun = time.monotonic()
         while not ready():
             self._keep()
-            if time.monotonic() > deadline or self._stopping.is_set():
-                raise PalateError(f"the {part} must answer within {STARTING:g} s, and does not: see {self.site.logs}")
+            most = FAILING if any(child.ends for child in self._children) else STARTING
+            if time.monotonic() - begun > most or self._stopping.is_set():
+                raise PalateError(f"the {part} must answer within {most:g} s, and does not: see {self.site.logs}")
             time.sleep(0.2)
 
     def _served(self) -> bool:

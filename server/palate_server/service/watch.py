@@ -24,8 +24,8 @@ PATIENCE: Final = 20.0
 """Seconds without an answer after which a part that has answered is ended, at least."""
 STARTS: Final = 3.0
 """So many times the seconds that its start took are waited, if that is longer."""
-STARTING: Final = 120.0
-"""Seconds that a part has until its first answer."""
+STARTING: Final = 300.0
+"""Seconds that a part has until its first answer; it is said at once that it has none."""
 MOST: Final = 8
 """How many times longer a part is waited for at most, if it was ended in vain."""
 ASKED: Final = 3
