@@ -4,7 +4,7 @@
 >>> RatingMeans.fit(train).expected_ratings(train.user(0)).tolist()
 [[3.0, 3.0]]
 >>> RatingMeans.fit(train, users=True).expected_ratings(train).round(1).tolist()
-[[4.5, 4.5], [1.6, 1.6]]
+[[4.4, 4.4], [1.6, 1.6]]
 """
 
 from __future__ import annotations
