@@ -162,7 +162,7 @@ def metric(name: str) -> dict[Path, str]:
         | put(
             folder / "__init__.py",
             "",
-            ("\nRatingMetric = ", f"from palate_sim.metrics.{name} import {name}\n"),
+            ("\nUserMetric = ", f"from palate_sim.metrics.{name} import {name}\n"),
             ("}\n\nLIST_METRICS", f'    "{name}": {name},\n'),
             ('    "recall",\n    "recall_capped"', f'    "{name}",\n'),
         )

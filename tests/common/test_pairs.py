@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from palate_common.algorithms import PublicFacts, State, make_algorithm
 from palate_common.algorithms.als.algorithm import PAIR_HEAD, Als
 from palate_common.algorithms.als.pairs import balanced, item_map, link_amounts, pair_blocks
+from palate_common.algorithms.als.plan import AlsPlan, AlsSettings
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import check_panel, panel_inputs
 from palate_common.errors import InputError
@@ -121,6 +122,19 @@ def test_links_are_brought_to_the_spread_of_the_other_scores() -> None:
     assert balanced(links, tenfold, popularity, length=4, seed=0) == pytest.approx(10)
     silent = Links.strongest(np.arange(30), np.zeros((30, 30)), most=5)
     assert balanced(silent, tenfold, popularity, length=4, seed=0) == 0
+
+
+def test_pairs_wait_for_a_signal_that_the_catalogue_is_worth() -> None:
+    """With 41,000 items the pairs of 669 took half of the budget, and the lists lost a twentieth (a check-in log)."""
+
+    def planned(n_items: int) -> int:
+        facts = PublicFacts(n_users=24_000, n_items=n_items, mu=1.12)
+        return AlsPlan(AlsSettings(), facts).pair_items
+
+    assert (planned(3_700), planned(8_960), planned(8_961), planned(41_000)) == (672, 672, 0, 0)
+    assert AlsPlan(AlsSettings(), PublicFacts(n_users=900, n_items=41_000, mu=None)).pair_items > 0
+    forced = AlsPlan(AlsSettings(pair_items=669), PublicFacts(n_users=24_000, n_items=41_000, mu=1.12))
+    assert forced.pair_items == 669
 
 
 @pytest.mark.parametrize(

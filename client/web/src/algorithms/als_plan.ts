@@ -140,7 +140,7 @@ function pairItemsOf(settings: AlsSettings, facts: PublicFacts, { rounds, rows, 
   let wanted = settings.pairItems;
   if (wanted === null) {
     const signal = signalOf(facts);
-    if (signal < 25_000) return 0;
+    if (signal < Math.max(25_000, 3 * facts.nItems)) return 0;
     const left = Math.max(4_000_000 - rows * width, 1_000_000);
     wanted = Math.trunc(Math.min(signal / 40, 2 * Math.sqrt(rounds * rows * width), Math.sqrt(2 * left)));
   }

@@ -34,6 +34,9 @@ WARM_SHARE = 0.3
 """Round 0's share of mu^2 with a warm start, which has one more round."""
 PAIRS_FROM, SIGNAL_AN_ITEM = 25_000.0, 40.0
 """Pairs are counted from this signal on; and signal for each of their items."""
+PAIRS_FROM_AN_ITEM = 3.0
+"""And from this signal an item of the catalogue on: where popular items are a small part of what people have, half of
+the budget for their pairs is missed in the products."""
 MOST_NUMBERS, LEFT_FOR_PAIRS = 4_000_000, 1_000_000
 """Pairs and products of a round are so many numbers at most, what a server takes in a request; but a million pairs."""
 PAIR_SHARE = 0.5
@@ -152,7 +155,7 @@ class AlsPlan:
             return 0
         if settings.pair_items is not None:
             wanted = settings.pair_items
-        elif facts.signal < PAIRS_FROM:
+        elif facts.signal < max(PAIRS_FROM, PAIRS_FROM_AN_ITEM * facts.n_items):
             return 0
         else:
             products = self.later * self.head_items * self.embedding_size
