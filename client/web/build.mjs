@@ -12,13 +12,11 @@
 //     node build.mjs --rooms     which folders of src/ make it
 //     node build.mjs --untyped   dist/*.js alone
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { transform } from "esbuild";
-import { rollup } from "rollup";
-import { minify } from "terser";
+import { optimised } from "./optimised.mjs";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const DIST = join(HERE, "dist");
@@ -33,24 +31,9 @@ const TOGETHER = Object.fromEntries(
   Object.entries({
     messages: ["delivery/campaign", "delivery/messages"],
     own: ["portability", "hosting/report", "leaving/statement", "leaving/words"],
-    models: ["models/delta", "recommend/adaptation/fusion", "recommend/questions"],
+    models: ["models/delta", "recommend/adaptation/fusion", "recommend/own_model", "recommend/questions"],
   }).flatMap(([name, parts]) => parts.map((part) => [at(part), name])),
 );
-
-/** TypeScript of src/, and the packages that it needs. */
-const sources = {
-  name: "sources",
-  resolveId(wanted, from) {
-    if (wanted.startsWith("node:")) return { id: wanted, external: true };
-    if (wanted.startsWith(".") && from) return resolve(dirname(from), from.endsWith(".ts") ? wanted.replace(/\.js$/, ".ts") : wanted);
-    return isAbsolute(wanted) ? null : fileURLToPath(import.meta.resolve(wanted));
-  },
-  async transform(code, id) {
-    if (id.endsWith(".json")) return `export default ${code}`;
-    if (id.endsWith(".css")) return `export default ${JSON.stringify(code)}`;
-    return id.endsWith(".ts") ? (await transform(code, { loader: "ts", target: "es2022", sourcefile: id })).code : null;
-  },
-};
 
 /** Modules that some reach by static imports, themselves included. */
 function reached(first, infoOf) {
@@ -77,22 +60,11 @@ function chunks() {
   };
 }
 
-/** Writes the bundle of some entries, and returns its files with their code and imports. */
+/** Writes the bundle of some entries, with source maps beside it, and returns its files with their code and imports. */
 async function bundled(entries, folder, chunked) {
-  const bundle = await rollup({
-    input: Object.fromEntries(entries.map((name) => [basename(name), at(name)])),
-    plugins: [sources],
-    treeshake: { moduleSideEffects: false, propertyReadSideEffects: false },
-    onwarn: (warning) => {
-      throw new Error(warning.message);
-    },
-  });
-  const { output } = await bundle.generate({ format: "es", chunkFileNames: "[name]-[hash].js", hoistTransitiveImports: false, ...(chunked && { manualChunks: chunks() }) });
-  mkdirSync(folder, { recursive: true });
+  const input = Object.fromEntries(entries.map((name) => [basename(name), at(name)]));
   const files = new Map();
-  for (const chunk of output) {
-    const { code } = await minify(chunk.code, { module: true, ecma: 2020, compress: { passes: 3, pure_getters: true, ecma: 2020, unsafe_arrows: true, keep_fargs: false, sequences: false }, format: { comments: /webpackIgnore|@vite-ignore/ } });
-    writeFileSync(join(folder, chunk.fileName), code);
+  for (const { chunk, code } of await optimised(input, folder, chunked ? { manualChunks: chunks() } : {})) {
     files.set(chunk.fileName, { ...chunk, code, bytes: gzipSync(code, { level: 9 }).length });
   }
   return files;

@@ -10,6 +10,8 @@
 
 import { InputError } from "./errors.js";
 import { eventFrom, plain, type Event } from "./events.js";
+import type { DeliveryRecord } from "./delivery/record.js";
+import type { PrivacyReport } from "./hosting/host.js";
 import type { EventStore } from "./store/store.js";
 
 const FORMAT = 1;
@@ -36,14 +38,23 @@ export interface ImportReport {
   readonly problems: readonly { readonly line: number; readonly reason: string }[];
 }
 
-/** The lines of the store, oldest first within each type. */
-export function exportLines(store: EventStore, app: string): string[] {
-  const lines: object[] = [{ palate: "export", format: FORMAT, app, time: store.clock() }];
+/** The lines of the store, of what took part and of messages, oldest first within each type. */
+export function exportLines(store: EventStore, report: PrivacyReport, messages: DeliveryRecord): string[] {
+  const lines: object[] = [{ palate: "export", format: FORMAT, app: report.app, time: store.clock() }];
+  const add = (type: string, entries: readonly object[]): void => entries.forEach((each) => lines.push({ type, ...each }));
   for (const { purpose, granted, version, time } of store.decisions) lines.push({ type: "consent", purpose, granted, version, time });
   for (const [source, [shown, liked]] of Object.entries(store.counts)) if (source !== "lately") lines.push({ type: "outcome", source, shown, liked });
   if (store.reset) lines.push({ type: "reset", events: store.reset });
   if (store.first !== null) lines.push({ type: "first", time: store.first });
-  for (const row of store.rows) lines.push({ type: "event", ...plain(row) });
+  add("event", store.rows.map(plain));
+  add("participation", report.spending?.receipts ?? []);
+  add("sent", report.sent);
+  add("refusal", report.refusals);
+  add("model", report.models);
+  add("contact", report.contacts);
+  add("opened", report.opened);
+  add("channel", messages.allowances());
+  add("delivery", messages.all());
   return lines.map((line) => JSON.stringify(line));
 }
 

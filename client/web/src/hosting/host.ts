@@ -12,10 +12,9 @@ import type { Messages } from "../delivery/messages.js";
 import type { Channel, MessageInput } from "../delivery/message.js";
 import type { Allowance, Delivery, Reaction } from "../delivery/record.js";
 import type { Reason } from "../delivery/rules.js";
-import { ErasedError, InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
+import { ErasedError, InputError, LockedError, PalateError, RefusedError, UnreachableError } from "../errors.js";
 import { checkText, eventOf, shown, type EventInput, type Kind, type Tracked } from "../events.js";
 import { loyalty, pastOf, visitsOf, type Loyalty } from "../loyalty.js";
-import { expandUnpacked } from "../models/compact.js";
 import { fetched, given, Models } from "../models/models.js";
 import { DeviceLedger } from "../ledger/device_ledger.js";
 import type { AtServer, Statement } from "../leaving/statement.js";
@@ -27,6 +26,7 @@ import { tuning, type Tuning } from "../recommend/adaptation/tuning.js";
 import type { Explanation } from "../recommend/explanation.js";
 import { EXPLORATION } from "../recommend/factors.js";
 import { Interests } from "../recommend/interests.js";
+import type { OwnModel } from "../recommend/own_model.js";
 import { Recommender, type RecommendOptions, type Recommendation, type ScoreOptions, type Similar } from "../recommend/recommender.js";
 import { Journal, type Edition, type Opened, type Refusal, type Contact, type Sent } from "../store/journal.js";
 import { limitsOf, type Limits } from "../store/retention.js";
@@ -127,21 +127,6 @@ export interface SyncOptions {
   readonly models?: string;
   /** The shortest time between two requests for messages. */
   readonly pollSeconds?: number;
-}
-
-/** What `useModel` takes beside the model and its items. */
-export interface OwnModelOptions {
-  /** The domain of each item, such as "books"; left out: all have the same. */
-  readonly domains?: readonly string[];
-  /** In lists an event loses half its weight, against others, for each of these many days; left out: recent ones count no more. */
-  readonly recentHalfLifeDays?: number;
-}
-
-/** A model of the app's own: the file, its items in row order, and the rest. It has a name, by which a new leader is told that it lacks it. */
-export interface OwnModel extends OwnModelOptions {
-  readonly name: string;
-  readonly file: Uint8Array;
-  readonly items: readonly string[];
 }
 
 /** What `erase` takes. */
@@ -285,26 +270,12 @@ export class Host {
   }
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
-  async useModel({ name, file, items, domains, recentHalfLifeDays }: OwnModel): Promise<void> {
-    const wrong = (error: unknown): never => {
-      throw error instanceof IntegrityError ? new InputError(error.message) : error;
-    };
-    if (!(file instanceof Uint8Array)) throw new InputError("`model` must be the bytes of a model file");
-    const half = recentHalfLifeDays ?? null;
-    if (half !== null && !(half > 0 && Number.isFinite(half))) throw new InputError(`\`recentHalfLifeDays\` must be positive and finite, got ${half}`);
-    const model = await Promise.resolve(file).then(expandUnpacked).catch(wrong);
-    const words = (name: string, values: unknown): void => {
-      if (!Array.isArray(values) || !values.every((each) => typeof each === "string")) throw new InputError(`\`${name}\` must be an array of words, got ${shown(values)}`);
-    };
-    words("items", items);
-    if (domains !== undefined) words("domains", domains);
-    if (new Set(items).size !== items.length || items.length !== model.header.facts.nItems) throw new InputError(`\`items\` must be the model's ${model.header.facts.nItems}, each once, got ${items.length}`);
-    if (domains && domains.length !== items.length) throw new InputError(`\`domains\` must be one for each of the ${items.length} items, got ${domains.length}`);
-    const over = (await this.models?.current())?.id ?? "";
-    const interests = new Interests(this.store, items, this.weighting, half);
-    const recommender = await Recommender.of(model, items, interests, () => this.store.counts, domains ?? null).catch(wrong);
+  async useModel(given: OwnModel): Promise<void> {
+    const { recommenderOf } = await import("../recommend/own_model.js");
+    const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
+    const [recommender, over] = [await made, (await this.models?.current())?.id ?? ""];
     if (this.own) this.replaced.add(this.own.name);
-    this.own = { name, over, recommender };
+    this.own = { name: given.name, over, recommender };
   }
 
   /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
@@ -547,14 +518,8 @@ export class Host {
   /** All of the user's data as lines of JSON. */
   async exportLines(): Promise<string[]> {
     const report = await this.privacyReport({});
-    const entries: Record<string, readonly object[]> = { participation: report.spending?.receipts ?? [], sent: report.sent, refusal: report.refusals, model: report.models, contact: report.contacts, opened: report.opened };
-    const others = Object.entries(entries).flatMap(([type, each]) => each.map((entry) => ({ type, ...entry })));
-    const messages = await (await this.messages()).record((record) => [
-      ...record.allowances().map((each) => ({ type: "channel", ...each })),
-      ...record.all().map((each) => ({ type: "delivery", ...each })),
-    ]);
-    const { exportLines } = await loaded(import("../portability.js"));
-    return [...exportLines(this.store, this.options.app), ...[...others, ...messages].map((each) => JSON.stringify(each))];
+    const [{ exportLines }, messages] = await Promise.all([loaded(import("../portability.js")), this.messages()]);
+    return messages.record((record) => exportLines(this.store, report, record));
   }
 
   async importLines(text: string): Promise<ImportReport> {

@@ -5,8 +5,9 @@
  *     against the last one seen -> Journal (one transaction)
  */
 
-import { InputError, IntegrityError, PalateError, RefusedError, unanswered, UnreachableError } from "../errors.js";
-import { chained, hex, textOf } from "../records/bytes.js";
+import { InputError, IntegrityError, PalateError, RefusedError, UnreachableError } from "../errors.js";
+import { bodyOf, unanswered } from "../online/replies.js";
+import { hex, textOf } from "../records/bytes.js";
 import { digest, readJson } from "../records/canonical.js";
 import { sha256Async } from "../records/crypto.js";
 import type { DeviceLedger } from "../ledger/device_ledger.js";
@@ -206,7 +207,7 @@ export function fetched(address: string, signal: AbortSignal): FileSource {
     const at = address.replace(/\/?$/, "/");
     if (!/^(\/p\/[a-z0-9-]+)?\/?$/.test(pathname)) return at;
     const named = await read(`${at}models/latest`, MOST_POINTER, "no-store", signal);
-    if (!named) throw new UnreachableError(`${address} must have a model, got none yet; files that lie in a folder are below a path`);
+    if (!named) throw new UnreachableError(`${address} must have a model, got none yet`);
     return `${at}models/${newestIn(named)}/`;
   };
   return async (name, most) => read((await (folder ??= find())) + name, most, name === MANIFEST || name === SIGNATURE ? "no-cache" : "default", signal);
@@ -216,26 +217,11 @@ async function read(url: string, most: number, cache: RequestCache, signal: Abor
   try {
     const answer = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", cache, signal });
     if (answer.status === 404) return null;
-    if (!answer.ok || !answer.body) throw new UnreachableError(`the model can't be fetched: the server answered ${answer.status}`);
+    if (!answer.ok || !answer.body) throw unanswered(url, `status ${answer.status}`);
     return await bodyOf(answer, most);
   } catch (error) {
     throw error instanceof PalateError ? error : unanswered(url, error);
   }
-}
-
-/** The body of a reply, at most so many bytes. */
-export async function bodyOf({ body }: Response, most: number): Promise<Uint8Array> {
-  const [parts, reader] = [[] as Uint8Array[], body?.getReader()];
-  let size = 0;
-  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
-    size += next.value.length;
-    if (size > most) {
-      await reader?.cancel();
-      throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
-    }
-    parts.push(next.value);
-  }
-  return chained(parts);
 }
 
 /** Published files that are in memory. */

@@ -1,7 +1,7 @@
 /** HTTP requests to one server by fetch, within a time and a size. Its TLS is the browser's: fetch can't pin a certificate. */
 
-import { InputError, PalateError, unanswered, UnreachableError } from "../errors.js";
-import { bodyOf } from "../models/models.js";
+import { InputError, PalateError, UnreachableError } from "../errors.js";
+import { bodyOf, unanswered } from "./replies.js";
 
 const MOST_REFUSAL = 2 ** 14;
 const REQUEST_SECONDS = 30;

@@ -1,8 +1,8 @@
 import type { RequestListener } from "node:http";
 import { open } from "../../src/index.js";
-import { unanswered } from "../../src/errors.js";
 import { digest } from "../../src/records/canonical.js";
 import { equal, ok, refused, test } from "../harness.js";
+import { unanswered } from "../../src/online/replies.js";
 import { served } from "../online/served.js";
 import { place, sampleFiles, SERVICE } from "../sample.js";
 
@@ -75,7 +75,7 @@ test("a browser's refusal to fetch names what may be its cause", () => {
   Object.assign(globalThis, { location: { origin: "https://page.example" } });
   try {
     const { message } = unanswered("https://shop.example", new TypeError("Failed to fetch"));
-    ok(/got TypeError: Failed to fetch; .*certificate.*`gateway.origins` lacks https:\/\/page.example/.test(message), message);
+    ok(/got TypeError: Failed to fetch: .*certificate.*`gateway.origins` lacks https:\/\/page.example/.test(message), message);
     equal(unanswered("https://shop.example", new Error("too late")).message, "https://shop.example must answer, got Error: too late");
   } finally {
     Reflect.deleteProperty(globalThis, "location");

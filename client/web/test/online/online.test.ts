@@ -3,8 +3,8 @@ import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolmen
 import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
 import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
-import { bodyOf } from "../../src/models/models.js";
 import { RejectedError, type Https } from "../../src/online/https.js";
+import { bodyOf } from "../../src/online/replies.js";
 import { fromHex, hex, textOf, utf8 } from "../../src/records/bytes.js";
 import { digest } from "../../src/records/canonical.js";
 import { derSignature, makeNodeKey, signP384 } from "../../src/records/crypto.js";
