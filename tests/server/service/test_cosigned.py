@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +163,12 @@ def test_a_plan_does_not_wait_for_the_mirror_which_follows(
 
 def test_nothing_is_charged_while_too_few_witnesses_are_there(service: Any, three: Three, clock: Any) -> None:
     three.up(1)
+    file = service.site.folder / "items"
+    file.write_text(f"{file.read_text()}new\n")
     clock.slept = 60.0
     service.operate(30)
     status = read_status(service.site)
-    assert (status.attempts, status.runs) == (0, {})
+    assert (status.attempts, status.runs, len(status.models)) == (0, {}, 1), "nor are new items published"
     said = service.events("uncosigned")
     assert "2 of 3 witnesses must cosign size" in said[0]["reason"]
     assert said[0]["reason"].endswith("nothing is charged until they do")
@@ -177,8 +179,11 @@ def test_nothing_is_charged_while_too_few_witnesses_are_there(service: Any, thre
     assert "`witnesses.urls`" in outlook.trouble["do"]
     three.up(2)
     clock.now += 3600.0
-    service.operate(2)
+    service.devices.histories = replace(service.devices.histories, n_items=13)
+    service.operate(3)
     assert service.events("round")
+    found = latest(service.site.afresh()).manifest
+    assert (found.items, len(three.pinned(service.site).check("model", found.checkpoint, found.cosigned))) == (13, 2)
     assert len(service.events("serving")) == 2
 
 
