@@ -48,7 +48,7 @@ READING: Mapping[type, frozenset[str]] = {
         {"affords", "receipts", "charges", "size", "spent", "seen", "seen_checkpoint", "seen_payload", "close"}
     ),
     OwnLedger: frozenset(),
-    Consent: frozenset({"get", "history"}),
+    Consent: frozenset({"get", "history", "settle"}),  # which writes only what denies, after older events were put back
 }  # fmt: skip
 """Methods that write nothing; every other public one is called."""
 
