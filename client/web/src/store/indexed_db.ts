@@ -99,13 +99,17 @@ class IndexedDb implements Backend {
     try {
       return await work(this.database);
     } catch (error) {
-      if (error instanceof PalateError || isFull(error)) throw error;
+      if (error instanceof PalateError || (error as Error).name === "QuotaExceededError") throw error;
       await this.denials.mark(true);
+      if (isFull(error)) throw error; // the next call will see
       this.database.close();
       const database = await existing(this.database.name);
       if (!database) throw new ErasedError("the device's store was erased, or the browser has deleted it");
+      await turned(database).catch((again: unknown) => {
+        database.close(); // nothing is written behind what was cut short
+        throw again;
+      });
       this.take(database);
-      await turned(database);
       await this.denials.mark(false);
       return work(database);
     }

@@ -107,6 +107,15 @@ try {
   await restarted();
   await must(/^12$/, "exported");
 
+  filled(running);
+  await must(/failed/, "track", 1000);
+  await fresh(); // before it has seen that the database is closed
+  emptied(running);
+  await must(/^done$/, "opened");
+  await must(/stored/, "track", 1);
+  await restarted();
+  await must(/^13$/, "exported");
+
   // What the browser evicts while a page is open is as what was erased: nothing is agreed to.
   const tools = await running.context.newCDPSession(page);
   await tools.send("Storage.clearDataForOrigin", { origin: server.address, storageTypes: "all" });
