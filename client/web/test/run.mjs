@@ -1,6 +1,7 @@
 // The tests, in Node and in Chromium: one bundle, run twice.
 //
 //     node test/run.mjs                    both
+//     node test/run.mjs --optimised        the one in Node through the optimiser of what ships, as `npm test` does
 //     node test/run.mjs --in node          one of them
 //     node test/run.mjs --only merkle      tests whose name has this part
 //
@@ -9,9 +10,10 @@
 import { spawnSync } from "node:child_process";
 import { createServer } from "node:http";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { extname, join, normalize } from "node:path";
+import { basename, extname, join, normalize } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { optimised } from "../optimised.mjs";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
@@ -47,6 +49,11 @@ async function bundled(place) {
      } });
      document.title = "ready";`,
   );
+  if (place === "node" && process.argv.includes("--optimised")) {
+    const entries = [join(folder, "all.ts"), join(folder, "page.ts"), ...workers()].map((path) => [basename(path, ".ts"), path]);
+    await optimised(Object.fromEntries(entries), folder, { entryFileNames: "[name].js" });
+    return folder;
+  }
   await build({
     absWorkingDir: HERE,
     entryPoints: [join(folder, "all.ts"), join(folder, "page.ts"), ...workers()],

@@ -1,7 +1,6 @@
-/** The same for a device as an app has it: store, consent, worker and all. */
+/** The same for a device as an app has it: store, consent, worker and all, as they ship. */
 
-import { open, type Device } from "../../src/index.js";
-import { FLOORS, forFew } from "../../src/floors.js";
+import { FLOORS, forFew, open, type Device } from "../../src/index.js";
 import type { Command } from "./driver.js";
 
 const devices: Device[] = [];
@@ -28,7 +27,7 @@ async function drive(command: Command): Promise<object> {
   const numbers: number[] = [];
   for (const [at, invitation] of command.invitations.entries()) {
     const service = { publicKey, population, epsilon: 200, participations: 10 ** 6, floors: forFew(FLOORS) };
-    const device = await open({ app: `app-${at}`, service, worker: "/worker.mjs" });
+    const device = await open({ app: `app-${at}`, service });
     devices.push(device);
     for (const purpose of ["store", "train"] as const) await device.consent.grant(purpose);
     for (const item of [...command.items[at], "mark-of-a-visit"]) await device.track("like", item, { id: `mark-of-a-visit-${item}`, props: { note: "mark-of-a-visit" } });

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
+import { DIST, shipped } from "../shipped.mjs";
 import { forms } from "../whole/forms.mjs";
 
 const HERE = fileURLToPath(new URL("../..", import.meta.url));
@@ -19,7 +20,8 @@ const close = [() => rmSync(folder, { recursive: true, force: true })];
 
 await build({
   absWorkingDir: HERE,
-  entryPoints: place === "node" ? ["test/driver/driver.ts"] : ["test/driver/app.ts", "src/worker.ts"],
+  entryPoints: [place === "node" ? "test/driver/driver.ts" : "test/driver/app.ts"],
+  plugins: [shipped(place !== "node")],
   outdir: folder,
   entryNames: "[name]",
   bundle: true,
@@ -44,7 +46,7 @@ async function onPage() {
     const page = request.url === "/";
     if (request.url === "/favicon.ico") return response.writeHead(204).end();
     response.writeHead(200, { "Content-Type": page ? "text/html" : "text/javascript" });
-    response.end(page ? '<!doctype html><script type="module" src="/app.mjs"></script>' : readFileSync(join(folder, request.url)));
+    response.end(page ? '<!doctype html><script type="module" src="/app.mjs"></script>' : readFileSync(request.url.startsWith("/dist/") ? join(DIST, request.url.slice(6)) : join(folder, request.url)));
   });
   await new Promise((resolve) => server.listen(Number(port), "localhost", resolve));
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--ignore-certificate-errors"] });

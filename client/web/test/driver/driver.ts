@@ -1,21 +1,16 @@
 /**
  * A device that a test of the whole service drives, in Node or on a page: in memory, with the items that it is told.
  *
- * It is all of the core but the store and the recommendations.
+ * It is all of the core but the store and the recommendations, as it ships.
  */
 
-import { historyOf } from "../../src/algorithms/algorithm.js";
-import { FLOORS, forFew } from "../../src/floors.js";
-import { MemoryStorage } from "../../src/ledger/storage.js";
-import { catalogueHash, evidenceOf, MOST_SIGNED, readManifest } from "../../src/models/manifest.js";
-import { checkTrusted, enroll, readInvitation } from "../../src/online/enrolment.js";
-import { sync, type ModelSource } from "../../src/online/sync.js";
+import {
+  catalogueHash, checkTrusted, digest, enroll, evidenceOf, FLOORS, forFew, historyOf, MemoryStorage, readInvitation, readManifest, Rounds, Service, spendingOf, sync,
+  type Leaving, type ModelSource,
+} from "../../src/core.js";
+import { MOST_SIGNED } from "../../src/models/manifest.js";
 import { textOf } from "../../src/records/bytes.js";
-import { digest } from "../../src/records/canonical.js";
 import { checkGrowth, spendShown } from "../../src/records/consistency.js";
-import { Rounds, type Leaving } from "../../src/rounds/participation.js";
-import { spendingOf } from "../../src/rounds/report.js";
-import { Service } from "../../src/service.js";
 
 class Device {
   private readonly storage = new MemoryStorage();

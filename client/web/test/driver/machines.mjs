@@ -1,38 +1,30 @@
 // Masked devices for tests in Python: a command a line on standard input, an answer a line on standard output.
 //
-// The sources are built with their private fields open and their checks in an object, so that a test can look at a state, copy a
-// device, and take a check out, as it does with the device in Python.
+// The sources go through the optimiser of what ships, with their private fields open and their checks in an object, so that a test can look at
+// a state, copy a device, and take a check out, as it does with the device in Python.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { build } from "esbuild";
+import { optimised } from "../../optimised.mjs";
 
 const HERE = fileURLToPath(new URL("../..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "palate-machines-"));
 const opened = {
   name: "opened",
-  setup: ({ onLoad }) =>
-    onLoad({ filter: /secagg\/(attempt|agreement|cohort)\.ts$/ }, ({ path }) => ({
-      loader: "ts",
-      contents: readFileSync(path, "utf8")
-        .replace(/#(\w+)/g, "_$1")
-        .replace(/\bchecks\.(\w+)\(/g, "globalThis.walls.$1(")
-        .replace("= graphTerms(", "= globalThis.shapeOf("),
-    })),
+  resolveId: (id) => (id === "machines.ts" ? id : null),
+  load(id) {
+    if (id === "machines.ts") return names.map((name) => `export * from ${JSON.stringify(join(HERE, `src/${name}.ts`))};`).join("\n");
+    if (!/secagg\/(attempt|agreement|cohort)\.ts$/.test(id)) return null;
+    return readFileSync(id, "utf8")
+      .replace(/#(\w+)/g, "_$1")
+      .replace(/\bchecks\.(\w+)\(/g, "globalThis.walls.$1(")
+      .replace("= graphTerms(", "= globalThis.shapeOf(");
+  },
 };
-const entry = ["attempt", "agreement", "checks", "directory", "graph_terms"].map((name) => `export * from "./src/secagg/${name}.js";`);
-await build({
-  absWorkingDir: HERE,
-  stdin: { contents: `${entry.join("\n")}\nexport { SigningKey } from "./src/records/signing.js";`, resolveDir: HERE, loader: "ts" },
-  outfile: join(folder, "machines.mjs"),
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  plugins: [opened],
-  logLevel: "error",
-});
+const names = ["secagg/attempt", "secagg/agreement", "secagg/checks", "secagg/directory", "secagg/graph_terms", "records/signing"];
+await optimised({ machines: "machines.ts" }, folder, { entryFileNames: "[name].mjs" }, [opened]);
 const source = await import(pathToFileURL(join(folder, "machines.mjs")).href);
 rmSync(folder, { recursive: true, force: true });
 

@@ -7,22 +7,30 @@ import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { shipped } from "../shipped.mjs";
 
 export const HERE = fileURLToPath(new URL("../..", import.meta.url));
 export const REPOSITORY = join(HERE, "../..");
 const POLICY = "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; img-src 'self'; style-src 'self'; require-trusted-types-for 'script'; trusted-types palate";
 const TYPES = { ".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".json": "application/json" };
 
-/** Bundles pages of this folder, and the worker. */
-export const bundled = (...pages) => bundledWith([], ...pages);
-
-/** The same with plugins of esbuild, in a folder of their own. */
-export async function bundledWith(plugins, ...pages) {
-  const folder = plugins.length ? mkdtempSync(join(tmpdir(), "palate-bundle-")) : join(HERE, "build", "whole");
+/** Bundles pages of this folder, which load what ships. */
+export async function bundled(...pages) {
+  const folder = join(HERE, "build", "whole");
   mkdirSync(folder, { recursive: true });
-  const entryPoints = [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")];
-  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], alias: { "@palate/web": join(HERE, "src/index.ts") }, plugins, logLevel: "error" });
+  await bundle([shipped(true)], folder, pages.map((name) => join(HERE, "test/whole", name)));
   return folder;
+}
+
+/** Bundles pages and the worker from the sources, with plugins of esbuild that change them, in a folder of their own. */
+export async function bundledWith(plugins, ...pages) {
+  const folder = mkdtempSync(join(tmpdir(), "palate-bundle-"));
+  await bundle(plugins, folder, [...pages.map((name) => join(HERE, "test/whole", name)), join(HERE, "src/worker.ts")]);
+  return folder;
+}
+
+async function bundle(plugins, folder, entryPoints) {
+  await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], alias: { "@palate/web": join(HERE, "src/index.ts") }, plugins, logLevel: "error" });
 }
 
 /** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. Pages may ask `connect`. */
@@ -35,7 +43,7 @@ export async function served(folder, heard = () => undefined, connect = "'self'"
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
     if (request.method === "PUT") kept.set(path, Buffer.concat(chunks));
     const head = { "Content-Security-Policy": POLICY.replace("connect-src 'self'", `connect-src ${connect}`), "Cache-Control": "no-store" };
-    const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(folder, path);
+    const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(path.startsWith("/dist/") ? HERE : folder, path);
     try {
       const page = path.endsWith(".html") && !path.startsWith("/repository/");
       const data = kept.has(path) ? kept.get(path) : page ? `<!doctype html><meta charset="utf-8"><script type="module" src="/${path.slice(1, -5)}.js"></script>` : readFileSync(file);

@@ -3,22 +3,19 @@
 //
 //     node test/whole/kill_file.mjs --times 10
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { build } from "esbuild";
-import { HERE } from "./browser.mjs";
+import { built, DIST } from "../shipped.mjs";
 
 const times = Number(process.argv[process.argv.indexOf("--times") + 1]) || 10;
-const bundle = join(HERE, "build", "kill_file");
-mkdirSync(bundle, { recursive: true });
-await build({ absWorkingDir: HERE, entryPoints: ["src/index.ts"], outdir: bundle, bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], logLevel: "error" });
+built();
 const folder = mkdtempSync(join(tmpdir(), "palate-"));
 const options = { app: "killed", path: folder, key: new Uint8Array(32).fill(9) };
-const { open } = await import(pathToFileURL(join(bundle, "index.js")).href);
+const { open } = await import(pathToFileURL(join(DIST, "index.js")).href);
 const worker = `
-  const { open } = await import(${JSON.stringify(pathToFileURL(join(bundle, "index.js")).href)});
+  const { open } = await import(${JSON.stringify(pathToFileURL(join(DIST, "index.js")).href)});
   const device = await open({ ...${JSON.stringify({ app: options.app, path: folder })}, key: new Uint8Array(32).fill(9) });
   await device.consent.grant("store");
   const note = "x".repeat(3000); // so that the log is written anew now and then

@@ -1,7 +1,5 @@
 // The examples, as a visitor has them: nothing is stored before a choice. And the sample shop: refusing as easy as accepting, lists, report, export, erasing; by
 // keyboard; text that can be read (WCAG AA) in light and dark; no scrolling to the side on a phone.
-import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { browser, bundled, forget, HERE, profile, served } from "./browser.mjs";
 
@@ -37,8 +35,6 @@ function unreadable() {
   return found;
 }
 
-const newest = (folder) => Math.max(...readdirSync(join(HERE, folder), { recursive: true }).map((name) => statSync(join(HERE, folder, name)).mtimeMs));
-if (!existsSync(join(HERE, "dist/index.js")) || newest("src") > statSync(join(HERE, "dist/index.js")).mtimeMs) execFileSync("node", ["build.mjs", "--untyped"], { cwd: HERE, stdio: "ignore" });
 await bundled("react_page.jsx");
 const server = await served(HERE);
 const folder = profile();
