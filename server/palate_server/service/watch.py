@@ -9,12 +9,15 @@ waited for longer, and each end in vain doubles that.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from palate_server.service.processes import Child
+
+logger = logging.getLogger("palate")
 
 EVERY: Final = 2.0
 """Seconds between an answer and the next question."""
@@ -90,4 +93,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # it is asked again, and not ended for a mistake of ours
+                logger.exception("%s couldn't be asked", self.child.name)
