@@ -67,6 +67,8 @@ class Watch:
             return
         if start != self._start:
             self._start, self._since, self._answered, self._missed = start, self._clock(), False, 0
+            self._ask()  # what it has left behind may be the former's
+            return
         if not self._ask():
             self._missed += 1
         elif self.child.starts == start:
