@@ -9,12 +9,15 @@ waited for longer, and each end in vain doubles that.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from palate_server.service.processes import Child
+
+logger = logging.getLogger("palate")
 
 EVERY: Final = 2.0
 """Seconds between an answer and the next question."""
@@ -64,6 +67,8 @@ class Watch:
             return
         if start != self._start:
             self._start, self._since, self._answered, self._missed = start, self._clock(), False, 0
+            self._ask()  # what it has left behind may be the former's
+            return
         if not self._ask():
             self._missed += 1
         elif self.child.starts == start:
@@ -90,4 +95,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # it is asked again, and not ended for a mistake of ours
+                logger.exception("%s couldn't be asked", self.child.name)

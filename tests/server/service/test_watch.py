@@ -14,6 +14,7 @@ import pytest
 
 from palate_server.service import processes
 from palate_server.service.processes import Child
+from palate_server.service.supervisor import _Pulse
 from palate_server.service.watch import MOST, PATIENCE, STARTING, Watch
 
 ALIVE = "import pathlib, time\nwhile True:\n    pathlib.Path('alive').touch()\n    time.sleep(0.01)\n"
@@ -137,6 +138,28 @@ def test_an_answer_is_of_the_process_that_runs(part: Part) -> None:
     assert not part.watch.answers
     part.keep()
     assert not part.watch.answers, "this one hasn't answered yet"
-    part.go(2.0)
+    part.go(4.0)
     assert part.watch.answers
     assert "SIGKILL" in part.child.how
+
+
+def test_a_sign_of_life_that_the_former_has_left_is_none_of_the_new_ones(part: Part) -> None:
+    """Else a ServerApp that was killed is well at once, and its slow start is taken for a short one."""
+    watch = Watch(part.child, _Pulse(part.file), clock=lambda: part.now)
+    wait(part.file.exists)
+    watch.look()
+    seen = part.file.stat().st_mtime_ns
+    wait(lambda: part.file.stat().st_mtime_ns != seen)
+    watch.look()
+    assert watch.answers
+    seen = part.file.stat().st_mtime_ns
+    wait(lambda: part.file.stat().st_mtime_ns != seen)
+    assert part.child.pid is not None
+    os.kill(part.child.pid, signal.SIGSTOP)
+    part.child.kill("for this test")
+    wait(lambda: part.child.pid is None)
+    part.child._command = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    part.keep()
+    for _ in range(3):
+        watch.look()
+        assert not watch.answers
