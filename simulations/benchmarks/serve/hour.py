@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve.world import World, free_ports, totals
+from benchmarks.sheet import Table
 from benchmarks.web.browsers import Browsers
 from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of
@@ -36,7 +37,7 @@ WINDOWS = (45.0, 110.0, 300.0, 600.0, 600.0)
 """Seconds of a sync, of each device in Python."""
 BROWSER_WINDOW = 110.0
 SECONDS = 3600.0
-PARTS = ("SuperLink", "ServerApp", "gateway", "SuperExec", "supervisor")
+PARTS = ("SuperLink", "ServerApp", "gateway", "supervisor")
 RECOVERY = 300.0
 """Seconds until a round is released after a kill, at most."""
 DELTA = 1e-6
@@ -158,27 +159,31 @@ def _told(
     found["added"].append(_add_items(world, 10))
     found["copy"] = _copied(world)
     step = (seconds - 600.0) / len(PARTS)
-    for part in PARTS:
+    for number, part in enumerate(PARTS, start=1):
+        if part == PARTS[-1]:  # a server that starts asks at once for what it has put off for an hour
+            found["surveys before all agreed"] = len(_surveys(world))
+            _all_agree(pages, fleet)
         time.sleep(rng.uniform(0.0, 12.0))
-        fault = _killed(world, part)
-        if fault is None:
-            continue  # there is no such part
-        faults.append(fault)
+        faults.append(_killed(world, part))
         _released(world, 1)
-        while time.time() - begun < step * (PARTS.index(part) + 1):
+        while time.time() - begun < step * number:
             time.sleep(1.0)
-    surveys = len(_surveys(world))
-    pages.agree.set()
-    if fleet.stdin is not None:
-        fleet.stdin.write("analytics\n")
-        fleet.stdin.flush()
     world.wait(lambda: any(not each["void"] for each in _surveys(world)), seconds=RECOVERY)
-    found["surveys"] = {"before all agreed": surveys, "after": len(_surveys(world))}
+    found["surveys"] = len(_surveys(world))
     found["added"].append(_add_items(world, 5))
     while time.time() - begun < seconds:
         time.sleep(1.0)
     world.wait(lambda: not _under_way(world), seconds=RECOVERY)
     return found | {"seconds": time.time() - begun}
+
+
+def _all_agree(pages: Pages, fleet: subprocess.Popen[str]) -> None:
+    """Let every user agree to surveys, too."""
+    pages.agree.set()
+    if fleet.stdin is None:
+        raise PalateError("the devices must have a standard input")
+    fleet.stdin.write("analytics\n")
+    fleet.stdin.flush()
 
 
 def _released(world: World, count: int) -> float:
@@ -248,7 +253,7 @@ def _copied(world: World) -> dict[str, Any]:
     return {"said": (done.stdout + done.stderr).strip()[:200], "state": str(states[last]), "users": full}
 
 
-def _killed(world: World, part: str) -> dict[str, Any] | None:
+def _killed(world: World, part: str) -> dict[str, Any]:
     """SIGKILL of a part; a supervisor is started again as systemd does. When a round was released again."""
     before, at = len(world.events("round")), time.time()
     if part == "supervisor":
@@ -258,10 +263,7 @@ def _killed(world: World, part: str) -> dict[str, Any] | None:
         world.process.wait(60.0)
         world.start()
     else:
-        pids = world.pids().get(part, [])
-        if not pids:
-            return None
-        for pid in pids:
+        for pid in world.pids()[part]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     world.wait(lambda: len(world.events("round")) > before, seconds=RECOVERY)
@@ -323,3 +325,42 @@ def _accounts(world: World, faults: list[Fault]) -> dict[str, Any]:
         "epsilon": {name: epsilon_of(mu=value**0.5, delta=DELTA) if value else 0.0 for name, value in mu2.items()},
         "no cohort": len(world.events("no cohort")),
     }
+
+
+def hour_tables(found: Mapping[str, Any]) -> list[Table]:
+    """What was charged and for what, and what became of each event of the hour."""
+    voided, epsilon, copy = found["charged"] - found["released"], found["epsilon"], found["copy"]
+    whole = not found["unnamed"] and not found["untold"] and found["ledger"] == found["mu2"]["spent"]
+    parts = ", ".join(f"{each['part']} {each['back'] - each['at']:.0f} s" for each in found["faults"])
+    by = ", ".join(f"{each['part']} ({each['reason']})" for each in found["named"]) or "none"
+    single = all(set(each["alive"].values()) == {1} for each in found["faults"])
+    added = ", ".join(f"{each['items']} within {each['seconds']:.0f} s" for each in found["added"])
+    rows = [
+        ("charged attempts", f"{found['charged']}: {found['released']} released, {voided} void", ""),
+        ("void by a killed process", by, ""),
+        ("void by anything else", str(len(found["unnamed"]) + found["untold"]), _met(whole)),
+        (
+            "epsilon spent, of releases, of void attempts",
+            ", ".join(f"{epsilon[name]:.3f}" for name in ("spent", "released", "void")),
+            _met(whole),
+        ),
+        ("items added, until a round over them was released", added, "met"),
+        (
+            "surveys charged while half agree, and when all do",
+            f"{found['surveys before all agreed']}, {found['surveys']}",
+            _met(found["surveys before all agreed"] == 0 and found["surveys"] == 1),
+        ),
+        ("the device that was revoked in a restored copy", copy["state"], _met(copy["state"] == "enrolled")),
+        ("SIGKILL until the next round; one process of each after it", parts, _met(single)),
+    ]
+    note = (
+        f"{PYTHON} devices in Python, whose syncs last {', '.join(f'{each:g}' for each in WINDOWS)} s, and {BROWSERS} in "
+        f"Chromium, of {BROWSER_WINDOW:g} s; {found['seconds'] / 60:.0f} minutes, with masks. Epsilon: unit user (one "
+        "installation), adjacency zero-out, delta 1e-6, closed form of the Gaussian mechanism. Gatherings that cost "
+        f"nothing as too few devices could stay: {found['no cohort']}."
+    )
+    return [Table("An hour of operation with faults", ("what", "found", "bar"), rows, note)]
+
+
+def _met(good: bool) -> str:
+    return "met" if good else "MISSED"

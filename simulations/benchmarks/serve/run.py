@@ -1,7 +1,7 @@
 """What a server costs, and what it survives: loopback, nginx, TLS and node authentication on.
 
 PYTHONPATH=simulations python simulations/benchmarks/serve/run.py [--parts cost,large,idle,kills,restore,upgrade,\\
-    looks,outside,soak,links,lost,moves,links-kills,links-soak] [--seeds KILLS]
+    looks,outside,hour,soak,links,lost,moves,links-kills,links-soak] [--seeds KILLS]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
 
+from benchmarks.serve.hour import hour, hour_tables
 from benchmarks.serve.links import LEAST, LOST, charged, compared, moved, one_lost
 from benchmarks.serve.looking import looks
 from benchmarks.serve.restoring import lost_and_restored
@@ -303,6 +304,12 @@ def looking_tables(found: Any) -> list[Table]:
 
 def _met(good: bool) -> str:
     return "met" if good else "MISSED"
+
+
+def operated(_: Path, __: int) -> Any:
+    """An hour of operation with faults."""
+    with tempfile.TemporaryDirectory() as home:
+        return hour(Path(home))
 
 
 def upgrade(_: Path, __: int) -> Any:
@@ -623,6 +630,7 @@ PARTS = {
     "upgrade": Part(upgrade, upgrade_tables),
     "looks": Part(looking, looking_tables),
     "outside": Part(outside, outside_tables),
+    "hour": Part(operated, hour_tables, seeds="7"),
     "soak": Part(soak, soak_tables),
     "links": Part(links, links_tables),
     "lost": Part(lost, lost_tables),
