@@ -27,8 +27,10 @@ from benchmarks.sheet import Table
 from benchmarks.web.browsers import Browsers
 from palate_common.errors import PalateError
 from palate_common.mechanism.accounting import epsilon_of
+from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import SURVEYING
 from palate_server.folder.enrolments import Enrolments
+from palate_server.rounds.terms import noise_delta
 
 PYTHON, BROWSERS = 5, 2
 ANALYTICS = 3
@@ -314,6 +316,7 @@ def _accounts(world: World, faults: list[Fault]) -> dict[str, Any]:
     }
     with world.site.ledger(read_only=True) as ledger:
         ledger_spent = ledger.spent()
+    delta = noise_delta(DpMode.DISTRIBUTED, DELTA)
     return {
         "charged": len(attempts),
         "released": len(attempts) - len(voids),
@@ -322,7 +325,7 @@ def _accounts(world: World, faults: list[Fault]) -> dict[str, Any]:
         "untold": len(voids) - len(told),
         "mu2": mu2,
         "ledger": ledger_spent,
-        "epsilon": {name: epsilon_of(mu=value**0.5, delta=DELTA) if value else 0.0 for name, value in mu2.items()},
+        "epsilon": {name: epsilon_of(mu=value**0.5, delta=delta) if value else 0.0 for name, value in mu2.items()},
         "no cohort": len(world.events("no cohort")),
     }
 
@@ -354,8 +357,8 @@ def hour_tables(found: Mapping[str, Any]) -> list[Table]:
         ("SIGKILL until the next round; one process of each after it", parts, _met(single)),
     ]
     note = (
-        f"{PYTHON} devices in Python, whose syncs last {', '.join(f'{each:g}' for each in WINDOWS)} s, and {BROWSERS} in "
-        f"Chromium, of {BROWSER_WINDOW:g} s; {found['seconds'] / 60:.0f} minutes, with masks. Epsilon: unit user (one "
+        f"{PYTHON} devices in Python, with syncs of {', '.join(f'{each:g}' for each in WINDOWS)} s, {BROWSERS} in Chromium, "
+        f"of {BROWSER_WINDOW:g} s; {found['seconds'] / 60:.0f} minutes, with masks. Epsilon: unit user (one "
         "installation), adjacency zero-out, delta 1e-6, closed form of the Gaussian mechanism. Gatherings that cost "
         f"nothing as too few devices could stay: {found['no cohort']}."
     )
