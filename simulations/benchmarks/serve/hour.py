@@ -357,8 +357,8 @@ def hour_tables(found: Mapping[str, Any]) -> list[Table]:
         ("SIGKILL until the next round; one process of each after it", parts, _met(single)),
     ]
     note = (
-        f"{PYTHON} devices in Python, with syncs of {', '.join(f'{each:g}' for each in WINDOWS)} s, {BROWSERS} in Chromium, "
-        f"of {BROWSER_WINDOW:g} s; {found['seconds'] / 60:.0f} minutes, with masks. Epsilon: unit user (one "
+        f"{PYTHON} devices in Python, with syncs of {', '.join(f'{each:g}' for each in WINDOWS)} s, {BROWSERS} in "
+        f"Chromium, of {BROWSER_WINDOW:g} s; {found['seconds'] / 60:.0f} minutes, with masks. Epsilon: unit user (one "
         "installation), adjacency zero-out, delta 1e-6, closed form of the Gaussian mechanism. Gatherings that cost "
         f"nothing as too few devices could stay: {found['no cohort']}."
     )
