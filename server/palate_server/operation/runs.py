@@ -48,8 +48,7 @@ def begin(site: Site, ledger: Ledger, register: Enrolments, survey: Survey | Non
         inputs = {**inputs, **site.public_inputs, **out}
         if out:
             about |= {"quarantined": int(out[QUARANTINED].sum())}
-    shown = None if survey is not None else catalogue_out(site)
-    if shown is not None and shown.hash != catalogue.hash:
+    if survey is None and (had := catalogue_out(site)) is not None and had.hash != catalogue.hash:
         raise InputError("a run must be over the items of the latest model, which devices have, got others")
     terms = next_terms(
         config,

@@ -145,7 +145,7 @@ def test_devices_refuse_a_fork(lost: Any, tmp_path: Path) -> None:
     restore(lost, tmp_path / "two", lost.witness)
     lost.operate()
     assert not lost.events("round")
-    assert {event["reason"] for event in lost.events("aborted")} == {"dropout"}
+    assert {event["reason"] for event in lost.events("aborted")} == {"refused"}
 
 
 def test_devices_refuse_an_epoch_that_says_less_than_they_have_seen(
@@ -157,7 +157,7 @@ def test_devices_refuse_an_epoch_that_says_less_than_they_have_seen(
     rounds = len(lost.events("round"))
     lost.operate()
     assert len(lost.events("round")) == rounds
-    assert {event["reason"] for event in lost.events("aborted")} == {"dropout"}
+    assert {event["reason"] for event in lost.events("aborted")} == {"refused"}
 
 
 def test_devices_refuse_an_epoch_at_an_older_witness(make_service: Maker, tmp_path: Path) -> None:
