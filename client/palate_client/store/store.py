@@ -29,7 +29,7 @@ from palate_client.store.pace import Pace
 from palate_client.store.recent_events import KNOWN, RecentEvents
 from palate_client.store.retention import DAY, SET_CLOCK, Limits, drop_excess, drop_old, retention_time
 from palate_client.store.store_file import StoreFile
-from palate_common.errors import ErasedError, LockedError, PalateError
+from palate_common.errors import ErasedError, PalateError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.closing import Closing
 
@@ -127,7 +127,7 @@ class EventStore(Closing):
         """
         now = self.clock()
         try:
-            with suppress(LockedError):  # the next one will do
+            with suppress(PalateError):  # the next one will do; what is wrong with the store is found below
                 self.tidy()
             with self.transaction(write=True) as connection:
                 if "store" not in self.granted:
