@@ -16,8 +16,9 @@ import { ClosedError, ErasedError, LockedError, PalateError } from "./errors.js"
 import type { Host, Method } from "./hosting/host.js";
 import type { Forbids } from "./policy.js";
 import { errorOf, run, toldOf, type Link, type Told } from "./hosting/link.js";
-import { VERSION } from "./version.js";
 
+/** Of this package, as `package.json` has it. */
+export const VERSION = "0.1.0";
 /** Milliseconds without a sign of life after which a leader is asked for one, and then relieved. */
 const PATIENCE = 5000;
 /** Answers that are kept, for questions that are asked again. */

@@ -1,8 +1,7 @@
 import { erase, hasStore, open } from "../src/index.js";
 import { Host } from "../src/hosting/host.js";
-import { Leader } from "../src/leader.js";
+import { Leader, VERSION } from "../src/leader.js";
 import { openIndexedDb } from "../src/store/indexed_db.js";
-import { VERSION } from "../src/version.js";
 import { equal, ok, refused, test } from "./harness.js";
 import { place, reader, sampleFiles } from "./sample.js";
 

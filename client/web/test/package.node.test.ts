@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { VERSION } from "../src/version.js";
+import { VERSION } from "../src/leader.js";
 import { equal, test, ok } from "./harness.js";
 
 test("package: a bundler for browsers takes it as it is, and looks for nothing of Node's; it knows its version", async () => {
