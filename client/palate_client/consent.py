@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from palate_client.ledger.tables import know_decisions, known_decisions
 from palate_client.store.store import EventStore
-from palate_common.errors import InputError, PalateError
+from palate_common.errors import InputError, LockedError, PalateError
 
 logger = logging.getLogger("palate")
 
@@ -125,13 +125,25 @@ class Consent:
     def settle(self) -> None:
         """Deny every purpose if the ledger knows of more decisions than there are: an older file was put back.
 
-        The user has to be asked again, as they may have revoked any of them since. A ledger that can't be read says
-        nothing, and nothing is taken part in without one.
+        The user has to be asked again, as they may have revoked any of them since. A ledger that lacks decisions, as
+        after a full disk, learns of them. One that can't be read says nothing, and without one nothing is taken part
+        in.
+
+        Raises:
+            LockedError: another process kept the ledger or the store locked.
         """
-        with suppress(PalateError):
-            known = known_decisions(self.store.file)
-            if known <= self._count():
-                return
+        try:
+            self._settle()
+        except LockedError:
+            raise
+        except PalateError as error:
+            logger.warning("decisions were not compared with the ledger: %s", error)
+
+    def _settle(self) -> None:
+        known, count = known_decisions(self.store.file), self._count()
+        if known < count:
+            know_decisions(self.store.file, count)
+        if known > count:
             logger.warning("an older file of events was put back: each purpose is denied until the user is asked again")
             for purpose in PURPOSES:
                 self.store.file.deny(purpose)  # holds on a full disk, too

@@ -852,5 +852,9 @@ def open_device(
     vault = Vault(folder, app, Keyring() if key is None else Caller(key))
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
     device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
-    device.consent.settle()
+    try:
+        device.consent.settle()
+    except BaseException:
+        device.close()
+        raise
     return device

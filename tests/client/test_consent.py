@@ -11,7 +11,7 @@ import pytest
 
 from palate import Device, Tracked
 from palate_client.consent import PURPOSES, PUT_BACK, REMAINS, Decision
-from palate_common.errors import InputError
+from palate_common.errors import InputError, LockedError, PalateError
 
 
 def test_everything_is_denied_until_granted(open_device: Callable[..., Device]) -> None:
@@ -62,6 +62,42 @@ def test_an_older_file_of_events_brings_no_revoked_consent_back(
     assert device.consent.grant("train").granted  # asked again
     device.close()
     assert [purpose for purpose in PURPOSES if open_device(consent=False).consent.get(purpose)] == ["train"]
+
+
+def test_a_decision_that_the_ledger_lacks_is_told_to_it_at_the_next_opening(
+    open_device: Callable[..., Device], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_device() as device:
+        device.consent.grant("train")
+    (events,) = folder.glob("*.db")
+    shutil.copy(events, tmp_path / "old")
+
+    def full(*_: object) -> None:
+        raise PalateError("the disk is full")
+
+    with open_device() as device, monkeypatch.context() as patched:
+        patched.setattr("palate_client.consent.know_decisions", full)
+        device.consent.revoke("train")
+    open_device().close()
+    shutil.copy(tmp_path / "old", events)
+    with open_device(consent=False) as device:
+        assert not device.consent.get("train")
+
+
+def test_a_ledger_that_is_kept_locked_opens_nothing(
+    open_device: Callable[..., Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ledger knows may deny what the events' file says."""
+    open_device().close()
+
+    def held(*_: object) -> int:
+        raise LockedError("another process held it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("palate_client.consent.known_decisions", held)
+        with pytest.raises(LockedError):
+            open_device()
+    assert open_device(consent=False).consent.get("store")
 
 
 def test_revoking_store_stops_recording_and_keeps_what_is_there(device: Device) -> None:

@@ -18,6 +18,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import digest
+from palate_common.records.merkle import Checkpoint
 from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode, split
@@ -181,6 +182,23 @@ def test_devices_follow_the_ledger_from_run_to_run(make_run: MakeRun) -> None:
     plan, model = run.first()
     node = run.nodes()[0]
     assert node.answer(plan, model) != REFUSED, node.refusal
+
+
+def test_a_state_that_another_process_has_seen_meanwhile_costs_no_charge(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plan, model), node, read = run.first(), run.nodes()[0], contribution.Contributor._model
+
+    def reading(self: contribution.Contributor, *args: Any) -> Any:
+        self.ledger.see("readers", Checkpoint(run.ledger.checkpoint().size + 1, "ab" * 32), after=None)
+        return read(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(contribution.Contributor, "_model", reading)
+        assert node.answer(plan, model) == REFUSED
+    assert run.devices.size() == 0
+    with DeviceLedger(":memory:") as devices:
+        assert run.nodes(ledger=devices)[0].answer(plan, model) != REFUSED
 
 
 @pytest.mark.parametrize("dp", ["central", "off"])

@@ -174,6 +174,10 @@ def test_a_plan_without_time_left_for_it_is_refused_before_it_is_charged(
         host.needs, host.left = 60.0, lambda: left[0]
         answer = host.join(0, plan, b"", b"advertise") if masks else host.answer(0, plan, b"")
         assert (answer, host.refused, host.begun, host.under_way) == (REFUSED, 1, 0, False)
+    with OwnHost(device.store, device.rounds, 0, asked, asked) as host:
+        host.left = lambda: 0.0  # in the grace of another attempt, a plan that doesn't say what it needs
+        answer = host.join(0, plan, model, b"advertise") if masks else host.answer(0, plan, model)
+        assert (answer, host.refused, host.begun) == (REFUSED, 1, 0)
     if not masks:
         with OwnHost(device.store, device.rounds, 0, asked, fetched) as host:
             host.needs, host.left = 20.0, lambda: left[0]
@@ -182,8 +186,8 @@ def test_a_plan_without_time_left_for_it_is_refused_before_it_is_charged(
     assert report.spending is not None
     assert report.spending.participations == 0
     said = [f"a plan needs a device that has {needs} s for it, and this sync ends in {ends} s"
-            for needs, ends in ((60, 30), (20, 5))]  # fmt: skip
-    assert [refusal.reason for refusal in report.refusals] == said[: 1 if masks else 2]
+            for needs, ends in ((60, 30), (0, 0), (20, 5))]  # fmt: skip
+    assert [refusal.reason for refusal in report.refusals] == said[: 2 if masks else 3]
 
 
 def test_who_has_computed_for_longer_than_a_server_is_waited_for_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,24 @@ def test_a_clock_that_leaps_ahead_deletes_nothing(open_device: Open, clock: Any)
         assert history() == five
 
 
+def test_a_clock_that_is_not_set_makes_nothing_old(open_device: Open, clock: Any) -> None:
+    with open_device() as device:
+        device.track("view", "a")
+    start = clock.now
+    for times, now in enumerate((5.0, start + 3650 * DAY, start + DAY, 5.0, start + 2 * DAY), 1):
+        clock.now = now  # 1970 says nothing: what comes after it is a leap as it would be without
+        with open_device() as device:
+            device.track("view", f"{times}")
+            assert items(device) == ["a", *(f"{n}" for n in range(1, times + 1))]
+
+
+def test_an_event_that_is_not_kept_takes_no_id(open_device: Open, clock: Any) -> None:
+    device = open_device(limits=Limits(keep_days=10))
+    days = (11, 1, 1)
+    outcomes = device.track_many([Event("view", "a", clock.now - day * DAY, id="till-1") for day in days])
+    assert outcomes == [Tracked.TOO_OLD, Tracked.STORED, Tracked.DUPLICATE]
+
+
 @pytest.mark.parametrize(("every", "behind"), [(13, 0), (31, 0), (60, 60), (400, 400)])
 def test_a_right_clock_deletes_though_the_device_is_opened_rarely(
     open_device: Open, clock: Any, every: int, behind: int

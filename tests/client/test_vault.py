@@ -316,6 +316,8 @@ def test_a_path_in_the_users_home_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "home" / "shelf" / "key.json").exists()
     with pytest.raises(InputError, match=r"\A`path` must be in the home of a user that there is, got [^\n]*\Z"):
         palate.open("~nobody-of-this-name/shelf", app="a", key=KEY)
+    with pytest.raises(InputError, match=r"\A`path` must be text that names files, got [^\n]*\Z"):
+        palate.open("\ud800", app="a", key=KEY)
     palate.erase("~/shelf")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 

@@ -4,7 +4,8 @@
 
 The count never falls. An events' file with fewer decisions is an older one that was put back: a purpose that was
 revoked since would be granted again. The ledger in turn is compared with the events' file by its charges, see
-`palate_client.ledger.anchor`. Nothing is noticed where both files are put back to the same older state.
+`palate_client.ledger.anchor`. Nothing is noticed where both files are put back to the same older state, or where the
+ledger is removed as well.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class OwnHost(Closing):
 
     def _has_time(self) -> bool:
         """Whether the device has time for the present plan: before it is charged, and before anything is fetched."""
-        if self.needs <= (left := self.left()):
+        if self.needs <= (left := self.left()) and left > 0:
             return True
         reason = f"a plan needs a device that has {self.needs:.0f} s for it, and this sync ends in {left:.0f} s"
         note_refusal(self._store, "plan", reason)

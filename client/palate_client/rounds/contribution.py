@@ -274,7 +274,10 @@ class Contributor:
         return signed, seen(signed.plan.population)
 
     def _charged(self, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
-        """Charge the plan; returns which of the installations take part, bool [n_users]."""
+        """Charge the plan; returns which of the installations take part, bool [n_users].
+
+        The state of the ledger that it shows is kept first: where another was seen meanwhile, nobody is charged.
+        """
         charge, shown = signed.charge, signed_plan
         if charge is not None and math.isinf(spend_shown(signed_plan)):
             kept = before[1]
@@ -282,11 +285,11 @@ class Contributor:
                 if charge.handovers:
                     raise IntegrityError("a plan after a handover of the release key must say what was spent, got none")
                 shown = kept or b""
+        if charge is not None:
+            self.ledger.see(signed.plan.population, charge.checkpoint, shown, after=before[0])
         joined = self._charge(signed.plan)
         if not joined.any():
             raise RefusedError(AT_LIMIT)
-        if charge is not None:
-            self.ledger.see(signed.plan.population, charge.checkpoint, shown, after=before[0])
         return joined
 
     def _model(self, plan: RoundPlan, data: bytes) -> GlobalModel:

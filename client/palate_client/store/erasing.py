@@ -8,6 +8,7 @@ read again, and the user's limits start anew, since the ledger of what was spent
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def folder_of(path: Path | str) -> Path:
     """
     if not isinstance(path, str | Path) or not str(path) or "\0" in str(path):
         raise InputError(f"`path` must name the folder of the store, got {path!r:.80}")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InputError(f"`path` must be text that names files, got {path!r:.80}") from None
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

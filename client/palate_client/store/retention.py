@@ -84,9 +84,10 @@ def retention_time(now: float, before: float | None, leapt: float | None = None)
 
 
 def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
-    """Delete events before a time; returns their number."""
+    """Delete events before a time; returns their number. One that was tracked while the clock wasn't set has no age."""
     _remember(connection)
-    return connection.execute("DELETE FROM events WHERE coalesce(time, received) < ?", (before,)).rowcount
+    old = "DELETE FROM events WHERE coalesce(time, received) < ? AND (time NOTNULL OR received >= ?)"
+    return connection.execute(old, (before, SET_CLOCK)).rowcount
 
 
 def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -> int:

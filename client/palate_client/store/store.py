@@ -150,12 +150,12 @@ class EventStore(Closing):
             PalateError: the store can't be read or written; nothing was deleted.
         """
         now = self.clock()
-        if 0 <= now - self._tidied < DAY or (now < SET_CLOCK and self._tidied > -math.inf):
+        if now < SET_CLOCK or 0 <= now - self._tidied < DAY:
             return
         with self.transaction() as connection:
             before = _get(connection, "believed"), _get(connection, "leapt")
-        believed, leapt = time = retention_time(now, *before) if (before[0] or 0.0) >= SET_CLOCK else (now, None)
-        self._oldest = believed - self.limits.keep_days * DAY if believed >= SET_CLOCK else -math.inf
+        believed, leapt = time = retention_time(now, *before)
+        self._oldest = believed - self.limits.keep_days * DAY
         if before[0] is not None and 0 <= believed - before[0] < DAY and leapt == before[1]:
             self._tidied = now if leapt else before[0]
             return
@@ -239,7 +239,6 @@ class EventStore(Closing):
             at = now if time is None else time
             if known:
                 repeated = known in ids
-                ids.add(known)
             else:
                 repeated = recent.repeats(event.kind, event.item, event.value, at)
                 known = stamp + os.urandom(10).hex()
@@ -254,6 +253,7 @@ class EventStore(Closing):
                 continue
             props = None if event.props is None else canonical_json(dict(event.props)).decode()
             rows.append((known, event.kind, event.item, time, now, event.value, event.source, props, imported))
+            ids.add(known)
             outcomes.append(Tracked.STORED)
             recent.add(event.kind, event.item, event.value, at, tracked=not imported)
         return outcomes, rows

@@ -405,11 +405,13 @@ def other_terms() -> Iterator[None]:
 def compared_first() -> Iterator[None]:
     """Let a second process come between the look and the write."""
 
-    def see(self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"") -> None:
+    def see(
+        self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
+    ) -> None:
         seen = self.seen_checkpoint(population)
         if seen == checkpoint:
             return
-        if seen is not None and checkpoint.size <= seen.size:
+        if seen != after or (seen is not None and checkpoint.size <= seen.size):
             raise RefusedError("the ledger must extend the last state, got another: rolled back or forked")
         with self._view(write=True) as connection:
             values = (population, checkpoint.size, checkpoint.root, signed)

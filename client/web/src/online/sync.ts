@@ -297,7 +297,7 @@ class Session {
   /** Whether the device has time for the present plan: before it is charged, and before anything is fetched. */
   private async hasTime(): Promise<boolean> {
     const left = this.stays();
-    if (this.needs <= left) return true;
+    if (this.needs <= left && left > 0) return true;
     const reason = `a plan needs a device that has ${this.needs.toFixed(0)} s for it, and this sync ends in ${left.toFixed(0)} s`;
     await this.options.rounds.noteRefusal("plan", new RefusedError(reason));
     return false;

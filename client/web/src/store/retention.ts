@@ -8,7 +8,7 @@
  * once it has run on.
  */
 
-import { DAY } from "../clock.js";
+import { DAY, SET_CLOCK } from "../clock.js";
 import { InputError } from "../errors.js";
 import type { Row } from "./store.js";
 
@@ -69,9 +69,9 @@ export function timeOf({ time, received }: Row): number {
   return time ?? received;
 }
 
-/** Events from before a time. */
+/** Events from before a time. One that was tracked while the clock wasn't set has no age. */
 export function tooOld(rows: readonly Row[], before: number): Set<number> {
-  return new Set(rows.filter((row) => timeOf(row) < before).map((row) => row.seq));
+  return new Set(rows.filter((row) => timeOf(row) < before && (row.time !== null || row.received >= SET_CLOCK)).map((row) => row.seq));
 }
 
 /** The events that are deleted where there are too many, or too many bytes: at least a tenth. */

@@ -269,9 +269,9 @@ export class EventStore {
 
   private async clean(): Promise<void> {
     const [now, { believed: before, leapt: leap }] = [this.clock(), this.meta];
-    if ((now - this.tidied >= 0 && now - this.tidied < DAY) || (now < SET_CLOCK && this.tidied > -Infinity)) return;
-    const [believed, leapt] = (before ?? 0) >= SET_CLOCK ? retentionTime(now, before, leap) : [now, null];
-    this.oldest = believed >= SET_CLOCK ? believed - this.limits.keepDays * DAY : -Infinity;
+    if (now < SET_CLOCK || (now - this.tidied >= 0 && now - this.tidied < DAY)) return;
+    const [believed, leapt] = retentionTime(now, before, leap);
+    this.oldest = believed - this.limits.keepDays * DAY;
     if (before !== null && believed - before >= 0 && believed - before < DAY && leapt === leap) {
       this.tidied = leapt === null ? before : now;
       return;
