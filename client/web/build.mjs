@@ -2,7 +2,7 @@
 //
 //     index.js, page-*.js        what a page loads
 //     worker.js, engine-*.js     what its worker loads beside them, to recommend
-//     taking-*.js, verdict-*.js  what it loads to take part in rounds, and to judge a model
+//     taking-*.js, seldom-*.js   what it loads to take part in rounds, and to enrol, answer a survey or judge a model
 //     page/page.js, de-*.js      the user's own page, of which an app imports it apart, and its languages
 //     others                     loaded where they are needed: messages, the report, fallbacks for older browsers, a file in Node
 //     LICENSES                   of the packages whose code is in them
@@ -31,6 +31,7 @@ const TOGETHER = Object.fromEntries(
   Object.entries({
     messages: ["delivery/campaign", "delivery/messages"],
     own: ["portability", "hosting/report", "leaving/statement", "leaving/words"],
+    seldom: ["algorithms/analytics", "algorithms/verdict", "online/invitation", "rounds/survey", "rounds/survey_answers"],
     models: ["models/delta", "recommend/adaptation/fusion", "recommend/own_model", "recommend/questions"],
   }).flatMap(([name, parts]) => parts.map((part) => [at(part), name])),
 );

@@ -5,7 +5,6 @@ import type { Block } from "../mechanism/update.js";
 import { quarantined, type GlobalModel, type ModelHeader } from "../models/model.js";
 import { alsContribution } from "./als.js";
 import { popularityBlock } from "./popularity.js";
-import { surveyContribution } from "./analytics.js";
 
 /** One user's items, rising, and their weights. */
 export interface History {
@@ -50,7 +49,7 @@ export async function contributionOf({ algorithm, settings, facts }: Pick<ModelH
     case "als":
       return alsContribution;
     case "analytics":
-      return (model, _, history) => surveyContribution(model, history);
+      return (await import("./analytics.js")).surveyContribution;
     case "verdict":
       return (await import("./verdict.js")).judging(settings, facts);
     default:

@@ -3,7 +3,7 @@
 import { InputError } from "../errors.js";
 import { Float, type Json } from "../records/canonical.js";
 import { roundEven } from "../mechanism/update.js";
-import type { PublicFacts } from "../rounds/plan.js";
+import type { PublicFacts } from "./facts.js";
 
 /** Score source -> the block of the vote on its weight. */
 export type Source = "content" | "pairs" | "panel";

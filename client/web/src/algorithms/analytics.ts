@@ -7,7 +7,7 @@ import { readSurvey } from "../rounds/survey.js";
 import type { History } from "./algorithm.js";
 
 /** The answers, divided by the norm of their block. */
-export function surveyContribution({ header }: GlobalModel, { indices, weights }: History): Block[] {
+export function surveyContribution({ header }: GlobalModel, _: number, { indices, weights }: History): Block[] {
   const survey = readSurvey(header.settings);
   const answers = new Float64Array(header.facts.nItems);
   if (answers.length !== survey.questions.length) throw new InputError(`\`n_items\` must be the survey's ${survey.questions.length} questions`);

@@ -11,7 +11,7 @@ import { quarantined, quarantinedIn, type GlobalModel, type ModelHeader, type Te
 import type { Json } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
 import { highest } from "../recommend/scoring.js";
-import { readFacts, type PublicFacts } from "../rounds/plan.js";
+import { readFacts, type PublicFacts } from "./facts.js";
 import { historyOf, type Contribution, type History } from "./algorithm.js";
 import { alsPlan, readSettings } from "./als_plan.js";
 import { asTheyAre, scoresOf } from "./als_scores.js";

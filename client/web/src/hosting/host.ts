@@ -35,6 +35,7 @@ import { EventStore, type Asked } from "../store/store.js";
 import type { Spending } from "../rounds/report.js";
 import { Service, type ServiceTerms } from "../service.js";
 import { Weighting, weightingOf, type WeightingOptions } from "../weighting.js";
+import { loaded } from "./loaded.js";
 
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
@@ -271,7 +272,7 @@ export class Host {
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
   async useModel(given: OwnModel): Promise<void> {
-    const { recommenderOf } = await import("../recommend/own_model.js");
+    const { recommenderOf } = await loaded(import("../recommend/own_model.js"));
     const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
     const [recommender, over] = [await made, (await this.models?.current())?.id ?? ""];
     if (this.own) this.replaced.add(this.own.name);
@@ -639,13 +640,6 @@ export class Host {
     }
     return { recommender: await this.used.recommender };
   }
-}
-
-/** A part of this package that is loaded when it is needed; where that fails, it is asked for anew the next time. */
-function loaded<T>(part: Promise<T>): Promise<T> {
-  return part.catch((error: unknown) => {
-    throw new UnreachableError(`a part of @palate/web can't be loaded; if this browser is online, a newer version has taken its place: reload the page (${shown(error)})`);
-  });
 }
 
 /** The methods that a device, in this tab or another, asks a host for. */

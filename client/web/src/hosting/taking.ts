@@ -5,13 +5,13 @@
  */
 
 import { InputError, RefusedError } from "../errors.js";
-import { askedToDelete, checkTrusted, enroll, enrolmentOf, leave, readInvitation, serverOf, type Enrolment } from "../online/enrolment.js";
+import { askedToDelete, enrolmentOf, leave, serverOf, type Enrolment } from "../online/enrolment.js";
 import { sync } from "../online/sync.js";
 import { Interests } from "../recommend/interests.js";
 import { Rounds } from "../rounds/participation.js";
 import { spendingOf } from "../rounds/report.js";
-import { surveyAnswers } from "../rounds/survey_answers.js";
 import type { Forbids } from "../policy.js";
+import { loaded } from "./loaded.js";
 import type { Enrolled, MakePart, SyncOptions, SyncResult } from "./host.js";
 
 const SECONDS = 600;
@@ -26,6 +26,7 @@ export const makePart: MakePart = async (context) => {
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {
+      const { surveyAnswers } = await import("../rounds/survey_answers.js"); // it came with the survey, before it was charged
       const { deliveries, coins } = await (await messages()).record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
       return surveyAnswers(survey, { events: store.rows, deliveries, coins, first: store.first }, calendar, store.clock());
     },
@@ -57,6 +58,7 @@ export const makePart: MakePart = async (context) => {
   return {
     enroll: async (invitation) => {
       if (!granted("train") && !granted("analytics")) throw new RefusedError("the user has not agreed to take part in training or surveys");
+      const { checkTrusted, enroll, readInvitation } = await loaded(import("../online/invitation.js"));
       const invited = readInvitation(invitation);
       checkTrusted(invited, service, [terms.witnesses ?? [], terms.nextWitnesses ?? []], terms.quorum ?? 0);
       return shown(await enroll(storage, invited, service, await rounds.identity()));

@@ -4,7 +4,7 @@ import { IntegrityError } from "../errors.js";
 import { readU32, textOf } from "../records/bytes.js";
 import { canonicalJson, digest, readJson, type Json } from "../records/canonical.js";
 import { Fields } from "../records/fields.js";
-import { readFacts, type PublicFacts } from "../rounds/plan.js";
+import { readFacts, type PublicFacts } from "../algorithms/facts.js";
 
 /** Bytes of the largest header of a safetensors file that is read. */
 export const MOST_HEADER = 2 ** 21;

@@ -10,7 +10,7 @@
 import { placesOf, relativePopularity } from "../algorithms/als_state.js";
 import { IntegrityError, RefusedError } from "../errors.js";
 import { numbersOf, type GlobalModel, type ModelHeader } from "../models/model.js";
-import { settingOf } from "../rounds/plan.js";
+import { settingOf } from "../algorithms/facts.js";
 import { effectiveCount, sum, type History } from "./interests.js";
 
 export const [POPULARITY, COLLABORATIVE, CONTENT, PANEL, EXPLORATION] = ["popularity", "collaborative", "content", "panel", "exploration"];

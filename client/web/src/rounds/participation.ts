@@ -21,7 +21,7 @@ import type { Service } from "../service.js";
 import { purposeOf } from "./admission.js";
 import { Contributor, type Histories } from "./contribution.js";
 import { readPlan, readSigned, type RoundPlan } from "./plan.js";
-import { answersAsHistory, readSurvey, type Survey } from "./survey.js";
+import type { Survey } from "./survey.js";
 import { REFUSED } from "./wire.js";
 
 export type Purpose = "train" | "analytics";
@@ -162,6 +162,7 @@ export class Rounds {
 
   private async histories(asked: RoundPlan): Promise<Histories> {
     if (purposeOf(asked) === "analytics") {
+      const { answersAsHistory, readSurvey } = await import("./survey.js");
       const survey = readSurvey(asked.settings);
       const read = async (): Promise<History> => answersAsHistory(await this.answers(survey), survey);
       return { catalogue: catalogueHash(survey.questions), nItems: survey.questions.length, read };

@@ -5,11 +5,12 @@
  * together. A device verifies all of it before it computes.
  */
 
+import { readFacts, type PublicFacts } from "../algorithms/facts.js";
 import { InputError, IntegrityError } from "../errors.js";
 import { chargedMu2, costsMore, SIGMA_FLOOR } from "../mechanism/accounting.js";
 import { modulusBits, readCohort, shareSigma, sharesOf, type CohortTerms } from "../mechanism/cohort.js";
 import { DUMMIES, layoutSize, type BlockSpec } from "../mechanism/update.js";
-import { canonicalJson, digest, Float, readCanonical, type Json } from "../records/canonical.js";
+import { canonicalJson, digest, readCanonical, type Json } from "../records/canonical.js";
 import { checkGrowth, readShown, SHOWN, spendShown, type Seen, type Shown } from "../records/consistency.js";
 import { chargeEntry, type ChargeEntry } from "../records/entries.js";
 import { Fields } from "../records/fields.js";
@@ -28,35 +29,6 @@ const LEAST_INCLUSION = 1e-3;
 
 export const MODES = ["distributed", "local", "central", "off"] as const;
 export type DpMode = (typeof MODES)[number];
-
-/** Public numbers known before the first release. */
-export interface PublicFacts {
-  readonly nUsers: number;
-  readonly nItems: number;
-  readonly mu: number | null;
-  readonly nFeatures: number;
-  readonly panelUsers: number;
-  readonly seed: number | bigint;
-  readonly local: boolean;
-  readonly formerSignal: number;
-}
-
-export function readFacts(value: Json): PublicFacts {
-  const fields = Fields.of("the facts", value, ["n_users", "n_items", "mu", "n_features", "seed"], ["panel_users", "local", "former_signal"]);
-  const seed = fields.get("seed");
-  if (typeof seed !== "bigint") fields.whole("seed", Number.MIN_SAFE_INTEGER);
-  if (fields.has("local") && !fields.flag("local")) throw new IntegrityError("`local` of the facts must be left out where it is false");
-  return {
-    nUsers: fields.whole("n_users", 1),
-    nItems: fields.whole("n_items", 1, 2 ** 31 - 1),
-    mu: fields.get("mu") === null ? null : fields.real("mu", Number.MIN_VALUE),
-    nFeatures: fields.whole("n_features"),
-    panelUsers: fields.has("panel_users") ? fields.whole("panel_users", 1) : 0,
-    seed: seed as number | bigint,
-    local: fields.has("local"),
-    formerSignal: fields.has("former_signal") ? fields.real("former_signal", Number.MIN_VALUE) : 0,
-  };
-}
 
 function readBlock(value: Json): BlockSpec {
   const fields = Fields.of("a block", value, ["name", "shape", "weight"]);
@@ -268,11 +240,4 @@ function verifyCharge(plan: RoundPlan, { entry, inclusion, checkpoint }: ChargeP
   ).find(([, fits]) => !fits);
   if (wrong) throw new IntegrityError(`the charged plan must be this plan, but \`${wrong[0]}\` differs`);
   verifyInclusion(entry.leaf, entry.seq, checkpoint, inclusion);
-}
-
-/** A number of a plan's settings, whichever way it is written. */
-export function settingOf(settings: { readonly [key: string]: Json }, name: string): number | undefined {
-  const value = settings[name];
-  if (value instanceof Float) return value.value;
-  return typeof value === "number" ? value : undefined;
 }

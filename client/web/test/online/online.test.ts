@@ -1,5 +1,5 @@
 import { roundModel } from "../../src/online/downloads.js";
-import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/enrolment.js";
+import { enrolRequest, ENROL_TAG, readEnrolled } from "../../src/online/invitation.js";
 import { UnreachableError } from "../../src/errors.js";
 import { replyOf, valuesOf, type Notice } from "../../src/online/flower_messages.js";
 import { Fleet, type Asked, type Upload } from "../../src/online/flower_wire.js";
