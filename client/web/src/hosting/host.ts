@@ -272,7 +272,7 @@ export class Host {
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
   async useModel(given: OwnModel): Promise<void> {
-    const { recommenderOf } = await loaded(import("../recommend/own_model.js"));
+    const { recommenderOf } = await loaded(import("../models/apart.js"));
     const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
     const [recommender, over] = [await made, (await this.models?.current())?.id ?? ""];
     if (this.own) this.replaced.add(this.own.name);
@@ -380,7 +380,7 @@ export class Host {
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
     const { service } = this;
     if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
-    const { openCampaign } = await loaded(import("../delivery/campaign.js"));
+    const { openCampaign } = await loaded(import("../delivery/messages.js"));
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
     const { id, title, body, item, link, expires, reach } = campaign;
     const message = { id: `campaign:${id}`, title, body, item, link, expires, campaign: id };
@@ -479,7 +479,7 @@ export class Host {
   // What the user is told, and gets.
 
   async privacyReport(storage: Partial<StorageReport>): Promise<PrivacyReport> {
-    const { reported } = await loaded(import("./report.js"));
+    const { reported } = await loaded(import("./own.js"));
     let [spending, problem] = [null as Spending | null, ""];
     try {
       if (this.takes) spending = await (await this.taking()).spending();
@@ -519,17 +519,17 @@ export class Host {
   /** All of the user's data as lines of JSON. */
   async exportLines(): Promise<string[]> {
     const report = await this.privacyReport({});
-    const [{ exportLines }, messages] = await Promise.all([loaded(import("../portability.js")), this.messages()]);
+    const [{ exportLines }, messages] = await Promise.all([loaded(import("./own.js")), this.messages()]);
     return messages.record((record) => exportLines(this.store, report, record));
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return (await loaded(import("../portability.js"))).importLines(this.store, text);
+    return (await loaded(import("./own.js"))).importLines(this.store, text);
   }
 
   /** What would remain if the user left now. To make it writes nothing to the store, and nothing is erased. */
   async statement(final = false): Promise<Statement> {
-    const [{ statementOf }, report, files] = [await loaded(import("../leaving/statement.js")), await this.privacyReport({}), await this.journal.files()];
+    const [{ statementOf }, report, files] = [await loaded(import("./own.js")), await this.privacyReport({}), await this.journal.files()];
     const { server, evidence } = this.takes ? await (await this.taking()).standing() : { server: null, evidence: null };
     return statementOf({ report, service: this.service, evidence, manifest: files.get("manifest.json") ?? null, server, final });
   }

@@ -26,7 +26,7 @@ export const makePart: MakePart = async (context) => {
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {
-      const { surveyAnswers } = await import("../rounds/survey_answers.js"); // it came with the survey, before it was charged
+      const { surveyAnswers } = await import("../rounds/seldom.js"); // it came with the survey, before it was charged
       const { deliveries, coins } = await (await messages()).record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
       return surveyAnswers(survey, { events: store.rows, deliveries, coins, first: store.first }, calendar, store.clock());
     },
@@ -58,7 +58,7 @@ export const makePart: MakePart = async (context) => {
   return {
     enroll: async (invitation) => {
       if (!granted("train") && !granted("analytics")) throw new RefusedError("the user has not agreed to take part in training or surveys");
-      const { checkTrusted, enroll, readInvitation } = await loaded(import("../online/invitation.js"));
+      const { checkTrusted, enroll, readInvitation } = await loaded(import("../rounds/seldom.js"));
       const invited = readInvitation(invitation);
       checkTrusted(invited, service, [terms.witnesses ?? [], terms.nextWitnesses ?? []], terms.quorum ?? 0);
       return shown(await enroll(storage, invited, service, await rounds.identity()));

@@ -155,7 +155,7 @@ export class Models {
     const name = `delta-${own}.z`;
     if (!manifest.files.has(name)) return null;
     try {
-      const { applyDelta } = await import("./delta.js");
+      const { applyDelta } = await import("./apart.js");
       const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
       return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
     } catch (error) {
