@@ -41,8 +41,8 @@ const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 /** Statements that are made before an erasure, at most: a round has few messages. */
 const TRIES = 10;
-/** The longest time that a download takes where nothing is said. */
-const SECONDS = 600;
+/** The longest time that a download or a sync takes where nothing is said. */
+export const SECONDS = 600;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
   /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
@@ -437,7 +437,7 @@ export class Host {
 
   /** Asks the server to delete what it has of this device. It needs no consent. */
   async leave(seconds: number): Promise<void> {
-    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    checkSeconds(seconds);
     await (await this.taking()).leave(seconds, this.ending.signal);
   }
 
@@ -446,24 +446,24 @@ export class Host {
     const signal = AbortSignal.any([asked, this.ending.signal]);
     const address = options.models ?? this.options.service?.models;
     const began = performance.now();
-    const ended = (why: string, reason = "", model = false): SyncResult => ({
-      ended: why, reason, model, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
-      seconds: (performance.now() - began) / 1000,
-    });
+    const ended = (why: string, reason = "", model = false): SyncResult => ({ ...NOTHING, ended: why, reason, model, seconds: (performance.now() - began) / 1000 });
     const lost = this.takes && (await this.taking().then(() => null, (error: PalateError) => error));
     if (lost) return ended("unreachable", lost.message);
     if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
     const { seconds = SECONDS } = options;
-    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    checkSeconds(seconds);
     const late = AbortSignal.timeout(Math.min(1000 * seconds, 2 ** 31 - 1));
     const source = fetched(address, AbortSignal.any([signal, late]));
-    let against = signal.aborted ? "" : ((await forbids?.()) ?? "");
-    try {
+    let against = "";
+    const allowed = async (): Promise<void> => {
+      against ||= signal.aborted ? "" : ((await forbids?.()) ?? "");
       if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+    };
+    try {
+      await allowed();
       const model = await this.required().update(async (name, most) => {
-        against ||= signal.aborted ? "" : ((await forbids?.()) ?? "");
-        if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+        await allowed();
         return source(name, most);
       });
       return ended("model", "", model);
@@ -640,6 +640,13 @@ export class Host {
     }
     return { recommender: await this.used.recommender };
   }
+}
+
+/** A sync in which nothing was done. */
+export const NOTHING = { model: false, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
+
+export function checkSeconds(seconds: number): void {
+  if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
 }
 
 /** The methods that a device, in this tab or another, asks a host for. */
