@@ -274,7 +274,7 @@ export class Host {
   async useModel(given: OwnModel): Promise<void> {
     const { recommenderOf } = await loaded(import("../models/apart.js"));
     const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
-    const [recommender, over] = [await made, (await this.models?.current())?.id ?? ""];
+    const [recommender, over] = [await made, await this.inUse()];
     if (this.own) this.replaced.add(this.own.name);
     this.own = { name: given.name, over, recommender };
   }
@@ -282,7 +282,12 @@ export class Host {
   /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
   async ownModel(name: string): Promise<"used" | "replaced" | "lacking"> {
     if (this.own?.name !== name) return this.replaced.has(name) ? "replaced" : "lacking";
-    return this.own.over === ((await this.models?.current())?.id ?? "") ? "used" : "replaced";
+    return this.own.over === (await this.inUse()) ? "used" : "replaced";
+  }
+
+  /** Which published model is in use; empty: none. */
+  private async inUse(): Promise<string> {
+    return (await this.models?.current())?.id ?? "";
   }
 
   /** Drops the model from memory, with the user's vector and scores. The published one is read again when it is needed. */
@@ -604,8 +609,8 @@ export class Host {
   }
 
   private taking(): Promise<Part> {
-    const { storage, store, journal, models, service, weighting, calendar } = this;
-    if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
+    const { storage, store, journal, weighting, calendar } = this;
+    const [models, service] = [this.required(), this.service as Service];
     if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
     const terms = this.options.service as ServiceOptions;
     this.part ??= loaded(import("./taking.js")).then(({ makePart }) =>

@@ -68,8 +68,8 @@ export class Models {
   }
 
   private async stored(): Promise<Published | null> {
-    const files = await this.journal.files();
-    return files.size ? this.unpack(files) : null;
+    const files = await this.files();
+    return files && this.unpack(files);
   }
 
   /** The files of the model in use, as they are kept here; null if there is none yet. */
