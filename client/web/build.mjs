@@ -21,20 +21,10 @@ import { optimised } from "./optimised.mjs";
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const DIST = join(HERE, "dist");
 /** The most bytes after gzip: to recommend, when a user takes part, and with all that any browser loads. */
-const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 103 * 1024 };
+const MOST = { recommending: 52 * 1024, taking: 82 * 1024, all: 106 * 1024 };
 const at = (name) => join(HERE, "src", `${name}.ts`);
 /** A module belongs to the first of these that reaches it by static imports; an entry is a small file of its own. */
 const GROUPS = Object.entries({ page: at("index"), engine: at("worker"), taking: at("hosting/taking") });
-
-/** Parts that are loaded now and then, and are used together. */
-const TOGETHER = Object.fromEntries(
-  Object.entries({
-    messages: ["delivery/campaign", "delivery/messages"],
-    own: ["portability", "hosting/report", "leaving/statement", "leaving/words"],
-    seldom: ["algorithms/analytics", "algorithms/verdict", "online/invitation", "rounds/survey", "rounds/survey_answers"],
-    models: ["models/delta", "recommend/adaptation/fusion", "recommend/own_model", "recommend/questions"],
-  }).flatMap(([name, parts]) => parts.map((part) => [at(part), name])),
-);
 
 /** Modules that some reach by static imports, themselves included. */
 function reached(first, infoOf) {
@@ -56,7 +46,6 @@ function chunks() {
     later ??= reached([...getModuleIds()].filter((each) => each !== at("hosting/taking") && elsewhere(each)), getModuleInfo);
     const [name, entry] = groupOf(id);
     if (id === entry && name !== "taking") return undefined;
-    if (id in TOGETHER) return TOGETHER[id];
     return name === "taking" && later.has(id) ? "engine" : name;
   };
 }

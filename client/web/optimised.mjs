@@ -39,7 +39,7 @@ export async function optimised(input, folder, output = {}, plugins = []) {
       throw new Error(warning.message);
     },
   });
-  const made = await bundle.generate({ format: "es", chunkFileNames: "[name]-[hash].js", hoistTransitiveImports: false, generatedCode: "es2015", sourcemap: true, ...output });
+  const made = await bundle.generate({ format: "es", chunkFileNames: "[name]-[hash].js", hoistTransitiveImports: false, generatedCode: { preset: "es2015", symbols: false }, freeze: false, sourcemap: true, ...output });
   await bundle.close();
   mkdirSync(folder, { recursive: true });
   return Promise.all(

@@ -68,7 +68,10 @@ export class Leader implements Link {
   /** Resolves when this tab no longer waits for the lock, nor has it. */
   private readonly over: Promise<void>;
   private waiting = new AbortController();
-  private ready!: { readonly promise: Promise<void>; readonly resolve: () => void; readonly reject: (error: Error) => void };
+  /** Settles when this tab leads or knows who does, or can't. */
+  private readonly ready: Promise<void>;
+  private begun!: () => void;
+  private failed!: (error: Error) => void;
 
   /**
    * @param app - its name.
@@ -87,10 +90,8 @@ export class Leader implements Link {
     this.name = `palate/${app}`;
     this.channel = new BroadcastChannel(this.name);
     this.channel.onmessage = ({ data }: MessageEvent<unknown>) => this.heard(data);
-    let resolve!: () => void;
-    let reject!: (error: Error) => void;
-    this.ready = { promise: new Promise<void>((yes, no) => ([resolve, reject] = [yes, no])), resolve: () => resolve(), reject: (error) => reject(error) };
-    this.ready.promise.catch(() => undefined);
+    this.ready = new Promise((resolve, reject) => ([this.begun, this.failed] = [resolve, reject]));
+    this.ready.catch(() => undefined);
     this.over = this.queue();
     this.say({ type: "who" });
   }
@@ -99,7 +100,7 @@ export class Leader implements Link {
   async start(): Promise<void> {
     const relieve = setTimeout(() => !this.known && this.steal(), 2 * this.patience);
     try {
-      await this.ready.promise;
+      await this.ready;
     } finally {
       clearTimeout(relieve);
     }
@@ -131,15 +132,15 @@ export class Leader implements Link {
     this.channel.postMessage({ ...note, version: this.version });
   }
 
-  private stop(why: Error): void {
-    this.stopped ??= why;
+  private stop(why: unknown): void {
+    this.stopped ??= why instanceof Error ? why : new PalateError(String(why));
     this.waiting.abort();
     this.resign();
     for (const [id, { reject }] of this.asked) {
       this.settle(id);
       reject(this.stopped);
     }
-    this.ready.reject(this.stopped);
+    this.failed(this.stopped);
   }
 
   /** Waits for the lock, or takes it from who doesn't answer; leads, and waits again when it was relieved. */
@@ -153,7 +154,7 @@ export class Leader implements Link {
         if (this.stopped) return;
         if (this.stealing) continue; // it waits no longer
         if (!(error instanceof DOMException && error.name === "AbortError")) {
-          this.stop(error instanceof Error ? error : new PalateError(String(error)));
+          this.stop(error);
           return;
         }
         this.usurped = true;
@@ -185,12 +186,12 @@ export class Leader implements Link {
     try {
       host = await this.open(!this.known); // a store that was there and is gone was erased
     } catch (error) {
-      this.stop(error instanceof Error ? error : new PalateError(String(error)));
+      this.stop(error);
       return;
     }
     this.host = host;
     this.known = true;
-    this.ready.resolve();
+    this.begun();
     this.leads();
     for (const [id, asked] of this.asked) this.ask(id, asked);
     await over;
@@ -295,7 +296,7 @@ export class Leader implements Link {
         return;
       case "leads":
         this.known = true;
-        this.ready.resolve();
+        this.begun();
         if (note.terms !== this.terms && note.born < this.born) this.say({ type: "resign", terms: this.terms, born: this.born });
         for (const [id, asked] of this.asked) {
           if (asked.by === note.by) this.wait(id, asked);

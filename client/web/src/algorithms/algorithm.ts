@@ -49,9 +49,9 @@ export async function contributionOf({ algorithm, settings, facts }: Pick<ModelH
     case "als":
       return alsContribution;
     case "analytics":
-      return (await import("./analytics.js")).surveyContribution;
+      return (await import("../rounds/seldom.js")).surveyContribution;
     case "verdict":
-      return (await import("./verdict.js")).judging(settings, facts);
+      return (await import("../rounds/seldom.js")).judging(settings, facts);
     default:
       throw new RefusedError(`a browser takes part in als, popularity, surveys and verdicts, got ${algorithm.slice(0, 80)}`);
   }

@@ -20,6 +20,8 @@ const NAME = "deliveries";
 /** Seconds after which a message without an expiry expires. */
 const LASTS = 7 * DAY;
 
+export { openCampaign } from "./campaign.js";
+
 export class Messages {
   constructor(
     private readonly storage: Storage,

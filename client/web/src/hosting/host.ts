@@ -41,8 +41,8 @@ const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 /** Statements that are made before an erasure, at most: a round has few messages. */
 const TRIES = 10;
-/** The longest time that a download takes where nothing is said. */
-const SECONDS = 600;
+/** The longest time that a download or a sync takes where nothing is said. */
+export const SECONDS = 600;
 /** The server whose models an app uses and whose rounds its user may join, and the user's limits. Built into the app. */
 export interface ServiceOptions extends ServiceTerms {
   /** Where the published models are, the server or a folder; `sync` looks there where the device is not enrolled. */
@@ -272,9 +272,9 @@ export class Host {
 
   /** Uses a model of the app's own for lists; it is in memory alone, and no round takes note of it. */
   async useModel(given: OwnModel): Promise<void> {
-    const { recommenderOf } = await loaded(import("../recommend/own_model.js"));
+    const { recommenderOf } = await loaded(import("../models/apart.js"));
     const made = recommenderOf(given, (items, half) => new Interests(this.store, items, this.weighting, half), () => this.store.counts);
-    const [recommender, over] = [await made, (await this.models?.current())?.id ?? ""];
+    const [recommender, over] = [await made, await this.inUse()];
     if (this.own) this.replaced.add(this.own.name);
     this.own = { name: given.name, over, recommender };
   }
@@ -282,7 +282,12 @@ export class Host {
   /** What became of the model of the app's own with this name: another tab that has come to lead lacks it. */
   async ownModel(name: string): Promise<"used" | "replaced" | "lacking"> {
     if (this.own?.name !== name) return this.replaced.has(name) ? "replaced" : "lacking";
-    return this.own.over === ((await this.models?.current())?.id ?? "") ? "used" : "replaced";
+    return this.own.over === (await this.inUse()) ? "used" : "replaced";
+  }
+
+  /** Which published model is in use; empty: none. */
+  private async inUse(): Promise<string> {
+    return (await this.models?.current())?.id ?? "";
   }
 
   /** Drops the model from memory, with the user's vector and scores. The published one is read again when it is needed. */
@@ -380,7 +385,7 @@ export class Host {
   async offer(signed: Uint8Array, terms: MessengerTerms): Promise<{ delivery: Delivery; hand: boolean }> {
     const { service } = this;
     if (!service) throw new InputError("`service` must be given to `open`: campaigns come from one");
-    const { openCampaign } = await loaded(import("../delivery/campaign.js"));
+    const { openCampaign } = await loaded(import("../delivery/messages.js"));
     const campaign = await openCampaign(signed, service.publicKey, service.population, this.store.clock());
     const { id, title, body, item, link, expires, reach } = campaign;
     const message = { id: `campaign:${id}`, title, body, item, link, expires, campaign: id };
@@ -437,7 +442,7 @@ export class Host {
 
   /** Asks the server to delete what it has of this device. It needs no consent. */
   async leave(seconds: number): Promise<void> {
-    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    checkSeconds(seconds);
     await (await this.taking()).leave(seconds, this.ending.signal);
   }
 
@@ -446,24 +451,24 @@ export class Host {
     const signal = AbortSignal.any([asked, this.ending.signal]);
     const address = options.models ?? this.options.service?.models;
     const began = performance.now();
-    const ended = (why: string, reason = "", model = false): SyncResult => ({
-      ended: why, reason, model, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0,
-      seconds: (performance.now() - began) / 1000,
-    });
+    const ended = (why: string, reason = "", model = false): SyncResult => ({ ...NOTHING, ended: why, reason, model, seconds: (performance.now() - began) / 1000 });
     const lost = this.takes && (await this.taking().then(() => null, (error: PalateError) => error));
     if (lost) return ended("unreachable", lost.message);
     if (this.takes && !(options.modelsOnly && address && !(await this.enrolment()))) return (await this.taking()).sync(options, signal, forbids);
     if (!options.modelsOnly || !address) return ended("not enrolled", "a device that takes part in no round can be asked for `modelsOnly`, and told where the models are");
     const { seconds = SECONDS } = options;
-    if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+    checkSeconds(seconds);
     const late = AbortSignal.timeout(Math.min(1000 * seconds, 2 ** 31 - 1));
     const source = fetched(address, AbortSignal.any([signal, late]));
-    let against = signal.aborted ? "" : ((await forbids?.()) ?? "");
-    try {
+    let against = "";
+    const allowed = async (): Promise<void> => {
+      against ||= signal.aborted ? "" : ((await forbids?.()) ?? "");
       if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+    };
+    try {
+      await allowed();
       const model = await this.required().update(async (name, most) => {
-        against ||= signal.aborted ? "" : ((await forbids?.()) ?? "");
-        if (against || signal.aborted) throw new UnreachableError("the app must allow the download, and doesn't");
+        await allowed();
         return source(name, most);
       });
       return ended("model", "", model);
@@ -479,7 +484,7 @@ export class Host {
   // What the user is told, and gets.
 
   async privacyReport(storage: Partial<StorageReport>): Promise<PrivacyReport> {
-    const { reported } = await loaded(import("./report.js"));
+    const { reported } = await loaded(import("./own.js"));
     let [spending, problem] = [null as Spending | null, ""];
     try {
       if (this.takes) spending = await (await this.taking()).spending();
@@ -519,17 +524,17 @@ export class Host {
   /** All of the user's data as lines of JSON. */
   async exportLines(): Promise<string[]> {
     const report = await this.privacyReport({});
-    const [{ exportLines }, messages] = await Promise.all([loaded(import("../portability.js")), this.messages()]);
+    const [{ exportLines }, messages] = await Promise.all([loaded(import("./own.js")), this.messages()]);
     return messages.record((record) => exportLines(this.store, report, record));
   }
 
   async importLines(text: string): Promise<ImportReport> {
-    return (await loaded(import("../portability.js"))).importLines(this.store, text);
+    return (await loaded(import("./own.js"))).importLines(this.store, text);
   }
 
   /** What would remain if the user left now. To make it writes nothing to the store, and nothing is erased. */
   async statement(final = false): Promise<Statement> {
-    const [{ statementOf }, report, files] = [await loaded(import("../leaving/statement.js")), await this.privacyReport({}), await this.journal.files()];
+    const [{ statementOf }, report, files] = [await loaded(import("./own.js")), await this.privacyReport({}), await this.journal.files()];
     const { server, evidence } = this.takes ? await (await this.taking()).standing() : { server: null, evidence: null };
     return statementOf({ report, service: this.service, evidence, manifest: files.get("manifest.json") ?? null, server, final });
   }
@@ -604,8 +609,8 @@ export class Host {
   }
 
   private taking(): Promise<Part> {
-    const { storage, store, journal, models, service, weighting, calendar } = this;
-    if (!service || !models) throw new InputError("`service` must be given to `open`: models and rounds come from one");
+    const { storage, store, journal, weighting, calendar } = this;
+    const [models, service] = [this.required(), this.service as Service];
     if (!this.takes) throw new RefusedError("a device whose ledger would be forgotten with the page takes part in no round");
     const terms = this.options.service as ServiceOptions;
     this.part ??= loaded(import("./taking.js")).then(({ makePart }) =>
@@ -640,6 +645,13 @@ export class Host {
     }
     return { recommender: await this.used.recommender };
   }
+}
+
+/** A sync in which nothing was done. */
+export const NOTHING = { model: false, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
+
+export function checkSeconds(seconds: number): void {
+  if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
 }
 
 /** The methods that a device, in this tab or another, asks a host for. */

@@ -26,7 +26,7 @@ const BY_CODE = new Map(CLASSES.map((kind) => [new kind("").code, kind]));
 
 export function toldOf(error: unknown): Told {
   if (error instanceof errors.PalateError) return { code: error.code, message: error.message };
-  return { code: "failed", message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) };
+  return { code: "failed", message: String(error) };
 }
 
 export function errorOf({ code, message }: Told): Error {

@@ -4,7 +4,7 @@
  *     consent, model in use, interests, answers -> Rounds -> sync -> journal
  */
 
-import { InputError, RefusedError } from "../errors.js";
+import { RefusedError } from "../errors.js";
 import { askedToDelete, enrolmentOf, leave, serverOf, type Enrolment } from "../online/enrolment.js";
 import { sync } from "../online/sync.js";
 import { Interests } from "../recommend/interests.js";
@@ -12,9 +12,7 @@ import { Rounds } from "../rounds/participation.js";
 import { spendingOf } from "../rounds/report.js";
 import type { Forbids } from "../policy.js";
 import { loaded } from "./loaded.js";
-import type { Enrolled, MakePart, SyncOptions, SyncResult } from "./host.js";
-
-const SECONDS = 600;
+import { checkSeconds, NOTHING, SECONDS, type Enrolled, type MakePart, type SyncOptions, type SyncResult } from "./host.js";
 
 export const makePart: MakePart = async (context) => {
   const { storage, store, journal, models, service, weighting, calendar, granted, messages, terms } = context;
@@ -26,7 +24,7 @@ export const makePart: MakePart = async (context) => {
     catalogue: async () => (await models.current())?.items ?? null,
     history: async () => new Interests(store, (await models.current())?.items ?? [], weighting).look().history,
     answers: async (survey) => {
-      const { surveyAnswers } = await import("../rounds/survey_answers.js"); // it came with the survey, before it was charged
+      const { surveyAnswers } = await import("../rounds/seldom.js"); // it came with the survey, before it was charged
       const { deliveries, coins } = await (await messages()).record((record) => ({ deliveries: record.all(), coins: record.tossed() }));
       return surveyAnswers(survey, { events: store.rows, deliveries, coins, first: store.first }, calendar, store.clock());
     },
@@ -41,7 +39,7 @@ export const makePart: MakePart = async (context) => {
     try {
       await store.tidy();
       const { seconds = SECONDS, modelsOnly = false, pollSeconds } = options;
-      if (!(seconds > 0 && Number.isFinite(seconds))) throw new InputError(`\`seconds\` must be a number above 0, got ${seconds}`);
+      checkSeconds(seconds);
       const result = await sync({
         storage, service, rounds, seconds, modelsOnly, signal, pollSeconds, policy,
         modelInUse: async () => (await models.current())?.id ?? null,
@@ -58,7 +56,7 @@ export const makePart: MakePart = async (context) => {
   return {
     enroll: async (invitation) => {
       if (!granted("train") && !granted("analytics")) throw new RefusedError("the user has not agreed to take part in training or surveys");
-      const { checkTrusted, enroll, readInvitation } = await loaded(import("../online/invitation.js"));
+      const { checkTrusted, enroll, readInvitation } = await loaded(import("../rounds/seldom.js"));
       const invited = readInvitation(invitation);
       checkTrusted(invited, service, [terms.witnesses ?? [], terms.nextWitnesses ?? []], terms.quorum ?? 0);
       return shown(await enroll(storage, invited, service, await rounds.identity()));
@@ -77,8 +75,6 @@ export const makePart: MakePart = async (context) => {
     },
   };
 };
-
-const NOTHING = { model: false, rounds: 0, dropped: 0, refused: 0, next: null, requests: 0, exchanges: 0, sent: 0, received: 0, seconds: 0 };
 
 /** An enrolment without its secrets. */
 function shown({ origin, population, device }: Enrolment): Enrolled {

@@ -7,7 +7,7 @@
 
 import { BudgetError, InputError, IntegrityError, RefusedError } from "../errors.js";
 import { totalMu2 } from "../mechanism/accounting.js";
-import { fromHex, hex, same } from "../records/bytes.js";
+import { concat, fromHex, hex, same } from "../records/bytes.js";
 import { canonicalJson, Float, readCanonical, type Json } from "../records/canonical.js";
 import { readCheckpoint, type Seen } from "../records/consistency.js";
 import { Fields } from "../records/fields.js";
@@ -191,10 +191,8 @@ export class DeviceLedger {
       if (seen.checkpoint && checkpoint.size <= seen.checkpoint.size) {
         throw new RefusedError(`the ledger of ${population} must extend size ${seen.checkpoint.size}, got size ${checkpoint.size}: ${checkpoint.size < seen.checkpoint.size ? "rolled back" : "forked"}`);
       }
-      const data = new Uint8Array(4 + head.length + evidence.length);
+      const data = concat(new Uint8Array(4), head, evidence);
       new DataView(data.buffer).setUint32(0, head.length);
-      data.set(head, 4);
-      data.set(evidence, 4 + head.length);
       stored = await this.storage.transaction([name], (found) => {
         const unchanged = same(found.get(name) ?? NOTHING, before ?? NOTHING);
         return { write: new Map(unchanged ? [[name, data]] : []), result: unchanged };

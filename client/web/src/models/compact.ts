@@ -1,30 +1,21 @@
 /** Compact model: a model for download, deflated, with its tables in int8 and its vectors in float16, each with its scales. */
 
 import { IntegrityError } from "../errors.js";
-import { chained } from "../records/bytes.js";
+import { drained } from "../records/bytes.js";
 import { checkFinite, countOf, numbersOf, readModelHeader, readTensors, type GlobalModel, type Tensor } from "./model.js";
 
 const [SCALE, GAPS] = [" scale", " gaps"];
 
 /** The bytes of a zlib stream, at most so many. */
 export async function inflated(data: Uint8Array, most: number, noun: string): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
+  let plain: Uint8Array | null;
   try {
-    const reader = new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-    for (let next = await reader.read(); !next.done; next = await reader.read()) {
-      size += next.value.length;
-      if (size > most) {
-        await reader.cancel();
-        break;
-      }
-      parts.push(next.value);
-    }
+    plain = await drained(new Blob([data]).stream().pipeThrough(new DecompressionStream("deflate")), most);
   } catch {
     throw new IntegrityError(`${noun} must be a deflated safetensors file, got something else`);
   }
-  if (size > most) throw new IntegrityError(`${noun} must be whole and at most ${most} bytes unpacked, got another`);
-  return chained(parts);
+  if (!plain) throw new IntegrityError(`${noun} must be whole and at most ${most} bytes unpacked, got another`);
+  return plain;
 }
 
 /** Reads a compact model. */

@@ -68,8 +68,8 @@ export class Models {
   }
 
   private async stored(): Promise<Published | null> {
-    const files = await this.journal.files();
-    return files.size ? this.unpack(files) : null;
+    const files = await this.files();
+    return files && this.unpack(files);
   }
 
   /** The files of the model in use, as they are kept here; null if there is none yet. */
@@ -155,7 +155,7 @@ export class Models {
     const name = `delta-${own}.z`;
     if (!manifest.files.has(name)) return null;
     try {
-      const { applyDelta } = await import("./delta.js");
+      const { applyDelta } = await import("./apart.js");
       const made = await applyDelta(base, await this.signedFile(source, manifest, name), this.service.mostBytes);
       return made.length === unpacked.bytes && hex(await sha256Async(made)) === unpacked.sha256 ? made : null;
     } catch (error) {

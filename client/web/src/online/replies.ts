@@ -1,21 +1,13 @@
 /** Replies: what every request by fetch needs, whoever asks: a bounded body, and words for a failure. */
 
 import { UnreachableError } from "../errors.js";
-import { chained } from "../records/bytes.js";
+import { drained } from "../records/bytes.js";
 
 /** The body of a reply, at most so many bytes. */
 export async function bodyOf({ body }: Response, most: number): Promise<Uint8Array> {
-  const [parts, reader] = [[] as Uint8Array[], body?.getReader()];
-  let size = 0;
-  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
-    size += next.value.length;
-    if (size > most) {
-      await reader?.cancel();
-      throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
-    }
-    parts.push(next.value);
-  }
-  return chained(parts);
+  const data = await drained(body, most);
+  if (!data) throw new UnreachableError(`a body must have at most ${most} bytes, got more`);
+  return data;
 }
 
 /** What a failed request says, which in a browser is hardly anything: it names what may be the cause. */

@@ -248,7 +248,8 @@ class Session {
         [answer, before] = [made, { asked, answer: made }];
       }
       const [upload, seconds] = [fleet.reply(asked, answer), comeBack(asked)];
-      if (seconds === null) upload.wait = () => (this.finishes ? this.lastHoldSeconds() : this.holdSeconds());
+      // After the last answer of an attempt nothing is left to finish.
+      if (seconds === null) upload.wait = () => this.holdSeconds(this.finishes ? this.last : this.end);
       upload.over = () => this.halted();
       computed = Math.max(computed, monotonic() - began);
       try {
@@ -268,7 +269,7 @@ class Session {
         this.delivered();
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error;
-        [this.underWay, this.finishes] = [false, false]; // it came too late: the attempt is over without it
+        this.finished(); // it came too late: the attempt is over without it
       }
       if (seconds !== null) return end("come back", "", seconds);
       [wait, answeredAt] = [this.poll, monotonic()];
@@ -278,19 +279,18 @@ class Session {
   }
 
   /** For how long the server may wait for a message now. */
-  private holdSeconds(): number {
-    return Math.max(0, Math.min(HOLD_SECONDS, this.end - monotonic() - this.poll));
-  }
-
-  /** The same with the last answer of an attempt, after which nothing is left to finish. */
-  private lastHoldSeconds(): number {
-    return Math.max(0, Math.min(HOLD_SECONDS, this.stays() - this.poll));
+  private holdSeconds(until = this.end): number {
+    return Math.max(0, Math.min(HOLD_SECONDS, until - monotonic() - this.poll));
   }
 
   /** The server has the present answer. */
   private delivered(): void {
     if (!this.finishes) return;
     this.rounds += 1;
+    this.finished();
+  }
+
+  private finished(): void {
     [this.underWay, this.finishes] = [false, false];
   }
 

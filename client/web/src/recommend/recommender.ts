@@ -101,7 +101,7 @@ export class Recommender {
   static async of(model: GlobalModel, items: readonly string[], interests: Interests, counts: () => Counts, domains: readonly string[] | null = null, rng: Rng = RANDOM): Promise<Recommender> {
     const made = new Recommender(model, items, interests, counts, domains, rng);
     const several = made.scorer.sources.some((source) => source !== CONTENT && familyOf(source) === CONTENT);
-    if (several) made.fuse = (await import("./adaptation/fusion.js")).fusedWeights;
+    if (several) made.fuse = (await import("../models/apart.js")).fusedWeights;
     return made;
   }
 
@@ -145,7 +145,7 @@ export class Recommender {
     checkCount(n);
     checkItems("items", options.items);
     const allowed = this.selection.allowed(options.items, options.domain);
-    const { questions } = await import("./questions.js");
+    const { questions } = await import("../models/apart.js");
     const { taste, look } = this.current(0, options.domain);
     const asked = [...new Set([...look.history.indices, ...look.unwanted, ...look.skipped])].sort((one, other) => one - other);
     const known = new Set(asked);

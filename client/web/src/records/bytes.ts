@@ -74,6 +74,21 @@ export function chained(parts: readonly Uint8Array[]): Uint8Array {
   return made;
 }
 
+/** All of a stream's bytes; null where there are more than `most`, of which the rest isn't read. */
+export async function drained(stream: ReadableStream<Uint8Array> | null, most: number): Promise<Uint8Array | null> {
+  const [parts, reader] = [[] as Uint8Array[], stream?.getReader()];
+  let size = 0;
+  for (let next = await reader?.read(); next && !next.done; next = await reader?.read()) {
+    size += next.value.length;
+    if (size > most) {
+      await reader?.cancel();
+      return null;
+    }
+    parts.push(next.value);
+  }
+  return chained(parts);
+}
+
 /** Whether two are the same; for public bytes. */
 export function same(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;

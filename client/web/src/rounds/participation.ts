@@ -162,7 +162,7 @@ export class Rounds {
 
   private async histories(asked: RoundPlan): Promise<Histories> {
     if (purposeOf(asked) === "analytics") {
-      const { answersAsHistory, readSurvey } = await import("./survey.js");
+      const { answersAsHistory, readSurvey } = await import("./seldom.js");
       const survey = readSurvey(asked.settings);
       const read = async (): Promise<History> => answersAsHistory(await this.answers(survey), survey);
       return { catalogue: catalogueHash(survey.questions), nItems: survey.questions.length, read };

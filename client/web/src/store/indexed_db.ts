@@ -14,8 +14,8 @@ import { firstAnchor, isFull, Sealed, told, type Backend } from "./sealed.js";
 
 /** The browser gives the site no storage: it is denied, or there is none. */
 export class NoStorageError extends PalateError {
-  constructor(why = "") {
-    super(`this browser gives the site no storage${why && `: ${why}`}`);
+  constructor(why: unknown = "") {
+    super(`this browser gives the site no storage${why && `: ${why instanceof Error ? why.message : String(why)}`}`);
   }
 }
 
@@ -64,7 +64,7 @@ export async function isThere(app: string): Promise<boolean> {
     database.close();
     if (key !== undefined || erasing === undefined) return true;
   } catch (error) {
-    throw error instanceof PalateError ? error : new NoStorageError(error instanceof Error ? error.message : String(error));
+    throw error instanceof PalateError ? error : new NoStorageError(error);
   }
   // Only where nobody leads: another tab may be erasing it still, or have begun a new store in its place.
   const finish = async (free: Lock | null): Promise<void> => (free ? eraseIndexedDb(app) : undefined);
@@ -185,7 +185,7 @@ async function opened(name: string, make = stores): Promise<IDBDatabase> {
   if (typeof indexedDB === "undefined") throw new NoStorageError();
   return new Promise((resolve, reject) => {
     let request: IDBOpenDBRequest;
-    const fail = (error: unknown) => reject(new NoStorageError(error instanceof Error ? error.message : String(error)));
+    const fail = (error: unknown) => reject(new NoStorageError(error));
     try {
       request = indexedDB.open(name, 1);
     } catch (error) {

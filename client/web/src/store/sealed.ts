@@ -13,7 +13,9 @@
 
 import { ClosedError, ErasedError, IntegrityError, PalateError } from "../errors.js";
 import type { Change, Storage } from "../ledger/storage.js";
+import { concat, utf8 } from "../records/bytes.js";
 import { Anchor, ANCHOR, lost, RESERVE } from "./anchor.js";
+import { turns } from "./turns.js";
 
 /** Lengths of records are rounded up to this, so that they tell little. */
 const PADDED = 64;
@@ -52,7 +54,7 @@ export interface Backend {
 
 export class Sealed implements Storage {
   private state: "open" | "closed" | "erased" = "open";
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly exclusive = turns();
 
   private constructor(
     private readonly backend: Backend,
@@ -178,12 +180,6 @@ export class Sealed implements Storage {
     });
   }
 
-  private async exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.last.then(work);
-    this.last = mine.catch(() => undefined);
-    return mine;
-  }
-
   private check(): void {
     if (this.state === "erased") throw new ErasedError("the device's store was erased");
     if (this.state === "closed") throw new ClosedError("the device's store is closed");
@@ -220,16 +216,13 @@ async function sealed(key: CryptoKey, name: string, value: Uint8Array): Promise<
   new DataView(plain.buffer).setUint32(0, value.length);
   plain.set(value, 4);
   const iv = crypto.getRandomValues(new Uint8Array(IV));
-  const box = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: new TextEncoder().encode(name) }, key, plain);
-  const made = new Uint8Array(IV + box.byteLength);
-  made.set(iv);
-  made.set(new Uint8Array(box), IV);
-  return made;
+  const box = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: utf8(name) }, key, plain);
+  return concat(iv, new Uint8Array(box));
 }
 
 async function unsealed(key: CryptoKey, name: string, value: Uint8Array): Promise<Uint8Array> {
   try {
-    const additionalData = new TextEncoder().encode(name);
+    const additionalData = utf8(name);
     const plain = await crypto.subtle.decrypt({ name: "AES-GCM", iv: value.subarray(0, IV), additionalData }, key, value.subarray(IV));
     return new Uint8Array(plain, 4, new DataView(plain).getUint32(0));
   } catch {
@@ -246,5 +239,5 @@ export function isFull(error: unknown): boolean {
 export function told(error: unknown): Error {
   if (error instanceof PalateError) return error;
   if (isFull(error)) return new PalateError("there is no room left for this site's data");
-  return new PalateError(`the store can't be read or written: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`);
+  return new PalateError(`the store can't be read or written: ${String(error)}`);
 }

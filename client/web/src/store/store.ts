@@ -16,6 +16,7 @@ import type { Event, Kind, Source, Tracked } from "../events.js";
 import { textOf, utf8 } from "../records/bytes.js";
 import { excess, retentionTime, timeOf, tooOld, type Limits } from "./retention.js";
 import type { Sealed } from "./sealed.js";
+import { turns } from "./turns.js";
 
 /** Events of one record: it is written anew with each event until it is full. */
 const PAGE = 64;
@@ -97,7 +98,7 @@ export class EventStore {
   /** When old events were deleted last, and from before which time they are too old. */
   private tidied = -Infinity;
   private oldest = -Infinity;
-  private last: Promise<unknown> = Promise.resolve();
+  private readonly exclusive = turns();
 
   private constructor(
     readonly storage: Sealed,
@@ -237,12 +238,6 @@ export class EventStore {
 
   private get bytes(): number {
     return this.pages.reduce((total, page) => total + page.bytes, 0);
-  }
-
-  private async exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.last.then(work);
-    this.last = mine.catch(() => undefined);
-    return mine;
   }
 
   private async load(): Promise<void> {

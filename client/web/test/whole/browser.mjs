@@ -33,9 +33,9 @@ async function bundle(plugins, folder, entryPoints) {
   await build({ absWorkingDir: HERE, entryPoints, outdir: folder, entryNames: "[name]", bundle: true, splitting: true, format: "esm", target: "es2022", external: ["node:*"], alias: { "@palate/web": join(HERE, "src/index.ts") }, plugins, logLevel: "error" });
 }
 
-/** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. Pages may ask `connect`. */
+/** Serves a folder; `/NAME.html` is a page of the script NAME.js, paths below `/repository/` are the repository's; what is PUT is kept. While `gone` is set nothing is there. Pages may ask `connect`. */
 export async function served(folder, heard = () => undefined, connect = "'self'") {
-  const kept = new Map();
+  const [kept, site] = [new Map(), { gone: false }];
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
@@ -45,6 +45,7 @@ export async function served(folder, heard = () => undefined, connect = "'self'"
     const head = { "Content-Security-Policy": POLICY.replace("connect-src 'self'", `connect-src ${connect}`), "Cache-Control": "no-store" };
     const file = path.startsWith("/repository/") ? join(REPOSITORY, path.slice(12)) : join(path.startsWith("/dist/") ? HERE : folder, path);
     try {
+      if (site.gone) throw new Error("a newer version has taken its place");
       const page = path.endsWith(".html") && !path.startsWith("/repository/");
       const data = kept.has(path) ? kept.get(path) : page ? `<!doctype html><meta charset="utf-8"><script type="module" src="/${path.slice(1, -5)}.js"></script>` : readFileSync(file);
       response.writeHead(200, { ...head, "Content-Type": TYPES[extname(path)] ?? "application/octet-stream" });
@@ -55,7 +56,7 @@ export async function served(folder, heard = () => undefined, connect = "'self'"
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-  return { address: `http://localhost:${server.address().port}`, close: () => server.close() };
+  return Object.assign(site, { address: `http://localhost:${server.address().port}`, close: () => server.close() });
 }
 
 export function executable() {

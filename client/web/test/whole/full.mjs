@@ -4,7 +4,7 @@
 // To mount takes root: the machine's, or a user namespace's, in which this starts itself anew. Where neither is to be had, the browser's
 // files may grow no more (RLIMIT_FSIZE), which real writes to a real disk fail by as well, with another error.
 import { spawnSync } from "node:child_process";
-import { closeSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { browser, bundled, executable, forget, profile, served } from "./browser.mjs";
@@ -45,8 +45,7 @@ if (how === "limit") {
   process.env.CHROMIUM = join(folder, "unlimited");
   writeFileSync(process.env.CHROMIUM, `#!/bin/sh\ntrap '' XFSZ\nexec ${real} "$@"\n`, { mode: 0o755 });
 }
-const built = await bundled("full_page.ts");
-const server = await served(built);
+const server = await served(await bundled("full_page.ts"));
 let running = await browser(folder);
 let page = null;
 const fresh = async () => {
@@ -72,10 +71,10 @@ try {
   for (const purpose of ["store", "train", "messaging"]) await must(/"granted":true/, "grant", purpose);
   await must(/stored/, "track", 10);
   // A newer version is put in this one's place: what wasn't loaded yet is gone.
-  renameSync(built, `${built}-before`);
+  server.gone = true;
   for (const name of ["exported", "messages"]) await must(/^UnreachableError: .* reload the page/, name);
   await must(/^unreachable: .* reload the page/, "sync");
-  renameSync(`${built}-before`, built);
+  server.gone = false;
   await must(/^10$/, "exported");
   for (const name of ["messages", "sync"]) await must(/^(?!.*reload)/, name);
 

@@ -1,0 +1,5 @@
+/** Own: what a user seldom asks of their own, loaded together: report, statement, export and import. */
+
+export { statementOf } from "../leaving/statement.js";
+export { exportLines, importLines } from "../portability.js";
+export { reported } from "./report.js";

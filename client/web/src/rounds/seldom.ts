@@ -1,0 +1,7 @@
+/** Seldom: what taking part needs now and then, loaded together: an invitation, a survey, a verdict. */
+
+export { surveyContribution } from "../algorithms/analytics.js";
+export { judging } from "../algorithms/verdict.js";
+export { checkTrusted, enroll, readInvitation } from "../online/invitation.js";
+export { answersAsHistory, readSurvey } from "./survey.js";
+export { surveyAnswers } from "./survey_answers.js";
