@@ -10,11 +10,12 @@ import pytest
 
 import palate
 from palate_client.online import downloads, retry
+from palate_client.online.enrolment import Enrolment, keep
 from palate_client.online.hosting import OwnHost
 from palate_client.online.https import RejectedError, StoppedError
 from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, SyncEnd
-from palate_common.errors import InputError, IntegrityError, UnreachableError
+from palate_common.errors import InputError, IntegrityError, PalateError, UnreachableError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.directory import Directory
@@ -188,6 +189,24 @@ def test_a_plan_without_time_left_for_it_is_refused_before_it_is_charged(
     said = [f"a plan needs a device that has {needs} s for it, and this sync ends in {ends} s"
             for needs, ends in ((60, 30), (0, 0), (20, 5))]  # fmt: skip
     assert [refusal.reason for refusal in report.refusals] == said[: 2 if masks else 3]
+
+
+def test_who_has_asked_to_leave_answers_nothing_more_by_whatever_way_a_plan_comes(
+    make_run: Callable[..., Any], open_device: Callable[..., palate.Device]
+) -> None:
+    run = make_run(dp="distributed", epsilon=5.01, cohort=CohortTerms(n_max=40, n_min=40, c_max=1, masks=False))
+    floors = palate.Floors(allow_seeded=True, allow_unmasked=True).for_few()
+    device = open_device(service=palate.Service(public_key=run.key.public, population="readers", floors=floors))
+    device.update_model(run.publish(run.coordinator()))
+    device.consent.grant("train")
+    plan, model = run.first()
+    keep(device.store, Enrolment("127.0.0.1", 1, "no certificate", run.key.public, "readers", 0, "no key"))
+    with pytest.raises(PalateError):
+        device.leave(seconds=1)
+    assert device.contribute(plan, model) == REFUSED
+    refusal = device.privacy_report().refusals[-1].reason
+    assert refusal == "this device has asked its server to delete it, and takes part in nothing more"
+    assert device.rounds.spending().participations == 0
 
 
 def test_who_has_computed_for_longer_than_a_server_is_waited_for_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

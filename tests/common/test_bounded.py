@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -37,3 +39,39 @@ def test_sums_at_the_edge_are_exact_in_any_order() -> None:
 def test_each_row_is_checked_by_itself() -> None:
     rows = np.array([[3, 4], [3, 5], [0, 0], [5, 0]])
     assert bounded(rows, grid=5).tolist() == [[3, 4], [0, 0], [0, 0], [5, 0]]
+
+
+class Twice:
+    """A number that is another one when it is asked again."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __int__(self) -> int:
+        return self.__index__()
+
+    def __index__(self) -> int:
+        self.asked += 1
+        return 1 if self.asked == 1 else 1000
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+class Shorter(np.ndarray):
+    """An array that says it is shorter than it is."""
+
+    def astype(self, *_: Any, **__: Any) -> Any:
+        return np.zeros(self.shape)
+
+
+def test_what_is_checked_is_what_is_returned() -> None:
+    """Whatever kind of array a sum has become: whole numbers come out, and they are those that were measured."""
+    numbers = np.empty(2, object)
+    numbers[:] = [Twice(), 1]
+    found: Any
+    for found in (numbers, np.array([1000, 1]).view(Shorter), np.array([2.5, 3.5]), np.array([np.nan, 1.0])):
+        kept = bounded(found, grid=5)
+        assert type(kept) is np.ndarray
+        assert kept.dtype == np.int64
+        assert (kept.astype(object) ** 2).sum() <= 25

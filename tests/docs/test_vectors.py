@@ -59,6 +59,7 @@ FILES = (
     ),
     "recommend.json",
     "behaviour.json",
+    "events.json",
 )
 
 

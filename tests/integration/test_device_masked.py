@@ -11,6 +11,7 @@ import pytest
 import palate
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
+from palate_client.online.hosting import OwnHost
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_common.mechanism.cohort import CohortTerms
@@ -137,12 +138,12 @@ def test_a_device_masks_as_a_simulated_one_does(
         assert device.join(host.plan, b"", Directory(tuple(each.public for each in keys))) is None
         assert "must name this device" in device.refusal
 
-        # An attempt that it joined, and in which nothing but keys left, can't have it.
+        # An attempt that it joined, and in which nothing left, can't have it. A sync counts it as paid for.
         coordinator = make_run_again(run, coordinator.ledger)
         begun = coordinator.open_attempt()
-        machine = device.join(begun, coordinator.model.data, directory)
-        assert machine is not None, device.refusal
-        machine.close()
+        with OwnHost(device.store, device.rounds, OURS, lambda _: directory, lambda _: coordinator.model.data) as own:
+            assert own.join(0, begun, b"", b"anything") == REFUSED
+            assert (own.begun, own.rounds, own.refused, own.under_way) == (1, 0, 1, False), device.refusal
         assert [each.contributed for each in device.statement().rounds] == [True, True, True, False]
 
     clear = make_run(floors=palate.Floors(allow_seeded=True, allow_unmasked=True).for_few(), **terms(None))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 
 from palate_client.online.https import Address, Https
-from palate_client.store.journal import Journal
+from palate_client.store.journal import LEAVING, Journal
 from palate_client.store.store import EventStore
 from palate_common.enrolment import (
     ENROL_PATH,
@@ -31,7 +31,7 @@ from palate_common.enrolment import (
 from palate_common.errors import InputError, RefusedError, UnreachableError
 from palate_common.records.signing import SigningKey
 
-_KEPT, _LEAVING = "enrolment", "leaving"
+_KEPT = "enrolment"
 _MOST_ANSWER = 4096
 _SECONDS = 30.0
 
@@ -96,7 +96,7 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
     """
     with Journal(store.file) as journal:
         kept = journal.kept(_KEPT)
-        if kept is None or (journal.kept(_LEAVING) is not None and not left):
+        if kept is None or (journal.kept(LEAVING) is not None and not left):
             return None
     return Enrolment(**json.loads(kept))
 
@@ -104,7 +104,7 @@ def enrolment_of(store: EventStore, *, left: bool = False) -> Enrolment | None:
 def asked_to_delete(store: EventStore) -> DeletionAsked | None:
     """Whether the server was asked to delete what it has of this device, and has answered; None: it wasn't asked."""
     with Journal(store.file) as journal:
-        kept = journal.kept(_LEAVING)
+        kept = journal.kept(LEAVING)
     return None if kept is None else DeletionAsked(**json.loads(kept))
 
 
@@ -136,8 +136,8 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
     if enrolment is None:
         raise InputError("a device must be enrolled to leave its server, got one that isn't")
     with Journal(store.file) as journal:
-        if journal.kept(_LEAVING) is None:
-            journal.keep(_LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
+        if journal.kept(LEAVING) is None:
+            journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=False))).encode())
     request = make_leave(enrolment.population, enrolment.device, identity).to_bytes()
     with Https(enrolment.address, until=time.monotonic() + seconds) as https:
         headers = {"content-type": "application/json"}
@@ -153,7 +153,7 @@ def leave(store: EventStore, identity: SigningKey, *, seconds: float = _SECONDS)
     if (answer.population, answer.device) != (enrolment.population, enrolment.device):
         raise RefusedError("the server must answer about this device, got an answer about another")
     with Journal(store.file) as journal:
-        journal.keep(_LEAVING, json.dumps(asdict(DeletionAsked(answered=True))).encode())
+        journal.keep(LEAVING, json.dumps(asdict(DeletionAsked(answered=True))).encode())
 
 
 def enroll(store: EventStore, invitation: Invitation, identity: SigningKey, *, seconds: float = _SECONDS) -> Enrolment:

@@ -97,7 +97,7 @@ class OwnHost(Closing):
         ready = found is not None and self._has_time()
         answer = self._rounds.contribute(plan, found, self._number) if ready and found is not None else REFUSED
         purpose = None if answer == REFUSED else purpose_of(read_plan(plan).plan)
-        return self._counted(answer, purpose, begins=True, last=True)
+        return self._counted(answer, purpose, begins=answer != REFUSED, last=True)
 
     def join(self, node: int, plan: bytes, model: bytes, request: bytes) -> bytes:
         """Take part in a masked attempt, as `answer`. For the same plan again the same state machine answers."""
@@ -112,7 +112,8 @@ class OwnHost(Closing):
                 return self._counted(REFUSED, None)
             self._machine, self._plan = self._rounds.join(plan, found, directory, self._number), plan
             self._plan_purpose = purpose_of(read_plan(plan).plan)
-        return self._counted(self._next(request), self._plan_purpose, begins=begins)
+        charged = begins and self._machine is not None  # whatever it answers to the request
+        return self._counted(self._next(request), self._plan_purpose, begins=charged)
 
     def go_on(self, node: int, request: bytes) -> bytes:
         """Answer a later request."""
@@ -176,7 +177,7 @@ class OwnHost(Closing):
         self.under_way = answer != REFUSED
         self.purpose, self.last = (purpose, last) if self.under_way else (None, False)
         self.refused += answer == REFUSED
-        self.begun += begins and self.under_way
+        self.begun += begins
         return answer
 
 

@@ -29,7 +29,7 @@ from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.service import Service, required
-from palate_client.store.journal import EVENTS, Journal, Sent, note_refusal, reason_of
+from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
 from palate_common.errors import RefusedError
@@ -248,7 +248,10 @@ class Rounds:
         return OwnHistory(Interests(self.store, current.items, self.weighting)), current.catalogue.hash
 
     def _check_consent(self, plan: RoundPlan) -> None:
-        """Refuse a plan for a purpose that the user doesn't agree to now."""
+        """Refuse a plan for a purpose that the user doesn't agree to now, or once they have asked to leave."""
+        with Journal(self.store.file) as journal:
+            if journal.kept(LEAVING) is not None:
+                raise RefusedError("this device has asked its server to delete it, and takes part in nothing more")
         purpose = purpose_of(plan)
         if not self.consent.get(purpose):
             raise RefusedError(f"the user has not agreed, or no longer agrees, to take part in {_SAID[purpose]}")

@@ -32,6 +32,8 @@ _SCHEMA = (
 )
 _OPENED = "opened logs"
 """The name under which it is kept which logs were handed to the app."""
+LEAVING = "leaving"
+"""The name under which it is kept that the server was asked to delete this device."""
 KEPT = 1000
 """The most refusals, contacts and opened logs that are kept: a server whose plans are always refused must not fill
 the disk."""

@@ -31,6 +31,8 @@ def bounded(vectors: Int64, *, grid: int) -> Int64:
         vectors: int64 [..., size]: one user's contribution [size], or events' [events, size].
         grid: steps per clip norm, at most `MAX_GRID`.
     """
+    with np.errstate(invalid="ignore"):
+        vectors = np.asarray(vectors, np.int64)  # what is checked is what is returned, whatever kind of array it was
     wide = vectors.astype(np.float64)
     small = np.abs(wide).max(axis=-1, initial=0.0) <= grid  # or a square could be above 2^52, and rounded
     within = small & (np.einsum("...i,...i->...", wide, wide) <= float(grid) ** 2)

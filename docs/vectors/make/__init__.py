@@ -22,6 +22,7 @@ from .contributed import contributed
 from .contribution import contribution
 from .delta import delta
 from .enrolment import enrolment
+from .events import events
 from .fleet import fleet
 from .manifest import manifest
 from .merkle import merkle
@@ -57,6 +58,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "statement.json": statement,
     "recommend.json": recommend,
     "behaviour.json": behaviour,
+    "events.json": events,
 }
 
 

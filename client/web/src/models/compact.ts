@@ -6,6 +6,9 @@ import { checkFinite, countOf, numbersOf, readModelHeader, readTensors, type Glo
 
 const [SCALE, GAPS] = [" scale", " gaps"];
 
+/** Bytes of the largest model of a catalogue in memory: a signed one mustn't take what its items can't need. */
+export const mostOf = (nItems: number): number => 2 ** 26 + nItems * (2 ** 14 + 4 * nItems);
+
 /** The bytes of a zlib stream, at most so many. */
 export async function inflated(data: Uint8Array, most: number, noun: string): Promise<Uint8Array> {
   let plain: Uint8Array | null;
@@ -26,11 +29,15 @@ export async function expand(data: Uint8Array, most: number): Promise<GlobalMode
 /** Reads a compact model that has been decompressed: tables become float32 again, and gaps lists. */
 export function expandUnpacked(plain: Uint8Array): GlobalModel {
   const { metadata, tensors } = readTensors(plain);
-  const state = new Map<string, Tensor>();
+  const [header, state] = [readModelHeader(metadata), new Map<string, Tensor>()];
+  const { nItems } = header.facts;
+  let size = 0;
+  for (const [name, { shape }] of tensors) size += (4 * countOf(shape)) / (name.endsWith(GAPS) ? shape[0] || 1 : 1);
+  if (size > mostOf(nItems)) throw new IntegrityError(`a model of ${nItems} items must take at most ${mostOf(nItems)} bytes, got ${size}`);
   for (const [name, tensor] of tensors) {
     if (name.endsWith(SCALE)) continue;
     if (name.endsWith(GAPS)) {
-      state.set(name.slice(0, -GAPS.length), lists(name, tensor));
+      state.set(name.slice(0, -GAPS.length), lists(name, tensor, nItems));
       continue;
     }
     const scale = tensors.get(name + SCALE);
@@ -38,7 +45,7 @@ export function expandUnpacked(plain: Uint8Array): GlobalModel {
     checkFinite(name, found);
     state.set(name, found);
   }
-  return { header: readModelHeader(metadata), state };
+  return { header, state };
 }
 
 function scaled(name: string, tensor: Tensor, scale: Tensor): Tensor {
@@ -53,7 +60,7 @@ function scaled(name: string, tensor: Tensor, scale: Tensor): Tensor {
 }
 
 /** Lists of rising rows from the gaps between them: uint8 [bytes of the largest, lists, length]. */
-function lists(name: string, { kind, shape, bytes }: Tensor): Tensor {
+function lists(name: string, { kind, shape, bytes }: Tensor, nItems: number): Tensor {
   const [planes, rows, columns] = shape;
   if (kind !== "U8" || shape.length !== 3 || planes < 1 || planes > 4 || !bytes.length) throw new IntegrityError(`${name.slice(0, 80)} must be uint8, up to four bytes a gap, got another`);
   const made = new Int32Array(rows * columns);
@@ -61,7 +68,7 @@ function lists(name: string, { kind, shape, bytes }: Tensor): Tensor {
     for (let column = 0, at = -1; column < columns; column += 1) {
       at += 1;
       for (let plane = 0; plane < planes; plane += 1) at += bytes[(plane * rows + row) * columns + column] * 256 ** plane;
-      if (at >= 2 ** 31) throw new IntegrityError(`${name.slice(0, 80)} must lead to rows below 2^31, got others`);
+      if (at >= nItems) throw new IntegrityError(`${name.slice(0, 80)} must lead to rows below ${nItems}, got others`);
       made[row * columns + column] = at;
     }
   }

@@ -332,7 +332,7 @@ class Session {
       const found = await this.roundModel(https, plan, model);
       if (found && "ended" in found) return found;
       const answer = found && (await this.hasTime()) ? await this.options.rounds.contribute(plan, found, number) : REFUSED;
-      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), true, true)];
+      return ["contribution", this.counted(answer, answer === REFUSED ? null : purposeOf(readPlan(plan).plan), answer !== REFUSED, true)];
     }
     if (kind === "train.masked") {
       const answer = await this.next(request);
@@ -363,7 +363,7 @@ class Session {
         return this.counted(REFUSED, null);
       }
     }
-    return this.counted(await this.next(request), this.machine?.purpose ?? null, begins);
+    return this.counted(await this.next(request), this.machine?.purpose ?? null, begins && this.machine !== null); // it is charged, whatever it answers
   }
 
   private async next(request: Uint8Array): Promise<Uint8Array> {
@@ -375,7 +375,7 @@ class Session {
     this.underWay = answer !== REFUSED;
     [this.purpose, this.finishes] = this.underWay ? [purpose, last] : [null, false];
     if (!this.underWay) this.refused += 1;
-    else if (begins) this.begun += 1;
+    if (begins) this.begun += 1;
     return answer;
   }
 

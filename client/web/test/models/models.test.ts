@@ -1,6 +1,7 @@
 import { Host } from "../../src/hosting/host.js";
 import { DeviceLedger } from "../../src/ledger/device_ledger.js";
 import { MemoryStorage } from "../../src/ledger/storage.js";
+import { expandUnpacked } from "../../src/models/compact.js";
 import { given, Models } from "../../src/models/models.js";
 import { Recommender } from "../../src/recommend/recommender.js";
 import { utf8 } from "../../src/records/bytes.js";
@@ -108,6 +109,15 @@ test("models: lists that are asked for at once are made by one recommender", asy
     Recommender.of = of;
     await host.close();
   }
+});
+
+test("models: a signed model takes no more memory than its items can need, and leads to none but them", async () => {
+  const of = (name: string, shape: number[]) => plainModel(ITEMS, 0, 1, { [name]: { dtype: "U8", shape, data: new Uint8Array(shape.reduce((one, other) => one * other)) } });
+  for (const [name, shape] of [["x", [17 * 2 ** 20]], ["x gaps", [1, 17 * 2 ** 16, 16]]] as const) {
+    await refused(async () => expandUnpacked(of(name, [...shape])), /a model of 30 items must take at most 67603984 bytes, got 7\d{7}/);
+  }
+  equal(expandUnpacked(of("x gaps", [1, 2, 30])).state.get("x")?.shape, [2, 30]);
+  await refused(async () => expandUnpacked(of("x gaps", [1, 1, 31])), /rows below 30/);
 });
 
 test("journal: a message that is sent again is noted once, so that a server that asks again doesn't fill the disk", async () => {
