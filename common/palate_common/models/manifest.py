@@ -223,6 +223,18 @@ def evidence_of(files: Mapping[str, bytes]) -> bytes:
     return canonical_json({"manifest": read_canonical(files[MANIFEST], most=MOST_SIGNED), "signature": signature})
 
 
+def files_of(evidence: bytes) -> dict[str, bytes]:
+    """Manifest and signature by name, the inverse of `evidence_of`. Nothing is verified.
+
+    Raises:
+        IntegrityError: it is something else.
+    """
+    match read_canonical(evidence, most=2 * MOST_SIGNED):
+        case {"manifest": dict(manifest), "signature": str(signature)}:
+            return {MANIFEST: canonical_json(manifest), SIGNATURE: signature.encode()}
+    raise IntegrityError("a model's evidence must be its manifest and a signature, got something else")
+
+
 class FileSource(Protocol):
     """Where the files of a published model are."""
 

@@ -208,7 +208,8 @@ def adapt(token: str, database: Path | None = None) -> None:
         vars(linkstate_factory)["InMemoryLinkState"] = kept_state(database)
 
     def quietly(**settings: Any) -> None:
-        serve(**{**settings, "access_log": False, "log_level": "warning", "timeout_keep_alive": KEEP_SECONDS})
+        own = {"access_log": False, "log_level": "warning", "timeout_keep_alive": KEEP_SECONDS, "ws": "none"}
+        serve(**{**settings, **own})
 
     vars(uvicorn)["run"] = quietly
 

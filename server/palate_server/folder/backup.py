@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.models.manifest import MANIFEST, SIGNATURE, read_manifest
+from palate_common.models.manifest import MANIFEST, SIGNATURE, files_of, read_manifest
 from palate_common.records.canonical import canonical_json, read_canonical
 from palate_common.records.checkpoints import open_checkpoint, origin_of, read_state
 from palate_common.records.consistency import SPENT, spend_shown
@@ -37,7 +37,7 @@ from palate_common.system import lock_folder
 from palate_server.folder.archive import FILES, FOLDERS, FURTHER, pack, unpack
 from palate_server.folder.enrolments import copy_register
 from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
-from palate_server.folder.witness import WITNESS
+from palate_server.folder.witness import MODEL, WITNESS
 from palate_server.ledger.ledger import Ledger
 
 MADE = "backup.json"
@@ -66,14 +66,15 @@ def write_backup(site: Site, archive: Path, *, remember: bool = True) -> Checkpo
         raise InputError(f"`ARCHIVE` must be a new file, got {archive}")
     began = int(time.time())
     with scratch(site) as folder:
-        with site.ledger(read_only=True) as ledger:
-            ledger.copy(folder / "ledger.db")
-        features = site.config.training.features
-        more = [name for name in FURTHER if (site.folder / name).exists()]
-        for name in (*FILES, *([features] if features else []), *more):
-            shutil.copy2(site.folder / name, folder / name)
-        for name in FOLDERS:
-            shutil.copytree(site.folder / name, folder / name, ignore=partial(_passing, site))
+        with _locked(site.folder):  # no model is published, and no list of items changed, between two of the copies
+            with site.ledger(read_only=True) as ledger:
+                ledger.copy(folder / "ledger.db")
+            features = site.config.training.features
+            more = [name for name in FURTHER if (site.folder / name).exists()]
+            for name in (*FILES, *([features] if features else []), *more):
+                shutil.copy2(site.folder / name, folder / name)
+            for name in FOLDERS:
+                shutil.copytree(site.folder / name, folder / name, ignore=partial(_passing, site))
         devices = copy_register(site.enrolment_file, folder / "enrolment.db")
         with Ledger(folder / "ledger.db", population=site.config.population, read_only=True) as copied:
             checkpoint = copied.checkpoint()
@@ -302,31 +303,41 @@ def _read_witness(path: Path, first: str, present: str, population: str) -> Iter
         InputError: it can't be read, or the release key was handed over after the backup.
         IntegrityError: it is signed by another key.
     """
+    owner = first, present, population
     if path.is_dir():
         if (path / MANIFEST).is_file():
-            manifest = read_manifest({name: (path / name).read_bytes() for name in (MANIFEST, SIGNATURE)}, first)
-            _same_key(manifest.handovers, present, population)
-            if manifest.population == population:
-                yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT), manifest.cosigned)
+            yield from _shown({name: (path / name).read_bytes() for name in (MANIFEST, SIGNATURE)}, *owner)
         for each in sorted(path.iterdir()):
             if each.name == COSIGNED:
                 note, spent = read_cosigned(each)
                 yield Witnessed(_own(note, first, present, population, each), spent, note.to_bytes().decode())
-            elif each.is_dir() or each.name == WITNESS:
-                yield from _read_witness(each, first, present, population)
+            elif each.is_dir() or each.name in (WITNESS, MODEL):
+                yield from _read_witness(each, *owner)
         return
     try:
         data = path.read_bytes()
-        signed = read_plan(data)
+        model = files_of(data) if path.name == MODEL else None
+        signed = read_plan(data) if model is None else None
     except OSError as error:
         raise InputError(f"`--witness` must be readable, got {path}: {error.strerror}") from None
     except IntegrityError:
         raise InputError(f"`--witness` must be a signed plan, or a folder with some, got {path}") from None
+    if signed is None:
+        yield from _shown(model or {}, *owner)
+        return
     verify(signer(signed, first), PLAN_TAG, signed_bytes(signed), signed.signature)
     if signed.plan.population != population or signed.charge is None:
         raise IntegrityError(f"a witness must be of the population {population!r}, got {signed.plan.population!r}")
     _same_key(signed.charge.handovers, present, population)
     yield Witnessed(signed.charge.checkpoint, spend_shown(data), signed.charge.cosigned)
+
+
+def _shown(files: Mapping[str, bytes], first: str, present: str, population: str) -> Iterator[Witnessed]:
+    """The state that a model's manifest shows, if it is this population's; as `_read_witness`."""
+    manifest = read_manifest(files, first)
+    _same_key(manifest.handovers, present, population)
+    if manifest.population == population:
+        yield Witnessed(manifest.checkpoint, manifest.model_dump().get(SPENT), manifest.cosigned)
 
 
 def _own(note: Note, first: str, present: str, population: str, path: Path) -> Checkpoint:

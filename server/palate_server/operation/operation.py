@@ -39,7 +39,7 @@ from palate_server.operation.dismissals import SOONEST, Dismissals
 from palate_server.operation.gathering import CohortGathering, TooFewError, fit
 from palate_server.operation.judging import Verdicts, check_quarantine, put_in_quarantine
 from palate_server.operation.messenger import MessageTransport
-from palate_server.operation.releases import judged_items, publish_items, verdict_of
+from palate_server.operation.releases import catalogue_out, judged_items, publish_items, verdict_of
 from palate_server.operation.restraint import restraint_of
 from palate_server.operation.schedule import (
     directory_of,
@@ -219,6 +219,7 @@ class Operation:
             return
         site, refused = self.site.afresh(), ""
         try:
+            had = catalogue_out(site)
             found = publish_items(site)
         except UncosignedError as error:
             self._unwitnessed(error)
@@ -230,7 +231,10 @@ class Operation:
         else:
             self.site = site
             if found is not None:
-                self.events.tell("items added", count=len(found.items), version=found.version)
+                if had is not None and had.hash != found.catalogue.hash:
+                    self.events.tell("items added", count=len(found.items), version=found.version)
+                else:  # the ledger was restored
+                    self.events.tell("published", run=found.manifest.model_dump().get("run"), version=found.version)
                 self._not_before = max(self._not_before, now + SOONEST)
         self._items_stamp, self._items_refused, self._items_again = stamp, refused, now + TRY_AGAIN[0]
 

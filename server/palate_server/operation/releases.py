@@ -49,7 +49,7 @@ from palate_server.folder.profiles import TRIAL
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import Witness
 from palate_server.ledger.extract import Extract, verify_extract
-from palate_server.ledger.history import ChargeEntry, CloseEntry
+from palate_server.ledger.history import CloseEntry
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.schedule import closed_at
 from palate_server.operation.terms import check_config, next_terms
@@ -192,9 +192,10 @@ def verdict_of(site: Site, ledger: Ledger, run: str) -> Judgement | None:
 
 def judged_items(site: Site, ledger: Ledger, run: str) -> tuple[str, ...]:
     """The items of a run's model, in the order of its rows, whatever the catalogue is now; () if nobody has them."""
-    wanted = ledger.entries(run)[0].body["facts"]["catalogue"]
-    if site.catalogue.hash == wanted:
-        return site.catalogue.items
+    facts = ledger.entries(run)[0].body["facts"]
+    wanted, first = facts["catalogue"], site.catalogue.items[: facts["facts"]["n_items"]]
+    if catalogue_hash(first) == wanted:  # items may have been added since
+        return first
     for _, name, manifest in listed(site):
         if manifest.get("catalogue") == wanted:
             found = read_lines((site.models / name / ITEMS).read_bytes())
@@ -316,7 +317,8 @@ def added_items(site: Site) -> tuple[str, ...]:
 def publish_items(site: Site) -> Published | None:
     """Publish the latest model over `items`, where items were added; None: it has them all. No run may be open.
 
-    The model is what it was, with rows for new items of which nothing was learned: no charge, and no round.
+    The model is what it was, with rows for new items of which nothing was learned: no charge, and no round. It is also
+    published again where the ledger was restored since: devices may have a later one, of other items.
 
     **Guarantees:** a run is opened over a catalogue that devices have: its model is published before.
 
@@ -331,7 +333,7 @@ def publish_items(site: Site) -> Published | None:
     """
     with publishing(site):
         added, inputs = added_items(site), site.public_inputs
-        former = latest(site) if added else None
+        former = latest(site) if added or _is_behind(site) else None
         if former is None:
             return None
         check_config(site.config, n_items=len(site.catalogue.items), inputs=inputs)
@@ -341,6 +343,18 @@ def publish_items(site: Site) -> Published | None:
             more = {}  # of the run's own model, which the latest one extends already
         with site.ledger() as ledger:
             return _write(site, ledger, model, site.catalogue, facts | more, _card_of(site, former))
+
+
+def _is_behind(site: Site) -> bool:
+    """Whether devices may have a later model than the latest one here, as a restored folder lacks it."""
+    manifest = latest_manifest(site)
+    version, run = next(((size, said.get("run")) for size, name, said in listed(site) if name == manifest), (0, None))
+    with site.ledger(read_only=True) as ledger:
+        since = ledger.entries(since=version)
+    later = [entry.run for entry in since if isinstance(entry, PublishEntry)]
+    # Of a run whose files are here, the model is made again: see `unwritten`.
+    lost = any(each in (run, None) or not site.run(each).exists() for each in later)
+    return lost or any(isinstance(entry, RestoredEntry) for entry in since)
 
 
 @contextmanager
@@ -394,7 +408,7 @@ def unwritten(site: Site, ledger: Ledger) -> str | None:
     Where the latest model is of that run, it was to be published again, which `renew` does.
     """
     published_last = [entry for entry in ledger.entries() if isinstance(entry, PublishEntry)][-1:]
-    there = listed(site)[:1]
+    there = [each for each in listed(site) if each[1] == latest_manifest(site)]  # a later one was never shown
     if not published_last or (there and there[0][0] > published_last[0].seq):
         return None
     run = published_last[0].run
@@ -590,12 +604,13 @@ def _write(
     if former is not None and (version := listed(site)[0][0]) > (size := ledger.checkpoint().size):
         raise IntegrityError(f"a model must have a version above {version}, got {size + 1}")
     made = published.contents(model, catalogue, facts, population=site.config.population, public_key=key.public)
+    witness = Witness(site.witness)
+    witness.check()
     with _cosigning(site, ledger) if cosigned else nullcontext() as witnesses:
         said, shown, publication = _entered(site, ledger, witnesses, made)
     size, files = shown.checkpoint.size, said.signed(key, shown, publication)
     name = digest(files[published.MANIFEST])
-    if not ledger.spent() and not any(isinstance(entry, ChargeEntry) for entry in ledger.entries()):
-        Witness(site.witness).begin({each: files[each] for each in MANIFEST_FILES})
+    witness.show(files)
     draft = site.models / f".draft-{secrets.token_hex(8)}"
     published.write(draft, files)
     for each, data in extra.items():

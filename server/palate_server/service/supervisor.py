@@ -41,7 +41,7 @@ from palate_server.folder.events import EventLog
 from palate_server.folder.logs import LogHandler, PartLog
 from palate_server.folder.server_folder import Site, site_signs
 from palate_server.folder.watched import WatchedSite
-from palate_server.folder.witness import Witness
+from palate_server.folder.witness import Witness, WitnessError
 from palate_server.ledger.witnesses import RECENT, UncosignedError
 from palate_server.operation.releases import CardMaker, UnjudgedError, publish, renew, unwritten
 from palate_server.operation.terms import check_config
@@ -328,8 +328,9 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
-        except UnjudgedError:
-            self._judged_at = time.monotonic() + RECENT  # a verdict that is waited for, but only for so long
+        except (UnjudgedError, WitnessError):
+            # A verdict is waited for, but only for so long; or the witness folder, as `witness_unwritable` says.
+            self._judged_at = time.monotonic() + RECENT
         except PalateError as error:  # a gate refuses it, or a release isn't the sealed one: it stays unpublished
             self._held = run
             self._events.tell("held", run=run, reason=str(error))
@@ -343,6 +344,8 @@ class Supervisor(Closing):
             self._tell_cosigned()
         except UncosignedError as error:
             self._tell_uncosigned(error)
+        except WitnessError:
+            self._renew_at = time.monotonic() + RECENT
         except PalateError as error:
             self._events.tell("held", reason=str(error))
 

@@ -35,6 +35,12 @@ publisher = "other"
 serverapp = "other.server:app"
 clientapp = "palate_client.flower:app"
 """
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 NOBODY = 65534
 
 
@@ -80,6 +86,9 @@ def main(folder: Path, ports: list[int]) -> None:
                 given = {"content-type": "application/protobuf"}
                 plain.request("GET" if path in ("/openapi.json", "/docs") else "POST", path, b"", given)
                 answers[f"{path} {port}"] = plain.getresponse().status
+        with closing(http.client.HTTPSConnection("localhost", port, context=context, timeout=30)) as plain:
+            plain.request("GET", "/v1/control/list-runs", headers=SOCKET)
+            answers[f"web socket {port}"] = plain.getresponse().status
     read = []
     for file in ("key", "state/superlink.secret", "ledger.db", "enrolment.db", "tls/superlink.key"):
         with suppress(OSError):

@@ -116,7 +116,7 @@ def test_another_account_of_the_machine_starts_no_run_reads_no_key_and_learns_no
     done = subprocess.run([sys.executable, stranger, site.folder, *ports], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found["answers"]) == 10 * SUPERLINKS
+    assert len(found["answers"]) == 11 * SUPERLINKS
     assert set(found["answers"].values()) == {401}, found["answers"]
     if found["uid"] != os.getuid():
         assert found["read"] == []

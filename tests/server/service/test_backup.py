@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from palate_audit.run.ledger import audit_ledger
-from palate_common.errors import InputError, IntegrityError
+from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
+from palate_common.models.manifest import evidence_of
 from palate_common.records.canonical import canonical_json
 from palate_common.records.consistency import SPENT
 from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_common.system import lock_folder
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import FORMAT, Site, format_of
-from palate_server.folder.witness import WITNESS
+from palate_server.folder.witness import MODEL, WITNESS
+from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import latest, listed, publish, publish_items
 from palate_server.operation.terms import budgets_of
 from palate_server.service.checks import checked
@@ -66,16 +69,19 @@ def lost(make_service: Maker, copy_of: Callable[[Any], Any], shared: Any, tmp_pa
     return service
 
 
-def restore(service: Any, folder: Path, witness: Path | None) -> str:
+def restore(service: Any, folder: Path, witness: Path | None, *, started: bool = True) -> str:
+    """Restore a service; and let it publish its model again, for which devices come back."""
     said = read_backup(
         service.archive, folder, witnesses=[] if witness is None else [witness], without_witness=witness is None
     )
     service.site = service.devices.site = Site.at(folder)
+    if started:
+        service.operate()
     return said
 
 
 def test_the_ledger_goes_on_at_the_highest_witnessed_spend(lost: Any) -> None:
-    said = restore(lost, lost.site.folder, lost.witness)
+    said = restore(lost, lost.site.folder, lost.witness, started=False)
     assert said.startswith("restored: a new epoch")
     status = read_status(lost.site)
     assert status.epsilon_spent == pytest.approx(lost.before.epsilon_spent)
@@ -88,7 +94,9 @@ def test_the_ledger_goes_on_at_the_highest_witnessed_spend(lost: Any) -> None:
 
 def test_an_audit_of_a_restored_server_raises_no_alarm(lost: Any) -> None:
     """Neither before its first attempt, with a witness of before or none, nor afterwards."""
-    restore(lost, lost.site.folder, lost.witness)
+    restore(lost, lost.site.folder, lost.witness, started=False)
+    assert audit_ledger(lost.site.folder).alarms == ()
+    lost.operate()
     assert audit_ledger(lost.site.folder).alarms == ()
     shutil.copytree(lost.witness, lost.site.witness, dirs_exist_ok=True)
     assert audit_ledger(lost.site.folder).alarms == ()
@@ -111,6 +119,61 @@ def test_devices_accept_the_new_epoch_and_the_next_run_is_made(lost: Any) -> Non
     published_run(lost)
     assert all(event["users"] == 8 for event in lost.events("round")[rounds:])
     assert latest(lost.site).version > lost.models[0][0]
+
+
+def test_what_devices_have_seen_of_models_since_the_latest_charge_is_witnessed_too(
+    make_service: Maker, clock: Any, tmp_path: Path
+) -> None:
+    """Of a run's model, and of one to which items were added: a restored ledger without them would be a fork to them.
+
+    They may have more items than the backup, and would refuse each attempt: it is published again before there is one.
+    """
+    service = make_service(every_hours=0.0, dropout=0.13, extra='[backup]\nwitness = "../plans"\n')
+    published_run(service)
+    service.archive = tmp_path / "backup.tar"
+    write_backup(service.site, service.archive)
+    clock.now += 3600.0
+    published_run(service)
+    seen = [latest(service.site)]
+    (service.site.folder / "items").write_text("".join(f"{item}\n" for item in (*service.site.catalogue.items, "new")))
+    seen.append(publish_items(service.site.afresh()))
+    assert restore(service, tmp_path / "again", service.site.witness, started=False).startswith("restored: a new epoch")
+    clock.now += 3600.0
+    service.operate()
+    again = latest(service.site)
+    assert again.version > seen[-1].version
+    assert len(again.items) == 12
+    assert service.events("published")[-1]["version"] == again.version
+    assert service.devices.home, "who is online has the former model, and comes back for this one first"
+    clock.now += 61.0
+    service.operate()
+    assert [event["reason"] for event in service.events("aborted")] == []
+    plan = (service.site.witness / WITNESS).read_bytes()
+    for model in seen:
+        open_plan(
+            plan,
+            public_key=service.site.key().public,
+            last_seen=lambda _, model=model: model.manifest.checkpoint,
+            evidence=lambda _, model=model: evidence_of(model.files),
+        )
+
+
+def test_a_charge_is_witnessed_alone_so_that_nothing_says_that_less_was_spent(
+    make_service: Maker, tmp_path: Path
+) -> None:
+    service = make_service(extra='[backup]\nwitness = "../plans"\n')
+    write_backup(service.site, tmp_path / "backup.tar")
+    start = (service.site.witness / MODEL).read_bytes()
+    service.operate()
+    assert [path.name for path in service.site.witness.iterdir()] == [WITNESS]
+    (service.site.witness / MODEL).write_bytes(start)  # by hand: the plan beside it is later
+    asked = {"witnesses": [service.site.witness], "without_witness": False}
+    assert read_backup(tmp_path / "backup.tar", tmp_path / "new", **asked).startswith("restored: a new epoch")
+    assert read_status(Site.at(tmp_path / "new")).mu2_spent >= read_status(service.site).mu2_spent > 0
+    for data in (b"{}", start[:-9], start.replace(b'"spent_mu2":0', b'"spent_mu2":1')):
+        (service.site.witness / MODEL).write_bytes(data)
+        with pytest.raises(PalateError):
+            read_backup(tmp_path / "backup.tar", tmp_path / "other", **asked)
 
 
 def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_path: Path) -> None:
@@ -198,7 +261,7 @@ def test_a_backup_that_lost_nothing_needs_no_new_epoch(make_service: Maker, tmp_
     shutil.copytree(service.site.witness, witness)
     before = read_status(service.site)
     shutil.rmtree(service.site.folder)
-    assert "all that was witnessed" in restore(service, service.site.folder, witness)
+    assert "all that was witnessed" in restore(service, service.site.folder, witness, started=False)
     assert replace(read_status(service.site), sizes={}) == replace(before, sizes={})
 
 
@@ -279,6 +342,23 @@ def test_an_archive_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> N
     with pytest.raises(InputError, match="`ARCHIVE` must be"):
         read_backup(archive, tmp_path / "new", witnesses=[], without_witness=True)
     assert not (tmp_path / "escaped").exists()
+
+
+def test_nothing_is_published_between_two_copies_of_a_backup(
+    make_service: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with the models of one list of items, and another list, would train nobody."""
+    service, copy, tried = make_service(), Ledger.copy, []
+
+    def meanwhile(ledger: Ledger, file: Path) -> None:
+        with pytest.raises(OSError):  # noqa: PT011 - each system has its own
+            lock_folder(service.site.folder, wait=False)
+        tried.append(file)
+        copy(ledger, file)
+
+    monkeypatch.setattr(Ledger, "copy", meanwhile)
+    write_backup(service.site, tmp_path / "backup.tar")
+    assert tried
 
 
 def test_a_backup_is_its_owners_alone(make_service: Maker, tmp_path: Path) -> None:

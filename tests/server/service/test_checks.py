@@ -19,6 +19,7 @@ from palate_cli.cli import run
 from palate_common.records.signing import SigningKey
 from palate_server.folder.certificates import issue, make_authority
 from palate_server.folder.server_folder import Site
+from palate_server.folder.witness import MODEL
 from palate_server.service.checks import CHECKS, Preflight, checked, clock_is_kept
 from palate_server.service.problems import KINDS, ServerProblem
 from palate_server.witness.folder import WitnessConfig, WitnessFolder
@@ -60,7 +61,7 @@ def test_a_folder_that_is_well_has_a_good_line_for_each_thing(site: Site) -> Non
     assert {each.code for each in told.problems} <= {"witness_beside", "clock_free", "files_few", "root_runs"}
     for about in ("configuration", "Flower", "release key", "witness folder", "certificate", "nginx", "ports", "name"):
         assert any(line.startswith(f"{about}: ") for line in told.good), about
-    assert [path.name for path in site.witness.iterdir()] == ["start"]
+    assert [path.name for path in site.witness.iterdir()] == [MODEL]
 
 
 def test_exit_codes_and_lines_of_the_command(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from palate_common.models import published
 from palate_common.models.manifest import said_by
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.consistency import SPENT
+from palate_common.records.files import write_durably
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError
@@ -154,6 +156,32 @@ def test_an_end_between_entry_and_model_leaves_an_entry_and_the_next_is_made_ane
     assert made.version == size + 1
     assert [each.said for each in audit_ledger(site.folder).findings if each.test == "G models kept"]
     assert not [each for each in audit_ledger(site.folder).alarms if each.test in ("G models kept", "G live ledger")]
+
+
+def test_an_end_before_the_model_is_offered_lets_it_be_published_anew(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is there, and nobody was shown it: it isn't the model that devices have."""
+    site, run = service.site, runs(service)[0]
+    before = latest(site)
+    with monkeypatch.context() as patched:
+        patched.setattr("palate_server.operation.releases.write_durably", end_at(LATEST))
+        with pytest.raises(KeyboardInterrupt):
+            publish(site, run, card)
+    assert latest(site).version == before.version < listed(site)[0][0]
+    with site.ledger(read_only=True) as ledger:
+        assert unwritten(site, ledger) == run
+        size = ledger.checkpoint().size
+    assert publish(site, run, card).version == size + 1
+
+
+def end_at(name: str) -> Callable[..., None]:
+    def write(path: Path, data: bytes) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_durably(path, data)
+
+    return write
 
 
 def end(*_: object) -> None:

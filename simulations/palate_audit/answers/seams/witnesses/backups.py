@@ -208,7 +208,7 @@ def _backups(dice: Dice, answer: CaseAnswer) -> None:
             return real(**named)
 
         def lock(path: Path, *, wait: bool) -> int:
-            asked(path.parent.name, wait)
+            asked(path.parent.relative_to(root), wait)
             return lock_folder(path, wait=wait)
 
         stack.enter_context(mock.patch.object(tempfile, "mkdtemp", made))
