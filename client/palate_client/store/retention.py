@@ -84,10 +84,17 @@ def retention_time(now: float, before: float | None, leapt: float | None = None)
 
 
 def drop_old(connection: sqlite3.Connection, *, before: float) -> int:
-    """Delete events before a time; returns their number. One that was tracked while the clock wasn't set has no age."""
+    """Delete events before a time; returns their number.
+
+    One that was tracked while the clock wasn't set is as old as the next one that was stored when it was.
+    """
     _remember(connection)
-    old = "DELETE FROM events WHERE coalesce(time, received) < ? AND (time NOTNULL OR received >= ?)"
-    return connection.execute(old, (before, SET_CLOCK)).rowcount
+    later = "SELECT max(seq) FROM events WHERE received >= :set AND received < :before"
+    old = (
+        "DELETE FROM events WHERE CASE WHEN time NOTNULL OR received >= :set"  # noqa: S608 - no input in it
+        f" THEN coalesce(time, received) < :before ELSE seq < ({later}) END"
+    )
+    return connection.execute(old, {"before": before, "set": SET_CLOCK}).rowcount
 
 
 def drop_excess(connection: sqlite3.Connection, limits: Limits, *, count: int) -> int:

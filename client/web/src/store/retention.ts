@@ -69,9 +69,11 @@ export function timeOf({ time, received }: Row): number {
   return time ?? received;
 }
 
-/** Events from before a time. One that was tracked while the clock wasn't set has no age. */
+/** Events from before a time. One that was tracked while the clock wasn't set is as old as the next one that was stored when it was. */
 export function tooOld(rows: readonly Row[], before: number): Set<number> {
-  return new Set(rows.filter((row) => timeOf(row) < before && (row.time !== null || row.received >= SET_CLOCK)).map((row) => row.seq));
+  let later = 0;
+  for (const { seq, received } of rows) if (received >= SET_CLOCK && received < before) later = Math.max(later, seq);
+  return new Set(rows.filter((row) => (row.time !== null || row.received >= SET_CLOCK ? timeOf(row) < before : row.seq < later)).map((row) => row.seq));
 }
 
 /** The events that are deleted where there are too many, or too many bytes: at least a tenth. */

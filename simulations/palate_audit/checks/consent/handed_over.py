@@ -8,7 +8,7 @@ what counts from the whole list. From time to time everything is compared that t
 - **the open log** has the items that count, each once, in the order of the catalogue, with the day of the last time;
 - **the store** has the events of the book, and none that is too old by when it happened;
 - **a round** reads the same items; what was kept of earlier reads gives what a reader gives that starts anew;
-- **a clock that isn't set**: what was done before it was is too old once it is set, whatever its time;
+- **a clock that isn't set**: what was done before it was is too old with the next event that was done after it;
 - **nothing else shows**: another device, on which the same happened on the same days, at other times of the day and in
   another order, hands over the same bytes of its open log.
 
@@ -102,14 +102,16 @@ def handed_over(*, quick: bool = False) -> Iterator[str]:
 
 
 def _unset(operator: LyingOperator, home: Path) -> Iterator[str]:
-    """An event whose time isn't known is too old, too, as soon as the clock is set."""
+    """An event whose time isn't known is too old with the next one that has a time, and no sooner."""
     life = _Life(operator, home, LIVES)
-    for life._now in (UNSET, START):
+    for life._now, tracked, kept in (
+        (UNSET, "early", 1), (START, "later", 2), (START + (KEPT - 1) * DAY, "", 2), (START + (KEPT + 1) * DAY, "", 0)
+    ):  # fmt: skip
         with life._opened("device") as device:
-            if life._now == UNSET:
-                device.track_many([Event("like", "item-1", id="early")])
-            elif any("kind" in json.loads(line) for line in device.export_lines()):
-                yield "an event from before the clock was set is never too old"
+            if tracked:
+                device.track_many([Event("like", "item-1", id=tracked)])
+            if (there := sum("kind" in json.loads(line) for line in device.export_lines())) != kept:
+                yield f"of events from before the clock was set and after it {there} are there, {kept} are to be"
 
 
 @contextmanager
