@@ -33,7 +33,7 @@ REMAINS: Mapping[Purpose, str] = {
 }
 """What a revocation doesn't undo."""
 PUT_BACK = "put back"
-"""Version of the revocations that `Consent.settle` writes."""
+"""Version of the revocations that `settle` writes."""
 _DECIDE = "INSERT INTO consent(seq, purpose, granted, version, time) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -45,7 +45,7 @@ class Decision:
         purpose: the purpose that it is about.
         granted: whether the user agreed.
         version: version of the text that the user agreed to, or refused; `PUT_BACK`: not the user's, see
-            `Consent.settle`.
+            `settle`.
         time: when, seconds since 1970.
         remains: what a revocation doesn't undo; empty for a grant.
     """
@@ -122,43 +122,6 @@ class Consent:
         decisions = (Decision(name, bool(granted), version, time) for name, granted, version, time in rows)
         return tuple(decision for decision in decisions if purpose in (None, decision.purpose))
 
-    def settle(self) -> None:
-        """Deny every purpose if the ledger knows of more decisions than there are: an older file was put back.
-
-        The user has to be asked again, as they may have revoked any of them since. A ledger that lacks decisions, as
-        after a full disk, learns of them. One that can't be read says nothing, and without one nothing is taken part
-        in.
-
-        Raises:
-            LockedError: another process kept the ledger or the store locked.
-        """
-        try:
-            self._settle()
-        except LockedError:
-            raise
-        except PalateError as error:
-            logger.warning("decisions were not compared with the ledger: %s", error)
-
-    def _settle(self) -> None:
-        known, count = known_decisions(self.store.file), self._count()
-        if known < count:
-            know_decisions(self.store.file, count)
-        if known > count:
-            logger.warning("an older file of events was put back: each purpose is denied until the user is asked again")
-            for purpose in PURPOSES:
-                self.store.file.deny(purpose)  # holds on a full disk, too
-            with self.store.transaction(write=True, durable=True) as connection:
-                now = self.store.clock()
-                rows = ((known + n, purpose, False, PUT_BACK, now) for n, purpose in enumerate(PURPOSES, 1))
-                connection.executemany(_DECIDE, rows)
-            for purpose in PURPOSES:
-                self.store.file.decided(purpose)
-
-    def _count(self) -> int:
-        """How many decisions there are, with those that an older file lacks."""
-        with self.store.transaction() as connection:
-            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM consent").fetchone()[0])
-
     def _decide(self, purpose: Purpose, granted: bool, version: str) -> Decision:
         _check(purpose)
         if not isinstance(version, str) or not 1 <= len(version) <= 200:
@@ -170,13 +133,54 @@ class Consent:
             connection.execute(_DECIDE, (None, purpose, granted, version, decision.time))
         self.store.file.decided(purpose)
         with suppress(PalateError):  # as on a full disk: the next decision does it
-            know_decisions(self.store.file, self._count())
+            know_decisions(self.store.file, _count(self.store))
         return decision
 
 
 def agreed(consent: Consent) -> bool:
     """Whether the user agrees to anything for which a device has to be online."""
     return consent.get("train") or consent.get("analytics")
+
+
+def settle(consent: Consent) -> None:
+    """Deny every purpose if the ledger knows of more decisions than there are: an older file was put back.
+
+    The user has to be asked again, as they may have revoked any of them since. A ledger that lacks decisions, as
+    after a full disk, learns of them. One that can't be read says nothing, and without one nothing is taken part
+    in.
+
+    Raises:
+        LockedError: another process kept the ledger or the store locked.
+    """
+    try:
+        _settle(consent.store)
+    except LockedError:
+        raise
+    except PalateError as error:
+        logger.warning("decisions were not compared with the ledger: %s", error)
+
+
+def _settle(store: EventStore) -> None:
+    known = known_decisions(store.file)
+    count = _count(store)  # read last: another process may decide meanwhile
+    if known < count:
+        know_decisions(store.file, count)
+    if known > count:
+        logger.warning("an older file of events was put back: each purpose is denied until the user is asked again")
+        for purpose in PURPOSES:
+            store.file.deny(purpose)  # holds on a full disk, too
+        with store.transaction(write=True, durable=True) as connection:
+            now = store.clock()
+            rows = ((known + n, purpose, False, PUT_BACK, now) for n, purpose in enumerate(PURPOSES, 1))
+            connection.executemany(_DECIDE, rows)
+        for purpose in PURPOSES:
+            store.file.decided(purpose)
+
+
+def _count(store: EventStore) -> int:
+    """How many decisions there are, with those that an older file lacks."""
+    with store.transaction() as connection:
+        return int(connection.execute("SELECT coalesce(max(seq), 0) FROM consent").fetchone()[0])
 
 
 def _check(purpose: object) -> None:

@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, overload
 
-from palate_client.consent import Consent
+from palate_client.consent import Consent, settle
 from palate_client.delivery.calendar import Calendar, Zone
 from palate_client.events import Event, Kind, Source, Tracked, check_items
 from palate_client.portability import ImportReport, export_lines, import_file
@@ -853,7 +853,7 @@ def open_device(
     store = EventStore(StoreFolder(folder, vault), limits=limits or Limits(), clock=clock)
     device = Device(store, app=app, weighting=weighting, service=service, calendar=calendar)
     try:
-        device.consent.settle()
+        settle(device.consent)
     except BaseException:
         device.close()
         raise
