@@ -62,8 +62,8 @@ class Witness:
             WitnessError: the folder can't be written: the attempt is void, and its plan was not sent.
         """
         try:
-            (self._folder / MODEL).unlink(missing_ok=True)
             write_durably(self._folder / WITNESS, plan)
+            (self._folder / MODEL).unlink(missing_ok=True)  # not before: what devices have seen stays known
         except OSError as error:
             raise WitnessError(f"{_must_be(error, self._folder)}: the attempt is void") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tarfile
@@ -16,14 +17,14 @@ import pytest
 from palate_audit.run.ledger import audit_ledger
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
-from palate_common.models.manifest import evidence_of
+from palate_common.models.manifest import MANIFEST, SIGNATURE, evidence_of
 from palate_common.records.canonical import canonical_json
 from palate_common.records.consistency import SPENT
 from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_common.system import lock_folder
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import FORMAT, Site, format_of
-from palate_server.folder.witness import MODEL, WITNESS
+from palate_server.folder.witness import MODEL, WITNESS, Witness, WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation.releases import latest, listed, publish, publish_items
 from palate_server.operation.terms import budgets_of
@@ -166,6 +167,13 @@ def test_a_charge_is_witnessed_alone_so_that_nothing_says_that_less_was_spent(
     start = (service.site.witness / MODEL).read_bytes()
     service.operate()
     assert [path.name for path in service.site.witness.iterdir()] == [WITNESS]
+    shown = {MANIFEST: b"{}", SIGNATURE: b""}
+    Witness(service.site.witness).show(shown)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("palate_server.folder.witness.write_durably", full)
+        with pytest.raises(WitnessError, match="the attempt is void"):
+            Witness(service.site.witness).write(b"plan")
+    assert (service.site.witness / MODEL).read_bytes() == evidence_of(shown), "no device has seen that plan"
     (service.site.witness / MODEL).write_bytes(start)  # by hand: the plan beside it is later
     asked = {"witnesses": [service.site.witness], "without_witness": False}
     assert read_backup(tmp_path / "backup.tar", tmp_path / "new", **asked).startswith("restored: a new epoch")
@@ -368,6 +376,10 @@ def test_a_backup_is_its_owners_alone(make_service: Maker, tmp_path: Path) -> No
     assert archive.stat().st_mode & 0o777 == 0o600
     with pytest.raises(InputError, match="new file"):
         write_backup(service.site, archive)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def without_spend(models: Path, site: Site) -> None:
