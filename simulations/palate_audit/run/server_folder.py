@@ -345,11 +345,17 @@ def _witness_place(records: ServerRecords) -> str:
 
 def _witnessed_model(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """The manifest in the witness folder, which is there until the next charge, is signed, and of this ledger."""
-    test = "G witnessed model"
+    test, place = "G witnessed model", _witness_place(records)
     try:
-        data = (records.folder / (_witness_place(records) or "witness") / MODEL).read_bytes()
+        data = (records.folder / (place or "witness") / MODEL).read_bytes()
     except OSError:
-        yield Finding.missing(test, f"no {MODEL} is in the witness folder, as after a charge")
+        late = [entry.seq for kind in (ChargeEntry, RestoredEntry) for entry in records.entries(kind)]
+        newest = max((_version(folder) for folder in records.models), default=0)
+        if not place and newest > max(late, default=-1) + 1:
+            said = f"witness/{MODEL} is gone: version {newest} was published after the latest charge"
+            yield Finding.checked(test, False, said)
+        else:
+            yield Finding.missing(test, f"no {MODEL} is in the witness folder, as after a charge")
         return
     try:
         manifest = read_manifest(files_of(data), records.keys[0])
@@ -361,6 +367,14 @@ def _witnessed_model(records: ServerRecords, known: list[Known]) -> Iterator[Fin
         return
     known += of_evidence(data, f"witness/{MODEL}")
     yield Finding.checked(test, True, f"the model of version {manifest.version}")
+
+
+def _version(folder: Path) -> int:
+    """The version of a model's folder; 0 where its manifest, which has an alarm of its own, doesn't say so."""
+    try:
+        return int(json.loads((folder / published.MANIFEST).read_bytes())["checkpoint"]["size"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
 
 
 def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
