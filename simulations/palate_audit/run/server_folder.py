@@ -37,7 +37,7 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue, read_lines
-from palate_common.models.manifest import Manifest, read_manifest
+from palate_common.models.manifest import Manifest, files_of, read_manifest
 from palate_common.models.model import GlobalModel
 from palate_common.records.canonical import canonical_json, digest
 from palate_common.records.checkpoints import open_checkpoint, origin_of
@@ -48,7 +48,7 @@ from palate_common.records.tiles import CHECKPOINT, WIDTH, pack_entries, tile, t
 from palate_common.rounds.plan import PLAN_TAG, read_plan, signed_bytes, signer
 from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING
-from palate_server.folder.witness import WITNESS
+from palate_server.folder.witness import MODEL, WITNESS
 from palate_server.ledger.history import ChargeEntry, Entry, HandoverEntry, PublishEntry, RestoredEntry, SealEntry
 from palate_server.operation.releases import CARD, LATEST
 from palate_server.operation.survey_results import read_result
@@ -204,6 +204,7 @@ def audit_server(
     models = [*guarded("G published models", lambda: _models(records, known))]
     parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("G witness", lambda: _witness(records, known)),
+        ("G witnessed model", lambda: _witnessed_model(records, known)),
         ("G ledger", lambda: _ledger(records, known, expect_head, receipts)),
         ("G private key", lambda: private_keys(folder, records.key and records.keys[-1])),
         ("G runs", lambda: _runs(records)),
@@ -336,10 +337,49 @@ def _latest(records: ServerRecords, newest: tuple[int, str]) -> Finding:
     return Finding.checked(test, good, said)
 
 
+def _witness_place(records: ServerRecords) -> str:
+    """The folder of `backup.witness`; empty: the one in the server folder."""
+    backup = records.config.get("backup")
+    return str(backup.get("witness") or "") if isinstance(backup, Mapping) else ""
+
+
+def _witnessed_model(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
+    """The manifest in the witness folder, which is there until the next charge, is signed, and of this ledger."""
+    test, place = "G witnessed model", _witness_place(records)
+    try:
+        data = (records.folder / (place or "witness") / MODEL).read_bytes()
+    except OSError:
+        late = [entry.seq for kind in (ChargeEntry, RestoredEntry) for entry in records.entries(kind)]
+        newest = max((_version(folder) for folder in records.models), default=0)
+        if not place and newest > max(late, default=-1) + 1:
+            said = f"witness/{MODEL} is gone: version {newest} was published after the latest charge"
+            yield Finding.checked(test, False, said)
+        else:
+            yield Finding.missing(test, f"no {MODEL} is in the witness folder, as after a charge")
+        return
+    try:
+        manifest = read_manifest(files_of(data), records.keys[0])
+    except PalateError as error:
+        yield Finding.checked(test, False, f"witness/{MODEL}: {error}")
+        return
+    if any(manifest.version <= entry.seq for entry in records.entries(RestoredEntry)):
+        yield Finding.missing(test, f"the model of version {manifest.version} is from before the ledger was restored")
+        return
+    known += of_evidence(data, f"witness/{MODEL}")
+    yield Finding.checked(test, True, f"the model of version {manifest.version}")
+
+
+def _version(folder: Path) -> int:
+    """The version of a model's folder; 0 where its manifest, which has an alarm of its own, doesn't say so."""
+    try:
+        return int(json.loads((folder / published.MANIFEST).read_bytes())["checkpoint"]["size"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
 def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """The plan in the witness folder is signed and charged, and no sealed attempt came after it."""
-    test, backup = "G witness", records.config.get("backup")
-    place = str(backup.get("witness") or "") if isinstance(backup, Mapping) else ""
+    test, place = "G witness", _witness_place(records)
     path = records.folder / (place or "witness") / WITNESS
     restored = [entry.seq for entry in records.entries(RestoredEntry)]
     since = restored[-1] if restored else -1  # a restored folder has the models of before, and no witness yet

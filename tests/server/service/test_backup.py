@@ -139,6 +139,7 @@ def test_what_devices_have_seen_of_models_since_the_latest_charge_is_witnessed_t
     (service.site.folder / "items").write_text("".join(f"{item}\n" for item in (*service.site.catalogue.items, "new")))
     seen.append(publish_items(service.site.afresh()))
     assert restore(service, tmp_path / "again", service.site.witness, started=False).startswith("restored: a new epoch")
+    assert audit_ledger(service.site.folder).alarms == ()
     clock.now += 3600.0
     service.operate()
     again = latest(service.site)
