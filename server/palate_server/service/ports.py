@@ -112,4 +112,12 @@ def _process(pid: int) -> Listening:
     folder = None
     with suppress(OSError):
         folder = Path(f"/proc/{pid}/cwd").readlink()
-    return Listening(pid, name, folder, orphan=group != pid and not Path(f"/proc/{group}").exists())
+    return Listening(pid, name, folder, orphan=group != pid and _has_ended(group))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has ended, although nobody may have asked yet how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
