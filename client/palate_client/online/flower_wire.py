@@ -88,7 +88,7 @@ class Fleet:
         *,
         most: int = 2**28,
         clock: Callable[[], float] = time.time,
-        declares: Callable[[], exchange.Presence] = exchange.Presence,
+        declares: Callable[[], exchange.Availability] = exchange.Availability,
     ) -> None:
         self.node = self.exchanges = 0
         self.holds = False

@@ -36,7 +36,7 @@ from palate_client.store.store import EventStore
 from palate_common.enrolment import Invitation
 from palate_common.errors import InputError, IntegrityError, LockedError, PalateError, RefusedError, UnreachableError
 from palate_common.records.canonical import digest
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_common.secagg.directory import Directory
 
 logger = logging.getLogger("palate")
@@ -204,10 +204,10 @@ class Session:
             )
             return over
 
-    def _declared(self) -> Presence:
+    def _declared(self) -> Availability:
         """For how long this device takes plans now, and for what: the server draws it for nothing else."""
         agreed = self.rounds.consent.get
-        return Presence(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
+        return Availability(self.deadline.stays(), TRAINING * agreed("train") + SURVEYS * agreed("analytics"))
 
     def _answer_rounds(
         self, https: Https, fleet: Fleet, host: OwnHost, enrolment: Enrolment, service: Service

@@ -51,14 +51,14 @@ _MOST_STAY: Final = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Presence:
+class Availability:
     """What a device declares while it is online: a server draws cohorts from those that have the time and the consent.
 
     It is declared anew with each request, because both change. Whoever declares nothing takes part in nothing.
 
     >>> from palate_common.records.protobuf import read
-    >>> Presence.of(read(Presence(stays=2.5, takes=TRAINING | SURVEYS).to_bytes()))
-    Presence(stays=2.5, takes=3)
+    >>> Availability.of(read(Availability(stays=2.5, takes=TRAINING | SURVEYS).to_bytes()))
+    Availability(stays=2.5, takes=3)
 
     Attributes:
         stays: seconds for which it takes plans; one that it has taken is finished after that, too.

@@ -72,7 +72,7 @@ def _exchange(node: int, elapsed: float) -> dict[str, Any]:
 
     server, steps = _Played(), list[dict[str, Any]]()
     connected: Any = server
-    declared = exchange.Presence(stays=90.25, takes=exchange.TRAINING | exchange.SURVEYS)
+    declared = exchange.Availability(stays=90.25, takes=exchange.TRAINING | exchange.SURVEYS)
     device = Fleet(connected, new_node_key(), declares=lambda: declared)
     device.node = node
     notice: Notice | None = None

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.flower.inbox import Inbox
 from palate_server.flower.link import Link
 
@@ -57,7 +57,7 @@ class PromptGrid(Grid):
         """The nodes that are online."""
         return self.present()
 
-    def present(self) -> dict[int, Presence]:
+    def present(self) -> dict[int, Availability]:
         """The nodes that are online, each with what it has declared."""
         return self.link.online()
 

@@ -36,7 +36,7 @@ HEALTH: Final = "/health"
 HEADER: Final = "authorization"
 
 
-class Guard:
+class TokenGuard:
     """A middleware before all others of a SuperLink.
 
     **Guarantees:** what isn't a device's request has the token, or is read no further than its headers.

@@ -45,7 +45,7 @@ from flwr.supercore.date import now
 from flwr.supercore.object_store import NoObjectInStoreError, ObjectStore
 from flwr.superlink.federation import FederationManager
 
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.flower.link import MOST_OBJECTS
 from palate_server.flower.node_numbers import number_of_key
 
@@ -277,7 +277,7 @@ class KeptState(InMemoryLinkState):
         self._declared.pop(node_id, None)
         return done
 
-    def declare(self, node_id: int, presence: Presence) -> None:
+    def declare(self, node_id: int, presence: Availability) -> None:
         """Note what a node declares; it holds until it declares something else, goes offline, or this process ends."""
         with self.lock:
             if node_id in self.nodes:
@@ -293,11 +293,11 @@ class KeptState(InMemoryLinkState):
                 if node.status == NodeStatus.ONLINE and node.online_until > current
             ]
 
-    def present(self) -> dict[int, Presence]:
+    def present(self) -> dict[int, Availability]:
         """The nodes that are online, each with what it has declared, as of now; nothing else is known of them."""
         at, nothing = time.monotonic(), (0.0, 0)
         told = {node: self._declared.get(node, nothing) for node in self.online()}
-        return {node: Presence(max(0.0, until - at), takes) for node, (until, takes) in told.items()}
+        return {node: Availability(max(0.0, until - at), takes) for node, (until, takes) in told.items()}
 
     def _contents(self, name: str) -> list[bytes]:
         """The objects of a tree."""

@@ -32,7 +32,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from palate_common.errors import PalateError
 from palate_common.records.protobuf import all_bytes, blob, last_bytes, last_uint, read, text, uint
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 
 PUSH, COLLECT, PURGE, ONLINE = (f"/v1/runtime/palate-{name}" for name in ("push", "collect", "purge", "online"))
 """The paths. The gateway passes none below `/v1/runtime/`."""
@@ -103,10 +103,10 @@ class Link:
         """Let the SuperLink delete all messages, within this time. One that has ended has none."""
         self.ask(PURGE, b"", seconds=seconds, timeout=seconds)
 
-    def online(self) -> dict[int, Presence]:
+    def online(self) -> dict[int, Availability]:
         """The nodes that are online, each with what it has declared."""
         found = PRESENT.iter_unpack(self.ask(ONLINE, b""))
-        return {node: Presence(stays / 1000, takes) for node, stays, takes in found}
+        return {node: Availability(stays / 1000, takes) for node, stays, takes in found}
 
     def ask(self, path: str, body: bytes, *, seconds: float = PATIENCE, timeout: float = _TIMEOUT) -> bytes:
         """Send a request, again and again while the SuperLink is started again, each time for `timeout` seconds.

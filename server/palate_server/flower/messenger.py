@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.flower.inbox import BATCH
 from palate_server.flower.transport import RECORD, GridTransport
 
@@ -41,7 +41,7 @@ class GridMessenger:
         """The nodes that have answered anything in the latest attempt."""
         return self._grid.heard
 
-    def online(self) -> Mapping[int, Presence]:
+    def online(self) -> Mapping[int, Availability]:
         """The nodes that are online, each with what it has declared."""
         return self._grid.present()
 

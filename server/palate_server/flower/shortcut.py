@@ -257,7 +257,7 @@ class Shortcut:
     def _declared(self, node: int, more: Fields) -> None:
         """Keep what a request declares, if it does: the sender is verified."""
         if exchange.STAYS in more:
-            self._link.declare(node, exchange.Presence.of(more))
+            self._link.declare(node, exchange.Availability.of(more))
 
     async def _stored(self, asked: Any, more: Fields, receive: Receive) -> bytes:
         """Store an answer with its objects, and reply with the next message."""

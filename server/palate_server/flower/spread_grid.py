@@ -30,7 +30,7 @@ from flwr.supercore.run import Run
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from palate_common.errors import PalateError
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.flower.grid import PromptGrid
 from palate_server.flower.link import Link
 from palate_server.folder.places import number_at, split
@@ -71,7 +71,7 @@ class Connection:
         self._guard, self._own = threading.Lock(), threading.local()
         self._enough: Callable[[], bool] = lambda: True
         self._looking, self._looked_at = threading.Thread(), -math.inf
-        self._online: dict[int, Presence] = {}
+        self._online: dict[int, Availability] = {}
         self._retry = RetryInvoker(
             lambda: constant(AGAIN), (httpx.TransportError, httpx.HTTPStatusError), None, None,
             jitter=None, should_giveup=self._gives_up,
@@ -137,7 +137,7 @@ class Connection:
             self._looking.start()
 
     @property
-    def online(self) -> dict[int, Presence]:
+    def online(self) -> dict[int, Availability]:
         """The nodes online, by the register's numbers, and what they declare; none if there is no answer in time."""
         left = self._looked_at + LOOK - time.monotonic()
         if self._looking.is_alive() and left > 0:
@@ -289,7 +289,7 @@ class SpreadGrid:
         """The nodes that are online, at the SuperLinks that answer in time."""
         return self.present()
 
-    def present(self) -> dict[int, Presence]:
+    def present(self) -> dict[int, Availability]:
         """The same, each with what it has declared."""
         for connection in self._connections:
             connection.look()

@@ -39,7 +39,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from palate_common.errors import InputError
-from palate_server.flower.guard import FLEET, Guard, token_of
+from palate_server.flower.guard import FLEET, TokenGuard, token_of
 from palate_server.flower.kept_state import kept_state
 from palate_server.flower.shortcut import Shortcut
 
@@ -197,7 +197,7 @@ def adapt(token: str, database: Path | None = None) -> None:
     update_console_handler(colored=False)  # the log is a file
     middlewares, serve = superlink._get_middleware, uvicorn.run
     vars(superlink)["_get_middleware"] = lambda: [
-        Middleware(Guard, token=token),
+        Middleware(TokenGuard, token=token),
         Middleware(BodyLimit),
         Middleware(Shortcut),
         *trim_middlewares(middlewares()),

@@ -93,14 +93,14 @@ def identify(run: Run) -> None:
     TaskIdentity.node_id = SUPERLINK_NODE_ID
 
 
-class Held(Protocol):
+class HeldTask(Protocol):
     """A connection to a SuperLink."""
 
     def beat(self) -> None:
         """Say that its task is alive, if there is one."""
 
 
-def keep(connections: Iterable[Held]) -> None:
+def keep(connections: Iterable[HeldTask]) -> None:
     """Keep the tasks of connections, in a thread, as long as this process lives."""
     kept = list(connections)
 

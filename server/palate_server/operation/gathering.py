@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from palate_common.errors import InputError
-from palate_common.rounds.exchange import SURVEYS, Presence
+from palate_common.rounds.exchange import SURVEYS, Availability
 
 
 class TooFewError(InputError):
@@ -81,11 +81,11 @@ class CohortGathering:
 
 
 def fit(
-    devices: Mapping[int, int], online: Mapping[int, Presence], *, takes: int, stays: float
+    devices: Mapping[int, int], online: Mapping[int, Availability], *, takes: int, stays: float
 ) -> tuple[dict[int, int], dict[str, int]]:
     """Those of the devices that are online and declare that they take part in this, and stay for long enough.
 
-    >>> online = {11: Presence(90.0, takes=3), 12: Presence(90.0, takes=1), 13: Presence(5.0, takes=3)}
+    >>> online = {11: Availability(90.0, takes=3), 12: Availability(90.0, takes=1), 13: Availability(5.0, takes=3)}
     >>> fit({11: 0, 12: 1, 13: 2, 14: 3}, online, takes=SURVEYS, stays=70.0)
     ({11: 0}, {'take no part in surveys': 1, 'stay for less than 70 s': 1})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Protocol
 
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.rounds.run import Transport
 
 
@@ -16,7 +16,7 @@ class MessageTransport(Protocol):
     def heard(self) -> Set[int]:
         """The nodes that have answered anything in the latest attempt."""
 
-    def online(self) -> Mapping[int, Presence]:
+    def online(self) -> Mapping[int, Availability]:
         """The nodes that are online, each with what it has declared."""
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> Transport:

@@ -20,7 +20,7 @@ from palate_common.errors import BudgetError, InputError, IntegrityError, Locked
 from palate_common.records.checkpoints import sign_checkpoint
 from palate_common.records.merkle import Checkpoint
 from palate_common.records.notes import Note
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
 from palate_common.survey import SURVEYING, Survey
@@ -461,7 +461,7 @@ class Operation:
         witnesses = 2 * self.config.witnesses.seconds if self._cosigners is not None else 0.0
         return self.config.cohort.seconds_of_exchange(self.config.cohort.size) + witnesses + DRAWN
 
-    def _online(self) -> Mapping[int, Presence]:
+    def _online(self) -> Mapping[int, Availability]:
         """The nodes that are online, and what they declare; the quarter of a year in which they are is noted."""
         online = self._messenger.online()
         self._presence.note(online)

@@ -53,7 +53,7 @@ from palate_server.service.metrics import metrics_listeners, read_answer
 from palate_server.service.ports import end_left_over
 from palate_server.service.processes import Child
 from palate_server.service.supervisor import Page
-from palate_server.service.watch import Watch
+from palate_server.service.watch import PartWatch
 
 HousePageMaker = Callable[[House, Callable[[], bool | None]], Page]
 """A function that makes the page of a house; its second argument returns whether the gateway runs."""
@@ -110,7 +110,7 @@ class HouseSupervisor(Closing):
             folder=house.populations,
             pid_file=house.state / "nginx.pid",
         )
-        self._watch = Watch(
+        self._watch = PartWatch(
             self._gateway, lambda: answers_at(house.config.listen, house.config.port, house.config.name)
         )
         self._write()

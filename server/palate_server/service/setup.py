@@ -182,7 +182,7 @@ def read_items(path: Path, name: str = "`--items`") -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class NewItems:
+class AddedItems:
     """A new list of items beside the one that devices have.
 
     Attributes:
@@ -194,7 +194,7 @@ class NewItems:
     added: int
 
 
-def new_items(site: Site, listed: tuple[str, ...]) -> NewItems:
+def new_items(site: Site, listed: tuple[str, ...]) -> AddedItems:
     """Put a list beside the one that devices have; it may have any order, and must have all that they have.
 
     Raises:
@@ -210,10 +210,10 @@ def new_items(site: Site, listed: tuple[str, ...]) -> NewItems:
         )
     known = set(had)
     added = [item for item in listed if item not in known]
-    return NewItems((*had, *added), len(added))
+    return AddedItems((*had, *added), len(added))
 
 
-def add_items(site: Site, listed: NewItems, features: npt.NDArray[np.floating[Any]] | None) -> None:
+def add_items(site: Site, listed: AddedItems, features: npt.NDArray[np.floating[Any]] | None) -> None:
     """Install a list of items; the operation publishes the latest model over it once no run is open.
 
     Args:

@@ -55,7 +55,7 @@ from palate_server.service.problems import SKEW, configuration_hash
 from palate_server.service.processes import Child
 from palate_server.service.setup import make_certificates, make_secret
 from palate_server.service.status import unpublished
-from palate_server.service.watch import STARTING, Watch
+from palate_server.service.watch import STARTING, PartWatch
 
 
 class Page(Protocol):
@@ -121,7 +121,8 @@ class Supervisor(Closing):
         )
         self._children = [*map(self._superlink, range(site.config.gateway.superlinks))]
         asked = [LinkControl(site, place).ready for place in range(site.config.gateway.superlinks)]
-        self._watches = [*map(Watch, self._children, asked), Watch(self._serverapp, _Pulse(site.state / "lock"))]
+        pulse = _Pulse(site.state / "lock")
+        self._watches = [*map(PartWatch, self._children, asked), PartWatch(self._serverapp, pulse)]
         if not dev and not housed:
             front = Front.alone(site)
             write_configuration(front)
@@ -135,7 +136,7 @@ class Supervisor(Closing):
                 bounds=self._bounds,
             )
             self._children.append(gateway)
-            self._watches.append(Watch(gateway, lambda: answers_at(front.listen, front.port, site.config.name)))
+            self._watches.append(PartWatch(gateway, lambda: answers_at(front.listen, front.port, site.config.name)))
         self._watched = WatchedSite(site.folder)
         self._metrics = Metrics(self._watched, self.parts)
         self._enrolling = EnrolmentService(site, self._links.register, self._links.remove)

@@ -1,6 +1,6 @@
 """Watch: asks a part again and again whether it still does something, and ends one that hangs.
 
-    a thread asks -> Watch <- the supervisor looks, says so, and ends a part that hangs
+    a thread asks -> PartWatch <- the supervisor looks, says so, and ends a part that hangs
 
 A process that was stopped, or that waits for itself, runs for ever and does nothing. On a machine that has no time for
 it, a healthy one looks the same for a while, and ending it would make all slower: so a part that took long to start is
@@ -35,7 +35,7 @@ ASKED: Final = 3
 """Questions without an answer before a part is ended: time passes while the supervisor itself isn't run, too."""
 
 
-class Watch:
+class PartWatch:
     """What a part answers.
 
     Args:

@@ -22,7 +22,7 @@ from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_common.rounds.plan import read_plan
 from palate_common.secagg.directory import Directory
 from palate_common.secagg.messages import step_of
@@ -80,7 +80,7 @@ class Devices:
     """Who comes, and never says anything."""
     heard: set[int] = field(default_factory=set)
     """Nodes that have answered anything in the latest attempt."""
-    declared: dict[int, Presence] = field(default_factory=dict)
+    declared: dict[int, Availability] = field(default_factory=dict)
     """What a device declares that doesn't stay for ten minutes, or takes part in something alone."""
     home: dict[int, int] = field(default_factory=dict)
     """Node -> seconds after which it was asked to come back."""
@@ -102,9 +102,9 @@ class Devices:
         self.histories = Interactions.from_pairs(users, items, n_users=self.count, n_items=len(ITEMS))
         self.ledger = DeviceLedger(self.folder / "devices.db", durable=False)
 
-    def online(self) -> dict[int, Presence]:
+    def online(self) -> dict[int, Availability]:
         there = [device for device in range(self.count) if device not in self.away]
-        return {device + 1: self.declared.get(device, Presence(600.0, TRAINING | SURVEYS)) for device in there}
+        return {device + 1: self.declared.get(device, Availability(600.0, TRAINING | SURVEYS)) for device in there}
 
     def transport(self, cohort: Mapping[int, int], *, ttl: float, timeout: float) -> _Transport:
         return _Transport(self, cohort, {"ttl": ttl, "timeout": timeout})

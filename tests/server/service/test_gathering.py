@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_server.operation.gathering import CohortGathering, TooFewError, draw_cohort, fit
 
 
@@ -54,8 +54,8 @@ def test_nobody_is_waited_for_who_is_known_not_to_come() -> None:
 def test_devices_that_cannot_take_part_are_told_apart_and_not_waited_for_for_ever() -> None:
     clock = Clock()
     appointment = CohortGathering(size=3, least=2, seconds=10.0, clock=clock)
-    online = {7: Presence(70.0, SURVEYS), 8: Presence(69.9, SURVEYS | TRAINING), 9: Presence(500.0, TRAINING)}
-    online |= {10: Presence(), 11: Presence(500.0, SURVEYS)}
+    online = {7: Availability(70.0, SURVEYS), 8: Availability(69.9, SURVEYS | TRAINING)}
+    online |= {9: Availability(500.0, TRAINING), 10: Availability(), 11: Availability(500.0, SURVEYS)}
     here, unfit = fit({7: 0, 8: 1, 9: 2, 10: 3}, online, takes=SURVEYS, stays=70.0)
     assert (here, unfit) == ({7: 0}, {"stay for less than 70 s": 1, "take no part in surveys": 2})
     assert appointment.look({}, unfit=unfit) is None

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from palate_cli.cli import run
 from palate_common.errors import PalateError, RefusedError
-from palate_server.flower.guard import Guard, token_of
+from palate_server.flower.guard import TokenGuard, token_of
 from palate_server.flower.superlink_state import LinkControl
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site
@@ -48,7 +48,7 @@ def site(tmp_path: Path, asked: list[str]) -> Iterator[Site]:
             register.registered(device.number, 7 + number)
     inside = Starlette(routes=[Route("/{path:path}", take, methods=["POST"])])
     listener = Listener(
-        Guard(inside, token_of(made.superlink_secret)),
+        TokenGuard(inside, token_of(made.superlink_secret)),
         host="127.0.0.1",
         port=made.config.gateway.superlink_port,
         certificate=(made.tls / "superlink.pem", made.tls / "superlink.key"),

@@ -14,7 +14,7 @@ import pytest
 from palate_cli.cli import run
 from palate_cli.commands.serve.access import pardon
 from palate_common.errors import IntegrityError, LockedError, PalateError
-from palate_common.rounds.exchange import TRAINING, Presence
+from palate_common.rounds.exchange import TRAINING, Availability
 from palate_common.rounds.wire import REFUSED
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_common.secagg.messages import Step
@@ -76,13 +76,13 @@ def test_too_few_devices_are_sent_home_and_nothing_is_charged(make_service: Make
 def test_devices_that_stay_for_less_than_an_exchange_may_last_are_not_drawn(make_service: Maker) -> None:
     """A sync that ends in the middle of an attempt costs everybody a charge."""
     service = make_service(wait=1e-9, pause=1000.0)
-    service.devices.declared = {0: Presence(69.0, TRAINING)}
+    service.devices.declared = {0: Availability(69.0, TRAINING)}
     service.operate()
     assert spent_attempts(service) == (0, 0)
     (told,) = service.events("no cohort")
     assert told["kind"] == "training"
     assert told["reason"] == "a cohort needs at least 8 devices, and 7 came; others that stay for less than 70 s: 1"
-    service.devices.declared = {0: Presence(71.0, TRAINING)}
+    service.devices.declared = {0: Availability(71.0, TRAINING)}
     service.operate()
     assert spent_attempts(service)[1] > 0
 

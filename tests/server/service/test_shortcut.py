@@ -28,7 +28,7 @@ from palate_client.online.flower_messages import Notice, Reply, ServerMessage
 from palate_common.enrolment import NodeKey, new_node_key
 from palate_common.records.protobuf import all_bytes, blob, last_bytes, last_uint, read, text, uint
 from palate_common.rounds import exchange
-from palate_common.rounds.exchange import Presence
+from palate_common.rounds.exchange import Availability
 from palate_server.flower import shortcut
 from palate_server.flower.kept_state import KeptState
 from palate_server.flower.link import COLLECT, ONLINE, PRESENT, PURGE, PUSH
@@ -203,19 +203,19 @@ def test_a_device_declares_with_each_request_for_how_long_it_stays_and_for_what(
     async def work() -> None:
         node, other = Node(here, online=False), Node(here)
 
-        async def there() -> dict[int, Presence]:
+        async def there() -> dict[int, Availability]:
             status, body = await here.server_app(ONLINE)
             assert status == 200
-            return {number: Presence(stays / 1000, takes) for number, stays, takes in PRESENT.iter_unpack(body)}
+            return {number: Availability(stays / 1000, takes) for number, stays, takes in PRESENT.iter_unpack(body)}
 
         activate = fleet_pb2.ActivateNodeRequest(public_key=node.key.public.encode(), heartbeat_interval=30.0)
-        said = Presence(90.0, exchange.TRAINING | exchange.SURVEYS).to_bytes()
+        said = Availability(90.0, exchange.TRAINING | exchange.SURVEYS).to_bytes()
         assert (await node.ask("activate-node", activate, said))[0] == 200
         found = await there()
-        assert found[other.number] == Presence()
+        assert found[other.number] == Availability()
         assert (found[node.number].takes, 80 < found[node.number].stays <= 90) == (3, True)
         asked = fleet_pb2.PullMessagesRequest(node=node.node)
-        await node.ask("pull-messages", asked, waits(0.0) + Presence(5.0, exchange.TRAINING).to_bytes())
+        await node.ask("pull-messages", asked, waits(0.0) + Availability(5.0, exchange.TRAINING).to_bytes())
         found = await there()
         assert (found[node.number].takes, 0 < found[node.number].stays <= 5) == (1, True)
         stolen = asked.SerializeToString() + waits(0.0) + said
@@ -224,7 +224,7 @@ def test_a_device_declares_with_each_request_for_how_long_it_stays_and_for_what(
         await node.ask("deactivate-node", fleet_pb2.DeactivateNodeRequest(node_id=node.number))
         assert node.number not in await there()
         await node.ask("activate-node", activate)
-        assert (await there())[node.number] == Presence(), "nothing is left of an earlier sync"
+        assert (await there())[node.number] == Availability(), "nothing is left of an earlier sync"
 
     run(work)
 

@@ -66,7 +66,7 @@ def test_each_middleware_that_is_passed_by_is_flowers_and_the_order_stays() -> N
 def test_fleet_and_runtime_pass_by_and_everything_else_goes_through(path: str, goes_through: bool) -> None:
     seen: list[str] = []
 
-    class Guard:
+    class TokenGuard:
         def __init__(self, app: ASGIApp, name: str) -> None:
             self._app, self._name = app, name
 
@@ -78,7 +78,7 @@ def test_fleet_and_runtime_pass_by_and_everything_else_goes_through(path: str, g
         seen.append("inside")
 
     nothing: Any = None
-    guarded = PartialMiddleware(inside, Middleware(Guard, name="guard"))
+    guarded = PartialMiddleware(inside, Middleware(TokenGuard, name="guard"))
     asyncio.run(guarded({"type": "http", "path": path}, nothing, nothing))
     assert seen == (["guard", "inside"] if goes_through else ["inside"])
 

@@ -14,7 +14,7 @@ from benchmarks.worlds.surveys import World
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
 from palate_common.errors import BudgetError, InputError, IntegrityError
-from palate_common.rounds.exchange import TRAINING, Presence
+from palate_common.rounds.exchange import TRAINING, Availability
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import Survey
 from palate_server.console.board import BoardReader
@@ -174,7 +174,7 @@ def test_a_survey_is_for_who_says_to_take_part_and_training_does_not_wait_for_it
 ) -> None:
     """Where few users agree to surveys nothing is charged for them, and all that they agree to goes on."""
     service = answering(make_service(extra=SURVEYS, every_hours=1e6, wait=1e-9, pause=1000.0))
-    service.devices.declared = dict.fromkeys((2, 5), Presence(600.0, TRAINING))
+    service.devices.declared = dict.fromkeys((2, 5), Availability(600.0, TRAINING))
     service.operate(2)
     told = "a cohort needs at least 8 devices, and 6 came; others that take no part in surveys: 2"
     assert [(event["kind"], event["reason"]) for event in service.events("no cohort")] == [("survey", told)]

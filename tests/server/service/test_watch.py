@@ -15,7 +15,7 @@ import pytest
 from palate_server.service import processes
 from palate_server.service.processes import Child
 from palate_server.service.supervisor import _Pulse
-from palate_server.service.watch import MOST, PATIENCE, STARTING, Watch
+from palate_server.service.watch import MOST, PATIENCE, STARTING, PartWatch
 
 ALIVE = "import pathlib, time\nwhile True:\n    pathlib.Path('alive').touch()\n    time.sleep(0.01)\n"
 """It shows that it lives, as the ServerApp does."""
@@ -29,7 +29,7 @@ class Part:
         self.child = Child(
             "part", [sys.executable, "-S", "-c", ALIVE], log=folder / "log", environment={}, folder=folder
         )
-        self.watch = Watch(self.child, lambda: self.says, clock=lambda: self.now)
+        self.watch = PartWatch(self.child, lambda: self.says, clock=lambda: self.now)
         self.file, self.ends = folder / "alive", list[float]()
 
     def keep(self) -> bool:
@@ -145,7 +145,7 @@ def test_an_answer_is_of_the_process_that_runs(part: Part) -> None:
 
 def test_a_sign_of_life_that_the_former_has_left_is_none_of_the_new_ones(part: Part) -> None:
     """Else a ServerApp that was killed is well at once, and its slow start is taken for a short one."""
-    watch = Watch(part.child, _Pulse(part.file), clock=lambda: part.now)
+    watch = PartWatch(part.child, _Pulse(part.file), clock=lambda: part.now)
     wait(part.file.exists)
     watch.look()
     seen = part.file.stat().st_mtime_ns

@@ -58,7 +58,7 @@ export interface Upload {
 }
 
 /** What a device declares while it is online: a server draws cohorts from those that have the time and the consent. */
-export interface Presence {
+export interface Availability {
   /** Seconds for which it takes plans; one that it has taken is finished after that, too. */
   readonly stays: number;
   /** What its user agrees to: the sum of `TRAINING` and `SURVEYS`. */
@@ -98,7 +98,7 @@ export class Fleet {
     /** Seconds since 1970; a server accepts an error of five minutes. */
     private readonly clock: () => number = () => Date.now() / 1000,
     /** For how long the device takes plans now, and for what. */
-    private readonly declares: () => Presence | Promise<Presence> = () => ({ stays: 0, takes: 0 }),
+    private readonly declares: () => Availability | Promise<Availability> = () => ({ stays: 0, takes: 0 }),
   ) {}
 
   /** Goes online; gives Flower's number of the node. `earlier` goes offline first, if the server says that it is online. */

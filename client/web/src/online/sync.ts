@@ -20,7 +20,7 @@ import type { Service } from "../service.js";
 import * as downloads from "./downloads.js";
 import { askedToDelete, enrolmentOf, keepEnrolment, type Enrolment } from "./enrolment.js";
 import type { Answer, Notice } from "./flower_messages.js";
-import { Fleet, SURVEYS, TRAINING, type Asked, type Presence } from "./flower_wire.js";
+import { Fleet, SURVEYS, TRAINING, type Asked, type Availability } from "./flower_wire.js";
 import { Https, RejectedError, StoppedError } from "./https.js";
 
 const [POLL_GROWTH, POLL_RANGE, RHYTHM] = [1.5, 4, 0.6];
@@ -156,7 +156,7 @@ class Session {
   }
 
   /** For how long this device takes plans now, and for what: the server draws it for nothing else. */
-  private async declared(): Promise<Presence> {
+  private async declared(): Promise<Availability> {
     const { rounds } = this.options;
     const [train, analytics] = [await rounds.agreed("train"), await rounds.agreed("analytics")];
     return { stays: this.stays(), takes: (train ? TRAINING : 0) + (analytics ? SURVEYS : 0) };

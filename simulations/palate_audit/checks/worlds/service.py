@@ -36,7 +36,7 @@ from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.errors import IntegrityError, PalateError
-from palate_common.rounds.exchange import SURVEYS, TRAINING, Presence
+from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
 from palate_common.rounds.plan import read_plan
 from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.transport import RECORD
@@ -103,10 +103,10 @@ class _Mail(LocalGrid):
         """Every node; whoever was late looks for messages now."""
         return self.present()
 
-    def present(self) -> Mapping[int, Presence]:
+    def present(self) -> Mapping[int, Availability]:
         """The same; all of them take part in everything, and stay."""
         self.look()
-        return dict.fromkeys(super().get_node_ids(), Presence(3600.0, TRAINING | SURVEYS))
+        return dict.fromkeys(super().get_node_ids(), Availability(3600.0, TRAINING | SURVEYS))
 
     def begin(self) -> None:
         """Another attempt."""
