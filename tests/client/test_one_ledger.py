@@ -128,14 +128,15 @@ def test_a_look_at_a_model_that_is_replaced_meanwhile_puts_no_older_one_back(
     device, run = world.device, world.run
     device.update_model(world.model(run.ledger.shown(1)))
     run.coordinator()
-    newer = published.read(world.model(run.ledger.shown()), public_key=run.key.public)
+    folder = world.model(run.ledger.shown())
+    newer = published.read(folder, public_key=run.key.public)
     device.models._read = None  # as after a restart
     unpack = published.unpack
 
     def meanwhile(*args: Any, **changes: Any) -> Any:
         found = unpack(*args, **changes)
         monkeypatch.undo()
-        assert device.models.take(newer)
+        assert device.update_model(folder)
         return found
 
     monkeypatch.setattr("palate_client.models.published.unpack", meanwhile)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import DUMMIES, DenseSteps, Update, layout_size
+from palate_common.mechanism.update import DUMMIES, DenseSteps, layout_size
 from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.shares import add_shares, share_source
@@ -197,12 +197,11 @@ def test_a_device_that_does_not_clip_costs_itself_and_not_the_round(run: Any, mo
     nodes = run.nodes(users_per_node=1)
     replies = answers(nodes[1:], plan, model)
 
-    def unclipped(update: Update, layout: Any, *, clip_norm: float, grid: int) -> Any:
-        made = clip(update, layout, clip_norm=clip_norm, grid=grid)
-        huge = np.full((1, layout_size(layout)), 10 * (asked.grid + asked.sigma), np.int64)
-        return type(made)((DenseSteps(huge),), made.accepted, grid)
+    def lengthened(clipped: Any, plan: Any, source: Any) -> Any:
+        share = add_shares(clipped, plan, source)
+        return replace(share, steps=share.steps + 10 * (asked.grid + asked.sigma))
 
-    monkeypatch.setattr(contribution, "clip", unclipped)
+    monkeypatch.setattr(contribution, "add_shares", lengthened)
     liar = nodes[0].answer(plan, model)
     assert liar != REFUSED
     release = coordinator.close_attempt({**{number + 1: each for number, each in replies.items()}, 0: liar})

@@ -24,7 +24,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeptLedger:
         return call()
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=get))
-    return KeptLedger(SimpleNamespace(call=SimpleNamespace(remote=partial(partial, keeper.call))))
+    remote = {name: SimpleNamespace(remote=partial(partial, getattr(keeper, name))) for name in ("call", "charge")}
+    return KeptLedger(SimpleNamespace(**remote))
 
 
 def test_a_charge_is_made_before_it_returns_and_what_is_refused_is_refused(kept: KeptLedger, tmp_path: Path) -> None:
