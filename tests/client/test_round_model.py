@@ -67,7 +67,7 @@ def test_the_answer_is_that_of_a_model_in_hand_and_a_further_attempt_fetches_not
         assert shelf.asked == [digest(model)]
         assert own.answer(0, run.altered(again), model) != REFUSED  # as a server of before sends it
         assert shelf.asked == [digest(model)]
-        assert (own.rounds, own.refused, charges(device)) == (3, 0, 3)
+        assert (own.begun, own.refused, charges(device)) == (3, 0, 3)
     assert REFUSED not in (first, second)
     assert first != second  # each names its attempt
 
