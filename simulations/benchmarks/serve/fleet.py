@@ -30,7 +30,7 @@ def main(file: Path) -> None:
         participations=10**6,
         floors=floors,
     )
-    over, agreed = threading.Event(), list[str]()
+    over, devices = threading.Event(), list[palate.Device]()
     count, enrolled = len(job["invitations"]), threading.Barrier(len(job["invitations"]) + 1)
     turn, turns = threading.Condition(), [0]  # device numbers are those of the events
     totals = {"rounds": 0, "exchanges": 0, "requests": 0, "refused": 0, "syncs": 0, "sent": 0, "received": 0}
@@ -48,6 +48,7 @@ def main(file: Path) -> None:
                 with turn:
                     turn.wait_for(lambda: turns[0] == number)
                     device.enroll(job["invitations"][number])
+                    devices.append(device)
                     turns[0] += 1
                     turn.notify_all()
                 enrolled.wait()
@@ -55,9 +56,6 @@ def main(file: Path) -> None:
                     if rng.random() < job["churn"]:
                         over.wait(rng.uniform(1.0, 10.0))
                         continue
-                    for purpose in agreed:
-                        if not device.consent.get(purpose):
-                            device.consent.grant(purpose, version="1")
                     window = job["windows"][number % len(job["windows"])]
                     result = device.sync(seconds=window, stop=over, poll_seconds=0.5)
                     with lock:
@@ -75,7 +73,8 @@ def main(file: Path) -> None:
 
         def watch() -> None:
             for line in sys.stdin:
-                agreed.append(line.strip())
+                for device in devices:
+                    device.consent.grant(line.strip(), version="1")
             over.set()
 
         threading.Thread(target=watch, daemon=True).start()
