@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import palate
 from palate_client.service import Service
@@ -73,8 +74,9 @@ def main(file: Path) -> None:
 
         def watch() -> None:
             for line in sys.stdin:
+                purpose: Any = line.strip()
                 for device in devices:
-                    device.consent.grant(line.strip(), version="1")
+                    device.consent.grant(purpose, version="1")
             over.set()
 
         threading.Thread(target=watch, daemon=True).start()
