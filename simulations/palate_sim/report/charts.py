@@ -95,7 +95,7 @@ def _quality(result: Mapping[str, Any]) -> Chart | None:
     if not rows:
         return None
     caption = "Whiskers are 95 % bootstrap intervals over test users."
-    if "noised_popularity" in (result.get("baselines") or {}):
+    if any(name == "noised_popularity" for name, *_ in ranking(result)):
         caption += " The fair floor is noised popularity, which spends the same budget."
     figure = plots.quality(result)
     if any(trace.name == RAW for trace in figure.data):
