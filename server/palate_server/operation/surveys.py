@@ -26,8 +26,8 @@ OVER = 12 * 3600.0
 
 ASKED = 2
 """How often a week is asked, at most: once more if the first time was charged and void. Each time is charged."""
-PUT_OFF = 3600.0, 86_400.0
-"""Seconds until a survey for which too few devices came is tried again: at first, then doubled, and at most."""
+PUT_OFF = 60.0, 86_400.0
+"""The least and the most seconds until a survey for which too few devices came is tried again."""
 
 
 class Surveys:
@@ -44,8 +44,12 @@ class Surveys:
         self._later = self._pause = 0.0
 
     def put_off(self, *, now: float) -> None:
-        """Ask later, because too few devices came that take part in surveys: other work doesn't wait for them."""
-        first, most = PUT_OFF
+        """Ask later, because too few devices came that take part in surveys: other work doesn't wait for them.
+
+        At first after `cohort.pause_seconds`, as after any cohort that did not gather; then each time twice as late.
+        """
+        least, most = PUT_OFF
+        first = min(max(self._config.cohort.pause_seconds, least), most)
         self._pause = min(2 * self._pause, most) if self._pause and now < self._later + most else first
         self._later = now + self._pause
 

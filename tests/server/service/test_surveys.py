@@ -192,12 +192,13 @@ def test_a_survey_without_a_cohort_is_tried_again_later_and_later(service: Any, 
     surveys, now = Surveys(service.site.config, EventLog(service.site.events)), due_at("2026-11-23")
     with service.site.ledger() as ledger:
         assert surveys.due(ledger, now=now) is not None
-        for pause in (3600.0, 7200.0, 14_400.0, 3600.0):
+        first = max(60.0, service.site.config.cohort.pause_seconds)
+        for pause in (first, 2 * first, 4 * first, first):
             surveys.put_off(now=now)
             assert (surveys.due(ledger, now=now + pause - 1), surveys.next(ledger, now=now)) == (None, now + pause)
             now += pause
             assert surveys.due(ledger, now=now) is not None
-            now += 2 * 86_400.0 * (pause > 8000)  # nobody was there for days
+            now += 2 * 86_400.0 * (pause == 4 * first)  # nobody was there for days
 
 
 def test_a_void_survey_is_asked_once_more_and_charged_each_time(make_service: Maker, clock: Any) -> None:
