@@ -7,6 +7,7 @@ Each charged attempt is released, or a process that was killed while it ran has 
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -334,7 +335,8 @@ def _accounts(world: World, faults: list[Fault]) -> dict[str, Any]:
 def hour_tables(found: Mapping[str, Any]) -> list[Table]:
     """What was charged and for what, and what became of each event of the hour."""
     voided, epsilon, copy = found["charged"] - found["released"], found["epsilon"], found["copy"]
-    whole = not found["unnamed"] and not found["untold"] and found["ledger"] == found["mu2"]["spent"]
+    same = math.isclose(found["ledger"], found["mu2"]["spent"], rel_tol=1e-9)  # they are summed in another order
+    whole = not found["unnamed"] and not found["untold"] and same
     parts = ", ".join(f"{each['part']} {each['back'] - each['at']:.0f} s" for each in found["faults"])
     by = ", ".join(f"{each['part']} ({each['reason']})" for each in found["named"]) or "none"
     single = all(set(each["alive"].values()) == {1} for each in found["faults"])
