@@ -68,7 +68,7 @@ def erase(path: Path | str) -> None:
             if isinstance(found, Wrapped) and found.holder == keyring.name:
                 keyring.forget(found.app, found.store)
         finally:
-            for store in _stores(folder) | (set() if found is None else {found.store}):
+            for store in sorted(_stores(folder) | (set() if found is None else {found.store})):
                 remove(folder, store)
             vault.clear()
 

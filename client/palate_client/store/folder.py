@@ -189,7 +189,7 @@ def remove(folder: Path, store: str) -> None:
         PalateError: one of them can't be removed, for example as another process has it open on Windows.
     """
     try:
-        for path in folder.glob(f"{store}.*"):
+        for path in sorted(folder.glob(f"{store}.*")):
             path.unlink(missing_ok=True)
         sync_folder(folder)  # before the tombstone: a power cut must not restore files without it
     except OSError as error:
