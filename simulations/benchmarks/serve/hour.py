@@ -87,11 +87,13 @@ class Fault:
         part: which.
         at: when it was killed, seconds since 1970.
         back: when a round was released again.
+        alive: how many processes of each part there were then.
     """
 
     part: str
     at: float
     back: float
+    alive: Mapping[str, int]
 
 
 class HourWorld(World):
