@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
+from time import sleep
 from typing import Any
 
 from palate_common.algorithms.verdict import NAME as JUDGING
@@ -128,7 +129,7 @@ class Operation:
             if now < due:
                 self._dismissals.send(self._online(), seconds=SOONEST if soon else due - now)
                 self._dismissals.tidy()
-                time.sleep(IDLE)
+                sleep(IDLE)
 
     def _take_over(self, ledger: Ledger) -> None:
         """Log an attempt that a former process has lost, and close its run if it can't pay for another attempt."""
@@ -416,7 +417,7 @@ class Operation:
     def _awaited(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int]:
         """Wait for the cohort of a run's next attempt."""
         while (cohort := self._gather(kind, least=least, within=within)) is None:
-            time.sleep(GATHERING)
+            sleep(GATHERING)
         return cohort
 
     def _gather(self, kind: str, *, least: int, within: int | None) -> Mapping[int, int] | None:
@@ -452,9 +453,9 @@ class Operation:
                 self.events.tell("gathered", kind=kind, invited=len(cohort))
                 return cohort
             if not appointment.begun:
-                time.sleep(IDLE)
+                sleep(IDLE)
                 return None
-            time.sleep(GATHERING)
+            sleep(GATHERING)
 
     def _stays(self) -> float:
         """Seconds that a device must stay to be drawn: an exchange that lasts as long as any may, and the way to it."""

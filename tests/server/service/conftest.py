@@ -236,14 +236,14 @@ def clock(make_service: Maker, monkeypatch: pytest.MonkeyPatch) -> Clock:
         made.now += made.slept
 
     monkeypatch.setattr("palate_server.operation.operation.time.time", made.read)
-    monkeypatch.setattr("palate_server.operation.operation.time.sleep", sleep)
+    monkeypatch.setattr("palate_server.operation.operation.sleep", sleep)
     return made
 
 
 @pytest.fixture
 def make_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
     """Makes services; nobody waits in their operations."""
-    monkeypatch.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
     with services(tmp_path) as make:
         yield make
 

@@ -39,7 +39,7 @@ def servers(make_shared_service: Any, tmp_path_factory: pytest.TempPathFactory) 
     """Two servers of one population's name, each with two runs whose models are published."""
     root = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        patched.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
         for name in ("one", "two"):
             service = make_shared_service(name, every_hours=0.0)
             for _ in range(2):

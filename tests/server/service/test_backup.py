@@ -48,7 +48,7 @@ def published_run(service: Any) -> None:
 def shared(make_shared_service: Maker, tmp_path_factory: pytest.TempPathFactory) -> Any:
     service, folder = make_shared_service(every_hours=0.0, dropout=0.13), tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        patched.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
         published_run(service)
         service.archive, service.witness = folder / "backup.tar", folder / "witness"
         service.backed_up = write_backup(service.site, service.archive)

@@ -96,7 +96,7 @@ def browser() -> Iterator[Browser]:
 def served(make_shared_service: Maker) -> Iterator[Served]:
     extra = EXTRA.format(ports=free_ports(), kept=hash_password(WORDS))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        patched.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
         service = make_shared_service(algorithm="als", epsilon=2.0, lifetime=9.0, every_hours=0.0, extra=extra)
         service.devices.spoil = lambda device, answer: REFUSED if device < 2 else answer
         service.operate()
@@ -239,7 +239,7 @@ def test_what_was_opened_and_focused_stays_so_when_its_section_changes(entered: 
 def test_an_attempt_goes_on_before_the_readers_eyes(
     entered: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
     shown: dict[int, str] = {}
 
     def spoil(device: int, answer: bytes) -> bytes:

@@ -40,7 +40,7 @@ def runs(service: Any) -> list[str]:
 def shared(make_shared_service: Maker) -> Any:
     found = make_shared_service(every_hours=0.0, epsilon=1.0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palate_server.operation.operation.time.sleep", lambda seconds: None)
+        patched.setattr("palate_server.operation.operation.sleep", lambda seconds: None)
         found.operate(2)
     return found
 
