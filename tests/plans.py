@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.update import BlockSpec
-from palate_common.rounds.plan import RoundPlan
+from palate_core.accounting import charged_mu2
+from palate_core.layout import BlockSpec
+from palate_core.plan import RoundPlan
 
 GRID, SIGMA = 2**14, 2**16
 

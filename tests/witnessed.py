@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import Note, VerifierKey, read_signatures
-from palate_common.records.signing import SigningKey
+from palate_core.log.checkpoints import log_key, read_state, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import Note, VerifierKey, read_signatures
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessConfig, WitnessFolder

@@ -34,11 +34,11 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader, unseen
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import InputError, RefusedError
 from palate_common.interactions import Interactions, map_interactions
-from palate_common.records.pinned import Pinned
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.messages import step_of
+from palate_core.errors import InputError, RefusedError
+from palate_core.log.pinned import Pinned
+from palate_core.masks.messages import step_of
 
 logger = logging.getLogger(__name__)
 

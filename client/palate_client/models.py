@@ -17,13 +17,13 @@ from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service, required
 from palate_client.store.journal import Edition, Journal, note_refusal, reason_of
 from palate_client.store.store import EventStore
-from palate_common.errors import IntegrityError, PalateError, RefusedError, UnreachableError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, MOST_SIGNED, SIGNATURE, check_recorded, evidence_of, read_file
 from palate_common.models.published import Published
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown, check_growth, check_pinned, kept_by, spend_shown
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import IntegrityError, PalateError, RefusedError, UnreachableError
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import Shown, check_growth, check_pinned, kept_by, spend_shown
+from palate_core.log.merkle import Checkpoint
 
 
 class Models:

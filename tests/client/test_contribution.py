@@ -10,19 +10,19 @@ from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Identity, ModelReader
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, OuterBlock, Update
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED, decode, split
-from palate_common.secagg.directory import Directory
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import digest
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.plan import SignedPlan
 
 MakeRun = Callable[..., Any]
 

@@ -11,15 +11,15 @@ from palate_client.ledger.trust import Trust
 from palate_client.rounds.contribution import Contributor, check_floors
 from palate_common.algorithms import PublicFacts, State
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel
-from palate_common.records.signing import SigningKey
-from palate_common.rounds import plan as plan_module
-from palate_common.rounds.plan import SignedPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core import plan as plan_module
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger
 
 MakeRun = Callable[..., Any]

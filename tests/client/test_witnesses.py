@@ -16,16 +16,16 @@ from watched_world import WITNESSES, World, make_world
 from witnessed import Committee
 
 import palate
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.models import published
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import cosign
-from palate_common.records.notes import COSIGNATURE, VerifierKey, read_note
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import PLAN_TAG, open_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.notes import COSIGNATURE, VerifierKey, read_note
+from palate_core.log.signing import SigningKey
+from palate_core.plan import PLAN_TAG, open_plan
 from palate_server.ledger.ledger import Ledger
 
 

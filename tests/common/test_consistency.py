@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from palate_common.errors import IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import PROVED, SPENT, Shown, check_growth, kept_by, shown_by, spend_shown
+from palate_core.errors import IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.consistency import PROVED, SPENT, Shown, check_growth, kept_by, shown_by, spend_shown
 from palate_server.ledger.ledger import Ledger
 
 FACTS = {"mechanism": "discrete Gaussian"}

@@ -7,23 +7,23 @@ from typing import Any
 import plans
 import pytest
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import (
+from palate_common.accounting.sampled import attempt_mu2
+from palate_core.accounting import charged_mu2
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.plan import (
     PLAN_TAG,
     ChargeProof,
     RoundPlan,
     Sampling,
     SignedPlan,
     _verify_cost,
-    attempt_mu2,
     open_plan,
     sign_plan,
 )
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core.privacy_mode import DpMode
 from palate_server.ledger.ledger import Checkpoint, Ledger
 
 GRID, SIGMA = 2**14, 2**15

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import RoundPlan
+from palate_core.log.canonical import canonical_json
+from palate_core.plan import RoundPlan
 
 TEXT = (
     '{"algorithm":"popularity","attempt":0,"clip_norm":1.0,"cohort":null,"cohort_floor":1,"dp":"central","expires":2000000000,'

@@ -12,21 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_common.errors import InputError
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import (
-    TAIL,
-    GaussianEvent,
-    account,
-    charged_mu2,
-    delta_of,
-    epsilon_of,
-    epsilon_pld,
-    mu_of,
-    noise_for,
-    sampled_mu2,
-    split_budget,
-)
+from palate_common.accounting.releases import GaussianEvent, account
+from palate_common.accounting.sampled import noise_for, sampled_mu2
+from palate_core import accounting
+from palate_core.accounting import TAIL, charged_mu2, delta_of, epsilon_of, mu_of, split_budget
+from palate_core.errors import InputError
+from palate_sim.card.second_accountant import epsilon_pld
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +131,7 @@ def test_releases_with_steps_are_accounted_like_others() -> None:
 
 def test_numpy_is_all_that_a_device_needs() -> None:
     code = (
-        "import sys; from palate_common.mechanism.accounting import sampled_mu2 as m;"
+        "import sys; from palate_core.accounting import sampled_mu2 as m;"
         "m(sensitivity=1024, sigma=4096, inclusion=0.5, steps=2); print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -23,10 +23,11 @@ from typing import Any
 import pytest
 
 from palate_common import system
-from palate_common.errors import LockedError
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import LockedError
+from palate_core.log.signing import SigningKey
 
 STAND_IN = """
 import fcntl, os, sys, types
@@ -170,9 +171,9 @@ def test_on_windows_a_new_file_comes_by_a_rename_and_modes_say_nothing(
     monkeypatch.delattr(os, "link")
     create_durably(tmp_path / "file", b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    SigningKey.generate().save(tmp_path / "key")
+    save_key(SigningKey.generate(), tmp_path / "key")
     (tmp_path / "key").chmod(0o666)  # what Windows reports of every file that can be written
-    SigningKey.load(tmp_path / "key")
+    load_key(tmp_path / "key")
     assert (system.children_seconds(), system.peak_memory(children=True)) == (0.0, None)
 
 

@@ -24,22 +24,22 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from flwr.proto import fleet_pb2
 
-from palate_common.errors import InputError, IntegrityError
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.checkpoints import log_key
-from palate_common.records.consistency import check_growth
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
-from palate_common.records.notes import VerifierKey, read_note, verify_note
-from palate_common.records.pinned import Pinned
-from palate_common.rounds.plan import open_plan
 from palate_common.rounds.wire import decode
-from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import check
-from palate_common.secagg.graph_terms import graph_terms
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.checkpoints import log_key
+from palate_core.log.consistency import check_growth
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
+from palate_core.log.notes import VerifierKey, read_note, verify_note
+from palate_core.log.pinned import Pinned
+from palate_core.masks.agreement import KeyPair, agree
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph_terms import graph_terms
+from palate_core.plan import open_plan
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (

@@ -13,12 +13,12 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
 from palate_client.secagg import checks as masked_checks
 from palate_client.secagg.states import Advertised, Shared
-from palate_common.errors import IntegrityError, PalateError, RefusedError
-from palate_common.secagg import cohort as cohorts
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Label, open_box
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.messages import (
+from palate_core.errors import IntegrityError, PalateError, RefusedError
+from palate_core.masks import ring_cohort as cohorts
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import Label, open_box
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.messages import (
     BOX,
     BOX_BODY,
     KEY,
@@ -36,8 +36,8 @@ from palate_common.secagg.messages import (
     read,
     write,
 )
-from palate_common.secagg.shamir import combine, split
-from palate_common.secagg.transcript import (
+from palate_core.masks.shamir import combine, split
+from palate_core.masks.transcript import (
     ADVERT,
     MEMBERS,
     advert_payload,

@@ -12,12 +12,13 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
-from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
+from palate_common.mechanism.update import DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED, decode
+from palate_core.errors import RefusedError
+from palate_core.layout import BlockSpec
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import noised
 from palate_server.rounds.run import first_answers

@@ -23,14 +23,14 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.models import Models
 from palate_client.service import Service
 from palate_client.store.journal import Journal
-from palate_common.errors import PalateError
 from palate_common.models import manifest as manifests
 from palate_common.models.published import Published
-from palate_common.records import consistency
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.pinned import Pinned
-from palate_common.rounds import plan as plans
+from palate_core import plan as plans
+from palate_core.errors import PalateError
+from palate_core.log import consistency
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.pinned import Pinned
 
 WEB = Path(__file__).parents[2] / "client" / "web"
 OTHER = "steps for single events"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import palate
 from palate_client.rounds.contribution import Contributor
-from palate_common.errors import BudgetError, InputError, IntegrityError
+from palate_core.errors import BudgetError, InputError, IntegrityError
 from palate_sim.config import load_config
 from palate_sim.progress import print_result
 from palate_sim.run.experiment import start

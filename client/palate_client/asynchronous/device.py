@@ -36,8 +36,8 @@ from palate_client.portability import ImportReport
 from palate_client.recommend.interests import Interests
 from palate_client.service import Service
 from palate_client.store.retention import Limits
-from palate_common.errors import ClosedError
 from palate_common.weighting import Weighting
+from palate_core.errors import ClosedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from palate_common.enrolment import Invitation
     from palate_common.models.model import GlobalModel
     from palate_common.models.published import Published
-    from palate_common.secagg.directory import Directory
+    from palate_core.masks.directory import Directory
 
 _Made = TypeVar("_Made")
 LINES = 200

@@ -1,6 +1,6 @@
 """Admission: whether a plan meets a device's floors, before anything is charged for it.
 
-    signed plan -> `palate_common.rounds.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
+    signed plan -> `palate_core.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
 
 It also says which purpose of the user's a plan is for. It is separate from `palate_client.floors`, so that an app
 without rounds doesn't import plans.
@@ -13,9 +13,9 @@ import math
 from palate_client.consent import Purpose
 from palate_client.floors import Floors
 from palate_common.algorithms.analytics import NAME as ANALYTICS
-from palate_common.errors import RefusedError
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, PrivacyMode
+from palate_core.errors import RefusedError
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, PrivacyMode
 
 
 def purpose_of(plan: RoundPlan) -> Purpose:

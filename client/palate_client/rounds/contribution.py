@@ -23,25 +23,28 @@ from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.admission import check_floors, purpose_of
 from palate_client.secagg.attempt import MaskedDevice
+from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import EventAlgorithm
+from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.parts.quarantine import learned_from
-from palate_common.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.bounded import bounded
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import spend_shown
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
 from palate_common.rounds.event_steps import event_steps
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import RoundPlan, SignedPlan, open_plan, signer
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
-from palate_common.secagg.directory import Directory
+from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
+from palate_core.layout import layout_size, released_size
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import spend_shown
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.noise.bounded import bounded
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan, SignedPlan, open_plan, signer
 
 AT_LIMIT = "every installation here has reached a limit of its own"
 USERS_AT_ONCE = 16_384
@@ -270,6 +273,7 @@ class Contributor:
             evidence=lambda population: seen(population)[1],
             accept=accept,
             pinned=self.pinned,
+            event_price=event_mu2,
         )
         return signed, seen(signed.plan.population)
 
@@ -296,15 +300,15 @@ class Contributor:
         """The model that the plan names; it must have the catalogue of these histories."""
         model = self.reader.read(data, plan.model_hash)
         header = model.header
-        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, plan.facts):
+        if (header.algorithm, header.settings, header.facts) != (plan.algorithm, plan.settings, facts_of(plan)):
             raise IntegrityError("the model must have the algorithm, settings and facts that the plan names")
         if model.algorithm.unit != ("user" if plan.events is None else "event"):
             raise RefusedError("the algorithm must be one of the plan's unit, got another")
         _ = model.quarantined  # refuse what marks no items of the catalogue before it is charged
         if self.catalogue not in (None, header.catalogue):
             raise RefusedError("the catalogue must be the one this device has its items from, got another")
-        if plan.facts.n_items != self.histories.n_items:
-            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {plan.facts.n_items}")
+        if header.facts.n_items != self.histories.n_items:
+            raise RefusedError(f"the catalogue must have {self.histories.n_items} items, got {header.facts.n_items}")
         return model
 
     def _charge(self, plan: RoundPlan) -> npt.NDArray[np.bool_]:

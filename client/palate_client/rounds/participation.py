@@ -32,16 +32,16 @@ from palate_client.service import Service, required
 from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.algorithms.analytics import NAME as ANALYTICS
-from palate_common.errors import RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import total_mu2
 from palate_common.models.model import catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan, read_signed
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import step_of
 from palate_common.weighting import Weighting
+from palate_core.accounting import total_mu2
+from palate_core.errors import RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import step_of
+from palate_core.plan import RoundPlan, SignedPlan, read_plan, read_signed
 
 _SAID = {"train": "training", "analytics": "surveys"}
 

@@ -22,15 +22,14 @@ import numpy as np
 from palate_client.secagg import checks as checks
 from palate_client.secagg.channels import PairwiseChannels
 from palate_client.secagg.states import Advertised, Agreed, Checked, Done, Fresh, MaskedSent, Shared, State
-from palate_common.errors import InputError, IntegrityError, RefusedError
 from palate_common.mechanism.update import Int64
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import (
+from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.masking import Masker
+from palate_core.masks.messages import (
     HASH,
     Advert,
     BoxReceipt,
@@ -51,9 +50,10 @@ from palate_common.secagg.messages import (
     unpack_flags,
     write,
 )
-from palate_common.secagg.packing import Residues, pack, residue_type
-from palate_common.secagg.shamir import split
-from palate_common.secagg.transcript import (
+from palate_core.masks.packing import Residues, pack, residue_type
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.shamir import split
+from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
     CONSISTENCY,

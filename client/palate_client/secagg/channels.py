@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.transcript import pair_info
+from palate_core.masks.agreement import KeyPair, agree
+from palate_core.masks.transcript import pair_info
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from secrets import SystemRandom
 
-from palate_common.errors import IntegrityError, RefusedError
-from palate_common.secagg.boxes import check_path
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Advert, Complaint, Flags, pack_flags
-from palate_common.secagg.transcript import (
+from palate_core.errors import IntegrityError, RefusedError
+from palate_core.masks.boxes import check_path
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Advert, Complaint, Flags, pack_flags
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import (
     ADVERT,
     CONSISTENCY,
     INPUT,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Dealt
-from palate_common.secagg.cohort import Cohort, Members
-from palate_common.secagg.messages import Advert, Flags
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import Dealt
+from palate_core.masks.messages import Advert, Flags
+from palate_core.masks.ring_cohort import Cohort, Members
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,7 +24,7 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.interactions import Interactions
-from palate_common.secagg.graph_terms import LARGEST_COMPLETE
+from palate_core.masks.graph_terms import LARGEST_COMPLETE
 from palate_server.rounds.coordinator import Release
 from palate_server.rounds.registry import INPUTS, Registry
 from palate_server.rounds.run import open_run, run_rounds

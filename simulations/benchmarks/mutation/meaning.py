@@ -6,7 +6,7 @@ changed function takes the place of the real one in a forked process, and the ma
 until one gives another answer than was recorded.
 
     PYTHONPATH=simulations python simulations/benchmarks/mutation/meaning.py --part accounting \
-        common/palate_common/mechanism/accounting.py
+        common/palate_core/accounting.py
 
 It says what survives, and which functions no case executes.
 """

@@ -35,8 +35,8 @@ from palate_audit.poisoning.verdicts import (
     verdict_on,
 )
 from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
-from palate_common.mechanism.accounting import epsilon_of, mu_of
 from palate_common.models.model import GlobalModel
+from palate_core.accounting import epsilon_of, mu_of
 from palate_server.rounds import coordinator
 from palate_server.surveys.verdict import Judgement
 

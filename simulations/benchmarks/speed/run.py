@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.measure import ML_1M, real_run
 from benchmarks.sheet import Part, Table, main
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 ARGUMENTS = (
     "--epsilon",

@@ -27,12 +27,12 @@ from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers,
 from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.analytics import NAME, NOISE, TOTALS
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
 from palate_common.models.model import GlobalModel, catalogue_hash
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.survey import Survey
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms
+from palate_core.log.signing import SigningKey
+from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import open_run, run_round
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.in_process import InProcess

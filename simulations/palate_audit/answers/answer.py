@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 DIGITS, ROUGH = 1e-6, 1e-3
 """Relative room for floating point; and for whole numbers that follow from much of it."""

@@ -17,8 +17,8 @@ from unittest import mock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.agreement import KeyPair
+from palate_core.log.signing import SigningKey
+from palate_core.masks.agreement import KeyPair
 
 NOW = 1_760_000_000.0
 """The time, in seconds since 1970."""

@@ -37,14 +37,14 @@ from palate_audit.reference.message import noised, summed_up
 from palate_audit.reference.noise import discrete_gaussian
 from palate_client.rounds import contribution
 from palate_common.algorithms import algorithm_names
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism import pairs, update
-from palate_common.mechanism.update import DUMMIES
-from palate_common.rounds.plan import RoundPlan
-from palate_common.rounds.privacy_mode import LOCAL, PrivacyMode
 from palate_common.rounds.wire import decode, decode_share
 from palate_common.survey import SURVEYING
+from palate_core.errors import InputError, PalateError
+from palate_core.layout import DUMMIES
+from palate_core.plan import RoundPlan
+from palate_core.privacy_mode import LOCAL, PrivacyMode
 
 TEST = "X reference"
 CASES, QUICK_CASES = 300, 75

@@ -17,14 +17,16 @@ import numpy as np
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.recording import RecordedSource, recorded
 from palate_client.rounds import contribution
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import EventAlgorithm, PublicFacts, State
 from palate_common.algorithms.event_mf import EventMf, EventMfSettings
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import Float64, Int64, layout_size
-from palate_common.rounds.plan import Noise, RoundPlan, Sampling, attempt_mu2
-from palate_common.rounds.privacy_mode import LOCAL
+from palate_common.mechanism.update import Float64, Int64
+from palate_core.errors import IntegrityError
+from palate_core.layout import layout_size
+from palate_core.noise.randomness import SecureSource, SeededSource, Source
+from palate_core.plan import Noise, RoundPlan, Sampling
+from palate_core.privacy_mode import LOCAL
 
 ITEMS, USERS, EVENTS, SIZE = 40, 24, 9, 4
 GRID, SIGMA = 2**14, 2**15

@@ -22,11 +22,11 @@ from palate_audit.checks.events import every_step
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
+from palate_core.errors import PalateError
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "I idle rounds"
 WIDTH, USERS = 12_000, 14

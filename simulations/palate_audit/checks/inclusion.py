@@ -32,12 +32,12 @@ from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.records.canonical import canonical_json
-from palate_common.rounds.plan import RoundPlan, SignedPlan
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.plan import RoundPlan, SignedPlan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 
 TEST = "F inclusion"
 SHARE = 0.9

@@ -30,14 +30,14 @@ from palate_client.floors import Floors
 from palate_client.leaving.later_models import CARD, verify
 from palate_client.leaving.statement import Statement
 from palate_client.service import Service
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import SPENT
-from palate_common.rounds.plan import Noise, RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import SPENT
+from palate_core.plan import Noise, RoundPlan, SignedPlan
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_sim.card.card import card_payload, sign_card

@@ -46,12 +46,12 @@ from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_audit.reference.cost import epsilon
-from palate_common.errors import BudgetError, IntegrityError, PalateError
-from palate_common.mechanism.update import released_size
 from palate_common.models.model import read_metadata
-from palate_common.rounds.plan import Noise, SignedPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.system import set_mode
+from palate_core.errors import BudgetError, IntegrityError, PalateError
+from palate_core.layout import released_size
+from palate_core.plan import Noise, SignedPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator

@@ -3,7 +3,7 @@
 The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
 What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
 attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
-those of `palate_common.mechanism.cohort`. The room `masks` has the rest: secrets by count, keystreams by full length,
+those of `palate_core.cohort_terms`. The room `masks` has the rest: secrets by count, keystreams by full length,
 the graph by its proof, and what binds an attempt.
 
 **Assumes:** X25519, Ed25519, HKDF-SHA256 and AES-256; unknown attacks were not tried.
@@ -39,13 +39,13 @@ from palate_audit.statistics.repeats import search
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.channels import PairwiseChannels
-from palate_common.errors import PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.rounds.plan import RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.messages import SIGNATURE, Step, read
-from palate_common.secagg.packing import unpack
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.messages import SIGNATURE, Step, read
+from palate_core.masks.packing import unpack
+from palate_core.plan import RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24

@@ -30,23 +30,15 @@ from palate_audit.reference import cost
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
-from palate_common.errors import PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.entries import ChargeEntry, entry_from
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import (
-    PLAN_TAG,
-    ChargeProof,
-    RoundPlan,
-    Sampling,
-    SignedPlan,
-    attempt_mu2,
-    sign_plan,
-    signed_bytes,
-)
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.rounds.wire import REFUSED
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.log.entries import ChargeEntry, entry_from
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.plan import PLAN_TAG, ChargeProof, RoundPlan, Sampling, SignedPlan, sign_plan, signed_bytes
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "G refusals"
 SETTINGS = {

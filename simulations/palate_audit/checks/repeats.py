@@ -12,7 +12,7 @@ from __future__ import annotations
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.quiet_runs import quiet_runs
 from palate_audit.statistics.repeats import gaussian_chance, search
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 TEST = "R repeats"
 WORD = 2.0**-64

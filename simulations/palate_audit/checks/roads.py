@@ -41,15 +41,15 @@ from palate_client.ledger.device_ledger import Receipt
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.participation import Masked
 from palate_client.service import Service
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.rounds.wire import REFUSED, decode_share
-from palate_common.secagg.directory import Directory
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
 
 TEST = "P own device"
 DEVICES, OURS, ITEMS = 7, 3, 20

@@ -39,11 +39,11 @@ from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.trials import Trials
 from palate_client.rounds import contribution
-from palate_common.errors import PalateError
-from palate_common.mechanism.randomness import Source
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.system import forks
+from palate_core.errors import PalateError
+from palate_core.noise.randomness import Source
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_server.rounds import noise
 
 Drawn = npt.NDArray[Any]

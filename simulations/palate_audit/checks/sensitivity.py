@@ -18,9 +18,9 @@ from palate_audit.checks.events import one_event
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Floats, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_core.errors import PalateError
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "D sensitivity"
 DIRECTION: Floats = ALONG.astype(np.float64)

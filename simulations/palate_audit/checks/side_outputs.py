@@ -23,12 +23,12 @@ from palate_audit.checks.sensitivity import all_probes, others
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun, steps_of
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.models.model import read_metadata
-from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import PalateError
+from palate_core.plan import SignedPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "E side outputs"
 USERS, SUBJECT = 8, 5

@@ -31,13 +31,13 @@ from palate_client.events import Event
 from palate_client.floors import Floors
 from palate_client.service import Service
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
-from palate_common.mechanism.accounting import mu_of
 from palate_common.models.model import catalogue_hash
-from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.privacy_mode import CENTRAL
 from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import SURVEYING, Survey
+from palate_core.accounting import mu_of
+from palate_core.errors import PalateError
+from palate_core.plan import SignedPlan
+from palate_core.privacy_mode import CENTRAL
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.coordinator import Coordinator
 from palate_server.rounds.run import open_run

@@ -50,12 +50,12 @@ from palate_common.algorithms.verdict import (
     JudgedPair,
     Judging,
 )
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
 from palate_common.mechanism.update import DenseBlock, Float64, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds.wire import decode
+from palate_core.accounting import mu_of
+from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.config import JudgingSettings
 from palate_server.folder.enrolments import Enrolments

@@ -29,21 +29,21 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
-from palate_common.errors import PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import Publication
-from palate_common.records.checkpoints import origin_of, sign_checkpoint
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.cosignatures import cosign
-from palate_common.records.entries import entry_from
-from palate_common.records.handovers import HANDOVER_TAG, Handover, handover_bytes, make_handover
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import ChargeProof, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import PalateError
+from palate_core.log.checkpoints import origin_of, sign_checkpoint
+from palate_core.log.consistency import SPENT, Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.entries import entry_from
+from palate_core.log.handovers import HANDOVER_TAG, Handover, handover_bytes, make_handover
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, Note, VerifierKey
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.ledger.cosigning import WitnessAddress
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses

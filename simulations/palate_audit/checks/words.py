@@ -28,12 +28,13 @@ from palate_audit.harness.quiet_runs import QuietRun, quiet_runs
 from palate_audit.harness.recording import RecordedSource, recorded
 from palate_audit.reference.noise import discrete_gaussian, shares
 from palate_client.rounds import contribution
-from palate_common.errors import PalateError
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import Int64, layout_size
+from palate_common.mechanism.update import Int64
 from palate_common.rounds import shares as production_shares
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED
+from palate_core.errors import PalateError
+from palate_core.layout import layout_size
+from palate_core.noise.randomness import SecureSource
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED
 from palate_server.rounds import noise as production_noise
 
 Again = Callable[[Iterator[int], int], list[int]]

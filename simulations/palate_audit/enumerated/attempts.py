@@ -30,11 +30,11 @@ from palate_audit.harness.probe_run import Setting, crowd
 from palate_audit.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.reference.noise import shares
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.rounds.registry import Registry
 
 TEST = "W attempts"

@@ -28,9 +28,9 @@ import numpy as np
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_common.errors import PalateError
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_core.errors import PalateError
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 TEST = "W caches"
 PACKAGES = ("palate_common", "palate_client", "palate_server")

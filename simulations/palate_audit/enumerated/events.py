@@ -41,13 +41,13 @@ from palate_client.recommend import evidence
 from palate_client.rounds import contribution
 from palate_client.service import Service
 from palate_common.algorithms import Algorithm, EventAlgorithm, algorithm_class
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.randomness import SeededSource, Source
 from palate_common.mechanism.update import Float64, Int64
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, Sampling
 from palate_common.weighting import Weighting, weighting_names
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.noise.randomness import SeededSource, Source
+from palate_core.plan import RoundPlan, Sampling
 
 WORDS, SEPARABLE = "W words", "U separable"
 SIGMA, GRID = 2**13, 2**14

@@ -29,10 +29,10 @@ from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory
 from palate_client.events import Event
 from palate_client.rounds import contribution
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.rounds.privacy_mode import LOCAL
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import PalateError
+from palate_core.privacy_mode import LOCAL
 
 TEST = "U separable: one event of a history"
 ITEMS = 640

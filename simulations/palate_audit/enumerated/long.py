@@ -34,20 +34,12 @@ from palate_audit.reference.message import summed_up
 from palate_client.rounds import contribution
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import (
-    DUMMIES,
-    Block,
-    BlockSpec,
-    DenseBlock,
-    Int64,
-    OuterBlock,
-    Update,
-    whole_direction,
-)
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED
+from palate_common.mechanism.update import Block, DenseBlock, Int64, OuterBlock, Update, whole_direction
 from palate_common.rounds.wire import decode, decode_share
-from palate_common.secagg import masking, packing
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.masks import masking, packing
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED
 
 TEST = "Z lengths"
 LONG, LONGER = 2**18 + 3, 2**19 + 3

@@ -35,10 +35,11 @@ from palate_audit.harness.recording import RecordedSource, recorded
 from palate_audit.reference.long_noise import MOST, Taken, long_shares
 from palate_audit.reference.noise import shares
 from palate_client.rounds import contribution
-from palate_common.errors import PalateError
-from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedSum, Int64, layout_size
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
+from palate_common.mechanism.update import ClippedSum, Int64
+from palate_core.errors import PalateError
+from palate_core.layout import DUMMIES, BlockSpec, layout_size
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_server.rounds import coordinator
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 

@@ -24,9 +24,9 @@ from palate_client.consent import PURPOSES, Purpose
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_common.algorithms import EventAlgorithm, first_state
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
-from palate_common.rounds.plan import Sampling
-from palate_common.rounds.privacy_mode import LOCAL
 from palate_common.survey import SURVEYING, Survey
+from palate_core.plan import Sampling
+from palate_core.privacy_mode import LOCAL
 
 TEST = "P consent: each algorithm"
 SETTING = Setting(

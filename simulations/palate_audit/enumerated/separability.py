@@ -44,8 +44,9 @@ from palate_audit.harness.sharing import once
 from palate_client.rounds import contribution
 from palate_common.algorithms import Algorithm, EventAlgorithm, PublicFacts
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Int64, Update
+from palate_common.mechanism.update import DenseBlock, Int64, Update
 from palate_common.rounds import event_steps
+from palate_core.layout import BlockSpec
 
 TEST = "U separable"
 TIES = 2**8

@@ -31,10 +31,11 @@ from palate_common.algorithms.parts.panel import PANEL_INPUTS, panel_inputs
 from palate_common.algorithms.registry import COUNTING
 from palate_common.algorithms.verdict import CANDIDATE, IN_USE, ROWS, arrays_of
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import Layout, block_sums, block_units
+from palate_common.mechanism.update import block_sums, block_units
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import PalateError
+from palate_core.layout import Layout
 
 ITEMS, FEATURES, PANEL = 26, 3, 40
 """Items of the catalogue, columns of features, and people of a panel."""

@@ -42,12 +42,14 @@ from palate_audit.reference.cases import Case, of_all_lengths
 from palate_audit.reference.cases import cases as made_cases
 from palate_audit.reference.contribution import total
 from palate_client.rounds import contribution
-from palate_common.mechanism.update import DUMMIES, ClippedSum, ClippedUpdate, Int64
-from palate_common.rounds.plan import RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED
+from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import decode_share
-from palate_common.secagg import masking, packing, shamir
+from palate_core.layout import DUMMIES
+from palate_core.masks import masking, packing, shamir
+from palate_core.plan import RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED
+from palate_server.secagg import decoding
 
 TEST = "Z sizes"
 SEED = 23
@@ -174,7 +176,7 @@ def _masked() -> Iterator[str]:
     secrets = np.frombuffer(rng.bytes(32 * 19), np.uint8).reshape(19, 32)
     shares = np.array([shamir.split(each.tobytes(), shares=7, threshold=4) for each in secrets])
     held = np.array([[(place + row) % 7 < 4 for place in range(7)] for row in range(19)])
-    if (shamir.combine_all(held, shares) != secrets).any():
+    if (decoding.combine_all(held, shares) != secrets).any():
         yield "secrets don't come back from their shares"
 
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from palate_audit.evidence.chance import COUNTED
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 LEAST_P = 1e-300
 """Smaller p-values are given as this one."""

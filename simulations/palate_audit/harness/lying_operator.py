@@ -24,15 +24,15 @@ from palate_client.events import Event
 from palate_client.floors import Floors
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service
-from palate_common.errors import PalateError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.consistency import SPENT, Epoch, Shown, spend_shown
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import PalateError
+from palate_core.log.consistency import SPENT, Epoch, Shown, spend_shown
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 
 ITEMS = 3
 POPULAR = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5)

@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from palate_common.algorithms import Algorithm, PublicFacts, State, lent
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import BlockSpec, DenseBlock, Int64, Layout, OuterBlock, Update
+from palate_common.mechanism.update import DenseBlock, Int64, OuterBlock, Update
+from palate_core.layout import BlockSpec, Layout
 
 Floats = npt.NDArray[np.float64]
 

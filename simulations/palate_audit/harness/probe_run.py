@@ -22,12 +22,12 @@ from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.algorithms import PublicFacts, State
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import mu_of
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models.model import catalogue_hash
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import CENTRAL, PrivacyMode
+from palate_core.accounting import mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.canonical import digest
+from palate_core.plan import Noise
+from palate_core.privacy_mode import CENTRAL, PrivacyMode
 from palate_server.rounds.registry import pack_inputs
 from palate_server.rounds.terms import RunTerms
 from palate_sim.engines.identities import Identities

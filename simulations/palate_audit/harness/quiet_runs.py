@@ -20,13 +20,13 @@ from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.recording import RecordedSource, recorded
 from palate_audit.harness.sharing import once
 from palate_audit.harness.watched_run import WatchedRun
-from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import Noise, RoundPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import IntegrityError
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.plan import Noise, RoundPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 DEVICES = 7
 SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))

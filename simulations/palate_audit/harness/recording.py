@@ -3,7 +3,7 @@
 The words are those of the real sources, and go on to whoever asked; a copy is kept, by source, in the order of drawing.
 A masked vector is never sent as it is: it is kept where the device hands it to its state machine.
 
-    >>> from palate_common.mechanism.randomness import SecureSource
+    >>> from palate_core.noise.randomness import SecureSource
     >>> with recorded() as seen:
     ...     words = SecureSource().words(3)
     >>> [(each.secure, each.words.tolist() == words.tolist()) for each in seen.sources]
@@ -22,9 +22,9 @@ import numpy as np
 
 from palate_client.rounds import contribution
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Words
 from palate_common.mechanism.update import Int64
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.masks.transcript import AttemptTerms
+from palate_core.noise.randomness import SecureSource, SeededSource, Words
 
 
 @dataclass

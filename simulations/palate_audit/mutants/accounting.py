@@ -10,13 +10,14 @@ from typing import Any
 from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import Account, GaussianEvent, charged_mu2
-from palate_common.mechanism.cohort import RESERVED_DELTA, CohortTerms
-from palate_common.rounds import plan as plans
-from palate_common.rounds import privacy_mode
-from palate_common.rounds.plan import ChargeProof, RoundPlan
-from palate_common.rounds.privacy_mode import PrivacyMode
+from palate_common.accounting import releases, sampled
+from palate_common.accounting.releases import Account, GaussianEvent
+from palate_core import accounting, privacy_mode
+from palate_core import plan as plans
+from palate_core.accounting import charged_mu2
+from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms
+from palate_core.plan import ChargeProof, RoundPlan
+from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.extract import Extract
 from palate_server.rounds import budget as allowance
 from palate_server.rounds.coordinator import Coordinator
@@ -160,15 +161,15 @@ def tuning_claimed() -> Iterator[None]:
 )
 def one_order() -> Iterator[None]:
     """Look at noise against the mixture only."""
-    real = accounting._Curve.of
+    real = sampled._Curve.of
 
-    def instead(mu: float, q: float, steps: int, *, removed: bool) -> accounting._Curve:
+    def instead(mu: float, q: float, steps: int, *, removed: bool) -> sampled._Curve:
         return real(mu, q, steps, removed=False)
 
-    accounting._sampled.cache_clear()
-    with mock.patch.object(accounting._Curve, "of", instead):
+    sampled._sampled.cache_clear()
+    with mock.patch.object(sampled._Curve, "of", instead):
         yield
-    accounting._sampled.cache_clear()
+    sampled._sampled.cache_clear()
 
 
 @mutant(
@@ -191,7 +192,7 @@ def cut_integral() -> Iterator[None]:
 )
 def by_maximum() -> Iterator[None]:
     """Account the dearest release alone."""
-    real = accounting.account
+    real = releases.account
 
     def instead(events: Sequence[Any], *, delta: float) -> Account:
         dearest = sorted(events, key=lambda event: event.mu2)[-1:] if events else events
@@ -226,7 +227,7 @@ def one_sum() -> Iterator[None]:
 @contextmanager
 def _recounted() -> Iterator[None]:
     """Nothing that was computed before is remembered, nor afterwards."""
-    caches = (accounting._epsilon, accounting._mu, accounting._sampled)
+    caches = (accounting._epsilon, accounting._mu, sampled._sampled)
     for cache in caches:
         cache.cache_clear()
     try:

@@ -15,8 +15,9 @@ from palate_common.algorithms.sgd import losses
 from palate_common.interactions import Interactions
 from palate_common.mechanism import update
 from palate_common.mechanism.update import ClippedUpdate, DenseSteps, Int64, OuterSteps
-from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import REFUSED
+from palate_core.layout import layout_size
+from palate_core.plan import RoundPlan
 from palate_server.rounds import coordinator, noise, possible, run
 from palate_server.rounds.aggregation import Aggregate, Replies, aggregate
 from palate_server.rounds.possible import Limit
@@ -241,7 +242,7 @@ def idle_parts() -> Iterator[None]:
     """Count the users of parts that have a sum."""
 
     def of(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
-        total, users = np.zeros(update.layout_size(layout), np.int64), 0
+        total, users = np.zeros(layout_size(layout), np.int64), 0
         for batch in batches:
             total += batch.total()
             users += batch.users * bool(batch.total().any())

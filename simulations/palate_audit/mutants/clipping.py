@@ -14,7 +14,8 @@ from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, ClippedUpdate, DenseBlock, Int64, OuterBlock, Update
+from palate_common.mechanism.update import Block, ClippedUpdate, DenseBlock, Int64, OuterBlock, Update
+from palate_core.layout import BlockSpec
 
 Float64 = npt.NDArray[np.float64]
 Scale = Callable[[Float64, float], Float64]

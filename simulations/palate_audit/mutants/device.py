@@ -26,16 +26,16 @@ from palate_client.rounds import admission, contribution, participation, survey_
 from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
-from palate_common.errors import LockedError, RefusedError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
-from palate_common.records.merkle import Checkpoint
 from palate_common.rounds import shares
-from palate_common.rounds.plan import RoundPlan, SignedPlan, read_plan
 from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
+from palate_core.errors import LockedError, RefusedError
+from palate_core.log.merkle import Checkpoint
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan, SignedPlan, read_plan
 
 
 @mutant(

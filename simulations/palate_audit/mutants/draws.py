@@ -11,9 +11,10 @@ import numpy as np
 
 from palate_audit.mutants.mutant import mutant
 from palate_audit.mutants.noise import Draw, sampled
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import Source
-from palate_common.mechanism.update import DUMMIES, Int64
+from palate_common.mechanism.update import Int64
+from palate_core.layout import DUMMIES
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import Source
 from palate_server.rounds import noise
 
 

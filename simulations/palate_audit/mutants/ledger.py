@@ -13,10 +13,11 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import BudgetError, IntegrityError, RefusedError
-from palate_common.records.merkle import Checkpoint
-from palate_common.rounds import plan as plans
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
+from palate_common.accounting.sampled import attempt_mu2
+from palate_core import plan as plans
+from palate_core.errors import BudgetError, IntegrityError, RefusedError
+from palate_core.log.merkle import Checkpoint
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.history import BudgetEntry, ChargeEntry, Entry, History, OpenEntry, entry_from
 from palate_server.ledger.ledger import Ledger
@@ -322,10 +323,10 @@ def one_step() -> Iterator[None]:
     """Ask of a plan of single events the price of one step."""
     real = plans._verify_cost
 
-    def instead(plan: RoundPlan) -> None:
+    def instead(plan: RoundPlan, event_price: plans.EventPrice) -> None:
         if plan.events is None or plan.events.steps == 1:
-            real(plan)
-        elif plan.mu2 < plans.attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
+            real(plan, event_price)
+        elif plan.mu2 < attempt_mu2(plan.grid, plan.sigma, plan.events.model_copy(update={"steps": 1})):
             raise IntegrityError("`mu2` of a plan must be at least what one step costs")
 
     with mock.patch.object(plans, "_verify_cost", instead):

@@ -16,14 +16,16 @@ from palate_client.ledger.device_ledger import Seen
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
+from palate_common.algorithms.base import facts_of
 from palate_common.interactions import Interactions, segment_sum
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Source
-from palate_common.mechanism.update import DUMMIES, ClippedUpdate, Int64, Update
+from palate_common.mechanism.update import ClippedUpdate, Int64, Update
 from palate_common.rounds import event_steps, shares
-from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.shares import NoisyShare
+from palate_core.layout import DUMMIES
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource, Source
+from palate_core.plan import RoundPlan, SignedPlan
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.noise import NoisyAggregate
@@ -43,7 +45,7 @@ def cut_by_the_cohort() -> Iterator[None]:
     def cut(plan: RoundPlan) -> int:
         if not plan.mode.alone:
             return int(_share_sigma.fget(plan))  # type: ignore[attr-defined]  # a property has it
-        return max(1, round(plan.sigma / math.sqrt(plan.facts.n_users)))
+        return max(1, round(plan.sigma / math.sqrt(facts_of(plan).n_users)))
 
     with mock.patch.object(RoundPlan, "share_sigma", property(cut)):
         yield

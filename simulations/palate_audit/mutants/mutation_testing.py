@@ -26,7 +26,7 @@ from palate_audit.harness.trials import conduct
 from palate_audit.mutants import MUTANTS, Mutant
 from palate_audit.run.mechanism import QUICK, again, statistical
 from palate_audit.run.structure import ASSUMPTIONS, STRUCTURE, structural
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 MODES = ("central", "distributed", "local")
 COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K", "R")

@@ -13,12 +13,12 @@ import numpy as np
 
 from palate_audit.mutants.mutant import Mutant, mutant
 from palate_client.rounds import contribution
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import Source
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.rounds import shares
-from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.shares import NoisyShare
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import Source
+from palate_core.plan import RoundPlan
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.noise import NoisyAggregate

@@ -20,11 +20,12 @@ import numpy as np
 from palate_audit.mutants.mutant import mutant
 from palate_audit.mutants.noise import sampled
 from palate_client.rounds import contribution
-from palate_common.mechanism import discrete_gaussian, randomness
-from palate_common.mechanism.discrete_gaussian import Bools, sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource, Source, Words
+from palate_common.algorithms.base import facts_of
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import RoundPlan
+from palate_core.noise import discrete_gaussian, randomness
+from palate_core.noise.discrete_gaussian import Bools, sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource, Source, Words
+from palate_core.plan import RoundPlan
 from palate_server.rounds import noise
 
 
@@ -57,7 +58,7 @@ def seeded() -> Iterator[None]:
     """Use the noise of `--noise seeded`, stamped as secure."""
 
     def of(plan: RoundPlan, *devices: Any) -> Source:
-        place = (plan.facts.seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
+        place = (facts_of(plan).seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
         return SeededSource(str(place).encode())
 
     with mock.patch.object(noise, "source_for", of), mock.patch.object(contribution, "share_source", of):

@@ -18,9 +18,11 @@ from palate_client.store.store import EventStore
 from palate_common.algorithms.als import vote
 from palate_common.interactions import Interactions
 from palate_common.mechanism import clipping
-from palate_common.mechanism.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
-from palate_common.mechanism.update import BlockSpec, Update
-from palate_common.rounds import plan, wire
+from palate_common.mechanism.update import Update
+from palate_common.rounds import wire
+from palate_core import plan
+from palate_core.accounting import CENTRAL_SIGMA_FLOOR, charged_mu2
+from palate_core.layout import BlockSpec
 
 Float64 = npt.NDArray[np.float64]
 

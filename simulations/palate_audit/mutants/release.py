@@ -18,12 +18,13 @@ from palate_audit.mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.mechanism import clipping
-from palate_common.mechanism.update import DUMMIES, BlockSpec, ClippedUpdate, Update
+from palate_common.mechanism.update import ClippedUpdate, Update
 from palate_common.rounds import wire
-from palate_common.rounds.plan import RoundPlan
 from palate_common.rounds.wire import ContributionHeader
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.plan import RoundPlan
 from palate_server.operation.operation import Operation
 from palate_server.rounds.aggregation import Aggregate
 from palate_server.rounds.coordinator import Coordinator, Release

@@ -24,9 +24,9 @@ from palate_client.ledger.totals import DeviceTotals
 from palate_client.store import store
 from palate_client.store.journal import Journal, Sent
 from palate_client.store.store import EventStore
-from palate_common.records import consistency
 from palate_common.records.database import Database
-from palate_common.records.merkle import Checkpoint
+from palate_core.log import consistency
+from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.noise import NoisyAggregate
 from palate_server.rounds.replay import Replay

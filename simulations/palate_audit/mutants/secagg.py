@@ -18,16 +18,17 @@ from palate_client.secagg import attempt as masked
 from palate_client.secagg import channels as masked_letters
 from palate_client.secagg import checks as masked_checks
 from palate_client.secagg.states import Advertised, Checked
-from palate_common.rounds import masked_attempt
-from palate_common.rounds.plan import SignedPlan
-from palate_common.secagg import boxes, cohort, shamir
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.packing import Residues
-from palate_common.secagg.transcript import ADVERT, AttemptTerms, advert_payload, pair_info, sign
+from palate_core.masks import attempt_terms as masked_attempt
+from palate_core.masks import boxes, shamir
+from palate_core.masks import ring_cohort as cohort
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.directory import Directory
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.masking import Masker
+from palate_core.masks.packing import Residues
+from palate_core.masks.transcript import ADVERT, AttemptTerms, advert_payload, pair_info, sign
+from palate_core.plan import SignedPlan
 from palate_server.rounds import coordinator
 from palate_server.secagg import conduct, recovery
 from palate_server.secagg import sum as unmasking

@@ -16,7 +16,8 @@ from palate_client.rounds import contribution
 from palate_common.algorithms.popularity import Popularity
 from palate_common.interactions import Interactions
 from palate_common.mechanism import clipping
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, DenseSteps, Steps, Update
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, DenseSteps, Steps, Update
+from palate_core.layout import BlockSpec
 
 MANY = 300
 

@@ -15,11 +15,11 @@ from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import registry
 from palate_common.algorithms import verdict as voting
 from palate_common.algorithms.verdict import NAME, Judging
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64, Update
 from palate_common.models.model import GlobalModel
-from palate_common.rounds.plan import RoundPlan
+from palate_core.errors import PalateError
+from palate_core.plan import RoundPlan
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.ledger import Ledger
 from palate_server.operation import judging, releases

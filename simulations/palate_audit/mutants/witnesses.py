@@ -9,15 +9,15 @@ from unittest import mock
 
 from palate_audit.mutants.mutant import mutant
 from palate_client import models
-from palate_common.errors import IntegrityError
 from palate_common.models import manifest
-from palate_common.records import handovers, pinned
-from palate_common.records.checkpoints import open_checkpoint, read_state
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import Cosigned, Quorum, open_cosignature
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note, VerifierKey
-from palate_common.records.pinned import Pinned
+from palate_core.errors import IntegrityError
+from palate_core.log import handovers, pinned
+from palate_core.log.checkpoints import open_checkpoint, read_state
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import Cosigned, Quorum, open_cosignature
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note, VerifierKey
+from palate_core.log.pinned import Pinned
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
 

@@ -26,18 +26,19 @@ from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
-from palate_common.errors import IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import DUMMIES, ClippedSum, Int64, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum, Int64
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.rounds.plan import MAX_USERS, Noise, RoundPlan, read_plan
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, encode, encode_share
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import IntegrityError
+from palate_core.layout import DUMMIES, layout_size, released_size
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.masks.transcript import AttemptTerms
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource
+from palate_core.plan import MAX_USERS, Noise, RoundPlan, read_plan
+from palate_core.privacy_mode import DpMode
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.cohort import choose_cohort
 from palate_server.rounds.run import Request, run_rounds

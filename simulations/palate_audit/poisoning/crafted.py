@@ -31,6 +31,7 @@ from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.knowledge import LARGE, Knowledge, place_of, steps_of
 from palate_audit.poisoning.world import LIST, Goal
 from palate_common.algorithms.als.algorithm import BALLOTS, PAIR_HEAD, PAIRS_BLOCK, PRODUCTS, Als
+from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.parts.head import HEAD
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.sgd.algorithm import CHANGE, Sgd
@@ -109,7 +110,7 @@ def in_counts(knowledge: Knowledge, sign: float) -> Direction:
     spec, target = knowledge.spec(COUNTS), knowledge.goal.target
     if spec is None or target < 0:
         return {}
-    one = np.zeros(knowledge.plan.facts.n_items)
+    one = np.zeros(facts_of(knowledge.plan).n_items)
     one[target] = sign
     return {COUNTS: _folded(one, knowledge)}
 
@@ -161,7 +162,9 @@ def _of_counts(knowledge: Knowledge) -> Iterator[Direction]:
     if spec is None:
         return
     expected = np.sqrt(1 / max(float(np.median(knowledge.people.counts())), 1.0))
-    counts = knowledge.popularity * float(knowledge.people.counts().mean()) * expected * knowledge.plan.facts.n_users
+    counts = (
+        knowledge.popularity * float(knowledge.people.counts().mean()) * expected * facts_of(knowledge.plan).n_users
+    )
     if goal.target >= 0:
         yield in_counts(knowledge, goal.sign)
         if goal.sign > 0:

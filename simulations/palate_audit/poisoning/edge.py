@@ -18,7 +18,9 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import AttackersView, PoisoningAttack
 from palate_audit.poisoning.knowledge import Knowledge
 from palate_audit.poisoning.world import Bits, Goal
-from palate_common.mechanism.update import DUMMIES, Int64
+from palate_common.algorithms.base import facts_of
+from palate_common.mechanism.update import Int64
+from palate_core.layout import DUMMIES
 from palate_server.rounds.possible import Limit, limits_of
 
 BELOW, UNSURE = 5.0, 0.05
@@ -87,7 +89,7 @@ def longest(direction: Int64, view: AttackersView, goal: Goal, *, seed: int = 0)
         seed: of the people that they imagine, by whom they estimate the honest sum.
     """
     knowledge = Knowledge(view, goal, np.random.default_rng([seed, view.plan.round, 53]))
-    plan, users = view.plan, view.plan.facts.n_users
+    plan, users = view.plan, facts_of(view.plan).n_users
     limits = limits_of(plan, users=users, sigma=knowledge.sigma, reach=knowledge.algorithm.reach)
     honest = np.concatenate([knowledge.honest, np.zeros(DUMMIES, np.int64)]).astype(np.float64)
     ahead = np.concatenate([direction, np.zeros(DUMMIES, np.int64)]).astype(np.float64)

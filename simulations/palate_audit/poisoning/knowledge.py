@@ -16,18 +16,12 @@ import numpy as np
 from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.world import LIST, Bits, Goal
 from palate_common.algorithms import State, next_state
+from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, Ints
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.update import (
-    BlockSpec,
-    Float64,
-    Int64,
-    OuterBlock,
-    block_sums,
-    block_units,
-    split_vector,
-)
+from palate_common.mechanism.update import Float64, Int64, OuterBlock, block_sums, block_units, split_vector
+from palate_core.layout import BlockSpec
 
 SURROGATES, PROBES = 1_000, 300
 """Attackers whose histories stand for everybody's, at most, and people whose lists they look at."""
@@ -90,7 +84,7 @@ class Knowledge:
         """The sum that honest devices will send, as far as they can tell, in steps, int64 [size]."""
         update = self.algorithm.contribute(self.state, self.plan.round, self.people)
         clipped = clip(update, self.plan.layout, clip_norm=self.plan.clip_norm, grid=self.plan.grid)
-        factor = (self.plan.facts.n_users - self.view.devices) / max(self.people.n_users, 1)
+        factor = (facts_of(self.plan).n_users - self.view.devices) / max(self.people.n_users, 1)
         return np.asarray(np.rint(clipped.total() * factor), np.int64)
 
     @cached_property
@@ -116,7 +110,9 @@ class Knowledge:
     @cached_property
     def sigma(self) -> float:
         """Standard deviation of the release's noise, which everybody knows, in steps."""
-        return self.plan.mode.released_sigma(self.plan.facts.n_users, sigma=self.plan.sigma, cohort=self.plan.cohort)
+        return self.plan.mode.released_sigma(
+            facts_of(self.plan).n_users, sigma=self.plan.sigma, cohort=self.plan.cohort
+        )
 
     @cached_property
     def _noises(self) -> tuple[Int64, ...]:

@@ -26,9 +26,9 @@ from palate_audit.poisoning.published import PublishedAttack
 from palate_audit.poisoning.shilling import KINDS, HardSampling, Shilling
 from palate_audit.poisoning.verdicts import passes, said, verdict_on, without
 from palate_audit.poisoning.world import GOALS, Goal, Judged, World, goal_of, judged, made_world, read_world
-from palate_common.errors import InputError
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import Int64
+from palate_core.errors import InputError
 
 ATTACKS = ("crafted", *(f"shilling-{kind}" for kind in KINDS), "PipAttack", "FedRecAttack", "A-hum", "FedAttack")
 """The attacks that can be chosen."""

@@ -24,9 +24,10 @@ from palate_audit.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.parts.quarantine import told
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES
-from palate_common.mechanism.accounting import epsilon_of, mu_of
-from palate_common.mechanism.update import Int64, layout_size
+from palate_common.mechanism.update import Int64
 from palate_common.models.model import GlobalModel
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.layout import layout_size
 from palate_server.surveys.verdict import EXPOSED, Judgement, asked, judgement
 
 VOTED = 0.05

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from palate_common.errors import InputError
 from palate_common.interactions import Interactions, Ints
 from palate_common.models.model import GlobalModel
+from palate_core.errors import InputError
 from palate_sim.config import load_config
 from palate_sim.evaluation.evaluation import evaluate
 from palate_sim.preparation.preparation import prepare

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, Layout, OuterBlock, Update, whole_direction
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update, whole_direction
+from palate_core.layout import BlockSpec, Layout
 
 USERS = (1, 2, 7, 30)
 CLIP_NORMS = (1e-3, 0.3, 1.0, 2.5, 40.0)

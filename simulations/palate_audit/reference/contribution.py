@@ -16,7 +16,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.layout import BlockSpec
 
 GUARD = 1 - 2.0**-40
 """Every scale is this much smaller, so that rounding never lengthens a contribution."""

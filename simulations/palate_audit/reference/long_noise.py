@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from palate_audit.reference import noise
 from palate_audit.reference.noise import SHARED, TOP, roots
-from palate_common.errors import InputError, IntegrityError
+from palate_core.errors import InputError, IntegrityError
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]

@@ -15,8 +15,9 @@ from palate_audit.reference.contribution import total
 from palate_audit.reference.noise import discrete_gaussian, shares
 from palate_common.algorithms import Algorithm, EventAlgorithm, State
 from palate_common.interactions import Interactions
-from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, Update
-from palate_common.rounds.plan import RoundPlan
+from palate_common.mechanism.update import DenseBlock, Update
+from palate_core.layout import DUMMIES, BlockSpec
+from palate_core.plan import RoundPlan
 
 Words = Iterator[int]
 

@@ -15,7 +15,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from palate_common.errors import IntegrityError
+from palate_core.errors import IntegrityError
 
 TOP = 2**64 - 1
 BATCH = 2**16

@@ -44,7 +44,7 @@ from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import masks_change_nothing, same_sources
 from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
 from palate_audit.run.structure import structural
-from palate_common.mechanism.accounting import delta_of
+from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
 Test = Callable[[Trials], list[Finding]]

@@ -15,13 +15,13 @@ import numpy as np
 
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.secagg.agreement import KeyPair, agree
-from palate_common.secagg.boxes import Label, open_box, path_of, root_of, tree_of
 from palate_common.secagg.evidence import secret_fits
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import (
+from palate_core.errors import PalateError
+from palate_core.masks.agreement import KeyPair, agree
+from palate_core.masks.boxes import Label, open_box, path_of, root_of, tree_of
+from palate_core.masks.masking import Masker
+from palate_core.masks.messages import (
     BOX,
     KEY,
     OPENING,
@@ -43,9 +43,9 @@ from palate_common.secagg.messages import (
     split_pieces,
     write,
 )
-from palate_common.secagg.packing import residue_type, unpack
-from palate_common.secagg.shamir import combine
-from palate_common.secagg.transcript import (
+from palate_core.masks.packing import residue_type, unpack
+from palate_core.masks.shamir import combine
+from palate_core.masks.transcript import (
     CONSISTENCY,
     INPUT,
     MEMBERS,

@@ -21,9 +21,9 @@ import numpy as np
 
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_common.secagg import cohort as cohorts
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.messages import Flags
+from palate_core.masks import ring_cohort as cohorts
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.messages import Flags
 
 SMALL_RINGS: dict[int, dict[str, Any]] = {
     24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},

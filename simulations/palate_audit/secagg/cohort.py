@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import PalateError, RefusedError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import PalateError, RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg.attempt import Unmasking
 
 Missing = Mapping[Step, Collection[int]]

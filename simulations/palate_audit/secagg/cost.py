@@ -21,16 +21,17 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.floor import Floor, Operations
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import Agreed
-from palate_common.errors import InputError, IntegrityError
-from palate_common.mechanism.cohort import modulus_bits, share_sigma
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource
-from palate_common.mechanism.update import DUMMIES, Int64
-from palate_common.records.signing import forget_fitting
-from palate_common.secagg.graph_terms import GraphTerms, graph_terms
-from palate_common.secagg.messages import HEADER, Step, UnmaskRequest
-from palate_common.secagg.packing import packed_bytes
+from palate_common.mechanism.update import Int64
 from palate_common.system import peak_memory
+from palate_core.cohort_terms import modulus_bits, share_sigma
+from palate_core.errors import InputError, IntegrityError
+from palate_core.layout import DUMMIES
+from palate_core.log.signing import forget_fitting
+from palate_core.masks.graph_terms import GraphTerms, graph_terms
+from palate_core.masks.messages import HEADER, Step, UnmaskRequest
+from palate_core.masks.packing import packed_bytes
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource
 from palate_server.secagg.attempt import Unmasking
 
 GRID = 2**14

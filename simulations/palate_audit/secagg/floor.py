@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from palate_common.secagg.packing import residue_type
+from palate_core.masks.packing import residue_type
 
 _STEP = 1 << 17
 _ZEROS = memoryview(bytes(_STEP))

@@ -15,8 +15,8 @@ import numpy as np
 
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import IntegrityError, PalateError, RefusedError
-from palate_common.secagg.messages import HEADER, VERSION, Header, Step, write
+from palate_core.errors import IntegrityError, PalateError, RefusedError
+from palate_core.masks.messages import HEADER, VERSION, Header, Step, write
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg import attempt as masked
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import Advertised, Agreed, Shared
-from palate_common.errors import IntegrityError, PalateError
-from palate_common.secagg import shamir
-from palate_common.secagg.boxes import NONE, Label, root_of, tree_of
 from palate_common.secagg.evidence import FaultEvidence, check
-from palate_common.secagg.messages import (
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.masks import shamir
+from palate_core.masks.boxes import NONE, Label, root_of, tree_of
+from palate_core.masks.messages import (
     BOX_BODY,
     HEADER,
     KEY,
@@ -45,7 +45,7 @@ from palate_common.secagg.messages import (
     split_pieces,
     write,
 )
-from palate_common.secagg.transcript import (
+from palate_core.masks.transcript import (
     ADVERT,
     BOX,
     COMMIT,
@@ -59,7 +59,7 @@ from palate_common.secagg.transcript import (
     reveal_payload,
     sign,
 )
-from palate_common.secagg.transcript import OPENING as OPENING_TAG
+from palate_core.masks.transcript import OPENING as OPENING_TAG
 from palate_server.secagg.attempt import Unmasking
 
 HOSTILE = 3

@@ -26,10 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from palate_client.secagg import attempt
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import State
-from palate_common.records.signing import SigningKey
-from palate_common.secagg import agreement
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.messages import Step
+from palate_core.log.signing import SigningKey
+from palate_core.masks import agreement
+from palate_core.masks.masking import Masker
+from palate_core.masks.messages import Step
 
 Shares = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 

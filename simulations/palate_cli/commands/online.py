@@ -15,7 +15,7 @@ from palate_client.online.enrolment import enrolment_of
 from palate_client.online.retry import Ended
 from palate_client.service import Service
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_sim.studies.device_fleet import FleetPlan, run_fleet, summary
 
 ACCEPTABLE = ("central", "seeded", "unmasked", "off", "few")

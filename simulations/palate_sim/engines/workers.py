@@ -23,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 
 from palate_client.rounds.contribution import unseen
-from palate_common import errors
-from palate_common.errors import InputError, PalateError
 from palate_common.records.closing import Closing
+from palate_core import errors
+from palate_core.errors import InputError, PalateError
 from palate_server.rounds.run import Request
 from palate_sim.engines.worker import Advanced, Answered, Asked, Failed, Lost, Start
 

@@ -31,9 +31,9 @@ from palate_client.service import Service
 from palate_client.store.journal import Journal
 from palate_client.store.vault import new_key
 from palate_common.enrolment import Invitation
-from palate_common.errors import InputError, PalateError, UnreachableError
 from palate_common.records.files import create_durably
 from palate_common.system import open_many
+from palate_core.errors import InputError, PalateError, UnreachableError
 
 APP = "fleet"
 AT_ONCE = 8

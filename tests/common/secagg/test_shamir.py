@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from palate_common.errors import InputError
-from palate_common.secagg import shamir
-from palate_common.secagg.shamir import MAX_SHARES, combine, combine_all, misfits, split
+from palate_core.errors import InputError
+from palate_core.masks import shamir
+from palate_core.masks.shamir import MAX_SHARES, combine, split
+from palate_server.secagg.decoding import combine_all, misfits
 
 
 def times(a, b, bits):

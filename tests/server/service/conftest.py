@@ -23,9 +23,9 @@ from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
-from palate_common.rounds.plan import read_plan
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import step_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import step_of
+from palate_core.plan import read_plan
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.events import EventLog

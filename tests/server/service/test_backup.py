@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from palate_audit.run.ledger import audit_ledger
-from palate_common.errors import InputError, IntegrityError, PalateError
 from palate_common.models import published
 from palate_common.models.manifest import MANIFEST, SIGNATURE, evidence_of
-from palate_common.records.canonical import canonical_json
-from palate_common.records.consistency import SPENT
-from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_common.system import lock_folder
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.consistency import SPENT
+from palate_core.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import FORMAT, Site, format_of
 from palate_server.folder.witness import MODEL, WITNESS, Witness, WitnessError

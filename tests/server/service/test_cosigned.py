@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from witnessed import Running, end, free_port, start
 
-from palate_common.errors import InputError, IntegrityError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import LogState, origin_of, read_state, sign_checkpoint
-from palate_common.records.consistency import SPENT, check_growth
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note, Signature, read_note
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_core.errors import InputError, IntegrityError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import LogState, origin_of, read_state, sign_checkpoint
+from palate_core.log.consistency import SPENT, check_growth
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note, Signature, read_note
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.plan import SignedPlan, open_plan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
 from palate_server.folder.witness import WITNESS, Witness

@@ -14,10 +14,10 @@ from witnessed import Asked, Committee
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
-from palate_common.errors import InputError, IntegrityError, LockedError
 from palate_common.models import published
-from palate_common.records.canonical import digest
-from palate_common.rounds.plan import SignedPlan, open_plan
+from palate_core.errors import InputError, IntegrityError, LockedError
+from palate_core.log.canonical import digest
+from palate_core.plan import SignedPlan, open_plan
 from palate_server.folder.server_folder import Site
 from palate_server.folder.witness import WITNESS
 from palate_server.ledger.witnesses import UncosignedError

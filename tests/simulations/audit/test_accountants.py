@@ -15,8 +15,8 @@ from palate_audit.checks.costs import outside_accountants as outside
 from palate_audit.checks.costs.accountants import accountants
 from palate_audit.checks.costs.outside_accountants import compared, outside_accountants
 from palate_audit.evidence.evidence import Finding, Verdict
-from palate_common.mechanism import accounting
-from palate_common.rounds.privacy_mode import PrivacyMode
+from palate_core import accounting
+from palate_core.privacy_mode import PrivacyMode
 from palate_server.ledger.history import History
 from palate_server.rounds.budget import BudgetSchedule
 

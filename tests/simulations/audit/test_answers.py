@@ -21,8 +21,8 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.new_code import NewCode
 from palate_audit.answers.seam import RECORDED, Recorded, Seam, known_answers
 from palate_audit.evidence.evidence import Verdict
-from palate_common.errors import InputError
-from palate_common.mechanism import accounting
+from palate_core import accounting
+from palate_core.errors import InputError
 
 
 def test_a_change_of_the_last_digits_alone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.floors import Floors
 from palate_client.rounds.participation import Masked, Rounds
 from palate_client.service import Service
-from palate_common.secagg.messages import Step
+from palate_core.masks.messages import Step
 
 
 def alarms(found: list[Finding]) -> list[str]:

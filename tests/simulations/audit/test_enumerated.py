@@ -21,13 +21,14 @@ from palate_audit.reference.long_noise import MOST, Taken, long_gaussian, long_s
 from palate_audit.reference.noise import discrete_gaussian, shares
 from palate_common.algorithms import Algorithm, PublicFacts, algorithm_class
 from palate_common.algorithms.als import vote
-from palate_common.errors import InputError, IntegrityError
 from palate_common.interactions import Interactions
-from palate_common.mechanism import discrete_gaussian as sampler
-from palate_common.mechanism import randomness, update
-from palate_common.mechanism.randomness import SeededSource
+from palate_common.mechanism import update
 from palate_common.rounds import event_steps
 from palate_common.rounds import shares as production
+from palate_core.errors import InputError, IntegrityError
+from palate_core.noise import discrete_gaussian as sampler
+from palate_core.noise import randomness
+from palate_core.noise.randomness import SeededSource
 
 
 def blocks(case: SettingsCase) -> set[str]:

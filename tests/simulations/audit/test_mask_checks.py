@@ -17,12 +17,13 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.watching import Watch, watched
 from palate_client.secagg import attempt
 from palate_client.secagg import checks as device_checks
-from palate_common.errors import PalateError
-from palate_common.mechanism.update import BlockSpec
-from palate_common.records.entries import SealEntry
-from palate_common.secagg import cohort, shamir, transcript
-from palate_common.secagg.graph_terms import graph_terms
-from palate_common.secagg.messages import Step
+from palate_core.errors import PalateError
+from palate_core.layout import BlockSpec
+from palate_core.log.entries import SealEntry
+from palate_core.masks import ring_cohort as cohort
+from palate_core.masks import shamir, transcript
+from palate_core.masks.graph_terms import graph_terms
+from palate_core.masks.messages import Step
 
 
 def ring() -> Watch:

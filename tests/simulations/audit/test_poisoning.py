@@ -28,7 +28,7 @@ from palate_audit.poisoning.world import World, goal_of, judged, made_world
 from palate_cli.cli import run
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.verdict import BLOCKS
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 from palate_server.rounds import possible
 from palate_server.rounds.possible import limits_of
 from palate_server.surveys import verdict
@@ -288,7 +288,7 @@ def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[5:] == [0], "what it follows from has changed"
     now = journal.sources()
-    assert now.keys() >= {"benchmarks.poisoning.honest", "palate_audit.poisoning.verdicts", "palate_common.errors"}
+    assert now.keys() >= {"benchmarks.poisoning.honest", "palate_audit.poisoning.verdicts", "palate_core.errors"}
     monkeypatch.setattr(journal, "sources", lambda: now | {"palate_audit.poisoning.verdicts": ""})
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[6:] == [0], "the attack's source has changed"

@@ -18,13 +18,15 @@ from palate_audit.reference.cases import KINDS, cases, named_twice
 from palate_audit.reference.contribution import contribution, total
 from palate_audit.reference.noise import discrete_gaussian, roots, shares
 from palate_client.rounds import contribution as path
-from palate_common.errors import IntegrityError
-from palate_common.mechanism.accounting import account, charged_mu2, delta_of, epsilon_of
+from palate_common.accounting.releases import account
 from palate_common.mechanism.clipping import clip
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SeededSource
-from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, Update
+from palate_common.mechanism.update import ClippedUpdate, DenseBlock, Update
 from palate_common.rounds.shares import squares
+from palate_core.accounting import charged_mu2, delta_of, epsilon_of
+from palate_core.errors import IntegrityError
+from palate_core.layout import BlockSpec
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SeededSource
 
 
 class Kept:

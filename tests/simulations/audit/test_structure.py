@@ -18,10 +18,10 @@ from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.mutants.mutation_testing import find
 from palate_audit.run.structure import STRUCTURE, Structural, structural
-from palate_common.errors import IntegrityError
 from palate_common.mechanism.update import Int64
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DISTRIBUTED
+from palate_core.errors import IntegrityError
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DISTRIBUTED
 
 
 @pytest.mark.parametrize("test", STRUCTURE, ids=lambda test: test.letter)

@@ -11,7 +11,7 @@ from palate_audit.checks import surveys as battery
 from palate_audit.evidence.evidence import Verdict
 from palate_client.rounds import contribution, participation
 from palate_client.rounds import survey_answers as answers
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

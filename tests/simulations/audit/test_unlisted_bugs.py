@@ -13,9 +13,9 @@ from palate_audit.run.structure import structural
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.rounds import contribution
-from palate_common.mechanism import randomness
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire
+from palate_core.noise import randomness
 from palate_server.rounds import aggregation
 
 SQUARES, KEYSTREAM = shares.squares, randomness._Keystream

@@ -25,9 +25,9 @@ from palate_client.ledger import own_ledger
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.participation import Rounds
 from palate_client.store.journal import Journal
-from palate_common.errors import LockedError
 from palate_common.interactions import Interactions
 from palate_common.rounds.wire import REFUSED
+from palate_core.errors import LockedError
 from palate_server.rounds import coordinator, noise
 from palate_server.rounds.noise import NoisyAggregate
 

@@ -11,7 +11,7 @@ from palate_audit.checks.worlds import algorithms, engines, failing_server, serv
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.algorithms import algorithm_names
 from palate_common.rounds import wire
-from palate_common.rounds.privacy_mode import LOCAL
+from palate_core.privacy_mode import LOCAL
 from palate_server.operation.operation import Operation
 from palate_server.rounds.coordinator import Coordinator
 from palate_sim.engines import local, shared_histories

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from palate_common.enrolment import NodeKey
-from palate_common.records.signing import SigningKey
+from palate_core.log.signing import SigningKey
 
 HASH = "ab" * 32
 """A hash, of nothing."""

@@ -11,11 +11,11 @@ from palate_common.algorithms import PublicFacts
 from palate_common.models.manifest import Publication
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.models.published import Contents
-from palate_common.records.consistency import Shown
-from palate_common.records.entries import Entry, PublishEntry
-from palate_common.records.handovers import make_handover
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
+from palate_core.log.consistency import Shown
+from palate_core.log.entries import Entry, PublishEntry
+from palate_core.log.handovers import make_handover
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
 
 POPULATION = "readers"
 

@@ -14,10 +14,10 @@ from palate_audit.answers.dice import Dice
 from palate_common.algorithms import registry
 from palate_common.algorithms.base import Algorithm, Factors, PublicFacts, State
 from palate_common.algorithms.parts import quarantine
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, Float64
+from palate_core.errors import PalateError
 
 STIR = 0.3
 """Sums without noise are stirred: of what has no rank, each machine finds other directions."""

@@ -21,9 +21,9 @@ from palate_audit.answers.made.keys import certificate
 from palate_client.online import https
 from palate_client.online.flower_messages import record_dict
 from palate_client.online.https import Address
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, last_bytes, last_text, last_uint, read, text, uint
 from palate_common.rounds import exchange
+from palate_core.log.canonical import digest
 
 BROKEN, GARBAGE, EMPTY = 0, 1, 2
 CERTIFICATE = certificate("server.example", bytes(range(32)), 1, (2025, 2035))

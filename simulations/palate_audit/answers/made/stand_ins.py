@@ -25,19 +25,20 @@ from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.service import Service
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts, make_algorithm
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
-from palate_common.records.consistency import Shown
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, attempt_mu2, sign_plan
-from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
+from palate_core.log.consistency import Shown
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_server.secagg.attempt import Unmasking
 
 POPULATION, RUN = "readers", "run-1"

@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 from palate_audit.answers.answer import NAMED, CaseAnswer
 from palate_client.store.activity import Past
-from palate_common.errors import PalateError
-from palate_common.records.signing import SigningKey
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
 
 BEYOND = (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What may be raised beside Palate's own errors."""

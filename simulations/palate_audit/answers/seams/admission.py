@@ -41,10 +41,10 @@ from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD, answer_message
 from palate_client.service import Service, required
 from palate_common.interactions import Interactions, save_interactions
-from palate_common.mechanism.accounting import epsilon_of, mu_of
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.rounds.plan import RoundPlan, Sampling, SignedPlan
-from palate_common.secagg.directory import Directory
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.cohort_terms import CohortTerms
+from palate_core.masks.directory import Directory
+from palate_core.plan import RoundPlan, Sampling, SignedPlan
 from palate_sim.engines.grid import identify
 
 INF = float("inf")

@@ -44,11 +44,11 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import evidence_of
 from palate_common.models.published import Contents
-from palate_common.records.canonical import canonical_json, digest
-from palate_common.records.consistency import SPENT
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
 from palate_common.weighting import Weighting
+from palate_core.log.canonical import canonical_json, digest
+from palate_core.log.consistency import SPENT
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 RUNS = ("spring", "summer", "autumn", "winter", "late")
 MODES = ("off", "local", "distributed", "central", EVENTS)

@@ -38,10 +38,10 @@ from palate_client.online.sync import SyncOptions, SyncResult
 from palate_client.service import Service
 from palate_client.store.journal import Journal
 from palate_common.enrolment import Enrolled, Invitation, LeaveAnswer
-from palate_common.errors import LockedError, UnreachableError
 from palate_common.models import published
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import blob, double, read, text, uint
+from palate_core.errors import LockedError, UnreachableError
+from palate_core.log.canonical import digest
 
 
 def _deadlines(dice: Dice, answer: CaseAnswer) -> None:

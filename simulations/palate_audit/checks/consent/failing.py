@@ -25,7 +25,7 @@ from palate_audit.checks.ledgers.books import done
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 Asked = tuple[Any, ...]
 """What SQLite is asked for: an action, and what it is about."""

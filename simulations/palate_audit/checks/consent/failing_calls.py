@@ -39,14 +39,14 @@ from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.service import Service
 from palate_client.store.journal import Sent
-from palate_common.errors import IntegrityError, LockedError, PalateError
 from palate_common.models.catalogue import ItemCatalogue
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import MerkleTree
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.messages import step_of
+from palate_core.errors import IntegrityError, LockedError, PalateError
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import MerkleTree
+from palate_core.masks.messages import step_of
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DISTRIBUTED
 
 ROOMS = tuple(
     str(Path(str(each.__file__)).parent / room)

@@ -38,11 +38,11 @@ from palate_client.rounds import admission
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
-from palate_common.errors import PalateError, RefusedError
 from palate_common.interactions import save_interactions
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import Noise, RoundPlan, Sampling
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
+from palate_core.errors import PalateError, RefusedError
+from palate_core.log.signing import SigningKey
+from palate_core.plan import Noise, RoundPlan, Sampling
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
 
 TEST = "G floors"
 DEFAULTS: Mapping[str, Any] = {

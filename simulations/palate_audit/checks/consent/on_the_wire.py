@@ -34,16 +34,16 @@ from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.online import enrolment
 from palate_common.enrolment import new_node_key
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.consistency import Shown
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import Noise, read_plan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Header, Step, write
+from palate_core.cohort_terms import CohortTerms
+from palate_core.log.consistency import Shown
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Header, Step, write
+from palate_core.plan import Noise, read_plan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
 NOISED = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5, mode=LOCAL, noise=Noise.SECURE)
 MASKED = Setting(algorithm="popularity", users_per_node=1, epsilon=0.5, mode=DISTRIBUTED, noise=Noise.SECURE)

@@ -39,14 +39,14 @@ from palate_client.online.hosting import OwnHost
 from palate_client.recommend.interests import Interests
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
-from palate_common.errors import PalateError, RefusedError
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.messages import step_of
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import PalateError, RefusedError
+from palate_core.masks.messages import step_of
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DISTRIBUTED
 from palate_server.rounds.terms import RunTerms
 
 TEST = "P consent"

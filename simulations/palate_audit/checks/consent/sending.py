@@ -33,11 +33,11 @@ from palate_client.online.policy import Policy
 from palate_client.online.retry import Deadline, SyncEnd
 from palate_client.online.sync import Session
 from palate_client.rounds.dispatch import TRAIN, Answer
-from palate_common.errors import UnreachableError
 from palate_common.models.model import GlobalModel, catalogue_hash
-from palate_common.rounds.plan import RoundPlan, SignedPlan
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import SURVEYING, Survey
+from palate_core.errors import UnreachableError
+from palate_core.plan import RoundPlan, SignedPlan
 
 TRIES = 2
 """With the last one the server takes an answer."""

@@ -36,9 +36,9 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from palate_client.online import https, retry
 from palate_client.rounds.dispatch import COME_BACK, QUERY, RECORD, TRAIN
 from palate_common.models import published
-from palate_common.records.canonical import digest
 from palate_common.records.protobuf import last_uint, read
 from palate_common.rounds import exchange
+from palate_core.log.canonical import digest
 
 FLEET: Final = "/v1/fleet/"
 NODE, RUN, SECONDS = 77, 5, 3600.0

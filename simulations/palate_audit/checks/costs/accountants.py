@@ -22,12 +22,15 @@ from palate_audit.harness.watched_run import release_key
 from palate_audit.reference import cost
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
 from palate_client.service import Service
-from palate_common.errors import InputError
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import MAX_STEPS, GaussianEvent, epsilon_of, mu_of, sampled_mu2
-from palate_common.mechanism.cohort import shares_slack
-from palate_common.rounds.plan import Sampling, attempt_mu2
-from palate_common.rounds.privacy_mode import MODES
+from palate_common.accounting import releases
+from palate_common.accounting.releases import GaussianEvent
+from palate_common.accounting.sampled import attempt_mu2, sampled_mu2
+from palate_core import accounting
+from palate_core.accounting import epsilon_of, mu_of
+from palate_core.cohort_terms import shares_slack
+from palate_core.errors import InputError
+from palate_core.plan import MAX_STEPS, Sampling
+from palate_core.privacy_mode import MODES
 
 TEST = "G accountants"
 EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
@@ -112,7 +115,7 @@ def _composed() -> Iterator[str]:
         ]
         mu2 = cost.composed(cost.charge(grid=GRID, sigma=sigma) for sigma in sigmas)
         lost = sum((Fraction(cost.shares_slack(sigma=sigma, shares=shares)) * SIZE for sigma in sigmas), Fraction(0))
-        told = accounting.account(events, delta=DELTAS[1])
+        told = releases.account(events, delta=DELTAS[1])
         owed = cost.epsilon(mu2=float(mu2), delta=DELTAS[1] * (1 - float(lost)))
         yield from _differs(f"{count} releases of sigma {sigmas}", told.epsilon, owed)
         if Fraction(told.mu2) < mu2:
@@ -134,7 +137,7 @@ def _discrete() -> Iterator[str]:
         tau, bound = cost.shares_slack(sigma=sigma, shares=shares), shares_slack(sigma=sigma, shares=shares)
         event = GaussianEvent(sensitivity=GRID, sigma=sigma, dimension=MANY, shares=shares)
         single = GaussianEvent(sensitivity=GRID, sigma=sigma, dimension=MANY)
-        more = accounting.account([event], delta=1e-6).epsilon - accounting.account([single], delta=1e-6).epsilon
+        more = releases.account([event], delta=1e-6).epsilon - releases.account([single], delta=1e-6).epsilon
         if bound < tau or more < 2 * MANY * tau - DIGITS:
             yield f"{shares} shares of sigma {sigma} differ by {tau:.3g} from one draw, {bound:.3g} is counted"
 
@@ -192,7 +195,7 @@ def _stepped() -> Iterator[str]:
             whole = steps * cost.charge(grid=GRID, sigma=sigma)
             price = {"sensitivity": GRID, "sigma": sigma, "inclusion": inclusion, "steps": steps}
             event = GaussianEvent(dimension=SIZE, **price)  # type: ignore[arg-type]
-            told = accounting.account([event], delta=DELTAS[1])
+            told = releases.account([event], delta=DELTAS[1])
             ways = {
                 "the function": sampled_mu2(**price),  # type: ignore[arg-type]
                 "the event": event.mu2,
@@ -223,7 +226,7 @@ def _counted() -> Iterator[str]:
             yield f"`{each.name}` of a release was not looked at"
             continue
         events = [GaussianEvent(**numbers) for numbers in (base, {**base, each.name: moved[each.name]})]
-        one, more = (accounting.account([event], delta=DELTAS[1]).epsilon for event in events)
+        one, more = (releases.account([event], delta=DELTAS[1]).epsilon for event in events)
         if not more > one:
             said = f"`{each.name}` of a release, {base[each.name]} or {moved[each.name]}"
             yield f"{said}, costs epsilon {one!r} and {more!r}"

@@ -30,12 +30,15 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.harness.watched_run import memory
 from palate_audit.reference.cost import ATTEMPT_FAILS
-from palate_common.errors import BudgetError
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import GaussianEvent, mu_of, noise_for, sampled_mu2, sigma_for
-from palate_common.mechanism.cohort import GRAPH_FAILURE, MAX_ATTEMPTS, CohortTerms
-from palate_common.rounds.plan import Noise
-from palate_common.rounds.privacy_mode import DpMode
+from palate_common.accounting import releases
+from palate_common.accounting.releases import GaussianEvent
+from palate_common.accounting.sampled import noise_for, sampled_mu2
+from palate_core import accounting
+from palate_core.accounting import mu_of, sigma_for
+from palate_core.cohort_terms import GRAPH_FAILURE, MAX_ATTEMPTS, CohortTerms
+from palate_core.errors import BudgetError
+from palate_core.plan import Noise
+from palate_core.privacy_mode import DpMode
 from palate_server.folder.server_folder import Site
 from palate_server.ledger.history import ChargeEntry
 from palate_server.ledger.ledger import Ledger
@@ -164,7 +167,7 @@ def _said(case: _Case) -> float:
         GaussianEvent(sensitivity=case.grid, sigma=sigma, dimension=SIZE, round=place, steps=steps)
         for place, (sigma, steps) in enumerate(zip(case.sigmas, case.sums, strict=True))
     ]
-    return accounting.account(events, delta=case.delta).epsilon
+    return releases.account(events, delta=case.delta).epsilon
 
 
 def _releases(rng: np.random.Generator, cases: int) -> Iterator[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from unittest import mock
 
 from palate_audit.evidence.evidence import Finding
-from palate_common.errors import PalateError
 from palate_common.records.database import Database
+from palate_core.errors import PalateError
 
 TEST = "G second ledger"
 

@@ -41,8 +41,8 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import Trust
 from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
-from palate_common.errors import PalateError
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import PalateError
+from palate_core.log.merkle import Checkpoint
 
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""

@@ -30,11 +30,11 @@ from palate_client.device import Device, open_device
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.service import Service
-from palate_common.records.canonical import canonical_json
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
+from palate_core.log.canonical import canonical_json
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 
 HASH = "ab" * 32

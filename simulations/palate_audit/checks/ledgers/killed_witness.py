@@ -30,8 +30,8 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.durable import watched_syncs
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory, release_key
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.merkle import MerkleTree
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.merkle import MerkleTree
 from palate_server.witness import folder as folders
 from palate_server.witness.cosigner import Cosigner
 from palate_server.witness.folder import WitnessConfig, WitnessFolder, log_id

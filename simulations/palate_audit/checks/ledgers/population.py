@@ -39,12 +39,12 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory, release_key
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.merkle import Checkpoint
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED
-from palate_common.secagg.directory import Directory
 from palate_common.survey import SURVEYING, Survey
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
+from palate_core.log.merkle import Checkpoint
+from palate_core.masks.directory import Directory
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED
 from palate_server.folder.config import ServerConfig
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.history import entry_from

@@ -23,14 +23,15 @@ from palate_audit.checks.ledgers.books import beside
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
-from palate_common.errors import InputError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import sign_checkpoint
-from palate_common.records.consistency import SPENT
-from palate_common.rounds.plan import ChargeProof, SignedPlan, sign_plan
+from palate_common.records.key_file import save_key
+from palate_core.errors import InputError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import sign_checkpoint
+from palate_core.log.consistency import SPENT
+from palate_core.plan import ChargeProof, SignedPlan, sign_plan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import COSIGNED, Site
 from palate_server.folder.witness import WITNESS
@@ -94,7 +95,7 @@ def _site(home: Path) -> tuple[Site, SignedPlan, GlobalModel]:
     site.config_file.write_text(server_toml({"population": POPULATION, **budgets}))
     site.make_folders()
     (site.folder / "items").write_text("\n".join(ITEMS) + "\n")
-    release_key().save(site.folder / "key")
+    save_key(release_key(), site.folder / "key")
     make_databases(site)
     return site, SignedPlan.model_validate_json(asked), GlobalModel.from_bytes(model)
 

@@ -28,7 +28,7 @@ from palate_audit.harness.durable import Commits, watched_commits
 from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
-from palate_common.records.merkle import Checkpoint
+from palate_core.log.merkle import Checkpoint
 
 STEPS = 36
 SEEDS = (1, 2)

@@ -29,8 +29,8 @@ from palate_client.ledger.anchor import known_charges
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.service import Service
-from palate_common.errors import PalateError
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import PalateError
+from palate_core.log.merkle import Checkpoint
 from palate_server.ledger.ledger import Ledger
 
 ROOM = 1

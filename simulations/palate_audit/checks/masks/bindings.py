@@ -22,18 +22,18 @@ from pydantic import BaseModel
 
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_common.errors import InputError, PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import released_size
-from palate_common.records import entries
-from palate_common.records.consistency import Epoch
-from palate_common.records.handovers import Handover
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.rounds import masked_attempt
-from palate_common.rounds.plan import Sampling, SignedPlan, signed_bytes
-from palate_common.rounds.privacy_mode import DISTRIBUTED
-from palate_common.secagg import transcript
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError, PalateError
+from palate_core.layout import released_size
+from palate_core.log import entries
+from palate_core.log.consistency import Epoch
+from palate_core.log.handovers import Handover
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.masks import attempt_terms as masked_attempt
+from palate_core.masks import transcript
+from palate_core.plan import Sampling, SignedPlan, signed_bytes
+from palate_core.privacy_mode import DISTRIBUTED
 
 HASH = "ab" * 32
 WITNESS = VerifierKey("witness.example", COSIGNATURE, bytes(32))

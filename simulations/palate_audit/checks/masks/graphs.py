@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from palate_common.errors import InputError
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import InputError
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import AttemptTerms
 
 COHORTS = ((12, 9, 2), (40, 30, 8), (100, 85, 10), (250, 215, 25), (300, 250, 30), (600, 530, 60), (1000, 900, 100))
 """Most devices, fewest survivors, corrupt devices: complete graphs and rings, and some that may become either."""

@@ -34,10 +34,9 @@ from palate_audit.secagg.attacks import ring, small_rings
 from palate_audit.secagg.cohort import Latch, MaskedCohort
 from palate_client.secagg import attempt, checks
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import PalateError
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.messages import (
+from palate_core.errors import PalateError
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.messages import (
     HEADER,
     SIGNATURE,
     Advert,
@@ -52,7 +51,8 @@ from palate_common.secagg.messages import (
     read,
     write,
 )
-from palate_common.secagg.transcript import (
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import (
     ADVERT,
     CONSISTENCY,
     MEMBERS,

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from palate_common.secagg.masking import Masker
-from palate_common.secagg.packing import residue_type
+from palate_core.masks.masking import Masker
+from palate_core.masks.packing import residue_type
 
 LENGTHS = (1, 3, 4, 5, 2**15 - 1, 2**15, 2**15 + 1, 3 * 2**15 + 5, 2**18 + 3)
 BITS = (20, 32, 33, 62)

@@ -31,8 +31,8 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.watching import Call, SecretSplit, Watch, watched
 from palate_client.secagg import attempt
 from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.messages import HASH, Header, Step, write
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.messages import HASH, Header, Step, write
 
 CORRUPT = (8, 7, 4)
 """Devices, survivors and corrupt devices of an attempt in which a majority of shares is far from enough."""

@@ -26,8 +26,8 @@ from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.verdict import CANDIDATE, IN_USE, JudgedModel, JudgedPair, arrays_of
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.interactions import Interactions
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_common.survey import SURVEYING, Survey
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 
 TEST = "E every mode"
 USERS, ITEMS, SUBJECT = 7, 24, 4

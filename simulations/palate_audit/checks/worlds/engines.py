@@ -37,9 +37,10 @@ from palate_audit.harness.probe_run import Setting
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
-from palate_common.rounds.plan import Noise
+from palate_common.records.key_file import save_key
+from palate_core.errors import PalateError
+from palate_core.plan import Noise
 from palate_server.flower.transport import GridTransport
 from palate_server.rounds.run import Request
 from palate_sim import steps
@@ -141,7 +142,7 @@ def _played(few: int, *, without: int | None) -> _World:
         stack.enter_context(mock.patch.object(local, "Workers", SameProcess))
         for reporting in (worker, steps):  # each report is made, whatever the clock says: also on a busy machine
             stack.enter_context(mock.patch.object(reporting, "EVERY", -1.0))
-        release_key().save(home / "key")
+        save_key(release_key(), home / "key")
         terms = setting.terms("popularity", n_users=USERS, n_items=ITEMS, directory=None)
         job = Job(
             folder=home / "run", terms=terms, ledger=home / "ledger.db", key=home / "key", users_per_node=6, workers=2,

@@ -30,9 +30,9 @@ from palate_audit.checks.side_outputs import collected, difference, heard
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
-from palate_common.errors import IntegrityError, LockedError, PalateError
-from palate_common.rounds.plan import SignedPlan
-from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
+from palate_core.errors import IntegrityError, LockedError, PalateError
+from palate_core.plan import SignedPlan
+from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.rounds import coordinator, run
 
 TEST = "E side outputs: what fails on the server"

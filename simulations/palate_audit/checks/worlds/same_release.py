@@ -25,10 +25,10 @@ from palate_audit.checks.side_outputs import heard, outside
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun, steps_of
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Int64
 from palate_common.models.model import read_metadata
+from palate_core.errors import PalateError
 from palate_server.rounds import coordinator
 from palate_server.rounds.noise import NoisyAggregate
 

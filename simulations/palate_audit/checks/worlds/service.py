@@ -35,9 +35,9 @@ from palate_audit.harness.watched_run import memory
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
-from palate_common.rounds.plan import read_plan
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.plan import read_plan
 from palate_server.flower.messenger import GridMessenger
 from palate_server.flower.transport import RECORD
 from palate_server.folder.enrolments import Enrolments

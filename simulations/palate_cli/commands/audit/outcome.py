@@ -26,9 +26,10 @@ from rich.table import Table
 
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
-from palate_common.errors import EvidenceError, InputError, IntegrityError
 from palate_common.records.files import write_durably
-from palate_common.records.signing import SigningKey
+from palate_common.records.key_file import load_key, save_key
+from palate_core.errors import EvidenceError, InputError, IntegrityError
+from palate_core.log.signing import SigningKey
 from palate_sim.progress.wording import clean
 from palate_sim.run.versions import versions
 
@@ -170,8 +171,8 @@ def _key(path: Path | None) -> SigningKey | None:
     if path is None:
         return None
     if not path.exists():
-        SigningKey.generate().save(path)
-    return SigningKey.load(path)
+        save_key(SigningKey.generate(), path)
+    return load_key(path)
 
 
 def _check_signer(data: Path, key: SigningKey | None) -> None:

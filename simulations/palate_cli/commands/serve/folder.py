@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from palate_common.errors import InputError
 from palate_common.system import ending_signals
+from palate_core.errors import InputError
 
 if TYPE_CHECKING:
     from palate_common.algorithms import State

@@ -17,8 +17,8 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.accounting.prices import MARGIN
 from palate_audit.answers.seams.accounting.values import ODD, any_size, maybe_odd
-from palate_common.mechanism import accounting
-from palate_common.mechanism.accounting import GaussianEvent
+from palate_common.accounting.releases import GaussianEvent
+from palate_core import accounting
 
 
 @contextmanager

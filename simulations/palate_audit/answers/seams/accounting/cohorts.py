@@ -9,10 +9,10 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.accounting.values import any_size
-from palate_common.errors import PalateError
-from palate_common.mechanism import cohort
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.rounds.privacy_mode import MODES, DpMode, mode_of
+from palate_core import cohort_terms as cohort
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.privacy_mode import MODES, DpMode, mode_of
 from palate_server.rounds import cohort as cohorts
 
 

@@ -9,7 +9,7 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.accounting.values import ODD, any_size, maybe_odd
-from palate_common.mechanism import accounting
+from palate_core import accounting
 
 MARGIN = 1.0 + 1e-10
 """By which the accountant's delta may be off."""

@@ -14,14 +14,16 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.accounting.accounts import coarse_steps
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
-from palate_common.mechanism import accounting, cohort
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.canonical import digest
-from palate_common.records.entries import ChargeEntry
-from palate_common.rounds.plan import Noise, Sampling, attempt_mu2
-from palate_common.rounds.privacy_mode import DpMode
+from palate_core import accounting
+from palate_core import cohort_terms as cohort
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.log.canonical import digest
+from palate_core.log.entries import ChargeEntry
+from palate_core.plan import Noise, Sampling
+from palate_core.privacy_mode import DpMode
 from palate_server.rounds import budget
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.registry import pack_inputs

@@ -18,7 +18,7 @@ from palate_common.algorithms.als import pairs, vote, warm
 from palate_common.algorithms.base import PublicFacts, State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 
 def former(dice: Dice, n_items: int, *, table: bool) -> State:

@@ -14,7 +14,7 @@ from palate_audit.answers.made.playing import in_quarantine, patched, people, pl
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import registry
 from palate_common.algorithms.base import PublicFacts, State
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 TORCH = "palate_torch"
 SETTINGS: Mapping[str, Sequence[Any]] = {

@@ -29,8 +29,8 @@ from palate_common.algorithms.parts import (
     sketch,
 )
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import PalateError
 from palate_common.mechanism.update import OuterBlock
+from palate_core.errors import PalateError
 
 
 def _sketch(dice: Dice, answer: CaseAnswer) -> None:

@@ -20,20 +20,21 @@ from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.algorithms import PublicFacts, State, lent, make_algorithm
 from palate_common.algorithms.popularity import Popularity
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Update
 from palate_common.models.model import GlobalModel, ModelHeader
-from palate_common.records.entries import entry_from
-from palate_common.records.handovers import Handover, make_handover
-from palate_common.records.merkle import MerkleTree
-from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_mu2, sign_plan
-from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, split
-from palate_common.secagg.directory import Directory
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError, PalateError
+from palate_core.log.entries import entry_from
+from palate_core.log.handovers import Handover, make_handover
+from palate_core.log.merkle import MerkleTree
+from palate_core.masks.directory import Directory
+from palate_core.plan import ChargeProof, RoundPlan, Sampling, sign_plan
+from palate_core.privacy_mode import DpMode
 
 KEYS = tuple(key_of(number) for number in range(1, 6))
 OPERATOR, LATER, *DEVICES = KEYS

@@ -14,7 +14,8 @@ from palate_common.algorithms.als import vote
 from palate_common.interactions import Interactions
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock
-from palate_common.mechanism.update import Block, BlockSpec, DenseBlock, OuterBlock, Update
+from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
+from palate_core.layout import BlockSpec
 
 MANY_USERS, MANY_ITEMS = 70_001, 65_537
 """Their product is above 2^32."""

@@ -28,10 +28,10 @@ from palate_client.store.retention import Limits
 from palate_common import score_sources
 from palate_common.algorithms import PublicFacts, first_state, make_algorithm
 from palate_common.algorithms.parts.quarantine import inputs_of
-from palate_common.errors import InputError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.rounds.plan import RoundPlan
 from palate_common.survey import Survey
+from palate_core.errors import InputError, PalateError
+from palate_core.plan import RoundPlan
 
 WEEK = "2026-11-23"
 MONDAY, DAY = 1_795_392_000.0, 86_400.0

@@ -34,14 +34,14 @@ from palate_client.online.retry import SyncEnd
 from palate_client.rounds.dispatch import answer_message
 from palate_client.service import Service
 from palate_client.store.journal import Journal
-from palate_common.errors import IntegrityError, UnreachableError
-from palate_common.mechanism.cohort import CohortTerms
 from palate_common.models import published
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import shown_by, spend_shown
-from palate_common.rounds.plan import Sampling, SignedPlan, read_plan
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.directory import Directory
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import IntegrityError, UnreachableError
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import shown_by, spend_shown
+from palate_core.masks.directory import Directory
+from palate_core.plan import Sampling, SignedPlan, read_plan
 
 
 class AppLife:

@@ -24,7 +24,7 @@ from palate_client.ledger.device_ids import RUNS, pack, runs_of, unpack
 from palate_client.ledger.device_ledger import DeviceLedger, Receipt
 from palate_client.ledger.totals import DeviceTotals
 from palate_client.ledger.trust import Trust
-from palate_common.records.merkle import Checkpoint
+from palate_core.log.merkle import Checkpoint
 
 EDGE = 2**63
 

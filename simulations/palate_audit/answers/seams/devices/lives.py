@@ -26,8 +26,8 @@ from palate_client.ledger.anchor import know_charges, known_charges
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service
 from palate_client.store.journal import Contact, Journal, Opened, Refusal, Sent
-from palate_common.errors import PalateError
-from palate_common.records.merkle import Checkpoint
+from palate_core.errors import PalateError
+from palate_core.log.merkle import Checkpoint
 
 
 def _lives(dice: Dice, answer: CaseAnswer) -> None:

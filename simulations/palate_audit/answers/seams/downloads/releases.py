@@ -32,9 +32,9 @@ from palate_common.models.manifest import (
     said_by,
 )
 from palate_common.models.published import Contents, Published
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import SPENT
-from palate_common.records.signing import SigningKey
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import SPENT
+from palate_core.log.signing import SigningKey
 
 MOST = 2**22
 

@@ -31,7 +31,7 @@ from palate_common.models.model import (
     read_model,
     read_tensors,
 )
-from palate_common.records.canonical import canonical_json, digest
+from palate_core.log.canonical import canonical_json, digest
 
 MOST = 2**20
 Arrays = Mapping[str, Any]

@@ -26,7 +26,6 @@ from palate_client.online.retry import SyncEnd
 from palate_client.service import Service
 from palate_client.store.journal import Journal
 from palate_common.campaign import Campaign, open_campaign, sign_campaign
-from palate_common.errors import UnreachableError
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import (
@@ -36,10 +35,11 @@ from palate_common.models.manifest import (
     evidence_of,
 )
 from palate_common.models.published import Contents, Published
-from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import SPENT, Shown
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
+from palate_core.errors import UnreachableError
+from palate_core.log.canonical import canonical_json, digest, read_canonical
+from palate_core.log.consistency import SPENT, Shown
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
 
 
 class _InUse:

@@ -20,19 +20,20 @@ from palate_audit.answers.still import NOW
 from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import ClippedSum, layout_size, released_size
+from palate_common.mechanism.update import ClippedSum
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
-from palate_common.records.canonical import digest
-from palate_common.records.consistency import Shown
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan, read_plan
-from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, MODES
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share
-from palate_common.secagg.directory import Directory
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.layout import layout_size, released_size
+from palate_core.log.canonical import digest
+from palate_core.log.consistency import Shown
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.plan import RoundPlan, read_plan
+from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, MODES
 from palate_server.folder.witness import WitnessError
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError

@@ -25,13 +25,13 @@ from palate_audit.answers.seams.ledgers.entries import (
     run_facts,
 )
 from palate_audit.answers.still import NOW
-from palate_common.errors import PalateError
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.signing import SigningKey
 from palate_common.records.tiles import MOST_LEAF
+from palate_core.errors import PalateError
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.signing import SigningKey
 from palate_server.ledger import history as rules
 from palate_server.ledger import ledger as books
 from palate_server.ledger.extract import verify_extract

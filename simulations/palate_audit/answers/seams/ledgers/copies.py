@@ -9,12 +9,12 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.folders import files_of, made_folder
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.ledgers.books import as_bytes, played_book
-from palate_common.records.canonical import digest
-from palate_common.records.checkpoints import origin_of, sign_checkpoint
-from palate_common.records.entries import Entry, entry_from
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note
-from palate_common.records.signing import SigningKey
+from palate_core.log.canonical import digest
+from palate_core.log.checkpoints import origin_of, sign_checkpoint
+from palate_core.log.entries import Entry, entry_from
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.mirror import Mirror
 

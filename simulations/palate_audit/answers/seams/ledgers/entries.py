@@ -10,12 +10,12 @@ from unittest import mock
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_common.errors import PalateError
-from palate_common.records.entries import entry_from
-from palate_common.records.handovers import make_handover, make_new_start
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.privacy_mode import MODES
 from palate_common.survey import SURVEYING
+from palate_core.errors import PalateError
+from palate_core.log.entries import entry_from
+from palate_core.log.handovers import make_handover, make_new_start
+from palate_core.log.signing import SigningKey
+from palate_core.privacy_mode import MODES
 from palate_server.ledger import history as rules
 from palate_server.ledger.history import reserves
 from palate_server.ledger.interim_looks import InterimLooks

@@ -13,9 +13,9 @@ import numpy as np
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_common.secagg import graph, graph_terms, masking, packing, shamir, transcript
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.masks import graph, graph_terms, masking, packing, shamir, transcript
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg import recovery
 
 NO_WIDTHS: tuple[Any, ...] = (0, -1, 65, True, 8.0)

@@ -17,11 +17,10 @@ from palate_audit.answers.seams.masks.signed import FIELD
 from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, honest, rings, tell_device
 from palate_client.secagg import checks
 from palate_client.secagg.attempt import MaskedDevice
-from palate_common.errors import InputError
-from palate_common.secagg.boxes import Label, path_of, root_of, tree_of
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import (
+from palate_core.errors import InputError
+from palate_core.masks.boxes import Label, path_of, root_of, tree_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import (
     BOX,
     BOX_BODY,
     HEADER,
@@ -38,7 +37,8 @@ from palate_common.secagg.messages import (
     pack_flags,
     write,
 )
-from palate_common.secagg.transcript import (
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import (
     ADVERT,
     MEMBERS,
     RECEIPT,
@@ -49,7 +49,7 @@ from palate_common.secagg.transcript import (
     receipt_payload,
     sign,
 )
-from palate_common.secagg.transcript import BOX as BOX_TAG
+from palate_core.masks.transcript import BOX as BOX_TAG
 
 Entry = tuple[int, bytes, bytes]
 

@@ -16,15 +16,15 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.changes import flipped
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.signed import FIELD, signers
-from palate_common.records.canonical import canonical_json
 from palate_common.secagg import evidence
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import NONE, Label, make_box, open_box, path_of, root_of, tree_of
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence, Scene, ShownBox, ShownPiece, ShownReceipt
-from palate_common.secagg.messages import BOX_BODY, Advert, BoxReceipt, Commit, Secret, pack_flags
-from palate_common.secagg.shamir import split
-from palate_common.secagg.transcript import (
+from palate_core.log.canonical import canonical_json
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.boxes import NONE, Label, make_box, open_box, path_of, root_of, tree_of
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import BOX_BODY, Advert, BoxReceipt, Commit, Secret, pack_flags
+from palate_core.masks.shamir import split
+from palate_core.masks.transcript import (
     ADVERT,
     BOX,
     COMMIT,

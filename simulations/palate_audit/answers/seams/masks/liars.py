@@ -16,8 +16,8 @@ from palate_audit.answers.seams.masks.worlds import (
 )
 from palate_client.secagg.states import Shared
 from palate_common.rounds.wire import REFUSED
-from palate_common.secagg.boxes import NONE, Label, make_box, root_of, tree_of
-from palate_common.secagg.messages import (
+from palate_core.masks.boxes import NONE, Label, make_box, root_of, tree_of
+from palate_core.masks.messages import (
     BOX_BODY,
     HEADER,
     OPENING,
@@ -30,7 +30,7 @@ from palate_common.secagg.messages import (
     pack_flags,
     split_pieces,
 )
-from palate_common.secagg.transcript import (
+from palate_core.masks.transcript import (
     ADVERT,
     COMMIT,
     CONSISTENCY,
@@ -44,8 +44,8 @@ from palate_common.secagg.transcript import (
     reveal_payload,
     sign,
 )
-from palate_common.secagg.transcript import BOX as BOX_TAG
-from palate_common.secagg.transcript import OPENING as OPENING_TAG
+from palate_core.masks.transcript import BOX as BOX_TAG
+from palate_core.masks.transcript import OPENING as OPENING_TAG
 
 
 class LyingDevice:

@@ -15,17 +15,10 @@ from palate_audit.answers.made.changes import flipped, resized
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.masks.devices import LyingServer, asked_for_vector
 from palate_audit.answers.seams.masks.worlds import COMPLETE, RING, Shape, copied, rings
-from palate_common.errors import InputError
-from palate_common.secagg.cohort import Cohort
-from palate_common.secagg.messages import Flags, InputRequest, Step, UnmaskRequest, pack_flags
-from palate_common.secagg.transcript import (
-    CONSISTENCY,
-    INPUT,
-    MEMBERS,
-    consistency_payload,
-    members_payload,
-    sign,
-)
+from palate_core.errors import InputError
+from palate_core.masks.messages import Flags, InputRequest, Step, UnmaskRequest, pack_flags
+from palate_core.masks.ring_cohort import Cohort
+from palate_core.masks.transcript import CONSISTENCY, INPUT, MEMBERS, consistency_payload, members_payload, sign
 
 
 def _fewer(dice: Dice, flags: Flags, least: int, cohort: Cohort, me: int) -> Flags:

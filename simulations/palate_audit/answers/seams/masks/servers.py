@@ -26,14 +26,9 @@ from palate_audit.answers.seams.masks.worlds import (
     tell_server,
 )
 from palate_client.secagg.states import Checked
-from palate_common.secagg.boxes import make_box, open_box
-from palate_common.secagg.messages import (
-    BOX_BODY,
-    Step,
-)
-from palate_common.secagg.transcript import (
-    AttemptTerms,
-)
+from palate_core.masks.boxes import make_box, open_box
+from palate_core.masks.messages import BOX_BODY, Step
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg import sum as sums
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.shared import SharedCohort

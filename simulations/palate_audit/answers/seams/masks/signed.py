@@ -14,19 +14,18 @@ from palate_audit.answers.made.changes import flipped, resized
 from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import BlockSpec
-from palate_common.records.canonical import canonical_json
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.masked_attempt import attempt_terms
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan
-from palate_common.secagg import agreement, boxes, messages, transcript
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.boxes import Label
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import (
+from palate_core.accounting import charged_mu2
+from palate_core.cohort_terms import CohortTerms
+from palate_core.layout import BlockSpec
+from palate_core.log.canonical import canonical_json
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.signing import SigningKey
+from palate_core.masks import agreement, boxes, messages, transcript
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.attempt_terms import attempt_terms
+from palate_core.masks.boxes import Label
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import (
     Advert,
     BoxReceipt,
     CheckRequest,
@@ -38,6 +37,7 @@ from palate_common.secagg.messages import (
     Step,
     UnmaskRequest,
 )
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
 
 FIELD = 2**255 - 19
 LOW = (0, 1, 325606250916557431795983626356110631294008115727848805560023387167927233504,

@@ -23,12 +23,12 @@ from palate_audit.answers.still import still
 from palate_audit.secagg.cohort import Latch
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import State
-from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.directory import Directory
-from palate_common.secagg.messages import Step
-from palate_common.secagg.transcript import AttemptTerms
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.directory import Directory
+from palate_core.masks.messages import Step
+from palate_core.masks.transcript import AttemptTerms
 from palate_server.secagg.attempt import Unmasking
 
 RINGS: dict[str, Any] = {"largest": 5, "failure": 5.0, "abort": 2.3}

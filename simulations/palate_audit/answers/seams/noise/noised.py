@@ -14,11 +14,12 @@ from palate_audit.answers.seams.noise.plans import MODES, plan_fields
 from palate_audit.answers.seams.noise.words import TOP, OddWords
 from palate_common.algorithms.base import Reach
 from palate_common.interactions import Interactions
-from palate_common.mechanism.randomness import SeededSource
-from palate_common.mechanism.update import BlockSpec, ClippedSum, OuterBlock, Update
+from palate_common.mechanism.update import ClippedSum, OuterBlock, Update
 from palate_common.rounds import event_steps as events
 from palate_common.rounds import shares
-from palate_common.rounds.plan import RoundPlan, Sampling
+from palate_core.layout import BlockSpec
+from palate_core.noise.randomness import SeededSource
+from palate_core.plan import RoundPlan, Sampling
 from palate_server.rounds import noise, possible
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
 from palate_server.rounds.noise import NoisyAggregate

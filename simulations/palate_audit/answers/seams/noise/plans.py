@@ -11,19 +11,19 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import InputError, IntegrityError, PalateError
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import BlockSpec
-from palate_common.records.cosignatures import Quorum
-from palate_common.records.entries import ChargeEntry, SealEntry
-from palate_common.records.handovers import Handover, make_handover
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.notes import COSIGNATURE, VerifierKey
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
-from palate_common.rounds import plan as plans
-from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling
+from palate_core import plan as plans
+from palate_core.accounting import charged_mu2
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import InputError, IntegrityError, PalateError
+from palate_core.layout import BlockSpec
+from palate_core.log.cosignatures import Quorum
+from palate_core.log.entries import ChargeEntry, SealEntry
+from palate_core.log.handovers import Handover, make_handover
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.notes import COSIGNATURE, VerifierKey
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
+from palate_core.plan import ChargeProof, RoundPlan, Sampling
 
 
 def plan_fields(dice: Dice, dp: str, **changes: Any) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
-from palate_common.mechanism import discrete_gaussian, randomness
-from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
-from palate_common.mechanism.randomness import SecureSource, SeededSource
 from palate_common.rounds import shares
+from palate_core.noise import discrete_gaussian, randomness
+from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
+from palate_core.noise.randomness import SecureSource, SeededSource
 
 TOP = 2**64 - 1
 

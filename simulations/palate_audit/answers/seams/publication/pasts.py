@@ -15,11 +15,11 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.publication.sites import DAY, iso, made_settings, made_site
 from palate_audit.answers.still import NOW
 from palate_common.algorithms.verdict import NAME as JUDGING
-from palate_common.errors import BudgetError, PalateError
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.entries import entry_from
-from palate_common.records.merkle import Checkpoint
 from palate_common.survey import SURVEYING, Survey
+from palate_core.accounting import mu_of
+from palate_core.errors import BudgetError, PalateError
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import Checkpoint
 from palate_server.folder.events import EventLog
 from palate_server.folder.server_folder import Site
 from palate_server.folder.watched import WatchedSite

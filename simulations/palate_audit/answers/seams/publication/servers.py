@@ -22,14 +22,15 @@ from palate_audit.answers.seams.publication.sites import DAY, ITEMS, WEEK, Handi
 from palate_audit.answers.still import NOW
 from palate_common.algorithms import State, verdict
 from palate_common.algorithms.popularity import COUNTS
-from palate_common.errors import InputError, PalateError
-from palate_common.mechanism.update import DUMMIES, block_units, layout_size
-from palate_common.records.canonical import digest
+from palate_common.mechanism.update import block_units
 from palate_common.records.closing import Closing
-from palate_common.records.cosignatures import cosign
-from palate_common.records.notes import COSIGNATURE, Note, VerifierKey
-from palate_common.records.signing import SigningKey
-from palate_common.rounds.plan import RoundPlan
+from palate_core.errors import InputError, PalateError
+from palate_core.layout import DUMMIES, layout_size
+from palate_core.log.canonical import digest
+from palate_core.log.cosignatures import cosign
+from palate_core.log.notes import COSIGNATURE, Note, VerifierKey
+from palate_core.log.signing import SigningKey
+from palate_core.plan import RoundPlan
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.quarantine import QuarantinedItem
 from palate_server.folder.server_folder import Site

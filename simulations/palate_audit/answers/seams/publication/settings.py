@@ -22,14 +22,14 @@ from palate_audit.harness.probe_algorithm import NAME, performing
 from palate_common.algorithms import State
 from palate_common.algorithms.als.algorithm import FEATURES
 from palate_common.algorithms.parts.panel import panel_inputs
-from palate_common.errors import PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import sign_checkpoint
-from palate_common.records.consistency import SPENT
-from palate_common.records.merkle import Checkpoint
-from palate_common.secagg.directory import Directory
 from palate_common.survey import Survey
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import sign_checkpoint
+from palate_core.log.consistency import SPENT
+from palate_core.log.merkle import Checkpoint
+from palate_core.masks.directory import Directory
 from palate_server.folder import quarantine, server_folder
 from palate_server.folder.config import ServerConfig
 from palate_server.folder.server_folder import Site, format_of, owner_only, read_cosigned, site_signs, write_format

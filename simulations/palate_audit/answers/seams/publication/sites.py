@@ -14,9 +14,9 @@ from palate_audit.answers.dice import Dice
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.popularity import COUNTS, Popularity
-from palate_common.errors import InputError
-from palate_common.mechanism.accounting import mu_of
-from palate_common.records.signing import SigningKey
+from palate_core.accounting import mu_of
+from palate_core.errors import InputError
+from palate_core.log.signing import SigningKey
 from palate_server.folder.server_folder import Site
 from palate_server.service.setup import server_toml
 

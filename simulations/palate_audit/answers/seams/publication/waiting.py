@@ -15,12 +15,12 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.publication.servers import shown_items
 from palate_audit.answers.seams.publication.sites import DAY
 from palate_audit.answers.still import NOW
-from palate_common.errors import PalateError
-from palate_common.records.signing import SigningKey
-from palate_common.secagg.agreement import KeyPair
-from palate_common.secagg.directory import Directory
 from palate_common.secagg.evidence import FaultEvidence
-from palate_common.secagg.transcript import ADVERT, advert_payload
+from palate_core.errors import PalateError
+from palate_core.log.signing import SigningKey
+from palate_core.masks.agreement import KeyPair
+from palate_core.masks.directory import Directory
+from palate_core.masks.transcript import ADVERT, advert_payload
 from palate_server.folder import quarantine
 from palate_server.folder.config import CohortSettings
 from palate_server.folder.enrolments import Enrolments

@@ -11,10 +11,10 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.folders import files_in, made_folder
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.errors import PalateError
 from palate_common.records.database import Database
 from palate_common.records.file_lock import FileLock
 from palate_common.records.files import create_durably, make_folder, write_durably
+from palate_core.errors import PalateError
 
 
 def _durable(dice: Dice, answer: CaseAnswer) -> None:

@@ -17,11 +17,11 @@ from palate_audit.answers.made.keys import HASH, release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.texts import TEXTS
-from palate_common.records import handovers, signing
-from palate_common.records.entries import entry_from
 from palate_common.records.files import write_durably
-from palate_common.records.merkle import MerkleTree
-from palate_common.records.signing import SigningKey
+from palate_core.log import handovers, signing
+from palate_core.log.entries import entry_from
+from palate_core.log.merkle import MerkleTree
+from palate_core.log.signing import SigningKey
 
 
 def _signatures(dice: Dice, answer: CaseAnswer) -> None:

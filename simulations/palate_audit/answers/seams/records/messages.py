@@ -20,8 +20,8 @@ from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_common import enrolment
 from palate_common.enrolment import EnrolRequest, Invitation, LeaveRequest, NodeKey
-from palate_common.errors import PalateError
-from palate_common.records.notes import COSIGNATURE, VerifierKey
+from palate_core.errors import PalateError
+from palate_core.log.notes import COSIGNATURE, VerifierKey
 
 AUTHORITY = certificate("authority", bytes(32), 7, (2020, 2090))
 

@@ -16,18 +16,19 @@ from palate_audit.answers.made.keys import HASH, release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_client.ledger.trust import Reliance, Trust, conditions, worst_case_costs
+from palate_common.accounting.sampled import attempt_mu2
 from palate_common.domains import focused
-from palate_common.errors import IntegrityError, PalateError
 from palate_common.interactions import Interactions
-from palate_common.mechanism.accounting import charged_mu2
-from palate_common.records.checkpoints import log_key, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.entries import Entry, entry_from
-from palate_common.records.handovers import make_handover
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.pinned import Pinned
-from palate_common.rounds import plan as plans
-from palate_common.rounds.plan import ChargeProof, RoundPlan, SignedPlan, attempt_mu2
+from palate_core import plan as plans
+from palate_core.accounting import charged_mu2
+from palate_core.errors import IntegrityError, PalateError
+from palate_core.log.checkpoints import log_key, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.entries import Entry, entry_from
+from palate_core.log.handovers import make_handover
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.pinned import Pinned
+from palate_core.plan import ChargeProof, RoundPlan, SignedPlan
 
 _COHORT = {"n_max": 10, "n_min": 8, "c_max": 2, "masks": True, "directory": HASH, "max_tosses": 16}
 

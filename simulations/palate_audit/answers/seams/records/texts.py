@@ -8,9 +8,9 @@ from palate_audit.answers.made.changes import altered
 from palate_audit.answers.made.keys import release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.records import checkpoints, notes
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey
+from palate_core.log import checkpoints, notes
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey
 
 NAMES = ("example.com/log", "witness.example/1", "a", "\u00e9", "x" * 255, "\u00e9" * 127 + "a")
 

@@ -11,9 +11,10 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.changes import altered
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.errors import IntegrityError
-from palate_common.records import merkle, tiles
-from palate_common.records.merkle import Checkpoint, MerkleTree
+from palate_common.records import tiles
+from palate_core.errors import IntegrityError
+from palate_core.log import merkle
+from palate_core.log.merkle import Checkpoint, MerkleTree
 
 
 def _proofs(dice: Dice, answer: CaseAnswer, proof: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:

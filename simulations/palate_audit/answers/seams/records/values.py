@@ -12,10 +12,11 @@ from palate_audit.answers.made.changes import altered
 from palate_audit.answers.made.keys import HASH, release_key
 from palate_audit.answers.made.telling import plain, tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.records import canonical, protobuf
-from palate_common.records.canonical import canonical_json, read_canonical
-from palate_common.records.entries import entry_from
-from palate_common.records.notes import COSIGNATURE, ED25519, VerifierKey
+from palate_common.records import protobuf
+from palate_core.log import canonical
+from palate_core.log.canonical import canonical_json, read_canonical
+from palate_core.log.entries import entry_from
+from palate_core.log.notes import COSIGNATURE, ED25519, VerifierKey
 
 _LEAVES: tuple[Any, ...] = (
     None, True, False, 0, -1, 7, 2**53 + 1, -(2**63), 10**30, 0.0, -0.0, 1.0, 0.1, 1e300, 5e-324, 1e16, 1e-7, -2.5e-9,

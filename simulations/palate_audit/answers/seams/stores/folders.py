@@ -26,7 +26,7 @@ from palate_client.store.journal import Journal
 from palate_client.store.retention import Limits
 from palate_client.store.store import EventStore
 from palate_client.store.vault import Caller, Holder, Keyring, Vault, new_key
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 
 NAMES = ("db", "new", "journal", "reserve", "deliveries", "denied-train")
 

@@ -20,7 +20,7 @@ from palate_client.events import KINDS, Event
 from palate_client.store import journal
 from palate_client.store.journal import Contact, Edition, Journal, Opened, Refusal, Sent, note_refusal, reason_of
 from palate_client.store.retention import DAY, Limits
-from palate_common.errors import InputError
+from palate_core.errors import InputError
 
 
 def _journal(dice: Dice, answer: CaseAnswer) -> None:

@@ -18,7 +18,8 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism import clipping, update
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.pairs import PairBlock, PairSteps
-from palate_common.mechanism.update import BlockSpec, ClippedSum, DenseBlock, OuterBlock, OuterSteps, Update
+from palate_common.mechanism.update import ClippedSum, DenseBlock, OuterBlock, OuterSteps, Update
+from palate_core.layout import BlockSpec
 
 SIZES = (0.0, 1.0, 1.0, 1.0, 0.015625, 64.0, 4096.0, 2.0**-500, 1e-200, 1e160, 1e300)
 """How large a user's numbers are."""

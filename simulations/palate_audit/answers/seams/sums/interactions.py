@@ -16,9 +16,9 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.seam import Seam
 from palate_common import interactions
-from palate_common.errors import PalateError
 from palate_common.interactions import Interactions
 from palate_common.mechanism import pairs, update
+from palate_core.errors import PalateError
 
 LENGTHS = (0, 0, 1, 1, 2, 3, 7, 8, 9, 10, 17, 64, 127, 128, 129, 130, 136, 257, 258, 400)
 """Lengths of runs, on both sides of every limit."""

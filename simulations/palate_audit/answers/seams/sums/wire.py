@@ -13,14 +13,15 @@ from palate_audit.answers.answer import CaseAnswer
 from palate_audit.answers.dice import Dice
 from palate_audit.answers.seam import Seam
 from palate_common.algorithms import PublicFacts
-from palate_common.errors import PalateError
-from palate_common.mechanism.cohort import CohortTerms
-from palate_common.mechanism.update import BlockSpec, ClippedSum
-from palate_common.records.canonical import canonical_json
+from palate_common.mechanism.update import ClippedSum
 from palate_common.rounds import exchange, wire
-from palate_common.rounds.plan import RoundPlan, Sampling
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader
+from palate_core.cohort_terms import CohortTerms
+from palate_core.errors import PalateError
+from palate_core.layout import BlockSpec
+from palate_core.log.canonical import canonical_json
+from palate_core.plan import RoundPlan, Sampling
 from palate_server.rounds.aggregation import aggregate, recovered
 
 

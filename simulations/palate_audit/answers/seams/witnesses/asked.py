@@ -23,14 +23,14 @@ from palate_audit.answers.made.telling import plain, tell_error, tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.trees import long_tree
 from palate_audit.answers.seams.witnesses.quorums import witness, witness_key
-from palate_common.errors import PalateError
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import log_key, read_state, sign_checkpoint
-from palate_common.records.consistency import Shown
-from palate_common.records.cosignatures import cosign
 from palate_common.records.files import write_durably
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note
+from palate_core.errors import PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import log_key, read_state, sign_checkpoint
+from palate_core.log.consistency import Shown
+from palate_core.log.cosignatures import cosign
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note
 from palate_server.ledger import cosigning, mirror
 from palate_server.ledger.cosigning import WitnessAddress, WitnessClient
 from palate_server.ledger.extract import EXTRACT_TAG, verify_extract

@@ -19,14 +19,14 @@ from palate_audit.answers.made.telling import tell_error, tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.records.plans import made_plan
 from palate_audit.answers.seams.witnesses.quorums import by_witnesses, witness
-from palate_common.errors import PalateError
 from palate_common.models.manifest import MANIFEST, MANIFEST_TAG, SIGNATURE
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import origin_of, sign_checkpoint
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import Note
-from palate_common.rounds.plan import ChargeProof, sign_plan
 from palate_common.system import lock_folder
+from palate_core.errors import PalateError
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import origin_of, sign_checkpoint
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import Note
+from palate_core.plan import ChargeProof, sign_plan
 from palate_server.folder import archive, backup
 from palate_server.folder.enrolments import Enrolments
 from palate_server.folder.server_folder import Site

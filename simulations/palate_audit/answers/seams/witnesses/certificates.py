@@ -19,7 +19,7 @@ from palate_audit.answers.dice import Dice
 from palate_audit.answers.made.folders import made_folder
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.errors import PalateError
+from palate_core.errors import PalateError
 from palate_server.folder import certificates
 
 

@@ -17,12 +17,12 @@ from palate_audit.answers.made.folders import files_in, made_folder
 from palate_audit.answers.made.keys import release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.errors import IntegrityError
 from palate_common.records import files as durable
-from palate_common.records.checkpoints import LogState, log_key
-from palate_common.records.cosignatures import cosign
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import Note, VerifierKey, sign_note
+from palate_core.errors import IntegrityError
+from palate_core.log.checkpoints import LogState, log_key
+from palate_core.log.cosignatures import cosign
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import Note, VerifierKey, sign_note
 from palate_server.witness import cosigner, witnessing
 from palate_server.witness import folder as folders
 from palate_server.witness.cosigner import Cosigner

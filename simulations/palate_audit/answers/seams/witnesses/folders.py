@@ -11,7 +11,7 @@ from palate_audit.answers.made.folders import files_in, made_folder
 from palate_audit.answers.made.keys import release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.records.notes import VerifierKey
+from palate_core.log.notes import VerifierKey
 from palate_server.witness import folder as folders
 from palate_server.witness.folder import State, WitnessConfig, WitnessFolder, log_id
 

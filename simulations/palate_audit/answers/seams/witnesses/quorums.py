@@ -14,16 +14,16 @@ from palate_audit.answers.made.changes import altered
 from palate_audit.answers.made.keys import HASH, release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
-from palate_common.errors import PalateError
-from palate_common.records import consistency
-from palate_common.records.canonical import canonical_json
-from palate_common.records.checkpoints import log_key, origin_of, sign_checkpoint
-from palate_common.records.consistency import Epoch, Shown, check_growth
-from palate_common.records.cosignatures import Quorum, cosign, open_cosignature
-from palate_common.records.merkle import Checkpoint, MerkleTree
-from palate_common.records.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey, sign_note
-from palate_common.records.pinned import Pinned
-from palate_common.records.signing import SigningKey
+from palate_core.errors import PalateError
+from palate_core.log import consistency
+from palate_core.log.canonical import canonical_json
+from palate_core.log.checkpoints import log_key, origin_of, sign_checkpoint
+from palate_core.log.consistency import Epoch, Shown, check_growth
+from palate_core.log.cosignatures import Quorum, cosign, open_cosignature
+from palate_core.log.merkle import Checkpoint, MerkleTree
+from palate_core.log.notes import COSIGNATURE, ED25519, Note, Signature, VerifierKey, sign_note
+from palate_core.log.pinned import Pinned
+from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger
 
 TIMES = (1, 2, 1_700_000_000, 2**62, 2**63 - 1)

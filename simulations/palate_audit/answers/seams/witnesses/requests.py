@@ -16,9 +16,9 @@ from palate_audit.answers.made.keys import release_key
 from palate_audit.answers.made.telling import tell_result
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.seams.witnesses.cosigners import WatchedLog, cosigned_size, made_witness
-from palate_common.records.checkpoints import LogState, sign_checkpoint
-from palate_common.records.merkle import Checkpoint
-from palate_common.records.notes import VerifierKey, sign_note
+from palate_core.log.checkpoints import LogState, sign_checkpoint
+from palate_core.log.merkle import Checkpoint
+from palate_core.log.notes import VerifierKey, sign_note
 from palate_server.witness import cosigner, server, witnessing
 from palate_server.witness.cosigner import Cosigner, Rates, evidence_of_fork
 from palate_server.witness.folder import log_id
