@@ -30,7 +30,7 @@ from palate_common.errors import InputError
 
 MODES = ("central", "distributed", "local")
 COUNTED = ("A", "B", "B2", "C", "C2", "H", "J", "K", "R")
-TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "N", "P", "R", "S", "U", "W", "X", "Z")
+TESTS = ("A", "B", "B2", "C", "C2", "D", "E", "F", "G", "H", "I", "J", "K", "P", "R", "S", "U", "W", "X", "Z")
 """Letters of the battery, as in the kill table."""
 SMALL, LARGE = 2**14, 2**17
 """Coordinates of each block in the quick battery, and in the thorough one."""

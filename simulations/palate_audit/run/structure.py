@@ -1,4 +1,4 @@
-"""Structure: the tests of Palate's own path that watch its behaviour: D, E, F, G, I, K, N, P, R, S, U, W, X and Z.
+"""Structure: the tests of Palate's own path that watch its behaviour: D, E, F, G, I, K, P, R, S, U, W, X and Z.
 
 Each runs the production path on small runs of its own (`palate_audit.harness.probe_run`). They don't depend on a
 target's claim: what they check must hold for every claim.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from palate_audit.answers.battery import all_answers
 from palate_audit.checks.consent.revocation import consents
 from palate_audit.checks.differential import differential
 from palate_audit.checks.idle_rounds import idle_rounds
@@ -119,7 +118,6 @@ STRUCTURE: tuple[Structural, ...] = (
     ),
     Structural("I", idle_rounds, "thousands of discrete numbers have the tails of Gaussian ones."),
     Structural("K", keystreams, "the operating system's random source."),
-    Structural("N", all_answers, "the recorded answers were right; inputs that no case has are not compared."),
     Structural("P", _device, "timing is not protected, and not compared."),
     Structural("R", repeats, "nothing: a repetition by chance has the probability that is stated."),
     Structural("S", masking, "X25519, Ed25519, HKDF-SHA256, AES-256; attacks that nobody thought of were not tried."),

@@ -26,7 +26,7 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED
 
 @pytest.mark.parametrize("test", STRUCTURE, ids=lambda test: test.letter)
 def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
-    found = judge(test.run(quick=test.letter != "N"))  # every known answer, as each is of other inputs
+    found = judge(test.run(quick=True))
     assert [(each.test, each.said) for each in found if each.verdict is not Verdict.PASS] == []
     assert all(each.test.split()[0] == test.letter for each in found)
     assert len({each.test for each in found}) == len(found)
