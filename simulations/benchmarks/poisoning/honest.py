@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
-
-from benchmarks.journal import once_each
-from benchmarks.sheet import Table
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, play, terms_of
 from palate_audit.poisoning.campaign import ACCUSERS, left_out
 from palate_audit.poisoning.verdicts import divided, said, verdict_on
 from palate_audit.poisoning.world import World, made_world
+from scipy import stats
+
+from benchmarks.journal import once_each
+from benchmarks.sheet import Table
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError
 from palate_core.privacy_mode import DpMode

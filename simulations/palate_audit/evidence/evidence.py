@@ -147,11 +147,6 @@ class Section:
         return tuple(found for found in self.findings if found.verdict is Verdict.ALARM)
 
     @property
-    def only_changed(self) -> bool:
-        """Whether no alarm says more than that the code behaves otherwise than the one that passed: known answers."""
-        return all(self.name == "mechanism" and found.test.startswith("N ") for found in self.alarms)
-
-    @property
     def counts(self) -> dict[Verdict, int]:
         """How many findings have each verdict, without controls that worked."""
         told = [found.verdict for found in self.findings if not (found.control and found.verdict is Verdict.PASS)]
