@@ -44,8 +44,6 @@ def test_the_canonical_plan_does_not_change() -> None:
         {"noise": "free"},
         {"layout": ()},
         {"layout": ({"name": "x", "shape": (1,), "weight": 0.6}, {"name": "x", "shape": (1,), "weight": 0.8})},
-        {"facts": {"n_users": 0, "n_items": 1}},
-        {"facts": {"n_users": 1, "n_items": 1, "mu": float("inf")}},
         {"unknown": 1},
     ],
 )

@@ -72,6 +72,8 @@ print(sorted(path.name for path in pathlib.Path("data").iterdir()))
 
 ROOT = Path(__file__).parents[2]
 SEAM = "common/palate_common/system.py"
+CORE = "common/palate_core/noise/randomness.py"
+"""It depends on nothing else of ours, and counts the forks of this process itself."""
 ASKING = ("common", "client/palate", "client/palate_client", "simulations/palate_*")
 """A device, and what a person runs on a log: everything but the server."""
 LINUX = {
@@ -235,6 +237,7 @@ def test_what_systems_do_differently_is_asked_for_in_one_module() -> None:
             if asked := sorted(set(asked_of_a_system(path.read_text(encoding="utf-8")))):
                 found[path.relative_to(ROOT).as_posix()] = asked
     assert {"fcntl", "msvcrt", "resource", "os.link", "os.register_at_fork", "sys.platform", "chmod"} <= {*found[SEAM]}
+    assert found.pop(CORE) == ["os.register_at_fork"]
     assert set(found) == {SEAM, *LINUX}, {name: asked for name, asked in found.items() if name not in LINUX}
     server = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py")}
     assert {name for name in server if MODULES.intersection(asked_of_a_system(server[name]))} == LOADED_ON_LINUX

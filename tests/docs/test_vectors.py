@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from flwr.proto import fleet_pb2
+from plans import open_as_device
 
 from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
@@ -39,7 +40,6 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.directory import Directory
 from palate_core.masks.graph_terms import graph_terms
-from palate_core.plan import open_plan
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
@@ -243,13 +243,13 @@ def test_plan_as_a_device_reads_it() -> None:
     case = vectors("plan.json")
     seen = Checkpoint(**case["device_has_seen"])
     data = case["signed_plan"].encode()
-    signed = open_plan(data, public_key=case["public_key"], last_seen=lambda population: seen)
+    signed = open_as_device(data, public_key=case["public_key"], last_seen=lambda population: seen)
     assert signed.plan.hash == case["plan_hash"]
     forked = Checkpoint(seen.size, "0" * 64)
     with pytest.raises(IntegrityError):
-        open_plan(data, public_key=case["public_key"], last_seen=lambda population: forked)
+        open_as_device(data, public_key=case["public_key"], last_seen=lambda population: forked)
     with pytest.raises(IntegrityError):
-        open_plan(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"], last_seen=lambda _: None)
+        open_as_device(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"])
 
 
 OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
@@ -287,12 +287,12 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
     asked: Any = {"public_key": first, "last_seen": lambda _: None}
     for plan in case["plans"].values():
-        signed = open_plan(plan.encode(), pinned=pinned, **asked)
+        signed = open_as_device(plan.encode(), pinned=pinned, **asked)
         assert signed.charge is not None
         assert signed.charge.version == 2
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
-            open_plan(plan.encode(), pinned=pinned, **asked)
+            open_as_device(plan.encode(), pinned=pinned, **asked)
     seen = Checkpoint(**case["device_has_seen"])
 
     def read(model: Any) -> None:

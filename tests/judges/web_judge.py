@@ -128,11 +128,13 @@ def judged_plan(
     *,
     public_key: str,
     last_seen: Callable[[str], Checkpoint | None],
-    evidence: Callable[[str], bytes | None] = lambda _: None,
-    accept: Callable[[plans.RoundPlan], None] = lambda _: None,
-    pinned: Pinned | None = None,
+    evidence: Callable[[str], bytes | None],
+    accept: Callable[[plans.RoundPlan], None],
+    pinned: Pinned | None,
+    event_price: plans.EventPrice,
 ) -> plans.SignedPlan:
     asked: dict[str, Any] = {"public_key": public_key, "last_seen": last_seen, "evidence": evidence, "pinned": pinned}
+    asked["event_price"] = event_price
     judge.within += 1
     signed, error = outcome(lambda: open_plan(data, accept=accept, **asked))
     judge.within -= 1

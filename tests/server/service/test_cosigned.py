@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plans import open_as_device
 from witnessed import Running, end, free_port, start
 
 from palate_core.errors import InputError, IntegrityError
@@ -22,7 +23,7 @@ from palate_core.log.merkle import Checkpoint
 from palate_core.log.notes import Note, Signature, read_note
 from palate_core.log.pinned import Pinned
 from palate_core.log.signing import SigningKey
-from palate_core.plan import SignedPlan, open_plan
+from palate_core.plan import SignedPlan
 from palate_server.folder.backup import read_backup, write_backup
 from palate_server.folder.server_folder import COSIGNED, Site, read_cosigned
 from palate_server.folder.witness import WITNESS, Witness
@@ -107,7 +108,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     assert rounds
     assert service.events("aborted") == []
     data = (site.witness / WITNESS).read_bytes()
-    signed = open_plan(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned)
+    signed = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned)
     assert signed.charge is not None
     assert signed.charge.version == 2
     with site.ledger() as ledger:
@@ -284,7 +285,7 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
     service.operate()
     kept, mirror = shutil.copytree(site.witness, tmp_path / "kept"), shutil.copytree(site.mirror, tmp_path / "mirror")
     data = (kept / WITNESS).read_bytes()
-    seen = open_plan(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned).charge
+    seen = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned).charge
     assert seen is not None
 
     ports = {"witnesses": [kept], "without_witness": False}
