@@ -206,6 +206,6 @@ def test_sampled_in_bounded_time(
     sensitivity: int, sigma: int, inclusion: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that allows single events works the cost out, whatever a plan says: what takes long isn't begun."""
-    monkeypatch.setattr(accounting, "_power", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(sampled_sums, "_power", lambda *_: pytest.fail("counted"))
     terms = {"sensitivity": sensitivity, "sigma": sigma, "steps": 64}
     assert sampled_mu2(inclusion=inclusion, **terms) == sampled_mu2(inclusion=1.0, **terms)
