@@ -21,7 +21,8 @@ import numpy.typing as npt
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.ledger.trust import Trust
-from palate_client.rounds.admission import check_floors, purpose_of
+from palate_client.rounds.admission import check_floors
+from palate_client.rounds.purposes import purpose_of
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import EventAlgorithm
 from palate_common.algorithms.parts.quarantine import learned_from

@@ -23,8 +23,8 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
+from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
 from palate_client.secagg.attempt import MaskedDevice

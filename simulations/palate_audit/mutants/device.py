@@ -23,9 +23,9 @@ from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
 from palate_client.rounds import admission, contribution, participation, survey_answers
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
+from palate_client.rounds.purposes import purpose_of
 from palate_common.errors import LockedError, RefusedError
 from palate_common.interactions import Interactions
 from palate_common.mechanism.randomness import Source

@@ -36,9 +36,10 @@ from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, close_host, host_from_config, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import MOST, Reliance, Trust, conditions, worst_case_costs
-from palate_client.rounds.admission import check_floors, purpose_of
+from palate_client.rounds.admission import check_floors
 from palate_client.rounds.contribution import Identity
 from palate_client.rounds.dispatch import RECORD, answer_message
+from palate_client.rounds.purposes import purpose_of
 from palate_client.service import Service, required
 from palate_common.interactions import Interactions, save_interactions
 from palate_common.mechanism.accounting import epsilon_of, mu_of
