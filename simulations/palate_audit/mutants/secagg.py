@@ -149,7 +149,7 @@ def touched_only() -> Iterator[None]:
     """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
-    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
+    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]], signed: Any) -> bytes:
         apply = Masker.apply
 
         def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
@@ -158,7 +158,7 @@ def touched_only() -> Iterator[None]:
             total[idle] = 0
 
         with mock.patch.object(Masker, "apply", some):
-            return real(self, state, keys)
+            return real(self, state, keys, signed)
 
     with mock.patch.object(masked.MaskedDevice, "_mask", mask):
         yield
