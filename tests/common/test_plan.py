@@ -66,7 +66,9 @@ KEY = SigningKey.generate()
 
 
 def opened(data: bytes, seen: Callable[[str], Checkpoint | None] = never) -> SignedPlan:
-    return open_plan(data, public_key=KEY.public, last_seen=seen)
+    return open_plan(
+        data, public_key=KEY.public, last_seen=seen, evidence=lambda _: None, accept=lambda _: None, pinned=None
+    )
 
 
 def test_a_device_reads_what_the_server_signed(ledger: Ledger) -> None:

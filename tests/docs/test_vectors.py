@@ -29,12 +29,12 @@ from palate_common.models.delta import apply_delta
 from palate_common.models.manifest import MANIFEST, SIGNATURE, check_recorded, read_manifest
 from palate_common.records.canonical import canonical_json, digest, read_canonical
 from palate_common.records.checkpoints import log_key
-from palate_common.records.consistency import check_growth
+from palate_common.records.consistency import check_growth, check_pinned
 from palate_common.records.cosignatures import Quorum
 from palate_common.records.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 from palate_common.records.notes import VerifierKey, read_note, verify_note
 from palate_common.records.pinned import Pinned
-from palate_common.rounds.plan import open_plan
+from palate_common.rounds.plan import SignedPlan, open_plan
 from palate_common.rounds.wire import decode
 from palate_common.secagg.agreement import KeyPair, agree
 from palate_common.secagg.directory import Directory
@@ -243,13 +243,19 @@ def test_plan_as_a_device_reads_it() -> None:
     case = vectors("plan.json")
     seen = Checkpoint(**case["device_has_seen"])
     data = case["signed_plan"].encode()
-    signed = open_plan(data, public_key=case["public_key"], last_seen=lambda population: seen)
+    signed = opened(data, case["public_key"], seen)
     assert signed.plan.hash == case["plan_hash"]
     forked = Checkpoint(seen.size, "0" * 64)
     with pytest.raises(IntegrityError):
-        open_plan(data, public_key=case["public_key"], last_seen=lambda population: forked)
+        opened(data, case["public_key"], forked)
     with pytest.raises(IntegrityError):
-        open_plan(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"], last_seen=lambda _: None)
+        opened(data.replace(b'"round":0', b'"round":1'), case["public_key"], None)
+
+
+def opened(data: bytes, key: str, seen: Checkpoint | None, pinned: Pinned | None = None) -> SignedPlan:
+    """A plan as a device reads it that has kept no evidence, and has no floors."""
+    asked: Any = {"last_seen": lambda _: seen, "evidence": lambda _: None, "accept": lambda _: None}
+    return open_plan(data, public_key=key, pinned=pinned, **asked)
 
 
 OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
@@ -275,9 +281,11 @@ def test_manifest_as_a_device_reads_it() -> None:
     with pytest.raises(IntegrityError, match="must show its own entry"):
         check_recorded(read_manifest(bare, case["public_key"]), pinned)
     for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
-        check_growth("model", manifest, seen=seen, evidence=None)
+        pinned = Pinned(manifest.population, case["public_key"])
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         with pytest.raises(IntegrityError):
-            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=None)
+            check_growth(covered, seen=Checkpoint(seen.size, "0" * 64), evidence=None, spent=math.inf)
 
 
 def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
@@ -285,20 +293,20 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     first = case["public_key"]
     pinned = Pinned.of(case["population"], first, case["witnesses"], needed=case["needed"])
     assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
-    asked: Any = {"public_key": first, "last_seen": lambda _: None}
     for plan in case["plans"].values():
-        signed = open_plan(plan.encode(), pinned=pinned, **asked)
+        signed = opened(plan.encode(), first, None, pinned)
         assert signed.charge is not None
         assert signed.charge.version == 2
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
-            open_plan(plan.encode(), pinned=pinned, **asked)
+            opened(plan.encode(), first, None, pinned)
     seen = Checkpoint(**case["device_has_seen"])
 
     def read(model: Any) -> None:
         files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
         manifest = read_manifest(files, first)
-        check_growth("model", manifest, seen=seen, evidence=None, pinned=pinned)
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         check_recorded(manifest, pinned)
 
     for model in case["models"].values():

@@ -27,7 +27,7 @@ from palate_common.mechanism.clipping import CLIP_NORMS, MAX_GRID
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import Layout
 from palate_common.records.canonical import canonical_json, digest, read_canonical
-from palate_common.records.consistency import Shown, check_growth, spend_shown
+from palate_common.records.consistency import Shown, check_growth, check_pinned, spend_shown
 from palate_common.records.entries import ChargeEntry, entry_from
 from palate_common.records.handovers import signer_of
 from palate_common.records.merkle import Checkpoint, verify_inclusion
@@ -246,9 +246,9 @@ def open_plan(
     *,
     public_key: str,
     last_seen: Callable[[str], Checkpoint | None],
-    evidence: Callable[[str], bytes | None] = lambda _: None,
-    accept: Callable[[RoundPlan], None] = lambda _: None,
-    pinned: Pinned | None = None,
+    evidence: Callable[[str], bytes | None],
+    accept: Callable[[RoundPlan], None],
+    pinned: Pinned | None,
 ) -> SignedPlan:
     """Verify a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew.
 
@@ -274,15 +274,10 @@ def open_plan(
         raise IntegrityError(f"a plan with dp {plan.dp} must {'' if private else 'not '}carry a charge")
     if charge is not None:
         _verify_charge(plan, charge)
-        seen = last_seen(plan.population)
-        check_growth(
-            "plan",
-            charge,
-            seen=seen,
-            evidence=evidence(plan.population),
-            spent=spend_shown(data),
-            pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
-        )
+        seen, kept = last_seen(plan.population), evidence(plan.population)
+        trusted = Pinned(plan.population, public_key) if pinned is None else pinned
+        covered = check_pinned("plan", charge, pinned=trusted, evidence=kept)
+        check_growth(covered, seen=seen, evidence=kept, spent=spend_shown(data))
     return signed
 
 
