@@ -424,7 +424,7 @@ def chosen_neighbours() -> Iterator[None]:
 )
 def in_the_clear() -> Iterator[None]:
     """Look away from the plan's masks where the answer is made."""
-    real = contribution.Contributor._verified
+    real = contribution.Contributor._verify
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
         signed, *rest = real(self, *given)
@@ -435,7 +435,7 @@ def in_the_clear() -> Iterator[None]:
         return signed.model_copy(update={"plan": plan}), *rest
 
     def contribute(self: contribution.Contributor, *given: bytes) -> bytes:
-        with mock.patch.object(contribution.Contributor, "_verified", verified):
+        with mock.patch.object(contribution.Contributor, "_verify", verified):
             return answered(self, *given)
 
     answered = contribution.Contributor.contribute
