@@ -41,6 +41,7 @@ from palate_common.records.entries import (
     one_line,
 )
 from palate_common.records.handovers import check_handover, check_new_start
+from palate_common.rounds.reserved_delta import uses_reserve
 from palate_common.survey import SURVEYING
 from palate_server.ledger.interim_looks import InterimLooks
 
@@ -288,8 +289,7 @@ def reserves(entry: Entry) -> bool:
     """
     if not isinstance(entry, ChargeEntry):
         return isinstance(entry, LostEntry)
-    inclusion = entry.facts.get("inclusion", 1)
-    return entry.facts.get("dp") == DISTRIBUTED or not (isinstance(inclusion, int | float) and inclusion >= 1)
+    return uses_reserve(masked=entry.facts.get("dp") == DISTRIBUTED, inclusion=entry.facts.get("inclusion", 1))
 
 
 def _survey(entry: OpenEntry) -> dict[str, Any] | None:

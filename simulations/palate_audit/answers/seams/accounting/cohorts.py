@@ -69,7 +69,7 @@ def _modes(dice: Dice, answer: CaseAnswer) -> None:
     answer.tell(mode.released_sigma(users, sigma=0, cohort=many) if sigma % 2 and not mode.cohort else None)
     for inclusion in (None, 1.0, 1, 0.5, 0.0):
         answer.exact(mode.reserved_delta(inclusion))
-    answer.exact(mode.reserved_delta())
+    answer.exact(mode.reserved_delta(None))
 
 
 def _cohorts(dice: Dice, answer: CaseAnswer) -> None:
