@@ -98,9 +98,9 @@ class Service:
     @property
     def noise_delta(self) -> float:
         """The part of delta for the noise; the rest is for masking graphs or sampled steps, in all rounds."""
-        from palate_core.cohort_terms import GRAPH_FAILURE, RESERVED_DELTA
+        from palate_common.rounds.reserved_delta import reserved_delta
 
-        return self.delta - max(RESERVED_DELTA, self.participations * GRAPH_FAILURE)
+        return self.delta - reserved_delta(self.participations)
 
     @property
     def limit_mu2(self) -> float:

@@ -19,7 +19,7 @@ from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import CLIP_NORMS, MAX_GRID, Layout
 from palate_core.log.canonical import canonical_json, digest, read_canonical
-from palate_core.log.consistency import Shown, check_growth, spend_shown
+from palate_core.log.consistency import Shown, check_growth, check_pinned, spend_shown
 from palate_core.log.entries import ChargeEntry, entry_from
 from palate_core.log.handovers import signer_of
 from palate_core.log.merkle import Checkpoint, verify_inclusion
@@ -251,7 +251,11 @@ def open_plan(
     last_seen: Callable[[str], Checkpoint | None],
     evidence: Callable[[str], bytes | None],
     accept: Callable[[RoundPlan], None],
+<<<<<<< HEAD
     event_price: EventPrice,
+=======
+    pinned: Pinned | None,
+>>>>>>> refs/prep/tip-device
 ) -> SignedPlan:
     """Verify a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew.
 
@@ -278,6 +282,7 @@ def open_plan(
         raise IntegrityError(f"a plan with dp {plan.dp} must {'' if private else 'not '}carry a charge")
     if charge is not None:
         _verify_charge(plan, charge)
+<<<<<<< HEAD
         check_growth(
             "plan",
             charge,
@@ -286,6 +291,12 @@ def open_plan(
             spent=spend_shown(data),
             pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
         )
+=======
+        seen, kept = last_seen(plan.population), evidence(plan.population)
+        trusted = Pinned(plan.population, public_key) if pinned is None else pinned
+        covered = check_pinned("plan", charge, pinned=trusted, evidence=kept)
+        check_growth(covered, seen=seen, evidence=kept, spent=spend_shown(data))
+>>>>>>> refs/prep/tip-device
     return signed
 
 

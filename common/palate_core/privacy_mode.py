@@ -19,7 +19,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms, modulus_bits, share_sigma
+from palate_common.rounds.reserved_delta import reserved_delta, uses_reserve
+from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
 from palate_core.errors import InputError
 
 
@@ -103,13 +104,14 @@ class PrivacyMode:
         share = self.device_sigma(sigma=sigma, cohort=cohort)
         return modulus_bits(n_max=users if cohort is None else cohort.n_max, grid=grid, share=share)
 
-    def reserved_delta(self, inclusion: float | None = None) -> float:
+    def reserved_delta(self, inclusion: float | None) -> float:
         """The part of delta that is reserved for the graphs of masks, or for the tail of sampled steps.
 
         Args:
-            inclusion: where the unit is one event, the probability that it takes part in a step.
+            inclusion: where the unit is one event, the probability that it takes part in a step; else None.
         """
-        return RESERVED_DELTA if self.cohort or inclusion not in (None, 1.0) else 0.0
+        sampled = 1.0 if inclusion is None else inclusion
+        return reserved_delta(0) if uses_reserve(masked=self.cohort, inclusion=sampled) else 0.0
 
 
 DISTRIBUTED = PrivacyMode(name=DpMode.DISTRIBUTED, noised_by_devices=True, cohort=True)

@@ -14,7 +14,7 @@ import pytest
 from certificates import certificate
 from plans import open_as_device
 from watched_world import WITNESSES, World, make_world
-from witnessed import Committee
+from witnessed import NOTHING_SEEN, Committee
 
 import palate
 from palate_common.models import published
@@ -206,7 +206,7 @@ def test_while_a_witness_changes_its_key_the_old_quorum_and_the_new_one_count(wo
     opened = open_as_device(
         plan,
         public_key=world.run.key.public,
-        last_seen=lambda _: None,
+        **NOTHING_SEEN,
         pinned=only_new.pinned,
     )
     assert opened.charge is not None
@@ -220,7 +220,11 @@ def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could
         parts = {"plan": signed["plan"], "charge": {**signed["charge"], **changes}}
         data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
         with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):
+<<<<<<< HEAD
             open_as_device(data, public_key=key.public, last_seen=lambda _: None)
+=======
+            open_plan(data, public_key=key.public, **NOTHING_SEEN, pinned=None)
+>>>>>>> refs/prep/tip-device
     made = world.model(ledger), world.unentered(ledger, world.cosigned(ledger))
     manifests = [json.loads((each / published.MANIFEST).read_bytes()) for each in made]
     assert [each["format"] for each in manifests] == [4, 3]

@@ -245,7 +245,7 @@ def test_a_whole_users_part_never_leaves_under_a_plan_that_charges_for_single_ev
     with DeviceLedger(":memory:") as ledger:
         node = Contributor(histories(), range(20), ledger, public_key="ab" * 32)
         with pytest.raises(RefusedError, match="must derive from EventAlgorithm, and does not"):
-            node._noised(plan, model, histories(), SeededSource(b"x"))
+            node._add_noise(plan, model, histories(), SeededSource(b"x"))
 
 
 def test_an_event_that_the_algorithm_fails_on_counts_as_none_whatever_the_state() -> None:

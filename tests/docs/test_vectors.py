@@ -32,7 +32,7 @@ from palate_common.secagg.evidence import check
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json, digest, read_canonical
 from palate_core.log.checkpoints import log_key
-from palate_core.log.consistency import check_growth
+from palate_core.log.consistency import check_growth, check_pinned
 from palate_core.log.cosignatures import Quorum
 from palate_core.log.merkle import Checkpoint, MerkleTree, verify_consistency, verify_inclusion
 from palate_core.log.notes import VerifierKey, read_note, verify_note
@@ -40,6 +40,10 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.directory import Directory
 from palate_core.masks.graph_terms import graph_terms
+<<<<<<< HEAD
+=======
+from palate_core.plan import SignedPlan, open_plan
+>>>>>>> refs/prep/tip-device
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
@@ -243,6 +247,7 @@ def test_plan_as_a_device_reads_it() -> None:
     case = vectors("plan.json")
     seen = Checkpoint(**case["device_has_seen"])
     data = case["signed_plan"].encode()
+<<<<<<< HEAD
     signed = open_as_device(data, public_key=case["public_key"], last_seen=lambda population: seen)
     assert signed.plan.hash == case["plan_hash"]
     forked = Checkpoint(seen.size, "0" * 64)
@@ -250,6 +255,21 @@ def test_plan_as_a_device_reads_it() -> None:
         open_as_device(data, public_key=case["public_key"], last_seen=lambda population: forked)
     with pytest.raises(IntegrityError):
         open_as_device(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"])
+=======
+    signed = opened(data, case["public_key"], seen)
+    assert signed.plan.hash == case["plan_hash"]
+    forked = Checkpoint(seen.size, "0" * 64)
+    with pytest.raises(IntegrityError):
+        opened(data, case["public_key"], forked)
+    with pytest.raises(IntegrityError):
+        opened(data.replace(b'"round":0', b'"round":1'), case["public_key"], None)
+
+
+def opened(data: bytes, key: str, seen: Checkpoint | None, pinned: Pinned | None = None) -> SignedPlan:
+    """A plan as a device reads it that has kept no evidence, and has no floors."""
+    asked: Any = {"last_seen": lambda _: seen, "evidence": lambda _: None, "accept": lambda _: None}
+    return open_plan(data, public_key=key, pinned=pinned, **asked)
+>>>>>>> refs/prep/tip-device
 
 
 OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
@@ -275,9 +295,11 @@ def test_manifest_as_a_device_reads_it() -> None:
     with pytest.raises(IntegrityError, match="must show its own entry"):
         check_recorded(read_manifest(bare, case["public_key"]), pinned)
     for seen in (tree.checkpoint(2), Checkpoint(**case["device_has_seen"])):
-        check_growth("model", manifest, seen=seen, evidence=None)
+        pinned = Pinned(manifest.population, case["public_key"])
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         with pytest.raises(IntegrityError):
-            check_growth("model", manifest, seen=Checkpoint(seen.size, "0" * 64), evidence=None)
+            check_growth(covered, seen=Checkpoint(seen.size, "0" * 64), evidence=None, spent=math.inf)
 
 
 def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
@@ -285,20 +307,28 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     first = case["public_key"]
     pinned = Pinned.of(case["population"], first, case["witnesses"], needed=case["needed"])
     assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
-    asked: Any = {"public_key": first, "last_seen": lambda _: None}
     for plan in case["plans"].values():
+<<<<<<< HEAD
         signed = open_as_device(plan.encode(), pinned=pinned, **asked)
+=======
+        signed = opened(plan.encode(), first, None, pinned)
+>>>>>>> refs/prep/tip-device
         assert signed.charge is not None
         assert signed.charge.version == 2
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
+<<<<<<< HEAD
             open_as_device(plan.encode(), pinned=pinned, **asked)
+=======
+            opened(plan.encode(), first, None, pinned)
+>>>>>>> refs/prep/tip-device
     seen = Checkpoint(**case["device_has_seen"])
 
     def read(model: Any) -> None:
         files = {MANIFEST: model["manifest"].encode(), SIGNATURE: model["signature"].encode()}
         manifest = read_manifest(files, first)
-        check_growth("model", manifest, seen=seen, evidence=None, pinned=pinned)
+        covered = check_pinned("model", manifest, pinned=pinned, evidence=None)
+        check_growth(covered, seen=seen, evidence=None, spent=math.inf)
         check_recorded(manifest, pinned)
 
     for model in case["models"].values():

@@ -123,8 +123,8 @@ def test_a_singular_system_of_one_user_costs_that_user_alone() -> None:
     model, plan = _Served(algorithm, state), _Asked(algorithm.layout(state, 1))
     node = Contributor(histories, range(3), None, "", Floors())  # type: ignore[arg-type] # no ledger: below it
     with np.errstate(all="ignore"):
-        clipped = node._clipped(plan, model, histories)  # type: ignore[arg-type] # what the method uses of both
-    alone = node._clipped(plan, model, histories.users(np.array([0, 2])))  # type: ignore[arg-type] # as above
+        clipped = node._clip_joined(plan, model, histories)  # type: ignore[arg-type] # what the method uses of both
+    alone = node._clip_joined(plan, model, histories.users(np.array([0, 2])))  # type: ignore[arg-type] # as above
     for user, row in ((0, 0), (2, 1)):
         assert clipped.vector(user).any()
         assert np.array_equal(clipped.vector(user), alone.vector(row))

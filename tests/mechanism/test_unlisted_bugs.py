@@ -39,7 +39,7 @@ BUGS = [
     ("G", "devices have no limits", DeviceTotals, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
     ("G", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
     ("G", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
-    ("G", "devices train on whatever model comes", contribution.Contributor, "_model", any_model),
+    ("G", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
 ]
 
 

@@ -108,13 +108,13 @@ def true_count() -> Iterator[None]:
 )
 def data_set_size() -> Iterator[None]:
     """Divide by the number of events."""
-    real = contribution.Contributor._trained
+    real = contribution.Contributor._train_and_clip
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)
         return _Divided(found.steps, found.accepted, found.grid, max(histories.nnz / max(histories.n_users, 1), 1.0))
 
-    with mock.patch.object(contribution.Contributor, "_trained", instead):
+    with mock.patch.object(contribution.Contributor, "_train_and_clip", instead):
         yield
 
 

@@ -23,9 +23,9 @@ from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
 from palate_client.rounds import admission, contribution, participation, survey_answers
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
+from palate_client.rounds.purposes import purpose_of
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.models.model import GlobalModel
@@ -79,14 +79,14 @@ def kept() -> Iterator[None]:
 )
 def uncharged_masks() -> Iterator[None]:
     """Don't charge a masked attempt."""
-    real = Contributor._charged
+    real = Contributor._charge_once
 
     def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         if signed.plan.cohort is not None and signed.plan.cohort.masks:
             return np.ones(len(self.devices), np.bool_)
         return real(self, signed, signed_plan, before)
 
-    with mock.patch.object(Contributor, "_charged", instead):
+    with mock.patch.object(Contributor, "_charge_once", instead):
         yield
 
 
@@ -285,7 +285,7 @@ def any_model() -> Iterator[None]:
 )
 def charged_first() -> Iterator[None]:
     """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
-    real, charge = Contributor._model, Contributor._charge
+    real, charge = Contributor._read_model, Contributor._write_charge
     charged: dict[str, npt.NDArray[np.bool_]] = {}
 
     def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
@@ -295,7 +295,7 @@ def charged_first() -> Iterator[None]:
     def once(self: Contributor, plan: RoundPlan) -> npt.NDArray[np.bool_]:
         return charged.pop(plan.hash)
 
-    with mock.patch.object(Contributor, "_model", model), mock.patch.object(Contributor, "_charge", once):
+    with mock.patch.object(Contributor, "_read_model", model), mock.patch.object(Contributor, "_write_charge", once):
         yield
 
 
@@ -514,12 +514,12 @@ def host_of_before() -> Iterator[None]:
 )
 def all_join() -> Iterator[None]:
     """Let all take part of whom one was charged."""
-    real = Contributor._charged
+    real = Contributor._charge_once
 
     def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones_like(real(self, signed, shown, before))
 
-    with mock.patch.object(Contributor, "_charged", charged):
+    with mock.patch.object(Contributor, "_charge_once", charged):
         yield
 
 

@@ -72,7 +72,7 @@ def taken_as_later() -> Iterator[None]:
 )
 def of_another_ledger() -> Iterator[None]:
     """Don't look at the proof."""
-    with mock.patch.object(later_models, "check_growth"):
+    with mock.patch.object(later_models, "check_pinned"), mock.patch.object(later_models, "check_growth"):
         yield
 
 

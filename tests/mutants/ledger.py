@@ -52,6 +52,7 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
         mock.patch.object(Coordinator, "_charge", old),
         mock.patch.object(Ledger, "seal", unsealed),
         mock.patch.object(plans, "_verify_charge"),
+        mock.patch.object(plans, "check_pinned"),
         mock.patch.object(plans, "check_growth"),
     ):
         yield

@@ -87,7 +87,7 @@ def after_the_sum() -> Iterator[None]:
 )
 def charged_late() -> Iterator[None]:
     """Check the device's limits after the answer was made."""
-    charged, contribute = Contributor._charged, Contributor.contribute
+    charged, contribute = Contributor._charge_once, Contributor.contribute
 
     def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones(len(self.devices), np.bool_)
@@ -101,7 +101,7 @@ def charged_late() -> Iterator[None]:
             self.refusal = str(error)  # recorded, and the answer is sent anyway
         return answer
 
-    with mock.patch.object(Contributor, "_charged", free), mock.patch.object(Contributor, "contribute", late):
+    with mock.patch.object(Contributor, "_charge_once", free), mock.patch.object(Contributor, "contribute", late):
         yield
 
 

@@ -150,7 +150,7 @@ def touched_only() -> Iterator[None]:
     """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
-    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
+    def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]], signed: Any) -> bytes:
         apply = Masker.apply
 
         def some(masker: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
@@ -159,7 +159,7 @@ def touched_only() -> Iterator[None]:
             total[idle] = 0
 
         with mock.patch.object(Masker, "apply", some):
-            return real(self, state, keys)
+            return real(self, state, keys, signed)
 
     with mock.patch.object(masked.MaskedDevice, "_mask", mask):
         yield
@@ -425,7 +425,7 @@ def chosen_neighbours() -> Iterator[None]:
 )
 def in_the_clear() -> Iterator[None]:
     """Look away from the plan's masks where the answer is made."""
-    real = contribution.Contributor._verified
+    real = contribution.Contributor._verify
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
         signed, *rest = real(self, *given)
@@ -436,7 +436,7 @@ def in_the_clear() -> Iterator[None]:
         return signed.model_copy(update={"plan": plan}), *rest
 
     def contribute(self: contribution.Contributor, *given: bytes) -> bytes:
-        with mock.patch.object(contribution.Contributor, "_verified", verified):
+        with mock.patch.object(contribution.Contributor, "_verify", verified):
             return answered(self, *given)
 
     answered = contribution.Contributor.contribute

@@ -77,13 +77,13 @@ def step_for_unit() -> Iterator[None]:
 )
 def weighted_by_events() -> Iterator[None]:
     """More events give more weight."""
-    real = contribution.Contributor._trained
+    real = contribution.Contributor._train_and_clip
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)
         return replace(found, steps=tuple(_times(block, np.maximum(histories.counts(), 1)) for block in found.steps))
 
-    with mock.patch.object(contribution.Contributor, "_trained", instead):
+    with mock.patch.object(contribution.Contributor, "_train_and_clip", instead):
         yield
 
 
@@ -123,15 +123,15 @@ def default_contribution() -> Iterator[None]:
 )
 def emptied_batch() -> Iterator[None]:
     """Leave everybody out."""
-    real = contribution.Contributor._sparing
+    real = contribution.Contributor._train_or_fall_back
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
         few = histories.n_users <= MANY
-        if few or self._works(plan, model, histories):
+        if few or self._can_train(plan, model, histories):
             return real(self, plan, model, histories)
-        return self._trained(plan, model, histories.only(np.zeros(histories.n_users, np.bool_)))
+        return self._train_and_clip(plan, model, histories.only(np.zeros(histories.n_users, np.bool_)))
 
-    with mock.patch.object(contribution.Contributor, "_sparing", instead):
+    with mock.patch.object(contribution.Contributor, "_train_or_fall_back", instead):
         yield
 
 

@@ -35,12 +35,12 @@ from palate_server.surveys.verdict import Judgement, PushedItem
 )
 def uncharged() -> Iterator[None]:
     """Leave the device's charge of a verdict at nothing."""
-    real = Contributor._charge
+    real = Contributor._write_charge
 
     def instead(self: Contributor, plan: RoundPlan) -> Any:
         return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
 
-    with mock.patch.object(Contributor, "_charge", instead):
+    with mock.patch.object(Contributor, "_write_charge", instead):
         yield
 
 
@@ -66,7 +66,7 @@ class _Raw:
 )
 def unclipped() -> Iterator[None]:
     """Multiply a loud vote back to what it was before the clip."""
-    real = Contributor._clipped
+    real = Contributor._clip_joined
 
     def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
         clipped = real(self, plan, model, histories)
@@ -77,7 +77,7 @@ def unclipped() -> Iterator[None]:
         total[:2] = (votes.values.sum(axis=0) * weight * plan.grid).astype(total.dtype)  # type: ignore[union-attr]
         return _Raw(clipped, total)
 
-    with mock.patch.object(Contributor, "_clipped", instead):
+    with mock.patch.object(Contributor, "_clip_joined", instead):
         yield
 
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from palate_client.consent import Purpose
 from palate_client.online.retry import SyncEnd
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.participation import Masked, Rounds
+from palate_client.rounds.purposes import purpose_of
 from palate_client.store.journal import note_refusal, reason_of
 from palate_client.store.store import EventStore
 from palate_common.records.closing import Closing

@@ -2,25 +2,17 @@
 
     signed plan -> `palate_core.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
 
-It also says which purpose of the user's a plan is for. It is separate from `palate_client.floors`, so that an app
-without rounds doesn't import plans.
+It is separate from `palate_client.floors`, so that an app without rounds doesn't import plans.
 """
 
 from __future__ import annotations
 
 import math
 
-from palate_client.consent import Purpose
 from palate_client.floors import Floors
-from palate_common.algorithms.analytics import NAME as ANALYTICS
 from palate_core.errors import RefusedError
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, PrivacyMode
-
-
-def purpose_of(plan: RoundPlan) -> Purpose:
-    """What the user must have agreed to before this device answers a plan."""
-    return "analytics" if plan.algorithm == ANALYTICS else "train"
 
 
 def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:

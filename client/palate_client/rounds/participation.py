@@ -23,8 +23,8 @@ from palate_client.ledger.own_ledger import ONE, OwnLedger
 from palate_client.ledger.trust import conditions, worst_case_costs
 from palate_client.models import Models
 from palate_client.recommend.interests import Interests
-from palate_client.rounds.admission import purpose_of
 from palate_client.rounds.contribution import Contributor, Histories, Identity
+from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
 from palate_client.secagg.attempt import MaskedDevice
@@ -141,7 +141,7 @@ class Rounds:
             the floors, was answered before or would exceed a limit.
         """
         service = required(self.service)
-        with self._refusing():
+        with self._refuse_on_error():
             _check_size(service, plan)
             asked = read_signed(plan, public_key=service.public_key)
             with OwnLedger(self.store, service) as ledger:
@@ -158,7 +158,7 @@ class Rounds:
         **Guarantees:** a refusal tells the user why and the server nothing: whatever goes wrong, it is one constant.
         """
         service = required(self.service)
-        with self._refusing():
+        with self._refuse_on_error():
             _check_size(service, plan, model)
             asked = read_plan(plan)
             with OwnLedger(self.store, service) as ledger:
@@ -171,7 +171,7 @@ class Rounds:
     def join(self, plan: bytes, model: bytes, directory: Directory, place: int | None = None) -> Masked | None:
         """Charge a masked attempt and return this device's part in it; None if it refuses; see `Device.join`."""
         service = required(self.service)
-        with self._refusing(), ExitStack() as stack:
+        with self._refuse_on_error(), ExitStack() as stack:
             _check_size(service, plan, model)
             asked, identity = read_plan(plan), Identity(self.identity(), directory)
             if identity.key.public not in directory.identities:
@@ -264,7 +264,7 @@ class Rounds:
             journal.record(sent)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _refuse_on_error(self) -> Iterator[None]:
         """Turn any error into a refusal, and record its reason for the user."""
         self.refusal = ""
         try:

@@ -2,6 +2,9 @@
 
     commit -> advertise -> share -> check (-> open) -> input -> consistency -> unmask
 
+The rounds are those of Bonawitz et al. (2017), on the sparse graph of Bell et al. (2020); commit, check and open are
+added, against a server that lies.
+
 The server sends as little as possible: the device derives its neighbours, thresholds and positions of shares from the
 terms and the seed. All checks of a request (`palate_client.secagg.checks`) come before any change; a refused request
 changes nothing, and the vector is computed once, after all checks before the input have passed.
@@ -16,12 +19,23 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from palate_client.secagg import checks as checks
 from palate_client.secagg.channels import PairwiseChannels
-from palate_client.secagg.states import Advertised, Agreed, Checked, Done, Fresh, MaskedSent, Shared, State
+from palate_client.secagg.states import (
+    Advertised,
+    Agreed,
+    Checked,
+    Done,
+    Fresh,
+    MaskedSent,
+    Shared,
+    State,
+    UnshownNonce,
+)
 from palate_common.mechanism.update import Int64
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.signing import SigningKey
@@ -120,7 +134,7 @@ class MaskedDevice:
         self._identity, self._directory, self._server_key = identity, directory, server_key
         self._vector: Callable[[], Int64] | None = vector
         self._latch, self._channels = latch, PairwiseChannels(terms.context, id)
-        self._state: State = Fresh() if terms.committed else Fresh(toss=0)
+        self._state: State = Fresh(toss=-1 if terms.committed else 0, nonce=None)
         self._answers: dict[Step, tuple[bytes, bytes]] = {}
 
     def answer(self, step: Step, request: bytes) -> bytes:
@@ -141,76 +155,106 @@ class MaskedDevice:
         return answer
 
     def _take(self, step: Step, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Take a step, if it may follow the present state. No other place decides this."""
+        """Take a step that is due; all but a new toss must be of the present one."""
+        take = self._step_due(step)
+        if step is not Step.COMMIT:
+            checks.same_toss(toss, self._state.toss)
+        return take(toss, body)
+
+    def _step_due(self, step: Step) -> Callable[[int, bytes], tuple[State, bytes]]:
+        """The step, if it may follow the present state. No other place decides this."""
         match step, self._state:
             case Step.COMMIT, (Fresh() | Advertised()) as state if self.terms.committed:
-                return self._commit(state, toss, body)
-            case Step.ADVERTISE, Fresh() as state if bool(state.nonce) == self.terms.committed:
-                return self._advertise(state, toss, body)
+                return partial(self._commit, state.toss)  # nothing else of an earlier toss may enter a new one
+            case Step.ADVERTISE, Fresh() as state if (state.nonce is not None) == self.terms.committed:
+                return partial(self._advertise, state)
             case Step.SHARE, Advertised() as state:
-                return self._share(state, toss, body)
+                return partial(self._share, state)
             case Step.CHECK, Shared() as state:
-                return self._check(state, toss, body)
+                return partial(self._check, state)
             case Step.OPEN, Checked() as state if state.made_with:
-                return self._open(state, toss, body)
+                return partial(self._open, state)
             case Step.INPUT, Checked() as state:
-                return self._input(state, toss, body)
+                return partial(self._send_masked, state)
             case Step.CONSISTENCY, MaskedSent() as state:
-                return self._agree(state, toss, body)
+                return partial(self._agree, state)
             case Step.UNMASK, Agreed() as state:
-                return self._unmask(state, toss, body)
+                return partial(self._unmask, state)
         raise RefusedError(f"the step {step.name.lower()} is not due, or was answered to another request")
 
-    def _commit(self, state: Fresh | Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Commit to a fresh nonce for this toss; the keys of an earlier toss are dropped."""
+    def _commit(self, last: int, toss: int, body: bytes) -> tuple[State, bytes]:
+        """Commit to a fresh nonce for this toss; nonce and keys of an earlier toss are dropped."""
         read_fixed("a commit request", body, 0)
-        checks.next_toss(toss, state.toss, terms=self.terms)
+        checks.next_toss(toss, last, terms=self.terms)
         nonce = os.urandom(HASH)
         commitment = commitment_to(nonce)
         signature = sign(self._identity, COMMIT, commit_payload(self.terms.context, toss, self.id, commitment))
-        return Fresh(toss, nonce, commitment), Commit(commitment, signature).encode()
+        after = Fresh(toss=toss, nonce=UnshownNonce(value=nonce, commitment=commitment))
+        return after, Commit(commitment, signature).encode()
 
     def _advertise(self, state: Fresh, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Send the nonce and two new public keys, signed with the cohort's root if there is one."""
+        """Round 0, advertise keys: the nonce and two new public keys, signed with the cohort's root if there is one."""
         root = read_fixed("an advertise request", body, HASH if self.terms.committed else 0)
-        checks.same_toss(toss, state.toss)
+        nonce, commitment = (b"", b"") if state.nonce is None else (state.nonce.value, state.nonce.commitment)
         share_pair, mask_pair, self_mask = KeyPair.generate(), KeyPair.generate(), os.urandom(32)
-        own = Advert(state.nonce, share_pair.public, mask_pair.public, hashlib.sha256(self_mask).digest(), b"")
+        own = Advert(nonce, share_pair.public, mask_pair.public, hashlib.sha256(self_mask).digest(), b"")
         payload = advert_payload(self.terms.context, toss, root, self.id, own.body)
         advert = Advert(own.nonce, own.share_key, own.mask_key, own.self_digest, sign(self._identity, ADVERT, payload))
-        after = Advertised(toss, state.nonce, state.commitment, root, share_pair, mask_pair, self_mask, advert)
+        after = Advertised(
+            toss=toss,
+            nonce=nonce,
+            commitment=commitment,
+            root=root,
+            share_pair=share_pair,
+            mask_pair=mask_pair,
+            self_mask=self_mask,
+            advert=advert,
+        )
         return after, advert.encode()
 
     def _share(self, state: Advertised, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Derive the neighbours, and encrypt to each its share of both secrets."""
+        """Round 1, share keys: derive the neighbours, and encrypt to each its share of both secrets."""
         request = ShareRequest.decode(body, committed=self.terms.committed, n_max=self.terms.n_max)
-        checks.same_toss(toss, state.toss)
+        # Who is in the cohort, and which neighbours the seed gives this device.
         cohort, adverts = self._cohort(state, request)
         me = cohort.member(self.id)
         if me is None:
             raise RefusedError("the cohort must hold this device, got one without it")
         neighbours = cohort.neighbours(me)
-        names = cohort.ids[neighbours].tolist()
-        checks.expected_adverts([device for device, _ in adverts], names)
-        checks.signed_adverts(
-            adverts, context=self.terms.context, toss=toss, root=state.root, directory=self._directory
+        keys = checks.neighbour_keys(
+            adverts,
+            names=cohort.ids[neighbours].tolist(),
+            own=(state.share_pair.public, state.mask_pair.public),
+            context=self.terms.context,
+            toss=toss,
+            root=state.root,
+            directory=self._directory,
         )
-        mine = (state.share_pair.public, state.mask_pair.public)
-        checks.distinct_keys([*mine, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
+        # t-out-of-k shares of the self mask b and of the secret key of the pairwise masks, one box a neighbour.
         secret = state.self_mask + state.mask_pair.private_bytes()
         shares = split(secret, shares=cohort.degree, threshold=cohort.threshold)
-        share_keys, mask_keys = zip(*((advert.share_key, advert.mask_key) for _, advert in adverts), strict=True)
         made = [
             make_box(
-                Label.of(cohort, sender=self.id, receiver=names[slot], slot=slot, key=share_keys[slot]),
+                Label.of(cohort, sender=self.id, receiver=keys.names[slot], slot=slot, key=keys.share_keys[slot]),
                 shares[slot].tobytes(),
                 self._identity,
             )
             for slot in range(cohort.degree)
         ]
         boxes, made_with = zip(*made, strict=True)
-        kept = toss, cohort, me, neighbours, share_keys, mask_keys, boxes, made_with, state.mask_pair, state.self_mask
-        after = Shared(*kept, state.share_pair)
+        after = Shared(
+            toss=toss,
+            cohort=cohort,
+            me=me,
+            neighbours=neighbours,
+            share_keys=keys.share_keys,
+            mask_keys=keys.mask_keys,
+            boxes=boxes,
+            made_with=made_with,
+            mask_pair=state.mask_pair,
+            self_mask=state.self_mask,
+            share_pair=state.share_pair,
+        )
         return after, b"".join(boxes)
 
     def _cohort(self, state: Advertised, request: ShareRequest) -> tuple[Cohort, list[tuple[int, Advert]]]:
@@ -244,7 +288,6 @@ class MaskedDevice:
         """Open the neighbours' boxes, and sign a receipt that says which they are, and which of them are none."""
         cohort = state.cohort
         request = CheckRequest.decode(body, n=len(cohort))
-        checks.same_toss(toss, state.toss)
         checks.listed(request.shared, state.me)
         slots = np.flatnonzero(request.shared[state.neighbours]).tolist()
         if len(request.boxes) != len(slots):
@@ -267,15 +310,26 @@ class MaskedDevice:
                 shares[slot] = dealt
         root = root_of(tree_of(leaves))
         signature = sign(self._identity, RECEIPT, receipt_payload(cohort.binding, root, pack_flags(accused)))
-        kept = state.share_keys, state.mask_keys, state.boxes, state.made_with, state.mask_pair, state.self_mask
-        after = Checked(toss, cohort, state.me, state.neighbours, *kept, shares)
+        after = Checked(
+            toss=toss,
+            cohort=cohort,
+            me=state.me,
+            neighbours=state.neighbours,
+            share_keys=state.share_keys,
+            mask_keys=state.mask_keys,
+            boxes=state.boxes,
+            made_with=state.made_with,
+            mask_pair=state.mask_pair,
+            self_mask=state.self_mask,
+            shares=shares,
+            answered=b"",
+        )
         return after, BoxReceipt(root, accused, signature).encode()
 
-    def _open(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
+    def _open(self, state: Checked, _toss: int, body: bytes) -> tuple[State, bytes]:
         """Show the keys of boxes that their receivers complain of: each opens one box."""
         cohort = state.cohort
         complaints = Complaint.decode_all(body, k=cohort.degree, depth=depth_of(cohort.degree), most=cohort.degree)
-        checks.same_toss(toss, state.toss)
         checks.few_openings(complaints, terms=self.terms)
         names, theirs = cohort.ids[state.neighbours].tolist(), cohort.slots(state.me).tolist()
         slot_of = {device: slot for slot, device in enumerate(names)}
@@ -295,32 +349,31 @@ class MaskedDevice:
         checks.latched_openings(self._latch, hashlib.sha256(cohort.binding + body).hexdigest())
         return replace(state, boxes=(), made_with=(), answered=body), b"".join(opened)
 
-    def _input(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Check the list of devices that have shared, then compute the vector and mask it with exactly those."""
-        cohort, terms = state.cohort, self.terms
+    def _send_masked(self, state: Checked, toss: int, body: bytes) -> tuple[State, bytes]:
+        """Round 2, masked input: check who has shared (U1), then compute the vector and mask it with exactly those."""
+        cohort = state.cohort
         request = InputRequest.decode(body, n=len(cohort))
-        checks.same_toss(toss, state.toss)
-        checks.listed(request.u1, state.me)
-        checks.enough(request.u1, terms=terms)
-        checks.no_cut(cohort, request.u1)
-        u1 = pack_flags(request.u1)
-        checks.signed_members(cohort, u1, request.signature, server_key=self._server_key)
-        slots = np.flatnonzero(request.u1[state.neighbours]).tolist()
-        checks.every_box(slots, state.shares)
+        # U1 is a list that may be opened, is signed by the server, and each neighbour in it has sent a good box.
+        found = checks.checked_list(request.u1, me=state.me, cohort=cohort, terms=self.terms)
+        u1 = checks.signed_list(found, request.signature, cohort=cohort, server_key=self._server_key)
+        shares = checks.every_box(np.flatnonzero(u1.flags[state.neighbours]).tolist(), state.shares)
+        # One mask for each pair of neighbours, by their key agreement.
         names = cohort.ids[state.neighbours].tolist()
-        # No second check of boxes: attacks with `every_box` left out show that it is what stops them.
-        shares = {slot: state.shares[slot] for slot in slots if slot in state.shares}
         keys = [
             (slot, self._channels.key("mask", toss, state.mask_pair, names[slot], state.mask_keys[slot])[:32])
             for slot in shares
         ]
+        # After this no box is opened any more, and no other list is ever masked with.
         checks.latched_openings(self._latch, hashlib.sha256(cohort.binding + state.answered).hexdigest())
-        checks.latched(self._latch, "input", hashlib.sha256(cohort.binding + u1).hexdigest())
-        masked = self._mask(state, keys) + sign(self._identity, INPUT, members_payload(cohort.binding, u1))
-        return MaskedSent(toss, cohort, state.me, state.neighbours, request.u1, shares), masked
+        signed = checks.latch_payload(self._latch, "input", members_payload(cohort.binding, u1.packed))
+        masked = self._mask(state, keys, signed)
+        after = MaskedSent(
+            toss=toss, cohort=cohort, me=state.me, neighbours=state.neighbours, u1=u1.flags, shares=shares
+        )
+        return after, masked
 
-    def _mask(self, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
-        """Compute the vector, mask it with b and one mask per neighbour, and pack it."""
+    def _mask(self, state: Checked, keys: list[tuple[int, bytes]], signed: checks.Latched) -> bytes:
+        """Compute the vector, mask it with b and one mask per neighbour, pack it, and sign U1, which is latched."""
         make, self._vector = self._vector, None
         self._state = Done(state.toss)  # noise is drawn only once: if computing the vector fails, the attempt is over
         if make is None:
@@ -334,42 +387,45 @@ class MaskedDevice:
         for slot, key in keys:
             (added if state.me < state.neighbours[slot] else subtracted).append(key)
         Masker(self.terms.size, self.terms.bits).apply(total, added=added, subtracted=subtracted)
-        return pack(total, self.terms.bits)
+        return pack(total, self.terms.bits) + sign(self._identity, INPUT, signed.payload)
 
     def _agree(self, state: MaskedSent, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Sign the only list of survivors whose sum may be opened."""
+        """Round 3, consistency check: sign the only list of survivors whose sum may be opened."""
         cohort = state.cohort
-        survivors = unpack_flags(body, len(cohort))
-        checks.same_toss(toss, state.toss)
-        checks.listed(survivors, state.me)
-        checks.still_there(survivors, state.u1)
-        checks.enough(survivors, terms=self.terms)
-        checks.no_cut(cohort, survivors)
-        payload = consistency_payload(cohort.binding, pack_flags(state.u1), pack_flags(survivors))
-        checks.latched(self._latch, "consistency", hashlib.sha256(payload).hexdigest())
-        return Agreed(state, toss, survivors), sign(self._identity, CONSISTENCY, payload)
+        flags = unpack_flags(body, len(cohort))
+        survivors = checks.checked_list(flags, me=state.me, cohort=cohort, terms=self.terms)
+        checks.still_there(survivors.flags, state.u1)
+        payload = consistency_payload(cohort.binding, pack_flags(state.u1), survivors.packed)
+        signed = checks.latch_payload(self._latch, "consistency", payload)
+        after = Agreed(masked=state, toss=toss, survivors=survivors.flags, signed=signed)
+        return after, sign(self._identity, CONSISTENCY, signed.payload)
 
     def _unmask(self, agreed: Agreed, toss: int, body: bytes) -> tuple[State, bytes]:
-        """Send one share per neighbour: of b if it has survived, otherwise of its mask key; then drop all secrets."""
+        """Round 4, unmasking: check who has signed the same list, then send the shares and drop all secrets."""
         state, cohort, u1 = agreed.masked, agreed.masked.cohort, pack_flags(agreed.masked.u1)
         request = UnmaskRequest.decode(body, n=len(cohort))
-        checks.same_toss(toss, state.toss)
-        signed = dict(zip(np.flatnonzero(request.signers).tolist(), request.signatures, strict=True))
-        payload = consistency_payload(cohort.binding, u1, pack_flags(agreed.survivors))
+        signatures = dict(zip(np.flatnonzero(request.signers).tolist(), request.signatures, strict=True))
+        verify = partial(checks.verified_signers, payload=agreed.signed.payload, cohort=cohort, keys=self._directory)
+        # Only survivors sign; enough neighbours have signed this device's list, and all other surviving ones its U1.
         checks.surviving_signers(request.signers, agreed.survivors)
-        near = signed.keys() & set(state.neighbours.tolist())
-        checks.enough_signers(len(near), cohort.threshold)
-        near |= signed.keys() & {state.me}
-        checks.signed_survivors(near, signed, payload=payload, cohort=cohort, keys=self._directory)
+        neighbours = set(state.neighbours.tolist())
+        near = verify(signatures.keys() & (neighbours | {state.me}), signatures)
+        near = checks.neighbours_agree(near, neighbours, threshold=cohort.threshold)
         survivors = agreed.survivors[state.neighbours]
         others = cohort.ids[state.neighbours[survivors & ~request.signers[state.neighbours]]].tolist()
         checks.same_sharers(others, request.others, binding=cohort.binding, u1=u1, keys=self._directory)
+        # Enough of the members that this device draws have signed its list, too.
         self._state = Done(toss)  # only one draw: from repeated ones a server could learn who is drawn
-        drawn = signed.keys() & checks.draw(len(cohort), state.me, cohort.sample)
-        checks.enough_of_cohort(len(drawn), cohort.quorum)
-        checks.signed_survivors(drawn - near, signed, payload=payload, cohort=cohort, keys=self._directory)
+        drawn = checks.draw(len(cohort), state.me, cohort.sample)
+        far = verify((signatures.keys() & drawn) - near.members, signatures)
+        final = checks.quorum_agrees(near, far, drawn, quorum=cohort.quorum, survivors=agreed.survivors)
+        return Done(toss), self._reveal(state, final)
+
+    def _reveal(self, state: MaskedSent, final: checks.AgreedList) -> bytes:
+        """One share per neighbour: of b if it is on the list that a quorum agrees on, otherwise of its mask key."""
+        cohort, survivors = state.cohort, final.survivors[state.neighbours]
         pieces = [NONE] * cohort.degree
         for slot, dealt in state.shares.items():
             pieces[slot] = dealt.piece(Secret.SELF_MASK if survivors[slot] else Secret.MASK_KEY)
         root = root_of(tree_of(pieces))
-        return Done(toss), b"".join(pieces) + sign(self._identity, REVEAL, reveal_payload(cohort.binding, root))
+        return b"".join(pieces) + sign(self._identity, REVEAL, reveal_payload(cohort.binding, root))

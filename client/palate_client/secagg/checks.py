@@ -1,17 +1,22 @@
 """Checks: what a device verifies before each step of a masked attempt.
 
-Each docstring says which attack of a lying server its check prevents. If one check is missing, the attacks in the tests
-recover one device's vector, or the sum of a few.
+A rule refuses. Its docstring says which attack of a lying server it prevents; if one is missing, the attacks in the
+tests recover one device's vector, or the sum of a few.
+
+What several rules allow together is a frozen type, which the next step demands: `NeighbourKeys`, `CheckedList`,
+`SignedList`, `Latched`, `Verified`, `AgreedList`. Only the functions at the end make one, each after all of its rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import pairwise
 from secrets import SystemRandom
 
 from palate_core.errors import IntegrityError, RefusedError
-from palate_core.masks.boxes import check_path
+from palate_core.masks.boxes import Dealt, check_path
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import Advert, Complaint, Flags, pack_flags
 from palate_core.masks.ring_cohort import Cohort
@@ -122,10 +127,14 @@ def signed_members(cohort: Cohort, u1: bytes, signature: bytes, *, server_key: s
     check_signature(server_key, MEMBERS, members_payload(cohort.binding, u1), signature)
 
 
-def every_box(wanted: Collection[int], held: Collection[int]) -> None:
-    """Refuse a list with a neighbour without a good box: by withholding boxes a server could split the ring."""
-    if not set(held).issuperset(wanted):
+def every_box(wanted: Collection[int], held: Mapping[int, Dealt]) -> dict[int, Dealt]:
+    """Refuse a list with a neighbour without a good box: by withholding boxes a server could split the ring.
+
+    Returns the shares of the boxes that are wanted.
+    """
+    if not held.keys() >= set(wanted):
         raise RefusedError("each neighbour in the list must have sent a good box, got one without")
+    return {slot: held[slot] for slot in wanted}
 
 
 def few_openings(complaints: Sequence[Complaint], *, terms: AttemptTerms) -> None:
@@ -205,3 +214,108 @@ def signed_survivors(
     """Refuse members that signed another list: they would open another sum."""
     for member in signers:
         check_signature(keys.identities[cohort.ids[member]], CONSISTENCY, payload, signatures[member])
+
+
+@dataclass(frozen=True)
+class NeighbourKeys:
+    """The neighbours' public keys, by slot: signed by their owners for this list, and none of them twice."""
+
+    names: tuple[int, ...]
+    share_keys: tuple[bytes, ...]
+    mask_keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class CheckedList:
+    """A list of members that this device is in, which is long enough and doesn't cut the ring."""
+
+    flags: Flags
+
+    @property
+    def packed(self) -> bytes:
+        """The list as it is signed."""
+        return pack_flags(self.flags)
+
+
+@dataclass(frozen=True)
+class SignedList(CheckedList):
+    """Such a list, of those who have shared, that the server has signed."""
+
+
+@dataclass(frozen=True)
+class Latched:
+    """What this device may sign at a step, also after a restart: it is stored, and nothing else ever will be."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Members whose signatures under this device's own list were verified."""
+
+    members: frozenset[int]
+
+
+@dataclass(frozen=True)
+class AgreedList:
+    """The survivors that enough neighbours, and enough of the members drawn, have signed as this device has."""
+
+    survivors: Flags
+
+
+def neighbour_keys(
+    adverts: Sequence[tuple[int, Advert]],
+    *,
+    names: Sequence[int],
+    own: Sequence[bytes],
+    context: bytes,
+    toss: int,
+    root: bytes,
+    directory: Directory,
+) -> NeighbourKeys:
+    """The keys for which a device makes its boxes and its masks, of the neighbours `names`."""
+    expected_adverts([device for device, _ in adverts], names)
+    signed_adverts(adverts, context=context, toss=toss, root=root, directory=directory)
+    distinct_keys([*own, *(key for _, advert in adverts for key in (advert.share_key, advert.mask_key))])
+    share_keys, mask_keys = zip(*((advert.share_key, advert.mask_key) for _, advert in adverts), strict=True)
+    return NeighbourKeys(names=tuple(names), share_keys=share_keys, mask_keys=mask_keys)
+
+
+def checked_list(flags: Flags, *, me: int, cohort: Cohort, terms: AttemptTerms) -> CheckedList:
+    """A list of members whose sum may be opened, with this device in it: of sharers, or of survivors."""
+    listed(flags, me)
+    enough(flags, terms=terms)
+    no_cut(cohort, flags)
+    return CheckedList(flags=flags)
+
+
+def signed_list(u1: CheckedList, signature: bytes, *, cohort: Cohort, server_key: str) -> SignedList:
+    """The list of sharers with which a device masks."""
+    signed_members(cohort, u1.packed, signature, server_key=server_key)
+    return SignedList(flags=u1.flags)
+
+
+def latch_payload(latch: Callable[[str, str], None], step: str, payload: bytes) -> Latched:
+    """What a device signs at a step, stored before."""
+    latched(latch, step, hashlib.sha256(payload).hexdigest())
+    return Latched(payload=payload)
+
+
+def verified_signers(
+    signers: Set[int], signatures: Mapping[int, bytes], *, payload: bytes, cohort: Cohort, keys: Directory
+) -> Verified:
+    """The members that have signed this device's own list."""
+    signed_survivors(signers, signatures, payload=payload, cohort=cohort, keys=keys)
+    return Verified(members=frozenset(signers))
+
+
+def neighbours_agree(verified: Verified, neighbours: Set[int], *, threshold: int) -> Verified:
+    """The same, once there are enough neighbours among them."""
+    enough_signers(len(verified.members & neighbours), threshold)
+    return verified
+
+
+def quorum_agrees(near: Verified, far: Verified, drawn: Set[int], *, quorum: int, survivors: Flags) -> AgreedList:
+    """The survivors whose sum a device opens: those that it has signed, as enough of the members drawn have."""
+    enough_of_cohort(len((near.members | far.members) & drawn), quorum)
+    return AgreedList(survivors=survivors)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from palate_client.secagg.checks import Latched
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import Dealt
 from palate_core.masks.messages import Advert, Flags
@@ -16,12 +17,19 @@ from palate_core.masks.ring_cohort import Cohort, Members
 
 
 @dataclass(frozen=True, repr=False)
-class Fresh:
-    """At most a commitment was sent. `toss` is the last one, with its `nonce` and `commitment` if there is a ring."""
+class UnshownNonce:
+    """A nonce that was drawn for one toss, and that nobody was shown. Once it is shown it is plain bytes."""
 
-    toss: int = -1
-    nonce: bytes = b""
-    commitment: bytes = b""
+    value: bytes
+    commitment: bytes
+
+
+@dataclass(frozen=True, repr=False)
+class Fresh:
+    """At most a commitment was sent. `toss` is the last one, with its `nonce` if there is a ring."""
+
+    toss: int
+    nonce: UnshownNonce | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,12 +78,12 @@ class Checked(_Dealt):
     """
 
     shares: dict[int, Dealt]
-    answered: bytes = b""
+    answered: bytes
 
 
 @dataclass(frozen=True, repr=False)
 class MaskedSent:
-    """The masked vector was sent; the neighbours' shares are left."""
+    """The masked vector was sent, with U1 signed; the neighbours' shares are left."""
 
     toss: int
     cohort: Cohort
@@ -87,11 +95,12 @@ class MaskedSent:
 
 @dataclass(frozen=True, repr=False)
 class Agreed:
-    """One list of survivors is signed; no other one ever will be."""
+    """One list of survivors is signed; no other one ever will be. `signed` is it together with U1."""
 
     masked: MaskedSent
     toss: int
     survivors: Flags
+    signed: Latched
 
 
 @dataclass(frozen=True)

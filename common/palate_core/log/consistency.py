@@ -1,12 +1,15 @@
 """Consistency: checks that the ledger which a plan or a model shows extends the state that was seen last.
 
     a plan's charge, a model's manifest -> Shown (state, proofs, cosignatures) -> check_growth
-                           what the app pins: witnesses, and the last state that was seen here -^
+            what the app pins: key and witnesses -> check_pinned -> Covered -^
+                             the last state that was seen here -^
 
     >>> from palate_core.log.merkle import MerkleTree
     >>> tree = MerkleTree([b"a", b"b", b"c"])
     >>> now = Shown.of(tree, 3, since=[2])
-    >>> check_growth("model", now, seen=tree.checkpoint(2), evidence=None)
+    >>> pinned = Pinned("readers", "ab" * 32)
+    >>> covered = check_pinned("model", now, pinned=pinned, evidence=None)
+    >>> check_growth(covered, seen=tree.checkpoint(2), evidence=None, spent=math.inf)
 
 A device keeps one state for both, with the signed bytes that showed it, so that charges and publications can't come
 from two ledgers.
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -101,65 +105,85 @@ class Shown(BaseModel):
         )
 
 
-def check_growth(
-    what: str,
-    shown: Shown,
-    *,
-    seen: Checkpoint | None,
-    evidence: bytes | None,
-    spent: float = math.inf,
-    pinned: Pinned | None = None,
-) -> None:
-    """Refuse a state that no quorum has cosigned, that doesn't extend the one that was seen last, or has spent less.
+@dataclass(frozen=True)
+class Covered:
+    """A state that witnesses cover, by a release key that the app follows: from `check_pinned` or `taken_before` only.
 
-    **Guarantees:** two ledgers for plans and models can not both have a quorum: a witness cosigns one history only.
+    Attributes:
+        what: "plan" or "model", for errors.
+        shown: the state with its proofs.
+        pinned: what the app pins; None: this device has taken the state before, and it was covered then.
+        before: the last state that was seen, with its proofs, or None.
+    """
+
+    what: str
+    shown: Shown
+    pinned: Pinned | None
+    before: Shown | None
+
+
+def check_pinned(what: str, shown: Shown, *, pinned: Pinned, evidence: bytes | None) -> Covered:
+    """Refuse a state that the app's witnesses haven't cosigned, or by a key that was handed over already.
 
     Args:
         what: "plan" or "model", for errors.
         shown: the new state with its proofs, from a message whose signature is verified.
-        seen: the last state that was seen, or None.
-        evidence: the signed bytes that showed `seen`, or None: a restored ledger must include their spend.
-        spent: the population's mu^2 in the message that shows the new state.
-        pinned: what the app pins; None: nothing beside the key that has signed the message.
+        pinned: what the app pins: a release key, and witnesses if it has any.
+        evidence: the signed bytes that showed the last state that was seen, or None.
 
     Raises:
-        IntegrityError: as `check_pinned`; or another ledger of the same size, no proof that this one extends it, or a
-            lower spend; or what was kept can't be read.
+        IntegrityError: too few cosignatures, a handover that isn't in the ledger, or one that was followed before and
+            isn't shown; or what was kept can't be read.
     """
-    now, before = shown.checkpoint, kept_by(evidence)
-    if pinned is not None:
-        check_pinned(what, shown, pinned=pinned, before=before)
+    before = kept_by(evidence)
+    if before is not None and before.handovers:
+        pinned.check_follows(what, before.handovers, shown.handovers)
+    pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, _epoch_of(shown) if pinned.quorums else 0)
+    return Covered(what=what, shown=shown, pinned=pinned, before=before)
+
+
+def taken_before(what: str, shown: Shown, *, evidence: bytes | None) -> Covered:
+    """A state that this device has taken already, and whose witnesses were asked then.
+
+    Args:
+        what: for errors.
+        shown: the state, from what this device has kept.
+        evidence: the signed bytes that show the state that it is compared with, or None.
+
+    Raises:
+        IntegrityError: `evidence` can't be read.
+    """
+    return Covered(what=what, shown=shown, pinned=None, before=kept_by(evidence))
+
+
+def check_growth(covered: Covered, *, seen: Checkpoint | None, evidence: bytes | None, spent: float) -> None:
+    """Refuse a state that doesn't extend the one that was seen last, or has spent less.
+
+    **Guarantees:** two ledgers for plans and models can not both have a quorum: a witness cosigns one history only.
+
+    Args:
+        covered: the new state.
+        seen: the last state that was seen, or None.
+        evidence: the signed bytes that showed `seen`, or None: a restored ledger must include their spend.
+        spent: the population's mu^2 in the message that shows the new state; infinite where it says none.
+
+    Raises:
+        IntegrityError: another ledger of the same size, no proof that this one extends it, or a lower spend.
+    """
+    what, shown, now = covered.what, covered.shown, covered.shown.checkpoint
     if seen is None or seen == now:
-        return
+        return  # nothing was seen that this state could contradict; who covers it was asked before
     if seen.size == now.size:
         raise IntegrityError(f"the ledger must be one, got another of the same size {seen.size}: forked")
     known = spend_shown(evidence)
     if math.isfinite(known) and not spent >= known:
         raise IntegrityError(f"what the {what} says was spent must not go down, got {spent:g} after {known:g}")
-    if any(_covers(epoch, seen, shown, known, pinned, before) for epoch in shown.epochs):
+    if any(_covers(epoch, seen, covered, known) for epoch in shown.epochs):
         return
     proof = shown.consistency.get(seen.size)
     if proof is None:
         raise IntegrityError(f"the {what} must prove that its ledger extends size {seen.size}, the last one seen here")
     verify_consistency(old_size=seen.size, old_root=seen.root, new_size=now.size, new_root=now.root, proof=proof)
-
-
-def check_pinned(what: str, shown: Shown, *, pinned: Pinned, before: Shown | None) -> None:
-    """Refuse a state that the app's witnesses haven't cosigned, or by a key that was handed over already.
-
-    Args:
-        what: "plan" or "model", for errors.
-        shown: the state.
-        pinned: what the app pins.
-        before: the last state that was seen, with its proofs, or None.
-
-    Raises:
-        IntegrityError: too few cosignatures, a handover that isn't in the ledger, or one that was followed before and
-            isn't shown.
-    """
-    if before is not None and before.handovers:
-        pinned.check_follows(what, before.handovers, shown.handovers)
-    pinned.check(what, shown.checkpoint, shown.cosigned, shown.handovers, _epoch_of(shown) if pinned.quorums else 0)
 
 
 def _epoch_of(shown: Shown) -> int:
@@ -171,15 +195,14 @@ def _epoch_of(shown: Shown) -> int:
     return (_restored(shown.epochs[-1], shown.checkpoint).epoch or 0) if shown.epochs else 0
 
 
-def _covers(
-    epoch: Epoch, seen: Checkpoint, shown: Shown, spent: float, pinned: Pinned | None, before: Shown | None
-) -> bool:
+def _covers(epoch: Epoch, seen: Checkpoint, covered: Covered, spent: float) -> bool:
     """Whether the epoch explains that the last seen state was lost, without forgetting its spend.
 
     The entry is in the log that this and every later state extends, so a device that is shown two logs can prove it.
     Where witnesses are pinned, a quorum must have cosigned where the lost log ended, and none of it was seen beyond;
     and the epoch that was lost must be the one that was seen: the log before it may have gone on, too.
     """
+    shown, pinned, before = covered.shown, covered.pinned, covered.before
     entry = _restored(epoch, shown.checkpoint)
     if not entry.base < seen.size <= entry.seq:
         return False

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from palate_common.rounds.reserved_delta import uses_reserve
 from palate_common.survey import SURVEYING
 from palate_core.accounting import round_up
 from palate_core.cohort_terms import MAX_ATTEMPTS
@@ -288,8 +289,7 @@ def reserves(entry: Entry) -> bool:
     """
     if not isinstance(entry, ChargeEntry):
         return isinstance(entry, LostEntry)
-    inclusion = entry.facts.get("inclusion", 1)
-    return entry.facts.get("dp") == DISTRIBUTED or not (isinstance(inclusion, int | float) and inclusion >= 1)
+    return uses_reserve(masked=entry.facts.get("dp") == DISTRIBUTED, inclusion=entry.facts.get("inclusion", 1))
 
 
 def _survey(entry: OpenEntry) -> dict[str, Any] | None:

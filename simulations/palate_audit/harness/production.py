@@ -253,7 +253,7 @@ class Production:
 
     @property
     def _reserved(self) -> float:
-        return self.mode.reserved_delta()
+        return self.mode.reserved_delta(None)
 
     @cached_property
     def _cohort(self) -> CohortTerms | None:

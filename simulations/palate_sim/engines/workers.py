@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
-from palate_client.rounds.contribution import unseen
+from palate_client.rounds.contribution import show_nobody
 from palate_common.records.closing import Closing
 from palate_core import errors
 from palate_core.errors import InputError, PalateError
@@ -67,7 +67,7 @@ class Workers(Closing):
         number: int,
         *,
         descriptors: Collection[int],
-        advance: Callable[[int], None] = unseen,
+        advance: Callable[[int], None] = show_nobody,
         warn: Callable[[str], None] = unheard,
         program: str = PROGRAM,
         ahead: int = 1,

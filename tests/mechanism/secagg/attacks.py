@@ -275,6 +275,13 @@ class Attack:
         return self.run.__name__
 
 
+def let_pass(wall: str) -> Callable[..., Any]:
+    """A stand-in for a rule that lets everything pass."""
+    if wall == "every_box":  # which gives the shares of the boxes that are there
+        return lambda wanted, held: {slot: held[slot] for slot in wanted if slot in held}
+    return lambda *_, **__: None
+
+
 ATTACKS = [
     Attack(withheld_from_one, ("every_box",)),
     Attack(withheld_from_an_arc, ("every_box",)),

@@ -158,6 +158,8 @@ def test_what_devices_have_seen_of_models_since_the_latest_charge_is_witnessed_t
             public_key=service.site.key().public,
             last_seen=lambda _, model=model: model.manifest.checkpoint,
             evidence=lambda _, model=model: evidence_of(model.files),
+            accept=lambda _: None,
+            pinned=None,
         )
 
 
@@ -205,7 +207,12 @@ def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_p
         assert charge is not None
         last = charge.checkpoint
         asked = {"public_key": lost.site.key().public, "last_seen": lambda _, last=last: last}
+<<<<<<< HEAD
         assert len(open_as_device(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
+=======
+        asked |= {"accept": lambda _: None, "pinned": None}
+        assert len(open_plan(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
+>>>>>>> refs/prep/tip-device
         with pytest.raises(IntegrityError, match="has forgotten some"):
             open_as_device(latest_plan, evidence=lambda _: None, **asked)
 

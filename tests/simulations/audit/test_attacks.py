@@ -286,7 +286,7 @@ def test_the_real_device_refuses_another_model(private: Path) -> None:
 
 def test_a_device_that_takes_any_model_raises_an_alarm(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = load_subject(private)
-    monkeypatch.setattr(Contributor, "_model", lambda _self, _plan, data: GlobalModel.from_bytes(data))
+    monkeypatch.setattr(Contributor, "_read_model", lambda _self, _plan, data: GlobalModel.from_bytes(data))
     refused, _ = substitution.attack(subject, subject.data.train.user(3))
     assert refused.verdict is Verdict.ALARM
     assert "another model beside the plan: ANSWERED" in refused.said

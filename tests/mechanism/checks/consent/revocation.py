@@ -113,7 +113,7 @@ class RevokingHost(AppHost):
             self.wrong.append(f"{what} is charged without consent")
         consent.grant(self.purpose)
         computed: list[bool] = []
-        real = Contributor._clipped
+        real = Contributor._clip_joined
 
         def revoking(contributor: Contributor, *given: Any) -> Any:
             if isinstance(contributor.ledger, OwnLedger) and self.during:
@@ -121,7 +121,7 @@ class RevokingHost(AppHost):
                 consent.revoke(self.purpose)
             return real(contributor, *given)
 
-        with mock.patch.object(Contributor, "_clipped", revoking):
+        with mock.patch.object(Contributor, "_clip_joined", revoking):
             answer = ask()
         if computed:
             if answer != REFUSED:

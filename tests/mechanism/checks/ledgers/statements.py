@@ -70,7 +70,7 @@ def _lived() -> Iterator[str]:
 
 def _asked(operator: LyingOperator, way: str, spent: float) -> bool:
     """Ask for the next attempt; whether a contribution left."""
-    consent, real = operator.device.consent, Contributor._clipped
+    consent, real = operator.device.consent, Contributor._clip_joined
 
     def revoking(contributor: Contributor, *given: Any) -> Any:
         if way != WAYS[0]:
@@ -81,7 +81,7 @@ def _asked(operator: LyingOperator, way: str, spent: float) -> bool:
         consent.revoke("train")
     operator.number += 1
     body = operator.charged(spent)
-    with mock.patch.object(Contributor, "_clipped", revoking):
+    with mock.patch.object(Contributor, "_clip_joined", revoking):
         left = operator.asks(body, operator.log.show())
     consent.grant("train")
     return left

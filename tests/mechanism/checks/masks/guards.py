@@ -5,7 +5,8 @@ wrong, and as right as it can be in all that depends on it: a list of another co
 signed that, and a colluder signs the keys that it has copied. At every step there is a request of another toss.
 
 Which rules there are is read from `palate_client.secagg.checks`, so that nobody lists them: each function there that
-gives nothing back is a guard. So is where a device asks them: each call of one in `palate_client.secagg.attempt`.
+says what it refuses, or stores, is a guard. So is where a device asks them: each call of one there, and in
+`palate_client.secagg.attempt`.
 Through all tests of masks it is noted which of these calls refuse. One that never does asks of something else, or
 nothing here breaks its rule. A list that a rule must refuse is shown to a copy of the device without that rule, too,
 which answers: nothing else is wrong with it.
@@ -74,20 +75,22 @@ Entry = tuple[int, bytes, bytes]
 
 
 def guards() -> tuple[str, ...]:
-    """The rules of a device: all functions of the module, as it is written, that give nothing back."""
+    """The rules of a device: all functions of the module, as it is written, that say what they refuse, or store."""
     written = ast.parse(inspect.getsource(checks)).body
     own = [each for each in written if isinstance(each, ast.FunctionDef)]
-    return tuple(each.name for each in own if isinstance(each.returns, ast.Constant) and each.returns.value is None)
+    return tuple(each.name for each in own if (ast.get_docstring(each) or "").startswith(("Refuse", "Store")))
 
 
 def asked() -> frozenset[Asked]:
-    """Where a device asks them: each call of a rule in the steps of an attempt, as they are written."""
-    rules = {*guards()}
-    return frozenset(
-        (each.func.attr, each.lineno)
-        for each in ast.walk(ast.parse(inspect.getsource(attempt)))
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in rules
-    )
+    """Where a device asks them: each call of a rule in the steps of an attempt, and in what these build on."""
+    rules, found = {*guards()}, set[Asked]()
+    for each in ast.walk(ast.parse(inspect.getsource(attempt))):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in rules:
+            found.add((each.func.attr, each.lineno))
+    for each in ast.walk(ast.parse(inspect.getsource(checks))):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in rules:
+            found.add((each.func.id, each.lineno))
+    return frozenset(found)
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def refusing() -> Iterator[set[Asked]]:
                 return rule(*given, **named)
             except PalateError:
                 asking = sys._getframe(1)
-                if asking.f_code.co_filename == attempt.__file__:
+                if asking.f_code.co_filename in (attempt.__file__, checks.__file__):
                     refused.add((name, asking.f_lineno))
                 raise
 
@@ -117,7 +120,7 @@ def refusing() -> Iterator[set[Asked]]:
 def unmet(refused: set[Asked]) -> Iterator[str]:
     """Rules that a device asks where they have refused nothing, and rules that it asks nowhere."""
     for name, line in sorted(asked() - refused):
-        yield f"the rule `{name}` of a device, asked in line {line} of an attempt, has refused nothing that breaks it"
+        yield f"the rule `{name}` of a device, asked in line {line}, has refused nothing that breaks it"
     for name in sorted({*guards()} - {name for name, _ in asked()}):
         yield f"the rule `{name}` of a device is asked nowhere"
 

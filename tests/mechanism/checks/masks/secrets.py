@@ -82,8 +82,8 @@ def _made(calls: list[Call]) -> Iterator[str]:
         new = [(name, pair.private_bytes()) for name, pair in _pairs(state) if pair.private_bytes() not in had]
         made: dict[str, tuple[bytes, list[bytes]]] = {name: (secret, call.pairs) for name, secret in new}
         dealt += call.step is Step.SHARE and len(new)
-        if isinstance(state, Fresh) and call.step is Step.COMMIT:
-            made["nonce"] = (state.nonce, call.drawn)
+        if isinstance(state, Fresh) and state.nonce is not None and call.step is Step.COMMIT:
+            made["nonce"] = (state.nonce.value, call.drawn)
         if isinstance(state, Advertised) and call.step is Step.ADVERTISE:
             made["self-mask"] = (state.self_mask, call.drawn)
             own = state.advert
