@@ -18,7 +18,6 @@ import pytest
 from absl import logging as absl_logging
 from hypothesis import HealthCheck, settings
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
@@ -28,6 +27,7 @@ from palate_common.interactions import Interactions
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.log.signing import SigningKey
 from palate_core.plan import MAX_USERS, ChargeProof, RoundPlan, SignedPlan, sign_plan
 from palate_core.privacy_mode import DpMode

@@ -42,7 +42,6 @@ from palate_client.delivery.rules import Reason
 from palate_client.device import Device
 from palate_client.device import open_device as open
 from palate_client.events import Event, Tracked
-from palate_client.floors import Floors
 from palate_client.online.policy import Policy
 from palate_client.portability import ImportReport, Problem
 from palate_client.recommend.interests import Interests
@@ -52,6 +51,7 @@ from palate_client.store.retention import Limits
 from palate_client.store.vault import new_key
 from palate_common.interactions import Interactions
 from palate_common.weighting import Weighting
+from palate_core.device.floors import Floors
 from palate_core.errors import (
     ClosedError,
     ErasedError,

@@ -29,13 +29,13 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from pydantic import TypeAdapter, ValidationError
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader, show_nobody
 from palate_client.rounds.dispatch import MASKED, QUERY, RECORD, TRAIN, answer_message
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.interactions import Interactions, map_interactions
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, RefusedError
 from palate_core.log.pinned import Pinned
 from palate_core.masks.messages import step_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from palate_client.floors import Floors
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Service:
     @property
     def noise_delta(self) -> float:
         """The part of delta for the noise; the rest is for masking graphs or sampled steps, in all rounds."""
-        from palate_common.rounds.reserved_delta import reserved_delta
+        from palate_core.reserved_delta import reserved_delta
 
         return self.delta - reserved_delta(self.participations)
 

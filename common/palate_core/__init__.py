@@ -8,6 +8,7 @@
     plan.py            the signed contract of an attempt, and how a device verifies it
     noise_share.py     what a device adds to its contribution
     masks/             the sum that a server sees instead of its terms
+    device/            what a device demands of a plan, and its side of a masked attempt
     log/               the second tier: who was shown which ledger
 
 It imports numpy, cryptography, pydantic and the standard library only, and knows no algorithm and no simulation.

@@ -251,11 +251,7 @@ def open_plan(
     last_seen: Callable[[str], Checkpoint | None],
     evidence: Callable[[str], bytes | None],
     accept: Callable[[RoundPlan], None],
-<<<<<<< HEAD
     event_price: EventPrice,
-=======
-    pinned: Pinned | None,
->>>>>>> refs/prep/tip-device
 ) -> SignedPlan:
     """Verify a plan as a device does: signature, floors, cost, charge, witnesses, and that the ledger only ever grew.
 
@@ -282,21 +278,10 @@ def open_plan(
         raise IntegrityError(f"a plan with dp {plan.dp} must {'' if private else 'not '}carry a charge")
     if charge is not None:
         _verify_charge(plan, charge)
-<<<<<<< HEAD
-        check_growth(
-            "plan",
-            charge,
-            seen=last_seen(plan.population),
-            evidence=evidence(plan.population),
-            spent=spend_shown(data),
-            pinned=Pinned(plan.population, public_key) if pinned is None else pinned,
-        )
-=======
         seen, kept = last_seen(plan.population), evidence(plan.population)
         trusted = Pinned(plan.population, public_key) if pinned is None else pinned
         covered = check_pinned("plan", charge, pinned=trusted, evidence=kept)
         check_growth(covered, seen=seen, evidence=kept, spent=spend_shown(data))
->>>>>>> refs/prep/tip-device
     return signed
 
 

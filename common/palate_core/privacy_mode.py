@@ -19,9 +19,9 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from palate_common.rounds.reserved_delta import reserved_delta, uses_reserve
 from palate_core.cohort_terms import CohortTerms, modulus_bits, share_sigma
 from palate_core.errors import InputError
+from palate_core.reserved_delta import reserved_delta, uses_reserve
 
 
 class DpMode(StrEnum):

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.secagg import attempt
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.checks import draw
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
+
+from palate_core.device import attempt
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.checks import draw
+from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.agreement import KeyPair

@@ -220,11 +220,7 @@ def test_a_device_of_before_refuses_what_it_can_not_read_and_reads_what_it_could
         parts = {"plan": signed["plan"], "charge": {**signed["charge"], **changes}}
         data = canonical_json({**parts, "signature": key.sign(PLAN_TAG, canonical_json(parts))})
         with pytest.raises(IntegrityError, match="a plan must be signed canonical JSON"):
-<<<<<<< HEAD
             open_as_device(data, public_key=key.public, last_seen=lambda _: None)
-=======
-            open_plan(data, public_key=key.public, **NOTHING_SEEN, pinned=None)
->>>>>>> refs/prep/tip-device
     made = world.model(ledger), world.unentered(ledger, world.cosigned(ledger))
     manifests = [json.loads((each / published.MANIFEST).read_bytes()) for each in made]
     assert [each["format"] for each in manifests] == [4, 3]

@@ -67,13 +67,7 @@ KEY = SigningKey.generate()
 
 
 def opened(data: bytes, seen: Callable[[str], Checkpoint | None] = never) -> SignedPlan:
-<<<<<<< HEAD
     return open_as_device(data, public_key=KEY.public, last_seen=seen)
-=======
-    return open_plan(
-        data, public_key=KEY.public, last_seen=seen, evidence=lambda _: None, accept=lambda _: None, pinned=None
-    )
->>>>>>> refs/prep/tip-device
 
 
 def test_a_device_reads_what_the_server_signed(ledger: Ledger) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import palate
-from palate_common.rounds.reserved_delta import reserved_delta
 from palate_core.cohort_terms import GRAPH_FAILURE, MAX_ATTEMPTS, RESERVED_DELTA
 from palate_core.log.entries import ChargeEntry
 from palate_core.privacy_mode import MODES
+from palate_core.reserved_delta import reserved_delta
 from palate_server.ledger.history import reserves
 
 

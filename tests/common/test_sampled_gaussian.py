@@ -15,7 +15,6 @@ import pytest
 from palate_common.accounting import sampled as sampled_sums
 from palate_common.accounting.releases import GaussianEvent, account
 from palate_common.accounting.sampled import TAIL, noise_for, sampled_mu2
-from palate_core import accounting
 from palate_core.accounting import charged_mu2, delta_of, epsilon_of, mu_of, split_budget
 from palate_core.errors import InputError
 from palate_sim.card.second_accountant import epsilon_pld

@@ -40,10 +40,6 @@ from palate_core.log.pinned import Pinned
 from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.directory import Directory
 from palate_core.masks.graph_terms import graph_terms
-<<<<<<< HEAD
-=======
-from palate_core.plan import SignedPlan, open_plan
->>>>>>> refs/prep/tip-device
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = (
@@ -247,7 +243,6 @@ def test_plan_as_a_device_reads_it() -> None:
     case = vectors("plan.json")
     seen = Checkpoint(**case["device_has_seen"])
     data = case["signed_plan"].encode()
-<<<<<<< HEAD
     signed = open_as_device(data, public_key=case["public_key"], last_seen=lambda population: seen)
     assert signed.plan.hash == case["plan_hash"]
     forked = Checkpoint(seen.size, "0" * 64)
@@ -255,21 +250,6 @@ def test_plan_as_a_device_reads_it() -> None:
         open_as_device(data, public_key=case["public_key"], last_seen=lambda population: forked)
     with pytest.raises(IntegrityError):
         open_as_device(data.replace(b'"round":0', b'"round":1'), public_key=case["public_key"])
-=======
-    signed = opened(data, case["public_key"], seen)
-    assert signed.plan.hash == case["plan_hash"]
-    forked = Checkpoint(seen.size, "0" * 64)
-    with pytest.raises(IntegrityError):
-        opened(data, case["public_key"], forked)
-    with pytest.raises(IntegrityError):
-        opened(data.replace(b'"round":0', b'"round":1'), case["public_key"], None)
-
-
-def opened(data: bytes, key: str, seen: Checkpoint | None, pinned: Pinned | None = None) -> SignedPlan:
-    """A plan as a device reads it that has kept no evidence, and has no floors."""
-    asked: Any = {"last_seen": lambda _: seen, "evidence": lambda _: None, "accept": lambda _: None}
-    return open_plan(data, public_key=key, pinned=pinned, **asked)
->>>>>>> refs/prep/tip-device
 
 
 OF_THE_STATE = ("checkpoint", "consistency", "epochs", "cosigned", "handovers", "format", "publication")
@@ -308,20 +288,12 @@ def test_witnessed_plans_and_models_as_a_device_reads_them() -> None:
     pinned = Pinned.of(case["population"], first, case["witnesses"], needed=case["needed"])
     assert [str(pinned.log(key)) for key in (first, case["second_key"])] == case["log_keys"]
     for plan in case["plans"].values():
-<<<<<<< HEAD
-        signed = open_as_device(plan.encode(), pinned=pinned, **asked)
-=======
-        signed = opened(plan.encode(), first, None, pinned)
->>>>>>> refs/prep/tip-device
+        signed = open_as_device(plan.encode(), public_key=first, pinned=pinned)
         assert signed.charge is not None
         assert signed.charge.version == 2
     for plan in case["refused_plans"].values():
         with pytest.raises(IntegrityError):
-<<<<<<< HEAD
-            open_as_device(plan.encode(), pinned=pinned, **asked)
-=======
-            opened(plan.encode(), first, None, pinned)
->>>>>>> refs/prep/tip-device
+            open_as_device(plan.encode(), public_key=first, pinned=pinned)
     seen = Checkpoint(**case["device_has_seen"])
 
     def read(model: Any) -> None:

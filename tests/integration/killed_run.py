@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from palate_cli.cli import run as command_line
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts
@@ -37,6 +36,7 @@ from palate_common.models.model import catalogue_hash
 from palate_common.records.key_file import load_key, save_key
 from palate_common.rounds import wire
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger

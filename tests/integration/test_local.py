@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
@@ -19,6 +18,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DenseSteps
 from palate_common.rounds.shares import add_shares, share_source
 from palate_common.rounds.wire import REFUSED, decode_local, vector_bytes
+from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, RefusedError
 from palate_core.layout import DUMMIES, layout_size
 from palate_core.plan import RoundPlan, SignedPlan

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from palate_cli.cli import run as palate
-from palate_client.floors import Floors
 from palate_common.algorithms import PublicFacts
 from palate_core.cohort_terms import RESERVED_DELTA
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.plan import SignedPlan
 from palate_server.ledger.ledger import Ledger

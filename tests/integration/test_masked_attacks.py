@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from palate_audit.secagg.attacks import ATTACKS, Attack, let_pass, small_rings
-from palate_client.secagg import checks as masked_checks
+
+from palate_core.device import checks as masked_checks
 
 
 @contextmanager

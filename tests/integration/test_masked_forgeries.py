@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import let_pass
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.secagg import checks as masked_checks
-from palate_client.secagg.states import Advertised, Shared
+
+from palate_core.device import checks as masked_checks
+from palate_core.device.states import Advertised, Shared
 from palate_core.errors import IntegrityError, PalateError, RefusedError
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.agreement import KeyPair
@@ -156,7 +156,7 @@ def test_replayed_adverts_get_the_shares_without_the_attempt_in_the_signature(mo
     def forgetful(context: bytes, toss: int, root: bytes, device: int, body: bytes) -> bytes:
         return advert_payload(bytes(32), toss, root, device, body)
 
-    for module in ("palate_client.secagg.attempt", "palate_client.secagg.checks", "palate_server.secagg.cohort"):
+    for module in ("palate_core.device.attempt", "palate_core.device.checks", "palate_server.secagg.cohort"):
         monkeypatch.setattr(f"{module}.advert_payload", forgetful)
     world = MaskedCohort(12, n_min=9)
     boxes, early = replay(world)
@@ -454,9 +454,7 @@ def test_who_deals_another_secret_than_its_own_is_named_and_gives_a_wrong_sum_un
         world = MaskedCohort(12, n_min=9)
         server = at(world, Step.SHARE)
         with monkeypatch.context() as patched:
-            patched.setattr(
-                "palate_client.secagg.attempt.split", lambda secret, **kwargs: split(secret[::-1], **kwargs)
-            )
+            patched.setattr("palate_core.device.attempt.split", lambda secret, **kwargs: split(secret[::-1], **kwargs))
             server.receive(1, world.devices[1].answer(Step.SHARE, server.request(1)))
         world.exchange(server, {})
         while not server.finished:

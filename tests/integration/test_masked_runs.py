@@ -13,7 +13,6 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from pydantic import ValidationError
 
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
@@ -22,6 +21,7 @@ from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, decode_share, encode_share
 from palate_core.cohort_terms import CohortTerms
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.layout import released_size
 from palate_core.log.merkle import Checkpoint

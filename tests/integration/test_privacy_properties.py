@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import Algorithm, PublicFacts, State, algorithm_names, make_algorithm
@@ -16,6 +15,7 @@ from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DenseBlock, DenseSteps, OuterBlock, OuterSteps, Update
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import REFUSED, decode
+from palate_core.device.floors import Floors
 from palate_core.errors import RefusedError
 from palate_core.layout import BlockSpec
 from palate_core.plan import RoundPlan, SignedPlan

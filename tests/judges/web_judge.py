@@ -139,10 +139,7 @@ def judged_plan(
     evidence: Callable[[str], bytes | None],
     accept: Callable[[plans.RoundPlan], None],
     pinned: Pinned | None,
-<<<<<<< HEAD
     event_price: plans.EventPrice,
-=======
->>>>>>> refs/prep/tip-device
 ) -> plans.SignedPlan:
     asked: dict[str, Any] = {"public_key": public_key, "last_seen": last_seen, "evidence": evidence, "pinned": pinned}
     asked["event_price"] = event_price

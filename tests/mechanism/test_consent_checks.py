@@ -9,9 +9,9 @@ import pytest
 
 from palate_audit.checks.consent import floors, revocation
 from palate_audit.evidence.evidence import Finding, Verdict
-from palate_client.floors import Floors
 from palate_client.rounds.participation import Masked, Rounds
 from palate_client.service import Service
+from palate_core.device.floors import Floors
 from palate_core.masks.messages import Step
 
 

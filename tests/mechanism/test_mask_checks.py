@@ -15,8 +15,8 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.watching import Watch, watched
 
 from palate_audit.checks.masks import bindings, graphs, keystreams, secrets
-from palate_client.secagg import attempt
-from palate_client.secagg import checks as device_checks
+from palate_core.device import attempt
+from palate_core.device import checks as device_checks
 from palate_core.errors import PalateError
 from palate_core.layout import BlockSpec
 from palate_core.log.entries import SealEntry

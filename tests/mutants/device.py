@@ -15,14 +15,13 @@ from palate_audit.mutants.mutant import mutant
 
 from palate_client import flower, panel
 from palate_client.consent import Consent, Purpose
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.online import hosting
 from palate_client.online.hosting import OwnHost
 from palate_client.online.sync import Session
 from palate_client.recommend.evidence import Evidence
 from palate_client.recommend.interests import Interests, Look
-from palate_client.rounds import admission, contribution, participation, survey_answers
+from palate_client.rounds import contribution, participation, survey_answers
 from palate_client.rounds.contribution import Contributor, Histories, ModelReader
 from palate_client.rounds.participation import OwnHistory, Rounds
 from palate_client.rounds.purposes import purpose_of
@@ -32,6 +31,8 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares
 from palate_common.rounds.shares import NoisyShare
 from palate_common.weighting import Weighting
+from palate_core.device import admission
+from palate_core.device.floors import Floors
 from palate_core.errors import LockedError, RefusedError
 from palate_core.log.merkle import Checkpoint
 from palate_core.noise.randomness import Source

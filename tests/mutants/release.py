@@ -17,11 +17,11 @@ from palate_audit.mutants.mutant import mutant
 
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.mechanism import clipping
 from palate_common.mechanism.update import ClippedUpdate, Update
 from palate_common.rounds import wire
 from palate_common.rounds.wire import ContributionHeader
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.layout import DUMMIES, BlockSpec
 from palate_core.plan import RoundPlan

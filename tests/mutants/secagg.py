@@ -14,11 +14,11 @@ import numpy as np
 from palate_audit.mutants.mutant import mutant
 
 from palate_client.rounds import contribution
-from palate_client.secagg import attempt as masked
-from palate_client.secagg import channels as masked_letters
-from palate_client.secagg import checks as masked_checks
-from palate_client.secagg.states import Advertised, Checked
 from palate_common.secagg.evidence import FaultEvidence
+from palate_core.device import attempt as masked
+from palate_core.device import channels as masked_letters
+from palate_core.device import checks as masked_checks
+from palate_core.device.states import Advertised, Checked
 from palate_core.masks import attempt_terms as masked_attempt
 from palate_core.masks import boxes, shamir
 from palate_core.masks import ring_cohort as cohort

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_common.records.key_file import save_key
 from palate_common.rounds.shares import squares
+from palate_core.device.floors import Floors
 from palate_core.errors import BudgetError, InputError, IntegrityError, LockedError
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger

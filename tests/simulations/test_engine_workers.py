@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import State
 from palate_common.algorithms.parts.links import Links
 from palate_common.algorithms.parts.panel import panel_inputs
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, LockedError, PalateError
 from palate_core.log.signing import SigningKey
 from palate_server.rounds.cohort import choose_cohort

@@ -18,12 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger, Seen
 from palate_client.ledger.trust import Trust
-from palate_client.rounds.admission import check_floors
 from palate_client.rounds.purposes import purpose_of
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.accounting.sampled import event_mu2
 from palate_common.algorithms import EventAlgorithm
 from palate_common.algorithms.base import facts_of
@@ -35,6 +32,9 @@ from palate_common.models.model import GlobalModel
 from palate_common.rounds.event_steps import event_steps
 from palate_common.rounds.shares import NoisyShare, add_shares, share_source
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode, encode_share, vector_bytes
+from palate_core.device.admission import check_floors
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, PalateError, RefusedError
 from palate_core.layout import layout_size, released_size
 from palate_core.log.canonical import digest

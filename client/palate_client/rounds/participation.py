@@ -27,7 +27,6 @@ from palate_client.rounds.contribution import Contributor, Histories, Identity
 from palate_client.rounds.purposes import purpose_of
 from palate_client.rounds.report import Spending
 from palate_client.rounds.survey_answers import OwnAnswers, survey_of
-from palate_client.secagg.attempt import MaskedDevice
 from palate_client.service import Service, required
 from palate_client.store.journal import EVENTS, LEAVING, Journal, Sent, note_refusal, reason_of
 from palate_client.store.store import EventStore
@@ -37,6 +36,7 @@ from palate_common.models.model import catalogue_hash
 from palate_common.rounds.wire import REFUSED
 from palate_common.weighting import Weighting
 from palate_core.accounting import total_mu2
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from palate_common.rounds.reserved_delta import uses_reserve
 from palate_common.survey import SURVEYING
 from palate_core.accounting import round_up
 from palate_core.cohort_terms import MAX_ATTEMPTS
@@ -43,6 +42,7 @@ from palate_core.log.entries import (
     one_line,
 )
 from palate_core.log.handovers import check_handover, check_new_start
+from palate_core.reserved_delta import uses_reserve
 from palate_server.ledger.interim_looks import InterimLooks
 
 __all__ = [

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import palate
 from palate_audit.secagg.cohort import MaskedCohort
-from palate_client.floors import Floors
+
+import palate
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
@@ -34,6 +34,7 @@ from palate_common.models.manifest import MANIFEST_TAG, read_manifest
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.records.protobuf import blob, read, text
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.canonical import canonical_json, digest
 from palate_core.log.consistency import Shown

@@ -20,7 +20,6 @@ from flwr.app import Context
 
 from benchmarks.measure import DELTA, ML_1M, split_of
 from benchmarks.sheet import Part, Table, main
-from palate_client.floors import Floors
 from palate_client.flower import Host, node_app
 from palate_common.algorithms import PublicFacts
 from palate_common.interactions import Interactions
@@ -28,6 +27,7 @@ from palate_common.models.model import catalogue_hash
 from palate_common.records.key_file import save_key
 from palate_common.rounds.wire import REFUSED
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.log.signing import SigningKey
 from palate_core.plan import MAX_USERS
 from palate_server.flower.transport import GridTransport

@@ -22,7 +22,6 @@ from palate_audit.poisoning.world import World
 
 from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import State
 from palate_common.algorithms.verdict import NAME as JUDGING
 from palate_common.algorithms.verdict import JudgedPair
@@ -31,6 +30,7 @@ from palate_common.mechanism.update import ClippedSum, Int64
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import ContributionHeader, encode, encode_share
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError
 from palate_core.layout import DUMMIES, layout_size, released_size
 from palate_core.log.canonical import canonical_json, digest

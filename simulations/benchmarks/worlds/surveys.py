@@ -20,7 +20,6 @@ from palate_client.delivery.calendar import Calendar
 from palate_client.delivery.message import Message
 from palate_client.delivery.record import Delivery
 from palate_client.delivery.rules import Reason
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.rounds.survey_answers import Behaviour, SurveyEvent, answers, as_interactions
@@ -31,6 +30,7 @@ from palate_common.models.model import GlobalModel, catalogue_hash
 from palate_common.survey import Survey
 from palate_core.accounting import mu_of
 from palate_core.cohort_terms import RESERVED_DELTA, CohortTerms
+from palate_core.device.floors import Floors
 from palate_core.log.signing import SigningKey
 from palate_core.privacy_mode import DpMode
 from palate_server.rounds.run import open_run, run_round

@@ -26,7 +26,6 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from palate_client import flower
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Identity
@@ -37,6 +36,7 @@ from palate_common.mechanism.update import Int64
 from palate_common.records.closing import Closing
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import REFUSED, ContributionHeader, encode_share
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.layout import DUMMIES
 from palate_core.log.signing import SigningKey

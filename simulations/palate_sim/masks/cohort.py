@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from palate_client.secagg.attempt import MaskedDevice
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.masks.directory import Directory

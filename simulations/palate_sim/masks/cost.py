@@ -19,11 +19,11 @@ import numpy as np
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.floor import Floor, Operations
 
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.states import Agreed
 from palate_common.mechanism.update import Int64
 from palate_common.system import peak_memory
 from palate_core.cohort_terms import modulus_bits, share_sigma
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.states import Agreed
 from palate_core.errors import InputError, IntegrityError
 from palate_core.layout import DUMMIES
 from palate_core.log.signing import forget_fitting

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from palate_client.floors import Floors
 from palate_common.algorithms import State, make_algorithm
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import load_key
 from palate_core.accounting import ACCOUNTANT
+from palate_core.device.floors import Floors
 from palate_core.errors import InputError, IntegrityError, PalateError
 from palate_core.log.canonical import digest
 from palate_core.plan import Noise

@@ -27,7 +27,6 @@ from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_audit.reference import cost
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.leaving.later_models import CARD, verify
 from palate_client.leaving.statement import Statement
 from palate_client.service import Service
@@ -35,6 +34,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.log.canonical import digest
 from palate_core.log.consistency import SPENT

@@ -37,9 +37,9 @@ from palate_audit.evidence.chance import UNLIKELY
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import search
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.channels import PairwiseChannels
 from palate_core.cohort_terms import CohortTerms
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.channels import PairwiseChannels
 from palate_core.errors import PalateError
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.messages import SIGNATURE, Step, read

@@ -27,12 +27,12 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.reference import cost
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
 from palate_common.rounds.wire import REFUSED
 from palate_core.cohort_terms import CohortTerms
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.entries import ChargeEntry, entry_from
 from palate_core.log.merkle import Checkpoint, MerkleTree

@@ -29,13 +29,13 @@ from palate_client.delivery.message import Message
 from palate_client.delivery.messenger import Messenger
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.service import Service
 from palate_common.algorithms import PublicFacts
 from palate_common.models.model import catalogue_hash
 from palate_common.rounds.wire import REFUSED, decode
 from palate_common.survey import SURVEYING, Survey
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.plan import SignedPlan
 from palate_core.privacy_mode import CENTRAL

@@ -32,7 +32,6 @@ from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import open_device
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
@@ -55,6 +54,7 @@ from palate_common.mechanism.update import DenseBlock, Float64, Update
 from palate_common.models.model import GlobalModel, ModelHeader
 from palate_common.rounds.wire import decode
 from palate_core.accounting import mu_of
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_server.flower.transport import GridTransport
 from palate_server.folder.config import JudgingSettings

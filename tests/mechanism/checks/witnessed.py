@@ -25,7 +25,6 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import open_device
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
@@ -33,6 +32,7 @@ from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.manifest import Publication
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.checkpoints import origin_of, sign_checkpoint
 from palate_core.log.consistency import SPENT, Shown

@@ -36,7 +36,6 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.recommend import evidence
 from palate_client.rounds import contribution
 from palate_client.service import Service
@@ -44,6 +43,7 @@ from palate_common.algorithms import Algorithm, EventAlgorithm, algorithm_class
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import Float64, Int64
 from palate_common.weighting import Weighting, weighting_names
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.signing import SigningKey
 from palate_core.noise.randomness import SeededSource, Source

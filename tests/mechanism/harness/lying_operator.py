@@ -22,13 +22,13 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, release_key
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.service import Service
 from palate_common.models import published
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import GlobalModel
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.log.consistency import SPENT, Epoch, Shown, spend_shown
 from palate_core.log.entries import entry_from

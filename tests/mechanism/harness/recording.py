@@ -21,8 +21,8 @@ from unittest import mock
 import numpy as np
 
 from palate_client.rounds import contribution
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.mechanism.update import Int64
+from palate_core.device.attempt import MaskedDevice
 from palate_core.masks.transcript import AttemptTerms
 from palate_core.noise.randomness import SecureSource, SeededSource, Words
 

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from palate_audit.secagg.cohort import MaskedCohort
 
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.mechanism.update import Int64
 from palate_common.secagg.evidence import secret_fits
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import PalateError
 from palate_core.masks.agreement import KeyPair, agree
 from palate_core.masks.boxes import Label, open_box, path_of, root_of, tree_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from palate_audit.secagg.cohort import MaskedCohort
 
-from palate_client.secagg.attempt import MaskedDevice
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError, PalateError, RefusedError
 from palate_core.masks.messages import HEADER, VERSION, Header, Step, write
 

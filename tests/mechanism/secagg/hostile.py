@@ -20,10 +20,10 @@ from unittest import mock
 import numpy as np
 from palate_audit.secagg.cohort import MaskedCohort
 
-from palate_client.secagg import attempt as masked
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.states import Advertised, Agreed, Shared
 from palate_common.secagg.evidence import FaultEvidence, check
+from palate_core.device import attempt as masked
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.states import Advertised, Agreed, Shared
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.masks import shamir
 from palate_core.masks.boxes import NONE, Label, root_of, tree_of

@@ -23,9 +23,9 @@ from unittest import mock
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from palate_client.secagg import attempt
-from palate_client.secagg.attempt import MaskedDevice
-from palate_client.secagg.states import State
+from palate_core.device import attempt
+from palate_core.device.attempt import MaskedDevice
+from palate_core.device.states import State
 from palate_core.log.signing import SigningKey
 from palate_core.masks import agreement
 from palate_core.masks.masking import Masker

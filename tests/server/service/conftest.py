@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from judged import judged_service
-
 from palate_audit.secagg.hostile import PLANS, Turn
-from palate_client.floors import Floors
+
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
+from palate_core.device.floors import Floors
 from palate_core.masks.directory import Directory
 from palate_core.masks.messages import step_of
 from palate_core.plan import read_plan

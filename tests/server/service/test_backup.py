@@ -207,12 +207,7 @@ def test_a_device_that_was_away_for_two_restorations_comes_back(lost: Any, tmp_p
         assert charge is not None
         last = charge.checkpoint
         asked = {"public_key": lost.site.key().public, "last_seen": lambda _, last=last: last}
-<<<<<<< HEAD
         assert len(open_as_device(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
-=======
-        asked |= {"accept": lambda _: None, "pinned": None}
-        assert len(open_plan(latest_plan, evidence=lambda _, seen=seen: seen, **asked).charge.epochs) == 2
->>>>>>> refs/prep/tip-device
         with pytest.raises(IntegrityError, match="has forgotten some"):
             open_as_device(latest_plan, evidence=lambda _: None, **asked)
 

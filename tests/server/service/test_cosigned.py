@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
 from plans import open_as_device
 from witnessed import Running, end, free_port, start
-=======
-from witnessed import NOTHING_SEEN, Running, end, free_port, start
->>>>>>> refs/prep/tip-device
 
 from palate_core.errors import InputError, IntegrityError
 from palate_core.log.canonical import canonical_json
@@ -112,11 +108,7 @@ def test_plans_and_models_carry_the_cosignatures_of_a_quorum(service: Any, three
     assert rounds
     assert service.events("aborted") == []
     data = (site.witness / WITNESS).read_bytes()
-<<<<<<< HEAD
     signed = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned)
-=======
-    signed = open_plan(data, public_key=site.key().public, **NOTHING_SEEN, pinned=pinned)
->>>>>>> refs/prep/tip-device
     assert signed.charge is not None
     assert signed.charge.version == 2
     with site.ledger() as ledger:
@@ -293,11 +285,7 @@ def test_a_restored_server_goes_on_where_witnesses_cosigned_last(
     service.operate()
     kept, mirror = shutil.copytree(site.witness, tmp_path / "kept"), shutil.copytree(site.mirror, tmp_path / "mirror")
     data = (kept / WITNESS).read_bytes()
-<<<<<<< HEAD
     seen = open_as_device(data, public_key=site.key().public, last_seen=lambda _: None, pinned=pinned).charge
-=======
-    seen = open_plan(data, public_key=site.key().public, **NOTHING_SEEN, pinned=pinned).charge
->>>>>>> refs/prep/tip-device
     assert seen is not None
 
     ports = {"witnesses": [kept], "without_witness": False}

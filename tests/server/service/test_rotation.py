@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from plans import open_as_device
 from typer.testing import CliRunner
-from witnessed import NOTHING_SEEN, Asked, Committee
+from witnessed import Asked, Committee
 
 from palate_audit.run.ledger import audit_ledger
 from palate_cli.cli import app
@@ -74,11 +74,7 @@ def test_the_population_goes_on_with_another_key(service: Any, tmp_path: Path) -
     assert service.events("aborted") == []
     data = (site.witness / WITNESS).read_bytes()
     for key in (old, done.new):
-<<<<<<< HEAD
         open_as_device(data, public_key=key, last_seen=lambda _: None)
-=======
-        open_plan(data, public_key=key, **NOTHING_SEEN, pinned=None)
->>>>>>> refs/prep/tip-device
     assert SignedPlan.model_validate_json(data).charge is not None
     section = audit_ledger(site.folder, public_key=old)
     assert [(each.test, each.said) for each in section.findings if each.verdict == "alarm"] == []

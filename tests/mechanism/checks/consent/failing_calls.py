@@ -34,13 +34,13 @@ import palate_common
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.online.hosting import OwnHost
 from palate_client.service import Service
 from palate_client.store.journal import Sent
 from palate_common.models.catalogue import ItemCatalogue
 from palate_common.rounds.wire import REFUSED
+from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, LockedError, PalateError
 from palate_core.log.consistency import Shown
 from palate_core.log.merkle import MerkleTree

@@ -31,14 +31,14 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
-from palate_client.floors import Floors
 from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, Host, close_host, host_from_config
 from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.rounds import admission
 from palate_client.service import Service
 from palate_common.algorithms import algorithm_names
 from palate_common.algorithms.registry import COUNTING
 from palate_common.interactions import save_interactions
+from palate_core.device import admission
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.plan import Noise, RoundPlan, Sampling

@@ -33,7 +33,6 @@ from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device
 from palate_client.events import Event
-from palate_client.floors import Floors
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.online import sync
 from palate_client.online.hosting import OwnHost
@@ -44,6 +43,7 @@ from palate_common.models.catalogue import ItemCatalogue
 from palate_common.models.model import catalogue_hash
 from palate_common.rounds.wire import REFUSED
 from palate_common.survey import SURVEYING, Survey
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError, RefusedError
 from palate_core.masks.messages import step_of
 from palate_core.plan import Noise

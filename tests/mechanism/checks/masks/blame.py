@@ -17,8 +17,8 @@ from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import HOSTILE, PLANS, Turn, live
 
-from palate_client.secagg.attempt import MaskedDevice
 from palate_common.secagg.evidence import FaultEvidence, check
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import HEADER, BoxReceipt, Complaint, Header, Step, write
 from palate_server.secagg.conduct import Conduct

@@ -4,9 +4,9 @@ A server that lies from the first step on asks copies of one real device. Each r
 wrong, and as right as it can be in all that depends on it: a list of another cohort has its own root, its members have
 signed that, and a colluder signs the keys that it has copied. At every step there is a request of another toss.
 
-Which rules there are is read from `palate_client.secagg.checks`, so that nobody lists them: each function there that
+Which rules there are is read from `palate_core.device.checks`, so that nobody lists them: each function there that
 says what it refuses, or stores, is a guard. So is where a device asks them: each call of one there, and in
-`palate_client.secagg.attempt`.
+`palate_core.device.attempt`.
 Through all tests of masks it is noted which of these calls refuse. One that never does asks of something else, or
 nothing here breaks its rule. A list that a rule must refuse is shown to a copy of the device without that rule, too,
 which answers: nothing else is wrong with it.
@@ -33,8 +33,8 @@ from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import ring, small_rings
 from palate_audit.secagg.cohort import Latch, MaskedCohort
 
-from palate_client.secagg import attempt, checks
-from palate_client.secagg.attempt import MaskedDevice
+from palate_core.device import attempt, checks
+from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import PalateError
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.messages import (

@@ -30,8 +30,8 @@ from palate_audit.secagg.attacks import small_rings
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.watching import Call, SecretSplit, Watch, watched
 
-from palate_client.secagg import attempt
-from palate_client.secagg.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
+from palate_core.device import attempt
+from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.messages import HASH, Header, Step, write
 

@@ -35,10 +35,10 @@ from palate_audit.harness.probe_run import Setting
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
-from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.interactions import Interactions
 from palate_common.records.key_file import save_key
+from palate_core.device.floors import Floors
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
 from palate_server.flower.transport import GridTransport

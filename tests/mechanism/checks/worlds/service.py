@@ -32,10 +32,10 @@ from palate_audit.harness.probe_run import crowd
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
-from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.rounds.exchange import SURVEYS, TRAINING, Availability
+from palate_core.device.floors import Floors
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import read_plan
 from palate_server.flower.messenger import GridMessenger

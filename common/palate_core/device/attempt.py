@@ -6,7 +6,7 @@ The rounds are those of Bonawitz et al. (2017), on the sparse graph of Bell et a
 added, against a server that lies.
 
 The server sends as little as possible: the device derives its neighbours, thresholds and positions of shares from the
-terms and the seed. All checks of a request (`palate_client.secagg.checks`) come before any change; a refused request
+terms and the seed. All checks of a request (`palate_core.device.checks`) come before any change; a refused request
 changes nothing, and the vector is computed once, after all checks before the input have passed.
 
 Each answer is made once. The same request again gets the same bytes; another request for an answered step is refused,
@@ -23,9 +23,10 @@ from functools import partial
 
 import numpy as np
 
-from palate_client.secagg import checks as checks
-from palate_client.secagg.channels import PairwiseChannels
-from palate_client.secagg.states import (
+from palate_common.mechanism.update import Int64
+from palate_core.device import checks
+from palate_core.device.channels import PairwiseChannels
+from palate_core.device.states import (
     Advertised,
     Agreed,
     Checked,
@@ -36,7 +37,6 @@ from palate_client.secagg.states import (
     State,
     UnshownNonce,
 )
-from palate_common.mechanism.update import Int64
 from palate_core.errors import InputError, IntegrityError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_core.masks.agreement import KeyPair

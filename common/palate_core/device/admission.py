@@ -2,14 +2,14 @@
 
     signed plan -> `palate_core.plan.open_plan` -> signature -> check_floors -> cost, charge, ledger
 
-It is separate from `palate_client.floors`, so that an app without rounds doesn't import plans.
+It is separate from `palate_core.device.floors`, so that an app without rounds doesn't import plans.
 """
 
 from __future__ import annotations
 
 import math
 
-from palate_client.floors import Floors
+from palate_core.device.floors import Floors
 from palate_core.errors import RefusedError
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, OFF, PrivacyMode

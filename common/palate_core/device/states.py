@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate_client.secagg.checks import Latched
+from palate_core.device.checks import Latched
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import Dealt
 from palate_core.masks.messages import Advert, Flags
