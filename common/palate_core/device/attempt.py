@@ -23,7 +23,6 @@ from functools import partial
 
 import numpy as np
 
-from palate_common.mechanism.update import Int64
 from palate_core.device import checks
 from palate_core.device.channels import PairwiseChannels
 from palate_core.device.states import (
@@ -38,6 +37,7 @@ from palate_core.device.states import (
     UnshownNonce,
 )
 from palate_core.errors import InputError, IntegrityError, RefusedError
+from palate_core.layout import Int64
 from palate_core.log.signing import SigningKey
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.boxes import NONE, Dealt, Label, check_signed, depth_of, make_box, open_box, root_of, tree_of
