@@ -23,8 +23,7 @@ from .plan import BEFORE, plan
 
 RULES = {
     "signature": "the release key has signed these bytes",
-    "spelling": "it is canonical JSON with the members of a manifest",
-    "format": "4 with an entry of its own, 2 without, and no other",
+    "spelling": "it is canonical JSON with the members of a manifest; its format is 4 with an entry of its own, else 2",
     "about": "the entry is about what the manifest says, and about its model",
     "key": "the manifest names the key that has signed it",
     "last": "the entry is the last of the state that is shown",
