@@ -6,7 +6,7 @@ import builtins
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -210,7 +210,7 @@ EVERY_ERROR = {
 
 @pytest.mark.parametrize("reader", ["events", "first"])
 def test_whatever_reading_the_store_raises_a_survey_is_answered_as_if_there_were_no_events(
-    open_device: Callable[..., palate.Device], monkeypatch: pytest.MonkeyPatch, reader: str
+    open_device: Callable[..., palate.Device], reader: str
 ) -> None:
     """A missing answer would say that this user has something that can't be read."""
     device = open_device()
@@ -218,12 +218,8 @@ def test_whatever_reading_the_store_raises_a_survey_is_answered_as_if_there_were
     device.track("view", "z")
     assert len(EVERY_ERROR) > 60
     for kind in EVERY_ERROR:
-
-        def fail(*_: object, error: Exception = kind.__new__(kind)) -> NoReturn:
-            raise error
-
-        monkeypatch.setattr(EventStore, reader, fail)
-        found = OwnAnswers(device.store, SURVEY, UTC).users(slice(None))
+        with mock.patch.object(EventStore, reader, side_effect=kind.__new__(kind)):
+            found = OwnAnswers(device.store, SURVEY, UTC).users(slice(None))
         assert (found.n_users, found.nnz) == (1, 0), kind
 
 
