@@ -156,6 +156,9 @@ def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any], str | None, 
         many = {"min_honest": 1}
         yield case(f"a tenth of {n_max}, rounded up", {"cohort": cohort(n_max, n_max - 1, c_max)}, many)
         yield case(f"less than a tenth of {n_max}", {"cohort": cohort(n_max, n_max - 1, c_max - 1)}, many, "corrupt")
+    share = {"min_corrupt_share": 0.07}
+    yield case("0.07 of 100 is 7, though 0.07 is a bit more in binary", {"cohort": cohort(100, 90, 7)}, share)
+    yield case("less than 0.07 of 100", {"cohort": cohort(100, 90, 6)}, share, "corrupt")
     yield case("as many corrupt as asked for", floors={"min_corrupt": 10})
     yield case("one corrupt less than asked for", floors={"min_corrupt": 11}, refused="corrupt")
     yield case("the share of n_max counts, not of n_min", {"cohort": cohort(200, 90, 10)}, refused="corrupt")

@@ -122,7 +122,8 @@ def _padding(bits: int, size: int, data: str) -> dict[str, Any]:
 
 def _mask(bits: int, size: int) -> dict[str, Any]:
     masker, key = Masker(size, bits), hashlib.sha256(f"{bits} {size}".encode()).digest()
-    values = [(7**place * 99_991 + place) % 2**bits for place in range(size)]
+    drawn = hashlib.shake_256(key).digest(8 * size)  # of any size, so that a lower half carries into the upper one
+    values = [int.from_bytes(drawn[8 * place : 8 * place + 8], "little") % 2**bits for place in range(size)]
     total = np.array(values, masker.dtype)
     masker.add(total, key)
     added = [int(each) % 2**bits for each in total]
