@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.algorithms import PublicFacts
 from palate_common.errors import BudgetError, InputError, IntegrityError
 from palate_common.records.canonical import digest
@@ -13,6 +12,7 @@ from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.replay import Replay
 from palate_server.rounds.terms import RunTerms
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 MakeRun = Callable[..., Any]
 
@@ -28,7 +28,7 @@ def test_off_goes_on_after_a_crash_and_after_too_few_answers(
     """Devices answer an attempt once, and no ledger counts attempts here: the folder must."""
     set_shares(0.5, 0.25, 0.25)
     run = make_run(dp="off")
-    with DeviceLedger(tmp_path / "devices.db") as devices:
+    with SimulatedLedger(tmp_path / "devices.db") as devices:
         nodes = run.nodes(ledger=devices)
         coordinator = run.coordinator()
         plan = coordinator.open_attempt()

@@ -36,7 +36,6 @@ from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.fuzz import fuzz
 from palate_audit.secagg.watching import watched
 from palate_audit.statistics.repeats import search
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.channels import PairwiseChannels
 from palate_common.errors import PalateError
@@ -46,6 +45,7 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.messages import SIGNATURE, Step, read
 from palate_common.secagg.packing import unpack
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "S masking"
 SIZE, BITS = 4096, 24
@@ -212,7 +212,7 @@ def _bound() -> Iterator[str]:
 class _Durable(MaskedCohort):
     """Devices that keep what they have signed in their own ledger, as in production."""
 
-    def __init__(self, n: int, ledger: DeviceLedger, **terms: Any) -> None:
+    def __init__(self, n: int, ledger: SimulatedLedger, **terms: Any) -> None:
         self._ledger, self._attempt = ledger, 0
         super().__init__(n, **terms)
 
@@ -229,7 +229,7 @@ class _Durable(MaskedCohort):
 
 def _restored() -> Iterator[str]:
     """Restore a device from a copy, at each step at which it signs, and ask it about another list."""
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         world = _Durable(8, ledger, n_min=6)
         evil = Adversary(world)
         copies = [copy.copy(device) for device in world.devices]

@@ -26,7 +26,6 @@ from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import open_device
 from palate_client.floors import Floors
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
 from palate_client.service import Service
 from palate_common.errors import PalateError
@@ -47,6 +46,7 @@ from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.cosigning import WitnessAddress
 from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 TEST = "G witnesses"
 SETTING = Setting(users_per_node=1)
@@ -355,7 +355,7 @@ def _answers(
 ) -> bool:
     """Whether a device answers, or charges itself in spite of its refusal."""
     stage = operator.stage
-    with DeviceLedger(":memory:", durable=False) as ledger:
+    with SimulatedLedger(":memory:", durable=False) as ledger:
         if before is not None:
             charge = SignedPlan.model_validate_json(before).charge
             if charge is not None:

@@ -21,7 +21,7 @@ from palate_audit.harness.lying_operator import LyingOperator, lying_operator
 from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
-from palate_client.ledger.own_ledger import ONE, OwnLedger
+from palate_client.ledger.own_ledger import OwnLedger
 from palate_common.algorithms import EventAlgorithm, first_state
 from palate_common.models.model import GlobalModel, ModelHeader, catalogue_hash
 from palate_common.rounds.plan import Sampling
@@ -108,4 +108,4 @@ def _asked(operator: LyingOperator, right: Purpose, agreed: Collection[Purpose])
 def _charged(operator: LyingOperator) -> list[str | None]:
     """The purposes of all charges."""
     with OwnLedger(operator.device.store, operator.service) as ledger:
-        return [each.purpose for each in ledger.receipts(ONE)]
+        return [each.purpose for each in ledger.receipts()]

@@ -34,7 +34,6 @@ from palate_audit.answers.still import NOW
 from palate_client import flower
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, close_host, host_from_config, node_app
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.trust import MOST, Reliance, Trust, conditions, worst_case_costs
 from palate_client.rounds.admission import check_floors
 from palate_client.rounds.contribution import Identity
@@ -47,6 +46,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.plan import RoundPlan, Sampling, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_sim.engines.grid import identify
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 INF = float("inf")
 
@@ -241,7 +241,7 @@ def _nodes(dice: Dice, answer: CaseAnswer) -> None:
     floors = Floors(allow_central=True, allow_unmasked=dice.chance(0.5), allow_seeded=True).for_few()
     most = {"max_participations": dice.one_of([None, 1, 2]), "limit_mu2": dice.one_of([None, 0.02])}
     silent = mock.patch.object(flower.logger, "disabled", True)
-    with silent, DeviceLedger(":memory:", durable=False, clock=lambda: NOW, **most) as ledger:  # type: ignore[arg-type]
+    with silent, SimulatedLedger(":memory:", durable=False, clock=lambda: NOW, **most) as ledger:  # type: ignore[arg-type]
         if users > 1 and dice.chance(0.4):
             ledger.charge("ab" * 32, run="before", round_=0, attempt=0, mu2=0.015, n_bytes=1, devices=[1])
         identity = dice.one_of([None, lambda device: Identity(keys[device], directory)])
@@ -307,7 +307,7 @@ def _hosts(dice: Dice, answer: CaseAnswer) -> None:
         stack.callback(close_host)
         for name in ("one", "two"):
             save_interactions(folder / name, Interactions.from_pairs([0, 2], [1, 1], n_users=3, n_items=4 + len(name)))
-        known, ledgers = list[Host](), list[DeviceLedger]()
+        known, ledgers = list[Host](), list[SimulatedLedger]()
         for _ in range(4):
             config: dict[str, Any] = {
                 "histories": str(folder / dice.one_of(["one", "one", "two"])),

@@ -17,7 +17,6 @@ from palate_audit.answers.made.playing import patched, people
 from palate_audit.answers.seam import Seam
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture, performing
 from palate_client.floors import Floors
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity, ModelReader
 from palate_common.algorithms import PublicFacts, State, lent, make_algorithm
@@ -34,6 +33,7 @@ from palate_common.rounds.plan import ChargeProof, RoundPlan, Sampling, attempt_
 from palate_common.rounds.privacy_mode import DpMode
 from palate_common.rounds.wire import REFUSED, split
 from palate_common.secagg.directory import Directory
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 KEYS = tuple(key_of(number) for number in range(1, 6))
 OPERATOR, LATER, *DEVICES = KEYS
@@ -213,7 +213,7 @@ def _said(answer: CaseAnswer, reply: bytes | PalateError | None, plan: RoundPlan
         answer.tell(numbers)
 
 
-def _kept(ledger: DeviceLedger) -> list[Any]:
+def _kept(ledger: SimulatedLedger) -> list[Any]:
     """What the devices' ledger holds."""
     charges = [(each, devices) for each, devices in ledger.charges()]
     seen = [(ledger.seen_checkpoint(name), ledger.seen_payload(name)) for name in ("readers", "others")]
@@ -231,7 +231,7 @@ def _nodes(dice: Dice, answer: CaseAnswer) -> None:
         probe = stack.enter_context(performing(GESTURES))
         stack.enter_context(lent(_Short))
         patched(stack, contribution, USERS_AT_ONCE=dice.one_of((1, 2, 16_384, 16_384)))
-        ledger = stack.enter_context(DeviceLedger(":memory:", clock=lambda: NOW + 0.5, **limits))
+        ledger = stack.enter_context(SimulatedLedger(":memory:", clock=lambda: NOW + 0.5, **limits))
         reader = ModelReader()
         floors = Floors(
             allow_central=True, allow_seeded=True, allow_off=True, allow_events=True, allow_unmasked=True,
@@ -290,7 +290,7 @@ def _masked(dice: Dice, answer: CaseAnswer) -> None:
     """A device that joins masked attempts."""
     facts = PublicFacts(n_users=3, n_items=ITEMS, mu=1.0)
     model, operator = _model("popularity", {}, facts, {"counts": dice.floats(ITEMS).astype(np.float32)}), _Operator()
-    with DeviceLedger(":memory:", clock=lambda: NOW + 0.5, max_participations=dice.one_of((None, 1))) as ledger:
+    with SimulatedLedger(":memory:", clock=lambda: NOW + 0.5, max_participations=dice.one_of((None, 1))) as ledger:
         device, several = dice.whole(0, 1), dice.chance(0.1)
         node = Contributor(
             people(dice, 1 + several, ITEMS), [device, 5][: 1 + several], ledger, OPERATOR.public, Floors().for_few(),

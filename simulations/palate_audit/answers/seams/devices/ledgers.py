@@ -20,11 +20,12 @@ from palate_audit.answers.made.telling import rows_of, tell_outcome
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_client.ledger import totals
-from palate_client.ledger.device_ids import RUNS, pack, runs_of, unpack
-from palate_client.ledger.device_ledger import DeviceLedger, Receipt
-from palate_client.ledger.totals import DeviceTotals
+from palate_client.ledger.device_ledger import Receipt
 from palate_client.ledger.trust import Trust
 from palate_common.records.merkle import Checkpoint
+from palate_sim.engines.device_ids import RUNS, pack, runs_of, unpack
+from palate_sim.engines.device_totals import DeviceTotals
+from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 EDGE = 2**63
 
@@ -118,7 +119,7 @@ def _ledgers(dice: Dice, answer: CaseAnswer) -> None:
         file = folder / "ledger"
         if dice.chance(0.2):
             _make_old(file, dice.chance(0.5))
-        make = partial(DeviceLedger, file, **limits, durable=durable, clock=clock)
+        make = partial(SimulatedLedger, file, **limits, durable=durable, clock=clock)
         opened = [make(), make()]
         for step in range(12):
             clock.now += dice.one_of([0.0, 60.0, 86400.0 * 365, -3600.0])
@@ -138,14 +139,14 @@ def _ledgers(dice: Dice, answer: CaseAnswer) -> None:
 
 def _make_old(file: Path, half: bool) -> None:
     """A ledger as older versions wrote it."""
-    with DeviceLedger(file, durable=False, clock=lambda: NOW - 9) as ledger:
+    with SimulatedLedger(file, durable=False, clock=lambda: NOW - 9) as ledger:
         ledger.charge("ef" * 32, run="one", round_=0, attempt=0, mu2=0.25, n_bytes=7, devices=[1, 2])
         with ledger._database.transaction(write=True) as connection:
             for column in ("purpose",) if half else ("trust", "purpose"):
                 connection.execute(f"ALTER TABLE charges DROP COLUMN {column}")
 
 
-def _ledger_step(dice: Dice, answer: CaseAnswer, ledger: DeviceLedger, now: int) -> None:
+def _ledger_step(dice: Dice, answer: CaseAnswer, ledger: SimulatedLedger, now: int) -> None:
     """One call, of any kind."""
     place: dict[str, Any] = {
         "run": dice.one_of(["one", "two", "x'"]),
@@ -173,7 +174,7 @@ def _ledger_step(dice: Dice, answer: CaseAnswer, ledger: DeviceLedger, now: int)
         lambda: [_receipt(each) for each in ledger.receipts(dice.whole(0, 8))],
         lambda: [ledger.spent(id).hex() for id in range(4)],
         lambda: ledger.affords(**place, mu2=0.1, devices=[1, 1]),
-        lambda: DeviceLedger(":memory:", **dice.one_of(_NO_LIMITS)).size(),
+        lambda: SimulatedLedger(":memory:", **dice.one_of(_NO_LIMITS)).size(),
     ])  # fmt: skip
     answer.of(asked)
     answer.tell(ledger.size())
@@ -203,7 +204,7 @@ def _receipt(receipt: Receipt) -> tuple[object, ...]:
     return (*place, float(receipt.mu2).hex(), float(receipt.time).hex(), trust, receipt.purpose)
 
 
-def _tell_ledger(answer: CaseAnswer, ledger: DeviceLedger) -> None:
+def _tell_ledger(answer: CaseAnswer, ledger: SimulatedLedger) -> None:
     """Everything that a ledger has."""
     answer.tell([(_receipt(receipt), ids) for receipt, ids in ledger.charges()])
     answer.tell([([_receipt(each) for each in ledger.receipts(id)], ledger.spent(id).hex()) for id in (0, 5, 8)])
