@@ -139,7 +139,7 @@ def _carrying(operator: _Operator, signed: SignedPlan, note: Note | None) -> byt
     """The plan with a note, signed by the release key."""
     if signed.charge is None or note is None:
         return sign_plan(signed.plan, signed.charge, operator.stage.key).to_bytes()
-    return _signed(operator, signed, {"version": 2, "cosigned": note.to_bytes().decode()}, operator.stage.key)
+    return _signed(operator, signed, {"cosigned": note.to_bytes().decode()}, operator.stage.key)
 
 
 def _signed(operator: _Operator, signed: SignedPlan, changes: dict[str, object], key: SigningKey) -> bytes:
@@ -195,7 +195,7 @@ def _handed_over(
         inclusion = ledger.inclusion_proof(made.seq, shown.checkpoint.size)
 
     def by(key: SigningKey, shown: Shown, note: Note) -> bytes:
-        changes = {**dict(shown), "version": 2, "entry": made.entry.body, "inclusion": inclusion}
+        changes = {**dict(shown), "entry": made.entry.body, "inclusion": inclusion}
         return _signed(operator, signed, {**changes, "cosigned": note.to_bytes().decode()}, key)
 
     whole, by_old = operator.note(shown.checkpoint, 0, 1, key=new), operator.note(shown.checkpoint, 0, 1)
@@ -250,7 +250,7 @@ def _signed_links(
         charged = {**charge.entry, "seq": 2}
         tree = MerkleTree([first_leaf, entry.leaf(), entry_from(charged).leaf()])
         link = Handover(entry=entry.body, inclusion=tree.inclusion_proof(1, 3))
-        changes = {"version": 2, "checkpoint": tree.checkpoint(), "consistency": {}, "epochs": (), "handovers": (link,)}
+        changes = {"checkpoint": tree.checkpoint(), "consistency": {}, "epochs": (), "handovers": (link,)}
         changes |= {"entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
         cosigned = operator.note(tree.checkpoint(), 0, 1, key=new).to_bytes().decode()
         follows = (first, second) == (right.old_signature, right.new_signature)
@@ -305,7 +305,7 @@ def _restored(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> I
         epochs = ({"entry": entry.body, "inclusion": tree.inclusion_proof(size, size + 2)},)
         state = tree.checkpoint()
         note = operator.note(state, 0, 1, epoch=now if former is not None else 0)
-        changes = {"version": 2, "checkpoint": state, "consistency": {}, "epochs": epochs, "entry": charged}
+        changes = {"checkpoint": state, "consistency": {}, "epochs": epochs, "entry": charged}
         changes |= {"inclusion": tree.inclusion_proof(size + 1, size + 2), "cosigned": note.to_bytes().decode()}
         return _signed(operator, signed, changes, operator.stage.key)
 
@@ -343,7 +343,7 @@ def _silent(operator: _Operator, signed: SignedPlan, charge: ChargeProof) -> Ite
         tree = MerkleTree([first, link.leaf(), entry_from(charged).leaf()])
         state = tree.checkpoint()
         links = (Handover(entry=link.body, inclusion=tree.inclusion_proof(1, 3)),)
-        changes = {"version": 2, "checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
+        changes = {"checkpoint": state, "consistency": {1: tree.consistency_proof(1, 3)}, "epochs": ()}
         changes |= {"handovers": links, "entry": charged, "inclusion": tree.inclusion_proof(2, 3)}
         changes |= {"cosigned": operator.note(state, 0, 1, key=new).to_bytes().decode()}
         seen = _seen(operator, signed, tree.checkpoint(1), known)

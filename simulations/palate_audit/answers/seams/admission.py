@@ -33,7 +33,7 @@ from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
 from palate_client import flower
 from palate_client.floors import Floors
-from palate_client.flower import Host, Shards, close_host, host_from_config, node_app
+from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.trust import MOST, Reliance, Trust, conditions, worst_case_costs
 from palate_client.rounds.admission import check_floors
 from palate_client.rounds.contribution import Identity
@@ -46,6 +46,7 @@ from palate_common.mechanism.cohort import CohortTerms
 from palate_common.rounds.plan import RoundPlan, Sampling, SignedPlan
 from palate_common.secagg.directory import Directory
 from palate_sim.engines.grid import identify
+from palate_sim.engines.node import close_host, host_from_config
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
 INF = float("inf")

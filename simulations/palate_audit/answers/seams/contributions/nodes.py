@@ -97,7 +97,7 @@ class _Operator:
         handed: dict[str, Any] = {}
         if self.handed is not None:
             proof = tree.inclusion_proof(self.handed["seq"], size)
-            handed = {"handovers": (Handover(entry=self.handed, inclusion=proof),), "version": 2}
+            handed = {"handovers": (Handover(entry=self.handed, inclusion=proof),)}
         charge = ChargeProof(
             checkpoint=tree.checkpoint(size), entry=body, inclusion=tree.inclusion_proof(size - 1, size),
             consistency={old: tree.consistency_proof(old, size) for old in range(1, size)}, **handed,

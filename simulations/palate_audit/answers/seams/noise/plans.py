@@ -122,7 +122,7 @@ def _handed_over(
     shown = Handover(entry=entry.body, inclusion=tree.inclusion_proof(entry.seq, tree.size))
     place = min(charge.entry.get("seq", 0), tree.size - 1)
     proof = tree.inclusion_proof(max(place, 0), tree.size)
-    return ChargeProof(version=2, entry=charge.entry, checkpoint=tree.checkpoint(), inclusion=proof, handovers=(shown,))
+    return ChargeProof(entry=charge.entry, checkpoint=tree.checkpoint(), inclusion=proof, handovers=(shown,))
 
 
 def _opened(dice: Dice, answer: CaseAnswer) -> None:

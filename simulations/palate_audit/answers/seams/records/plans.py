@@ -156,8 +156,7 @@ def _other_charge(dice: Dice, charge: ChargeProof, plan: RoundPlan) -> ChargePro
         {"consistency": {}},
         {"handovers": tuple(each.model_copy(update={"inclusion": ()}) for each in charge.handovers)},
     )  # fmt: skip
-    other = charge.model_copy(update=dice.one_of(options))
-    return other.model_copy(update={"version": 2 if other.beyond_proofs else 1})
+    return charge.model_copy(update=dice.one_of(options))
 
 
 def _opened(dice: Dice, answer: CaseAnswer) -> None:
@@ -178,7 +177,7 @@ def _charged_otherwise(dice: Dice, answer: CaseAnswer) -> None:
         entry = entry_from({"kind": "charge", "seq": 1, "run_limit": None, "facts": {}, **said})
         tree = MerkleTree([link.leaf() if "handovers" not in wrong else b"another", entry.leaf()])
         state = Shown.of(tree, 2, since=(), handovers=[link])
-        charge = ChargeProof(**state.model_dump(), version=2, entry=entry.body, inclusion=tree.inclusion_proof(1, 2))
+        charge = ChargeProof(**state.model_dump(), entry=entry.body, inclusion=tree.inclusion_proof(1, 2))
         data = plans.sign_plan(plan, charge, release_key(1)).to_bytes()
         pinned = dice.one_of((None, Pinned(plan.population, release_key(0).public)))
         public = release_key(0).public

@@ -105,7 +105,7 @@ class _SavedServer:
         charge = ledger.charge(**place, plan_hash=plan.hash, mu2=plan.mu2, facts={}, run_limit=9.0)
         shown = self._cosigned(ledger)
         proof = ledger.inclusion_proof(charge.seq, shown.checkpoint.size)
-        fields = shown.model_dump() | {"version": 2 if shown.beyond_proofs else 1}
+        fields = shown.model_dump()
         if self.dice.chance(0.5):
             ledger.close_run(plan.run, {})
         return sign_plan(
