@@ -119,7 +119,7 @@ def test_a_model_in_use_is_none_to_refuse_whatever_a_plan_has_shown_since(pair: 
     with OwnLedger(device.store, device.service) as ledger:
         ledger.see(
             "readers", Checkpoint(99, "ab" * 32), after=ledger.seen_checkpoint("readers")
-        )  # as an earlier version kept it: without proofs
+        )  # without what would prove that it extends another
     assert not device.update_model(pair.folder)
     assert device.privacy_report().refusals == ()
 

@@ -90,14 +90,6 @@ def test_other_terms_do_not_resume_a_run(run: Any, name: str) -> None:
         run.coordinator(terms=terms)
 
 
-def test_a_run_of_a_version_that_did_not_say_how_many_a_node_has_goes_on(make_run: MakeRun) -> None:
-    run = make_run()
-    facts = run.terms.model_dump(mode="json")
-    assert facts.pop("per_node") > 1
-    run.ledger.open_run(run.terms.run, facts)
-    assert run.one_round(run.coordinator()).participation.users > len(run.nodes())
-
-
 @pytest.mark.parametrize("how", ["changed", "missing", "swapped"])
 def test_a_release_that_is_not_the_sealed_one_stops_a_resume(
     run: Any, set_shares: Callable[..., None], how: str
