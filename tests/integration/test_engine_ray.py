@@ -23,11 +23,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
-from palate_client.ledger.device_ledger import DeviceLedger
 from palate_common.records.key_file import save_key
-=======
->>>>>>> refs/prep/tip-device
 from palate_core.errors import InputError, PalateError, RefusedError
 from palate_core.log.signing import SigningKey
 from palate_server.ledger.ledger import Ledger

@@ -12,12 +12,7 @@ from palate_audit.reference.ledgers import DeviceBook, PopulationBook
 
 from palate_audit.checks.ledgers import device, population
 from palate_audit.evidence.evidence import Verdict
-<<<<<<< HEAD:tests/mechanism/test_second_ledgers.py
-from palate_client.ledger.device_ledger import DeviceLedger
-=======
-from palate_audit.reference.ledgers import DeviceBook, PopulationBook
 from palate_client.ledger.ledger_file import LedgerFile
->>>>>>> refs/prep/tip-device:tests/simulations/audit/test_second_ledgers.py
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger

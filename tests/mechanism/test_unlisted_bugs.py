@@ -10,13 +10,7 @@ import pytest
 from palate_audit.run.structure import structural
 
 from palate_audit.evidence.evidence import Verdict, judge
-<<<<<<< HEAD:tests/mechanism/test_unlisted_bugs.py
-from palate_client.ledger.device_ledger import DeviceLedger
-from palate_client.ledger.totals import DeviceTotals
-=======
-from palate_audit.run.structure import structural
 from palate_client.ledger.ledger_file import LedgerFile
->>>>>>> refs/prep/tip-device:tests/simulations/audit/test_unlisted_bugs.py
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire

@@ -12,12 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 from palate_audit.mutants.mutant import mutant
-<<<<<<< HEAD:tests/mutants/device.py
 
-from palate_client import flower, panel
-=======
 from palate_client import panel
->>>>>>> refs/prep/tip-device:simulations/palate_audit/mutants/device.py
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.ledger_file import LedgerFile, Seen
 from palate_client.online import hosting

@@ -15,11 +15,8 @@ from unittest import mock
 from palate_audit.mutants.mutant import mutant
 
 from palate_client.ledger.device_ledger import DeviceLedger
-<<<<<<< HEAD:tests/mutants/ledger.py
-from palate_common.accounting.sampled import attempt_mu2
-=======
 from palate_client.ledger.ledger_file import LedgerFile
->>>>>>> refs/prep/tip-device:simulations/palate_audit/mutants/ledger.py
+from palate_common.accounting.sampled import attempt_mu2
 from palate_core import plan as plans
 from palate_core.errors import BudgetError, IntegrityError, RefusedError
 from palate_core.log.merkle import Checkpoint

@@ -11,12 +11,8 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 from palate_audit.mutants.mutant import mutant
-<<<<<<< HEAD:tests/mutants/local.py
 
-from palate_client.ledger.device_ledger import Seen
-=======
 from palate_client.ledger.ledger_file import Seen
->>>>>>> refs/prep/tip-device:simulations/palate_audit/mutants/local.py
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State

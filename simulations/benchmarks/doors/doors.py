@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from palate_audit.secagg.cohort import MaskedCohort
-<<<<<<< HEAD
 
 import palate
-from palate_client.ledger.device_ledger import DeviceLedger
-=======
->>>>>>> refs/prep/tip-device
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import PublicFacts, make_algorithm
