@@ -119,7 +119,7 @@ MUTANT = '''@mutant(
     "{words}",
     bug="TODO what is wrong, in a line",
     seen="TODO where it was seen, or how it comes about",
-    test="B",
+    test="releases",
 )
 def {name}() -> Iterator[None]:
     """TODO what is broken here; so far nothing is."""
@@ -192,13 +192,13 @@ def algorithm(name: str) -> dict[Path, str]:
 def mutant(name: str) -> dict[Path, str]:
     """A mutant at the end of its group."""
     group, _, name = name.partition("/")
-    place = ROOT / f"simulations/palate_audit/mutants/{group}.py"
+    place = ROOT / f"tests/mutants/{group}.py"
     if not name or not place.exists():
         raise RefusedError(
             f"`mutant` must be GROUP/NAME with a group of {place.parent.relative_to(ROOT)}, got {group!r}"
         )
     text = MUTANT.format(name=name, words=name.replace("_", " "))
-    found = put(place, "", ("MUTANTS = (", text), ("\nfrom palate_audit.mutants.mutant import", BROKEN))
+    found = put(place, "", ("MUTANTS = (", text), ("\nfrom mutants.mutant import", BROKEN))
     return {file: each.replace("MUTANTS = (", f"MUTANTS = ({name}, ") for file, each in found.items()}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from palate_common.algorithms import PublicFacts, State, make_algorithm
+from palate_common.algorithms.als import vote
 from palate_common.algorithms.als.algorithm import BALLOTS, Als
 from palate_common.algorithms.als.pairs import link_amounts
 from palate_common.algorithms.als.vote import (
@@ -254,3 +255,18 @@ def test_where_many_take_part_some_vote() -> None:
     cast = algorithm.contribute(state, last, HISTORIES).blocks[-1]
     assert isinstance(cast, DenseBlock)
     assert 0 < len(np.flatnonzero(cast.values.any(axis=1))) < N_USERS / 4
+
+
+def test_what_is_hidden_of_a_user_depends_on_nobody_before_them() -> None:
+    """Where users times items don't fit into 32 bits."""
+    n_users, n_items = 2**12, 2**20
+    items = [3, 700_000, 1_000_000, 1_048_575]
+    having = {0: items[:3], n_users // 2 + 1: items[:2], n_users - 1: items}
+    owners = np.repeat([*having], [len(each) for each in having.values()])
+    histories = Interactions.from_pairs(
+        owners, [item for each in having.values() for item in each], n_users=n_users, n_items=n_items
+    )
+    hidden = vote.hide(histories, 5)[1]
+    for user in having:
+        alone = vote.hide(histories.only(np.arange(n_users) == user), 5)[1]
+        assert hidden.indices[hidden.indptr[user] : hidden.indptr[user + 1]].tolist() == alone.indices.tolist()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from palate_audit.secagg.attacks import ATTACKS, Attack, small_rings
+from mechanism.secagg.attacks import ATTACKS, Attack, small_rings
 from palate_client.secagg import checks as masked_checks
 
 

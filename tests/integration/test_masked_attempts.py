@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate_audit.secagg.cohort import MaskedCohort
 from palate_common.errors import IntegrityError
 from palate_common.secagg.messages import Step
+from palate_sim.masks.cohort import MaskedCohort
 
 
 @pytest.mark.parametrize("n", range(3, 13))

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import PLANS, Turn
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.hostile import PLANS, Turn
 from palate_client.secagg import checks as masked_checks
 from palate_client.secagg.states import Advertised, Shared
 from palate_common.errors import IntegrityError, PalateError, RefusedError
@@ -48,6 +47,7 @@ from palate_common.secagg.transcript import (
 )
 from palate_server.secagg import recovery
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
 
 RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
 VICTIM, COLLUDER = 0, 11

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from palate_audit.secagg.hostile import ANYWHERE, HOSTILE, NAMED, PLANS, POISON, Life, live, play
+from mechanism.secagg.hostile import ANYWHERE, HOSTILE, NAMED, PLANS, POISON, Life, live, play
 from palate_common.secagg import cohort as cohorts
 from palate_common.secagg.graph_terms import GraphTerms, graph_terms
 from palate_common.secagg.messages import Step

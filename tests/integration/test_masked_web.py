@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.secagg import cohort as cohorts
-from palate_audit.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
-from palate_audit.secagg.cohort import MaskedCohort
+from mechanism.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common import errors
 from palate_common.secagg.agreement import KeyPair
 from palate_common.secagg.boxes import Dealt
 from palate_common.secagg.messages import Step
+from palate_sim.masks import cohort as cohorts
+from palate_sim.masks.cohort import MaskedCohort
 
 WEB = Path(__file__).parents[2] / "client" / "web"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("common", "client", "server", "simulations")
+PACKAGES = ("common", "client", "server", "simulations", "tests/mutants")
 FILES = (".ci/new.py", "pyproject.toml", "tests/common/test_algorithms.py", "tests/simulations/test_metrics.py")
 
 
@@ -46,7 +46,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.count_twice import CountTwice
 from palate_common.interactions import Interactions
 from palate_sim.metrics import USER_METRICS, found_again
-from palate_audit.mutants import MUTANTS
+from mutants.listed import MUTANTS
 assert doctest.testmod(sys.modules["palate_sim.metrics.found_again"]) == (0, 2)
 assert USER_METRICS["found_again"] is found_again
 assert {"half drawn", "half unit"} <= {each.name for each in MUTANTS}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate_audit.checks.consent import floors, revocation
+from mechanism.checks.consent import floors, revocation
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.floors import Floors
 from palate_client.rounds.participation import Masked, Rounds

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from palate_audit.checks.masks import bindings, graphs, keystreams, secrets
-from palate_audit.reference.shamir import polynomial
-from palate_audit.secagg.attacks import small_rings, stretches_of_their_own
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.watching import Watch, watched
+from mechanism.checks.masks import bindings, graphs, keystreams, secrets
+from mechanism.secagg.attacks import small_rings, stretches_of_their_own
+from mechanism.secagg.watching import Watch, watched
 from palate_client.secagg import attempt
 from palate_client.secagg import checks as device_checks
 from palate_common.errors import PalateError
@@ -23,6 +21,8 @@ from palate_common.records.entries import SealEntry
 from palate_common.secagg import cohort, shamir, transcript
 from palate_common.secagg.graph_terms import graph_terms
 from palate_common.secagg.messages import Step
+from palate_sim.masks.cohort import MaskedCohort
+from reference.shamir import polynomial
 
 
 def ring() -> Watch:

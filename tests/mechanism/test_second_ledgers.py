@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from palate_audit.checks.ledgers import device, population
+from mechanism.checks.ledgers import device, population
 from palate_audit.evidence.evidence import Verdict
-from palate_audit.reference.ledgers import DeviceBook, PopulationBook
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_client.ledger.totals import DeviceTotals
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger
+from reference.ledgers import DeviceBook, PopulationBook
 
 
 def counted(kind: type, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, Any]]:

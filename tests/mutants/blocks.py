@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.mutants.mutant import mutant
+from mutants.mutant import mutant
 from palate_common.interactions import segment_sum
 from palate_common.mechanism.pairs import PairBlock, PairSteps
 from palate_common.mechanism.update import Int64, OuterBlock, OuterSteps
@@ -22,7 +22,7 @@ Float64 = npt.NDArray[np.float64]
     "norm without the shift",
     bug="a centred product is clipped by the norm of its sparse rows, without what is taken off all rows",
     seen="a change of what is sent that the clip's own formula doesn't follow",
-    test="D",
+    test="sensitivity",
 )
 def shift_forgotten() -> Iterator[None]:
     """A shift alone has no rows, and so no norm."""
@@ -40,7 +40,7 @@ def shift_forgotten() -> Iterator[None]:
     "a shift that is not the user's own",
     bug="what is taken off a user's rows is the mean of all shifts in the batch",
     seen="centring a batch by its mean, as batch normalisation does",
-    test="D",
+    test="sensitivity",
 )
 def mean_shift() -> Iterator[None]:
     """One user moves what all others send."""
@@ -59,7 +59,7 @@ def mean_shift() -> Iterator[None]:
     "a pair counted twice",
     bug="a pair is added for (i, j) and again for (j, i), and clipped as if it were added once",
     seen="the whole of X'X folded onto its upper triangle",
-    test="D",
+    test="sensitivity",
 )
 def pair_twice() -> Iterator[None]:
     """The sum is twice what was clipped."""
@@ -77,7 +77,7 @@ def pair_twice() -> Iterator[None]:
     "pairs clipped by their rows",
     bug="pairs are clipped by the norm of the items, which grows with the root of their number, not with it",
     seen="a bound of the history taken for a bound of its co-occurrences",
-    test="D",
+    test="sensitivity",
 )
 def pairs_by_rows() -> Iterator[None]:
     """A hundred items have a norm of 10, and their pairs one of 70."""
@@ -93,7 +93,7 @@ def pairs_by_rows() -> Iterator[None]:
     "a block the clip doesn't know",
     bug="a new kind of block counts as nothing in the joint norm",
     seen="a sum over the known kinds that skips all others",
-    test="D",
+    test="sensitivity",
 )
 def unknown_block() -> Iterator[None]:
     """Pairs go out as they are."""

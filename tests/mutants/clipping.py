@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.mutants.mutant import mutant
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.pairs import PairBlock
@@ -57,7 +57,7 @@ def clips(instead: Callable[..., ClippedUpdate]) -> Any:
     "no clip",
     bug="contributions are put on the grid as they are",
     seen="a clip that is configured and never called, as when a strategy without its wrapper is used",
-    test="D",
+    test="sensitivity",
 )
 def no_clip() -> Iterator[None]:
     """Scale by 1 / C whatever the norm."""
@@ -69,7 +69,7 @@ def no_clip() -> Iterator[None]:
     "per-block clip",
     bug="each block is clipped to the whole clip norm by itself",
     seen="per-layer clipping accounted as a global one",
-    test="D",
+    test="sensitivity",
 )
 def per_block_clip() -> Iterator[None]:
     """The norm can reach C times the square root of the number of blocks."""
@@ -112,7 +112,7 @@ def _sumclips(bound: Callable[[int, int], float]) -> Any:
     "clip after sum",
     bug="a node sums its users first and clips the sum to their number of clip norms",
     seen="clipping the mean gradient of a batch instead of each example's",
-    test="D",
+    test="sensitivity",
 )
 def clip_after_sum() -> Iterator[None]:
     """One user can use the clip norms of all others."""
@@ -124,7 +124,7 @@ def clip_after_sum() -> Iterator[None]:
     "shard clipped as one user",
     bug="the sum of a node's users is clipped to one clip norm",
     seen="a simulated client that stands for many users; zero-out of one then moves it by up to two clip norms",
-    test="D",
+    test="sensitivity",
 )
 def shard_as_one() -> Iterator[None]:
     """Clip a node's sum as if it were one user's."""
@@ -136,7 +136,7 @@ def shard_as_one() -> Iterator[None]:
     "NaN bypasses the clip",
     bug="a norm that is NaN compares as small, and what isn't NaN goes out unclipped",
     seen="`if norm > clip` is false for NaN",
-    test="D",
+    test="sensitivity",
 )
 def nan_bypass() -> Iterator[None]:
     """Treat a NaN norm as a small one."""
@@ -178,7 +178,7 @@ def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
     "integer norm overflow, int64",
     bug="the norm check squares in int64, which wraps: 2^32 steps have norm 0",
     seen="int64 dot products were seen to overflow to 0",
-    test="D",
+    test="sensitivity",
 )
 def overflow_int64() -> Iterator[None]:
     """2^32 squared is 0 in int64."""
@@ -190,7 +190,7 @@ def overflow_int64() -> Iterator[None]:
     "integer norm overflow, int32",
     bug="the norm check squares in int32, which wraps: 2^16 steps have norm 0",
     seen="int32 dot products were seen to overflow to 0",
-    test="D",
+    test="sensitivity",
 )
 def overflow_int32() -> Iterator[None]:
     """2^16 squared is 0 in int32."""
@@ -202,7 +202,7 @@ def overflow_int32() -> Iterator[None]:
     "a row named twice counts twice",
     bug="rows that one user names twice are accepted: the clip counts each by itself, the sum adds them up",
     seen="sparse gradients before they are coalesced",
-    test="X",
+    test="reference",
 )
 def rows_named_twice() -> Iterator[None]:
     """Check only that rows are in range."""

@@ -1,6 +1,6 @@
-"""Mutants: known bugs of private learning, grouped by kind; a named test of the battery must find each one."""
+"""Listed: known bugs of private learning, grouped by kind; the checks that each names must find it."""
 
-from palate_audit.mutants import (
+from mutants import (
     accounting,
     aggregation,
     blocks,
@@ -20,7 +20,7 @@ from palate_audit.mutants import (
     verdicts,
     witnesses,
 )
-from palate_audit.mutants.mutant import Mutant
+from mutants.mutant import Mutant
 
 GROUPS: dict[str, tuple[Mutant, ...]] = {
     "clipping": clipping.MUTANTS,
@@ -46,4 +46,7 @@ GROUPS: dict[str, tuple[Mutant, ...]] = {
 
 MUTANTS: tuple[Mutant, ...] = tuple(each for group in GROUPS.values() for each in group)
 
-__all__ = ["GROUPS", "MUTANTS", "Mutant"]
+
+def find(name: str) -> Mutant:
+    """A mutant by its name, in whatever case."""
+    return next(each for each in MUTANTS if each.name.casefold() == name.casefold())

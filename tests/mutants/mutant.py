@@ -1,9 +1,9 @@
 """Mutant: one known bug that is patched into the production path until its context ends.
 
-A mutant replaces a function or an attribute of a production module and puts it back. Mutants and tests don't refer to
-each other: a mutant names only the letter of the test that must find it, and the kill table shows which test did.
+A mutant replaces a function or an attribute of a production module and puts it back. Checks know nothing of mutants: a
+mutant names the checks that must find it, a group of `mechanism.battery`, `releases` or a file of ordinary tests.
 
-    >>> from palate_audit.mutants.clipping import no_clip
+    >>> from mutants.clipping import no_clip
     >>> with no_clip.injected():
     ...     pass  # every update of this process goes out unclipped
 """
@@ -25,7 +25,7 @@ class Mutant:
         name: its name, as in the list of bug classes.
         bug: what is wrong, in one line.
         seen: where such a bug was seen, or how it comes about.
-        test: letter of the test that must find it.
+        test: the checks that must find it.
         inject: context manager that patches the bug in and removes it.
     """
 

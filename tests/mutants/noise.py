@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.mutants.mutant import Mutant, mutant
+from mutants.mutant import Mutant, mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import Source
@@ -74,7 +74,7 @@ def _scaled(factor: float, how: str) -> Mutant:
         f"sigma x{factor}",
         bug=f"the noise has {100 * factor:g} % of the charged standard deviation",
         seen=how,
-        test="B",
+        test="releases",
     )
     def less() -> Iterator[None]:
         def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -95,7 +95,7 @@ sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test ha
     "sigma for sigma^2",
     bug="the sampler takes the standard deviation for a variance",
     seen="N(0, sigma) in one paper is N(0, sigma^2) in the next",
-    test="B",
+    test="releases",
 )
 def root_of_sigma() -> Iterator[None]:
     """Draw noise with the square root of sigma."""
@@ -111,7 +111,7 @@ def root_of_sigma() -> Iterator[None]:
     "a block without noise",
     bug="the last block of the layout is released as it is",
     seen="a bias or an embedding that is not among the noised parameters",
-    test="B",
+    test="releases",
 )
 def bare_block() -> Iterator[None]:
     """Add no noise to the last block."""
@@ -131,7 +131,7 @@ def bare_block() -> Iterator[None]:
     "empty round un-noised",
     bug="a sum of zero is released as zero",
     seen="`if not updates: return previous` in front of the noise",
-    test="I",
+    test="idle rounds",
 )
 def bare_when_empty() -> Iterator[None]:
     """Release a sum of zero as zero."""
@@ -149,7 +149,7 @@ def bare_when_empty() -> Iterator[None]:
     "no noise share when the update is zero",
     bug="a device without events sends zeros, without its share",
     seen="an early return for devices with nothing to say; it tells who they are",
-    test="I",
+    test="idle rounds",
 )
 def no_share_when_idle() -> Iterator[None]:
     """Devices without events add no noise share."""
@@ -166,7 +166,7 @@ def no_share_when_idle() -> Iterator[None]:
     "noise only on touched coordinates",
     bug="coordinates that nobody touched get no noise, and so name those that somebody did",
     seen="sparse embeddings with noise on the rows of the batch",
-    test="I",
+    test="idle rounds",
 )
 def only_touched() -> Iterator[None]:
     """Add noise only where the sum is not zero."""
@@ -178,7 +178,7 @@ def only_touched() -> Iterator[None]:
     "noise before the clip",
     bug="noise is added to the raw update, and clipped with it",
     seen="the order of two wrappers",
-    test="B",
+    test="releases",
 )
 def before_the_clip() -> Iterator[None]:
     """The clip bounds the noise, too."""
@@ -195,7 +195,7 @@ def before_the_clip() -> Iterator[None]:
     "sigma x0.9 for few numbers",
     bug="noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation",
     seen="a fast way for long vectors, and an older one for short ones that was not changed with it",
-    test="W",
+    test="random words",
 )
 def less_for_few() -> Iterator[None]:
     """Draw short noise with less."""
@@ -211,7 +211,7 @@ def less_for_few() -> Iterator[None]:
     "shares of many by a rounded root",
     bug="a node of more than 1,000 devices adds the noise of the next smaller square number of them",
     seen="sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square",
-    test="W",
+    test="random words",
 )
 def rounded_root() -> Iterator[None]:
     """Draw once, with the root rounded down."""
@@ -228,7 +228,7 @@ def rounded_root() -> Iterator[None]:
     "a retry has the first attempt's noise size",
     bug="the server's noise of a round has the deviation that its first attempt was charged for",
     seen="a number that is worked out once a round, and void attempts that make it another",
-    test="W",
+    test="random words",
 )
 def first_sigma() -> Iterator[None]:
     """Keep sigma for each round of a model."""

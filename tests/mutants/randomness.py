@@ -17,8 +17,8 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.mutants.mutant import mutant
-from palate_audit.mutants.noise import sampled
+from mutants.mutant import mutant
+from mutants.noise import sampled
 from palate_client.rounds import contribution
 from palate_common.mechanism import discrete_gaussian, randomness
 from palate_common.mechanism.discrete_gaussian import Bools, sample_discrete_gaussian
@@ -32,7 +32,7 @@ from palate_server.rounds import noise
     "seed repeats across runs",
     bug="the noise of a round is seeded by the round's number",
     seen="`seed=42` in a strategy's constructor: two runs, or a run and its repetition, subtract to no noise",
-    test="C2",
+    test="releases",
 )
 def seed_of_round() -> Iterator[None]:
     """Every run has the same noise."""
@@ -51,7 +51,7 @@ def seed_of_round() -> Iterator[None]:
     "seeded noise in a release",
     bug="the seed of the run's public facts makes the noise, whatever the plan says",
     seen="the experiment's source left in for production",
-    test="K",
+    test="keystreams",
 )
 def seeded() -> Iterator[None]:
     """Use the noise of `--noise seeded`, stamped as secure."""
@@ -68,7 +68,7 @@ def seeded() -> Iterator[None]:
     "16-bit seed",
     bug="the key of a release is made from 16 random bits",
     seen="`random.seed(os.getpid())`; Debian's OpenSSL of 2008 had 15 bits",
-    test="K",
+    test="keystreams",
 )
 def short_seed() -> Iterator[None]:
     """There are only 65,536 keystreams."""
@@ -85,7 +85,7 @@ def short_seed() -> Iterator[None]:
     "keystream shared across threads",
     bug="each thread reads the release's keystream from its beginning",
     seen="a generator in a thread-local that every thread seeds alike",
-    test="K",
+    test="keystreams",
 )
 def shared_by_threads() -> Iterator[None]:
     """All threads share the key, and each has its own position."""
@@ -111,7 +111,7 @@ def shared_by_threads() -> Iterator[None]:
     "keystream shared across fork",
     bug="a child process goes on with its parent's keystream",
     seen="numpy's global generator in forked data loaders",
-    test="K",
+    test="keystreams",
 )
 def shared_by_fork() -> Iterator[None]:
     """Don't compare the process id."""
@@ -127,7 +127,7 @@ def shared_by_fork() -> Iterator[None]:
     "acceptance step skipped",
     bug="every candidate of the rejection sampler is kept: a discrete Laplace comes out",
     seen="in the place of `tie branch removed`, which belongs to a table sampler",
-    test="B2",
+    test="releases",
 )
 def no_acceptance() -> Iterator[None]:
     """Return the proposal as the noise."""
@@ -151,7 +151,7 @@ def _is_twice_a_square(number: int) -> bool:
     "tail cut by a bounded proposal",
     bug="candidates beyond 4 sigma are never made",
     seen="in the place of `tail cut at 4 sigma` of a table; a loop with too few tries does it",
-    test="B2",
+    test="releases",
 )
 def bounded_proposal() -> Iterator[None]:
     """Redraw the one in 16,000 draws that is beyond the bound."""
@@ -170,7 +170,7 @@ def bounded_proposal() -> Iterator[None]:
     "uniform word cut short",
     bug="of each 64-bit word the sampler uses 12 bits: noise lies on a coarser grid than the sums",
     seen="`random() * sigma` with a float32 generator; Mironov (2012)",
-    test="H",
+    test="releases",
 )
 def short_words() -> Iterator[None]:
     """Offsets have only 4096 values."""
@@ -187,7 +187,7 @@ def short_words() -> Iterator[None]:
     "two words a noise",
     bug="noise is a rounded normal of a public generator, whose seed is two words of the secure source",
     seen="`np.random.default_rng(secrets.randbits(128))`: no test of the numbers can tell",
-    test="W",
+    test="random words",
 )
 def public_generator() -> Iterator[None]:
     """Draw a seed, and all numbers from it."""

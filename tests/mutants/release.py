@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.mutants.mutant import mutant
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_client.secagg.attempt import MaskedDevice
@@ -48,7 +48,7 @@ def _released(also: Any) -> Any:
     "un-noised metric",
     bug="the norm of the raw sum is told with the counts of a round",
     seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
-    test="E",
+    test="outputs",
 )
 def metric() -> Iterator[None]:
     """Publish one number of the raw sum."""
@@ -64,7 +64,7 @@ def metric() -> Iterator[None]:
     "un-noised clip fraction",
     bug="a node says how many of its users were clipped",
     seen="Flower's and TFF's adaptive clipping report it, noised or not",
-    test="E",
+    test="outputs",
 )
 def clip_fraction() -> Iterator[None]:
     """Report it in the field for users whose own limits refused."""
@@ -85,7 +85,7 @@ def clip_fraction() -> Iterator[None]:
     "un-noised norm log",
     bug="a node writes the norms of its users to its log",
     seen="`logger.debug` while training; logs are shipped",
-    test="E",
+    test="outputs",
 )
 def norm_log() -> Iterator[None]:
     """Write one log line a batch."""
@@ -102,7 +102,7 @@ def norm_log() -> Iterator[None]:
     "adaptive clip from a raw quantile",
     bug="the next round's clip norm follows the raw norm of this round's sum",
     seen="Andrew et al. (2021) noise the quantile; copies of it don't",
-    test="E",
+    test="outputs",
 )
 def raw_clip() -> Iterator[None]:
     """The next plan depends on the raw sum."""
@@ -119,7 +119,7 @@ def raw_clip() -> Iterator[None]:
     "head chosen from raw counts",
     bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
     seen="a vocabulary or a list of popular items taken from the data before any noise",
-    test="E",
+    test="outputs",
 )
 def raw_model() -> Iterator[None]:
     """Seal one sum, and use another."""
@@ -145,7 +145,7 @@ def raw_model() -> Iterator[None]:
     "un-noised checkpoint",
     bug="the raw sum is written to the run folder beside the noised one",
     seen="a checkpoint for resuming that is taken before the noise",
-    test="E",
+    test="outputs",
 )
 def checkpoint() -> Iterator[None]:
     """Write an additional file."""
@@ -163,7 +163,7 @@ def checkpoint() -> Iterator[None]:
     "a log of masked attempts",
     bug="a node writes to its log with how many items it joins a masked attempt",
     seen="a line for debugging, in the one path that the tests of logs don't take",
-    test="E",
+    test="outputs",
 )
 def log_under_masks() -> Iterator[None]:
     """Log the number of items, under masks only."""
@@ -181,7 +181,7 @@ def log_under_masks() -> Iterator[None]:
     "compressed answers",
     bug="answers are compressed, and their length tells how much a user did",
     seen="compression on the wire, over what is secret and what isn't",
-    test="E",
+    test="outputs",
 )
 def compressed() -> Iterator[None]:
     """Compress the numbers of a contribution."""
@@ -207,7 +207,7 @@ def compressed() -> Iterator[None]:
     "histories in a file",
     bug="an engine's scratch file of all histories has a name, and stays in the run folder",
     seen="a temporary file that other processes are to open by its name",
-    test="E",
+    test="outputs",
 )
 def named_histories() -> Iterator[None]:
     """Give the file a name."""
@@ -223,7 +223,7 @@ def named_histories() -> Iterator[None]:
     "a hash of the sum",
     bug="the run folder has a hash of each sum before the noise, beside the noised one",
     seen="a name for what a restart must find again",
-    test="E",
+    test="outputs",
 )
 def hashed() -> Iterator[None]:
     """Write the hash of the sum."""
@@ -242,7 +242,7 @@ def hashed() -> Iterator[None]:
     "the norm of a sum that isn't released",
     bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
     seen="an error that is to be looked into, told with all that was at hand",
-    test="E",
+    test="outputs",
 )
 def unreleased() -> Iterator[None]:
     """Tell of the sum if its release fails."""
@@ -263,7 +263,7 @@ def unreleased() -> Iterator[None]:
     "messages outlive their process",
     bug="a server that starts leaves what a former process has sent, and late devices still answer it",
     seen="a purge of what this process knows of",
-    test="E",
+    test="outputs",
 )
 def outlived() -> Iterator[None]:
     """Let the first purge of a process do nothing."""

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.mutants.mutant import mutant
+from mutants.mutant import mutant
 from palate_client.recommend.selection import Selection
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
@@ -31,7 +31,7 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     "a vote uncharged",
     bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
     seen="evaluation rounds that no accountant sees",
-    test="G",
+    test="ledgers",
 )
 def uncharged() -> Iterator[None]:
     """Leave the device's charge of a verdict at nothing."""
@@ -62,7 +62,7 @@ class _Raw:
     "votes unclipped",
     bug="a vote is counted as it comes, as an honest one is never too long",
     seen="clipping where a model learns, and nowhere else",
-    test="G",
+    test="ledgers",
 )
 def unclipped() -> Iterator[None]:
     """Multiply a loud vote back to what it was before the clip."""
@@ -85,7 +85,7 @@ def unclipped() -> Iterator[None]:
     "a model published before its verdict",
     bug="a verdict that is waited for counts as one that says nothing against the model",
     seen="a gate that fails open",
-    test="G",
+    test="ledgers",
 )
 def too_early() -> Iterator[None]:
     """Take a missing verdict for a good one."""
@@ -105,7 +105,7 @@ def too_early() -> Iterator[None]:
     "a verdict that can't be read ignored",
     bug="an error while a verdict is read is logged, and the model published",
     seen="`except Exception: pass` around a check that may not stop the service",
-    test="G",
+    test="ledgers",
 )
 def error_ignored() -> Iterator[None]:
     """Take a verdict that can't be read for a good one."""
@@ -127,7 +127,7 @@ def error_ignored() -> Iterator[None]:
     "a verdict on another model counts",
     bug="a verdict is found by its run's name, and the model's hash in it isn't looked at",
     seen="approvals that name a branch, and not a commit",
-    test="G",
+    test="ledgers",
 )
 def another_model() -> Iterator[None]:
     """Read any verdict that names the run."""
@@ -161,7 +161,7 @@ class _AnyModel:
     "a verdict that says no is only logged",
     bug="reasons against a model are told to the operator, and the model is published",
     seen="canary analyses whose failure is an e-mail",
-    test="G",
+    test="ledgers",
 )
 def only_told() -> Iterator[None]:
     """Let no judgement have reasons."""
@@ -173,7 +173,7 @@ def only_told() -> Iterator[None]:
     "a model of which nothing is found published",
     bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
     seen="a rate of zero by zero that counts as no alarm",
-    test="G",
+    test="ledgers",
 )
 def barren_published() -> Iterator[None]:
     """Call no model barren."""
@@ -185,7 +185,7 @@ def barren_published() -> Iterator[None]:
     "quarantine ignored by lists",
     bug="a device learns nothing about an item in quarantine, and goes on showing it",
     seen="a flag that stops a job, and not what it has made",
-    test="G",
+    test="ledgers",
 )
 def shown() -> Iterator[None]:
     """Leave nothing out of a device's lists."""
@@ -202,7 +202,7 @@ def shown() -> Iterator[None]:
     "items compared with the mean",
     bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
     seen="a mean in the place of a median",
-    test="G",
+    test="ledgers",
 )
 def by_the_mean() -> Iterator[None]:
     """Compare with sum F / sum E."""
@@ -218,7 +218,7 @@ def by_the_mean() -> Iterator[None]:
     "an empty history votes in a later part",
     bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
     seen="a rule for the empty that stands before a loop over parts, and not in it",
-    test="Z",
+    test="sizes",
 )
 def late_default() -> Iterator[None]:
     """Give who is empty an item, from the second part on."""
@@ -239,7 +239,7 @@ def late_default() -> Iterator[None]:
     "quarantine by what was never released",
     bug="which items are pushed is read from the votes as they came, which are more exact than the sealed sums",
     seen="moderation that reads production data",
-    test="G",
+    test="ledgers",
 )
 def unreleased() -> Iterator[None]:
     """Put into quarantine what the last votes that devices have worked out show, and don't find."""
@@ -261,7 +261,7 @@ def unreleased() -> Iterator[None]:
     "what people see buried without a proof",
     bug="an item that a verdict names goes into quarantine, whether people see it in their lists or not",
     seen="take-down on the first complaint",
-    test="G",
+    test="ledgers",
 )
 def buried() -> Iterator[None]:
     """Take no item for one that people see."""
@@ -273,7 +273,7 @@ def buried() -> Iterator[None]:
     "a row in quarantine still counted",
     bug="the server trusts devices to send nothing of an item in quarantine, and adds up what they send",
     seen="limits that only the client keeps",
-    test="G",
+    test="ledgers",
 )
 def counted() -> Iterator[None]:
     """Let the rows of items in quarantine be learned like others."""
@@ -288,7 +288,7 @@ def counted() -> Iterator[None]:
     "quarantine ignored by contributions",
     bug="a device hides an item in quarantine, and goes on contributing what its user did with it",
     seen="a filter in the view, and not in the query",
-    test="G",
+    test="ledgers",
 )
 def contributed() -> Iterator[None]:
     """Contribute from whole histories."""
@@ -300,7 +300,7 @@ def contributed() -> Iterator[None]:
     "quarantine of the run before",
     bug="a process leaves out of all runs the items that were in quarantine in its first one",
     seen="what is looked up for each list, remembered by the size of the catalogue",
-    test="G",
+    test="ledgers",
 )
 def former_quarantine() -> Iterator[None]:
     """Remember which items are left out by how many items there are."""

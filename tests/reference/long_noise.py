@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.reference import noise
-from palate_audit.reference.noise import SHARED, TOP, roots
 from palate_common.errors import InputError, IntegrityError
+from reference import noise
+from reference.noise import SHARED, TOP, roots
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]

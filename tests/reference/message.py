@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.reference.contribution import total
-from palate_audit.reference.noise import discrete_gaussian, shares
 from palate_common.algorithms import Algorithm, EventAlgorithm, State
 from palate_common.interactions import Interactions
 from palate_common.mechanism.update import DUMMIES, BlockSpec, DenseBlock, Update
 from palate_common.rounds.plan import RoundPlan
+from reference.contribution import total
+from reference.noise import discrete_gaussian, shares
 
 Words = Iterator[int]
 

@@ -11,12 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate_audit.checks import differential
+from mechanism.checks import differential
 from palate_audit.evidence.evidence import Verdict
-from palate_audit.reference import cost
-from palate_audit.reference.cases import KINDS, cases, named_twice
-from palate_audit.reference.contribution import contribution, total
-from palate_audit.reference.noise import discrete_gaussian, roots, shares
 from palate_client.rounds import contribution as path
 from palate_common.errors import IntegrityError
 from palate_common.mechanism.accounting import account, charged_mu2, delta_of, epsilon_of
@@ -25,6 +21,10 @@ from palate_common.mechanism.discrete_gaussian import sample_discrete_gaussian
 from palate_common.mechanism.randomness import SeededSource
 from palate_common.mechanism.update import BlockSpec, ClippedUpdate, DenseBlock, Update
 from palate_common.rounds.shares import squares
+from reference import cost
+from reference.cases import KINDS, cases, named_twice
+from reference.contribution import contribution, total
+from reference.noise import discrete_gaussian, roots, shares
 
 
 class Kept:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import palate
-from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.online import flower_messages as fleet_messages
@@ -49,6 +48,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
+from palate_sim.masks.cohort import MaskedCohort
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""

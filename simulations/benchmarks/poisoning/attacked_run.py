@@ -19,8 +19,8 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.poisoning.world import World
 from palate_audit.harness.watched_run import WatchedRun
-from palate_audit.poisoning.world import World
 from palate_client.rounds import contribution
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.algorithms import State

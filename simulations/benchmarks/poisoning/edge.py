@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import AttackersView, PoisoningAttack
-from palate_audit.poisoning.knowledge import Knowledge
-from palate_audit.poisoning.world import Bits, Goal
+from benchmarks.poisoning.attacked_run import AttackersView, PoisoningAttack
+from benchmarks.poisoning.knowledge import Knowledge
+from benchmarks.poisoning.world import Bits, Goal
 from palate_common.mechanism.update import DUMMIES, Int64
 from palate_server.rounds.possible import Limit, limits_of
 

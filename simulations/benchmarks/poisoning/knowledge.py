@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import AttackersView
-from palate_audit.poisoning.world import LIST, Bits, Goal
+from benchmarks.poisoning.attacked_run import AttackersView
+from benchmarks.poisoning.world import LIST, Bits, Goal
 from palate_common.algorithms import State, next_state
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.interactions import Interactions, Ints

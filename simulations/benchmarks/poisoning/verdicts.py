@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
-from palate_audit.poisoning.world import Goal, World
+from benchmarks.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
+from benchmarks.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.parts.quarantine import told
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES

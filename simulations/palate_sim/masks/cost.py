@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.floor import Floor, Operations
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import Agreed
 from palate_common.errors import InputError, IntegrityError
@@ -32,6 +30,8 @@ from palate_common.secagg.messages import HEADER, Step, UnmaskRequest
 from palate_common.secagg.packing import packed_bytes
 from palate_common.system import peak_memory
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
+from palate_sim.masks.floor import Floor, Operations
 
 GRID = 2**14
 """Steps per clip norm, as in plans."""

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import HOSTILE, NAMED, Life, live
+from mechanism.secagg.hostile import HOSTILE, NAMED, Life, live
 from palate_common.errors import IntegrityError
 from palate_common.records.canonical import canonical_json
 from palate_common.records.signing import SigningKey
@@ -43,6 +42,7 @@ from palate_common.secagg.transcript import (
     reveal_payload,
     sign,
 )
+from palate_sim.masks.cohort import MaskedCohort
 
 WORLD = MaskedCohort(8, n_min=7)
 

@@ -1,4 +1,4 @@
-"""I: the noise is complete when no user is active, when devices are lost, and on coordinates that no user touches.
+"""The noise is complete when no user is active, when devices are lost, and on coordinates that no user touches.
 
 Rounds with secure noise and empty histories: every number that leaves is noise. Its variance is compared with the
 charged one, in the release and, where devices add noise, in each node's message; so is the variance of the coordinates
@@ -18,17 +18,17 @@ from itertools import combinations
 
 import numpy as np
 
-from palate_audit.checks.events import every_step
+from mechanism.checks.events import every_step
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import decode_share
 
-TEST = "I idle rounds"
+TEST = "idle rounds"
 WIDTH, USERS = 12_000, 14
 _CENTRAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2)
 _SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=DISTRIBUTED, users_per_node=1, lost=4, c_max=4)

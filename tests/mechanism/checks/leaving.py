@@ -1,4 +1,4 @@
-"""G, leaving: a statement has every attempt and its whole cost, and no model is said to be what it isn't.
+"""Leaving: a statement has every attempt and its whole cost, and no model is said to be what it isn't.
 
 An app's device takes part in two attempts of one run, of which the first releases nothing, and leaves. Its statement is
 compared with the population's ledger, the costs with fractions, the bound with the normal curve. Then it is asked about
@@ -20,10 +20,9 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory
-from palate_audit.reference import cost
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.floors import Floors
@@ -41,8 +40,9 @@ from palate_common.rounds.wire import REFUSED
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_sim.card.card import card_payload, sign_card
+from reference import cost
 
-TEST = "G leaving"
+TEST = "leaving"
 ITEMS = 6
 ALGORITHM = "als"
 SETTING = Setting(

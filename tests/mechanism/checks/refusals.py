@@ -1,4 +1,4 @@
-"""G, refusals: a device checks a plan against its own rules, and answers no plan that violates one.
+"""Refusals: a device checks a plan against its own rules, and answers no plan that violates one.
 
 There is one plan of the production path, which devices with the loosest rules answer. Then one rule at a time is set so
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.checks.masks.bindings import variants
+from mechanism.checks.masks.bindings import variants
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import WatchedRun
-from palate_audit.reference import cost
 from palate_client.floors import Floors
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.rounds.contribution import Contributor
@@ -47,8 +46,9 @@ from palate_common.rounds.plan import (
 )
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 from palate_common.rounds.wire import REFUSED
+from reference import cost
 
-TEST = "G refusals"
+TEST = "refusals"
 SETTINGS = {
     "central": Setting(users_per_node=1),
     "distributed": Setting(users_per_node=1, mode=DISTRIBUTED, lost=1, c_max=2),

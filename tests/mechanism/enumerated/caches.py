@@ -1,4 +1,4 @@
-"""W, caches: what is kept from a former call is what the call would give now.
+"""Caches: what is kept from a former call is what the call would give now.
 
 A cache is wrong where its key is too small: where what it keeps also follows from something that isn't in the key, or
 changes later; and where what it keeps was drawn. All caches of the packages are found by introspection, `lru_cache` of
@@ -26,13 +26,13 @@ from unittest import mock
 
 import numpy as np
 
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import PalateError
 from palate_common.rounds.plan import Noise
 from palate_common.rounds.privacy_mode import DISTRIBUTED, LOCAL
 
-TEST = "W caches"
+TEST = "caches"
 PACKAGES = ("palate_common", "palate_client", "palate_server")
 DEVICES, ITEMS = 6, 12
 SPARED = 16

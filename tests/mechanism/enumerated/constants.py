@@ -24,9 +24,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-from palate_audit.enumerated.settings import names
-from palate_audit.reference import noise
+from mechanism.enumerated.settings import names
 from palate_common.algorithms import algorithm_class
+from reference import noise
 
 ROOMS = (
     "palate_common.interactions",

@@ -1,4 +1,4 @@
-"""Z, real lengths: what small cases can't reach, because a size stands in the code as a number.
+"""Real lengths: what small cases can't reach, because a size stands in the code as a number.
 
 - **Whole rounds** with more than 2^18 numbers, in the clear, with the devices' noise, and under masks: what each node
   sends, or each device masks, and what is released, number by number, against the reference's sums and the noise that
@@ -23,14 +23,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from palate_audit.enumerated.noises import ROADS, SIGMA, differs, plan_of
+from mechanism.enumerated.noises import ROADS, SIGMA, differs, plan_of
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.harness.watched_run import WatchedRun
-from palate_audit.reference.long_noise import Taken, long_gaussian, long_shares
-from palate_audit.reference.message import summed_up
 from palate_client.rounds import contribution
 from palate_common.interactions import Interactions
 from palate_common.mechanism.pairs import PairBlock
@@ -48,8 +46,10 @@ from palate_common.rounds.plan import Noise, RoundPlan
 from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.wire import decode, decode_share
 from palate_common.secagg import masking, packing
+from reference.long_noise import Taken, long_gaussian, long_shares
+from reference.message import summed_up
 
-TEST = "Z lengths"
+TEST = "lengths"
 LONG, LONGER = 2**18 + 3, 2**19 + 3
 MANY, PART = 2**14 + 37, 97
 """Users of a node, and of a part that nothing cuts."""

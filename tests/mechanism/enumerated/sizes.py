@@ -1,7 +1,7 @@
-"""Z: no size by which code cuts its work changes a result.
+"""No size by which code cuts its work changes a result.
 
 Code makes sums in chunks, takes a dense way or a sparse one, draws noise in batches, masks in steps. Each of these
-sizes (`palate_audit.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
+sizes (`mechanism.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
 two other sizes, which are other rooms' (`--deep`: by itself), and with many. Small cases are made again, in which
 lengths are often just at the cut:
 
@@ -14,7 +14,7 @@ lengths are often just at the cut:
 Cases are the same in every audit and whole numbers are compared, so there is no chance in it.
 
 **Assumes:** a size that stands in the code as a number, not under a name, is below those of
-`palate_audit.enumerated.long`.
+`mechanism.enumerated.long`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-from palate_audit.enumerated.constants import Constant, lowered, sizes
-from palate_audit.enumerated.noises import noises
-from palate_audit.enumerated.separability import QUICK, everybody, sums_of
-from palate_audit.enumerated.settings import cases, names, rounds
+from mechanism.enumerated.constants import Constant, lowered, sizes
+from mechanism.enumerated.noises import noises
+from mechanism.enumerated.separability import QUICK, everybody, sums_of
+from mechanism.enumerated.settings import cases, names, rounds
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.reference.cases import Case, of_all_lengths
-from palate_audit.reference.cases import cases as made_cases
-from palate_audit.reference.contribution import total
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import DUMMIES, ClippedSum, ClippedUpdate, Int64
 from palate_common.rounds.plan import RoundPlan
@@ -48,8 +45,11 @@ from palate_common.rounds.privacy_mode import DISTRIBUTED
 from palate_common.rounds.shares import NoisyShare
 from palate_common.rounds.wire import decode_share
 from palate_common.secagg import masking, packing, shamir
+from reference.cases import Case, of_all_lengths
+from reference.cases import cases as made_cases
+from reference.contribution import total
 
-TEST = "Z sizes"
+TEST = "sizes"
 SEED = 23
 VALUES = 3
 """A size is lowered to one of so many lowest values."""

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import PalateError
 from palate_common.mechanism.update import Int64
@@ -56,6 +55,7 @@ from palate_common.secagg.transcript import (
 )
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.recovery import _centred
+from palate_sim.masks.cohort import MaskedCohort
 
 
 class Adversary:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg.attempt import MaskedDevice
 from palate_common.errors import IntegrityError, PalateError, RefusedError
 from palate_common.secagg.messages import HEADER, VERSION, Header, Step, write
+from palate_sim.masks.cohort import MaskedCohort
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.secagg.cohort import MaskedCohort
 from palate_client.secagg import attempt as masked
 from palate_client.secagg.attempt import MaskedDevice
 from palate_client.secagg.states import Advertised, Agreed, Shared
@@ -61,6 +60,7 @@ from palate_common.secagg.transcript import (
 )
 from palate_common.secagg.transcript import OPENING as OPENING_TAG
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
 
 HOSTILE = 3
 

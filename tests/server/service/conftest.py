@@ -16,7 +16,7 @@ import pytest
 from flwr.app import Message
 from judged import judged_service
 
-from palate_audit.secagg.hostile import PLANS, Turn
+from mechanism.secagg.hostile import PLANS, Turn
 from palate_client.floors import Floors
 from palate_client.flower import Host, Shards, node_app
 from palate_client.ledger.device_ledger import DeviceLedger

@@ -16,7 +16,7 @@ from palate_cli.cli import run
 from palate_common.errors import IntegrityError
 from palate_common.records.signing import SigningKey
 
-PART = Section("mechanism", "x", (Finding.counted("B noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
+PART = Section("mechanism", "x", (Finding.counted("noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
 
 SUM = """
 import numpy as np

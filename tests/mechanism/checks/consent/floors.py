@@ -1,4 +1,4 @@
-"""G, floors: a plan that only one floor forbids is refused, for every floor, and a loosening loosens what it says.
+"""Floors: a plan that only one floor forbids is refused, for every floor, and a loosening loosens what it says.
 
 The fields are those of the class itself, so that a new one is among them, and is an alarm until there is a plan that
 only it forbids.
@@ -27,9 +27,9 @@ from typing import Any, get_type_hints
 
 from flwr.app import Context, RecordDict
 
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.floors import Floors
 from palate_client.flower import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, Host, close_host, host_from_config
@@ -44,7 +44,7 @@ from palate_common.records.signing import SigningKey
 from palate_common.rounds.plan import Noise, RoundPlan, Sampling
 from palate_common.rounds.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
 
-TEST = "G floors"
+TEST = "floors"
 DEFAULTS: Mapping[str, Any] = {
     "min_sigma": 64, "max_mu2": math.inf, "min_cohort": 1, "population": None, "allow_seeded": False,
     "allow_off": False, "allow_central": False, "allow_distributed": True, "allow_local": True, "allow_events": False,

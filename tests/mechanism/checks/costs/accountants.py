@@ -1,4 +1,4 @@
-"""G, accountants: what releases cost together, beside an accountant that shares nothing with Palate's.
+"""Accountants: what releases cost together, beside an accountant that shares nothing with Palate's.
 
 The reference composes exact fractions and turns mu^2 into epsilon by scipy's normal tails; sampled sums, in both orders
 of the pair, by quadrature of the hockey-stick integral. Palate may say more than that, and never less: over the whole
@@ -19,8 +19,6 @@ from itertools import product
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.harness.watched_run import release_key
-from palate_audit.reference import cost
-from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
 from palate_client.service import Service
 from palate_common.errors import InputError
 from palate_common.mechanism import accounting
@@ -28,8 +26,10 @@ from palate_common.mechanism.accounting import MAX_STEPS, GaussianEvent, epsilon
 from palate_common.mechanism.cohort import shares_slack
 from palate_common.rounds.plan import Sampling, attempt_mu2
 from palate_common.rounds.privacy_mode import MODES
+from reference import cost
+from reference.ledgers import RESERVED_ATTEMPTS
 
-TEST = "G accountants"
+TEST = "accountants"
 EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
 DIGITS = 1e-9
 """Relative room for rounding, on either side."""

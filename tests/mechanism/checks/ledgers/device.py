@@ -1,4 +1,4 @@
-"""G, second ledger of devices: their own ledger and a book of plain lists are driven by the same generated steps.
+"""Second ledger of devices: their own ledger and a book of plain lists are driven by the same generated steps.
 
 Some installations in one file, with ids of their own and in runs, are charged by several runs: the first time, again
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
@@ -29,12 +29,10 @@ from unittest import mock
 
 import numpy as np
 
-from palate_audit.checks.ledgers.books import beside, done, up
+from mechanism.checks.ledgers.books import beside, done, up
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory, release_key
-from palate_audit.reference.cost import epsilon
-from palate_audit.reference.ledgers import DeviceBook
 from palate_client.device import open_device
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.own_ledger import ONE, OwnLedger
@@ -43,6 +41,8 @@ from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_common.errors import PalateError
 from palate_common.records.merkle import Checkpoint
+from reference.cost import epsilon
+from reference.ledgers import DeviceBook
 
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""

@@ -1,4 +1,4 @@
-"""G, second ledger: the population's ledger and a book of plain lists are driven by the same generated steps.
+"""Second ledger: the population's ledger and a book of plain lists are driven by the same generated steps.
 
 Runs are opened, charged, tried again, sealed, closed, published; budgets are lowered; the file is reopened, written by
 a second handle, and restored from a backup. Costs meet limits exactly, are the least above them and the least below.
@@ -34,11 +34,10 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.checks.ledgers.books import beside, done, up
+from mechanism.checks.ledgers.books import beside, done, up
+from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.evidence.evidence import Finding
-from palate_audit.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory, release_key
-from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
 from palate_common.errors import InputError
 from palate_common.mechanism.accounting import mu_of
 from palate_common.records.merkle import Checkpoint
@@ -55,6 +54,7 @@ from palate_server.operation.surveys import as_run
 from palate_server.operation.terms import Budget, next_terms
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import noise_delta
+from reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
 
 STEPS = 260
 RUNS, ROUNDS = 6, 3
@@ -290,7 +290,7 @@ def _hash(number: int) -> str:
 
 def _restored(pair: _Pair) -> str:
     """The file is lost, and the server goes on with its backup."""
-    assert pair.backup is not None  # noqa: S101 - made in an earlier step
+    assert pair.backup is not None
     witness, spent = pair.ledger.checkpoint(), pair.ledger.spent()
     pair.ledger.close()
     for tail in ("-wal", "-shm"):

@@ -1,4 +1,4 @@
-"""S, bindings: no field of a plan, a charge or a message is left out of what is hashed, signed and derived from it.
+"""Bindings: no field of a plan, a charge or a message is left out of what is hashed, signed and derived from it.
 
 Every field is changed, one at a time, by going through the types themselves, so that a new field is among them:
 
@@ -20,8 +20,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_common.errors import InputError, PalateError
 from palate_common.mechanism.cohort import CohortTerms
 from palate_common.mechanism.update import released_size
