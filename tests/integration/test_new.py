@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("common", "client", "server", "simulations", "tests/mutants")
+PACKAGES = ("common", "client", "server", "simulations", "tests")
+NEEDED = (*PACKAGES[:-1], "tests/mutants")
 FILES = (".ci/new.py", "pyproject.toml", "tests/common/test_algorithms.py", "tests/simulations/test_metrics.py")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The code, and the files that the script changes beside it."""
-    for name in PACKAGES:
+    for name in NEEDED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "figures.jsonl"))
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
