@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
-TESTS = str(Path(__file__).parents[2] / "tests")
-if TESTS not in sys.path:  # for its cohorts that lie, and the listed mutants
-    sys.path.append(TESTS)
+ROOT = Path(__file__).parents[2]
+for folder in (ROOT / "tests", ROOT / "docs" / "examples"):  # cohorts that lie, listed mutants; foreign mechanisms
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -180,7 +180,7 @@ def foreign(_: Path, seeds: int) -> Any:
     """Other people's mechanisms, as they come."""
     figures = []
     for spec in FOREIGN:
-        target = load_target(f"palate_audit.targets.{spec}")
+        target = load_target(f"mechanisms.{spec}")
         ratios: dict[str, list[float]] = {}
         alarms: list[dict[str, str]] = []
         moved: list[float] = []

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mechanisms import flower, opacus
 from palate_audit.evidence.evidence import Rung, Verdict
 from palate_audit.harness.target import Contributions, load_target
 from palate_audit.run.mechanism import audit_mechanism
-from palate_audit.targets import flower, opacus
 from palate_common.errors import InputError
 
 
 @pytest.mark.parametrize(
     ("spec", "thorough", "alarms"),
     [
-        ("palate_audit.targets.opacus:full_batch", False, []),
-        pytest.param("palate_audit.targets.opacus:full_batch", True, [], marks=pytest.mark.soak),
-        ("palate_audit.targets.flower:fixed_clipping", False, []),
+        ("mechanisms.opacus:full_batch", False, []),
+        pytest.param("mechanisms.opacus:full_batch", True, [], marks=pytest.mark.soak),
+        ("mechanisms.flower:fixed_clipping", False, []),
         # Flower 1.42.0 clips by min(1, C / norm), which is 1 where the norm is NaN: the other numbers stay as they are.
         pytest.param(
-            "palate_audit.targets.flower:fixed_clipping",
+            "mechanisms.flower:fixed_clipping",
             True,
             ["rows that are no numbers"],
             marks=pytest.mark.soak,
@@ -105,10 +105,10 @@ def test_a_library_that_isnt_palates_is_asked_for_in_one_line(library: str, monk
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    module = importlib.import_module(f"palate_audit.targets.{library}")
+    module = importlib.import_module(f"mechanisms.{library}")
     monkeypatch.setattr(module, "_library", partial(_asked, module._library, monkeypatch, missing))
     with pytest.raises(InputError, match=r"this target needs [\w.]+: pip install"):
-        load_target(f"palate_audit.targets.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}")
+        load_target(f"mechanisms.{library}:{'banded' if library == 'jax_privacy' else 'gaussian'}")
 
 
 def _asked(real: Any, monkeypatch: pytest.MonkeyPatch, missing: Any, name: str) -> Any:
@@ -121,6 +121,6 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr("palate_audit.targets.opacus.importlib.import_module", missing)
+    monkeypatch.setattr("mechanisms.opacus.importlib.import_module", missing)
     with pytest.raises(InputError, match=r"install palate\[torch\]"):
         opacus.full_batch().run(Contributions.empty(opacus.USERS, opacus.SIZE))
