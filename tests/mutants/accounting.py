@@ -41,7 +41,6 @@ def _charged(price: Callable[[float], float]) -> Iterator[None]:
     test="ledgers",
 )
 def fixed_as_poisson() -> Iterator[None]:
-    """Multiply mu^2 by q^2 with q = 0.1."""
     with _charged(lambda mu2: mu2 * 0.01):
         yield
 
@@ -53,7 +52,6 @@ def fixed_as_poisson() -> Iterator[None]:
     test="ledgers",
 )
 def shuffled_as_poisson() -> Iterator[None]:
-    """Charge a tenth less."""
     with _charged(lambda mu2: mu2 * 0.9):
         yield
 
@@ -65,7 +63,6 @@ def shuffled_as_poisson() -> Iterator[None]:
     test="ledgers",
 )
 def other_sigma() -> Iterator[None]:
-    """Enter a sigma in the ledger that is ten per cent larger than the plan's."""
     real = Coordinator._charge
 
     def instead(self: Coordinator, plan: RoundPlan) -> ChargeProof:
@@ -89,7 +86,6 @@ def other_sigma() -> Iterator[None]:
     test="idle rounds",
 )
 def all_honest() -> Iterator[None]:
-    """Count on the noise shares of all n_min survivors."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_min)):
         yield
 
@@ -101,7 +97,6 @@ def all_honest() -> Iterator[None]:
     test="idle rounds",
 )
 def dropped_noise() -> Iterator[None]:
-    """Cut the shares for n_max devices."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_max - self.c_max)):
         yield
 
@@ -113,7 +108,6 @@ def dropped_noise() -> Iterator[None]:
     test="masks",
 )
 def rounded_down() -> Iterator[None]:
-    """Round the share's square root down."""
 
     def floor(*, sigma: int, shares: int) -> int:
         return max(2, math.isqrt(sigma**2 // shares))
@@ -129,7 +123,6 @@ def rounded_down() -> Iterator[None]:
     test="ledgers",
 )
 def other_adjacency() -> Iterator[None]:
-    """Write the wrong adjacency on the card."""
     real = card.card_payload
 
     def instead(extract: Extract) -> dict[str, Any]:
@@ -146,7 +139,6 @@ def other_adjacency() -> Iterator[None]:
     test="ledgers",
 )
 def tuning_claimed() -> Iterator[None]:
-    """Remove one exclusion from the card."""
     left = tuple(entry for entry in card.EXCLUSIONS if "hyper-parameter" not in entry[0])
     with mock.patch.object(card, "EXCLUSIONS", left):
         yield
@@ -159,7 +151,6 @@ def tuning_claimed() -> Iterator[None]:
     test="ledgers",
 )
 def one_order() -> Iterator[None]:
-    """Look at noise against the mixture only."""
     real = accounting._Curve.of
 
     def instead(mu: float, q: float, steps: int, *, removed: bool) -> accounting._Curve:
@@ -178,7 +169,6 @@ def one_order() -> Iterator[None]:
     test="ledgers",
 )
 def cut_integral() -> Iterator[None]:
-    """Leave out the far nodes."""
     with _recounted(), mock.patch.object(accounting, "_NODES", accounting._NODES[:61]):
         yield
 
@@ -190,7 +180,6 @@ def cut_integral() -> Iterator[None]:
     test="ledgers",
 )
 def by_maximum() -> Iterator[None]:
-    """Account the dearest release alone."""
     real = accounting.account
 
     def instead(events: Sequence[Any], *, delta: float) -> Account:
@@ -211,7 +200,6 @@ def by_maximum() -> Iterator[None]:
     test="ledgers",
 )
 def one_sum() -> Iterator[None]:
-    """Leave out the number of sums, where there is no sampling."""
     real = GaussianEvent.mu2.fget  # type: ignore[attr-defined]  # mypy takes it for its value
 
     def instead(self: GaussianEvent) -> float:
@@ -243,7 +231,6 @@ def _recounted() -> Iterator[None]:
     test="ledgers",
 )
 def no_reserve() -> Iterator[None]:
-    """Keep delta for cohorts alone."""
     real = PrivacyMode.reserved_delta
 
     def instead(self: PrivacyMode, inclusion: float | None = None) -> float:
@@ -260,24 +247,5 @@ def no_reserve() -> Iterator[None]:
     test="ledgers",
 )
 def large_tail() -> Iterator[None]:
-    """Take the reserve for one attempt's tail."""
     with mock.patch.object(accounting, "TAIL", RESERVED_DELTA), _recounted():
         yield
-
-
-MUTANTS = (
-    fixed_as_poisson,
-    shuffled_as_poisson,
-    other_sigma,
-    all_honest,
-    dropped_noise,
-    rounded_down,
-    other_adjacency,
-    tuning_claimed,
-    one_order,
-    cut_integral,
-    by_maximum,
-    one_sum,
-    no_reserve,
-    large_tail,
-)

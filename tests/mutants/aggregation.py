@@ -40,7 +40,6 @@ def _totals(change: Any) -> Any:
     test="counting",
 )
 def duplicate() -> Iterator[None]:
-    """One user contributes up to two clip norms."""
     with _totals(lambda total, clipped: total + clipped.vector(0)):
         yield
 
@@ -52,7 +51,6 @@ def duplicate() -> Iterator[None]:
     test="counting",
 )
 def oversampled() -> Iterator[None]:
-    """One user contributes up to three clip norms."""
 
     def instead(answers: Replies, plan: RoundPlan) -> Aggregate:
         replies = dict(answers)
@@ -72,7 +70,6 @@ def oversampled() -> Iterator[None]:
     test="counting",
 )
 def retry_summed() -> Iterator[None]:
-    """Key the replies by message instead of by node."""
 
     def instead(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
         return dict(enumerate(answer for _, answer in answers))
@@ -88,7 +85,6 @@ def retry_summed() -> Iterator[None]:
     test="counting",
 )
 def true_count() -> Iterator[None]:
-    """Divide by the number of users with events."""
 
     def change(total: Int64, update: ClippedUpdate) -> Int64:
         users = len(update.accepted)
@@ -106,7 +102,6 @@ def true_count() -> Iterator[None]:
     test="counting",
 )
 def data_set_size() -> Iterator[None]:
-    """Divide by the number of events."""
     real = contribution.Contributor._trained
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
@@ -124,7 +119,6 @@ def data_set_size() -> Iterator[None]:
     test="sizes",
 )
 def cut_twice() -> Iterator[None]:
-    """Sum dense blocks in parts that overlap."""
 
     def add_to(self: DenseSteps, total: Int64) -> None:
         at_once = max(1, update.DENSE_AT_ONCE // max(self.size, 1))
@@ -142,7 +136,6 @@ def cut_twice() -> Iterator[None]:
     test="separability",
 )
 def shared_draws() -> Iterator[None]:
-    """Let the key of the draws depend on the whole batch."""
     real = losses.sampled
 
     def instead(seen: Interactions, negatives: int, key: int) -> Any:
@@ -159,7 +152,6 @@ def shared_draws() -> Iterator[None]:
     test="counting",
 )
 def impossible_released() -> Iterator[None]:
-    """Leave out the look at the sum."""
     with mock.patch.object(coordinator, "require_possible", return_value=None):
         yield
 
@@ -171,7 +163,6 @@ def impossible_released() -> Iterator[None]:
     test="counting",
 )
 def dummies_unseen() -> Iterator[None]:
-    """Drop the limits of the dummies, and of the whole, which has them in it."""
     real = possible.limits_of
 
     def limits_of(*given: Any, **named: Any) -> tuple[Limit, ...]:
@@ -200,7 +191,6 @@ class _Divided(ClippedUpdate):
     test="separability",
 )
 def batch_centred() -> Iterator[None]:
-    """Centre the changes of item rows over a batch."""
     from palate_torch.algorithm import ModuleAlgorithm  # loads torch
 
     real = ModuleAlgorithm._changes
@@ -220,7 +210,6 @@ def batch_centred() -> Iterator[None]:
     test="counting",
 )
 def counted_absent() -> Iterator[None]:
-    """Count who was left out as if they were in the sum."""
     real = noise.noised
 
     def noised(summed: Aggregate, plan: RoundPlan) -> Any:
@@ -238,7 +227,6 @@ def counted_absent() -> Iterator[None]:
     test="sizes",
 )
 def idle_parts() -> Iterator[None]:
-    """Count the users of parts that have a sum."""
 
     def of(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
         total, users = np.zeros(update.layout_size(layout), np.int64), 0
@@ -258,7 +246,6 @@ def idle_parts() -> Iterator[None]:
     test="sizes",
 )
 def short_numbers() -> Iterator[None]:
-    """Add by the low sixteen bits of an item's number."""
     real = OuterSteps._add_scalars
 
     def add(self: OuterSteps, *given: Any) -> None:
@@ -275,7 +262,6 @@ def short_numbers() -> Iterator[None]:
     test="separability",
 )
 def batch_tamed() -> Iterator[None]:
-    """Bring the largest change of a batch to a thousand."""
     from palate_torch.algorithm import ModuleAlgorithm  # loads torch
 
     real = ModuleAlgorithm._changes
@@ -287,21 +273,3 @@ def batch_tamed() -> Iterator[None]:
 
     with mock.patch.object(ModuleAlgorithm, "_changes", changes):
         yield
-
-
-MUTANTS = (
-    duplicate,
-    oversampled,
-    retry_summed,
-    true_count,
-    data_set_size,
-    cut_twice,
-    shared_draws,
-    impossible_released,
-    dummies_unseen,
-    batch_centred,
-    counted_absent,
-    idle_parts,
-    short_numbers,
-    batch_tamed,
-)

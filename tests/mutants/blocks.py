@@ -25,7 +25,6 @@ Float64 = npt.NDArray[np.float64]
     test="sensitivity",
 )
 def shift_forgotten() -> Iterator[None]:
-    """A shift alone has no rows, and so no norm."""
 
     def bare(block: Any) -> Float64:
         norms: Float64 = real[type(block)](replace(block, along=None, shift=None))
@@ -43,7 +42,6 @@ def shift_forgotten() -> Iterator[None]:
     test="sensitivity",
 )
 def mean_shift() -> Iterator[None]:
-    """One user moves what all others send."""
     real = OuterBlock.quantised
 
     def centred(block: OuterBlock, scale: Float64, grid: int) -> OuterSteps:
@@ -62,7 +60,6 @@ def mean_shift() -> Iterator[None]:
     test="sensitivity",
 )
 def pair_twice() -> Iterator[None]:
-    """The sum is twice what was clipped."""
     real = PairSteps.add_to
 
     def twice(steps: PairSteps, total: Int64) -> None:
@@ -80,7 +77,6 @@ def pair_twice() -> Iterator[None]:
     test="sensitivity",
 )
 def pairs_by_rows() -> Iterator[None]:
-    """A hundred items have a norm of 10, and their pairs one of 70."""
 
     def norms(block: PairBlock | PairSteps) -> Float64:
         return np.asarray(segment_sum(np.square(block.rows.astype(np.float64)), block.indptr))
@@ -96,13 +92,9 @@ def pairs_by_rows() -> Iterator[None]:
     test="sensitivity",
 )
 def unknown_block() -> Iterator[None]:
-    """Pairs go out as they are."""
 
     def nothing(block: PairBlock | PairSteps) -> Float64:
         return np.zeros(len(block.indptr) - 1)
 
     with mock.patch.object(PairBlock, "square_norms", nothing), mock.patch.object(PairSteps, "square_norms", nothing):
         yield
-
-
-MUTANTS = (shift_forgotten, mean_shift, pair_twice, pairs_by_rows, unknown_block)

@@ -60,7 +60,6 @@ def clips(instead: Callable[..., ClippedUpdate]) -> Any:
     test="sensitivity",
 )
 def no_clip() -> Iterator[None]:
-    """Scale by 1 / C whatever the norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: np.full(len(norms), 1 / c))):
         yield
 
@@ -72,7 +71,6 @@ def no_clip() -> Iterator[None]:
     test="sensitivity",
 )
 def per_block_clip() -> Iterator[None]:
-    """The norm can reach C times the square root of the number of blocks."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         parts = [
@@ -115,7 +113,6 @@ def _sumclips(bound: Callable[[int, int], float]) -> Any:
     test="sensitivity",
 )
 def clip_after_sum() -> Iterator[None]:
-    """One user can use the clip norms of all others."""
     with _sumclips(lambda users, grid: users * grid):
         yield
 
@@ -127,7 +124,6 @@ def clip_after_sum() -> Iterator[None]:
     test="sensitivity",
 )
 def shard_as_one() -> Iterator[None]:
-    """Clip a node's sum as if it were one user's."""
     with _sumclips(lambda users, grid: grid):
         yield
 
@@ -139,7 +135,6 @@ def shard_as_one() -> Iterator[None]:
     test="sensitivity",
 )
 def nan_bypass() -> Iterator[None]:
-    """Treat a NaN norm as a small one."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         norms = clipping._norms(update, layout)
@@ -181,7 +176,6 @@ def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
     test="sensitivity",
 )
 def overflow_int64() -> Iterator[None]:
-    """2^32 squared is 0 in int64."""
     with _checked_by_integers(np.int64):
         yield
 
@@ -193,7 +187,6 @@ def overflow_int64() -> Iterator[None]:
     test="sensitivity",
 )
 def overflow_int32() -> Iterator[None]:
-    """2^16 squared is 0 in int32."""
     with _checked_by_integers(np.int32):
         yield
 
@@ -205,7 +198,6 @@ def overflow_int32() -> Iterator[None]:
     test="reference",
 )
 def rows_named_twice() -> Iterator[None]:
-    """Check only that rows are in range."""
     real = clipping._check_rows
 
     def instead(name: str, block: OuterBlock | PairBlock) -> None:
@@ -216,15 +208,3 @@ def rows_named_twice() -> Iterator[None]:
 
     with mock.patch.object(clipping, "_check_rows", instead):
         yield
-
-
-MUTANTS = (
-    no_clip,
-    per_block_clip,
-    clip_after_sum,
-    shard_as_one,
-    nan_bypass,
-    overflow_int64,
-    overflow_int32,
-    rows_named_twice,
-)

@@ -45,7 +45,6 @@ from palate_common.weighting import Weighting
     test="repeats",
 )
 def kept() -> Iterator[None]:
-    """Draw a device's noise once for each sigma and size."""
     noises: dict[tuple[Any, ...], Int64] = {}
     owners: WeakKeyDictionary[Source, tuple[int, ...]] = WeakKeyDictionary()
     make, add = shares.share_source, shares.add_shares
@@ -78,7 +77,6 @@ def kept() -> Iterator[None]:
     test="devices",
 )
 def uncharged_masks() -> Iterator[None]:
-    """Don't charge a masked attempt."""
     real = Contributor._charged
 
     def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
@@ -97,7 +95,6 @@ def uncharged_masks() -> Iterator[None]:
     test="devices",
 )
 def refuses_when_idle() -> Iterator[None]:
-    """Refuse a plan where there is nothing to contribute."""
     real = Rounds._histories
 
     def instead(self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
@@ -117,7 +114,6 @@ def refuses_when_idle() -> Iterator[None]:
     test="devices",
 )
 def unseen_states() -> Iterator[None]:
-    """Don't keep what a masked plan shows."""
     real = DeviceLedger.see
 
     def instead(
@@ -137,7 +133,6 @@ def unseen_states() -> Iterator[None]:
     test="devices",
 )
 def sent_on() -> Iterator[None]:
-    """Forget what a later answer is for."""
     real = OwnHost.go_on
 
     def instead(self: OwnHost, node: int, request: bytes) -> bytes:
@@ -156,7 +151,6 @@ def sent_on() -> Iterator[None]:
     test="ledgers",
 )
 def loosened_more() -> Iterator[None]:
-    """Trust the server where there are few devices."""
     real = Floors.for_few
 
     def instead(self: Floors) -> Floors:
@@ -174,7 +168,6 @@ def loosened_more() -> Iterator[None]:
     test="devices",
 )
 def busy_consent() -> Iterator[None]:
-    """Pass the check where it can't be made."""
     real = Rounds._check_consent
 
     def instead(self: Rounds, plan: RoundPlan) -> None:
@@ -192,7 +185,6 @@ def busy_consent() -> Iterator[None]:
     test="devices",
 )
 def unnoted() -> Iterator[None]:
-    """Send also where the note fails."""
     real = Rounds._note
 
     def instead(self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
@@ -210,7 +202,6 @@ def unnoted() -> Iterator[None]:
     test="devices",
 )
 def first_purpose() -> Iterator[None]:
-    """Keep the first purpose of a host."""
     real = OwnHost._counted
     first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
 
@@ -231,7 +222,6 @@ def first_purpose() -> Iterator[None]:
     test="devices",
 )
 def latest_text() -> Iterator[None]:
-    """Ask for the largest version first."""
     real = Consent.get
 
     def instead(self: Consent, purpose: Purpose) -> bool:
@@ -250,7 +240,6 @@ def latest_text() -> Iterator[None]:
     test="separability",
 )
 def few_items() -> Iterator[None]:
-    """Read short histories as empty ones."""
     real = OwnHistory.users
 
     def instead(self: OwnHistory, rows: Any) -> Interactions:
@@ -268,7 +257,6 @@ def few_items() -> Iterator[None]:
     test="ledgers",
 )
 def any_model() -> Iterator[None]:
-    """Don't compare hashes."""
 
     def instead(self: ModelReader, data: bytes, named: str) -> GlobalModel:
         return GlobalModel.from_bytes(data)
@@ -284,7 +272,6 @@ def any_model() -> Iterator[None]:
     test="ledgers",
 )
 def charged_first() -> Iterator[None]:
-    """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
     real, charge = Contributor._model, Contributor._charge
     charged: dict[str, npt.NDArray[np.bool_]] = {}
 
@@ -306,7 +293,6 @@ def charged_first() -> Iterator[None]:
     test="devices",
 )
 def fetched_first() -> Iterator[None]:
-    """Take the hash from the plan as it comes."""
 
     def instead(self: Rounds, plan: bytes) -> str | None:
         return read_plan(plan).plan.model_hash
@@ -322,7 +308,6 @@ def fetched_first() -> Iterator[None]:
     test="devices",
 )
 def unreset() -> Iterator[None]:
-    """Read everything as if the taste was never reset."""
     real = Evidence.grown
 
     def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
@@ -339,7 +324,6 @@ def unreset() -> Iterator[None]:
     test="devices",
 )
 def by_count() -> Iterator[None]:
-    """Sort the open log by numbers of events."""
     real = Interests.look
 
     def instead(self: Interests) -> Look:
@@ -363,7 +347,6 @@ def by_count() -> Iterator[None]:
     test="devices",
 )
 def idle_download() -> Iterator[None]:
-    """Ask for a model if there is an event."""
     real = Session._update_model
 
     def instead(self: Session, https: Any, service: Any) -> Any:
@@ -380,7 +363,6 @@ def idle_download() -> Iterator[None]:
     test="devices",
 )
 def sent_whole() -> Iterator[None]:
-    """Let an answer that has begun go out whole."""
     real = Session._is_over
 
     with mock.patch.object(Session, "_is_over", lambda self, host=None: real(self)):
@@ -394,7 +376,6 @@ def sent_whole() -> Iterator[None]:
     test="devices",
 )
 def purpose_kept() -> Iterator[None]:
-    """Keep the first plan of a device's rounds."""
     real = Rounds._check_consent
     first: WeakKeyDictionary[Any, RoundPlan] = WeakKeyDictionary()
     made = Rounds.join
@@ -417,7 +398,6 @@ def purpose_kept() -> Iterator[None]:
     test="outputs",
 )
 def open_month() -> Iterator[None]:
-    """Count later days, too."""
     real = survey_answers.answers
 
     def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
@@ -435,7 +415,6 @@ def open_month() -> Iterator[None]:
     test="devices",
 )
 def patient_once() -> Iterator[None]:
-    """Take the second failure for a yes."""
     real = Consent.get
 
     def get(self: Consent, purpose: Purpose) -> bool:
@@ -455,7 +434,6 @@ def patient_once() -> Iterator[None]:
     test="devices",
 )
 def idle_device() -> Iterator[None]:
-    """Refuse when the last event is old."""
     real = Rounds._contributor
 
     def contributor(self: Rounds, *given: Any) -> Contributor:
@@ -475,7 +453,6 @@ def idle_device() -> Iterator[None]:
     test="devices",
 )
 def events_as_surveys() -> Iterator[None]:
-    """Ask for the wrong purpose."""
 
     def asked(plan: RoundPlan) -> Purpose:
         return "analytics" if plan.events is not None else purpose_of(plan)
@@ -493,7 +470,6 @@ def events_as_surveys() -> Iterator[None]:
     test="ledgers",
 )
 def host_of_before() -> Iterator[None]:
-    """Find the open host without a look at its key."""
     real = flower._open_host
 
     def found(hosted: Any) -> flower.Host:
@@ -513,7 +489,6 @@ def host_of_before() -> Iterator[None]:
     test="counting",
 )
 def all_join() -> Iterator[None]:
-    """Let all take part of whom one was charged."""
     real = Contributor._charged
 
     def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
@@ -530,7 +505,6 @@ def all_join() -> Iterator[None]:
     test="ledgers",
 )
 def dear_surveys() -> Iterator[None]:
-    """Lift two floors for all but training."""
     real = admission.check_floors
 
     def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
@@ -540,33 +514,3 @@ def dear_surveys() -> Iterator[None]:
 
     with mock.patch.object(admission, "check_floors", check_floors):
         yield
-
-
-MUTANTS = (
-    kept,
-    uncharged_masks,
-    refuses_when_idle,
-    unseen_states,
-    sent_on,
-    loosened_more,
-    busy_consent,
-    unnoted,
-    first_purpose,
-    latest_text,
-    few_items,
-    any_model,
-    charged_first,
-    fetched_first,
-    unreset,
-    by_count,
-    idle_download,
-    sent_whole,
-    purpose_kept,
-    open_month,
-    patient_once,
-    idle_device,
-    events_as_surveys,
-    host_of_before,
-    all_join,
-    dear_surveys,
-)

@@ -40,7 +40,6 @@ def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
     test="releases",
 )
 def reused() -> Iterator[None]:
-    """Draw once, and return that noise at every call."""
     with sampled(_remembered(lambda call: (0, 1))):
         yield
 
@@ -52,7 +51,6 @@ def reused() -> Iterator[None]:
     test="releases",
 )
 def antithetic() -> Iterator[None]:
-    """Return each noise twice, with opposite signs."""
     with sampled(_remembered(lambda call: (call // 2, 1 - 2 * (call % 2)))):
         yield
 
@@ -64,7 +62,6 @@ def antithetic() -> Iterator[None]:
     test="releases",
 )
 def cycled() -> Iterator[None]:
-    """Alternate between two noise vectors."""
     with sampled(_remembered(lambda call: (call % 2, 1))):
         yield
 
@@ -76,7 +73,6 @@ def cycled() -> Iterator[None]:
     test="releases",
 )
 def tiled() -> Iterator[None]:
-    """Repeat 64 draws along the vector."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return np.resize(sample_discrete_gaussian(min(n, 64), sigma=sigma, source=source), n)
@@ -97,7 +93,6 @@ def _uniforms(n: int, source: Source) -> Any:
     test="releases",
 )
 def uniform() -> Iterator[None]:
-    """Draw uniform noise, which is bounded by 1.73 sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found: Int64 = np.rint((2 * _uniforms(n, source) - 1) * sigma * math.sqrt(3)).astype(np.int64)
@@ -114,7 +109,6 @@ def uniform() -> Iterator[None]:
     test="releases",
 )
 def laplace() -> Iterator[None]:
-    """Draw Laplace noise, with heavy tails and a sharp peak."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         centred = 2 * _uniforms(n, source) - 1
@@ -133,7 +127,6 @@ def laplace() -> Iterator[None]:
     test="releases",
 )
 def off_grid() -> Iterator[None]:
-    """Add noise that is not rounded to the grid."""
 
     def draw(n: int, sigma: int, source: Source) -> Any:
         radius, angle = np.sqrt(-2 * np.log(_uniforms(n, source))), 2 * np.pi * _uniforms(n, source)
@@ -151,7 +144,6 @@ def off_grid() -> Iterator[None]:
     test="repeats",
 )
 def spare() -> Iterator[None]:
-    """Begin with the end of the last noise of the same sigma."""
     kept: dict[int, Int64] = {}
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -173,7 +165,6 @@ def spare() -> Iterator[None]:
     test="repeats",
 )
 def copied_dummies() -> Iterator[None]:
-    """Draw for the contributions, and fill up with copies."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return np.resize(sample_discrete_gaussian(max(1, n - DUMMIES), sigma=sigma, source=source), n)
@@ -189,7 +180,6 @@ def copied_dummies() -> Iterator[None]:
     test="random words",
 )
 def kept_candidates() -> Iterator[None]:
-    """Keep the first surplus of each large sigma."""
     kept: dict[int, Int64] = {}
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -210,7 +200,6 @@ def kept_candidates() -> Iterator[None]:
     test="sizes",
 )
 def both_signs() -> Iterator[None]:
-    """Draw half of a long noise."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         if n <= 2**17:
@@ -223,17 +212,3 @@ def both_signs() -> Iterator[None]:
 
 
 SURPLUS, DEAR = 16, 2**19
-
-MUTANTS = (
-    reused,
-    antithetic,
-    cycled,
-    tiled,
-    uniform,
-    laplace,
-    off_grid,
-    spare,
-    copied_dummies,
-    kept_candidates,
-    both_signs,
-)

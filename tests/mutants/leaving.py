@@ -19,7 +19,6 @@ from palate_client.rounds.report import PrivacyReport
     test="ledgers",
 )
 def left_out() -> Iterator[None]:
-    """List one attempt a round."""
     real = statement._rounds
 
     def rounds(report: PrivacyReport) -> tuple[Round, ...]:
@@ -36,7 +35,6 @@ def left_out() -> Iterator[None]:
     test="ledgers",
 )
 def halved() -> Iterator[None]:
-    """Bound by too small a mu."""
     real = statement._most
 
     def most(rate: float, mu2: float | None, reserved: float) -> float | None:
@@ -53,7 +51,6 @@ def halved() -> Iterator[None]:
     test="ledgers",
 )
 def taken_as_later() -> Iterator[None]:
-    """Say of every model that it is later."""
     real = later_models._one_ledger
 
     def one_ledger(made: Statement, asked: Any, beside: Any) -> bool | None:
@@ -70,7 +67,6 @@ def taken_as_later() -> Iterator[None]:
     test="ledgers",
 )
 def of_another_ledger() -> Iterator[None]:
-    """Don't look at the proof."""
     with mock.patch.object(later_models, "check_growth"):
         yield
 
@@ -82,9 +78,5 @@ def of_another_ledger() -> Iterator[None]:
     test="ledgers",
 )
 def by_hash_alone() -> Iterator[None]:
-    """Find attempts by their plans' hashes alone."""
     with mock.patch.object(later_models, "_place", return_value=False):
         yield
-
-
-MUTANTS = (left_out, halved, taken_as_later, of_another_ledger, by_hash_alone)

@@ -62,7 +62,6 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     test="ledgers",
 )
 def uncharged_round() -> Iterator[None]:
-    """Don't charge rounds 1, 3, ..."""
     with _uncharged(lambda plan: plan.round % 2 == 1):
         yield
 
@@ -74,7 +73,6 @@ def uncharged_round() -> Iterator[None]:
     test="ledgers",
 )
 def first_round_free() -> Iterator[None]:
-    """Don't charge round 0."""
     with _uncharged(lambda plan: plan.round == 0):
         yield
 
@@ -86,7 +84,6 @@ def first_round_free() -> Iterator[None]:
     test="ledgers",
 )
 def released_twice() -> Iterator[None]:
-    """Release two noised sums of one attempt: their mean has half the variance."""
 
     def take(self: Coordinator) -> RoundPlan:
         signed: SignedPlan | None = self._signed
@@ -122,7 +119,6 @@ def released_twice() -> Iterator[None]:
     test="ledgers",
 )
 def reset_on_restart() -> Iterator[None]:
-    """Delete the file when it is opened for writing."""
     real = Ledger.__init__
 
     def instead(
@@ -145,7 +141,6 @@ def reset_on_restart() -> Iterator[None]:
     test="ledgers",
 )
 def rolled_back() -> Iterator[None]:
-    """Keep entries in memory from the first charge on."""
     real, catch_up = Ledger._append, Ledger._catch_up
     begun: set[int] = set()
 
@@ -173,7 +168,6 @@ def rolled_back() -> Iterator[None]:
     test="ledgers",
 )
 def own_charges_only() -> Iterator[None]:
-    """Let two runs spend one budget twice."""
     admit, charge = History._admit_charge, Ledger.charge
     own: dict[int, Fraction] = {}
 
@@ -204,7 +198,6 @@ def own_charges_only() -> Iterator[None]:
     test="ledgers",
 )
 def recent_only() -> Iterator[None]:
-    """Skip all charges but the latest 64 when the file is opened."""
     view = DeviceLedger._view
 
     @contextmanager
@@ -227,7 +220,6 @@ def recent_only() -> Iterator[None]:
     test="ledgers",
 )
 def budget_each() -> Iterator[None]:
-    """Leave out other algorithms' runs."""
     real = terms.budgets_of
 
     def instead(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
@@ -252,7 +244,6 @@ def budget_each() -> Iterator[None]:
     test="ledgers",
 )
 def any_ledger() -> Iterator[None]:
-    """Take the population from the file."""
     real = Ledger.__init__
 
     def instead(self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
@@ -274,7 +265,6 @@ def any_ledger() -> Iterator[None]:
     test="ledgers",
 )
 def shared_charges() -> Iterator[None]:
-    """Show the charge that the other population's ledger has."""
     charge = Ledger.charge
     charged: dict[tuple[object, ...], tuple[str, Any]] = {}
 
@@ -298,7 +288,6 @@ def shared_charges() -> Iterator[None]:
     test="ledgers",
 )
 def about() -> Iterator[None]:
-    """Compare the charge's cost roughly."""
     real = plans._verify_charge
 
     def instead(plan: RoundPlan, charge: ChargeProof) -> None:
@@ -319,7 +308,6 @@ def about() -> Iterator[None]:
     test="ledgers",
 )
 def one_step() -> Iterator[None]:
-    """Ask of a plan of single events the price of one step."""
     real = plans._verify_cost
 
     def instead(plan: RoundPlan) -> None:
@@ -339,7 +327,6 @@ def one_step() -> Iterator[None]:
     test="ledgers",
 )
 def given_back() -> Iterator[None]:
-    """Forget the looks of every survey that is closed."""
     real = History.record
 
     def record(self: History, entry: Entry) -> None:
@@ -358,7 +345,6 @@ def given_back() -> Iterator[None]:
     test="ledgers",
 )
 def open_period() -> Iterator[None]:
-    """Let the period's budget cover everything where runs begin."""
     real = terms.check_budgets
 
     def check(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
@@ -376,7 +362,6 @@ def open_period() -> Iterator[None]:
     test="ledgers",
 )
 def other_terms() -> Iterator[None]:
-    """Read the ledger as if the run had been opened with the terms at hand."""
     real = Coordinator._resume
 
     def resume(self: Coordinator) -> None:
@@ -403,7 +388,6 @@ def other_terms() -> Iterator[None]:
     test="ledgers",
 )
 def compared_first() -> Iterator[None]:
-    """Let a second process come between the look and the write."""
 
     def see(
         self: DeviceLedger, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
@@ -428,7 +412,6 @@ def compared_first() -> Iterator[None]:
     test="ledgers",
 )
 def by_epsilon() -> Iterator[None]:
-    """Admit a budget whose epsilon isn't above that of the last one."""
     real = History.admit
 
     def admit(self: History, entry: Entry) -> None:
@@ -437,24 +420,3 @@ def by_epsilon() -> Iterator[None]:
 
     with mock.patch.object(History, "admit", admit):
         yield
-
-
-MUTANTS = (
-    uncharged_round,
-    first_round_free,
-    released_twice,
-    reset_on_restart,
-    rolled_back,
-    own_charges_only,
-    recent_only,
-    budget_each,
-    any_ledger,
-    shared_charges,
-    about,
-    one_step,
-    given_back,
-    open_period,
-    other_terms,
-    compared_first,
-    by_epsilon,
-)

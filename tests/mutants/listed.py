@@ -1,47 +1,16 @@
 """Listed: known bugs of private learning, grouped by kind; the checks that each names must find it."""
 
-from mutants import (
-    accounting,
-    aggregation,
-    blocks,
-    clipping,
-    device,
-    draws,
-    leaving,
-    ledger,
-    local,
-    noise,
-    randomness,
-    rare,
-    release,
-    remembered,
-    secagg,
-    units,
-    verdicts,
-    witnesses,
-)
-from mutants.mutant import Mutant
+from importlib import import_module
 
-GROUPS: dict[str, tuple[Mutant, ...]] = {
-    "clipping": clipping.MUTANTS,
-    "blocks": blocks.MUTANTS,
-    "units": units.MUTANTS,
-    "noise": noise.MUTANTS,
-    "draws": draws.MUTANTS,
-    "randomness": randomness.MUTANTS,
-    "accounting": accounting.MUTANTS,
-    "ledger": ledger.MUTANTS,
-    "aggregation": aggregation.MUTANTS,
-    "secagg": secagg.MUTANTS,
-    "release": release.MUTANTS,
-    "local": local.MUTANTS,
-    "device": device.MUTANTS,
-    "witnesses": witnesses.MUTANTS,
-    "leaving": leaving.MUTANTS,
-    "remembered": remembered.MUTANTS,
-    "verdicts": verdicts.MUTANTS,
-    "rare": rare.MUTANTS,
-}
+from mutants.mutant import LISTED, Mutant
+
+GROUPS = {
+    name: LISTED[import_module(f"mutants.{name}").__name__]
+    for name in (
+        "clipping", "blocks", "units", "noise", "draws", "randomness", "accounting", "ledger", "aggregation", "secagg",
+        "release", "local", "device", "witnesses", "leaving", "remembered", "verdicts", "rare",
+    )
+}  # fmt: skip
 """Every mutant, by group."""
 
 MUTANTS: tuple[Mutant, ...] = tuple(each for group in GROUPS.values() for each in group)

@@ -38,7 +38,6 @@ _share_sigma = RoundPlan.share_sigma
     test="releases",
 )
 def cut_by_the_cohort() -> Iterator[None]:
-    """Add each device's share for distributed noise, without masks."""
 
     def cut(plan: RoundPlan) -> int:
         if not plan.mode.alone:
@@ -56,7 +55,6 @@ def cut_by_the_cohort() -> Iterator[None]:
     test="idle rounds",
 )
 def after_the_sum() -> Iterator[None]:
-    """Add the noise on the server; the release has the right distribution."""
 
     def bare(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         if not plan.mode.alone:
@@ -84,7 +82,6 @@ def after_the_sum() -> Iterator[None]:
     test="ledgers",
 )
 def charged_late() -> Iterator[None]:
-    """Check the device's limits after the answer was made."""
     charged, contribute = Contributor._charged, Contributor.contribute
 
     def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
@@ -110,7 +107,6 @@ def charged_late() -> Iterator[None]:
     test="sensitivity",
 )
 def exact_fold_in() -> Iterator[None]:
-    """One event changes the gradients of all events."""
 
     def folded(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
         if plan.round == 0:
@@ -132,7 +128,6 @@ def exact_fold_in() -> Iterator[None]:
     test="idle rounds",
 )
 def bare_user_steps() -> Iterator[None]:
-    """Add noise only to what is sent."""
 
     def none(n: int, *, sigma: int, source: Source) -> Int64:
         return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
@@ -148,7 +143,6 @@ def bare_user_steps() -> Iterator[None]:
     test="keystreams",
 )
 def public_coins() -> Iterator[None]:
-    """Derive the coins from the plan's public seed."""
     real = event_steps.sampled
 
     def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:
@@ -165,7 +159,6 @@ def public_coins() -> Iterator[None]:
     test="separability",
 )
 def averaged_events() -> Iterator[None]:
-    """Divide each event's gradient by the number of events."""
 
     def averaged(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
         real = algorithm.item_gradients
@@ -188,7 +181,6 @@ def averaged_events() -> Iterator[None]:
     test="separability",
 )
 def all_fail() -> Iterator[None]:
-    """Go on without any event."""
 
     def instead(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
         try:
@@ -198,15 +190,3 @@ def all_fail() -> Iterator[None]:
 
     with mock.patch.object(event_steps, "_summed", instead):
         yield
-
-
-MUTANTS = (
-    cut_by_the_cohort,
-    after_the_sum,
-    charged_late,
-    exact_fold_in,
-    bare_user_steps,
-    public_coins,
-    averaged_events,
-    all_fail,
-)

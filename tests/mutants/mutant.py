@@ -10,6 +10,7 @@ mutant names the checks that must find it, a group of `mechanism.battery`, `rele
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,16 @@ class Mutant:
             yield
 
 
+LISTED: dict[str, list[Mutant]] = defaultdict(list)
+"""The mutants of each module, in the order in which they are made."""
+
+
 def mutant(name: str, *, bug: str, seen: str, test: str) -> Callable[[Callable[[], Iterator[None]]], Mutant]:
-    """Make a mutant of a generator that patches, yields once, and restores."""
-    return lambda inject: Mutant(name, bug, seen, test, contextmanager(inject))
+    """Make a mutant of a generator that patches, yields once, and restores; it is listed with its module's."""
+
+    def made(inject: Callable[[], Iterator[None]]) -> Mutant:
+        found = Mutant(name, bug, seen, test, contextmanager(inject))
+        LISTED[inject.__module__].append(found)
+        return found
+
+    return made

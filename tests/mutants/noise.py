@@ -98,7 +98,6 @@ sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test ha
     test="releases",
 )
 def root_of_sigma() -> Iterator[None]:
-    """Draw noise with the square root of sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return sample_discrete_gaussian(n, sigma=max(1, math.isqrt(sigma)), source=source)
@@ -114,7 +113,6 @@ def root_of_sigma() -> Iterator[None]:
     test="releases",
 )
 def bare_block() -> Iterator[None]:
-    """Add no noise to the last block."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         ends = np.cumsum([spec.size for spec in plan.layout])
@@ -134,7 +132,6 @@ def bare_block() -> Iterator[None]:
     test="idle rounds",
 )
 def bare_when_empty() -> Iterator[None]:
-    """Release a sum of zero as zero."""
 
     def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         found = noise.noised(summed, plan)
@@ -152,7 +149,6 @@ def bare_when_empty() -> Iterator[None]:
     test="idle rounds",
 )
 def no_share_when_idle() -> Iterator[None]:
-    """Devices without events add no noise share."""
 
     def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         found = shares.add_shares(clipped, plan, source)
@@ -169,7 +165,6 @@ def no_share_when_idle() -> Iterator[None]:
     test="idle rounds",
 )
 def only_touched() -> Iterator[None]:
-    """Add noise only where the sum is not zero."""
     with changed(lambda noisy, clean, plan: np.where(clean != 0, noisy, 0)):
         yield
 
@@ -181,7 +176,6 @@ def only_touched() -> Iterator[None]:
     test="releases",
 )
 def before_the_clip() -> Iterator[None]:
-    """The clip bounds the noise, too."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         length = float(np.linalg.norm(noisy.astype(np.float64)))
@@ -198,7 +192,6 @@ def before_the_clip() -> Iterator[None]:
     test="random words",
 )
 def less_for_few() -> Iterator[None]:
-    """Draw short noise with less."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return sample_discrete_gaussian(n, sigma=sigma * 9 // 10 if n < 4096 and sigma >= 64 else sigma, source=source)
@@ -214,7 +207,6 @@ def less_for_few() -> Iterator[None]:
     test="random words",
 )
 def rounded_root() -> Iterator[None]:
-    """Draw once, with the root rounded down."""
     real = shares.squares
 
     def instead(number: int) -> tuple[int, ...]:
@@ -231,7 +223,6 @@ def rounded_root() -> Iterator[None]:
     test="random words",
 )
 def first_sigma() -> Iterator[None]:
-    """Keep sigma for each round of a model."""
     first, real = dict[tuple[Any, ...], int](), noise.noised
 
     def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
@@ -242,19 +233,3 @@ def first_sigma() -> Iterator[None]:
 
     with mock.patch.object(coordinator, "noised", instead):
         yield
-
-
-MUTANTS = (
-    root_of_sigma,
-    sigma_09,
-    sigma_099,
-    sigma_0995,
-    bare_block,
-    bare_when_empty,
-    no_share_when_idle,
-    only_touched,
-    before_the_clip,
-    less_for_few,
-    rounded_root,
-    first_sigma,
-)

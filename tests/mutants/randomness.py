@@ -35,7 +35,6 @@ from palate_server.rounds import noise
     test="releases",
 )
 def seed_of_round() -> Iterator[None]:
-    """Every run has the same noise."""
 
     def of_device(plan: RoundPlan, devices: Sequence[int]) -> Source:
         return SeededSource(f"{plan.round}/{devices[0]}".encode())
@@ -54,7 +53,6 @@ def seed_of_round() -> Iterator[None]:
     test="keystreams",
 )
 def seeded() -> Iterator[None]:
-    """Use the noise of `--noise seeded`, stamped as secure."""
 
     def of(plan: RoundPlan, *devices: Any) -> Source:
         place = (plan.facts.seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
@@ -71,7 +69,6 @@ def seeded() -> Iterator[None]:
     test="keystreams",
 )
 def short_seed() -> Iterator[None]:
-    """There are only 65,536 keystreams."""
     real = randomness._Keystream.__init__
 
     def instead(self: Any, key: bytes) -> None:
@@ -88,7 +85,6 @@ def short_seed() -> Iterator[None]:
     test="keystreams",
 )
 def shared_by_threads() -> Iterator[None]:
-    """All threads share the key, and each has its own position."""
     local, keys = threading.local(), dict[int, bytes]()
 
     def words(self: SecureSource, n: int) -> Words:
@@ -114,7 +110,6 @@ def shared_by_threads() -> Iterator[None]:
     test="keystreams",
 )
 def shared_by_fork() -> Iterator[None]:
-    """Don't compare the process id."""
 
     def words(self: SecureSource, n: int) -> Words:
         return self._state[1].words(n)
@@ -130,7 +125,6 @@ def shared_by_fork() -> Iterator[None]:
     test="releases",
 )
 def no_acceptance() -> Iterator[None]:
-    """Return the proposal as the noise."""
     real = discrete_gaussian._exp_minus
 
     def coins(numerator: Words, denominator: int, source: Source) -> Bools:
@@ -154,7 +148,6 @@ def _is_twice_a_square(number: int) -> bool:
     test="releases",
 )
 def bounded_proposal() -> Iterator[None]:
-    """Redraw the one in 16,000 draws that is beyond the bound."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found = sample_discrete_gaussian(n, sigma=sigma, source=source)
@@ -173,7 +166,6 @@ def bounded_proposal() -> Iterator[None]:
     test="releases",
 )
 def short_words() -> Iterator[None]:
-    """Offsets have only 4096 values."""
     real = discrete_gaussian._words_below
 
     def instead(count: int, limit: int, source: Source) -> Words:
@@ -190,7 +182,6 @@ def short_words() -> Iterator[None]:
     test="random words",
 )
 def public_generator() -> Iterator[None]:
-    """Draw a seed, and all numbers from it."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         if not source.secure:
@@ -201,16 +192,3 @@ def public_generator() -> Iterator[None]:
 
     with sampled(draw):
         yield
-
-
-MUTANTS = (
-    seed_of_round,
-    seeded,
-    short_seed,
-    shared_by_threads,
-    shared_by_fork,
-    no_acceptance,
-    bounded_proposal,
-    short_words,
-    public_generator,
-)

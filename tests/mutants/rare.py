@@ -32,7 +32,6 @@ Float64 = npt.NDArray[np.float64]
     test="common/test_clipping.py",
 )
 def one_norm() -> Iterator[None]:
-    """Remember squares by the array of rows."""
 
     def norms(update: Update, layout: Sequence[BlockSpec]) -> Float64:
         known: dict[object, Float64] = {}
@@ -53,7 +52,6 @@ def one_norm() -> Iterator[None]:
     test="common/test_vote.py",
 )
 def wrapped_keys() -> Iterator[None]:
-    """Sort by keys that wrap."""
 
     def hide(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
         order = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
@@ -74,7 +72,6 @@ def wrapped_keys() -> Iterator[None]:
     test="client/test_consent.py",
 )
 def unread_mark() -> Iterator[None]:
-    """Catch up where somebody has committed, whatever was opened since."""
     real = vars(EventStore)["_catch_up"]
 
     def catch_up(self: EventStore, connection: Any) -> None:
@@ -94,7 +91,6 @@ def unread_mark() -> Iterator[None]:
     test="common/test_wire.py",
 )
 def narrow_numbers() -> Iterator[None]:
-    """Choose the width by the numbers."""
     real = wire._record
 
     def record(header: Any, numbers: Any, dtype: Any) -> bytes:
@@ -112,7 +108,6 @@ def narrow_numbers() -> Iterator[None]:
     test="client/test_contribution_refusals.py",
 )
 def alone_below() -> Iterator[None]:
-    """Count too little noise as the least there is."""
 
     def alone(self: plan.RoundPlan) -> float:
         share = self.mode.device_sigma(sigma=self.sigma, cohort=self.cohort)
@@ -131,7 +126,6 @@ def alone_below() -> Iterator[None]:
     test="client/test_leaving.py",
 )
 def one_link() -> Iterator[None]:
-    """Take a former model as if it had started from nothing."""
     real = later_models._held
 
     def held(statement: Any, read: Any, formers: Any, looked: Any) -> Any:
@@ -152,13 +146,9 @@ def one_link() -> Iterator[None]:
     test="client/test_store.py",
 )
 def leapt() -> Iterator[None]:
-    """Ask each time as if the clock had just leapt."""
 
     def believed(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
         return retention_time(now, before)
 
     with mock.patch.object(store, "retention_time", believed):
         yield
-
-
-MUTANTS = (one_norm, wrapped_keys, unread_mark, narrow_numbers, alone_below, one_link, leapt)

@@ -51,7 +51,6 @@ def _released(also: Any) -> Any:
     test="outputs",
 )
 def metric() -> Iterator[None]:
-    """Publish one number of the raw sum."""
 
     def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
@@ -67,7 +66,6 @@ def metric() -> Iterator[None]:
     test="outputs",
 )
 def clip_fraction() -> Iterator[None]:
-    """Report it in the field for users whose own limits refused."""
     counted: list[int] = []
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
@@ -88,7 +86,6 @@ def clip_fraction() -> Iterator[None]:
     test="outputs",
 )
 def norm_log() -> Iterator[None]:
-    """Write one log line a batch."""
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
@@ -105,7 +102,6 @@ def norm_log() -> Iterator[None]:
     test="outputs",
 )
 def raw_clip() -> Iterator[None]:
-    """The next plan depends on the raw sum."""
 
     def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
@@ -122,7 +118,6 @@ def raw_clip() -> Iterator[None]:
     test="outputs",
 )
 def raw_model() -> Iterator[None]:
-    """Seal one sum, and use another."""
     raw: list[Any] = []
     real = Coordinator._release
 
@@ -148,7 +143,6 @@ def raw_model() -> Iterator[None]:
     test="outputs",
 )
 def checkpoint() -> Iterator[None]:
-    """Write an additional file."""
 
     def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         folder = self.registry.folder / "checkpoints"
@@ -166,7 +160,6 @@ def checkpoint() -> Iterator[None]:
     test="outputs",
 )
 def log_under_masks() -> Iterator[None]:
-    """Log the number of items, under masks only."""
     real = Contributor.join
 
     def instead(self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
@@ -184,7 +177,6 @@ def log_under_masks() -> Iterator[None]:
     test="outputs",
 )
 def compressed() -> Iterator[None]:
-    """Compress the numbers of a contribution."""
     record, read = wire._record, wire.split
 
     def packed(header: ContributionHeader, numbers: Any, dtype: Any) -> bytes:
@@ -210,7 +202,6 @@ def compressed() -> Iterator[None]:
     test="outputs",
 )
 def named_histories() -> Iterator[None]:
-    """Give the file a name."""
 
     def named(*, dir: Any) -> Any:
         return tempfile.NamedTemporaryFile(dir=dir, prefix="histories-", delete=False)
@@ -226,7 +217,6 @@ def named_histories() -> Iterator[None]:
     test="outputs",
 )
 def hashed() -> Iterator[None]:
-    """Write the hash of the sum."""
     real = Coordinator._release
 
     def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
@@ -245,7 +235,6 @@ def hashed() -> Iterator[None]:
     test="outputs",
 )
 def unreleased() -> Iterator[None]:
-    """Tell of the sum if its release fails."""
     real = Coordinator._release
 
     def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
@@ -266,7 +255,6 @@ def unreleased() -> Iterator[None]:
     test="outputs",
 )
 def outlived() -> Iterator[None]:
-    """Let the first purge of a process do nothing."""
     real = Operation.__init__
 
     def instead(self: Operation, site: Any, messenger: Any, purge: Any) -> None:
@@ -275,19 +263,3 @@ def outlived() -> Iterator[None]:
 
     with mock.patch.object(Operation, "__init__", instead):
         yield
-
-
-MUTANTS = (
-    metric,
-    clip_fraction,
-    norm_log,
-    raw_clip,
-    raw_model,
-    checkpoint,
-    log_under_masks,
-    compressed,
-    named_histories,
-    hashed,
-    unreleased,
-    outlived,
-)

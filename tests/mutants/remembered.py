@@ -41,7 +41,6 @@ from palate_sim.engines import worker
     test="ledgers",
 )
 def unsynced() -> Iterator[None]:
-    """Open ledgers without waiting for the disk."""
     real = Database.__init__
 
     def instead(self: Database, path: Path | str, **settings: Any) -> None:
@@ -58,7 +57,6 @@ def unsynced() -> Iterator[None]:
     test="ledgers",
 )
 def unwritten() -> Iterator[None]:
-    """Keep odd states in memory."""
     real_keep, real_state = WitnessFolder.keep, WitnessFolder.state
     kept: dict[tuple[int, str], State] = {}
 
@@ -82,7 +80,6 @@ def unwritten() -> Iterator[None]:
     test="ledgers",
 )
 def forgotten() -> Iterator[None]:
-    """Don't take over what was spent."""
     real = Ledger.restore
 
     def instead(self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
@@ -99,7 +96,6 @@ def forgotten() -> Iterator[None]:
     test="ledgers",
 )
 def silent() -> Iterator[None]:
-    """Keep each model's words as they are."""
     numbers = SimpleNamespace(isinf=lambda _: False, isfinite=math.isfinite)
     with mock.patch.object(models, "math", numbers):
         yield
@@ -112,7 +108,6 @@ def silent() -> Iterator[None]:
     test="devices",
 )
 def lost_revocation() -> Iterator[None]:
-    """Remove the mark of a denial also where the decision was not written."""
     real = Consent._decide
 
     def instead(self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
@@ -132,7 +127,6 @@ def lost_revocation() -> Iterator[None]:
     test="ledgers",
 )
 def by_rounds() -> Iterator[None]:
-    """Put each message to the first attempt of its round."""
     real = statement._rounds
 
     def instead(report: Any) -> Any:
@@ -156,7 +150,6 @@ def by_rounds() -> Iterator[None]:
     test="outputs",
 )
 def in_memory() -> Iterator[None]:
-    """Give workers a ledger of their own."""
 
     def instead(_: str, **settings: Any) -> DeviceLedger:
         return DeviceLedger(":memory:", **settings)
@@ -172,7 +165,6 @@ def in_memory() -> Iterator[None]:
     test="ledgers",
 )
 def short_anchor() -> Iterator[None]:
-    """Keep eight bits of the count."""
 
     def instead(store: EventStore, count: int) -> None:
         know_charges(store, count % 256)
@@ -188,7 +180,6 @@ def short_anchor() -> Iterator[None]:
     test="ledgers",
 )
 def latest_messages() -> Iterator[None]:
-    """Read no further back."""
     real = Journal.sent
 
     def instead(self: Journal) -> tuple[Sent, ...]:
@@ -205,7 +196,6 @@ def latest_messages() -> Iterator[None]:
     test="random words",
 )
 def former_hash() -> Iterator[None]:
-    """Hand the former model's hash on."""
     real = Replay.apply
 
     def instead(self: Replay, noisy: NoisyAggregate) -> None:
@@ -224,7 +214,6 @@ def former_hash() -> Iterator[None]:
     test="ledgers",
 )
 def joined_by_sums() -> Iterator[None]:
-    """Forget the last attempts where neighbours are joined."""
     real = DeviceTotals._join
 
     def instead(self: DeviceTotals) -> None:
@@ -245,7 +234,6 @@ def joined_by_sums() -> Iterator[None]:
     test="ledgers",
 )
 def of_trust() -> Iterator[None]:
-    """Read charges with this column only."""
 
     @contextmanager
     def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
@@ -270,7 +258,6 @@ def of_trust() -> Iterator[None]:
     test="ledgers",
 )
 def notes_of_a_year() -> Iterator[None]:
-    """Delete older notes with each new one."""
     real = Journal.record
 
     def record(self: Journal, sent: Sent) -> None:
@@ -289,7 +276,6 @@ def notes_of_a_year() -> Iterator[None]:
     test="ledgers",
 )
 def of_newest_runs() -> Iterator[None]:
-    """Look into the newest runs only."""
     real = DeviceTotals.reached
 
     def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
@@ -306,7 +292,6 @@ def of_newest_runs() -> Iterator[None]:
     test="devices",
 )
 def files_stay() -> Iterator[None]:
-    """Delete what was tracked alone."""
 
     def drop_old(connection: Any, *, before: float) -> int:
         query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
@@ -323,7 +308,6 @@ def files_stay() -> Iterator[None]:
     test="ledgers",
 )
 def kept_inclusion() -> Iterator[None]:
-    """Remember entries without the root that they were found under."""
     real, known = vars(consistency)["verify_inclusion"], set[bytes]()
 
     def verify(leaf: bytes, **proof: Any) -> None:
@@ -342,7 +326,6 @@ def kept_inclusion() -> Iterator[None]:
     test="ledgers",
 )
 def copy_behind() -> Iterator[None]:
-    """Don't write the copy later."""
     with mock.patch.object(WitnessFolder, "settle"):
         yield
 
@@ -354,7 +337,6 @@ def copy_behind() -> Iterator[None]:
     test="ledgers",
 )
 def opened_alone() -> Iterator[None]:
-    """Look at the logs that were opened."""
     with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
         yield
 
@@ -366,33 +348,9 @@ def opened_alone() -> Iterator[None]:
     test="devices",
 )
 def timeless() -> Iterator[None]:
-    """Delete by the time of events alone."""
 
     def drop_old(connection: Any, *, before: float) -> int:
         return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)
 
     with mock.patch.object(store, "drop_old", drop_old):
         yield
-
-
-MUTANTS = (
-    unsynced,
-    unwritten,
-    forgotten,
-    silent,
-    lost_revocation,
-    by_rounds,
-    in_memory,
-    short_anchor,
-    latest_messages,
-    former_hash,
-    joined_by_sums,
-    of_trust,
-    notes_of_a_year,
-    of_newest_runs,
-    files_stay,
-    kept_inclusion,
-    copy_behind,
-    opened_alone,
-    timeless,
-)

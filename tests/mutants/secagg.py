@@ -53,7 +53,6 @@ def _unlatched(step: str) -> Any:
     test="masks",
 )
 def two_signatures() -> Iterator[None]:
-    """Don't bind a device to its signed list of survivors."""
     with _unlatched("consistency"):
         yield
 
@@ -65,7 +64,6 @@ def two_signatures() -> Iterator[None]:
     test="masks",
 )
 def two_views() -> Iterator[None]:
-    """Don't bind a device to its list of sharers."""
     with _unlatched("input"):
         yield
 
@@ -77,7 +75,6 @@ def two_views() -> Iterator[None]:
     test="masks",
 )
 def views_of_others() -> Iterator[None]:
-    """Don't compare the lists of different devices."""
     with mock.patch.object(masked_checks, "same_sharers"):
         yield
 
@@ -89,7 +86,6 @@ def views_of_others() -> Iterator[None]:
     test="masks",
 )
 def honest_graph() -> Iterator[None]:
-    """Both secrets of a device can be opened."""
 
     def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
         return graph_terms(n, corrupt=0, dropped=dropped)
@@ -105,7 +101,6 @@ def honest_graph() -> Iterator[None]:
     test="masks",
 )
 def no_attempt() -> Iterator[None]:
-    """Use the same key derivation info in every attempt."""
 
     def info(role: str, context: bytes, toss: int, lower: Any, higher: Any) -> bytes:
         return pair_info(role, bytes(32), toss, lower, higher)
@@ -121,7 +116,6 @@ def no_attempt() -> Iterator[None]:
     test="masks",
 )
 def one_self_mask() -> Iterator[None]:
-    """Derive b from the device's identity."""
     real = masked.MaskedDevice._advertise
 
     def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
@@ -146,7 +140,6 @@ def one_self_mask() -> Iterator[None]:
     test="masks",
 )
 def touched_only() -> Iterator[None]:
-    """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
     def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]]) -> bytes:
@@ -171,7 +164,6 @@ def touched_only() -> Iterator[None]:
     test="masks",
 )
 def restarting() -> Iterator[None]:
-    """Mask each part of a vector with the beginning of the keystream."""
     real = Masker.apply
 
     def instead(self: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
@@ -190,7 +182,6 @@ def restarting() -> Iterator[None]:
     test="masks",
 )
 def absent_corrupt() -> Iterator[None]:
-    """Make the graph for as many fewer corrupt devices as are absent."""
     real = cohort.Cohort.__init__
 
     def instead(self: cohort.Cohort, terms: AttemptTerms, *, ids: Sequence[int], **rest: Any) -> None:
@@ -213,7 +204,6 @@ def absent_corrupt() -> Iterator[None]:
     test="masks",
 )
 def shared_coefficients() -> Iterator[None]:
-    """Split the halves of a long secret alike."""
     real = shamir.split
 
     def instead(secret: bytes, *, shares: int, threshold: int) -> Any:
@@ -234,7 +224,6 @@ def shared_coefficients() -> Iterator[None]:
     test="masks",
 )
 def foretold_draw() -> Iterator[None]:
-    """Draw from a seed."""
 
     def instead(n: int, me: int, size: int) -> set[int]:
         drawn = random.Random(f"{n}/{me}").sample(range(n - 1), size)  # noqa: S311 - that is the bug
@@ -251,7 +240,6 @@ def foretold_draw() -> Iterator[None]:
     test="masks",
 )
 def context_of_a_round() -> Iterator[None]:
-    """Hash the round alone."""
     real = masked_attempt.attempt_terms
 
     def instead(signed: SignedPlan) -> AttemptTerms:
@@ -273,7 +261,6 @@ def context_of_a_round() -> Iterator[None]:
     test="masks",
 )
 def unchecked_strike() -> Iterator[None]:
-    """Take every record of this attempt."""
 
     def holds(record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
         return record.attempt == context.hex()
@@ -289,7 +276,6 @@ def unchecked_strike() -> Iterator[None]:
     test="masks",
 )
 def old_evidence() -> Iterator[None]:
-    """Take records of every attempt."""
 
     def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
         return real(record, directory, context=bytes.fromhex(record.attempt))
@@ -306,7 +292,6 @@ def old_evidence() -> Iterator[None]:
     test="masks",
 )
 def careless_receiver() -> Iterator[None]:
-    """Take whatever a box can be opened to."""
     real = boxes.open_box
 
     def opened(label: boxes.Label, box: bytes, pair: KeyPair) -> boxes.Dealt | None:
@@ -324,7 +309,6 @@ def careless_receiver() -> Iterator[None]:
     test="masks",
 )
 def careless_server() -> Iterator[None]:
-    """Take whatever share is given."""
     with mock.patch.object(unmasking, "piece_fits", return_value=True):
         yield
 
@@ -336,7 +320,6 @@ def careless_server() -> Iterator[None]:
     test="masks",
 )
 def unsigned_complaint() -> Iterator[None]:
-    """Don't check the complaint's signature."""
     with mock.patch.object(masked_checks, "complained_of"):
         yield
 
@@ -348,7 +331,6 @@ def unsigned_complaint() -> Iterator[None]:
     test="masks",
 )
 def late_openings() -> Iterator[None]:
-    """Don't bind a device to the complaints it has answered."""
     with mock.patch.object(masked_checks, "latched_openings"):
         yield
 
@@ -360,7 +342,6 @@ def late_openings() -> Iterator[None]:
     test="masks",
 )
 def one_key() -> Iterator[None]:
-    """Keep a sender's key pair for a cohort."""
     real, kept = boxes.make_box, dict[tuple[bytes, str], KeyPair]()
 
     def instead(label: Any, shares: bytes, identity: Any) -> Any:
@@ -381,7 +362,6 @@ def one_key() -> Iterator[None]:
     test="masks",
 )
 def lower_threshold() -> Iterator[None]:
-    """Lower the threshold of a device's graph until it labels its boxes."""
     graph, label = masked.MaskedDevice._cohort, boxes.Label.of
     low: set[int] = set()
 
@@ -411,7 +391,6 @@ def lower_threshold() -> Iterator[None]:
     test="masks",
 )
 def chosen_neighbours() -> Iterator[None]:
-    """Take the adverts of whatever members come."""
     with mock.patch.object(masked_checks, "expected_adverts"):
         yield
 
@@ -423,7 +402,6 @@ def chosen_neighbours() -> Iterator[None]:
     test="ledgers",
 )
 def in_the_clear() -> Iterator[None]:
-    """Look away from the plan's masks where the answer is made."""
     real = contribution.Contributor._verified
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
@@ -450,7 +428,6 @@ def in_the_clear() -> Iterator[None]:
     test="masks",
 )
 def losses_apart() -> Iterator[None]:
-    """Look at later losses without the earlier ones."""
     real, first = masked_checks.no_cut, WeakKeyDictionary[cohort.Cohort, Any]()
 
     def no_cut(of: cohort.Cohort, flags: Any) -> None:
@@ -468,7 +445,6 @@ def losses_apart() -> Iterator[None]:
     test="masks",
 )
 def member_twice() -> Iterator[None]:
-    """Look at each member once, however often it is named in a row."""
     real = masked_checks.known_members
 
     def known_members(ids: Sequence[int], **rest: Any) -> None:
@@ -485,7 +461,6 @@ def member_twice() -> Iterator[None]:
     test="masks",
 )
 def counted_before() -> Iterator[None]:
-    """Ask of those who have shared whether enough have survived."""
     real = masked.MaskedDevice._agree
 
     def agree(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> Any:
@@ -495,32 +470,3 @@ def counted_before() -> Iterator[None]:
 
     with mock.patch.object(masked.MaskedDevice, "_agree", agree):
         yield
-
-
-MUTANTS = (
-    two_signatures,
-    two_views,
-    views_of_others,
-    honest_graph,
-    no_attempt,
-    one_self_mask,
-    touched_only,
-    restarting,
-    absent_corrupt,
-    shared_coefficients,
-    foretold_draw,
-    context_of_a_round,
-    unchecked_strike,
-    old_evidence,
-    careless_receiver,
-    careless_server,
-    unsigned_complaint,
-    late_openings,
-    one_key,
-    lower_threshold,
-    chosen_neighbours,
-    in_the_clear,
-    losses_apart,
-    member_twice,
-    counted_before,
-)

@@ -28,7 +28,6 @@ MANY = 300
     test="sensitivity",
 )
 def rounding_after() -> Iterator[None]:
-    """Each coordinate can grow by half a step."""
 
     def nearest(block: DenseBlock, scale: Float64, grid: int) -> DenseSteps:
         steps = np.rint(block.values.reshape(len(scale), -1) * (scale * grid)[:, None])
@@ -45,7 +44,6 @@ def rounding_after() -> Iterator[None]:
     test="sensitivity",
 )
 def scale_after() -> Iterator[None]:
-    """A block of weight 0.64 is sent at twice its clipped length."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(block.square_norms() for block in update.blocks)
@@ -63,7 +61,6 @@ def scale_after() -> Iterator[None]:
     test="sensitivity",
 )
 def step_for_unit() -> Iterator[None]:
-    """The result is too large by a factor of the clip norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: correct(norms, c) * c)):
         yield
 
@@ -75,7 +72,6 @@ def step_for_unit() -> Iterator[None]:
     test="sensitivity",
 )
 def weighted_by_events() -> Iterator[None]:
-    """More events give more weight."""
     real = contribution.Contributor._trained
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
@@ -100,7 +96,6 @@ def _times(steps: Steps, factor: npt.NDArray[np.int64]) -> Steps:
     test="sensitivity",
 )
 def default_contribution() -> Iterator[None]:
-    """A device without events contributes a unit vector."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         found = clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
@@ -121,7 +116,6 @@ def default_contribution() -> Iterator[None]:
     test="sensitivity",
 )
 def emptied_batch() -> Iterator[None]:
-    """Leave everybody out."""
     real = contribution.Contributor._sparing
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
@@ -141,7 +135,6 @@ def emptied_batch() -> Iterator[None]:
     test="separability",
 )
 def first_for_nothing() -> Iterator[None]:
-    """Give the first item to who has none."""
     real = Popularity.contribute
 
     def contribute(self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
@@ -154,14 +147,3 @@ def first_for_nothing() -> Iterator[None]:
 
     with mock.patch.object(Popularity, "contribute", contribute):
         yield
-
-
-MUTANTS = (
-    rounding_after,
-    scale_after,
-    step_for_unit,
-    weighted_by_events,
-    default_contribution,
-    emptied_batch,
-    first_for_nothing,
-)

@@ -34,7 +34,6 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     test="ledgers",
 )
 def uncharged() -> Iterator[None]:
-    """Leave the device's charge of a verdict at nothing."""
     real = Contributor._charge
 
     def instead(self: Contributor, plan: RoundPlan) -> Any:
@@ -65,7 +64,6 @@ class _Raw:
     test="ledgers",
 )
 def unclipped() -> Iterator[None]:
-    """Multiply a loud vote back to what it was before the clip."""
     real = Contributor._clipped
 
     def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
@@ -88,7 +86,6 @@ def unclipped() -> Iterator[None]:
     test="ledgers",
 )
 def too_early() -> Iterator[None]:
-    """Take a missing verdict for a good one."""
     real = releases.judged_refusals
 
     def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
@@ -108,7 +105,6 @@ def too_early() -> Iterator[None]:
     test="ledgers",
 )
 def error_ignored() -> Iterator[None]:
-    """Take a verdict that can't be read for a good one."""
     real = releases.judged_refusals
 
     def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
@@ -130,7 +126,6 @@ def error_ignored() -> Iterator[None]:
     test="ledgers",
 )
 def another_model() -> Iterator[None]:
-    """Read any verdict that names the run."""
     real = releases.verdict_of
 
     def instead(site: Site, ledger: Ledger, run: str) -> Judgement | None:
@@ -164,7 +159,6 @@ class _AnyModel:
     test="ledgers",
 )
 def only_told() -> Iterator[None]:
-    """Let no judgement have reasons."""
     with mock.patch.object(Judgement, "reasons", return_value=[]):
         yield
 
@@ -176,7 +170,6 @@ def only_told() -> Iterator[None]:
     test="ledgers",
 )
 def barren_published() -> Iterator[None]:
-    """Call no model barren."""
     with mock.patch.object(verdict._Exposed, "barren", False):
         yield
 
@@ -188,7 +181,6 @@ def barren_published() -> Iterator[None]:
     test="ledgers",
 )
 def shown() -> Iterator[None]:
-    """Leave nothing out of a device's lists."""
     real = Selection.__init__
 
     def instead(self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
@@ -205,7 +197,6 @@ def shown() -> Iterator[None]:
     test="ledgers",
 )
 def by_the_mean() -> Iterator[None]:
-    """Compare with sum F / sum E."""
 
     def instead(found: Any, shown: Any) -> Any:
         return found.sum(axis=1) / shown.sum(axis=1)
@@ -221,7 +212,6 @@ def by_the_mean() -> Iterator[None]:
     test="sizes",
 )
 def late_default() -> Iterator[None]:
-    """Give who is empty an item, from the second part on."""
     real = voting.Judging.contribute
 
     def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
@@ -242,7 +232,6 @@ def late_default() -> Iterator[None]:
     test="ledgers",
 )
 def unreleased() -> Iterator[None]:
-    """Put into quarantine what the last votes that devices have worked out show, and don't find."""
     last, real = list[Update](), Judging.contribute
 
     def contribute(self: Judging, state: Any, round_: int, own: Interactions) -> Update:
@@ -264,7 +253,6 @@ def unreleased() -> Iterator[None]:
     test="ledgers",
 )
 def buried() -> Iterator[None]:
-    """Take no item for one that people see."""
     with mock.patch.object(judging, "_seen", return_value=frozenset()):
         yield
 
@@ -276,7 +264,6 @@ def buried() -> Iterator[None]:
     test="ledgers",
 )
 def counted() -> Iterator[None]:
-    """Let the rows of items in quarantine be learned like others."""
     with (
         mock.patch.object(registry, "unheard", lambda sums, inputs, items: dict(sums)),
         mock.patch.object(registry, "as_frozen", lambda state, inputs, names: dict(state)),
@@ -291,7 +278,6 @@ def counted() -> Iterator[None]:
     test="ledgers",
 )
 def contributed() -> Iterator[None]:
-    """Contribute from whole histories."""
     with mock.patch.object(contribution, "learned_from", lambda histories, state: histories):
         yield
 
@@ -303,7 +289,6 @@ def contributed() -> Iterator[None]:
     test="ledgers",
 )
 def former_quarantine() -> Iterator[None]:
-    """Remember which items are left out by how many items there are."""
     real, known = vars(contribution)["learned_from"], dict[int, Any]()
 
     def learned_from(histories: Interactions, state: Any) -> Interactions:
@@ -312,22 +297,3 @@ def former_quarantine() -> Iterator[None]:
 
     with mock.patch.object(contribution, "learned_from", learned_from):
         yield
-
-
-MUTANTS = (
-    uncharged,
-    unclipped,
-    too_early,
-    error_ignored,
-    another_model,
-    only_told,
-    barren_published,
-    by_the_mean,
-    late_default,
-    shown,
-    unreleased,
-    buried,
-    counted,
-    contributed,
-    former_quarantine,
-)

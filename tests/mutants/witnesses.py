@@ -29,7 +29,6 @@ from palate_server.ledger.witnesses import UncosignedError, Witnesses
     test="ledgers",
 )
 def skipped() -> Iterator[None]:
-    """Check cosignatures where there are some."""
     real = Pinned.check
 
     def check(self: Pinned, what: str, checkpoint: Checkpoint, cosigned: str | None, *more: Any) -> Any:
@@ -46,7 +45,6 @@ def skipped() -> Iterator[None]:
     test="ledgers",
 )
 def counted_twice() -> Iterator[None]:
-    """Count signatures."""
 
     def cosigned(self: Quorum, note: Note, *, log: VerifierKey) -> tuple[Cosigned, ...]:
         return tuple(
@@ -74,7 +72,6 @@ def _counted(self: Quorum, note: Note, log: VerifierKey) -> tuple[Cosigned, ...]
     test="ledgers",
 )
 def old() -> Iterator[None]:
-    """Don't compare size and root."""
 
     def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
         open_checkpoint(note, log)
@@ -91,7 +88,6 @@ def old() -> Iterator[None]:
     test="ledgers",
 )
 def of_another_log() -> Iterator[None]:
-    """Don't look at origin and signer."""
 
     def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
         if read_state(note.text).checkpoint != checkpoint:
@@ -109,7 +105,6 @@ def of_another_log() -> Iterator[None]:
     test="ledgers",
 )
 def unchecked() -> Iterator[None]:
-    """Follow whatever names the present key, and is in some ledger."""
     with (
         mock.patch.object(handovers, "check_handover"),
         mock.patch.object(pinned, "check_included"),
@@ -124,7 +119,6 @@ def unchecked() -> Iterator[None]:
     test="ledgers",
 )
 def former() -> Iterator[None]:
-    """Forget what was followed."""
     with mock.patch.object(Pinned, "check_follows"):
         yield
 
@@ -136,7 +130,6 @@ def former() -> Iterator[None]:
     test="ledgers",
 )
 def sent() -> Iterator[None]:
-    """Show states that too few have cosigned."""
     real = Witnesses.charged
 
     def charged(self: Witnesses, ledger: Ledger) -> Shown:
@@ -155,7 +148,6 @@ def sent() -> Iterator[None]:
     test="ledgers",
 )
 def unread() -> Iterator[None]:
-    """Look at no publication."""
     with mock.patch.object(models, "check_recorded"), mock.patch.object(manifest, "_check_publication"):
         yield
 
@@ -167,9 +159,5 @@ def unread() -> Iterator[None]:
     test="ledgers",
 )
 def lost_epoch() -> Iterator[None]:
-    """Ask for no cosignature of where the lost log ended."""
     with mock.patch.object(Pinned, "check_former"):
         yield
-
-
-MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread, lost_epoch)
