@@ -176,7 +176,7 @@ def test_noise_that_changes_a_little_from_run_to_run_is_found_where_it_is_known(
     assert "correlation across runs" in {found.test for found in known.alarms}
     kept.clear()
     blind = palate.audit(summed(slow), epsilon=EPSILON, delta=DELTA, runs=256, seed=4)
-    assert "noise of a run follows from no other's" in " ".join(blind.sections[0].assumptions)
+    assert "Noise of a run follows from no other's" in " ".join(blind.sections[0].assumptions)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_result_can_be_read(tmp_path: Path) -> None:
     text = repr(result)
     assert re.match(r"audit: alarm \(\d+ passed, 2 alarms, \d+ not checkable\)\n  mechanism: epsilon 1 at delta", text)
     assert f"epsilon is at least {result.epsilon:.3g} with 95% confidence, 1 is claimed (L0: counts, 224 runs" in text
-    assert "ALARM A L0 counts against epsilon and delta: missed 0 of" in text
+    assert "ALARM L0 counts against epsilon and delta: missed 0 of" in text
     html = result._repr_html_()
     assert "<td>alarm</td><td>A L0 counts" in html
     page = result.report(tmp_path / "new" / "audit.html")

@@ -86,7 +86,8 @@ def test_noise_of_the_sums_scale_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     with found.injected():
         judged = judge(asking.releases("local", quick=True))
     alarms = {each.test for each in judged if each.verdict is Verdict.ALARM}
-    assert {"L0 counts against epsilon and delta", "noise variance"} <= alarms
+    assert "noise variance" in alarms
+    assert any(test.startswith(("L0", "L1", "L2")) for test in alarms)
 
 
 def test_the_command_audits_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
