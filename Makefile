@@ -90,11 +90,12 @@ around: $(VENV)/.dev ## a server and what stands around it: an ACME authority an
 	$(PIP) $(LOCKED) requirements/around.txt
 	$(PYTEST) -m around
 
-mutants: needs $(VENV)/.dev ## machine-made bugs in what privacy hangs on, against tests and audit: hours; goes on where it stopped
+mutants: needs $(VENV)/.dev ## bugs in what privacy hangs on, made by machine and listed, against tests and audit: hours; goes on where it stopped
 	$(MUTATION) cover
 	$(MUTATION) test
 	$(MUTATION) confirm
 	$(MUTATION) survivors
+	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/listed.py
 	PYTHONPATH=simulations $(BIN)/python simulations/benchmarks/mutation/run.py
 
 soak: needs client/web/node_modules/.ready $(VENV)/.dev ## the long tests, then 300 central and 60 distributed rounds with devices that come and go

@@ -116,20 +116,19 @@ class {title}(Algorithm):
         return np.repeat(state[COUNTS][None], histories.n_users, axis=0)
 '''
 
-MUTANT = '''@mutant(
+MUTANT = """
+
+@mutant(
     "{words}",
-    bug="TODO what is wrong, in a line",
+    bug="TODO what is wrong, in a line; so far nothing is",
     seen="TODO where it was seen, or how it comes about",
-    test="B",
+    test="releases",
 )
 def {name}() -> Iterator[None]:
-    """TODO what is broken here; so far nothing is."""
     honest = noise.noised
     with mock.patch.object(noise, "noised", lambda *given, **named: honest(*given, **named)):
         yield
-
-
-'''
+"""
 BROKEN = "\nfrom unittest import mock\n\nfrom palate_server.rounds import noise"
 """What a mutant of the template needs; lint puts it where it belongs."""
 
@@ -193,14 +192,15 @@ def algorithm(name: str) -> dict[Path, str]:
 def mutant(name: str) -> dict[Path, str]:
     """A mutant at the end of its group."""
     group, _, name = name.partition("/")
-    place = ROOT / f"simulations/palate_audit/mutants/{group}.py"
+    place = ROOT / f"tests/mutants/{group}.py"
     if not name or not place.exists():
         raise RefusedError(
             f"`mutant` must be GROUP/NAME with a group of {place.parent.relative_to(ROOT)}, got {group!r}"
         )
-    text = MUTANT.format(name=name, words=name.replace("_", " "))
-    found = put(place, "", ("MUTANTS = (", text), ("\nfrom palate_audit.mutants.mutant import", BROKEN))
-    return {file: each.replace("MUTANTS = (", f"MUTANTS = ({name}, ") for file, each in found.items()}
+    (text,) = put(place, "", ("\nfrom mutants.mutant import", BROKEN)).values()
+    if f"def {name}(" in text:
+        raise RefusedError(f"{place.relative_to(ROOT)} has {name} already")
+    return {place: text + MUTANT.format(name=name, words=name.replace("_", " "))}
 
 
 KINDS = {"metric": metric, "algorithm": algorithm, "mutant": mutant}

@@ -67,7 +67,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-LONG = ("docs", "simulations/audit", "integration", "simulations", "server/service")
+LONG = ("docs", "mechanism", "mutants", "simulations/audit", "integration", "simulations", "server/service")
 """Folders of the files that take longest: they come first, so that no worker waits alone for the last of them."""
 
 

@@ -7,7 +7,6 @@ Its parts:
 
     ledger     what was charged, sealed and claimed, replayed and recomputed
     mechanism  a battery of tests that drives a mechanism with canaries, by default the production round
-    mutants    the same battery against code that was broken on purpose
     attacks    what an attacker learns from updates and releases, compared with the claimed ceiling
 
 Every part returns `Section`s of `Finding`s and `Bound`s; one report shows them. `__all__` lists the public names;

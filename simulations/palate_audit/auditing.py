@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from palate_audit.checks.seeds import WINDOW
 from palate_audit.counted.claims import ROUNDED
 from palate_audit.counted.pair import LEAST
+from palate_audit.counted.seeds import WINDOW
 from palate_audit.evidence.evidence import Bound, Finding, Section, Verdict
 from palate_audit.harness.canaries import Floats, OwnCanaries, Score, orthogonal
 from palate_audit.harness.claim import Claim
@@ -75,9 +75,12 @@ class AuditResult:
 
     @property
     def verdict(self) -> Verdict:
-        """ALARM: evidence exceeds the claim. PASS: nothing checked does. UNCHECKABLE: nothing checked, or claimed."""
+        """ALARM: evidence exceeds the claim. PASS: nothing checked does.
+
+        UNCHECKABLE: nothing was checked, or is claimed, or a test could not run.
+        """
         found = {each.verdict for each in self.findings}
-        if self.unclaimed is not None and Verdict.ALARM not in found:
+        if Verdict.ALARM not in found and (self.unclaimed is not None or any(each.broken for each in self.sections)):
             return Verdict.UNCHECKABLE
         return next((each for each in (Verdict.ALARM, Verdict.PASS) if each in found), Verdict.UNCHECKABLE)
 
@@ -139,17 +142,10 @@ class AuditResult:
             lines.append(f"  {self._said_of(self.bound)}")
         lines += [f"  {said}" for said in self._shows()]
         lines += [f"  ALARM {found.test}: {found.sentence}" for found in self.alarms]
-        kinds = ("foreign", "unknown")
-        lacking = [found for found in self.unchecked if not any(found.figures.get(kind) for kind in kinds)]
+        lacking = [found for found in self.unchecked if not found.figures.get("unknown")]
         lines += [f"  not checkable: {found.test}: {found.said}" for found in lacking]
-        foreign, unknown = (
-            ", ".join(sorted(found.test.split()[0] for found in self.unchecked if found.figures.get(kind)))
-            for kind in kinds
-        )
-        if unknown:
+        if unknown := ", ".join(found.test for found in self.unchecked if found.figures.get("unknown")):
             lines.append(f"  not checkable: give `noise_multiplier`, or a Target with releases, for {unknown}")
-        if foreign:
-            lines.append(f"  not checkable, as only Palate's round has these tests: {foreign}; `findings` says why")
         return "\n".join(lines)
 
     def _shows(self) -> list[str]:

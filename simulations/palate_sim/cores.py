@@ -7,6 +7,8 @@ True
 from __future__ import annotations
 
 import math
+import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +35,17 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
             if quota > 0 and period > 0:
                 return min(bound, math.ceil(quota / period))
     return bound
+
+
+def machine() -> str:
+    """The processor, how many of its cores this process may use, and how busy they were in the last minute."""
+    model = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    cores = usable_cores()
+    return f"{model}, {cores} core{'s' if cores > 1 else ''}{load}"
 
 
 @contextmanager

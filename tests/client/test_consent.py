@@ -100,6 +100,19 @@ def test_a_ledger_that_is_kept_locked_opens_nothing(
     assert open_device(consent=False).consent.get("store")
 
 
+def test_a_revocation_that_another_process_could_not_write_holds_here_at_once(
+    open_device: Callable[..., Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = open_device(), open_device(consent=False)
+    here.consent.grant("train")
+    assert other.consent.get("train")
+    with monkeypatch.context() as patched:
+        patched.setattr("palate_client.consent._DECIDE", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
+        with pytest.raises(PalateError, match="nowhere"):
+            other.consent.revoke("train")
+    assert not here.consent.get("train")
+
+
 def test_revoking_store_stops_recording_and_keeps_what_is_there(device: Device) -> None:
     device.track("view", "a")
     device.consent.revoke("store")

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import PLANS, Turn
 
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import attempt
 from palate_core.device.attempt import MaskedDevice
 from palate_core.device.checks import draw
@@ -35,6 +34,7 @@ from palate_core.masks.messages import (
 )
 from palate_core.masks.transcript import RECEIPT, receipt_payload, sign
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
 
 
 def played(n_max: int | None = None) -> tuple[MaskedCohort, dict[Step, tuple[bytes, bytes]]]:

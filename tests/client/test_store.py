@@ -246,6 +246,17 @@ def test_a_clock_that_leaps_ahead_deletes_nothing(open_device: Open, clock: Any)
         assert history() == five
 
 
+def test_a_long_absence_is_believed_once_the_clock_has_run_on(open_device: Open, clock: Any) -> None:
+    with open_device() as device:
+        device.track("view", "old")
+    clock.now += 3 * 365 * DAY
+    for days, left in ((0, ["old"]), (29, ["old"]), (2, [])):
+        clock.now += days * DAY
+        with open_device() as device:
+            device.consent.grant("store")
+            assert items(device)[:1] == left, days
+
+
 def test_a_clock_that_is_not_set_makes_nothing_old(open_device: Open, clock: Any) -> None:
     with open_device() as device:
         device.track("view", "a")

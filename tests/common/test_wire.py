@@ -57,6 +57,11 @@ def test_sums_at_the_bound_pass_on_both_sides_of_32_bits(users: int, sign: int) 
     assert decode(encode(header(users), batch), grid=MAX_GRID).total.tolist() == [sign * users * MAX_GRID, 0, 0]
 
 
+def test_how_long_a_message_is_tells_nothing_of_its_numbers() -> None:
+    few, many = (len(encode(header(40), clipped([row] * 40, MAX_GRID))) for row in ([0, 0, 0], [MAX_GRID, 0, 0]))
+    assert few == many
+
+
 @pytest.mark.parametrize("grid", [1, 100, 2**14, 2**20, MAX_GRID])
 def test_a_single_contribution_one_above_the_bound_is_refused_exactly(grid: int) -> None:
     assert decode(encode(header(), clipped([grid, 0, 0], grid)), grid=grid).total[0] == grid

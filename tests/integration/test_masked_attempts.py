@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from palate_audit.secagg.cohort import MaskedCohort
 
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import Step
+from palate_sim.masks.cohort import MaskedCohort
 
 
 @pytest.mark.parametrize("n", range(3, 13))

@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+<<<<<<< HEAD
 from palate_audit.secagg.adversary import Adversary
 from palate_audit.secagg.attacks import let_pass
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.hostile import PLANS, Turn
+=======
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import checks as masked_checks
 from palate_core.device.states import Advertised, Shared
 from palate_core.errors import IntegrityError, PalateError, RefusedError
@@ -49,6 +54,7 @@ from palate_core.masks.transcript import (
 )
 from palate_server.secagg import recovery
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
 
 RING = {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False}
 VICTIM, COLLUDER = 0, 11

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("common", "client", "server", "simulations")
+PACKAGES = ("common", "client", "server", "simulations", "tests")
+NEEDED = (*PACKAGES[:-1], "tests/mutants")
 FILES = (".ci/new.py", "pyproject.toml", "tests/common/test_algorithms.py", "tests/simulations/test_metrics.py")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The code, and the files that the script changes beside it."""
-    for name in PACKAGES:
+    for name in NEEDED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "figures.jsonl"))
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ from palate_common.algorithms import PublicFacts
 from palate_common.algorithms.count_twice import CountTwice
 from palate_common.interactions import Interactions
 from palate_sim.metrics import USER_METRICS, found_again
-from palate_audit.mutants import MUTANTS
+from mutants.listed import MUTANTS
 assert doctest.testmod(sys.modules["palate_sim.metrics.found_again"]) == (0, 2)
 assert USER_METRICS["found_again"] is found_again
 assert {"half drawn", "half unit"} <= {each.name for each in MUTANTS}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+<<<<<<< HEAD
 from palate_audit.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
 from palate_audit.enumerated.events import one_more_event
 from palate_audit.enumerated.separability import everybody, separability
@@ -18,6 +19,14 @@ from palate_audit.reference.long_noise import MOST, Taken, long_gaussian, long_s
 from palate_audit.reference.noise import discrete_gaussian, shares
 
 from palate_audit.enumerated import caches, constants, noises, sizes
+=======
+
+from mechanism.enumerated import caches, constants, noises, sizes
+from mechanism.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
+from mechanism.enumerated.events import one_more_event
+from mechanism.enumerated.separability import everybody, separability
+from mechanism.enumerated.settings import SettingsCase, _inputs, cases, names, public, rounds, values
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_common.algorithms import Algorithm, PublicFacts, algorithm_class
 from palate_common.algorithms.als import vote
@@ -29,6 +38,8 @@ from palate_core.errors import InputError, IntegrityError
 from palate_core.noise import discrete_gaussian as sampler
 from palate_core.noise import randomness
 from palate_core.noise.randomness import SeededSource
+from reference.long_noise import MOST, Taken, long_gaussian, long_shares
+from reference.noise import discrete_gaussian, shares
 
 
 def blocks(case: SettingsCase) -> set[str]:
@@ -195,12 +206,12 @@ def test_a_user_who_moves_others_is_found() -> None:
     def by_all(histories: Interactions, one_in: int, seed: int) -> np.ndarray:
         return real(histories, one_in, seed)[: max(1, histories.nnz // 20)]
 
-    some = mock.patch("palate_audit.enumerated.separability.names", return_value=("als", "dp-ease"))
-    without_torch = mock.patch("palate_audit.enumerated.separability.in_torch", return_value=())
+    some = mock.patch("mechanism.enumerated.separability.names", return_value=("als", "dp-ease"))
+    without_torch = mock.patch("mechanism.enumerated.separability.in_torch", return_value=())
     with some, without_torch, mock.patch("palate_common.algorithms.als.algorithm.voters", by_all):
         found = {each.test: each for each in separability()}
-    assert found["U separable: als"].verdict is Verdict.ALARM
-    assert [test for test, each in found.items() if each.verdict is Verdict.ALARM] == ["U separable: als"]
+    assert found["separable: als"].verdict is Verdict.ALARM
+    assert [test for test, each in found.items() if each.verdict is Verdict.ALARM] == ["separable: als"]
 
 
 def test_weights_that_follow_from_other_events_are_found() -> None:

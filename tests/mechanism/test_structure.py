@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from palate_audit.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
-from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.sharing import once, sharing
-from palate_audit.mutants.mutation_testing import find
-from palate_audit.run.structure import STRUCTURE, Structural, structural
 
+from mechanism.checks.sensitivity import FIRST, OTHERS, QUICK, all_probes
+from mechanism.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.sharing import once, sharing
+from mutants.listed import find
 from palate_audit.counted.noise import _pairs, repeated_numbers
-from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.production import Production
 from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.watched_run import WatchedRun
@@ -22,19 +18,6 @@ from palate_common.mechanism.update import Int64
 from palate_core.errors import IntegrityError
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DISTRIBUTED
-
-
-@pytest.mark.parametrize("test", STRUCTURE, ids=lambda test: test.letter)
-def test_clean_code_passes_the_quick_battery(test: Structural) -> None:
-    found = judge(test.run(quick=True))
-    assert [(each.test, each.said) for each in found if each.verdict is not Verdict.PASS] == []
-    assert all(each.test.split()[0] == test.letter for each in found)
-    assert len({each.test for each in found}) == len(found)
-    json.dumps([dict(each.figures) for each in found], allow_nan=False)
-
-
-def test_letters_choose_tests() -> None:
-    assert {each.test.split()[0] for each in structural(quick=True, letters=["X", "K"])} == {"K", "X"}
 
 
 def test_the_quick_battery_is_a_part_of_the_whole_one() -> None:

@@ -1,4 +1,4 @@
-"""E surveys: silent on the SDK as it is, and an alarm on a device that tells more than it is asked."""
+"""Surveys: silent on the SDK as it is, and an alarm on a device that tells more than it is asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+<<<<<<< HEAD
 from palate_audit.checks import surveys as battery
+=======
+from mechanism.checks import surveys as battery
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_client.rounds import contribution, participation
 from palate_client.rounds import survey_answers as answers
@@ -90,8 +94,8 @@ def test_a_device_says_what_it_is_asked_and_no_more() -> None:
     [
         (reasons_leave, "what is not asked"),
         (hours_leave, "what is not asked"),
-        (silence_tells, "E surveys"),
-        (sizes_tell, "E surveys"),
+        (silence_tells, "surveys"),
+        (sizes_tell, "surveys"),
         (nobody_asked, "without consent"),
         (texts_leave, "texts"),
     ],

@@ -1,4 +1,4 @@
-"""Bugs that are on no list of mutants: the quick battery finds them all the same, by the test that is named."""
+"""Bugs that are on no list of mutants: the battery finds them all the same, by the checks that are named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from palate_audit.run.structure import structural
 
+from mechanism.battery import group
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.rounds import contribution
@@ -31,6 +31,7 @@ def any_model(self: Any, plan: Any, data: bytes) -> GlobalModel:
 
 
 BUGS = [
+<<<<<<< HEAD
     ("K", "a key of 32 random bits", randomness, "_Keystream", lambda key: KEYSTREAM(key[:4] + bytes(28))),
     ("I", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
     ("F", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
@@ -40,19 +41,40 @@ BUGS = [
     ("G", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
     ("G", "devices take another ledger for the one they know", LedgerFile, "seen_checkpoint", lambda *_: None),
     ("G", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
+=======
+    ("keystreams", "a key of 32 random bits", randomness, "_Keystream", lambda key: KEYSTREAM(key[:4] + bytes(28))),
+    ("idle rounds", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
+    ("counting", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
+    ("counting", "the server sums answers to other attempts", aggregation, "_check_attempt", lambda *_: None),
+    ("ledgers", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
+    (
+        "ledgers",
+        "devices have no limits",
+        DeviceTotals,
+        "affords",
+        lambda self, rows, mu2: np.ones(len(rows), np.bool_),
+    ),
+    ("ledgers", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
+    ("ledgers", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
+    ("ledgers", "devices train on whatever model comes", contribution.Contributor, "_model", any_model),
+>>>>>>> refs/prep/tip-audit
 ]
 
 
 @pytest.mark.parametrize(
-    ("letter", "what", "owner", "name", "instead"),
-    # One of each letter here, the others in `make soak`; all of F and G, which take longest: mutants of both are tried
+    ("checks", "what", "owner", "name", "instead"),
+    # One of each group here, the others in `make soak`; all of two, which take longest: mutants of both are tried
     # anyway.
     [
-        pytest.param(*bug, id=bug[1], marks=[pytest.mark.soak] * (bug[0] in {*"FG", *(b[0] for b in BUGS[:place])}))
+        pytest.param(
+            *bug,
+            id=bug[1],
+            marks=[pytest.mark.soak] * (bug[0] in {"counting", "ledgers", *(b[0] for b in BUGS[:place])}),
+        )
         for place, bug in enumerate(BUGS)
     ],
 )
-def test_it_is_found(letter: str, what: str, owner: Any, name: str, instead: Any) -> None:
+def test_it_is_found(checks: str, what: str, owner: Any, name: str, instead: Any) -> None:
     with mock.patch.object(owner, name, instead):
-        found = judge(structural(quick=True, letters=(letter,)))
+        found = judge(group(checks, quick=True))
     assert [each.test for each in found if each.verdict is Verdict.ALARM], what

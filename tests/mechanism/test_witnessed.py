@@ -1,10 +1,15 @@
-"""G, witnesses: the real code passes, and each mutant of witnesses and handovers is found by this check alone."""
+"""Witnesses: the real code passes, and each mutant of witnesses and handovers is found by this check alone."""
 
 from __future__ import annotations
 
 import pytest
+<<<<<<< HEAD
 from palate_audit.checks.witnessed import witnessed
+=======
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.checks.witnessed import witnessed
+from mutants.listed import GROUPS, Mutant
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.mutants import GROUPS, Mutant
 

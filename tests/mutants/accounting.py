@@ -9,10 +9,16 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
 
 from palate_common.accounting import releases, sampled
 from palate_common.accounting.releases import Account, GaussianEvent
+=======
+from palate_common.accounting.releases import Account, GaussianEvent
+
+from mutants.mutant import mutant
+>>>>>>> refs/prep/tip-audit
 from palate_core import accounting, privacy_mode
 from palate_core import plan as plans
 from palate_core.accounting import charged_mu2
@@ -40,10 +46,9 @@ def _charged(price: Callable[[float], float]) -> Iterator[None]:
     "fixed cohort accounted as Poisson",
     bug="a cohort that is always the same is charged as if each device came with probability 0.1, unseen",
     seen="amplification claimed for whoever happens to be online",
-    test="G",
+    test="ledgers",
 )
 def fixed_as_poisson() -> Iterator[None]:
-    """Multiply mu^2 by q^2 with q = 0.1."""
     with _charged(lambda mu2: mu2 * 0.01):
         yield
 
@@ -52,10 +57,9 @@ def fixed_as_poisson() -> Iterator[None]:
     "shuffled epochs accounted as Poisson",
     bug="users are dealt out over the rounds, each once, and charged as if drawn anew each time",
     seen="DP-SGD on shuffled batches; Chua et al. (2024) show how much larger epsilon is",
-    test="G",
+    test="ledgers",
 )
 def shuffled_as_poisson() -> Iterator[None]:
-    """Charge a tenth less."""
     with _charged(lambda mu2: mu2 * 0.9):
         yield
 
@@ -64,10 +68,9 @@ def shuffled_as_poisson() -> Iterator[None]:
     "ledger sigma differs from sampler sigma",
     bug="the ledger says more noise than the plan asks for",
     seen="two configuration keys for one number",
-    test="G",
+    test="ledgers",
 )
 def other_sigma() -> Iterator[None]:
-    """Enter a sigma in the ledger that is ten per cent larger than the plan's."""
     real = Coordinator._charge
 
     def instead(self: Coordinator, plan: RoundPlan) -> ChargeProof:
@@ -88,10 +91,9 @@ def other_sigma() -> Iterator[None]:
     "c_max ignored",
     bug="every survivor's share of the noise is counted on, as if none were the adversary's",
     seen="sigma^2 / n in papers whose clients are all honest",
-    test="I",
+    test="idle rounds",
 )
 def all_honest() -> Iterator[None]:
-    """Count on the noise shares of all n_min survivors."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_min)):
         yield
 
@@ -100,10 +102,9 @@ def all_honest() -> Iterator[None]:
     "dropout shrinks noise",
     bug="shares are cut for all that are invited, and those who are lost take theirs along",
     seen="distributed noise without a floor on survivors (Kairouz et al. 2021, section 4)",
-    test="I",
+    test="idle rounds",
 )
 def dropped_noise() -> Iterator[None]:
-    """Cut the shares for n_max devices."""
     with mock.patch.object(CohortTerms, "shares", property(lambda self: self.n_max - self.c_max)):
         yield
 
@@ -112,10 +113,9 @@ def dropped_noise() -> Iterator[None]:
     "sigma_l rounded down",
     bug="a device's share is rounded down to whole steps",
     seen="integer division; with many devices and few steps a third of the variance is missing",
-    test="S",
+    test="masks",
 )
 def rounded_down() -> Iterator[None]:
-    """Round the share's square root down."""
 
     def floor(*, sigma: int, shares: int) -> int:
         return max(2, math.isqrt(sigma**2 // shares))
@@ -128,10 +128,9 @@ def rounded_down() -> Iterator[None]:
     "adjacency mismatch, on paper",
     bug="the card claims replace-one, and the charge is for zero-out: off by a factor of two",
     seen="epsilons of two definitions in one table",
-    test="G",
+    test="ledgers",
 )
 def other_adjacency() -> Iterator[None]:
-    """Write the wrong adjacency on the card."""
     real = card.card_payload
 
     def instead(extract: Extract) -> dict[str, Any]:
@@ -145,10 +144,9 @@ def other_adjacency() -> Iterator[None]:
     "tuning uncharged though claimed",
     bug="the card leaves tuning out of its exclusions, and no charge pays for it",
     seen="Papernot and Steinke (2022): choosing the best of many runs leaks, and is rarely counted",
-    test="G",
+    test="ledgers",
 )
 def tuning_claimed() -> Iterator[None]:
-    """Remove one exclusion from the card."""
     left = tuple(entry for entry in card.EXCLUSIONS if "hyper-parameter" not in entry[0])
     with mock.patch.object(card, "EXCLUSIONS", left):
         yield
@@ -158,11 +156,15 @@ def tuning_claimed() -> Iterator[None]:
     "sampled sums in one order only",
     bug="sampled events are accounted in one order of the pair, and the other one is dearer",
     seen="add-or-remove taken for remove: a curve of one side only",
-    test="G",
+    test="ledgers",
 )
 def one_order() -> Iterator[None]:
+<<<<<<< HEAD
     """Look at noise against the mixture only."""
     real = sampled._Curve.of
+=======
+    real = accounting._Curve.of
+>>>>>>> refs/prep/tip-audit
 
     def instead(mu: float, q: float, steps: int, *, removed: bool) -> sampled._Curve:
         return real(mu, q, steps, removed=False)
@@ -177,10 +179,9 @@ def one_order() -> Iterator[None]:
     "accountant's integral cut off",
     bug="the integral of delta stops early, so that an epsilon of 5.9 is sold as 5",
     seen="a quadrature that was tested where it is easy",
-    test="G",
+    test="ledgers",
 )
 def cut_integral() -> Iterator[None]:
-    """Leave out the far nodes."""
     with _recounted(), mock.patch.object(accounting, "_NODES", accounting._NODES[:61]):
         yield
 
@@ -189,11 +190,15 @@ def cut_integral() -> Iterator[None]:
     "composition by the maximum",
     bug="several releases are accounted as the dearest of them",
     seen="parallel composition, for releases of the same users",
-    test="G",
+    test="ledgers",
 )
 def by_maximum() -> Iterator[None]:
+<<<<<<< HEAD
     """Account the dearest release alone."""
     real = releases.account
+=======
+    real = accounting.account
+>>>>>>> refs/prep/tip-audit
 
     def instead(events: Sequence[Any], *, delta: float) -> Account:
         dearest = sorted(events, key=lambda event: event.mu2)[-1:] if events else events
@@ -210,10 +215,9 @@ def by_maximum() -> Iterator[None]:
     "several sums for the price of one",
     bug="a release of several sums in which everybody takes part is accounted as one of them",
     seen="a short cut for the simple case, whose condition lacks a word",
-    test="G",
+    test="ledgers",
 )
 def one_sum() -> Iterator[None]:
-    """Leave out the number of sums, where there is no sampling."""
     real = GaussianEvent.mu2.fget  # type: ignore[attr-defined]  # mypy takes it for its value
 
     def instead(self: GaussianEvent) -> float:
@@ -242,10 +246,9 @@ def _recounted() -> Iterator[None]:
     "no reserve for sampled steps",
     bug="a run whose steps are sampled keeps nothing of delta for their tails, which are taken for masks' alone",
     seen="a part of delta that two things share, and one of them is forgotten",
-    test="G",
+    test="ledgers",
 )
 def no_reserve() -> Iterator[None]:
-    """Keep delta for cohorts alone."""
     real = PrivacyMode.reserved_delta
 
     def instead(self: PrivacyMode, inclusion: float | None = None) -> float:
@@ -259,27 +262,8 @@ def no_reserve() -> Iterator[None]:
     "the tail of an attempt is the reserve of all",
     bug="each attempt of sampled steps may fail as often as all attempts together",
     seen="a constant in the place of another, a thousand times larger",
-    test="G",
+    test="ledgers",
 )
 def large_tail() -> Iterator[None]:
-    """Take the reserve for one attempt's tail."""
     with mock.patch.object(accounting, "TAIL", RESERVED_DELTA), _recounted():
         yield
-
-
-MUTANTS = (
-    fixed_as_poisson,
-    shuffled_as_poisson,
-    other_sigma,
-    all_honest,
-    dropped_noise,
-    rounded_down,
-    other_adjacency,
-    tuning_claimed,
-    one_order,
-    cut_integral,
-    by_maximum,
-    one_sum,
-    no_reserve,
-    large_tail,
-)

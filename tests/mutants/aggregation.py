@@ -8,8 +8,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.mutants.mutant import mutant
 
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.algorithms.sgd import losses
 from palate_common.interactions import Interactions
@@ -38,10 +38,9 @@ def _totals(change: Any) -> Any:
     "duplicate user",
     bug="the first user of a node is in its sum twice",
     seen="a batch that is padded by repeating its first rows",
-    test="F",
+    test="counting",
 )
 def duplicate() -> Iterator[None]:
-    """One user contributes up to two clip norms."""
     with _totals(lambda total, clipped: total + clipped.vector(0)):
         yield
 
@@ -50,10 +49,9 @@ def duplicate() -> Iterator[None]:
     "one user oversampled",
     bug="the answer of one node is summed three times",
     seen="sampling with replacement where each was to be taken once",
-    test="F",
+    test="counting",
 )
 def oversampled() -> Iterator[None]:
-    """One user contributes up to three clip norms."""
 
     def instead(answers: Replies, plan: RoundPlan) -> Aggregate:
         replies = dict(answers)
@@ -70,10 +68,9 @@ def oversampled() -> Iterator[None]:
     "delivery retry summed twice",
     bug="an answer that is delivered again counts again",
     seen="at-least-once delivery, and replies kept by message instead of by node",
-    test="F",
+    test="counting",
 )
 def retry_summed() -> Iterator[None]:
-    """Key the replies by message instead of by node."""
 
     def instead(answers: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
         return dict(enumerate(answer for _, answer in answers))
@@ -86,10 +83,9 @@ def retry_summed() -> Iterator[None]:
     "division by the true count",
     bug="a node divides its sum by how many of its users have events",
     seen="a mean over those who contributed: with and without one user everybody's share is another",
-    test="F",
+    test="counting",
 )
 def true_count() -> Iterator[None]:
-    """Divide by the number of users with events."""
 
     def change(total: Int64, update: ClippedUpdate) -> Int64:
         users = len(update.accepted)
@@ -104,11 +100,15 @@ def true_count() -> Iterator[None]:
     "division by the data-set size",
     bug="a node divides its sum by its number of events",
     seen="a loss averaged over examples, not over users",
-    test="F",
+    test="counting",
 )
 def data_set_size() -> Iterator[None]:
+<<<<<<< HEAD
     """Divide by the number of events."""
     real = contribution.Contributor._train_and_clip
+=======
+    real = contribution.Contributor._trained
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)
@@ -122,10 +122,9 @@ def data_set_size() -> Iterator[None]:
     "a user at a cut counts twice",
     bug="where many numbers are summed in parts, the first user of a part is also the last one of the part before",
     seen="ends that are inclusive on one side of a loop and exclusive on the other",
-    test="Z",
+    test="sizes",
 )
 def cut_twice() -> Iterator[None]:
-    """Sum dense blocks in parts that overlap."""
 
     def add_to(self: DenseSteps, total: Int64) -> None:
         at_once = max(1, update.DENSE_AT_ONCE // max(self.size, 1))
@@ -140,10 +139,9 @@ def cut_twice() -> Iterator[None]:
     "draws that all users share",
     bug="which items a user is given as negatives follows from how many events all users of the node have",
     seen="one generator for a whole batch, whose draws are dealt out to its users in turn",
-    test="U",
+    test="separability",
 )
 def shared_draws() -> Iterator[None]:
-    """Let the key of the draws depend on the whole batch."""
     real = losses.sampled
 
     def instead(seen: Interactions, negatives: int, key: int) -> Any:
@@ -157,10 +155,9 @@ def shared_draws() -> Iterator[None]:
     "an impossible sum is released",
     bug="a noised sum that no devices can have made is sealed and learned from like any other",
     seen="secure aggregation without a look at what comes out of it",
-    test="F",
+    test="counting",
 )
 def impossible_released() -> Iterator[None]:
-    """Leave out the look at the sum."""
     with mock.patch.object(coordinator, "require_possible", return_value=None):
         yield
 
@@ -169,10 +166,9 @@ def impossible_released() -> Iterator[None]:
     "dummies not looked at",
     bug="of a sum only the layout's coordinates are held to what devices can make",
     seen="a check that goes over named blocks, and not over all that was sent",
-    test="F",
+    test="counting",
 )
 def dummies_unseen() -> Iterator[None]:
-    """Drop the limits of the dummies, and of the whole, which has them in it."""
     real = possible.limits_of
 
     def limits_of(*given: Any, **named: Any) -> tuple[Limit, ...]:
@@ -198,10 +194,9 @@ class _Divided(ClippedUpdate):
     "changes of a batch centred",
     bug="in torch the mean change of all who are computed together is taken off each user's",
     seen="a normalisation over the first axis, which is one of users",
-    test="U",
+    test="separability",
 )
 def batch_centred() -> Iterator[None]:
-    """Centre the changes of item rows over a batch."""
     from palate_torch.algorithm import ModuleAlgorithm  # loads torch
 
     real = ModuleAlgorithm._changes
@@ -218,10 +213,9 @@ def batch_centred() -> Iterator[None]:
     "who has reached a limit counts for the floor",
     bug="installations that a node has left out count for the least cohort of a release",
     seen="a floor on who was asked, where one on who is in the sum is meant",
-    test="F",
+    test="counting",
 )
 def counted_absent() -> Iterator[None]:
-    """Count who was left out as if they were in the sum."""
     real = noise.noised
 
     def noised(summed: Aggregate, plan: RoundPlan) -> Any:
@@ -236,10 +230,9 @@ def counted_absent() -> Iterator[None]:
     "a part without a sum adds no noise",
     bug="of a node that is summed in parts, the users of a part that sums to zero aren't counted, and add no noise",
     seen="nothing to add, nothing to hide",
-    test="Z",
+    test="sizes",
 )
 def idle_parts() -> Iterator[None]:
-    """Count the users of parts that have a sum."""
 
     def of(batches: Iterable[ClippedUpdate], layout: Any, *, grid: int) -> update.ClippedSum:
         total, users = np.zeros(layout_size(layout), np.int64), 0
@@ -256,10 +249,9 @@ def idle_parts() -> Iterator[None]:
     "item numbers of sixteen bits",
     bug="in a sum of many items, a number is added to another item's row where items have more than 65,536 numbers",
     seen="indices made smaller for speed, on catalogues that were small enough",
-    test="Z",
+    test="sizes",
 )
 def short_numbers() -> Iterator[None]:
-    """Add by the low sixteen bits of an item's number."""
     real = OuterSteps._add_scalars
 
     def add(self: OuterSteps, *given: Any) -> None:
@@ -273,10 +265,9 @@ def short_numbers() -> Iterator[None]:
     "a batch scaled by its largest number",
     bug="in torch, where one user's change is huge, all changes that are computed together are divided by as much",
     seen="a guard against steps that diverge, over a whole tensor",
-    test="U",
+    test="separability",
 )
 def batch_tamed() -> Iterator[None]:
-    """Bring the largest change of a batch to a thousand."""
     from palate_torch.algorithm import ModuleAlgorithm  # loads torch
 
     real = ModuleAlgorithm._changes
@@ -288,21 +279,3 @@ def batch_tamed() -> Iterator[None]:
 
     with mock.patch.object(ModuleAlgorithm, "_changes", changes):
         yield
-
-
-MUTANTS = (
-    duplicate,
-    oversampled,
-    retry_summed,
-    true_count,
-    data_set_size,
-    cut_twice,
-    shared_draws,
-    impossible_released,
-    dummies_unseen,
-    batch_centred,
-    counted_absent,
-    idle_parts,
-    short_numbers,
-    batch_tamed,
-)

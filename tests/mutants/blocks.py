@@ -9,8 +9,8 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-from palate_audit.mutants.mutant import mutant
 
+from mutants.mutant import mutant
 from palate_common.interactions import segment_sum
 from palate_common.mechanism.pairs import PairBlock, PairSteps
 from palate_common.mechanism.update import Int64, OuterBlock, OuterSteps
@@ -22,10 +22,9 @@ Float64 = npt.NDArray[np.float64]
     "norm without the shift",
     bug="a centred product is clipped by the norm of its sparse rows, without what is taken off all rows",
     seen="a change of what is sent that the clip's own formula doesn't follow",
-    test="D",
+    test="sensitivity",
 )
 def shift_forgotten() -> Iterator[None]:
-    """A shift alone has no rows, and so no norm."""
 
     def bare(block: Any) -> Float64:
         norms: Float64 = real[type(block)](replace(block, along=None, shift=None))
@@ -40,10 +39,9 @@ def shift_forgotten() -> Iterator[None]:
     "a shift that is not the user's own",
     bug="what is taken off a user's rows is the mean of all shifts in the batch",
     seen="centring a batch by its mean, as batch normalisation does",
-    test="D",
+    test="sensitivity",
 )
 def mean_shift() -> Iterator[None]:
-    """One user moves what all others send."""
     real = OuterBlock.quantised
 
     def centred(block: OuterBlock, scale: Float64, grid: int) -> OuterSteps:
@@ -59,10 +57,9 @@ def mean_shift() -> Iterator[None]:
     "a pair counted twice",
     bug="a pair is added for (i, j) and again for (j, i), and clipped as if it were added once",
     seen="the whole of X'X folded onto its upper triangle",
-    test="D",
+    test="sensitivity",
 )
 def pair_twice() -> Iterator[None]:
-    """The sum is twice what was clipped."""
     real = PairSteps.add_to
 
     def twice(steps: PairSteps, total: Int64) -> None:
@@ -77,10 +74,9 @@ def pair_twice() -> Iterator[None]:
     "pairs clipped by their rows",
     bug="pairs are clipped by the norm of the items, which grows with the root of their number, not with it",
     seen="a bound of the history taken for a bound of its co-occurrences",
-    test="D",
+    test="sensitivity",
 )
 def pairs_by_rows() -> Iterator[None]:
-    """A hundred items have a norm of 10, and their pairs one of 70."""
 
     def norms(block: PairBlock | PairSteps) -> Float64:
         return np.asarray(segment_sum(np.square(block.rows.astype(np.float64)), block.indptr))
@@ -93,16 +89,12 @@ def pairs_by_rows() -> Iterator[None]:
     "a block the clip doesn't know",
     bug="a new kind of block counts as nothing in the joint norm",
     seen="a sum over the known kinds that skips all others",
-    test="D",
+    test="sensitivity",
 )
 def unknown_block() -> Iterator[None]:
-    """Pairs go out as they are."""
 
     def nothing(block: PairBlock | PairSteps) -> Float64:
         return np.zeros(len(block.indptr) - 1)
 
     with mock.patch.object(PairBlock, "square_norms", nothing), mock.patch.object(PairSteps, "square_norms", nothing):
         yield
-
-
-MUTANTS = (shift_forgotten, mean_shift, pair_twice, pairs_by_rows, unknown_block)

@@ -9,8 +9,13 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
+=======
+from palate_core.layout import BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism import clipping
 from palate_common.mechanism.pairs import PairBlock
@@ -58,10 +63,9 @@ def clips(instead: Callable[..., ClippedUpdate]) -> Any:
     "no clip",
     bug="contributions are put on the grid as they are",
     seen="a clip that is configured and never called, as when a strategy without its wrapper is used",
-    test="D",
+    test="sensitivity",
 )
 def no_clip() -> Iterator[None]:
-    """Scale by 1 / C whatever the norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: np.full(len(norms), 1 / c))):
         yield
 
@@ -70,10 +74,9 @@ def no_clip() -> Iterator[None]:
     "per-block clip",
     bug="each block is clipped to the whole clip norm by itself",
     seen="per-layer clipping accounted as a global one",
-    test="D",
+    test="sensitivity",
 )
 def per_block_clip() -> Iterator[None]:
-    """The norm can reach C times the square root of the number of blocks."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         parts = [
@@ -113,10 +116,9 @@ def _sumclips(bound: Callable[[int, int], float]) -> Any:
     "clip after sum",
     bug="a node sums its users first and clips the sum to their number of clip norms",
     seen="clipping the mean gradient of a batch instead of each example's",
-    test="D",
+    test="sensitivity",
 )
 def clip_after_sum() -> Iterator[None]:
-    """One user can use the clip norms of all others."""
     with _sumclips(lambda users, grid: users * grid):
         yield
 
@@ -125,10 +127,9 @@ def clip_after_sum() -> Iterator[None]:
     "shard clipped as one user",
     bug="the sum of a node's users is clipped to one clip norm",
     seen="a simulated client that stands for many users; zero-out of one then moves it by up to two clip norms",
-    test="D",
+    test="sensitivity",
 )
 def shard_as_one() -> Iterator[None]:
-    """Clip a node's sum as if it were one user's."""
     with _sumclips(lambda users, grid: grid):
         yield
 
@@ -137,10 +138,9 @@ def shard_as_one() -> Iterator[None]:
     "NaN bypasses the clip",
     bug="a norm that is NaN compares as small, and what isn't NaN goes out unclipped",
     seen="`if norm > clip` is false for NaN",
-    test="D",
+    test="sensitivity",
 )
 def nan_bypass() -> Iterator[None]:
-    """Treat a NaN norm as a small one."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         norms = clipping._norms(update, layout)
@@ -179,10 +179,9 @@ def _checked_by_integers(kind: type[np.signedinteger[Any]]) -> Any:
     "integer norm overflow, int64",
     bug="the norm check squares in int64, which wraps: 2^32 steps have norm 0",
     seen="int64 dot products were seen to overflow to 0",
-    test="D",
+    test="sensitivity",
 )
 def overflow_int64() -> Iterator[None]:
-    """2^32 squared is 0 in int64."""
     with _checked_by_integers(np.int64):
         yield
 
@@ -191,10 +190,9 @@ def overflow_int64() -> Iterator[None]:
     "integer norm overflow, int32",
     bug="the norm check squares in int32, which wraps: 2^16 steps have norm 0",
     seen="int32 dot products were seen to overflow to 0",
-    test="D",
+    test="sensitivity",
 )
 def overflow_int32() -> Iterator[None]:
-    """2^16 squared is 0 in int32."""
     with _checked_by_integers(np.int32):
         yield
 
@@ -203,10 +201,9 @@ def overflow_int32() -> Iterator[None]:
     "a row named twice counts twice",
     bug="rows that one user names twice are accepted: the clip counts each by itself, the sum adds them up",
     seen="sparse gradients before they are coalesced",
-    test="X",
+    test="reference",
 )
 def rows_named_twice() -> Iterator[None]:
-    """Check only that rows are in range."""
     real = clipping._check_rows
 
     def instead(name: str, block: OuterBlock | PairBlock) -> None:
@@ -217,15 +214,3 @@ def rows_named_twice() -> Iterator[None]:
 
     with mock.patch.object(clipping, "_check_rows", instead):
         yield
-
-
-MUTANTS = (
-    no_clip,
-    per_block_clip,
-    clip_after_sum,
-    shard_as_one,
-    nan_bypass,
-    overflow_int64,
-    overflow_int32,
-    rows_named_twice,
-)

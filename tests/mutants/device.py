@@ -11,9 +11,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-from palate_audit.mutants.mutant import mutant
 
+<<<<<<< HEAD
 from palate_client import panel
+=======
+from mutants.mutant import mutant
+from palate_client import flower, panel
+>>>>>>> refs/prep/tip-audit
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.ledger_file import LedgerFile, Seen
 from palate_client.online import hosting
@@ -44,10 +48,9 @@ from palate_sim.engines import node
     "masked noise kept",
     bug="under masks a device adds the same noise in each round and attempt",
     seen="noise that is drawn when a device enrols: masks hide it, and two sums subtract to none",
-    test="R",
+    test="repeats",
 )
 def kept() -> Iterator[None]:
-    """Draw a device's noise once for each sigma and size."""
     noises: dict[tuple[Any, ...], Int64] = {}
     owners: WeakKeyDictionary[Source, tuple[int, ...]] = WeakKeyDictionary()
     make, add = shares.share_source, shares.add_shares
@@ -77,11 +80,15 @@ def kept() -> Iterator[None]:
     "masked attempts uncharged",
     bug="under masks the device's own ledger is never charged",
     seen="two ways into the device, of which one was written later",
-    test="P",
+    test="devices",
 )
 def uncharged_masks() -> Iterator[None]:
+<<<<<<< HEAD
     """Don't charge a masked attempt."""
     real = Contributor._charge_once
+=======
+    real = Contributor._charged
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         if signed.plan.cohort is not None and signed.plan.cohort.masks:
@@ -96,10 +103,9 @@ def uncharged_masks() -> Iterator[None]:
     "an empty history refuses",
     bug="an app's device without events refuses to train, and so tells that it has none",
     seen="`if not events: return` in an app, for devices with nothing to say",
-    test="P",
+    test="devices",
 )
 def refuses_when_idle() -> Iterator[None]:
-    """Refuse a plan where there is nothing to contribute."""
     real = Rounds._histories
 
     def instead(self: Rounds, plan: RoundPlan) -> tuple[Histories, str]:
@@ -116,11 +122,15 @@ def refuses_when_idle() -> Iterator[None]:
     "a state of the ledger not remembered",
     bug="under masks a device doesn't keep the state of the population's ledger that its plan has shown",
     seen="somebody else is thought to be a witness already",
-    test="P",
+    test="devices",
 )
 def unseen_states() -> Iterator[None]:
+<<<<<<< HEAD
     """Don't keep what a masked plan shows."""
     real = LedgerFile.see
+=======
+    real = DeviceLedger.see
+>>>>>>> refs/prep/tip-audit
 
     def instead(
         self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
@@ -136,10 +146,9 @@ def unseen_states() -> Iterator[None]:
     "an upload outlives consent",
     bug="later answers of a masked attempt are sent on after their purpose was revoked",
     seen="consent that is asked for once, when an attempt begins",
-    test="P",
+    test="devices",
 )
 def sent_on() -> Iterator[None]:
-    """Forget what a later answer is for."""
     real = OwnHost.go_on
 
     def instead(self: OwnHost, node: int, request: bytes) -> bytes:
@@ -155,10 +164,9 @@ def sent_on() -> Iterator[None]:
     "a loosening that loosens more",
     bug="floors for a small deployment also allow the server to add the noise",
     seen="one switch for tests, which grows",
-    test="G",
+    test="ledgers",
 )
 def loosened_more() -> Iterator[None]:
-    """Trust the server where there are few devices."""
     real = Floors.for_few
 
     def instead(self: Floors) -> Floors:
@@ -173,10 +181,9 @@ def loosened_more() -> Iterator[None]:
     "a busy store counts as consent",
     bug="a device whose store can't be read for a while goes on as if its user agreed",
     seen="a lock that is held for a moment, and an attempt that would be lost for it",
-    test="P",
+    test="devices",
 )
 def busy_consent() -> Iterator[None]:
-    """Pass the check where it can't be made."""
     real = Rounds._check_consent
 
     def instead(self: Rounds, plan: RoundPlan) -> None:
@@ -191,10 +198,9 @@ def busy_consent() -> Iterator[None]:
     "a full disk loses the note",
     bug="what can't be written into the journal is sent without being in it",
     seen="a record that is thought to be for the user's curiosity",
-    test="P",
+    test="devices",
 )
 def unnoted() -> Iterator[None]:
-    """Send also where the note fails."""
     real = Rounds._note
 
     def instead(self: Rounds, plan: RoundPlan, what: str, data: bytes) -> None:
@@ -209,10 +215,9 @@ def unnoted() -> Iterator[None]:
     "one purpose a session",
     bug="all that a session sends is held to the purpose of its first answer",
     seen="a member that is set once",
-    test="P",
+    test="devices",
 )
 def first_purpose() -> Iterator[None]:
-    """Keep the first purpose of a host."""
     real = OwnHost._counted
     first: WeakKeyDictionary[OwnHost, Any] = WeakKeyDictionary()
 
@@ -230,10 +235,9 @@ def first_purpose() -> Iterator[None]:
     "a decision on an older text is ignored",
     bug="of a user's decisions the one on the latest version of a text counts, and not the latest one",
     seen="versions that are sorted, where only the order of time is meant",
-    test="P",
+    test="devices",
 )
 def latest_text() -> Iterator[None]:
-    """Ask for the largest version first."""
     real = Consent.get
 
     def instead(self: Consent, purpose: Purpose) -> bool:
@@ -249,10 +253,9 @@ def latest_text() -> Iterator[None]:
     "too little to learn from",
     bug="where the unit is one event, fewer than five items count as none, so that a fifth one moves five",
     seen="a threshold for quality, which is harmless where the unit is a user",
-    test="U",
+    test="separability",
 )
 def few_items() -> Iterator[None]:
-    """Read short histories as empty ones."""
     real = OwnHistory.users
 
     def instead(self: OwnHistory, rows: Any) -> Interactions:
@@ -267,10 +270,9 @@ def few_items() -> Iterator[None]:
     "a model of any hash",
     bug="a device reads the model that it gets, whatever hash the signed plan names",
     seen="a file that is named after its hash, of which the name was thought to be the proof",
-    test="G",
+    test="ledgers",
 )
 def any_model() -> Iterator[None]:
-    """Don't compare hashes."""
 
     def instead(self: ModelReader, data: bytes, named: str) -> GlobalModel:
         return GlobalModel.from_bytes(data)
@@ -283,11 +285,15 @@ def any_model() -> Iterator[None]:
     "a model compared after the charge",
     bug="a device is charged for a plan before it has the plan's model, which then is another",
     seen="a download that begins once the plan is on record, so that it is made for no plan that is refused",
-    test="G",
+    test="ledgers",
 )
 def charged_first() -> Iterator[None]:
+<<<<<<< HEAD
     """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
     real, charge = Contributor._read_model, Contributor._write_charge
+=======
+    real, charge = Contributor._model, Contributor._charge
+>>>>>>> refs/prep/tip-audit
     charged: dict[str, npt.NDArray[np.bool_]] = {}
 
     def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
@@ -305,10 +311,9 @@ def charged_first() -> Iterator[None]:
     "a model fetched before it is asked",
     bug="a device fetches the model of a plan that its user doesn't agree to, and refuses the plan then",
     seen="checks that all stand where the plan and its model are, once both are there",
-    test="P",
+    test="devices",
 )
 def fetched_first() -> Iterator[None]:
-    """Take the hash from the plan as it comes."""
 
     def instead(self: Rounds, plan: bytes) -> str | None:
         return read_plan(plan).plan.model_hash
@@ -321,10 +326,9 @@ def fetched_first() -> Iterator[None]:
     "a reset that rounds don't see",
     bug="what was done before a taste was reset still goes into rounds and the open log",
     seen="a reset that was thought of for lists, which leave an item out by other means",
-    test="P",
+    test="devices",
 )
 def unreset() -> Iterator[None]:
-    """Read everything as if the taste was never reset."""
     real = Evidence.grown
 
     def instead(self: Evidence, events: npt.NDArray[np.void], weighting: Weighting, *, reset: int) -> Evidence:
@@ -338,10 +342,9 @@ def unreset() -> Iterator[None]:
     "an open log by how often",
     bug="the open log lists what was done most often first",
     seen="an order that reads well, in a list that says days alone",
-    test="P",
+    test="devices",
 )
 def by_count() -> Iterator[None]:
-    """Sort the open log by numbers of events."""
     real = Interests.look
 
     def instead(self: Interests) -> Look:
@@ -362,10 +365,9 @@ def by_count() -> Iterator[None]:
     "an idle device fetches no model",
     bug="a device whose user did nothing doesn't ask for the newest model",
     seen="bytes that are saved where there is nothing to recommend from, and a request that tells",
-    test="P",
+    test="devices",
 )
 def idle_download() -> Iterator[None]:
-    """Ask for a model if there is an event."""
     real = Session._update_model
 
     def instead(self: Session, https: Any, service: Any) -> Any:
@@ -379,10 +381,9 @@ def idle_download() -> Iterator[None]:
     "a server's hold asks for nobody's consent",
     bug="while a server holds its reply, and between two parts of an answer, only the session's end is looked for",
     seen="one question for two things: whether the session is over, and whether the user still agrees",
-    test="P",
+    test="devices",
 )
 def sent_whole() -> Iterator[None]:
-    """Let an answer that has begun go out whole."""
     real = Session._is_over
 
     with mock.patch.object(Session, "_is_over", lambda self, host=None: real(self)):
@@ -393,10 +394,9 @@ def sent_whole() -> Iterator[None]:
     "a host asks after its first plan's purpose",
     bug="a device that has looked up consent for a plan looks for the same purpose with each later one",
     seen="a look-up that is kept for as long as an object lives",
-    test="P",
+    test="devices",
 )
 def purpose_kept() -> Iterator[None]:
-    """Keep the first plan of a device's rounds."""
     real = Rounds._check_consent
     first: WeakKeyDictionary[Any, RoundPlan] = WeakKeyDictionary()
     made = Rounds.join
@@ -416,10 +416,9 @@ def purpose_kept() -> Iterator[None]:
     "a month that goes on after the week",
     bug="the answer on a month counts what was done after the survey's week, until the device is asked",
     seen="a window with a beginning, whose end is now",
-    test="E",
+    test="outputs",
 )
 def open_month() -> Iterator[None]:
-    """Count later days, too."""
     real = survey_answers.answers
 
     def instead(survey: Any, behaviour: Any, calendar: Any) -> dict[str, float]:
@@ -434,10 +433,9 @@ def open_month() -> Iterator[None]:
     "a store that stays busy counts as consent",
     bug="a device whose consent can't be read is patient once, and then goes on with what it was agreed to last",
     seen="a retry whose last failure is the one that nobody has thought of",
-    test="P",
+    test="devices",
 )
 def patient_once() -> Iterator[None]:
-    """Take the second failure for a yes."""
     real = Consent.get
 
     def get(self: Consent, purpose: Purpose) -> bool:
@@ -454,10 +452,9 @@ def patient_once() -> Iterator[None]:
     "a device that nobody used stays away",
     bug="a device refuses where its user did something before, and nothing in the last month",
     seen="rounds that are to be made of those who are there, so that an answer tells whether somebody was",
-    test="P",
+    test="devices",
 )
 def idle_device() -> Iterator[None]:
-    """Refuse when the last event is old."""
     real = Rounds._contributor
 
     def contributor(self: Rounds, *given: Any) -> Contributor:
@@ -474,10 +471,9 @@ def idle_device() -> Iterator[None]:
     "single events under another purpose",
     bug="a plan that protects single events asks for consent to surveys, and is charged as one",
     seen="purposes that are told apart by whether a plan is the usual one",
-    test="P",
+    test="devices",
 )
 def events_as_surveys() -> Iterator[None]:
-    """Ask for the wrong purpose."""
 
     def asked(plan: RoundPlan) -> Purpose:
         return "analytics" if plan.events is not None else purpose_of(plan)
@@ -492,11 +488,15 @@ def events_as_surveys() -> Iterator[None]:
     "a host keeps the key of the run before",
     bug="a process that hosts nodes of one run goes on with its release key in the next",
     seen="a host that is kept by what its files are",
-    test="G",
+    test="ledgers",
 )
 def host_of_before() -> Iterator[None]:
+<<<<<<< HEAD
     """Find the open host without a look at its key."""
     real = node._open_host
+=======
+    real = flower._open_host
+>>>>>>> refs/prep/tip-audit
 
     def found(hosted: Any) -> Any:
         for known, (host, _) in node._opened.items():
@@ -512,11 +512,15 @@ def host_of_before() -> Iterator[None]:
     "who is at a limit joins the others",
     bug="where some installations of a node have reached their own limit, all of them contribute, and these uncharged",
     seen="a mask that is asked whether any is in it, where all is meant",
-    test="F",
+    test="counting",
 )
 def all_join() -> Iterator[None]:
+<<<<<<< HEAD
     """Let all take part of whom one was charged."""
     real = Contributor._charge_once
+=======
+    real = Contributor._charged
+>>>>>>> refs/prep/tip-audit
 
     def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones_like(real(self, signed, shown, before))
@@ -529,10 +533,9 @@ def all_join() -> Iterator[None]:
     "a survey costs what it likes",
     bug="the highest cost of an attempt that a device allows isn't asked of surveys",
     seen="floors that were thought of for training",
-    test="G",
+    test="ledgers",
 )
 def dear_surveys() -> Iterator[None]:
-    """Lift two floors for all but training."""
     real = admission.check_floors
 
     def check_floors(plan: RoundPlan, floors: Floors, *, now: float) -> None:
@@ -542,33 +545,3 @@ def dear_surveys() -> Iterator[None]:
 
     with mock.patch.object(admission, "check_floors", check_floors):
         yield
-
-
-MUTANTS = (
-    kept,
-    uncharged_masks,
-    refuses_when_idle,
-    unseen_states,
-    sent_on,
-    loosened_more,
-    busy_consent,
-    unnoted,
-    first_purpose,
-    latest_text,
-    few_items,
-    any_model,
-    charged_first,
-    fetched_first,
-    unreset,
-    by_count,
-    idle_download,
-    sent_whole,
-    purpose_kept,
-    open_month,
-    patient_once,
-    idle_device,
-    events_as_surveys,
-    host_of_before,
-    all_join,
-    dear_surveys,
-)

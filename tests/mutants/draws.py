@@ -8,9 +8,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
 from palate_audit.mutants.noise import Draw, sampled
+=======
+from palate_core.layout import DUMMIES
+>>>>>>> refs/prep/tip-audit
 
+from mutants.mutant import mutant
+from mutants.noise import Draw, sampled
 from palate_common.mechanism.update import Int64
 from palate_core.layout import DUMMIES
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
@@ -38,10 +44,9 @@ def _remembered(turn: Callable[[int], tuple[int, int]]) -> Draw:
     "noise reused",
     bug="one noise vector serves every release",
     seen="noise that is drawn when a strategy is made",
-    test="C",
+    test="releases",
 )
 def reused() -> Iterator[None]:
-    """Draw once, and return that noise at every call."""
     with sampled(_remembered(lambda call: (0, 1))):
         yield
 
@@ -50,10 +55,9 @@ def reused() -> Iterator[None]:
     "antithetic noise",
     bug="every second noise vector is the former one with the other sign",
     seen="a variance reduction of the sum of two releases, which then has no noise",
-    test="C",
+    test="releases",
 )
 def antithetic() -> Iterator[None]:
-    """Return each noise twice, with opposite signs."""
     with sampled(_remembered(lambda call: (call // 2, 1 - 2 * (call % 2)))):
         yield
 
@@ -62,10 +66,9 @@ def antithetic() -> Iterator[None]:
     "noise cycled",
     bug="two noise vectors take turns",
     seen="a pool of noise that was made beforehand",
-    test="C",
+    test="releases",
 )
 def cycled() -> Iterator[None]:
-    """Alternate between two noise vectors."""
     with sampled(_remembered(lambda call: (call % 2, 1))):
         yield
 
@@ -74,10 +77,9 @@ def cycled() -> Iterator[None]:
     "tiled noise",
     bug="64 draws are repeated along the vector",
     seen="a buffer of random words that is not refilled",
-    test="J",
+    test="releases",
 )
 def tiled() -> Iterator[None]:
-    """Repeat 64 draws along the vector."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return np.resize(sample_discrete_gaussian(min(n, 64), sigma=sigma, source=source), n)
@@ -95,10 +97,9 @@ def _uniforms(n: int, source: Source) -> Any:
     "uniform noise",
     bug="noise is uniform, of the charged variance",
     seen="a dither taken for the noise",
-    test="B2",
+    test="releases",
 )
 def uniform() -> Iterator[None]:
-    """Draw uniform noise, which is bounded by 1.73 sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found: Int64 = np.rint((2 * _uniforms(n, source) - 1) * sigma * math.sqrt(3)).astype(np.int64)
@@ -112,10 +113,9 @@ def uniform() -> Iterator[None]:
     "Laplace noise",
     bug="noise is Laplace, of the charged variance",
     seen="a mechanism for another norm behind the same interface",
-    test="B2",
+    test="releases",
 )
 def laplace() -> Iterator[None]:
-    """Draw Laplace noise, with heavy tails and a sharp peak."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         centred = 2 * _uniforms(n, source) - 1
@@ -131,10 +131,9 @@ def laplace() -> Iterator[None]:
     "float noise off the grid",
     bug="a float Gaussian is added to the integers, and released with all its digits",
     seen="Mironov (2012): the low bits of a float's noise tell the number under it",
-    test="H",
+    test="releases",
 )
 def off_grid() -> Iterator[None]:
-    """Add noise that is not rounded to the grid."""
 
     def draw(n: int, sigma: int, source: Source) -> Any:
         radius, angle = np.sqrt(-2 * np.log(_uniforms(n, source))), 2 * np.pi * _uniforms(n, source)
@@ -149,10 +148,9 @@ def off_grid() -> Iterator[None]:
     "spare draws used again",
     bug="a noise begins with the last 64 numbers of the one before, which were published as dummies",
     seen="a buffer of draws that were made in advance, and of which the last are kept",
-    test="R",
+    test="repeats",
 )
 def spare() -> Iterator[None]:
-    """Begin with the end of the last noise of the same sigma."""
     kept: dict[int, Int64] = {}
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -171,10 +169,9 @@ def spare() -> Iterator[None]:
     "dummies repeat the noise",
     bug="dummies carry a copy of the first 64 numbers' noise, so that a release gives away those 64 sums exactly",
     seen="np.resize, which fills up with repetitions",
-    test="R",
+    test="repeats",
 )
 def copied_dummies() -> Iterator[None]:
-    """Draw for the contributions, and fill up with copies."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return np.resize(sample_discrete_gaussian(max(1, n - DUMMIES), sigma=sigma, source=source), n)
@@ -187,10 +184,9 @@ def copied_dummies() -> Iterator[None]:
     "candidates kept for the next call",
     bug="what a call has drawn beyond its need begins every later noise of that deviation, if it is large",
     seen="a cache that saves random words, and from which nothing is taken out",
-    test="W",
+    test="random words",
 )
 def kept_candidates() -> Iterator[None]:
-    """Keep the first surplus of each large sigma."""
     kept: dict[int, Int64] = {}
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -208,10 +204,9 @@ def kept_candidates() -> Iterator[None]:
     "both signs of long vectors",
     bug="of a noise of more than 2^17 numbers the second half is the first one with the other sign",
     seen="antithetic sampling, where a vector was long enough to be slow",
-    test="Z",
+    test="sizes",
 )
 def both_signs() -> Iterator[None]:
-    """Draw half of a long noise."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         if n <= 2**17:
@@ -224,17 +219,3 @@ def both_signs() -> Iterator[None]:
 
 
 SURPLUS, DEAR = 16, 2**19
-
-MUTANTS = (
-    reused,
-    antithetic,
-    cycled,
-    tiled,
-    uniform,
-    laplace,
-    off_grid,
-    spare,
-    copied_dummies,
-    kept_candidates,
-    both_signs,
-)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from palate_audit.mutants.mutant import mutant
-
+from mutants.mutant import mutant
 from palate_client.leaving import later_models, statement
 from palate_client.leaving.statement import Round, Statement
 from palate_client.rounds.report import PrivacyReport
@@ -17,10 +16,9 @@ from palate_client.rounds.report import PrivacyReport
     "an attempt left out of a statement",
     bug="of several attempts at a round, a statement lists the last one alone",
     seen="one line a round, where a round that was tried again has two",
-    test="G",
+    test="ledgers",
 )
 def left_out() -> Iterator[None]:
-    """List one attempt a round."""
     real = statement._rounds
 
     def rounds(report: PrivacyReport) -> tuple[Round, ...]:
@@ -34,10 +32,9 @@ def left_out() -> Iterator[None]:
     "half the cost in a statement's bound",
     bug="what anybody can still tell is computed from half of mu^2",
     seen="a bound per side of a pair, of which there are two",
-    test="G",
+    test="ledgers",
 )
 def halved() -> Iterator[None]:
-    """Bound by too small a mu."""
     real = statement._most
 
     def most(rate: float, mu2: float | None, reserved: float) -> float | None:
@@ -51,10 +48,9 @@ def halved() -> Iterator[None]:
     "an earlier model taken for a later one",
     bug="each model of the ledger counts as one of after the device left",
     seen="a proof that two states are of one ledger, without a look at which came first",
-    test="G",
+    test="ledgers",
 )
 def taken_as_later() -> Iterator[None]:
-    """Say of every model that it is later."""
     real = later_models._one_ledger
 
     def one_ledger(made: Statement, asked: Any, beside: Any) -> bool | None:
@@ -68,11 +64,15 @@ def taken_as_later() -> Iterator[None]:
     "another ledger's model taken",
     bug="a model is compared with a statement without a proof that their ledgers are one",
     seen="two signatures by the right key, over states that nobody compares",
-    test="G",
+    test="ledgers",
 )
 def of_another_ledger() -> Iterator[None]:
+<<<<<<< HEAD
     """Don't look at the proof."""
     with mock.patch.object(later_models, "check_pinned"), mock.patch.object(later_models, "check_growth"):
+=======
+    with mock.patch.object(later_models, "check_growth"):
+>>>>>>> refs/prep/tip-audit
         yield
 
 
@@ -80,12 +80,8 @@ def of_another_ledger() -> Iterator[None]:
     "an attempt without a receipt overlooked",
     bug="an attempt of which the device has lost the receipt is in no later model",
     seen="one of two ways to find a thing left out, as the other one always found it",
-    test="G",
+    test="ledgers",
 )
 def by_hash_alone() -> Iterator[None]:
-    """Find attempts by their plans' hashes alone."""
     with mock.patch.object(later_models, "_place", return_value=False):
         yield
-
-
-MUTANTS = (left_out, halved, taken_as_later, of_another_ledger, by_hash_alone)

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from palate_audit.mutants.mutant import mutant
-
+from mutants.mutant import mutant
 from palate_client.ledger.device_ledger import DeviceLedger
 from palate_client.ledger.ledger_file import LedgerFile
 from palate_common.accounting.sampled import attempt_mu2
@@ -65,10 +64,9 @@ def _uncharged(free: Callable[[RoundPlan], bool]) -> Iterator[None]:
     "uncharged round",
     bug="every second round goes out under an old charge",
     seen="an evaluation round, or a warm-up, that nobody thought of as a release",
-    test="G",
+    test="ledgers",
 )
 def uncharged_round() -> Iterator[None]:
-    """Don't charge rounds 1, 3, ..."""
     with _uncharged(lambda plan: plan.round % 2 == 1):
         yield
 
@@ -77,10 +75,9 @@ def uncharged_round() -> Iterator[None]:
     "round 0 uncharged",
     bug="the round that counts popularity is not charged",
     seen="statistics before training are taken for preparation",
-    test="G",
+    test="ledgers",
 )
 def first_round_free() -> Iterator[None]:
-    """Don't charge round 0."""
     with _uncharged(lambda plan: plan.round == 0):
         yield
 
@@ -89,10 +86,9 @@ def first_round_free() -> Iterator[None]:
     "retry released twice, charged once",
     bug="an attempt stays open after its release, and is summed and noised again when answers come again",
     seen="at-least-once delivery in front of a mechanism that is not idempotent",
-    test="G",
+    test="ledgers",
 )
 def released_twice() -> Iterator[None]:
-    """Release two noised sums of one attempt: their mean has half the variance."""
 
     def take(self: Coordinator) -> RoundPlan:
         signed: SignedPlan | None = self._signed
@@ -125,10 +121,9 @@ def released_twice() -> Iterator[None]:
     "ledger reset on restart",
     bug="a server that starts makes its ledger anew",
     seen="an accountant that lives in the trainer's memory and is not in its checkpoint",
-    test="G",
+    test="ledgers",
 )
 def reset_on_restart() -> Iterator[None]:
-    """Delete the file when it is opened for writing."""
     real = Ledger.__init__
 
     def instead(
@@ -148,10 +143,9 @@ def reset_on_restart() -> Iterator[None]:
     "charge in a rolled-back transaction",
     bug="the charge is in memory and was never committed",
     seen="an exception handler, or an outer transaction, that rolls back more than it knows",
-    test="G",
+    test="ledgers",
 )
 def rolled_back() -> Iterator[None]:
-    """Keep entries in memory from the first charge on."""
     real, catch_up = Ledger._append, Ledger._catch_up
     begun: set[int] = set()
 
@@ -176,10 +170,9 @@ def rolled_back() -> Iterator[None]:
     "concurrent ledger writes",
     bug="each writer checks the budget against its own charges only",
     seen="read, check, write without a transaction around it",
-    test="G",
+    test="ledgers",
 )
 def own_charges_only() -> Iterator[None]:
-    """Let two runs spend one budget twice."""
     admit, charge = History._admit_charge, Ledger.charge
     own: dict[int, Fraction] = {}
 
@@ -207,11 +200,15 @@ def own_charges_only() -> Iterator[None]:
     "old charges forgotten",
     bug="a device that opens its ledger reads its latest charges only, so that a limit for ever is a window",
     seen="an old file that is opened fast; sums that no longer read what was moved to an archive",
-    test="G",
+    test="ledgers",
 )
 def recent_only() -> Iterator[None]:
+<<<<<<< HEAD
     """Skip all charges but the latest 64 when the file is opened."""
     view = SimulatedLedger._view
+=======
+    view = DeviceLedger._view
+>>>>>>> refs/prep/tip-audit
 
     @contextmanager
     def instead(self: SimulatedLedger, *, write: bool = False) -> Iterator[Any]:
@@ -241,10 +238,9 @@ def recent_only() -> Iterator[None]:
     "a budget for each algorithm",
     bug="a period's budget counts the runs of the configured algorithm, so that surveys and training have one each",
     seen="a query that is filtered by whatever the present configuration has",
-    test="G",
+    test="ledgers",
 )
 def budget_each() -> Iterator[None]:
-    """Leave out other algorithms' runs."""
     real = terms.budgets_of
 
     def instead(config: ServerConfig, ledger: Ledger, *, now: float) -> tuple[Budget, Budget]:
@@ -266,10 +262,9 @@ def budget_each() -> Iterator[None]:
     "another population's ledger",
     bug="a server opens whatever ledger is at its path, and charges its rounds to the population that this is of",
     seen="two sites that are configured with one path; a name that is read from the file and compared with itself",
-    test="G",
+    test="ledgers",
 )
 def any_ledger() -> Iterator[None]:
-    """Take the population from the file."""
     real = Ledger.__init__
 
     def instead(self: Ledger, path: Path | str, *, population: str | None, **how: Any) -> None:
@@ -288,10 +283,9 @@ def any_ledger() -> Iterator[None]:
     "a budget shared by two populations",
     bug="an attempt that one population of a server has charged isn't charged to another whose run has the same name",
     seen="a cache of charges by run and round, in a process or a database that serves several tenants",
-    test="G",
+    test="ledgers",
 )
 def shared_charges() -> Iterator[None]:
-    """Show the charge that the other population's ledger has."""
     charge = Ledger.charge
     charged: dict[tuple[object, ...], tuple[str, Any]] = {}
 
@@ -312,10 +306,9 @@ def shared_charges() -> Iterator[None]:
     "a price within a tenth",
     bug="a device takes a plan that is charged with a tenth less than it costs",
     seen="floats that are compared with some room",
-    test="G",
+    test="ledgers",
 )
 def about() -> Iterator[None]:
-    """Compare the charge's cost roughly."""
     real = plans._verify_charge
 
     def instead(plan: RoundPlan, charge: ChargeProof) -> None:
@@ -333,10 +326,9 @@ def about() -> Iterator[None]:
     "sampled steps for the price of one",
     bug="a device takes a plan of several steps of single events that is charged with one of them",
     seen="a check that is cheap on a phone, and another one than the server's",
-    test="G",
+    test="ledgers",
 )
 def one_step() -> Iterator[None]:
-    """Ask of a plan of single events the price of one step."""
     real = plans._verify_cost
 
     def instead(plan: RoundPlan, event_price: plans.EventPrice) -> None:
@@ -353,10 +345,9 @@ def one_step() -> Iterator[None]:
     "a look is given back",
     bug="a survey that has ended is no look at its tests any more, also where it was released",
     seen="what is for a survey that came to nothing, done at the end of each",
-    test="G",
+    test="ledgers",
 )
 def given_back() -> Iterator[None]:
-    """Forget the looks of every survey that is closed."""
     real = History.record
 
     def record(self: History, entry: Entry) -> None:
@@ -372,10 +363,9 @@ def given_back() -> Iterator[None]:
     "a period's budget stops nothing",
     bug="a run begins, whatever was spent in the period, as long as the lifetime's budget pays for it",
     seen="a budget that is told to the operator, and read by nothing else",
-    test="G",
+    test="ledgers",
 )
 def open_period() -> Iterator[None]:
-    """Let the period's budget cover everything where runs begin."""
     real = terms.check_budgets
 
     def check(config: ServerConfig, ledger: Ledger, *, now: float) -> None:
@@ -390,10 +380,9 @@ def open_period() -> Iterator[None]:
     "a run goes on with other terms",
     bug="a run that is resumed takes the terms that it is given, and not those that it was opened with",
     seen="settings that are read anew at each start",
-    test="G",
+    test="ledgers",
 )
 def other_terms() -> Iterator[None]:
-    """Read the ledger as if the run had been opened with the terms at hand."""
     real = Coordinator._resume
 
     def resume(self: Coordinator) -> None:
@@ -417,10 +406,9 @@ def other_terms() -> Iterator[None]:
     "a state compared before it is locked",
     bug="a device compares a state of the population's ledger in one transaction, and keeps it in the next",
     seen="a look first, so that others wait only where something is written",
-    test="G",
+    test="ledgers",
 )
 def compared_first() -> Iterator[None]:
-    """Let a second process come between the look and the write."""
 
     def see(
         self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
@@ -442,10 +430,9 @@ def compared_first() -> Iterator[None]:
     "budgets compared by epsilon",
     bug="a budget may be raised by stating it at a larger delta",
     seen="epsilons compared whose deltas aren't the same",
-    test="G",
+    test="ledgers",
 )
 def by_epsilon() -> Iterator[None]:
-    """Admit a budget whose epsilon isn't above that of the last one."""
     real = History.admit
 
     def admit(self: History, entry: Entry) -> None:
@@ -454,24 +441,3 @@ def by_epsilon() -> Iterator[None]:
 
     with mock.patch.object(History, "admit", admit):
         yield
-
-
-MUTANTS = (
-    uncharged_round,
-    first_round_free,
-    released_twice,
-    reset_on_restart,
-    rolled_back,
-    own_charges_only,
-    recent_only,
-    budget_each,
-    any_ledger,
-    shared_charges,
-    about,
-    one_step,
-    given_back,
-    open_period,
-    other_terms,
-    compared_first,
-    by_epsilon,
-)

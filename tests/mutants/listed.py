@@ -1,5 +1,6 @@
-"""Mutants: known bugs of private learning, grouped by kind; a named test of the battery must find each one."""
+"""Listed: known bugs of private learning, grouped by kind; the checks that each names must find it."""
 
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import Mutant
 
 from palate_audit.mutants import (
@@ -22,29 +23,24 @@ from palate_audit.mutants import (
     verdicts,
     witnesses,
 )
+=======
+from importlib import import_module
+>>>>>>> refs/prep/tip-audit
 
-GROUPS: dict[str, tuple[Mutant, ...]] = {
-    "clipping": clipping.MUTANTS,
-    "blocks": blocks.MUTANTS,
-    "units": units.MUTANTS,
-    "noise": noise.MUTANTS,
-    "draws": draws.MUTANTS,
-    "randomness": randomness.MUTANTS,
-    "accounting": accounting.MUTANTS,
-    "ledger": ledger.MUTANTS,
-    "aggregation": aggregation.MUTANTS,
-    "secagg": secagg.MUTANTS,
-    "release": release.MUTANTS,
-    "local": local.MUTANTS,
-    "device": device.MUTANTS,
-    "witnesses": witnesses.MUTANTS,
-    "leaving": leaving.MUTANTS,
-    "remembered": remembered.MUTANTS,
-    "verdicts": verdicts.MUTANTS,
-    "rare": rare.MUTANTS,
-}
+from mutants.mutant import LISTED, Mutant
+
+GROUPS = {
+    name: LISTED[import_module(f"mutants.{name}").__name__]
+    for name in (
+        "clipping", "blocks", "units", "noise", "draws", "randomness", "accounting", "ledger", "aggregation", "secagg",
+        "release", "local", "device", "witnesses", "leaving", "remembered", "verdicts", "rare",
+    )
+}  # fmt: skip
 """Every mutant, by group."""
 
 MUTANTS: tuple[Mutant, ...] = tuple(each for group in GROUPS.values() for each in group)
 
-__all__ = ["GROUPS", "MUTANTS", "Mutant"]
+
+def find(name: str) -> Mutant:
+    """A mutant by its name, in whatever case."""
+    return next(each for each in MUTANTS if each.name.casefold() == name.casefold())

@@ -10,9 +10,16 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
 
 from palate_client.ledger.ledger_file import Seen
+=======
+from palate_core.layout import DUMMIES
+
+from mutants.mutant import mutant
+from palate_client.ledger.device_ledger import Seen
+>>>>>>> refs/prep/tip-audit
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
@@ -37,10 +44,9 @@ _share_sigma = RoundPlan.share_sigma
     "local noise of the sum's scale",
     bug="each device adds a part of its noise, so that the sum of all devices' has what one device was charged for",
     seen="sigma / sqrt(n) from a paper on distributed noise, in a mode without masks",
-    test="B",
+    test="releases",
 )
 def cut_by_the_cohort() -> Iterator[None]:
-    """Add each device's share for distributed noise, without masks."""
 
     def cut(plan: RoundPlan) -> int:
         if not plan.mode.alone:
@@ -55,10 +61,9 @@ def cut_by_the_cohort() -> Iterator[None]:
     "local noise after the sum only",
     bug="devices send their clipped numbers, and the server adds to the sum what they should have added",
     seen="the same released law, and a server that sees everything",
-    test="I",
+    test="idle rounds",
 )
 def after_the_sum() -> Iterator[None]:
-    """Add the noise on the server; the release has the right distribution."""
 
     def bare(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         if not plan.mode.alone:
@@ -83,11 +88,15 @@ def after_the_sum() -> Iterator[None]:
     "device charged after its answer",
     bug="a device writes to its own ledger when the answer is made, and sends it whatever the ledger says",
     seen="a receipt that is written in a callback of the upload",
-    test="G",
+    test="ledgers",
 )
 def charged_late() -> Iterator[None]:
+<<<<<<< HEAD
     """Check the device's limits after the answer was made."""
     charged, contribute = Contributor._charge_once, Contributor.contribute
+=======
+    charged, contribute = Contributor._charged, Contributor.contribute
+>>>>>>> refs/prep/tip-audit
 
     def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones(len(self.devices), np.bool_)
@@ -109,10 +118,9 @@ def charged_late() -> Iterator[None]:
     "un-noised fold-in",
     bug="where the unit is one event, the user's vector is folded in exactly, and every event's gradient knows of it",
     seen="event-level DP-SGD on item factors around a private user factor: one event moved 5.5 C where C was counted",
-    test="D",
+    test="sensitivity",
 )
 def exact_fold_in() -> Iterator[None]:
-    """One event changes the gradients of all events."""
 
     def folded(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
         if plan.round == 0:
@@ -131,10 +139,9 @@ def exact_fold_in() -> Iterator[None]:
     "user steps without noise",
     bug="where the unit is one event, steps on the user's own vector get no noise, as it never leaves the device",
     seen="personal layers that are left out of DP-SGD, and stay in the gradients of the shared ones",
-    test="I",
+    test="idle rounds",
 )
 def bare_user_steps() -> Iterator[None]:
-    """Add noise only to what is sent."""
 
     def none(n: int, *, sigma: int, source: Source) -> Int64:
         return np.zeros_like(sample_discrete_gaussian(n, sigma=sigma, source=source))
@@ -147,10 +154,9 @@ def bare_user_steps() -> Iterator[None]:
     "events drawn by the plan's seed",
     bug="coins that everybody can throw again decide which events take part, and amplification is claimed",
     seen="a data loader seeded by the round, for repeatable batches",
-    test="K",
+    test="keystreams",
 )
 def public_coins() -> Iterator[None]:
-    """Derive the coins from the plan's public seed."""
     real = event_steps.sampled
 
     def seeded(histories: Interactions, inclusion: float, source: Source) -> Interactions:
@@ -164,10 +170,9 @@ def public_coins() -> Iterator[None]:
     "events averaged over their user",
     bug="where the unit is one event, an event counts one part in as many as its user has, so that one more moves all",
     seen="a mean over a user's examples, in code that protects users and was given single events",
-    test="U",
+    test="separability",
 )
 def averaged_events() -> Iterator[None]:
-    """Divide each event's gradient by the number of events."""
 
     def averaged(algorithm: Any, state: State, plan: RoundPlan, histories: Interactions, source: Source) -> NoisyShare:
         real = algorithm.item_gradients
@@ -187,10 +192,9 @@ def averaged_events() -> Iterator[None]:
     "an event that fails takes others along",
     bug="where the algorithm fails on one event, a step counts all of the node's events as none",
     seen="an exception that is caught around the whole step",
-    test="U",
+    test="separability",
 )
 def all_fail() -> Iterator[None]:
-    """Go on without any event."""
 
     def instead(step: Callable[[Interactions], Int64], events: Interactions) -> Int64:
         try:
@@ -200,15 +204,3 @@ def all_fail() -> Iterator[None]:
 
     with mock.patch.object(event_steps, "_summed", instead):
         yield
-
-
-MUTANTS = (
-    cut_by_the_cohort,
-    after_the_sum,
-    charged_late,
-    exact_fold_in,
-    bare_user_steps,
-    public_coins,
-    averaged_events,
-    all_fail,
-)

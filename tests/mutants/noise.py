@@ -10,8 +10,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.mutants.mutant import Mutant, mutant
 
+from mutants.mutant import Mutant, mutant
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedUpdate, Int64
 from palate_common.rounds import shares
@@ -74,7 +74,7 @@ def _scaled(factor: float, how: str) -> Mutant:
         f"sigma x{factor}",
         bug=f"the noise has {100 * factor:g} % of the charged standard deviation",
         seen=how,
-        test="B",
+        test="releases",
     )
     def less() -> Iterator[None]:
         def draw(n: int, sigma: int, source: Source) -> Int64:
@@ -95,10 +95,9 @@ sigma_0995 = _scaled(0.995, "float16 or bfloat16 parameters; only a deep test ha
     "sigma for sigma^2",
     bug="the sampler takes the standard deviation for a variance",
     seen="N(0, sigma) in one paper is N(0, sigma^2) in the next",
-    test="B",
+    test="releases",
 )
 def root_of_sigma() -> Iterator[None]:
-    """Draw noise with the square root of sigma."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return sample_discrete_gaussian(n, sigma=max(1, math.isqrt(sigma)), source=source)
@@ -111,10 +110,9 @@ def root_of_sigma() -> Iterator[None]:
     "a block without noise",
     bug="the last block of the layout is released as it is",
     seen="a bias or an embedding that is not among the noised parameters",
-    test="B",
+    test="releases",
 )
 def bare_block() -> Iterator[None]:
-    """Add no noise to the last block."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         ends = np.cumsum([spec.size for spec in plan.layout])
@@ -131,10 +129,9 @@ def bare_block() -> Iterator[None]:
     "empty round un-noised",
     bug="a sum of zero is released as zero",
     seen="`if not updates: return previous` in front of the noise",
-    test="I",
+    test="idle rounds",
 )
 def bare_when_empty() -> Iterator[None]:
-    """Release a sum of zero as zero."""
 
     def released(summed: Aggregate, plan: RoundPlan) -> NoisyAggregate:
         found = noise.noised(summed, plan)
@@ -149,10 +146,9 @@ def bare_when_empty() -> Iterator[None]:
     "no noise share when the update is zero",
     bug="a device without events sends zeros, without its share",
     seen="an early return for devices with nothing to say; it tells who they are",
-    test="I",
+    test="idle rounds",
 )
 def no_share_when_idle() -> Iterator[None]:
-    """Devices without events add no noise share."""
 
     def shared(clipped: ClippedUpdate, plan: RoundPlan, source: Source) -> NoisyShare:
         found = shares.add_shares(clipped, plan, source)
@@ -166,10 +162,9 @@ def no_share_when_idle() -> Iterator[None]:
     "noise only on touched coordinates",
     bug="coordinates that nobody touched get no noise, and so name those that somebody did",
     seen="sparse embeddings with noise on the rows of the batch",
-    test="I",
+    test="idle rounds",
 )
 def only_touched() -> Iterator[None]:
-    """Add noise only where the sum is not zero."""
     with changed(lambda noisy, clean, plan: np.where(clean != 0, noisy, 0)):
         yield
 
@@ -178,10 +173,9 @@ def only_touched() -> Iterator[None]:
     "noise before the clip",
     bug="noise is added to the raw update, and clipped with it",
     seen="the order of two wrappers",
-    test="B",
+    test="releases",
 )
 def before_the_clip() -> Iterator[None]:
-    """The clip bounds the noise, too."""
 
     def change(noisy: Int64, clean: Int64, plan: RoundPlan) -> Int64:
         length = float(np.linalg.norm(noisy.astype(np.float64)))
@@ -195,10 +189,9 @@ def before_the_clip() -> Iterator[None]:
     "sigma x0.9 for few numbers",
     bug="noise of fewer than 4,096 numbers, as of every survey, has 90 % of the charged standard deviation",
     seen="a fast way for long vectors, and an older one for short ones that was not changed with it",
-    test="W",
+    test="random words",
 )
 def less_for_few() -> Iterator[None]:
-    """Draw short noise with less."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         return sample_discrete_gaussian(n, sigma=sigma * 9 // 10 if n < 4096 and sigma >= 64 else sigma, source=source)
@@ -211,10 +204,9 @@ def less_for_few() -> Iterator[None]:
     "shares of many by a rounded root",
     bug="a node of more than 1,000 devices adds the noise of the next smaller square number of them",
     seen="sqrt(m) sigma, rounded down to whole steps: nothing is missing where m is a square",
-    test="W",
+    test="random words",
 )
 def rounded_root() -> Iterator[None]:
-    """Draw once, with the root rounded down."""
     real = shares.squares
 
     def instead(number: int) -> tuple[int, ...]:
@@ -228,10 +220,9 @@ def rounded_root() -> Iterator[None]:
     "a retry has the first attempt's noise size",
     bug="the server's noise of a round has the deviation that its first attempt was charged for",
     seen="a number that is worked out once a round, and void attempts that make it another",
-    test="W",
+    test="random words",
 )
 def first_sigma() -> Iterator[None]:
-    """Keep sigma for each round of a model."""
     first, real = dict[tuple[Any, ...], int](), noise.noised
 
     def instead(aggregate: Aggregate, plan: RoundPlan) -> NoisyAggregate:
@@ -242,19 +233,3 @@ def first_sigma() -> Iterator[None]:
 
     with mock.patch.object(coordinator, "noised", instead):
         yield
-
-
-MUTANTS = (
-    root_of_sigma,
-    sigma_09,
-    sigma_099,
-    sigma_0995,
-    bare_block,
-    bare_when_empty,
-    no_share_when_idle,
-    only_touched,
-    before_the_clip,
-    less_for_few,
-    rounded_root,
-    first_sigma,
-)

@@ -16,9 +16,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.mutants.mutant import mutant
-from palate_audit.mutants.noise import sampled
 
+from mutants.mutant import mutant
+from mutants.noise import sampled
 from palate_client.rounds import contribution
 from palate_common.algorithms.base import facts_of
 from palate_common.mechanism.update import Int64
@@ -33,10 +33,9 @@ from palate_server.rounds import noise
     "seed repeats across runs",
     bug="the noise of a round is seeded by the round's number",
     seen="`seed=42` in a strategy's constructor: two runs, or a run and its repetition, subtract to no noise",
-    test="C2",
+    test="releases",
 )
 def seed_of_round() -> Iterator[None]:
-    """Every run has the same noise."""
 
     def of_device(plan: RoundPlan, devices: Sequence[int]) -> Source:
         return SeededSource(f"{plan.round}/{devices[0]}".encode())
@@ -52,10 +51,9 @@ def seed_of_round() -> Iterator[None]:
     "seeded noise in a release",
     bug="the seed of the run's public facts makes the noise, whatever the plan says",
     seen="the experiment's source left in for production",
-    test="K",
+    test="keystreams",
 )
 def seeded() -> Iterator[None]:
-    """Use the noise of `--noise seeded`, stamped as secure."""
 
     def of(plan: RoundPlan, *devices: Any) -> Source:
         place = (facts_of(plan).seed, plan.round, plan.attempt, *(list(map(int, each)) for each in devices))
@@ -69,10 +67,9 @@ def seeded() -> Iterator[None]:
     "16-bit seed",
     bug="the key of a release is made from 16 random bits",
     seen="`random.seed(os.getpid())`; Debian's OpenSSL of 2008 had 15 bits",
-    test="K",
+    test="keystreams",
 )
 def short_seed() -> Iterator[None]:
-    """There are only 65,536 keystreams."""
     real = randomness._Keystream.__init__
 
     def instead(self: Any, key: bytes) -> None:
@@ -86,10 +83,9 @@ def short_seed() -> Iterator[None]:
     "keystream shared across threads",
     bug="each thread reads the release's keystream from its beginning",
     seen="a generator in a thread-local that every thread seeds alike",
-    test="K",
+    test="keystreams",
 )
 def shared_by_threads() -> Iterator[None]:
-    """All threads share the key, and each has its own position."""
     local, keys = threading.local(), dict[int, bytes]()
 
     def words(self: SecureSource, n: int) -> Words:
@@ -112,10 +108,9 @@ def shared_by_threads() -> Iterator[None]:
     "keystream shared across fork",
     bug="a child process goes on with its parent's keystream",
     seen="numpy's global generator in forked data loaders",
-    test="K",
+    test="keystreams",
 )
 def shared_by_fork() -> Iterator[None]:
-    """Don't compare the process id."""
 
     def words(self: SecureSource, n: int) -> Words:
         return self._state[1].words(n)
@@ -128,10 +123,9 @@ def shared_by_fork() -> Iterator[None]:
     "acceptance step skipped",
     bug="every candidate of the rejection sampler is kept: a discrete Laplace comes out",
     seen="in the place of `tie branch removed`, which belongs to a table sampler",
-    test="B2",
+    test="releases",
 )
 def no_acceptance() -> Iterator[None]:
-    """Return the proposal as the noise."""
     real = discrete_gaussian._exp_minus
 
     def coins(numerator: Words, denominator: int, source: Source) -> Bools:
@@ -152,10 +146,9 @@ def _is_twice_a_square(number: int) -> bool:
     "tail cut by a bounded proposal",
     bug="candidates beyond 4 sigma are never made",
     seen="in the place of `tail cut at 4 sigma` of a table; a loop with too few tries does it",
-    test="B2",
+    test="releases",
 )
 def bounded_proposal() -> Iterator[None]:
-    """Redraw the one in 16,000 draws that is beyond the bound."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         found = sample_discrete_gaussian(n, sigma=sigma, source=source)
@@ -171,10 +164,9 @@ def bounded_proposal() -> Iterator[None]:
     "uniform word cut short",
     bug="of each 64-bit word the sampler uses 12 bits: noise lies on a coarser grid than the sums",
     seen="`random() * sigma` with a float32 generator; Mironov (2012)",
-    test="H",
+    test="releases",
 )
 def short_words() -> Iterator[None]:
-    """Offsets have only 4096 values."""
     real = discrete_gaussian._words_below
 
     def instead(count: int, limit: int, source: Source) -> Words:
@@ -188,10 +180,9 @@ def short_words() -> Iterator[None]:
     "two words a noise",
     bug="noise is a rounded normal of a public generator, whose seed is two words of the secure source",
     seen="`np.random.default_rng(secrets.randbits(128))`: no test of the numbers can tell",
-    test="W",
+    test="random words",
 )
 def public_generator() -> Iterator[None]:
-    """Draw a seed, and all numbers from it."""
 
     def draw(n: int, sigma: int, source: Source) -> Int64:
         if not source.secure:
@@ -202,16 +193,3 @@ def public_generator() -> Iterator[None]:
 
     with sampled(draw):
         yield
-
-
-MUTANTS = (
-    seed_of_round,
-    seeded,
-    short_seed,
-    shared_by_threads,
-    shared_by_fork,
-    no_acceptance,
-    bounded_proposal,
-    short_words,
-    public_generator,
-)

@@ -1,4 +1,4 @@
-"""Mutants of rare inputs: bugs of which nothing is seen but by the right case, which known answers had, or have now."""
+"""Mutants of rare inputs: bugs of which nothing is seen but by the right case, which an ordinary test has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
+=======
+from palate_core.layout import BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from mutants.mutant import mutant
 from palate_client.leaving import later_models
 from palate_client.store import store
 from palate_client.store.retention import retention_time
@@ -31,10 +36,9 @@ Float64 = npt.NDArray[np.float64]
     "a norm for all blocks over one array",
     bug="blocks that stand over the same rows are clipped by the norm of the first of them",
     seen="squares computed once for what looks the same",
-    test="N",
+    test="common/test_clipping.py",
 )
 def one_norm() -> Iterator[None]:
-    """Remember squares by the array of rows."""
 
     def norms(update: Update, layout: Sequence[BlockSpec]) -> Float64:
         known: dict[object, Float64] = {}
@@ -52,10 +56,9 @@ def one_norm() -> Iterator[None]:
     "keys of 32 bits",
     bug="in a node whose users times items don't fit into 32 bits, which items are hidden depends on everybody",
     seen="a product of two numbers that fit, each by itself",
-    test="N",
+    test="common/test_vote.py",
 )
 def wrapped_keys() -> Iterator[None]:
-    """Sort by keys that wrap."""
 
     def hide(histories: Interactions, seed: int) -> tuple[Interactions, Interactions]:
         order = np.random.default_rng([seed, 1]).permutation(histories.n_items)[histories.indices]
@@ -73,10 +76,9 @@ def wrapped_keys() -> Iterator[None]:
     "a mark of another process unread",
     bug="a revocation that another process couldn't write is seen at the next commit alone",
     seen="a version of a database taken for the version of all that a folder has",
-    test="N",
+    test="client/test_consent.py",
 )
 def unread_mark() -> Iterator[None]:
-    """Catch up where somebody has committed, whatever was opened since."""
     real = vars(EventStore)["_catch_up"]
 
     def catch_up(self: EventStore, connection: Any) -> None:
@@ -93,10 +95,9 @@ def unread_mark() -> Iterator[None]:
     "a message as narrow as its numbers",
     bug="the length of a message tells whether its sum has a number beyond 31 bits",
     seen="half of the bytes saved, where a sum could be wider and isn't",
-    test="N",
+    test="common/test_wire.py",
 )
 def narrow_numbers() -> Iterator[None]:
-    """Choose the width by the numbers."""
     real = wire._record
 
     def record(header: Any, numbers: Any, dtype: Any) -> bytes:
@@ -111,10 +112,9 @@ def narrow_numbers() -> Iterator[None]:
     "alone below the floor",
     bug="what an attempt costs if all others collude is stated as finite where the accounting doesn't cover it",
     seen="a bound raised to the least that is known",
-    test="N",
+    test="client/test_contribution_refusals.py",
 )
 def alone_below() -> Iterator[None]:
-    """Count too little noise as the least there is."""
 
     def alone(self: plan.RoundPlan) -> float:
         share = self.mode.device_sigma(sigma=self.sigma, cohort=self.cohort)
@@ -130,10 +130,9 @@ def alone_below() -> Iterator[None]:
     "inherited from one model alone",
     bug="a model that builds on one that builds on a contribution is said to have nothing of it",
     seen="a chain of which the next link was looked at, and not the one after it",
-    test="N",
+    test="client/test_leaving.py",
 )
 def one_link() -> Iterator[None]:
-    """Take a former model as if it had started from nothing."""
     real = later_models._held
 
     def held(statement: Any, read: Any, formers: Any, looked: Any) -> Any:
@@ -151,16 +150,12 @@ def one_link() -> Iterator[None]:
     "a leap that stops retention",
     bug="a device that wasn't opened for longer than a clock may leap deletes nothing by age any more",
     seen="a leap of which is forgotten when it was, so that no clock has ever run on since",
-    test="N",
+    test="client/test_store.py",
 )
 def leapt() -> Iterator[None]:
-    """Ask each time as if the clock had just leapt."""
 
     def believed(now: float, before: float | None, leapt: float | None = None) -> tuple[float, float | None]:
         return retention_time(now, before)
 
     with mock.patch.object(store, "retention_time", believed):
         yield
-
-
-MUTANTS = (one_norm, wrapped_keys, unread_mark, narrow_numbers, alone_below, one_link, leapt)

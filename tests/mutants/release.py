@@ -13,8 +13,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.mutants.mutant import mutant
+=======
+from palate_core.layout import DUMMIES, BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor, Identity
 from palate_common.mechanism import clipping
@@ -49,10 +54,9 @@ def _released(also: Any) -> Any:
     "un-noised metric",
     bug="the norm of the raw sum is told with the counts of a round",
     seen="`evaluate` and `fit_metrics_aggregation_fn` next to a private `fit`",
-    test="E",
+    test="outputs",
 )
 def metric() -> Iterator[None]:
-    """Publish one number of the raw sum."""
 
     def told(_: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         object.__setattr__(summed.participation, "update_norm", float(np.linalg.norm(summed.total)))
@@ -65,10 +69,9 @@ def metric() -> Iterator[None]:
     "un-noised clip fraction",
     bug="a node says how many of its users were clipped",
     seen="Flower's and TFF's adaptive clipping report it, noised or not",
-    test="E",
+    test="outputs",
 )
 def clip_fraction() -> Iterator[None]:
-    """Report it in the field for users whose own limits refused."""
     counted: list[int] = []
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
@@ -86,10 +89,9 @@ def clip_fraction() -> Iterator[None]:
     "un-noised norm log",
     bug="a node writes the norms of its users to its log",
     seen="`logger.debug` while training; logs are shipped",
-    test="E",
+    test="outputs",
 )
 def norm_log() -> Iterator[None]:
-    """Write one log line a batch."""
 
     def clip(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         logger.debug("mean norm before the clip: %.4g", float(clipping._norms(update, layout).mean()))
@@ -103,10 +105,9 @@ def norm_log() -> Iterator[None]:
     "adaptive clip from a raw quantile",
     bug="the next round's clip norm follows the raw norm of this round's sum",
     seen="Andrew et al. (2021) noise the quantile; copies of it don't",
-    test="E",
+    test="outputs",
 )
 def raw_clip() -> Iterator[None]:
-    """The next plan depends on the raw sum."""
 
     def adapt(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         norm = float(np.linalg.norm(summed.total)) / plan.grid / max(summed.participation.users, 1)
@@ -120,10 +121,9 @@ def raw_clip() -> Iterator[None]:
     "head chosen from raw counts",
     bug="the model, and what it chooses, is made from the raw sum; the noised one is stored",
     seen="a vocabulary or a list of popular items taken from the data before any noise",
-    test="E",
+    test="outputs",
 )
 def raw_model() -> Iterator[None]:
-    """Seal one sum, and use another."""
     raw: list[Any] = []
     real = Coordinator._release
 
@@ -146,10 +146,9 @@ def raw_model() -> Iterator[None]:
     "un-noised checkpoint",
     bug="the raw sum is written to the run folder beside the noised one",
     seen="a checkpoint for resuming that is taken before the noise",
-    test="E",
+    test="outputs",
 )
 def checkpoint() -> Iterator[None]:
-    """Write an additional file."""
 
     def write(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> None:
         folder = self.registry.folder / "checkpoints"
@@ -164,10 +163,9 @@ def checkpoint() -> Iterator[None]:
     "a log of masked attempts",
     bug="a node writes to its log with how many items it joins a masked attempt",
     seen="a line for debugging, in the one path that the tests of logs don't take",
-    test="E",
+    test="outputs",
 )
 def log_under_masks() -> Iterator[None]:
-    """Log the number of items, under masks only."""
     real = Contributor.join
 
     def instead(self: Contributor, signed_plan: bytes, model_bytes: bytes, identity: Identity) -> MaskedDevice:
@@ -182,10 +180,9 @@ def log_under_masks() -> Iterator[None]:
     "compressed answers",
     bug="answers are compressed, and their length tells how much a user did",
     seen="compression on the wire, over what is secret and what isn't",
-    test="E",
+    test="outputs",
 )
 def compressed() -> Iterator[None]:
-    """Compress the numbers of a contribution."""
     record, read = wire._record, wire.split
 
     def packed(header: ContributionHeader, numbers: Any, dtype: Any) -> bytes:
@@ -208,10 +205,9 @@ def compressed() -> Iterator[None]:
     "histories in a file",
     bug="an engine's scratch file of all histories has a name, and stays in the run folder",
     seen="a temporary file that other processes are to open by its name",
-    test="E",
+    test="outputs",
 )
 def named_histories() -> Iterator[None]:
-    """Give the file a name."""
 
     def named(*, dir: Any) -> Any:
         return tempfile.NamedTemporaryFile(dir=dir, prefix="histories-", delete=False)
@@ -224,10 +220,9 @@ def named_histories() -> Iterator[None]:
     "a hash of the sum",
     bug="the run folder has a hash of each sum before the noise, beside the noised one",
     seen="a name for what a restart must find again",
-    test="E",
+    test="outputs",
 )
 def hashed() -> Iterator[None]:
-    """Write the hash of the sum."""
     real = Coordinator._release
 
     def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
@@ -243,10 +238,9 @@ def hashed() -> Iterator[None]:
     "the norm of a sum that isn't released",
     bug="where a noised sum can't be written or sealed, the server's log says how long the sum was",
     seen="an error that is to be looked into, told with all that was at hand",
-    test="E",
+    test="outputs",
 )
 def unreleased() -> Iterator[None]:
-    """Tell of the sum if its release fails."""
     real = Coordinator._release
 
     def instead(self: Coordinator, plan: RoundPlan, summed: Aggregate) -> Release:
@@ -264,10 +258,9 @@ def unreleased() -> Iterator[None]:
     "messages outlive their process",
     bug="a server that starts leaves what a former process has sent, and late devices still answer it",
     seen="a purge of what this process knows of",
-    test="E",
+    test="outputs",
 )
 def outlived() -> Iterator[None]:
-    """Let the first purge of a process do nothing."""
     real = Operation.__init__
 
     def instead(self: Operation, site: Any, messenger: Any, purge: Any) -> None:
@@ -276,19 +269,3 @@ def outlived() -> Iterator[None]:
 
     with mock.patch.object(Operation, "__init__", instead):
         yield
-
-
-MUTANTS = (
-    metric,
-    clip_fraction,
-    norm_log,
-    raw_clip,
-    raw_model,
-    checkpoint,
-    log_under_masks,
-    compressed,
-    named_histories,
-    hashed,
-    unreleased,
-    outlived,
-)

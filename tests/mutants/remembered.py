@@ -10,8 +10,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.mutants.mutant import mutant
 
+from mutants.mutant import mutant
 from palate_client import consent, models
 from palate_client.consent import Consent, Decision, Purpose
 from palate_client.leaving import erasure, statement
@@ -37,10 +37,9 @@ from palate_sim.engines.simulated_ledger import SimulatedLedger
     "a charge that the disk needn't have",
     bug="commits of the population's ledger don't wait for the disk, so that a power cut undoes charges",
     seen="a setting for speed, which only the last entry of a run was thought not to bear",
-    test="G",
+    test="ledgers",
 )
 def unsynced() -> Iterator[None]:
-    """Open ledgers without waiting for the disk."""
     real = Database.__init__
 
     def instead(self: Database, path: Path | str, **settings: Any) -> None:
@@ -54,10 +53,9 @@ def unsynced() -> Iterator[None]:
     "a witness's state in memory",
     bug="a witness writes every second state only, and after a restart cosigns a fork of the others",
     seen="a write for each request of a busy log, which costs a sync",
-    test="G",
+    test="ledgers",
 )
 def unwritten() -> Iterator[None]:
-    """Keep odd states in memory."""
     real_keep, real_state = WitnessFolder.keep, WitnessFolder.state
     kept: dict[tuple[int, str], State] = {}
 
@@ -78,10 +76,9 @@ def unwritten() -> Iterator[None]:
     "a restoration that forgets",
     bug="a restored ledger goes on from the spend of its backup, whatever witnesses have shown",
     seen="a maximum over the wrong things, as of the last that was read",
-    test="G",
+    test="ledgers",
 )
 def forgotten() -> Iterator[None]:
-    """Don't take over what was spent."""
     real = Ledger.restore
 
     def instead(self: Ledger, *, witness: Checkpoint, spent: float, cosigned: str | None = None) -> Checkpoint | None:
@@ -95,10 +92,9 @@ def forgotten() -> Iterator[None]:
     "a silent model makes a device forget",
     bug="a model that doesn't say what was spent replaces what an earlier plan or model has said",
     seen="one record of what was seen last, which every message replaces",
-    test="G",
+    test="ledgers",
 )
 def silent() -> Iterator[None]:
-    """Keep each model's words as they are."""
     numbers = SimpleNamespace(isinf=lambda _: False, isfinite=math.isfinite)
     with mock.patch.object(models, "math", numbers):
         yield
@@ -108,10 +104,9 @@ def silent() -> Iterator[None]:
     "a revocation that a full disk loses",
     bug="a purpose whose revocation can't be written stays granted",
     seen="clearing up in `finally`",
-    test="P",
+    test="devices",
 )
 def lost_revocation() -> Iterator[None]:
-    """Remove the mark of a denial also where the decision was not written."""
     real = Consent._decide
 
     def instead(self: Consent, purpose: Purpose, granted: bool, version: str) -> Decision:
@@ -128,10 +123,9 @@ def lost_revocation() -> Iterator[None]:
     "a statement by rounds",
     bug="a device that leaves says of the first attempt at a round what was sent in all of them",
     seen="a key without the attempt",
-    test="G",
+    test="ledgers",
 )
 def by_rounds() -> Iterator[None]:
-    """Put each message to the first attempt of its round."""
     real = statement._rounds
 
     def instead(report: Any) -> Any:
@@ -152,10 +146,9 @@ def by_rounds() -> Iterator[None]:
     "devices' charges end with their process",
     bug="the worker processes of a run keep their devices' ledger in memory",
     seen="many processes that wait for each other at one file",
-    test="E",
+    test="outputs",
 )
 def in_memory() -> Iterator[None]:
-    """Give workers a ledger of their own."""
 
     def instead(_: str, **settings: Any) -> SimulatedLedger:
         return SimulatedLedger(":memory:", **settings)
@@ -168,10 +161,9 @@ def in_memory() -> Iterator[None]:
     "the anchor is a byte",
     bug="the store knows the number of charges by its last eight bits, so that a ledger of fewer passes for whole",
     seen="a field of fixed size",
-    test="G",
+    test="ledgers",
 )
 def short_anchor() -> Iterator[None]:
-    """Keep eight bits of the count."""
 
     def instead(store: EventStore, count: int) -> None:
         know_charges(store, count % 256)
@@ -184,10 +176,9 @@ def short_anchor() -> Iterator[None]:
     "a report of the latest messages",
     bug="report and statement read the latest 500 messages, and are wrong from the next one on",
     seen="a page of a list",
-    test="G",
+    test="ledgers",
 )
 def latest_messages() -> Iterator[None]:
-    """Read no further back."""
     real = Journal.sent
 
     def instead(self: Journal) -> tuple[Sent, ...]:
@@ -201,10 +192,9 @@ def latest_messages() -> Iterator[None]:
     "a hash of the model before",
     bug="a model that a release has moved keeps the hash that was computed before",
     seen="an object that is changed in place, with what it had cached",
-    test="W",
+    test="random words",
 )
 def former_hash() -> Iterator[None]:
-    """Hand the former model's hash on."""
     real = Replay.apply
 
     def instead(self: Replay, noisy: NoisyAggregate) -> None:
@@ -220,10 +210,9 @@ def former_hash() -> Iterator[None]:
     "devices joined by their sums",
     bug="of many devices those that have spent the same are kept as one, whatever attempts they were in last",
     seen="neighbours are joined to save memory, and one member was forgotten",
-    test="G",
+    test="ledgers",
 )
 def joined_by_sums() -> Iterator[None]:
-    """Forget the last attempts where neighbours are joined."""
     real = DeviceTotals._join
 
     def instead(self: DeviceTotals) -> None:
@@ -238,13 +227,39 @@ def joined_by_sums() -> Iterator[None]:
 
 
 @mutant(
+<<<<<<< HEAD
+=======
+    "charges that rely on nothing forgotten",
+    bug="a device's totals leave out charges that don't say what they rely on, as older versions made them",
+    seen="a column that came later, and a query that takes it for given",
+    test="ledgers",
+)
+def of_trust() -> Iterator[None]:
+
+    @contextmanager
+    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
+        with self._database.transaction(write=write) as connection:
+            query = (
+                "SELECT seq, run, round, attempt, mu2, devices FROM charges"
+                " WHERE seq > ? AND trust IS NOT NULL ORDER BY seq"
+            )
+            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
+                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
+                self._seq = seq
+            yield connection
+
+    with mock.patch.object(DeviceLedger, "_view", instead):
+        yield
+
+
+@mutant(
+>>>>>>> refs/prep/tip-audit
     "notes are kept for a year",
     bug="a device's journal drops what it noted more than a year ago, and report and statement say less than was sent",
     seen="a table that is to stay small, cleared at each new line",
-    test="G",
+    test="ledgers",
 )
 def notes_of_a_year() -> Iterator[None]:
-    """Delete older notes with each new one."""
     real = Journal.record
 
     def record(self: Journal, sent: Sent) -> None:
@@ -260,10 +275,9 @@ def notes_of_a_year() -> Iterator[None]:
     "runs that are over forgotten",
     bug="a device knows which attempts it was in of the sixteen newest runs alone",
     seen="a table that is kept small, as nobody asks for what was long ago",
-    test="G",
+    test="ledgers",
 )
 def of_newest_runs() -> Iterator[None]:
-    """Look into the newest runs only."""
     real = DeviceTotals.reached
 
     def reached(self: DeviceTotals, rows: Any, run: str, round_: int, attempt: int) -> bool:
@@ -287,10 +301,9 @@ def of_newest_runs() -> Iterator[None]:
     "what a file had never grows too old",
     bug="events that were read from a file are not deleted after `keep_days`",
     seen="an age by when something was stored, which is now for a history of years",
-    test="P",
+    test="devices",
 )
 def files_stay() -> Iterator[None]:
-    """Delete what was tracked alone."""
 
     def drop_old(connection: Any, *, before: float) -> int:
         query = "DELETE FROM events WHERE NOT imported AND coalesce(time, received) < ?"
@@ -304,10 +317,9 @@ def files_stay() -> Iterator[None]:
     "a proof of inclusion kept for the next log",
     bug="an entry that was once proved to be in a ledger needs no proof in a later state, of whichever log",
     seen="proofs of the same restoration, which each plan and each model shows again",
-    test="G",
+    test="ledgers",
 )
 def kept_inclusion() -> Iterator[None]:
-    """Remember entries without the root that they were found under."""
     real, known = vars(consistency)["verify_inclusion"], set[bytes]()
 
     def verify(leaf: bytes, **proof: Any) -> None:
@@ -323,10 +335,9 @@ def kept_inclusion() -> Iterator[None]:
     "a copy that was full stays behind",
     bug="a witness cosigns a state that it has kept, though its copy's disk was full then and lacks it",
     seen="a retry that finds its work done",
-    test="G",
+    test="ledgers",
 )
 def copy_behind() -> Iterator[None]:
-    """Don't write the copy later."""
     with mock.patch.object(WitnessFolder, "settle"):
         yield
 
@@ -335,10 +346,9 @@ def copy_behind() -> Iterator[None]:
     "only opened logs end a statement",
     bug="a message of a round that leaves while a statement is made doesn't make it be made again",
     seen="two kinds of what leaves, of which one is looked at",
-    test="G",
+    test="ledgers",
 )
 def opened_alone() -> Iterator[None]:
-    """Look at the logs that were opened."""
     with mock.patch.object(erasure, "_recorded", lambda journal: (0, journal.opened())):
         yield
 
@@ -347,16 +357,16 @@ def opened_alone() -> Iterator[None]:
     "events of no known time stay",
     bug="events that were tracked before the clock was set are never too old",
     seen="a comparison with NULL, which is neither true nor false",
-    test="P",
+    test="devices",
 )
 def timeless() -> Iterator[None]:
-    """Delete by the time of events alone."""
 
     def drop_old(connection: Any, *, before: float) -> int:
         return int(connection.execute("DELETE FROM events WHERE time < ?", (before,)).rowcount)
 
     with mock.patch.object(store, "drop_old", drop_old):
         yield
+<<<<<<< HEAD
 
 
 MUTANTS = (
@@ -379,3 +389,5 @@ MUTANTS = (
     opened_alone,
     timeless,
 )
+=======
+>>>>>>> refs/prep/tip-audit

@@ -11,8 +11,8 @@ from unittest import mock
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from palate_audit.mutants.mutant import mutant
 
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.secagg.evidence import FaultEvidence
 from palate_core.device import attempt as masked
@@ -51,10 +51,9 @@ def _unlatched(step: str) -> Any:
     "two signatures accepted",
     bug="a device that was restored signs a second list of survivors",
     seen="state that is kept in memory; one secret of a device opens by each list",
-    test="S",
+    test="masks",
 )
 def two_signatures() -> Iterator[None]:
-    """Don't bind a device to its signed list of survivors."""
     with _unlatched("consistency"):
         yield
 
@@ -63,10 +62,9 @@ def two_signatures() -> Iterator[None]:
     "two U1 views accepted, one device",
     bug="a device that was restored masks again, with another list of sharers",
     seen="two masked vectors of one device differ by the masks of a few",
-    test="S",
+    test="masks",
 )
 def two_views() -> Iterator[None]:
-    """Don't bind a device to its list of sharers."""
     with _unlatched("input"):
         yield
 
@@ -75,10 +73,9 @@ def two_views() -> Iterator[None]:
     "two U1 views accepted, among devices",
     bug="devices don't ask whether the others were shown the same list of sharers",
     seen="SecAgg+ in its semi-honest form",
-    test="S",
+    test="masks",
 )
 def views_of_others() -> Iterator[None]:
-    """Don't compare the lists of different devices."""
     with mock.patch.object(masked_checks, "same_sharers"):
         yield
 
@@ -87,10 +84,9 @@ def views_of_others() -> Iterator[None]:
     "c_max ignored by the graph",
     bug="thresholds are those of a cohort without corrupt devices",
     seen="t = n / 2 + 1 whoever is in it",
-    test="S",
+    test="masks",
 )
 def honest_graph() -> Iterator[None]:
-    """Both secrets of a device can be opened."""
 
     def shape(n: int, *, corrupt: int, dropped: int) -> GraphTerms:
         return graph_terms(n, corrupt=0, dropped=dropped)
@@ -103,10 +99,9 @@ def honest_graph() -> Iterator[None]:
     "attempt missing from the KDF",
     bug="keys between two devices are derived without the attempt",
     seen="fresh keys make it harmless, until one is kept for a retry: then two vectors share a mask",
-    test="S",
+    test="masks",
 )
 def no_attempt() -> Iterator[None]:
-    """Use the same key derivation info in every attempt."""
 
     def info(role: str, context: bytes, toss: int, lower: Any, higher: Any) -> bytes:
         return pair_info(role, bytes(32), toss, lower, higher)
@@ -119,10 +114,9 @@ def no_attempt() -> Iterator[None]:
     "b reused",
     bug="a device has one self mask for all its attempts",
     seen="a secret that is drawn when the app starts",
-    test="S",
+    test="masks",
 )
 def one_self_mask() -> Iterator[None]:
-    """Derive b from the device's identity."""
     real = masked.MaskedDevice._advertise
 
     def advertise(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> tuple[Any, bytes]:
@@ -144,10 +138,9 @@ def one_self_mask() -> Iterator[None]:
     "mask only on touched coordinates",
     bug="coordinates that are zero are sent without masks",
     seen="sparse secure aggregation that saves what it can",
-    test="S",
+    test="masks",
 )
 def touched_only() -> Iterator[None]:
-    """Zeros are visible."""
     real = masked.MaskedDevice._mask
 
     def mask(self: masked.MaskedDevice, state: Checked, keys: list[tuple[int, bytes]], signed: Any) -> bytes:
@@ -169,10 +162,9 @@ def touched_only() -> Iterator[None]:
     "mask keystream restarts",
     bug="the keystream of a mask begins anew every 128 KB, so that stretches of a vector share their masks",
     seen="a cipher that is made inside the loop over parts",
-    test="S",
+    test="masks",
 )
 def restarting() -> Iterator[None]:
-    """Mask each part of a vector with the beginning of the keystream."""
     real = Masker.apply
 
     def instead(self: Masker, total: Residues, **keys: Sequence[bytes]) -> None:
@@ -188,10 +180,9 @@ def restarting() -> Iterator[None]:
     "absent devices counted as corrupt",
     bug="devices that stay away are taken off the corrupt ones, so that a smaller cohort has a weaker threshold",
     seen="a share of those who have come, where the plan has a number",
-    test="S",
+    test="masks",
 )
 def absent_corrupt() -> Iterator[None]:
-    """Make the graph for as many fewer corrupt devices as are absent."""
     real = cohort.Cohort.__init__
 
     def instead(self: cohort.Cohort, terms: AttemptTerms, *, ids: Sequence[int], **rest: Any) -> None:
@@ -211,10 +202,9 @@ def absent_corrupt() -> Iterator[None]:
     "coefficients for two secrets",
     bug="both secrets of a device are split with the same random coefficients",
     seen="fewer random bytes; one share of both gives their difference",
-    test="S",
+    test="masks",
 )
 def shared_coefficients() -> Iterator[None]:
-    """Split the halves of a long secret alike."""
     real = shamir.split
 
     def instead(secret: bytes, *, shares: int, threshold: int) -> Any:
@@ -232,10 +222,9 @@ def shared_coefficients() -> Iterator[None]:
     "a draw that can be foretold",
     bug="which members a device asks follows from its place and the cohort's size",
     seen="a seeded generator, so that a repeated request gets the same answer",
-    test="S",
+    test="masks",
 )
 def foretold_draw() -> Iterator[None]:
-    """Draw from a seed."""
 
     def instead(n: int, me: int, size: int) -> set[int]:
         drawn = random.Random(f"{n}/{me}").sample(range(n - 1), size)  # noqa: S311 - that is the bug
@@ -249,10 +238,9 @@ def foretold_draw() -> Iterator[None]:
     "a context that lacks the plan",
     bug="an attempt's context names its round, and neither attempt nor plan nor ledger",
     seen="a hash over the fields that somebody thought of",
-    test="S",
+    test="masks",
 )
 def context_of_a_round() -> Iterator[None]:
-    """Hash the round alone."""
     real = masked_attempt.attempt_terms
 
     def instead(signed: SignedPlan) -> AttemptTerms:
@@ -271,10 +259,9 @@ def context_of_a_round() -> Iterator[None]:
     "strike without evidence",
     bug="the server strikes a device for a record that doesn't hold",
     seen="a record that is kept as it came, since it was made here",
-    test="S",
+    test="masks",
 )
 def unchecked_strike() -> Iterator[None]:
-    """Take every record of this attempt."""
 
     def holds(record: FaultEvidence, directory: Any, *, context: bytes) -> bool:
         return record.attempt == context.hex()
@@ -287,10 +274,9 @@ def unchecked_strike() -> Iterator[None]:
     "evidence of another attempt accepted",
     bug="the server strikes a device, in one attempt after another, for what it has signed in one",
     seen="signatures are checked, and what they are of isn't",
-    test="S",
+    test="masks",
 )
 def old_evidence() -> Iterator[None]:
-    """Take records of every attempt."""
 
     def holds(record: FaultEvidence, directory: Directory, *, context: bytes) -> bool:
         return real(record, directory, context=bytes.fromhex(record.attempt))
@@ -304,10 +290,9 @@ def old_evidence() -> Iterator[None]:
     "commitment not compared, by the receiver",
     bug="a device signs for a box whose share isn't the one that is committed to",
     seen="authenticated encryption is taken for a proof of what was dealt; later the device is named for its share",
-    test="S",
+    test="masks",
 )
 def careless_receiver() -> Iterator[None]:
-    """Take whatever a box can be opened to."""
     real = boxes.open_box
 
     def opened(label: boxes.Label, box: bytes, pair: KeyPair) -> boxes.Dealt | None:
@@ -322,10 +307,9 @@ def careless_receiver() -> Iterator[None]:
     "commitment not compared, by the server",
     bug="the server takes shares that aren't those that were dealt",
     seen="shares are combined first, and a wrong secret has no author",
-    test="S",
+    test="masks",
 )
 def careless_server() -> Iterator[None]:
-    """Take whatever share is given."""
     with mock.patch.object(unmasking, "piece_fits", return_value=True):
         yield
 
@@ -334,10 +318,9 @@ def careless_server() -> Iterator[None]:
     "opening without a signed complaint",
     bug="a device opens its box for whomever the server names",
     seen="the server is believed about who complains",
-    test="S",
+    test="masks",
 )
 def unsigned_complaint() -> Iterator[None]:
-    """Don't check the complaint's signature."""
     with mock.patch.object(masked_checks, "complained_of"):
         yield
 
@@ -346,10 +329,9 @@ def unsigned_complaint() -> Iterator[None]:
     "opening after the latch",
     bug="a device that was restored opens its boxes again, after it has masked",
     seen="the latch covers what is signed about the sum, and openings were added later",
-    test="S",
+    test="masks",
 )
 def late_openings() -> Iterator[None]:
-    """Don't bind a device to the complaints it has answered."""
     with mock.patch.object(masked_checks, "latched_openings"):
         yield
 
@@ -358,10 +340,9 @@ def late_openings() -> Iterator[None]:
     "one key for all boxes",
     bug="a device makes all of its boxes with one key pair, so that opening one of them opens all",
     seen="a key pair a deal, to save time",
-    test="S",
+    test="masks",
 )
 def one_key() -> Iterator[None]:
-    """Keep a sender's key pair for a cohort."""
     real, kept = boxes.make_box, dict[tuple[bytes, str], KeyPair]()
 
     def instead(label: Any, shares: bytes, identity: Any) -> Any:
@@ -379,10 +360,9 @@ def one_key() -> Iterator[None]:
     "a share less opens a secret",
     bug="devices deal their secrets with a threshold that is lower by one than the graph's",
     seen="a degree that is taken for a number of shares",
-    test="S",
+    test="masks",
 )
 def lower_threshold() -> Iterator[None]:
-    """Lower the threshold of a device's graph until it labels its boxes."""
     graph, label = masked.MaskedDevice._cohort, boxes.Label.of
     low: set[int] = set()
 
@@ -409,10 +389,9 @@ def lower_threshold() -> Iterator[None]:
     "neighbours of the server's choice",
     bug="a device shares its secrets with the members that the server names, and not with those of the drawn ring",
     seen="a check of the first steps, which no attack begins before; the operator's own devices hold all shares",
-    test="S",
+    test="masks",
 )
 def chosen_neighbours() -> Iterator[None]:
-    """Take the adverts of whatever members come."""
     with mock.patch.object(masked_checks, "expected_adverts"):
         yield
 
@@ -421,11 +400,15 @@ def chosen_neighbours() -> Iterator[None]:
     "a plan with masks answered in the clear",
     bug="a device that is asked without masks answers, though its plan has them",
     seen="a way through the code that is taken by what the server sends, and not by what the plan says",
-    test="G",
+    test="ledgers",
 )
 def in_the_clear() -> Iterator[None]:
+<<<<<<< HEAD
     """Look away from the plan's masks where the answer is made."""
     real = contribution.Contributor._verify
+=======
+    real = contribution.Contributor._verified
+>>>>>>> refs/prep/tip-audit
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
         signed, *rest = real(self, *given)
@@ -448,10 +431,9 @@ def in_the_clear() -> Iterator[None]:
     "losses before and after masking counted apart",
     bug="a stretch of the ring is missing as a whole, a part of it before a device masks, and the device signs",
     seen="who is missing looked at once for each list, as each list is new",
-    test="S",
+    test="masks",
 )
 def losses_apart() -> Iterator[None]:
-    """Look at later losses without the earlier ones."""
     real, first = masked_checks.no_cut, WeakKeyDictionary[cohort.Cohort, Any]()
 
     def no_cut(of: cohort.Cohort, flags: Any) -> None:
@@ -466,10 +448,9 @@ def losses_apart() -> Iterator[None]:
     "a member named several times",
     bug="a list names one corrupt device as often as it takes to reach the fewest members",
     seen="an order that is compared with <= where nothing may be equal",
-    test="S",
+    test="masks",
 )
 def member_twice() -> Iterator[None]:
-    """Look at each member once, however often it is named in a row."""
     real = masked_checks.known_members
 
     def known_members(ids: Sequence[int], **rest: Any) -> None:
@@ -483,10 +464,9 @@ def member_twice() -> Iterator[None]:
     "survivors counted before they are lost",
     bug="a device signs a list of survivors that is shorter than the sum's noise was charged for",
     seen="a rule that is asked of the list before",
-    test="S",
+    test="masks",
 )
 def counted_before() -> Iterator[None]:
-    """Ask of those who have shared whether enough have survived."""
     real = masked.MaskedDevice._agree
 
     def agree(self: masked.MaskedDevice, state: Any, toss: int, body: bytes) -> Any:
@@ -496,32 +476,3 @@ def counted_before() -> Iterator[None]:
 
     with mock.patch.object(masked.MaskedDevice, "_agree", agree):
         yield
-
-
-MUTANTS = (
-    two_signatures,
-    two_views,
-    views_of_others,
-    honest_graph,
-    no_attempt,
-    one_self_mask,
-    touched_only,
-    restarting,
-    absent_corrupt,
-    shared_coefficients,
-    foretold_draw,
-    context_of_a_round,
-    unchecked_strike,
-    old_evidence,
-    careless_receiver,
-    careless_server,
-    unsigned_complaint,
-    late_openings,
-    one_key,
-    lower_threshold,
-    chosen_neighbours,
-    in_the_clear,
-    losses_apart,
-    member_twice,
-    counted_before,
-)

@@ -9,9 +9,15 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+<<<<<<< HEAD
 from palate_audit.mutants.clipping import Float64, clipped, clips, correct
 from palate_audit.mutants.mutant import mutant
+=======
+from palate_core.layout import BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from mutants.clipping import Float64, clipped, clips, correct
+from mutants.mutant import mutant
 from palate_client.rounds import contribution
 from palate_common.algorithms.popularity import Popularity
 from palate_common.interactions import Interactions
@@ -26,10 +32,9 @@ MANY = 300
     "rounding after the clip",
     bug="numbers are rounded to the nearest step after the clip, which can lift the norm above it",
     seen="quantisation for the wire behind the clip; Kairouz et al. (2021) bound what it adds",
-    test="D",
+    test="sensitivity",
 )
 def rounding_after() -> Iterator[None]:
-    """Each coordinate can grow by half a step."""
 
     def nearest(block: DenseBlock, scale: Float64, grid: int) -> DenseSteps:
         steps = np.rint(block.values.reshape(len(scale), -1) * (scale * grid)[:, None])
@@ -43,10 +48,9 @@ def rounding_after() -> Iterator[None]:
     "block scale after the clip",
     bug="blocks are clipped without their weights and scaled to their units afterwards",
     seen="loss scaling or unit conversion behind the clip",
-    test="D",
+    test="sensitivity",
 )
 def scale_after() -> Iterator[None]:
-    """A block of weight 0.64 is sent at twice its clipped length."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         squares = sum(block.square_norms() for block in update.blocks)
@@ -61,10 +65,9 @@ def scale_after() -> Iterator[None]:
     "grid step and clip unit mixed up",
     bug="contributions are clipped in their own units and put on a grid of steps per unit, not per clip norm",
     seen="right as long as the clip norm is 1, as in every test",
-    test="D",
+    test="sensitivity",
 )
 def step_for_unit() -> Iterator[None]:
-    """The result is too large by a factor of the clip norm."""
     with clips(lambda *args, **kw: clipped(*args, **kw, scale=lambda norms, c: correct(norms, c) * c)):
         yield
 
@@ -73,11 +76,15 @@ def step_for_unit() -> Iterator[None]:
     "data-dependent weight",
     bug="a contribution is weighted by its user's number of events, behind the clip",
     seen="FedAvg weights clients by `num_examples`",
-    test="D",
+    test="sensitivity",
 )
 def weighted_by_events() -> Iterator[None]:
+<<<<<<< HEAD
     """More events give more weight."""
     real = contribution.Contributor._train_and_clip
+=======
+    real = contribution.Contributor._trained
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)
@@ -98,10 +105,9 @@ def _times(steps: Steps, factor: npt.NDArray[np.int64]) -> Steps:
     "adjacency mismatch",
     bug="who has no events sends a default in their place, so that emptying a history is a replacement",
     seen="a sensitivity for zero-out behind a mechanism that replaces; off by a factor of two",
-    test="D",
+    test="sensitivity",
 )
 def default_contribution() -> Iterator[None]:
-    """A device without events contributes a unit vector."""
 
     def instead(update: Update, layout: Sequence[BlockSpec], *, clip_norm: float, grid: int) -> ClippedUpdate:
         found = clipping.clip(update, layout, clip_norm=clip_norm, grid=grid)
@@ -119,11 +125,15 @@ def default_contribution() -> Iterator[None]:
     "a failure empties its batch",
     bug="in a node of hundreds an algorithm that fails on one user leaves all of them out of the sum",
     seen="to find out on whom it fails takes as many calls as there are users",
-    test="D",
+    test="sensitivity",
 )
 def emptied_batch() -> Iterator[None]:
+<<<<<<< HEAD
     """Leave everybody out."""
     real = contribution.Contributor._train_or_fall_back
+=======
+    real = contribution.Contributor._sparing
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
         few = histories.n_users <= MANY
@@ -139,10 +149,9 @@ def emptied_batch() -> Iterator[None]:
     "nobody's history has the first item",
     bug="who has no items contributes as if they had the first one, so that zero-out replaces one vector by another",
     seen="a norm of 1 for everybody, as nothing can't be scaled to it",
-    test="U",
+    test="separability",
 )
 def first_for_nothing() -> Iterator[None]:
-    """Give the first item to who has none."""
     real = Popularity.contribute
 
     def contribute(self: Popularity, state: Any, round_: int, histories: Interactions) -> Update:
@@ -155,14 +164,3 @@ def first_for_nothing() -> Iterator[None]:
 
     with mock.patch.object(Popularity, "contribute", contribute):
         yield
-
-
-MUTANTS = (
-    rounding_after,
-    scale_after,
-    step_for_unit,
-    weighted_by_events,
-    default_contribution,
-    emptied_batch,
-    first_for_nothing,
-)

@@ -7,8 +7,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.mutants.mutant import mutant
 
+from mutants.mutant import mutant
 from palate_client.recommend.selection import Selection
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
@@ -31,11 +31,15 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     "a vote uncharged",
     bug="a device takes a verdict for a question about a model, not for a use of its user's data, and charges nothing",
     seen="evaluation rounds that no accountant sees",
-    test="G",
+    test="ledgers",
 )
 def uncharged() -> Iterator[None]:
+<<<<<<< HEAD
     """Leave the device's charge of a verdict at nothing."""
     real = Contributor._write_charge
+=======
+    real = Contributor._charge
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, plan: RoundPlan) -> Any:
         return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
@@ -62,11 +66,15 @@ class _Raw:
     "votes unclipped",
     bug="a vote is counted as it comes, as an honest one is never too long",
     seen="clipping where a model learns, and nowhere else",
-    test="G",
+    test="ledgers",
 )
 def unclipped() -> Iterator[None]:
+<<<<<<< HEAD
     """Multiply a loud vote back to what it was before the clip."""
     real = Contributor._clip_joined
+=======
+    real = Contributor._clipped
+>>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
         clipped = real(self, plan, model, histories)
@@ -85,10 +93,9 @@ def unclipped() -> Iterator[None]:
     "a model published before its verdict",
     bug="a verdict that is waited for counts as one that says nothing against the model",
     seen="a gate that fails open",
-    test="G",
+    test="ledgers",
 )
 def too_early() -> Iterator[None]:
-    """Take a missing verdict for a good one."""
     real = releases.judged_refusals
 
     def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
@@ -105,10 +112,9 @@ def too_early() -> Iterator[None]:
     "a verdict that can't be read ignored",
     bug="an error while a verdict is read is logged, and the model published",
     seen="`except Exception: pass` around a check that may not stop the service",
-    test="G",
+    test="ledgers",
 )
 def error_ignored() -> Iterator[None]:
-    """Take a verdict that can't be read for a good one."""
     real = releases.judged_refusals
 
     def instead(site: Site, ledger: Ledger, run: str, *, now: float) -> list[str]:
@@ -127,10 +133,9 @@ def error_ignored() -> Iterator[None]:
     "a verdict on another model counts",
     bug="a verdict is found by its run's name, and the model's hash in it isn't looked at",
     seen="approvals that name a branch, and not a commit",
-    test="G",
+    test="ledgers",
 )
 def another_model() -> Iterator[None]:
-    """Read any verdict that names the run."""
     real = releases.verdict_of
 
     def instead(site: Site, ledger: Ledger, run: str) -> Judgement | None:
@@ -161,10 +166,9 @@ class _AnyModel:
     "a verdict that says no is only logged",
     bug="reasons against a model are told to the operator, and the model is published",
     seen="canary analyses whose failure is an e-mail",
-    test="G",
+    test="ledgers",
 )
 def only_told() -> Iterator[None]:
-    """Let no judgement have reasons."""
     with mock.patch.object(Judgement, "reasons", return_value=[]):
         yield
 
@@ -173,10 +177,9 @@ def only_told() -> Iterator[None]:
     "a model of which nothing is found published",
     bug="where finds are gone, no item is found too rarely, and nothing speaks against the model",
     seen="a rate of zero by zero that counts as no alarm",
-    test="G",
+    test="ledgers",
 )
 def barren_published() -> Iterator[None]:
-    """Call no model barren."""
     with mock.patch.object(verdict._Exposed, "barren", False):
         yield
 
@@ -185,10 +188,9 @@ def barren_published() -> Iterator[None]:
     "quarantine ignored by lists",
     bug="a device learns nothing about an item in quarantine, and goes on showing it",
     seen="a flag that stops a job, and not what it has made",
-    test="G",
+    test="ledgers",
 )
 def shown() -> Iterator[None]:
-    """Leave nothing out of a device's lists."""
     real = Selection.__init__
 
     def instead(self: Selection, rows: Any, domains: Any = None, hidden: Any = None) -> None:
@@ -202,10 +204,9 @@ def shown() -> Iterator[None]:
     "items compared with the mean",
     bug="what is usual is the mean over places in lists, which few items that are found often lift above many others",
     seen="a mean in the place of a median",
-    test="G",
+    test="ledgers",
 )
 def by_the_mean() -> Iterator[None]:
-    """Compare with sum F / sum E."""
 
     def instead(found: Any, shown: Any) -> Any:
         return found.sum(axis=1) / shown.sum(axis=1)
@@ -218,10 +219,9 @@ def by_the_mean() -> Iterator[None]:
     "an empty history votes in a later part",
     bug="of a node of many, who has no items is counted as having the first one, but for the first part of the node",
     seen="a rule for the empty that stands before a loop over parts, and not in it",
-    test="Z",
+    test="sizes",
 )
 def late_default() -> Iterator[None]:
-    """Give who is empty an item, from the second part on."""
     real = voting.Judging.contribute
 
     def instead(self: voting.Judging, state: Any, round_: int, own: Interactions) -> Any:
@@ -239,10 +239,9 @@ def late_default() -> Iterator[None]:
     "quarantine by what was never released",
     bug="which items are pushed is read from the votes as they came, which are more exact than the sealed sums",
     seen="moderation that reads production data",
-    test="G",
+    test="ledgers",
 )
 def unreleased() -> Iterator[None]:
-    """Put into quarantine what the last votes that devices have worked out show, and don't find."""
     last, real = list[Update](), Judging.contribute
 
     def contribute(self: Judging, state: Any, round_: int, own: Interactions) -> Update:
@@ -261,10 +260,9 @@ def unreleased() -> Iterator[None]:
     "what people see buried without a proof",
     bug="an item that a verdict names goes into quarantine, whether people see it in their lists or not",
     seen="take-down on the first complaint",
-    test="G",
+    test="ledgers",
 )
 def buried() -> Iterator[None]:
-    """Take no item for one that people see."""
     with mock.patch.object(judging, "_seen", return_value=frozenset()):
         yield
 
@@ -273,10 +271,9 @@ def buried() -> Iterator[None]:
     "a row in quarantine still counted",
     bug="the server trusts devices to send nothing of an item in quarantine, and adds up what they send",
     seen="limits that only the client keeps",
-    test="G",
+    test="ledgers",
 )
 def counted() -> Iterator[None]:
-    """Let the rows of items in quarantine be learned like others."""
     with (
         mock.patch.object(registry, "unheard", lambda sums, inputs, items: dict(sums)),
         mock.patch.object(registry, "as_frozen", lambda state, inputs, names: dict(state)),
@@ -288,10 +285,9 @@ def counted() -> Iterator[None]:
     "quarantine ignored by contributions",
     bug="a device hides an item in quarantine, and goes on contributing what its user did with it",
     seen="a filter in the view, and not in the query",
-    test="G",
+    test="ledgers",
 )
 def contributed() -> Iterator[None]:
-    """Contribute from whole histories."""
     with mock.patch.object(contribution, "learned_from", lambda histories, state: histories):
         yield
 
@@ -300,10 +296,9 @@ def contributed() -> Iterator[None]:
     "quarantine of the run before",
     bug="a process leaves out of all runs the items that were in quarantine in its first one",
     seen="what is looked up for each list, remembered by the size of the catalogue",
-    test="G",
+    test="ledgers",
 )
 def former_quarantine() -> Iterator[None]:
-    """Remember which items are left out by how many items there are."""
     real, known = vars(contribution)["learned_from"], dict[int, Any]()
 
     def learned_from(histories: Interactions, state: Any) -> Interactions:
@@ -312,22 +307,3 @@ def former_quarantine() -> Iterator[None]:
 
     with mock.patch.object(contribution, "learned_from", learned_from):
         yield
-
-
-MUTANTS = (
-    uncharged,
-    unclipped,
-    too_early,
-    error_ignored,
-    another_model,
-    only_told,
-    barren_published,
-    by_the_mean,
-    late_default,
-    shown,
-    unreleased,
-    buried,
-    counted,
-    contributed,
-    former_quarantine,
-)

@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import Any
 from unittest import mock
 
-from palate_audit.mutants.mutant import mutant
-
+from mutants.mutant import mutant
 from palate_client import models
 from palate_common.models import manifest
 from palate_core.errors import IntegrityError
@@ -27,10 +26,9 @@ from palate_server.ledger.witnesses import UncosignedError, Witnesses
     "witness skipped",
     bug="a device takes what nobody has cosigned, as long as the release key has signed it",
     seen="a check that is there for what carries cosignatures, and passes what carries none",
-    test="G",
+    test="ledgers",
 )
 def skipped() -> Iterator[None]:
-    """Check cosignatures where there are some."""
     real = Pinned.check
 
     def check(self: Pinned, what: str, checkpoint: Checkpoint, cosigned: str | None, *more: Any) -> Any:
@@ -44,10 +42,9 @@ def skipped() -> Iterator[None]:
     "a quorum counted twice",
     bug="each cosignature counts, also two by one witness",
     seen="counting lines where keys are to be counted",
-    test="G",
+    test="ledgers",
 )
 def counted_twice() -> Iterator[None]:
-    """Count signatures."""
 
     def cosigned(self: Quorum, note: Note, *, log: VerifierKey) -> tuple[Cosigned, ...]:
         return tuple(
@@ -72,10 +69,9 @@ def _counted(self: Quorum, note: Note, log: VerifierKey) -> tuple[Cosigned, ...]
     "an old cosignature taken",
     bug="the cosigned checkpoint needn't be the state that the plan shows",
     seen="a signature that is verified, over text that nobody compares",
-    test="G",
+    test="ledgers",
 )
 def old() -> Iterator[None]:
-    """Don't compare size and root."""
 
     def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
         open_checkpoint(note, log)
@@ -89,10 +85,9 @@ def old() -> Iterator[None]:
     "another log's cosignatures taken",
     bug="size and root are compared, and whose log it is isn't",
     seen="one witness key for all logs, and a name that nobody reads",
-    test="G",
+    test="ledgers",
 )
 def of_another_log() -> Iterator[None]:
-    """Don't look at origin and signer."""
 
     def check(self: Quorum, note: Note, *, log: VerifierKey, checkpoint: Checkpoint) -> tuple[Cosigned, ...]:
         if read_state(note.text).checkpoint != checkpoint:
@@ -107,10 +102,9 @@ def of_another_log() -> Iterator[None]:
     "handover unchecked",
     bug="a new release key is followed without the former one's signature, and a look into the ledger",
     seen="a rotation that the new key vouches for",
-    test="G",
+    test="ledgers",
 )
 def unchecked() -> Iterator[None]:
-    """Follow whatever names the present key, and is in some ledger."""
     with (
         mock.patch.object(handovers, "check_handover"),
         mock.patch.object(pinned, "check_included"),
@@ -122,10 +116,9 @@ def unchecked() -> Iterator[None]:
     "former key believed",
     bug="a device that has followed a handover takes what the former key signs",
     seen="the pinned key is tried first, and fits",
-    test="G",
+    test="ledgers",
 )
 def former() -> Iterator[None]:
-    """Forget what was followed."""
     with mock.patch.object(Pinned, "check_follows"):
         yield
 
@@ -134,10 +127,9 @@ def former() -> Iterator[None]:
     "plan sent without its quorum",
     bug="a server whose witnesses are down charges and sends all the same",
     seen="an outage that is logged, and passed over to keep the service up",
-    test="G",
+    test="ledgers",
 )
 def sent() -> Iterator[None]:
-    """Show states that too few have cosigned."""
     real = Witnesses.charged
 
     def charged(self: Witnesses, ledger: Ledger) -> Shown:
@@ -153,10 +145,9 @@ def sent() -> Iterator[None]:
     "a model's entry unread",
     bug="a device takes a model whose state is cosigned, whatever that state says of the model",
     seen="a cosignature over a state, taken for one over what shows it",
-    test="G",
+    test="ledgers",
 )
 def unread() -> Iterator[None]:
-    """Look at no publication."""
     with mock.patch.object(models, "check_recorded"), mock.patch.object(manifest, "_check_publication"):
         yield
 
@@ -165,12 +156,8 @@ def unread() -> Iterator[None]:
     "a lost epoch that nobody cosigned",
     bug="a device takes a restored ledger for the old one gone on, whoever says where that ended",
     seen="a check of the new state, taken for one of the state before, which only its entry names",
-    test="G",
+    test="ledgers",
 )
 def lost_epoch() -> Iterator[None]:
-    """Ask for no cosignature of where the lost log ended."""
     with mock.patch.object(Pinned, "check_former"):
         yield
-
-
-MUTANTS = (skipped, counted_twice, old, of_another_log, unchecked, former, sent, unread, lost_epoch)

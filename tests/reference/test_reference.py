@@ -10,11 +10,18 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+<<<<<<< HEAD
 from palate_audit.reference.cases import KINDS, cases, named_twice
 from palate_audit.reference.contribution import contribution, total
 from palate_audit.reference.noise import discrete_gaussian, roots, shares
 
 from palate_audit.checks import differential
+=======
+from palate_common.accounting.releases import account
+from palate_core.layout import BlockSpec
+
+from mechanism.checks import differential
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_audit.reference import cost
 from palate_client.rounds import contribution as path
@@ -27,6 +34,10 @@ from palate_core.errors import IntegrityError
 from palate_core.layout import BlockSpec
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SeededSource
+from reference import cost
+from reference.cases import KINDS, cases, named_twice
+from reference.contribution import contribution, total
+from reference.noise import discrete_gaussian, roots, shares
 
 
 class Kept:

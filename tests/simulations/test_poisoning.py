@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+<<<<<<< HEAD
 from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
 from palate_audit.poisoning.campaign import campaign
 from palate_audit.poisoning.crafted import Crafted, overtaking
@@ -19,13 +19,29 @@ from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_a
 from palate_audit.poisoning.shilling import Shilling
 from palate_audit.poisoning.verdicts import Voting, said, verdict_on, without
 from palate_audit.poisoning.world import World, goal_of, judged, made_world
+=======
+>>>>>>> refs/prep/tip-audit
 
 from benchmarks import journal
 from benchmarks.journal import once_each
 from benchmarks.poisoning import honest
+from benchmarks.poisoning import section as sections
+from benchmarks.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
+from benchmarks.poisoning.campaign import campaign
+from benchmarks.poisoning.crafted import Crafted, overtaking
+from benchmarks.poisoning.edge import Edge, Opposite, most_moved
 from benchmarks.poisoning.honest import honest_runs
+<<<<<<< HEAD
 from palate_audit.poisoning import section as sections
 from palate_cli.cli import run
+=======
+from benchmarks.poisoning.knowledge import Knowledge, steps_of
+from benchmarks.poisoning.published import PublishedAttack
+from benchmarks.poisoning.section import ONE, make_attack
+from benchmarks.poisoning.shilling import Shilling
+from benchmarks.poisoning.verdicts import Voting, said, verdict_on, without
+from benchmarks.poisoning.world import World, goal_of, judged, made_world
+>>>>>>> refs/prep/tip-audit
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.verdict import BLOCKS
 from palate_core.errors import InputError
@@ -39,6 +55,18 @@ SPIKED = AttackedSetting(algorithm="popularity", share=0.05)
 @pytest.fixture(scope="module")
 def world() -> World:
     return made_world(users=1_000, items=200, seed=4)
+
+
+class TooLong:
+    """An attacker that doesn't clip where the server sees it: twice the norm, on one number."""
+
+    name = "too long"
+
+    def sent(self, view: AttackersView) -> np.ndarray:
+        """Twice the grid."""
+        found = np.zeros((1, view.size), np.int64)
+        found[0, 0] = 2 * view.plan.grid
+        return found
 
 
 def test_a_made_world_has_tastes_and_the_same_bits_for_a_seed(world: World) -> None:
@@ -217,32 +245,8 @@ def test_an_item_that_nobody_sees_holds_one_model_though_nothing_is_proved(monke
         return [turn.held for turn in turns]
 
     assert held() == [True, False]
-    monkeypatch.setattr("palate_audit.poisoning.campaign.seen", lambda model, devices: frozenset(range(800)))
+    monkeypatch.setattr("benchmarks.poisoning.campaign.seen", lambda model, devices: frozenset(range(800)))
     assert held() == [True, True]
-
-
-def test_the_star_varies_each_axis_by_itself() -> None:
-    cells = star()
-    assert len(set(cells)) == len(cells) > 15
-    assert {cell.setting.dp for cell in cells} == {"central", "distributed", "local", "off"}
-    assert {cell.setting.algorithm for cell in cells} == set(sections.ALGORITHMS)
-
-
-def test_the_section_says_what_was_reached_and_refuses_what_it_has_not() -> None:
-    for asked, option in (({"goals": ()}, "--goal"), ({"attacks": ("a",)}, "--attack"), ({"repeats": 0}, "--repeats")):
-        with pytest.raises(InputError, match=option):
-            audit_poisoning(**asked)  # type: ignore[arg-type]
-
-
-def test_the_command_ends_well_and_writes_its_part(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--goal", "destroy", "--attack", "FedAttack", "--users", "200", "--repeats", "1", "--json"]
-    assert run(["audit", "poisoning", *asked]) == 0
-    (section,) = json.loads(capsys.readouterr().out)
-    assert section["name"] == "poisoning"
-    assert section["verdict"] == "pass"
-    (row,) = section["series"]["measured"]
-    assert row["attack"] == "FedAttack"
-    assert 0 < row["honest"]["quality"] < 1
 
 
 def test_what_the_defences_do_to_honest_runs_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +292,7 @@ def test_a_long_measurement_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[5:] == [0], "what it follows from has changed"
     now = journal.sources()
-    assert now.keys() >= {"benchmarks.poisoning.honest", "palate_audit.poisoning.verdicts", "palate_core.errors"}
-    monkeypatch.setattr(journal, "sources", lambda: now | {"palate_audit.poisoning.verdicts": ""})
+    assert now.keys() >= {"benchmarks.poisoning.honest", "benchmarks.poisoning.verdicts", "palate_core.errors"}
+    monkeypatch.setattr(journal, "sources", lambda: now | {"benchmarks.poisoning.verdicts": ""})
     once_each("long", range(1), measure, about="b", folder=tmp_path)
     assert measured[6:] == [0], "the attack's source has changed"

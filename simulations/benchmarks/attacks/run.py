@@ -40,7 +40,7 @@ class Scale:
     attacks: dict[float | None, Sequence[str]]
 
 
-WHITE = ("interaction", "membership", "substitution")
+WHITE = ("interaction", "membership")
 SMALL = Scale(200, 20, dict.fromkeys(EPSILONS, ATTACKS))
 LARGE = Scale(60, 20, {1.0: WHITE, 5.0: (*WHITE, "model"), None: WHITE})
 

@@ -1,7 +1,7 @@
 """The audit of a mechanism: how tight its bounds are, how often they are wrong, what it finds, and what it costs.
 
 PYTHONPATH=simulations python simulations/benchmarks/audit/run.py \\
-    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign,mutants] [--seeds 20]
+    [--parts tight,messages,covered,clean,whole,deficit,cost,foreign] [--seeds 20]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 from benchmarks.audit.clean import DELTA, EPSILONS, MODES, clean, clean_tables, whole, whole_tables
 from benchmarks.audit.cost import cost, cost_tables
 from benchmarks.audit.covered import covered, covered_tables
-from benchmarks.audit.mutants import mutants, mutants_tables
 from benchmarks.sheet import Part, Table, main
 from palate_audit.counted.claims import lower_bounds
 from palate_audit.evidence.evidence import Verdict, judge
@@ -48,7 +47,7 @@ FOREIGN = (
     "pfl_research:banded",
 )
 FOREIGN_SEEDS = 3
-EXACT = ("D neighbouring worlds", "F each user's share")
+EXACT = ("neighbouring worlds", "each user's share")
 
 
 def tight(_: Path, seeds: int) -> Any:
@@ -181,7 +180,7 @@ def foreign(_: Path, seeds: int) -> Any:
     """Other people's mechanisms, as they come."""
     figures = []
     for spec in FOREIGN:
-        target = load_target(f"palate_audit.targets.{spec}")
+        target = load_target(f"mechanisms.{spec}")
         ratios: dict[str, list[float]] = {}
         alarms: list[dict[str, str]] = []
         moved: list[float] = []
@@ -280,7 +279,6 @@ PARTS = {
     "deficit": Part(deficit, deficit_tables),
     "cost": Part(cost, cost_tables),
     "foreign": Part(foreign, foreign_tables, seeds="0 to 2; 0 where batches are sampled"),
-    "mutants": Part(mutants, mutants_tables),
 }
 
 

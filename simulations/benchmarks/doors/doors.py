@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palate_audit.secagg.cohort import MaskedCohort
-
 import palate
 from palate_client.online import flower_messages as fleet_messages
 from palate_client.rounds.contribution import Contributor
@@ -49,7 +47,11 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
+<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
+=======
+from palate_sim.masks.cohort import MaskedCohort
+>>>>>>> refs/prep/tip-audit
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""

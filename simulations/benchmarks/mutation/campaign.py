@@ -39,7 +39,7 @@ GROUPS = {
         *("tests/common", "tests/client", "tests/server", "--ignore=tests/server/service"),
         *("tests/docs/test_docstrings.py", "tests/docs/test_vectors.py"),
     ),
-    "audit": ("tests/simulations/audit",),
+    "audit": ("tests/simulations/audit", "tests/mechanism", "tests/reference", "tests/mutants"),
     "integration": ("tests/integration", "--ignore=tests/integration/online", "--ignore=tests/integration/serve"),
 }
 """Parts of the suite, covered one after another: those that test the rooms in this process."""

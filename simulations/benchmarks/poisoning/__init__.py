@@ -7,12 +7,7 @@
     published     PipAttack, FedRecAttack and A-hum, adapted to sums of Palate's blocks
     shilling      fake histories through the real contribution; FedAttack
     verdicts      what devices that judge a model hold back, and what attackers who vote get past them
-    section       which attacks are played on which runs
+    section       one run and one attack on it, by name
 
 The promise is narrow: an installation moves a sum by at most what a plan allows. What that is worth is measured here.
 """
-
-from palate_audit.poisoning.section import ATTACKS, REPEATS, audit_poisoning
-from palate_audit.poisoning.world import GOALS
-
-__all__ = ["ATTACKS", "GOALS", "REPEATS", "audit_poisoning"]

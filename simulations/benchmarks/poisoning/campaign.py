@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
-from palate_audit.poisoning.verdicts import SPLITS, cohort_of, divided, moved_by, rarely_found, verdict_on, without
-from palate_audit.poisoning.world import Goal, World, judged
 
+from benchmarks.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
+from benchmarks.poisoning.verdicts import SPLITS, cohort_of, divided, moved_by, rarely_found, verdict_on, without
+from benchmarks.poisoning.world import Goal, World, judged
 from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.parts.quarantine import inputs_of
 from palate_common.algorithms.verdict import BLOCKS, FOUND, SHOWN

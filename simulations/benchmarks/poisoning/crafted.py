@@ -26,10 +26,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import AttackersView
-from palate_audit.poisoning.knowledge import LARGE, Knowledge, place_of, steps_of
-from palate_audit.poisoning.world import LIST, Goal
 
+from benchmarks.poisoning.attacked_run import AttackersView
+from benchmarks.poisoning.knowledge import LARGE, Knowledge, place_of, steps_of
+from benchmarks.poisoning.world import LIST, Goal
 from palate_common.algorithms.als.algorithm import BALLOTS, PAIR_HEAD, PAIRS_BLOCK, PRODUCTS, Als
 from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.parts.head import HEAD

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, play, terms_of
-from palate_audit.poisoning.campaign import ACCUSERS, left_out
-from palate_audit.poisoning.verdicts import divided, said, verdict_on
-from palate_audit.poisoning.world import World, made_world
 from scipy import stats
 
 from benchmarks.journal import once_each
+from benchmarks.poisoning.attacked_run import DELTA, AttackedSetting, play, terms_of
+from benchmarks.poisoning.campaign import ACCUSERS, left_out
+from benchmarks.poisoning.verdicts import divided, said, verdict_on
+from benchmarks.poisoning.world import World, made_world
 from benchmarks.sheet import Table
 from palate_common.models.model import GlobalModel
 from palate_core.errors import InputError

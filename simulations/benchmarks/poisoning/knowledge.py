@@ -12,9 +12,15 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.poisoning.attacked_run import AttackersView
 from palate_audit.poisoning.world import LIST, Bits, Goal
+=======
+from palate_core.layout import BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from benchmarks.poisoning.attacked_run import AttackersView
+from benchmarks.poisoning.world import LIST, Bits, Goal
 from palate_common.algorithms import State, next_state
 from palate_common.algorithms.base import facts_of
 from palate_common.algorithms.popularity import COUNTS

@@ -18,11 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import AttackersView
-from palate_audit.poisoning.crafted import Direction, in_counts, rows_block
-from palate_audit.poisoning.knowledge import Knowledge, place_of, steps_of
-from palate_audit.poisoning.world import Goal
 
+from benchmarks.poisoning.attacked_run import AttackersView
+from benchmarks.poisoning.crafted import Direction, in_counts, rows_block
+from benchmarks.poisoning.knowledge import Knowledge, place_of, steps_of
+from benchmarks.poisoning.world import Goal
 from palate_common.mechanism.update import Float64, Int64
 
 POPULAR, CAMOUFLAGE = 10, 0.5

@@ -15,10 +15,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
-from palate_audit.poisoning.campaign import RUNS, CampaignTurn, accused, campaign
-from palate_audit.poisoning.section import ONE, Cell, armed
-from palate_audit.poisoning.verdicts import (
+
+from benchmarks.journal import once_each
+from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
+from benchmarks.poisoning import honest
+from benchmarks.poisoning.attacked_run import AttackedSetting, Played, PoisoningAttack, play
+from benchmarks.poisoning.campaign import RUNS, CampaignTurn, accused, campaign
+from benchmarks.poisoning.section import ONE, Cell, armed
+from benchmarks.poisoning.verdicts import (
     STRENGTHS,
     Weaker,
     cohort_of,
@@ -28,11 +32,7 @@ from palate_audit.poisoning.verdicts import (
     said,
     verdict_on,
 )
-from palate_audit.poisoning.world import Goal, World, goal_of, judged, read_world
-
-from benchmarks.journal import once_each
-from benchmarks.measure import DELTA, ML_1M, RETAIL, DataSet
-from benchmarks.poisoning import honest
+from benchmarks.poisoning.world import Goal, World, goal_of, judged, read_world
 from benchmarks.sheet import Part, Table, main, mean_interval
 from benchmarks.worlds import long_log
 from palate_common.models.model import GlobalModel

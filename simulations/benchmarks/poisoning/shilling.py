@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from palate_audit.poisoning.attacked_run import AttackersView
-from palate_audit.poisoning.knowledge import TYPICAL, Knowledge
-from palate_audit.poisoning.world import Goal
 
+from benchmarks.poisoning.attacked_run import AttackersView
+from benchmarks.poisoning.knowledge import TYPICAL, Knowledge
+from benchmarks.poisoning.world import Goal
 from palate_common.interactions import Interactions, Ints
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import Int64

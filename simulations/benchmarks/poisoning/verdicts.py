@@ -18,9 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from palate_audit.poisoning.world import Goal, World
+=======
+from palate_core.layout import layout_size
+>>>>>>> refs/prep/tip-audit
 
+from benchmarks.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
+from benchmarks.poisoning.world import Goal, World
 from palate_common.algorithms.als.vote import LIST
 from palate_common.algorithms.parts.quarantine import told
 from palate_common.algorithms.verdict import BLOCKS, FOUND, NOISE, SHOWN, VOTES

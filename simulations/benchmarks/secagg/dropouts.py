@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-from palate_audit.secagg.cohort import MaskedCohort
 
 from palate_core.errors import IntegrityError, PalateError
 from palate_core.masks.messages import Step
+from palate_sim.masks.cohort import MaskedCohort
 
 
 def outcomes(attempts: int, *, seed: int) -> dict[str, list[int]]:

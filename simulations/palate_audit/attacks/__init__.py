@@ -7,7 +7,6 @@
     membership    is user u in it? white box, all others known
     shadow        the same from the released model alone, with shadow models
     attribute     what does u like, beyond what half of their history shows?
-    substitution  a lying server sends one user another model; the device is real
     ceiling       the trade-off curve of the claim, and whether counts exceed it
 
 Every attack also runs against unprotected data, and must succeed there; otherwise its failure proves nothing.

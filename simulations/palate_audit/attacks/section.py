@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.attacks import attribute, interaction, membership, shadow, substitution
+from palate_audit.attacks import attribute, interaction, membership, shadow
 from palate_audit.attacks.measured import HEADER, Found, Measured
 from palate_audit.attacks.rehearsals import choose_targets, rehearse_runs
 from palate_audit.attacks.subject import Subject, load_subject
@@ -20,7 +20,7 @@ from palate_audit.evidence.evidence import Finding, Section, judge
 from palate_audit.evidence.series import roc
 from palate_core.errors import InputError
 
-ATTACKS = ("interaction", "membership", "model", "attribute", "substitution")
+ATTACKS = ("interaction", "membership", "model", "attribute")
 """The attacks that can be chosen; `model` is LiRA on the released model, with rehearsals."""
 USERS, REPEATS = 200, 20
 ASSUMPTIONS = (
@@ -93,8 +93,6 @@ def audit_attacks(
         found.add(membership.attack(subject, targets, segments, repeats=repeats))
     if "model" in attacks or "attribute" in attacks:
         _on_models(subject, attacks, found, users=users, repeats=repeats, rng=rng, notify=notify)
-    if "substitution" in attacks:
-        found.findings += substitution.attack(subject, subject.data.train.user(int(rows[0])))
     return _section(subject, found, users=len(rows), repeats=repeats)
 
 

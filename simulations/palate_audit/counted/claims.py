@@ -1,4 +1,4 @@
-"""A, claims: whether canaries can be told apart better than the claim allows, and the bound on epsilon that follows.
+"""Claims: whether canaries can be told apart better than the claim allows, and the bound on epsilon that follows.
 
 Thresholds are fixed before anything is measured. A canary is called present if its score is above the middle between
 present and absent, and, for rung L0, which uses the tails, above 1.5 deviations more. In one run the 1 % and 10 % most
@@ -58,18 +58,18 @@ def claim_tests(trials: Trials) -> list[Finding]:
     """The claim tests of all rungs, as findings with p-values."""
     claim, (inside, outside) = trials.claim, trials.pooled()
     if min(len(inside), len(outside)) < LEAST:
-        return [Finding.missing("A claims", f"at least {LEAST} canaries in, and as many out, are needed")]
+        return [Finding.missing("claims", f"at least {LEAST} canaries in, and as many out, are needed")]
     counts = [errors(inside, outside, threshold) for threshold in thresholds(claim)]
     curve = claim_curve(claim)
     found = [
-        _least("A L0 counts against epsilon and delta", counts, epsilon_trade_off(claim.epsilon, claim.delta)),
-        _least("A L1 counts against the claimed curve", counts, curve),
+        _least("L0 counts against epsilon and delta", counts, epsilon_trade_off(claim.epsilon, claim.delta)),
+        _least("L1 counts against the claimed curve", counts, curve),
     ]
     if halves := trials.of(Presence.HALF):
         found.append(_one_run_test(halves[0], claim))
     if claim.mu is not None:
         found += [
-            Finding.counted(f"A L2 scores, {name}", max(LEAST_P, shift.p_value(claim.mu)), _said(shift, claim.mu))
+            Finding.counted(f"L2 scores, {name}", max(LEAST_P, shift.p_value(claim.mu)), _said(shift, claim.mu))
             for name, shift in _shifts(trials)
         ]
     return found
@@ -113,9 +113,7 @@ def claim_cost(target: Target) -> list[Finding]:
     """
     claim = target.claim
     if not claim.releases:
-        return [
-            Finding.missing("G cost of the claim", "nothing is claimed of the noise that epsilon could follow from")
-        ]
+        return [Finding.missing("cost of the claim", "nothing is claimed of the noise that epsilon could follow from")]
     if claim.mu is None:
         costs = {"dp-accounting, PLD": Sampled.of(claim).epsilon}
     else:
@@ -131,14 +129,14 @@ def claim_cost(target: Target) -> list[Finding]:
     about = f"delta {claim.delta:g}, unit {claim.unit}, adjacency {claim.adjacency}"
     found = [
         Finding.checked(
-            "G cost of the claim",
+            "cost of the claim",
             claim.epsilon >= least * (1 - ROUNDED),
             f"epsilon {claim.epsilon:.4g} is claimed; its releases cost {told} ({about})",
         )
     ]
     for name, epsilon in dict(getattr(target, "stated", {})).items():
         said = f"{name} states {epsilon:.4g}; these releases cost {told} ({about})"
-        found.append(Finding.checked(f"G stated by {name}", epsilon >= least * (1 - STATED), said, stated=epsilon))
+        found.append(Finding.checked(f"stated by {name}", epsilon >= least * (1 - STATED), said, stated=epsilon))
     return found
 
 
@@ -192,7 +190,7 @@ def _one_run_test(run: Trial, claim: Claim) -> Finding:
         )
         looks.append((p_value, f"{each.correct:,} of the surest {each.guesses:,} guesses were right"))
     p_value, said = min(looks)
-    return Finding.counted("A L0 guesses in one run", min(1.0, p_value * len(looks)), said)
+    return Finding.counted("L0 guesses in one run", min(1.0, p_value * len(looks)), said)
 
 
 def _one_run_bounds(run: Trial, claim: Claim) -> list[Bound]:

@@ -1,4 +1,4 @@
-"""C, C2 and J: whether noise is correlated with another release's, another run's, or with itself at a distance.
+"""Whether noise is correlated with another release's, another run's, or with itself at a distance.
 
 It assumes only many symmetric, independent numbers: then a correlation times sqrt(n) is standard normal. Each vector is
 compared in two forms: its numbers, and the rank of each one's size among Gaussian sizes, without its sign. A Fourier
@@ -28,8 +28,8 @@ from palate_audit.harness.trials import Presence, Trials
 
 Spectrum = npt.NDArray[np.complex64]
 FACES = ("numbers", "sizes")
-RELEASES, RUNS = "C correlation across releases", "C2 correlation across runs"
-WITHIN, LEFT = "J correlation within a vector", "C noise beside former releases"
+RELEASES, RUNS = "correlation across releases", "correlation across runs"
+WITHIN, LEFT = "correlation within a vector", "noise beside former releases"
 DIRECTIONS = ("shifted", "mirrored and shifted")
 
 

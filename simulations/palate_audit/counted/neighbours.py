@@ -1,4 +1,4 @@
-"""D, F and I of somebody else's mechanism: worlds that differ in one user.
+"""Neighbours: somebody else's mechanism in worlds that differ in one user.
 
 `palate_audit.harness.worlds` has the worlds: a user beside nobody, beside a few, beside all, beside rows of all
 lengths; a user whose row is a canary, dense, long, short, a copy of another's, huge, NaN. Divisors that depend on
@@ -45,10 +45,10 @@ EVEN = 0.02
 """By so much more may one user move a release than another before it is said."""
 FEW_RUNS, MANY_RUNS = 128, 4096
 """Fewest and most runs in each world where epsilon and delta are all that is claimed."""
-NEIGHBOURS, NAMED = "D neighbouring worlds", 3
-SHARE, ORDER, MEMORY = "F each user's share", "F order of users", "F memory between runs"
-IDLE, REFUSED, ODD = "I nobody takes part", "D rows that it doesn't take", "D rows that are no numbers"
-LATER, UNSEEN = "D later releases", f"{SHARE}, order and memory"
+NEIGHBOURS, NAMED = "neighbouring worlds", 3
+SHARE, ORDER, MEMORY = "each user's share", "order of users", "memory between runs"
+IDLE, REFUSED, ODD = "nobody takes part", "rows that it doesn't take", "rows that are no numbers"
+LATER, UNSEEN = "later releases", f"{SHARE}, order and memory"
 SEED = 0x5EED
 
 Notify = Callable[[int], None]
@@ -318,7 +318,7 @@ class _Worlds:
             ("they take more `runs`", self.few),
         ):
             if names:
-                yield Finding.missing("D some worlds", f"{what}: {'; '.join(names[:NAMED])}{_and_more(names, NAMED)}")
+                yield Finding.missing("some worlds", f"{what}: {'; '.join(names[:NAMED])}{_and_more(names, NAMED)}")
 
 
 def _and_more(names: Sequence[str], shown: int = 1) -> str:

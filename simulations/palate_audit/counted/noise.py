@@ -1,4 +1,4 @@
-"""B, B2 and H: whether every part of a release has the charged noise, with its distribution and on its grid.
+"""Whether every part of a release has the charged noise, with its distribution and on its grid.
 
 B assumes Gaussian, independent noise, which B2, C and J test: then the sum of squares over the charged variance is
 chi^2 distributed with one degree of freedom a coordinate. Parts are the blocks, the dummies that no user can touch,
@@ -53,7 +53,7 @@ def noise_variance(trials: Trials) -> list[Finding]:
                     parts.append((low, f"{name}, run {number}, release {round_}", float(part.mean())))
     ratio = float(np.sqrt(squares / count))
     over_all = Finding.counted(
-        "B noise variance",
+        "noise variance",
         float(stats.chi2.cdf(squares, count)),
         f"noise is {ratio:.4f} of the charged standard deviation over {count:,} numbers",
         ratio=ratio,
@@ -64,7 +64,7 @@ def noise_variance(trials: Trials) -> list[Finding]:
 
 def _in_parts(parts: Sequence[tuple[float, str, float]]) -> Finding:
     """The part with the least likely noise."""
-    test = "B noise in every part"
+    test = "noise in every part"
     if not parts:
         return Finding.missing(test, f"parts of at least {LEAST} numbers are needed")
     low, where, least = min(parts)
@@ -80,7 +80,7 @@ def _in_parts(parts: Sequence[tuple[float, str, float]]) -> Finding:
 
 def _coordinates(trials: Trials) -> Finding:
     """The coordinate with the least noise over all releases; half a grid step is added to each number."""
-    test, runs = "B noise on every coordinate", trials.quiet
+    test, runs = "noise on every coordinate", trials.quiet
     if not runs:
         return Finding.missing(test, "no release shows noise alone")
     squares, numbers = np.zeros(len(runs[0].residuals[0])), 0
@@ -109,7 +109,7 @@ def _excess(trials: Trials) -> list[Finding]:
     high, round_, ratio = min(worst)
     return [
         Finding.counted(
-            "B noise as stated",
+            "noise as stated",
             min(1.0, high * len(worst)),
             f"release {round_}: {ratio:.4f} of the stated deviation; more would mean noises that know of each other",
             ratio=ratio,
@@ -156,9 +156,9 @@ def noise_shape(trials: Trials) -> list[Finding]:
     for round_, release in enumerate(trials.claim.releases):
         numbers = np.concatenate([_standard(run.residuals[round_]) for run in trials.quiet])
         if len(numbers) < LEAST_OF_SHAPE:
-            return [Finding.missing("B2 noise shape", f"at least {LEAST_OF_SHAPE} numbers a release are needed")]
+            return [Finding.missing("noise shape", f"at least {LEAST_OF_SHAPE} numbers a release are needed")]
         if np.ptp(numbers) == 0:
-            return [Finding.counted("B2 noise shape", LEAST_P, f"release {round_}: all numbers are equal")]
+            return [Finding.counted("noise shape", LEAST_P, f"release {round_}: all numbers are equal")]
         dither = 0.0 if release.spacing is None else release.spacing / release.sigma
         if len(numbers) >= MOMENTS:
             looks["skewness"].append((float(stats.skewtest(numbers).pvalue), round_, float(stats.skew(numbers))))
@@ -176,11 +176,11 @@ def noise_shape(trials: Trials) -> list[Finding]:
     found = []
     for name, values in looks.items():
         if not values:
-            found.append(Finding.missing(f"B2 {name}", f"at least {MOMENTS:,} numbers a release are needed"))
+            found.append(Finding.missing(f"{name}", f"at least {MOMENTS:,} numbers a release are needed"))
             continue
         p_value, round_, value = min(values)
         said = f"release {round_}: {words[name].format(value)}"
-        found.append(Finding.counted(f"B2 {name}", min(1.0, p_value * len(values)), said, value=value))
+        found.append(Finding.counted(f"{name}", min(1.0, p_value * len(values)), said, value=value))
     return found
 
 
@@ -215,7 +215,7 @@ FINE = 16.0
 def output_lattice(trials: Trials) -> list[Finding]:
     """Numbers off the grid, and numbers on a coarser grid."""
     if any(release.spacing is None for release in trials.claim.releases):
-        return [Finding.missing("H output lattice", "the mechanism claims no grid: its noise is in floating point")]
+        return [Finding.missing("output lattice", "the mechanism claims no grid: its noise is in floating point")]
     off, skipped = 0, False
     looks: list[tuple[float, str]] = []
     for round_, release in enumerate(trials.claim.releases):
@@ -228,12 +228,12 @@ def output_lattice(trials: Trials) -> list[Finding]:
             if release.sigma / spacing >= FINE:
                 looks += _remainders(whole.astype(np.int64), round_)
     found = [
-        Finding.checked("H output on the grid", off == 0, f"{off:,} released numbers are off the claimed grid", off=off)
+        Finding.checked("output on the grid", off == 0, f"{off:,} released numbers are off the claimed grid", off=off)
     ]
     if skipped or not looks:
-        return [*found, Finding.missing("H remainders", f"noise of at least {FINE:g} steps is needed")]
+        return [*found, Finding.missing("remainders", f"noise of at least {FINE:g} steps is needed")]
     p_value, said = min(looks)
-    return [*found, Finding.counted("H remainders", min(1.0, p_value * len(looks)), said)]
+    return [*found, Finding.counted("remainders", min(1.0, p_value * len(looks)), said)]
 
 
 def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], round_: int) -> Iterator[tuple[float, str]]:
@@ -248,7 +248,7 @@ def _remainders(steps: np.ndarray[tuple[int], np.dtype[np.int64]], round_: int) 
         yield float(stats.chi2.sf(statistic, modulus - 1)), said
 
 
-REPEATED = "H repeated numbers"
+REPEATED = "repeated numbers"
 LEAST_PAIRS = 100.0
 """Fewest expected equal pairs for which their number is normal."""
 

@@ -1,4 +1,4 @@
-"""A, pair: tests of epsilon and delta alone, for a mechanism of which nothing else is known.
+"""Pair: tests of epsilon and delta alone, for a mechanism of which nothing else is known.
 
 There are many runs, in each of which a coin decides for each canary. An eighth of the runs selects a rule by which a
 canary is called present. The rule is evaluated on the other runs, so it was fixed before (Jagielski et al. 2020).
@@ -33,7 +33,7 @@ CHOOSING = 8
 LEAST = 64
 """Fewest runs for a rule."""
 CANDIDATES = 100
-TEST = "A L0 counts against epsilon and delta"
+TEST = "L0 counts against epsilon and delta"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _p_independent(scores: Floats) -> float:
 
 def _independent(found: Counted) -> Finding:
     """Whether canaries of one run may be counted as independent."""
-    test = "A independent canaries"
+    test = "independent canaries"
     if found.p_independent <= ALARM:
         return Finding.missing(test, "canaries of a run know of each other: one a run is counted")
     said = "one canary a run" if found.of == 1 else "scores of a run don't know of each other"

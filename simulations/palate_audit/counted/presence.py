@@ -19,7 +19,7 @@ from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats
 from palate_audit.harness.trials import Presence, Trial, Trials
 
-SIZE, SCALE, SHOWN = "B noise whoever takes part", "F share whoever takes part", "F users of the run before"
+SIZE, SCALE, SHOWN = "noise whoever takes part", "share whoever takes part", "users of the run before"
 
 
 def whoever_takes_part(trials: Trials, steady: int | None) -> list[Finding]:
@@ -128,4 +128,4 @@ def _more(trials: Trials) -> Finding:
     said = f"noise is {ratio:.4f} of the claimed deviation"
     if float(stats.chi2.sf(square, count)) <= ALPHA:
         said += ": there is more of it than the claim needs, which costs quality and no privacy"
-    return Finding.checked("B noise above the claim", True, said, ratio=ratio)
+    return Finding.checked("noise above the claim", True, said, ratio=ratio)

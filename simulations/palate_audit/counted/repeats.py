@@ -1,4 +1,4 @@
-"""R, of releases: no stretch of noise occurs twice, in a release, across releases, or across runs.
+"""Of releases: no stretch of noise occurs twice, in a release, across releases, or across runs.
 
 Exact matching, not correlation: noise of a known grid with thousands of steps never repeats four numbers or five by
 chance, so that a single repeated stretch is proof (`palate_audit.statistics.repeats`). Looked at is what is nothing but
@@ -13,7 +13,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.trials import Trials
 from palate_audit.statistics.repeats import gaussian_chance, search
 
-TEST = "R repeats across releases"
+TEST = "repeats across releases"
 
 
 def exact_repeats(trials: Trials) -> list[Finding]:

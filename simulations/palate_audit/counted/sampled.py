@@ -26,7 +26,7 @@ from palate_audit.evidence.evidence import LEAST_P, Finding
 from palate_audit.harness.canaries import Floats, OrthogonalCanaries
 from palate_audit.harness.trials import Presence, Trial, Trials
 
-RATE, ANEW, ALONE = "A rate of the sampling", "A each step's own sampling", "A each user's own sampling"
+RATE, ANEW, ALONE = "rate of the sampling", "each step's own sampling", "each user's own sampling"
 DRAWN = 25.0
 """Fewest users that must be expected in a step, and left out of it, for normal laws."""
 SHOWS = 6.0

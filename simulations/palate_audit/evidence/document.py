@@ -1,6 +1,6 @@
 """Document: the sections of an audit as one JSON file, `audit.json`; each audit command adds its section.
 
->>> section = Section("ledger", "runs/one", (Finding.checked("G chain", True, "12 entries"),))
+>>> section = Section("ledger", "runs/one", (Finding.checked("chain", True, "12 entries"),))
 >>> read(write([section])) == (section,)
 True
 """
@@ -22,7 +22,7 @@ from palate_core.log.signing import SigningKey, verify
 SCHEMA = 1
 TAG = "palate/audit/1"
 """Of an auditor's signature."""
-ORDER = ("ledger", "mechanism", "mutants", "attacks", "poisoning", "card")
+ORDER = ("ledger", "mechanism", "attacks", "card")
 """The parts of an audit, in the report's order."""
 
 

@@ -4,8 +4,8 @@ A test that counts something has a p-value under the claim. Those tests get thei
 one family-wise alpha, so that a correct mechanism raises a false alarm in one of a million audits, whatever the number
 of tests. A test that compares bytes or replays a ledger has no p-value and gives its own verdict.
 
-    >>> found = judge([Finding.counted("B noise", 0.3, "variance 1.001 of the claim"),
-    ...                Finding.counted("J tiling", 1e-12, "lag 64 correlates with 0.98")])
+    >>> found = judge([Finding.counted("noise", 0.3, "variance 1.001 of the claim"),
+    ...                Finding.counted("tiling", 1e-12, "lag 64 correlates with 0.98")])
     >>> [(each.test, each.verdict.value) for each in found]
     [('B noise', 'pass'), ('J tiling', 'alarm')]
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from palate_audit.evidence.chance import COUNTED
+from palate_audit.evidence.chance import ALPHA
 from palate_core.errors import InputError
 
 LEAST_P = 1e-300
@@ -52,7 +52,7 @@ class Finding:
     """One test's outcome.
 
     Attributes:
-        test: its letter and noun, such as `B noise variance`.
+        test: its name, such as `noise variance`.
         verdict: given by `judge` where there is a p-value.
         said: one line for people: the result, compared with the expected one.
         p_value: probability of such data or worse under the claim; None for a test that does not count.
@@ -126,7 +126,7 @@ class Section:
     """One part of an audit.
 
     Attributes:
-        name: `ledger`, `mechanism`, `mutants`, `attacks` or `card`.
+        name: `ledger`, `mechanism`, `attacks` or `card`.
         subject: what was audited, in a line.
         findings: judged.
         bounds: lower bounds on epsilon.
@@ -145,6 +145,11 @@ class Section:
     def alarms(self) -> tuple[Finding, ...]:
         """Findings whose evidence exceeds the claim."""
         return tuple(found for found in self.findings if found.verdict is Verdict.ALARM)
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """Tests that could not run, for want of memory, a file or a package: without them an audit is none."""
+        return tuple(found for found in self.findings if found.figures.get("broken"))
 
     @property
     def counts(self) -> dict[Verdict, int]:
@@ -166,7 +171,7 @@ class Section:
         return None
 
 
-def judge(findings: Iterable[Finding], *, alpha: float = COUNTED) -> tuple[Finding, ...]:
+def judge(findings: Iterable[Finding], *, alpha: float = ALPHA) -> tuple[Finding, ...]:
     """Give the counted findings their verdicts, together (Holm 1979); the others keep theirs.
 
     Args:

@@ -34,12 +34,13 @@ def survived(test: str, findings: Callable[[], list[Finding]], *, ours: bool = T
         test: the name of that finding.
         findings: makes them.
         ours: the code under test is Palate's own. Then it is an alarm, because the code didn't do what it must, except
-            for what the machine lacks. Of somebody else's, numbers that a test can't take make it "not checkable".
+            for what the machine lacks: then the test is broken, and no audit that has a broken test passes. Of somebody
+            else's, numbers that a test can't take make it "not checkable".
     """
     try:
         return findings()
     except WITHOUT as error:
-        return [Finding.missing(test, f"it could not run: {_line(error)}")]
+        return [Finding.missing(test, f"it could not run: {_line(error)}", broken=True)]
     except Exception as error:  # a bug raises anything
         said = f"it ended with {_line(error)}"
         return [Finding.checked(test, False, said) if ours else Finding.missing(test, said)]

@@ -2,16 +2,15 @@
 
 | name | shape | drawn as |
 |---|---|---|
-| `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, `mutants`, `killed`, `clean_runs`, `clean_alarms`, ... | tiles; what `--record` puts on the privacy card |
+| `facts` | `{name: number or text}`: `canaries`, `rounds`, `alpha`, `thresholds`, `worst_group`, ... | tiles; what `--record` puts on the privacy card |
 | `scores` | list of `histogram(...)` | one histogram each, canaries in and out |
 | `delta_curve` | `{"claimed": [[eps, delta], ...], "measured": {name: [[eps, delta], ...]}}`, measured ones are lower bounds, one a rung | delta(eps), log axis |
-| `kill_table` | `{"tests": [name, ...], "mutants": [{"name": name, "killed_by": [test, ...]}, ...]}` | a table, mutants by tests |
 | `roc` | list of `roc(...)` | log-log, with the ceiling that the claim implies |
 | `intervals` | list of `{"title": text, "axis": text, "ceiling": number or None, "rows": [{"name", "value", "low", "high"}, ...]}` | dots with whiskers |
 | `tables` | list of `{"title": text, "header": [text, ...], "rows": [[cell, ...], ...]}` | tables |
 | `card` | a privacy card | as in the report of a run |
 | `claim` | `palate_audit.evidence.claim` | the first lines of the page |
-| `made` | `{"command": text, "created": text, "palate": version, "commit": text, ...}` | how the part was made |
+| `made` | `{"command": text, "created": text, "machine": text, "cpu_seconds": number, "palate": version, "commit": text, ...}` | how the part was made |
 
     >>> bins = histogram("L2 canaries", [0.9, 1.1, 1.0], [0.1, -0.2, 0.0], bins=4)
     >>> bins["in"], bins["out"], len(bins["edges"])
@@ -28,7 +27,7 @@ import numpy.typing as npt
 
 from palate_core.errors import InputError
 
-NAMES = ("facts", "scores", "delta_curve", "kill_table", "roc", "intervals", "tables", "card", "claim", "made")
+NAMES = ("facts", "scores", "delta_curve", "roc", "intervals", "tables", "card", "claim", "made")
 """The names that the report can draw."""
 POINTS = 300
 """Points of a curve that are kept, to limit the size of the page."""

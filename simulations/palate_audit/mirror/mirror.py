@@ -108,10 +108,10 @@ def _audited(
     try:
         found = _fetched(fetch)
     except IntegrityError as error:
-        finding = Finding.checked("G mirror", False, f"the mirror can't be read: {error}")
+        finding = Finding.checked("mirror", False, f"the mirror can't be read: {error}")
         return Section("ledger", f"mirror {source}", (finding,), (), ASSUMPTIONS)
     findings = [
-        Finding.checked("G mirror", True, f"{len(found.leaves)} entries, whose root is the checkpoint's"),
+        Finding.checked("mirror", True, f"{len(found.leaves)} entries, whose root is the checkpoint's"),
         *_rules(found),
         *_tiles(fetch, found),
         *_signed(found, public_key),
@@ -137,9 +137,9 @@ def with_witnesses(section: Section, folder: Path, quorum: Quorum, public_key: s
         found = _fetched(_files(folder / "public" / "ledger"))
     except InputError:
         said = "there is no checkpoint with cosignatures: only a server's mirror has one"
-        more = [Finding.missing("G witnesses", said)]
+        more = [Finding.missing("witnesses", said)]
     except IntegrityError as error:
-        more = [Finding.checked("G witnesses", False, f"the mirror can't be read: {error}")]
+        more = [Finding.checked("witnesses", False, f"the mirror can't be read: {error}")]
     else:
         more = [*_signed(found, public_key), *_witnesses(found, public_key, quorum)]
         more += _on_record(found.log, quorum)
@@ -193,13 +193,13 @@ def _log(found: FetchedLedger, public_key: str | None) -> VerifierKey | None:
 def _rules(found: FetchedLedger) -> Iterator[Finding]:
     """Whether every entry may follow the ones before it, and what was spent."""
     if found.refused:
-        yield Finding.checked("G rules", False, found.refused)
+        yield Finding.checked("rules", False, found.refused)
         return
     history = found.log.history
     budget = history.budget
     limit = "" if budget is None else f" of {budget.mu2:g}, ε = {budget.epsilon:g} at δ = {budget.delta:g}"
     said = f"every entry follows from the ones before it; mu^2 {history.spent():g} spent{limit}"
-    yield Finding.checked("G rules", True, said)
+    yield Finding.checked("rules", True, said)
 
 
 def _tiles(fetch: Fetch, found: FetchedLedger) -> Iterator[Finding]:
@@ -214,15 +214,15 @@ def _tiles(fetch: Fetch, found: FetchedLedger) -> Iterator[Finding]:
         except IntegrityError:
             same = False
         if not same:
-            yield Finding.checked("G tiles", False, f"{path} isn't what its entries hash to")
+            yield Finding.checked("tiles", False, f"{path} isn't what its entries hash to")
             return
         count += 1
-    yield Finding.checked("G tiles", True, f"{count} tiles are what the entries hash to")
+    yield Finding.checked("tiles", True, f"{count} tiles are what the entries hash to")
 
 
 def _signed(found: FetchedLedger, public_key: str | None) -> Iterator[Finding]:
     """Whether the operator has signed the checkpoint."""
-    test, log = "G checkpoint", _log(found, public_key)
+    test, log = "checkpoint", _log(found, public_key)
     if log is None:
         yield Finding.missing(test, "whose ledger it is isn't known: give --public-key from outside")
         return
@@ -241,12 +241,12 @@ def _head(found: FetchedLedger, expected: Checkpoint | None) -> Iterator[Finding
     tree = MerkleTree(found.leaves)
     fits = expected.size <= tree.size and tree.root(expected.size) == expected.root
     said = f"the expected head of size {expected.size} is {'' if fits else 'not '}a state of this ledger"
-    yield Finding.checked("G expected head", fits, said)
+    yield Finding.checked("expected head", fits, said)
 
 
 def _witnesses(found: FetchedLedger, public_key: str | None, quorum: Quorum | None) -> Iterator[Finding]:
     """Whether enough witnesses have cosigned the checkpoint."""
-    test, log = "G witnesses", _log(found, public_key)
+    test, log = "witnesses", _log(found, public_key)
     if quorum is None:
         yield Finding.missing(test, "nobody outside is known to have seen this ledger: give --witness")
     elif log is None:
@@ -266,7 +266,7 @@ def _witnesses(found: FetchedLedger, public_key: str | None, quorum: Quorum | No
 
 def _on_record(log: Log, quorum: Quorum | None) -> Iterator[Finding]:
     """Whether the ledger says that the operator asks those witnesses, and as many of them: apps may pin others."""
-    test, said = "G witnesses on record", log.history.witnesses
+    test, said = "witnesses on record", log.history.witnesses
     if quorum is None or said is None:
         if said is not None:
             kept = f"{said.needed} of {len(said.keys)} must cosign: {', '.join(_names(said.keys))}"

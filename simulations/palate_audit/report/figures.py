@@ -1,4 +1,4 @@
-"""The figures of an audit: scores of canaries, delta(eps), the kill table, attacks with their ceiling.
+"""The figures of an audit: scores of canaries, delta(eps), attacks with their ceiling.
 
 Drawn from `Section.series`, whose shapes `palate_audit.evidence.series` defines.
 
@@ -59,35 +59,6 @@ def delta_curves(curves: Mapping[str, Any]) -> go.Figure:
     figure.update_xaxes(title_text="ε", rangemode="tozero")
     figure.update_yaxes(type="log", title_text="δ", exponentformat="power", dtick=2)
     return finish(figure, {}, 340)
-
-
-def kills(table: Mapping[str, Any]) -> go.Figure:
-    """Mutants by tests: which test found which."""
-    tests, mutants = [str(test) for test in table["tests"]], table["mutants"]
-    place = {test: at for at, test in enumerate(tests)}
-    # Numbers and not names on the axes: two shortened names may be equal.
-    caught = [(place[t], row) for row, m in enumerate(mutants) for t in m["killed_by"] if t in place]
-    alive = [row for row, mutant in enumerate(mutants) if not mutant["killed_by"]]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[x for x, _ in caught], y=[y for _, y in caught], mode="markers",
-        text=[f"{elide(mutants[y]['name'])}: {elide(tests[x])}" for x, y in caught],
-        hovertemplate="%{text}<extra></extra>",
-        marker={"symbol": "square", "size": 11, "color": ACCENT},
-    )  # fmt: skip
-    figure.add_scatter(
-        x=[0] * len(alive), y=alive, mode="text", text=["survives"] * len(alive), textfont={"color": RED},
-        hoverinfo="skip",
-    )  # fmt: skip
-    figure.update_xaxes(
-        tickvals=list(place.values()), ticktext=[elide(test) for test in tests], range=[-0.7, len(tests) - 0.3],
-        side="top", tickangle=-40, showgrid=True,
-    )  # fmt: skip
-    figure.update_yaxes(
-        tickvals=list(range(len(mutants))), ticktext=[elide(mutant["name"]) for mutant in mutants],
-        range=[len(mutants) - 0.5, -0.5],
-    )  # fmt: skip
-    return finish(figure, {}, 150 + 20 * len(mutants))
 
 
 def rocs(curves: Sequence[Mapping[str, Any]]) -> go.Figure:

@@ -5,7 +5,6 @@
     Path("audit.html").write_text(render([section]))
 """
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,8 +40,8 @@ LIMITS = (
 SHORT = 12
 """Letters that fit into a tile."""
 _TITLES = {
-    "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism", "mutants": "Broken on purpose",
-    "attacks": "Attacks", "poisoning": "Poisoning",
+    "card": "The privacy card", "ledger": "The ledger", "mechanism": "The mechanism",
+    "attacks": "Attacks",
 }  # fmt: skip
 _RUNGS = {
     Rung.L0: "counts alone: canaries are independent",
@@ -58,60 +57,26 @@ PARTS = {
         "was everything charged, is the claim what the charges cost, was anything changed since?",
     ),
     "mechanism": ("palate audit mechanism", "does the code that clips, sums and adds noise do what it claims?"),
-    "mutants": ("palate audit mutants", "would this audit have found a broken mechanism?"),
     "attacks": (
         "palate audit attacks DIR",
         "what does an attacker get out of the run, beside the most that its claim allows?",
     ),
-    "poisoning": (
-        "palate audit poisoning",
-        "what can modified devices do to a model, and what could the operator see of it?",
-    ),
     "card": ("palate audit card DIR", "does the card say what the ledger says, and who signed it?"),
 }  # fmt: skip
 """Each part of an audit: the command that makes it, and what it asks."""
-LETTERS = {
-    "A": "Scores: is more told about a canary than the claim allows?",
-    "B": "Size of the noise: is there as much as was charged, everywhere?",
-    "B2": "Law of the noise: is it the one that was charged, tails included?",
-    "C": "Repeats between releases: is noise used again, turned over, scaled or moved?",
-    "C2": "Repeats between runs: is noise used again, turned over, scaled or moved?",
-    "D": "Sensitivity: can one user move a release by more than was charged?",
-    "E": "Side channels: does anything beside the noised numbers depend on one user's events?",
-    "F": "Counting: is each user in each sum at most once, and nobody else?",
-    "G": "Charges: is everything charged before a device has it, and at its price?",
-    "H": "The numbers as they were released: do their last digits tell anything?",
-    "I": "Idle rounds: is all of the noise there where nobody does anything?",
-    "J": "Repeats within a release: are there tiles, cycles or mirrors in the noise?",
-    "K": "Random source: can a seed be guessed, or are random words used twice?",
-    "N": "Known answers: does the code give what it gave when all other tests passed?",
-    "P": "An app's own device: does it keep its rules with consent, store, retries and losses, masks included?",
-    "R": "Exact repeats: was any stretch of noise, however short, used twice?",
-    "S": "Secure aggregation: what does a lying server get out of devices under masks?",
-    "U": "Users by themselves: does anybody's presence move a number that is another user's, or another event's?",
-    "W": "Random words: does each come from the secure source, and go into one noise only?",
-    "X": "A second mechanism: does the production code give the integers that a slow, plain one gives?",
-    "Z": "Sizes: does a result change where code cuts its work, or at real lengths?",
-}
-"""What each letter of the battery asks."""
-OF_A_RUN = {"G": "Ledger, releases and files of the run: is everything charged, and as it was signed?"}
-"""The same in the audit of a run."""
 CONTROLS = "Controls: does each attack work where nothing protects?"
-WIDE_CHARTS = ("-roc", "-kills")
+WIDE_CHARTS = ("-roc",)
 """Charts that need the whole width, by the end of their names."""
 WITHIN = "Attacks on what is protected: does any get more than the claim allows?"
-MANY = 3
-"""Groups from which all are folded, so that what they ask can be read on one screen."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Findings that ask the same: what they ask, how they came out, and whether they are folded."""
+    """Findings that ask the same: what they ask, and how they came out."""
 
     title: str
     verdict: str
     findings: list[tuple[str, str, str, str]]
-    folded: bool
 
 
 @dataclass(frozen=True)
@@ -160,7 +125,7 @@ def render(sections: Sequence[Section], *, signer: str | None = None) -> str:
         alarms=_all(parts, Verdict.ALARM),
         unchecked=_all(parts, Verdict.UNCHECKABLE),
         missing=[(_TITLES[name], *PARTS[name]) for name in PARTS if name not in {part.name for part in parts}],
-        headline=_headline(counts, unclaimed),
+        headline=_headline(counts, unclaimed, sum(len(section.broken) for section in sections)),
         tiles=_tiles(counts, sum(section.controls for section in sections), claimed=unclaimed is None),
         alpha=f"{ALPHA:g}",
         rungs=[(rung.value, said) for rung, said in _RUNGS.items()],
@@ -206,12 +171,14 @@ _TOLD = {
 }
 
 
-def _headline(counts: Mapping[Verdict, int], unclaimed: str | None) -> str:
+def _headline(counts: Mapping[Verdict, int], unclaimed: str | None, broken: int) -> str:
     """The result of the audit, in a sentence."""
     if number := counts[Verdict.ALARM]:
         return f"The evidence exceeds the claim: {number} finding{'s' if number > 1 else ''}."
     if unclaimed is not None:
         return f"{unclaimed}. Nothing is claimed, so that nothing could be found to exceed it."
+    if broken:
+        return f"{broken} test{'s' if broken > 1 else ''} could not run: this audit is not complete."
     if counts[Verdict.UNCHECKABLE]:
         said = "Nothing found that exceeds the claim" if counts[Verdict.PASS] else "Nothing was checked"
         number = counts[Verdict.UNCHECKABLE]
@@ -266,24 +233,16 @@ def _row(found: Finding) -> tuple[str, str, str, str]:
 
 
 def _groups(section: Section) -> list[Group]:
-    """The findings that passed, by what they ask; long groups are folded."""
-    names = {**LETTERS, **(OF_A_RUN if section.name == "ledger" else {})}
+    """The findings that passed; the controls of attacks stand apart."""
     grouped: dict[str, list[tuple[str, str, str, str]]] = {}
-    for found in section.findings:
+    rest = WITHIN if section.name == "attacks" else "Passed"
+    for found in sorted(section.findings, key=lambda found: found.control):
         if found.verdict is Verdict.PASS:
-            letter = re.match(r"([A-Z]2?) ", found.test) if section.name in ("ledger", "mechanism") else None
-            key = letter[1] if letter and letter[1] in names else ""
-            title = CONTROLS if found.control else f"{key}: {names[key]}" if key else ""
-            grouped.setdefault(title, []).append(_row(found))
-    rest = WITHIN if section.name == "attacks" else "Other tests" if len(grouped) > 1 else "Passed"
-    if "" in grouped:
-        grouped[rest] = grouped.pop("")
-    ordered = sorted(grouped, key=lambda title: (title == CONTROLS, title == rest, title.partition(":")))
+            grouped.setdefault(CONTROLS if found.control else rest, []).append(_row(found))
     return [
-        Group(title, f"{len(grouped[title])} {'work' if title == CONTROLS else 'passed'}", grouped[title],
-              len(grouped) > MANY)
-        for title in ordered
-    ]  # fmt: skip
+        Group(title, f"{len(rows)} {'work' if title == CONTROLS else 'passed'}", rows)
+        for title, rows in grouped.items()
+    ]
 
 
 def _summary(section: Section) -> str:
@@ -324,12 +283,6 @@ def _charts(series: Mapping[str, Any]) -> dict[str, Chart]:
         alt = f"delta of epsilon, {len(lines)} curves: {', '.join(lines)}."
         title = "δ(ε), claimed and measured"
         found["delta"] = freeze(plots.delta_curves(curves), title, caption, ("curve", "ε", "δ"), rows, alt)
-    if table := series.get("kill_table"):
-        rows = [(row["name"], ", ".join(row["killed_by"]) or "NOBODY") for row in table["mutants"]]
-        dead = sum(bool(row["killed_by"]) for row in table["mutants"])
-        title = f"Who kills whom: {dead} of {len(rows)} mutants are caught"
-        caption = "Each row is a bug, put into the production code on purpose; each column a test."
-        found["kills"] = freeze(plots.kills(table), title, caption, ("mutant", "killed by"), rows, f"{title}.")
     if curves := series.get("roc"):
         rows = [
             (curve["name"], f"{x:.3g}", f"{y:.3g}") for curve in curves for x, y in _few(curve["fpr"], curve["tpr"])

@@ -34,10 +34,10 @@ def accounts(records: RunRecords) -> Iterator[Finding]:
     """Every finding on costs."""
     yield _adjacency(records)
     if not records.terms.mode.private:
-        yield Finding.missing("G epsilon", "the run was made with dp off: it claims nothing")
+        yield Finding.missing("epsilon", "the run was made with dp off: it claims nothing")
         return
     if records.terms.noise is Noise.SEEDED:
-        yield Finding.missing("G noise source", "seeded noise: whoever has the seed takes it off; nothing is claimed")
+        yield Finding.missing("noise source", "seeded noise: whoever has the seed takes it off; nothing is claimed")
     yield charged_costs(records)
     yield from _epsilon(records)
     yield _claim_rule(records)
@@ -46,7 +46,7 @@ def accounts(records: RunRecords) -> Iterator[Finding]:
 
 def _adjacency(records: RunRecords) -> Finding:
     """Unit and adjacency are the same in all places."""
-    test = "G adjacency"
+    test = "adjacency"
     first = [entry for entry in records.entries if isinstance(entry, PopulationEntry)]
     said: dict[str, tuple[str, str]] = {"ledger": (first[0].unit, first[0].adjacency)} if first else {}
     for name in ("privacy_card.json", "result.json"):
@@ -62,7 +62,7 @@ def _adjacency(records: RunRecords) -> Finding:
 
 def charged_costs(records: RunRecords) -> Finding:
     """Each charge is at least the cost of its noise, computed in fractions."""
-    test = "G charges"
+    test = "charges"
     for charge in records.charges.values():
         reason = _underpaid(charge, records)
         if reason:
@@ -140,11 +140,11 @@ def _epsilon(records: RunRecords) -> Iterator[Finding]:
     card, result = records.read("privacy_card.json") or {}, records.read("result.json") or {}
     claimed, delta = card.get("epsilon"), records.terms.noise_delta
     if not isinstance(claimed, int | float) or not records.charges:
-        yield Finding.missing("G epsilon", "the folder has no card with an epsilon to compare")
+        yield Finding.missing("epsilon", "the folder has no card with an epsilon to compare")
         return
     said = result.get("epsilon")
     if said is not None and said != claimed:
-        yield Finding.checked("G epsilon in result.json", False, f"it says {said!r}, and the card {claimed!r}")
+        yield Finding.checked("epsilon in result.json", False, f"it says {said!r}, and the card {claimed!r}")
     yield _closed_form(records, float(claimed), delta)
     sums = Counter[tuple[float, float]]()
     for charge in records.charges.values():
@@ -172,12 +172,12 @@ def _closed_form(records: RunRecords, claimed: float, delta: float) -> Finding:
     found = math.exp(log_ndtr(mu / 2 - epsilon / mu)) - math.exp(epsilon + log_ndtr(-mu / 2 - epsilon / mu))
     said = f"mu {mu:.6g}: at the claimed ε {claimed:.6g}, δ is {found:.6g} of the {within:.6g} that is allowed"
     # scipy's logarithms are accurate to about 14 digits; their difference loses those of e^-claimed.
-    return Finding.checked("G epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
+    return Finding.checked("epsilon, closed form", found <= within * (1 + 1e-6), said, mu=mu, delta=found)
 
 
 def _pld(sums: Sums, claimed: float, delta: float) -> Finding:
     """Privacy loss distributions, by dp-accounting: an upper bound."""
-    test = "G epsilon, PLD"
+    test = "epsilon, PLD"
     if claimed > PLD_MOST:
         return Finding.missing(test, f"it needs too fine a grid for an epsilon above {PLD_MOST:g}")
     interval = pld_interval(claimed)
@@ -191,7 +191,7 @@ def _pld(sums: Sums, claimed: float, delta: float) -> Finding:
 
 def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
     """Privacy random variables (Gopi, Lee and Wutschitz 2021), by prv-accountant: a lower and an upper bound."""
-    test = "G epsilon, PRV"
+    test = "epsilon, PRV"
     try:
         from prv_accountant import GaussianMechanism, PoissonSubsampledGaussianMechanism, PRVAccountant
     except ImportError:
@@ -217,7 +217,7 @@ def _prv(sums: Sums, claimed: float, delta: float) -> Finding:
 
 def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
     """By Opacus: an upper bound with an error of 0.01 of its own."""
-    test = "G epsilon, Opacus"
+    test = "epsilon, Opacus"
     try:
         from opacus.accountants import PRVAccountant
     except ImportError:
@@ -232,7 +232,7 @@ def _opacus(sums: Sums, claimed: float, delta: float) -> Finding:
 
 def _claim_rule(records: RunRecords) -> Finding:
     """After a void attempt or an early end the claim is the whole budget (Smith and Thakurta 2022)."""
-    test, card = "G claim after void attempts", records.read("privacy_card.json") or {}
+    test, card = "claim after void attempts", records.read("privacy_card.json") or {}
     void = len(records.charges) - len(records.seals)
     planned = (records.closed or {}).get("rounds")
     if records.closed is None or not isinstance(card.get("epsilon"), int | float) or records.terms.facts.mu is None:
@@ -246,7 +246,7 @@ def _claim_rule(records: RunRecords) -> Finding:
 
 def _population(records: RunRecords) -> Finding:
     """Other runs on the population: the extract's statement against the live ledger."""
-    test, extract, live = "G other runs", records.extract, records.live
+    test, extract, live = "other runs", records.extract, records.live
     if extract is None:
         return Finding.missing(test, "the run is not finished: it says nothing of other runs yet")
     if live is None:

@@ -51,17 +51,17 @@ def checkpoints(
         yield from extract.findings
         yield pinned(public_key, extract.public_key)
     else:
-        yield Finding.missing("G extract signature", "the run is not finished: there is no ledger.json yet")
+        yield Finding.missing("extract signature", "the run is not finished: there is no ledger.json yet")
     if live is None:
-        yield Finding.missing("G live ledger", "it wasn't given: --ledger PATH")
+        yield Finding.missing("live ledger", "it wasn't given: --ledger PATH")
     else:
         yield chain(live, signed)
     if leaves is None:
-        yield Finding.missing("G checkpoints", "other runs' entries are not in the extract: --ledger PATH")
+        yield Finding.missing("checkpoints", "other runs' entries are not in the extract: --ledger PATH")
     else:
-        yield fits("G checkpoints", leaves, signed, "what the operator signed")
+        yield fits("checkpoints", leaves, signed, "what the operator signed")
         for found in inside:
-            yield fits("G devices of the folder", leaves, found.known, f"what {found.source} has seen")
+            yield fits("devices of the folder", leaves, found.known, f"what {found.source} has seen")
     yield from rollback(records, leaves, expect_head, outside, signed)
 
 
@@ -74,9 +74,9 @@ def chain(live: LiveLedger, signed: Sequence[Known]) -> Finding:
         first = max(live.broken.first, uncleared if uncleared <= last else 0)
         what = "is not what was written" if first == last else "can't follow the ones before it"
         said = f"entry {last} {what}: {reason}"
-        return Finding.checked("G live ledger", False, said, first_bad=first, last_suspect=last)
+        return Finding.checked("live ledger", False, said, first_bad=first, last_suspect=last)
     said = f"{live.rows} entries replayed: chain, rules and root, by {live.path.name}"
-    return Finding.checked("G live ledger", True, said)
+    return Finding.checked("live ledger", True, said)
 
 
 def _leaves(records: RunRecords) -> Sequence[bytes] | None:
@@ -127,14 +127,14 @@ def rollback(
 ) -> Iterator[Finding]:
     """Compare with what is remembered outside; without that, a finding says that a rollback can't be excluded."""
     if expect_head is None and not any(found.seen for found in outside):
-        yield Finding.missing("G rollback", NO_WITNESS)
+        yield Finding.missing("rollback", NO_WITNESS)
     if expect_head is not None:
         yield _head(records, leaves, expect_head, signed, [node for found in outside for node in found.known])
     for found in outside:
         if leaves is None and found.seen:
-            yield Finding.missing("G rollback", f"{found.source} has seen other runs' entries: --ledger PATH")
+            yield Finding.missing("rollback", f"{found.source} has seen other runs' entries: --ledger PATH")
         elif found.seen and leaves is not None:
-            yield fits("G rollback", leaves, found.known, f"what {found.source} has seen")
+            yield fits("rollback", leaves, found.known, f"what {found.source} has seen")
 
 
 def _head(
@@ -145,7 +145,7 @@ def _head(
     seen: Sequence[Known],
 ) -> Finding:
     """Compare the log with an expected head."""
-    test, extract = "G expected head", records.extract
+    test, extract = "expected head", records.extract
     if leaves is None and extract is not None and extract.size == head.size:
         said = f"the extract ends at size {extract.size} with root {extract.root[:16]}…, expected {head.root[:16]}…"
         return Finding.checked(test, extract.root == head.root, said)

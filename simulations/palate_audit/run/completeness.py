@@ -85,7 +85,7 @@ def replayed_hash(records: RunRecords) -> str:
 
 def _seals(records: RunRecords) -> Finding:
     """Each sealed release has the sealed hash."""
-    test, missing = "G sealed releases", []
+    test, missing = "sealed releases", []
     for place, seal in sorted(records.seals.items()):
         path = _path(records.folder, place)
         if not path.is_file():
@@ -108,7 +108,7 @@ def _why_unsealed(records: RunRecords) -> str:
 
 def _files(records: RunRecords) -> Finding:
     """Each file of `releases/` belongs to a charged attempt."""
-    test, places, found = "G charged releases", records.charges, 0
+    test, places, found = "charged releases", records.charges, 0
     folder = records.folder / "releases"
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_dir() or DRAFT.fullmatch(path.name):
@@ -133,7 +133,7 @@ def _files(records: RunRecords) -> Finding:
 
 def _plans(records: RunRecords) -> Finding:
     """Each release contains the charged plan, with the charged noise."""
-    test, registry, checked = "G plans", Registry(records.folder), 0
+    test, registry, checked = "plans", Registry(records.folder), 0
     for place, charge in sorted(records.charges.items()):
         if not _path(records.folder, place).is_file():
             continue
@@ -175,7 +175,7 @@ def _unlike(release: NoisyAggregate, records: RunRecords, place: Place) -> str |
 
 def _model(records: RunRecords) -> Iterator[Finding]:
     """The published model is the one in the run's closing entry, and follows from the sealed releases alone."""
-    test, path = "G model hash", records.folder / "model" / published.MODEL
+    test, path = "model hash", records.folder / "model" / published.MODEL
     if records.closed is None:
         yield Finding.missing(test, "the run is not closed: no model is final")
         return
@@ -192,7 +192,7 @@ def _model(records: RunRecords) -> Iterator[Finding]:
 
 def _replayed(records: RunRecords, data: bytes) -> Finding:
     """Compare with the model recomputed from the releases."""
-    test, registry = "G model from releases", Registry(records.folder)
+    test, registry = "model from releases", Registry(records.folder)
     try:
         replay = Replay(records.terms, registry.read_inputs(records.terms.inputs))
     except PalateError as error:
@@ -236,7 +236,7 @@ def _apart(one: GlobalModel, other: GlobalModel) -> float:
 
 def _published(records: RunRecords, public_key: str | None) -> Finding:
     """The manifest is signed by the operator's key, or the extract's, and lists every file of `model/`."""
-    test, folder = "G published model", records.folder / "model"
+    test, folder = "published model", records.folder / "model"
     if not folder.is_dir():
         return Finding.missing(test, "there is no folder model")
     manifest = records.read("model/manifest.json") or {}
@@ -308,7 +308,7 @@ def _lacking(records: RunRecords) -> str:
 
 def _inputs(records: RunRecords) -> Finding:
     """The public arrays that the run started from match its terms."""
-    test, path = "G public inputs", records.folder / INPUTS
+    test, path = "public inputs", records.folder / INPUTS
     try:
         named = records.terms.inputs
         Registry(records.folder).read_inputs(named)
@@ -325,8 +325,8 @@ def _names(records: RunRecords) -> Finding:
     strange = sorted(p.name for p in records.folder.iterdir() if p.name not in known and not DRAFT.fullmatch(p.name))
     if strange:
         said = f"{len(strange)} that Palate doesn't write, first {strange[0]}: no charge or exclusion covers it"
-        return Finding.missing("G other files", said)
-    return Finding.checked("G other files", True, "every other file is evidence, or excluded on the card by name")
+        return Finding.missing("other files", said)
+    return Finding.checked("other files", True, "every other file is evidence, or excluded on the card by name")
 
 
 def _exact(folder: Path) -> Iterator[Place]:

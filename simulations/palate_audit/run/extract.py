@@ -165,7 +165,7 @@ def read_extract(data: bytes) -> RunExtract:
 
 def _signature(data: bytes, envelope: Mapping[str, Any], key: str) -> Finding:
     """The canonical encoding and the signature."""
-    test = "G extract signature"
+    test = "extract signature"
     try:
         read_canonical(data, most=MOST_EXTRACT)
         verify(key, EXTRACT_TAG, canonical_json(envelope["payload"]), str(envelope.get("signature")))
@@ -176,7 +176,7 @@ def _signature(data: bytes, envelope: Mapping[str, Any], key: str) -> Finding:
 
 def _proofs(items: list[tuple[dict[str, Any], list[str]]], size: int, root: str) -> tuple[tuple[Entry, ...], Finding]:
     """Every entry is well formed, in order, and in the log of the checkpoint."""
-    test, entries, wrong = "G inclusion proofs", list[Entry](), list[tuple[int | None, str]]()
+    test, entries, wrong = "inclusion proofs", list[Entry](), list[tuple[int | None, str]]()
     for value, proof in items:
         at = value.get("seq") if isinstance(value.get("seq"), int) else None
         try:
@@ -197,7 +197,7 @@ def _proofs(items: list[tuple[dict[str, Any], list[str]]], size: int, root: str)
 
 def _rules(entries: tuple[Entry, ...], population: str, run: str) -> Finding:
     """The entries follow the ledger's rules: limits, attempts, seals."""
-    test, history = "G ledger rules", History()
+    test, history = "ledger rules", History()
     for entry in entries:
         try:
             history.record(entry)

@@ -73,13 +73,13 @@ def audit_ledger(
     try:
         inside += [read_receipts(devices, population=records.population)] if devices.is_file() else []
     except PalateError:
-        damaged.append(Finding.checked("G device ledger", False, "devices.db of the folder isn't a ledger of devices"))
+        damaged.append(Finding.checked("device ledger", False, "devices.db of the folder isn't a ledger of devices"))
     findings = [
-        *guarded("G checkpoints", lambda: checkpoints(records, expect_head, inside, outside, public_key)),
-        *guarded("G files", lambda: completeness(records, public_key=public_key)),
-        *guarded("G accounts", lambda: accounts(records)),
+        *guarded("checkpoints", lambda: checkpoints(records, expect_head, inside, outside, public_key)),
+        *guarded("files", lambda: completeness(records, public_key=public_key)),
+        *guarded("accounts", lambda: accounts(records)),
         *damaged,
-        *guarded("G devices", lambda: _devices(records, inside, outside)),
+        *guarded("devices", lambda: _devices(records, inside, outside)),
     ]
     assumed = (*_qualifiers(records), *ASSUMPTIONS)
     series: dict[str, Any] = {
@@ -114,7 +114,7 @@ def _collected(folder: Path, ledger: Path | None) -> tuple[RunRecords, list[Find
         if ledger is not None:
             read_live(ledger)  # what is wrong with a file that was named is an error, and no finding
         said = str(error) if path.exists() else "ledger.json is gone, and the run is finished"
-        lost = Finding.checked("G extract", False, said, changed=["ledger.json"])
+        lost = Finding.checked("extract", False, said, changed=["ledger.json"])
     try:
         live = _live(folder, ledger)
     except InputError:
@@ -175,11 +175,11 @@ def _qualifiers(records: RunRecords) -> Iterator[str]:
 def _devices(records: RunRecords, inside: Sequence[Receipts], outside: Sequence[Receipts]) -> Iterator[Finding]:
     for found in inside:
         yield participation(records, found)
-        yield from reconcile(records, found, test="G device ledger")
+        yield from reconcile(records, found, test="device ledger")
     if not inside:
-        yield Finding.missing("G participation cap", "the folder has no devices.db")
+        yield Finding.missing("participation cap", "the folder has no devices.db")
     for found in outside:
-        yield from reconcile(records, found, test="G receipts")
+        yield from reconcile(records, found, test="receipts")
 
 
 def first_bad_entry(findings: Sequence[Finding]) -> tuple[int, int] | None:

@@ -1,8 +1,8 @@
 """Mechanism: the counted tests of a target, as one section of an audit.
 
-canaries -> runs of the target -> A B B2 C C2 H J K R --------+
-the production path, observed  -> D E F G I K P R S U W X Z --+-> verdicts given together -> Section
-or somebody else's, observed   -> D F G I --------------------+
+canaries -> runs of the target -> scores, size and law of the noise, repeats, seeds --+
+Palate's own round             -> the same path as a run's, masks on and off ---------+-> verdicts together -> Section
+somebody else's                -> neighbouring worlds, cost of the claim -------------+
 
 >>> from palate_audit.harness.production import Production
 >>> section = audit_mechanism(Production(users=64, counts=256, products=256, epsilon=8.0), seed=7, thorough=False)
@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from palate_audit.checks import seeds
-from palate_audit.checks.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
+from palate_audit.counted import seeds
 from palate_audit.counted.claims import claim_cost, claim_tests, lower_bounds, thresholds
 from palate_audit.counted.correlation import adaptive_correlation, noise_correlation
 from palate_audit.counted.neighbours import LATER, UNSEEN, neighbours
@@ -29,6 +28,7 @@ from palate_audit.counted.noise import noise_shape, noise_variance, output_latti
 from palate_audit.counted.pair import counted, pair_bounds, pair_tests, would_show
 from palate_audit.counted.repeats import exact_repeats
 from palate_audit.counted.sampled import sampling_tests
+from palate_audit.counted.seeds import QUICK_SEEDS, birthdays, plan_seed, seed_search
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Bound, Finding, Section, judge
 from palate_audit.evidence.guard import survived
@@ -40,8 +40,6 @@ from palate_audit.harness.target import Target
 from palate_audit.harness.trials import Presence, Trials, conduct
 from palate_audit.harness.worlds import TimeBudget
 from palate_audit.run.path import masks_change_nothing, same_sources
-from palate_audit.run.structure import ASSUMPTIONS as OF_THE_PATH
-from palate_audit.run.structure import structural
 from palate_core.accounting import delta_of
 from palate_sim.steps import Notify, silent, step
 
@@ -68,33 +66,29 @@ ORDINARY = 0.6
 """The part of a budget for the runs with all, half and none of the canaries; the rest is for neighbouring worlds."""
 _EPSILONS = 120
 
-NOT_OF_OTHERS = {
-    "E": "only what the mechanism returns is seen, and not its logs, files, sizes or errors",
-    "P": "there is no device of Palate's in it",
-    "S": "nothing is masked by Palate's secure aggregation",
-    "W": "its random words aren't recorded, so that their source and their number aren't known",
-    "X": "there is no second, plain implementation of it",
-}
-"""What Palate's own round is tested for, and a foreign target isn't."""
 UNKNOWN = "nothing is claimed of its noise, as `noise_multiplier` or a Target's releases do"
-NOT_OF_PAIRS = {**dict.fromkeys(("B", "B2", "C", "C2", "H", "J", "K", "R"), UNKNOWN), "G": UNKNOWN}
+NOT_OF_PAIRS = (
+    "size of the noise", "law of the noise", "correlation of noises", "output lattice", "seeds", "repeats", "cost",
+)  # fmt: skip
 """What a target isn't tested for that claims epsilon and delta alone."""
 
 ASSUMPTIONS = (
-    "A, rungs L0: canaries are independent; they share no coordinate, and C and J look for noise that does.",
-    "A, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
-    "A, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. B2, C and J test this.",
-    "A, hidden sampling: users count 1 at most, which D and F test; many are drawn, and many aren't.",
-    "B: noise is Gaussian and independent, else its variance has another law than chi^2. B2, C and J test this.",
-    "B2, H remainders and repeats: numbers are independent. C and J test this.",
-    "C, C2, J: noise is symmetric and there is much of it, so that correlations are normal.",
-    "K: generators other than those listed, and seeds of more than 16 bits, are not tried.",
+    "Bounds, rung L0: canaries are independent; they share no coordinate, and correlations look for noise that does.",
+    "Bounds, rung L1: the trade-off curve is the claimed kind, Gaussian without hidden sampling.",
+    "Bounds, rung L2: scores are Gaussian and independent with one variance: a parametric estimate. The law of the "
+    "noise and its correlations test this.",
+    "Hidden sampling: users count 1 at most, which neighbouring worlds test; many are drawn, and many aren't.",
+    "Size of the noise: it is Gaussian and independent, else its variance has another law than chi^2. Its law and its "
+    "correlations test this.",
+    "Law of the noise, remainders and repeats: numbers are independent. Correlations test this.",
+    "Correlations: noise is symmetric and there is much of it, so that they are normal.",
+    "Seeds: generators other than those listed, and seeds of more than 16 bits, are not tried.",
     "All: the code that was run here is the code that runs elsewhere; only its hashes say so.",
 )
 
 OF_COUNTS = (
-    "A: canaries are independent. Those of one run are tested; where they know of each other, one a run is counted.",
-    "A: noise of a run follows from no other's. The same in all of them shows, what changes from run to run may not.",
+    "Canaries are independent. Those of one run are tested; where they know of each other, one a run is counted.",
+    "Noise of a run follows from no other's. The same in all of them shows, what changes from run to run may not.",
     ASSUMPTIONS[-1],
 )
 
@@ -124,9 +118,8 @@ def audit_mechanism(
         targets: the audited mechanisms; with several, each finding and bound carries the target's name.
         seed: of the audit's own choices: the canaries' coordinates, and who takes part.
         deep: more runs, for smaller faults.
-        quick: fewer cases in each test of the path, and fewer fresh releases; every test is still made.
-        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks; and, for Palate's
-            own round, those of its path.
+        quick: fewer seeds, and fewer fresh releases; every test is still made.
+        thorough: also the tests that run the target again: fresh releases, the plan's seed, masks.
         run: a run folder, whose ledger has the hashes of its sources.
         pairs: number of runs of a target that claims only epsilon and delta.
         canaries: the auditor's own; None: orthogonal ones.
@@ -150,7 +143,7 @@ def audit_mechanism(
         presences = (DEEP if deep else QUICK) if gaussian else (Presence.HALF,) * pairs
         if isinstance(target, (Production, DeviceMessages)):
             kept: list[Trials] = []
-            made = survived("A the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
+            made = survived("the round itself", partial(_own_runs, target, presences, seed, thorough, quick, kept))
             if not kept:
                 findings += made
                 continue
@@ -163,8 +156,6 @@ def audit_mechanism(
         bounds += [replace(each, name=each.name + mark) for each in low]
         series.append(_series(trials, low))
     findings += path
-    if own and thorough:
-        findings += structural(quick=quick, deep=deep, whole=True)
     first = series[0] if series else {"facts": {}}
     joined: dict[str, Any] = {**first, "scores": [each for one in series for each in one["scores"]]}
     return Section(
@@ -172,8 +163,7 @@ def audit_mechanism(
         subject=f"{'; '.join(map(_subject, targets))}; the audit's seed is {seed}",
         findings=judge(findings),
         bounds=tuple(bounds),
-        assumptions=(ASSUMPTIONS if any(target.claim.releases for target in targets) else OF_COUNTS)
-        + (OF_THE_PATH if thorough and own else ()),
+        assumptions=ASSUMPTIONS if any(target.claim.releases for target in targets) else OF_COUNTS,
         series=joined,
     )
 
@@ -214,19 +204,17 @@ def _foreign_runs(
     for test in tests:
         if thorough and test is noise_correlation:  # it has to know whether releases follow from each other
             continue
-        found += survived(f"A {test.__name__.replace('_', ' ')}", partial(test, trials), ours=False)
+        found += survived(f"{test.__name__.replace('_', ' ')}", partial(test, trials), ours=False)
     if thorough:
         with step(notify, "neighbouring worlds", unit="runs") as tell:
             apart = neighbours(trials, deadline=every, tell=tell)
         found += apart
         if gaussian:
             found += survived(
-                "A noise correlation", partial(adaptive_correlation, trials, _steady(trials, apart)), ours=False
+                "noise correlation", partial(adaptive_correlation, trials, _steady(trials, apart)), ours=False
             )
         found += claim_cost(target) if gaussian else []
-        found += [Finding.missing(f"{letter} of the path", why, foreign=True) for letter, why in NOT_OF_OTHERS.items()]
-        unknown = {} if gaussian else NOT_OF_PAIRS
-        found += [Finding.missing(f"{letter} of the noise", why, unknown=True) for letter, why in unknown.items()]
+        found += [] if gaussian else [Finding.missing(name, UNKNOWN, unknown=True) for name in NOT_OF_PAIRS]
     return trials, found
 
 
@@ -242,10 +230,10 @@ def _faults(trials: Trials) -> list[Finding]:
     """What runs ended with that failed after others didn't: where nobody takes part, that tells who doesn't."""
     idle = [fault for presence, fault in trials.faults if presence is Presence.NONE]
     others = [fault for presence, fault in trials.faults if presence is not Presence.NONE]
-    found = [Finding.checked("I empty rounds", False, f"with nobody in it: {idle[0]}")] if idle else []
+    found = [Finding.checked("empty rounds", False, f"with nobody in it: {idle[0]}")] if idle else []
     if others:
         said = f"{len(others):,} of {len(trials.runs) + len(trials.faults):,} runs failed, the first: {others[0]}"
-        found.append(Finding.missing("A failed runs", said))
+        found.append(Finding.missing("failed runs", said))
     return found
 
 

@@ -188,7 +188,7 @@ def reconcile(records: RunRecords, found: Receipts, *, test: str) -> Iterator[Fi
 
 def participation(records: RunRecords, found: Receipts) -> Finding:
     """No device took part twice in an attempt; every user of a sum has a receipt, and so has every release."""
-    test, times = "G participation cap", dict[Place, list[Sequence[int] | npt.NDArray[np.int64]]]()
+    test, times = "participation cap", dict[Place, list[Sequence[int] | npt.NDArray[np.int64]]]()
     for receipt, devices in found.receipts:
         if receipt.run == records.run:
             times.setdefault((receipt.round, receipt.attempt), []).append(devices)

@@ -199,25 +199,25 @@ def audit_server(
         if ledger is not None:
             raise
         what = "is gone" if not (folder / LEDGER).exists() else "is no ledger"
-        damaged.append(Finding.checked("G live ledger", False, f"{LEDGER} {what}: {error}", changed=[LEDGER]))
+        damaged.append(Finding.checked("live ledger", False, f"{LEDGER} {what}: {error}", changed=[LEDGER]))
     records, known = ServerRecords(folder, live, public_key), list[Known]()
-    models = [*guarded("G published models", lambda: _models(records, known))]
+    models = [*guarded("published models", lambda: _models(records, known))]
     parts: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("G witness", lambda: _witness(records, known)),
-        ("G witnessed model", lambda: _witnessed_model(records, known)),
-        ("G ledger", lambda: _ledger(records, known, expect_head, receipts)),
-        ("G private key", lambda: private_keys(folder, records.key and records.keys[-1])),
-        ("G runs", lambda: _runs(records)),
-        ("G surveys", lambda: _surveys(records)),
-        ("G directories", lambda: _directories(records)),
-        ("G mirror", lambda: _mirror(records)),
-        ("G catalogue", lambda: _catalogue(records)),
-        ("G files not covered", lambda: _names(records)),
+        ("witness", lambda: _witness(records, known)),
+        ("witnessed model", lambda: _witnessed_model(records, known)),
+        ("ledger", lambda: _ledger(records, known, expect_head, receipts)),
+        ("private key", lambda: private_keys(folder, records.key and records.keys[-1])),
+        ("runs", lambda: _runs(records)),
+        ("surveys", lambda: _surveys(records)),
+        ("directories", lambda: _directories(records)),
+        ("mirror", lambda: _mirror(records)),
+        ("catalogue", lambda: _catalogue(records)),
+        ("files not covered", lambda: _names(records)),
     ]
     found = [*damaged, *models, *(each for test, part in parts for each in guarded(test, part))]
     for receipt in receipts:
         whole = RunRecords(folder, "", records.population, live.entries, None, live)
-        found += guarded("G receipts", partial(reconcile, whole, receipt, test="G receipts"))
+        found += guarded("receipts", partial(reconcile, whole, receipt, test="receipts"))
     series: dict[str, Any] = {"facts": {"population": records.population, "runs": len(records.runs)}}
     for _, last in list(records.runs.items())[-1:]:
         try:
@@ -236,15 +236,13 @@ def _ledger(
     """The log by itself, and against everything that was signed."""
     live = records.live
     yield chain(live, known)
-    yield fits("G checkpoints", live.leaves, list(known), "what the operator signed")
+    yield fits("checkpoints", live.leaves, list(known), "what the operator signed")
     whole = RunRecords(records.folder, "", records.population, live.entries, None, live)
     yield from rollback(whole, live.leaves, head, receipts, known)
     covered = max((node.end for node in known if node.start == 0), default=0)
     if covered < len(live.leaves):
         said = f"{len(live.leaves) - covered} entries of ledger.db, from entry {covered} on, are in nothing that was "
-        yield Finding.missing(
-            "G end of the ledger", said + "signed and kept here: only receipts or a head show a change"
-        )
+        yield Finding.missing("end of the ledger", said + "signed and kept here: only receipts or a head show a change")
     if records.pinned is None:
         named = (records.key or "no key")[:16]
         yield Finding.missing(
@@ -254,7 +252,7 @@ def _ledger(
 
 def _models(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """Every published model is whole and signed, under its manifest's hash; collects what they show of the ledger."""
-    test, good, newest = "G published models", 0, (-1, "")
+    test, good, newest = "published models", 0, (-1, "")
     entries = records.entries(PublishEntry)
     for folder in records.models:
         reason, manifest = _model(records, folder, entries)
@@ -312,7 +310,7 @@ def _model(records: ServerRecords, folder: Path, entries: Sequence[PublishEntry]
 
 def _kept(records: ServerRecords, good: int) -> Finding:
     """As many models are there as the server keeps of those that it published."""
-    test, release = "G models kept", records.config.get("release")
+    test, release = "models kept", records.config.get("release")
     keep = release.get("keep", KEPT) if isinstance(release, Mapping) else KEPT
     entries = records.entries(PublishEntry)
     every = len(list(groupby(entries, lambda entry: (entry.run, entry.model_hash))))  # one that was lost is made again
@@ -323,7 +321,7 @@ def _kept(records: ServerRecords, good: int) -> Finding:
 
 def _latest(records: ServerRecords, newest: tuple[int, str]) -> Finding:
     """`latest` names the newest model."""
-    test, path = "G latest model", records.folder / "public" / "models" / LATEST
+    test, path = "latest model", records.folder / "public" / "models" / LATEST
     try:
         offer = json.loads(path.read_bytes())
         good = (offer["version"], offer["manifest"]) == newest and canonical_json(offer) == path.read_bytes()
@@ -345,7 +343,7 @@ def _witness_place(records: ServerRecords) -> str:
 
 def _witnessed_model(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """The manifest in the witness folder, which is there until the next charge, is signed, and of this ledger."""
-    test, place = "G witnessed model", _witness_place(records)
+    test, place = "witnessed model", _witness_place(records)
     try:
         data = (records.folder / (place or "witness") / MODEL).read_bytes()
     except OSError:
@@ -379,7 +377,7 @@ def _version(folder: Path) -> int:
 
 def _witness(records: ServerRecords, known: list[Known]) -> Iterator[Finding]:
     """The plan in the witness folder is signed and charged, and no sealed attempt came after it."""
-    test, place = "G witness", _witness_place(records)
+    test, place = "witness", _witness_place(records)
     path = records.folder / (place or "witness") / WITNESS
     restored = [entry.seq for entry in records.entries(RestoredEntry)]
     since = restored[-1] if restored else -1  # a restored folder has the models of before, and no witness yet
@@ -420,7 +418,7 @@ def _runs(records: ServerRecords) -> Iterator[Finding]:
     """The files of each run; what holds for all of them is said once."""
     by_test: dict[str, list[tuple[str, Finding]]] = {}
     for name, run in records.runs.items():
-        for found in guarded("G run", partial(_run, run)):
+        for found in guarded("run", partial(_run, run)):
             by_test.setdefault(found.test, []).append((name, found))
     for told in by_test.values():
         passed = [found for _, found in told if found.verdict is Verdict.PASS]
@@ -432,11 +430,9 @@ def _runs(records: ServerRecords) -> Iterator[Finding]:
     place = records.folder / "runs"
     there = {path.name for path in place.iterdir()} if place.is_dir() else set()
     if strange := sorted(there - records.runs.keys()):
-        yield Finding.checked("G runs of the ledger", False, f"runs/{strange[0]} is no run that the ledger opened")
+        yield Finding.checked("runs of the ledger", False, f"runs/{strange[0]} is no run that the ledger opened")
     else:
-        yield Finding.checked(
-            "G runs of the ledger", True, f"{len(there)} folders, each of a run that the ledger opened"
-        )
+        yield Finding.checked("runs of the ledger", True, f"{len(there)} folders, each of a run that the ledger opened")
 
 
 def _run(run: RunRecords) -> Iterator[Finding]:
@@ -446,17 +442,17 @@ def _run(run: RunRecords) -> Iterator[Finding]:
         found, owed = replayed_hash(run), run.closed.get("model_hash")
         said = f"its releases give the model {found[:16]}…, closed with {str(owed)[:16]}…"
         if run.terms.algorithm != SURVEYING or found == owed:
-            yield Finding.checked("G model from releases", found == owed, said)
+            yield Finding.checked("model from releases", found == owed, said)
     known = {path.name for path in run.folder.iterdir()} if run.folder.is_dir() else set()
     if strange := sorted(name for name in known - OF_A_RUN if not DRAFT.fullmatch(name)):
-        yield Finding.missing("G other files", f"{strange[0]} is nothing that Palate writes")
+        yield Finding.missing("other files", f"{strange[0]} is nothing that Palate writes")
     if (run.folder / "lock").is_file() and (run.folder / "lock").stat().st_size:
-        yield Finding.missing("G other files", "lock must be empty, and holds something")
+        yield Finding.missing("other files", "lock must be empty, and holds something")
 
 
 def _surveys(records: ServerRecords) -> Iterator[Finding]:
     """The figures of each closed survey are there, and signed."""
-    test, place = "G surveys", records.folder / "surveys"
+    test, place = "surveys", records.folder / "surveys"
     owed = {
         f"{run.terms.settings['first_day']}.json": name
         for name, run in records.runs.items()
@@ -480,7 +476,7 @@ def _surveys(records: ServerRecords) -> Iterator[Finding]:
 
 def _directories(records: ServerRecords) -> Iterator[Finding]:
     """Each list of identities has the hash that it is named after; those of masked runs are there."""
-    test, place, good = "G directories", records.folder / "public" / "directory", 0
+    test, place, good = "directories", records.folder / "public" / "directory", 0
     cohorts = [run.terms.cohort for run in records.runs.values()]
     owed = {str(cohort.directory) for cohort in cohorts if cohort is not None and cohort.directory is not None}
     there = {path.name for path in place.iterdir() if not DRAFT.fullmatch(path.name)} if place.is_dir() else set()
@@ -502,7 +498,7 @@ def _directories(records: ServerRecords) -> Iterator[Finding]:
 
 def _mirror(records: ServerRecords) -> Iterator[Finding]:
     """The mirror is of this ledger, file by file, and its checkpoint is signed by the operator."""
-    test, place, leaves = "G mirror", records.folder / MIRROR, records.live.leaves
+    test, place, leaves = "mirror", records.folder / MIRROR, records.live.leaves
     files = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.is_file()}
     files = {name: path for name, path in files.items() if not DRAFT.fullmatch(path.name)}
     if not files:
@@ -569,7 +565,7 @@ def mirrored(name: str, tree: MerkleTree, leaves: Sequence[bytes]) -> bytes | No
 
 def _catalogue(records: ServerRecords) -> Iterator[Finding]:
     """The catalogue is the one of the last run, and its order doesn't follow the counts, as far as they show it."""
-    test, path = "G catalogue", records.folder / ITEMS
+    test, path = "catalogue", records.folder / ITEMS
     try:
         items = read_lines(path.read_bytes())
         now = ItemCatalogue(items).hash
@@ -592,7 +588,7 @@ def _catalogue(records: ServerRecords) -> Iterator[Finding]:
         except (OSError, ValueError, PalateError):
             continue
         if model.header.releases:
-            yield ordered("G order of the catalogue", listed, model.state.get(COUNTS), own=False)
+            yield ordered("order of the catalogue", listed, model.state.get(COUNTS), own=False)
             return
 
 
@@ -608,12 +604,12 @@ def _names(records: ServerRecords) -> Iterator[Finding]:
     """What nothing vouches for."""
     folder = records.folder
     if not (folder / CONFIG).is_file():
-        yield Finding.checked("G configuration", False, f"{CONFIG} is gone")
+        yield Finding.checked("configuration", False, f"{CONFIG} is gone")
     elif not records.config:
-        yield Finding.checked("G configuration", False, f"{CONFIG} can't be read")
+        yield Finding.checked("configuration", False, f"{CONFIG} can't be read")
     elif records.config.get("population") != records.population:
         said = f"{CONFIG} is of the population {records.config.get('population')!r:.60}, the ledger of another"
-        yield Finding.checked("G configuration", False, said)
+        yield Finding.checked("configuration", False, said)
     there = {path.name for path in folder.iterdir() if not DRAFT.fullmatch(path.name)}
     there -= {f"{name}{end}" for name in (LEDGER, REGISTER, "superlink.db") for end in ("-wal", "-shm", "-journal")}
     features = (records.config.get("training") or {}).get("features")
@@ -622,8 +618,8 @@ def _names(records: ServerRecords) -> Iterator[Finding]:
     former = [path for path in (folder / MIRROR).rglob("*.p/*") if path.is_file()]  # whether one is gone can't be seen
     names = sorted(path.relative_to(folder).as_posix() for path in (*inside, *former))
     said = f"{', '.join(sorted(loose))}: nobody signs them; they decide what the server does next, and are no release"
-    yield Finding.missing("G files not covered", said, names=names)
+    yield Finding.missing("files not covered", said, names=names)
     if REGISTER not in there:
-        yield Finding.missing("G register", f"{REGISTER} isn't here: who is enrolled may be kept back")
+        yield Finding.missing("register", f"{REGISTER} isn't here: who is enrolled may be kept back")
     if strange := sorted(there - AUDITED - loose):
-        yield Finding.missing("G other files", f"{strange[0]} is nothing that Palate writes", names=strange)
+        yield Finding.missing("other files", f"{strange[0]} is nothing that Palate writes", names=strange)

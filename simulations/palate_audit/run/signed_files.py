@@ -24,7 +24,7 @@ NAMED = 6
 
 def signed_files(records: RunRecords, *, public_key: str | None) -> Iterator[Finding]:
     """Every finding on the inventory."""
-    test, path = "G signed files", records.folder / FILES
+    test, path = "signed files", records.folder / FILES
     if not path.is_file():
         finished = (records.folder / "result.json").is_file()
         if finished and records.closed is not None and MARK in records.closed:
@@ -50,7 +50,7 @@ def signed_files(records: RunRecords, *, public_key: str | None) -> Iterator[Fin
 
 def _compared(folder: Path, inventory: Inventory) -> Finding:
     """Each file that is named has the signed bytes, and is there."""
-    test, there = "G signed files", set(listed(folder))
+    test, there = "signed files", set(listed(folder))
     kept = {name for name in inventory.files if name.startswith(OPTIONAL)}
     gone = sorted(inventory.files.keys() - there - kept)
     changed = [name for name in sorted(inventory.files.keys() & there) if not inventory.keeps(name, folder / name)]
@@ -72,9 +72,9 @@ def _unsigned(folder: Path, inventory: Inventory) -> Iterator[Finding]:
     extra = sorted(name for name in listed(folder) if name not in known)
     if free:
         said = f"{_names(free)}: written to the end of the run, so that nobody signed it; no figure is taken from it"
-        yield Finding.missing("G files not covered", said, names=free)
+        yield Finding.missing("files not covered", said, names=free)
     if extra:
-        yield Finding.missing("G files not signed", f"{_names(extra)}: not there when the run ended", names=extra)
+        yield Finding.missing("files not signed", f"{_names(extra)}: not there when the run ended", names=extra)
 
 
 def _names(names: list[str]) -> str:
@@ -89,7 +89,7 @@ def private_keys(folder: Path, signer: str | None) -> Iterator[Finding]:
         folder: a run or server folder.
         signer: the public key that its signatures are by, if it is known.
     """
-    test, path = "G private key", folder / "key"
+    test, path = "private key", folder / "key"
     try:
         data = path.read_bytes()
     except OSError:

@@ -35,7 +35,7 @@ def statements(records: RunRecords) -> Iterator[Finding]:
 
 def _result(records: RunRecords) -> Finding:
     """The privacy figures of the results are the ledger's and the card's."""
-    test, result = "G figures of the result", records.read("result.json")
+    test, result = "figures of the result", records.read("result.json")
     if result is None:
         if (records.folder / "result.json").is_file():
             return Finding.checked(test, False, "result.json can't be read", changed=["result.json"])
@@ -81,7 +81,7 @@ def _result(records: RunRecords) -> Finding:
 
 def _started(records: RunRecords) -> Finding:
     """`run.json` has the terms that the ledger opened the run with."""
-    test, started = "G terms of the folder", records.read("run.json")
+    test, started = "terms of the folder", records.read("run.json")
     if started is None:
         if (records.folder / "run.json").is_file():
             return Finding.checked(test, False, "run.json can't be read", changed=["run.json"])
@@ -103,7 +103,7 @@ def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _order(records: RunRecords) -> Finding:
     """Rows of the catalogue are in the order of their ids, or at least not in that of the counts."""
-    test, model = "G order of the catalogue", records.folder / "model"
+    test, model = "order of the catalogue", records.folder / "model"
     try:
         items = read_lines((model / published.ITEMS).read_bytes())
         counts = GlobalModel.from_bytes((model / published.MODEL).read_bytes()).state.get(COUNTS)

@@ -1,5 +1,1 @@
-"""Targets: foreign mechanisms behind the audit's protocol, each a factory for `palate audit mechanism --target`.
-
-palate audit mechanism --target palate_audit.targets.flower:fixed_clipping
-palate audit mechanism --target palate_audit.targets.opacus:full_batch
-"""
+"""Targets: a function behind the audit's protocol. docs/examples/mechanisms/ has those of several libraries."""

@@ -9,7 +9,7 @@ import typer
 from palate_core.errors import InputError
 
 if TYPE_CHECKING:
-    from palate_audit.secagg.cost import MaskingCost, Side
+    from palate_sim.masks.cost import MaskingCost, Side
 
 app = typer.Typer(help="What Palate costs on this machine.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def secagg(
     for name, value in (("dropped", dropped), ("corrupt", corrupt)):
         if not 0 <= value < 1:
             raise InputError(f"`--{name}` must be at least 0 and below 1, got {value}")
-    from palate_audit.secagg.cost import Scale, measure
+    from palate_sim.masks.cost import Scale, measure
 
     scale = Scale(
         devices=devices,

@@ -1,1 +1,1 @@
-"""Secure aggregation under attack, and its cost."""
+"""A cohort under masks in one process, and what masks cost."""

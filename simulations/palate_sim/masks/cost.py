@@ -16,8 +16,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.secagg.cohort import MaskedCohort
 from palate_audit.secagg.floor import Floor, Operations
+=======
+from palate_core.layout import DUMMIES
+>>>>>>> refs/prep/tip-audit
 
 from palate_common.mechanism.update import Int64
 from palate_common.system import peak_memory
@@ -33,6 +37,8 @@ from palate_core.masks.packing import packed_bytes
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SecureSource
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
+from palate_sim.masks.floor import Floor, Operations
 
 GRID = 2**14
 """Steps per clip norm, as in plans."""

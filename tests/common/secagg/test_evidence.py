@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import HOSTILE, NAMED, Life, live
 
+from mechanism.secagg.hostile import HOSTILE, NAMED, Life, live
 from palate_common.secagg.evidence import (
     KINDS,
     MOST,
@@ -43,6 +42,7 @@ from palate_core.masks.transcript import (
     reveal_payload,
     sign,
 )
+from palate_sim.masks.cohort import MaskedCohort
 
 WORLD = MaskedCohort(8, n_min=7)
 

@@ -1,6 +1,6 @@
-"""X: production does what the reference does, number by number.
+"""Production does what the reference does, number by number.
 
-The reference (`palate_audit.reference`) clips, sums, draws and charges in plain Python numbers, one user and one number
+The reference (`reference`) clips, sums, draws and charges in plain Python numbers, one user and one number
 after the other, from the same raw contributions and the same random words. Two kinds of cases are compared:
 
 - **made ones**: blocks of every kind, shape and size, clip norms below and above 1, grids that are powers and not,
@@ -24,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.quiet_runs import SURVEY
 from palate_audit.harness.recording import RecordedSource, recorded
@@ -32,7 +33,13 @@ from palate_audit.reference.contribution import total
 from palate_audit.reference.cost import charge
 from palate_audit.reference.message import noised, summed_up
 from palate_audit.reference.noise import discrete_gaussian
+=======
+from palate_core.layout import DUMMIES
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.quiet_runs import SURVEY
+from mechanism.harness.recording import RecordedSource, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
@@ -45,8 +52,13 @@ from palate_core.errors import InputError, PalateError
 from palate_core.layout import DUMMIES
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import LOCAL, PrivacyMode
+from reference.cases import Case, cases, named_twice
+from reference.contribution import total
+from reference.cost import charge
+from reference.message import noised, summed_up
+from reference.noise import discrete_gaussian
 
-TEST = "X reference"
+TEST = "reference"
 CASES, QUICK_CASES = 300, 75
 SEED = 18
 USERS, ITEMS = 17, 30

@@ -1,4 +1,4 @@
-"""D, I and K for dp local with one event as the unit: sensitivity to one event, the noise of each step, and the coins.
+"""Dp local with one event as the unit: sensitivity to one event, the noise of each step, and the coins.
 
 A device's noised steps run through the production functions, on synthetic histories and a synthetic public table. To
 measure one event's effect, the results of earlier steps are held fixed: they are noised, so the next step may use them.
@@ -13,8 +13,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.harness.recording import RecordedSource, recorded
+=======
+from palate_common.accounting.sampled import attempt_mu2
+from palate_core.layout import layout_size
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.harness.recording import RecordedSource, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.accounting.sampled import attempt_mu2
@@ -83,7 +89,7 @@ def one_event(*, quick: bool = False) -> Finding:
     Args:
         quick: a third of the histories.
     """
-    test, rng, worst = "D sensitivity: local, one event", np.random.default_rng(3), 0
+    test, rng, worst = "sensitivity: local, one event", np.random.default_rng(3), 0
     algorithm, state, plan = _made()
     for _ in range(USERS // 3 if quick else USERS):
         items = rng.choice(ITEMS, EVENTS, replace=False).tolist()
@@ -108,13 +114,13 @@ def every_step() -> Iterator[Finding]:
     parts = {f"user step {number}": told.ravel() / step for number, told in enumerate(held.told)}
     parts["item step"] = sent / math.sqrt(IDLE)
     yield Finding.checked(
-        "I idle rounds: local, steps", len(parts) == 3, f"{len(parts)} noised sums, of 3 that are charged"
+        "idle rounds: local, steps", len(parts) == 3, f"{len(parts)} noised sums, of 3 that are charged"
     )
     for name, noise in parts.items():
         ratio = float(np.square(noise).mean()) / plan.sigma**2
         chance = float(chi2.cdf(ratio * len(noise), len(noise)))
         said = f"variance {ratio:.4f} of what was charged, on {len(noise)} numbers"
-        yield Finding.counted(f"I idle rounds: local, {name}", chance, said, ratio=ratio)
+        yield Finding.counted(f"idle rounds: local, {name}", chance, said, ratio=ratio)
 
 
 def recorded_steps() -> tuple[dict[str, tuple[Int64, int, int]], RecordedSource]:
@@ -136,7 +142,7 @@ def recorded_steps() -> tuple[dict[str, tuple[Int64, int, int]], RecordedSource]
 
 def coins() -> Finding:
     """Coins are fresh and don't follow from the plan: two draws of one plan are never equal."""
-    test = "K keystreams: coins of events, local"
+    test = "keystreams: coins of events, local"
     algorithm, state, plan = _made(0.5)
     counts = {"round": 0, "layout": algorithm.layout(state, 0), "events": Sampling(inclusion=0.5, steps=1)}
     quiet = plan.model_copy(update={**counts, "sigma": 64, "grid": 2**20})

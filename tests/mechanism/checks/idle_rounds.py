@@ -1,4 +1,4 @@
-"""I: the noise is complete when no user is active, when devices are lost, and on coordinates that no user touches.
+"""The noise is complete when no user is active, when devices are lost, and on coordinates that no user touches.
 
 Rounds with secure noise and empty histories: every number that leaves is noise. Its variance is compared with the
 charged one, in the release and, where devices add noise, in each node's message; so is the variance of the coordinates
@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
-from palate_audit.checks.events import every_step
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.checks.events import every_step
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_share
@@ -28,7 +28,7 @@ from palate_core.errors import PalateError
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
-TEST = "I idle rounds"
+TEST = "idle rounds"
 WIDTH, USERS = 12_000, 14
 _CENTRAL = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2)
 _SHARED = Setting(noise=Noise.SECURE, width=WIDTH, rounds=2, mode=DISTRIBUTED, users_per_node=1, lost=4, c_max=4)

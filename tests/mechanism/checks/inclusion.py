@@ -1,4 +1,4 @@
-"""F: every user who takes part is in the sum exactly once; nobody else is, and no forged answer is.
+"""Every user who takes part is in the sum exactly once; nobody else is, and no forged answer is.
 
 Every user puts the same amount on a coordinate of its own. The noise is that of a run in which no user is active, so
 the difference of the two runs shows how often each user is in the sum. Answers are lost, delivered twice, and come
@@ -26,9 +26,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from palate_audit.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.harness.probe_algorithm import PLAIN, WEIGHTS, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
@@ -39,7 +39,7 @@ from palate_core.plan import RoundPlan, SignedPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-TEST = "F inclusion"
+TEST = "inclusion"
 SHARE = 0.9
 """Each user's contribution, as a share of the clip norm."""
 USERS, CROWD = 12, 1000
@@ -203,7 +203,7 @@ def _again(stage: WatchedRun, nodes: range) -> list[int]:
     return [node for node in answered if stage.host.answer(node, plan, model) != REFUSED]
 
 
-ANSWERS = "F answers"
+ANSWERS = "answers"
 ANSWERING, LIAR = 4, 2
 BEFORE = "of the attempt before"
 """The one forged answer that needs a round before."""

@@ -1,4 +1,4 @@
-"""G, leaving: a statement has every attempt and its whole cost, and no model is said to be what it isn't.
+"""Leaving: a statement has every attempt and its whole cost, and no model is said to be what it isn't.
 
 An app's device takes part in two attempts of one run, of which the first releases nothing, and leaves. Its statement is
 compared with the population's ledger, the costs with fractions, the bound with the normal curve. Then it is asked about
@@ -20,8 +20,12 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+<<<<<<< HEAD
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 
+=======
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_audit.reference import cost
@@ -42,8 +46,9 @@ from palate_core.plan import Noise, RoundPlan, SignedPlan
 from palate_server.ledger.extract import verify_extract
 from palate_server.ledger.ledger import Ledger
 from palate_sim.card.card import card_payload, sign_card
+from reference import cost
 
-TEST = "G leaving"
+TEST = "leaving"
 ITEMS = 6
 ALGORITHM = "als"
 SETTING = Setting(

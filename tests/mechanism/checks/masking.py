@@ -1,6 +1,6 @@
-"""S: under masks only one sum of enough devices is revealed, whatever a server sends and however often it asks.
+"""Under masks only one sum of enough devices is revealed, whatever a server sends and however often it asks.
 
-The real devices meet a server that lies, colludes, restores copies and asks twice (`palate_audit.secagg.attacks`).
+The real devices meet a server that lies, colludes, restores copies and asks twice (`mechanism.secagg.attacks`).
 What they send is looked at by itself: a masked vector must be uniform at every coordinate, keys must be bound to
 attempt, toss, role and both ends, and secrets must be new in each attempt. Rules on sizes are worked out anew, from
 those of `palate_core.cohort_terms`. The room `masks` has the rest: secrets by count, keystreams by full length,
@@ -19,6 +19,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.checks.masks.bindings import bindings
 from palate_audit.checks.masks.graphs import graphs
 from palate_audit.checks.masks.keystreams import keystreams
@@ -34,6 +35,22 @@ from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no t
 
 from palate_audit.checks.masks import blame, guards
 from palate_audit.evidence.chance import UNLIKELY
+=======
+from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
+
+from mechanism.chance import UNLIKELY
+from mechanism.checks.masks import blame, guards
+from mechanism.checks.masks.bindings import bindings
+from mechanism.checks.masks.graphs import graphs
+from mechanism.checks.masks.keystreams import keystreams
+from mechanism.checks.masks.secrets import secrets
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.attacks import ATTACKS, small_rings
+from mechanism.secagg.fuzz import fuzz
+from mechanism.secagg.watching import watched
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import search
 from palate_core.cohort_terms import CohortTerms
@@ -45,9 +62,13 @@ from palate_core.masks.messages import SIGNATURE, Step, read
 from palate_core.masks.packing import unpack
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
+<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
+=======
+from palate_sim.masks.cohort import MaskedCohort
+>>>>>>> refs/prep/tip-audit
 
-TEST = "S masking"
+TEST = "masking"
 SIZE, BITS = 4096, 24
 LONG = 3 * 2**15 + 5
 """Numbers of a vector that is masked in several parts: 384 KB."""

@@ -1,4 +1,4 @@
-"""G, refusals: a device checks a plan against its own rules, and answers no plan that violates one.
+"""Refusals: a device checks a plan against its own rules, and answers no plan that violates one.
 
 There is one plan of the production path, which devices with the loosest rules answer. Then one rule at a time is set so
 that the plan violates it by the least possible amount: the device must send the constant refusal, and record nothing.
@@ -20,10 +20,17 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.checks.masks.bindings import variants
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
+=======
+from palate_common.accounting.sampled import attempt_mu2
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.checks.masks.bindings import variants
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_audit.reference import cost
@@ -38,9 +45,13 @@ from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.signing import SigningKey
 from palate_core.plan import PLAN_TAG, ChargeProof, RoundPlan, Sampling, SignedPlan, sign_plan, signed_bytes
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
+<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
+=======
+from reference import cost
+>>>>>>> refs/prep/tip-audit
 
-TEST = "G refusals"
+TEST = "refusals"
 SETTINGS = {
     "central": Setting(users_per_node=1),
     "distributed": Setting(users_per_node=1, mode=DISTRIBUTED, lost=1, c_max=2),

@@ -1,6 +1,6 @@
-"""R: noise is never used twice, whoever made it and wherever it went.
+"""Noise is never used twice, whoever made it and wherever it went.
 
-All noises of `palate_audit.harness.quiet_runs` are laid beside each other: of the server, of nodes, of devices alone
+All noises of `mechanism.harness.quiet_runs` are laid beside each other: of the server, of nodes, of devices alone
 and under masks, of equal rounds, of attempts that failed, of two runs each; with all their dummies. One exact search
 for equal stretches (`palate_audit.statistics.repeats`) goes through them, and one through every word behind them.
 
@@ -9,13 +9,12 @@ for equal stretches (`palate_audit.statistics.repeats`) goes through them, and o
 
 from __future__ import annotations
 
-from palate_audit.harness.quiet_runs import quiet_runs
-
+from mechanism.harness.quiet_runs import quiet_runs
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import gaussian_chance, search
 from palate_core.errors import PalateError
 
-TEST = "R repeats"
+TEST = "repeats"
 WORD = 2.0**-64
 
 

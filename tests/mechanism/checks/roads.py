@@ -1,4 +1,4 @@
-"""P: the roads that real devices take: an app's own device, in the clear and under masks, through retries and losses.
+"""The roads that real devices take: an app's own device, in the clear and under masks, through retries and losses.
 
 One device of a small cohort is an app's, with its encrypted store, its consent, its journal and its own ledger; the
 others are simulated. With secure noise, and rounds that fail after everybody has made a vector:
@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from palate_audit.checks.side_outputs import difference, outside
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
-from palate_audit.harness.recording import Recording, recorded
-from palate_audit.reference.message import noised
 
+from mechanism.checks.side_outputs import difference, outside
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
+from mechanism.harness.recording import Recording, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import Device, open_device
@@ -50,8 +49,9 @@ from palate_core.masks.attempt_terms import attempt_terms
 from palate_core.masks.directory import Directory
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL, PrivacyMode
+from reference.message import noised
 
-TEST = "P own device"
+TEST = "own device"
 DEVICES, OURS, ITEMS = 7, 3, 20
 LATE = (1, 4)
 """Devices whose vectors are lost: more than an attempt tolerates."""

@@ -1,4 +1,4 @@
-"""D: how far one user moves a release, exactly, with the same noise in both runs.
+"""How far one user moves a release, exactly, with the same noise in both runs.
 
 Two runs of the production path differ in one user's events, which are there in one and emptied in the other. Seeded
 noise is the same in both, so their releases differ by that user's integers alone: no statistics, and a bound of `grid`
@@ -13,16 +13,16 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from palate_audit.checks.events import one_event
-from palate_audit.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Floats, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.checks.events import one_event
+from mechanism.harness.probe_algorithm import ALONG, COLUMNS, PLAIN, ROWS, SQUARE, WEIGHTS, Floats, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_common.mechanism.update import Int64
 from palate_core.errors import PalateError
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
-TEST = "D sensitivity"
+TEST = "sensitivity"
 DIRECTION: Floats = ALONG.astype(np.float64)
 USERS, SUBJECT = 8, 5
 SETTINGS = {

@@ -1,4 +1,4 @@
-"""E: everything that leaves beside the noised numbers is the same, whatever one user did.
+"""Everything that leaves beside the noised numbers is the same, whatever one user did.
 
 Two runs of the production path differ in one user's events. Everything that a node or the server sends, writes, logs or
 reports is compared. Whatever is made from a release must follow from its sealed bytes alone: a restarted coordinator,
@@ -18,9 +18,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import numpy as np
-from palate_audit.checks.sensitivity import all_probes, others
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.checks.sensitivity import all_probes, others
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, steps_of
 from palate_common.interactions import Interactions
@@ -30,7 +30,7 @@ from palate_core.errors import PalateError
 from palate_core.plan import SignedPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
-TEST = "E side outputs"
+TEST = "side outputs"
 USERS, SUBJECT = 8, 5
 SETTINGS = {
     "central, a node of four": Setting(rounds=2),

@@ -1,4 +1,4 @@
-"""E surveys: a device's answer to a survey depends on the survey's questions and on consent, and on nothing else.
+"""Surveys: a device's answer to a survey depends on the survey's questions and on consent, and on nothing else.
 
 Real devices, with their encrypted stores, have lives that differ in everything that a survey might reveal: what was
 done with which item, at which time of day, what was sent on which channel, what was held back and why. Where two lives
@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.side_outputs import difference, outside, plain
-
+from mechanism.checks.side_outputs import difference, outside, plain
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.consent import Purpose
@@ -45,7 +44,7 @@ from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
 from palate_server.surveys.analytics import figures
 
-TEST = "E surveys"
+TEST = "surveys"
 MONDAY = 1_795_392_000.0  # 2026-11-23 00:00 UTC
 HOUR, DAY = 3600.0, 86_400.0
 SURVEY = Survey(first_day="2026-11-23", channels=("email",), items=("asked",), experiments=("asked",))

@@ -1,4 +1,4 @@
-"""G verdicts: a model that devices are to judge is published after their verdict alone, which is charged as any run is.
+"""Verdicts: a model that devices are to judge is published after their verdict alone, which is charged as any run is.
 
 A server folder of its own, with devices that answer on the production road: a training, then a verdict on it. A second
 pair of books counts what both sides have paid. Then everything is tried that would publish a model that its devices
@@ -27,8 +27,8 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import open_device
@@ -67,7 +67,7 @@ from palate_server.surveys.verdict import judgement
 from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-TEST = "G verdicts"
+TEST = "verdicts"
 DEVICES, ITEMS, EPSILON = 64, 60, 30.0
 LOUD = 1000.0
 JUDGES, ALONE = 100_000, 20

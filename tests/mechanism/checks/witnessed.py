@@ -1,4 +1,4 @@
-"""G, witnesses: a device that pins witnesses takes no plan or state that too few have cosigned, nor another's key.
+"""Witnesses: a device that pins witnesses takes no plan or state that too few have cosigned, nor another's key.
 
 There is one plan of the production path with the cosignatures of two of three witnesses, which a device that pins them
 answers. Then one thing at a time is wrong: one cosignature less, one of them twice, those of another state, log or
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.device import open_device
@@ -48,7 +48,7 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.ledger.witnesses import UncosignedError, Witnesses
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-TEST = "G witnesses"
+TEST = "witnesses"
 SETTING = Setting(users_per_node=1)
 USERS = 3
 NEEDED, WITNESSES = 2, 3

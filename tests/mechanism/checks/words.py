@@ -1,4 +1,4 @@
-"""W: noise is what the sampler makes of the secure source's words, of each word once, and the sampler has its law.
+"""Noise is what the sampler makes of the secure source's words, of each word once, and the sampler has its law.
 
 Every road by which noise leaves is played with nobody acting, and every random word is recorded at its source. From
 these words the reference sampler, which shares no line with production, makes the noise again. It has to be the same
@@ -19,13 +19,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.checks.events import recorded_steps
 from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.quiet_runs import QuietRun, quiet_runs
 from palate_audit.harness.recording import RecordedSource, recorded
 from palate_audit.reference.noise import discrete_gaussian, shares
+=======
+from palate_core.layout import layout_size
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.checks.events import recorded_steps
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.quiet_runs import QuietRun, quiet_runs
+from mechanism.harness.recording import RecordedSource, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import Int64
@@ -36,11 +45,12 @@ from palate_core.noise.randomness import SecureSource
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
 from palate_server.rounds import noise as production_noise
+from reference.noise import discrete_gaussian, shares
 
 Again = Callable[[Iterator[int], int], list[int]]
 """(words, how many numbers) -> the numbers that the reference makes of the next words."""
 
-TEST = "W words"
+TEST = "words"
 LENGTHS = (1, 64, 100, 4095, 4096, 4097)
 """A single number, the dummies, a survey, and around what may be a long vector to an implementation."""
 SIGMAS = (1, 3, 64, 1001, 2**14 + 1)

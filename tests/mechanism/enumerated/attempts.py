@@ -1,4 +1,4 @@
-"""W, attempts: the noise of every attempt is its own, whatever became of the attempts before it.
+"""Attempts: the noise of every attempt is its own, whatever became of the attempts before it.
 
 A real coordinator plays runs in which nobody acts, in every mode, while every random word is recorded, attempt by
 attempt: rounds that are released at once, after one void attempt and after several, with a restart of the server
@@ -23,11 +23,10 @@ from itertools import cycle
 from unittest import mock
 
 import numpy as np
-from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
-from palate_audit.harness.probe_run import Setting, crowd
-from palate_audit.harness.recording import RecordedSource, Recording, recorded
-from palate_audit.reference.noise import shares
 
+from mechanism.harness.probe_algorithm import NAME, Gesture, performing
+from mechanism.harness.probe_run import Setting, crowd
+from mechanism.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
@@ -36,8 +35,9 @@ from palate_core.errors import IntegrityError, PalateError
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.rounds.registry import Registry
+from reference.noise import shares
 
-TEST = "W attempts"
+TEST = "attempts"
 DEVICES, ENOUGH = 5, 4
 VOID = (0, 1, 2, 1)
 """How many attempts at each round come to nothing."""

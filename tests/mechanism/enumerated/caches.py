@@ -1,4 +1,4 @@
-"""W, caches: what is kept from a former call is what the call would give now.
+"""Caches: what is kept from a former call is what the call would give now.
 
 A cache is wrong where its key is too small: where what it keeps also follows from something that isn't in the key, or
 changes later; and where what it keeps was drawn. All caches of the packages are found by introspection, `lru_cache` of
@@ -25,14 +25,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_core.errors import PalateError
 from palate_core.plan import Noise
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 
-TEST = "W caches"
+TEST = "caches"
 PACKAGES = ("palate_common", "palate_client", "palate_server")
 DEVICES, ITEMS = 6, 12
 SPARED = 16

@@ -1,4 +1,4 @@
-"""W and U, where the unit is one event: each step has its own coins and noise, and one event moves its own terms alone.
+"""Where the unit is one event: each step has its own coins and noise, and one event moves its own terms alone.
 
 - **W**: the steps of a device and of a node, for every registered algorithm whose unit is one event, with every
   setting, in every round: what is sent is the reference's number by number, of words of that call, all of which it
@@ -26,12 +26,11 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-from palate_audit.enumerated.noises import ROADS, plan_of
-from palate_audit.enumerated.separability import sums_of
-from palate_audit.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
-from palate_audit.harness.recording import recorded
-from palate_audit.reference.message import noised
 
+from mechanism.enumerated.noises import ROADS, plan_of
+from mechanism.enumerated.separability import sums_of
+from mechanism.enumerated.settings import ITEMS, RoundStage, SettingsCase, cases, names, rounds
+from mechanism.harness.recording import recorded
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import Device, open_device
@@ -48,8 +47,9 @@ from palate_core.errors import PalateError
 from palate_core.log.signing import SigningKey
 from palate_core.noise.randomness import SeededSource, Source
 from palate_core.plan import RoundPlan, Sampling
+from reference.message import noised
 
-WORDS, SEPARABLE = "W words", "U separable"
+WORDS, SEPARABLE = "words", "separable"
 SIGMA, GRID = 2**13, 2**14
 COARSE = 2**8
 """Steps of the clip norm where words are looked at: so few that no two ways of rounding differ."""

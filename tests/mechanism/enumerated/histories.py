@@ -1,4 +1,4 @@
-"""U, histories of every size: what a round reads of a store is all of it, and one event more changes its own term.
+"""Histories of every size: what a round reads of a store is all of it, and one event more changes its own term.
 
 An app's device takes part in rounds whose unit is one event, while its store grows: from nothing, and from events that
 count for nothing, to hundreds of items. What its own road hands to the steps is kept, store to contribution. At each
@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.enumerated.events import moved
-from palate_audit.enumerated.settings import RoundStage
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION, Setting
-
+from mechanism.enumerated.events import moved
+from mechanism.enumerated.settings import RoundStage
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.events import Event
@@ -35,7 +34,7 @@ from palate_common.rounds.wire import REFUSED
 from palate_core.errors import PalateError
 from palate_core.privacy_mode import LOCAL
 
-TEST = "U separable: one event of a history"
+TEST = "separable: one event of a history"
 ITEMS = 640
 SIZES = (
     0,

@@ -1,4 +1,4 @@
-"""Z, real lengths: what small cases can't reach, because a size stands in the code as a number.
+"""Real lengths: what small cases can't reach, because a size stands in the code as a number.
 
 - **Whole rounds** with more than 2^18 numbers, in the clear, with the devices' noise, and under masks: what each node
   sends, or each device masks, and what is released, number by number, against the reference's sums and the noise that
@@ -22,13 +22,21 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+<<<<<<< HEAD
 from palate_audit.enumerated.noises import ROADS, SIGMA, differs, plan_of
 from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.reference.long_noise import Taken, long_gaussian, long_shares
 from palate_audit.reference.message import summed_up
+=======
+from palate_core.layout import DUMMIES, BlockSpec
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.enumerated.noises import ROADS, SIGMA, differs, plan_of
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.recording import RecordedSource, Recording, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_client.rounds import contribution
@@ -40,8 +48,10 @@ from palate_core.layout import DUMMIES, BlockSpec
 from palate_core.masks import masking, packing
 from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
+from reference.long_noise import Taken, long_gaussian, long_shares
+from reference.message import summed_up
 
-TEST = "Z lengths"
+TEST = "lengths"
 LONG, LONGER = 2**18 + 3, 2**19 + 3
 MANY, PART = 2**14 + 37, 97
 """Users of a node, and of a part that nothing cuts."""

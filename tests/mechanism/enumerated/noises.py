@@ -1,4 +1,4 @@
-"""W, roads and calls: noise on every road is the charged one, whatever the sum, the users and the calls before.
+"""Roads and calls: noise on every road is the charged one, whatever the sum, the users and the calls before.
 
 A road is a production function that adds noise to a sum: the server's, the devices' on a node, a device's alone. It is
 called with the sums, numbers of users and plans there can be, while every random word is recorded at its source; what
@@ -26,13 +26,21 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.enumerated.constants import modules
 from palate_audit.harness.probe_algorithm import Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.harness.recording import RecordedSource, recorded
 from palate_audit.reference.long_noise import MOST, Taken, long_shares
 from palate_audit.reference.noise import shares
+=======
+from palate_core.layout import DUMMIES, BlockSpec, layout_size
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.enumerated.constants import modules
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.recording import RecordedSource, recorded
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, Int64
@@ -42,8 +50,10 @@ from palate_core.plan import Noise, RoundPlan
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 from palate_server.rounds import coordinator
 from palate_server.rounds.aggregation import Aggregate, ParticipationCounts
+from reference.long_noise import MOST, Taken, long_shares
+from reference.noise import shares
 
-TEST = "W words"
+TEST = "words"
 LAYOUT = tuple(
     BlockSpec(name=name, shape=(size,), weight=0.5) for name, size in (("a", 1), ("b", 70), ("c", 1), ("d", 200))
 )

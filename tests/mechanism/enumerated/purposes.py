@@ -1,4 +1,4 @@
-"""P, purposes: which purpose a plan is for follows from what is released, for every algorithm that there is.
+"""Purposes: which purpose a plan is for follows from what is released, for every algorithm that there is.
 
 An app's device is asked by the plan of each registered algorithm, of a survey and of a verdict, with the model that
 goes with it. A survey is `analytics`; all else learns from the user's history, or judges by it, and is `train`. Whoever
@@ -15,10 +15,9 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from palate_audit.enumerated.settings import ITEMS, SettingsCase, cases, names
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION, Setting
-
+from mechanism.enumerated.settings import ITEMS, SettingsCase, cases, names
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
@@ -29,7 +28,7 @@ from palate_common.survey import SURVEYING, Survey
 from palate_core.plan import Sampling
 from palate_core.privacy_mode import LOCAL
 
-TEST = "P consent: each algorithm"
+TEST = "consent: each algorithm"
 SETTING = Setting(
     algorithm="event-mf",
     settings={"embedding_size": 2, "rounds": 2},

@@ -1,4 +1,4 @@
-"""U: what a node sums is the sum of what each of its users gives alone, and nobody else's part moves.
+"""What a node sums is the sum of what each of its users gives alone, and nobody else's part moves.
 
 Clipping bounds what one user sends. That is the sensitivity of the sum only if nothing that others send follows from
 that user. So contributions are made by the production functions, for every registered algorithm, with every setting, in
@@ -12,7 +12,7 @@ Where the unit is one event, the same holds of events, with the users' noised ve
 
 Cases are the same in every audit and whole numbers are compared, so there is no chance in it.
 
-**Assumes:** no other value of a setting goes another way; `palate_audit.enumerated.settings` says which values there
+**Assumes:** no other value of a setting goes another way; `mechanism.enumerated.settings` says which values there
 are. Algorithms in torch are looked at as they come, and with steps that diverge; their floats depend a little on who
 else is computed, so that what moves a number by less than 2^-12 of a clip norm isn't found.
 """
@@ -27,7 +27,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from palate_audit.enumerated.settings import (
+from palate_core.layout import BlockSpec
+
+from mechanism.enumerated.settings import (
     GRID,
     ITEMS,
     SIZES,
@@ -38,8 +40,12 @@ from palate_audit.enumerated.settings import (
     names,
     rounds,
 )
+<<<<<<< HEAD
 from palate_audit.harness.sharing import once
 
+=======
+from mechanism.harness.sharing import once
+>>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.algorithms import Algorithm, EventAlgorithm, PublicFacts
@@ -48,7 +54,7 @@ from palate_common.mechanism.update import DenseBlock, Int64, Update
 from palate_common.rounds import event_steps
 from palate_core.layout import BlockSpec
 
-TEST = "U separable"
+TEST = "separable"
 TIES = 2**8
 """Steps by which a sum may follow from who else is computed in torch, of 2^20 in a clip norm: floats are rounded."""
 DIVERGING: Mapping[str, Any] = {"local_rate": 1000.0, "local_steps": 4}

@@ -1,7 +1,7 @@
-"""Z: no size by which code cuts its work changes a result.
+"""No size by which code cuts its work changes a result.
 
 Code makes sums in chunks, takes a dense way or a sparse one, draws noise in batches, masks in steps. Each of these
-sizes (`palate_audit.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
+sizes (`mechanism.enumerated.constants` finds them all) is lowered in the running process to a few tiny values: with
 two other sizes, which are other rooms' (`--deep`: by itself), and with many. Small cases are made again, in which
 lengths are often just at the cut:
 
@@ -14,7 +14,7 @@ lengths are often just at the cut:
 Cases are the same in every audit and whole numbers are compared, so there is no chance in it.
 
 **Assumes:** a size that stands in the code as a number, not under a name, is below those of
-`palate_audit.enumerated.long`.
+`mechanism.enumerated.long`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+<<<<<<< HEAD
 from palate_audit.enumerated.constants import Constant, lowered, sizes
 from palate_audit.enumerated.noises import noises
 from palate_audit.enumerated.separability import QUICK, everybody, sums_of
@@ -39,7 +40,16 @@ from palate_audit.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.reference.cases import Case, of_all_lengths
 from palate_audit.reference.cases import cases as made_cases
 from palate_audit.reference.contribution import total
+=======
+from palate_core.layout import DUMMIES
+>>>>>>> refs/prep/tip-audit
 
+from mechanism.enumerated.constants import Constant, lowered, sizes
+from mechanism.enumerated.noises import noises
+from mechanism.enumerated.separability import QUICK, everybody, sums_of
+from mechanism.enumerated.settings import cases, names, rounds
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.mechanism.update import ClippedSum, ClippedUpdate, Int64
@@ -49,9 +59,15 @@ from palate_core.layout import DUMMIES
 from palate_core.masks import masking, packing, shamir
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
+<<<<<<< HEAD
 from palate_server.secagg import decoding
+=======
+from reference.cases import Case, of_all_lengths
+from reference.cases import cases as made_cases
+from reference.contribution import total
+>>>>>>> refs/prep/tip-audit
 
-TEST = "Z sizes"
+TEST = "sizes"
 SEED = 23
 VALUES = 3
 """A size is lowered to one of so many lowest values."""

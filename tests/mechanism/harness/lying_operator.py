@@ -17,8 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
-
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, release_key
 from palate_client.device import Device, open_device
 from palate_client.events import Event

@@ -1,7 +1,7 @@
 """Probe runs: small runs of the production path whose devices contribute what a probe says.
 
 >>> import numpy as np
->>> from palate_audit.harness.probe_algorithm import Gesture
+>>> from mechanism.harness.probe_algorithm import Gesture
 >>> with probe_run(Setting(), crowd([[0], [0]], n_items=1), [Gesture(plain=np.ones(3))]) as run:
 ...     run.play()
 ...     [(each.plan.round, each.participation.users) for each in run.releases]
@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from palate_audit.harness.probe_algorithm import NAME, Gesture, performing
 
+from mechanism.harness.probe_algorithm import NAME, Gesture, performing
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.algorithms import PublicFacts, State
 from palate_common.interactions import Interactions

@@ -15,11 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.recording import RecordedSource, recorded
-from palate_audit.harness.sharing import once
-
+from mechanism.harness.probe_algorithm import Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
+from mechanism.harness.recording import RecordedSource, recorded
+from mechanism.harness.sharing import once
 from palate_audit.harness.watched_run import WatchedRun
 from palate_common.mechanism.update import Int64
 from palate_common.rounds.wire import decode_share

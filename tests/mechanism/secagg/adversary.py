@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 import numpy as np
-from palate_audit.secagg.cohort import MaskedCohort
 
 from palate_common.mechanism.update import Int64
 from palate_common.secagg.evidence import secret_fits
@@ -56,6 +55,7 @@ from palate_core.masks.transcript import (
 )
 from palate_server.secagg.attempt import Unmasking
 from palate_server.secagg.recovery import _centred
+from palate_sim.masks.cohort import MaskedCohort
 
 
 class Adversary:

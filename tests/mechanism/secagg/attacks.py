@@ -5,7 +5,7 @@
     ...     attack.run()  # whether it recovered somebody's vector, or the sum of a few
     False
 
-The devices are the real implementation; the server and its colluders are `palate_audit.secagg.adversary`.
+The devices are the real implementation; the server and its colluders are `mechanism.secagg.adversary`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.cohort import MaskedCohort
 
+from mechanism.secagg.adversary import Adversary
 from palate_core.masks import ring_cohort as cohorts
 from palate_core.masks.graph_terms import GraphTerms, graph_terms
 from palate_core.masks.messages import Flags
+from palate_sim.masks.cohort import MaskedCohort
 
 SMALL_RINGS: dict[int, dict[str, Any]] = {
     24: {"neighbours": 8, "threshold": 7, "window_corrupt": 1, "complete": False},

@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.secagg.cohort import MaskedCohort
 
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_core.device import attempt as masked
@@ -61,6 +60,7 @@ from palate_core.masks.transcript import (
 )
 from palate_core.masks.transcript import OPENING as OPENING_TAG
 from palate_server.secagg.attempt import Unmasking
+from palate_sim.masks.cohort import MaskedCohort
 
 HOSTILE = 3
 

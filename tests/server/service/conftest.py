@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from judged import judged_service
-from palate_audit.secagg.hostile import PLANS, Turn
 
+from mechanism.secagg.hostile import PLANS, Turn
 from palate_client.flower import Host, Shards, node_app
 from palate_common.algorithms import verdict
 from palate_common.interactions import Interactions

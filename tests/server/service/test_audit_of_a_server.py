@@ -103,7 +103,7 @@ def counterpart(other: Path, relative: Path) -> bytes | None:
 def missed(folder: Path, other: Path, scratch: Path, *, seed: int, flips: int) -> list[str]:
     """What was neither found and named, nor said to be covered by nothing."""
     wrong = []
-    uncovered = next(found for found in audit_ledger(folder).findings if found.test == "G files not covered")
+    uncovered = next(found for found in audit_ledger(folder).findings if found.test == "files not covered")
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         relative, data, mode = path.relative_to(folder), path.read_bytes(), path.stat().st_mode
         for what, changed in mutations(data, counterpart(other, relative), seed, flips):
@@ -112,7 +112,7 @@ def missed(folder: Path, other: Path, scratch: Path, *, seed: int, flips: int) -
             path.unlink() if changed is None else path.write_bytes(changed)
             section = audit_ledger(folder)
             raised = list(section.alarms)
-            catalogue = [found for found in section.findings if found.test == "G catalogue" and "nobody" in found.said]
+            catalogue = [found for found in section.findings if found.test == "catalogue" and "nobody" in found.said]
             told = names([*raised, *catalogue], relative.name) or (path.name == "ledger.db" and bool(raised))
             named = relative.as_posix() in uncovered.figures["names"] or (what == "gone" and path.name in KEPT_BACK)
             if not (told or named):
@@ -164,7 +164,7 @@ def test_a_server_without_its_keys_passes_and_another_key_from_outside_does_not(
     for path in (server / "key", *(server / "tls").glob("*.key")):
         path.unlink()
     section = audit_ledger(server)
-    found = next(each for each in section.findings if each.test == "G private key")
+    found = next(each for each in section.findings if each.test == "private key")
     assert found.verdict is Verdict.PASS
     assert section.alarms == ()
     assert audit_ledger(server, public_key="ab" * 32).alarms
@@ -186,11 +186,11 @@ def test_what_was_deleted_or_added_as_a_whole_is_found(server: Path, servers: Pa
         kept.rename(place)
     model = next(path for path in (server / "public" / "models").iterdir() if path.is_dir())
     shutil.move(model, server.parent / "model")
-    assert "G models kept" in {found.test for found in alarms(server)}
+    assert "models kept" in {found.test for found in alarms(server)}
     shutil.move(server.parent / "model", model)
     strange = sorted((servers / "two" / "runs").iterdir())[0]
     shutil.copytree(strange, server / "runs" / strange.name)
-    assert "G runs of the ledger" in {found.test for found in alarms(server)}
+    assert "runs of the ledger" in {found.test for found in alarms(server)}
     shutil.rmtree(server / "runs" / strange.name)
     assert alarms(server) == []
 
@@ -200,7 +200,7 @@ def test_an_older_ledger_contradicts_what_was_signed(server: Path) -> None:
     connection = sqlite3.connect(server / "ledger.db")
     connection.executescript("DROP TRIGGER no_delete; DELETE FROM entries WHERE seq > 12")
     connection.close()
-    assert "G checkpoints" in {found.test for found in alarms(server)}
+    assert "checkpoints" in {found.test for found in alarms(server)}
 
 
 def test_a_model_that_the_ledger_never_published_is_an_alarm_though_it_is_signed(server: Path) -> None:

@@ -154,8 +154,8 @@ def test_an_end_between_entry_and_model_leaves_an_entry_and_the_next_is_made_ane
         size = ledger.checkpoint().size
     made = republish(site, latest(site)) if again else publish(site, run, card)
     assert made.version == size + 1
-    assert [each.said for each in audit_ledger(site.folder).findings if each.test == "G models kept"]
-    assert not [each for each in audit_ledger(site.folder).alarms if each.test in ("G models kept", "G live ledger")]
+    assert [each.said for each in audit_ledger(site.folder).findings if each.test == "models kept"]
+    assert not [each for each in audit_ledger(site.folder).alarms if each.test in ("models kept", "live ledger")]
 
 
 def test_an_end_before_the_model_is_offered_lets_it_be_published_anew(

@@ -144,10 +144,10 @@ def test_an_audit_of_the_server_misses_figures_that_were_changed_or_taken_away(s
     data = path.read_bytes()
     for changed in (data.replace(b'"yearly_epsilon":', b'"yearly_epsilon" :'), data[:90], b"", None):
         path.unlink() if changed is None else path.write_bytes(changed)
-        assert [found.test for found in audit_ledger(folder).alarms] == ["G surveys"]
+        assert [found.test for found in audit_ledger(folder).alarms] == ["surveys"]
     (service.site.surveys / "2026-11-09.json").write_bytes(data)
     path.write_bytes(data)
-    assert [found.test for found in audit_ledger(folder).alarms] == ["G surveys"]
+    assert [found.test for found in audit_ledger(folder).alarms] == ["surveys"]
 
 
 def test_a_survey_makes_no_model(service: Any) -> None:

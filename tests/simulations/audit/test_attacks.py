@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from palate_audit.attacks import audit_attacks, substitution
+from mechanism.checks import substitution
+from palate_audit.attacks import audit_attacks
 from palate_audit.attacks.attribute import item_groups
 from palate_audit.attacks.contributions import clipped_of, spread
 from palate_audit.attacks.noise import View, fresh_noise, sigma_of
@@ -295,7 +296,7 @@ def test_a_device_that_takes_any_model_raises_an_alarm(private: Path, monkeypatc
 @pytest.fixture
 def quick(private: Path, tmp_path: Path) -> Callable[..., int]:
     def call(*options: str, folder: Path = private) -> int:
-        few = ("--users", "30", "--repeats", "4", "--attack", "membership", "--attack", "substitution")
+        few = ("--users", "30", "--repeats", "4", "--attack", "membership")
         return palate(["audit", "attacks", str(folder), *few, *options])
 
     return call
@@ -309,7 +310,12 @@ def test_the_command_prints_writes_and_ends_with_its_code(
     assert "user membership" in shown
     assert "releases (anybody)" in shown
     assert (tmp_path / "report" / "audit.html").is_file()
-    assert palate(["audit", "attacks", str(private), "--attack", "substitution", "--json"]) == 0
+    assert (
+        palate(
+            ["audit", "attacks", str(private), "--attack", "interaction", "--users", "30", "--repeats", "4", "--json"]
+        )
+        == 0
+    )
     (part,) = json.loads(capsys.readouterr().out)
     assert part["name"] == "attacks"
     assert quick("--users", "1") == 2

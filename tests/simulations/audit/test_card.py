@@ -24,7 +24,7 @@ RISKCAL = {"advantage": 0.424942417, "tpr_at_fpr_0.001": 0.0244768242, "tpr_at_f
 MECHANISM = Section(
     "mechanism",
     "the production round",
-    (Finding.counted("B noise", 0.5, "variance 1"), Finding.missing("K seeds", "none")),
+    (Finding.counted("noise", 0.5, "variance 1"), Finding.missing("seeds", "none")),
     (Bound(Rung.L2, "known null", 1.0, 3.9, 4.0),),
     (),
     {"facts": {"canaries": 64, "rounds": 4, "mutants": 55, "killed": 55, "worst_group": "decile 10"}},

@@ -12,7 +12,7 @@ from palate_core.errors import InputError
 FULL = Section(
     "mechanism",
     "the production round",
-    (Finding.counted("B noise", 0.5, "variance 1", variance=1.0), Finding.missing("K seeds", "none")),
+    (Finding.counted("noise", 0.5, "variance 1", variance=1.0), Finding.missing("seeds", "none")),
     (Bound(Rung.L2, "known null", 1.1, 4.7, 5.0), Bound(Rung.L0, "counts", None, 3.0, 5.0)),
     ("canaries are independent",),
     {"facts": {"canaries": 8}, "scores": [histogram("all", [1.0, 2.0])]},

@@ -22,18 +22,18 @@ def test_a_correct_mechanism_is_accused_at_most_at_the_stated_rate() -> None:
 
 def test_only_counted_findings_are_judged_and_order_is_kept() -> None:
     given = [
-        Finding.checked("G ledger", False, "entry 3 is missing", first_bad=3),
-        Finding.counted("B noise", 1e-9, "variance 0.9"),
-        Finding.missing("K seeds", "no seed to try"),
-        Finding.counted("J tiling", 0.2, "none"),
+        Finding.checked("ledger", False, "entry 3 is missing", first_bad=3),
+        Finding.counted("noise", 1e-9, "variance 0.9"),
+        Finding.missing("seeds", "no seed to try"),
+        Finding.counted("tiling", 0.2, "none"),
     ]
     verdicts = [found.verdict for found in judge(given)]
     assert verdicts == [Verdict.ALARM, Verdict.ALARM, Verdict.UNCHECKABLE, Verdict.PASS]
 
 
 def test_a_section_names_its_alarms() -> None:
-    bad = Finding.checked("G ledger", False, "entry 3 is missing")
-    section = Section("ledger", "runs/one", (bad, Finding.checked("G seals", True, "all there")))
+    bad = Finding.checked("ledger", False, "entry 3 is missing")
+    section = Section("ledger", "runs/one", (bad, Finding.checked("seals", True, "all there")))
     assert section.alarms == (bad,)
 
 
@@ -43,4 +43,4 @@ def test_a_bound_says_how_tight_it_is() -> None:
 
 def test_a_p_value_outside_its_range_is_refused() -> None:
     with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
-        Finding.counted("B noise", 1.5, "")
+        Finding.counted("noise", 1.5, "")

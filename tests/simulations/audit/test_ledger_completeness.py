@@ -64,27 +64,27 @@ def bare_file(bench: Any) -> None:
 
 TAMPERED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "a release that was never charged": (
-        "G charged releases",
+        "charged releases",
         lambda b: shutil.copy(release(b), b.folder / "releases" / "round-1-attempt-1.safetensors"),
     ),
     "a file that is no release": (
-        "G charged releases",
+        "charged releases",
         lambda b: (b.folder / "releases" / "sum.npy").write_bytes(b"x"),
     ),
-    "another sum in a release": ("G sealed releases", lambda b: rewritten(release(b), more=1)),
-    "less noise in a release's plan": ("G plans", lambda b: rewritten(release(b), sigma=64)),
-    "fewer users than the floor": ("G plans", lambda b: rewritten(release(b), users=1)),
-    "a release that is cut": ("G plans", lambda b: release(b).write_bytes(release(b).read_bytes()[:99])),
-    "a model with something else in it": ("G model from releases", model_of_its_own),
-    "another model": ("G model hash", model_of_its_own),
-    "a published file that nobody signed": ("G published model", bare_file),
-    "inputs that no terms name": ("G public inputs", lambda b: (b.folder / "inputs.safetensors").write_bytes(b"x")),
-    "another adjacency in the results": ("G adjacency", lambda b: edited(b, "result.json", adjacency="add-remove")),
-    "another epsilon in the results": ("G epsilon in result.json", lambda b: edited(b, "result.json", epsilon=0.1)),
-    "a card that claims less": ("G epsilon, closed form", lambda b: claimed(b, 3.9)),
-    "a card that claims less, PLD": ("G epsilon, PLD", lambda b: claimed(b, 3.9)),
-    "a device that took part twice": ("G participation cap", lambda b: twice(b)),
-    "a plan that was answered and not charged": ("G device ledger", lambda b: twice(b, attempt=3)),
+    "another sum in a release": ("sealed releases", lambda b: rewritten(release(b), more=1)),
+    "less noise in a release's plan": ("plans", lambda b: rewritten(release(b), sigma=64)),
+    "fewer users than the floor": ("plans", lambda b: rewritten(release(b), users=1)),
+    "a release that is cut": ("plans", lambda b: release(b).write_bytes(release(b).read_bytes()[:99])),
+    "a model with something else in it": ("model from releases", model_of_its_own),
+    "another model": ("model hash", model_of_its_own),
+    "a published file that nobody signed": ("published model", bare_file),
+    "inputs that no terms name": ("public inputs", lambda b: (b.folder / "inputs.safetensors").write_bytes(b"x")),
+    "another adjacency in the results": ("adjacency", lambda b: edited(b, "result.json", adjacency="add-remove")),
+    "another epsilon in the results": ("epsilon in result.json", lambda b: edited(b, "result.json", epsilon=0.1)),
+    "a card that claims less": ("epsilon, closed form", lambda b: claimed(b, 3.9)),
+    "a card that claims less, PLD": ("epsilon, PLD", lambda b: claimed(b, 3.9)),
+    "a device that took part twice": ("participation cap", lambda b: twice(b)),
+    "a plan that was answered and not charged": ("device ledger", lambda b: twice(b, attempt=3)),
 }
 
 
@@ -126,30 +126,30 @@ def test_what_was_tampered_with_is_an_alarm(bench: Any, finding: Any, what: str)
 @pytest.mark.parametrize(
     ("gone", "test"),
     [
-        ("releases/round-1-attempt-0.safetensors", "G model from releases"),
-        ("model/model.safetensors", "G model hash"),
-        ("privacy_card.json", "G epsilon"),
-        ("devices.db", "G participation cap"),
+        ("releases/round-1-attempt-0.safetensors", "model from releases"),
+        ("model/model.safetensors", "model hash"),
+        ("privacy_card.json", "epsilon"),
+        ("devices.db", "participation cap"),
     ],
 )
 def test_what_is_missing_is_never_a_pass_and_is_missed(bench: Any, finding: Any, gone: str, test: str) -> None:
     (bench.folder / gone).unlink()
     section = bench.audit()
     assert finding(section, test).verdict is Verdict.UNCHECKABLE
-    missed = finding(section, "G signed files")
+    missed = finding(section, "signed files")
     assert (missed.verdict, missed.figures["gone"]) == (Verdict.ALARM, [gone])
 
 
 def test_a_sealed_release_that_is_gone_is_an_alarm_without_any_inventory(bench: Any, finding: Any) -> None:
     release(bench).unlink()
     (bench.folder / "files.json").unlink()
-    found = finding(bench.audit(), "G sealed releases")
+    found = finding(bench.audit(), "sealed releases")
     assert (found.verdict, found.figures["gone"]) == (Verdict.ALARM, [release(bench).name])
 
 
 def test_a_stranger_in_the_folder_is_told(bench: Any, finding: Any) -> None:
     (bench.folder / "notes.txt").write_text("x")
-    found = finding(bench.audit(), "G other files")
+    found = finding(bench.audit(), "other files")
     assert (found.verdict, "notes.txt" in found.said) == (Verdict.UNCHECKABLE, True)
 
 
@@ -158,13 +158,13 @@ def test_a_void_attempt_makes_the_claim_the_whole_budget(bench: Any, finding: An
     last = bench.seqs("first", "seal")[-1]
     bench.rewrite([body for body in bench.bodies() if body["seq"] != last])
     bench.resign()
-    assert finding(bench.audit(), "G claim after void attempts").said.startswith("1 void")
+    assert finding(bench.audit(), "claim after void attempts").said.startswith("1 void")
     claimed(bench, 3.999)
-    assert finding(bench.audit(), "G claim after void attempts").verdict is Verdict.ALARM
+    assert finding(bench.audit(), "claim after void attempts").verdict is Verdict.ALARM
 
 
 def test_a_third_accountant_agrees_where_it_is_installed(bench: Any, finding: Any) -> None:
-    found = finding(bench.audit(), "G epsilon, PRV")
+    found = finding(bench.audit(), "epsilon, PRV")
     if find_spec("prv_accountant") is None:
         assert (found.verdict, "pip install prv-accountant" in found.said) == (Verdict.UNCHECKABLE, True)
     else:
@@ -187,25 +187,23 @@ def test_a_key_from_outside_is_compared(bench: Any, finding: Any) -> None:
 def test_an_honest_run_of_any_mode_raises_no_alarm(run_of: Any, finding: Any, privacy: dict[str, Any]) -> None:
     section = audit_ledger(run_of(privacy=privacy, users=24 if "masks" in privacy else 60))  # each masks for all
     assert section.alarms == ()
-    assert finding(section, "G model from releases").verdict is Verdict.PASS
-    assert finding(section, "G participation cap").verdict is Verdict.PASS
-    claims = finding(
-        section, "G epsilon, closed form" if "dp" not in privacy or privacy["dp"] != "off" else "G epsilon"
-    )
+    assert finding(section, "model from releases").verdict is Verdict.PASS
+    assert finding(section, "participation cap").verdict is Verdict.PASS
+    claims = finding(section, "epsilon, closed form" if "dp" not in privacy or privacy["dp"] != "off" else "epsilon")
     assert claims.verdict is (Verdict.UNCHECKABLE if privacy.get("dp") == "off" else Verdict.PASS)
 
 
 def test_an_algorithm_that_is_not_installed_here_is_no_accusation(run_of: Any, finding: Any) -> None:
     with lent(type("Loan", (algorithm_class("popularity"),), {"name": "loan"})):
         folder = run_of(algorithm={"name": "loan", "settings": {}})
-        assert finding(audit_ledger(folder), "G published model").verdict is Verdict.PASS
+        assert finding(audit_ledger(folder), "published model").verdict is Verdict.PASS
     section = audit_ledger(folder)
     assert section.alarms == ()
-    for test in ("G published model", "G model from releases"):
+    for test in ("published model", "model from releases"):
         assert finding(section, test).verdict is Verdict.UNCHECKABLE
         assert "got 'loan'" in finding(section, test).said
     (folder / "model" / "model.safetensors").write_bytes(b"another")
-    assert finding(audit_ledger(folder), "G model hash").verdict is Verdict.ALARM
+    assert finding(audit_ledger(folder), "model hash").verdict is Verdict.ALARM
 
 
 def test_a_run_that_was_warm_started_and_one_that_was_saved_raise_no_alarm(run_of: Any) -> None:

@@ -64,9 +64,9 @@ def cut(bodies: Bodies, at: int) -> Bodies:
 def test_an_honest_ledger_raises_no_alarm(bench: Any, finding: Any) -> None:
     section = bench.audit(expect_head=bench.head(), receipts=[bench.folder / "devices.db"])
     assert section.alarms == ()
-    assert finding(section, "G expected head").verdict is Verdict.PASS
-    assert finding(section, "G rollback").verdict is Verdict.PASS
-    assert finding(section, "G other runs").figures["other_runs"] == 0
+    assert finding(section, "expected head").verdict is Verdict.PASS
+    assert finding(section, "rollback").verdict is Verdict.PASS
+    assert finding(section, "other runs").figures["other_runs"] == 0
 
 
 def test_every_single_edit_of_a_row_is_found_and_named(bench: Any) -> None:
@@ -120,7 +120,7 @@ def test_what_lies_behind_the_extract_needs_an_expected_head(
     signed = len(json.loads((bench.folder / "ledger.json").read_bytes())["payload"]["entries"])
     bench.rewrite(change(bench.bodies(), at))
     blind = bench.audit()
-    assert finding(blind, "G rollback").said.startswith("rollback not checkable")
+    assert finding(blind, "rollback").said.startswith("rollback not checkable")
     first, last = named(bench.audit(expect_head=head))
     assert signed <= first <= at <= last
     # The other run's own extract has signed the entry.
@@ -135,7 +135,7 @@ def test_a_restored_backup_is_found_by_a_head_and_by_devices(bench: Any, finding
     for options in ({}, {"expect_head": head}, {"receipts": [bench.folder / "devices.db"]}):
         section = bench.audit(**options)
         assert named(section) == (size, size)
-    assert "rolled back" in finding(bench.audit(expect_head=head), "G expected head").said
+    assert "rolled back" in finding(bench.audit(expect_head=head), "expected head").said
 
 
 def test_a_ledger_that_went_on_from_a_backup_is_a_fork(bench: Any) -> None:
@@ -155,7 +155,7 @@ def test_an_extract_edited_without_the_key_is_found(bench: Any, finding: Any) ->
     path.write_bytes(canonical_json(envelope))
     section = bench.audit()
     assert named(section) == (at, at)
-    assert finding(section, "G extract signature").verdict is Verdict.ALARM
+    assert finding(section, "extract signature").verdict is Verdict.ALARM
 
 
 def test_an_extract_with_new_hashes_but_without_the_key_is_found(bench: Any, finding: Any) -> None:
@@ -171,8 +171,8 @@ def test_an_extract_with_new_hashes_but_without_the_key_is_found(bench: Any, fin
     path.write_bytes(canonical_json(envelope))
     (bench.folder / "run.json").unlink()
     section = bench.audit(ledger=None)
-    assert finding(section, "G extract signature").verdict is Verdict.ALARM
-    assert finding(section, "G inclusion proofs").verdict is Verdict.PASS
+    assert finding(section, "extract signature").verdict is Verdict.ALARM
+    assert finding(section, "inclusion proofs").verdict is Verdict.PASS
     assert named(section) == (at, at)
 
 
@@ -191,7 +191,7 @@ def test_the_operators_own_rewriting_is_invisible_from_inside_and_that_is_said(b
     operator(bench, at)
     section = bench.audit()
     assert "first bad entry" not in [found.test for found in section.findings]
-    rollback = finding(section, "G rollback")
+    rollback = finding(section, "rollback")
     assert rollback.verdict is Verdict.UNCHECKABLE
     assert rollback.said.startswith("rollback not checkable")
 
@@ -200,7 +200,7 @@ def test_the_operators_own_rewriting_is_found_by_a_head(bench: Any, finding: Any
     head, at = bench.head(), bench.seqs("first", "charge")[1]
     operator(bench, at)
     section = bench.audit(expect_head=head)
-    assert finding(section, "G expected head").verdict is Verdict.ALARM
+    assert finding(section, "expected head").verdict is Verdict.ALARM
     first, last = named(section)
     assert first <= at <= last
 
@@ -238,8 +238,8 @@ def test_a_devices_own_report_is_reconciled(bench: Any, finding: Any, tmp_path: 
     path.write_text(json.dumps(told) if form == "report" else "\n".join(map(json.dumps, lines)))
     section = bench.audit(receipts=[path])
     assert section.alarms == ()
-    assert finding(section, "G receipts").said.startswith(f"{len(told['spending']['receipts'])} participations")
-    assert finding(section, "G rollback").verdict is Verdict.PASS
+    assert finding(section, "receipts").said.startswith(f"{len(told['spending']['receipts'])} participations")
+    assert finding(section, "rollback").verdict is Verdict.PASS
 
 
 def test_a_receipt_that_the_ledger_does_not_bear_out_is_an_alarm(bench: Any, finding: Any, tmp_path: Any) -> None:
@@ -248,9 +248,9 @@ def test_a_receipt_that_the_ledger_does_not_bear_out_is_an_alarm(bench: Any, fin
         path.write_text(json.dumps(report(bench, **changes)))
         section = bench.audit(receipts=[path])
         assert named(section) == (at, at)
-        assert finding(section, "G receipts").verdict is Verdict.ALARM
+        assert finding(section, "receipts").verdict is Verdict.ALARM
     path.write_text(json.dumps(report(bench, attempt=7)))
-    assert "doesn't have" in finding(bench.audit(receipts=[path]), "G receipts").said
+    assert "doesn't have" in finding(bench.audit(receipts=[path]), "receipts").said
 
 
 def test_a_run_that_is_not_finished_is_audited_by_its_live_ledger(bench: Any, finding: Any) -> None:
@@ -258,14 +258,14 @@ def test_a_run_that_is_not_finished_is_audited_by_its_live_ledger(bench: Any, fi
         (bench.folder / name).unlink()
     section = bench.audit()
     assert section.alarms == ()
-    assert finding(section, "G signed files").verdict is Verdict.UNCHECKABLE
-    assert finding(section, "G extract signature").verdict is Verdict.UNCHECKABLE
-    assert finding(section, "G sealed releases").verdict is Verdict.PASS
+    assert finding(section, "signed files").verdict is Verdict.UNCHECKABLE
+    assert finding(section, "extract signature").verdict is Verdict.UNCHECKABLE
+    assert finding(section, "sealed releases").verdict is Verdict.PASS
 
 
 def test_a_second_run_is_counted(bench: Any, finding: Any) -> None:
     section = audit_ledger(bench.root / "second", ledger=bench.ledger)
-    assert finding(section, "G other runs").figures["other_runs"] == 1
+    assert finding(section, "other runs").figures["other_runs"] == 1
     assert section.alarms == ()
 
 
@@ -274,8 +274,8 @@ def test_the_ledger_that_the_run_was_made_with_is_taken_where_it_is_there(made: 
     assert str(made / "readers.ledger.db") in section.subject
     (bench.folder / "run.json").unlink()
     blind = audit_ledger(bench.root / "second")
-    assert finding(blind, "G live ledger").verdict is Verdict.PASS
-    assert finding(audit_ledger(bench.folder), "G live ledger").verdict is Verdict.UNCHECKABLE
+    assert finding(blind, "live ledger").verdict is Verdict.PASS
+    assert finding(audit_ledger(bench.folder), "live ledger").verdict is Verdict.UNCHECKABLE
 
 
 def test_a_restored_ledger_is_no_alarm_and_what_it_has_lost_is_counted(
@@ -290,5 +290,5 @@ def test_a_restored_ledger_is_no_alarm_and_what_it_has_lost_is_counted(
     folder = run_of(name="two")
     section = audit_ledger(folder, ledger=tmp_path / "ledger.db")
     assert not [found for found in section.findings if found.verdict is Verdict.ALARM], section.findings
-    others = finding(section, "G other runs")
+    others = finding(section, "other runs")
     assert (others.figures["other_runs"], others.figures["other_mu2"]) == (1, spent)

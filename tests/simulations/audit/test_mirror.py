@@ -84,12 +84,12 @@ def test_a_whole_mirror_passes(mirror: Path) -> None:
     section = audit_mirror(mirror, public_key=KEY.public, quorum=quorum, expect_head=head(mirror))
     assert set(verdicts(section).values()) == {"pass"}
     assert sorted(verdicts(section)) == [
-        "G checkpoint",
-        "G expected head",
-        "G mirror",
-        "G rules",
-        "G tiles",
-        "G witnesses",
+        "checkpoint",
+        "expected head",
+        "mirror",
+        "rules",
+        "tiles",
+        "witnesses",
     ]
     facts = section.series["facts"]
     assert (facts["population"], facts["entries"]) == ("readers", 303)
@@ -98,9 +98,9 @@ def test_a_whole_mirror_passes(mirror: Path) -> None:
 
 def test_what_nobody_vouches_for_is_named(mirror: Path) -> None:
     found = verdicts(audit_mirror(mirror))
-    assert (found["G checkpoint"], found["G witnesses"]) == ("not checkable", "not checkable")
+    assert (found["checkpoint"], found["witnesses"]) == ("not checkable", "not checkable")
     found = verdicts(audit_mirror(mirror, quorum=Quorum.of(WITNESSES, 1)))
-    assert found["G witnesses"] == "not checkable"
+    assert found["witnesses"] == "not checkable"
 
 
 def test_a_quorum_that_is_not_there_alarms(mirror: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_quorum_that_is_not_there_alarms(mirror: Path) -> None:
         (Quorum.of(WITNESSES[1:2], 1), "alarm"),
         (Quorum.of(WITNESSES[:1], 1), "pass"),
     ):
-        assert verdicts(audit_mirror(mirror, public_key=KEY.public, quorum=quorum))["G witnesses"] == verdict
+        assert verdicts(audit_mirror(mirror, public_key=KEY.public, quorum=quorum))["witnesses"] == verdict
     moved = read_note((mirror / CHECKPOINT).read_bytes())
     old = signed(Checkpoint(5, "ab" * 32), 1)
     (mirror / CHECKPOINT).write_bytes(moved.with_signatures(old.signatures[-1]).to_bytes())
     found = verdicts(audit_mirror(mirror, public_key=KEY.public, quorum=Quorum.of(WITNESSES, 2)))
-    assert found["G witnesses"] == "alarm"
+    assert found["witnesses"] == "alarm"
 
 
 def rewritten(mirror: Path, leaves: list[bytes]) -> None:
@@ -160,8 +160,8 @@ def test_entries_that_break_the_rules_alarm(mirror: Path, change: Callable[[list
     before = head(mirror)
     rewritten(mirror, change(leaves_of(mirror)))
     found = verdicts(audit_mirror(mirror, public_key=KEY.public, expect_head=before))
-    assert (found["G rules"], found["G expected head"]) == ("alarm", "alarm")
-    assert found["G checkpoint"] == ("alarm" if change is other_spelling else "pass")  # which has no population
+    assert (found["rules"], found["expected head"]) == ("alarm", "alarm")
+    assert found["checkpoint"] == ("alarm" if change is other_spelling else "pass")  # which has no population
 
 
 def test_files_that_do_not_fit_alarm(mirror: Path) -> None:
@@ -170,7 +170,7 @@ def test_files_that_do_not_fit_alarm(mirror: Path) -> None:
     def alarmed(test: str) -> None:
         assert verdicts(audit_mirror(mirror, public_key=KEY.public))[test] == Verdict.ALARM.value
 
-    for path, test in (("tile/entries/000", "G mirror"), ("tile/0/000", "G tiles"), ("tile/1/000.p/1", "G tiles")):
+    for path, test in (("tile/entries/000", "mirror"), ("tile/0/000", "tiles"), ("tile/1/000.p/1", "tiles")):
         data = (mirror / path).read_bytes()
         for changed in (data[:-1] + bytes([data[-1] ^ 1]), data[:-1], data + b"x", b""):
             (mirror / path).write_bytes(changed)
@@ -180,11 +180,11 @@ def test_files_that_do_not_fit_alarm(mirror: Path) -> None:
         (mirror / path).write_bytes(data)
     for other in (b"", b"nonsense", checkpoint[:-2], checkpoint.replace(b"\n303\n", b"\n302\n")):
         (mirror / CHECKPOINT).write_bytes(other)
-        alarmed("G mirror")
+        alarmed("mirror")
     thief = SigningKey.generate()
     stolen = sign_checkpoint(Checkpoint(303, MerkleTree(leaves_of(mirror)).root()), LOG.name, thief)
     (mirror / CHECKPOINT).write_bytes(stolen.to_bytes())
-    alarmed("G checkpoint")
+    alarmed("checkpoint")
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from palate_audit.run.structure import STRUCTURE, Structural, structural
 
-from palate_audit import Claim, Contributions, Finding, Released, Verdict
+from palate_audit import AuditResult, Claim, Contributions, Finding, Released, Section, Verdict
 from palate_audit.counted.neighbours import needed, neighbours
 from palate_audit.counted.pair import threshold
 from palate_audit.counted.sampled import sampling_tests
@@ -23,7 +22,8 @@ from palate_audit.harness.trials import Presence, conduct
 from palate_audit.harness.worlds import TimeBudget, end, pairs, same, same_noise
 from palate_audit.run.mechanism import QUICK, audit_mechanism
 from palate_audit.targets.function import Function
-from palate_core.errors import InputError
+from palate_cli.commands.audit.outcome import conclude
+from palate_core.errors import InputError, PalateError
 
 Floats = npt.NDArray[np.float64]
 SIGMA, DELTA = 2.0, 1e-6
@@ -133,16 +133,16 @@ class Remembers:
 
 
 WRONG: list[tuple[Any, str]] = [
-    (by_users_with_data, "D neighbouring worlds"),
-    (all_by_users_with_data, "B noise whoever takes part"),
-    (silent_when_empty, "B noise whoever takes part"),
-    (layers_claimed_as_one, "D neighbouring worlds"),
-    (clipped_by_the_median, "D neighbouring worlds"),
-    (noise_by_the_longest, "D neighbouring worlds"),
-    (one_counts_twice, "F each user's share"),
-    (not_a_number_is_short, "D neighbouring worlds"),
-    (copies_count_squared, "D neighbouring worlds"),
-    (Remembers(), "F users of the run before"),
+    (by_users_with_data, "neighbouring worlds"),
+    (all_by_users_with_data, "noise whoever takes part"),
+    (silent_when_empty, "noise whoever takes part"),
+    (layers_claimed_as_one, "neighbouring worlds"),
+    (clipped_by_the_median, "neighbouring worlds"),
+    (noise_by_the_longest, "neighbouring worlds"),
+    (one_counts_twice, "each user's share"),
+    (not_a_number_is_short, "neighbouring worlds"),
+    (copies_count_squared, "neighbouring worlds"),
+    (Remembers(), "users of the run before"),
 ]
 
 
@@ -165,12 +165,12 @@ def alarms(found: dict[str, Finding]) -> set[str]:
 def test_a_right_mechanism_raises_no_alarm(mechanism: Any) -> None:
     found = looked_at(mechanism)
     assert alarms(found) == set()
-    assert ("more of it" in found["B noise above the claim"].said) == (mechanism is louder)
+    assert ("more of it" in found["noise above the claim"].said) == (mechanism is louder)
     if mechanism is secret:
-        assert found["F each user's share, order and memory"].verdict is Verdict.UNCHECKABLE
+        assert found["each user's share, order and memory"].verdict is Verdict.UNCHECKABLE
     else:
-        assert found["D neighbouring worlds"].figures["moved"] == pytest.approx(1.0, abs=0.02)
-        assert ("no fault" in found["F order of users"].said) == (mechanism is by_place)
+        assert found["neighbouring worlds"].figures["moved"] == pytest.approx(1.0, abs=0.02)
+        assert ("no fault" in found["order of users"].said) == (mechanism is by_place)
 
 
 @pytest.mark.parametrize(("mechanism", "test"), WRONG, ids=lambda each: getattr(each, "__name__", None))
@@ -188,14 +188,14 @@ def test_a_round_that_ends_otherwise_where_nobody_takes_part_is_found(what: str,
             raise ZeroDivisionError("nobody\nis here")
         return np.full(data.shape[1], np.nan) if what == "is NaN" else np.zeros(0)
 
-    found = looked_at(mechanism, size=64, users=16, epsilon=epsilon)["I nobody takes part"]
+    found = looked_at(mechanism, size=64, users=16, epsilon=epsilon)["nobody takes part"]
     assert found.verdict is Verdict.ALARM
     assert "\n" not in found.said
 
 
 @pytest.mark.parametrize("mechanism", [by_users_with_data, silent_when_empty, all_by_users_with_data])
 def test_epsilon_alone_is_enough_for_gross_faults(mechanism: Any) -> None:
-    assert "D neighbouring worlds" in alarms(looked_at(mechanism, size=128, users=64, epsilon=2.3))
+    assert "neighbouring worlds" in alarms(looked_at(mechanism, size=128, users=64, epsilon=2.3))
 
 
 def test_a_right_mechanism_passes_where_epsilon_is_all_that_is_claimed() -> None:
@@ -203,11 +203,11 @@ def test_a_right_mechanism_passes_where_epsilon_is_all_that_is_claimed() -> None
 
 
 def test_where_nothing_is_claimed_of_noise_an_uneven_share_is_said() -> None:
-    found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["F each user's share"]
+    found = looked_at(layers_claimed_as_one, size=64, users=32, epsilon=2.3)["each user's share"]
     assert found.verdict is Verdict.UNCHECKABLE
     assert found.figures["most"] == pytest.approx(np.sqrt(2), abs=0.01)
     assert found.figures["warning"].endswith("1.41 times as far as another")
-    assert "F each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
+    assert "each user's share" not in looked_at(plain, size=64, users=32, epsilon=2.3)
 
 
 class TwoRounds:
@@ -226,8 +226,8 @@ class TwoRounds:
 
 def test_later_releases_may_follow_from_earlier_ones() -> None:
     found = {each.test: each for each in judge(neighbours(conduct(TwoRounds(), runs=QUICK, seed=3)))}
-    assert found["D neighbouring worlds"].verdict is Verdict.PASS
-    assert found["D later releases"].verdict is Verdict.UNCHECKABLE
+    assert found["neighbouring worlds"].verdict is Verdict.PASS
+    assert found["later releases"].verdict is Verdict.UNCHECKABLE
 
 
 class Learns:
@@ -260,17 +260,17 @@ def test_releases_that_follow_from_former_ones_correlate_and_that_is_no_alarm(pu
     section = audit_mechanism(Learns(pull, hidden=hidden), seed=1)
     assert section.alarms == ()
     found = {each.test: each for each in section.findings}
-    across = found["C correlation across releases"]
+    across = found["correlation across releases"]
     assert across.verdict is Verdict.UNCHECKABLE
     assert "follow from former releases" in across.said
     assert ("can't be seen" in across.said) == hidden
-    assert found["C noise beside former releases"].verdict is Verdict.PASS
+    assert found["noise beside former releases"].verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_noise_that_was_used_again_shows_where_releases_follow_from_each_other(hidden: bool) -> None:
     section = audit_mechanism(Learns(hidden=hidden, reused=0.6), seed=1)
-    assert "C noise beside former releases" in {each.test for each in section.alarms}
+    assert "noise beside former releases" in {each.test for each in section.alarms}
 
 
 class Drawn:
@@ -313,16 +313,16 @@ def drawn(how: str, pull: float = 0.0, seed: int = 3) -> dict[str, Finding]:
 def test_hidden_sampling_as_claimed_raises_no_alarm_and_says_what_would_have_shown(how: str, pull: float) -> None:
     found = drawn(how, pull)
     assert alarms(found) == set()
-    assert "would show" in found["A rate of the sampling"].said
-    assert found["A rate of the sampling"].figures["rate"] < 0.36
+    assert "would show" in found["rate of the sampling"].said
+    assert found["rate of the sampling"].figures["rate"] < 0.36
 
 
 @pytest.mark.parametrize(
     ("how", "test"),
     [
-        ("twice as often", "A rate of the sampling"),
-        ("one sample", "A each step's own sampling"),
-        ("one coin", "A each user's own sampling"),
+        ("twice as often", "rate of the sampling"),
+        ("one sample", "each step's own sampling"),
+        ("one coin", "each user's own sampling"),
     ],
 )
 def test_hidden_sampling_other_than_claimed_is_found(how: str, test: str) -> None:
@@ -344,8 +344,8 @@ def test_without_a_claimed_sampling_there_is_nothing_to_test() -> None:
 
 def test_noise_of_any_size_is_no_memory() -> None:
     found = looked_at(all_by_users_with_data, users=512)
-    assert found["F users of the run before"].verdict is Verdict.PASS
-    assert found["F memory between runs"].verdict is Verdict.PASS
+    assert found["users of the run before"].verdict is Verdict.PASS
+    assert found["memory between runs"].verdict is Verdict.PASS
 
 
 def test_the_same_noise_comes_from_every_usual_generator_and_they_go_on_afterwards() -> None:
@@ -368,7 +368,7 @@ def test_draws_that_depend_on_data_are_told_apart() -> None:
     one, other = end(target, pair.without, seed=1), end(target, pair.within, seed=1)
     assert one.draws != other.draws
     assert same(one, end(target, pair.without, seed=1))
-    assert "which random numbers are drawn" in looked_at(draws_more)["D some worlds"].said
+    assert "which random numbers are drawn" in looked_at(draws_more)["some worlds"].said
 
 
 def test_a_refusal_of_rows_that_the_auditor_made_up_is_no_alarm() -> None:
@@ -379,7 +379,7 @@ def test_a_refusal_of_rows_that_the_auditor_made_up_is_no_alarm() -> None:
 
     found = looked_at(careful)
     assert alarms(found) == set()
-    assert "rows must be small" in found["D rows that it doesn't take"].said
+    assert "rows must be small" in found["rows that it doesn't take"].said
 
 
 def test_numbers_beside_a_nan_may_not_move_further_than_is_claimed() -> None:
@@ -389,8 +389,8 @@ def test_numbers_beside_a_nan_may_not_move_further_than_is_claimed() -> None:
             (data * np.where(lengths > 1, 1 / np.maximum(lengths, 1), 1.0)).sum(axis=0) + noise(data, rng)
         )
 
-    assert "D rows that are no numbers" in alarms(looked_at(compares))
-    assert "noise follows from data" in looked_at(noise_by_the_longest)["F each user's share"].said
+    assert "rows that are no numbers" in alarms(looked_at(compares))
+    assert "noise follows from data" in looked_at(noise_by_the_longest)["each user's share"].said
 
 
 def test_a_deadline_keeps_what_was_made() -> None:
@@ -399,7 +399,7 @@ def test_a_deadline_keeps_what_was_made() -> None:
     trials = conduct(target, runs=(Presence.HALF,) * 99, seed=1, deadline=TimeBudget.after(0), tell=told.append)
     assert (len(trials.runs), sum(told)) == (1, 1)
     found = neighbours(conduct(target, runs=(Presence.HALF,) * 512, seed=1), deadline=TimeBudget.after(0))
-    assert "no time was left" in next(each.said for each in found if each.test == "D some worlds")
+    assert "no time was left" in next(each.said for each in found if each.test == "some worlds")
     assert TimeBudget().left == np.inf
 
 
@@ -415,9 +415,9 @@ def test_with_no_time_left_nothing_more_is_said_than_was_looked_at() -> None:
         assert section.alarms == ()
         return next(each.verdict for each in section.findings if each.test == test)
 
-    assert said(Claim.pair(epsilon=2.3, delta=DELTA), "F users of the run before") is Verdict.UNCHECKABLE
+    assert said(Claim.pair(epsilon=2.3, delta=DELTA), "users of the run before") is Verdict.UNCHECKABLE
     known = Claim.gaussian(sensitivity=1.0, sigmas=(SIGMA,), delta=DELTA)
-    assert said(known, "I nobody takes part") is Verdict.UNCHECKABLE
+    assert said(known, "nobody takes part") is Verdict.UNCHECKABLE
 
 
 def test_runs_that_fail_later_are_kept_apart() -> None:
@@ -445,26 +445,25 @@ def test_a_rule_is_chosen_where_its_bound_is_largest() -> None:
     assert needed(2.3, DELTA) < needed(5.0, DELTA)
 
 
-def test_a_test_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*, quick: bool = False) -> list[Finding]:
+def test_a_test_that_breaks_is_an_alarm_and_one_that_cannot_run_is_no_pass() -> None:
+    def breaks() -> list[Finding]:
         raise KeyError("lost\nit")
 
-    def lacks(*, quick: bool = False) -> list[Finding]:
+    def lacks() -> list[Finding]:
         raise OSError("no fork here")
 
-    def works(*, quick: bool = False) -> list[Finding]:
-        return [Finding.checked("G works", True, "it does")]
-
-    tests = (Structural("D", breaks, ""), Structural("E", lacks, ""), Structural("G", works, ""))
-    monkeypatch.setattr("palate_audit.run.structure.STRUCTURE", tests)
-    found = structural(quick=True, whole=True)
-    assert [each.verdict for each in found] == [Verdict.ALARM, Verdict.UNCHECKABLE, Verdict.PASS]
-    assert found[0].said == "it ended with KeyError: 'lost\\nit'"
-    with pytest.raises(KeyError):
-        structural(quick=True)
-    assert len(STRUCTURE) > 5
-    theirs = survived("A odd", lambda: [][1], ours=False)
-    assert theirs[0].verdict is Verdict.UNCHECKABLE
+    [broken], [theirs] = survived("odd", breaks), survived("odd", lambda: [][1], ours=False)
+    assert (broken.verdict, broken.said) == (Verdict.ALARM, "it ended with KeyError: 'lost\\nit'")
+    assert theirs.verdict is Verdict.UNCHECKABLE
+    passed = Finding.checked("works", True, "it does")
+    for ours in (True, False):
+        section = Section("mechanism", "x", (passed, *survived("odd", lacks, ours=ours)))
+        assert [each.said for each in section.broken] == ["it could not run: OSError: no fork here"]
+        assert AuditResult((section,), 1).verdict is Verdict.UNCHECKABLE
+        with pytest.raises(PalateError, match="every test of an audit must run: odd: it could not run") as caught:
+            conclude([section], out=None, as_json=True)
+        assert caught.value.exit_code == 1
+    assert AuditResult((Section("mechanism", "x", (passed, theirs)),), 1).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(

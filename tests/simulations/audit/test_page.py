@@ -6,7 +6,6 @@ import html
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +16,13 @@ from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Bound, Finding, Rung, Section, Verdict
 from palate_audit.evidence.series import NAMES, histogram, roc
 from palate_audit.report import figures as plots
-from palate_audit.report.page import LETTERS, render
+from palate_audit.report.page import render
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 SERIES: dict[str, Any] = {
     "facts": {"canaries": 8192, "worst_group": "none of the many groups that were tried"},
     "scores": [histogram("all of them", [1.0, 2.0, 2.5], [0.0, 0.4]), histogram("known null", [1.0, 1.5])],
     "delta_curve": {"claimed": [[1.0, 1e-2], [5.0, 1e-5]], "measured": {"L2 one run": [[1.0, 1e-3], [4.0, 1e-5]]}},
-    "kill_table": {
-        "tests": ["B noise", "D probes"],
-        "mutants": [{"name": "no clip at all, however large", "killed_by": ["D probes"]},
-                    {"name": "no clip at all, however small", "killed_by": []}],
-    },
     "roc": [roc("released", [0.0, 0.01, 1.0], [0.0, 0.05, 1.0], mu=1.1), roc("control", [0.0, 1.0], [1.0, 1.0])],
     "intervals": [{"title": "By decile", "axis": "TPR", "ceiling": 0.1,
                    "rows": [{"name": "decile 1", "value": 0.05, "low": 0.04, "high": 0.07}]}],
@@ -45,8 +39,8 @@ def section(**changes: Any) -> Section:
         "name": "mechanism",
         "subject": f"the production round {EVIL}",
         "findings": (
-            Finding.counted("B noise", 0.25, "variance 1.0003"),
-            Finding.missing("K seeds", "no seed to try"),
+            Finding.counted("noise", 0.25, "variance 1.0003"),
+            Finding.missing("seeds", "no seed to try"),
         ),
         "bounds": (Bound(Rung.L0, "counts", None, 3.0, 5.0), Bound(Rung.L2, "known null", 1.1, 4.8, 5.0)),
         "assumptions": ("canaries are independent",),
@@ -64,13 +58,13 @@ def shown(page: str) -> str:
 def test_everything_of_a_section_is_on_the_page() -> None:
     page = render([section()])
     text = shown(page)
-    for words in ("B noise", "variance 1.0003 (p = 0.25)", "not checkable", "no seed to try", "L0: counts", "0.600",
+    for words in ("noise", "variance 1.0003 (p = 0.25)", "not checkable", "no seed to try", "L0: counts", "0.600",
                   "L2: known null", "0.960", "8,192", "none of the many groups", "canaries are independent", "0.6123",
-                  "Scores of canaries: known null", "claimed and measured", "1 of 2 mutants are caught", "NOBODY",
+                  "Scores of canaries: known null", "claimed and measured",
                   "Attacks, true against false positives", "By decile", "What this audit can't show"):  # fmt: skip
         assert words in text, words
     figures = re.findall(r'<script type="application/json" id="figure-mechanism-[\w-]+">(.*?)</script>', page)
-    assert len(figures) == len(re.findall("data-figure=", page)) == 6
+    assert len(figures) == len(re.findall("data-figure=", page)) == 5
     assert all(json.loads(figure)["data"] for figure in figures)
 
 
@@ -87,8 +81,7 @@ def test_hostile_text_is_text_and_the_page_loads_nothing() -> None:
     name = EVIL
     hostile = section(
         findings=(Finding.checked(name, False, name),),
-        series={"kill_table": {"tests": [name], "mutants": [{"name": name, "killed_by": [name]}]},
-                "tables": [{"title": name, "header": [name], "rows": [[name]]}], "facts": {name: name}},
+        series={"tables": [{"title": name, "header": [name], "rows": [[name]]}], "facts": {name: name}},
     )  # fmt: skip
     page = render([hostile])
     assert "<img" not in page
@@ -120,9 +113,7 @@ def test_the_headline_is_the_worst_of_it(findings: tuple[Finding, ...], headline
 
 
 def test_all_parts_stand_on_one_page_in_one_order() -> None:
-    parts = document.together(
-        (), [section(name=name) for name in ("card", "poisoning", "attacks", "ledger", "mutants", "mechanism")]
-    )
+    parts = document.together((), [section(name=name) for name in ("card", "attacks", "ledger", "mechanism")])
     places = [render(parts).index(f'<section id="{name}"') for name in document.ORDER]
     assert places == sorted(places)
 
@@ -144,11 +135,10 @@ def test_the_claim_stands_before_the_findings_and_everything_that_was_not_run_is
         "palate audit ledger DIR",
         "palate audit attacks DIR",
         "palate audit card DIR",
-        "palate audit mutants",
     ):
         assert claim < page.index(words) < page.index("variance 1.0003"), words
     assert "palate audit mechanism)" not in page
-    assert page.index("What could not be checked") < page.index("K seeds") < page.index("variance 1.0003")
+    assert page.index("What could not be checked") < page.index("seeds") < page.index("variance 1.0003")
 
 
 @pytest.mark.parametrize("stamp", ["NO PRIVACY: dp off", "NOT FOR RELEASE: seeded noise"])
@@ -157,7 +147,7 @@ def test_a_run_that_claims_nothing_is_never_headed_nothing_found(stamp: str) -> 
     sections = [section(name="ledger", series={"claim": bare}), section(name="card", series={})]
     page = shown(render(sections))
     assert "Nothing found" not in page
-    assert page.index(stamp) < page.index("B noise")
+    assert page.index(stamp) < page.index("noise")
     assert f"{stamp}. Nothing is claimed" in page
     result = AuditResult(tuple(sections), None)
     assert result.verdict is Verdict.UNCHECKABLE
@@ -179,18 +169,6 @@ def test_controls_stand_apart_from_passes() -> None:
     assert "membership, control works succeeds" in page
     assert "membership pass AUC 0.6" in page
     assert document.read(document.write([attacks]))[0].findings == attacks.findings
-
-
-def test_every_letter_is_spelled_out() -> None:
-    findings = [Finding.checked(f"{letter} test", True, "good") for letter in LETTERS]
-    page = shown(render([section(findings=tuple(findings))]))
-    for letter, asks in LETTERS.items():
-        assert f"{letter}: {asks} (1 passed)" in page
-    ledger = shown(render([section(name="ledger", findings=(Finding.checked("G charges", True, "good"),))]))
-    assert "G: Ledger, releases and files of the run" in ledger
-    described = Path(__file__).parents[3] / "docs" / "audit.md"
-    named = set(re.findall(r"(?m)^\| ([A-Z]2?(?:, [A-Z]2?)*) \|", described.read_text(encoding="utf-8")))
-    assert {letter for cell in named for letter in cell.split(", ")} - {"L2"} == set(LETTERS)
 
 
 def test_how_it_was_made_and_who_signed_it_is_said() -> None:

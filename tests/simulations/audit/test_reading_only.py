@@ -40,7 +40,7 @@ print(json.dumps([codes, noted]), file=sys.stderr)
 FEWER = """
 from palate_audit.run import accounts
 for name in ("_prv", "_opacus"):
-    setattr(accounts, name, lambda *_: accounts.Finding.missing("G epsilon", "left out"))
+    setattr(accounts, name, lambda *_: accounts.Finding.missing("epsilon", "left out"))
 """
 
 
@@ -90,7 +90,7 @@ def test_a_ledger_that_is_in_use_is_read_with_its_wal(bench: Any, finding: Any) 
         section = bench.audit(expect_head=ledger.checkpoint())
         assert {path: path.read_bytes() for path in before} == before
     assert section.alarms == ()
-    assert finding(section, "G expected head").verdict is Verdict.PASS
+    assert finding(section, "expected head").verdict is Verdict.PASS
 
 
 def test_a_snapshot_is_taken_again_while_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

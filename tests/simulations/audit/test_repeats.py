@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from palate_audit.mutants.mutation_testing import find
 
+from mutants.listed import find
 from palate_audit.counted.repeats import exact_repeats
 from palate_audit.evidence.evidence import Verdict, judge
 from palate_audit.harness.claim import Claim

@@ -17,7 +17,7 @@ from palate_common.records.key_file import load_key
 from palate_core.errors import IntegrityError
 from palate_core.log.signing import SigningKey
 
-PART = Section("mechanism", "x", (Finding.counted("B noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
+PART = Section("mechanism", "x", (Finding.counted("noise", 1e-300, "ε × 2"),), (), (), {"facts": {"alpha": 1e-6}})
 
 SUM = """
 import numpy as np

@@ -26,17 +26,17 @@ from palate_core.log.canonical import canonical_json
 from palate_sim.run.inventory import GROWING, SECRETS
 
 COVERED: dict[str, tuple[str, ...]] = {
-    "releases/*.safetensors": ("seal in the ledger", "G sealed releases"),
-    "model/*": ("signed manifest", "G published model"),
-    "ledger.json": ("its signature and proofs", "G extract"),
+    "releases/*.safetensors": ("seal in the ledger", "sealed releases"),
+    "model/*": ("signed manifest", "published model"),
+    "ledger.json": ("its signature and proofs", "extract"),
     "privacy_card.json": ("its signature, and the ledger", "card"),
-    "files.json": ("its signature", "G signed files"),
-    "devices.db": ("files.json", "G signed files"),
-    "result.json": ("files.json", "G signed files"),
-    "report.html": ("files.json", "G signed files"),
-    "run.json": ("files.json", "G signed files"),
-    "inputs.safetensors": ("hash in the run's terms", "G public inputs"),
-    "key": ("the key that signed", "G private key"),
+    "files.json": ("its signature", "signed files"),
+    "devices.db": ("files.json", "signed files"),
+    "result.json": ("files.json", "signed files"),
+    "report.html": ("files.json", "signed files"),
+    "run.json": ("files.json", "signed files"),
+    "inputs.safetensors": ("hash in the run's terms", "public inputs"),
+    "key": ("the key that signed", "private key"),
 }
 """Pattern of a file -> what vouches for it, and the test that says so first."""
 UNCOVERED = GROWING | SECRETS
@@ -187,20 +187,20 @@ def test_the_privacy_figures_of_the_result_are_the_ledgers_also_without_an_inven
     ]  # fmt: skip
     for change in forged:
         path.write_text(json.dumps({**result, **change}))
-        assert finding(bench.audit(), "G figures of the result").verdict is Verdict.ALARM, change
+        assert finding(bench.audit(), "figures of the result").verdict is Verdict.ALARM, change
     path.write_text("{")
-    assert finding(bench.audit(), "G figures of the result").verdict is Verdict.ALARM
+    assert finding(bench.audit(), "figures of the result").verdict is Verdict.ALARM
 
 
 def test_an_inventory_that_was_taken_away_is_missed(bench: Any, finding: Any) -> None:
     (bench.folder / "files.json").unlink()
-    assert finding(bench.audit(), "G signed files").verdict is Verdict.ALARM
+    assert finding(bench.audit(), "signed files").verdict is Verdict.ALARM
 
 
 def test_a_file_that_came_later_is_named(bench: Any, finding: Any) -> None:
     (bench.folder / "split").mkdir()
     (bench.folder / "split" / "train.csv.gz").write_bytes(b"x")
-    found = finding(bench.audit(), "G files not signed")
+    found = finding(bench.audit(), "files not signed")
     assert (found.verdict, found.figures["names"]) == (Verdict.UNCHECKABLE, ["split/train.csv.gz"])
 
 
@@ -222,21 +222,21 @@ def test_what_a_process_left_beside_the_devices_ledger_is_signed_with_it(bench: 
     inventory = json.loads((bench.folder / "files.json").read_bytes())
     write_inventory(folder, inventory["run"], load_key(folder.key_file), soon={})
     assert not Path(f"{path}-wal").exists()
-    assert finding(bench.audit(), "G signed files").verdict is Verdict.PASS
+    assert finding(bench.audit(), "signed files").verdict is Verdict.PASS
     Path(f"{path}-wal").write_bytes(b"x")
-    assert finding(bench.audit(), "G files not signed").figures["names"] == ["devices.db-wal"]
+    assert finding(bench.audit(), "files not signed").figures["names"] == ["devices.db-wal"]
 
 
 def test_a_private_key_is_named_wherever_it_lies_and_one_of_somebody_else_is_an_alarm(bench: Any, finding: Any) -> None:
-    found = finding(bench.audit(), "G private key")
+    found = finding(bench.audit(), "private key")
     assert (found.verdict, found.figures["names"]) == (Verdict.UNCHECKABLE, ["key"])
     (bench.folder / "key").rename(bench.folder / "model" / "old.pem")
-    found = finding(bench.audit(), "G private key")
+    found = finding(bench.audit(), "private key")
     assert (found.verdict, found.figures["names"]) == (Verdict.UNCHECKABLE, ["model/old.pem"])
     (bench.folder / "model" / "old.pem").unlink()
-    assert finding(bench.audit(), "G private key").verdict is Verdict.PASS
+    assert finding(bench.audit(), "private key").verdict is Verdict.PASS
     shutil.copy(bench.root / "second" / "key", bench.folder / "key")
-    assert finding(bench.audit(), "G private key").verdict is Verdict.ALARM
+    assert finding(bench.audit(), "private key").verdict is Verdict.ALARM
 
 
 def test_participations_that_were_taken_away_are_missed_without_any_inventory(bench: Any, finding: Any) -> None:
@@ -247,7 +247,7 @@ def test_participations_that_were_taken_away_are_missed_without_any_inventory(be
     connection.execute("DELETE FROM charges WHERE seq = (SELECT max(seq) FROM charges)")
     connection.commit()
     connection.close()
-    found = finding(bench.audit(), "G participation cap")
+    found = finding(bench.audit(), "participation cap")
     assert found.verdict is Verdict.ALARM
     assert "no device has a receipt" in found.said
 
@@ -257,7 +257,7 @@ def test_a_flipped_model_is_an_alarm_and_no_traceback(bench: Any, capsys: pytest
     data = path.read_bytes()
     for place in range(0, len(data), len(data) // 40):
         path.write_bytes(data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :])
-        assert "G model hash" in {found.test for found in bench.audit().alarms}
+        assert "model hash" in {found.test for found in bench.audit().alarms}
     assert command(["audit", "ledger", str(bench.folder)]) == 4
     assert "Traceback" not in capsys.readouterr().err
 
@@ -278,7 +278,7 @@ def republished(bench: Any, *, items: tuple[str, ...] | None = None, **facts: An
 
 def test_an_exact_count_in_the_manifest_is_an_alarm_also_where_the_operator_signs_it(bench: Any, finding: Any) -> None:
     republished(bench, counts=[17, 5])
-    found = finding(bench.audit(), "G published model")
+    found = finding(bench.audit(), "published model")
     assert found.verdict is Verdict.ALARM
     assert "`counts`" in found.said
     republished(bench, counts=None)

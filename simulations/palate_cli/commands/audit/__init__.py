@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from palate_cli.commands.audit import attacks, card, evidence, ledger, mechanism, mutants, poisoning, verify
+from palate_cli.commands.audit import attacks, card, evidence, ledger, mechanism, verify
 
 app = typer.Typer(
     help="Evidence about a run, a mechanism or an attack: exit code 4 where it exceeds the claim (docs/audit.md).",
@@ -24,8 +24,6 @@ def _audit() -> None:
 app.command("card")(card.card)
 app.command("ledger")(ledger.ledger)
 app.command("attacks")(attacks.attacks)
-app.command("poisoning")(poisoning.poisoning)
 app.command("mechanism")(mechanism.mechanism)
-app.command("mutants")(mutants.mutants)
 app.command("verify")(verify.verify)
 app.command("evidence")(evidence.evidence)

@@ -21,7 +21,7 @@ def attacks(
         typer.Option(
             "--attack",
             metavar="NAME",
-            help="interaction, membership, model, attribute or substitution; repeatable. Default: all.",
+            help="interaction, membership, model or attribute; repeatable. Default: all.",
         ),
     ] = None,
     users: Annotated[int, typer.Option(metavar="N", help="Target users.")] = 200,

@@ -1,6 +1,7 @@
 """The end of every `palate audit` command: the findings on the terminal, in `--out`, and as an exit code.
 
     0  nothing exceeds the claim; what could not be checked is named
+    1  a test could not run
     2  bad input
     4  the evidence exceeds the claim
 
@@ -27,9 +28,14 @@ from rich.table import Table
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
 from palate_common.records.files import write_durably
+<<<<<<< HEAD
 from palate_common.records.key_file import load_key, save_key
 from palate_core.errors import EvidenceError, InputError, IntegrityError
+=======
+from palate_core.errors import EvidenceError, InputError, IntegrityError, PalateError
+>>>>>>> refs/prep/tip-audit
 from palate_core.log.signing import SigningKey
+from palate_sim.cores import machine
 from palate_sim.progress.wording import clean
 from palate_sim.run.versions import versions
 
@@ -69,6 +75,7 @@ def conclude(
 
     Raises:
         EvidenceError: some finding is an alarm; everything was printed and written before.
+        PalateError: a test could not run.
         InputError: `out` can't be written, or holds something else than an audit.
     """
     about = made(chosen)
@@ -80,12 +87,15 @@ def conclude(
         console = Console()
         for section in sections:
             show(section, console)
+        console.print(f"{about['cpu_seconds']} CPU seconds on {escape(about['machine'])}", soft_wrap=True, style="dim")
         if written is not None:
             console.print(f"report: {escape(str(written))}", soft_wrap=True, highlight=False)
     alarms = [found for section in sections for found in section.alarms]
     if alarms:
         more = f" (and {len(alarms) - 1} more)" if len(alarms) > 1 else ""
         raise EvidenceError(f"the evidence exceeds the claim: {alarms[0].test}: {alarms[0].said}{more}")
+    if broken := [found for section in sections for found in section.broken]:
+        raise PalateError(f"every test of an audit must run: {broken[0].test}: {broken[0].said}")
 
 
 def show(section: Section, console: Console) -> None:
@@ -121,7 +131,7 @@ def show(section: Section, console: Console) -> None:
 
 
 def made(chosen: Mapping[str, int]) -> dict[str, Any]:
-    """How a part was made: the command that repeats it, when, and by which code."""
+    """How a part was made: the command that repeats it, when, where, and by which code."""
     found = versions()
     told: dict[str, Any] = {
         name: found[name] for name in ("palate", "commit", "python", "environment") if name in found
@@ -129,6 +139,8 @@ def made(chosen: Mapping[str, int]) -> dict[str, Any]:
     return {
         "command": _command(chosen),
         "created": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "cpu_seconds": round(time.process_time(), 1),
         **told,
     }
 

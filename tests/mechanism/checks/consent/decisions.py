@@ -1,4 +1,4 @@
-"""P, decisions: what a user has agreed to is their latest decision on it, whatever was decided before.
+"""Decisions: what a user has agreed to is their latest decision on it, whatever was decided before.
 
 A user decides in a generated order, dozens of times: agrees to a purpose and takes it back, as shown one text or
 another, of earlier versions, later ones and the same; twice in a row; with a clock that jumps. A book keeps the latest

@@ -1,4 +1,4 @@
-"""P, decisions that can't be written: a revocation holds all the same, and a grant that wasn't written is none.
+"""Decisions that can't be written: a revocation holds all the same, and a grant that wasn't written is none.
 
 What SQLite is asked for while a user decides is recorded. Then each of these things fails in turn, as on a full or
 broken disk: the user takes a purpose back that they had agreed to, or agrees to one that was denied. Afterwards the
@@ -20,8 +20,8 @@ from typing import Any
 from unittest import mock
 
 import sqlcipher3.dbapi2 as sqlcipher
-from palate_audit.checks.ledgers.books import done
 
+from mechanism.checks.ledgers.books import done
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES, Purpose
 from palate_client.device import Device, open_device

@@ -1,4 +1,4 @@
-"""P, what fails while a device answers: whatever it is, nothing leaves that isn't noted, charged and agreed to.
+"""What fails while a device answers: whatever it is, nothing leaves that isn't noted, charged and agreed to.
 
 An app's device answers a plan. Every call that the road makes into the rooms of what it keeps, of the store, its locks,
 the journal, the ledger and consent, is found by watching; nobody lists them. Then each of them fails in turn: the lock
@@ -25,12 +25,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 import sqlcipher3.dbapi2 as sqlcipher
-from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 
 import palate_client
 import palate_common
+from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.device import open_device
 from palate_client.events import Event

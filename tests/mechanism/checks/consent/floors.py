@@ -1,4 +1,4 @@
-"""G, floors: a plan that only one floor forbids is refused, for every floor, and a loosening loosens what it says.
+"""Floors: a plan that only one floor forbids is refused, for every floor, and a loosening loosens what it says.
 
 The fields are those of the class itself, so that a new one is among them, and is an alarm until there is a plan that
 only it forbids.
@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from flwr.app import Context, RecordDict
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
 
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.flower import Host
@@ -45,7 +45,7 @@ from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL
 from palate_sim.engines.node import DEVICES, FLOORS, HISTORIES, PUBLIC_KEY, SIZE, close_host, host_from_config
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-TEST = "G floors"
+TEST = "floors"
 DEFAULTS: Mapping[str, Any] = {
     "min_sigma": 64, "max_mu2": math.inf, "min_cohort": 1, "population": None, "allow_seeded": False,
     "allow_off": False, "allow_central": False, "allow_distributed": True, "allow_local": True, "allow_events": False,

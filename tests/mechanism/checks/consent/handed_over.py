@@ -1,4 +1,4 @@
-"""P, what a device hands over: it follows from what counts now, to the day, whenever it was read before.
+"""What a device hands over: it follows from what counts now, to the day, whenever it was read before.
 
 Generated lives of an app's device, on its real store: items that are liked, bought and shared, again on the same day
 and later, events that count for nothing, a file that is read late, a taste that is reset, days on which nothing
@@ -29,9 +29,9 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION
 
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device

@@ -1,4 +1,4 @@
-"""P, on the wire: whatever fails while a device is online, and whatever its user did, its server learns no more.
+"""On the wire: whatever fails while a device is online, and whatever its user did, its server learns no more.
 
 An app's device is enrolled and syncs, by its own session, Flower's wire and downloads, with a server that asks for an
 attempt's answer, for the same once more, and for the next one. Every second of its requests fails in turn: it isn't
@@ -25,10 +25,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from palate_audit.checks.consent.wire_server import FAILURES, KilledError, WireServer, certificate, online
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION, Setting
-
+from mechanism.checks.consent.wire_server import FAILURES, KilledError, WireServer, certificate, online
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.harness.watched_run import memory
 from palate_client.consent import PURPOSES
 from palate_client.device import Device, open_device

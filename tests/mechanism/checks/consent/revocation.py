@@ -1,4 +1,4 @@
-"""P, consent: once a purpose is revoked nothing more of it leaves, whatever step an attempt is at.
+"""Consent: once a purpose is revoked nothing more of it leaves, whatever step an attempt is at.
 
 An app's device is in whole attempts: training and a survey, in the clear and under masks, as its sync hosts it. Before
 each answer its user takes back the purpose of the plan and keeps all others: the device must refuse, and charge nothing
@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.checks.consent.decisions import decided
-from palate_audit.checks.consent.failing import failing
-from palate_audit.checks.consent.failing_calls import failing_calls
-from palate_audit.checks.consent.handed_over import handed_over
-from palate_audit.checks.consent.on_the_wire import on_the_wire
-from palate_audit.checks.consent.sending import sending
-from palate_audit.checks.roads import DEVICES, OURS, AppHost, identities_with
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
-
+from mechanism.checks.consent.decisions import decided
+from mechanism.checks.consent.failing import failing
+from mechanism.checks.consent.failing_calls import failing_calls
+from mechanism.checks.consent.handed_over import handed_over
+from mechanism.checks.consent.on_the_wire import on_the_wire
+from mechanism.checks.consent.sending import sending
+from mechanism.checks.roads import DEVICES, OURS, AppHost, identities_with
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_client.consent import PURPOSES, Purpose
@@ -50,7 +49,7 @@ from palate_core.plan import Noise
 from palate_core.privacy_mode import DISTRIBUTED
 from palate_server.rounds.terms import RunTerms
 
-TEST = "P consent"
+TEST = "consent"
 SURVEY = Survey(first_day="2026-11-23")
 ITEMS = 6
 CASES: dict[str, tuple[tuple[Purpose, ...], bool]] = {

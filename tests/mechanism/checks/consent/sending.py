@@ -1,4 +1,4 @@
-"""P, consent while it is sent: an answer that waits for the server to be there again stops with its purpose.
+"""Consent while it is sent: an answer that waits for the server to be there again stops with its purpose.
 
 An app's device is online, in its own sessions, with a server that takes no answer at the first try, and that loses
 each one, so that it asks for the same again: for a contribution twice, then for a survey's answers twice. At one of all
@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
-
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.harness.watched_run import WatchedRun, memory
 from palate_client.consent import PURPOSES, Purpose, agreed
 from palate_client.online import retry

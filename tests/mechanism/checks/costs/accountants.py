@@ -1,4 +1,4 @@
-"""G, accountants: what releases cost together, beside an accountant that shares nothing with Palate's.
+"""Accountants: what releases cost together, beside an accountant that shares nothing with Palate's.
 
 The reference composes exact fractions and turns mu^2 into epsilon by scipy's normal tails; sampled sums, in both orders
 of the pair, by quadrature of the hockey-stick integral. Palate may say more than that, and never less: over the whole
@@ -16,7 +16,12 @@ from dataclasses import fields
 from fractions import Fraction
 from itertools import product
 
+<<<<<<< HEAD
 from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
+=======
+from palate_common.accounting.releases import GaussianEvent
+from palate_common.accounting.sampled import attempt_mu2, sampled_mu2
+>>>>>>> refs/prep/tip-audit
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
@@ -32,8 +37,10 @@ from palate_core.cohort_terms import shares_slack
 from palate_core.errors import InputError
 from palate_core.plan import MAX_STEPS, Sampling
 from palate_core.privacy_mode import MODES
+from reference import cost
+from reference.ledgers import RESERVED_ATTEMPTS
 
-TEST = "G accountants"
+TEST = "accountants"
 EPSILONS, DELTAS = (0.05, 0.5, 1.0, 3.0, 5.0, 8.0, 13.0, 40.0), (1e-5, 1e-6, 1e-9)
 DIGITS = 1e-9
 """Relative room for rounding, on either side."""

@@ -1,4 +1,4 @@
-"""G, other accountants: what generated runs cost, by implementations that other people wrote.
+"""Other accountants: what generated runs cost, by implementations that other people wrote.
 
 Each case is made up: budgets of epsilon 0.1 to 13, one release to twelve, noise from the smallest that is allowed up to
 millions of steps, attempts that came to nothing, events that take part by secret coins in up to eight steps, runs of a
@@ -25,7 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+<<<<<<< HEAD
 from palate_audit.reference.cost import ATTEMPT_FAILS
+=======
+from palate_common.accounting.releases import GaussianEvent
+from palate_common.accounting.sampled import noise_for, sampled_mu2
+>>>>>>> refs/prep/tip-audit
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
@@ -45,8 +50,9 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import RunTerms, make_terms
 from palate_server.service.setup import make_databases, server_toml
+from reference.cost import ATTEMPT_FAILS
 
-TEST = "G accountants of others"
+TEST = "accountants of others"
 SEED = 0x4F75
 """Of the cases: the same in every audit, so that nothing here can be wrong by chance."""
 EPSILONS, DELTAS = (0.1, 13.0), (1e-5, 1e-6, 1e-9)

@@ -13,7 +13,7 @@ from palate_audit.evidence.evidence import Finding
 from palate_common.records.database import Database
 from palate_core.errors import PalateError
 
-TEST = "G second ledger"
+TEST = "second ledger"
 
 
 def beside(lives: Mapping[str, Callable[[], Iterator[str]]]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""G, second ledger of devices: their own ledger and a book of plain lists are driven by the same generated steps.
+"""Second ledger of devices: their own ledger and a book of plain lists are driven by the same generated steps.
 
 Some installations in one file, with ids of their own and in runs, are charged by several runs: the first time, again
 with the same plan, with an earlier attempt, at costs that meet a limit exactly, are the least above it and the least
@@ -28,11 +28,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.checks.ledgers.books import beside, done, up
-from palate_audit.harness.probe_run import POPULATION
-from palate_audit.reference.cost import epsilon
-from palate_audit.reference.ledgers import DeviceBook
 
+from mechanism.checks.ledgers.books import beside, done, up
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device
@@ -42,7 +40,12 @@ from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
+<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
+=======
+from reference.cost import epsilon
+from reference.ledgers import DeviceBook
+>>>>>>> refs/prep/tip-audit
 
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""

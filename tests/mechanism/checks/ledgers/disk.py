@@ -1,9 +1,9 @@
-"""G, what is acknowledged is on the disk: when a call returns, neither a killed process nor a power cut undoes it.
+"""What is acknowledged is on the disk: when a call returns, neither a killed process nor a power cut undoes it.
 
 Every method of both sides' ledgers that writes is called, and each decision of a user. After each call
 
 - **another process**: the files are copied, as they are, and opened by themselves: they have all that the call did;
-- **a power cut**: every commit of these files has been waited for (`palate_audit.harness.durable`).
+- **a power cut**: every commit of these files has been waited for (`mechanism.harness.durable`).
 
 Methods are found by looking at the classes, so that a new one is among them, or is said not to have been looked at.
 
@@ -20,10 +20,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.ledgers.books import beside, done
-from palate_audit.harness.durable import Commits, watched_commits
-from palate_audit.harness.probe_run import POPULATION
-
+from mechanism.checks.ledgers.books import beside, done
+from mechanism.harness.durable import Commits, watched_commits
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.consent import PURPOSES, Consent, Purpose

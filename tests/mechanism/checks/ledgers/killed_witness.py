@@ -1,4 +1,4 @@
-"""G, a killed witness: whenever it dies, what it has cosigned is on its disk, and it cosigns no other history.
+"""A killed witness: whenever it dies, what it has cosigned is on its disk, and it cosigns no other history.
 
 A log grows by generated steps and asks for a cosignature of each state, as fast as it can: clocks don't move. When a
 cosignature has left, the witness's folder is copied as it is, as if the process had been killed at that moment, and a
@@ -24,10 +24,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.checks.ledgers.books import beside
-from palate_audit.harness.durable import watched_syncs
-from palate_audit.harness.probe_run import POPULATION
 
+from mechanism.checks.ledgers.books import beside
+from mechanism.harness.durable import watched_syncs
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_core.log.checkpoints import log_key, sign_checkpoint

@@ -1,4 +1,4 @@
-"""G, long lives: nothing that a device has counted or noted has an end, and no earlier state is taken for the last one.
+"""Long lives: nothing that a device has counted or noted has an end, and no earlier state is taken for the last one.
 
 One device's real stores live through more than a thousand attempts, one every eighth day: each is charged; in some a
 contribution leaves, in some the steps of a masked one, in some nothing. A book keeps all of it. Around each place where
@@ -28,9 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.ledgers.books import beside, done, up
-from palate_audit.harness.probe_run import POPULATION
-
+from mechanism.checks.ledgers.books import beside, done, up
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import Device, open_device

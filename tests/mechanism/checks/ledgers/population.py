@@ -1,4 +1,4 @@
-"""G, second ledger: the population's ledger and a book of plain lists are driven by the same generated steps.
+"""Second ledger: the population's ledger and a book of plain lists are driven by the same generated steps.
 
 Runs are opened, charged, tried again, sealed, closed, published; budgets are lowered; the file is reopened, written by
 a second handle, and restored from a backup. Costs meet limits exactly, are the least above them and the least below.
@@ -33,10 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from palate_audit.checks.ledgers.books import beside, done, up
-from palate_audit.harness.probe_run import POPULATION, Setting
-from palate_audit.reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
 
+from mechanism.checks.ledgers.books import beside, done, up
+from mechanism.harness.probe_run import POPULATION, Setting
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_common.survey import SURVEYING, Survey
@@ -55,6 +54,7 @@ from palate_server.operation.surveys import as_run
 from palate_server.operation.terms import Budget, next_terms
 from palate_server.rounds.budget import BudgetSchedule
 from palate_server.rounds.terms import noise_delta
+from reference.ledgers import RESERVED_ATTEMPTS, Charged, LookAsked, LookBook, PopulationBook
 
 STEPS = 260
 RUNS, ROUNDS = 6, 3

@@ -1,4 +1,4 @@
-"""G, restorations: a ledger that was lost goes on from the most that anybody has shown, whoever shows it, in any order.
+"""Restorations: a ledger that was lost goes on from the most that anybody has shown, whoever shows it, in any order.
 
 A server folder is backed up, and its ledger goes on. What others then have of it are signed plans, published models
 that say what was spent or don't, and cosigned checkpoints, of several states; some say more than the states after them.
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from palate_audit.checks.ledgers.books import beside
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
 
+from mechanism.checks.ledgers.books import beside
+from mechanism.harness.probe_run import POPULATION, Setting, crowd
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory, release_key
 from palate_common.models import published

@@ -1,4 +1,4 @@
-"""G, what was shown: whatever a device has been shown of the population's ledger, what it knows of it only grows.
+"""What was shown: whatever a device has been shown of the population's ledger, what it knows of it only grows.
 
 An operator who may sign anything keeps a ledger of their own entries. An app's device is shown plans and models of it
 in generated orders: of later states, the same and earlier ones; that say that more was spent than the device knows of,
@@ -21,11 +21,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from palate_audit.checks.ledgers.books import beside
-from palate_audit.harness.durable import Commits, watched_commits
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION
 
+from mechanism.checks.ledgers.books import beside
+from mechanism.harness.durable import Commits, watched_commits
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_core.log.merkle import Checkpoint

@@ -1,4 +1,4 @@
-"""G, what is said to be left: a device's statement has each attempt as it was, whatever was made of the others.
+"""What is said to be left: a device's statement has each attempt as it was, whatever was made of the others.
 
 A real device of an app is asked in generated orders for attempts at a few rounds of a few runs, several times each. It
 answers; or it is charged and its user changes their mind while it computes, so that nothing leaves; or it refuses. A
@@ -22,10 +22,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.checks.ledgers.books import before_transaction, beside, done, up
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION
 
+from mechanism.checks.ledgers.books import before_transaction, beside, done, up
+from mechanism.harness.lying_operator import LyingOperator, lying_operator
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.device import Device

@@ -1,4 +1,4 @@
-"""G, two at once: what two processes do to a ledger at the same moment comes out as one after the other.
+"""Two at once: what two processes do to a ledger at the same moment comes out as one after the other.
 
 Both sides' ledgers, and an app's own. Each call that decides something is made while another process makes one of the
 same file: a call by a second handle comes before the first one's first transaction, before its second, and so on, and
@@ -20,9 +20,8 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from palate_audit.checks.ledgers.books import before_transaction, beside, done
-from palate_audit.harness.probe_run import POPULATION
-
+from mechanism.checks.ledgers.books import before_transaction, beside, done
+from mechanism.harness.probe_run import POPULATION
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_client.device import open_device

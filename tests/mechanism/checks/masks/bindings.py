@@ -1,4 +1,4 @@
-"""S, bindings: no field of a plan, a charge or a message is left out of what is hashed, signed and derived from it.
+"""Bindings: no field of a plan, a charge or a message is left out of what is hashed, signed and derived from it.
 
 Every field is changed, one at a time, by going through the types themselves, so that a new field is among them:
 
@@ -18,10 +18,16 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
+<<<<<<< HEAD
 from palate_audit.harness.probe_algorithm import PLAIN, Gesture
 from palate_audit.harness.probe_run import Setting, crowd, probe_run
+=======
+from palate_core.layout import released_size
+>>>>>>> refs/prep/tip-audit
 from pydantic import BaseModel
 
+from mechanism.harness.probe_algorithm import PLAIN, Gesture
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_core.cohort_terms import CohortTerms
 from palate_core.errors import InputError, PalateError
 from palate_core.layout import released_size

@@ -1,6 +1,6 @@
-"""S, blame: who breaks a masked attempt is named by what it has signed; nobody else is; and a box stays shut otherwise.
+"""Blame: who breaks a masked attempt is named by what it has signed; nobody else is; and a box stays shut otherwise.
 
-Real devices, of which some lie in signed words (`palate_audit.secagg.hostile`), and a server that asks for openings
+Real devices, of which some lie in signed words (`mechanism.secagg.hostile`), and a server that asks for openings
 which nobody is due. Records are checked as a device or an auditor does, and are offered to another attempt, in another
 name, and with another word in them.
 """
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from palate_audit.checks.ledgers.books import done
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import HOSTILE, PLANS, Turn, live
 
+from mechanism.checks.ledgers.books import done
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.hostile import HOSTILE, PLANS, Turn, live
 from palate_common.secagg.evidence import FaultEvidence, check
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import IntegrityError
 from palate_core.masks.messages import HEADER, BoxReceipt, Complaint, Header, Step, write
 from palate_server.secagg.conduct import Conduct
+from palate_sim.masks.cohort import MaskedCohort
 
 LIES = {
     "deals rubbish to all": "box",

@@ -1,4 +1,4 @@
-"""S, graphs: what the proof asks of threshold, window, sample and quorum, at every size that a cohort may have.
+"""Graphs: what the proof asks of threshold, window, sample and quorum, at every size that a cohort may have.
 
 Between `n_min` and `n_max` devices come. However many they are, the plan's `c_max` of them may be corrupt, and as many
 may be lost as leave `n_min`. For each size the chances are worked out exactly, as fractions of whole numbers, and

@@ -1,4 +1,4 @@
-"""S, guards: every rule of a device in a masked attempt has refused a request that breaks it, and nothing else.
+"""Guards: every rule of a device in a masked attempt has refused a request that breaks it, and nothing else.
 
 A server that lies from the first step on asks copies of one real device. Each request is the honest one with one thing
 wrong, and as right as it can be in all that depends on it: a list of another cohort has its own root, its members have
@@ -29,10 +29,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.attacks import ring, small_rings
-from palate_audit.secagg.cohort import Latch, MaskedCohort
 
+from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.attacks import ring, small_rings
 from palate_core.device import attempt, checks
 from palate_core.device.attempt import MaskedDevice
 from palate_core.errors import PalateError
@@ -64,6 +63,7 @@ from palate_core.masks.transcript import (
     members_payload,
     sign,
 )
+from palate_sim.masks.cohort import Latch, MaskedCohort
 
 VICTIM = 0
 STRETCH, CUT = 4, 3

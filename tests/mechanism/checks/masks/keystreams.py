@@ -1,4 +1,4 @@
-"""S, keystreams: the mask of a key is AES-256 of a counter that never comes twice, over the whole length of a vector.
+"""Keystreams: the mask of a key is AES-256 of a counter that never comes twice, over the whole length of a vector.
 
 Each mask is made once more, block by block, from the cipher alone: at lengths around blocks and parts, and at those of
 real vectors; several keys at once, added and subtracted.

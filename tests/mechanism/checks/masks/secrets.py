@@ -1,4 +1,4 @@
-"""S, secrets: every secret of a masked attempt is made of bytes that were drawn for it, in that step, and once.
+"""Secrets: every secret of a masked attempt is made of bytes that were drawn for it, in that step, and once.
 
 While the attacks are played, and in attempts of their own with several tosses, all randomness is recorded where it
 comes from.
@@ -25,15 +25,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from palate_audit.reference.shamir import polynomial
-from palate_audit.secagg.attacks import small_rings
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.watching import Call, SecretSplit, Watch, watched
-
+from mechanism.secagg.attacks import small_rings
+from mechanism.secagg.watching import Call, SecretSplit, Watch, watched
 from palate_core.device import attempt
 from palate_core.device.states import Advertised, Agreed, Done, Fresh, MaskedSent, Shared
 from palate_core.masks.agreement import KeyPair
 from palate_core.masks.messages import HASH, Header, Step, write
+from palate_sim.masks.cohort import MaskedCohort
+from reference.shamir import polynomial
 
 CORRUPT = (8, 7, 4)
 """Devices, survivors and corrupt devices of an attempt in which a majority of shares is far from enough."""

@@ -1,4 +1,4 @@
-"""E, every mode: the side outputs of every algorithm's run, in every mode, whoever did something.
+"""Every mode: the side outputs of every algorithm's run, in every mode, whoever did something.
 
 Three worlds: everybody as they are, one user emptied, everybody emptied, so that whole blocks are zero and nobody has
 anything to tell. Each registered algorithm, a survey and a verdict on a model are run in them, in two of the modes,
@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from palate_audit.checks.differential import RUNS, Whole
-from palate_audit.checks.side_outputs import Seen, difference, observed
-from palate_audit.harness.probe_run import Setting, crowd
 
+from mechanism.checks.differential import RUNS, Whole
+from mechanism.checks.side_outputs import Seen, difference, observed
+from mechanism.harness.probe_run import Setting, crowd
 from palate_audit.evidence.evidence import Finding
 from palate_common.algorithms import PublicFacts, State, algorithm_names
 from palate_common.algorithms.popularity import COUNTS
@@ -29,7 +29,7 @@ from palate_common.interactions import Interactions
 from palate_common.survey import SURVEYING, Survey
 from palate_core.privacy_mode import CENTRAL, DISTRIBUTED, LOCAL, PrivacyMode
 
-TEST = "E every mode"
+TEST = "every mode"
 USERS, ITEMS, SUBJECT = 7, 24, 4
 
 

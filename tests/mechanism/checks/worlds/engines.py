@@ -1,4 +1,4 @@
-"""E, engines: what a simulated run says of its progress and results, and every file that exists while it goes on.
+"""Engines: what a simulated run says of its progress and results, and every file that exists while it goes on.
 
 The engine `local` runs the same algorithm in two worlds, of which one lacks a user's events: in this process, and in
 the form for large populations, where other processes get at the histories. At each of its steps and releases all files
@@ -30,9 +30,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.checks.side_outputs import difference
-from palate_audit.harness.probe_run import Setting
 
+from mechanism.checks.side_outputs import difference
+from mechanism.harness.probe_run import Setting
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory, release_key
 from palate_common.interactions import Interactions
@@ -48,7 +48,7 @@ from palate_sim.engines.job import Job
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 from palate_sim.engines.worker import Advanced, Start, Worker
 
-TEST = "E engines"
+TEST = "engines"
 USERS, ITEMS, SUBJECT = 24, 4000, 7
 MANY = 60
 """Items of a user: enough that no stretch of them occurs by chance."""

@@ -1,4 +1,4 @@
-"""E, what fails on the server: whatever an attempt ends with, what it leaves doesn't tell what anybody did.
+"""What fails on the server: whatever an attempt ends with, what it leaves doesn't tell what anybody did.
 
 A release is noise and a sum, and the sum is in the server's memory before. So every call that the coordinator and the
 round make into another file is found by watching, from the charge to the model; nobody lists them. Then each of them
@@ -22,13 +22,12 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from palate_audit.checks.consent.failing_calls import Call, CallWatch, can_fail, said_of
-from palate_audit.checks.sensitivity import all_probes, others
-from palate_audit.checks.side_outputs import collected, difference, heard
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-
 import palate_common
 import palate_server
+from mechanism.checks.consent.failing_calls import Call, CallWatch, can_fail, said_of
+from mechanism.checks.sensitivity import all_probes, others
+from mechanism.checks.side_outputs import collected, difference, heard
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
 from palate_core.errors import IntegrityError, LockedError, PalateError
@@ -36,7 +35,7 @@ from palate_core.plan import SignedPlan
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
 from palate_server.rounds import coordinator, run
 
-TEST = "E side outputs: what fails on the server"
+TEST = "side outputs: what fails on the server"
 DEVICES, SUBJECT, ABSENT, ACT = 6, 4, (0, 1), "thirty events"
 """Devices; the one that does something or nothing; those that stay away in an attempt that comes to nothing."""
 SETTINGS = {

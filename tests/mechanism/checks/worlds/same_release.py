@@ -1,4 +1,4 @@
-"""E, same release: where two worlds release the same noised numbers, all else that they write and say is the same, too.
+"""Same release: where two worlds release the same noised numbers, all else that they write and say is the same, too.
 
 The other tests of side outputs compare two worlds with the same noise, and have to leave out whatever is made of the
 noised numbers, such as hashes. Here the noise differs by as much as the sums do, so that both worlds release the very
@@ -20,9 +20,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from palate_audit.checks.side_outputs import heard, outside
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
 
+from mechanism.checks.side_outputs import heard, outside
+from mechanism.harness.probe_run import Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, steps_of
 from palate_common.interactions import Interactions
@@ -32,7 +32,7 @@ from palate_core.errors import PalateError
 from palate_server.rounds import coordinator
 from palate_server.rounds.noise import NoisyAggregate
 
-TEST = "E same release"
+TEST = "same release"
 NOW = 4_000_000_000.0
 """Late enough that no device finds a plan expired."""
 USERS, ITEMS, SUBJECT = 20, 12, 7

@@ -1,4 +1,4 @@
-"""E, a server that serves: what its folder keeps is the same whatever one user did, and its messages end in time.
+"""A server that serves: what its folder keeps is the same whatever one user did, and its messages end in time.
 
 A real server folder is operated: cohorts gather, attempts come to nothing and are made again, runs are opened and
 closed, a model is published. Its devices are enrolled, and in each attempt some are late. Two such folders differ in
@@ -27,9 +27,9 @@ from unittest import mock
 
 from flwr.app import ConfigRecord, Error, Message
 from flwr.clientapp import ClientApp
-from palate_audit.checks.side_outputs import difference, heard, plain, scrubbed
-from palate_audit.harness.probe_run import crowd
 
+from mechanism.checks.side_outputs import difference, heard, plain, scrubbed
+from mechanism.harness.probe_run import crowd
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import memory
 from palate_client.flower import Host, Shards, node_app
@@ -49,7 +49,7 @@ from palate_sim.engines.grid import LocalGrid
 from palate_sim.engines.identities import Identities
 from palate_sim.engines.simulated_ledger import SimulatedLedger
 
-TEST = "E service"
+TEST = "service"
 DEVICES, SUBJECT, MANY = 8, 4, (0, 2, 3, 5)
 """Devices, the one that does something or nothing, and what it does."""
 ITEMS = tuple(f"item-{row}" for row in range(6))

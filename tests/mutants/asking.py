@@ -1,0 +1,113 @@
+"""Asking: what finds a listed mutant, which is patched into the production path of this process meanwhile.
+
+    its checks   the group of `mechanism.battery` that it names, or the tests of releases of `palate audit mechanism`
+    the audit    the tests of releases in every mode, as `palate audit mechanism` makes them
+
+A check that breaks finds nothing: an error says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mechanism.battery import group
+from mutants.mutant import Mutant
+from palate_audit.evidence.evidence import Finding, Verdict, judge
+from palate_audit.harness.messages import DeviceMessages
+from palate_audit.harness.production import Production
+from palate_audit.harness.target import Target
+from palate_audit.harness.trials import conduct
+from palate_audit.run.mechanism import QUICK, again, statistical
+
+MODES = ("central", "distributed", "local")
+RELEASES = "releases"
+"""What a mutant names that the tests of releases find."""
+SMALL, LARGE = 2**14, 2**17
+"""Coordinates of each block in the quick form, and in the thorough one."""
+DEVICES = 256
+"""Canaries with dp local in the quick form, one device each; four times as many in the thorough one."""
+TESTS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was found of a mutant: alarms by their test and words; `broken` says why a check could not run."""
+
+    alarms: tuple[str, ...] = ()
+    broken: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether anything was."""
+        return bool(self.alarms)
+
+
+def asked_checks(mutant: Mutant, *, quick: bool = False) -> Asked:
+    """What the checks find that a mutant names: quick ones, and if they find nothing, all of their cases."""
+    if mutant.test.endswith(".py"):
+        return _tests(mutant)
+    with mutant.injected():
+        first = _asked(lambda: _checks(mutant.test, quick=True))
+        return first if first.found or quick else _asked(lambda: _checks(mutant.test, quick=False))
+
+
+def asked_audit(mutant: Mutant | None, *, quick: bool = False) -> Asked:
+    """What the audit finds of a mutant, or of the code as it is."""
+    if mutant is None:
+        return _asked(lambda: _releases(quick=quick))
+    with mutant.injected():
+        return asked_audit(None, quick=quick)
+
+
+def releases(dp: str, *, quick: bool = False) -> list[Finding]:
+    """The tests of releases on the production round; with dp local, on each device's messages."""
+    size = SMALL if quick else LARGE
+    target: Target = Production(dp=dp, users=size // 8, counts=size, products=size)
+    if dp == "local":
+        target = DeviceMessages(users=DEVICES if quick else 4 * DEVICES)
+    trials = conduct(target, runs=QUICK, seed=int.from_bytes(os.urandom(4)))
+    return statistical(trials, quick=quick) + ([] if quick else again(trials))
+
+
+def _checks(name: str, *, quick: bool) -> list[Finding]:
+    return _releases(quick=quick) if name == RELEASES else group(name, quick=quick)
+
+
+def _releases(*, quick: bool) -> list[Finding]:
+    return [each for dp in MODES for each in releases(dp, quick=quick)]
+
+
+def _asked(make: Callable[[], list[Finding]]) -> Asked:
+    try:
+        found = judge(make())
+    except Exception as error:
+        return Asked(broken=f"{type(error).__name__}: {error}")
+    return Asked(tuple(f"{each.test}: {each.said}" for each in found if each.verdict is Verdict.ALARM))
+
+
+class _Injecting:
+    """A pytest plugin: one mutant, and the tests that fail of it."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant, self.failed = mutant, list[str]()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> object:
+        with self.mutant.injected():
+            return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def _tests(mutant: Mutant) -> Asked:
+    """What an ordinary test file finds of a mutant that names it."""
+    plugin = _Injecting(mutant)
+    pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(TESTS / mutant.test)], plugins=[plugin])
+    return Asked(tuple(plugin.failed))
