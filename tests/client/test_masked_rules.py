@@ -9,7 +9,6 @@ from functools import wraps
 from typing import Any
 
 import pytest
-from palate_audit.secagg.cohort import MaskedCohort
 
 from palate_core.device import attempt, checks, states
 from palate_core.masks.messages import Step

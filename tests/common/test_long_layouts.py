@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from palate_audit.reference.long_noise import Taken, long_gaussian
 
 from palate_common.mechanism.clipping import clip
 from palate_common.mechanism.update import DenseBlock, Update

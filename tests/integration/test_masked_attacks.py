@@ -10,12 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.secagg.attacks import ATTACKS, Attack, let_pass, small_rings
-=======
->>>>>>> refs/prep/tip-audit
 
-from mechanism.secagg.attacks import ATTACKS, Attack, small_rings
+from mechanism.secagg.attacks import ATTACKS, Attack, let_pass, small_rings
 from palate_core.device import checks as masked_checks
 
 

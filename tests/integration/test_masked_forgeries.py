@@ -7,15 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.attacks import let_pass
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.hostile import PLANS, Turn
-=======
->>>>>>> refs/prep/tip-audit
 
 from mechanism.secagg.adversary import Adversary
+from mechanism.secagg.attacks import let_pass
 from mechanism.secagg.hostile import PLANS, Turn
 from palate_core.device import checks as masked_checks
 from palate_core.device.states import Advertised, Shared

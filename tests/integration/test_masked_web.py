@@ -16,15 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from palate_audit.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
-from palate_audit.secagg.cohort import MaskedCohort
-
-from palate_audit.secagg import cohort as cohorts
-=======
 
 from mechanism.secagg.attacks import ATTACKS, SMALL_RINGS, Attack, small_rings
->>>>>>> refs/prep/tip-audit
 from palate_core import errors
 from palate_core.device.attempt import MaskedDevice
 from palate_core.masks.agreement import KeyPair

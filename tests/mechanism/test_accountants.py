@@ -9,19 +9,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.costs.accountants import accountants
-from palate_audit.checks.costs.outside_accountants import compared, outside_accountants
-
-from palate_audit.checks.costs import accountants as own
-from palate_audit.checks.costs import outside_accountants as outside
-=======
 
 from mechanism.checks.costs import accountants as own
 from mechanism.checks.costs import outside_accountants as outside
 from mechanism.checks.costs.accountants import accountants
 from mechanism.checks.costs.outside_accountants import compared, outside_accountants
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_core import accounting
 from palate_core.privacy_mode import PrivacyMode

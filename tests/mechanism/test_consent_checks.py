@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from palate_audit.checks.consent import floors, revocation
-=======
 from mechanism.checks.consent import floors, revocation
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.rounds.participation import Masked, Rounds
 from palate_client.service import Service

@@ -10,23 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-<<<<<<< HEAD
-from palate_audit.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
-from palate_audit.enumerated.events import one_more_event
-from palate_audit.enumerated.separability import everybody, separability
-from palate_audit.enumerated.settings import SettingsCase, _inputs, cases, names, public, rounds, values
-from palate_audit.reference.long_noise import MOST, Taken, long_gaussian, long_shares
-from palate_audit.reference.noise import discrete_gaussian, shares
-
-from palate_audit.enumerated import caches, constants, noises, sizes
-=======
 
 from mechanism.enumerated import caches, constants, noises, sizes
 from mechanism.enumerated.constants import LAW, LEAST, PARTNERS, Constant, lowered
 from mechanism.enumerated.events import one_more_event
 from mechanism.enumerated.separability import everybody, separability
 from mechanism.enumerated.settings import SettingsCase, _inputs, cases, names, public, rounds, values
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_common.algorithms import Algorithm, PublicFacts, algorithm_class
 from palate_common.algorithms.als import vote

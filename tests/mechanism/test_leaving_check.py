@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.leaving import leaving
-=======
->>>>>>> refs/prep/tip-audit
 
 from mechanism.checks.leaving import leaving
 from mutants.listed import GROUPS, Mutant
 from palate_audit.evidence.evidence import Verdict
-from palate_audit.mutants import GROUPS, Mutant
 
 WORDS = (
     "must list 2 attempts",

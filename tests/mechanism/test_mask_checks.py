@@ -9,20 +9,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-<<<<<<< HEAD
-from palate_audit.reference.shamir import polynomial
-from palate_audit.secagg.attacks import small_rings, stretches_of_their_own
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.watching import Watch, watched
-
-from palate_audit.checks.masks import bindings, graphs, keystreams, secrets
-=======
-from palate_core.layout import BlockSpec
 
 from mechanism.checks.masks import bindings, graphs, keystreams, secrets
 from mechanism.secagg.attacks import small_rings, stretches_of_their_own
 from mechanism.secagg.watching import Watch, watched
->>>>>>> refs/prep/tip-audit
 from palate_core.device import attempt
 from palate_core.device import checks as device_checks
 from palate_core.errors import PalateError

@@ -8,25 +8,16 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.reference.ledgers import DeviceBook, PopulationBook
-
-from palate_audit.checks.ledgers import device, population
-=======
 
 from mechanism.checks.ledgers import device, population
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.ledger.own_ledger import OwnLedger
 from palate_server.ledger.history import History
 from palate_server.ledger.ledger import Ledger
-<<<<<<< HEAD
 from palate_sim.engines.device_totals import DeviceTotals
 from palate_sim.engines.simulated_ledger import SimulatedLedger
-=======
 from reference.ledgers import DeviceBook, PopulationBook
->>>>>>> refs/prep/tip-audit
 
 
 def counted(kind: type, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, Any]]:

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from palate_audit.checks import surveys as battery
-=======
 from mechanism.checks import surveys as battery
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
 from palate_client.rounds import contribution, participation
 from palate_client.rounds import survey_answers as answers

@@ -10,7 +10,6 @@ import pytest
 
 from mechanism.battery import group
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire
@@ -31,17 +30,6 @@ def any_model(self: Any, plan: Any, data: bytes) -> GlobalModel:
 
 
 BUGS = [
-<<<<<<< HEAD
-    ("K", "a key of 32 random bits", randomness, "_Keystream", lambda key: KEYSTREAM(key[:4] + bytes(28))),
-    ("I", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
-    ("F", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
-    ("F", "the server sums answers to other attempts", aggregation, "_check_attempt", lambda *_: None),
-    ("G", "devices have no floors", contribution, "check_floors", lambda *_, **__: None),
-    ("G", "devices have no limits", DeviceTotals, "affords", lambda self, rows, mu2: np.ones(len(rows), np.bool_)),
-    ("G", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
-    ("G", "devices take another ledger for the one they know", LedgerFile, "seen_checkpoint", lambda *_: None),
-    ("G", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
-=======
     ("keystreams", "a key of 32 random bits", randomness, "_Keystream", lambda key: KEYSTREAM(key[:4] + bytes(28))),
     ("idle rounds", "a node that hosts 7 devices adds the noise of 5", shares, "squares", lambda n: SQUARES(n)[:2]),
     ("counting", "the server takes a node's word for its norm", aggregation, "decode", unchecked),
@@ -55,9 +43,8 @@ BUGS = [
         lambda self, rows, mu2: np.ones(len(rows), np.bool_),
     ),
     ("ledgers", "devices answer twice", DeviceTotals, "reached", lambda *_: False),
-    ("ledgers", "devices take another ledger for the one they know", DeviceLedger, "seen_checkpoint", lambda *_: None),
-    ("ledgers", "devices train on whatever model comes", contribution.Contributor, "_model", any_model),
->>>>>>> refs/prep/tip-audit
+    ("ledgers", "devices take another ledger for the one they know", LedgerFile, "seen_checkpoint", lambda *_: None),
+    ("ledgers", "devices train on whatever model comes", contribution.Contributor, "_read_model", any_model),
 ]
 
 

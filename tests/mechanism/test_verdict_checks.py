@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.verdicts import verdicts
-=======
->>>>>>> refs/prep/tip-audit
 
 from mechanism.checks.verdicts import verdicts
 from mutants.listed import GROUPS, Mutant
 from palate_audit.evidence.evidence import Verdict, judge
-from palate_audit.mutants import GROUPS, Mutant
 
 OFTEN = ("a vote uncharged", "a verdict that can't be read ignored")
 """Those that are tried each time; `make soak` tries the others."""

@@ -10,17 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.consent.failing_calls import CallWatch
-from palate_audit.checks.costs.accountants import accountants
-from palate_audit.checks.ledgers.long_lives import long_lives
-from palate_audit.enumerated.attempts import noise_of_attempts
-from palate_audit.enumerated.histories import histories_of_every_size
-from palate_audit.harness.lying_operator import LyingOperator, lying_operator
-from palate_audit.harness.probe_run import POPULATION
-
-from palate_audit.checks.consent import decisions, failing_calls, sending
-=======
 
 from mechanism.checks.consent import decisions, failing_calls, sending
 from mechanism.checks.consent.failing_calls import CallWatch
@@ -30,7 +19,6 @@ from mechanism.enumerated.attempts import noise_of_attempts
 from mechanism.enumerated.histories import histories_of_every_size
 from mechanism.harness.lying_operator import LyingOperator, lying_operator
 from mechanism.harness.probe_run import POPULATION
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.consent import Consent
 from palate_client.ledger import own_ledger

@@ -9,19 +9,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.consent.failing import failing
-from palate_audit.checks.consent.sending import sending
-from palate_audit.checks.ledgers.disk import disk, unlisted
-from palate_audit.checks.ledgers.killed_witness import killed_witness
-from palate_audit.checks.ledgers.restorations import restorations
-from palate_audit.checks.ledgers.shown import shown
-from palate_audit.checks.ledgers.statements import statements
-from palate_audit.checks.worlds.same_release import same_release
-from palate_audit.harness.durable import watched_commits, watched_syncs
-
-from palate_audit.checks.ledgers import disk as of_disk
-=======
 
 from mechanism.checks.consent.failing import failing
 from mechanism.checks.consent.sending import sending
@@ -32,7 +19,6 @@ from mechanism.checks.ledgers.restorations import restorations
 from mechanism.checks.ledgers.shown import shown
 from mechanism.checks.ledgers.statements import statements
 from mechanism.harness.durable import watched_commits, watched_syncs
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_client.leaving import statement
 from palate_client.ledger.ledger_file import LedgerFile

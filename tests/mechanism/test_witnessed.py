@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.checks.witnessed import witnessed
-=======
->>>>>>> refs/prep/tip-audit
 
 from mechanism.checks.witnessed import witnessed
 from mutants.listed import GROUPS, Mutant
 from palate_audit.evidence.evidence import Verdict
-from palate_audit.mutants import GROUPS, Mutant
 
 
 def alarms() -> list[str]:

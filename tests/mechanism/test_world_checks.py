@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from palate_audit.checks.worlds import algorithms, engines, failing_server, service
-=======
 from mechanism.checks.worlds import algorithms, engines, failing_server, service
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Verdict
 from palate_common.algorithms import algorithm_names
 from palate_common.rounds import wire

@@ -9,16 +9,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-
+from mutants.mutant import mutant
 from palate_common.accounting import releases, sampled
 from palate_common.accounting.releases import Account, GaussianEvent
-=======
-from palate_common.accounting.releases import Account, GaussianEvent
-
-from mutants.mutant import mutant
->>>>>>> refs/prep/tip-audit
 from palate_core import accounting, privacy_mode
 from palate_core import plan as plans
 from palate_core.accounting import charged_mu2
@@ -159,12 +152,7 @@ def tuning_claimed() -> Iterator[None]:
     test="ledgers",
 )
 def one_order() -> Iterator[None]:
-<<<<<<< HEAD
-    """Look at noise against the mixture only."""
     real = sampled._Curve.of
-=======
-    real = accounting._Curve.of
->>>>>>> refs/prep/tip-audit
 
     def instead(mu: float, q: float, steps: int, *, removed: bool) -> sampled._Curve:
         return real(mu, q, steps, removed=False)
@@ -193,12 +181,7 @@ def cut_integral() -> Iterator[None]:
     test="ledgers",
 )
 def by_maximum() -> Iterator[None]:
-<<<<<<< HEAD
-    """Account the dearest release alone."""
     real = releases.account
-=======
-    real = accounting.account
->>>>>>> refs/prep/tip-audit
 
     def instead(events: Sequence[Any], *, delta: float) -> Account:
         dearest = sorted(events, key=lambda event: event.mu2)[-1:] if events else events

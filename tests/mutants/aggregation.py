@@ -103,12 +103,7 @@ def true_count() -> Iterator[None]:
     test="counting",
 )
 def data_set_size() -> Iterator[None]:
-<<<<<<< HEAD
-    """Divide by the number of events."""
     real = contribution.Contributor._train_and_clip
-=======
-    real = contribution.Contributor._trained
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)

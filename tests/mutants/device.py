@@ -12,12 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-<<<<<<< HEAD
-from palate_client import panel
-=======
 from mutants.mutant import mutant
-from palate_client import flower, panel
->>>>>>> refs/prep/tip-audit
+from palate_client import panel
 from palate_client.consent import Consent, Purpose
 from palate_client.ledger.ledger_file import LedgerFile, Seen
 from palate_client.online import hosting
@@ -83,12 +79,7 @@ def kept() -> Iterator[None]:
     test="devices",
 )
 def uncharged_masks() -> Iterator[None]:
-<<<<<<< HEAD
-    """Don't charge a masked attempt."""
     real = Contributor._charge_once
-=======
-    real = Contributor._charged
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         if signed.plan.cohort is not None and signed.plan.cohort.masks:
@@ -125,12 +116,7 @@ def refuses_when_idle() -> Iterator[None]:
     test="devices",
 )
 def unseen_states() -> Iterator[None]:
-<<<<<<< HEAD
-    """Don't keep what a masked plan shows."""
     real = LedgerFile.see
-=======
-    real = DeviceLedger.see
->>>>>>> refs/prep/tip-audit
 
     def instead(
         self: LedgerFile, population: str, checkpoint: Checkpoint, signed: bytes = b"", *, after: Checkpoint | None
@@ -288,12 +274,7 @@ def any_model() -> Iterator[None]:
     test="ledgers",
 )
 def charged_first() -> Iterator[None]:
-<<<<<<< HEAD
-    """Charge as soon as the plan itself is verified; what charges it later finds it charged."""
     real, charge = Contributor._read_model, Contributor._write_charge
-=======
-    real, charge = Contributor._model, Contributor._charge
->>>>>>> refs/prep/tip-audit
     charged: dict[str, npt.NDArray[np.bool_]] = {}
 
     def model(self: Contributor, plan: RoundPlan, data: bytes) -> GlobalModel:
@@ -491,12 +472,7 @@ def events_as_surveys() -> Iterator[None]:
     test="ledgers",
 )
 def host_of_before() -> Iterator[None]:
-<<<<<<< HEAD
-    """Find the open host without a look at its key."""
     real = node._open_host
-=======
-    real = flower._open_host
->>>>>>> refs/prep/tip-audit
 
     def found(hosted: Any) -> Any:
         for known, (host, _) in node._opened.items():
@@ -515,12 +491,7 @@ def host_of_before() -> Iterator[None]:
     test="counting",
 )
 def all_join() -> Iterator[None]:
-<<<<<<< HEAD
-    """Let all take part of whom one was charged."""
     real = Contributor._charge_once
-=======
-    real = Contributor._charged
->>>>>>> refs/prep/tip-audit
 
     def charged(self: Contributor, signed: SignedPlan, shown: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones_like(real(self, signed, shown, before))

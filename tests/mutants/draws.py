@@ -8,12 +8,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-from palate_audit.mutants.noise import Draw, sampled
-=======
-from palate_core.layout import DUMMIES
->>>>>>> refs/prep/tip-audit
 
 from mutants.mutant import mutant
 from mutants.noise import Draw, sampled

@@ -67,12 +67,7 @@ def taken_as_later() -> Iterator[None]:
     test="ledgers",
 )
 def of_another_ledger() -> Iterator[None]:
-<<<<<<< HEAD
-    """Don't look at the proof."""
     with mock.patch.object(later_models, "check_pinned"), mock.patch.object(later_models, "check_growth"):
-=======
-    with mock.patch.object(later_models, "check_growth"):
->>>>>>> refs/prep/tip-audit
         yield
 
 

@@ -203,12 +203,7 @@ def own_charges_only() -> Iterator[None]:
     test="ledgers",
 )
 def recent_only() -> Iterator[None]:
-<<<<<<< HEAD
-    """Skip all charges but the latest 64 when the file is opened."""
     view = SimulatedLedger._view
-=======
-    view = DeviceLedger._view
->>>>>>> refs/prep/tip-audit
 
     @contextmanager
     def instead(self: SimulatedLedger, *, write: bool = False) -> Iterator[Any]:

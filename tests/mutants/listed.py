@@ -1,31 +1,6 @@
 """Listed: known bugs of private learning, grouped by kind; the checks that each names must find it."""
 
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import Mutant
-
-from palate_audit.mutants import (
-    accounting,
-    aggregation,
-    blocks,
-    clipping,
-    device,
-    draws,
-    leaving,
-    ledger,
-    local,
-    noise,
-    randomness,
-    rare,
-    release,
-    remembered,
-    secagg,
-    units,
-    verdicts,
-    witnesses,
-)
-=======
 from importlib import import_module
->>>>>>> refs/prep/tip-audit
 
 from mutants.mutant import LISTED, Mutant
 

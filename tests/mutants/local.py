@@ -10,16 +10,9 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-
-from palate_client.ledger.ledger_file import Seen
-=======
-from palate_core.layout import DUMMIES
 
 from mutants.mutant import mutant
-from palate_client.ledger.device_ledger import Seen
->>>>>>> refs/prep/tip-audit
+from palate_client.ledger.ledger_file import Seen
 from palate_client.rounds import contribution
 from palate_client.rounds.contribution import Contributor
 from palate_common.algorithms import State
@@ -91,12 +84,7 @@ def after_the_sum() -> Iterator[None]:
     test="ledgers",
 )
 def charged_late() -> Iterator[None]:
-<<<<<<< HEAD
-    """Check the device's limits after the answer was made."""
     charged, contribute = Contributor._charge_once, Contributor.contribute
-=======
-    charged, contribute = Contributor._charged, Contributor.contribute
->>>>>>> refs/prep/tip-audit
 
     def free(self: Contributor, signed: SignedPlan, signed_plan: bytes, before: Seen) -> npt.NDArray[np.bool_]:
         return np.ones(len(self.devices), np.bool_)

@@ -25,7 +25,6 @@ from palate_audit.harness.messages import DeviceMessages
 from palate_audit.harness.production import Production
 from palate_audit.harness.target import Target
 from palate_audit.harness.trials import conduct
-from palate_audit.mutants import MUTANTS, Mutant
 from palate_audit.run.mechanism import QUICK, again, statistical
 from palate_core.errors import InputError
 

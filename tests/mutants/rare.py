@@ -9,11 +9,6 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-=======
-from palate_core.layout import BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from mutants.mutant import mutant
 from palate_client.leaving import later_models

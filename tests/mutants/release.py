@@ -13,11 +13,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-=======
-from palate_core.layout import DUMMIES, BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from mutants.mutant import mutant
 from palate_client.rounds import contribution

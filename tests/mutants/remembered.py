@@ -227,33 +227,6 @@ def joined_by_sums() -> Iterator[None]:
 
 
 @mutant(
-<<<<<<< HEAD
-=======
-    "charges that rely on nothing forgotten",
-    bug="a device's totals leave out charges that don't say what they rely on, as older versions made them",
-    seen="a column that came later, and a query that takes it for given",
-    test="ledgers",
-)
-def of_trust() -> Iterator[None]:
-
-    @contextmanager
-    def instead(self: DeviceLedger, *, write: bool = False) -> Iterator[Any]:
-        with self._database.transaction(write=write) as connection:
-            query = (
-                "SELECT seq, run, round, attempt, mu2, devices FROM charges"
-                " WHERE seq > ? AND trust IS NOT NULL ORDER BY seq"
-            )
-            for seq, run, round_, attempt, mu2, packed in connection.execute(query, (self._seq,)):
-                self._totals.add(self._totals.rows(unpack(packed)), run, round_, attempt, mu2)
-                self._seq = seq
-            yield connection
-
-    with mock.patch.object(DeviceLedger, "_view", instead):
-        yield
-
-
-@mutant(
->>>>>>> refs/prep/tip-audit
     "notes are kept for a year",
     bug="a device's journal drops what it noted more than a year ago, and report and statement say less than was sent",
     seen="a table that is to stay small, cleared at each new line",
@@ -366,28 +339,3 @@ def timeless() -> Iterator[None]:
 
     with mock.patch.object(store, "drop_old", drop_old):
         yield
-<<<<<<< HEAD
-
-
-MUTANTS = (
-    unsynced,
-    unwritten,
-    forgotten,
-    silent,
-    lost_revocation,
-    by_rounds,
-    in_memory,
-    short_anchor,
-    latest_messages,
-    former_hash,
-    joined_by_sums,
-    notes_of_a_year,
-    of_newest_runs,
-    files_stay,
-    kept_inclusion,
-    copy_behind,
-    opened_alone,
-    timeless,
-)
-=======
->>>>>>> refs/prep/tip-audit

@@ -403,12 +403,7 @@ def chosen_neighbours() -> Iterator[None]:
     test="ledgers",
 )
 def in_the_clear() -> Iterator[None]:
-<<<<<<< HEAD
-    """Look away from the plan's masks where the answer is made."""
     real = contribution.Contributor._verify
-=======
-    real = contribution.Contributor._verified
->>>>>>> refs/prep/tip-audit
 
     def verified(self: contribution.Contributor, *given: bytes) -> Any:
         signed, *rest = real(self, *given)

@@ -7,24 +7,11 @@ from collections.abc import Mapping
 from unittest import mock
 
 import pytest
-<<<<<<< HEAD
-from palate_audit.mutants.mutant import mutant
-from palate_audit.mutants.mutation_testing import CLEAN_NAME, TESTS, MutantOutcome, audit_mutants, find
-from palate_audit.run.structure import STRUCTURE, structural
-=======
->>>>>>> refs/prep/tip-audit
 
 from mechanism.battery import BATTERY
 from mutants.asking import RELEASES, TESTS, asked_checks, releases
 from mutants.listed import MUTANTS, Mutant, find
 from palate_audit.evidence.evidence import Verdict, judge
-<<<<<<< HEAD
-from palate_audit.evidence.series import NAMES
-from palate_audit.mutants import GROUPS, MUTANTS, Mutant
-from palate_audit.mutants import mutation_testing as kills
-from palate_cli.cli import run
-=======
->>>>>>> refs/prep/tip-audit
 
 LIST = """no clip; per-block clip; clip after sum; sigma for sigma^2; sigma x0.9; sigma x0.99; sigma x0.995; a block
 without noise; noise reused; antithetic noise; noise cycled; seed repeats across runs; 16-bit seed; tiled noise; uniform

@@ -9,12 +9,6 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-<<<<<<< HEAD
-from palate_audit.mutants.clipping import Float64, clipped, clips, correct
-from palate_audit.mutants.mutant import mutant
-=======
-from palate_core.layout import BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from mutants.clipping import Float64, clipped, clips, correct
 from mutants.mutant import mutant
@@ -79,12 +73,7 @@ def step_for_unit() -> Iterator[None]:
     test="sensitivity",
 )
 def weighted_by_events() -> Iterator[None]:
-<<<<<<< HEAD
-    """More events give more weight."""
     real = contribution.Contributor._train_and_clip
-=======
-    real = contribution.Contributor._trained
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> ClippedUpdate:
         found = real(self, plan, model, histories)
@@ -128,12 +117,7 @@ def default_contribution() -> Iterator[None]:
     test="sensitivity",
 )
 def emptied_batch() -> Iterator[None]:
-<<<<<<< HEAD
-    """Leave everybody out."""
     real = contribution.Contributor._train_or_fall_back
-=======
-    real = contribution.Contributor._sparing
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Any, plan: Any, model: Any, histories: Any) -> Any:
         few = histories.n_users <= MANY

@@ -34,12 +34,7 @@ from palate_server.surveys.verdict import Judgement, PushedItem
     test="ledgers",
 )
 def uncharged() -> Iterator[None]:
-<<<<<<< HEAD
-    """Leave the device's charge of a verdict at nothing."""
     real = Contributor._write_charge
-=======
-    real = Contributor._charge
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, plan: RoundPlan) -> Any:
         return real(self, plan.model_copy(update={"mu2": 0.0}) if plan.algorithm == NAME else plan)
@@ -69,12 +64,7 @@ class _Raw:
     test="ledgers",
 )
 def unclipped() -> Iterator[None]:
-<<<<<<< HEAD
-    """Multiply a loud vote back to what it was before the clip."""
     real = Contributor._clip_joined
-=======
-    real = Contributor._clipped
->>>>>>> refs/prep/tip-audit
 
     def instead(self: Contributor, plan: RoundPlan, model: GlobalModel, histories: Interactions) -> Any:
         clipped = real(self, plan, model, histories)

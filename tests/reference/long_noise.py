@@ -15,12 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-<<<<<<< HEAD
-from palate_audit.reference.noise import SHARED, TOP, roots
-=======
->>>>>>> refs/prep/tip-audit
 
-from palate_audit.reference import noise
 from palate_core.errors import InputError, IntegrityError
 from reference import noise
 from reference.noise import SHARED, TOP, roots

@@ -10,12 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-<<<<<<< HEAD
-from palate_audit.reference.contribution import total
-from palate_audit.reference.noise import discrete_gaussian, shares
-=======
-from palate_core.layout import DUMMIES, BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from palate_common.algorithms import Algorithm, EventAlgorithm, State
 from palate_common.interactions import Interactions

@@ -10,20 +10,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-<<<<<<< HEAD
-from palate_audit.reference.cases import KINDS, cases, named_twice
-from palate_audit.reference.contribution import contribution, total
-from palate_audit.reference.noise import discrete_gaussian, roots, shares
-
-from palate_audit.checks import differential
-=======
-from palate_common.accounting.releases import account
-from palate_core.layout import BlockSpec
 
 from mechanism.checks import differential
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Verdict
-from palate_audit.reference import cost
 from palate_client.rounds import contribution as path
 from palate_common.accounting.releases import account
 from palate_common.mechanism.clipping import clip

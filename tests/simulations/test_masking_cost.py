@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from palate_audit.secagg.cost import Scale, measure
-from palate_audit.secagg.floor import Floor, Operations
-=======
->>>>>>> refs/prep/tip-audit
 
-from palate_audit.secagg import cost as masking_cost
 from palate_core.errors import InputError
 from palate_core.masks.messages import Step
 from palate_sim.masks import cost as masking_cost

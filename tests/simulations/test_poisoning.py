@@ -8,19 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from palate_audit.poisoning.attacked_run import AttackedSetting, AttackersView, play, terms_of
-from palate_audit.poisoning.campaign import campaign
-from palate_audit.poisoning.crafted import Crafted, overtaking
-from palate_audit.poisoning.edge import Edge, Opposite, most_moved
-from palate_audit.poisoning.knowledge import Knowledge, steps_of
-from palate_audit.poisoning.published import PublishedAttack
-from palate_audit.poisoning.section import ONE, TooLong, audit_poisoning, make_attack, star
-from palate_audit.poisoning.shilling import Shilling
-from palate_audit.poisoning.verdicts import Voting, said, verdict_on, without
-from palate_audit.poisoning.world import World, goal_of, judged, made_world
-=======
->>>>>>> refs/prep/tip-audit
 
 from benchmarks import journal
 from benchmarks.journal import once_each
@@ -31,17 +18,12 @@ from benchmarks.poisoning.campaign import campaign
 from benchmarks.poisoning.crafted import Crafted, overtaking
 from benchmarks.poisoning.edge import Edge, Opposite, most_moved
 from benchmarks.poisoning.honest import honest_runs
-<<<<<<< HEAD
-from palate_audit.poisoning import section as sections
-from palate_cli.cli import run
-=======
 from benchmarks.poisoning.knowledge import Knowledge, steps_of
 from benchmarks.poisoning.published import PublishedAttack
 from benchmarks.poisoning.section import ONE, make_attack
 from benchmarks.poisoning.shilling import Shilling
 from benchmarks.poisoning.verdicts import Voting, said, verdict_on, without
 from benchmarks.poisoning.world import World, goal_of, judged, made_world
->>>>>>> refs/prep/tip-audit
 from palate_common.algorithms.popularity import COUNTS
 from palate_common.algorithms.verdict import BLOCKS
 from palate_core.errors import InputError

@@ -47,11 +47,8 @@ from palate_server.ledger.ledger import Ledger
 from palate_server.rounds.aggregation import aggregate
 from palate_server.rounds.run import open_run
 from palate_server.rounds.terms import RunTerms
-<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
-=======
 from palate_sim.masks.cohort import MaskedCohort
->>>>>>> refs/prep/tip-audit
 
 MOST = 2**26
 """Bytes of the largest model that the devices here take."""

@@ -18,11 +18,6 @@ from typing import Any, Literal, Protocol
 from unittest import mock
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.poisoning.world import World
-=======
-from palate_core.layout import DUMMIES, layout_size, released_size
->>>>>>> refs/prep/tip-audit
 
 from benchmarks.poisoning.world import World
 from palate_audit.harness.watched_run import WatchedRun

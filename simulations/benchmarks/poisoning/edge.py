@@ -14,19 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.poisoning.attacked_run import AttackersView, PoisoningAttack
-from palate_audit.poisoning.knowledge import Knowledge
-from palate_audit.poisoning.world import Bits, Goal
-
-from palate_common.algorithms.base import facts_of
-=======
-from palate_core.layout import DUMMIES
 
 from benchmarks.poisoning.attacked_run import AttackersView, PoisoningAttack
 from benchmarks.poisoning.knowledge import Knowledge
 from benchmarks.poisoning.world import Bits, Goal
->>>>>>> refs/prep/tip-audit
+from palate_common.algorithms.base import facts_of
 from palate_common.mechanism.update import Int64
 from palate_core.layout import DUMMIES
 from palate_server.rounds.possible import Limit, limits_of

@@ -12,12 +12,6 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.poisoning.attacked_run import AttackersView
-from palate_audit.poisoning.world import LIST, Bits, Goal
-=======
-from palate_core.layout import BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from benchmarks.poisoning.attacked_run import AttackersView
 from benchmarks.poisoning.world import LIST, Bits, Goal

@@ -18,12 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
-from palate_audit.poisoning.world import Goal, World
-=======
-from palate_core.layout import layout_size
->>>>>>> refs/prep/tip-audit
 
 from benchmarks.poisoning.attacked_run import DELTA, AttackedSetting, AttackersView, Played, PoisoningAttack, play
 from benchmarks.poisoning.world import Goal, World

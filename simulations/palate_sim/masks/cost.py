@@ -16,12 +16,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.floor import Floor, Operations
-=======
-from palate_core.layout import DUMMIES
->>>>>>> refs/prep/tip-audit
 
 from palate_common.mechanism.update import Int64
 from palate_common.system import peak_memory

@@ -24,18 +24,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.quiet_runs import SURVEY
-from palate_audit.harness.recording import RecordedSource, recorded
-from palate_audit.reference.cases import Case, cases, named_twice
-from palate_audit.reference.contribution import total
-from palate_audit.reference.cost import charge
-from palate_audit.reference.message import noised, summed_up
-from palate_audit.reference.noise import discrete_gaussian
-=======
-from palate_core.layout import DUMMIES
->>>>>>> refs/prep/tip-audit
 
 from mechanism.harness.probe_run import Setting, crowd, probe_run
 from mechanism.harness.quiet_runs import SURVEY

@@ -13,12 +13,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.harness.recording import RecordedSource, recorded
-=======
-from palate_common.accounting.sampled import attempt_mu2
-from palate_core.layout import layout_size
->>>>>>> refs/prep/tip-audit
 
 from mechanism.harness.recording import RecordedSource, recorded
 from palate_audit.evidence.evidence import Finding

@@ -20,15 +20,9 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-<<<<<<< HEAD
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd
-
-=======
 from mechanism.harness.probe_run import POPULATION, Setting, crowd
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun, memory
-from palate_audit.reference import cost
 from palate_client.device import Device, open_device
 from palate_client.events import Event
 from palate_client.leaving.later_models import CARD, verify

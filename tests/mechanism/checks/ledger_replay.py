@@ -23,32 +23,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from palate_audit.checks.consent.floors import floors
-from palate_audit.checks.costs.accountants import accountants
-from palate_audit.checks.costs.outside_accountants import outside_accountants
-from palate_audit.checks.leaving import leaving
-from palate_audit.checks.ledgers.device import device_ledger
-from palate_audit.checks.ledgers.disk import disk
-from palate_audit.checks.ledgers.killed_witness import killed_witness
-from palate_audit.checks.ledgers.long_lives import long_lives
-from palate_audit.checks.ledgers.population import population_ledger
-from palate_audit.checks.ledgers.restorations import restorations
-from palate_audit.checks.ledgers.shown import shown
-from palate_audit.checks.ledgers.statements import statements
-from palate_audit.checks.ledgers.two_at_once import two_at_once
-from palate_audit.checks.masks.bindings import variants
-from palate_audit.checks.refusals import refusals
-from palate_audit.checks.verdicts import verdicts
-from palate_audit.checks.witnessed import witnessed
-from palate_audit.harness.durable import Commits, watched_commits
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
-from palate_audit.reference.cost import epsilon
-=======
-from palate_core.layout import released_size
->>>>>>> refs/prep/tip-audit
-
 from mechanism.checks.masks.bindings import variants
 from mechanism.harness.durable import Commits, watched_commits
 from mechanism.harness.probe_algorithm import PLAIN, Gesture

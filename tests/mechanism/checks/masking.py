@@ -19,23 +19,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.checks.masks.bindings import bindings
-from palate_audit.checks.masks.graphs import graphs
-from palate_audit.checks.masks.keystreams import keystreams
-from palate_audit.checks.masks.secrets import secrets
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.secagg.adversary import Adversary
-from palate_audit.secagg.attacks import ATTACKS, small_rings
-from palate_audit.secagg.cohort import MaskedCohort
-from palate_audit.secagg.fuzz import fuzz
-from palate_audit.secagg.watching import watched
-from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
-
-from palate_audit.checks.masks import blame, guards
-from palate_audit.evidence.chance import UNLIKELY
-=======
 from scipy.stats import chi2  # type: ignore[import-untyped]  # scipy ships no types
 
 from mechanism.chance import UNLIKELY
@@ -50,7 +33,6 @@ from mechanism.secagg.adversary import Adversary
 from mechanism.secagg.attacks import ATTACKS, small_rings
 from mechanism.secagg.fuzz import fuzz
 from mechanism.secagg.watching import watched
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_audit.statistics.repeats import search
 from palate_core.cohort_terms import CohortTerms
@@ -62,11 +44,8 @@ from palate_core.masks.messages import SIGNATURE, Step, read
 from palate_core.masks.packing import unpack
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
-<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
-=======
 from palate_sim.masks.cohort import MaskedCohort
->>>>>>> refs/prep/tip-audit
 
 TEST = "masking"
 SIZE, BITS = 4096, 24

@@ -20,20 +20,12 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.checks.masks.bindings import variants
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import POPULATION, Setting, crowd, probe_run
-=======
-from palate_common.accounting.sampled import attempt_mu2
->>>>>>> refs/prep/tip-audit
 
 from mechanism.checks.masks.bindings import variants
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
 from mechanism.harness.probe_run import POPULATION, Setting, crowd, probe_run
 from palate_audit.evidence.evidence import Finding
 from palate_audit.harness.watched_run import WatchedRun
-from palate_audit.reference import cost
 from palate_client.rounds.contribution import Contributor
 from palate_common.accounting.sampled import attempt_mu2
 from palate_common.rounds.wire import REFUSED
@@ -45,11 +37,8 @@ from palate_core.log.merkle import Checkpoint, MerkleTree
 from palate_core.log.signing import SigningKey
 from palate_core.plan import PLAN_TAG, ChargeProof, RoundPlan, Sampling, SignedPlan, sign_plan, signed_bytes
 from palate_core.privacy_mode import DISTRIBUTED, LOCAL
-<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import SimulatedLedger
-=======
 from reference import cost
->>>>>>> refs/prep/tip-audit
 
 TEST = "refusals"
 SETTINGS = {

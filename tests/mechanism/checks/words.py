@@ -19,16 +19,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.checks.events import recorded_steps
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.quiet_runs import QuietRun, quiet_runs
-from palate_audit.harness.recording import RecordedSource, recorded
-from palate_audit.reference.noise import discrete_gaussian, shares
-=======
-from palate_core.layout import layout_size
->>>>>>> refs/prep/tip-audit
 
 from mechanism.checks.events import recorded_steps
 from mechanism.harness.probe_algorithm import Gesture

@@ -24,13 +24,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 from unittest import mock
 
-<<<<<<< HEAD
-from palate_audit.enumerated.settings import names
-
-from palate_audit.reference import noise
-=======
 from mechanism.enumerated.settings import names
->>>>>>> refs/prep/tip-audit
 from palate_common.algorithms import algorithm_class
 from reference import noise
 

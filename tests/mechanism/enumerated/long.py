@@ -22,16 +22,6 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-<<<<<<< HEAD
-from palate_audit.enumerated.noises import ROADS, SIGMA, differs, plan_of
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.recording import RecordedSource, Recording, recorded
-from palate_audit.reference.long_noise import Taken, long_gaussian, long_shares
-from palate_audit.reference.message import summed_up
-=======
-from palate_core.layout import DUMMIES, BlockSpec
->>>>>>> refs/prep/tip-audit
 
 from mechanism.enumerated.noises import ROADS, SIGMA, differs, plan_of
 from mechanism.harness.probe_algorithm import Gesture

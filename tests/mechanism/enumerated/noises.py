@@ -26,16 +26,6 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.enumerated.constants import modules
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.harness.recording import RecordedSource, recorded
-from palate_audit.reference.long_noise import MOST, Taken, long_shares
-from palate_audit.reference.noise import shares
-=======
-from palate_core.layout import DUMMIES, BlockSpec, layout_size
->>>>>>> refs/prep/tip-audit
 
 from mechanism.enumerated.constants import modules
 from mechanism.harness.probe_algorithm import Gesture

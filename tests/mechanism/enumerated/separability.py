@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from palate_core.layout import BlockSpec
 
 from mechanism.enumerated.settings import (
     GRID,
@@ -40,12 +39,7 @@ from mechanism.enumerated.settings import (
     names,
     rounds,
 )
-<<<<<<< HEAD
-from palate_audit.harness.sharing import once
-
-=======
 from mechanism.harness.sharing import once
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding
 from palate_client.rounds import contribution
 from palate_common.algorithms import Algorithm, EventAlgorithm, PublicFacts

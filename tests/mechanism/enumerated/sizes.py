@@ -30,19 +30,6 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
-<<<<<<< HEAD
-from palate_audit.enumerated.constants import Constant, lowered, sizes
-from palate_audit.enumerated.noises import noises
-from palate_audit.enumerated.separability import QUICK, everybody, sums_of
-from palate_audit.enumerated.settings import cases, names, rounds
-from palate_audit.harness.probe_algorithm import Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-from palate_audit.reference.cases import Case, of_all_lengths
-from palate_audit.reference.cases import cases as made_cases
-from palate_audit.reference.contribution import total
-=======
-from palate_core.layout import DUMMIES
->>>>>>> refs/prep/tip-audit
 
 from mechanism.enumerated.constants import Constant, lowered, sizes
 from mechanism.enumerated.noises import noises
@@ -59,13 +46,10 @@ from palate_core.layout import DUMMIES
 from palate_core.masks import masking, packing, shamir
 from palate_core.plan import RoundPlan
 from palate_core.privacy_mode import DISTRIBUTED
-<<<<<<< HEAD
 from palate_server.secagg import decoding
-=======
 from reference.cases import Case, of_all_lengths
 from reference.cases import cases as made_cases
 from reference.contribution import total
->>>>>>> refs/prep/tip-audit
 
 TEST = "sizes"
 SEED = 23

@@ -13,11 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-<<<<<<< HEAD
-from palate_audit.checks import seeds
-=======
 from palate_audit.counted import seeds
->>>>>>> refs/prep/tip-audit
 from palate_audit.evidence.evidence import Finding, Section, Verdict
 from palate_audit.run import accounts
 from palate_audit.run.ledger import audit_ledger

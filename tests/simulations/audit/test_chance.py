@@ -5,20 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-<<<<<<< HEAD
-import pytest
-from palate_audit.run.structure import STRUCTURE
-=======
->>>>>>> refs/prep/tip-audit
 from scipy import stats
 
-from palate_audit.checks import masking, roads, seeds
 from palate_audit.counted import repeats as released
 from palate_audit.counted import seeds
 from palate_audit.evidence.chance import ALPHA
 from palate_audit.evidence.evidence import Finding, Verdict, holm, judge
 from palate_audit.harness.production import Production
-from palate_audit.reference import contribution
 from palate_audit.statistics import repeats
 
 

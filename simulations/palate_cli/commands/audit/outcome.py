@@ -28,12 +28,8 @@ from rich.table import Table
 from palate_audit.evidence import document
 from palate_audit.evidence.evidence import Section, Verdict
 from palate_common.records.files import write_durably
-<<<<<<< HEAD
 from palate_common.records.key_file import load_key, save_key
-from palate_core.errors import EvidenceError, InputError, IntegrityError
-=======
 from palate_core.errors import EvidenceError, InputError, IntegrityError, PalateError
->>>>>>> refs/prep/tip-audit
 from palate_core.log.signing import SigningKey
 from palate_sim.cores import machine
 from palate_sim.progress.wording import clean

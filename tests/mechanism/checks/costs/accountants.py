@@ -16,17 +16,9 @@ from dataclasses import fields
 from fractions import Fraction
 from itertools import product
 
-<<<<<<< HEAD
-from palate_audit.reference.ledgers import RESERVED_ATTEMPTS
-=======
-from palate_common.accounting.releases import GaussianEvent
-from palate_common.accounting.sampled import attempt_mu2, sampled_mu2
->>>>>>> refs/prep/tip-audit
-
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN
 from palate_audit.harness.watched_run import release_key
-from palate_audit.reference import cost
 from palate_client.service import Service
 from palate_common.accounting import releases
 from palate_common.accounting.releases import GaussianEvent

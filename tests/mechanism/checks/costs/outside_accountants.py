@@ -25,12 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-<<<<<<< HEAD
-from palate_audit.reference.cost import ATTEMPT_FAILS
-=======
-from palate_common.accounting.releases import GaussianEvent
-from palate_common.accounting.sampled import noise_for, sampled_mu2
->>>>>>> refs/prep/tip-audit
 
 from palate_audit.evidence.evidence import Finding
 from palate_audit.evidence.guard import BROKEN

@@ -40,12 +40,9 @@ from palate_client.rounds.participation import Rounds
 from palate_client.service import Service
 from palate_core.errors import PalateError
 from palate_core.log.merkle import Checkpoint
-<<<<<<< HEAD
 from palate_sim.engines.simulated_ledger import NO_TRUST, SimulatedLedger
-=======
 from reference.cost import epsilon
 from reference.ledgers import DeviceBook
->>>>>>> refs/prep/tip-audit
 
 STEPS, MANY = 240, 330
 """Steps, and charges that a ledger has when it is opened once more."""

@@ -18,12 +18,6 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
-<<<<<<< HEAD
-from palate_audit.harness.probe_algorithm import PLAIN, Gesture
-from palate_audit.harness.probe_run import Setting, crowd, probe_run
-=======
-from palate_core.layout import released_size
->>>>>>> refs/prep/tip-audit
 from pydantic import BaseModel
 
 from mechanism.harness.probe_algorithm import PLAIN, Gesture
