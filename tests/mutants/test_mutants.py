@@ -70,6 +70,7 @@ and `simulations/benchmarks/mutation/listed.py` all.
 Of masks a shorter one is tried: "b reused".
 """
 PRODUCTION = (
+    "palate_core",
     "palate_common",
     "palate_client",
     "palate_server",

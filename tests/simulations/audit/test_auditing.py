@@ -338,7 +338,7 @@ def test_a_result_can_be_read(tmp_path: Path) -> None:
     assert f"epsilon is at least {result.epsilon:.3g} with 95% confidence, 1 is claimed (L0: counts, 224 runs" in text
     assert "ALARM L0 counts against epsilon and delta: missed 0 of" in text
     html = result._repr_html_()
-    assert "<td>alarm</td><td>A L0 counts" in html
+    assert "<td>alarm</td><td>L0 counts" in html
     page = result.report(tmp_path / "new" / "audit.html")
     assert page.read_text().count("The evidence exceeds the claim") == 1
     with pytest.raises(InputError, match="`path` must be a file that can be written"):
