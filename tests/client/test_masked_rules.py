@@ -12,6 +12,7 @@ import pytest
 
 from palate_core.device import attempt, checks, states
 from palate_core.masks.messages import Step
+from palate_sim.masks.cohort import MaskedCohort
 
 LIST = ["listed", "enough", "no_cut"]
 NEIGHBOURS = ["expected_adverts", "signed_adverts", "distinct_keys"]

@@ -14,6 +14,7 @@ from palate_core.masks.packing import PackedSum, pack
 from palate_core.noise.bounded import bounded
 from palate_core.noise.discrete_gaussian import sample_discrete_gaussian
 from palate_core.noise.randomness import SeededSource
+from reference.long_noise import Taken, long_gaussian
 
 SIZE = 2**20 + 2**17 + 3
 

@@ -24,6 +24,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from palate_common.mechanism.pairs import PairBlock
 from palate_common.mechanism.update import Block, DenseBlock, OuterBlock, Update
 from palate_core.layout import BlockSpec
+from reference import cost
+from reference.contribution import contribution
+from reference.ledgers import Charged, DeviceBook, PopulationBook
+from reference.noise import discrete_gaussian, roots, shares
+from reference.shamir import polynomial
 
 FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
 FILES = ("draws", "clips", "sums", "costs", "graphs", "sharing", "admission", "ledgers", "models")

@@ -10,6 +10,7 @@ import pytest
 
 from mechanism.battery import group
 from palate_audit.evidence.evidence import Verdict, judge
+from palate_client.ledger.ledger_file import LedgerFile
 from palate_client.rounds import contribution
 from palate_common.models.model import GlobalModel
 from palate_common.rounds import shares, wire

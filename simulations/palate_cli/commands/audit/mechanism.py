@@ -35,7 +35,9 @@ Epsilon = Annotated[
 ]
 Delta = Annotated[float | None, typer.Option(metavar="D", help="Default 1e-6.")]
 Deep = Annotated[bool, typer.Option("--deep", help="More runs, for smaller faults.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Every test, with fewer seeds and fresh releases, in two thirds of the time.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Every test, with fewer seeds and fresh releases, in two thirds of the time.")
+]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="S", help="Seed of the audit's choices, never of noise. Default: a fresh one, printed."),
