@@ -137,7 +137,7 @@ class AppLife:
             case 5 | 1:
                 _, record, _ = self.message()
                 rounds, plan = device.rounds, record["plan"]
-                self.answer.of(rounds.wanted, plan)
+                self.answer.of(rounds.wanted_model, plan)
                 model = self.model_for(plan)
                 self.answer.of(rounds.contribute, plan, model, *dice.one_of([(), (3,)]))
                 self.refused()

@@ -19,10 +19,10 @@ from palate_audit.answers.made.stand_ins import statements
 from palate_audit.answers.made.telling import rows_of, tell_outcome
 from palate_audit.answers.seam import Seam
 from palate_audit.answers.still import NOW
-from palate_sim.engines import device_totals as totals
 from palate_client.ledger.device_ledger import Receipt
 from palate_client.ledger.trust import Trust
 from palate_common.records.merkle import Checkpoint
+from palate_sim.engines import device_totals as totals
 from palate_sim.engines.device_ids import RUNS, pack, runs_of, unpack
 from palate_sim.engines.device_totals import DeviceTotals
 from palate_sim.engines.simulated_ledger import SimulatedLedger
