@@ -78,7 +78,7 @@ def tables(figures: Any) -> list[Table]:
         f"{figures['seed']}, {whole} asked so far, in an order of chance. Found: {sum(found.values())} of {whole}, "
         f"{_interval(sum(found.values()), whole)}; weighed by the places of each room, {100 * estimate:.0f} %. "
         "Of the others, those that mattered have got a test (`tested`), and each is judged in one line in "
-        "[judged.jsonl](../simulations/benchmarks/mutation/judged.jsonl): "
+        "[judged.jsonl](../../simulations/benchmarks/mutation/judged.jsonl): "
         + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
         + f". {_total(figures, 'few')} of them have met the first, few tests only, and about "
         f"{_total(figures, 'audit not asked')} the audit wasn't asked yet."
