@@ -36,7 +36,7 @@ def seen_tables(figures: Any) -> list[Table]:
         for each in [*figures, total]
     ]
     note = (
-        "One audit as it comes, `--dp distributed`. What is left is mostly texts of errors, files of an operator, "
-        "the network and other processes; in a room of the mechanism itself, what is left is where to look next."
+        "One audit, `--dp distributed`. What is left is mostly texts of errors, files of an operator, the network and "
+        "other processes."
     )
     return [Table("What the code asks, and an audit sees", ("room", "outcomes", "seen", "share"), rows, note)]

@@ -124,8 +124,8 @@ def _audit(figures: Any) -> Table:
     letters = ", ".join(f"{name} {count}" for name, count in sorted(figures["alarms"].items()))
     seconds = {name: f"{value:,.0f}" for name, value in figures["cpu_seconds"].items()}
     note = (
-        "`palate audit mechanism` as it comes, on a random fifth of the mutants that tests find, and on all that they "
-        "don't. Most mutants are outside its remit: availability, quality, a ledger's file. "
+        "`palate audit mechanism` on a random fifth of the mutants that tests find, and on all that they don't. Most "
+        "are outside its remit. "
         + (f"Alarms by test: {letters}. " if letters else "")
         + "CPU seconds: "
         + ", ".join(f"{name} {value}" for name, value in sorted(seconds.items()))
