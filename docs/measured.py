@@ -187,13 +187,11 @@ def _links(benchmark: str, folder: Path) -> str:
 
 
 def _shown(words: Mapping[str, str]) -> Iterator[str]:
-    """The tables of each part of the README with other words, and how it was measured."""
+    """The tables of each part of the README with other words; how they were measured is on the benchmarks' pages."""
     for benchmark, part in SHOWN:
         for record, tables in recorded(benchmark):
             if record["part"] == part:
-                for table in tables:
-                    yield from (_in(words, line) for line in _table(table))
-                yield f"<sub>{_how(record['measured'])}</sub>\n"
+                yield from (_in(words, line) for table in tables for line in _table(table))
 
 
 def _table(table: Table) -> Iterator[str]:
