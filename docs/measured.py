@@ -96,7 +96,7 @@ def page() -> str:
 
 def tables(benchmark: str) -> str:
     """A page of its own: every table of a benchmark and how each was measured; a note of several is there once."""
-    lines = [f"{BEGIN}\n\n# {method(benchmark)[0]}: tables\n\n{_links(benchmark, TABLES)}\n"]
+    lines = [f"# {method(benchmark)[0]}: tables\n\n{_links(benchmark, TABLES)}\n"]
     notes = set[str]()
     measured = []
     for how, table in _all(benchmark):

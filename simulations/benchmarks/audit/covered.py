@@ -103,8 +103,8 @@ def covered_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        f"Seeds 0 to {SEEDS - 1} of a Gaussian mechanism with {CANARIES:,} canaries that is exactly as claimed. "
-        f"Stated: 5 %, of which the central 99.9 % are {low:.0f} to {high:.0f}. L0 and the guesses hold for every "
-        "mechanism, and a Gaussian isn't the worst for them; the last column is of randomised response, which is."
+        f"Seeds 0 to {SEEDS - 1} of a Gaussian mechanism with {CANARIES:,} canaries, exactly as claimed. "
+        f"Stated: 5 %, of which the central 99.9 % are {low:.0f} to {high:.0f}. "
+        "The last column is of randomised response, the worst mechanism for L0 and guesses."
     )
     return [Table("Bounds above the truth", ("epsilon", "bound", "above", "central 99.9 %", "worst case"), rows, note)]

@@ -236,16 +236,14 @@ def foreign_tables(figures: Any) -> list[Table]:
         "Epsilon derived at least at 95 %, median over seeds, against the one that "
         f"noise multiplier 1 stands for at delta {DELTA:g} (unit: client, sample, example, user; adjacency: zero-out, "
         "with Poisson sampling add or remove); what the library's own accountants state; and how far one user moves a "
-        "release, of the claimed sensitivity. Clients and coordinates: 500 and 2,000 (Flower; adaptive 8,000), 1,000 "
-        "and 4,000 (Opacus), 512 and 2,048 (jax-privacy), 500 and 4,000 (pfl; banded 1,000), three runs each. Poisson "
-        "sampling: one seed, no L2."
+        "release. Clients and coordinates: 500 and 2,000 (Flower; adaptive 8,000), 1,000 and 4,000 (Opacus), 512 and "
+        "2,048 (jax-privacy), 500 and 4,000 (pfl; banded 1,000)."
     )
     header = ("mechanism, version, option", "claimed", "its accountants", "L0", "L1", "L2", "moved", "alarms", "CPU s")
     about = (
         "Versions and options as stated, and nothing broader. NaN: whether a client can send one depends on what "
-        "stands before the mechanism. Weighted: an accountant refuses unequal weights. Adaptive clipping of Flower: a "
-        "round's noise is scaled by the norm for the next one, which follows from data. Banded, pfl: a column of its "
-        "matrix has a length of up to 1.237, by which one participation moves what is noised."
+        "stands before the mechanism. Adaptive clipping of Flower: a round's noise is scaled by the norm for the next "
+        "one. Banded, pfl: a column of its matrix has a length of up to 1.237."
     )
     return [
         Table("Other people's mechanisms", header, rows, note),

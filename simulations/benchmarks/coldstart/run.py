@@ -101,8 +101,8 @@ def new_items_tables(figures: Any) -> list[Table]:
         "New items, MovieLens 1M",
         ("model", METRIC, "Palate is"),
         [(labels.get(name, name), cell(values[name]), said.get(name, "")) for name in order],
-        f"Split item-cold: {figures[0]['new_items']} items that no training user had, ranked among themselves. "
-        "Features: genres and decades. Shuffled: another item's. Category popularity and device only: no noise.",
+        f"Split item-cold: {figures[0]['new_items']} items that no training user had. Shuffled: another item's "
+        "features. Category popularity and device only: no noise.",
     )
     return [table]
 

@@ -55,8 +55,7 @@ def large_tables(figures: Any) -> list[Table]:
         )  # fmt: skip
     header = ("side", "door", "messages", "refused", "CPU-seconds, at most", "times its size, at most", "bar")
     note = (
-        "Each shape alone, behind a whole valid message, and inside the frame that brings it further in. Of a deflated "
-        "file the size is the inflated one's. Memory: the peak resident size, the message included. "
+        "Of a deflated file the size is the inflated one's. Memory: the peak resident size, the message included. "
         f"The bar is {CPU:g} CPU-second and {MEMORY:g} times."
     )
     return [Table("Messages of 64 MiB", header, rows, note)]

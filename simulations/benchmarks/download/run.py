@@ -141,9 +141,8 @@ def deltas_tables(figures: Any) -> list[Table]:
         "with the item ids, where they changed",
     )  # fmt: skip
     note = (
-        "Rehearsals of `als`, each from the one before it (warm start); delta of the noise "
-        f"{DELTA:g}, unit: user, adjacency: zero-out. Every delta made the int8 model bit for bit. "
-        "A share above 1 isn't published."
+        "`als`, each from the one before it; delta of the noise "
+        f"{DELTA:g}, unit: user, adjacency: zero-out. Every delta made the int8 model bit for bit."
     )
     return [Table("Deltas", header, rows, note)]
 

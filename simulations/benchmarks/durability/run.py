@@ -88,8 +88,7 @@ def power_tables(figures: Any) -> list[Table]:
         if name != "cuts":
             rows.append((name, f"{sum(noticed['judged'].values()):,}", f"{noticed['wrong']:,}"))
     note = (
-        "Every write, sync and change of a name is recorded. A disk is what was synced, and of all else any part: each "
-        "write kept, lost or torn at a sector. Then the store is opened and judged. "
+        "A disk is what was synced, and of all else any part: each write kept, lost or torn at a sector. "
         f"{cuts['lost']:,} events that no flush had followed were lost, as is allowed."
     )
     return [Table("The power is cut", ("while it", "disks opened", "broken promises"), rows, note)]

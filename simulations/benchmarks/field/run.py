@@ -192,8 +192,8 @@ OURS = {
 }
 """Which part measures ours, and by which split."""
 STANDS = (
-    "Figures of others as they stand in the named place, not run again. RMSE: lower is better. They can't be ranked by "
-    "eps alone: unit, adjacency, delta and who is trusted differ."
+    "Figures of others as they stand in the named place. RMSE: lower is better. Unit, adjacency, delta and who is "
+    "trusted differ."
 )
 PARTS = {
     "ml-20m": Part(

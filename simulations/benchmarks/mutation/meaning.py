@@ -439,8 +439,8 @@ def meaning_tables(figures: Any) -> list[Table]:
         for each in [*figures, total]
     ]
     note = (
-        "One change of each function, drawn by a hash, as people make them. Found by test N alone, by a "
-        "case that gives another answer. Not executed: of other tests. Many of the changes left are equivalent."
+        "One change of each function, drawn by a hash, as people make them. Found by a case that gives another answer. "
+        "Many of the changes left are equivalent."
     )
     header = ("room", "functions", "not executed", "changes", "found", "share")
     return [Table("Changes of meaning that known answers notice", header, rows, note)]

@@ -62,9 +62,8 @@ CELLS = (
 )
 FEW_CELLS = (*CELLS[:3], *CELLS[-2:])
 NOTE = (
-    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out, accountant: Palate's closed form), no item "
-    "features. Exposure: share of people who never took part and see the target among their first 20 (a "
-    "backdoor: of its group). `unchecked`: the sum as it came."
+    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out, accountant: Palate's closed form). "
+    "Exposure: share of people who never took part and see the target in the first 20. `unchecked`: the sum as it came."
 )
 
 
@@ -73,30 +72,26 @@ GROUPS_NOTE = (
 )
 JUDGED_NOTE = (
     "Training and verdict cost eps 5 together, the verdict 5 % of mu^2. `held`: attackers vote as everybody does. "
-    "`defended`: they spend their whole norm in the verdict, and train with as much of their strength (1, 0.7, 0.5, "
-    "0.35, 0.25; of 100,000 1, 0.35, 0.12) as is published then; 0: nothing is."
+    "`defended`: they spend their whole norm in the verdict, and train with as much of their strength as is published."
 )
 HONEST_NOTE = (
     "Honest runs, each judged beside another. `further draws`: the same votes with other noise. `seen from`: about the "
-    "least exposure at which an item that nobody has is named. Quality: of what is left of the budget beside all of it."
+    "least exposure at which an item that nobody has is named."
 )
 
 SEEDS_NOTE = (
     "Each seed has its own population, attackers, target and noise. Exposure and nDCG@20: means, least and largest. "
-    "`of honest`: nDCG beside the honest model of the same seed, mean and 95 % interval by Student's t. `published`: "
-    "attackers vote with all their norm and train with as much strength (1, 0.35, 0.12) as gets past. `weights`: of "
-    "pairs, as elected, seed by seed."
+    "`of honest`: beside the honest model of the same seed, 95 % interval by Student's t. `published`: attackers train "
+    "with as much strength as gets past."
 )
 
 AGAIN_NOTE = (
-    "Each run is judged against the model in use, which stays if it is held; an item in quarantine is left out of the "
-    "next three. `voting`: attackers spend their whole norm in each verdict. Exposure and quality are of the model in "
-    "use after each run; `out`: runs in which the target was in quarantine."
+    "Each run is judged against the model in use. `voting`: attackers spend their whole norm in each verdict. Exposure "
+    "and quality are of the model in use after each run; `out`: runs in which the target was in quarantine."
 )
 ACCUSED_NOTE = (
-    "An honest model's 20 items that are shown most. `held`: the least share of judges whose false votes, all on one "
-    "item, hold the model; `buried`: that put the item into quarantine, with `judging.quarantine_accusers` 0.01; least "
-    "and median over the items. `pushed`: where attackers push the item in training."
+    "An honest model's 20 most shown items. `held`: the least share of judges whose false votes on one item hold the "
+    "model; `buried`: that put it into quarantine; `pushed`: where attackers push the item in training."
 )
 
 

@@ -205,9 +205,9 @@ def population_tables(name: str, figures: Any) -> Sequence[Table]:
     every = np.array(list(off.values()))
     rms = np.sqrt((every**2).mean(axis=0))
     said = (
-        "First these users repeated, then with what new users add, beside the measured quality of so many. "
+        "These users repeated, then with what new users add. "
         f"Root of the mean square: {rms[0]:.1%} and {rms[1]:.1%}; mean {every[:, 0].mean():+.1%} and "
-        f"{every[:, 1].mean():+.1%}; largest {np.abs(every[:, 1]).max():.1%} with new users. {privacy}."
+        f"{every[:, 1].mean():+.1%}; largest {np.abs(every[:, 1]).max():.1%}. {privacy}."
     )
     names = ("from", "to users", *(f"eps {epsilon:g}" for epsilon in EPSILONS))
     return [

@@ -111,8 +111,7 @@ def main_tables(figures: Any) -> list[Table]:
         f"MovieLens 1M: {METRIC} against eps",
         header,
         rows,
-        "Real runs, secure noise, every release charged. Features: genres and decades. Content only and noised "
-        f"popularity spend the same budget on the counts, {METRIC}.",
+        f"Real runs. Features: genres and decades. Content only, noised popularity: all of the budget, {METRIC}.",
     )
     names = {"popularity": "popularity", "ease": "EASE", "ials": "iALS (implicit)"}
     beside_table = Table(
@@ -205,8 +204,8 @@ def harm_tables(figures: Any) -> list[Table]:
     ratios = [ratio for row in cells.values() for ratio in row]
     rows = [(set_, f"{users:,}", *(f"{ratio:.3f}" for ratio in row)) for (set_, users), row in cells.items()]
     note = (
-        f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals, training users "
-        "drawn at random, paired seeds; a ratio of means. Below mu x users = 350 no collaborative round is run."
+        f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals; a ratio of "
+        "means. Below mu x users = 350 no collaborative round is run."
     )
     header = ("log", "training users", *(f"eps {epsilon:g}" for epsilon in HARM_EPSILONS))
     return [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]

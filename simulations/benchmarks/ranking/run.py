@@ -104,10 +104,9 @@ def speed_tables(figures: Any) -> list[Table]:
     """Seven rows a table of items."""
     rows = [row for figure in figures for row in _speed_rows(figure)]
     note = (
-        f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32; exact, discovery 0. The "
-        f"search finds the {N} best of all items; `recommend` is a device's whole call. Beside it a product and "
-        f"argpartition on the same table. Trained: `als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), "
-        "on a synthetic log of 10,000 users. Gaussian: all items alike in length. Bars compare 95 % points."
+        f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32; the {N} best of all "
+        f"items, beside a product and argpartition. Trained: `als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency "
+        "zero-out), synthetic log. Gaussian: all items alike in length. Bars compare 95 % points."
     )
     return [Table("Speed", ("items", "what", "median", "95 %", "of numpy's", "bar"), rows, note)]
 
@@ -274,9 +273,8 @@ def explain_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        "MovieLens small, `als` with features, a rehearsal, delta 1e-5, unit user, adjacency zero-out. Error: of the "
-        "sum of contributions and rest, and of the score against the algorithm's own (relative). Lower: the score "
-        "without the top event."
+        "MovieLens small, `als`, a rehearsal, delta 1e-5, unit user, adjacency zero-out. Errors: of the sum of "
+        "contributions and rest, and of the score (relative)."
     )
     return [Table("Explanations", ("model", "cases", "largest error", "lower without the top event"), rows, note)]
 

@@ -96,9 +96,8 @@ def temporal_tables(figures: Any) -> list[Table]:
             "with ÷ without",
         ),
         rows,
-        "Trained on the first 80 % of pairs by time; the half-life is chosen on validation users in the next 10 %; "
-        "test users are judged on the last 10 %. ± is over seeds of noise, first table and validation users. "
-        f"Bars: {'; '.join(verdicts)}.",
+        "Trained on the first 80 % of pairs by time; half-life chosen on validation users in the next 10 %; judged on "
+        f"the last 10 %. Bars: {'; '.join(verdicts)}.",
     )
     return [table]
 

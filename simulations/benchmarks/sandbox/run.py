@@ -86,9 +86,8 @@ def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     people, items = first["given"].get("crowd", 10_000), first["given"].get("items", 500)
     seeds, epsilon = len(first["policies"]["palate"]), max(each["epsilon"] for each in figures.values())
     note = (
-        f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds: the same people meet the "
-        "same chance under each policy. 95 % intervals by Student's t; differences are of pairs. "
-        f"All releases cost eps {epsilon:.2f} ({PROMISE}). Popularity is without noise. What people are assumed to do: "
+        f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds. 95 % intervals by Student's t; "
+        f"differences are of pairs. All releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: "
         "docs/tutorials/sandbox.md."
     )
     return [Table(title, header, rows, note)]
@@ -117,9 +116,9 @@ def bars_tables(figures: Any) -> list[Table]:
     rows.append(("all", f"{n:,}", f"{held / n:.2%}", f"94 to 96 % of >= 2,000: {met}"))
     note = (
         f"{figures['worlds']} independent worlds of 3,000 hosted people and 60 days, a survey a week at eps 1 "
-        f"({PROMISE}), by the server's own round; {figures['suppressed']:,} figures were suppressed and aren't "
-        "counted. Figures of a week share noise (stickiness with dau and mau; both retentions). Intervals of shares "
-        "are cut at 0 and 1. Churn of a first week is 0 by definition: one in 40 of its intervals should miss that."
+        f"({PROMISE}); {figures['suppressed']:,} figures were suppressed and aren't "
+        "counted. Figures of a week share noise. Churn of a first week is 0 by definition: one in 40 of its intervals "
+        "should miss that."
     )
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 

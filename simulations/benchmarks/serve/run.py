@@ -250,8 +250,8 @@ def kills_tables(figures: Any) -> list[Table]:
         )
         rows.append((part, str(len(mine)), f"{good}", f"{max(again):.0f}", verdict))
     note = (
-        "Sound: no attempt is sealed twice, no release without its charge, every charge that a device may have seen is "
-        "in the ledger, and the latest model verifies. Seconds: from the kill to the next release."
+        "Sound: no attempt sealed twice, no release without its charge, no charge forgotten, a latest model that "
+        "verifies. Seconds: from the kill to the next release."
     )
     header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
     return [Table("SIGKILL at random moments", header, rows, note)]

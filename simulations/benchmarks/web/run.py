@@ -403,9 +403,8 @@ def kills_tables(figures: Any) -> list[Table]:
     note = (
         f"{figures['kills']} kills: {found['tab']} of the tab, {found['browser']} of the whole browser, "
         f"{found['elsewhere']} of them at no such moment in 90 s. Something had left of {found['attempts']} attempts, "
-        f"of {found['vectors']} the vector: {found['answers']} answers; and {found['refusals']} refusals. The server "
-        f"released {figures['released']} rounds and gave up {figures['aborted']} attempts. Broken promises: none. A "
-        "proxy before the gateway sees what leaves."
+        f"of {found['vectors']} the vector: {found['answers']} answers; and {found['refusals']} refusals. "
+        f"{figures['released']} rounds were released, {figures['aborted']} attempts given up. Broken promises: none."
     )
     title = f"A browser killed as it answers, among {figures['others']} devices in Python"
     return [Table(title, ("killed", *steps), rows, note)]
