@@ -98,7 +98,7 @@ def tables(benchmark: str) -> str:
     """A page of its own: every table of a benchmark and how each was measured; a note of several is there once."""
     lines = [f"# {method(benchmark)[0]}: tables\n\n{_links(benchmark, TABLES)}\n"]
     notes = set[str]()
-    measured = []
+    measured = list[Mapping[str, Any]]()
     for how, table in _all(benchmark):
         lines.append((replace(table, note="") if table.note in notes else table).markdown(2))
         notes.add(table.note)
