@@ -3,8 +3,9 @@
     python docs/measured.py
 
 Reads `simulations/benchmarks/*/figures.jsonl`, has each script make its tables of them, and writes what stands between
-the marks in README.md, its Chinese edition, docs/benchmarks.md and docs/population.md, and docs/img/population.svg. No
-figure is typed by hand: `tests/docs/test_measured.py` compares.
+the marks in README.md, its Chinese edition, docs/benchmarks.md and docs/population.md, docs/img/population.svg, and
+docs/benchmarks/: a page of each benchmark with all of its tables. No figure is typed by hand:
+`tests/docs/test_measured.py` compares.
 """
 
 from __future__ import annotations
@@ -21,12 +22,26 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README, CHINESE, PAGE = ROOT / "README.md", ROOT / "README.zh.md", ROOT / "docs" / "benchmarks.md"
+TABLES = ROOT / "docs" / "benchmarks"
 TERMS = ROOT / "docs" / "zh" / "terms.toml"
 USERS, PICTURE = ROOT / "docs" / "population.md", ROOT / "docs" / "img" / "population.svg"
 BENCHMARKS = ROOT / "simulations" / "benchmarks"
 BEGIN, END = "<!-- measured: written by docs/measured.py -->", "<!-- end of measured -->"
 SHOWN = (("quality", "main"), ("quality", "sets"))
 """What the README shows."""
+SUMMARY = {
+    "quality": ("MovieLens 1M: recall_capped@20 against eps", "Other logs at eps 5: recall_capped@20"),
+    "published": ("MovieLens 1M: recall_capped@20 on test users",),
+    "scale": ("1,000,000 users: the whole command",),
+    "attacks": ("MovieLens 1M: user membership, likelihood ratio; knows all other users, the target's history",),
+    "audit": ("Lower bound / claimed epsilon",),
+    "sdk": ("A round",),
+    "secagg": ("Beside Flower's SecAgg+",),
+    "serve": ("Server CPU of a masked round",),
+    "fleet": ("1,000 embedded devices, distributed, secure noise",),
+    "sandbox": ("Who comes back",),
+}
+"""Benchmark -> the titles of its tables that the page of measurements shows, besides the link to all of them."""
 TOPICS = {
     "Quality": (
         "quality",
@@ -58,7 +73,6 @@ TOPICS = {
 """In which order the page has the benchmarks."""
 BAR = re.compile(r" \(bar [^)]*\)")
 """What the project asked of itself; it stays with the benchmark."""
-LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 sys.path.insert(0, str(ROOT / "simulations"))  # before Opacus' package of the same name
 from benchmarks.sheet import Sheet, Table  # noqa: E402 - the path is what finds it
@@ -76,8 +90,23 @@ def chinese() -> str:
 
 def page() -> str:
     """What stands between the marks of the page of measurements."""
-    contents = [line for topic, names in TOPICS.items() for line in (f"\n**{topic}**\n", *map(_entry, names))]
-    return "\n".join([*contents, "", *(_benchmark(name) for names in TOPICS.values() for name in names)]).strip()
+    contents = [f"**{topic}**: {', '.join(map(_entry, names))}." for topic, names in TOPICS.items()]
+    return "\n\n".join([*contents, *(_summary(name) for names in TOPICS.values() for name in names)])
+
+
+def tables(benchmark: str) -> str:
+    """A page of its own: every table of a benchmark and how each was measured; a note of several is there once."""
+    lines = [f"# {method(benchmark)[0]}: tables\n\n{_links(benchmark, TABLES)}\n"]
+    notes = set[str]()
+    measured = list[Mapping[str, Any]]()
+    for how, table in _all(benchmark):
+        lines.append((replace(table, note="") if table.note in notes else table).markdown(2))
+        notes.add(table.note)
+        measured += [how] if how and how not in measured else []
+    if measured:
+        lines.append("## How it was measured\n\n| command | with |\n| --- | --- |")
+        lines += [f"| `{how['command']}` | {_facts(how)} |" for how in measured]
+    return "\n".join(lines).strip() + "\n"
 
 
 def recorded(benchmark: str) -> Iterator[tuple[Mapping[str, Any], Sequence[Table]]]:
@@ -117,50 +146,52 @@ def _whole(record: Mapping[str, Any], tables: Sequence[Table]) -> Iterator[str]:
     yield f"<sub>{_how(record['measured'])}</sub>\n"
 
 
-def method(benchmark: str) -> tuple[str, str, str]:
-    """Name and question of a benchmark, and what its README says before the first command."""
+def method(benchmark: str) -> tuple[str, str]:
+    """Name and question of a benchmark."""
     text = (BENCHMARKS / benchmark / "README.md").read_text(encoding="utf-8")
-    title, _, rest = text.removeprefix("# ").partition("\n")
-    name, _, question = title.partition(": ")
-    return name, question, LINK.sub(lambda found: _from_docs(benchmark, found[1]), rest.partition("```")[0]).strip()
+    name, _, question = text.removeprefix("# ").partition("\n")[0].partition(": ")
+    return name, question
 
 
-def _from_docs(benchmark: str, target: str) -> str:
-    """A link of a benchmark's README as the page has it."""
-    return "](" + os.path.relpath((BENCHMARKS / benchmark / target).resolve(), PAGE.parent)
+def _all(benchmark: str) -> Iterator[tuple[Mapping[str, Any], Table]]:
+    """Every table of a benchmark and how it was measured; of published figures nobody here measured any."""
+    yield from (({}, table) for table in standing(benchmark))
+    yield from ((record["measured"], table) for record, found in recorded(benchmark) for table in found)
 
 
 def _entry(benchmark: str) -> str:
-    """A line of the contents."""
-    name, question, _ = method(benchmark)
-    return f"- [{name}](#{name.lower().replace(' ', '-')}): {question}"
+    """A benchmark's place on the page."""
+    name = method(benchmark)[0]
+    return f"[{name}](#{name.lower().replace(' ', '-')})"
 
 
-def _benchmark(benchmark: str) -> str:
-    """A section of the page; a note that several tables have is said once."""
-    name, question, text = method(benchmark)
-    folder = f"../simulations/benchmarks/{benchmark}"
-    lines = [f"## {name}\n\n*{question[0].upper()}{question[1:]}.*\n", f"{text}\n"]
-    notes = set[str]()
-    for table in standing(benchmark):
-        lines.append((replace(table, note="") if table.note in notes else table).markdown())
-        notes.add(table.note)
-    for record, tables in recorded(benchmark):
-        for table in tables:
-            lines.append((replace(table, note="") if table.note in notes else table).markdown())
-            notes.add(table.note)
-        lines.append(f"<sub>{_how(record['measured'])}</sub>\n")
-    return "\n".join([*lines, f"Commands and what to read in it: [{benchmark}]({folder}).\n"])
+def _summary(benchmark: str) -> str:
+    """A section of the page: the question, where its tables are, and the few that answer it."""
+    name, question = method(benchmark)
+    chosen = [table for _, table in _all(benchmark) if table.title in SUMMARY.get(benchmark, ())]
+    text = f"## {name}\n\n{_sentence(question)} {_links(benchmark, PAGE.parent)}\n"
+    return "\n".join([text, *(line for table in chosen for line in _table(replace(table, note="")))]).strip()
+
+
+def _sentence(question: str) -> str:
+    """A question as it begins a paragraph."""
+    return f"{question[0].upper()}{question[1:].rstrip('.?')}."
+
+
+def _links(benchmark: str, folder: Path) -> str:
+    """Where a benchmark's other pages are, as a page of that folder has it."""
+    name = method(benchmark)[0].lower().replace(" ", "-")
+    own = folder == TABLES
+    other = f"[Summary](../{PAGE.name}#{name})" if own else f"[Tables]({TABLES.name}/{benchmark}.md)"
+    return f"{other}, [method]({os.path.relpath(BENCHMARKS / benchmark, folder)})."
 
 
 def _shown(words: Mapping[str, str]) -> Iterator[str]:
-    """The tables of each part of the README with other words, and how it was measured."""
+    """The tables of each part of the README with other words; how they were measured is on the benchmarks' pages."""
     for benchmark, part in SHOWN:
         for record, tables in recorded(benchmark):
             if record["part"] == part:
-                for table in tables:
-                    yield from (_in(words, line) for line in _table(table))
-                yield f"<sub>{_how(record['measured'])}</sub>\n"
+                yield from (_in(words, line) for table in tables for line in _table(table))
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -181,9 +212,14 @@ def _in(words: Mapping[str, str], line: str) -> str:
 
 def _how(measured: Mapping[str, Any]) -> str:
     """Command, seeds, protocol, hardware and date in one line."""
+    return f"`{measured['command']}`; {_facts(measured)}."
+
+
+def _facts(measured: Mapping[str, Any]) -> str:
+    """Seeds, protocol, hardware and date."""
     first, last = ("command",), ("hardware", "date")
     facts = [f"{key} {value}" for key, value in measured.items() if key not in (*first, *last)]
-    return "; ".join([f"`{measured['command']}`", *facts, *(measured[key] for key in last if key in measured)]) + "."
+    return "; ".join([*facts, *(measured[key] for key in last if key in measured)])
 
 
 def main() -> None:
@@ -193,6 +229,8 @@ def main() -> None:
         before, _, rest = whole.partition(BEGIN)
         _, _, after = rest.partition(END)
         file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    for name in (name for names in TOPICS.values() for name in names):
+        (TABLES / f"{name}.md").write_text(tables(name), encoding="utf-8")
     if drawn := picture():
         PICTURE.write_text(drawn, encoding="utf-8")
 

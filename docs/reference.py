@@ -126,24 +126,24 @@ def server_settings() -> str:
     """What stands between the marks of operations.md."""
     shared = "`house.toml`, which [several populations](#several-populations) have in common:"
     keys = f"{_table(ServerConfig)}\n{shared}\n\n{_table(HouseConfig)}"
-    return f"{_questions()}\n{_profiles()}\n{_rules()}\n### All keys\n\n{keys}".strip()
+    return f"{_questions()}\n{_profiles()}\n{_rules()}\n#### All keys\n\n{keys}".strip()
 
 
 ASKED = """\
-### Before the first round
+#### Before the first round
 
 These must be understood before the first round of the public, and no others. `palate serve init` asks for them on a
 terminal; scripts give them as options. Everything else follows, or has a default.
 """
 HELD = """\
-### Profiles
+#### Profiles
 
 `profile` says whom a server is for. What it sets can be set otherwise beside it, but never looser than the last rows
 say: such a configuration is refused, with the way out. What it asks for before it serves, `palate serve run` insists
 on.
 """
 FOLLOWS = """\
-### What follows from what
+#### What follows from what
 
 With a profile, these follow where they are left out. `palate serve config FOLDER` prints each setting with its value,
 and whether it is set, the profile's, derived, or a default.

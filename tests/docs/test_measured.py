@@ -30,9 +30,20 @@ def test_readme_shows_what_was_measured(measured: Any, pages: dict[str, Any]) ->
     assert between(measured, pages["README.zh.md"]) == f"\n\n{measured.chinese()}\n\n"
 
 
-def test_the_page_of_measurements_shows_all_that_was_measured(measured: Any, pages: dict[str, Any]) -> None:
+def test_the_page_of_measurements_shows_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
     """If this fails, run docs/measured.py."""
     assert between(measured, pages["docs/benchmarks.md"]) == f"\n\n{measured.page()}\n\n"
+    for name, titles in measured.SUMMARY.items():
+        assert set(titles) <= {table.title for _, table in measured._all(name)}, name
+
+
+def test_the_tables_of_each_benchmark_are_those_of_its_records(measured: Any, pages: dict[str, Any]) -> None:
+    """If this fails, run docs/measured.py."""
+    names = [name for names in measured.TOPICS.values() for name in names]
+    assert {f"docs/benchmarks/{name}.md" for name in names} == {
+        name for name in pages if name.startswith("docs/benchmarks/")
+    }
+    assert [name for name in names if pages[f"docs/benchmarks/{name}.md"].text != measured.tables(name)] == []
 
 
 def test_the_page_on_users_and_its_picture_show_what_was_measured(measured: Any, pages: dict[str, Any]) -> None:
@@ -51,13 +62,13 @@ def test_every_benchmark_is_on_the_page_once_and_leads_there(measured: Any, root
         assert f"benchmarks.md#{anchor})" in readme or not measured.Sheet(measured.BENCHMARKS / name).parts
 
 
-def test_the_page_has_each_record_and_no_bar_is_hidden(measured: Any, root: Any) -> None:
+def test_a_benchmarks_page_has_each_record_and_no_bar_is_hidden(measured: Any, root: Any) -> None:
     """What a record says of how it was measured stands below its tables."""
-    page = measured.page()
     for file in (root / "simulations" / "benchmarks").glob("*/figures.jsonl"):
+        page = measured.tables(file.parent.name)
         for record, tables in measured.recorded(file.parent.name):
             assert f"`{record['measured']['command']}`" in page
-            assert all(table.note in page and replace(table, note="").markdown() in page for table in tables)
+            assert all(table.note in page and replace(table, note="").markdown(2) in page for table in tables)
 
 
 def test_every_command_of_a_benchmark_finds_palates_own(root: Any) -> None:

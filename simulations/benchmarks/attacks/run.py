@@ -25,9 +25,8 @@ EPSILONS = (1.0, 5.0, None)
 NUMBER = re.compile(r"\d\.\d{3}")
 ESTIMATE = re.compile(r"\d\.\d{3}( \(\d\.\d{3} – \d\.\d{3}\))?")
 NOTE = (
-    "In brackets 95 %: Clopper-Pearson for rates and DeLong for AUC where trials are independent, Student's over "
-    "rehearsals, none for one sample. `at most`: the trade-off curve of the card's mu; for interactions, where neither "
-    "history is empty, of 2 mu."
+    "In brackets 95 %: Clopper-Pearson for rates, DeLong for AUC, Student's over rehearsals. `at most`: the trade-off "
+    "curve of the card's mu; for interactions of 2 mu."
 )
 
 

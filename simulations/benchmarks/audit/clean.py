@@ -118,10 +118,9 @@ def clean_tables(figures: Any) -> list[Table]:
     users, size, seconds = SMALL["users"], SMALL["counts"] + SMALL["products"], figures["cpu_seconds"]
     note = (
         f"{figures['alarms']} alarms in {figures['runs']:,} clean runs (family-wise alpha 1e-6 each), seeds 0 to "
-        f"{figures['runs'] - 1}, half of them `central` and half `distributed --masks off`, epsilon 1 to 13; "
+        f"{figures['runs'] - 1}, half `central` and half `distributed --masks off`, epsilon 1 to 13; "
         f"{users:,} canaries, {size:,} coordinates, 3 runs of 3 releases. CPU seconds a run: median "
-        f"{seconds['median']:.2f}, most {seconds['most']:.2f}: the first of a process also makes the tables of seeds. "
-        + _uniform(figures)
+        f"{seconds['median']:.2f}, most {seconds['most']:.2f}. " + _uniform(figures)
     )
     return [Table("p-values of clean runs", *_of_tests(figures), note)]
 

@@ -103,11 +103,8 @@ def covered_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        f"Seeds 0 to {SEEDS - 1} of a Gaussian mechanism with {CANARIES:,} canaries that is exactly as claimed, three "
-        f"runs. Stated: 5 %, of which the central 99.9 % are {low:.0f} to {high:.0f}. "
-        "L0 and the guesses hold for every mechanism, and a Gaussian isn't the worst for them: at the thresholds that "
-        "they look at it tells less than its epsilon allows. The last column is that of randomised response with the "
-        "same epsilon, which is the worst: L0 shares its 5 % among two thresholds and both rates, and among three "
-        "sizes of guesses; from epsilon 8 on, so few canaries bound less than that, however they are told apart."
+        f"Seeds 0 to {SEEDS - 1} of a Gaussian mechanism with {CANARIES:,} canaries, exactly as claimed. "
+        f"Stated: 5 %, of which the central 99.9 % are {low:.0f} to {high:.0f}. "
+        "The last column is of randomised response, the worst mechanism for L0 and guesses."
     )
     return [Table("Bounds above the truth", ("epsilon", "bound", "above", "central 99.9 %", "worst case"), rows, note)]

@@ -33,8 +33,8 @@ def mutants_tables(figures: Any) -> list[Table]:
     seconds = sorted(each["cpu_seconds"] for each in figures if each["name"] != CLEAN_NAME)
     note = (
         f"{len(killed)} of {len(tried)} mutants were found by the test that they name; {alarms} alarms in {len(clean)} "
-        f"runs of clean code. CPU seconds a mutant: median {seconds[len(seconds) // 2]}, most {seconds[-1]}. "
-        "**x**: the test that the mutant names; o: another one. In brackets: found by the thorough battery only."
+        f"clean runs. CPU seconds a mutant: median {seconds[len(seconds) // 2]}, most {seconds[-1]}. "
+        "**x**: the test that the mutant names; o: another; in brackets: the thorough battery only."
     )
     rows = [(mutant.name, *_marks(mutant.test, known[mutant.name])) for mutant in tried]
     return [Table("Mutants and the tests that find them", ("mutant", *TESTS), rows, note)]

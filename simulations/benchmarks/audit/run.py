@@ -76,9 +76,9 @@ def tight_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        f"Median over {seeds} seeds of lower bound / claimed epsilon, each bound at 95 % by itself, delta {DELTA:g}, "
+        f"Median over {seeds} seeds, each bound at 95 % by itself, delta {DELTA:g}, "
         "unit user, adjacency zero-out; 65,536 canaries, 524,288 coordinates, 3 releases a run; `distributed` with "
-        "masks off. The runs of an audit. CPU seconds: the dearest seed."
+        "masks off."
     )
     return [Table("Lower bound / claimed epsilon", ("--dp", "epsilon", *names, "CPU s"), rows, note)]
 
@@ -114,7 +114,7 @@ def messages_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        f"Median over {seeds} seeds of lower bound / claimed epsilon, each bound at 95 % by itself, delta {DELTA:g}, "
+        f"Median over {seeds} seeds, each bound at 95 % by itself, delta {DELTA:g}, "
         f"unit user, adjacency zero-out; {DeviceMessages().users:,} canaries, each a device and a node, "
         "3 runs of 3 releases."
     )
@@ -231,22 +231,17 @@ def foreign_tables(figures: Any) -> list[Table]:
             for test in sorted(letters)
         ]
     note = (
-        "Epsilon that we derive at least at 95 %, median over seeds of the rung's largest bound, against the one that "
+        "Epsilon derived at least at 95 %, median over seeds, against the one that "
         f"noise multiplier 1 stands for at delta {DELTA:g} (unit: client, sample, example, user; adjacency: zero-out, "
-        "with Poisson sampling add or remove); what the library's own accountants state of the same steps; and the "
-        "furthest that one user moves a release with the same noise, of the claimed sensitivity. 500 clients and "
-        "2,000 coordinates (Flower; adaptive 8,000), 1,000 and 4,000 (Opacus), 512 and 2,048 (jax-privacy), 500 "
-        "and 4,000 (pfl; banded 1,000), three runs each; the weighted clients are 50 of 500. Poisson sampling: one "
-        "seed, no L2. Reproduction: the targets of docs/audit.md."
+        "with Poisson sampling add or remove); what the library's own accountants state; and how far one user moves a "
+        "release. Clients and coordinates: 500 and 2,000 (Flower; adaptive 8,000), 1,000 and 4,000 (Opacus), 512 and "
+        "2,048 (jax-privacy), 500 and 4,000 (pfl; banded 1,000)."
     )
     header = ("mechanism, version, option", "claimed", "its accountants", "L0", "L1", "L2", "moved", "alarms", "CPU s")
     about = (
-        "Versions and options as stated, and nothing broader. Rows with NaN: whether a client can send one depends on "
-        "what stands before the mechanism; a clip that compares a NaN norm leaves the finite numbers as they are. "
-        "Weighted: an accountant refuses unequal weights, and none is the default. Adaptive clipping of Flower: the "
-        "noise of a round is scaled by the norm for the next round, so that it follows from data. Banded, pfl: the "
-        "rows of its matrix have length 1, and a column has up to 1.237, by which one participation moves what is "
-        "noised; with other rounds and separations it may be another number."
+        "Versions and options as stated, and nothing broader. NaN: whether a client can send one depends on what "
+        "stands before the mechanism. Adaptive clipping of Flower: a round's noise is scaled by the norm for the next "
+        "one. Banded, pfl: a column of its matrix has a length of up to 1.237."
     )
     return [
         Table("Other people's mechanisms", header, rows, note),

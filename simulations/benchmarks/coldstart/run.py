@@ -101,9 +101,8 @@ def new_items_tables(figures: Any) -> list[Table]:
         "New items, MovieLens 1M",
         ("model", METRIC, "Palate is"),
         [(labels.get(name, name), cell(values[name]), said.get(name, "")) for name in order],
-        f"Split item-cold: {figures[0]['new_items']} items that no training user had, ranked among themselves for test "
-        "users, whose other items are given. Features: genres and decades. Shuffled: every item has another item's. "
-        "Category popularity, from genres and decades, and device only are without noise.",
+        f"Split item-cold: {figures[0]['new_items']} items that no training user had. Shuffled: another item's "
+        "features. Category popularity and device only: no noise.",
     )
     return [table]
 
@@ -203,8 +202,7 @@ def new_users_tables(figures: Any) -> list[Table]:
             rows,
             f"Bar: after {longest} events Palate has {USER_BAR:.0%} of what it has with the whole history: {verdict} "
             f"({reached:.0%}). Test users with more than {longest} events beside their targets: {min(users)} to "
-            f"{max(users)} a seed. In all columns they are the same users, with the same held-out items, ranked "
-            "among the same items: what is not given is not ranked. Only the history differs.",
+            f"{max(users)} a seed, the same in all columns.",
         )
         tables.append(table)
     return tables

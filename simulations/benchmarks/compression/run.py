@@ -69,7 +69,7 @@ def sets(algorithm: str) -> Part:
         rows = [_row(of, grouped[set_, epsilon, FACTORS[0]][0]) for (set_, epsilon, _), of in grouped.items()]
         note = (
             f"Test users; {METRIC}; rehearsals without item features; user-level, zero-out, delta {DELTA:g}. "
-            "Numbers and bytes (packed integers of the grid 2^20) over the whole run. CPU: one device's updates."
+            "Numbers and bytes over the whole run. CPU: one device's updates."
         )
         header = ("log", "eps", "asked", "numbers", "KiB", "fewer", METRIC, "CPU ms")
         return [Table(f"`{algorithm}`: fewer numbers a device", header, rows, note)]
@@ -174,9 +174,9 @@ def million_tables(figures: Any) -> list[Table]:
         found = [each for each in figures["runs"] if each["factor"] == factor]
         rows.append((*_plan_row(found[0]), cell([e[METRIC] for e in found]), f"{1000 * found[0]['cpu_s']:.1f}"))
     note = (
-        f"`als`, eps 5 (delta {DELTA:g}, unit user, adjacency zero-out), {USERS:,} training and {HELD} held-out users, "
-        f"made as `synthetic` says; popularity alone: {figures['popularity']:.4f}. A dense "
-        f"table of {WIDTH} columns: {MILLION * WIDTH:,} numbers a round. CPU: one device's updates over the run."
+        f"`als`, eps 5 (delta {DELTA:g}, unit user, adjacency zero-out), {USERS:,} training and {HELD} held-out users; "
+        f"popularity alone: {figures['popularity']:.4f}. A dense "
+        f"table of {WIDTH} columns: {MILLION * WIDTH:,} numbers a round."
     )
     header = ("asked", "round 0", "later rounds", "rows x columns", "numbers", "MiB", METRIC, "CPU ms")
     planned = [(f"{each['users']:,}", *_plan_row(each)) for each in figures["plans"]]

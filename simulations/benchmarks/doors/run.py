@@ -55,10 +55,7 @@ def large_tables(figures: Any) -> list[Table]:
         )  # fmt: skip
     header = ("side", "door", "messages", "refused", "CPU-seconds, at most", "times its size, at most", "bar")
     note = (
-        "Zeros, JSON of small members, deep nesting, one string, one string with a character of four bytes, digits, "
-        "line feeds, fields of Protocol Buffers, empty embedded messages and noise; each alone, behind a whole valid "
-        "message, and inside the frame that brings it further in. Of a deflated file the size is the inflated one's. "
-        "Memory is the peak resident size while it is read, the message included. "
+        "Of a deflated file the size is the inflated one's. Memory: the peak resident size, the message included. "
         f"The bar is {CPU:g} CPU-second and {MEMORY:g} times."
     )
     return [Table("Messages of 64 MiB", header, rows, note)]

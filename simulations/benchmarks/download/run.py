@@ -83,10 +83,7 @@ def int8_tables(figures: Any) -> list[Table]:
         "log", "eps", "model, bytes", "int8, bytes", "times smaller, least", METRIC,
         f"loss of {METRIC}, %", f"loss of {SECOND}, %", f">= {SMALLER_BAR} x, <= {100 * LOSS_BAR} %",
     )  # fmt: skip
-    note = (
-        f"Rehearsals of `als` with its defaults, delta {DELTA:g}, unit: user, adjacency: zero-out; the same test users "
-        "with both models. A loss below 0 is a gain. Mean ± standard error of paired seeds; bytes of seed 0."
-    )
+    note = f"`als`, rehearsals, delta {DELTA:g}, unit: user, adjacency: zero-out, paired seeds. Below 0 is a gain."
     return [Table("int8 in the place of float32", header, rows, note)]
 
 
@@ -144,9 +141,8 @@ def deltas_tables(figures: Any) -> list[Table]:
         "with the item ids, where they changed",
     )  # fmt: skip
     note = (
-        "Rehearsals of `als`, each from the one before it (warm start); delta of the noise "
-        f"{DELTA:g}, unit: user, adjacency: zero-out. Every delta was applied, and made the int8 model bit for bit. "
-        "A share above 1 is not published: devices fetch the whole."
+        "`als`, each from the one before it; delta of the noise "
+        f"{DELTA:g}, unit: user, adjacency: zero-out. Every delta made the int8 model bit for bit."
     )
     return [Table("Deltas", header, rows, note)]
 

@@ -56,8 +56,7 @@ def killed_tables(title: str, figures: Any) -> list[Table]:
     verdict = "none: met" if not wrong else f"{len(wrong)}: MISSED"
     note = (
         f"{sum(kills_.values())} kills, seed 0, SIGKILL after 0 to 6 acknowledgements and a random while. Broken "
-        f"promises: {verdict}. After each kill SQLCipher checks every page and SQLite every table, the journal and the "
-        "ledger are read, and the task's own judge compares what is there with what had been acknowledged."
+        f"promises: {verdict}."
     )
     header = ("while it", "kills", "before it was done", "acknowledged", "broken promises")
     return [Table(title, header, rows, note)]
@@ -89,10 +88,7 @@ def power_tables(figures: Any) -> list[Table]:
         if name != "cuts":
             rows.append((name, f"{sum(noticed['judged'].values()):,}", f"{noticed['wrong']:,}"))
     note = (
-        "Every write, sync and change of a name that SQLCipher and Python make is recorded. A disk is what was synced, "
-        "and of all else any part: each write kept, lost or torn at a sector, whatever became of the others. Then the "
-        "store is opened: every page, everything before the last `flush`, no hole in what came after, the model that "
-        "was taken into use or the next one, every answer charged, decisions, and nothing of an erased store. "
+        "A disk is what was synced, and of all else any part: each write kept, lost or torn at a sector. "
         f"{cuts['lost']:,} events that no flush had followed were lost, as is allowed."
     )
     return [Table("The power is cut", ("while it", "disks opened", "broken promises"), rows, note)]

@@ -88,9 +88,9 @@ def runs_tables(preset: str, label: str, figures: Any) -> list[Table]:
     if preset == "chien2021":
         of = f"{train:,} users, of whom {validation:,} have ratings for validation and {test:,} for test"
     note = (
-        f"Real runs: `palate simulate {preset}`, secure noise, every release charged; unit user, adjacency zero-out, "
+        f"Real runs, secure noise; unit user, adjacency zero-out, "
         f"delta {first['delta']:g}, masks off. Seeds {', '.join(map(str, dict.fromkeys(e['seed'] for e in figures)))}. "
-        f"{of}; {first['items']:,} items (seed {first['seed']}). Features: genres and decades, public."
+        f"{of}; {first['items']:,} items (seed {first['seed']}). Features: genres and decades."
     )
     if preset == "liang2018":
         note += " Recall@k of Liang et al. is recall_capped@k."
@@ -192,8 +192,8 @@ OURS = {
 }
 """Which part measures ours, and by which split."""
 STANDS = (
-    "Figures of others as they stand in the named place, not run again; a cell is empty where no number stands there. "
-    "RMSE: lower is better. They can't be ranked by eps alone: unit, adjacency, delta and who is trusted differ."
+    "Figures of others as they stand in the named place. RMSE: lower is better. Unit, adjacency, delta and who is "
+    "trusted differ."
 )
 PARTS = {
     "ml-20m": Part(

@@ -145,9 +145,8 @@ def detection_tables(figures: Any) -> list[Table]:
     ]
     header = ("change", "what remembers", "found", "named exactly", "among those named")
     note = (
-        "Each entry from 1 on, of the log of two runs, changed by somebody with this code, without the key: chain "
-        "and root are right again. The extract, the head and the devices are the second run's, which ended last; "
-        "the devices saw the log up to that run's last charge, and can't know of what came after. Without any of them: "
+        "Each entry of the log of two runs, changed by somebody with this code, without the key. The devices saw the "
+        "log up to the second run's last charge. Without any of them: "
         "0 found, and “rollback not checkable” is printed."
     )
     return [Table("Which change is found", header, rows, note)]

@@ -57,12 +57,7 @@ def rules_tables(figures: Any) -> list[Table]:
     """All lives in a row."""
     lives, handed, broken = figures["lives"], figures["handed"], figures["violations"]
     row = (f"{lives:,}", f"{handed:,}", str(sum(broken.values())), "0: " + ("MISSED" if broken else "met"))
-    note = (
-        "A life: 40 things that happen, such as messages, waiting, travel between ten time zones, summer time, clocks "
-        "that leap and fall back, consent given and taken, reactions, channels that are down. The judge sees only what "
-        "reached a channel: consent, control group, quiet hours, caps by day and week where the user was, and where "
-        "they are."
-    )
+    note = "A life: 40 things that happen, such as messages, time zones, clocks that leap, consent given and taken."
     return [Table("Rules", ("random lives", "messages that reached a channel", "violations", "bar"), [row], note)]
 
 
@@ -95,16 +90,14 @@ def choice_tables(figures: Any) -> list[Table]:
         held.append((spread, start, f"{each['deliveries']:,}", f"{each['capped']:.3f}", str(each["broken"]), bar))
     note = (
         f"{USERS:,} simulated users each, 5 channels and 6 parts of the day; a user's rates are those of a typical one "
-        "(chat 25 %, notification 20 %, digest 15 %, e-mail 12 %, SMS 10 %), moved on the logit scale by normal "
-        "numbers with this standard deviation, times a factor of the hour from 0.5 to 1. Response: what all users "
-        "answer on the chosen channels over what they would on their best ones. Each user alone: mean of users' own "
-        "ratios, the harder figure. A survey: the `ctr` of 5,000 other users' first week, asked by the production "
-        f"round at eps 1 ({PROMISE}). The law: see ideal.py; nobody can have it."
+        "(chat 25 %, notification 20 %, digest 15 %, e-mail 12 %, SMS 10 %), moved on the logit scale with this "
+        "standard deviation. Response: over what the best channels would bring. Each user alone: mean of users' own "
+        f"ratios. A survey: the `ctr` of 5,000 others' first week at eps 1 ({PROMISE}). The law: nobody can have it."
     )
     header = ("users differ by", "starts from", "first 5", "mean of 50", "46 to 50", "each user alone, 46 to 50", "bar")
     capped_note = (
-        f"{CAPPED} of such users, a message a day through the SDK's messenger with the usual caps and quiet "
-        "hours. Response in deliveries 29 to 49, three weeks, over that of the best channels that the caps leave."
+        f"{CAPPED} of such users, a message a day with the usual caps and quiet "
+        "hours. Response in deliveries 29 to 49 over that of the best channels that the caps leave."
     )
     capped_header = ("users differ by", "starts from", "deliveries", "response", "rules broken", "bar")
     return [
@@ -184,9 +177,9 @@ def surveys_tables(figures: Any) -> list[Table]:
         barred = "93 to 97 %: " + ("met" if 0.93 <= share <= 0.97 else "MISSED")
         rows.append((dp, name, f"{each['told']:,}", f"{share:.1%}", barred if name in COVERED[:3] else ""))
     note = (
-        f"5,000 simulated devices, {WEEKS:,} surveys through the production round with secure noise, eps 1 a week "
+        f"5,000 simulated devices, {WEEKS:,} surveys, eps 1 a week "
         f"({PROMISE}); a year of such weeks composes to eps 9.1. The truth is the capped statistic over the "
-        "devices that answered. Figures whose group is too small are suppressed and not counted."
+        "devices that answered."
     )
     return [Table("Error bars", ("dp", "figure", "intervals", "that hold the truth", "bar"), rows, note)]
 
@@ -219,9 +212,8 @@ def tests_tables(figures: Any) -> list[Table]:
             )
         rows.append((f"{lift:g}", f"{trials:,}", f"{share:.1%}", bar))
     note = (
-        "5,000 simulated devices, half in each arm by their own coins; outcome: days with a visit, a share of seven, "
-        f"mean 1/3 in arm A and more by the difference in arm B. One look, confidence 95 %, eps 1 ({PROMISE}), half of "
-        "the budget for this block."
+        "5,000 simulated devices, half in each arm; outcome: days with a visit, a share of seven, "
+        f"mean 1/3 in arm A. One look, confidence 95 %, eps 1 ({PROMISE})."
     )
     header = ("true difference", "tests", "called different", "bar")
     return [Table("A/B tests", header, rows, note)]

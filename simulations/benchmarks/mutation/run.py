@@ -77,7 +77,7 @@ def tables(figures: Any) -> list[Table]:
         f"{figures['seed']}, {whole} asked so far, in an order of chance. Found: {sum(found.values())} of {whole}, "
         f"{_interval(sum(found.values()), whole)}; weighed by the places of each room, {100 * estimate:.0f} %. "
         "Of the others, those that mattered have got a test (`tested`), and each is judged in one line in "
-        "[judged.jsonl](../simulations/benchmarks/mutation/judged.jsonl): "
+        "[judged.jsonl](../../simulations/benchmarks/mutation/judged.jsonl): "
         + "; ".join(f"{name}: {about}" for name, about in campaign.CLASSES.items())
         + f". {_total(figures, 'few')} of them have met the first, few tests only, and about "
         f"{_total(figures, 'audit not asked')} the audit wasn't asked yet."
@@ -123,8 +123,8 @@ def _audit(figures: Any) -> Table:
     letters = ", ".join(f"{name} {count}" for name, count in sorted(figures["alarms"].items()))
     seconds = {name: f"{value:,.0f}" for name, value in figures["cpu_seconds"].items()}
     note = (
-        "`palate audit mechanism` as it comes, on a random fifth of the mutants that tests find, and on all that they "
-        "don't. Most mutants are outside its remit: availability, quality, a ledger's file. "
+        "`palate audit mechanism` on a random fifth of the mutants that tests find, and on all that they don't. Most "
+        "are outside its remit. "
         + (f"Alarms by test: {letters}. " if letters else "")
         + "CPU seconds: "
         + ", ".join(f"{name} {value}" for name, value in sorted(seconds.items()))

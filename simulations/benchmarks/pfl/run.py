@@ -155,8 +155,8 @@ def compared_tables(name: str, figures: Any) -> list[Table]:
         "client updates per CPU-s",
     )
     note = (
-        "Test users, same splits, real runs. CPU-seconds of training: imports, loading, pfl's search for its noise and "
-        "judging are left out on both sides; Palate's have noise, both ledgers and signatures in them."
+        "Test users, same splits, real runs. CPU-seconds of training alone; Palate's have noise, both ledgers and "
+        "signatures in them."
     )
     if reached:
         fair = np.mean([each["train_cpu"] for each in figures["palate"][PLAIN]])

@@ -143,11 +143,10 @@ def tables(figures: Any) -> list[Table]:
         for users, found in start.items()
     )
     note = (
-        f"Items: {figures['items']:,} x {figures['width']}; the made log with {figures['mean']} events a user; "
-        f"{figures['rounds']} rounds. Palate: every user in each round, exact clip, secure discrete noise and the "
-        f"server's step in it. The others: {figures['cohorts']['pfl']} and {figures['cohorts']['flower']} clients a "
-        "round, drawn from all users; clip, noise and server in it, start-up not. Flower's start with its first round, "
-        f"and its memory: {waits}."
+        f"Items: {figures['items']:,} x {figures['width']}; {figures['mean']} events a user; "
+        f"{figures['rounds']} rounds. Palate: every user in each round, secure noise. The others: "
+        f"{figures['cohorts']['pfl']} and {figures['cohorts']['flower']} clients a round, start-up not counted. "
+        f"Flower's memory: {waits}."
     )
     header = ("client updates per CPU-second", *(f"{users:,} users" for users in sizes))
     header += tuple(f"Palate is ahead, {users:,}" for users in sizes)

@@ -179,16 +179,13 @@ def tables(figures: Any) -> list[Table]:
     law = whole["attempts"] * 2.0**FALSE_VOID
     held, void = _most(whole["held"], whole["judged"]), _most(whole["void"], whole["attempts"])
     note = (
-        f"Made populations in which nobody attacks: {RUNS} runs in a row each, under `distributed`, with secure noise, "
+        f"Made populations in which nobody attacks: {RUNS} runs in a row each, `distributed`, "
         f"eps {EPSILON:g} of a training and its verdict (delta {DELTA:g}, unit user, adjacency zero-out, accountant: "
-        "Palate's closed form), without masks. `als-pairs`: `als` whose pairs are counted however few devices there "
-        "are. The first model is judged against the one that a population begins with. "
-        "`void`: sums that were called impossible; by law there is one "
-        f"in so many attempts with probability {law:.0e} at most (2^{FALSE_VOID:.0f} each). `left out`: contributions "
-        "that no release has. `lost`: by how much of the devices more lost than won by a model. "
-        f"{whole['populations'] - whole['judging']:,} populations are too small to pay for a verdict, as a server has "
-        f"it: their sums are looked at, and nobody judges. With 95 % confidence at most {held} of these models are "
-        f"held, and at most {void} of these attempts void."
+        "Palate's closed form), without masks. "
+        f"`void`: by law with probability {law:.0e} at most (2^{FALSE_VOID:.0f} an attempt). "
+        "`left out`: contributions that no release has. `lost`: by how much more devices lost than won. "
+        f"{whole['populations'] - whole['judging']:,} populations are too small for a verdict. With 95 % "
+        f"confidence at most {held} of these models are held, and at most {void} of these attempts void."
     )
     return [Table("Nobody attacks, and every defence is on", header, rows, note)]
 

@@ -62,47 +62,36 @@ CELLS = (
 )
 FEW_CELLS = (*CELLS[:3], *CELLS[-2:])
 NOTE = (
-    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out, accountant: Palate's closed form), no item "
-    "features. Exposure: people who never took part and haven't the target, and have it among their first 20; for a "
-    "backdoor those of its group. `unchecked`: the same sum, if it were applied as it came."
+    "`als`, distributed, eps 5 (delta 1e-5, unit user, adjacency zero-out, accountant: Palate's closed form). "
+    "Exposure: share of people who never took part and see the target in the first 20. `unchecked`: the sum as it came."
 )
 
 
 GROUPS_NOTE = (
-    "Not built. Quality is that of noise with g times the variance; the bound is that of the test's sampling alone, to "
-    "which what hides in the noise comes, and for one sum it is twice the cohort."
+    "Not built. Quality is that of noise with g times the variance; the bound is of the test's sampling alone."
 )
 JUDGED_NOTE = (
-    "Training and verdict cost eps 5 together, of which the verdict has 5 % of mu^2. Devices compare with an honest "
-    "model of the same people. `held`: attackers vote as everybody does. `defended`: they spend their whole norm in "
-    "the verdict as it serves them best, and train with as much of their strength (1, 0.7, 0.5, 0.35, 0.25; of 100,000 "
-    "1, 0.35, 0.12) as is published then; 0: nothing is, and the honest model stays."
+    "Training and verdict cost eps 5 together, the verdict 5 % of mu^2. `held`: attackers vote as everybody does. "
+    "`defended`: they spend their whole norm in the verdict, and train with as much of their strength as is published."
 )
 HONEST_NOTE = (
-    "Honest runs, each trained and judged beside another. `further draws`: the same votes with "
-    "other draws of the known noise. `seen from`: about the least exposure at which an item that "
-    "nobody has is named, by the noise alone. Quality: of what is left of the budget beside that of all of it."
+    "Honest runs, each judged beside another. `further draws`: the same votes with other noise. `seen from`: about the "
+    "least exposure at which an item that nobody has is named."
 )
 
 SEEDS_NOTE = (
-    "For each seed another population, other attackers, another target and fresh noise. Exposure and nDCG@20: means, "
-    "and the least and the largest. `of honest`: nDCG beside that of the honest model of the same seed, the mean and "
-    "its 95 % interval by Student's t. A second honest model says what noise alone does. `published`: of attackers who "
-    "vote with all their norm and train with as much of their strength (1, 0.35, 0.12) as gets past. `weights`: of "
-    "pairs, as devices elected them in noise, seed by seed."
+    "Each seed has its own population, attackers, target and noise. Exposure and nDCG@20: means, least and largest. "
+    "`of honest`: beside the honest model of the same seed, 95 % interval by Student's t. `published`: attackers train "
+    "with as much strength as gets past."
 )
 
 AGAIN_NOTE = (
-    "Each run is trained and judged against the model in use, which stays if it is held; an item that goes into "
-    "quarantine is left out of the next three. `voting`: attackers spend their whole norm in each verdict for their "
-    "model; else they vote as everybody does. Exposure of the target, and quality, by the model in use after each run; "
-    "`out`: runs in which the target was in quarantine."
+    "Each run is judged against the model in use. `voting`: attackers spend their whole norm in each verdict. Exposure "
+    "and quality are of the model in use after each run; `out`: runs in which the target was in quarantine."
 )
 ACCUSED_NOTE = (
-    "An honest model of the same people, its 20 items that are shown most. `held`: the least share of those who judge "
-    "whose false votes, all on one item, hold the model; `buried`: the least that puts that item into quarantine, with "
-    "`judging.quarantine_accusers` 0.01. The least and the median over these items, to a tenth of it. `pushed`: what "
-    "comes of the tenth of them where attackers push it in training, so that honest devices find it less."
+    "An honest model's 20 most shown items. `held`: the least share of judges whose false votes on one item hold the "
+    "model; `buried`: that put it into quarantine; `pushed`: where attackers push the item in training."
 )
 
 

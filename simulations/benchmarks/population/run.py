@@ -194,8 +194,8 @@ def population_tables(name: str, figures: Any) -> Sequence[Table]:
     seeds = len({point["seed"] for point in figures["points"]})
     privacy = f"Unit user, adjacency zero-out, delta {delta:g}, accountant {ACCOUNTANT}"
     note = (
-        f"{METRIC} over the whole catalogue, the same test users in a row of numbers; mean ± standard error of {seeds} "
-        f"seeds, ± 0 where one was measured. {privacy}. Rehearsals: what a run computes, with seeded noise."
+        f"{METRIC} over the whole catalogue, the same test users in a row; {seeds} seeds, ± 0 where one was measured. "
+        f"{privacy}. Rehearsals."
     )
     off = {key: ((repeated / own - 1), (new / own - 1)) for key, (own, repeated, new) in projected(figures).items()}
     pairs = sorted({(start, users) for _, start, users in off})
@@ -206,9 +206,9 @@ def population_tables(name: str, figures: Any) -> Sequence[Table]:
     every = np.array(list(off.values()))
     rms = np.sqrt((every**2).mean(axis=0))
     said = (
-        "First these users repeated, then with what new users add, each beside the measured quality of so many users. "
+        "These users repeated, then with what new users add. "
         f"Root of the mean square: {rms[0]:.1%} and {rms[1]:.1%}; mean {every[:, 0].mean():+.1%} and "
-        f"{every[:, 1].mean():+.1%}; largest {np.abs(every[:, 1]).max():.1%} with new users. {privacy}."
+        f"{every[:, 1].mean():+.1%}; largest {np.abs(every[:, 1]).max():.1%}. {privacy}."
     )
     names = ("from", "to users", *(f"eps {epsilon:g}" for epsilon in EPSILONS))
     return [

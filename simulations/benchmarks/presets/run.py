@@ -140,8 +140,8 @@ def shipped_tables(figures: Any) -> list[Table]:
         if not own:
             rows.append((preset, "no real log at hand", "", "", "", "", "untested"))
     note = (
-        f"{METRIC} on validation users, {len(figures[0]['plain'])} paired seeds, each with its own split and noise; "
-        "± is the standard error of the paired difference; better or worse means beyond two of them."
+        f"{METRIC} on validation users, {len(figures[0]['plain'])} paired seeds; ± is of the paired difference; better "
+        "or worse: beyond two of them."
     )
     return [Table("The presets as they are", HEADER, rows, note)]
 

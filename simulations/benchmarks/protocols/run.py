@@ -103,9 +103,8 @@ def both_tables(set_: DataSet, figures: Any) -> list[Table]:
         f"{set_.label}: one cut, two protocols",
         ("model", *(f"{metric.split('[')[0]}, {'99 sampled' if '[' in metric else 'all items'}" for metric in shown)),
         [(name, *(cell(values[name, metric]) for metric in shown)) for name in names],
-        f"Seeds 0 to {len(figures) - 1}. Each user's last item is asked, and the one before chooses the round and "
-        "the settings of iALS and EASE. 99 sampled: beside the asked item 99 that the user has nowhere, drawn once a "
-        "seed. All items: every item that is not the user's training part.",
+        f"Seeds 0 to {len(figures) - 1}. Each user's last item is asked. 99 sampled: beside it 99 that the user has "
+        "nowhere. All items: all but the user's training part.",
     )
     return [table]
 

@@ -99,8 +99,7 @@ def comparison_tables(figures: Any) -> list[Table]:
         f"MovieLens 1M: {METRIC} on test users",
         ("model", *(f"eps {e:g}" for e in EPSILONS[:3]), "no noise", "releases / numbers a device sends, by eps"),
         rows,
-        "Mean ± standard error over seeds; a seed has its own split, public randomness and noise. Rehearsals: the "
-        "path's own contribution, clipping, grid and noise, without a ledger. No public features.",
+        "Rehearsals without public features; a seed has its own split, public randomness and noise.",
     )
     return [table]
 
@@ -128,8 +127,7 @@ def statistics_tables(figures: Any) -> list[Table]:
         f"DP-ALS: how much of a contribution goes to the items' Gramians, {METRIC} on validation users",
         ("dp-als", "eps 1", "eps 5"),
         rows,
-        "One split, mean ± standard error over seeds of table and noise. The ridge is in spectral norms of the noise "
-        "of one item's Gramian.",
+        "One split. The ridge is in spectral norms of the noise of one item's Gramian.",
     )
     return [table]
 

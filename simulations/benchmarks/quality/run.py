@@ -111,10 +111,7 @@ def main_tables(figures: Any) -> list[Table]:
         f"MovieLens 1M: {METRIC} against eps",
         header,
         rows,
-        "Real runs: engine local, the default dp, secure noise, every release charged to the ledger. "
-        "Mean ± standard error over seeds; "
-        "each seed has its own split, first table and noise. Features: genres and decades. Content only and noised "
-        f"popularity spend the same budget on the counts, {METRIC}.",
+        f"Real runs. Features: genres and decades. Content only, noised popularity: all of the budget, {METRIC}.",
     )
     names = {"popularity": "popularity", "ease": "EASE", "ials": "iALS (implicit)"}
     beside_table = Table(
@@ -173,8 +170,7 @@ def other_tables(figures: Any) -> list[Table]:
         f"Other logs at eps 5: {METRIC}",
         ("log, training users x items", "popularity", "noised popularity", "Palate", *SHOWN_BESIDE),
         rows,
-        "Real runs, paired seeds: model, popularity and noised popularity (whole budget on the counts) see the same "
-        "split. 5-core, except MovieLens small. EASE and iALS with their defaults, without privacy; EASE inverts at "
+        "Real runs, paired seeds. 5-core, except MovieLens small. EASE and iALS without privacy; EASE inverts at "
         "most 20,000 items.",
     )
     return [table]
@@ -208,9 +204,8 @@ def harm_tables(figures: Any) -> list[Table]:
     ratios = [ratio for row in cells.values() for ratio in row]
     rows = [(set_, f"{users:,}", *(f"{ratio:.3f}" for ratio in row)) for (set_, users), row in cells.items()]
     note = (
-        f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals (the path's own "
-        "functions, seeded noise, no ledger), training users drawn at random, paired seeds; the test users stay. A "
-        "ratio of means. Below mu x users = 350 no collaborative round is run."
+        f"Mean {np.mean(ratios):.3f}, minimum {min(ratios):.3f} of {len(ratios)} settings. Rehearsals; a ratio of "
+        "means. Below mu x users = 350 no collaborative round is run."
     )
     header = ("log", "training users", *(f"eps {epsilon:g}" for epsilon in HARM_EPSILONS))
     return [Table("Do no harm: Palate over noised popularity at the same eps", header, rows, note)]
@@ -251,8 +246,8 @@ def useless_tables(figures: Any) -> list[Table]:
         f"Useless features: {METRIC} with features of the wrong items",
         ("log", "eps", "own features", "no features", "shuffled", "shuffled, no vote", "shuffled over none"),
         rows,
-        "Rehearsals, paired seeds. Shuffled: each item has another item's features, drawn anew for each seed. No vote: "
-        "`content_weight` 1 and `vote_share` 0.",
+        "Rehearsals, paired seeds. Shuffled: each item has another item's features. No vote: `content_weight` 1 and "
+        "`vote_share` 0.",
     )
     return [table]
 
@@ -290,7 +285,7 @@ def modes_tables(figures: Any) -> list[Table]:
         f"Who adds the noise: {METRIC}",
         ("log", "mode", METRIC, "over central"),
         rows,
-        "Real runs, engine local, secure noise, masks off (masks change no number). Bar: within 1 % of central "
+        "Real runs, secure noise, masks off (masks change no number). Bar: within 1 % of central "
         "where one device may be corrupt and none is lost.",
     )
     return [table]
@@ -344,9 +339,8 @@ def local_tables(figures: Any) -> list[Table]:
         f"Devices that trust nobody: {METRIC} at eps {LOCAL_EPSILON:g}",
         ("log", "mode", "rounds", "eps: claimed, PLD", METRIC, SECOND, "over popularity"),
         rows,
-        "Real runs, engine local, secure noise, paired seeds. Unit and adjacency: as each row says; zero-out; delta "
-        f"{DELTA:g}. An epsilon for single events promises much less than the same for users. PLD: dp-accounting's "
-        "second opinion on the same releases.",
+        "Real runs, secure noise, paired seeds; unit as each row says, zero-out, delta "
+        f"{DELTA:g}. An epsilon for single events promises much less than the same for users. PLD: dp-accounting's.",
     )
     return [table]
 
@@ -392,7 +386,7 @@ def projection_tables(figures: Any) -> list[Table]:
         f"What users buy: {METRIC} projected to more users",
         ("log", "eps", *(f"{factor} x the users" for factor in FACTORS), "off"),
         rows,
-        "Rehearsals. The sums are multiplied and the noise stays: assumes that the others behave like these users.",
+        "Rehearsals. The sums are multiplied and the noise stays: others are assumed to behave like these users.",
     )
     return [table]
 
@@ -439,8 +433,7 @@ def links_tables(figures: Any) -> list[Table]:
         f"Links from pair counts: {METRIC} with large signal",
         ("log", "eps, users", "without pairs", "with", "paired difference", "over EASE"),
         rows,
-        "Rehearsals without item features. 10 x and 100 x are projections: sums are multiplied, the noise stays. EASE "
-        "sees the log without privacy, by its default.",
+        "Rehearsals without item features. 10 x and 100 x multiply the sums; the noise stays. EASE without privacy.",
     )
     return [table]
 
@@ -488,8 +481,7 @@ def catalogues_tables(figures: Any) -> list[Table]:
         f"Pairs where items are many: {METRIC} at eps 5",
         ("log", "users", "from signal 25,000", "and from 3 an item", "paired difference"),
         rows,
-        "Rehearsals without item features, one split, several draws of the noise. The second rule gives the model that "
-        "`als` had before it counted pairs, to the bit.",
+        "Rehearsals without item features, one split, several draws of the noise.",
     )
     return [table]
 

@@ -130,9 +130,7 @@ def ask_tables(figures: Any) -> list[Table]:
                 ("questions", *(f"after {n} question{'s' * (n > 1)}" for n in ASKED), f"yes of {max(ASKED)}"),
                 rows,
                 f"Without an answer {nothing}, with the whole history {whole}. The model's questions over the most "
-                f"popular, paired by seed: {', '.join(ratios)}. Test users with {LEAST} events or "
-                "more beside their targets; a yes is an item among these, any other answer says nothing. What of their "
-                "history isn't given is not ranked.",
+                f"popular, paired by seed: {', '.join(ratios)}. Test users with {LEAST} events or more.",
             )
         )
     return tables

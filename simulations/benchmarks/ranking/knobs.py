@@ -96,9 +96,9 @@ def knobs_tables(figures: Any) -> list[Table]:
         "bar",
     )
     note = (
-        f"Items shown: the different ones in the lists of all test users. A bar is met if the mean over seeds is "
-        f"higher at each of the steps 0, {', '.join(f'{at:g}' for at in STEPS)}, by both distances, and "
-        f"if the default, {DISCOVERY:g}, costs at most {LOSS_BAR:.0%} of NDCG@{N}. Details are in the tables below."
+        f"Items shown: the different ones in all lists. Bar: higher at each of the steps "
+        f"0, {', '.join(f'{at:g}' for at in STEPS)}, and "
+        f"the default, {DISCOVERY:g}, costs at most {LOSS_BAR:.0%} of NDCG@{N}."
     )
     return [Table("The knob `discovery`", header, rows, note), *tables]
 
@@ -157,10 +157,9 @@ def _knob_table(label: str, found: Mapping[str, list[dict[str, float]]]) -> Tabl
         cells = [cell([figure[name] for figure in figures], 3) for name in names]
         rows.append((setting, *cells, "" if setting == "discovery 0" else f"{loss:+.1%}"))
     note = (
-        f"`als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), rehearsals; lists of {N}, all test "
-        "users. Coverage: share of the catalogue in their lists. Novelty: mean of -log2 of the share of training users "
-        "who have an item. Distance: 1 - cosine, mean over the pairs of a list, of the model's item vectors, and of "
-        "who has the items in the training log. Alone: the other two are off."
+        f"`als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), lists of {N}. Coverage: share of the "
+        "catalogue. Novelty: mean of -log2 of the share of training users who have an item. Distance: 1 - cosine over "
+        "a list's pairs. Alone: the other two are off."
     )
     header = ("setting", "NDCG@10", "coverage", "novelty", "distance", "distance by the log", "loss of NDCG")
     return Table(f"Knobs, {label}", header, rows, note)

@@ -104,15 +104,9 @@ def speed_tables(figures: Any) -> list[Table]:
     """Seven rows a table of items."""
     rows = [row for figure in figures for row in _speed_rows(figure)]
     note = (
-        f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32. The search finds the "
-        f"{N} best of all items; queries are the vectors of users of the log. `recommend` is the whole call of a "
-        "device, exact: discovery 0. It reads the store, searches without the user's own items and gives reasons; "
-        "after one more event it also folds in anew. It is compared with a product and argpartition on the device's "
-        "own table, taken in turn with it. "
-        f"Trained: `als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency zero-out), a rehearsal on a synthetic log "
-        "of 10,000 users, 5,000 items, 32 tastes, popularity ~ 1 / rank^0.8; its items are repeated up to the size "
-        "asked for, each number changed by 10 % (normal). Gaussian: all items alike in length, so that no bound helps. "
-        "Bars compare 95 % points with each other."
+        f"CPU milliseconds of one thread, {QUERIES} queries; {SIZE} numbers an item, float32; the {N} best of all "
+        f"items, beside a product and argpartition. Trained: `als`, eps {EPSILON:g} (delta 1e-5, unit user, adjacency "
+        "zero-out), synthetic log. Gaussian: all items alike in length. Bars compare 95 % points."
     )
     return [Table("Speed", ("items", "what", "median", "95 %", "of numpy's", "bar"), rows, note)]
 
@@ -240,7 +234,7 @@ def memory_tables(figures: Any) -> list[Table]:
         (each["table"], f"{each['mebibytes']:.0f}", f"< {MEMORY_BAR:g}: {met(each['mebibytes'] < MEMORY_BAR)}")
         for each in figures
     ]
-    note = f"Peak resident memory, Python and all libraries included; 10,000 items x {SIZE}, import to `similar_items`."
+    note = f"Peak resident memory; 10,000 items x {SIZE}, import to `similar_items`."
     return [Table("Memory", ("table", "MiB", "bar"), rows, note)]
 
 
@@ -279,9 +273,8 @@ def explain_tables(figures: Any) -> list[Table]:
         for each in figures
     ]
     note = (
-        "MovieLens small, `als` with features, a rehearsal, delta 1e-5, unit user, adjacency zero-out. Test users in "
-        "turn, each time the next of their list. Error: of the sum of contributions and rest, and of the score against "
-        "the algorithm's own (relative). Lower: the score without the top event, folded in anew, is lower."
+        "MovieLens small, `als`, a rehearsal, delta 1e-5, unit user, adjacency zero-out. Errors: of the sum of "
+        "contributions and rest, and of the score (relative)."
     )
     return [Table("Explanations", ("model", "cases", "largest error", "lower without the top event"), rows, note)]
 

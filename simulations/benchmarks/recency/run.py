@@ -96,10 +96,8 @@ def temporal_tables(figures: Any) -> list[Table]:
             "with ÷ without",
         ),
         rows,
-        "Trained on the first 80 % of pairs by time. The half-life (14, 30, 60 or 120 days, or none) is chosen by the "
-        "rule of a run on what validation users do first in the next 10 %. Test users are judged on the last 10 %, "
-        "given all that they did before. ± is the standard error over seeds, which differ in noise, first table and "
-        f"the validation users looked at; the cut is the same. Bars: {'; '.join(verdicts)}.",
+        "Trained on the first 80 % of pairs by time; half-life chosen on validation users in the next 10 %; judged on "
+        f"the last 10 %. Bars: {'; '.join(verdicts)}.",
     )
     return [table]
 

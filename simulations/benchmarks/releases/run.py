@@ -47,14 +47,11 @@ def tables(label: str, facts: Mapping[str, Any]) -> list[Table]:
         rows.append((str(row + 1), f"{spent:.2f}", f"{size['users']:,}", f"{size['items']:,}", judged, *cells))
         gains.append((str(row + 1), *(_gain(facts["values"], name, row) for name in (ONCE, ONCE_LATE, COLD))))
     note = (
-        f"{METRIC} on the test users' new items in the span after each release, full ranking; mean ± standard error "
-        f"over {len(facts['seeds'])} seeds (noise and first tables; the cuts are the same). eps {facts['epsilon']:g} "
+        f"{METRIC} on the test users' new items in the span after each release; "
+        f"{len(facts['seeds'])} seeds of noise and first tables. eps {facts['epsilon']:g} "
         f"over all releases, {facts['privacy']}; division {facts['division']}."
     )
-    beside = (
-        "Mean ± standard error of the paired difference over seeds. The bar is the first column, from release "
-        f"{LATE + 1} on."
-    )
+    beside = f"Paired difference. The bar is the first column, from release {LATE + 1} on."
     found = [Table(f"{label}: {METRIC} after each release", header, rows, note)]
     if OWN in facts["values"]:
         found.append(Table(f"{label}: warm start less", ("release", ONCE, ONCE_LATE, COLD), gains, beside))

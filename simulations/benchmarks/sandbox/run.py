@@ -86,10 +86,9 @@ def policy_tables(figures: Any, title: str = "Who comes back") -> list[Table]:
     people, items = first["given"].get("crowd", 10_000), first["given"].get("items", 500)
     seeds, epsilon = len(first["policies"]["palate"]), max(each["epsilon"] for each in figures.values())
     note = (
-        f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds: in each the same people meet the "
-        "same chance under each policy. Means of seeds with 95 % intervals by Student's t; differences are of pairs. "
-        f"All that was released, models and surveys, cost eps {epsilon:.2f} ({PROMISE}). Popularity is true, without "
-        "noise. This is what the assumed people do; what is assumed stands in docs/tutorials/sandbox.md."
+        f"{people:,} hosted people, up to {items:,} items, 60 days, {seeds} seeds. 95 % intervals by Student's t; "
+        f"differences are of pairs. All releases cost eps {epsilon:.2f} ({PROMISE}). What people are assumed to do: "
+        "docs/tutorials/sandbox.md."
     )
     return [Table(title, header, rows, note)]
 
@@ -117,11 +116,9 @@ def bars_tables(figures: Any) -> list[Table]:
     rows.append(("all", f"{n:,}", f"{held / n:.2%}", f"94 to 96 % of >= 2,000: {met}"))
     note = (
         f"{figures['worlds']} independent worlds of 3,000 hosted people and 60 days, a survey a week at eps 1 "
-        f"({PROMISE}), through the server's own round with secure noise. The truth is computed from who came on which "
-        f"day, of those whose devices answer; {figures['suppressed']:,} figures were suppressed, since too few people "
-        "are in their groups, and are not counted. Figures of a week share noise (stickiness with dau and mau; both "
-        "retentions), so that cells are fewer than they look. Intervals of shares are cut at 0 and "
-        "1. Churn of a first week is 0 by definition: one in 40 of its intervals should miss that, and not one in 20."
+        f"({PROMISE}); {figures['suppressed']:,} figures were suppressed and aren't "
+        "counted. Figures of a week share noise. Churn of a first week is 0 by definition: one in 40 of its intervals "
+        "should miss that."
     )
     return [Table("Error bars against the truth", ("figure", "intervals", "that hold the truth", "bar"), rows, note)]
 
@@ -168,10 +165,7 @@ def whole_tables(figures: Any) -> list[Table]:
         "people with devices, and hosted", "days", "a page with figures after", "bar", "all days, processor", "bar",
         "on the clock", "intervals that hold",
     )  # fmt: skip
-    note = (
-        f"As `palate sandbox` and `--headless-report` live it; eps {figures['epsilon']:.2f} in all ({PROMISE}). Clock "
-        "times are of a machine that others used at the same time."
-    )
+    note = f"As `palate sandbox` and `--headless-report` live it; eps {figures['epsilon']:.2f} in all ({PROMISE})."
     return [Table("A whole sandbox", header, [row], note)]
 
 

@@ -115,8 +115,8 @@ def tables(figures: Any) -> list[Table]:
         )  # fmt: skip
     header = ("rows", "by", "CPU-s", "wall s", "memory, GiB", "disk, GB", "same pairs")
     note = (
-        f"Memory: the largest resident set. Disk: what lay in its folder at the end, the pairs included. DuckDB "
-        f"{figures[1]['version']} with {THREADS} threads and memory_limit {MEMORY}; Palate reads with one thread."
+        f"Memory: the largest resident set. Disk: the pairs included. DuckDB "
+        f"{figures[1]['version']} with {THREADS} threads and memory_limit {MEMORY}; Palate with one thread."
     )
     return [Table("From parquet to distinct pairs, numbered and sorted", header, rows, note)]
 

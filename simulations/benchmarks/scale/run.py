@@ -284,12 +284,11 @@ def _note(figures: Any) -> str:
     options = " ".join(figures["options"])
     origin = "made by worlds/long_log.py" if log["made"] else "a given file of the same law"
     return (
-        f"`palate simulate LOG {options}` with an empty cache; runs: {len(runs)}, the worst of each; processes "
+        f"`palate simulate LOG {options}`, empty cache; runs: {len(runs)}, the worst of each; processes "
         f"at once: {max(each['processes'] for each in runs)}. The log: {log['rows']:,} rows, {origin}; "
-        f"{run['train_users']:,} training users, {run['items']:,} items, {run['interactions']:,} pairs of them. "
+        f"{run['train_users']:,} training users, {run['items']:,} items, {run['interactions']:,} pairs. "
         f"recall_capped@20: {quality}; eps {run['privacy']}, delta {run['delta']:g}, unit user, adjacency zero-out, "
-        f"accountant {run['accountant']}. Memory together: each process' share of what it has (PSS), looked at every "
-        "second."
+        f"accountant {run['accountant']}. Memory together: PSS."
     )
 
 

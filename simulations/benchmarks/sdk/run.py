@@ -119,11 +119,8 @@ def speed_tables(figures: Any) -> list[Table]:
     rows.append(("calls that were undisturbed, %", *_cells(calm, 1), ""))
     rows.append(("`flush` after 100,000 events, ms", *_cells([figure["flush_ms"] for figure in figures], 1), ""))
     note = (
-        f"{len(figures)} runs; bars hold for the worst. The machine is shared: rates are judged by CPU-seconds. "
-        "A call is undisturbed if the kernel gave its processor to nobody else meanwhile (no involuntary switch); "
-        "waiting for the disk counts. A call that is disturbed waits for the others' turns, some 4 ms each, whatever "
-        "it does; the slowest of the undisturbed move 1,000 pages of the WAL to the main file. "
-        "`track`: each event is committed to the encrypted WAL before it returns. Making the `Event` objects counts."
+        f"{len(figures)} runs; bars hold for the worst. A call is undisturbed if the kernel gave its processor to "
+        "nobody else meanwhile (no involuntary switch). `track`: each event is in the encrypted WAL before it returns."
     )
     return [Table("Tracking", ("what", "min", "median", "max", "bar"), rows, note)]
 
@@ -168,9 +165,7 @@ def frames_tables(figures: Any) -> list[Table]:
     """One row a kind of work."""
     note = (
         "Milliseconds of one `track` in the main thread, 60 times a second, by the wall's clock, while another thread "
-        "does the work again and again; 100,000 events are kept. Late: above 16 ms. The machine is shared: the loop "
-        "beside nothing is what it takes by itself, and a call is undisturbed if the kernel gave its processor to "
-        "nobody else meanwhile."
+        "does the work again and again; 100,000 events are kept. Late: above 16 ms. Undisturbed: as above."
     )
     header = ("beside", "median", "99 %", "slowest", "late", "late, of the undisturbed", "times done", "bar")
     return [Table("A loop of 60 Hz", header, frame_rows(figures), note)]
@@ -184,8 +179,8 @@ def kept(_: Path, __: int) -> Any:
 def kept_tables(figures: Any) -> list[Table]:
     """What is asked of each store."""
     note = (
-        "CPU milliseconds, median of 50 calls taken in turn; 100,000 events on 5,000 items of 100,000, 64 numbers an "
-        "item; `recommend` as it is by default. The processor is shared: compare figures of one preset with each other."
+        "CPU milliseconds, median of 50 calls; 100,000 events on 5,000 items of 100,000, 64 numbers an "
+        "item. Compare figures of one preset with each other."
     )
     return [Table("100,000 events kept", ("preset", "what", "ms", "bar"), kept_rows(figures), note)]
 
@@ -241,7 +236,7 @@ def rounds_tables(figures: Any) -> list[Table]:
     note = (
         f"CPU milliseconds; {ITEMS:,} items, d = {WIDTH}, all items in the table, {EVENTS} events; the second round of "
         f"a real run. It sends {sizes['sent_bytes']:,.0f} bytes. The plan's model file has "
-        f"{sizes['model_bytes']:,.0f} bytes. What devices download to rank by is in the benchmark `download`."
+        f"{sizes['model_bytes']:,.0f} bytes."
     )
     return [Table("A round", ("what", "min", "median", "max", "bar"), as_rows(figures, STEP_BAR), note)]
 
@@ -253,10 +248,7 @@ def page(_: Path, repetitions: int) -> Any:
 
 def page_tables(figures: Any) -> list[Table]:
     """One row a number of events."""
-    note = (
-        "CPU seconds, median; a process that has just opened the store. For a page the database counts the events, "
-        "once; a list by a model reads them, once, and an app has made one before."
-    )
+    note = "CPU seconds, median; a process that has just opened the store, after the first list."
     head = ("events", "first list", "first page", "page after one more event", "its size", "bar of the first page")
     return [Table("The user's own page", head, page_rows(figures), note)]
 

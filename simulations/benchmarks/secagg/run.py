@@ -98,8 +98,8 @@ def tables(costs: Any, ratio: float | None, upload: float | None) -> list[Table]
     note = (
         f"CPU milliseconds. {shape}, k = {graph['neighbours']}, t = {graph['threshold']}, "
         f"{scale['corrupt']} corrupt are borne, {scale['dropped']} are lost after their shares; {first['bits']} bits a "
-        f"coordinate; sum of {first['survivors']} survivors exact; peak memory {first['peak_mib']:,.0f} MiB, all "
-        "devices included. The floor: keystreams of all masks, X25519 and Ed25519 alone, of the same number, in the "
+        f"coordinate; sum of {first['survivors']} survivors exact; peak memory {first['peak_mib']:,.0f} MiB. The "
+        "floor: keystreams of all masks, X25519 and Ed25519 alone, in the "
         f"same run; of the upload, the packed vector. A device: mean of {first['timed']}."
     )
     title = f"{scale['devices']:,} devices, {scale['coordinates']:,} coordinates"
@@ -153,9 +153,8 @@ def flower_tables(found: Any) -> list[Table]:
     note = (
         f"CPU milliseconds; {BESIDE.devices} devices, complete graph, threshold {threshold}, "
         f"{BESIDE.dropped} lost after their shares, {BESIDE.coordinates:,} coordinates. Flower 1.42: "
-        "SecAggPlusWorkflow and secaggplus_mod as they are, messages handed over as objects, so that nothing is "
-        "serialised; its devices sign nothing and check no signatures. Most of its server's time goes into combining "
-        "shares, in Python threads that are counted."
+        "SecAggPlusWorkflow and secaggplus_mod as they are, nothing serialised; its devices sign nothing and check no "
+        "signatures."
     )
     return [Table("Beside Flower's SecAgg+", ("CPU of", "Palate", "Flower", "factor", "bar"), rows, note)]
 

@@ -115,13 +115,12 @@ def cost_tables(figures: Any, *, title: str = "Server CPU of a masked round") ->
     exchanges, requests = (figures["totals"][name] / each for name in ("exchanges", "requests"))
     note = (
         f"{devices} devices, {figures['rounds']} masked rounds released and {figures['aborted']} aborted, in "
-        f"{' and '.join(f'{seconds:.0f} s' for seconds in figures['seconds'])} beside the devices' own work: "
-        f"{exchanges:.1f} exchanges and {requests:.1f} requests a device and round. All of them count: activation, "
-        "looks for the newest model, dismissal and farewell. "
+        f"{' and '.join(f'{seconds:.0f} s' for seconds in figures['seconds'])}: "
+        f"{exchanges:.1f} exchanges and {requests:.1f} requests a device and round. "
         f"The SuperLink had {figures['memory']['SuperLink'][0]:.0f} MiB at the end, {figures['most']:.0f} at most. "
         f"A device received {figures['totals']['received'] / each / 1e6:.2f} MB a round, the newest model among "
-        f"them, and sent {figures['totals']['sent'] / each / 1e6:.2f} MB. As files, and past the SuperLink, it "
-        f"received the models that rounds start from, of {' and '.join(map(_mb, figures['models']))}."
+        f"them, and sent {figures['totals']['sent'] / each / 1e6:.2f} MB; as files, "
+        f"the models that rounds start from, of {' and '.join(map(_mb, figures['models']))}."
     )
     header = ("process", "CPU-seconds", "ms a device and round")
     return [Table(title, header, rows, note)]
@@ -250,8 +249,8 @@ def kills_tables(figures: Any) -> list[Table]:
         )
         rows.append((part, str(len(mine)), f"{good}", f"{max(again):.0f}", verdict))
     note = (
-        "Sound: no attempt is sealed twice, no release without its charge, every charge that a device may have seen is "
-        "in the ledger (the witness is), and the latest model verifies. Seconds: from the kill to the next release."
+        "Sound: no attempt sealed twice, no release without its charge, no charge forgotten, a latest model that "
+        "verifies. Seconds: from the kill to the next release."
     )
     header = ("killed", "times", "sound", "seconds to the next round, worst", "bar: 10 moments, all sound")
     return [Table("SIGKILL at random moments", header, rows, note)]
@@ -294,10 +293,7 @@ def looking_tables(found: Any) -> list[Table]:
         for each in found["lengths"]
     ]
     titles = ("entries", *(f"{what}, {how}" for what in ("scrape", "page") for how in ("opened anew", "kept")), "KiB")
-    note = (
-        "CPU seconds of the second look, and memory of what is kept, an entry. It is read once, in 40 µs an entry, "
-        "and again when SQLite has written the file itself."
-    )
+    note = "CPU seconds of the second look, and memory an entry. It is read once, in 40 µs an entry."
     return [Table("Looks at a long ledger", titles, rows, note)]
 
 
@@ -389,10 +385,7 @@ def links_soak_tables(figures: Any) -> list[Table]:
         for figure in figures
     ]
     header = ("dp", "rounds", "aborted", "charges", *(f"{part}, MiB" for part in parts), "open files", "databases, KiB")
-    note = (
-        "12 devices, of which a fifth stays away each time; cohorts of 10. A charge beyond rounds and aborted ones "
-        "is of the attempt that was under way."
-    )
+    note = "12 devices, of which a fifth stays away each time; cohorts of 10."
     return [Table("Soak with two SuperLinks", header, rows, note)]
 
 
@@ -464,8 +457,8 @@ def lost_tables(figures: Any) -> list[Table]:
         rows.append((*row, _met(good)))
     header = ("devices at each", "left", "the attempt", "charges", "users of the next round", "seconds to it", "bar")
     note = (
-        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged; what the supervisor then starts is "
-        "held until the attempt is over. Bar: released if enough are left, one charge, all devices in the next round."
+        f"{LOST} devices, {LEAST} must remain. SIGKILL once the attempt is charged; the next start waits until the "
+        "attempt is over. Bar: released if enough are left, one charge, all devices in the next round."
     )
     return [Table("SuperLinks killed in an attempt, of three", header, rows, note)]
 

@@ -120,8 +120,7 @@ def judged_tables(set_: DataSet, found: Any) -> list[Table]:
     ]
     note = (
         f"Test users; {METRIC}; rehearsals, defaults; user-level, zero-out, delta {DELTA:g}. `torch-mf` computes what "
-        "`sgd` with momentum has in closed form. Not run: modules that would learn thousands of items without noise, "
-        "and the clip without noise."
+        "`sgd` with momentum has in closed form."
     )
     return [Table(f"Torch modules, {set_.label}", ("algorithm", "eps 5", "no DP"), rows, note)]
 
@@ -149,8 +148,8 @@ def updates_tables(figures: Any) -> list[Table]:
         for label in figures[0]
     ]
     note = (
-        f"MovieLens 1M, the head of eps 5; {COHORT} clients a round, {ROUNDS} rounds: contribute, exact clip, sum, one "
-        "thread. `sgd` and `torch-mf` have every head item as a negative, the others one sampled one for each own."
+        f"MovieLens 1M, eps 5; {COHORT} clients a round, {ROUNDS} rounds, one thread. `sgd` and `torch-mf` have every "
+        "head item as a negative, the others a sampled one for each own."
     )
     header = ("algorithm", "updates per CPU-s", "one alone, CPU-ms", "one ranking, CPU-ms")
     return [Table("Client updates of torch modules", header, rows, note)]

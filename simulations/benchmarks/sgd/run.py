@@ -108,9 +108,8 @@ def speed_tables(figures: Any) -> list[Table]:
     if theirs:
         rows.append(("pfl-research 0.6, noise included", cell([updates / each for each in theirs], 0)))
     note = (
-        f"{COHORT} clients a round, {ROUNDS} rounds; {figures['items']:,} x {WIDTH} items; a client has its positives "
-        "and as many sampled negatives, the mean of its item vectors as its own, and takes one full-batch step on "
-        "cross-entropy. Palate's has an item bias too."
+        f"{COHORT} clients a round, {ROUNDS} rounds; {figures['items']:,} x {WIDTH} items; as many sampled negatives "
+        "as positives, one full-batch step on cross-entropy."
     )
     return [Table("Client updates per CPU-second", ("system", "updates"), rows, note)]
 

@@ -105,9 +105,8 @@ def command_tables(figures: Any) -> list[Table]:
         shown = [f"{value:,.{digits}f}" for value in (min(values), float(np.median(values)), max(values))]
         rows.append((label, *shown, f"{bar}: {'met' if met(values) else 'MISSED'}" if met else ""))
     note = (
-        f"`{COMMAND}`, {repetitions} times, seeds 0 to {repetitions - 1}. The rate counts noise, both ledgers, "
-        "signatures and messages, all processes; loading and judging are in the first line only. Bars hold for the "
-        "worst repetition."
+        f"`{COMMAND}`, {repetitions} times, seeds 0 to {repetitions - 1}. The rate counts all processes; loading and "
+        "judging are in the first line only."
     )
     header = ("what", "min", "median", "max", "bar")
     return [Table("Whole command, MovieLens 1M, eps 5", header, rows, note)]

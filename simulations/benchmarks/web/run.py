@@ -224,9 +224,8 @@ def cohort_tables(figures: Any) -> list[Table]:
         ("seconds of each round", ", ".join(f"{seconds:.0f}" for seconds in figures["seconds"]), ""),
     ]
     note = (
-        "Seeded noise, which only a test's devices accept. What a browser has under its masks is compared with what "
-        "Python computes of plan, model, history and seed; the sum that the server releases, with the sum of these. "
-        "Requests, bytes and processor are those of the verdict's round, too."
+        "Seeded noise. What a browser has under its masks is compared with what Python computes, and the server's sum "
+        "with the sum of these. Requests, bytes and processor are those of the verdict's round, too."
     )
     title = f"{figures['browsers']} browsers and {figures['python']} devices in Python, distributed, masked"
     exact = set(verdict["apart"]) | set(verdict["sums"]) == {"0"}
@@ -247,8 +246,8 @@ def cohort_tables(figures: Any) -> list[Table]:
         ("seconds of the round", f"{verdict['seconds']:.0f}", ""),
     ]
     said = (
-        f"Masked as the training is, and right after it; at epsilon {verdict['epsilon']:g}, as so few see nothing "
-        f"below. What it says of a model that so few trained at epsilon 2: {verdict['words'] or 'nothing against it'}."
+        f"Masked as the training is; at epsilon {verdict['epsilon']:g}, as so few see nothing "
+        f"below. What it says of the model: {verdict['words'] or 'nothing against it'}."
     )
     return [
         Table(title, ("what", "found", "bar"), rows, note),
@@ -321,10 +320,7 @@ def time_tables(figures: Any) -> list[Table]:
         ("bytes out, bytes in", f"{result['sent']:,}, {result['received']:,}", ""),
     ]
     sizes = " and ".join(f"{each:,}" for each in figures["coordinates"])
-    note = (
-        f"{sizes} numbers a vector. From the call of `sync` to its end: plans checked and charged, vectors computed, "
-        "noised and masked, every step answered."
-    )
+    note = f"{sizes} numbers a vector. From the call of `sync` to its end."
     title = (
         f"A browser's masked rounds, {figures['items']:,} items, d = {figures['width']}, {figures['devices']} devices"
     )
@@ -407,12 +403,8 @@ def kills_tables(figures: Any) -> list[Table]:
     note = (
         f"{figures['kills']} kills: {found['tab']} of the tab, {found['browser']} of the whole browser, "
         f"{found['elsewhere']} of them at no such moment in 90 s. Something had left of {found['attempts']} attempts, "
-        f"of {found['vectors']} the vector: {found['answers']} answers; and {found['refusals']} refusals, most of them "
-        "to an attempt that the device had dropped out of. The server released "
-        f"{figures['released']} rounds and gave up {figures['aborted']} attempts. Broken promises: none. A proxy "
-        "before the gateway sees what leaves: no acknowledged event was lost or there twice, no answer left uncharged "
-        "or without its note, no step was answered twice, none of an attempt of before the kill, no charge was lost, "
-        "and the model was a whole one."
+        f"of {found['vectors']} the vector: {found['answers']} answers; and {found['refusals']} refusals. "
+        f"{figures['released']} rounds were released, {figures['aborted']} attempts given up. Broken promises: none."
     )
     title = f"A browser killed as it answers, among {figures['others']} devices in Python"
     return [Table(title, ("killed", *steps), rows, note)]

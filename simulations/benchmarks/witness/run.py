@@ -156,8 +156,7 @@ def server_tables(figures: Any) -> list[Table]:
         rows.append((f"{int(before):,}", *times, *mirror))
     note = (
         f"{figures['charges']} charges each of a server folder: on disk, signed, cosigned by all {WITNESSES}, "
-        f"and the plan with that is kept in the folder of `backup.witness`. The mirror follows "
-        f"later. Medians; witnesses as above, on the same disk. {worst:.0f} ms (bar {BAR_MS:.0f}: "
+        f"and kept in the folder of `backup.witness`. Medians. {worst:.0f} ms (bar {BAR_MS:.0f}: "
         f"{'met' if worst <= BAR_MS else 'MISSED'})."
     )
     columns = (
@@ -180,7 +179,7 @@ def charge_tables(figures: Any) -> list[Table]:
         rows.append((label, f"{wall['median']:.1f}", f"{wall['p95']:.1f}", f"{cpu['median']:.1f}"))
     most = figures["needed"][str(WITNESSES)]["wall_ms"]["median"]
     note = (
-        f"{figures['charges']} charges each, on disk, ledger and witnesses as processes on one machine over loopback; "
+        f"{figures['charges']} charges each, on disk, over loopback; "
         f"the server's own processor time. A witness keeps {figures['state_bytes']:,} bytes of a log. All three: "
         f"{most:.0f} ms (bar {BAR_MS:.0f}: {'met' if most <= BAR_MS else 'MISSED'})."
     )
